@@ -1,0 +1,39 @@
+# `make demo` and `make test` do all their own set-up; nothing else needs to be installed but Python 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench profiles predictor clean
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/run.stamp
+	$(BIN)/ttc-sim optimize scenarios/reasoning-gateway.yaml
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks
+
+# Rebuilding the shipped numbers needs the measured data that they were derived from.
+profiles: $(VENV)/dev.stamp
+	$(BIN)/python scripts/build_profiles.py
+
+predictor: $(VENV)/dev.stamp
+	$(BIN)/python scripts/train_predictor.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

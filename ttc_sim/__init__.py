@@ -1,0 +1,3 @@
+"""Plan test-time compute from measured data."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,65 @@
+"""Read a user's table, whatever its format, and find the columns in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from ttc_sim.errors import InputError, nearest
+
+READERS = {
+    ".parquet": pl.read_parquet,
+    ".csv": pl.read_csv,
+    ".jsonl": pl.read_ndjson,
+    ".ndjson": pl.read_ndjson,
+}
+
+
+def read_table(path: str | Path) -> pl.DataFrame:
+    """Read Parquet, CSV or JSONL, told apart by the file's ending.
+
+    Raises:
+        InputError: the file is missing, has another ending, cannot be read as what its ending says, or has no rows.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in READERS:
+        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(READERS))
+    if not path.is_file():
+        raise InputError(path, "file", str(path), "an existing file")
+    try:
+        table = READERS[path.suffix.lower()](path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(path, "file", first_line, f"a readable {path.suffix[1:]} table") from error
+    if table.is_empty():
+        raise InputError(path, "file", "0 rows", "at least one row")
+    return table
+
+
+def find_column(
+    table: pl.DataFrame,
+    where: str | Path,
+    role: str,
+    usual_names: Sequence[str],
+    named: str | None = None,
+    *,
+    required: bool = True,
+) -> str | None:
+    """Name the column that plays ``role``: the one the user named, else the first of its usual names.
+
+    Raises:
+        InputError: the named column is not there, or none of the usual names is and the column is required.
+    """
+    if named is not None:
+        if named not in table.columns:
+            raise InputError(where, f"column for {role}", named, nearest(named, table.columns))
+        return named
+    for name in usual_names:
+        if name in table.columns:
+            return name
+    if required:
+        have = ", ".join(table.columns)
+        raise InputError(where, f"column for {role}", have, "a column named " + " or ".join(usual_names))
+    return None
