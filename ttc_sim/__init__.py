@@ -1,3 +1,80 @@
-"""Plan test-time compute from measured data."""
+"""Plan test-time compute before you deploy: accuracy, cost and latency from measured data.
+
+>>> import ttc_sim as ttc
+>>> scenario = ttc.load_scenario("reasoning-gateway")
+>>> result = ttc.simulate(scenario)  # doctest: +SKIP
+>>> plan = ttc.optimize(scenario)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from ttc_sim.errors import InputError
+    from ttc_sim.optimizer.plan import Plan, load_plan
+    from ttc_sim.optimizer.search import optimize
+    from ttc_sim.optimizer.validate import Validation, validate
+    from ttc_sim.policies import Always, Banded, PerSource, Threshold
+    from ttc_sim.predictor import Predictor
+    from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
+    from ttc_sim.result import Result, simulate
+    from ttc_sim.scenario import Scenario, load_scenario
+    from ttc_sim.strategies import MajorityVote, Single
+
+# Names are looked up when they are first used, so that `import ttc_sim` stays well under a second.
+_HOME = {
+    "Always": "policies",
+    "Banded": "policies",
+    "InputError": "errors",
+    "MajorityVote": "strategies",
+    "PerSource": "policies",
+    "Plan": "optimizer.plan",
+    "Predictor": "predictor",
+    "Result": "result",
+    "Scenario": "scenario",
+    "Single": "strategies",
+    "Threshold": "policies",
+    "Validation": "optimizer.validate",
+    "list_profiles": "profiles",
+    "load_plan": "optimizer.plan",
+    "load_problem_set": "profiles",
+    "load_profile": "profiles",
+    "load_scenario": "scenario",
+    "optimize": "optimizer.search",
+    "simulate": "result",
+    "validate": "optimizer.validate",
+}
+
+__all__ = [
+    "Always",
+    "Banded",
+    "InputError",
+    "MajorityVote",
+    "PerSource",
+    "Plan",
+    "Predictor",
+    "Result",
+    "Scenario",
+    "Single",
+    "Threshold",
+    "Validation",
+    "__version__",
+    "list_profiles",
+    "load_plan",
+    "load_problem_set",
+    "load_profile",
+    "load_scenario",
+    "optimize",
+    "simulate",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ttc_sim' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ttc_sim.{_HOME[name]}"), name)

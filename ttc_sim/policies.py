@@ -251,7 +251,10 @@ def parse_policy(said: str | Mapping[str, str], *, where: str, field: str, folde
     """
     if not isinstance(said, str):
         return PerSource(
-            {source: parse_policy(text, where=where, field=f"{field}.{source}", folder=folder) for source, text in said.items()}
+            {
+                source: parse_policy(text, where=where, field=f"{field}.{source}", folder=folder)
+                for source, text in said.items()
+            }
         )
     file, colon, function = said.rpartition(":")
     if colon and file.endswith(".py"):
@@ -277,7 +280,9 @@ def load_function(file: Path, name: str, *, where: str, field: str) -> UserFunct
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(where, field, f"{type(error).__name__}: {error}", f"{file.name} to run without an error") from error
+        raise InputError(
+            where, field, f"{type(error).__name__}: {error}", f"{file.name} to run without an error"
+        ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(where, field, name, f"a function of {file.name}")

@@ -449,15 +449,21 @@ def _check_references(scenario: Scenario) -> None:
     sources = scenario.workload.sources
     for name, arm in scenario.arms.items():
         if arm.deployment not in scenario.deployments:
-            raise InputError(path, f"arms.{name}.deployment", arm.deployment, nearest(arm.deployment, scenario.deployments))
+            raise InputError(
+                path, f"arms.{name}.deployment", arm.deployment, nearest(arm.deployment, scenario.deployments)
+            )
         arm.parsed(path, name)
         for source in arm.sources or []:
             if source not in sources:
                 raise InputError(path, f"arms.{name}.sources", source, nearest(source, sources))
         if arm.profile is None and sources:
-            raise InputError(path, f"arms.{name}.profile", None, "a profile, since the workload has sources of problems")
+            raise InputError(
+                path, f"arms.{name}.profile", None, "a profile, since the workload has sources of problems"
+            )
         if arm.profile is not None and not sources:
-            raise InputError(path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive")
+            raise InputError(
+                path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
+            )
     if not sources and scenario.workload.arrivals.process not in ("clients", "trace"):
         raise InputError(path, "workload.sources", {}, "sources, or arrivals that carry lengths (clients or trace)")
     for name in scenario.search.caps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,3 +64,27 @@ def find_column(
         have = ", ".join(table.columns)
         raise InputError(where, f"column for {role}", have, "a column named " + " or ".join(usual_names))
     return None
+
+
+def write_table(table: pl.DataFrame, path: str | Path) -> None:
+    """Write Parquet, CSV or JSONL by the file's ending, all at once or not at all.
+
+    Raises:
+        InputError: another ending, or a folder that cannot be written to.
+    """
+    path = Path(path)
+    writers = {
+        ".parquet": table.write_parquet,
+        ".csv": table.write_csv,
+        ".jsonl": table.write_ndjson,
+        ".ndjson": table.write_ndjson,
+    }
+    if path.suffix.lower() not in writers:
+        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(writers))
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        writers[path.suffix.lower()](beside)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None

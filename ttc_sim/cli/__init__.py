@@ -1,0 +1,192 @@
+"""The command line: ``ttc-sim``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ttc_sim import __version__
+from ttc_sim.cli import predictor, profile
+from ttc_sim.errors import InputError
+
+app = typer.Typer(
+    name="ttc-sim",
+    help="Plan test-time compute before you deploy: accuracy, cost and latency from measured data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
+app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
+
+UNREACHABLE = 2  # exit status when targets cannot all be met
+
+ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("ttc_sim").setLevel(logging.INFO)
+
+
+@app.command()
+def simulate(
+    scenario: ScenarioArgument,
+    policy: Annotated[str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")] = None,
+    records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the result to this PNG.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run a scenario's policy and print what it comes to."""
+    from ttc_sim.policies import parse_policy
+    from ttc_sim.report import print_summary
+    from ttc_sim.result import simulate as run
+    from ttc_sim.scenario import load_scenario
+
+    loaded = load_scenario(scenario)
+    chosen = None
+    if policy is not None:
+        chosen = parse_policy(policy, where="--policy", field="policy", folder=Path())
+    _check_writable(records, plot, json_file)
+    with _progress() as say:
+        result = run(loaded, chosen, progress=say)
+        summary = result.summary()
+    print_summary(_console(), summary, loaded.name)
+    if json_file is not None:
+        _write_json(json_file, {"scenario": loaded.name, **summary.as_json()})
+    if records is not None:
+        from ttc_sim.tables import write_table
+
+        write_table(result.records, records)
+    if plot is not None:
+        result.plot().savefig(plot, dpi=150)
+
+
+@app.command()
+def optimize(
+    scenario: ScenarioArgument,
+    plan_file: Annotated[Path | None, typer.Option("--plan", help="Save the plan to this YAML file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the plan and the frontier to this PNG.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
+    from ttc_sim.optimizer.search import optimize as find
+    from ttc_sim.report import print_plan
+    from ttc_sim.scenario import load_scenario
+
+    loaded = load_scenario(scenario)
+    _check_writable(plan_file, plot, json_file)
+    console = _console()
+    console.print(f"[bold]{loaded.name}[/] {loaded.description}\n", soft_wrap=True)
+    with _progress() as say:
+        plan = find(loaded, say)
+    print_plan(console, plan)
+    if plan_file is not None:
+        plan.save(plan_file)
+    if json_file is not None:
+        _write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
+    if plot is not None:
+        from ttc_sim.plots import plot_plan
+
+        plot_plan(plan).savefig(plot, dpi=150)
+    if plan.status != "met":
+        raise typer.Exit(UNREACHABLE)
+
+
+@app.command()
+def validate(
+    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
+    attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them.")],
+    model: Annotated[Path | None, typer.Option(help="Predictor's ONNX file; the shipped one if left out.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Carry a plan out on measured problems it has never seen, and print realized beside promised."""
+    from ttc_sim.optimizer.validate import validate as carry_out
+    from ttc_sim.report import print_validation
+
+    _check_writable(json_file)
+    with _progress() as say:
+        found = carry_out(plan, problems, attempts, say, predictor=model)
+    print_validation(_console(), found)
+    if json_file is not None:
+        _write_json(json_file, found.as_json())
+
+
+class _progress:  # noqa: N801  # reads as a context, not as a thing
+    """A status line on a terminal; nothing where output is piped."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.status = self.console.status("starting")
+
+    def __enter__(self) -> Callable[[str], None]:
+        if self.console.is_terminal:
+            self.status.start()
+            return lambda line: self.status.update(line)
+        return lambda line: print(line, file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        self.status.stop()
+
+
+def _console() -> Console:
+    """Wide enough for the tables when output goes to a file or a pipe."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
+def _check_writable(*files: Path | None) -> None:
+    """Long work must not end on a path that was wrong from the start."""
+    for file in files:
+        if file is not None and (not file.resolve().parent.is_dir() or file.is_dir()):
+            raise InputError(file, "file", str(file), "a file in an existing folder")
+
+
+def _write_json(path: Path, content: Any) -> None:
+    from ttc_sim.optimizer.plan import write_atomically
+
+    write_atomically(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(content: Any) -> Any:
+    """JSON has no NaN: a figure that does not exist is null."""
+    if isinstance(content, dict):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and status 1."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,1 @@
+"""Engines: what happens to work on its way through the deployments."""

@@ -1,0 +1,202 @@
+"""A plan: the chosen policy, caps and capacity, what they promise, and what they were compared against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ttc_sim.errors import InputError
+from ttc_sim.metrics import Estimate, Summary
+from ttc_sim.policies import PerSource, Policy
+from ttc_sim.scenario import Scenario, Targets, scenario_from_dict
+
+FORMAT = 1
+PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")
+
+
+@dataclass(frozen=True)
+class TargetCheck:
+    """One target beside what the plan promises.
+
+    Attributes:
+        name: key of the target; bound: the number in the scenario; at_least: whether it is a floor or a ceiling.
+        promised: the plan's figure; holds: whether its value keeps the target.
+        chance: probability that the target holds, by the figure's own uncertainty.
+    """
+
+    name: str
+    bound: float
+    at_least: bool
+    promised: Estimate
+    holds: bool
+    chance: float
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """The cheapest policy of the search space at one level of accuracy, before any queue."""
+
+    accuracy: float
+    cost_usd_per_request: float
+    policy: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of :func:`ttc_sim.optimize`.
+
+    Attributes:
+        status: ``"met"`` if all targets hold, else ``"nearest"``: the nearest plan to targets that cannot all hold.
+        binding: targets that cannot hold together with the others; empty when met.
+        scenario: complete: arms with their caps, replicas, and the chosen policy.
+        predicted: figures from independent runs on fresh seeds, corrected for having chosen on the same problems.
+        checks: every target beside its figure.
+        baselines: by name, figures of other policies on the same requests.
+        frontier: cheapest cost at each level of accuracy.
+        optimism: how much better the choice looked on the problems it was made on than on problems kept from it; already
+            taken off ``predicted``.
+    """
+
+    status: str
+    binding: tuple[str, ...]
+    scenario: Scenario
+    predicted: Summary
+    checks: tuple[TargetCheck, ...]
+    baselines: Mapping[str, Summary]
+    frontier: tuple[FrontierPoint, ...]
+    optimism: Mapping[str, float]
+
+    @property
+    def policy(self) -> Policy:
+        """The chosen policy."""
+        policy = self.scenario.parsed_policy()
+        assert policy is not None
+        return policy
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping for JSON: the summary's keys, and status, policy, baselines, frontier, ..."""
+        return {
+            "status": self.status,
+            "binding": list(self.binding),
+            "policy": self.scenario.policy,
+            **self.predicted.as_json(),
+            "targets": [
+                {
+                    "name": check.name,
+                    "bound": check.bound,
+                    "holds": check.holds,
+                    "chance": check.chance,
+                    "promised": as_mapping(check.promised),
+                }
+                for check in self.checks
+            ],
+            "baselines": {name: summary.as_json() for name, summary in self.baselines.items()},
+            "frontier": [
+                {"accuracy": p.accuracy, "cost_usd_per_request": p.cost_usd_per_request, "policy": p.policy}
+                for p in self.frontier
+            ],
+            "optimism": dict(self.optimism),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as YAML, all at once; :func:`load_plan` reads it back."""
+        path = Path(path)
+        origin = os.path.relpath(Path(self.scenario.path).resolve(), path.resolve().parent)
+        raw = {
+            "ttc_sim_plan": FORMAT,
+            "status": self.status,
+            "binding": list(self.binding),
+            "promised": {name: as_mapping(figure) for name, figure in promises(self.predicted).items()},
+            "measured_on": {"problems": self.predicted.problems, "notes": list(self.predicted.notes)},
+            "optimism": dict(self.optimism),
+            "made_from": origin,
+            "scenario": self.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True),
+        }
+        write_atomically(path, yaml.safe_dump(raw, sort_keys=False, width=110, allow_unicode=True))
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """A plan read back from its file: the scenario with its policy, and what was promised."""
+
+    scenario: Scenario
+    promised: Mapping[str, Estimate]
+    status: str
+
+
+def promises(summary: Summary) -> dict[str, Estimate]:
+    """The figures that a plan can be held to."""
+    figures = {name: summary.quantity(name) for name in PROMISES}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def as_mapping(figure: Estimate) -> dict[str, float]:
+    """``value``, ``low`` and ``high``."""
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
+
+
+def load_plan(path: str | Path) -> SavedPlan:
+    """Read a plan that :meth:`Plan.save` wrote.
+
+    Raises:
+        InputError: not a plan, or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "file", str(path), "an existing plan file")
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(path, "file", str(error).splitlines()[0], "valid YAML in UTF-8") from None
+    if not isinstance(raw, dict) or raw.get("ttc_sim_plan") != FORMAT:
+        got = raw.get("ttc_sim_plan") if isinstance(raw, dict) else type(raw).__name__
+        raise InputError(
+            path, "ttc_sim_plan", got, f"a plan of format {FORMAT}, as `ttc-sim optimize --plan` writes it"
+        )
+    try:
+        promised = {
+            str(name): Estimate(*(float(figure[key]) for key in ("value", "low", "high")))
+            for name, figure in raw["promised"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise InputError(path, "promised", raw.get("promised"), "figures with value, low and high") from None
+    if not isinstance(raw.get("scenario"), dict):
+        raise InputError(path, "scenario", raw.get("scenario"), "the scenario that was planned")
+    # Paths in the scenario start where the scenario stood, not where the plan stands.
+    home = path.resolve().parent / str(raw.get("made_from", path.name))
+    scenario = scenario_from_dict(raw["scenario"], os.path.normpath(home))
+    if scenario.policy is None:
+        raise InputError(path, "scenario.policy", None, "the policy that was planned")
+    return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written to.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
+
+
+def policy_notation(policy: PerSource) -> dict[str, str]:
+    """A policy per source in the notation that scenarios use."""
+    return {source: repr(one) for source, one in policy.policies.items()}
+
+
+def targets_asked(targets: Targets) -> Sequence[tuple[str, float, bool]]:
+    """Name, bound, and whether it is a floor, of every target in the scenario."""
+    return [
+        (name, float(bound), name == "accuracy") for name in PROMISES if (bound := getattr(targets, name)) is not None
+    ]

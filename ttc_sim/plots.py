@@ -1,0 +1,118 @@
+"""Figures of results and plans."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ttc_sim.metrics import Estimate
+    from ttc_sim.optimizer.plan import Plan
+    from ttc_sim.result import Result
+
+# Okabe-Ito colours, told apart by readers with colour-blindness too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+
+
+def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    # Without pyplot there is no global state and no display to ask for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, columns, k + 1) for k in range(columns)]
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def plot_result(result: Result) -> Figure:
+    """Latency distribution, cost distribution and accuracy by arm."""
+    figure, (left, middle, right) = _figure(3, 13, 4)
+    records = result.records
+    for color, (arm, part) in zip(
+        COLORS * 8, sorted(records.partition_by("arm", as_dict=True).items(), key=lambda kv: str(kv[0])), strict=False
+    ):
+        label = str(arm[0])
+        for axes, column, unit in ((left, "latency_s", 1.0), (middle, "cost_usd", 1000.0)):
+            values = np.sort(part[column].drop_nulls().to_numpy()) * unit
+            values = values[values > 0]
+            if len(values):
+                axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=color, label=label)
+    left.set(xscale="log", xlabel="latency (s)", ylabel="share of the arm's requests", title="Latency")
+    middle.set(xscale="log", xlabel="cost of a request ($ / 1,000)", title="Cost")
+    left.legend(frameon=False, fontsize=8)
+    summary = result.summary()
+    known = {name: part for name, part in summary.per_arm.items() if part.accuracy is not None}
+    for k, (name, part) in enumerate(sorted(known.items())):
+        assert part.accuracy is not None
+        right.bar(k, part.accuracy.value, color=COLORS[k % len(COLORS)], width=0.6)
+        right.errorbar(k, part.accuracy.value, yerr=_bars(part.accuracy), color="black", capsize=3)
+        right.annotate(f"{part.share:.0%} of requests", (k, 0.02), ha="center", fontsize=8, color="white")
+    right.set_xticks(range(len(known)), sorted(known), rotation=20, ha="right", fontsize=8)
+    right.set(ylim=(0, 1), title="Accuracy by arm (95% interval)")
+    for axes in (left, middle, right):
+        _tidy(axes)
+    return figure
+
+
+def _bars(figure: Estimate) -> list[list[float]]:
+    return [[max(figure.value - figure.low, 0.0)], [max(figure.high - figure.value, 0.0)]]
+
+
+def plot_plan(plan: Plan) -> Figure:
+    """Accuracy over cost with the frontier and the baselines, and what each costs in latency."""
+    figure, (left, right) = _figure(2, 12, 4.6)
+    frontier = plan.frontier
+    left.plot(
+        [1000 * point.cost_usd_per_request for point in frontier],
+        [point.accuracy for point in frontier],
+        color="#888888",
+        marker=".",
+        label="cheapest policies (before any queue)",
+    )
+    rows = {"plan": plan.predicted, **plan.baselines}
+    tops = []
+    for k, (name, summary) in enumerate(rows.items()):
+        accuracy, cost, color = summary.accuracy, summary.cost_usd_per_request, COLORS[k % len(COLORS)]
+        assert accuracy is not None
+        left.errorbar(
+            1000 * cost.value,
+            accuracy.value,
+            xerr=[[1000 * x[0]] for x in _bars(cost)],
+            yerr=_bars(accuracy),
+            fmt="*" if name == "plan" else "o",
+            markersize=14 if name == "plan" else 6,
+            color=color,
+            elinewidth=0.8,
+            label=name,
+        )
+        p50, p95, p99 = (summary.latency_s[q] for q in ("p50", "p95", "p99"))
+        right.plot([p50.value, p99.value], [k, k], color=color, linewidth=2)
+        right.plot(p50.value, k, "|", color=color, markersize=12)
+        right.errorbar(p95.value, k, xerr=_bars(p95), fmt="o", color=color, capsize=3)
+        right.plot(p99.value, k, "|", color=color, markersize=12)
+        tops.append(p99.value)
+    targets = plan.scenario.targets
+    if targets is not None and targets.accuracy is not None:
+        left.axhline(targets.accuracy, color="black", linestyle=":", linewidth=1, label="accuracy target")
+    if targets is not None and targets.cost_usd_per_request is not None:
+        left.axvline(1000 * targets.cost_usd_per_request, color="black", linestyle="--", linewidth=1, label="cost target")
+    if targets is not None and targets.latency_p95_s is not None:
+        right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
+        right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
+    left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    right.set_yticks(range(len(rows)), list(rows))
+    right.set(xscale="log", xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))
+    for axes in (left, right):
+        _tidy(axes)
+    return figure

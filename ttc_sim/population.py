@@ -1,0 +1,227 @@
+"""The problems that requests are drawn from, with their predicted scores and every model's measured attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ttc_sim.draws import F64, I64
+from ttc_sim.errors import InputError, nearest
+from ttc_sim.outcomes import Attempts
+from ttc_sim.policies import DIFFICULTY, Requests
+from ttc_sim.profiles import Profile, ProblemSet, load_problem_set, load_profile
+from ttc_sim.scenario import Scenario, Source
+
+# A profile that covers fewer of a source's problems than this is not offered there: what it did on so few says little.
+LEAST_COVERAGE = 0.5
+
+
+@dataclass(frozen=True)
+class Population:
+    """``P`` problems over all sources; a problem of two sources stands here twice.
+
+    Attributes:
+        sources: names of the sources; share: (S,) their shares of the requests.
+        problem: (P,) keys; group: (P,) task types or categories.
+        source: (P,) index into sources.
+        cluster: (P,) what is resampled together for intervals: the problem or its group, by the problem set's card.
+        prompt_tokens: (P,).
+        scores: predictions by name, each (P,).
+        attempts: by profile name, aligned with the problems.
+        offered: per arm, the sources whose problems its profile measures.
+        notes: what a reader of any figure must know (filled lengths, problems left out).
+    """
+
+    sources: tuple[str, ...]
+    share: F64
+    problem: NDArray[np.str_]
+    group: NDArray[np.str_]
+    source: I64
+    cluster: I64
+    prompt_tokens: I64
+    scores: Mapping[str, F64]
+    attempts: Mapping[str, Attempts]
+    offered: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def weight(self) -> F64:
+        """(P,) probability that a request is this problem; sums to 1."""
+        size = np.bincount(self.source, minlength=len(self.sources))
+        return (self.share / size)[self.source]
+
+    def as_requests(self) -> Requests:
+        """Each problem as one request, for policies."""
+        return Requests(
+            arrival_s=np.zeros(len(self)),
+            source=self.source,
+            sources=self.sources,
+            prompt_tokens=self.prompt_tokens,
+            scores=self.scores,
+        )
+
+    def restricted(self, keep: NDArray[np.bool_]) -> Population:
+        """The same population with some of its problems only."""
+        rows = np.flatnonzero(keep)
+        return Population(
+            sources=self.sources,
+            share=self.share,
+            problem=self.problem[rows],
+            group=self.group[rows],
+            source=self.source[rows],
+            cluster=np.unique(self.cluster[rows], return_inverse=True)[1].astype(np.int64),
+            prompt_tokens=self.prompt_tokens[rows],
+            scores={name: values[rows] for name, values in self.scores.items()},
+            attempts={name: _take(attempts, rows) for name, attempts in self.attempts.items()},
+            offered=self.offered,
+            notes=self.notes,
+        )
+
+
+def _take(attempts: Attempts, rows: I64) -> Attempts:
+    count = attempts.count[rows]
+    start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    index = np.repeat(attempts.start[rows] - start[:-1], count) + np.arange(start[-1])
+    return Attempts(
+        name=attempts.name,
+        start=start,
+        prompt_tokens=attempts.prompt_tokens[index],
+        reasoning_tokens=attempts.reasoning_tokens[index],
+        visible_tokens=attempts.visible_tokens[index],
+        correct=attempts.correct[index],
+        answer=None if attempts.answer is None else attempts.answer[index],
+        reasoning_known=attempts.reasoning_known,
+    )
+
+
+def load_population(scenario: Scenario) -> Population:
+    """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario."""
+    problem_sets = {
+        source.problem_set: load_problem_set(source.problem_set, scenario.folder)
+        for source in scenario.workload.sources.values()
+    }
+    profiles = {
+        arm.profile: load_profile(arm.profile, scenario.folder)
+        for arm in scenario.arms.values()
+        if arm.profile is not None
+    }
+    return build_population(scenario, problem_sets, profiles)
+
+
+def build_population(
+    scenario: Scenario, problem_sets: Mapping[str, ProblemSet], profiles: Mapping[str, Profile]
+) -> Population:
+    """Put problems, scores and attempts side by side.
+
+    A source keeps the problems that every arm offered to it has been measured on, so that all arms are compared on the
+    same problems.
+
+    Raises:
+        InputError: an empty source, an arm measured on none of its sources' problems, missing scores.
+    """
+    path = scenario.path
+    sources = scenario.workload.sources
+    tables: list[pl.DataFrame] = []
+    notes: list[str] = []
+    offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
+    measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
+    for index, (name, source) in enumerate(sources.items()):
+        table = _problems_of(problem_sets[source.problem_set], source, path, name)
+        total = len(table)
+        kept = table
+        for arm_name, arm in scenario.arms.items():
+            covers = table["problem"].is_in(measured[str(arm.profile)])
+            asked = arm.sources is not None and name in arm.sources
+            if arm.sources is not None and not asked:
+                continue
+            if asked and not covers.any():
+                raise InputError(path, f"arms.{arm_name}.sources", name, f"a source that {arm.profile} was measured on")
+            if asked or covers.mean() >= LEAST_COVERAGE:  # type: ignore[operator]  # a Boolean mean is a float
+                offered[arm_name].append(name)
+                kept = kept.filter(kept["problem"].is_in(measured[str(arm.profile)]))
+        if kept.is_empty():
+            raise InputError(
+                path, f"workload.sources.{name}", source.problem_set, "problems that its arms were measured on"
+            )
+        if len(kept) < total:
+            notes.append(
+                f"{name}: {total - len(kept)} of {total} problems left out: not every arm was measured on them"
+            )
+        tables.append(kept.with_columns(source=pl.lit(index, dtype=pl.Int64)))
+    for arm_name, where in offered.items():
+        if not where:
+            profile = scenario.arms[arm_name].profile
+            raise InputError(path, f"arms.{arm_name}.profile", profile, "a profile measured on the workload's problems")
+        if len(where) < len(sources):
+            absent = ", ".join(source for source in sources if source not in where)
+            notes.append(
+                f"arm {arm_name} is not offered on {absent}: {scenario.arms[arm_name].profile} was not measured there"
+            )
+    for profile in profiles.values():
+        if profile.card.reasoning == "filled":
+            notes.append(f"thinking lengths of {profile.name} are not its own: {profile.card.reasoning_source}")
+    table = pl.concat(tables, how="diagonal_relaxed")
+    by_group = any(problem_sets[source.problem_set].card.cluster == "group" for source in sources.values())
+    cluster = table["group" if by_group else "problem"].to_numpy()
+    share = np.array([source.share for source in sources.values()], dtype=np.float64)
+    return Population(
+        sources=tuple(sources),
+        share=share / share.sum(),
+        problem=table["problem"].to_numpy().astype(np.str_),
+        group=table["group"].to_numpy().astype(np.str_),
+        source=table["source"].to_numpy().astype(np.int64),
+        cluster=np.unique(cluster.astype(np.str_), return_inverse=True)[1].astype(np.int64),
+        prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
+        scores=_scores(table),
+        attempts={name: align(profile, table["problem"]) for name, profile in profiles.items()},
+        offered={name: tuple(where) for name, where in offered.items()},
+        notes=tuple(notes),
+    )
+
+
+def _problems_of(problem_set: ProblemSet, source: Source, path: str | Path, name: str) -> pl.DataFrame:
+    table = problem_set.problems
+    if source.subset is None:
+        return table
+    wanted = [source.subset] if isinstance(source.subset, str) else source.subset
+    known = table["subset"].unique().to_list()
+    for subset in wanted:
+        if subset not in known:
+            raise InputError(path, f"workload.sources.{name}.subset", subset, nearest(subset, known))
+    return table.filter(table["subset"].is_in(wanted))
+
+
+def _scores(table: pl.DataFrame) -> dict[str, F64]:
+    """Scores that every problem has: a score missing in one source cannot route."""
+    names = [name for name in table.columns if name == DIFFICULTY or name == "novelty" or name.startswith("p:")]
+    return {name: table[name].to_numpy().astype(np.float64) for name in names if table[name].null_count() == 0}
+
+
+def align(profile: Profile, problems: pl.Series) -> Attempts:
+    """The profile's attempts in the order of the given problems."""
+    rows = pl.DataFrame({"problem": problems}).with_row_index("row")
+    table = rows.join(profile.attempts, on="problem", how="inner").sort("row", "attempt")
+    count = np.bincount(table["row"].to_numpy(), minlength=len(problems))
+    answer: I64 | None = None
+    if table["answer"].null_count() < len(table):
+        named = table["answer"].fill_null("")
+        codes = named.rank("dense").to_numpy().astype(np.int64)
+        answer = np.where(named.to_numpy() == "", -1, codes)
+    return Attempts(
+        name=profile.name,
+        start=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
+        prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
+        reasoning_tokens=table["reasoning_tokens"].to_numpy().astype(np.int64),
+        visible_tokens=table["visible_tokens"].to_numpy().astype(np.int64),
+        correct=table["correct"].to_numpy().astype(np.bool_),
+        answer=answer,
+        reasoning_known=profile.card.reasoning != "none",
+    )

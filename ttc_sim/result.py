@@ -1,0 +1,90 @@
+"""What a simulation gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ttc_sim.draws import F64
+from ttc_sim.errors import InputError
+from ttc_sim.metrics import Summary, summarize
+from ttc_sim.optimizer.options import build_options
+from ttc_sim.policies import Policy, UserFunction
+from ttc_sim.scenario import Scenario
+from ttc_sim.simulation import Model, Run, draw, load_model, run_once
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """Runs of one policy.
+
+    Attributes:
+        model: what was run; policy: the policy; runs: independent runs of it.
+    """
+
+    model: Model
+    policy: Policy
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def records(self) -> pl.DataFrame:
+        """One row per request of every run: times in seconds, tokens, US dollars, status."""
+        return pl.concat([run.table(self.model) for run in self.runs])
+
+    def summary(self) -> Summary:
+        """Figures with 95% intervals."""
+        return summarize(self.model, self.runs, expected=self._expected())
+
+    def plot(self) -> Figure:
+        """Latency, cost and accuracy by arm, as a matplotlib figure."""
+        from ttc_sim.plots import plot_result
+
+        return plot_result(self)
+
+    def _expected(self) -> dict[str, F64] | None:
+        population = self.model.population
+        if population is None or isinstance(self.policy, UserFunction):
+            return None
+        arm = self.policy.choose(population.as_requests(), self.model.arm_names)
+        return build_options(self.model).expected(arm)
+
+
+def simulate(
+    scenario: Scenario,
+    policy: Policy | None = None,
+    *,
+    replications: int | None = None,
+    progress: Callable[[str], Any] = lambda _: None,
+) -> Result:
+    """Run a policy on the scenario's workload.
+
+    Args:
+        scenario: what to simulate.
+        policy: instead of the scenario's own.
+        replications: independent runs, instead of the scenario's own number.
+
+    Raises:
+        InputError: neither the scenario nor the call names a policy, or the policy names an arm that is not there.
+
+    >>> result = simulate(load_scenario("reasoning-gateway"), Always("maverick"))  # doctest: +SKIP
+    >>> result.summary().accuracy  # doctest: +SKIP
+    """
+    chosen = policy if policy is not None else scenario.parsed_policy()
+    if chosen is None:
+        raise InputError(scenario.path, "policy", None, "a policy such as Always('small'), or `ttc-sim optimize` to find one")
+    model = load_model(scenario)
+    for name in chosen.arm_names():
+        if name not in model.arm_names:
+            raise InputError(scenario.path, "policy", name, "one of the arms " + ", ".join(model.arm_names))
+    runs = []
+    for k in range(replications or scenario.replications):
+        progress(f"run {k + 1} of {replications or scenario.replications}")
+        runs.append(run_once(model, chosen, draw(model, k)))
+    return Result(model=model, policy=chosen, runs=tuple(runs))

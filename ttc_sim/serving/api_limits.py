@@ -1,0 +1,67 @@
+"""Rate limits of an API endpoint, and what a client does when it meets them."""
+
+from __future__ import annotations
+
+from ttc_sim.scenario import Api, Retry
+
+
+class TokenBucket:
+    """A bucket that holds at most one minute's worth, starts full and refills continuously.
+
+    >>> bucket = TokenBucket(per_minute=60)
+    >>> bucket.take(60, now_s=0.0), bucket.take(1, now_s=0.5), bucket.take(1, now_s=1.0)
+    (True, False, True)
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self.capacity = per_minute
+        self.level = per_minute
+        self.rate_per_s = per_minute / 60.0
+        self.updated_s = 0.0
+
+    def has(self, amount: float, now_s: float) -> bool:
+        """Whether so much is in the bucket now. Rounding of the refill is forgiven to a part in a billion."""
+        self.level = min(self.capacity, self.level + (now_s - self.updated_s) * self.rate_per_s)
+        self.updated_s = now_s
+        return self.level >= amount * (1 - 1e-9)
+
+    def take(self, amount: float, now_s: float) -> bool:
+        """Take so much if it is there."""
+        if not self.has(amount, now_s):
+            return False
+        self.level -= amount
+        return True
+
+
+class ApiLimits:
+    """Requests and tokens per minute and concurrency of one endpoint."""
+
+    def __init__(self, api: Api) -> None:
+        self.requests = None if api.requests_per_minute is None else TokenBucket(api.requests_per_minute)
+        self.tokens = None if api.tokens_per_minute is None else TokenBucket(api.tokens_per_minute)
+        self.concurrency = api.concurrency
+        self.in_progress = 0
+
+    def never(self, tokens: int) -> bool:
+        """Whether a call of so many tokens is more than the endpoint ever accepts."""
+        return (self.tokens is not None and tokens > self.tokens.capacity) or (
+            self.requests is not None and self.requests.capacity < 1
+        )
+
+    def admit(self, tokens: int, now_s: float) -> bool:
+        """Accept a call, or answer 429 and take nothing."""
+        if self.concurrency is not None and self.in_progress >= self.concurrency:
+            return False
+        if self.requests is not None and not self.requests.has(1, now_s):
+            return False
+        if self.tokens is not None and not self.tokens.take(tokens, now_s):
+            return False
+        if self.requests is not None:
+            self.requests.take(1, now_s)
+        self.in_progress += 1
+        return True
+
+
+def backoff_s(retry: Retry, attempt: int, u: float) -> float:
+    """Seconds that the client waits after its ``attempt``-th 429 (from 0); ``u`` is uniform in (0, 1)."""
+    return min(retry.max_s, retry.base_s * 2.0 ** min(attempt, 60)) * (0.5 + u)

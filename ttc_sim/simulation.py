@@ -1,0 +1,436 @@
+"""From a scenario to records: draws, policy, work, engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from ttc_sim import outcomes
+from ttc_sim.draws import F64, I64, uniforms
+from ttc_sim.engine import reference
+from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, Work
+from ttc_sim.errors import InputError
+from ttc_sim.outcomes import Attempts, Outcome
+from ttc_sim.policies import Load, Policy, Requests, UserFunction
+from ttc_sim.population import Population, load_population
+from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
+from ttc_sim.serving.prices import TokenPrices, resolve_price
+from ttc_sim.strategies import Single, Strategy
+from ttc_sim.workload import Traffic, generate
+
+_Z95 = 1.6448536269514722  # standard normal 95th percentile
+
+
+@dataclass(frozen=True)
+class ResolvedArm:
+    """An arm with everything looked up."""
+
+    name: str
+    deployment: int
+    strategy: Strategy
+    attempts: Attempts | None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A scenario with everything it names looked up, ready to be run any number of times.
+
+    Attributes:
+        scenario: as the user wrote it.
+        population: problems and attempts; ``None`` when the lengths come with the traffic.
+        arms: in the order of the scenario.
+        deployment_names: in the order of the scenario.
+        prices: per deployment; ``None`` for GPU pools.
+    """
+
+    scenario: Scenario
+    population: Population | None
+    arms: tuple[ResolvedArm, ...]
+    deployment_names: tuple[str, ...]
+    prices: tuple[TokenPrices | None, ...]
+
+    @property
+    def deployments(self) -> tuple[Api | GpuPool, ...]:
+        """Deployments in the order of their names."""
+        return tuple(self.scenario.deployments[name] for name in self.deployment_names)
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Names of the arms, in the order of the scenario."""
+        return tuple(arm.name for arm in self.arms)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of any figure must know."""
+        return self.population.notes if self.population is not None else ()
+
+
+def load_model(scenario: Scenario, population: Population | None = None) -> Model:
+    """Look up all that the scenario names; ``population`` replaces its own problems (to carry out a plan on others)."""
+    if population is None and scenario.workload.sources:
+        population = load_population(scenario)
+    names = tuple(scenario.deployments)
+    prices = tuple(
+        resolve_price(item.price, where=scenario.path, field=f"deployments.{name}.price")
+        if isinstance(item, Api)
+        else None
+        for name, item in scenario.deployments.items()
+    )
+    arms = tuple(
+        ResolvedArm(
+            name=name,
+            deployment=names.index(arm.deployment),
+            strategy=arm.parsed(scenario.path, name),
+            attempts=population.attempts[str(arm.profile)] if population is not None else None,
+            sources=population.offered[name] if population is not None else (),
+        )
+        for name, arm in scenario.arms.items()
+    )
+    for arm in arms:
+        if not isinstance(arm.strategy, Single):
+            if arm.attempts is None:
+                raise InputError(
+                    scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), "Single() without a profile"
+                )
+            if arm.attempts.answer is None:
+                expected = f"a profile with recorded answers: {arm.attempts.name} has none to vote on"
+                raise InputError(scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), expected)
+    return Model(scenario=scenario, population=population, arms=arms, deployment_names=names, prices=prices)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Everything random about ``n`` requests of one run, fixed before any policy is known.
+
+    Attributes:
+        seed: of the scenario; run: number of the independent run; purpose: keeps runs for different ends apart.
+        traffic: arrivals and, without a population, lengths.
+        row: (n,) problem of each request in the population; ``None`` without one.
+    """
+
+    seed: int
+    run: int
+    purpose: str
+    traffic: Traffic
+    row: I64 | None
+
+    def __len__(self) -> int:
+        return len(self.traffic.arrival_s)
+
+    def uniform(self, stream: str, width: int = 1) -> F64:
+        """(n, width) uniform numbers of a named stream of this run."""
+        return uniforms(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), width)
+
+    def samples(self, stream: str, count: int, members: I64) -> F64:
+        """(m, count) numbers for some requests; those of sample ``j`` do not depend on how many samples there are."""
+        return np.stack([self.uniform(f"{stream}/{j}")[members, 0] for j in range(count)], axis=1)
+
+
+def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | None = None) -> Draws:
+    """Fix all that is random about one run."""
+    scenario, population = model.scenario, model.population
+    workload = scenario.workload
+    count = requests or workload.requests
+    # Runs for different purposes must not share arrivals either.
+    seed = int.from_bytes(f"{purpose}".encode(), "little") % 2**31 + scenario.seed
+    traffic = generate(workload.arrivals, count, seed, folder=scenario.folder, where=scenario.path, run=run)
+    drawn = Draws(seed=scenario.seed, run=run, purpose=purpose, traffic=traffic, row=None)
+    if population is None:
+        return drawn
+    source = np.searchsorted(np.cumsum(population.share)[:-1], drawn.uniform("source")[:, 0], side="right")
+    size = np.bincount(population.source, minlength=len(population.sources))
+    rows = np.argsort(population.source, kind="stable")
+    first = np.concatenate([[0], np.cumsum(size)])[:-1]
+    within = (drawn.uniform("problem")[:, 0] * size[source]).astype(np.int64)
+    return replace(drawn, row=rows[first[source] + within].astype(np.int64))
+
+
+def view(model: Model, draws: Draws) -> Requests:
+    """What a policy may know of the requests."""
+    arrival_s = draws.traffic.arrival_s
+    if model.population is None or draws.row is None:
+        prompt = draws.traffic.prompt_tokens
+        zeros = np.zeros(len(draws), dtype=np.int64)
+        return Requests(arrival_s, zeros, ("traffic",), zeros if prompt is None else prompt, {})
+    population = model.population
+    return Requests(
+        arrival_s=arrival_s,
+        source=population.source[draws.row],
+        sources=population.sources,
+        prompt_tokens=population.prompt_tokens[draws.row],
+        scores={name: values[draws.row] for name, values in population.scores.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the arms would make of the requests sent to them, before any queue.
+
+    Attributes:
+        work: for the engine.
+        correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
+        samples: (n,) samples of each request.
+    """
+
+    work: Work
+    correct: F64
+    samples: I64
+
+
+def carry(model: Model, draws: Draws, arm: I64) -> Carried:
+    """Turn requests and their arms into work."""
+    n = len(draws)
+    count = np.array([item.strategy.samples for item in model.arms], dtype=np.int64)[arm]
+    sample_start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    reasoning = np.empty(sample_start[-1], dtype=np.int64)
+    visible = np.empty_like(reasoning)
+    first_token_s = np.zeros(len(reasoning))
+    per_token_s = np.zeros(len(reasoning))
+    prompt = np.empty(n, dtype=np.int64)
+    correct = np.full(n, np.nan)
+    for index, item in enumerate(model.arms):
+        members = np.flatnonzero(arm == index)
+        if not len(members):
+            continue
+        outcome = _outcome(item, draws, members)
+        place = sample_start[members][:, None] + np.arange(item.strategy.samples)
+        reasoning[place], visible[place] = outcome.reasoning_tokens, outcome.visible_tokens
+        prompt[members] = outcome.prompt_tokens
+        if item.attempts is not None:
+            correct[members] = outcome.correct
+        deployment = model.deployments[item.deployment]
+        if isinstance(deployment, Api):
+            stream = f"latency/{model.deployment_names[item.deployment]}"
+            first_token_s[place] = _times(deployment.first_token, draws, f"{stream}/first", members, place.shape[1])
+            per_token_s[place] = _times(deployment.per_token, draws, f"{stream}/rest", members, place.shape[1])
+    retries = max([item.retry.retries for item in model.deployments if isinstance(item, Api)], default=0)
+    prefix = draws.traffic.prefix_id
+    work = Work(
+        arrival_s=draws.traffic.arrival_s,
+        stage_start=np.arange(n + 1, dtype=np.int64),
+        deployment=np.array([item.deployment for item in model.arms], dtype=np.int64)[arm],
+        prompt_tokens=prompt,
+        prefix_id=np.full(n, -1, dtype=np.int64) if prefix is None else prefix,
+        sample_start=sample_start,
+        reasoning_tokens=reasoning,
+        visible_tokens=visible,
+        first_token_s=first_token_s,
+        per_token_s=per_token_s,
+        backoff=draws.uniform("backoff", max(retries, 1)),
+    )
+    return Carried(work=work, correct=correct, samples=count)
+
+
+def _outcome(arm: ResolvedArm, draws: Draws, members: I64) -> Outcome:
+    traffic = draws.traffic
+    if arm.attempts is None or draws.row is None:
+        if traffic.prompt_tokens is None or traffic.visible_tokens is None:
+            raise InputError("workload", "arrivals", "no lengths", "a trace or clients that carry token lengths")
+        reasoning = (
+            np.zeros_like(traffic.visible_tokens) if traffic.reasoning_tokens is None else traffic.reasoning_tokens
+        )
+        reasoning, visible = reasoning[members], traffic.visible_tokens[members]
+        if arm.strategy.cap is not None:
+            reasoning = np.minimum(reasoning, arm.strategy.cap)
+            visible = np.minimum(visible, arm.strategy.cap - reasoning)
+        none = np.zeros(len(members), dtype=np.bool_)
+        return Outcome(traffic.prompt_tokens[members], reasoning[:, None], visible[:, None], none)
+    n = arm.strategy.samples
+    # One stream per profile, not per arm: the same request makes the same attempts whatever cap or arm it is given.
+    stream = f"attempts/{arm.attempts.name}"
+    return outcomes.carry_out(
+        arm.strategy,
+        arm.attempts,
+        draws.row[members],
+        draws.samples(f"{stream}/pick", n, members),
+        draws.samples(f"{stream}/forced", n, members),
+        draws.uniform(f"{stream}/tie")[members, 0],
+    )
+
+
+def _times(latency: Latency, draws: Draws, stream: str, members: I64, samples: int) -> F64:
+    sigma = spread(latency)
+    return latency.median_s * np.exp(sigma * ndtri(draws.samples(stream, samples, members)))
+
+
+def spread(latency: Latency) -> float:
+    """Standard deviation of the logarithm of a log-normal time with that median and 95th percentile."""
+    return 0.0 if latency.p95_s is None else float(np.log(latency.p95_s / latency.median_s) / _Z95)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: who went where, what was planned and what came of it. Arrays are (n,), a request each.
+
+    Attributes:
+        answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown.
+        planned_correct: the same, had no request timed out or been rejected.
+        reasoning_tokens: generated hidden tokens, summed over samples; visible_tokens: likewise.
+        prompt_tokens: prompt tokens taken in.
+        cost_usd: bill of API calls, and the request's part of the GPU pools' bill by its share of their tokens.
+        api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
+        pool_cost_usd_per_request: bill of the GPU pools in use, per request of the workload.
+        rate_per_s: mean rate of arrivals in the long run; replicas: of each GPU pool in use.
+    """
+
+    number: int
+    row: I64 | None
+    requests: Requests
+    arm: I64
+    result: EngineResult
+    answered_correctly: F64
+    planned_correct: F64
+    prompt_tokens: I64
+    reasoning_tokens: I64
+    visible_tokens: I64
+    cost_usd: F64
+    api_cost_usd: F64
+    planned_api_cost_usd: F64
+    pool_cost_usd_per_request: float
+    rate_per_s: float
+    replicas: Mapping[str, int]
+
+    @cached_property
+    def latency_s(self) -> F64:
+        """From arrival to the last token or to giving up."""
+        return self.result.finished_s - self.requests.arrival_s
+
+    def table(self, model: Model) -> pl.DataFrame:
+        """One row per request."""
+        population, rows, result = model.population, self.row, self.result
+        columns: dict[str, object] = {
+            "run": np.full(len(self.arm), self.number),
+            "request": np.arange(len(self.arm)),
+            "source": np.array(self.requests.sources)[self.requests.source],
+            "arm": np.array(model.arm_names)[self.arm],
+            "status": np.array(STATUS_NAMES)[result.status],
+            "correct": self.answered_correctly,
+            "arrival_s": self.requests.arrival_s,
+            "started_s": result.started_s,
+            "first_token_s": result.first_token_s,
+            "finished_s": result.finished_s,
+            "ttft_s": result.first_token_s - self.requests.arrival_s,
+            "latency_s": self.latency_s,
+            "retries": result.retries,
+            "prompt_tokens": self.prompt_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+            "visible_tokens": self.visible_tokens,
+            "cost_usd": self.cost_usd,
+        }
+        if population is not None and rows is not None:
+            columns["problem"] = population.problem[rows]
+            columns |= {name: values for name, values in self.requests.scores.items() if name == "difficulty"}
+        return pl.DataFrame(columns).fill_nan(None)
+
+
+def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
+    """Carry one run out: policy, work, engine, bill."""
+    requests = view(model, draws)
+    looks_at_load = isinstance(policy, UserFunction) and policy.looks_at_load
+    if looks_at_load and isinstance(policy, UserFunction):
+        offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
+        route = _live_route(policy, requests, model.arm_names)
+    else:
+        arm = policy.choose(requests, model.arm_names)
+        _check_offered(model, requests, arm)
+        offers, route = [carry(model, draws, arm)], None
+    result = reference.run([offer.work for offer in offers], model.deployment_names, model.deployments, route)
+    if looks_at_load:
+        arm = result.arm
+        _check_offered(model, requests, arm)
+    picked = result.arm if looks_at_load else np.zeros(len(draws), dtype=np.int64)
+    return _bill(model, draws, requests, arm, offers, picked, result)
+
+
+def _live_route(policy: UserFunction, requests: Requests, arms: Sequence[str]) -> Callable[[int, Load], int]:
+    return lambda index, load: policy.choose_one(requests, index, arms, load)
+
+
+def _check_offered(model: Model, requests: Requests, arm: I64) -> None:
+    """A policy may only send a request to an arm that was measured on its source's problems."""
+    if model.population is None:
+        return
+    for index, item in enumerate(model.arms):
+        for source in np.unique(requests.source[arm == index]):
+            name = requests.sources[int(source)]
+            if name not in item.sources:
+                able = [other.name for other in model.arms if name in other.sources]
+                expected = f"an arm whose profile was measured on source {name}: " + ", ".join(able)
+                raise InputError(model.scenario.path, "policy", item.name, expected)
+
+
+def _bill(
+    model: Model,
+    draws: Draws,
+    requests: Requests,
+    arm: I64,
+    offers: Sequence[Carried],
+    picked: I64,
+    result: EngineResult,
+) -> Run:
+    n = len(draws)
+    prompt, reasoning, visible = (np.zeros(n, dtype=np.int64) for _ in range(3))
+    planned_prompt, planned_reasoning, planned_visible = (np.zeros(n, dtype=np.int64) for _ in range(3))
+    correct = np.full(n, np.nan)
+    for index, offer in enumerate(offers):
+        here = picked == index
+        work = offer.work
+        owner = np.repeat(np.arange(n), offer.samples)
+        generated = result.generated_tokens[index]
+        hidden = np.minimum(generated, work.reasoning_tokens)
+        for total, tokens in (
+            (reasoning, hidden),
+            (visible, generated - hidden),
+            (planned_reasoning, work.reasoning_tokens),
+            (planned_visible, work.visible_tokens),
+        ):
+            total[here] = np.bincount(owner, weights=tokens, minlength=n).astype(np.int64)[here]
+        prompt[here] = result.prefilled_tokens[index][here]
+        planned_prompt[here] = work.prompt_tokens[here]
+        correct[here] = offer.correct[here]
+    deployment = np.array([item.deployment for item in model.arms], dtype=np.int64)[arm]
+    api_cost, planned_cost = np.zeros(n), np.zeros(n)
+    pool_cost = np.zeros(n)
+    pool_per_request = 0.0
+    replicas: dict[str, int] = {}
+    for index, item in enumerate(model.deployments):
+        here = deployment == index
+        if not here.any():
+            continue
+        prices = model.prices[index]
+        if prices is not None:
+            api_cost[here] = prices.cost_usd(prompt[here], 0, reasoning[here], visible[here])
+            planned_cost[here] = prices.cost_usd(
+                planned_prompt[here], 0, planned_reasoning[here], planned_visible[here]
+            )
+        elif isinstance(item, GpuPool):
+            per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / draws.traffic.rate_per_s
+            pool_per_request += per_request
+            replicas[model.deployment_names[index]] = item.replicas
+            tokens = (prompt + reasoning + visible)[here]
+            pool_cost[here] = per_request * n * tokens / max(int(tokens.sum()), 1)
+    return Run(
+        number=draws.run,
+        row=draws.row,
+        requests=requests,
+        arm=arm,
+        result=result,
+        answered_correctly=np.where(result.status == COMPLETED, correct, np.where(np.isnan(correct), np.nan, 0.0)),
+        planned_correct=correct,
+        prompt_tokens=prompt,
+        reasoning_tokens=reasoning,
+        visible_tokens=visible,
+        cost_usd=api_cost + pool_cost,
+        api_cost_usd=api_cost,
+        planned_api_cost_usd=planned_cost,
+        pool_cost_usd_per_request=pool_per_request,
+        rate_per_s=draws.traffic.rate_per_s,
+        replicas=replicas,
+    )
