@@ -1,0 +1,50 @@
+"""Workloads: when requests arrive and, where the process carries them, how long they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ttc_sim.scenario import Clients, Piecewise, Poisson, Renewal, Trace
+from ttc_sim.workload.arrivals import piecewise, renewal
+from ttc_sim.workload.clients import mixture
+from ttc_sim.workload.traces import replay
+from ttc_sim.workload.traffic import Traffic
+
+
+def generate(
+    arrivals: Poisson | Renewal | Piecewise | Clients | Trace,
+    requests: int,
+    seed: int,
+    *,
+    folder: Path,
+    where: str,
+    run: int = 0,
+) -> Traffic:
+    """Generate the first ``requests`` arrivals of a process.
+
+    Args:
+        arrivals: the process as the scenario has it.
+        requests: how many, at least 1.
+        seed: of the draws; run: number of the independent run.
+        folder: where relative trace files start; where: the file that errors name.
+
+    Raises:
+        InputError: a trace that cannot be read, an unknown traffic profile, or rates that are all zero.
+
+    >>> from ttc_sim.scenario import Poisson
+    >>> traffic = generate(Poisson(process="poisson", rate_per_s=2.0), 5, 1, folder=Path(), where="doc")
+    >>> len(traffic.arrival_s)
+    5
+    """
+    if isinstance(arrivals, Poisson):
+        return renewal("gamma", arrivals.rate_per_s, 1.0, requests, seed, run)
+    if isinstance(arrivals, Renewal):
+        return renewal(arrivals.process, arrivals.rate_per_s, arrivals.cv, requests, seed, run)
+    if isinstance(arrivals, Piecewise):
+        return piecewise(arrivals, requests, seed, run, where=where)
+    if isinstance(arrivals, Clients):
+        return mixture(arrivals, requests, seed, run, folder=folder)
+    return replay(arrivals, requests, folder=folder)
+
+
+__all__ = ["Traffic", "generate"]

@@ -1,0 +1,88 @@
+"""Renewal processes, and rates that change over time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import gammaincinv, gammaln
+
+from ttc_sim.draws import F64, uniforms
+from ttc_sim.errors import InputError
+from ttc_sim.scenario import Piecewise
+from ttc_sim.workload.traffic import Traffic
+
+Family = Literal["gamma", "weibull"]
+
+
+@lru_cache(maxsize=4096)
+def weibull_shape(cv: float) -> float:
+    """Shape of the Weibull distribution with that coefficient of variation.
+
+    Solves ``Gamma(1 + 2/k) / Gamma(1 + 1/k)**2 = 1 + cv**2``.
+
+    >>> round(weibull_shape(1.0), 9)
+    1.0
+    """
+
+    def gap(log_shape: float) -> float:
+        k = float(np.exp(log_shape))
+        return float(gammaln(1 + 2 / k) - 2 * gammaln(1 + 1 / k) - np.log1p(cv * cv))
+
+    return float(np.exp(brentq(gap, np.log(0.02), np.log(200.0), xtol=1e-14)))
+
+
+def gaps(family: Family, shape: float, u: F64) -> F64:
+    """Gaps of mean 1 of a Gamma or Weibull law, by its inverse distribution function.
+
+    A Gamma law of very small shape puts most of its mass below the smallest float: such gaps are 0, requests that arrive
+    together, which is what that law means.
+    """
+    if family == "weibull":
+        scale = np.exp(-gammaln(1 + 1 / shape))
+        return np.asarray(scale * (-np.log1p(-u)) ** (1 / shape))
+    if shape == 1.0:
+        return -np.log1p(-u)
+    return np.asarray(gammaincinv(shape, u) / shape)
+
+
+def unit_arrivals(family: Family, cv: float, count: int, seed: int, stream: str) -> F64:
+    """Arrival times of a renewal process of rate 1.
+
+    The first gap is an ordinary one: the process starts as if a request had arrived at 0, the same for every policy.
+    """
+    shape = weibull_shape(cv) if family == "weibull" else 1.0 / (cv * cv)
+    return np.cumsum(gaps(family, shape, uniforms(seed, stream, count)[:, 0]))
+
+
+def renewal(family: Family, rate_per_s: float, cv: float, requests: int, seed: int, run: int) -> Traffic:
+    """Independent gaps of mean ``1 / rate_per_s`` and coefficient of variation ``cv``."""
+    arrival_s = unit_arrivals(family, cv, requests, seed, f"arrivals/{run}") / rate_per_s
+    return Traffic(arrival_s, np.zeros(requests, dtype=np.int64), None, None, None, None, rate_per_s)
+
+
+def piecewise(arrivals: Piecewise, requests: int, seed: int, run: int, *, where: str) -> Traffic:
+    """Rates that hold for a while each, over and over: a unit-rate process run on the clock of the cumulative rate.
+
+    With ``cv`` 1 this is the exact inhomogeneous Poisson process; with another, bursts are as strong in busy as in quiet
+    times, counted in requests.
+
+    Raises:
+        InputError: rates that are all zero.
+    """
+    duration = np.array([step.duration_s for step in arrivals.steps])
+    rate = np.array([step.rate_per_s for step in arrivals.steps])
+    per_cycle = float(duration @ rate)
+    if per_cycle <= 0:
+        raise InputError(where, "workload.arrivals.steps", rate.tolist(), "at least one rate above 0")
+    operational = unit_arrivals("gamma", arrivals.cv, requests, seed, f"arrivals/{run}")
+    cycle, within = np.divmod(operational, per_cycle)
+    mass = np.concatenate([[0.0], np.cumsum(duration * rate)])
+    start = np.concatenate([[0.0], np.cumsum(duration)])
+    step = np.minimum(np.searchsorted(mass, within, side="right") - 1, len(rate) - 1)
+    into = (within - mass[step]) / np.where(rate[step] > 0, rate[step], 1.0)
+    arrival_s = np.maximum.accumulate(cycle * duration.sum() + start[step] + np.minimum(into, duration[step]))
+    none = np.zeros(requests, dtype=np.int64)
+    return Traffic(arrival_s, none, None, None, None, None, per_cycle / float(duration.sum()))

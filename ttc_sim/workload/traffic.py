@@ -1,0 +1,28 @@
+"""What every arrival process yields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ttc_sim.draws import F64, I64
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Arrivals of ``n`` requests and, where the process carries them, their lengths.
+
+    Attributes:
+        arrival_s: (n,) seconds, not decreasing, from 0.
+        client: (n,) index of the client; 0 where there is one.
+        prompt_tokens, reasoning_tokens, visible_tokens: (n,) or ``None``.
+        prefix_id: (n,) id of the leading shared block of the prompt, -1 for none; or ``None``.
+        rate_per_s: mean rate in the long run: the configured one where there is one, else that of these arrivals.
+    """
+
+    arrival_s: F64
+    client: I64
+    prompt_tokens: I64 | None
+    reasoning_tokens: I64 | None
+    visible_tokens: I64 | None
+    prefix_id: I64 | None
+    rate_per_s: float
