@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ttc_sim.metrics import Estimate
     from ttc_sim.optimizer.plan import Plan
+    from ttc_sim.profiles import Profile
     from ttc_sim.result import Result
 
 # Okabe-Ito colours, told apart by readers with colour-blindness too.
@@ -115,4 +116,29 @@ def plot_plan(plan: Plan) -> Figure:
     right.set(xscale="log", xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))
     for axes in (left, right):
         _tidy(axes)
+    return figure
+
+
+def plot_profile(profile: Profile) -> Figure:
+    """Distribution of output lengths by outcome, on a logarithmic axis."""
+    from ttc_sim.profile_summary import outcome_tables
+
+    figure, (axes,) = _figure(1, 8, 4)
+    tables = {name: values.to_numpy() for name, values in outcome_tables(profile).items() if len(values)}
+    total = sum(len(values) for values in tables.values())
+    most = max(float(values.max()) for values in tables.values())
+    bins = np.geomspace(1, most * 1.01, 40)
+    colors = {"correct": COLORS[2], "wrong": COLORS[1], "stopped at the limit": COLORS[4]}
+    axes.hist(
+        list(tables.values()),
+        bins=list(bins),
+        weights=[np.full(len(values), 1 / total) for values in tables.values()],
+        stacked=True,
+        color=[colors[name] for name in tables],
+        label=[f"{name} ({len(values) / total:.0%}, median {np.median(values):,.0f})" for name, values in tables.items()],
+    )
+    source = " (thinking lengths from another source)" if profile.card.reasoning == "filled" else ""
+    axes.set(xscale="log", xlabel="output tokens of an attempt" + source, ylabel="share of attempts", title=profile.name)
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes)
     return figure

@@ -139,8 +139,10 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     workload = scenario.workload
     count = requests or workload.requests
     # Runs for different purposes must not share arrivals either.
-    seed = int.from_bytes(f"{purpose}".encode(), "little") % 2**31 + scenario.seed
-    traffic = generate(workload.arrivals, count, seed, folder=scenario.folder, where=scenario.path, run=run)
+    label = f"{purpose}/{run}"
+    traffic = generate(
+        workload.arrivals, count, scenario.seed, folder=scenario.folder, where=scenario.path, run=label
+    )
     drawn = Draws(seed=scenario.seed, run=run, purpose=purpose, traffic=traffic, row=None)
     if population is None:
         return drawn

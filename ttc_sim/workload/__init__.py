@@ -18,14 +18,14 @@ def generate(
     *,
     folder: Path,
     where: str,
-    run: int = 0,
+    run: str = "0",
 ) -> Traffic:
     """Generate the first ``requests`` arrivals of a process.
 
     Args:
         arrivals: the process as the scenario has it.
         requests: how many, at least 1.
-        seed: of the draws; run: number of the independent run.
+        seed: of the draws; run: label of the independent run.
         folder: where relative trace files start; where: the file that errors name.
 
     Raises:

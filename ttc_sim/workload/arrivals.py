@@ -57,13 +57,13 @@ def unit_arrivals(family: Family, cv: float, count: int, seed: int, stream: str)
     return np.cumsum(gaps(family, shape, uniforms(seed, stream, count)[:, 0]))
 
 
-def renewal(family: Family, rate_per_s: float, cv: float, requests: int, seed: int, run: int) -> Traffic:
+def renewal(family: Family, rate_per_s: float, cv: float, requests: int, seed: int, run: str) -> Traffic:
     """Independent gaps of mean ``1 / rate_per_s`` and coefficient of variation ``cv``."""
     arrival_s = unit_arrivals(family, cv, requests, seed, f"arrivals/{run}") / rate_per_s
     return Traffic(arrival_s, np.zeros(requests, dtype=np.int64), None, None, None, None, rate_per_s)
 
 
-def piecewise(arrivals: Piecewise, requests: int, seed: int, run: int, *, where: str) -> Traffic:
+def piecewise(arrivals: Piecewise, requests: int, seed: int, run: str, *, where: str) -> Traffic:
     """Rates that hold for a while each, over and over: a unit-rate process run on the clock of the cumulative rate.
 
     With ``cv`` 1 this is the exact inhomogeneous Poisson process; with another, bursts are as strong in busy as in quiet

@@ -23,7 +23,7 @@ from ttc_sim.workload.traffic import Traffic
 Lengths = Mapping[tuple[int, int], tuple[F64, F64]]  # (client, window) -> values, cumulative probability
 
 
-def mixture(arrivals: Clients, requests: int, seed: int, run: int, *, folder: Path) -> Traffic:
+def mixture(arrivals: Clients, requests: int, seed: int, run: str, *, folder: Path) -> Traffic:
     """Generate the clients' requests in order of arrival, from ``start_s`` of the measured day on, day after day.
 
     A total rate scales every client's time alike: gaps keep their law's shape, and so their coefficient of variation.
@@ -65,7 +65,7 @@ def mixture(arrivals: Clients, requests: int, seed: int, run: int, *, folder: Pa
 
 
 def _merge(
-    table: pl.DataFrame, requests: int, seed: int, run: int, first: int, windows: int, window_s: float, scale: float
+    table: pl.DataFrame, requests: int, seed: int, run: str, first: int, windows: int, window_s: float, scale: float
 ) -> tuple[F64, I64]:
     """Arrival times and clients of enough whole windows, window after window of each client.
 
@@ -104,7 +104,7 @@ def _client(
     law: Mapping[int, tuple[Family, float]],
     client: int,
     seed: int,
-    run: int,
+    run: str,
     first: int,
     span: int,
     window_s: float,

@@ -1,0 +1,162 @@
+"""``ttc-sim profile``: build, list and show measured profiles."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ttc_sim.profile_summary import ProfileSummary, outcome_tables, summarize_profile
+from ttc_sim.profiles import Profile, list_profiles, load_profile, save_profile
+from ttc_sim.tables import read_table
+
+app = typer.Typer(no_args_is_help=True)
+Column = Annotated[str | None, typer.Option(help="Column, if it has none of the usual names.")]
+
+
+@app.command()
+def build(
+    table: Annotated[Path, typer.Argument(help="Attempts, a row each: Parquet, CSV or JSONL.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    model: Annotated[str, typer.Option(help="The model that made the attempts.")],
+    origin: Annotated[str, typer.Option(help="Where the attempts come from.")],
+    licence: Annotated[str, typer.Option(help="Licence of the numbers.")],
+    date: Annotated[str, typer.Option(help="Day of the measurement.")],
+    tokenizer: Annotated[str, typer.Option(help="Tokenizer that the tokens were counted with.")],
+    limits: Annotated[str, typer.Option(help="What the numbers do not cover.")] = "none stated",
+    effort: Annotated[str | None, typer.Option(help="Effort setting of the model.")] = None,
+    problem_set: Annotated[str | None, typer.Option(help="Problem set that the problems belong to.")] = None,
+    output_limit_tokens: Annotated[int | None, typer.Option(min=1, help="Limit at which attempts were stopped.")] = None,
+    problem_column: Column = None,
+    attempt_column: Column = None,
+    prompt_tokens_column: Column = None,
+    reasoning_tokens_column: Column = None,
+    visible_tokens_column: Column = None,
+    output_tokens_column: Column = None,
+    correct_column: Column = None,
+    truncated_column: Column = None,
+    answer_column: Column = None,
+    replace: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Turn a table of attempts into a profile, check it, and print what it holds."""
+    from ttc_sim.profile_build import build_profile
+
+    columns = {
+        "problem": problem_column,
+        "attempt": attempt_column,
+        "prompt_tokens": prompt_tokens_column,
+        "reasoning_tokens": reasoning_tokens_column,
+        "visible_tokens": visible_tokens_column,
+        "output_tokens": output_tokens_column,
+        "correct": correct_column,
+        "truncated": truncated_column,
+        "answer": answer_column,
+    }
+    card: dict[str, object] = {
+        "model": model,
+        "origin": origin,
+        "licence": licence,
+        "date": date,
+        "tokenizer": tokenizer,
+        "limits": limits,
+        "effort": effort,
+        "problem_set": problem_set,
+        "output_limit_tokens": output_limit_tokens,
+    }
+    profile, said = build_profile(read_table(table), table, out.name, card, columns)
+    save_profile(profile, out, replace=replace)
+    console = Console()
+    for line in said:
+        console.print(f"[dim]{line}[/]")
+    _print_summary(console, summarize_profile(profile))
+    console.print(f"written to {out}")
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the profiles that are found by name."""
+    rows = Table(header_style="bold", pad_edge=False)
+    rows.add_column("profile")
+    for name in ("problems", "attempts", "accuracy", "median output", "p95 output", "thinking", "licence"):
+        rows.add_column(name, justify="right")
+    for name in list_profiles():
+        profile = load_profile(name)
+        summary = summarize_profile(profile)
+        output = summary.tokens["output"]
+        rows.add_row(
+            name,
+            f"{summary.problems:,}",
+            f"{summary.attempts:,}",
+            f"{summary.accuracy:.1%}",
+            f"{output['p50']:,.0f}",
+            f"{output['p95']:,.0f}",
+            profile.card.reasoning,
+            profile.card.licence,
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=130)).print(rows)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name or folder of a profile.")],
+    plot: Annotated[Path | None, typer.Option(help="Draw the length distribution by outcome to this PNG.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+) -> None:
+    """Show a profile: where it comes from, what it holds, and how long right and wrong attempts are."""
+    profile = load_profile(name)
+    summary = summarize_profile(profile)
+    console = Console()
+    card = profile.card
+    console.print(f"[bold]{profile.name}[/]  {card.model}" + (f" ({card.effort})" if card.effort else ""))
+    console.print(f"{card.origin}; {card.licence}; {card.date}; tokens: {card.tokenizer}")
+    console.print(f"[dim]{card.limits}[/]")
+    if card.reasoning_source:
+        console.print(f"[yellow]Thinking lengths are not its own: {card.reasoning_source}[/]")
+    _print_summary(console, summary)
+    _draw_lengths(console, profile)
+    if json_file is not None:
+        from ttc_sim.optimizer.plan import write_atomically
+
+        write_atomically(json_file, json.dumps({"card": card.model_dump(), **asdict(summary)}, indent=2) + "\n")
+    if plot is not None:
+        from ttc_sim.plots import plot_profile
+
+        plot_profile(profile).savefig(plot, dpi=150)
+
+
+def _print_summary(console: Console, summary: ProfileSummary) -> None:
+    console.print(
+        f"{summary.problems:,} problems, {summary.attempts:,} attempts; accuracy {summary.accuracy:.1%} "
+        f"({summary.accuracy_low:.1%} to {summary.accuracy_high:.1%}); {summary.truncated:.1%} stopped at the limit; "
+        f"answers {'recorded' if summary.answers_recorded else 'not recorded'}"
+    )
+    table = Table(header_style="bold", pad_edge=False)
+    table.add_column("tokens")
+    for column in ("mean", "p50", "p90", "p95", "p99", "max"):
+        table.add_column(column, justify="right")
+    rows = {**summary.tokens, **{f"output, {name}": figures for name, figures in summary.output_by_outcome.items()}}
+    for name, figures in rows.items():
+        table.add_row(name, *(f"{figures[column]:,.0f}" for column in ("mean", "p50", "p90", "p95", "p99", "max")))
+    console.print(table)
+
+
+def _draw_lengths(console: Console, profile: Profile) -> None:
+    """A histogram in characters: a row a doubling of length, a bar an outcome."""
+    tables = {name: values.to_numpy() for name, values in outcome_tables(profile).items() if len(values)}
+    total = sum(len(values) for values in tables.values())
+    top = int(np.ceil(np.log2(max(values.max() for values in tables.values()) + 1)))
+    counts = {name: np.histogram(np.log2(values), bins=np.arange(0, top + 1))[0] for name, values in tables.items()}
+    most = max(sum(int(c[k]) for c in counts.values()) for k in range(top)) or 1
+    colors = {"correct": "green", "wrong": "red", "stopped at the limit": "yellow"}
+    console.print("\noutput tokens, share of attempts: " + ", ".join(f"[{colors[n]}]█[/] {n}" for n in tables))
+    for k in range(top):
+        share = sum(int(c[k]) for c in counts.values()) / total
+        bar = "".join(f"[{colors[name]}]" + "█" * round(50 * int(c[k]) / most) + "[/]" for name, c in counts.items())
+        console.print(f"{2**k:>7,} - {2 ** (k + 1) - 1:<7,} {share:>5.1%} {bar}", highlight=False)
