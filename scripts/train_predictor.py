@@ -45,46 +45,33 @@ def main() -> None:
         heads = [column for column in table.columns if column.startswith("p:")]
         targets = table.select(heads).to_numpy().astype(np.float64)
         say(f"{name}: {len(table)} problems, {len(heads)} models, {FOLDS} folds")
-        added, new, base = train.out_of_fold(counts[name], targets, heads, STRENGTH[name], idf, fold[name])
-        fits[name] = (heads, targets, added, new, base, train.calibrate(added, base, targets))
+        added, base = train.out_of_fold(counts[name], targets, heads, STRENGTH[name], idf, fold[name])
+        fits[name] = (heads, targets, added, base, train.calibrate(added, base, targets))
         parts.append(train.fit(counts[name], targets, heads, STRENGTH[name], idf))
-        slopes.append(fits[name][5])
+        slopes.append(fits[name][4])
     say("difficulty over all sets")
     hard = np.concatenate([table["difficulty"].to_numpy() for table in tables.values()])[:, None]
     all_folds = np.concatenate(list(fold.values()))
-    hard_added, hard_new, hard_base = train.out_of_fold(stacked, hard, ["difficulty"], 3.0, idf, all_folds)
+    hard_added, hard_base = train.out_of_fold(stacked, hard, ["difficulty"], 3.0, idf, all_folds)
     hard_slope = train.calibrate(hard_added, hard_base, hard)
     difficulty = train.fit(stacked, hard, ["difficulty"], 3.0, idf)
 
     say("whole task types left out")
-    gym = tables["reasoning-gym"]
-    heads, targets, added, new, base, slope = fits["reasoning-gym"]
-    by_task = np.array([zlib.crc32(task.encode()) % FOLDS for task in gym["group"]], dtype=np.int64)
-    with_hard = np.column_stack([targets, gym["difficulty"].to_numpy()])
-    # As in service, the other sets count as seen when novelty is measured.
-    others = sparse.vstack([counts["mmlu-pro"], counts["math"]], format="csr")
-    left_added, left_new = left_out(counts["reasoning-gym"], with_hard, [*heads, "difficulty"], by_task, others, idf)
-    gym_rows = slice(0, len(gym))
-    familiar, strange = fit_shrink(added, hard_new[gym_rows], left_added[:, :-1], left_new, base, slope, targets)
-    say(f"predictions fade out between novelty {familiar:.2f} and {strange:.2f}")
+    heads, targets, _, base, slope = fits["reasoning-gym"]
+    by_task = np.array([zlib.crc32(task.encode()) % FOLDS for task in tables["reasoning-gym"]["group"]], dtype=np.int64)
+    left, _ = train.out_of_fold(
+        counts["reasoning-gym"], targets, heads, STRENGTH["reasoning-gym"], idf, by_task
+    )
+    card["left_out_task_types"] = metrics(train.probabilities(left, base, slope), targets, heads)
 
     start = 0
     for name, table in tables.items():
-        heads, targets, added, _, base, slope = fits[name]
+        heads, targets, added, base, slope = fits[name]
         rows = slice(start, start + len(table))
         start += len(table)
-        keep = train.keep_of(hard_new[rows], familiar, strange)
-        p = train.probabilities(added, base, slope, keep)
-        d = train.probabilities(hard_added[rows], hard_base, hard_slope, keep)[:, 0]
-        columns = {"problem": table["problem"], "difficulty": d, "novelty": hard_new[rows]}
-        columns |= {head: p[:, k] for k, head in enumerate(heads)}
-        if name == "reasoning-gym":
-            unseen_keep = train.keep_of(left_new, familiar, strange)
-            unseen = train.probabilities(left_added[:, :-1], base, slope, unseen_keep)
-            unseen_d = train.probabilities(left_added[:, -1:], hard_base, hard_slope, unseen_keep)[:, 0]
-            columns |= {"unseen:difficulty": unseen_d, "unseen:novelty": left_new}
-            columns |= {f"unseen:{head}": unseen[:, k] for k, head in enumerate(heads)}
-            card["left_out_task_types"] = metrics(unseen, targets, heads)
+        p = train.probabilities(added, base, slope)
+        d = train.probabilities(hard_added[rows], hard_base, hard_slope)[:, 0]
+        columns = {"problem": table["problem"], "difficulty": d, **{head: p[:, k] for k, head in enumerate(heads)}}
         card[name] = metrics(p, targets, heads)
         if name == "reasoning-gym":
             easy = (table["subset"] == "reasoning-gym-easy").to_numpy()
@@ -93,12 +80,9 @@ def main() -> None:
     merged = train.Linear(
         heads=tuple(head for part in parts for head in part.heads) + ("difficulty",),
         idf=idf,
-        seen=difficulty.seen,
         weight=np.column_stack([*(part.weight for part in parts), difficulty.weight]),
         base=np.concatenate([*(part.base for part in parts), difficulty.base]),
         bias=np.concatenate([*(part.bias for part in parts), difficulty.bias]),
-        familiar=familiar,
-        strange=strange,
     )
     write(merged, np.concatenate([*slopes, hard_slope]), card, scored)
 
@@ -126,42 +110,6 @@ def folds_of(table: pl.DataFrame) -> I64:
     return np.array([zlib.crc32(prompt.encode()) % FOLDS for prompt in table["prompt"]], dtype=np.int64)
 
 
-def left_out(
-    counts: sparse.csr_matrix, targets: F64, heads: list[str], fold: I64, others: sparse.csr_matrix, idf: NDArray[np.float32]
-) -> tuple[F64, F64]:
-    """Logits and novelty for task types that the model has not seen."""
-    added, new = np.zeros(targets.shape), np.zeros(len(targets))
-    for k in range(FOLDS):
-        say(f"  fold {k + 1} of {FOLDS}")
-        held = np.flatnonzero(fold == k)
-        model = train.fit(counts[fold != k], targets[fold != k], heads, STRENGTH["reasoning-gym"], idf)
-        added[held] = model.logits(train.scale(counts[held], model.idf))
-        seen = np.bincount(np.concatenate([counts[fold != k].indices, others.indices]), minlength=train.BUCKETS) >= 2
-        wide = train.Linear((), idf, seen.astype(np.float32), model.weight, model.base, model.bias)
-        new[held] = train.novelty(counts[held], wide)
-    return added, new
-
-
-def fit_shrink(
-    added: F64,
-    new: F64,
-    left_added: F64,
-    left_new: F64,
-    base: NDArray[np.float32],
-    slope: F64,
-    targets: F64,
-) -> tuple[float, float]:
-    """Novelty between which predictions fade to the base rate: least Brier score on known and on unseen task types."""
-    levels = np.quantile(np.concatenate([new, left_new]), np.linspace(0.02, 0.98, 25))
-    best = (np.inf, 1.0, 2.0)
-    for a in levels:
-        for b in levels[levels > a]:
-            known = train.brier(train.probabilities(added, base, slope, train.keep_of(new, a, b)), targets).mean()
-            unseen = train.brier(train.probabilities(left_added, base, slope, train.keep_of(left_new, a, b)), targets).mean()
-            best = min(best, (float(known + unseen), float(a), float(b)))
-    return best[1], best[2]
-
-
 def metrics(p: F64, targets: F64, heads: list[str]) -> dict[str, dict[str, float]]:
     found = {}
     for k, head in enumerate(heads):
@@ -187,7 +135,6 @@ def write(merged: train.Linear, slope: F64, card: dict[str, object], scored: dic
         "licence": "Apache-2.0",
         "data": "reasoning-gym-eval, MMLU-Pro and SkyThought evaluation logs (all Apache-2.0); no text is kept",
         "split": f"{FOLDS} folds by problem; left_out_task_types: {FOLDS} folds by whole task type",
-        "novelty": {"familiar": round(merged.familiar, 4), "strange": round(merged.strange, 4)},
         "metrics": card,
     }
     (MODEL / "card.yaml").write_text(yaml.safe_dump(header, sort_keys=False, width=110), encoding="utf-8")

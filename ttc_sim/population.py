@@ -201,7 +201,7 @@ def _problems_of(problem_set: ProblemSet, source: Source, path: str | Path, name
 
 def _scores(table: pl.DataFrame) -> dict[str, F64]:
     """Scores that every problem has: a score missing in one source cannot route."""
-    names = [name for name in table.columns if name == DIFFICULTY or name == "novelty" or name.startswith("p:")]
+    names = [name for name in table.columns if name == DIFFICULTY or name.startswith("p:")]
     return {name: table[name].to_numpy().astype(np.float64) for name in names if table[name].null_count() == 0}
 
 

@@ -227,7 +227,7 @@ def _solve(
         constraints=LinearConstraint(sparse.vstack(rows, format="csr"), np.array(lower), np.array(upper)),
         integrality=integrality,
         bounds=Bounds(np.zeros(width), highest),
-        options={"mip_rel_gap": 1e-4, "node_limit": 20_000},
+        options={"mip_rel_gap": 1e-3, "node_limit": 20_000},
     )
     if result.x is None:
         return None

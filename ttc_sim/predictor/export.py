@@ -15,7 +15,7 @@ OPSET = 17
 
 
 def to_onnx(model: Linear, slope: F64) -> bytes:
-    """The model as ONNX: inputs ``ids`` and ``values`` (n, k); outputs ``p`` (n, H) and ``novelty`` (n,).
+    """The model as ONNX: inputs ``ids`` and ``values`` (n, k); output ``p`` (n, H).
 
     Weights are kept in half precision, which changes no probability by more than about 0.001. Needs the ``onnx`` package.
     """
@@ -29,16 +29,12 @@ def to_onnx(model: Linear, slope: F64) -> bytes:
     constants = [
         constant("weight", weight),
         constant("idf", model.idf),
-        constant("seen", model.seen.astype(np.float16)),
         constant("base", model.base),
         constant("bias", bias),
         constant("words", np.array(WORDS, dtype=np.int32)),
-        constant("one", np.array(1.0, dtype=np.float32)),
         constant("zero", np.array(0.0, dtype=np.float32)),
         constant("tiny", np.array(1e-6, dtype=np.float32)),
         constant("last", np.array([1], dtype=np.int64)),
-        constant("strange", np.array(model.strange, dtype=np.float32)),
-        constant("width", np.array(max(model.strange - model.familiar, 1e-9), dtype=np.float32)),
     ]
     steps: list[tuple[str, Sequence[str], str, dict[str, object]]] = [
         ("Gather", ("idf", "ids"), "idf_here", {}),
@@ -53,27 +49,13 @@ def to_onnx(model: Linear, slope: F64) -> bytes:
         ("Div", ("word_part", "word_length"), "word_unit", {}),
         ("Div", ("byte_part", "byte_length"), "byte_unit", {}),
         ("Add", ("word_unit", "byte_unit"), "scaled", {}),
-        ("Gather", ("seen", "ids"), "seen_half", {}),
-        ("Cast", ("seen_half",), "seen_here", {"to": TensorProto.FLOAT}),
-        ("Mul", ("scaled", "scaled"), "square", {}),
-        ("Mul", ("square", "seen_here"), "known_square", {}),
-        ("ReduceSum", ("square", "last"), "total", {"keepdims": 0}),
-        ("ReduceSum", ("known_square", "last"), "known", {"keepdims": 0}),
-        ("Max", ("total", "tiny"), "total_safe", {}),
-        ("Div", ("known", "total_safe"), "known_share", {}),
-        ("Sub", ("one", "known_share"), "novelty", {}),
-        ("Sub", ("strange", "novelty"), "distance", {}),
-        ("Div", ("distance", "width"), "share", {}),
-        ("Clip", ("share", "zero", "one"), "keep", {}),
-        ("Unsqueeze", ("keep", "last"), "keep_column", {}),
         ("Gather", ("weight", "ids"), "weight_half", {}),
         ("Cast", ("weight_half",), "weight_here", {"to": TensorProto.FLOAT}),
         ("Unsqueeze", ("scaled", "last"), "scaled_row", {}),
         ("MatMul", ("scaled_row", "weight_here"), "product", {}),
         ("Squeeze", ("product", "last"), "heads", {}),
         ("Add", ("heads", "bias"), "added", {}),
-        ("Mul", ("added", "keep_column"), "kept", {}),
-        ("Add", ("kept", "base"), "logit", {}),
+        ("Add", ("added", "base"), "logit", {}),
         ("Sigmoid", ("logit",), "p", {}),
     ]
     graph = helper.make_graph(
@@ -83,10 +65,7 @@ def to_onnx(model: Linear, slope: F64) -> bytes:
             helper.make_tensor_value_info("ids", TensorProto.INT32, ["n", "k"]),
             helper.make_tensor_value_info("values", TensorProto.FLOAT, ["n", "k"]),
         ],
-        [
-            helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", len(model.heads)]),
-            helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["n"]),
-        ],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", len(model.heads)])],
         constants,
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="ttc-sim")

@@ -29,18 +29,16 @@ class Scores:
 
     Attributes:
         difficulty: (n,) 0 (easy) to 1 (hard): the share of models expected to fail.
-        novelty: (n,) 0 (like the training data) to 1 (nothing like it); predictions fall back to base rates as it grows.
         p: by profile name, (n,) chance that the model answers correctly.
     """
 
     difficulty: F64
-    novelty: F64
     p: dict[str, F64]
 
     def table(self) -> pl.DataFrame:
-        """Columns ``difficulty``, ``novelty`` and ``p:PROFILE`` for each model."""
+        """Columns ``difficulty`` and ``p:PROFILE`` for each model."""
         named = {f"p:{name}": values for name, values in self.p.items()}
-        return pl.DataFrame({"difficulty": self.difficulty, "novelty": self.novelty, **named}).cast(pl.Float32)
+        return pl.DataFrame({"difficulty": self.difficulty, **named}).cast(pl.Float32)
 
 
 class Predictor:
@@ -88,14 +86,13 @@ class Predictor:
         """Score prompts, in batches of prompts of like length."""
         order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
         p = np.empty((len(prompts), len(self.heads)))
-        novelty = np.empty(len(prompts))
         for at in range(0, len(order), BATCH):
             rows = order[at : at + BATCH]
             batch = featurize([prompts[i] for i in rows])
-            p[rows], novelty[rows] = self._session.run(["p", "novelty"], {"ids": batch.ids, "values": batch.values})
+            (p[rows],) = self._session.run(["p"], {"ids": batch.ids, "values": batch.values})
         by_head = dict(zip(self.heads, p.T, strict=True))
         difficulty = by_head.pop("difficulty")
-        return Scores(difficulty, np.clip(novelty, 0, 1), {name.removeprefix("p:"): v for name, v in by_head.items()})
+        return Scores(difficulty, {name.removeprefix("p:"): v for name, v in by_head.items()})
 
 
 def _options(ort: Any) -> Any:
@@ -115,7 +112,7 @@ def _try_cuda(ort: Any, path: Path) -> Any | None:
             if session.get_providers()[0] != "CUDAExecutionProvider":
                 return None
             batch = featurize(["try"])
-            session.run(["p", "novelty"], {"ids": batch.ids, "values": batch.values})
+            session.run(["p"], {"ids": batch.ids, "values": batch.values})
     except Exception:
         return None
     return session
@@ -142,8 +139,8 @@ def _check_graph(session: Any, path: Path) -> None:
     inputs = {item.name for item in session.get_inputs()}
     outputs = {item.name for item in session.get_outputs()}
     meta = session.get_modelmeta().custom_metadata_map
-    if inputs != {"ids", "values"} or not {"p", "novelty"} <= outputs or meta.get("buckets") != str(BUCKETS):
+    if inputs != {"ids", "values"} or "p" not in outputs or meta.get("buckets") != str(BUCKETS):
         got = f"inputs {sorted(inputs)}, outputs {sorted(outputs)}"
-        raise InputError(path, "model", got, f"a predictor with inputs ids, values ({BUCKETS} buckets), outputs p, novelty")
+        raise InputError(path, "model", got, f"a predictor with inputs ids, values ({BUCKETS} buckets), output p")
     if "difficulty" not in meta.get("heads", "").split("\n"):
         raise InputError(path, "model", meta.get("heads", "")[:60], "a head named difficulty")

@@ -1,4 +1,4 @@
-"""Train the predictor: one logistic head per model over hashed TF-IDF features, calibrated, aware of what is new to it."""
+"""Train the predictor: one logistic head per model over hashed TF-IDF features, calibrated."""
 
 from __future__ import annotations
 
@@ -24,22 +24,18 @@ class Linear:
 
     Attributes:
         heads: names of the H heads.
-        idf: (BUCKETS,) inverse document frequencies; seen: (BUCKETS,) 1.0 where training met the bucket at least twice.
+        idf: (BUCKETS,) inverse document frequencies.
         weight: (BUCKETS, H); base: (H,) logit of the base rate; bias: (H,) what the heads add to it.
-        familiar, strange: novelty up to which a prediction is taken as it is, and from which only the base rate is left.
     """
 
     heads: tuple[str, ...]
     idf: NDArray[np.float32]
-    seen: NDArray[np.float32]
     weight: NDArray[np.float32]
     base: NDArray[np.float32]
     bias: NDArray[np.float32]
-    familiar: float = 1.0
-    strange: float = 2.0
 
     def logits(self, scaled: sparse.csr_matrix) -> F64:
-        """What the heads add to the base rate's logit, (n, H), before novelty is looked at."""
+        """What the heads add to the base rate's logit, (n, H)."""
         return np.asarray(scaled @ self.weight + self.bias, dtype=np.float64)
 
 
@@ -61,15 +57,6 @@ def scale(counts: sparse.csr_matrix, idf: NDArray[np.float32]) -> sparse.csr_mat
     return scaled
 
 
-def novelty(counts: sparse.csr_matrix, model: Linear) -> F64:
-    """Share (0 to 1) of a prompt's weight on n-grams that training met less than twice; 1 for an empty prompt."""
-    scaled = scale(counts, model.idf)
-    row = np.repeat(np.arange(scaled.shape[0]), np.diff(scaled.indptr))
-    total = np.bincount(row, scaled.data**2, minlength=scaled.shape[0])
-    known = np.bincount(row, scaled.data**2 * model.seen[scaled.indices], minlength=scaled.shape[0])
-    return np.asarray(1.0 - known / np.maximum(total, _EPSILON))
-
-
 def inverse_frequencies(counts: sparse.csr_matrix) -> NDArray[np.float32]:
     """Smoothed inverse document frequencies, (BUCKETS,), as scikit-learn defines them."""
     frequency = np.bincount(counts.indices, minlength=BUCKETS)
@@ -88,7 +75,6 @@ def fit(
         idf: (BUCKETS,) inverse document frequencies, shared by all heads of a predictor.
     """
     width = targets.shape[1]
-    frequency = np.bincount(counts.indices, minlength=BUCKETS)
     scaled = scale(counts, idf)
     transposed = scaled.T.tocsr()
     measured = ~np.isnan(targets)
@@ -111,27 +97,20 @@ def fit(
     return Linear(
         heads=tuple(heads),
         idf=idf,
-        seen=(frequency >= 2).astype(np.float32),
         weight=found[:size].reshape(BUCKETS, width).astype(np.float32),
         base=base,
         bias=found[size:].astype(np.float32),
     )
 
 
-def probabilities(added: F64, base: NDArray[np.float32], slope: F64, keep: F64) -> F64:
-    """Calibrated probabilities, (n, H): the base rate's logit and what is left of what the heads add to it.
+def probabilities(added: F64, base: NDArray[np.float32], slope: F64) -> F64:
+    """Calibrated probabilities, (n, H).
 
     Args:
         added: (n, H) from :meth:`Linear.logits`.
-        slope: (H,) calibration; keep: (n,) 1 for familiar prompts down to 0 for strange ones.
+        base: (H,) logit of the base rate; slope: (H,) calibration.
     """
-    z = base + slope * added * keep[:, None]
-    return np.asarray(1 / (1 + np.exp(-z)))
-
-
-def keep_of(new: F64, familiar: float, strange: float) -> F64:
-    """Share of a prediction that is kept at a novelty."""
-    return np.clip((strange - new) / max(strange - familiar, 1e-9), 0.0, 1.0)
+    return np.asarray(1 / (1 + np.exp(-(base + slope * added))))
 
 
 def calibrate(added: F64, base: NDArray[np.float32], targets: F64) -> F64:
@@ -175,15 +154,19 @@ def calibration_error(p: F64, share: F64, bins: int = 15) -> float:
 
 
 def out_of_fold(
-    counts: sparse.csr_matrix, targets: F64, heads: Sequence[str], strength: float, idf: NDArray[np.float32], fold: I64
-) -> tuple[F64, F64, NDArray[np.float32]]:
-    """What models that have not seen a row say of it: added logits (n, H), novelty (n,), and the mean base (H,)."""
-    added, new = np.zeros(targets.shape), np.zeros(len(targets))
+    counts: sparse.csr_matrix,
+    targets: F64,
+    heads: Sequence[str],
+    strength: float,
+    idf: NDArray[np.float32],
+    fold: I64,
+) -> tuple[F64, NDArray[np.float32]]:
+    """What models that have not seen a row add to the base rate's logit, (n, H), and the mean base, (H,)."""
+    added = np.zeros(targets.shape)
     bases = []
     for k in np.unique(fold):
         held = np.flatnonzero(fold == k)
         model = fit(counts[fold != k], targets[fold != k], heads, strength, idf)
         added[held] = model.logits(scale(counts[held], model.idf))
-        new[held] = novelty(counts[held], model)
         bases.append(model.base)
-    return added, new, np.mean(bases, axis=0)
+    return added, np.mean(bases, axis=0)
