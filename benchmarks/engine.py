@@ -69,7 +69,9 @@ def main() -> None:
         "iterations_per_s": iterations / seconds,
         "ratio_to_bare_simpy_timeouts": (iterations / seconds) * bare,
     }
-    print(f"reference engine: {work.requests / seconds:,.0f} requests/s, about {iterations / seconds:,.0f} iterations/s")
+    print(
+        f"reference engine: {work.requests / seconds:,.0f} requests/s, about {iterations / seconds:,.0f} iterations/s"
+    )
     print(f"{figures['ratio_to_bare_simpy_timeouts']:.2f} of the speed of bare SimPy timeouts in the same run")
     if file is not None:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

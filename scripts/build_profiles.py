@@ -14,8 +14,8 @@ import polars as pl
 from ttc_sim.draws import uniforms
 from ttc_sim.profiles import (
     ATTEMPT_COLUMNS,
-    Profile,
     ProblemSetCard,
+    Profile,
     ProfileCard,
     TrafficCard,
     check_profile,
@@ -82,8 +82,10 @@ def ship(name: str, card: ProfileCard, table: pl.DataFrame) -> Profile:
     profile = Profile(name, card, attempts_of(table))
     check_profile(profile, name)
     save_profile(profile, OUT / name, replace=True)
-    accuracy = profile.attempts["correct"].mean()
-    print(f"{name}: {profile.attempts['problem'].n_unique()} problems, {len(profile.attempts)} attempts, {accuracy:.3f}")
+    accuracy = profile.attempts["correct"].to_numpy().mean()
+    print(
+        f"{name}: {profile.attempts['problem'].n_unique()} problems, {len(profile.attempts)} attempts, {accuracy:.3f}"
+    )
     return profile
 
 
@@ -109,7 +111,10 @@ def build_maths() -> Profile:
     attempts = pl.read_parquet(DATA / "math-attempts/attempts.parquet").with_columns(keyed)
     problems = pl.read_parquet(DATA / "math-attempts/problems.parquet").with_columns(keyed)
     group = (
-        pl.when(pl.col("subject") != "").then(pl.col("subject")).otherwise(pl.col("dataset")).fill_null(pl.col("dataset"))
+        pl.when(pl.col("subject") != "")
+        .then(pl.col("subject"))
+        .otherwise(pl.col("dataset"))
+        .fill_null(pl.col("dataset"))
     )
     card = ProblemSetCard(
         origin="SkyThought: MATH-500, AIME 2024, AMC 2023, OlympiadBench, Minerva Math",
@@ -137,7 +142,11 @@ def build_maths() -> Profile:
         else:
             limits = "One attempt a problem (eight in maj-example): no spread between attempts of one problem is known."
         with_answers = mine["answer"].null_count() == 0
-        answer = pl.Series([_hashed(a) for a in mine["answer"]], dtype=pl.String) if with_answers else pl.lit(None, pl.String)
+        answer = (
+            pl.Series([_hashed(a) for a in mine["answer"]], dtype=pl.String)
+            if with_answers
+            else pl.lit(None, pl.String)
+        )
         long_thinking = name == "sky-t1-32b"
         zero = pl.lit(0)
         total = pl.col("output_tokens").clip(1)
@@ -190,12 +199,14 @@ def r1_reasoning_lengths(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64
     arrivals = pl.read_parquet(DATA / "servegen-r1/arrivals.parquet")
     lengths = pl.read_parquet(DATA / "servegen-r1/lengths.parquet").with_columns(pl.col("field").cast(pl.String))
     window = (pl.col("t_start_s") // 21_600) * 21_600
-    rates = arrivals.group_by("client", window.alias("window_start_s")).agg(pl.col("rate_per_s").sum()).sort(
-        "client", "window_start_s"
+    rates = (
+        arrivals.group_by("client", window.alias("window_start_s"))
+        .agg(pl.col("rate_per_s").sum())
+        .sort("client", "window_start_s")
     )
     u = uniforms(0, "r1 lengths", count, 3)
     parts, weights = [], []
-    tables = {key: part for key, part in lengths.partition_by("client", "window_start_s", as_dict=True).items()}
+    tables = lengths.partition_by("client", "window_start_s", as_dict=True)
     for client, start, rate in rates.iter_rows():
         part = tables.get((client, start))
         if part is None or rate <= 0:
@@ -215,13 +226,17 @@ def r1_reasoning_lengths(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64
     return np.sort(np.maximum(np.round(result), 1)).astype(np.int64)
 
 
-def _inverse(table: pl.DataFrame, u: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _inverse(
+    table: pl.DataFrame, u: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     upto = np.cumsum(table["probability"].to_numpy().astype(np.float64))
     at = np.searchsorted(upto / upto[-1], u)
     return table["value"].to_numpy().astype(np.float64)[np.minimum(at, len(table) - 1)]
 
 
-def outcome_ranks(sky: Profile) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]], float]:
+def outcome_ranks(
+    sky: Profile,
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.float64]], float]:
     """How the ranks of lengths depend on the outcome, and how alike they are within a problem."""
     table = sky.attempts.filter(~pl.col("truncated"))
     length = table["reasoning_tokens"].to_numpy().astype(np.float64)
@@ -255,8 +270,10 @@ def build_gym(sky: Profile) -> None:
     ship_problems("reasoning-gym", card, table)
     right, wrong, correlation = outcome_ranks(sky)
     lengths = r1_reasoning_lengths(200_000)
-    print(f"borrowed lengths: p50 {np.median(lengths):.0f}, p95 {np.quantile(lengths, 0.95):.0f}; "
-          f"median rank right {np.median(right):.2f}, wrong {np.median(wrong):.2f}, correlation {correlation:.2f}")
+    print(
+        f"borrowed lengths: p50 {np.median(lengths):.0f}, p95 {np.quantile(lengths, 0.95):.0f}; "
+        f"median rank right {np.median(right):.2f}, wrong {np.median(wrong):.2f}, correlation {correlation:.2f}"
+    )
     for model, how in GYM.items():
         mine = attempts.filter(pl.col("model") == model).sort("problem", "attempt")
         filled = how == "filled"
@@ -269,7 +286,9 @@ def build_gym(sky: Profile) -> None:
                 mine["correct"].to_numpy()[finished], index[finished], lengths, right, wrong, correlation, seed=1
             )
             reasoning[stopped] = LIMIT
-        visible = np.where((reasoning == 0) & (mine["output_tokens"].to_numpy() == 0), 1, mine["output_tokens"].to_numpy())
+        visible = np.where(
+            (reasoning == 0) & (mine["output_tokens"].to_numpy() == 0), 1, mine["output_tokens"].to_numpy()
+        )
         mine = mine.with_columns(
             reasoning_tokens=pl.Series(reasoning), visible_tokens=pl.Series(visible), truncated=pl.Series(stopped)
         )
@@ -313,7 +332,9 @@ def build_mmlu() -> None:
         limits="Multiple choice with up to ten options; a part is withheld at random by problem.",
         cluster="problem",
     )
-    table = problems.select("problem", subset=pl.lit("mmlu-pro"), group="category").join(prompt_tokens(attempts), on="problem")
+    table = problems.select("problem", subset=pl.lit("mmlu-pro"), group="category").join(
+        prompt_tokens(attempts), on="problem"
+    )
     ship_problems("mmlu-pro", card, table)
     for (model,), part in sorted(attempts.partition_by("model", as_dict=True).items(), key=lambda item: str(item[0])):
         mine = part.with_columns(

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import yaml
-from numpy.typing import NDArray
 from scipy import sparse
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.predictor import train
 from ttc_sim.predictor.export import to_onnx
-from ttc_sim.profiles import list_profiles, load_profile, load_problem_set
+from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -59,9 +58,7 @@ def main() -> None:
     say("whole task types left out")
     heads, targets, _, base, slope = fits["reasoning-gym"]
     by_task = np.array([zlib.crc32(task.encode()) % FOLDS for task in tables["reasoning-gym"]["group"]], dtype=np.int64)
-    left, _ = train.out_of_fold(
-        counts["reasoning-gym"], targets, heads, STRENGTH["reasoning-gym"], idf, by_task
-    )
+    left, _ = train.out_of_fold(counts["reasoning-gym"], targets, heads, STRENGTH["reasoning-gym"], idf, by_task)
     card["left_out_task_types"] = metrics(train.probabilities(left, base, slope), targets, heads)
 
     start = 0
@@ -78,7 +75,7 @@ def main() -> None:
             card["reasoning-gym-easy"] = metrics(p[easy], targets[easy], heads)
         scored[name] = pl.DataFrame(columns).with_columns(pl.exclude("problem").cast(pl.Float32))
     merged = train.Linear(
-        heads=tuple(head for part in parts for head in part.heads) + ("difficulty",),
+        heads=(*(head for part in parts for head in part.heads), "difficulty"),
         idf=idf,
         weight=np.column_stack([*(part.weight for part in parts), difficulty.weight]),
         base=np.concatenate([*(part.base for part in parts), difficulty.base]),
@@ -94,7 +91,11 @@ def say(line: str) -> None:
 def load_set(name: str) -> pl.DataFrame:
     """Prompts, and for each model of the set the share of its attempts that were right."""
     raw = pl.read_parquet(DATA / SOURCES[name] / "problems.parquet")
-    key = pl.format("{}/{}", "dataset", "problem_id") if "dataset" in raw.columns else pl.col("problem_id").cast(pl.String)
+    key = (
+        pl.format("{}/{}", "dataset", "problem_id")
+        if "dataset" in raw.columns
+        else pl.col("problem_id").cast(pl.String)
+    )
     prompts = raw.select(problem=key, prompt="prompt")
     table = load_problem_set(name).problems.select("problem", "subset", "group").join(prompts, on="problem")
     names = [profile for profile in list_profiles() if profile.startswith(f"{name}/")]

@@ -19,9 +19,31 @@ Bools = NDArray[np.bool_]
 
 # Share of problems whose forced answer already equals the final one after 0, 5, ..., 100 percent of the thinking:
 # DeepSeek-R1-Distill-Qwen-32B on 270 MATH-500 problems, measured by meitann/LLM_Reasoning.
+# fmt: off
 FORCED_ANSWER_STANDS = np.array(
-    [0.0, 0.037, 0.052, 0.089, 0.13, 0.167, 0.215, 0.252, 0.293, 0.348, 0.4]
-    + [0.437, 0.485, 0.559, 0.619, 0.689, 0.752, 0.789, 0.83, 0.874, 0.956]
+    [
+        0.0,
+        0.037,
+        0.052,
+        0.089,
+        0.13,
+        0.167,
+        0.215,
+        0.252,
+        0.293,
+        0.348,
+        0.4,
+        0.437,
+        0.485,
+        0.559,
+        0.619,
+        0.689,
+        0.752,
+        0.789,
+        0.83,
+        0.874,
+        0.956,
+    ]
 )
 
 

@@ -39,12 +39,11 @@ def plot_result(result: Result) -> Figure:
     """Latency distribution, cost distribution and accuracy by arm."""
     figure, (left, middle, right) = _figure(3, 13, 4)
     records = result.records
-    for color, (arm, part) in zip(
-        COLORS * 8, sorted(records.partition_by("arm", as_dict=True).items(), key=lambda kv: str(kv[0])), strict=False
-    ):
-        label = str(arm[0])
+    parts = {str(arm[0]): rows for arm, rows in records.partition_by("arm", as_dict=True).items()}
+    by_arm = [(label, parts[label]) for label in sorted(parts)]
+    for color, (label, rows) in zip(COLORS * 8, by_arm, strict=False):
         for axes, column, unit in ((left, "latency_s", 1.0), (middle, "cost_usd", 1000.0)):
-            values = np.sort(part[column].drop_nulls().to_numpy()) * unit
+            values = np.sort(rows[column].drop_nulls().to_numpy()) * unit
             values = values[values > 0]
             if len(values):
                 axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=color, label=label)
@@ -53,7 +52,7 @@ def plot_result(result: Result) -> Figure:
     left.legend(frameon=False, fontsize=8)
     summary = result.summary()
     known = {name: part for name, part in summary.per_arm.items() if part.accuracy is not None}
-    for k, (name, part) in enumerate(sorted(known.items())):
+    for k, part in enumerate(known[name] for name in sorted(known)):
         assert part.accuracy is not None
         right.bar(k, part.accuracy.value, color=COLORS[k % len(COLORS)], width=0.6)
         right.errorbar(k, part.accuracy.value, yerr=_bars(part.accuracy), color="black", capsize=3)
@@ -106,14 +105,21 @@ def plot_plan(plan: Plan) -> Figure:
     if targets is not None and targets.accuracy is not None:
         left.axhline(targets.accuracy, color="black", linestyle=":", linewidth=1, label="accuracy target")
     if targets is not None and targets.cost_usd_per_request is not None:
-        left.axvline(1000 * targets.cost_usd_per_request, color="black", linestyle="--", linewidth=1, label="cost target")
+        left.axvline(
+            1000 * targets.cost_usd_per_request, color="black", linestyle="--", linewidth=1, label="cost target"
+        )
     if targets is not None and targets.latency_p95_s is not None:
         right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
         right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
     left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
     left.legend(frameon=False, fontsize=8, loc="lower right")
     right.set_yticks(range(len(rows)), list(rows))
-    right.set(xscale="log", xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))
+    right.set(
+        xscale="log",
+        xlabel="latency (s): p50 |, p95 with interval, p99 |",
+        title="Latency",
+        ylim=(-0.6, len(rows) - 0.2),
+    )
     for axes in (left, right):
         _tidy(axes)
     return figure
@@ -135,10 +141,14 @@ def plot_profile(profile: Profile) -> Figure:
         weights=[np.full(len(values), 1 / total) for values in tables.values()],
         stacked=True,
         color=[colors[name] for name in tables],
-        label=[f"{name} ({len(values) / total:.0%}, median {np.median(values):,.0f})" for name, values in tables.items()],
+        label=[
+            f"{name} ({len(values) / total:.0%}, median {np.median(values):,.0f})" for name, values in tables.items()
+        ],
     )
     source = " (thinking lengths from another source)" if profile.card.reasoning == "filled" else ""
-    axes.set(xscale="log", xlabel="output tokens of an attempt" + source, ylabel="share of attempts", title=profile.name)
+    axes.set(
+        xscale="log", xlabel="output tokens of an attempt" + source, ylabel="share of attempts", title=profile.name
+    )
     axes.legend(frameon=False, fontsize=9)
     _tidy(axes)
     return figure

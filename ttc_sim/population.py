@@ -14,7 +14,7 @@ from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError, nearest
 from ttc_sim.outcomes import Attempts
 from ttc_sim.policies import DIFFICULTY, Requests
-from ttc_sim.profiles import Profile, ProblemSet, load_problem_set, load_profile
+from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile
 from ttc_sim.scenario import Scenario, Source
 
 # A profile that covers fewer of a source's problems than this is not offered there: what it did on so few says little.
@@ -165,9 +165,11 @@ def build_population(
             notes.append(
                 f"arm {arm_name} is not offered on {absent}: {scenario.arms[arm_name].profile} was not measured there"
             )
-    for profile in profiles.values():
-        if profile.card.reasoning == "filled":
-            notes.append(f"thinking lengths of {profile.name} are not its own: {profile.card.reasoning_source}")
+    notes += [
+        f"thinking lengths of {measured_one.name} are not its own: {measured_one.card.reasoning_source}"
+        for measured_one in profiles.values()
+        if measured_one.card.reasoning == "filled"
+    ]
     table = pl.concat(tables, how="diagonal_relaxed")
     by_group = any(problem_sets[source.problem_set].card.cluster == "group" for source in sources.values())
     cluster = table["group" if by_group else "problem"].to_numpy()

@@ -55,7 +55,9 @@ def build_profile(
     said = [f"{role}: column {column}" for role, column in found.items() if column is not None]
     if found["output_tokens"] is None and found["visible_tokens"] is None:
         have = ", ".join(table.columns)
-        raise InputError(where, "column for output_tokens", have, "output_tokens, or visible_tokens beside reasoning_tokens")
+        raise InputError(
+            where, "column for output_tokens", have, "output_tokens, or visible_tokens beside reasoning_tokens"
+        )
     problem = table[str(found["problem"])].cast(pl.String)
     if problem.null_count():
         raise InputError(where, f"column {found['problem']}", "empty", "a key in every row")
@@ -70,7 +72,9 @@ def build_profile(
         visible = counts["output_tokens"] - reasoning
         if visible.min() < 0:  # type: ignore[operator]  # a minimum of whole numbers is one
             row = int(np.argmin(visible.to_numpy())) + 1
-            raise InputError(where, f"output_tokens, row {row}", counts["output_tokens"][row - 1], "at least reasoning_tokens")
+            raise InputError(
+                where, f"output_tokens, row {row}", counts["output_tokens"][row - 1], "at least reasoning_tokens"
+            )
     if found["reasoning_tokens"] is None:
         said.append("no column of reasoning tokens: all output counts as visible")
     empty = (reasoning + visible) == 0
@@ -110,7 +114,9 @@ def _tokens(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
     numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     bad = np.flatnonzero(~(numbers >= 0) | (numbers != np.floor(numbers)) | (numbers > 2**31 - 1))
     if len(bad):
-        raise InputError(where, f"column {column}, row {bad[0] + 1}", float(numbers[bad[0]]), "a whole number of tokens")
+        raise InputError(
+            where, f"column {column}, row {bad[0] + 1}", float(numbers[bad[0]]), "a whole number of tokens"
+        )
     return pl.Series(numbers.astype(np.int64))
 
 

@@ -239,10 +239,14 @@ def check_profile(profile: Profile, where: str | Path) -> None:
         value = f"{twice['problem'][0]} attempt {twice['attempt'][0]}"
         raise InputError(where, "problem, attempt", value, "each attempt of a problem once")
     if profile.card.reasoning == "none" and table["reasoning_tokens"].max() != 0:
-        raise InputError(where, "reasoning_tokens", table["reasoning_tokens"].max(), "0, as the card says reasoning: none")
+        raise InputError(
+            where, "reasoning_tokens", table["reasoning_tokens"].max(), "0, as the card says reasoning: none"
+        )
 
 
-def save_folder(folder: str | Path, card_file: str, card: Card, tables: dict[str, pl.DataFrame], *, replace: bool) -> None:
+def save_folder(
+    folder: str | Path, card_file: str, card: Card, tables: dict[str, pl.DataFrame], *, replace: bool
+) -> None:
     """Write a card and its tables so that the folder is there whole or not at all.
 
     Raises:

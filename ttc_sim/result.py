@@ -78,7 +78,9 @@ def simulate(
     """
     chosen = policy if policy is not None else scenario.parsed_policy()
     if chosen is None:
-        raise InputError(scenario.path, "policy", None, "a policy such as Always('small'), or `ttc-sim optimize` to find one")
+        raise InputError(
+            scenario.path, "policy", None, "a policy such as Always('small'), or `ttc-sim optimize` to find one"
+        )
     model = load_model(scenario)
     for name in chosen.arm_names():
         if name not in model.arm_names:

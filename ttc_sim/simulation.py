@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ttc_sim import outcomes
@@ -140,9 +139,7 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     count = requests or workload.requests
     # Runs for different purposes must not share arrivals either.
     label = f"{purpose}/{run}"
-    traffic = generate(
-        workload.arrivals, count, scenario.seed, folder=scenario.folder, where=scenario.path, run=label
-    )
+    traffic = generate(workload.arrivals, count, scenario.seed, folder=scenario.folder, where=scenario.path, run=label)
     drawn = Draws(seed=scenario.seed, run=run, purpose=purpose, traffic=traffic, row=None)
     if population is None:
         return drawn

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from ttc_sim.errors import InputError, nearest
 
-READERS = {
+READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
     ".csv": pl.read_csv,
     ".jsonl": pl.read_ndjson,
@@ -73,7 +73,7 @@ def write_table(table: pl.DataFrame, path: str | Path) -> None:
         InputError: another ending, or a folder that cannot be written to.
     """
     path = Path(path)
-    writers = {
+    writers: dict[str, Callable[[Path], object]] = {
         ".parquet": table.write_parquet,
         ".csv": table.write_csv,
         ".jsonl": table.write_ndjson,

@@ -52,7 +52,9 @@ def _main(
 @app.command()
 def simulate(
     scenario: ScenarioArgument,
-    policy: Annotated[str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")
+    ] = None,
     records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to this PNG.")] = None,
     json_file: JsonOption = None,

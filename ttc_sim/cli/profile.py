@@ -32,7 +32,9 @@ def build(
     limits: Annotated[str, typer.Option(help="What the numbers do not cover.")] = "none stated",
     effort: Annotated[str | None, typer.Option(help="Effort setting of the model.")] = None,
     problem_set: Annotated[str | None, typer.Option(help="Problem set that the problems belong to.")] = None,
-    output_limit_tokens: Annotated[int | None, typer.Option(min=1, help="Limit at which attempts were stopped.")] = None,
+    output_limit_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Limit at which attempts were stopped.")
+    ] = None,
     problem_column: Column = None,
     attempt_column: Column = None,
     prompt_tokens_column: Column = None,

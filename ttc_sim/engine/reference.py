@@ -280,7 +280,7 @@ class _Replica:
     def _plan_prefill(self, budget: int) -> list[tuple[_Group, int]]:
         """Prompt chunks of this iteration: those begun first, then whoever waits and fits."""
         now_s = self.simulation.env.now
-        chunks = []
+        chunks: list[tuple[_Group, int]] = []
         for group in self.prefilling:
             if budget <= 0:
                 return chunks

@@ -1,0 +1,1 @@
+"""How a plan is found: options, program, search, plan, validation."""

@@ -139,8 +139,20 @@ def build_columns(options: Options, late: F64, weight: F64, scores: Sequence[str
                     + tuple(m[a, last] - m[a, first] for m in stride_late)
                 )
     flat = [np.concatenate([part[q] for part in parts]) for q in range(len(parts[0]))]
-    source, score, first, last, arm = (x.astype(np.int64) for x in flat[:5])
-    return Columns(source, score, first, last, arm, flat[5], flat[6], flat[-1], np.array(flat[8:-1]), flat[7], edges)
+    source, score, stride_first, stride_last, stride_arm = (x.astype(np.int64) for x in flat[:5])
+    return Columns(
+        source,
+        score,
+        stride_first,
+        stride_last,
+        stride_arm,
+        flat[5],
+        flat[6],
+        flat[-1],
+        np.array(flat[8:-1]),
+        flat[7],
+        edges,
+    )
 
 
 def solve(

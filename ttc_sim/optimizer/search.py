@@ -29,7 +29,7 @@ from ttc_sim.optimizer.program import (
     candidate_scores,
     solve,
 )
-from ttc_sim.policies import Always, PerSource, Policy
+from ttc_sim.policies import Always, Banded, PerSource, Policy
 from ttc_sim.scenario import GpuPool, Scenario, Targets, scenario_from_dict
 from ttc_sim.simulation import Model, Run, draw, load_model, run_once
 
@@ -459,10 +459,11 @@ def _without_caps(policy: PerSource, uncapped: Sequence[str]) -> PerSource:
     widest = {base_arm(name): name for name in uncapped}
     policies: dict[str, Policy] = {}
     for source, one in policy.policies.items():
+        assert isinstance(one, (Always, Banded))  # what the program makes
         if isinstance(one, Always):
             policies[source] = Always(widest[base_arm(one.arm)])
         else:
-            policies[source] = replace(one, arms=[widest[base_arm(name)] for name in one.arms])  # type: ignore[type-var]
+            policies[source] = replace(one, arms=[widest[base_arm(name)] for name in one.arms])
     return PerSource(policies)
 
 

@@ -168,7 +168,8 @@ def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.
     prompt = find_column(table, problems, "prompt", ("prompt", "question", "text"))
     subset = find_column(table, problems, "subset", _SUBSET, required=False)
     group = find_column(table, problems, "group", _GROUP, required=False)
-    assert key is not None and prompt is not None
+    assert key is not None
+    assert prompt is not None
     made = table.select(
         problem=_key(key, subset),
         subset=pl.col(subset).cast(pl.String) if subset else pl.lit(""),
@@ -182,7 +183,9 @@ def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.
     columns = {
         "key": find_column(tries, attempts, "problem", _PROBLEM),
         "model": find_column(tries, attempts, "model", ("model", "profile")),
-        "output": find_column(tries, attempts, "output tokens", ("output_tokens", "completion_tokens", "visible_tokens")),
+        "output": find_column(
+            tries, attempts, "output tokens", ("output_tokens", "completion_tokens", "visible_tokens")
+        ),
         "correct": find_column(tries, attempts, "correct", ("correct", "is_correct", "passed")),
     }
     optional = {
@@ -197,7 +200,9 @@ def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.
     }
     null_tokens = tries[str(columns["output"])].null_count()
     if null_tokens:
-        raise InputError(attempts, f"column {columns['output']}", f"{null_tokens} empty values", "a number in every row")
+        raise InputError(
+            attempts, f"column {columns['output']}", f"{null_tokens} empty values", "a number in every row"
+        )
     prompt_tokens, answer = optional["prompt_tokens"], optional["answer"]
     listed = tries.select(
         problem=_key(str(columns["key"]), optional["subset"] if subset else None),
@@ -280,7 +285,9 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
 
 
 def _by_novelty(
-    scenario: Scenario, population: Population, expected: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]] | None
+    scenario: Scenario,
+    population: Population,
+    expected: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]] | None,
 ) -> tuple[float, dict[str, Estimate]]:
     """Share of problems of task types that the plan was not made on, and accuracy on both kinds."""
     known: set[str] = set()

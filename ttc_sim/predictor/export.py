@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ def to_onnx(model: Linear, slope: F64) -> bytes:
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    def constant(name: str, value: NDArray[np.generic]) -> object:
+    def constant(name: str, value: NDArray[np.generic]) -> Any:
         return numpy_helper.from_array(np.ascontiguousarray(value), name)
 
     weight = (model.weight * slope).astype(np.float16)
@@ -36,7 +37,7 @@ def to_onnx(model: Linear, slope: F64) -> bytes:
         constant("tiny", np.array(1e-6, dtype=np.float32)),
         constant("last", np.array([1], dtype=np.int64)),
     ]
-    steps: list[tuple[str, Sequence[str], str, dict[str, object]]] = [
+    steps: list[tuple[str, Sequence[str], str, dict[str, Any]]] = [
         ("Gather", ("idf", "ids"), "idf_here", {}),
         ("Mul", ("values", "idf_here"), "tfidf", {}),
         ("Less", ("ids", "words"), "is_word", {}),

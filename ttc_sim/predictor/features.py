@@ -96,7 +96,9 @@ def _triples(
     return (key >> np.uint32(16)).astype(np.int64) + first_row, (key & np.uint32(0xFFFF)).astype(np.int32), values
 
 
-def _byte_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32], left: NDArray[np.int64]) -> list[NDArray[np.uint32]]:
+def _byte_grams(
+    text: NDArray[np.uint8], row_of: NDArray[np.uint32], left: NDArray[np.int64]
+) -> list[NDArray[np.uint32]]:
     wide = text.astype(np.uint64)
     keys = []
     running = np.zeros(len(text), dtype=np.uint64)

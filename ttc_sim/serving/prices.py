@@ -94,7 +94,7 @@ def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, float |
         )
     if day is None:
         raise InputError(where, f"{field}.on", None, "the day whose prices hold, as YYYY-MM-DD: prices change")
-    noon = datetime.datetime.combine(day, datetime.time(12), tzinfo=datetime.timezone.utc)
+    noon = datetime.datetime.combine(day, datetime.time(12), tzinfo=datetime.UTC)
     try:
         found = genai_prices.calc_price(
             genai_prices.Usage(input_tokens=_MILLION, output_tokens=_MILLION),

@@ -90,7 +90,9 @@ def _merge(
         times: list[F64] = []
         owners: list[I64] = []
         for c in range(len(rate)):
-            mine = _client(rate[c], {w: law[c, w] for w in range(windows) if (c, w) in law}, c, seed, run, first, span, window_s)
+            mine = _client(
+                rate[c], {w: law[c, w] for w in range(windows) if (c, w) in law}, c, seed, run, first, span, window_s
+            )
             times.append(mine)
             owners.append(np.full(len(mine), c, dtype=np.int64))
         time_s, client = np.concatenate(times), np.concatenate(owners)

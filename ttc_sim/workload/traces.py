@@ -66,10 +66,14 @@ def _times(table: pl.DataFrame, path: Path, column: str, unit_s: float) -> F64:
         try:
             stamps = values.str.to_datetime(time_unit="ns", strict=True)
         except pl.exceptions.PolarsError:
-            raise InputError(path, f"column {column}", values[0], "seconds, or times such as 2023-11-16 18:17:03.97") from None
+            raise InputError(
+                path, f"column {column}", values[0], "seconds, or times such as 2023-11-16 18:17:03.97"
+            ) from None
         values = (stamps - stamps[0]).dt.total_nanoseconds().cast(pl.Float64) * 1e-9
     elif not values.dtype.is_numeric():
-        raise InputError(path, f"column {column}", str(values.dtype), "seconds, or times such as 2023-11-16 18:17:03.97")
+        raise InputError(
+            path, f"column {column}", str(values.dtype), "seconds, or times such as 2023-11-16 18:17:03.97"
+        )
     times = values.cast(pl.Float64).to_numpy() * unit_s
     bad = np.flatnonzero(~np.isfinite(times))
     if len(bad):
@@ -97,4 +101,5 @@ def _tokens(table: pl.DataFrame, path: Path, column: str | None, least: int) -> 
 
 def _prefix(table: pl.DataFrame, path: Path) -> I64:
     find_column(table, path, "prefix blocks", ("hash_ids",))
-    return table["hash_ids"].list.first().fill_null(-1).to_numpy().astype(np.int64)
+    first: I64 = table["hash_ids"].list.first().fill_null(-1).to_numpy().astype(np.int64)
+    return first
