@@ -133,11 +133,9 @@ def build_columns(options: Options, late: F64, weight: F64, scores: Sequence[str
             stride_late = [prefix(m) for m in lates]
             for a, arm in enumerate(arms):
                 ones = np.ones(len(first))
-                parts.append(
-                    (ones * s, ones * k, first.astype(float), last.astype(float), ones * arm)
-                    + tuple(stride[q][a, last] - stride[q][a, first] for q in ("correct", "cost", "gpu_s"))
-                    + tuple(m[a, last] - m[a, first] for m in stride_late)
-                )
+                sums_of = [stride[q] for q in ("correct", "cost", "gpu_s")] + stride_late
+                where = (ones * s, ones * k, first.astype(float), last.astype(float), ones * arm)
+                parts.append((*where, *(m[a, last] - m[a, first] for m in sums_of)))
     flat = [np.concatenate([part[q] for part in parts]) for q in range(len(parts[0]))]
     source, score, stride_first, stride_last, stride_arm = (x.astype(np.int64) for x in flat[:5])
     return Columns(

@@ -297,8 +297,9 @@ def _by_novelty(
     figures: dict[str, Estimate] = {}
     for label, here in (("known task types", ~new), ("new task types", new)):
         if expected is not None and here.any():
-            values = expected["correct"][here]
-            figures[label] = Estimate.around(float(values.mean()), float(values.std() / math.sqrt(len(values))))
+            values, weight = expected["correct"][here], population.weight[here] / population.weight[here].sum()
+            mean = float(values @ weight)
+            figures[label] = Estimate.around(mean, math.sqrt(float(((values - mean) ** 2) @ weight**2)))
     return float(new.mean()), figures
 
 

@@ -62,6 +62,8 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
 def _times(table: pl.DataFrame, path: Path, column: str, unit_s: float) -> F64:
     find_column(table, path, "arrival", (column,))
     values = table[column]
+    if values.dtype == pl.String and values.cast(pl.Float64, strict=False).null_count() == values.null_count():
+        values = values.cast(pl.Float64)
     if values.dtype == pl.String:
         try:
             stamps = values.str.to_datetime(time_unit="ns", strict=True)
@@ -74,7 +76,7 @@ def _times(table: pl.DataFrame, path: Path, column: str, unit_s: float) -> F64:
         raise InputError(
             path, f"column {column}", str(values.dtype), "seconds, or times such as 2023-11-16 18:17:03.97"
         )
-    times = values.cast(pl.Float64).to_numpy() * unit_s
+    times = values.cast(pl.Float64).fill_null(float("nan")).to_numpy() * unit_s
     bad = np.flatnonzero(~np.isfinite(times))
     if len(bad):
         raise InputError(path, f"column {column}, row {bad[0] + 1}", float(times[bad[0]]), "a finite time")
@@ -96,7 +98,8 @@ def _tokens(table: pl.DataFrame, path: Path, column: str | None, least: int) -> 
     bad = np.flatnonzero(~(counts >= 0) | (counts != np.floor(counts)))
     if len(bad):
         raise InputError(path, f"column {column}, row {bad[0] + 1}", float(counts[bad[0]]), "a whole number of tokens")
-    return np.maximum(counts.astype(np.int64), least)
+    whole: I64 = np.maximum(counts.astype(np.int64), least)
+    return whole
 
 
 def _prefix(table: pl.DataFrame, path: Path) -> I64:
