@@ -202,7 +202,9 @@ def test_a_pool_of_one_slot_is_m_g_1(law: str) -> None:
     tokens = np.full(n, 10) if law == "deterministic" else 1 + np.floor(np.log(u) / np.log(0.9)).astype(np.int64)
     # A decode step takes tau, and so does the prefill of the single prompt token.
     step = LinearStepTime(base_s=tau, per_prefill_token_s=0.0, per_sequence_s=0.0, per_kv_token_s=0.0)
-    got = run([work(poisson(n, rate), [1] * n, [[int(t)] for t in tokens])], ["p"], [pool(max_num_seqs=1, step_time=step)])
+    got = run(
+        [work(poisson(n, rate), [1] * n, [[int(t)] for t in tokens])], ["p"], [pool(max_num_seqs=1, step_time=step)]
+    )
     wait = got.started_s - got_arrivals(n, rate)
     service = tokens * tau
     expected = rate * float((service**2).mean()) / (2 * (1 - rate * float(service.mean())))
@@ -233,7 +235,9 @@ def test_parallel_samples_end_with_the_longest() -> None:
     """The mean of the maximum of n exponentials is the harmonic number of n."""
     n, requests = 5, 8000
     tokens = 1 + np.round(-2000 * np.log(uniforms(14, "lengths", requests, n))).astype(np.int64)
-    made = work(np.arange(requests) * 1.0, [1] * requests, tokens.tolist(), first_s=0.0, per_token_s=1 / 2000)
+    made = work(
+        np.arange(requests, dtype=np.float64), [1] * requests, tokens.tolist(), first_s=0.0, per_token_s=1 / 2000
+    )
     got = run([made], ["a"], [api()])
     harmonic = sum(1 / k for k in range(1, n + 1))
     assert (got.finished_s - np.arange(requests)).mean() == pytest.approx(harmonic, abs=4 * 1.21 / np.sqrt(requests))

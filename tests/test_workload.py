@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,7 @@ def test_renewal_has_its_rate_its_variation_and_its_law(process: str, cv: float)
     gaps = np.diff(traffic.arrival_s)
     assert gaps.mean() == pytest.approx(1 / 3, rel=5 * cv / np.sqrt(60_000))
     assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.06)
+    law: Any
     if process == "gamma":
         law = stats.gamma(1 / cv**2, scale=cv**2 / 3)
         # Summing loses gaps below a part in 1e16 of the time since the start, of which a bursty Gamma law has many.
@@ -43,7 +45,11 @@ def test_renewal_has_its_rate_its_variation_and_its_law(process: str, cv: float)
 
 
 def test_piecewise_counts_are_poisson_in_every_step() -> None:
-    steps = [Step(duration_s=50.0, rate_per_s=4.0), Step(duration_s=30.0, rate_per_s=0.0), Step(duration_s=20.0, rate_per_s=10.0)]
+    steps = [
+        Step(duration_s=50.0, rate_per_s=4.0),
+        Step(duration_s=30.0, rate_per_s=0.0),
+        Step(duration_s=20.0, rate_per_s=10.0),
+    ]
     traffic = made(Piecewise(process="piecewise", steps=steps), 40_000)
     cycles = int(traffic.arrival_s[-1] // 100)
     within = traffic.arrival_s[traffic.arrival_s < cycles * 100] % 100
@@ -123,7 +129,11 @@ def test_times_never_go_back(process: str, cv: float, requests: int) -> None:
     assert np.isfinite(traffic.arrival_s).all()
 
 
-AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.5,100,10\n2023-11-16 18:17:04.0,50,0\n2023-11-16 18:17:06.0,7,3\n"
+AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:17:03.5,100,10
+2023-11-16 18:17:04.0,50,0
+2023-11-16 18:17:06.0,7,3
+"""
 
 
 def test_traces_are_replayed_rescaled_and_repeated(tmp_path: Path) -> None:
@@ -178,6 +188,8 @@ def test_rates_that_are_all_zero_are_refused() -> None:
 def test_the_recorded_traces(shared: Path) -> None:
     azure = made(Trace(process="trace", file=str(shared / "traces/azure_llm_2023_code.csv"), format="azure"), 8818)
     assert azure.arrival_s[-1] == pytest.approx(3435, abs=60)
-    moon = made(Trace(process="trace", file=str(shared / "traces/mooncake_conversation.jsonl"), format="mooncake"), 12_031)
+    moon = made(
+        Trace(process="trace", file=str(shared / "traces/mooncake_conversation.jsonl"), format="mooncake"), 12_031
+    )
     assert moon.prompt_tokens is not None
     assert moon.prompt_tokens.min() >= 1

@@ -35,6 +35,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     "'gamma' (nearest of gamma, poisson)"
     """
     names = sorted(known)
-    listed = ", ".join(names) if names else "nothing: none is defined"
     close = difflib.get_close_matches(name, names, n=1)
+    shown = names if len(names) <= 24 else [*difflib.get_close_matches(name, names, n=8, cutoff=0.0), "..."]
+    listed = ", ".join(shown) if names else "nothing: none is defined"
     return f"{close[0]!r} (nearest of {listed})" if close else f"one of {listed}"

@@ -397,7 +397,9 @@ def scenario_from_dict(raw: dict[str, Any], path: str = "scenario") -> Scenario:
 def _first_error(path: str, error: ValidationError) -> InputError:
     # An unknown key is the likeliest slip and the cause of "missing" errors beside it, so it is named first.
     details = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")[0]
-    location = [str(part) for part in details["loc"] if part not in _UNION_TAGS]
+    # Pydantic puts the tag of a union, such as "api", after the place where the union stands.
+    tag_at = 2 if details["loc"][:1] == ("deployments",) or details["loc"][:2] == ("workload", "arrivals") else None
+    location = [str(part) for at, part in enumerate(details["loc"]) if at != tag_at]
     field = ".".join(location) or "scenario"
     kind = details["type"]
     if kind == "extra_forbidden":
@@ -406,9 +408,6 @@ def _first_error(path: str, error: ValidationError) -> InputError:
         return InputError(path, field, "nothing", "this key to be given")
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     return InputError(path, field, details["input"], message)
-
-
-_UNION_TAGS = {"poisson", "gamma", "weibull", "piecewise", "clients", "trace", "api", "gpu_pool"}
 
 
 def _known_keys(location: tuple[int | str, ...]) -> str:

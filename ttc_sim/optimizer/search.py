@@ -57,14 +57,22 @@ def optimize(scenario: Scenario, progress: Progress = lambda _: None) -> Plan:
 
     >>> plan = optimize(load_scenario("reasoning-gateway"))  # doctest: +SKIP
     """
-    targets = scenario.targets
-    if targets is None:
+    if scenario.targets is None:
         raise InputError(scenario.path, "targets", None, "targets, such as {minimize: cost, accuracy: 0.7}")
-    model = load_model(scenario)
+    return plan_model(load_model(scenario), progress)
+
+
+def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
+    """The same for a loaded model, for instance over a part of the problems (:meth:`Population.restricted`).
+
+    Raises:
+        InputError: no problems to judge accuracy on.
+    """
+    scenario = model.scenario
     if model.population is None:
         raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
-    planner = _Planner(expanded_model(model), targets, progress)
-    return planner.plan()
+    assert scenario.targets is not None
+    return _Planner(expanded_model(model), scenario.targets, progress).plan()
 
 
 @dataclass(frozen=True)
@@ -487,4 +495,4 @@ def _in_brief(summary: Summary) -> str:
     return f"{accuracy}, ${cost:.5f} a request, p95 {p95:.1f} s"
 
 
-__all__ = ["best_in_hindsight", "optimize"]
+__all__ = ["best_in_hindsight", "optimize", "plan_model"]
