@@ -139,7 +139,7 @@ def validate(
     realized = summarize(model, runs, expected=expected)
     figures = promises(realized)
     verdicts = {
-        name: Verdict(_prediction(saved.promised[name], figures[name]), figures[name])
+        name: Verdict(prediction(saved.promised[name], figures[name]), figures[name])
         for name in PROMISES
         if name in saved.promised and name in figures
     }
@@ -156,7 +156,7 @@ def validate(
     )
 
 
-def _prediction(promised: Estimate, realized: Estimate) -> Estimate:
+def prediction(promised: Estimate, realized: Estimate) -> Estimate:
     """The interval that a sample as small as this one should fall into: the plan's variance and the sample's own."""
     return Estimate.around(promised.value, math.hypot(promised.sd, realized.sd))
 
