@@ -158,7 +158,7 @@ def validate(
 
 def prediction(promised: Estimate, realized: Estimate) -> Estimate:
     """The interval that a sample as small as this one should fall into: the plan's variance and the sample's own."""
-    return Estimate.around(promised.value, math.hypot(promised.sd, realized.sd))
+    return Estimate.around(promised.value, math.hypot(promised.sd, realized.sd)).clipped(0)
 
 
 def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -175,7 +175,7 @@ def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.
         subset=pl.col(subset).cast(pl.String) if subset else pl.lit(""),
         group=pl.col(group).cast(pl.String) if group else pl.lit(""),
         prompt=pl.col(prompt).cast(pl.String).fill_null(""),
-    )
+    ).with_columns(group=pl.when(pl.col("group").fill_null("") == "").then("subset").otherwise("group"))
     if made["problem"].n_unique() < len(made):
         twice = made["problem"].value_counts().sort("count", descending=True)["problem"][0]
         raise InputError(problems, f"column {key}", twice, "each problem once")
