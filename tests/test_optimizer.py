@@ -275,3 +275,43 @@ def test_per_source_policies_choose_by_source(model: Model) -> None:
     view = model.population.as_requests() if model.population is not None else None
     assert view is not None
     assert (policy.choose(view, model.arm_names) == model.arm_names.index("claude")).all()
+
+
+def test_every_shipped_scenario_runs_on_the_command_line(tmp_path: Path) -> None:
+    import json
+
+    from typer.testing import CliRunner
+
+    from ttc_sim.cli import app
+    from ttc_sim.scenario import load_scenario
+
+    for name in ("reasoning-gateway", "qa-gateway", "competition-maths"):
+        raw = load_scenario(name).model_dump(mode="json", exclude={"path"}, exclude_none=True)
+        raw["workload"]["requests"] = 150
+        raw["replications"] = 2
+        (tmp_path / "s.yaml").write_text(yaml.safe_dump(raw))
+        arguments = ["--json", str(tmp_path / "r.json"), "--records", str(tmp_path / "r.parquet")]
+        got = CliRunner().invoke(app, ["simulate", str(tmp_path / "s.yaml"), *arguments])
+        assert got.exit_code == 0, got.output
+        figures = json.loads((tmp_path / "r.json").read_text())
+        keys = {"accuracy", "cost_usd_per_request", "latency_s", "ttft_s", "tokens_per_request", "timeout_rate"}
+        assert keys | {"per_arm", "per_band", "baselines"} <= set(figures)
+        assert set(figures["latency_s"]) == {"mean", "p50", "p90", "p95", "p99"}
+        assert {"value", "low", "high"} == set(figures["accuracy"])
+        assert {"always-small", "always-large", "uncapped"} <= set(figures["baselines"])
+        assert len(pl.read_parquet(tmp_path / "r.parquet")) == 300
+
+
+def test_a_vote_is_an_arm() -> None:
+    arms = gateway()["arms"]
+    arms["maverick"] = {**arms["maverick"], "strategy": "MajorityVote(n=3)"}
+    scenario = scenario_from_dict(gateway(arms=arms))
+    voted = ttc.simulate(scenario, Always("maverick"), replications=2).summary()
+    single = ttc.simulate(scenario_from_dict(gateway()), Always("maverick"), replications=2).summary()
+    assert voted.tokens_per_request["output"].value == pytest.approx(
+        3 * single.tokens_per_request["output"].value, rel=0.1
+    )
+    assert voted.tokens_per_request["prompt"].value == pytest.approx(single.tokens_per_request["prompt"].value)
+    assert voted.accuracy is not None
+    assert single.accuracy is not None
+    assert voted.accuracy.value > single.accuracy.value - 0.01

@@ -13,9 +13,11 @@ from ttc_sim.optimizer.validate import Validation
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold
 
 
-def print_summary(console: Console, summary: Summary, title: str) -> None:
-    """One policy: the main figures, then by arm and by difficulty."""
-    console.print(comparison({title: summary}, None))
+def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
+    """One policy beside its baselines, then by arm and by difficulty."""
+    console.print(comparison({"policy": summary, **baselines}, "policy"))
+    for line in savings(summary, baselines):
+        console.print(f"  {line}")
     console.print(parts_table("By arm", "arm", summary.per_arm))
     if summary.per_band:
         console.print(parts_table("By predicted difficulty", "difficulty", summary.per_band))
@@ -28,7 +30,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(comparison({title: plan.predicted, **plan.baselines}, title))
     _print_policy(console, plan)
     console.print(targets_table(plan.checks))
-    for line in savings(plan):
+    for line in savings(plan.predicted, plan.baselines):
         console.print(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
@@ -138,11 +140,10 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
     return table
 
 
-def savings(plan: Plan) -> list[str]:
-    """What the plan saves beside each baseline, and what it gives up or gains."""
+def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:
+    """What a policy saves beside each baseline, and what it gives up or gains."""
     lines = []
-    mine = plan.predicted
-    for name, other in plan.baselines.items():
+    for name, other in baselines.items():
         saved = other.cost_usd_per_day.value - mine.cost_usd_per_day.value
         share = saved / other.cost_usd_per_day.value if other.cost_usd_per_day.value else 0.0
         line = f"beside {name}: {'saves' if saved >= 0 else 'costs'} ${abs(saved):,.0f} a day"

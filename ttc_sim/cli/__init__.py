@@ -60,6 +60,7 @@ def simulate(
     json_file: JsonOption = None,
 ) -> None:
     """Run a scenario's policy and print what it comes to."""
+    from ttc_sim.optimizer.search import compare_with_baselines
     from ttc_sim.policies import parse_policy
     from ttc_sim.report import print_summary
     from ttc_sim.result import simulate as run
@@ -73,9 +74,11 @@ def simulate(
     with _progress() as say:
         result = run(loaded, chosen, progress=say)
         summary = result.summary()
-    print_summary(_console(), summary, loaded.name)
+        baselines = compare_with_baselines(result.model, result.policy, say)
+    print_summary(_console(), summary, baselines)
     if json_file is not None:
-        _write_json(json_file, {"scenario": loaded.name, **summary.as_json()})
+        beside = {name: other.as_json() for name, other in baselines.items()}
+        _write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
     if records is not None:
         from ttc_sim.tables import write_table
 

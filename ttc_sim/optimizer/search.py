@@ -29,7 +29,7 @@ from ttc_sim.optimizer.program import (
     candidate_scores,
     solve,
 )
-from ttc_sim.policies import Always, Banded, PerSource, Policy
+from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold
 from ttc_sim.scenario import GpuPool, Scenario, Targets, scenario_from_dict
 from ttc_sim.simulation import Model, Run, draw, load_model, run_once
 
@@ -124,7 +124,7 @@ class _Planner:
         found = self._search()
         final, found = self._verify(found)
         self.progress("comparing with the baselines on the same requests")
-        baselines = self._baselines(found)
+        baselines = self.baselines(found.proposal.policy, "verify")
         missed = tuple(check.name for check in final.checks if not check.holds)
         binding = tuple(dict.fromkeys([*found.proposal.excess, *missed]))
         return Plan(
@@ -318,8 +318,8 @@ class _Planner:
 
     # ------------------------------------------------------------------------------------------- baselines
 
-    def _baselines(self, found: _Look) -> dict[str, Summary]:
-        """Always one arm, and the plan without its caps, on the requests that the plan was verified on."""
+    def baselines(self, policy: PerSource | None, purpose: str) -> dict[str, Summary]:
+        """Always one arm, and the policy without its caps, on the same requests as ``purpose`` draws."""
         options, population = self.options, self.population
         uncapped = self._uncapped_arms()
         single = {name: self._always(name, uncapped) for name in uncapped}
@@ -340,14 +340,15 @@ class _Planner:
         labels = {"always-small": small, "always-large": large}
         policies: dict[str, PerSource] = {label: single[name] for label, name in labels.items()}
         policies |= {f"always-{name}": single[name] for name in uncapped if name not in labels.values()}
-        policies["uncapped"] = _without_caps(found.proposal.policy, uncapped)
+        if policy is not None:
+            policies["uncapped"] = _without_caps(policy, uncapped)
         out = {}
-        for label, policy in policies.items():
-            replicas = self._capacity(policy)
-            model = load_model_like(self.model, _settled(self.model.scenario, policy_notation(policy), replicas))
+        for label, other in policies.items():
+            replicas = self._capacity(other)
+            model = load_model_like(self.model, _settled(self.model.scenario, policy_notation(other), replicas))
             runs = self.model.scenario.replications
-            done = [run_once(model, policy, draw(model, k, purpose="verify")) for k in range(runs)]
-            arm = policy.choose(population.as_requests(), self.model.arm_names)
+            done = [run_once(model, other, draw(model, k, purpose=purpose)) for k in range(runs)]
+            arm = other.choose(population.as_requests(), self.model.arm_names)
             out[label] = summarize(model, done, expected=options.expected(arm))
             self.progress(f"{label}: {_in_brief(out[label])}")
         return out
@@ -435,6 +436,30 @@ def best_in_hindsight(model: Model) -> dict[str, object] | None:
     }
 
 
+def compare_with_baselines(model: Model, policy: Policy, progress: Progress = lambda _: None) -> dict[str, Summary]:
+    """Figures of always one arm and of the policy without its caps, on the requests that ``simulate`` draws.
+
+    A policy that is the user's own function has no caps to take away, so only the other baselines are given.
+    """
+    if model.population is None:
+        return {}
+    per_source = _per_source(policy, model.population.sources)
+    planner = _Planner(expanded_model(model), Targets(maximize="accuracy"), progress)
+    return planner.baselines(per_source, "simulate")
+
+
+def _per_source(policy: Policy, sources: Sequence[str]) -> PerSource | None:
+    if isinstance(policy, PerSource):
+        parts = [_per_source(one, [source]) for source, one in policy.policies.items()]
+        known = [part for part in parts if part is not None]
+        return (
+            PerSource({k: v for part in known for k, v in part.policies.items()}) if len(known) == len(parts) else None
+        )
+    if isinstance(policy, Threshold):
+        policy = Banded(edges=[policy.at], arms=[policy.below, policy.above], score=policy.score)
+    return PerSource(dict.fromkeys(sources, policy)) if isinstance(policy, (Always, Banded)) else None
+
+
 def _first_guess(pool: GpuPool) -> Waiting:
     """Times of a half-full batch, before anything has been simulated."""
     step, batch = pool.step_time, max(pool.max_num_seqs // 2, 1)
@@ -495,4 +520,4 @@ def _in_brief(summary: Summary) -> str:
     return f"{accuracy}, ${cost:.5f} a request, p95 {p95:.1f} s"
 
 
-__all__ = ["best_in_hindsight", "optimize", "plan_model"]
+__all__ = ["best_in_hindsight", "compare_with_baselines", "optimize", "plan_model"]
