@@ -16,6 +16,7 @@ from ttc_sim.errors import InputError
 from ttc_sim.strategies import Single, Strategy
 
 Bools = NDArray[np.bool_]
+_PAIRS_AT_ONCE = 20_000_000  # pairs of answers compared at once, which bounds memory
 
 # Share of problems whose forced answer already equals the final one after 0, 5, ..., 100 percent of the thinking:
 # DeepSeek-R1-Distill-Qwen-32B on 270 MATH-500 problems, measured by meitann/LLM_Reasoning.
@@ -179,6 +180,10 @@ def vote(answer: I64, correct: Bools, tie: F64) -> Bools:
     array([ True])
     """
     n = answer.shape[1]
+    rows = max(_PAIRS_AT_ONCE // (n * n), 1)
+    if len(answer) > rows:
+        parts = [slice(at, at + rows) for at in range(0, len(answer), rows)]
+        return np.concatenate([vote(answer[part], correct[part], tie[part]) for part in parts])
     same = answer[:, :, None] == answer[:, None, :]
     votes = same.sum(axis=2)
     first = ~np.tril(same, -1).any(axis=2)  # no equal answer further left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -336,7 +335,6 @@ def resample_reasoning(profile: Profile, correct: NDArray[np.bool_], truncated: 
     return out
 
 
-Loader = Callable[[str], Profile]
 __all__ = [
     "ATTEMPT_COLUMNS",
     "Card",
@@ -344,7 +342,6 @@ __all__ = [
     "ProblemSetCard",
     "Profile",
     "ProfileCard",
-    "Sequence",
     "TrafficCard",
     "TrafficProfile",
     "check_profile",

@@ -12,15 +12,15 @@ import polars as pl
 
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import Estimate, Summary, summarize
-from ttc_sim.optimizer.options import build_options, load_model_like
-from ttc_sim.optimizer.plan import PROMISES, SavedPlan, as_mapping, load_plan, promises, targets_asked
+from ttc_sim.optimizer.options import build_options
+from ttc_sim.optimizer.plan import PROMISES, SavedPlan, as_mapping, load_plan, promises
 from ttc_sim.optimizer.search import best_in_hindsight
 from ttc_sim.policies import UserFunction
 from ttc_sim.population import Population, build_population
 from ttc_sim.predictor import Predictor
 from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
 from ttc_sim.scenario import Scenario
-from ttc_sim.simulation import Model, draw, load_model, run_once
+from ttc_sim.simulation import draw, load_model, run_once
 from ttc_sim.tables import find_column, read_table
 
 Progress = Callable[[str], None]
@@ -303,4 +303,4 @@ def _by_novelty(
     return float(new.mean()), figures
 
 
-__all__ = ["Model", "Validation", "Verdict", "load_model_like", "targets_asked", "validate"]
+__all__ = ["Validation", "Verdict", "prediction", "validate"]
