@@ -150,7 +150,7 @@ def validate(
         realized=realized,
         best_in_hindsight=best_in_hindsight(model) if scenario.targets is not None else None,
         problems=len(population),
-        notes=(*absent, *population.notes),
+        notes=(*absent, *_own_problems(scenario, population), *population.notes),
         new_groups=new,
         by_novelty=by_novelty,
     )
@@ -282,6 +282,20 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
     if isinstance(policy, dict):
         policy = {name: text for name, text in policy.items() if name in kept}
     return scenario.model_copy(update={"workload": workload, "policy": policy}), notes
+
+
+def _own_problems(scenario: Scenario, population: Population) -> list[str]:
+    """A warning where the plan is carried out on problems that it, and the shipped predictor, were made on."""
+    known: set[str] = set()
+    for source in scenario.workload.sources.values():
+        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["problem"].to_list())
+    own = int(np.isin(population.problem, sorted(known)).sum())
+    if not own:
+        return []
+    return [
+        f"{own:,} of these {len(population):,} problems are the plan's own: the predictor was trained on them and scores them "
+        "better than new ones, so this is no test of the plan"
+    ]
 
 
 def _by_novelty(
