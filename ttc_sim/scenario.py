@@ -103,11 +103,13 @@ class Source(Model):
         problem_set: the problems its requests are drawn from, uniformly.
         subset: keep only problems of this subset, or of these.
         share: weight of the stream among all requests.
+        priority: 0 is most urgent; for GPU pools that schedule by priority.
     """
 
     problem_set: str
     subset: str | list[str] | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
+    priority: Annotated[int, Field(ge=0, le=7)] = 0
 
 
 class Workload(Model):
@@ -203,11 +205,16 @@ class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
     Args:
-        replicas: how many; requests go to the replica with the fewest unfinished ones.
+        replicas: how many.
+        load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
+            least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
         usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool.
         max_num_seqs: most sequences in one replica's batch.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
-        queue_limit: requests waiting at one replica beyond which new ones are rejected.
+        kv_cache_tokens: that one replica's KV cache holds, in blocks of 16; without limit if left out.
+        prefix_caching: find prompts again that another request, or an earlier turn, has left in the KV cache.
+        scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
+        queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
         timeout_s: the client gives up so long after the request was made; the server then stops working on it.
     """
 
@@ -217,6 +224,10 @@ class GpuPool(Model):
     step_time: LinearStepTime
     max_num_seqs: Annotated[int, Field(ge=1)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1)] = 2048
+    kv_cache_tokens: Annotated[int, Field(ge=16)] | None = None
+    prefix_caching: bool = True
+    load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session"] = "least_outstanding"
+    scheduling: Literal["fcfs", "priority"] = "fcfs"
     queue_limit: Annotated[int, Field(ge=0)] | None = None
     timeout_s: Positive | None = None
 

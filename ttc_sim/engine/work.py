@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numba.extending import register_jitable
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
+from ttc_sim.scenario import Api, GpuPool
+
+I32 = NDArray[np.int32]
 
 COMPLETED, REJECTED, TIMED_OUT, IN_FLIGHT = 0, 1, 2, 3
 STATUS_NAMES = ("completed", "rejected", "timed_out", "in_flight")
@@ -18,19 +23,26 @@ class Work:
     """All that the engines need to know of ``n`` requests: stages in order, each of parallel samples.
 
     A request's stages run one after another; the samples of a stage start together, share their prompt, and the
-    stage ends with the last of them.
+    stage ends when as many of them as it needs have ended.
 
     Attributes:
-        arrival_s: (n,) seconds, not decreasing.
+        arrival_s: (n,) seconds; not decreasing among the requests that follow no other.
         stage_start: (n + 1,) stages of request ``i`` are ``stage_start[i]:stage_start[i + 1]``.
         deployment: (stages,) index into the system's deployments.
         prompt_tokens: (stages,) tokens of the prompt, at least 1.
-        prefix_id: (stages,) shared prefix, or -1.
+        prefix_id: (stages,) shared prefix and session, or -1.
         sample_start: (stages + 1,) samples of stage ``k`` are ``sample_start[k]:sample_start[k + 1]``.
         reasoning_tokens: (samples,) hidden output; visible_tokens: (samples,) the rest. Their sum is at least 1.
-        first_token_s: (samples,) drawn time to first token, used by API endpoints only.
-        per_token_s: (samples,) drawn time per further token, used by API endpoints only.
+        first_token_s: (samples,) drawn time to first token, used by API endpoints only, which may be empty without them.
+        per_token_s: (samples,) drawn time per further token, likewise.
         backoff: (n, retries) uniform draws for the jitter of the client's backoff.
+        prefix_tokens: (stages,) leading tokens of prompt and output that requests with the same prefix have in common; the
+            whole prompt if left out. More than the prompt: what is generated is part of a later prompt (a conversation).
+        needed: (stages,) samples that must end before the stage does; the rest are then cancelled. All if left out.
+        priority: (n,) 0 is most urgent; for pools that schedule by priority. All 0 if left out.
+        after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user. Its ``arrival_s`` is
+            ignored, it arrives ``think_s`` later. Nobody waits if left out.
+        think_s: (n,) seconds, at least 0; needed with ``after``.
     """
 
     arrival_s: F64
@@ -44,6 +56,11 @@ class Work:
     first_token_s: F64
     per_token_s: F64
     backoff: F64
+    prefix_tokens: I64 | None = None
+    needed: I64 | None = None
+    priority: I64 | None = None
+    after: I64 | None = None
+    think_s: F64 | None = None
 
     @property
     def requests(self) -> int:
@@ -57,29 +74,107 @@ class Work:
 
 
 @dataclass(frozen=True)
+class LiveRule:
+    """A built-in choice by live load, which both engines know.
+
+    Attributes:
+        kind: ``overflow``: the first arm whose deployment has fewer than ``limit`` sequences waiting, else the last;
+            ``least_loaded``: the arm whose deployment has the least in progress and waiting for its capacity.
+        arms: (n, choices) arms in order of preference.
+        limit: for ``overflow``.
+    """
+
+    kind: Literal["overflow", "least_loaded"]
+    arms: I64
+    limit: int = 0
+
+
+@dataclass(frozen=True)
 class EngineResult:
     """What happened, per request and per sample; times in seconds on the clock of ``arrival_s``, NaN = never.
 
     Attributes:
         status: (n,) ``COMPLETED``, ``REJECTED``, ``TIMED_OUT`` or ``IN_FLIGHT`` (the run was ended before it was).
         arm: (n,) which of the offered works was carried out.
+        arrival_s: (n,) when it arrived; NaN if it was never sent.
         started_s: (n,) first scheduled on a server or accepted by an endpoint.
         first_token_s: (n,) first generated token, reasoning included.
         finished_s: (n,) last token, or the moment of rejection or timeout.
         retries: (n,) repeated calls after a 429.
+        preemptions: (n,) times that a sequence of it lost its KV blocks to another.
         generated_tokens: per offered work, (samples,) output tokens that the server generated, so that are billed.
         prefilled_tokens: per offered work, (stages,) prompt tokens that were taken in, so that are billed.
+        cached_tokens: per offered work, (stages,) those of them found in the prefix cache.
         busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
         end_s: clock at the end of the run.
     """
 
     status: NDArray[np.int8]
-    arm: I64
+    arm: I32
+    arrival_s: F64
     started_s: F64
     first_token_s: F64
     finished_s: F64
-    retries: I64
-    generated_tokens: tuple[I64, ...]
-    prefilled_tokens: tuple[I64, ...]
+    retries: I32
+    preemptions: I32
+    generated_tokens: tuple[I32, ...]
+    prefilled_tokens: tuple[I32, ...]
+    cached_tokens: tuple[I32, ...]
     busy_s: F64
     end_s: float
+
+
+def check_work(work: Work) -> None:
+    """Refuse work that no engine could carry out.
+
+    Raises:
+        ValueError: a time that is not a number, arrivals out of order, tokens below 1, a request that follows itself or a
+            later one.
+    """
+    first = work.arrival_s if work.after is None else work.arrival_s[work.after < 0]
+    for name, times in (("arrival_s", first), ("think_s", work.think_s)):
+        if times is not None and not np.isfinite(times).all():
+            raise ValueError(f"{name} has a time that is not a finite number")
+    if len(first) and (np.diff(first) < 0).any():
+        raise ValueError("arrival_s is out of order")
+    if work.think_s is not None and (work.think_s < 0).any():
+        raise ValueError("think_s is negative")
+    if work.after is not None and (work.think_s is None or (work.after >= np.arange(work.requests)).any()):
+        raise ValueError("after must name earlier requests, and needs think_s")
+    for name, values, least in (
+        ("prompt_tokens", work.prompt_tokens, 1),
+        ("output tokens", work.reasoning_tokens + work.visible_tokens, 1),
+        ("samples of a stage", np.diff(work.sample_start), 1),
+    ):
+        if len(values) and int(values.min()) < least:
+            raise ValueError(f"{name}: {int(values.min())} where at least {least} was expected")
+
+
+def end_of_run(finished_s: F64, until_s: float | None) -> float:
+    """When the clock was stopped, or the last request had its answer."""
+    if until_s is not None:
+        return until_s
+    return float(np.nanmax(finished_s, initial=0.0))
+
+
+def capacity(deployment: Api | GpuPool) -> float:
+    """Sequences or calls that a deployment has in progress at most."""
+    if isinstance(deployment, GpuPool):
+        return float(deployment.replicas * deployment.max_num_seqs)
+    return float("inf") if deployment.concurrency is None else float(deployment.concurrency)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def pick_live(overflow: bool, limit: int, at: I64, waiting: I64, in_progress: I64, most: F64) -> int:
+    """Which of the choices, served at deployments ``at``, a :class:`LiveRule` takes; the rest is by deployment."""
+    if overflow:
+        for choice in range(len(at) - 1):
+            if waiting[at[choice]] < limit:
+                return choice
+        return len(at) - 1
+    best, least = 0, np.inf
+    for choice in range(len(at)):
+        load = (waiting[at[choice]] + in_progress[at[choice]]) / most[at[choice]]
+        if load < least:
+            best, least = choice, load
+    return best

@@ -1,45 +1,277 @@
-"""How long one iteration of a continuous-batching server takes."""
+"""How long one iteration of a continuous-batching server takes.
+
+Every model (linear, measured per layer, physics) becomes one :class:`StepTable`, which both engines read with the same
+functions: the reference engine calls them as they stand, the compiled engine compiles them.
+
+For a fixed number of decoding sequences the time of a decode iteration is piecewise linear in the KV tokens that they
+attend to. That is what lets the compiled engine leap over iterations without an error.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from ttc_sim.scenario import LinearStepTime
+import numpy as np
+from numba.extending import register_jitable
 
-
-class StepTime(Protocol):
-    """Anything that says how long an iteration takes."""
-
-    def seconds(self, prefill_tokens: int, decode_sequences: int, kv_tokens: int) -> float:
-        """Seconds of one iteration.
-
-        Args:
-            prefill_tokens: prompt tokens taken in.
-            decode_sequences: sequences that get one token each.
-            kv_tokens: KV tokens that those sequences attend to, at the start of the iteration.
-        """
-        ...
+from ttc_sim.draws import F64, I64
+from ttc_sim.scenario import GpuPool, LinearStepTime
 
 
-class Linear:
-    """Step time linear in prefilled tokens, sequences and KV tokens.
+class StepTable(NamedTuple):
+    """Seconds of one iteration, as a sum of parts.
 
-    >>> model = LinearStepTime(base_s=0.02, per_prefill_token_s=1e-4, per_sequence_s=5e-5, per_kv_token_s=0.0)
-    >>> round(Linear(model).seconds(100, 10, 5000), 6)
-    0.0305
+    ``base_s + dense_s[all tokens] + prefill_s[prefill tokens] + decode_s[decoding sequences] + sampled_s[sequences that
+    yield a token] + per_kv_s * KV tokens of the decoding sequences + per_pair_s * pairs of prefill tokens and the tokens they
+    attend to + attention``
+
+    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment) in ``attention_s`` over prefill tokens,
+    their context, decoding sequences, and KV tokens per decoding sequence.
+
+    Attributes:
+        base_s: seconds of every iteration.
+        per_kv_s: seconds per KV token that the decoding sequences attend to.
+        per_pair_s: seconds per pair of a prefill token and a token before it, itself counted half.
+        dense_s: (most tokens in a batch + 1,) by prefill and decode tokens together.
+        prefill_s: (most tokens in a batch + 1,) by prefill tokens.
+        decode_s: (most sequences in a batch + 1,) by decoding sequences.
+        sampled_s: (most sequences in a batch + 1,) by decoding sequences and prompts that the iteration completes.
+        chunks, contexts, sequences, kv: ascending knots of ``attention_s``, the first of each 0.
+        attention_s: (chunks, contexts, sequences, kv) seconds; of size 1 if there is none.
+        decode_attention_s: (most sequences in a batch + 1, kv) seconds of an iteration without prefill.
     """
 
-    def __init__(self, model: LinearStepTime) -> None:
-        self.base_s = model.base_s
-        self.per_prefill_token_s = model.per_prefill_token_s
-        self.per_sequence_s = model.per_sequence_s
-        self.per_kv_token_s = model.per_kv_token_s
+    base_s: float
+    per_kv_s: float
+    per_pair_s: float
+    dense_s: F64
+    prefill_s: F64
+    decode_s: F64
+    sampled_s: F64
+    chunks: F64
+    contexts: F64
+    sequences: F64
+    kv: F64
+    attention_s: F64
+    decode_attention_s: F64
 
-    def seconds(self, prefill_tokens: int, decode_sequences: int, kv_tokens: int) -> float:
-        """Seconds of one iteration; see :class:`StepTime`."""
-        return (
-            self.base_s
-            + self.per_prefill_token_s * prefill_tokens
-            + self.per_sequence_s * decode_sequences
-            + self.per_kv_token_s * kv_tokens
-        )
+
+def step_table(
+    max_tokens: int,
+    max_sequences: int,
+    *,
+    base_s: float = 0.0,
+    per_kv_s: float = 0.0,
+    per_pair_s: float = 0.0,
+    dense_s: F64 | None = None,
+    prefill_s: F64 | None = None,
+    decode_s: F64 | None = None,
+    sampled_s: F64 | None = None,
+    attention: tuple[F64, F64, F64, F64, F64] | None = None,
+) -> StepTable:
+    """Put a table together; parts left out take no time.
+
+    Args:
+        max_tokens: most tokens in a batch, prefill and decode together.
+        max_sequences: most sequences in a batch.
+        base_s, per_kv_s, per_pair_s, dense_s, prefill_s, decode_s, sampled_s: see :class:`StepTable`.
+        attention: knots of prefill tokens, context, sequences and KV tokens per sequence, and seconds over all of them.
+
+    Raises:
+        ValueError: a part of the wrong length, a time that is negative or not finite, or knots that do not ascend from 0.
+    """
+
+    def part(values: F64 | None, size: int, name: str) -> F64:
+        values = np.zeros(size) if values is None else np.ascontiguousarray(values, dtype=np.float64)
+        if values.shape != (size,):
+            raise ValueError(f"{name} has {values.shape} values where {size} were expected")
+        if not (np.isfinite(values).all() and (values >= 0).all()):
+            raise ValueError(f"{name} has a value that is negative or not finite")
+        return values
+
+    if attention is None:
+        zero = np.zeros(1)
+        knots, seconds = [zero, zero, zero, zero], np.zeros((1, 1, 1, 1))
+        decode = np.zeros((max_sequences + 1, 1))
+    else:
+        knots = [np.ascontiguousarray(one, dtype=np.float64) for one in attention[:4]]
+        seconds = np.ascontiguousarray(attention[4], dtype=np.float64)
+        if any(one[0] != 0 or (np.diff(one) <= 0).any() or len(one) < 2 for one in knots):
+            raise ValueError("knots of the attention table must ascend from 0")
+        if seconds.shape != tuple(len(one) for one in knots):
+            raise ValueError(f"attention table is {seconds.shape}, its knots say {tuple(len(one) for one in knots)}")
+        if not (np.isfinite(seconds).all() and (seconds >= 0).all()):
+            raise ValueError("attention table has a value that is negative or not finite")
+        decode = np.empty((max_sequences + 1, len(knots[3])))
+        for count in range(max_sequences + 1):
+            i, w = _find(knots[2][None, None], 0, 0, len(knots[2]), float(count))
+            decode[count] = (1 - w) * seconds[0, 0, i] + w * seconds[0, 0, i + 1]
+    return StepTable(
+        base_s=float(base_s),
+        per_kv_s=float(per_kv_s),
+        per_pair_s=float(per_pair_s),
+        dense_s=part(dense_s, max_tokens + 1, "dense_s"),
+        prefill_s=part(prefill_s, max_tokens + 1, "prefill_s"),
+        decode_s=part(decode_s, max_sequences + 1, "decode_s"),
+        sampled_s=part(sampled_s, max_sequences + 1, "sampled_s"),
+        chunks=knots[0],
+        contexts=knots[1],
+        sequences=knots[2],
+        kv=knots[3],
+        attention_s=seconds,
+        decode_attention_s=decode,
+    )
+
+
+def linear_table(model: LinearStepTime, max_tokens: int, max_sequences: int) -> StepTable:
+    """Step time linear in prefilled tokens, decoding sequences and their KV tokens.
+
+    >>> model = LinearStepTime(base_s=0.02, per_prefill_token_s=1e-4, per_sequence_s=5e-5, per_kv_token_s=0.0)
+    >>> round(step_seconds(linear_table(model, 512, 16), 100, 0.0, 10, 5000, 10), 6)
+    0.0305
+    """
+    return step_table(
+        max_tokens,
+        max_sequences,
+        base_s=model.base_s,
+        per_kv_s=model.per_kv_token_s,
+        prefill_s=model.per_prefill_token_s * np.arange(max_tokens + 1),
+        decode_s=model.per_sequence_s * np.arange(max_sequences + 1),
+    )
+
+
+def pool_table(pool: GpuPool) -> StepTable:
+    """Step times of a pool's replicas."""
+    return linear_table(pool.step_time, pool.max_num_batched_tokens, pool.max_num_seqs)
+
+
+class StepTables(NamedTuple):
+    """The tables of several pools, one after another along the first axis of every field, padded to the same size.
+
+    ``knots`` (pools, 4, longest) and ``counts`` (pools, 4) are the knots of chunks, contexts, sequences and KV; a count of 0 says that
+    there is no attention table.
+    """
+
+    base_s: F64
+    per_kv_s: F64
+    per_pair_s: F64
+    dense_s: F64
+    prefill_s: F64
+    decode_s: F64
+    sampled_s: F64
+    knots: F64
+    counts: I64
+    attention_s: F64
+    decode_attention_s: F64
+
+
+def stack_tables(tables: Sequence[StepTable]) -> StepTables:
+    """Put tables behind one another, as :func:`seconds_at` reads them."""
+
+    def stacked(parts: Sequence[F64]) -> F64:
+        shape = np.max([part.shape for part in parts], axis=0)
+        out = np.zeros((len(parts), *shape))
+        for row, part in zip(out, parts, strict=True):
+            row[tuple(slice(0, size) for size in part.shape)] = part
+        return out
+
+    axes = [(table.chunks, table.contexts, table.sequences, table.kv) for table in tables]
+    longest = max(len(knots) for table in axes for knots in table)
+    return StepTables(
+        *(np.array([getattr(table, name) for table in tables]) for name in ("base_s", "per_kv_s", "per_pair_s")),
+        *(
+            stacked([getattr(table, name) for table in tables])
+            for name in ("dense_s", "prefill_s", "decode_s", "sampled_s")
+        ),
+        knots=np.array([[np.pad(knots, (0, longest - len(knots))) for knots in table] for table in axes]),
+        counts=np.array(
+            [[len(k) if table.attention_s.size > 1 else 0 for k in ax] for table, ax in zip(tables, axes, strict=True)]
+        ),
+        attention_s=stacked([table.attention_s for table in tables]),
+        decode_attention_s=stacked([table.decode_attention_s for table in tables]),
+    )
+
+
+def step_seconds(
+    table: StepTable, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: int, sampled: int
+) -> float:
+    """Seconds of one iteration.
+
+    Args:
+        table: of the server.
+        prefill_tokens: prompt tokens taken in.
+        pairs: pairs of those tokens and the tokens they attend to: a chunk of ``c`` tokens after a context of ``p`` has
+            ``c * (p + c / 2)``.
+        decoding: sequences that get one token each without prefill.
+        kv_tokens: KV tokens that those sequences attend to.
+        sampled: sequences that yield a token: the decoding ones and the prompts completed.
+    """
+    return float(seconds_at(stack_tables([table]), 0, prefill_tokens, pairs, decoding, kv_tokens, sampled))
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def _find(knots: F64, which: int, axis: int, count: int, value: float) -> tuple[int, float]:
+    """Segment of a value and its place in it, from 0 to 1; above 1 beyond the last knot."""
+    low, high = 0, count - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if knots[which, axis, middle] <= value:
+            low = middle
+        else:
+            high = middle
+    start = knots[which, axis, low]
+    return low, (value - start) / (knots[which, axis, low + 1] - start)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def seconds_at(
+    tables: StepTables, which: int, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: int, sampled: int
+) -> float:
+    """Seconds of one iteration by table ``which``; the rest as for :func:`step_seconds`."""
+    seconds: float = (
+        tables.base_s[which]
+        + tables.dense_s[which, prefill_tokens + decoding]
+        + tables.prefill_s[which, prefill_tokens]
+        + tables.decode_s[which, decoding]
+        + tables.sampled_s[which, sampled]
+        + tables.per_kv_s[which] * kv_tokens
+        + tables.per_pair_s[which] * pairs
+    )
+    if tables.counts[which, 0] == 0:
+        return seconds
+    knots, counts = tables.knots, tables.counts
+    per_sequence = kv_tokens / decoding if decoding else 0.0
+    k, wk = _find(knots, which, 3, counts[which, 3], per_sequence)
+    if prefill_tokens == 0:
+        row = tables.decode_attention_s
+        return seconds + (1 - wk) * row[which, decoding, k] + wk * row[which, decoding, k + 1]
+    # Chunks of several prompts count as one with the same number of pairs.
+    context = max(pairs / prefill_tokens - prefill_tokens / 2, 0.0)
+    c, wc = _find(knots, which, 0, counts[which, 0], float(prefill_tokens))
+    p, wp = _find(knots, which, 1, counts[which, 1], context)
+    s, ws = _find(knots, which, 2, counts[which, 2], float(decoding))
+    for corner in range(16):
+        dc, dp, ds, dk = corner & 1, (corner >> 1) & 1, (corner >> 2) & 1, corner >> 3
+        weight = (wc if dc else 1 - wc) * (wp if dp else 1 - wp) * (ws if ds else 1 - ws) * (wk if dk else 1 - wk)
+        if weight != 0.0:
+            seconds += weight * tables.attention_s[which, c + dc, p + dp, s + ds, k + dk]
+    return seconds
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def decode_line(tables: StepTables, which: int, decoding: int, kv_tokens: int) -> tuple[float, float]:
+    """The line on which decode iterations of so many sequences lie, from so many KV tokens on.
+
+    Returns:
+        Seconds per further KV token, and the number of KV tokens at which the line ends (infinity if it does not).
+    """
+    slope: float = tables.per_kv_s[which]
+    count = tables.counts[which, 3]
+    if count == 0:
+        return slope, np.inf
+    k, _ = _find(tables.knots, which, 3, count, kv_tokens / decoding)
+    row, knots = tables.decode_attention_s, tables.knots
+    rise = row[which, decoding, k + 1] - row[which, decoding, k]
+    slope += rise / ((knots[which, 3, k + 1] - knots[which, 3, k]) * decoding)
+    return slope, (knots[which, 3, k + 1] * decoding if k + 2 < count else np.inf)

@@ -1,0 +1,335 @@
+"""One replica of the reference engine: vLLM V1's scheduler, one iteration at a time.
+
+Each iteration first serves the running sequences in the order of their admission: one token for those that decode, the rest of
+the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling. When KV blocks run out, the sequence
+admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
+What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` and the free blocks allow, unless the
+iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A sequence of N output tokens
+takes its prefill, which yields the first token, and N - 1 further iterations.
+
+The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
+blocks of a shared prefix are held together as long as one sequence uses any, and what is generated joins a conversation's prefix
+when the sequence ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import simpy
+
+from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for
+from ttc_sim.engine.work import Work
+from ttc_sim.scenario import GpuPool
+from ttc_sim.serving.step_time import pool_table, seconds_at, stack_tables
+
+if TYPE_CHECKING:
+    from ttc_sim.engine.reference import Simulation
+
+_AFTER_ALL_ELSE = 2  # SimPy's own priorities are 0 and 1
+
+
+class Stage:
+    """A stage of a request on its way through a replica."""
+
+    def __init__(self, work: Work, request: int, arm: int, number: int, done: simpy.Event) -> None:
+        lo, hi = int(work.sample_start[number]), int(work.sample_start[number + 1])
+        self.request, self.arm, self.number, self.done = request, arm, number, done
+        self.prompt = int(work.prompt_tokens[number])
+        self.prefix_id = int(work.prefix_id[number])
+        self.prefix_tokens = self.prompt if work.prefix_tokens is None else int(work.prefix_tokens[number])
+        self.priority = 0 if work.priority is None else int(work.priority[request])
+        self.needed = hi - lo if work.needed is None else int(work.needed[number])
+        self.tokens = (work.reasoning_tokens[lo:hi] + work.visible_tokens[lo:hi]).tolist()
+        self.first_sample = lo
+        self.ended = 0
+        self.sequences: list[_Sequence] = []  # neither ended nor cancelled
+
+
+class _Sequence:
+    """A sample in the queue or the batch.
+
+    ``length`` tokens are known (prompt and generated), ``computed`` of them are in the KV cache, in ``blocks`` blocks, of which
+    the first ``shared`` belong to chains that other sequences may use.
+    """
+
+    def __init__(self, stage: Stage, number: int, order: int, chains: list[tuple[Chain, int]]) -> None:
+        self.stage, self.sample, self.order, self.chains = stage, stage.first_sample + number, order, chains
+        self.output = stage.tokens[number]
+        self.length = stage.prompt
+        self.generated = self.computed = self.blocks = self.shared = self.prefilled = 0
+        self.prefilling = True
+        self.dropped = False
+        self.left: Chain | None = None  # blocks of its own that it left in the cache when it was preempted
+
+
+class Replica:
+    """One server's loop."""
+
+    def __init__(self, simulation: Simulation, pool: GpuPool) -> None:
+        self.simulation, self.pool = simulation, pool
+        self.tables = stack_tables([pool_table(pool)])
+        self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
+        self.prefixes: dict[int, Chain] = {}
+        self.running: list[_Sequence] = []  # in order of admission
+        self.waiting: list[_Sequence] = []  # next first
+        self.batch: dict[_Sequence, int] = {}  # tokens of the iteration in progress
+        self.submitted = 0
+        self.busy_s = 0.0
+        self.asleep = True
+
+    @property
+    def unfinished(self) -> int:
+        """Sequences in the queue and the batch."""
+        return len(self.running) + len(self.waiting)
+
+    @property
+    def kv_demand(self) -> int:
+        """Blocks in use, and those that waiting sequences will need at first."""
+        return self.kv.total - self.kv.free + sum(blocks_for(sequence.length) for sequence in self.waiting)
+
+    def accepts(self, stage: Stage) -> bool:
+        """Whether the stage can ever run here and may wait."""
+        if any(blocks_for(stage.prompt + tokens - 1) > self.kv.total for tokens in stage.tokens):
+            return False
+        limit = self.pool.queue_limit
+        return limit is None or self.unfinished + len(stage.tokens) <= self.pool.max_num_seqs + limit
+
+    def submit(self, stage: Stage) -> None:
+        """Put the stage's samples into the queue."""
+        chains: list[tuple[Chain, int]] = []
+        most = stage.prompt if len(stage.tokens) > 1 else stage.prompt + stage.tokens[0] - 1
+        if self.pool.prefix_caching and stage.prefix_id >= 0:
+            limit = min(stage.prefix_tokens, most) // BLOCK
+            if limit:
+                chains.append((self.prefixes.setdefault(stage.prefix_id, Chain()), limit))
+        start = chains[0][1] if chains else 0
+        if len(stage.tokens) > 1 and stage.prompt // BLOCK > start:
+            chains.append((Chain(start=start, end=start), stage.prompt // BLOCK))
+        for number in range(len(stage.tokens)):
+            sequence = _Sequence(stage, number, self.submitted, chains)
+            self.submitted += 1
+            stage.sequences.append(sequence)
+            self._enqueue(sequence, first=False)
+        if self.asleep:
+            self.asleep = False
+            self.simulation.env.process(self._loop())
+
+    def drop(self, stage: Stage) -> None:
+        """The client has given up."""
+        for sequence in list(stage.sequences):
+            if sequence in self.waiting:
+                self._leave(sequence)
+            else:
+                sequence.dropped = True
+
+    def record(self, sequence: _Sequence) -> None:
+        """Write down the tokens that a sequence has had."""
+        stage, simulation = sequence.stage, self.simulation
+        simulation.generated[stage.arm][sequence.sample] = sequence.generated
+        had = simulation.prefilled[stage.arm]
+        had[stage.number] = max(had[stage.number], sequence.prefilled)
+
+    def _enqueue(self, sequence: _Sequence, *, first: bool) -> None:
+        if self.pool.scheduling == "fcfs":
+            self.waiting.insert(0 if first else len(self.waiting), sequence)
+            return
+        self.waiting.append(sequence)
+        self.waiting.sort(key=_urgency)
+
+    def _loop(self) -> Generator[simpy.Event, Any, None]:
+        env = self.simulation.env
+        yield self._lull()
+        while self.running or self.waiting:
+            self._plan()
+            if not self.batch:
+                continue  # the only one that could run has been preempted, and can now be admitted
+            if self.simulation.watch:
+                self.simulation.watch(self)
+            seconds = self._seconds()
+            yield env.timeout(seconds)
+            self.busy_s += seconds
+            self._finish()
+            if self.simulation.watch:
+                self.simulation.watch(self)
+            yield self._lull()
+        self.asleep = True
+
+    def _lull(self) -> simpy.Event:
+        """Once everything else that happens at this instant has happened."""
+        event = simpy.Event(self.simulation.env)
+        event._ok, event._value = True, None
+        self.simulation.env.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]
+        return event
+
+    # ------------------------------------------------------------------------------------------------- scheduling
+
+    def _plan(self) -> None:
+        """Fill the batch of the next iteration."""
+        self.batch = {}
+        budget, index, preempted = self.pool.max_num_batched_tokens, 0, False
+        while index < len(self.running) and budget > 0:
+            sequence = self.running[index]
+            tokens = min(sequence.length - sequence.computed, budget)
+            while not self._allocate(sequence, tokens):
+                victim = self.running[-1] if self.pool.scheduling == "fcfs" else max(self.running, key=_urgency)
+                preempted = True
+                self._preempt(victim)
+                if victim in self.batch:
+                    budget += self.batch.pop(victim)
+                    index -= 1
+                if victim is sequence:
+                    break
+            if sequence not in self.running:
+                break
+            self.batch[sequence] = tokens
+            budget -= tokens
+            index += 1
+        while not preempted and self.waiting and budget > 0 and len(self.running) < self.pool.max_num_seqs:
+            tokens = self._admit(self.waiting[0], budget)
+            if not tokens:
+                break
+            sequence = self.waiting.pop(0)
+            self.running.append(sequence)
+            self.batch[sequence] = tokens
+            budget -= tokens
+
+    def _allocate(self, sequence: _Sequence, tokens: int) -> bool:
+        """Find room for so many more tokens of a running sequence."""
+        blocks = blocks_for(sequence.computed + tokens)
+        if blocks - sequence.blocks > self.kv.free:
+            return False
+        self.kv.take(blocks - sequence.blocks)
+        sequence.blocks = blocks
+        if sequence.prefilling:
+            self._share(sequence, sequence.computed + tokens)
+        return True
+
+    def _admit(self, sequence: _Sequence, budget: int) -> int:
+        """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room."""
+        most = (sequence.length - 1) // BLOCK  # the last token must be computed to yield the next
+        found: list[int] = []
+        hit = claimed = 0
+        for chain, limit in sequence.chains:
+            end = max(min(chain.end, limit, most), chain.start) if chain.start == hit else chain.start
+            found.append(end)
+            if chain.users == 0:
+                claimed += end - chain.start
+            hit = end if chain.start == hit else hit
+        shared, left = hit, sequence.left
+        if left is not None and left.freed is not None and left.start == hit:
+            hit = min(left.end, most)
+            claimed += hit - left.start
+        tokens = min(sequence.length - hit * BLOCK, budget)
+        blocks = blocks_for(hit * BLOCK + tokens)
+        if blocks - hit + claimed > self.kv.free:
+            return 0
+        for (chain, _), end in zip(sequence.chains, found, strict=True):
+            if chain.users == 0:
+                self.kv.claim(chain, end)
+            chain.users += 1
+        if hit > shared and left is not None:
+            self.kv.claim(left, hit)
+        sequence.left = None
+        self.kv.take(blocks - hit)
+        sequence.blocks, sequence.shared, sequence.computed = blocks, shared, hit * BLOCK
+        stage, simulation = sequence.stage, self.simulation
+        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
+        if np.isnan(simulation.started_s[stage.request]):
+            simulation.started_s[stage.request] = simulation.env.now
+        if sequence.sample == stage.first_sample and not sequence.generated:
+            had = simulation.cached[stage.arm]
+            had[stage.number] = max(had[stage.number], sequence.shared * BLOCK)
+        self._share(sequence, sequence.computed + tokens)
+        return tokens
+
+    def _share(self, sequence: _Sequence, tokens: int) -> None:
+        """Let others find the full blocks among so many tokens, where the sequence is the one that leads a chain."""
+        for chain, limit in sequence.chains:
+            if chain.start <= sequence.shared == chain.end < min(tokens // BLOCK, limit):
+                chain.end = sequence.shared = min(tokens // BLOCK, limit)
+
+    def _preempt(self, sequence: _Sequence) -> None:
+        self.running.remove(sequence)
+        full = sequence.computed // BLOCK
+        if self.pool.prefix_caching and full > sequence.shared:
+            sequence.left = Chain(start=sequence.shared, end=full)
+        self._release(sequence)
+        sequence.computed = 0
+        sequence.prefilling = True
+        self.simulation.preemptions[sequence.stage.request] += 1
+        self._enqueue(sequence, first=True)
+
+    def _release(self, sequence: _Sequence) -> None:
+        """Free a sequence's blocks, the last ones first."""
+        own, left = sequence.blocks - sequence.shared, sequence.left
+        if left is not None:
+            own -= left.end - left.start
+        self.kv.give(own)
+        if left is not None:
+            self.kv.give(left.end - left.start, left)
+        for chain, _ in reversed(sequence.chains):
+            chain.users -= 1
+            if chain.users == 0:
+                self.kv.give(chain.end - chain.start, chain)
+        sequence.blocks = sequence.shared = 0
+
+    # -------------------------------------------------------------------------------------------------- iteration
+
+    def _seconds(self) -> float:
+        prefill = decoding = kv_tokens = sampled = 0
+        pairs = 0.0
+        for sequence, tokens in self.batch.items():
+            if sequence.prefilling:
+                prefill += tokens
+                pairs += tokens * (sequence.computed + 0.5 * tokens)
+            else:
+                decoding += 1
+                kv_tokens += sequence.length
+            sampled += sequence.computed + tokens == sequence.length
+        return seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled)
+
+    def _finish(self) -> None:
+        """Give every sequence of the batch what it has computed, and let go those that are done."""
+        simulation = self.simulation
+        for sequence, tokens in self.batch.items():
+            sequence.computed += tokens
+            sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
+            if sequence.computed == sequence.length:
+                sequence.prefilling = False
+                sequence.generated += 1
+                sequence.length += 1
+                request = sequence.stage.request
+                if np.isnan(simulation.first_token_s[request]) and not sequence.dropped:
+                    simulation.first_token_s[request] = simulation.env.now
+        for sequence in [sequence for sequence in self.running if sequence.dropped]:
+            self._leave(sequence)
+        ending = [sequence for sequence in self.batch if sequence.generated == sequence.output]
+        for sequence in sorted(ending, key=lambda one: one.order):
+            stage = sequence.stage
+            if sequence not in stage.sequences:
+                continue
+            self._leave(sequence)
+            stage.ended += 1
+            if stage.ended == stage.needed:
+                for other in list(stage.sequences):
+                    self._leave(other)
+                stage.done.succeed()
+        self.batch = {}
+
+    def _leave(self, sequence: _Sequence) -> None:
+        self.record(sequence)
+        sequence.stage.sequences.remove(sequence)
+        if sequence in self.waiting:
+            self.waiting.remove(sequence)
+            sequence.left = None
+            return
+        self.running.remove(sequence)
+        self._share(sequence, sequence.computed)
+        self._release(sequence)
+
+
+def _urgency(sequence: _Sequence) -> tuple[int, int]:
+    return sequence.stage.priority, sequence.order
