@@ -19,7 +19,6 @@ from ttc_sim.draws import uniforms
 from ttc_sim.engine import reference
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import GpuPool, LinearStepTime
-from ttc_sim.serving.step_time import Linear
 
 
 def canonical(requests: int, rate_per_s: float = 4.0, prompt: int = 500, output: int = 1000) -> Work:

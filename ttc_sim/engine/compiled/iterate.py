@@ -1,0 +1,283 @@
+"""A replica's iterations: one step where prompts are taken in or blocks run out, a leap where sequences only decode."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
+from ttc_sim.engine.compiled.heaps import schedule, sleep
+from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.kv import blocks_for, take
+from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, PREFILL, State
+from ttc_sim.serving.step_time import decode_line, seconds_at
+
+
+@inlined
+def leap_seconds(s: State, r: int, iterations: int) -> float:
+    """Sum of an arithmetic series: each iteration attends to as many more KV tokens as there are sequences."""
+    first, more = s.replicas[r].first_step_s, s.replicas[r].more_s
+    return float(iterations * first + more * (iterations * (iterations - 1) / 2))
+
+
+@compiled
+def blocks_of_leap(s: State, r: int, iterations: int) -> int:
+    """Blocks that the next so many decode iterations take: each sequence one in 16."""
+    blocks = (iterations // 16) * s.replicas[r].decoding
+    at = s.replicas[r].iteration + 1
+    for i in range(iterations & 15):
+        blocks += s.due[r, (at + i) & 15]
+    return int(blocks)
+
+
+@compiled
+def iterations_until(s: State, r: int, at_s: float) -> int:
+    """Which iteration of a leap is the first to end at or after a moment."""
+    since = at_s - s.replicas[r].begun_s
+    half = s.replicas[r].more_s / 2
+    linear = s.replicas[r].first_step_s - half
+    root = linear * linear + 4 * half * since
+    most = s.replicas[r].leap
+    k = most
+    if root >= 0 and linear + math.sqrt(root) > 0:
+        k = min(max(int(math.ceil(2 * since / (linear + math.sqrt(root)))), 1), most)
+    while k > 1 and leap_seconds(s, r, k - 1) >= since:
+        k -= 1
+    while k < most and leap_seconds(s, r, k) < since:
+        k += 1
+    return int(k)
+
+
+@compiled
+def cut(s: State, r: int, at_s: float) -> None:
+    """End a leap with the iteration in progress, so that what has happened can be seen."""
+    if s.replicas[r].phase != BOUNDARY or s.replicas[r].leap <= 1:
+        return
+    k = iterations_until(s, r, at_s)
+    if k < s.replicas[r].leap:
+        s.replicas[r].leap = k
+        schedule(s.replicas, s.active, s.counters, r, s.replicas[r].begun_s + leap_seconds(s, r, k), BOUNDARY)
+
+
+@inlined
+def _iterations_that_fit(s: State, r: int, most: int) -> int:
+    """Decode iterations until the KV blocks are used up, at most so many."""
+    free, decoding = s.replicas[r].free, s.replicas[r].decoding
+    if free >= decoding * (most // 16 + 1):
+        return most
+    k = 16 * (free // decoding)
+    free -= (k // 16) * decoding
+    while k < most:
+        need = s.due[r, (s.replicas[r].iteration + 1 + k) & 15]
+        if need > free:
+            break
+        free -= need
+        k += 1
+    return min(k, most)
+
+
+@compiled
+def _serve_in_order(s: State, r: int, now_s: float) -> tuple[bool, int, int, int, int]:
+    """Serve the running sequences one by one where blocks are short, preempting as vLLM does.
+
+    Returns:
+        Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of the
+        one that takes in prompt, and the sequence itself.
+    """
+    seq, rep = s.sequences, s.replicas
+    d = rep[r].deployment
+    by_priority = s.deployments[d].by_priority
+    budget = s.deployments[d].max_tokens
+    stamp = rep[r].iteration + 1
+    decoding = kv = chunk = 0
+    partial = -1
+    preempted = False
+    q = rep[r].first
+    while q >= 0 and budget > 0:
+        decodes = seq[q].state == DECODE
+        if decodes:
+            length = seq[q].offset + rep[r].iteration
+            tokens, need = 1, 1 if length & 15 == 1 else 0
+        else:
+            length = seq[q].length
+            tokens = min(length - seq[q].computed, budget)
+            need = blocks_for(seq[q].computed + tokens) - seq[q].blocks
+        gone = False
+        while need > rep[r].free:
+            victim = rep[r].last
+            if by_priority:
+                other = seq[victim].previous
+                while other >= 0:
+                    if seq[other].level > seq[victim].level or (
+                        seq[other].level == seq[victim].level and seq[other].order > seq[victim].order
+                    ):
+                        victim = other
+                    other = seq[other].previous
+            served = seq[victim].stamp == stamp
+            if served:
+                if seq[victim].state == DECODE:
+                    budget += 1
+                    decoding -= 1
+                    kv -= seq[victim].offset + rep[r].iteration
+                else:
+                    budget += chunk
+                    chunk, partial = 0, -1
+                seq[victim].stamp = -1
+            preempted = True
+            gone = victim == q
+            preempt(s, r, victim, served)
+            if gone:
+                break
+        if gone:
+            break
+        take(rep, s.chains, r, need)
+        seq[q].stamp = stamp
+        budget -= tokens
+        if decodes:
+            decoding += 1
+            kv += length
+        else:
+            seq[q].chunk = tokens
+            seq[q].blocks += need
+            share(s, q, seq[q].computed + tokens)
+            chunk, partial = tokens, q
+        q = seq[q].next
+    if preempted:
+        # Those that the loop did not come to sit the iteration out.
+        q = rep[r].first
+        while q >= 0:
+            if seq[q].stamp != stamp:
+                if seq[q].state == DECODE:
+                    skip_iteration(s, r, q)
+                else:
+                    seq[q].chunk = 0
+            q = seq[q].next
+    return preempted, decoding, kv, chunk, partial
+
+
+@compiled
+def plan(s: State, r: int, now_s: float) -> None:
+    """Decide on the next iteration, or on as many as decoding goes on undisturbed."""
+    seq, rep = s.sequences, s.replicas
+    while True:
+        if rep[r].running == 0 and rep[r].waiting == 0:
+            sleep(s.replicas, s.active, s.counters, r)
+            return
+        d = rep[r].deployment
+        due = s.due[r, (rep[r].iteration + 1) & 15]
+        partial, chunk, need = rep[r].partial, 0, due
+        if partial >= 0:
+            chunk = min(seq[partial].length - seq[partial].computed, s.deployments[d].max_tokens - rep[r].decoding)
+            need += blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
+        preempted, decoding, kv = False, rep[r].decoding, rep[r].kv
+        short = need > rep[r].free
+        if short:
+            preempted, decoding, kv, chunk, partial = _serve_in_order(s, r, now_s)
+            if decoding == 0 and chunk == 0:
+                continue  # the only one that could run has been preempted, and can now be admitted
+        elif partial >= 0:
+            grown = blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
+            take(rep, s.chains, r, need)
+            seq[partial].blocks += grown
+            seq[partial].chunk = chunk
+            share(s, partial, seq[partial].computed + chunk)
+        taken = short or partial >= 0
+        budget = s.deployments[d].max_tokens - decoding - chunk
+        pairs, prefill, sampled = 0.0, chunk, decoding
+        first = partial
+        if chunk > 0:
+            pairs += chunk * (seq[partial].computed + 0.5 * chunk)
+            sampled += seq[partial].computed + chunk == seq[partial].length
+        if not preempted and rep[r].waiting > 0:
+            hopeful = rep[r].running < s.deployments[d].max_seqs
+            if hopeful and not taken and due > 0:
+                hopeful = admit(s, r, head_of_queue(s, r), budget, due, now_s) > 0
+                if hopeful:
+                    take(rep, s.chains, r, due)  # running sequences come first
+                    taken = True
+            while hopeful and rep[r].waiting > 0 and budget > 0 and rep[r].running < s.deployments[d].max_seqs:
+                q = head_of_queue(s, r)
+                tokens = admit(s, r, q, budget, 0, now_s)
+                if tokens == 0:
+                    break
+                if first < 0:
+                    first = q
+                budget -= tokens
+                prefill += tokens
+                pairs += tokens * (seq[q].computed + 0.5 * tokens)
+                sampled += seq[q].computed + tokens == seq[q].length
+        rep[r].begun_s = now_s
+        rep[r].scheduled = decoding
+        rep[r].prefill = first
+        seconds = seconds_at(s.tables, d, prefill, pairs, decoding, kv, sampled)
+        if prefill > 0 or taken:
+            rep[r].leap = 0
+            schedule(s.replicas, s.active, s.counters, r, now_s + seconds, BOUNDARY)
+            return
+        slope, kv_end = decode_line(s.tables, d, decoding, kv)
+        k = seq[s.ends[rep[r].ends_base]].end - rep[r].iteration
+        if kv_end < np.inf:
+            k = min(k, max(int((kv_end - kv) / decoding), 0) + 1)
+        k = _iterations_that_fit(s, r, k)
+        rep[r].leap = k
+        rep[r].first_step_s = seconds
+        rep[r].more_s = slope * decoding
+        schedule(s.replicas, s.active, s.counters, r, now_s + leap_seconds(s, r, k), BOUNDARY)
+        return
+
+
+@compiled
+def end_iterations(s: State, r: int, now_s: float) -> int:
+    """The end of a leap or a step; returns how many stages ended with it, listed in ``finished``."""
+    seq, rep = s.sequences, s.replicas
+    leap = rep[r].leap
+    rep[r].busy_s += now_s - rep[r].begun_s
+    if leap > 0:
+        blocks = blocks_of_leap(s, r, leap)
+        if blocks > 0:
+            take(rep, s.chains, r, blocks)
+        rep[r].iteration += leap
+        rep[r].kv += rep[r].decoding * leap
+        rep[r].leap = 0
+    else:
+        rep[r].iteration += 1
+        rep[r].kv += rep[r].scheduled
+        q = rep[r].prefill
+        if q >= 0:
+            rep[r].partial = -1
+        while q >= 0:
+            if seq[q].state == PREFILL:
+                seq[q].computed += seq[q].chunk
+                seq[q].prefilled = max(seq[q].prefilled, min(seq[q].computed, seq[q].prompt))
+                if seq[q].computed == seq[q].length:
+                    seq[q].length += 1
+                    request = s.groups[seq[q].group].request
+                    if seq[q].dropped == 0 and np.isnan(s.first_token_s[request]):
+                        s.first_token_s[request] = now_s
+                    begin_decoding(s, r, q)
+                else:
+                    rep[r].partial = q
+            q = seq[q].next
+        rep[r].prefill = -1
+    q = rep[r].first
+    while rep[r].drops > 0 and q >= 0:
+        after = seq[q].next
+        if seq[q].dropped:
+            rep[r].drops -= 1
+            leave(s, r, q)
+        q = after
+    ended = 0
+    while rep[r].ends > 0:
+        q = s.ends[rep[r].ends_base]
+        if seq[q].end > rep[r].iteration:
+            break
+        g = seq[q].group
+        leave(s, r, q)
+        s.groups[g].ended += 1
+        if s.groups[g].ended == s.groups[g].needed:
+            while s.groups[g].unfinished > 0:
+                leave(s, r, s.groups[g].first)
+            s.finished[ended] = s.groups[g].request
+            ended += 1
+    return ended

@@ -1,0 +1,37 @@
+"""Compilation, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Hot functions with few callers become part of them: the state is many arrays, and passing those on costs more than the work.
+inlined: Callable[[F], F] = numba.njit
+compiled: Callable[[F], F] = numba.njit
+
+
+def kept(function: F) -> F:
+    """Compile and keep the result in the user's cache directory, under a key of all sources that take part.
+
+    Numba itself looks only at the file of the function, and would go on with an old version of what it calls.
+    """
+    engine = Path(__file__).parents[1]
+    sources = [*sorted(engine.glob("compiled/*.py")), engine / "work.py", engine.parent / "serving" / "step_time.py"]
+    key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    before = config.CACHE_DIR
+    try:
+        config.CACHE_DIR = str(root / "ttc-sim" / f"engine-{key}")
+        return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+    except (OSError, RuntimeError):
+        return numba.njit(function)  # type: ignore[no-any-return]
+    finally:
+        config.CACHE_DIR = before

@@ -1,0 +1,371 @@
+"""The compiled engine's loop, and the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.draws import I64
+from ttc_sim.engine.compiled.clients import arrive, end_stage, happen
+from ttc_sim.engine.compiled.heaps import pop_event, schedule
+from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
+from ttc_sim.engine.compiled.jit import compiled, kept
+from ttc_sim.engine.compiled.state import (
+    ACTIVE,
+    BOUNDARY,
+    CHAIN,
+    DEPLOYMENT,
+    DONE,
+    EVENT,
+    EVENTS,
+    FREE_GROUPS,
+    FREE_SEQUENCES,
+    GROUP,
+    GROW,
+    LEVELS,
+    LIMIT,
+    NEXT,
+    OVERFLOW,
+    PAUSE,
+    PLAN,
+    REPLICA,
+    SEQUENCE,
+    State,
+)
+from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
+from ttc_sim.engine.work import (
+    COMPLETED,
+    IN_FLIGHT,
+    EngineResult,
+    LiveRule,
+    Work,
+    capacity,
+    check_work,
+    end_of_run,
+)
+from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.serving.step_time import pool_table, stack_tables, step_table
+
+_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_EVENTS_AT_A_TIME = 2_000_000
+
+
+@kept
+def _advance(s: State, until_s: float, samples: int, events: int) -> int:
+    """Go on for so many events, or until something has to grow (``samples`` is the most that one arrival brings)."""
+    counters, n = s.counters, len(s.arrival_s)
+    for _ in range(events):
+        if (
+            counters[FREE_SEQUENCES] < samples
+            or counters[FREE_GROUPS] < len(s.finished) + 1
+            or counters[EVENTS] + 2 * len(s.finished) + 4 > len(s.events)
+        ):
+            return GROW
+        # Requests that follow another come by event; their own time is not a number.
+        while counters[NEXT] < n and np.isnan(s.arrival_s[counters[NEXT]]):
+            counters[NEXT] += 1
+        arrival_s = s.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
+        event_s = s.events[0].at_s if counters[EVENTS] > 0 else np.inf
+        sooner_s = min(arrival_s, event_s)
+        if counters[ACTIVE] > 0:
+            r = s.active[0]
+            now_s = s.replicas[r].at_s
+            boundary = s.replicas[r].phase == BOUNDARY
+            if now_s < sooner_s or (now_s == sooner_s and boundary):
+                if now_s >= until_s:
+                    return DONE
+                if boundary:
+                    ended = end_iterations(s, r, now_s)
+                    schedule(s.replicas, s.active, counters, r, now_s, PLAN)
+                    for i in range(ended):
+                        end_stage(s, s.finished[i], now_s)
+                else:
+                    plan(s, r, now_s)
+                continue
+        if sooner_s >= until_s or sooner_s == np.inf:
+            return DONE
+        if event_s <= arrival_s:
+            kind, request, stage, attempt = (
+                s.events[0].kind,
+                s.events[0].request,
+                s.events[0].stage,
+                s.events[0].attempt,
+            )
+            pop_event(s.events, counters)
+            happen(s, kind, request, stage, attempt, event_s)
+        else:
+            request = counters[NEXT]
+            counters[NEXT] += 1
+            arrive(s, request, arrival_s)
+    return PAUSE
+
+
+@compiled
+def _stop(s: State, until_s: float) -> None:
+    """Write down what those in flight have had when the clock is stopped."""
+    for r in range(len(s.replicas)):
+        if s.replicas[r].place >= 0 and s.replicas[r].phase == BOUNDARY and s.replicas[r].leap > 0:
+            k = iterations_until(s, r, until_s) - 1  # the one that ends at that moment or later is not done
+            s.replicas[r].iteration += k
+            first, more = s.replicas[r].first_step_s, s.replicas[r].more_s
+            s.replicas[r].busy_s += k * first + more * (k * (k - 1) / 2)
+        for level in range(-1, s.counters[LEVELS]):
+            q = s.replicas[r].first if level < 0 else s.waiting_first[r * s.counters[LEVELS] + level]
+            while q >= 0:
+                one = s.sequences[q]
+                length = one.offset + s.replicas[r].iteration if one.state == 2 else one.length
+                s.generated[one.sample] = length - one.prompt
+                stage = s.groups[one.group].stage
+                s.prefilled[stage] = max(s.prefilled[stage], one.prefilled)
+                q = one.next
+    for d in range(len(s.deployments)):
+        if s.deployments[d].kind == 0 and s.deployments[d].in_progress > 0:
+            s.deployments[d].busy_s += until_s - s.deployments[d].busy_since_s
+
+
+def run(
+    works: Sequence[Work],
+    names: Sequence[str],
+    deployments: Sequence[Api | GpuPool],
+    route: LiveRule | None = None,
+    until_s: float | None = None,
+) -> EngineResult:
+    """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
+
+    A policy that looks at live load is given as a :class:`LiveRule`. Can be interrupted from the keyboard.
+    """
+    for work in works:
+        check_work(work)
+    state = _begin(works, deployments, route)
+    most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
+    # At one boundary as many stages as fit into a batch may begin anew.
+    most_samples *= len(state.finished) + 1
+    clock_s = np.inf if until_s is None else until_s
+    while True:
+        outcome = _advance(state, clock_s, most_samples, _EVENTS_AT_A_TIME)
+        if outcome == DONE:
+            break
+        if outcome == GROW:
+            state = _grow(state, most_samples)
+    if until_s is not None:
+        _stop(state, until_s)
+    busy_s = np.array([state.deployments[d]["busy_s"] for d in range(len(deployments))])
+    np.add.at(busy_s, state.replicas["deployment"], state.replicas["busy_s"])
+
+    def by_work(values: NDArray[np.int32], sizes: list[int]) -> tuple[NDArray[np.int32], ...]:
+        return tuple(np.split(values, np.cumsum(sizes)[:-1]))
+
+    stages = [len(work.deployment) for work in works]
+    return EngineResult(
+        status=state.status,
+        arm=state.arm,
+        arrival_s=state.arrived_s,
+        started_s=state.started_s,
+        first_token_s=state.first_token_s,
+        finished_s=state.finished_s,
+        retries=state.retries,
+        preemptions=state.preemptions,
+        generated_tokens=by_work(state.generated, [work.samples for work in works]),
+        prefilled_tokens=by_work(state.prefilled, stages),
+        cached_tokens=by_work(state.cached, stages),
+        busy_s=busy_s,
+        end_s=end_of_run(state.finished_s, until_s),
+    )
+
+
+def warm_up() -> None:
+    """Compile, or load what has been compiled, before something is timed."""
+    one = np.zeros(1)
+    index = np.arange(2, dtype=np.int64)
+    ones = np.ones(1, dtype=np.int64)
+    work = Work(one, index, ones - 1, ones, ones - 2, index, ones, ones, one, one, np.zeros((1, 1)))
+    step = {"base_s": 1.0, "per_prefill_token_s": 0.0, "per_sequence_s": 0.0, "per_kv_token_s": 0.0}
+    pool = GpuPool.model_validate({"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 0.0, "step_time": step})
+    assert run([work], ["warm-up"], [pool]).status[0] == COMPLETED
+
+
+# ---------------------------------------------------------------------------------------------------- the state
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: LiveRule | None) -> State:
+    first = works[0]
+    n = first.requests
+    stages, samples = sum(len(work.deployment) for work in works), sum(work.samples for work in works)
+    none_i, none_f = np.zeros(0, dtype=np.int64), np.zeros(0)
+
+    def optional(name: str) -> I64:
+        """Of all works, if any has it; the others get what leaving it out means."""
+        values = [getattr(work, name) for work in works]
+        if all(value is None for value in values):
+            return none_i
+        default = {"prefix_tokens": lambda w: w.prompt_tokens, "needed": lambda w: np.diff(w.sample_start)}[name]
+        return np.ascontiguousarray(
+            _joined([default(w) if v is None else v for w, v in zip(works, values, strict=True)])
+        )
+
+    def shifted(name: str, offsets: Sequence[int]) -> I64:
+        return np.ascontiguousarray(
+            _joined([getattr(w, name) + o if o else getattr(w, name) for w, o in zip(works, offsets, strict=True)])
+        )
+
+    stage_offset = np.cumsum([0, *(len(work.deployment) for work in works)]).tolist()
+    sample_offset = np.cumsum([0, *(work.samples for work in works)]).tolist()
+    sample_start = _joined(
+        [
+            w.sample_start[:-1] + o if i + 1 < len(works) else w.sample_start + o
+            for i, (w, o) in enumerate(zip(works, sample_offset, strict=False))
+        ]
+    )
+    prefix_id = _joined([work.prefix_id for work in works])
+    caching = any(isinstance(item, GpuPool) and item.prefix_caching for item in deployments)
+    prefixes = 0
+    if (prefix_id >= 0).any():
+        known = np.unique(prefix_id)
+        if caching:
+            prefixes = int(prefix_id.max()) + 1
+            if prefixes > 4 * len(known):
+                raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
+    level, levels = none_i, 1
+    if first.priority is not None and len(first.priority):
+        _, level = np.unique(first.priority, return_inverse=True)
+        levels = int(level.max()) + 1
+    next_of = none_i
+    if first.after is not None:
+        next_of = np.full(n, -1, dtype=np.int64)
+        next_of[first.after[first.after >= 0]] = np.flatnonzero(first.after >= 0)
+    dep, rep = _servers(deployments)
+    most_seqs = int(dep["max_seqs"].max(initial=1))
+    counters = np.zeros(9, dtype=np.int64)
+    counters[LEVELS] = levels
+    if route is not None:
+        counters[OVERFLOW], counters[LIMIT] = route.kind == "overflow", route.limit
+    chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
+    chains["following"] = -1
+    for r in range(len(rep)):
+        chains[r]["previous"] = chains[r]["following"] = r
+        chains[r]["gap"] = rep[r]["total"]
+    tables = stack_tables([pool_table(item) if isinstance(item, GpuPool) else step_table(1, 1) for item in deployments])
+    arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
+    state = State(
+        arrival_s=arrival_s,
+        stage_start=shifted("stage_start", stage_offset[:-1]),
+        deployment_of=_joined([work.deployment for work in works]),
+        prompt_tokens=_joined([work.prompt_tokens for work in works]),
+        prefix_id=prefix_id,
+        prefix_tokens=optional("prefix_tokens"),
+        sample_start=np.ascontiguousarray(sample_start),
+        output_tokens=_joined([work.reasoning_tokens + work.visible_tokens for work in works]),
+        first_token_draw_s=_joined([work.first_token_s for work in works]),
+        per_token_draw_s=_joined([work.per_token_s for work in works]),
+        backoff=first.backoff,
+        needed=optional("needed"),
+        level=np.ascontiguousarray(level, dtype=np.int64),
+        next_of=next_of,
+        think_s=none_f if first.think_s is None else first.think_s,
+        route=np.zeros((0, 0), dtype=np.int64) if route is None else np.ascontiguousarray(route.arms, dtype=np.int64),
+        prefixes=prefixes,
+        tables=tables,
+        status=np.full(n, IN_FLIGHT, dtype=np.int8),
+        arm=np.zeros(n, dtype=np.int32),
+        arrived_s=first.arrival_s if first.after is None else np.full(n, np.nan),
+        started_s=np.full(n, np.nan),
+        first_token_s=np.full(n, np.nan),
+        finished_s=np.full(n, np.nan),
+        retries=np.zeros(n, dtype=np.int32),
+        preemptions=np.zeros(n, dtype=np.int32),
+        generated=np.zeros(samples, dtype=np.int32),
+        prefilled=np.zeros(stages, dtype=np.int32),
+        cached=np.zeros(stages, dtype=np.int32),
+        deployments=dep,
+        replicas=rep,
+        sequences=np.zeros(0, dtype=SEQUENCE),
+        groups=np.zeros(0, dtype=GROUP),
+        chains=chains,
+        events=np.zeros(0, dtype=EVENT),
+        free_sequences=none_i,
+        free_groups=none_i,
+        ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
+        due=np.zeros((len(rep), 16), dtype=np.int64),
+        waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
+        waiting_last=np.full(len(rep) * levels, -1, dtype=np.int64),
+        active=np.zeros(max(len(rep), 1), dtype=np.int64),
+        stage=np.zeros(n, dtype=np.int32),
+        group=np.zeros(n, dtype=np.int32),
+        finished=np.zeros(most_seqs, dtype=np.int64),
+        load=np.zeros((2, len(deployments)), dtype=np.int64),
+        most=np.array([capacity(item) for item in deployments]),
+        counters=counters,
+    )
+    return state
+
+
+def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
+    dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
+    replicas = []
+    ends_base = 0
+    for d, item in enumerate(deployments):
+        row = dep[d]
+        row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
+        row["capacity"] = capacity(item)
+        if isinstance(item, GpuPool):
+            row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.replicas
+            row["max_seqs"], row["max_tokens"] = item.max_num_seqs, item.max_num_batched_tokens
+            row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
+            row["balancer"] = _BALANCERS.index(item.load_balancer)
+            row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
+            for _ in range(item.replicas):
+                replica = np.zeros(1, dtype=REPLICA)[0]
+                replica["deployment"], replica["ends_base"] = d, ends_base
+                for name in ("place", "first", "last", "prefill", "partial"):
+                    replica[name] = -1
+                blocks = UNLIMITED if item.kv_cache_tokens is None else item.kv_cache_tokens // BLOCK
+                replica["free"] = replica["total"] = blocks
+                replicas.append(replica)
+                ends_base += item.max_num_seqs
+            continue
+        row["concurrency"] = -1 if item.concurrency is None else item.concurrency
+        row["retries"] = item.retry.retries
+        row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
+        for name, per_minute in (("requests", item.requests_per_minute), ("tokens", item.tokens_per_minute)):
+            if per_minute is not None:
+                row[f"has_{name}"] = 1
+                row[f"{name}_most"] = row[f"{name}_level"] = per_minute
+                row[f"{name}_rate"] = per_minute / 60.0
+    return dep, np.array(replicas, dtype=REPLICA)
+
+
+def _grow(state: State, samples: int) -> State:
+    """Twice the room for sequences, groups and events in flight."""
+    slots = len(state.sequences)
+    more = max(slots, 64, 2 * samples + len(state.finished) + 1)
+    events = max(2 * len(state.events), 64, len(state.events) + 4 * len(state.finished) + 8)
+    chains = np.zeros(2 * more, dtype=CHAIN)
+    chains["following"] = -1
+
+    def enlarged(values: NDArray[Any], size: int) -> NDArray[Any]:
+        out = np.zeros(size, dtype=values.dtype)
+        out[: len(values)] = values
+        return out
+
+    fresh = np.arange(slots, slots + more, dtype=np.int64)
+    free_sequences, free_groups = (
+        enlarged(np.concatenate([free[: state.counters[count]], fresh]), slots + more)
+        for free, count in ((state.free_sequences, FREE_SEQUENCES), (state.free_groups, FREE_GROUPS))
+    )
+    state.counters[FREE_SEQUENCES] += more
+    state.counters[FREE_GROUPS] += more
+    return state._replace(
+        sequences=enlarged(state.sequences, slots + more),
+        groups=enlarged(state.groups, slots + more),
+        chains=np.concatenate([state.chains, chains]),
+        events=enlarged(state.events, events),
+        free_sequences=free_sequences,
+        free_groups=free_groups,
+    )
