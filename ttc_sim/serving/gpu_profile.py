@@ -29,14 +29,23 @@ from ttc_sim.serving.step_time import StepTable, step_table
 from ttc_sim.tables import read_table
 
 US = 1e-6
-HOST_S = 1e-3
-"""Seconds per iteration in which the GPU waits for the host: scheduling, input preparation, sampled tokens' way back."""
+HOST_S = 0.0
+"""Seconds per iteration in which the GPU waits for the host. None with asynchronous scheduling, which schedules the next
+iteration while the GPU computes: two servers measured so (vLLM 0.19) leave nothing to fit. Without it, about 2 ms (see
+:class:`ttc_sim.serving.physics.Coefficients`)."""
 
-PCIE_BYTES_PER_S = 16e9
-"""Bytes per second of an all-reduce through the host's memory over PCIe (two RTX PRO 6000, Qwen3-32B, vLLM 0.19)."""
+LINK_BYTES_PER_S = 16e9
+"""Bytes per second over each GPU's link in a large all-reduce through PCIe (two RTX PRO 6000, Qwen3-32B, vLLM 0.19)."""
 
-ALL_REDUCE_LATENCY_S = 25e-6
-"""Seconds of an all-reduce of nearly nothing."""
+LINK_LATENCY_S = 25e-6
+"""Seconds of such an all-reduce of nearly nothing."""
+
+DIRECT_SHARE = 0.8
+"""Share of ``LINK_BYTES_PER_S`` at which a GPU reads its peers' activations directly. This and the
+next are fitted to the same run, where small batches were faster than the ring alone explains."""
+
+DIRECT_LATENCY_S = 6e-6
+"""Seconds of such an all-reduce of nearly nothing."""
 
 ONCE = ("embedding", "final_layernorm")
 TWICE = ("layernorm", "qk_norm")
@@ -55,8 +64,8 @@ def load_gpu_profile(
     architecture: Architecture | None = None,
     layers: int | None = None,
     host_s: float = HOST_S,
-    link_bytes_per_s: float = PCIE_BYTES_PER_S,
-    link_latency_s: float = ALL_REDUCE_LATENCY_S,
+    link_bytes_per_s: float = LINK_BYTES_PER_S,
+    link_latency_s: float = LINK_LATENCY_S,
 ) -> StepTable:
     """Step times of one server from a folder of measurements.
 
@@ -118,9 +127,15 @@ def profiled_degrees(folder: str | Path) -> list[int]:
 
 
 def all_reduce_seconds(tokens: F64, hidden: int, tensor_parallel: int, bytes_per_s: float, latency_s: float) -> F64:
-    """Seconds of one all-reduce of 16-bit activations: a ring carries ``2 (n - 1) / n`` of them over each GPU's link."""
-    share = 2 * (tensor_parallel - 1) / tensor_parallel
-    seconds: F64 = latency_s + share * tokens * hidden * 2 / bytes_per_s
+    """Seconds of one all-reduce of 16-bit activations, by the faster of two ways.
+
+    A ring carries ``2 (n - 1) / n`` of them over each GPU's link; read directly, each of the other ``n - 1`` GPUs' come over it,
+    with less latency but at a lower rate.
+    """
+    size = tokens * hidden * 2
+    ring = latency_s + 2 * (tensor_parallel - 1) / tensor_parallel * size / bytes_per_s
+    direct = DIRECT_LATENCY_S + (tensor_parallel - 1) * size / (DIRECT_SHARE * bytes_per_s)
+    seconds: F64 = np.minimum(ring, direct)
     return seconds
 
 

@@ -1,12 +1,21 @@
-"""Step times from a model's architecture and a GPU's data sheet."""
+"""Step times from a model's architecture and a GPU's data sheet.
+
+A roofline: every part takes as long as its bytes take through memory or its operations through the tensor cores, whichever is
+longer, at efficiencies fitted to measured vLLM servers (:class:`Coefficients`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
+from scipy.optimize import lsq_linear
 
 from ttc_sim.draws import F64
+from ttc_sim.errors import InputError, nearest
+from ttc_sim.serving.step_time import StepTable, step_table
 
 
 @dataclass(frozen=True)
@@ -48,9 +57,46 @@ ARCHITECTURES: dict[str, Architecture] = {
         48, 2048, 32, 4, 128, 151936, experts=128, experts_per_token=8, expert_ffn=768
     ),
     "meta-llama/Llama-3.1-70B-Instruct": Architecture(80, 8192, 64, 8, 128, 128256, ffn=28672),
+    "mistralai/Mistral-Nemo-Instruct-2407": Architecture(40, 5120, 32, 8, 128, 131072, ffn=14336),
+    "01-ai/Yi-34B": Architecture(60, 7168, 56, 8, 128, 64000, ffn=20480),
+    "meta-llama/Llama-2-7b-hf": Architecture(32, 4096, 32, 32, 128, 32000, ffn=11008),
+    "RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic": Architecture(
+        48, 5120, 40, 8, 128, 202048, ffn=16384, experts=16, experts_per_token=1, expert_ffn=8192, shared_ffn=8192
+    ),
 }
 
+
+@dataclass(frozen=True)
+class Gpu:
+    """Data sheet of a GPU.
+
+    Attributes:
+        tflops_16bit: dense tensor-core operations per second / 1e12, 16-bit.
+        tflops_8bit: the same, FP8.
+        tb_per_s: bytes per second of its memory / 1e12.
+    """
+
+    tflops_16bit: float
+    tflops_8bit: float
+    tb_per_s: float
+
+
+GPUS: dict[str, Gpu] = {
+    "H100": Gpu(989.5, 1979.0, 3.35),
+    "H200": Gpu(989.5, 1979.0, 4.8),
+    "A100": Gpu(312.0, 312.0, 2.039),
+    "L40S": Gpu(362.0, 733.0, 0.864),
+    "RTX4090": Gpu(165.0, 330.0, 1.008),
+    "RTXPRO6000": Gpu(503.0, 1006.0, 1.792),
+}
+
+T = TypeVar("T")
+
+WEIGHT_BYTES = {"FP8": 1, "FP16": 2, "BF16": 2}
+ACTIVATION_BYTES = 2  # activations, LM head and KV cache stay in 16 bits beside FP8 weights too, unless told otherwise
+
 ROUTING_SKEW = 0.8
+"""How unequally experts are used: popularity falls as ``rank ** -skew``. 0.8 fits three runs of Llama-4 Scout better than 0."""
 
 
 def activated_experts(tokens: F64, shape: Architecture, skew: float = ROUTING_SKEW) -> F64:
@@ -68,3 +114,210 @@ def activated_experts(tokens: F64, shape: Architecture, skew: float = ROUTING_SK
     chance: F64 = 1 - (1 - share[None, :]) ** tokens[:, None]
     active: F64 = chance.sum(axis=1)
     return active
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """What the data sheet does not say.
+
+    The first six are fitted by :func:`fit` to 15 load stages of 8 H100 servers with vLLM (dense models of 7 to 70 billion
+    parameters on 1 to 4 GPUs, 16-bit, and Llama-4 Scout, FP8), published with BLIS (inference-sim, Apache-2.0). Those servers
+    took nearly every prompt from the prefix cache, so they say nothing about prefill: ``flops_share`` and ``ring_bytes_per_s``
+    are common figures for H100s, not fitted.
+
+    Attributes:
+        host_s: seconds per iteration in which the GPU waits for the host. Of servers without asynchronous scheduling.
+        weight_time: time to read weights, over bytes / data-sheet bandwidth.
+        kv_time: time to read KV, over bytes / data-sheet bandwidth.
+        all_reduce_s: latency of one all-reduce.
+        peer_bytes_per_s: at which a GPU reads its peers' activations in a small all-reduce; it reads each of the others'.
+        moe_layer_s: routing, sorting and quantising around the experts of one layer.
+        flops_share: share of the data-sheet operations per second that large matrix products reach.
+        ring_bytes_per_s: of a large all-reduce, over NVLink.
+        routing_skew: see ``ROUTING_SKEW``.
+    """
+
+    host_s: float = 2.26e-3
+    weight_time: float = 1.03
+    kv_time: float = 1.06
+    all_reduce_s: float = 18.0e-6
+    peer_bytes_per_s: float = 109e9
+    moe_layer_s: float = 97e-6
+    flops_share: float = 0.6
+    ring_bytes_per_s: float = 300e9
+    routing_skew: float = ROUTING_SKEW
+
+
+FRONTEND_S = 5.4e-3
+"""Seconds of a first token outside of the server's loop (HTTP, tokeniser, client), fitted with the next to the same 15 stages."""
+
+PIPELINE_STEPS = 1.2
+"""Iterations by which a first token comes later than its own iteration's end. Time to first token of a cached prompt was
+5.4 ms + 2.7 iterations: half an iteration to wait, one of its own, and these."""
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """A measured mean time between tokens, to fit to.
+
+    Attributes:
+        architecture, gpu, tensor_parallel, precision: as for :func:`physics_table`.
+        sequences: mean number of sequences decoding.
+        kv_tokens: mean number of tokens that they attend to, together.
+        seconds: of one iteration.
+    """
+
+    architecture: Architecture
+    gpu: Gpu
+    tensor_parallel: int
+    precision: str
+    sequences: float
+    kv_tokens: float
+    seconds: float
+
+
+def physics_table(
+    architecture: Architecture | str,
+    gpu: Gpu | str,
+    tensor_parallel: int,
+    precision: str,
+    max_tokens: int,
+    max_sequences: int,
+    coefficients: Coefficients | None = None,
+) -> StepTable:
+    """Step times of one server.
+
+    Args:
+        architecture: of the model, or its name in ``ARCHITECTURES``.
+        gpu: data sheet, or its name in ``GPUS``.
+        tensor_parallel: GPUs of the server, joined by NVLink.
+        precision: of the weights and matrix products: FP8, FP16 or BF16.
+        max_tokens: most tokens in a batch.
+        max_sequences: most sequences in a batch.
+        coefficients: by default those fitted to H100 servers.
+
+    Raises:
+        InputError: an unknown name, or a number out of its range.
+    """
+    shape, sheet = _named("architecture", architecture, ARCHITECTURES), _named("gpu", gpu, GPUS)
+    if precision not in WEIGHT_BYTES:
+        raise InputError("physics", "precision", precision, nearest(precision, WEIGHT_BYTES))
+    for name, value in (
+        ("tensor_parallel", tensor_parallel),
+        ("max_tokens", max_tokens),
+        ("max_sequences", max_sequences),
+    ):
+        if value < 1:
+            raise InputError("physics", name, value, "at least 1")
+    known = coefficients or Coefficients()
+    for name in ("peer_bytes_per_s", "ring_bytes_per_s", "flops_share"):
+        if not getattr(known, name) > 0:
+            raise InputError("physics", name, getattr(known, name), "a number above 0")
+    tokens = np.arange(max_tokens + 1, dtype=np.float64)
+    sequences = np.maximum(np.arange(max_sequences + 1, dtype=np.float64), 1.0)
+    bandwidth = sheet.tb_per_s * 1e12 * tensor_parallel / known.weight_time
+    kv_bandwidth = sheet.tb_per_s * 1e12 * tensor_parallel / known.kv_time
+    flops_16bit = sheet.tflops_16bit * 1e12 * known.flops_share * tensor_parallel
+    flops = sheet.tflops_8bit * 1e12 * known.flops_share * tensor_parallel if precision == "FP8" else flops_16bit
+
+    read = weight_bytes(tokens, shape, precision, known.routing_skew) / bandwidth
+    compute = 2 * tokens * _weights(np.full_like(tokens, shape.experts_per_token), shape) / flops
+    dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
+    dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    dense[0] = 0.0
+    head = shape.vocab * shape.hidden
+    return step_table(
+        max_tokens,
+        max_sequences,
+        base_s=known.host_s,
+        per_kv_s=_kv_bytes(shape, tensor_parallel) / kv_bandwidth,
+        # A score and a weighted value for each pair: two products of head_dim per head.
+        per_pair_s=4 * shape.layers * shape.heads * shape.head_dim / flops_16bit,
+        dense_s=dense,
+        sampled_s=np.maximum(head * ACTIVATION_BYTES / bandwidth, 2 * head * sequences / flops_16bit),
+    )
+
+
+def weight_bytes(tokens: F64, shape: Architecture, precision: str, skew: float = ROUTING_SKEW) -> F64:
+    """Bytes of the weights that an iteration of so many tokens reads from all GPUs' memory, without the LM head."""
+    active: F64 = activated_experts(tokens, shape, skew) if shape.experts else np.zeros_like(tokens)
+    read: F64 = _weights(active, shape) * WEIGHT_BYTES[precision]
+    return read
+
+
+def _weights(experts: F64, shape: Architecture) -> F64:
+    """Parameters of all layers, with so many experts in each that has any."""
+    attention = shape.hidden * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
+    moe = shape.moe_layers()
+    blocks = (shape.layers - moe) * shape.ffn + moe * (experts * shape.expert_ffn + shape.shared_ffn)
+    total: F64 = shape.layers * attention + 3 * shape.hidden * blocks
+    return total
+
+
+def _kv_bytes(shape: Architecture, tensor_parallel: int) -> float:
+    """Bytes of a token's keys and values over all layers, once more for each GPU beyond the number of KV heads."""
+    return 2.0 * shape.layers * max(shape.kv_heads, tensor_parallel) * shape.head_dim * ACTIVATION_BYTES
+
+
+def _all_reduce_s(tokens: F64, shape: Architecture, tensor_parallel: int, known: Coefficients) -> F64:
+    """Seconds of one all-reduce: each GPU reads all others' activations, or, if that is faster, they go round a ring."""
+    others = tensor_parallel - 1
+    if others == 0:
+        return np.zeros_like(tokens)
+    size = tokens * shape.hidden * ACTIVATION_BYTES
+    direct = others * size / known.peer_bytes_per_s
+    ring = 2 * others / tensor_parallel * size / known.ring_bytes_per_s + known.all_reduce_s
+    seconds: F64 = known.all_reduce_s + np.minimum(direct, ring)
+    return seconds
+
+
+def fit(measured: Sequence[DecodeStep], start: Coefficients | None = None) -> Coefficients:
+    """Fit what decode iterations show, by least squares of relative errors: they are linear in it while memory bounds them.
+
+    Weights and KV are held at no faster than the data sheet. ``start`` gives what is not fitted.
+
+    Raises:
+        InputError: no measurement.
+    """
+    if not measured:
+        raise InputError("fit", "measured", 0, "at least one measurement")
+    start = start or Coefficients()
+    rows = np.array([_parts(one, start.routing_skew) for one in measured])
+    seconds = np.array([one.seconds for one in measured])
+    # Columns are scaled to parts of like size, so that the solver's tolerance means the same to all.
+    scale = np.array([1e-3, 1.0, 1.0, 1e-5, 1e-11, 1e-4])
+    lowest, highest = [0.0, 1.0, 1.0, 0.0, 0.1, 0.0], [5.0, 2.0, 2.5, 10.0, 10.0, 10.0]
+    best = lsq_linear(rows * scale / seconds[:, None], np.ones(len(seconds)), bounds=(lowest, highest)).x * scale
+    return replace(
+        start,
+        host_s=float(best[0]),
+        weight_time=float(best[1]),
+        kv_time=float(best[2]),
+        all_reduce_s=float(best[3]),
+        peer_bytes_per_s=float(1 / best[4]),
+        moe_layer_s=float(best[5]),
+    )
+
+
+def _parts(one: DecodeStep, skew: float) -> list[float]:
+    """What each fitted coefficient (of the peers' speed, its inverse) is multiplied by."""
+    shape, gpus = one.architecture, one.tensor_parallel
+    bandwidth = one.gpu.tb_per_s * 1e12 * gpus
+    read = float(weight_bytes(np.array([one.sequences]), shape, one.precision, skew)[0])
+    head = shape.vocab * shape.hidden * ACTIVATION_BYTES
+    return [
+        1.0,
+        (read + head) / bandwidth,
+        one.kv_tokens * _kv_bytes(shape, gpus) / bandwidth,
+        2.0 * shape.layers * (gpus > 1),
+        2.0 * shape.layers * one.sequences * shape.hidden * ACTIVATION_BYTES * (gpus - 1),
+        float(shape.moe_layers()),
+    ]
+
+
+def _named(field: str, given: T | str, known: dict[str, T]) -> T:
+    if not isinstance(given, str):
+        return given
+    if given not in known:
+        raise InputError("physics", field, given, nearest(given, known))
+    return known[given]

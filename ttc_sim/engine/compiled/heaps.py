@@ -2,160 +2,162 @@
 
 from __future__ import annotations
 
-from ttc_sim.draws import I64
+from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.jit import compiled, inlined
-from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Records
+from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Memory
 
 # ------------------------------------------------------------------------------------------------------- events
 
 
 @inlined
-def _earlier(events: Records, a: int, b: int) -> bool:
-    return events[a].at_s < events[b].at_s or (events[a].at_s == events[b].at_s and events[a].order < events[b].order)
+def _earlier(m: Memory, a: int, b: int) -> bool:
+    return state.events(m)[a].at_s < state.events(m)[b].at_s or (
+        state.events(m)[a].at_s == state.events(m)[b].at_s and state.events(m)[a].order < state.events(m)[b].order
+    )
 
 
 @compiled
-def push_event(events: Records, counters: I64, at_s: float, kind: int, request: int, stage: int, attempt: int) -> None:
-    i = counters[EVENTS]
-    counters[EVENTS] += 1
-    counters[STAMP] += 1
-    order = counters[STAMP]
+def push_event(m: Memory, at_s: float, kind: int, request: int, stage: int, attempt: int) -> None:
+    i = state.counters(m)[EVENTS]
+    state.counters(m)[EVENTS] += 1
+    state.counters(m)[STAMP] += 1
+    order = state.counters(m)[STAMP]
     while i > 0:
         up = (i - 1) // 2
-        if events[up].at_s <= at_s:
+        if state.events(m)[up].at_s <= at_s:
             break
-        events[i] = events[up]
+        state.events(m)[i] = state.events(m)[up]
         i = up
-    events[i].at_s, events[i].order, events[i].kind = at_s, order, kind
-    events[i].request, events[i].stage, events[i].attempt = request, stage, attempt
+    state.events(m)[i].at_s, state.events(m)[i].order, state.events(m)[i].kind = at_s, order, kind
+    state.events(m)[i].request, state.events(m)[i].stage, state.events(m)[i].attempt = request, stage, attempt
 
 
 @compiled
-def pop_event(events: Records, counters: I64) -> None:
-    counters[EVENTS] -= 1
-    last = counters[EVENTS]
+def pop_event(m: Memory) -> None:
+    state.counters(m)[EVENTS] -= 1
+    last = state.counters(m)[EVENTS]
     i = 0
     while True:
         down = 2 * i + 1
         if down >= last:
             break
-        if down + 1 < last and _earlier(events, down + 1, down):
+        if down + 1 < last and _earlier(m, down + 1, down):
             down += 1
-        if not _earlier(events, down, last):
+        if not _earlier(m, down, last):
             break
-        events[i] = events[down]
+        state.events(m)[i] = state.events(m)[down]
         i = down
-    events[i] = events[last]
+    state.events(m)[i] = state.events(m)[last]
 
 
 # ----------------------------------------------------------------------------------------------------- replicas
 
 
 @inlined
-def _sooner(replicas: Records, a: int, b: int) -> bool:
-    if replicas[a].at_s != replicas[b].at_s:
-        return bool(replicas[a].at_s < replicas[b].at_s)
-    if replicas[a].phase != replicas[b].phase:
-        return bool(replicas[a].phase < replicas[b].phase)
+def _sooner(m: Memory, a: int, b: int) -> bool:
+    if state.replicas(m)[a].at_s != state.replicas(m)[b].at_s:
+        return bool(state.replicas(m)[a].at_s < state.replicas(m)[b].at_s)
+    if state.replicas(m)[a].phase != state.replicas(m)[b].phase:
+        return bool(state.replicas(m)[a].phase < state.replicas(m)[b].phase)
     return a < b
 
 
 @compiled
-def schedule(replicas: Records, active: I64, counters: I64, r: int, at_s: float, phase: int) -> None:
+def schedule(m: Memory, r: int, at_s: float, phase: int) -> None:
     """Set what a replica does next, and when."""
-    replicas[r].at_s, replicas[r].phase = at_s, phase
-    i = replicas[r].place
+    state.replicas(m)[r].at_s, state.replicas(m)[r].phase = at_s, phase
+    i = state.replicas(m)[r].place
     if i < 0:
-        i = counters[ACTIVE]
-        counters[ACTIVE] += 1
+        i = state.counters(m)[ACTIVE]
+        state.counters(m)[ACTIVE] += 1
     moved = False
     while i > 0:
         up = (i - 1) // 2
-        if not _sooner(replicas, r, active[up]):
+        if not _sooner(m, r, state.active(m)[up]):
             break
-        active[i] = active[up]
-        replicas[active[i]].place = i
+        state.active(m)[i] = state.active(m)[up]
+        state.replicas(m)[state.active(m)[i]].place = i
         i = up
         moved = True
-    count = counters[ACTIVE]
+    count = state.counters(m)[ACTIVE]
     while not moved:
         down = 2 * i + 1
         if down >= count:
             break
-        if down + 1 < count and _sooner(replicas, active[down + 1], active[down]):
+        if down + 1 < count and _sooner(m, state.active(m)[down + 1], state.active(m)[down]):
             down += 1
-        if not _sooner(replicas, active[down], r):
+        if not _sooner(m, state.active(m)[down], r):
             break
-        active[i] = active[down]
-        replicas[active[i]].place = i
+        state.active(m)[i] = state.active(m)[down]
+        state.replicas(m)[state.active(m)[i]].place = i
         i = down
-    active[i] = r
-    replicas[r].place = i
+    state.active(m)[i] = r
+    state.replicas(m)[r].place = i
 
 
 @compiled
-def sleep(replicas: Records, active: I64, counters: I64, r: int) -> None:
+def sleep(m: Memory, r: int) -> None:
     """Take a replica that has nothing to do out of the heap."""
-    i = replicas[r].place
-    replicas[r].place = -1
-    counters[ACTIVE] -= 1
-    last = active[counters[ACTIVE]]
+    i = state.replicas(m)[r].place
+    state.replicas(m)[r].place = -1
+    state.counters(m)[ACTIVE] -= 1
+    last = state.active(m)[state.counters(m)[ACTIVE]]
     if last != r:
-        active[i] = last
-        replicas[last].place = i
-        schedule(replicas, active, counters, last, replicas[last].at_s, replicas[last].phase)
+        state.active(m)[i] = last
+        state.replicas(m)[last].place = i
+        schedule(m, last, state.replicas(m)[last].at_s, state.replicas(m)[last].phase)
 
 
 # ---------------------------------------------------------------------------------------------------- sequences
 
 
 @inlined
-def _ends_before(sequences: Records, a: int, b: int) -> bool:
-    if sequences[a].end != sequences[b].end:
-        return bool(sequences[a].end < sequences[b].end)
-    return bool(sequences[a].order < sequences[b].order)
+def _ends_before(m: Memory, a: int, b: int) -> bool:
+    if state.sequences(m)[a].end != state.sequences(m)[b].end:
+        return bool(state.sequences(m)[a].end < state.sequences(m)[b].end)
+    return bool(state.sequences(m)[a].order < state.sequences(m)[b].order)
 
 
 @compiled
-def _settle(sequences: Records, ends: I64, base: int, count: int, i: int, q: int) -> None:
+def _settle(m: Memory, base: int, count: int, i: int, q: int) -> None:
     while i > 0:
         up = (i - 1) // 2
-        if not _ends_before(sequences, q, ends[base + up]):
+        if not _ends_before(m, q, state.ends(m)[base + up]):
             break
-        ends[base + i] = ends[base + up]
-        sequences[ends[base + i]].place = i
+        state.ends(m)[base + i] = state.ends(m)[base + up]
+        state.sequences(m)[state.ends(m)[base + i]].place = i
         i = up
     while True:
         down = 2 * i + 1
         if down >= count:
             break
-        if down + 1 < count and _ends_before(sequences, ends[base + down + 1], ends[base + down]):
+        if down + 1 < count and _ends_before(m, state.ends(m)[base + down + 1], state.ends(m)[base + down]):
             down += 1
-        if not _ends_before(sequences, ends[base + down], q):
+        if not _ends_before(m, state.ends(m)[base + down], q):
             break
-        ends[base + i] = ends[base + down]
-        sequences[ends[base + i]].place = i
+        state.ends(m)[base + i] = state.ends(m)[base + down]
+        state.sequences(m)[state.ends(m)[base + i]].place = i
         i = down
-    ends[base + i] = q
-    sequences[q].place = i
+    state.ends(m)[base + i] = q
+    state.sequences(m)[q].place = i
 
 
 @inlined
-def push_end(replicas: Records, sequences: Records, ends: I64, r: int, q: int) -> None:
-    replicas[r].ends += 1
-    _settle(sequences, ends, replicas[r].ends_base, replicas[r].ends, replicas[r].ends - 1, q)
+def push_end(m: Memory, r: int, q: int) -> None:
+    state.replicas(m)[r].ends += 1
+    _settle(m, state.replicas(m)[r].ends_base, state.replicas(m)[r].ends, state.replicas(m)[r].ends - 1, q)
 
 
 @compiled
-def remove_end(replicas: Records, sequences: Records, ends: I64, r: int, q: int) -> None:
-    replicas[r].ends -= 1
-    base, count, i = replicas[r].ends_base, replicas[r].ends, sequences[q].place
-    last = ends[base + count]
+def remove_end(m: Memory, r: int, q: int) -> None:
+    state.replicas(m)[r].ends -= 1
+    base, count, i = state.replicas(m)[r].ends_base, state.replicas(m)[r].ends, state.sequences(m)[q].place
+    last = state.ends(m)[base + count]
     if last != q:
-        _settle(sequences, ends, base, count, i, last)
+        _settle(m, base, count, i, last)
 
 
 @compiled
-def delay_end(replicas: Records, sequences: Records, ends: I64, r: int, q: int) -> None:
-    sequences[q].end += 1
-    _settle(sequences, ends, replicas[r].ends_base, replicas[r].ends, sequences[q].place, q)
+def delay_end(m: Memory, r: int, q: int) -> None:
+    state.sequences(m)[q].end += 1
+    _settle(m, state.replicas(m)[r].ends_base, state.replicas(m)[r].ends, state.sequences(m)[q].place, q)

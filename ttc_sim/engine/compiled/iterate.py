@@ -6,70 +6,71 @@ import math
 
 import numpy as np
 
+from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
 from ttc_sim.engine.compiled.heaps import schedule, sleep
 from ttc_sim.engine.compiled.jit import compiled, inlined
 from ttc_sim.engine.compiled.kv import blocks_for, take
-from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, PREFILL, State
+from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, NONE, PREFILL, Memory
 from ttc_sim.serving.step_time import decode_line, seconds_at
 
 
 @inlined
-def leap_seconds(s: State, r: int, iterations: int) -> float:
+def leap_seconds(m: Memory, r: int, iterations: int) -> float:
     """Sum of an arithmetic series: each iteration attends to as many more KV tokens as there are sequences."""
-    first, more = s.replicas[r].first_step_s, s.replicas[r].more_s
+    first, more = state.replicas(m)[r].first_step_s, state.replicas(m)[r].more_s
     return float(iterations * first + more * (iterations * (iterations - 1) / 2))
 
 
 @compiled
-def blocks_of_leap(s: State, r: int, iterations: int) -> int:
+def blocks_of_leap(m: Memory, r: int, iterations: int) -> int:
     """Blocks that the next so many decode iterations take: each sequence one in 16."""
-    blocks = (iterations // 16) * s.replicas[r].decoding
-    at = s.replicas[r].iteration + 1
+    blocks = (iterations // 16) * state.replicas(m)[r].decoding
+    at = state.replicas(m)[r].iteration + 1
     for i in range(iterations & 15):
-        blocks += s.due[r, (at + i) & 15]
+        blocks += state.due(m)[r * 16 + ((at + i) & 15)]
     return int(blocks)
 
 
 @compiled
-def iterations_until(s: State, r: int, at_s: float) -> int:
+def iterations_until(m: Memory, r: int, at_s: float) -> int:
     """Which iteration of a leap is the first to end at or after a moment."""
-    since = at_s - s.replicas[r].begun_s
-    half = s.replicas[r].more_s / 2
-    linear = s.replicas[r].first_step_s - half
+    since = at_s - state.replicas(m)[r].begun_s
+    half = state.replicas(m)[r].more_s / 2
+    linear = state.replicas(m)[r].first_step_s - half
     root = linear * linear + 4 * half * since
-    most = s.replicas[r].leap
+    most = state.replicas(m)[r].leap
     k = most
     if root >= 0 and linear + math.sqrt(root) > 0:
         k = min(max(int(math.ceil(2 * since / (linear + math.sqrt(root)))), 1), most)
-    while k > 1 and leap_seconds(s, r, k - 1) >= since:
+    while k > 1 and leap_seconds(m, r, k - 1) >= since:
         k -= 1
-    while k < most and leap_seconds(s, r, k) < since:
+    while k < most and leap_seconds(m, r, k) < since:
         k += 1
     return int(k)
 
 
 @compiled
-def cut(s: State, r: int, at_s: float) -> None:
+def cut(m: Memory, r: int, at_s: float) -> None:
     """End a leap with the iteration in progress, so that what has happened can be seen."""
-    if s.replicas[r].phase != BOUNDARY or s.replicas[r].leap <= 1:
+    if state.replicas(m)[r].phase != BOUNDARY or state.replicas(m)[r].leap <= 1:
         return
-    k = iterations_until(s, r, at_s)
-    if k < s.replicas[r].leap:
-        s.replicas[r].leap = k
-        schedule(s.replicas, s.active, s.counters, r, s.replicas[r].begun_s + leap_seconds(s, r, k), BOUNDARY)
+    k = iterations_until(m, r, at_s)
+    if k < state.replicas(m)[r].leap:
+        state.replicas(m)[r].leap = k
+        schedule(m, r, state.replicas(m)[r].begun_s + leap_seconds(m, r, k), BOUNDARY)
 
 
 @inlined
-def _iterations_that_fit(s: State, r: int, most: int) -> int:
+def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
     """Decode iterations until the KV blocks are used up, at most so many."""
-    free, decoding = s.replicas[r].free, s.replicas[r].decoding
+    free, decoding = state.replicas(m)[r].free, state.replicas(m)[r].decoding
     if free >= decoding * (most // 16 + 1):
         return most
     k = 16 * (free // decoding)
     free -= (k // 16) * decoding
     while k < most:
-        need = s.due[r, (s.replicas[r].iteration + 1 + k) & 15]
+        need = state.due(m)[r * 16 + ((state.replicas(m)[r].iteration + 1 + k) & 15)]
         if need > free:
             break
         free -= need
@@ -78,17 +79,17 @@ def _iterations_that_fit(s: State, r: int, most: int) -> int:
 
 
 @compiled
-def _serve_in_order(s: State, r: int, now_s: float) -> tuple[bool, int, int, int, int]:
+def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, int, int]:
     """Serve the running sequences one by one where blocks are short, preempting as vLLM does.
 
     Returns:
         Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of the
         one that takes in prompt, and the sequence itself.
     """
-    seq, rep = s.sequences, s.replicas
+    seq, rep = state.sequences(m), state.replicas(m)
     d = rep[r].deployment
-    by_priority = s.deployments[d].by_priority
-    budget = s.deployments[d].max_tokens
+    by_priority = state.deployments(m)[d].by_priority
+    budget = state.deployments(m)[d].max_tokens
     stamp = rep[r].iteration + 1
     decoding = kv = chunk = 0
     partial = -1
@@ -126,12 +127,12 @@ def _serve_in_order(s: State, r: int, now_s: float) -> tuple[bool, int, int, int
                 seq[victim].stamp = -1
             preempted = True
             gone = victim == q
-            preempt(s, r, victim, served)
+            preempt(m, r, victim, served)
             if gone:
                 break
         if gone:
             break
-        take(rep, s.chains, r, need)
+        take(m, r, need)
         seq[q].stamp = stamp
         budget -= tokens
         if decodes:
@@ -140,7 +141,7 @@ def _serve_in_order(s: State, r: int, now_s: float) -> tuple[bool, int, int, int
         else:
             seq[q].chunk = tokens
             seq[q].blocks += need
-            share(s, q, seq[q].computed + tokens)
+            share(m, q, seq[q].computed + tokens)
             chunk, partial = tokens, q
         q = seq[q].next
     if preempted:
@@ -149,7 +150,7 @@ def _serve_in_order(s: State, r: int, now_s: float) -> tuple[bool, int, int, int
         while q >= 0:
             if seq[q].stamp != stamp:
                 if seq[q].state == DECODE:
-                    skip_iteration(s, r, q)
+                    skip_iteration(m, r, q)
                 else:
                     seq[q].chunk = 0
             q = seq[q].next
@@ -157,48 +158,50 @@ def _serve_in_order(s: State, r: int, now_s: float) -> tuple[bool, int, int, int
 
 
 @compiled
-def plan(s: State, r: int, now_s: float) -> None:
+def plan(m: Memory, r: int, now_s: float) -> None:
     """Decide on the next iteration, or on as many as decoding goes on undisturbed."""
-    seq, rep = s.sequences, s.replicas
+    seq, rep = state.sequences(m), state.replicas(m)
     while True:
         if rep[r].running == 0 and rep[r].waiting == 0:
-            sleep(s.replicas, s.active, s.counters, r)
+            sleep(m, r)
             return
         d = rep[r].deployment
-        due = s.due[r, (rep[r].iteration + 1) & 15]
+        due = state.due(m)[r * 16 + ((rep[r].iteration + 1) & 15)]
         partial, chunk, need = rep[r].partial, 0, due
         if partial >= 0:
-            chunk = min(seq[partial].length - seq[partial].computed, s.deployments[d].max_tokens - rep[r].decoding)
+            chunk = min(
+                seq[partial].length - seq[partial].computed, state.deployments(m)[d].max_tokens - rep[r].decoding
+            )
             need += blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
         preempted, decoding, kv = False, rep[r].decoding, rep[r].kv
         short = need > rep[r].free
         if short:
-            preempted, decoding, kv, chunk, partial = _serve_in_order(s, r, now_s)
+            preempted, decoding, kv, chunk, partial = _serve_in_order(m, r, now_s)
             if decoding == 0 and chunk == 0:
                 continue  # the only one that could run has been preempted, and can now be admitted
         elif partial >= 0:
             grown = blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
-            take(rep, s.chains, r, need)
+            take(m, r, need)
             seq[partial].blocks += grown
             seq[partial].chunk = chunk
-            share(s, partial, seq[partial].computed + chunk)
+            share(m, partial, seq[partial].computed + chunk)
         taken = short or partial >= 0
-        budget = s.deployments[d].max_tokens - decoding - chunk
+        budget = state.deployments(m)[d].max_tokens - decoding - chunk
         pairs, prefill, sampled = 0.0, chunk, decoding
         first = partial
         if chunk > 0:
             pairs += chunk * (seq[partial].computed + 0.5 * chunk)
             sampled += seq[partial].computed + chunk == seq[partial].length
         if not preempted and rep[r].waiting > 0:
-            hopeful = rep[r].running < s.deployments[d].max_seqs
+            hopeful = rep[r].running < state.deployments(m)[d].max_seqs
             if hopeful and not taken and due > 0:
-                hopeful = admit(s, r, head_of_queue(s, r), budget, due, now_s) > 0
+                hopeful = admit(m, r, head_of_queue(m, r), budget, due, now_s) > 0
                 if hopeful:
-                    take(rep, s.chains, r, due)  # running sequences come first
+                    take(m, r, due)  # running sequences come first
                     taken = True
-            while hopeful and rep[r].waiting > 0 and budget > 0 and rep[r].running < s.deployments[d].max_seqs:
-                q = head_of_queue(s, r)
-                tokens = admit(s, r, q, budget, 0, now_s)
+            while hopeful and rep[r].waiting > 0 and budget > 0 and rep[r].running < state.deployments(m)[d].max_seqs:
+                q = head_of_queue(m, r)
+                tokens = admit(m, r, q, budget, NONE, now_s)
                 if tokens == 0:
                     break
                 if first < 0:
@@ -210,33 +213,33 @@ def plan(s: State, r: int, now_s: float) -> None:
         rep[r].begun_s = now_s
         rep[r].scheduled = decoding
         rep[r].prefill = first
-        seconds = seconds_at(s.tables, d, prefill, pairs, decoding, kv, sampled)
+        seconds = seconds_at(state.tables(m), d, prefill, pairs, decoding, kv, sampled)
         if prefill > 0 or taken:
             rep[r].leap = 0
-            schedule(s.replicas, s.active, s.counters, r, now_s + seconds, BOUNDARY)
+            schedule(m, r, now_s + seconds, BOUNDARY)
             return
-        slope, kv_end = decode_line(s.tables, d, decoding, kv)
-        k = seq[s.ends[rep[r].ends_base]].end - rep[r].iteration
+        slope, kv_end = decode_line(state.tables(m), d, decoding, kv)
+        k = seq[state.ends(m)[rep[r].ends_base]].end - rep[r].iteration
         if kv_end < np.inf:
             k = min(k, max(int((kv_end - kv) / decoding), 0) + 1)
-        k = _iterations_that_fit(s, r, k)
+        k = _iterations_that_fit(m, r, k)
         rep[r].leap = k
         rep[r].first_step_s = seconds
         rep[r].more_s = slope * decoding
-        schedule(s.replicas, s.active, s.counters, r, now_s + leap_seconds(s, r, k), BOUNDARY)
+        schedule(m, r, now_s + leap_seconds(m, r, k), BOUNDARY)
         return
 
 
 @compiled
-def end_iterations(s: State, r: int, now_s: float) -> int:
+def end_iterations(m: Memory, r: int, now_s: float) -> int:
     """The end of a leap or a step; returns how many stages ended with it, listed in ``finished``."""
-    seq, rep = s.sequences, s.replicas
+    seq, rep = state.sequences(m), state.replicas(m)
     leap = rep[r].leap
     rep[r].busy_s += now_s - rep[r].begun_s
     if leap > 0:
-        blocks = blocks_of_leap(s, r, leap)
+        blocks = blocks_of_leap(m, r, leap)
         if blocks > 0:
-            take(rep, s.chains, r, blocks)
+            take(m, r, blocks)
         rep[r].iteration += leap
         rep[r].kv += rep[r].decoding * leap
         rep[r].leap = 0
@@ -252,10 +255,10 @@ def end_iterations(s: State, r: int, now_s: float) -> int:
                 seq[q].prefilled = max(seq[q].prefilled, min(seq[q].computed, seq[q].prompt))
                 if seq[q].computed == seq[q].length:
                     seq[q].length += 1
-                    request = s.groups[seq[q].group].request
-                    if seq[q].dropped == 0 and np.isnan(s.first_token_s[request]):
-                        s.first_token_s[request] = now_s
-                    begin_decoding(s, r, q)
+                    request = state.groups(m)[seq[q].group].request
+                    if seq[q].dropped == 0 and np.isnan(state.first_token_s(m)[request]):
+                        state.first_token_s(m)[request] = now_s
+                    begin_decoding(m, r, q)
                 else:
                     rep[r].partial = q
             q = seq[q].next
@@ -265,19 +268,19 @@ def end_iterations(s: State, r: int, now_s: float) -> int:
         after = seq[q].next
         if seq[q].dropped:
             rep[r].drops -= 1
-            leave(s, r, q)
+            leave(m, r, q)
         q = after
     ended = 0
     while rep[r].ends > 0:
-        q = s.ends[rep[r].ends_base]
+        q = state.ends(m)[rep[r].ends_base]
         if seq[q].end > rep[r].iteration:
             break
         g = seq[q].group
-        leave(s, r, q)
-        s.groups[g].ended += 1
-        if s.groups[g].ended == s.groups[g].needed:
-            while s.groups[g].unfinished > 0:
-                leave(s, r, s.groups[g].first)
-            s.finished[ended] = s.groups[g].request
+        leave(m, r, q)
+        state.groups(m)[g].ended += 1
+        if state.groups(m)[g].ended == state.groups(m)[g].needed:
+            while state.groups(m)[g].unfinished > 0:
+                leave(m, r, state.groups(m)[g].first)
+            state.finished(m)[ended] = state.groups(m)[g].request
             ended += 1
     return ended

@@ -13,9 +13,10 @@ from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Hot functions with few callers become part of them: the state is many arrays, and passing those on costs more than the work.
-inlined: Callable[[F], F] = numba.njit
-compiled: Callable[[F], F] = numba.njit
+# Only compiled code calls these, so they need no way in from Python, which would take longer to compile than they do.
+compiled: Callable[[F], F] = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Short ones become part of their callers.
+inlined: Callable[[F], F] = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def kept(function: F) -> F:

@@ -6,8 +6,9 @@ is where the ring begins, and its gap is what was freed last.
 
 from __future__ import annotations
 
+from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.jit import compiled, inlined
-from ttc_sim.engine.compiled.state import Records
+from ttc_sim.engine.compiled.state import Memory
 
 
 @inlined
@@ -16,64 +17,64 @@ def blocks_for(tokens: int) -> int:
 
 
 @compiled
-def _unlink(chains: Records, chain: int) -> None:
-    before, after = chains[chain].previous, chains[chain].following
-    chains[before].following, chains[after].previous = after, before
-    chains[after].gap += chains[chain].gap
-    chains[chain].gap = chains[chain].count = 0
-    chains[chain].following = -1
+def _unlink(m: Memory, chain: int) -> None:
+    before, after = state.chains(m)[chain].previous, state.chains(m)[chain].following
+    state.chains(m)[before].following, state.chains(m)[after].previous = after, before
+    state.chains(m)[after].gap += state.chains(m)[chain].gap
+    state.chains(m)[chain].gap = state.chains(m)[chain].count = 0
+    state.chains(m)[chain].following = -1
 
 
 @compiled
-def take(replicas: Records, chains: Records, r: int, blocks: int) -> None:
-    replicas[r].free -= blocks
+def take(m: Memory, r: int, blocks: int) -> None:
+    state.replicas(m)[r].free -= blocks
     while blocks > 0:
-        front = chains[r].following
-        used = min(blocks, chains[front].gap)
-        chains[front].gap -= used
+        front = state.chains(m)[r].following
+        used = min(blocks, state.chains(m)[front].gap)
+        state.chains(m)[front].gap -= used
         blocks -= used
         if blocks > 0:
-            used = min(blocks, chains[front].count)
-            chains[front].count -= used
-            chains[front].end -= used
+            used = min(blocks, state.chains(m)[front].count)
+            state.chains(m)[front].count -= used
+            state.chains(m)[front].end -= used
             blocks -= used
-            if chains[front].count == 0:
-                _unlink(chains, front)
+            if state.chains(m)[front].count == 0:
+                _unlink(m, front)
 
 
 @inlined
-def give(replicas: Records, chains: Records, r: int, blocks: int) -> None:
-    replicas[r].free += blocks
-    chains[r].gap += blocks
+def give(m: Memory, r: int, blocks: int) -> None:
+    state.replicas(m)[r].free += blocks
+    state.chains(m)[r].gap += blocks
 
 
 @compiled
-def give_chain(replicas: Records, chains: Records, r: int, chain: int) -> None:
-    blocks = chains[chain].end - chains[chain].start
+def give_chain(m: Memory, r: int, chain: int) -> None:
+    blocks = state.chains(m)[chain].end - state.chains(m)[chain].start
     if blocks == 0:
         return
-    replicas[r].free += blocks
-    last = chains[r].previous
-    chains[chain].previous, chains[chain].following = last, r
-    chains[last].following = chains[r].previous = chain
-    chains[chain].count = blocks
-    chains[chain].gap = chains[r].gap
-    chains[r].gap = 0
+    state.replicas(m)[r].free += blocks
+    last = state.chains(m)[r].previous
+    state.chains(m)[chain].previous, state.chains(m)[chain].following = last, r
+    state.chains(m)[last].following = state.chains(m)[r].previous = chain
+    state.chains(m)[chain].count = blocks
+    state.chains(m)[chain].gap = state.chains(m)[r].gap
+    state.chains(m)[r].gap = 0
 
 
 @compiled
-def claim(replicas: Records, chains: Records, r: int, chain: int, end: int) -> None:
-    if chains[chain].following >= 0:
-        used = end - chains[chain].start
-        replicas[r].free -= used
-        chains[chain].gap += chains[chain].count - used
-        _unlink(chains, chain)
-    chains[chain].end = end
+def claim(m: Memory, r: int, chain: int, end: int) -> None:
+    if state.chains(m)[chain].following >= 0:
+        used = end - state.chains(m)[chain].start
+        state.replicas(m)[r].free -= used
+        state.chains(m)[chain].gap += state.chains(m)[chain].count - used
+        _unlink(m, chain)
+    state.chains(m)[chain].end = end
 
 
 @compiled
-def forget(chains: Records, chain: int) -> None:
-    if chains[chain].following >= 0:
-        chains[chain].gap += chains[chain].count
-        _unlink(chains, chain)
-    chains[chain].start = chains[chain].end = chains[chain].users = 0
+def forget(m: Memory, chain: int) -> None:
+    if state.chains(m)[chain].following >= 0:
+        state.chains(m)[chain].gap += state.chains(m)[chain].count
+        _unlink(m, chain)
+    state.chains(m)[chain].start = state.chains(m)[chain].end = state.chains(m)[chain].users = 0

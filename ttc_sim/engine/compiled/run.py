@@ -9,15 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.draws import I64
+from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.clients import arrive, end_stage, happen
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import compiled, kept
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
+    BATCH,
     BOUNDARY,
     CHAIN,
+    CHOICES,
+    COUNTERS,
     DEPLOYMENT,
+    DEPLOYMENTS,
     DONE,
     EVENT,
     EVENTS,
@@ -25,15 +30,26 @@ from ttc_sim.engine.compiled.state import (
     FREE_SEQUENCES,
     GROUP,
     GROW,
+    HAS_AFTER,
+    HAS_LEVEL,
+    HAS_NEEDED,
+    HAS_PREFIX_TOKENS,
     LEVELS,
     LIMIT,
     NEXT,
     OVERFLOW,
     PAUSE,
     PLAN,
+    PREFIXES,
     REPLICA,
+    REPLICAS,
+    REQUESTS,
+    RETRIES,
+    ROOM,
     SEQUENCE,
+    Memory,
     State,
+    memory,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
@@ -54,76 +70,80 @@ _EVENTS_AT_A_TIME = 2_000_000
 
 
 @kept
-def _advance(s: State, until_s: float, samples: int, events: int) -> int:
+def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
     """Go on for so many events, or until something has to grow (``samples`` is the most that one arrival brings)."""
-    counters, n = s.counters, len(s.arrival_s)
+    counters, n = state.counters(m), state.counters(m)[REQUESTS]
     for _ in range(events):
         if (
             counters[FREE_SEQUENCES] < samples
-            or counters[FREE_GROUPS] < len(s.finished) + 1
-            or counters[EVENTS] + 2 * len(s.finished) + 4 > len(s.events)
+            or counters[FREE_GROUPS] < state.counters(m)[BATCH] + 1
+            or counters[EVENTS] + 2 * state.counters(m)[BATCH] + 4 > state.counters(m)[ROOM]
         ):
             return GROW
         # Requests that follow another come by event; their own time is not a number.
-        while counters[NEXT] < n and np.isnan(s.arrival_s[counters[NEXT]]):
+        while counters[NEXT] < n and np.isnan(state.arrival_s(m)[counters[NEXT]]):
             counters[NEXT] += 1
-        arrival_s = s.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
-        event_s = s.events[0].at_s if counters[EVENTS] > 0 else np.inf
+        arrival_s = state.arrival_s(m)[counters[NEXT]] if counters[NEXT] < n else np.inf
+        event_s = state.events(m)[0].at_s if counters[EVENTS] > 0 else np.inf
         sooner_s = min(arrival_s, event_s)
         if counters[ACTIVE] > 0:
-            r = s.active[0]
-            now_s = s.replicas[r].at_s
-            boundary = s.replicas[r].phase == BOUNDARY
+            r = state.active(m)[0]
+            now_s = state.replicas(m)[r].at_s
+            boundary = state.replicas(m)[r].phase == BOUNDARY
             if now_s < sooner_s or (now_s == sooner_s and boundary):
                 if now_s >= until_s:
                     return DONE
                 if boundary:
-                    ended = end_iterations(s, r, now_s)
-                    schedule(s.replicas, s.active, counters, r, now_s, PLAN)
+                    ended = end_iterations(m, r, now_s)
+                    schedule(m, r, now_s, PLAN)
                     for i in range(ended):
-                        end_stage(s, s.finished[i], now_s)
+                        end_stage(m, state.finished(m)[i], now_s)
                 else:
-                    plan(s, r, now_s)
+                    plan(m, r, now_s)
                 continue
         if sooner_s >= until_s or sooner_s == np.inf:
             return DONE
         if event_s <= arrival_s:
             kind, request, stage, attempt = (
-                s.events[0].kind,
-                s.events[0].request,
-                s.events[0].stage,
-                s.events[0].attempt,
+                state.events(m)[0].kind,
+                state.events(m)[0].request,
+                state.events(m)[0].stage,
+                state.events(m)[0].attempt,
             )
-            pop_event(s.events, counters)
-            happen(s, kind, request, stage, attempt, event_s)
+            pop_event(m)
+            happen(m, kind, request, stage, attempt, event_s)
         else:
             request = counters[NEXT]
             counters[NEXT] += 1
-            arrive(s, request, arrival_s)
+            arrive(m, request, arrival_s)
     return PAUSE
 
 
 @compiled
-def _stop(s: State, until_s: float) -> None:
+def _stop(m: Memory, until_s: float) -> None:
     """Write down what those in flight have had when the clock is stopped."""
-    for r in range(len(s.replicas)):
-        if s.replicas[r].place >= 0 and s.replicas[r].phase == BOUNDARY and s.replicas[r].leap > 0:
-            k = iterations_until(s, r, until_s) - 1  # the one that ends at that moment or later is not done
-            s.replicas[r].iteration += k
-            first, more = s.replicas[r].first_step_s, s.replicas[r].more_s
-            s.replicas[r].busy_s += k * first + more * (k * (k - 1) / 2)
-        for level in range(-1, s.counters[LEVELS]):
-            q = s.replicas[r].first if level < 0 else s.waiting_first[r * s.counters[LEVELS] + level]
+    for r in range(state.counters(m)[REPLICAS]):
+        if state.replicas(m)[r].place >= 0 and state.replicas(m)[r].phase == BOUNDARY and state.replicas(m)[r].leap > 0:
+            k = iterations_until(m, r, until_s) - 1  # the one that ends at that moment or later is not done
+            state.replicas(m)[r].iteration += k
+            first, more = state.replicas(m)[r].first_step_s, state.replicas(m)[r].more_s
+            state.replicas(m)[r].busy_s += k * first + more * (k * (k - 1) / 2)
+        for level in range(-1, state.counters(m)[LEVELS]):
+            q = (
+                state.replicas(m)[r].first
+                if level < 0
+                else state.waiting_first(m)[r * state.counters(m)[LEVELS] + level]
+            )
             while q >= 0:
-                one = s.sequences[q]
-                length = one.offset + s.replicas[r].iteration if one.state == 2 else one.length
-                s.generated[one.sample] = length - one.prompt
-                stage = s.groups[one.group].stage
-                s.prefilled[stage] = max(s.prefilled[stage], one.prefilled)
+                one = state.sequences(m)[q]
+                length = one.offset + state.replicas(m)[r].iteration if one.state == 2 else one.length
+                state.generated(m)[one.sample] = length - one.prompt
+                stage = state.groups(m)[one.group].stage
+                state.prefilled(m)[stage] = max(state.prefilled(m)[stage], one.prefilled)
                 q = one.next
-    for d in range(len(s.deployments)):
-        if s.deployments[d].kind == 0 and s.deployments[d].in_progress > 0:
-            s.deployments[d].busy_s += until_s - s.deployments[d].busy_since_s
+    for d in range(state.counters(m)[DEPLOYMENTS]):
+        if state.deployments(m)[d].kind == 0 and state.deployments(m)[d].in_progress > 0:
+            state.deployments(m)[d].busy_s += until_s - state.deployments(m)[d].busy_since_s
 
 
 def run(
@@ -139,40 +159,40 @@ def run(
     """
     for work in works:
         check_work(work)
-    state = _begin(works, deployments, route)
+    arrays = _begin(works, deployments, route)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
     # At one boundary as many stages as fit into a batch may begin anew.
-    most_samples *= len(state.finished) + 1
+    most_samples *= len(arrays.finished) + 1
     clock_s = np.inf if until_s is None else until_s
     while True:
-        outcome = _advance(state, clock_s, most_samples, _EVENTS_AT_A_TIME)
+        outcome = _advance(memory(arrays), clock_s, most_samples, _EVENTS_AT_A_TIME)
         if outcome == DONE:
             break
         if outcome == GROW:
-            state = _grow(state, most_samples)
+            arrays = _grow(arrays, most_samples)
     if until_s is not None:
-        _stop(state, until_s)
-    busy_s = np.array([state.deployments[d]["busy_s"] for d in range(len(deployments))])
-    np.add.at(busy_s, state.replicas["deployment"], state.replicas["busy_s"])
+        _stop(memory(arrays), until_s)
+    busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
+    np.add.at(busy_s, arrays.replicas["deployment"], arrays.replicas["busy_s"])
 
     def by_work(values: NDArray[np.int32], sizes: list[int]) -> tuple[NDArray[np.int32], ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
 
     stages = [len(work.deployment) for work in works]
     return EngineResult(
-        status=state.status,
-        arm=state.arm,
-        arrival_s=state.arrived_s,
-        started_s=state.started_s,
-        first_token_s=state.first_token_s,
-        finished_s=state.finished_s,
-        retries=state.retries,
-        preemptions=state.preemptions,
-        generated_tokens=by_work(state.generated, [work.samples for work in works]),
-        prefilled_tokens=by_work(state.prefilled, stages),
-        cached_tokens=by_work(state.cached, stages),
+        status=arrays.status,
+        arm=arrays.arm,
+        arrival_s=arrays.arrived_s,
+        started_s=arrays.started_s,
+        first_token_s=arrays.first_token_s,
+        finished_s=arrays.finished_s,
+        retries=arrays.retries,
+        preemptions=arrays.preemptions,
+        generated_tokens=by_work(arrays.generated, [work.samples for work in works]),
+        prefilled_tokens=by_work(arrays.prefilled, stages),
+        cached_tokens=by_work(arrays.cached, stages),
         busy_s=busy_s,
-        end_s=end_of_run(state.finished_s, until_s),
+        end_s=end_of_run(arrays.finished_s, until_s),
     )
 
 
@@ -187,7 +207,7 @@ def warm_up() -> None:
     assert run([work], ["warm-up"], [pool]).status[0] == COMPLETED
 
 
-# ---------------------------------------------------------------------------------------------------- the state
+# ---------------------------------------------------------------------------------------------------- the arrays
 
 
 def _joined(parts: Sequence[Any]) -> Any:
@@ -242,10 +262,16 @@ def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: L
         next_of[first.after[first.after >= 0]] = np.flatnonzero(first.after >= 0)
     dep, rep = _servers(deployments)
     most_seqs = int(dep["max_seqs"].max(initial=1))
-    counters = np.zeros(9, dtype=np.int64)
+    counters = np.zeros(COUNTERS, dtype=np.int64)
     counters[LEVELS] = levels
     if route is not None:
         counters[OVERFLOW], counters[LIMIT] = route.kind == "overflow", route.limit
+    counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS], counters[PREFIXES] = n, len(rep), len(dep), prefixes
+    counters[CHOICES] = 0 if route is None else route.arms.shape[1]
+    counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
+    counters[HAS_AFTER], counters[HAS_LEVEL] = first.after is not None, first.priority is not None
+    prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
+    counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
     chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
     chains["following"] = -1
     for r in range(len(rep)):
@@ -253,25 +279,23 @@ def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: L
         chains[r]["gap"] = rep[r]["total"]
     tables = stack_tables([pool_table(item) if isinstance(item, GpuPool) else step_table(1, 1) for item in deployments])
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
-    state = State(
+    arrays = State(
         arrival_s=arrival_s,
         stage_start=shifted("stage_start", stage_offset[:-1]),
         deployment_of=_joined([work.deployment for work in works]),
         prompt_tokens=_joined([work.prompt_tokens for work in works]),
         prefix_id=prefix_id,
-        prefix_tokens=optional("prefix_tokens"),
+        prefix_tokens=prefix_tokens,
         sample_start=np.ascontiguousarray(sample_start),
         output_tokens=_joined([work.reasoning_tokens + work.visible_tokens for work in works]),
         first_token_draw_s=_joined([work.first_token_s for work in works]),
         per_token_draw_s=_joined([work.per_token_s for work in works]),
-        backoff=first.backoff,
-        needed=optional("needed"),
+        backoff=np.ascontiguousarray(first.backoff).reshape(-1),
+        needed=needed,
         level=np.ascontiguousarray(level, dtype=np.int64),
         next_of=next_of,
         think_s=none_f if first.think_s is None else first.think_s,
-        route=np.zeros((0, 0), dtype=np.int64) if route is None else np.ascontiguousarray(route.arms, dtype=np.int64),
-        prefixes=prefixes,
-        tables=tables,
+        route=none_i if route is None else np.ascontiguousarray(route.arms, dtype=np.int64).reshape(-1),
         status=np.full(n, IN_FLIGHT, dtype=np.int8),
         arm=np.zeros(n, dtype=np.int32),
         arrived_s=first.arrival_s if first.after is None else np.full(n, np.nan),
@@ -292,18 +316,23 @@ def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: L
         free_sequences=none_i,
         free_groups=none_i,
         ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
-        due=np.zeros((len(rep), 16), dtype=np.int64),
+        due=np.zeros(len(rep) * 16, dtype=np.int64),
         waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
         waiting_last=np.full(len(rep) * levels, -1, dtype=np.int64),
         active=np.zeros(max(len(rep), 1), dtype=np.int64),
         stage=np.zeros(n, dtype=np.int32),
         group=np.zeros(n, dtype=np.int32),
         finished=np.zeros(most_seqs, dtype=np.int64),
-        load=np.zeros((2, len(deployments)), dtype=np.int64),
+        load_waiting=np.zeros(len(deployments), dtype=np.int64),
+        load_in_progress=np.zeros(len(deployments), dtype=np.int64),
         most=np.array([capacity(item) for item in deployments]),
         counters=counters,
+        **{f"table_{name}": values for name, values in tables._asdict().items()},
+        table_shape=np.array(
+            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:]]
+        ),
     )
-    return state
+    return arrays
 
 
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -341,11 +370,11 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
     return dep, np.array(replicas, dtype=REPLICA)
 
 
-def _grow(state: State, samples: int) -> State:
+def _grow(arrays: State, samples: int) -> State:
     """Twice the room for sequences, groups and events in flight."""
-    slots = len(state.sequences)
-    more = max(slots, 64, 2 * samples + len(state.finished) + 1)
-    events = max(2 * len(state.events), 64, len(state.events) + 4 * len(state.finished) + 8)
+    slots = len(arrays.sequences)
+    more = max(slots, 64, 2 * samples + len(arrays.finished) + 1)
+    events = max(2 * len(arrays.events), 64, len(arrays.events) + 4 * len(arrays.finished) + 8)
     chains = np.zeros(2 * more, dtype=CHAIN)
     chains["following"] = -1
 
@@ -356,16 +385,17 @@ def _grow(state: State, samples: int) -> State:
 
     fresh = np.arange(slots, slots + more, dtype=np.int64)
     free_sequences, free_groups = (
-        enlarged(np.concatenate([free[: state.counters[count]], fresh]), slots + more)
-        for free, count in ((state.free_sequences, FREE_SEQUENCES), (state.free_groups, FREE_GROUPS))
+        enlarged(np.concatenate([free[: arrays.counters[count]], fresh]), slots + more)
+        for free, count in ((arrays.free_sequences, FREE_SEQUENCES), (arrays.free_groups, FREE_GROUPS))
     )
-    state.counters[FREE_SEQUENCES] += more
-    state.counters[FREE_GROUPS] += more
-    return state._replace(
-        sequences=enlarged(state.sequences, slots + more),
-        groups=enlarged(state.groups, slots + more),
-        chains=np.concatenate([state.chains, chains]),
-        events=enlarged(state.events, events),
+    arrays.counters[FREE_SEQUENCES] += more
+    arrays.counters[FREE_GROUPS] += more
+    arrays.counters[ROOM] = events
+    return arrays._replace(
+        sequences=enlarged(arrays.sequences, slots + more),
+        groups=enlarged(arrays.groups, slots + more),
+        chains=np.concatenate([arrays.chains, chains]),
+        events=enlarged(arrays.events, events),
         free_sequences=free_sequences,
         free_groups=free_groups,
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
+from ttc_sim.engine.compiled.jit import inlined
 from ttc_sim.engine.work import I32
 from ttc_sim.serving.step_time import StepTables
 
@@ -44,17 +49,38 @@ GROUP = _record("request arm stage replica unfinished needed ended first prefix 
 CHAIN = _record("start end users previous following count gap")
 EVENT = _record("order kind request stage attempt", "at_s")
 
-WAITING, PREFILL, DECODE = 0, 1, 2
-BOUNDARY, PLAN = 0, 1
-TIMEOUT, RETRY, GIVE_UP, RELEASE, ANSWER, RELEASE_AND_ANSWER, FOLLOW = 0, 1, 2, 3, 4, 5, 6
+
+def _constants(count: int) -> tuple[int, ...]:
+    # Plain Python integers would make Numba compile a function once for each that it is called with.
+    return tuple(np.int64(i) for i in range(count))  # type: ignore[misc]
+
+
+WAITING, PREFILL, DECODE = _constants(3)
+BOUNDARY, PLAN = _constants(2)
+TIMEOUT, RETRY, GIVE_UP, RELEASE, ANSWER, RELEASE_AND_ANSWER, FOLLOW = _constants(7)
+NONE, ONE = _constants(2)
 DONE, GROW, PAUSE = 0, 1, 2
 # Counters: next request to arrive, events in the heap, number of the last event, free slots of sequences and groups, running
-# replicas.
-NEXT, EVENTS, STAMP, FREE_SEQUENCES, FREE_GROUPS, ACTIVE, LEVELS, OVERFLOW, LIMIT = 0, 1, 2, 3, 4, 5, 6, 7, 8
+# replicas; below them sizes and switches that do not change during a run.
+NEXT, EVENTS, STAMP, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4, 5
+LEVELS, OVERFLOW, LIMIT, REQUESTS, REPLICAS, DEPLOYMENTS, PREFIXES, CHOICES, BATCH, ROOM = (
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+)
+RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 16, 17, 18, 19, 20
+COUNTERS = 21
 
 
 class State(NamedTuple):
-    """Inputs, results and everything between. ``route`` (n, choices) is of width 0 where the arm is given."""
+    """Inputs, results and everything between. Compiled code sees it as a :data:`Memory` and reads it by the views below."""
 
     arrival_s: F64
     stage_start: I64
@@ -66,14 +92,12 @@ class State(NamedTuple):
     output_tokens: I64
     first_token_draw_s: F64
     per_token_draw_s: F64
-    backoff: F64
+    backoff: F64  # (n * retries,)
     needed: I64
     level: I64
     next_of: I64
     think_s: F64
-    route: I64
-    prefixes: int
-    tables: StepTables
+    route: I64  # (n * choices,)
 
     status: NDArray[np.int8]
     arm: I32
@@ -96,13 +120,138 @@ class State(NamedTuple):
     free_sequences: I64
     free_groups: I64
     ends: I64
-    due: I64  # (replicas, 16): sequences that need a block, by iteration modulo 16
+    due: I64  # (replicas * 16,) sequences that need a block, by iteration modulo 16
     waiting_first: I64
     waiting_last: I64
     active: I64  # heap of replicas with something to do
     stage: I32  # current stage of each request
     group: I32  # and its group on a replica
     finished: I64  # stages that ended at this boundary, as requests
-    load: I64  # scratch: waiting and in progress by deployment
+    load_waiting: I64  # scratch, by deployment
+    load_in_progress: I64
     most: F64
     counters: I64
+
+    table_base_s: F64
+    table_per_kv_s: F64
+    table_per_pair_s: F64
+    table_dense_s: F64
+    table_prefill_s: F64
+    table_decode_s: F64
+    table_sampled_s: F64
+    table_knots: F64
+    table_counts: I64
+    table_attention_s: F64
+    table_decode_attention_s: F64
+    table_shape: I64  # pools, tokens, sequences, longest knots, and the four axes of attention
+
+
+# Addresses of the state's arrays, in order. Passing one array on instead of fifty is what keeps calls, and compiling, short.
+Memory = I64
+
+
+def memory(state: State) -> Memory:
+    """Where the arrays are; they must be kept alive, and in their place, while compiled code uses it."""
+    return np.array([values.ctypes.data for values in state], dtype=np.int64)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(typing_context: Any, address: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.intp), code
+
+
+def _view(name: str, kind: Any) -> Callable[[Memory], Any]:
+    """A compiled function that finds one array of the state."""
+    index, dtype, size = State._fields.index(name), np.dtype(kind), 1 << 40
+
+    def view(m: Memory) -> Any:
+        return numba.carray(_pointer(m[index]), (size,), dtype)
+
+    return inlined(view)
+
+
+arrival_s = _view("arrival_s", np.float64)
+stage_start = _view("stage_start", np.int64)
+deployment_of = _view("deployment_of", np.int64)
+prompt_tokens = _view("prompt_tokens", np.int64)
+prefix_id = _view("prefix_id", np.int64)
+prefix_tokens = _view("prefix_tokens", np.int64)
+sample_start = _view("sample_start", np.int64)
+output_tokens = _view("output_tokens", np.int64)
+first_token_draw_s = _view("first_token_draw_s", np.float64)
+per_token_draw_s = _view("per_token_draw_s", np.float64)
+backoff = _view("backoff", np.float64)
+needed = _view("needed", np.int64)
+level = _view("level", np.int64)
+next_of = _view("next_of", np.int64)
+think_s = _view("think_s", np.float64)
+route = _view("route", np.int64)
+status = _view("status", np.int8)
+arm = _view("arm", np.int32)
+arrived_s = _view("arrived_s", np.float64)
+started_s = _view("started_s", np.float64)
+first_token_s = _view("first_token_s", np.float64)
+finished_s = _view("finished_s", np.float64)
+retries = _view("retries", np.int32)
+preemptions = _view("preemptions", np.int32)
+generated = _view("generated", np.int32)
+prefilled = _view("prefilled", np.int32)
+cached = _view("cached", np.int32)
+deployments = _view("deployments", DEPLOYMENT)
+replicas = _view("replicas", REPLICA)
+sequences = _view("sequences", SEQUENCE)
+groups = _view("groups", GROUP)
+chains = _view("chains", CHAIN)
+events = _view("events", EVENT)
+free_sequences = _view("free_sequences", np.int64)
+free_groups = _view("free_groups", np.int64)
+ends = _view("ends", np.int64)
+due = _view("due", np.int64)
+waiting_first = _view("waiting_first", np.int64)
+waiting_last = _view("waiting_last", np.int64)
+active = _view("active", np.int64)
+stage = _view("stage", np.int32)
+group = _view("group", np.int32)
+finished = _view("finished", np.int64)
+load_waiting = _view("load_waiting", np.int64)
+load_in_progress = _view("load_in_progress", np.int64)
+most = _view("most", np.float64)
+counters = _view("counters", np.int64)
+
+_table_base_s = _view("table_base_s", np.float64)
+_table_per_kv_s = _view("table_per_kv_s", np.float64)
+_table_per_pair_s = _view("table_per_pair_s", np.float64)
+_table_dense_s = _view("table_dense_s", np.float64)
+_table_prefill_s = _view("table_prefill_s", np.float64)
+_table_decode_s = _view("table_decode_s", np.float64)
+_table_sampled_s = _view("table_sampled_s", np.float64)
+_table_knots = _view("table_knots", np.float64)
+_table_attention_s = _view("table_attention_s", np.float64)
+_table_decode_attention_s = _view("table_decode_attention_s", np.float64)
+_table_counts = _view("table_counts", np.int64)
+_table_shape = _view("table_shape", np.int64)
+
+
+@inlined
+def tables(m: Memory) -> StepTables:
+    """Step times of the deployments."""
+    shape = _table_shape(m)
+    pools, tokens, sequences, longest = shape[0], shape[1], shape[2], shape[3]
+    return StepTables(
+        _table_base_s(m)[:pools],
+        _table_per_kv_s(m)[:pools],
+        _table_per_pair_s(m)[:pools],
+        _table_dense_s(m)[: pools * tokens].reshape((pools, tokens)),
+        _table_prefill_s(m)[: pools * tokens].reshape((pools, tokens)),
+        _table_decode_s(m)[: pools * sequences].reshape((pools, sequences)),
+        _table_sampled_s(m)[: pools * sequences].reshape((pools, sequences)),
+        _table_knots(m)[: pools * 4 * longest].reshape((pools, 4, longest)),
+        _table_counts(m)[: pools * 4].reshape((pools, 4)),
+        _table_attention_s(m)[: pools * shape[4] * shape[5] * shape[6] * shape[7]].reshape(
+            (pools, shape[4], shape[5], shape[6], shape[7])
+        ),
+        _table_decode_attention_s(m)[: pools * sequences * shape[7]].reshape((pools, sequences, shape[7])),
+    )
