@@ -252,7 +252,7 @@ class _Pooled:
         self.arm = np.concatenate([run.arm for run in runs])
         self.status = np.concatenate([run.result.status for run in runs])
         self.latency = np.concatenate([run.latency_s for run in runs])
-        self.ttft = np.concatenate([run.result.first_token_s - run.requests.arrival_s for run in runs])
+        self.ttft = np.concatenate([run.result.first_token_s - run.result.arrival_s for run in runs])
         self.correct = np.concatenate([run.answered_correctly for run in runs])
         self.planned_correct = np.concatenate([run.planned_correct for run in runs])
         self.cost = np.concatenate([run.cost_usd for run in runs])

@@ -1,7 +1,7 @@
 """Policies: which arm each request is sent to, from what is predicted of it and, if asked for, from live load.
 
 ``Always``, ``Threshold`` and ``Banded`` look at one predicted score; :class:`PerSource` gives each source of requests
-its own; :class:`UserFunction` calls the user's own Python.
+its own. ``Overflow`` and ``LeastLoaded`` look at live load; :class:`UserFunction` calls the user's own Python.
 """
 
 from __future__ import annotations
@@ -240,7 +240,65 @@ class UserFunction:
         return list(arms).index(arm)
 
 
-POLICIES: dict[str, type] = {"Always": Always, "Threshold": Threshold, "Banded": Banded}
+@dataclass(frozen=True)
+class Overflow:
+    """The first arm whose deployment has fewer than ``waiting`` sequences in its queues; the last arm takes what is left.
+
+    >>> Overflow(arms=["own-gpu", "api"], waiting=8).arm_names()
+    ('own-gpu', 'api')
+    """
+
+    arms: Sequence[str]
+    waiting: int
+
+    def __post_init__(self) -> None:
+        _several_arms("Overflow", self.arms)
+        if isinstance(self.waiting, bool) or not isinstance(self.waiting, int) or self.waiting < 1:
+            raise InputError("Overflow", "waiting", self.waiting, "a whole number of at least 1")
+
+    def arm_names(self) -> tuple[str, ...]:
+        """The arms, in order of preference."""
+        return tuple(self.arms)
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """What an empty system would give: the first arm."""
+        return np.full(len(requests), list(arms).index(self.arms[0]), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class LeastLoaded:
+    """The arm whose deployment has the least in progress and waiting, as a share of what it can have in progress.
+
+    >>> LeastLoaded(arms=["east", "west"]).arm_names()
+    ('east', 'west')
+    """
+
+    arms: Sequence[str]
+
+    def __post_init__(self) -> None:
+        _several_arms("LeastLoaded", self.arms)
+
+    def arm_names(self) -> tuple[str, ...]:
+        """The arms; the first wins a tie."""
+        return tuple(self.arms)
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """What an empty system would give: the first arm."""
+        return np.full(len(requests), list(arms).index(self.arms[0]), dtype=np.int64)
+
+
+def _several_arms(policy: str, arms: object) -> None:
+    if not isinstance(arms, (list, tuple)) or len(arms) < 2 or not all(isinstance(arm, str) for arm in arms):
+        raise InputError(policy, "arms", arms, "a list of at least two arms")
+
+
+POLICIES: dict[str, type] = {
+    "Always": Always,
+    "Threshold": Threshold,
+    "Banded": Banded,
+    "Overflow": Overflow,
+    "LeastLoaded": LeastLoaded,
+}
 
 
 def parse_policy(said: str | Mapping[str, str], *, where: str, field: str, folder: Path) -> Policy:
@@ -260,9 +318,10 @@ def parse_policy(said: str | Mapping[str, str], *, where: str, field: str, folde
     if colon and file.endswith(".py"):
         return load_function(folder / file, function, where=where, field=field)
     made: Any = notation.parse(said, POLICIES, where=where, field=field)
-    if not isinstance(made, (Always, Threshold, Banded)):
+    if not isinstance(made, tuple(POLICIES.values())):
         raise InputError(where, field, said, "a policy such as Always('small') or Banded(edges=[0.5], arms=['a', 'b'])")
-    return made
+    policy: Policy = made
+    return policy
 
 
 def load_function(file: Path, name: str, *, where: str, field: str) -> UserFunction:

@@ -74,6 +74,19 @@ class Clients(Model):
     start_s: NonNegative = 0.0
 
 
+class ClosedLoop(Model):
+    """A fixed number of users, each of whom sends the next request when the last is answered.
+
+    Args:
+        users: how many.
+        think_s: mean seconds, exponential, between an answer and the next request, and before the first.
+    """
+
+    process: Literal["closed_loop"]
+    users: Annotated[int, Field(ge=1)]
+    think_s: NonNegative = 0.0
+
+
 class Columns(Model):
     """Names of the columns of a recorded trace in CSV."""
 
@@ -93,7 +106,7 @@ class Trace(Model):
     rate_per_s: Positive | None = None
 
 
-Arrivals = Annotated[Poisson | Renewal | Piecewise | Clients | Trace, Field(discriminator="process")]
+Arrivals = Annotated[Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace, Field(discriminator="process")]
 
 
 class Source(Model):
@@ -198,6 +211,8 @@ class LinearStepTime(Model):
     def _takes_time(self) -> LinearStepTime:
         if self.base_s + self.per_sequence_s <= 0:
             raise ValueError("base_s and per_sequence_s cannot both be 0: a decode step would take no time")
+        if self.base_s + self.per_prefill_token_s <= 0:
+            raise ValueError("base_s and per_prefill_token_s cannot both be 0: taking in a prompt would take no time")
         return self
 
 
@@ -429,6 +444,7 @@ def _known_keys(location: tuple[int | str, ...]) -> str:
         "weibull": Renewal,
         "piecewise": Piecewise,
         "clients": Clients,
+        "closed_loop": ClosedLoop,
         "trace": Trace,
         "api": Api,
         "gpu_pool": GpuPool,

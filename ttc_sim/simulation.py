@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,17 +13,18 @@ from scipy.special import ndtri
 
 from ttc_sim import outcomes
 from ttc_sim.draws import F64, I64, uniforms
-from ttc_sim.engine import reference
-from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, Work
+from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, LiveRule, Work
 from ttc_sim.errors import InputError
 from ttc_sim.outcomes import Attempts, Outcome
-from ttc_sim.policies import Load, Policy, Requests, UserFunction
+from ttc_sim.policies import LeastLoaded, Load, Overflow, Policy, Requests, UserFunction
 from ttc_sim.population import Population, load_population
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.strategies import Single, Strategy
 from ttc_sim.workload import Traffic, generate
 
+_LOG = logging.getLogger("ttc_sim")
 _Z95 = 1.6448536269514722  # standard normal 95th percentile
 
 
@@ -222,9 +224,22 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         visible_tokens=visible,
         first_token_s=first_token_s,
         per_token_s=per_token_s,
-        backoff=draws.uniform("backoff", max(retries, 1)),
+        backoff=draws.uniform("backoff", max(retries, 1)) if retries else np.zeros((n, 1)),
+        priority=_priority(model, draws),
+        after=draws.traffic.after,
+        think_s=draws.traffic.think_s,
     )
     return Carried(work=work, correct=correct, samples=count)
+
+
+def _priority(model: Model, draws: Draws) -> I64 | None:
+    """By source; ``None`` where all are equal."""
+    population, sources = model.population, model.scenario.workload.sources
+    if population is None or draws.row is None or not any(source.priority for source in sources.values()):
+        return None
+    by_source = np.array([sources[name].priority for name in population.sources], dtype=np.int64)
+    priority: I64 = by_source[population.source[draws.row]]
+    return priority
 
 
 def _outcome(arm: ResolvedArm, draws: Draws, members: I64) -> Outcome:
@@ -299,7 +314,7 @@ class Run:
     @cached_property
     def latency_s(self) -> F64:
         """From arrival to the last token or to giving up."""
-        return self.result.finished_s - self.requests.arrival_s
+        return self.result.finished_s - self.result.arrival_s
 
     def table(self, model: Model) -> pl.DataFrame:
         """One row per request."""
@@ -311,11 +326,11 @@ class Run:
             "arm": np.array(model.arm_names)[self.arm],
             "status": np.array(STATUS_NAMES)[result.status],
             "correct": self.answered_correctly,
-            "arrival_s": self.requests.arrival_s,
+            "arrival_s": result.arrival_s,
             "started_s": result.started_s,
             "first_token_s": result.first_token_s,
             "finished_s": result.finished_s,
-            "ttft_s": result.first_token_s - self.requests.arrival_s,
+            "ttft_s": result.first_token_s - result.arrival_s,
             "latency_s": self.latency_s,
             "retries": result.retries,
             "prompt_tokens": self.prompt_tokens,
@@ -332,24 +347,41 @@ class Run:
 def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     """Carry one run out: policy, work, engine, bill."""
     requests = view(model, draws)
-    looks_at_load = isinstance(policy, UserFunction) and policy.looks_at_load
-    if looks_at_load and isinstance(policy, UserFunction):
-        offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
-        route = _live_route(policy, requests, model.arm_names)
-    else:
+    live = _live_route(policy, requests, model.arm_names)
+    if live is None:
         arm = policy.choose(requests, model.arm_names)
         _check_offered(model, requests, arm)
-        offers, route = [carry(model, draws, arm)], None
-    result = reference.run([offer.work for offer in offers], model.deployment_names, model.deployments, route)
-    if looks_at_load:
-        arm = result.arm
+        offers = [carry(model, draws, arm)]
+    else:
+        offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
+    works = [offer.work for offer in offers]
+    if live is None or isinstance(live, LiveRule):
+        result = compiled.run(works, model.deployment_names, model.deployments, live)
+    else:
+        _LOG.info(
+            "the policy is a Python function that looks at live load: run by the reference engine, which is slower"
+        )
+        result = reference.run(works, model.deployment_names, model.deployments, live)
+    picked = np.zeros(len(draws), dtype=np.int64)
+    if live is not None:
+        arm = picked = result.arm.astype(np.int64)
         _check_offered(model, requests, arm)
-    picked = result.arm if looks_at_load else np.zeros(len(draws), dtype=np.int64)
     return _bill(model, draws, requests, arm, offers, picked, result)
 
 
-def _live_route(policy: UserFunction, requests: Requests, arms: Sequence[str]) -> Callable[[int, Load], int]:
-    return lambda index, load: policy.choose_one(requests, index, arms, load)
+def _live_route(
+    policy: Policy, requests: Requests, arms: Sequence[str]
+) -> LiveRule | Callable[[int, Load], int] | None:
+    """How the engine chooses arms as requests arrive, if the policy looks at live load."""
+    if isinstance(policy, (Overflow, LeastLoaded)):
+        order = np.array([list(arms).index(name) for name in policy.arms], dtype=np.int64)
+        choices = np.broadcast_to(order, (len(requests), len(order)))
+        if isinstance(policy, Overflow):
+            return LiveRule("overflow", choices, policy.waiting)
+        return LiveRule("least_loaded", choices)
+    if isinstance(policy, UserFunction) and policy.looks_at_load:
+        return lambda index, load: policy.choose_one(requests, index, arms, load)
+    return None
 
 
 def _check_offered(model: Model, requests: Requests, arm: I64) -> None:
@@ -375,6 +407,8 @@ def _bill(
     result: EngineResult,
 ) -> Run:
     n = len(draws)
+    # A closed loop sends as fast as it is answered.
+    rate_per_s = n / max(result.end_s, 1e-9) if draws.traffic.after is not None else draws.traffic.rate_per_s
     prompt, reasoning, visible = (np.zeros(n, dtype=np.int64) for _ in range(3))
     planned_prompt, planned_reasoning, planned_visible = (np.zeros(n, dtype=np.int64) for _ in range(3))
     correct = np.full(n, np.nan)
@@ -410,7 +444,7 @@ def _bill(
                 planned_prompt[here], 0, planned_reasoning[here], planned_visible[here]
             )
         elif isinstance(item, GpuPool):
-            per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / draws.traffic.rate_per_s
+            per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / rate_per_s
             pool_per_request += per_request
             replicas[model.deployment_names[index]] = item.replicas
             tokens = (prompt + reasoning + visible)[here]
@@ -430,6 +464,6 @@ def _bill(
         api_cost_usd=api_cost,
         planned_api_cost_usd=planned_cost,
         pool_cost_usd_per_request=pool_per_request,
-        rate_per_s=draws.traffic.rate_per_s,
+        rate_per_s=rate_per_s,
         replicas=replicas,
     )

@@ -89,7 +89,11 @@ class Simulation:
         self.works, self.names, self.deployments, self.route, self.watch = works, names, deployments, route, watch
         self.status = np.full(n, IN_FLIGHT, dtype=np.int8)
         self.arm, self.retries, self.preemptions = (np.zeros(n, dtype=np.int32) for _ in range(3))
-        self.arrival_s, self.started_s, self.first_token_s, self.finished_s = (np.full(n, np.nan) for _ in range(4))
+        self.started_s, self.first_token_s, self.finished_s = (np.full(n, np.nan) for _ in range(3))
+        first = works[0]
+        self.arrival_s = (
+            first.arrival_s.copy() if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
+        )
         self.generated = [np.zeros(work.samples, dtype=np.int32) for work in works]
         self.prefilled = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
         self.cached = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
@@ -130,8 +134,6 @@ class Simulation:
                 continue
             if arrival_s > env.now:
                 yield env.timeout(arrival_s - env.now)
-            # Not the clock, which has summed up gaps: both engines must see the same number.
-            self.arrival_s[request] = arrival_s
             env.process(self._request(request))
 
     def _load(self) -> Load:

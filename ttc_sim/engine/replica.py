@@ -3,8 +3,8 @@
 Each iteration first serves the running sequences in the order of their admission: one token for those that decode, the rest of
 the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling. When KV blocks run out, the sequence
 admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
-What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` and the free blocks allow, unless the
-iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A sequence of N output tokens
+What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is known of them fits
+into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A sequence of N output tokens
 takes its prefill, which yields the first token, and N - 1 further iterations.
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
@@ -224,7 +224,7 @@ class Replica:
             claimed += hit - left.start
         tokens = min(sequence.length - hit * BLOCK, budget)
         blocks = blocks_for(hit * BLOCK + tokens)
-        if blocks - hit + claimed > self.kv.free:
+        if blocks_for(sequence.length) - hit + claimed > self.kv.free:
             return 0
         for (chain, _), end in zip(sequence.chains, found, strict=True):
             if chain.users == 0:

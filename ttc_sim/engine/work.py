@@ -96,7 +96,7 @@ class EngineResult:
     Attributes:
         status: (n,) ``COMPLETED``, ``REJECTED``, ``TIMED_OUT`` or ``IN_FLIGHT`` (the run was ended before it was).
         arm: (n,) which of the offered works was carried out.
-        arrival_s: (n,) when it arrived; NaN if it was never sent.
+        arrival_s: (n,) when it arrives; NaN if the request that it follows has not been answered.
         started_s: (n,) first scheduled on a server or accepted by an endpoint.
         first_token_s: (n,) first generated token, reasoning included.
         finished_s: (n,) last token, or the moment of rejection or timeout.

@@ -221,7 +221,7 @@ class _Planner:
             rest: list[F64] = []
             for run in runs:
                 served = of_pool[run.arm] & ~np.isnan(run.result.first_token_s) & (run.result.status == 0)
-                ttft = run.result.first_token_s - run.requests.arrival_s
+                ttft = run.result.first_token_s - run.result.arrival_s
                 tokens = (run.reasoning_tokens + run.visible_tokens).astype(np.float64)
                 first.append(ttft[served])
                 rest.append((run.latency_s - ttft)[served] / np.maximum(tokens[served] - 1, 1))

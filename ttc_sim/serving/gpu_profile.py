@@ -259,7 +259,10 @@ def _attention(path: Path, depth: int) -> tuple[F64, F64, F64, F64, F64]:
     grid[0, :, 0, :] = 0.0
     grid[0] = np.where(np.isnan(grid[0]), grid[0, :1], grid[0])
     grid[:, :, 0] = np.where(np.isnan(grid[:, :, 0]), grid[:, :, 0, :1], grid[:, :, 0])
-    return (*_four(knots), depth * fill(grid, knots))
+    grid = fill(grid, knots)
+    if np.isnan(grid).any():
+        raise InputError(path, "rows", len(table), "prefill and decode each measured along every axis")
+    return (*_four(knots), depth * grid)
 
 
 def _four(knots: Sequence[F64]) -> tuple[F64, F64, F64, F64]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttc_sim.scenario import Clients, Piecewise, Poisson, Renewal, Trace
-from ttc_sim.workload.arrivals import piecewise, renewal
+from ttc_sim.scenario import Clients, ClosedLoop, Piecewise, Poisson, Renewal, Trace
+from ttc_sim.workload.arrivals import closed_loop, piecewise, renewal
 from ttc_sim.workload.clients import mixture
 from ttc_sim.workload.traces import replay
 from ttc_sim.workload.traffic import Traffic
 
 
 def generate(
-    arrivals: Poisson | Renewal | Piecewise | Clients | Trace,
+    arrivals: Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace,
     requests: int,
     seed: int,
     *,
@@ -42,6 +42,8 @@ def generate(
         return renewal(arrivals.process, arrivals.rate_per_s, arrivals.cv, requests, seed, run)
     if isinstance(arrivals, Piecewise):
         return piecewise(arrivals, requests, seed, run, where=where)
+    if isinstance(arrivals, ClosedLoop):
+        return closed_loop(arrivals, requests, seed, run)
     if isinstance(arrivals, Clients):
         return mixture(arrivals, requests, seed, run, folder=folder)
     return replay(arrivals, requests, folder=folder)

@@ -11,7 +11,7 @@ from scipy.special import gammaincinv, gammaln
 
 from ttc_sim.draws import F64, uniforms
 from ttc_sim.errors import InputError
-from ttc_sim.scenario import Piecewise
+from ttc_sim.scenario import ClosedLoop, Piecewise
 from ttc_sim.workload.traffic import Traffic
 
 Family = Literal["gamma", "weibull"]
@@ -86,3 +86,23 @@ def piecewise(arrivals: Piecewise, requests: int, seed: int, run: str, *, where:
     arrival_s = np.maximum.accumulate(cycle * duration.sum() + start[step] + np.minimum(into, duration[step]))
     none = np.zeros(requests, dtype=np.int64)
     return Traffic(arrival_s, none, None, None, None, None, per_cycle / float(duration.sum()))
+
+
+def closed_loop(loop: ClosedLoop, requests: int, seed: int, run: str) -> Traffic:
+    """Users that each send the next request when the last is answered; think times are exponential."""
+    users = min(loop.users, requests)
+    think_s = -loop.think_s * np.log(uniforms(seed, f"think/{run}", requests)[:, 0])
+    arrival_s = np.full(requests, np.nan)
+    arrival_s[:users] = np.sort(think_s[:users])
+    index = np.arange(requests, dtype=np.int64)
+    return Traffic(
+        arrival_s=arrival_s,
+        client=index % users,
+        prompt_tokens=None,
+        reasoning_tokens=None,
+        visible_tokens=None,
+        prefix_id=None,
+        rate_per_s=float("nan"),
+        after=np.where(index < users, -1, index - users),
+        think_s=think_s,
+    )

@@ -12,10 +12,11 @@ class Traffic:
     """Arrivals of ``n`` requests and, where the process carries them, their lengths.
 
     Attributes:
-        arrival_s: (n,) seconds, not decreasing, from 0.
+        arrival_s: (n,) seconds, not decreasing, from 0; NaN for requests that wait for an answer.
         client: (n,) index of the client; 0 where there is one.
         prompt_tokens, reasoning_tokens, visible_tokens: (n,) or ``None``.
         prefix_id: (n,) id of the leading shared block of the prompt, -1 for none; or ``None``.
+        after: (n,) request whose answer this one waits for, or -1, with ``think_s`` (n,) seconds between; ``None`` if none waits.
         rate_per_s: mean rate in the long run: the configured one where there is one, else that of these arrivals.
     """
 
@@ -26,3 +27,5 @@ class Traffic:
     visible_tokens: I64 | None
     prefix_id: I64 | None
     rate_per_s: float
+    after: I64 | None = None
+    think_s: F64 | None = None

@@ -242,12 +242,11 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         claimed += hit - chains[left].start
     tokens = min(seq[q].length - hit * 16, budget)
     blocks = blocks_for(hit * 16 + tokens)
-    if reserved > 0:
-        # What the others take may be blocks that this one would find; it then needs as many new ones, unless it is the
-        # budget that limits it.
-        return 0 if tokens < budget and blocks - hit + claimed > state.replicas(m)[r].free - reserved else 1
-    if blocks - hit + claimed > state.replicas(m)[r].free:
+    # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
+    if blocks_for(seq[q].length) - hit + claimed > state.replicas(m)[r].free - reserved:
         return 0
+    if reserved > 0:
+        return 1
     if prefix >= 0:
         if chains[prefix].users == 0:
             claim(m, r, prefix, prefix_end)

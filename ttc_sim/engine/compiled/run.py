@@ -13,7 +13,7 @@ from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.clients import arrive, end_stage, happen
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
-from ttc_sim.engine.compiled.jit import compiled, kept
+from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
     BATCH,
@@ -119,7 +119,7 @@ def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
     return PAUSE
 
 
-@compiled
+@kept
 def _stop(m: Memory, until_s: float) -> None:
     """Write down what those in flight have had when the clock is stopped."""
     for r in range(state.counters(m)[REPLICAS]):
@@ -298,7 +298,7 @@ def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: L
         route=none_i if route is None else np.ascontiguousarray(route.arms, dtype=np.int64).reshape(-1),
         status=np.full(n, IN_FLIGHT, dtype=np.int8),
         arm=np.zeros(n, dtype=np.int32),
-        arrived_s=first.arrival_s if first.after is None else np.full(n, np.nan),
+        arrived_s=arrival_s if first.after is None else arrival_s.copy(),
         started_s=np.full(n, np.nan),
         first_token_s=np.full(n, np.nan),
         finished_s=np.full(n, np.nan),

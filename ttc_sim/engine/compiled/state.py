@@ -221,18 +221,8 @@ load_in_progress = _view("load_in_progress", np.int64)
 most = _view("most", np.float64)
 counters = _view("counters", np.int64)
 
-_table_base_s = _view("table_base_s", np.float64)
-_table_per_kv_s = _view("table_per_kv_s", np.float64)
-_table_per_pair_s = _view("table_per_pair_s", np.float64)
-_table_dense_s = _view("table_dense_s", np.float64)
-_table_prefill_s = _view("table_prefill_s", np.float64)
-_table_decode_s = _view("table_decode_s", np.float64)
-_table_sampled_s = _view("table_sampled_s", np.float64)
-_table_knots = _view("table_knots", np.float64)
-_table_attention_s = _view("table_attention_s", np.float64)
-_table_decode_attention_s = _view("table_decode_attention_s", np.float64)
-_table_counts = _view("table_counts", np.int64)
 _table_shape = _view("table_shape", np.int64)
+_ADDRESSES = tuple(State._fields.index(f"table_{name}") for name in StepTables._fields)
 
 
 @inlined
@@ -240,18 +230,18 @@ def tables(m: Memory) -> StepTables:
     """Step times of the deployments."""
     shape = _table_shape(m)
     pools, tokens, sequences, longest = shape[0], shape[1], shape[2], shape[3]
+    chunks, contexts, counts, kv = shape[4], shape[5], shape[6], shape[7]
+    at = _ADDRESSES
     return StepTables(
-        _table_base_s(m)[:pools],
-        _table_per_kv_s(m)[:pools],
-        _table_per_pair_s(m)[:pools],
-        _table_dense_s(m)[: pools * tokens].reshape((pools, tokens)),
-        _table_prefill_s(m)[: pools * tokens].reshape((pools, tokens)),
-        _table_decode_s(m)[: pools * sequences].reshape((pools, sequences)),
-        _table_sampled_s(m)[: pools * sequences].reshape((pools, sequences)),
-        _table_knots(m)[: pools * 4 * longest].reshape((pools, 4, longest)),
-        _table_counts(m)[: pools * 4].reshape((pools, 4)),
-        _table_attention_s(m)[: pools * shape[4] * shape[5] * shape[6] * shape[7]].reshape(
-            (pools, shape[4], shape[5], shape[6], shape[7])
-        ),
-        _table_decode_attention_s(m)[: pools * sequences * shape[7]].reshape((pools, sequences, shape[7])),
+        numba.carray(_pointer(m[at[0]]), (pools,), np.float64),
+        numba.carray(_pointer(m[at[1]]), (pools,), np.float64),
+        numba.carray(_pointer(m[at[2]]), (pools,), np.float64),
+        numba.carray(_pointer(m[at[3]]), (pools, tokens), np.float64),
+        numba.carray(_pointer(m[at[4]]), (pools, tokens), np.float64),
+        numba.carray(_pointer(m[at[5]]), (pools, sequences), np.float64),
+        numba.carray(_pointer(m[at[6]]), (pools, sequences), np.float64),
+        numba.carray(_pointer(m[at[7]]), (pools, 4, longest), np.float64),
+        numba.carray(_pointer(m[at[8]]), (pools, 4), np.int64),
+        numba.carray(_pointer(m[at[9]]), (pools, chunks, contexts, counts, kv), np.float64),
+        numba.carray(_pointer(m[at[10]]), (pools, sequences, kv), np.float64),
     )
