@@ -58,7 +58,7 @@ def arrive(m: Memory, request: int, now_s: float) -> None:
     n = state.counters(m)[REQUESTS]
     choices = state.counters(m)[CHOICES]
     if choices > 0:
-        at = np.empty(choices, dtype=np.int64)
+        at = state.load_at(m)[:choices]
         for i in range(choices):
             at[i] = state.deployment_of(m)[
                 state.stage_start(m)[state.route(m)[request * choices + i] * (n + 1) + request]

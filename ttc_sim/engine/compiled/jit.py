@@ -13,10 +13,12 @@ from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Only compiled code calls these, so they need no way in from Python, which would take longer to compile than they do.
-compiled: Callable[[F], F] = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Nothing is allocated and nothing counts references: the state's arrays belong to Python. Only compiled code calls these
+# functions, so they need no way in from Python, which would take longer to compile than they do.
+_LEAN = {"error_model": "numpy", "_nrt": False}
+compiled: Callable[[F], F] = numba.njit(**_LEAN, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # Short ones become part of their callers.
-inlined: Callable[[F], F] = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inlined: Callable[[F], F] = numba.njit(**_LEAN, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def kept(function: F) -> F:
@@ -31,8 +33,8 @@ def kept(function: F) -> F:
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(root / "ttc-sim" / f"engine-{key}")
-        return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, cache=True)(function)  # type: ignore[no-any-return]
     except (OSError, RuntimeError):
-        return numba.njit(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN)(function)  # type: ignore[no-any-return]
     finally:
         config.CACHE_DIR = before

@@ -63,7 +63,7 @@ from ttc_sim.engine.work import (
     end_of_run,
 )
 from ttc_sim.scenario import Api, GpuPool
-from ttc_sim.serving.step_time import pool_table, stack_tables, step_table
+from ttc_sim.serving.step_time import StepTable, pool_table, stack_tables, step_table
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
 _EVENTS_AT_A_TIME = 2_000_000
@@ -152,14 +152,15 @@ def run(
     deployments: Sequence[Api | GpuPool],
     route: LiveRule | None = None,
     until_s: float | None = None,
+    tables: Sequence[StepTable | None] | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
-    A policy that looks at live load is given as a :class:`LiveRule`. Can be interrupted from the keyboard.
+    ``tables`` are step times by deployment, instead of the pools' own. A policy that looks at live load is given as a :class:`LiveRule`. Can be interrupted from the keyboard.
     """
     for work in works:
         check_work(work)
-    arrays = _begin(works, deployments, route)
+    arrays = _begin(works, deployments, route, tables)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
     # At one boundary as many stages as fit into a batch may begin anew.
     most_samples *= len(arrays.finished) + 1
@@ -214,7 +215,12 @@ def _joined(parts: Sequence[Any]) -> Any:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: LiveRule | None) -> State:
+def _begin(
+    works: Sequence[Work],
+    deployments: Sequence[Api | GpuPool],
+    route: LiveRule | None,
+    given: Sequence[StepTable | None] | None,
+) -> State:
     first = works[0]
     n = first.requests
     stages, samples = sum(len(work.deployment) for work in works), sum(work.samples for work in works)
@@ -277,7 +283,12 @@ def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: L
     for r in range(len(rep)):
         chains[r]["previous"] = chains[r]["following"] = r
         chains[r]["gap"] = rep[r]["total"]
-    tables = stack_tables([pool_table(item) if isinstance(item, GpuPool) else step_table(1, 1) for item in deployments])
+    tables = stack_tables(
+        [
+            own or (pool_table(item) if isinstance(item, GpuPool) else step_table(1, 1))
+            for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
+        ]
+    )
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
     arrays = State(
         arrival_s=arrival_s,
@@ -323,6 +334,7 @@ def _begin(works: Sequence[Work], deployments: Sequence[Api | GpuPool], route: L
         stage=np.zeros(n, dtype=np.int32),
         group=np.zeros(n, dtype=np.int32),
         finished=np.zeros(most_seqs, dtype=np.int64),
+        load_at=np.zeros(1 if route is None else route.arms.shape[1], dtype=np.int64),
         load_waiting=np.zeros(len(deployments), dtype=np.int64),
         load_in_progress=np.zeros(len(deployments), dtype=np.int64),
         most=np.array([capacity(item) for item in deployments]),

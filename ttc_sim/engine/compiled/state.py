@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
@@ -127,6 +128,7 @@ class State(NamedTuple):
     stage: I32  # current stage of each request
     group: I32  # and its group on a replica
     finished: I64  # stages that ended at this boundary, as requests
+    load_at: I64  # scratch, by choice
     load_waiting: I64  # scratch, by deployment
     load_in_progress: I64
     most: F64
@@ -155,22 +157,60 @@ def memory(state: State) -> Memory:
     return np.array([values.ctypes.data for values in state], dtype=np.int64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing_context: Any, address: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+def _array_at(name: str, kind: Any, dimensions: int) -> Any:
+    """Compiled code that finds one array of the state: no function, which would take longer to compile than what it does."""
+    index = State._fields.index(name)
+    array = types.Array(numba.from_dtype(np.dtype(kind)), dimensions, "C", aligned=np.dtype(kind).names is None)
 
-    return types.voidptr(types.intp), code
+    def make(context: Any, builder: Any, m_type: Any, m_value: Any, shape: list[Any]) -> Any:
+        m = context.make_array(m_type)(context, builder, m_value)
+        address = builder.load(builder.gep(m.data, [context.get_constant(types.intp, index)]))
+        found = context.make_array(array)(context, builder)
+        size = context.get_abi_sizeof(context.get_data_type(array.dtype))
+        strides = [context.get_constant(types.intp, size)]
+        for length in reversed(shape[1:]):
+            strides.insert(0, builder.mul(strides[0], length))
+        arrayobj.populate_array(
+            found,
+            data=builder.inttoptr(address, found.data.type),
+            shape=shape,
+            strides=strides,
+            itemsize=context.get_constant(types.intp, size),
+            meminfo=None,
+        )
+        return found._getvalue()
+
+    return array, make
 
 
 def _view(name: str, kind: Any) -> Callable[[Memory], Any]:
-    """A compiled function that finds one array of the state."""
-    index, dtype, size = State._fields.index(name), np.dtype(kind), 1 << 40
+    """An array of one dimension, whose length compiled code does not need to know."""
+    array, make = _array_at(name, kind, 1)
 
-    def view(m: Memory) -> Any:
-        return numba.carray(_pointer(m[index]), (size,), dtype)
+    @intrinsic  # type: ignore[untyped-decorator]
+    def view(typing_context: Any, m: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            most = context.get_constant(types.intp, 1 << 40)
+            return make(context, builder, signature.args[0], arguments[0], [most])
 
-    return inlined(view)
+        return array(m), code
+
+    return view  # type: ignore[no-any-return]
+
+
+def _table(name: str, dimensions: int, kind: Any = np.float64) -> Callable[..., Any]:
+    """An array of a given shape."""
+    array, make = _array_at(f"table_{name}", kind, dimensions)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def view(typing_context: Any, m: Any, shape: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            sizes = numba.core.cgutils.unpack_tuple(builder, arguments[1])
+            return make(context, builder, signature.args[0], arguments[0], list(sizes))
+
+        return array(m, types.UniTuple(types.intp, dimensions)), code
+
+    return view  # type: ignore[no-any-return]
 
 
 arrival_s = _view("arrival_s", np.float64)
@@ -216,13 +256,18 @@ active = _view("active", np.int64)
 stage = _view("stage", np.int32)
 group = _view("group", np.int32)
 finished = _view("finished", np.int64)
+load_at = _view("load_at", np.int64)
 load_waiting = _view("load_waiting", np.int64)
 load_in_progress = _view("load_in_progress", np.int64)
 most = _view("most", np.float64)
 counters = _view("counters", np.int64)
 
 _table_shape = _view("table_shape", np.int64)
-_ADDRESSES = tuple(State._fields.index(f"table_{name}") for name in StepTables._fields)
+_base_s, _per_kv_s, _per_pair_s = _table("base_s", 1), _table("per_kv_s", 1), _table("per_pair_s", 1)
+_dense_s, _prefill_s = _table("dense_s", 2), _table("prefill_s", 2)
+_decode_s, _sampled_s = _table("decode_s", 2), _table("sampled_s", 2)
+_knots, _counts = _table("knots", 3), _table("counts", 2, np.int64)
+_attention_s, _decode_attention_s = _table("attention_s", 5), _table("decode_attention_s", 3)
 
 
 @inlined
@@ -230,18 +275,17 @@ def tables(m: Memory) -> StepTables:
     """Step times of the deployments."""
     shape = _table_shape(m)
     pools, tokens, sequences, longest = shape[0], shape[1], shape[2], shape[3]
-    chunks, contexts, counts, kv = shape[4], shape[5], shape[6], shape[7]
-    at = _ADDRESSES
+    kv = shape[7]
     return StepTables(
-        numba.carray(_pointer(m[at[0]]), (pools,), np.float64),
-        numba.carray(_pointer(m[at[1]]), (pools,), np.float64),
-        numba.carray(_pointer(m[at[2]]), (pools,), np.float64),
-        numba.carray(_pointer(m[at[3]]), (pools, tokens), np.float64),
-        numba.carray(_pointer(m[at[4]]), (pools, tokens), np.float64),
-        numba.carray(_pointer(m[at[5]]), (pools, sequences), np.float64),
-        numba.carray(_pointer(m[at[6]]), (pools, sequences), np.float64),
-        numba.carray(_pointer(m[at[7]]), (pools, 4, longest), np.float64),
-        numba.carray(_pointer(m[at[8]]), (pools, 4), np.int64),
-        numba.carray(_pointer(m[at[9]]), (pools, chunks, contexts, counts, kv), np.float64),
-        numba.carray(_pointer(m[at[10]]), (pools, sequences, kv), np.float64),
+        _base_s(m, (pools,)),
+        _per_kv_s(m, (pools,)),
+        _per_pair_s(m, (pools,)),
+        _dense_s(m, (pools, tokens)),
+        _prefill_s(m, (pools, tokens)),
+        _decode_s(m, (pools, sequences)),
+        _sampled_s(m, (pools, sequences)),
+        _knots(m, (pools, 4, longest)),
+        _counts(m, (pools, 4)),
+        _attention_s(m, (pools, shape[4], shape[5], shape[6], kv)),
+        _decode_attention_s(m, (pools, sequences, kv)),
     )
