@@ -1,45 +1,85 @@
-"""Speed of the reference engine: ``python -m benchmarks.engine [--json FILE]``.
+"""Speed of the engines: ``python -m benchmarks.engine [--json FILE] [--requests N]``.
 
-The canonical workload of peers: 500 prompt and 1,000 output tokens at 4 requests a second on one replica.
+* canonical: 500 prompt and 1,000 output tokens, 4 requests a second, one replica (the workload that peers report);
+* long_outputs: the same with 5,000 output tokens;
+* full: three pools of four replicas, prefix caching, preemption under pressure, four samples a request, timeouts.
+
+Ratios are to the reference engine and to bare SimPy timeouts on the same machine in the same run. Set
+``NUMBA_NUM_THREADS=1`` or pin to one core for steadier figures; both engines use one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import simpy
+from rich.console import Console
+from rich.table import Table
 
 from ttc_sim.draws import uniforms
-from ttc_sim.engine import reference
+from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import GpuPool, LinearStepTime
 
+STEP = LinearStepTime(base_s=0.006, per_prefill_token_s=2e-5, per_sequence_s=1e-5, per_kv_token_s=4e-9)
 
-def canonical(requests: int, rate_per_s: float = 4.0, prompt: int = 500, output: int = 1000) -> Work:
+
+def pool(**changes: object) -> GpuPool:
+    plain = {"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 1.0, "step_time": STEP}
+    return GpuPool.model_validate({**plain, "kv_cache_tokens": 1_000_000, **changes})
+
+
+def canonical(requests: int, output: int = 1000) -> tuple[Work, list[GpuPool]]:
     index = np.arange(requests + 1, dtype=np.int64)
-    return Work(
-        arrival_s=np.cumsum(-np.log(uniforms(1, "bench", requests)[:, 0])) / rate_per_s,
+    none = np.zeros(0)
+    work = Work(
+        arrival_s=np.cumsum(-np.log(uniforms(1, "bench", requests)[:, 0])) / 4.0,
         stage_start=index,
         deployment=np.zeros(requests, dtype=np.int64),
-        prompt_tokens=np.full(requests, prompt, dtype=np.int64),
+        prompt_tokens=np.full(requests, 500, dtype=np.int64),
         prefix_id=np.full(requests, -1, dtype=np.int64),
         sample_start=index,
         reasoning_tokens=np.zeros(requests, dtype=np.int64),
         visible_tokens=np.full(requests, output, dtype=np.int64),
-        first_token_s=np.zeros(requests),
-        per_token_s=np.zeros(requests),
+        first_token_s=none,
+        per_token_s=none,
         backoff=np.zeros((requests, 1)),
     )
+    return work, [pool(max_num_seqs=512)]
+
+
+def full(requests: int) -> tuple[Work, list[GpuPool]]:
+    u = uniforms(1, "full", requests, 4)
+    index = np.arange(requests + 1, dtype=np.int64)
+    samples = 4 * index
+    none = np.zeros(0)
+    output = (200 + 1600 * uniforms(1, "output", 4 * requests)[:, 0] ** 2).astype(np.int64)
+    work = Work(
+        arrival_s=np.cumsum(-np.log(u[:, 0])) / 20.0,
+        stage_start=index,
+        deployment=(u[:, 1] * 3).astype(np.int64),
+        prompt_tokens=(100 + 900 * u[:, 2]).astype(np.int64),
+        prefix_id=(u[:, 3] * 50).astype(np.int64),
+        sample_start=samples,
+        reasoning_tokens=np.zeros(4 * requests, dtype=np.int64),
+        visible_tokens=output,
+        first_token_s=none,
+        per_token_s=none,
+        backoff=np.zeros((requests, 1)),
+        prefix_tokens=np.full(requests, 96, dtype=np.int64),
+    )
+    limits = {"replicas": 4, "max_num_seqs": 128, "kv_cache_tokens": 32_000, "timeout_s": 300.0}
+    return work, [pool(**limits, load_balancer=kind) for kind in ("least_outstanding", "least_kv", "round_robin")]
 
 
 def bare_timeouts(count: int) -> float:
-    """Seconds for so many SimPy timeouts and nothing else."""
+    """SimPy timeouts a second, and nothing else."""
     environment = simpy.Environment()
 
     def tick() -> Generator[simpy.Event, None, None]:
@@ -49,45 +89,56 @@ def bare_timeouts(count: int) -> float:
     environment.process(tick())
     start = time.perf_counter()
     environment.run()
-    return time.perf_counter() - start
+    return count / (time.perf_counter() - start)
 
 
-def count_iterations(work: Work, pool: GpuPool) -> int:
-    """Iterations of the server's loop in a run of its own, so that counting does not slow the timed one."""
-    count = 0
-    plain = Linear.seconds
-
-    def counted(self: Linear, prefill_tokens: int, decode_sequences: int, kv_tokens: int) -> float:
-        nonlocal count
-        count += 1
-        return plain(self, prefill_tokens, decode_sequences, kv_tokens)
-
-    with mock.patch.object(Linear, "seconds", counted):
-        reference.run([work], ["pool"], [pool])
-    return count
+def best_rate(work: Work, pools: Sequence[GpuPool], repeats: int = 3) -> tuple[float, int, float]:
+    """Requests a second, the best of a few runs; preemptions and share of timeouts of the run."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        got = compiled.run([work], [str(i) for i in range(len(pools))], pools)
+        seconds.append(time.perf_counter() - start)
+    return work.requests / min(seconds), int(got.preemptions.sum()), float((got.status == 2).mean())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
-    file = parser.parse_args().json
-    step = LinearStepTime(base_s=0.012, per_prefill_token_s=6e-5, per_sequence_s=4e-5, per_kv_token_s=7e-8)
-    pool = GpuPool(kind="gpu_pool", replicas=1, usd_per_replica_hour=1.0, step_time=step)
-    work = canonical(2000)
+    parser.add_argument("--requests", type=int, default=1_000_000)
+    given = parser.parse_args()
+    n = given.requests
     start = time.perf_counter()
-    reference.run([work], ["pool"], [pool])
-    seconds = time.perf_counter() - start
-    iterations = count_iterations(work, pool)
-    bare = bare_timeouts(200_000) / 200_000
-    figures = {
-        "requests_per_s": work.requests / seconds,
-        "iterations_per_s": iterations / seconds,
-        "ratio_to_bare_simpy_timeouts": (iterations / seconds) * bare,
+    compiled.warm_up()
+    ready_s = time.perf_counter() - start
+    table = Table(title="requests simulated a second, one core, after compilation")
+    for column in ("workload", "requests", "requests/s", "preemptions", "timed out"):
+        table.add_column(column, justify="left" if column == "workload" else "right")
+    figures: dict[str, object] = {"seconds_to_compile_or_load": ready_s}
+    workloads = {"canonical": canonical(n), "long_outputs": canonical(n, 5000), "full": full(max(n // 5, 1))}
+    for name, (work, pools) in workloads.items():
+        rate, preemptions, timed_out = best_rate(work, pools)
+        figures[name] = {"requests": work.requests, "requests_per_s": rate, "preemptions": preemptions}
+        table.add_row(name, f"{work.requests:,}", f"{rate:,.0f}", f"{preemptions:,}", f"{timed_out:.1%}")
+    shorter, _, _ = best_rate(*canonical(max(n // 10, 1)))
+    work, pools = canonical(1000)
+    start = time.perf_counter()
+    reference.run([work], ["pool"], pools)
+    simpy_rate = work.requests / (time.perf_counter() - start)
+    rate = figures["canonical"]["requests_per_s"]  # type: ignore[index]
+    figures |= {
+        "canonical_tenth": {"requests": max(n // 10, 1), "requests_per_s": shorter},
+        "reference_requests_per_s": simpy_rate,
+        "ratio_to_simpy_engine": rate / simpy_rate,
+        "ratio_to_bare_simpy_events": rate / bare_timeouts(500_000),
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    print(f"reference engine: {work.requests / seconds:,.0f} requests/s, {iterations / seconds:,.0f} iterations/s")
-    print(f"{figures['ratio_to_bare_simpy_timeouts']:.2f} of the speed of bare SimPy timeouts in the same run")
-    if file is not None:
-        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    Console().print(table)
+    print(f"ready (compiled or loaded) in {ready_s:.1f} s; peak memory {figures['peak_memory_mb']:,.0f} MB")
+    print(f"reference engine: {simpy_rate:,.0f} requests/s, {figures['ratio_to_simpy_engine']:,.0f} times slower")
+    print(f"requests simulated per bare SimPy timeout in the same time: {figures['ratio_to_bare_simpy_events']:.2f}")
+    if given.json is not None:
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

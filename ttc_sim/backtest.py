@@ -132,9 +132,7 @@ def fit_linear(runs: Sequence[MeasuredRun]) -> LinearStepTime:
 
     def model(x: F64) -> LinearStepTime:
         base, prefill, sequence, kv = np.exp(x).tolist()
-        return LinearStepTime(
-            base_s=base, per_prefill_token_s=prefill, per_sequence_s=sequence, per_kv_token_s=kv
-        )
+        return LinearStepTime(base_s=base, per_prefill_token_s=prefill, per_sequence_s=sequence, per_kv_token_s=kv)
 
     def misses(x: F64) -> F64:
         out = []
@@ -142,13 +140,19 @@ def fit_linear(runs: Sequence[MeasuredRun]) -> LinearStepTime:
             pool = run.pool
             got = replay(run, linear_table(model(x), pool.max_num_batched_tokens, pool.max_num_seqs))
             predicted = got.finished_s - got.arrival_s
-            out += [np.log(predicted / run.e2e_s), 0.3 * np.log((got.first_token_s - got.arrival_s + 0.1) / (run.ttft_s + 0.1))]
-        return np.nan_to_num(np.concatenate(out), nan=10.0)
+            out += [
+                np.log(predicted / run.e2e_s),
+                0.3 * np.log((got.first_token_s - got.arrival_s + 0.1) / (run.ttft_s + 0.1)),
+            ]
+        missed: F64 = np.nan_to_num(np.concatenate(out), nan=10.0)
+        return missed
 
     decode_s = np.median(np.concatenate([(r.e2e_s - r.ttft_s) / np.maximum(r.output_tokens - 1, 1) for r in runs]))
     start = np.log([0.5 * decode_s, 1e-4, 1e-3 * decode_s, 2e-6 * decode_s])
     # Times jump where another request is admitted an iteration earlier: differences must be taken over more than rounding.
-    best = least_squares(misses, start, bounds=(start - 7, start + 7), diff_step=1e-2, x_scale=1.0, max_nfev=60)
+    best = least_squares(
+        misses, start, bounds=(start - 7, start + 7), diff_step=np.full(4, 1e-2), x_scale=1.0, max_nfev=60
+    )
     return model(best.x)
 
 
@@ -157,7 +161,8 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
 
     def miss(host_s: float) -> float:
         return sum(
-            abs(float(np.mean(_e2e(replay(run, _profile(run, gpu_profile, host_s)))) / run.e2e_s.mean()) - 1) for run in runs
+            abs(float(np.mean(_e2e(replay(run, _profile(run, gpu_profile, host_s)))) / run.e2e_s.mean()) - 1)
+            for run in runs
         )
 
     candidates = np.arange(0.0, 4.01e-3, 0.1e-3)
@@ -166,14 +171,15 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
 
 def _profile(run: MeasuredRun, gpu_profile: str | Path, host_s: float | None) -> StepTable:
     pool = run.pool
-    more = {} if host_s is None else {"host_s": host_s}
-    return load_gpu_profile(
-        gpu_profile, run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs, **more
-    )
+    limits = run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs
+    if host_s is None:
+        return load_gpu_profile(gpu_profile, *limits)
+    return load_gpu_profile(gpu_profile, *limits, host_s=host_s)
 
 
 def _e2e(got: EngineResult) -> F64:
-    return got.finished_s - got.arrival_s
+    e2e_s: F64 = got.finished_s - got.arrival_s
+    return e2e_s
 
 
 def backtest_run(
@@ -196,7 +202,9 @@ def backtest_run(
         host_s = fit_host(others, gpu_profile) if others else None
         table = _profile(run, gpu_profile, host_s)
         said = f"per-layer profile {Path(gpu_profile).name}"
-        said += "" if host_s is None else f", host {1e3 * host_s:.1f} ms per iteration fitted to {len(others)} other run(s)"
+        said += (
+            "" if host_s is None else f", host {1e3 * host_s:.1f} ms per iteration fitted to {len(others)} other run(s)"
+        )
     else:
         linear = fit_linear(others or [run])
         table = linear_table(linear, run.pool.max_num_batched_tokens, run.pool.max_num_seqs)
@@ -279,7 +287,13 @@ def _decode_steps(one: Mapping[str, Any], file: Path) -> list[physics.DecodeStep
         context = shared["system_prompt_len"] + shared["question_len"] + length / 2
         out.append(
             physics.DecodeStep(
-                shape, gpu, one["tensor_parallel"], _precision(one), sequences, sequences * context, seconds / (length - 1)
+                shape,
+                gpu,
+                one["tensor_parallel"],
+                _precision(one),
+                sequences,
+                sequences * context,
+                seconds / (length - 1),
             )
         )
     return out
@@ -373,7 +387,9 @@ def _load(one: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], Sequen
         ):
             shared[field]
     except (KeyError, TypeError) as error:
-        raise InputError(file, f"{where}.workload_spec", f"no {error}", "inference_perf with shared_prefix and stages") from None
+        raise InputError(
+            file, f"{where}.workload_spec", f"no {error}", "inference_perf with shared_prefix and stages"
+        ) from None
     if shared["output_len"] < 2:
         raise InputError(file, f"{where}.output_len", shared["output_len"], "at least 2")
     return shared, stages

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -151,4 +152,27 @@ def plot_profile(profile: Profile) -> Figure:
     )
     axes.legend(frameon=False, fontsize=9)
     _tidy(axes)
+    return figure
+
+
+def plot_backtest(got: Mapping[str, Any]) -> Figure:
+    """Predicted over measured end-to-end times of a backtest, a dot per request.
+
+    Args:
+        got: what :func:`ttc_sim.backtest.backtest_run` returns.
+    """
+    measured, predicted = (np.array(got["per_request"][f"{name}_e2e_s"]) for name in ("measured", "predicted"))
+    most = max(measured.max(), predicted.max()) * 1.05
+    figure, (axes,) = _figure(1, 5.2, 5.0)
+    axes.plot([0, most], [0, most], color="0.6", linewidth=1)
+    axes.scatter(measured, predicted, s=10, alpha=0.6, color=COLORS[0])
+    _tidy(axes)
+    error = got["per_request_median_error_percent"]
+    axes.set(
+        title=f"{got['run']}: median error {error:.2f}%",
+        xlabel="measured end to end, s",
+        ylabel="predicted end to end, s",
+        xlim=(0, most),
+        ylim=(0, most),
+    )
     return figure

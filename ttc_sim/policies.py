@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -320,8 +320,7 @@ def parse_policy(said: str | Mapping[str, str], *, where: str, field: str, folde
     made: Any = notation.parse(said, POLICIES, where=where, field=field)
     if not isinstance(made, tuple(POLICIES.values())):
         raise InputError(where, field, said, "a policy such as Always('small') or Banded(edges=[0.5], arms=['a', 'b'])")
-    policy: Policy = made
-    return policy
+    return cast(Policy, made)
 
 
 def load_function(file: Path, name: str, *, where: str, field: str) -> UserFunction:

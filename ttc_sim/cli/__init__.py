@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from ttc_sim import __version__
-from ttc_sim.cli import predictor, profile
+from ttc_sim.cli import backtest, predictor, profile
 from ttc_sim.errors import InputError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(backtest.backtest)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
 

@@ -3,9 +3,9 @@
 Each iteration first serves the running sequences in the order of their admission: one token for those that decode, the rest of
 the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling. When KV blocks run out, the sequence
 admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
-What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is known of them fits
-into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A sequence of N output tokens
-takes its prefill, which yields the first token, and N - 1 further iterations.
+What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is
+known of them fits into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are
+not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
 blocks of a shared prefix are held together as long as one sequence uses any, and what is generated joins a conversation's prefix
@@ -289,7 +289,7 @@ class Replica:
                 decoding += 1
                 kv_tokens += sequence.length
             sampled += sequence.computed + tokens == sequence.length
-        return seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled)
+        return float(seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled))
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""

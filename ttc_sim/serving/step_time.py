@@ -26,8 +26,8 @@ class StepTable(NamedTuple):
     yield a token] + per_kv_s * KV tokens of the decoding sequences + per_pair_s * pairs of prefill tokens and the tokens they
     attend to + attention``
 
-    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment) in ``attention_s`` over prefill tokens,
-    their context, decoding sequences, and KV tokens per decoding sequence.
+    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment) in
+    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence.
 
     Attributes:
         base_s: seconds of every iteration.
@@ -136,8 +136,8 @@ def linear_table(model: LinearStepTime, max_tokens: int, max_sequences: int) -> 
         max_sequences,
         base_s=model.base_s,
         per_kv_s=model.per_kv_token_s,
-        prefill_s=model.per_prefill_token_s * np.arange(max_tokens + 1),
-        decode_s=model.per_sequence_s * np.arange(max_sequences + 1),
+        prefill_s=model.per_prefill_token_s * np.arange(max_tokens + 1, dtype=np.float64),
+        decode_s=model.per_sequence_s * np.arange(max_sequences + 1, dtype=np.float64),
     )
 
 
@@ -149,8 +149,8 @@ def pool_table(pool: GpuPool) -> StepTable:
 class StepTables(NamedTuple):
     """The tables of several pools, one after another along the first axis of every field, padded to the same size.
 
-    ``knots`` (pools, 4, longest) and ``counts`` (pools, 4) are the knots of chunks, contexts, sequences and KV; a count of 0 says that
-    there is no attention table.
+    ``knots`` (pools, 4, longest) and ``counts`` (pools, 4) are the knots of chunks, contexts, sequences and KV; a
+    count of 0 says that there is no attention table.
     """
 
     base_s: F64
@@ -178,18 +178,26 @@ def stack_tables(tables: Sequence[StepTable]) -> StepTables:
 
     axes = [(table.chunks, table.contexts, table.sequences, table.kv) for table in tables]
     longest = max(len(knots) for table in axes for knots in table)
+
+    def alone(name: str) -> F64:
+        return np.array([getattr(table, name) for table in tables], dtype=np.float64)
+
+    def rows(name: str) -> F64:
+        return stacked([getattr(table, name) for table in tables])
+
+    known = [table.attention_s.size > 1 for table in tables]
     return StepTables(
-        *(np.array([getattr(table, name) for table in tables]) for name in ("base_s", "per_kv_s", "per_pair_s")),
-        *(
-            stacked([getattr(table, name) for table in tables])
-            for name in ("dense_s", "prefill_s", "decode_s", "sampled_s")
-        ),
+        base_s=alone("base_s"),
+        per_kv_s=alone("per_kv_s"),
+        per_pair_s=alone("per_pair_s"),
+        dense_s=rows("dense_s"),
+        prefill_s=rows("prefill_s"),
+        decode_s=rows("decode_s"),
+        sampled_s=rows("sampled_s"),
         knots=np.array([[np.pad(knots, (0, longest - len(knots))) for knots in table] for table in axes]),
-        counts=np.array(
-            [[len(k) if table.attention_s.size > 1 else 0 for k in ax] for table, ax in zip(tables, axes, strict=True)]
-        ),
-        attention_s=stacked([table.attention_s for table in tables]),
-        decode_attention_s=stacked([table.decode_attention_s for table in tables]),
+        counts=np.array([[len(knots) if any_ else 0 for knots in ax] for any_, ax in zip(known, axes, strict=True)]),
+        attention_s=rows("attention_s"),
+        decode_attention_s=rows("decode_attention_s"),
     )
 
 
@@ -245,7 +253,8 @@ def seconds_at(
     k, wk = _find(knots, which, 3, counts[which, 3], per_sequence)
     if prefill_tokens == 0:
         row = tables.decode_attention_s
-        return seconds + (1 - wk) * row[which, decoding, k] + wk * row[which, decoding, k + 1]
+        seconds += (1 - wk) * row[which, decoding, k] + wk * row[which, decoding, k + 1]
+        return seconds
     # Chunks of several prompts count as one with the same number of pairs.
     context = max(pairs / prefill_tokens - prefill_tokens / 2, 0.0)
     c, wc = _find(knots, which, 0, counts[which, 0], float(prefill_tokens))

@@ -24,7 +24,7 @@ from ttc_sim.engine.compiled.state import (
 @inlined
 def own_chain(m: Memory, slot: int, left: int) -> int:
     """Chain of a group's prompt (0), or of what a preempted sequence left in the cache (1)."""
-    return state.counters(m)[REPLICAS] * (1 + state.counters(m)[PREFIXES]) + 2 * slot + left
+    return int(state.counters(m)[REPLICAS] * (1 + state.counters(m)[PREFIXES]) + 2 * slot + left)
 
 
 @inlined

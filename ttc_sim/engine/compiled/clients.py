@@ -189,10 +189,11 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         push_event(m, deadline_s, TIMEOUT, request, stage, NONE)
     if state.replicas(m)[r].place < 0:
         schedule(m, r, now_s, PLAN)
-    elif was_waiting == 0 or state.deployments(m)[d].by_priority:
-        # Behind others that wait for room there is nothing to see; a full batch admits nobody.
-        if state.replicas(m)[r].running < state.deployments(m)[d].max_seqs:
-            cut(m, r, now_s)
+    elif (was_waiting == 0 or state.deployments(m)[d].by_priority) and (
+        state.replicas(m)[r].running < state.deployments(m)[d].max_seqs
+    ):
+        # Behind others that wait for room there is nothing to see, and a full batch admits nobody.
+        cut(m, r, now_s)
 
 
 @compiled

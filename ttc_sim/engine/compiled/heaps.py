@@ -11,9 +11,9 @@ from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Memory
 
 @inlined
 def _earlier(m: Memory, a: int, b: int) -> bool:
-    return state.events(m)[a].at_s < state.events(m)[b].at_s or (
-        state.events(m)[a].at_s == state.events(m)[b].at_s and state.events(m)[a].order < state.events(m)[b].order
-    )
+    if state.events(m)[a].at_s != state.events(m)[b].at_s:
+        return bool(state.events(m)[a].at_s < state.events(m)[b].at_s)
+    return bool(state.events(m)[a].order < state.events(m)[b].order)
 
 
 @compiled

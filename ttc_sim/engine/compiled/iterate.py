@@ -75,7 +75,7 @@ def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
             break
         free -= need
         k += 1
-    return min(k, most)
+    return int(min(k, most))
 
 
 @compiled

@@ -156,7 +156,8 @@ def run(
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
-    ``tables`` are step times by deployment, instead of the pools' own. A policy that looks at live load is given as a :class:`LiveRule`. Can be interrupted from the keyboard.
+    ``tables`` are step times by deployment, instead of the pools' own. A policy that looks at live load is given as a
+    :class:`LiveRule`. Can be interrupted from the keyboard.
     """
     for work in works:
         check_work(work)
@@ -231,10 +232,8 @@ def _begin(
         values = [getattr(work, name) for work in works]
         if all(value is None for value in values):
             return none_i
-        default = {"prefix_tokens": lambda w: w.prompt_tokens, "needed": lambda w: np.diff(w.sample_start)}[name]
-        return np.ascontiguousarray(
-            _joined([default(w) if v is None else v for w, v in zip(works, values, strict=True)])
-        )
+        meant = [w.prompt_tokens if name == "prefix_tokens" else np.diff(w.sample_start) for w in works]
+        return np.ascontiguousarray(_joined([m if v is None else v for m, v in zip(meant, values, strict=True)]))
 
     def shifted(name: str, offsets: Sequence[int]) -> I64:
         return np.ascontiguousarray(
@@ -290,7 +289,7 @@ def _begin(
         ]
     )
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
-    arrays = State(
+    return State(
         arrival_s=arrival_s,
         stage_start=shifted("stage_start", stage_offset[:-1]),
         deployment_of=_joined([work.deployment for work in works]),
@@ -344,12 +343,11 @@ def _begin(
             [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:]]
         ),
     )
-    return arrays
 
 
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
-    replicas = []
+    replicas: list[Any] = []
     ends_base = 0
     for d, item in enumerate(deployments):
         row = dep[d]

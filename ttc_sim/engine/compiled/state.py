@@ -208,7 +208,7 @@ def _table(name: str, dimensions: int, kind: Any = np.float64) -> Callable[..., 
             sizes = numba.core.cgutils.unpack_tuple(builder, arguments[1])
             return make(context, builder, signature.args[0], arguments[0], list(sizes))
 
-        return array(m, types.UniTuple(types.intp, dimensions)), code
+        return array(m, types.containers.UniTuple(types.intp, dimensions)), code
 
     return view  # type: ignore[no-any-return]
 
