@@ -144,8 +144,8 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
             share(m, q, seq[q].computed + tokens)
             chunk, partial = tokens, q
         q = seq[q].next
-    if preempted:
-        # Those that the loop did not come to sit the iteration out.
+    if preempted and decoding + chunk > 0:
+        # Those that the loop did not come to sit the iteration out, if there is one.
         q = rep[r].first
         while q >= 0:
             if seq[q].stamp != stamp:
