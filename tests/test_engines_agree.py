@@ -186,7 +186,8 @@ def test_invariants_hold_at_every_iteration(case: Case) -> None:
     got = reference.run(case.works, names(case), case.deployments, case.rule, case.until_s, at_every_event)
     done = got.status == 0
     assert (
-        np.diff([got.arrival_s[done], got.started_s[done], got.first_token_s[done], got.finished_s[done]], axis=0) >= -1e-9
+        np.diff([got.arrival_s[done], got.started_s[done], got.first_token_s[done], got.finished_s[done]], axis=0)
+        >= -1e-9
     ).all()
     for index, work in enumerate(case.works):
         assert (got.generated_tokens[index] <= work.reasoning_tokens + work.visible_tokens).all()
