@@ -143,7 +143,7 @@ def names(case: Case) -> list[str]:
     return [str(i) for i in range(len(case.deployments))]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_engines_agree(case: Case) -> None:
     slow = reference.run(case.works, names(case), case.deployments, case.rule, case.until_s)
@@ -169,7 +169,7 @@ def watch(replica: Replica) -> None:
         assert not replica.waiting or len(replica.running) == pool.max_num_seqs
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_invariants_hold_at_every_iteration(case: Case) -> None:
     clocks: dict[int, float] = {}
