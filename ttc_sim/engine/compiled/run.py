@@ -255,7 +255,7 @@ def _begin(
         known = np.unique(prefix_id)
         if caching:
             prefixes = int(prefix_id.max()) + 1
-            if prefixes > 4 * len(known):
+            if prefixes > 4 * len(known) + 1024:
                 raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
     level, levels = none_i, 1
     if first.priority is not None and len(first.priority):
