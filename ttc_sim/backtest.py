@@ -193,11 +193,12 @@ def backtest_run(
         calibrate_on: runs to fit to; without any (and no profile) the run itself, which is no test and is said so.
 
     Returns:
-        ``step_time``, ``ttft_s``, ``tpot_s`` and ``e2e_s`` with figures, ``per_request_median_error_percent``,
-        ``preemptions`` and ``per_request`` times.
+        ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
+        ``e2e_s`` with figures, ``per_request_median_error_percent``, ``preemptions`` and ``per_request`` times.
     """
     run = load_run(folder)
     others = [load_run(other) for other in calibrate_on]
+    linear: LinearStepTime | None = None
     if gpu_profile is not None:
         host_s = fit_host(others, gpu_profile) if others else None
         table = _profile(run, gpu_profile, host_s)
@@ -220,6 +221,7 @@ def backtest_run(
     return {
         "run": run.path.name,
         "step_time": said,
+        "fitted_step_time": None if linear is None else linear.model_dump(),
         "requests": int(done.sum()),
         "rejected": int((~done).sum()),
         **{name: _beside(measured[name], predicted[name]) for name in ("ttft_s", "tpot_s", "e2e_s")},
@@ -396,32 +398,7 @@ def _load(one: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], Sequen
 
 
 def _architecture(one: Mapping[str, Any], file: Path) -> physics.Architecture:
-    shape = one["architecture"]
-    try:
-        heads, hidden, layers = shape["num_attention_heads"], shape["hidden_size"], shape["num_hidden_layers"]
-        experts = shape.get("num_local_experts", 0) or 0
-        return physics.Architecture(
-            layers=layers,
-            hidden=hidden,
-            heads=heads,
-            kv_heads=shape.get("num_key_value_heads") or heads,
-            head_dim=shape.get("head_dim") or hidden // heads,
-            ffn=shape.get("intermediate_size_mlp") or shape["intermediate_size"],
-            vocab=shape["vocab_size"],
-            **(
-                {
-                    "experts": experts,
-                    "experts_per_token": shape["num_experts_per_tok"],
-                    "expert_ffn": shape["intermediate_size"],
-                    "moe_every": shape.get("interleave_moe_layer_step", 1),
-                    "shared_ffn": shape["intermediate_size"] if "intermediate_size_mlp" in shape else 0,
-                }
-                if experts
-                else {}
-            ),
-        )
-    except KeyError as error:
-        raise InputError(file, f"experiment {one['id']}.architecture", f"no {error}", "the model's shape") from None
+    return physics.architecture_from(one["architecture"], file, f"experiment {one['id']}.architecture")
 
 
 def _gpu(one: Mapping[str, Any], file: Path) -> physics.Gpu:

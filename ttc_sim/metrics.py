@@ -77,6 +77,8 @@ class Summary:
         cost_spread: 99th percentile over median of the cost of a request.
         per_arm: by arm; per_band: by band of predicted difficulty.
         replicas: per GPU pool in use.
+        queue_growth_per_s: by deployment that cannot keep up, requests per second by which those who wait for it grow in
+            number over the second half of the arrivals.
     """
 
     accuracy: Estimate | None
@@ -91,6 +93,7 @@ class Summary:
     per_arm: Mapping[str, Part]
     per_band: Mapping[str, Part]
     replicas: Mapping[str, int]
+    queue_growth_per_s: Mapping[str, float]
     rate_per_s: float
     requests: int
     runs: int
@@ -225,12 +228,39 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         per_arm=per_arm,
         per_band=_bands(pooled),
         replicas=runs[0].replicas,
+        queue_growth_per_s=queue_growth(model, runs),
         rate_per_s=nominal,
         requests=len(runs[0].arm),
         runs=len(runs),
         problems=0 if population is None else len(population),
         notes=model.notes,
     )
+
+
+def queue_growth(model: Model, runs: Sequence[Run]) -> dict[str, float]:
+    """Requests per second by which the queue of a deployment grows over the second half of the arrivals, where it grows.
+
+    A queue swings; only one in which at least a twentieth of those that came stays behind, in the mean over runs, is one
+    that cannot drain.
+    """
+    deployment = np.array([item.deployment for item in model.arms], dtype=np.int64)
+    growth: dict[str, list[float]] = {}
+    for run in runs:
+        arrival_s = run.result.arrival_s
+        end_s = float(np.nanmax(arrival_s))
+        half_s = end_s / 2
+        # One that never began has waited until it was given up.
+        left_s = np.where(np.isnan(run.result.started_s), run.result.finished_s, run.result.started_s)
+        for index in np.unique(deployment[run.arm]):
+            here = deployment[run.arm] == index
+            came, left = arrival_s[here], left_s[here]
+            waiting = [int((came <= at).sum() - (left <= at).sum()) for at in (half_s, end_s)]
+            arrived = int((came > half_s).sum())
+            grown = waiting[1] - waiting[0]
+            counts = grown > max(0.05 * arrived, 4 * np.sqrt(arrived))
+            growth.setdefault(model.deployment_names[index], []).append(grown / half_s if counts else 0.0)
+    means = {name: float(np.mean(values)) for name, values in growth.items()}
+    return {name: value for name, value in means.items() if value > 0}
 
 
 def _bands(pooled: _Pooled) -> dict[str, Part]:

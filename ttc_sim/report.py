@@ -161,6 +161,11 @@ def print_notes(console: Console, summary: Summary) -> None:
         f"[dim]{summary.runs} independent runs of {summary.requests:,} requests at {summary.rate_per_s:.3g}/s; "
         f"{summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%.[/]"
     )
+    for name, growth in summary.queue_growth_per_s.items():
+        console.print(
+            f"[bold red]{name} cannot keep up:[/] its queue still grows by {growth:.3g} requests a second in the second half "
+            "of the arrivals, so latency would grow without end; the figures hold for this many requests only."
+        )
     for note in summary.notes:
         console.print(f"[dim]- {note}[/]")
 

@@ -20,7 +20,9 @@ from ttc_sim.outcomes import Attempts, Outcome
 from ttc_sim.policies import LeastLoaded, Load, Overflow, Policy, Requests, UserFunction
 from ttc_sim.population import Population, load_population
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
+from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.prices import TokenPrices, resolve_price
+from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy
 from ttc_sim.workload import Traffic, generate
 
@@ -49,6 +51,7 @@ class Model:
         arms: in the order of the scenario.
         deployment_names: in the order of the scenario.
         prices: per deployment; ``None`` for GPU pools.
+        step_tables: per deployment; ``None`` for API endpoints.
     """
 
     scenario: Scenario
@@ -56,6 +59,7 @@ class Model:
     arms: tuple[ResolvedArm, ...]
     deployment_names: tuple[str, ...]
     prices: tuple[TokenPrices | None, ...]
+    step_tables: tuple[StepTable | None, ...]
 
     @property
     def deployments(self) -> tuple[Api | GpuPool, ...]:
@@ -103,7 +107,11 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
             if arm.attempts.answer is None:
                 expected = f"a profile with recorded answers: {arm.attempts.name} has none to vote on"
                 raise InputError(scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), expected)
-    return Model(scenario=scenario, population=population, arms=arms, deployment_names=names, prices=prices)
+    step_tables = tuple(
+        pool_table(item, scenario.folder) if isinstance(item, GpuPool) else None
+        for item in scenario.deployments.values()
+    )
+    return Model(scenario, population, arms, names, prices, step_tables)
 
 
 @dataclass(frozen=True)
@@ -355,13 +363,14 @@ def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     else:
         offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
     works = [offer.work for offer in offers]
+    servers = model.deployment_names, model.deployments
     if live is None or isinstance(live, LiveRule):
-        result = compiled.run(works, model.deployment_names, model.deployments, live)
+        result = compiled.run(works, *servers, live, tables=model.step_tables)
     else:
         _LOG.info(
             "the policy is a Python function that looks at live load: run by the reference engine, which is slower"
         )
-        result = reference.run(works, model.deployment_names, model.deployments, live)
+        result = reference.run(works, *servers, live, tables=model.step_tables)
     picked = np.zeros(len(draws), dtype=np.int64)
     if live is not None:
         arm = picked = result.arm.astype(np.int64)

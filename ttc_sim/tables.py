@@ -1,4 +1,4 @@
-"""Read a user's table, whatever its format, and find the columns in it."""
+"""Read a user's table, whatever its format, find the columns in it, and write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -84,6 +84,21 @@ def write_table(table: pl.DataFrame, path: str | Path) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         writers[path.suffix.lower()](beside)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written to.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)

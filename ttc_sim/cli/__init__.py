@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ttc_sim import __version__
 from ttc_sim.cli import backtest, predictor, profile
+from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 from ttc_sim.errors import InputError
 
 app = typer.Typer(
@@ -71,15 +68,15 @@ def simulate(
     chosen = None
     if policy is not None:
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path())
-    _check_writable(records, plot, json_file)
-    with _progress() as say:
+    check_writable(records, plot, json_file)
+    with progress() as say:
         result = run(loaded, chosen, progress=say)
         summary = result.summary()
         baselines = compare_with_baselines(result.model, result.policy, say)
-    print_summary(_console(), summary, baselines)
+    print_summary(console_for_tables(), summary, baselines)
     if json_file is not None:
         beside = {name: other.as_json() for name, other in baselines.items()}
-        _write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
+        write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
     if records is not None:
         from ttc_sim.tables import write_table
 
@@ -101,16 +98,16 @@ def optimize(
     from ttc_sim.scenario import load_scenario
 
     loaded = load_scenario(scenario)
-    _check_writable(plan_file, plot, json_file)
-    console = _console()
+    check_writable(plan_file, plot, json_file)
+    console = console_for_tables()
     console.print(f"[bold]{loaded.name}[/] {loaded.description}\n", soft_wrap=True)
-    with _progress() as say:
+    with progress() as say:
         plan = find(loaded, say)
     print_plan(console, plan)
     if plan_file is not None:
         plan.save(plan_file)
     if json_file is not None:
-        _write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
+        write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
     if plot is not None:
         from ttc_sim.plots import plot_plan
 
@@ -131,59 +128,12 @@ def validate(
     from ttc_sim.optimizer.validate import validate as carry_out
     from ttc_sim.report import print_validation
 
-    _check_writable(json_file)
-    with _progress() as say:
+    check_writable(json_file)
+    with progress() as say:
         found = carry_out(plan, problems, attempts, say, predictor=model)
-    print_validation(_console(), found)
+    print_validation(console_for_tables(), found)
     if json_file is not None:
-        _write_json(json_file, found.as_json())
-
-
-class _progress:  # noqa: N801  # reads as a context, not as a thing
-    """A status line on a terminal; nothing where output is piped."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True)
-        self.status = self.console.status("starting")
-
-    def __enter__(self) -> Callable[[str], None]:
-        if self.console.is_terminal:
-            self.status.start()
-            return lambda line: self.status.update(line)
-        return lambda line: print(line, file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        self.status.stop()
-
-
-def _console() -> Console:
-    """Wide enough for the tables when output goes to a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=150)
-
-
-def _check_writable(*files: Path | None) -> None:
-    """Long work must not end on a path that was wrong from the start."""
-    for file in files:
-        if file is not None and (not file.resolve().parent.is_dir() or file.is_dir()):
-            raise InputError(file, "file", str(file), "a file in an existing folder")
-
-
-def _write_json(path: Path, content: Any) -> None:
-    from ttc_sim.optimizer.plan import write_atomically
-
-    write_atomically(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-
-
-def _plain(content: Any) -> Any:
-    """JSON has no NaN: a figure that does not exist is null."""
-    if isinstance(content, dict):
-        return {str(key): _plain(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content
+        write_json(json_file, found.as_json())
 
 
 def main() -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from ttc_sim.cli.output import check_writable, console_for_tables, write_json
 from ttc_sim.errors import InputError
 
 _NAMES = {"ttft_s": "first token, s", "tpot_s": "per further token, s", "e2e_s": "end to end, s"}
@@ -28,6 +27,7 @@ def backtest(
 
     if (run is None) == (experiments is None):
         raise InputError("backtest", "RUN", None, "either the folder of a run or --experiments FILE")
+    check_writable(plot, json_file)
     if experiments is not None:
         if gpu_profile is not None or calibrate_on or plot is not None:
             raise InputError("backtest", "--experiments", str(experiments), "no other option but --json")
@@ -42,9 +42,7 @@ def backtest(
 
             plot_backtest(got).savefig(plot, dpi=120)
     if json_file is not None:
-        partial = json_file.with_name(json_file.name + ".partial")
-        partial.write_text(json.dumps(got, indent=2) + "\n", encoding="utf-8")
-        partial.replace(json_file)
+        write_json(json_file, got)
 
 
 def _print_run(got: dict[str, Any]) -> None:
@@ -60,7 +58,9 @@ def _print_run(got: dict[str, Any]) -> None:
                 f"{pair['predicted']:.4g}",
                 f"{pair['error_percent']:+.1f}%",
             )
-    Console().print(table)
+    console_for_tables().print(table)
+    if got["fitted_step_time"] is not None:
+        print("step_time: {" + ", ".join(f"{key}: {value:.4g}" for key, value in got["fitted_step_time"].items()) + "}")
     print(
         f"median error per request, end to end: {got['per_request_median_error_percent']:.2f}%; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
@@ -86,7 +86,7 @@ def _print_experiments(got: dict[str, Any]) -> None:
             table.add_row(
                 str(one["id"]) if first else "", one["model"] if first else "", load, *cells, said if first else ""
             )
-    Console(width=None).print(table)
+    console_for_tables().print(table)
     median = got["median_absolute_error_percent"]
     print(
         f"median absolute error: end to end {median['e2e_mean']:.1f}%, first token {median['ttft_mean']:.1f}%, "

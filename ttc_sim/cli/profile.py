@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ttc_sim.cli.output import write_json
 from ttc_sim.profile_summary import ProfileSummary, outcome_tables, summarize_profile
 from ttc_sim.profiles import Profile, list_profiles, load_profile, save_profile
 from ttc_sim.tables import read_table
@@ -124,9 +124,7 @@ def show(
     _print_summary(console, summary)
     _draw_lengths(console, profile)
     if json_file is not None:
-        from ttc_sim.optimizer.plan import write_atomically
-
-        write_atomically(json_file, json.dumps({"card": card.model_dump(), **asdict(summary)}, indent=2) + "\n")
+        write_json(json_file, {"card": card.model_dump(), **asdict(summary)})
     if plot is not None:
         from ttc_sim.plots import plot_profile
 

@@ -39,6 +39,8 @@ from ttc_sim.engine.work import (
 from ttc_sim.policies import Load
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.api_limits import ApiLimits, backoff_s
+from ttc_sim.serving.pools import pool_table
+from ttc_sim.serving.step_time import StepTable
 
 Route = Callable[[int, Load], int]
 Process = Generator[simpy.Event, Any, None]
@@ -51,6 +53,7 @@ def run(
     route: Route | LiveRule | None = None,
     until_s: float | None = None,
     watch: Callable[[Replica], None] | None = None,
+    tables: Sequence[StepTable | None] | None = None,
 ) -> EngineResult:
     """Run all requests to their end.
 
@@ -61,6 +64,7 @@ def run(
         route: called as each request arrives; says which of ``works`` is carried out for it.
         until_s: stop the clock here; requests not finished by then are in flight.
         watch: called at the beginning and end of every iteration of every replica.
+        tables: step times by deployment, instead of the pools' own.
 
     Returns:
         Times, tokens and status of every request.
@@ -70,7 +74,7 @@ def run(
     """
     for work in works:
         check_work(work)
-    return Simulation(works, names, deployments, route, watch).run(until_s)
+    return Simulation(works, names, deployments, route, watch, tables).run(until_s)
 
 
 class Simulation:
@@ -83,6 +87,7 @@ class Simulation:
         deployments: Sequence[Api | GpuPool],
         route: Route | LiveRule | None,
         watch: Callable[[Replica], None] | None,
+        tables: Sequence[StepTable | None] | None,
     ) -> None:
         n = works[0].requests
         self.env = simpy.Environment()
@@ -98,7 +103,8 @@ class Simulation:
         self.prefilled = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
         self.cached = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
         self.servers: list[_Pool | _Endpoint] = [
-            _Pool(self, item) if isinstance(item, GpuPool) else _Endpoint(self, item) for item in deployments
+            _Pool(self, item, table or pool_table(item)) if isinstance(item, GpuPool) else _Endpoint(self, item)
+            for item, table in zip(deployments, tables or [None] * len(deployments), strict=True)
         ]
         self.next_of = np.full(n, -1, dtype=np.int64)
         after = works[0].after
@@ -186,9 +192,9 @@ class Simulation:
 class _Pool:
     """Replicas behind a load balancer."""
 
-    def __init__(self, simulation: Simulation, pool: GpuPool) -> None:
+    def __init__(self, simulation: Simulation, pool: GpuPool, table: StepTable) -> None:
         self.simulation, self.pool = simulation, pool
-        self.replicas = [Replica(simulation, pool) for _ in range(pool.replicas)]
+        self.replicas = [Replica(simulation, pool, table) for _ in range(pool.replicas)]
         self.turn = 0
 
     @property

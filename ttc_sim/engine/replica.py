@@ -23,7 +23,7 @@ import simpy
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import GpuPool
-from ttc_sim.serving.step_time import pool_table, seconds_at, stack_tables
+from ttc_sim.serving.step_time import StepTable, seconds_at, stack_tables
 
 if TYPE_CHECKING:
     from ttc_sim.engine.reference import Simulation
@@ -68,9 +68,9 @@ class _Sequence:
 class Replica:
     """One server's loop."""
 
-    def __init__(self, simulation: Simulation, pool: GpuPool) -> None:
+    def __init__(self, simulation: Simulation, pool: GpuPool, table: StepTable) -> None:
         self.simulation, self.pool = simulation, pool
-        self.tables = stack_tables([pool_table(pool)])
+        self.tables = stack_tables([table])
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
         self.prefixes: dict[int, Chain] = {}
         self.running: list[_Sequence] = []  # in order of admission

@@ -13,6 +13,7 @@ from ttc_sim.draws import F64, I64, uniforms
 from ttc_sim.population import Population
 from ttc_sim.scenario import Api, GpuPool, Scenario, scenario_from_dict
 from ttc_sim.serving.prices import TokenPrices
+from ttc_sim.serving.step_time import StepTable, full_batch_seconds
 from ttc_sim.simulation import Model, ResolvedArm, load_model, spread
 from ttc_sim.strategies import Single, with_cap
 
@@ -112,7 +113,11 @@ def build_options(model: Model) -> Options:
         reasoning[index, rows], visible[index, rows] = mean[2], mean[3]
         deployment, prices = model.deployments[arm.deployment], model.prices[arm.deployment]
         api_cost[index, rows] = 0.0 if prices is None else _bill(prices, mean)
-        gpu_s[index, rows] = _replica_seconds(deployment, mean) if isinstance(deployment, GpuPool) else 0.0
+        table = model.step_tables[arm.deployment]
+        if isinstance(deployment, GpuPool) and table is not None:
+            gpu_s[index, rows] = _replica_seconds(deployment, table, mean)
+        else:
+            gpu_s[index, rows] = 0.0
     return Options(model, correct, prompt, reasoning, visible, api_cost, gpu_s, offered)
 
 
@@ -120,14 +125,13 @@ def _bill(prices: TokenPrices, mean: tuple[F64, F64, F64, F64]) -> F64:
     return np.asarray(prices.cost_usd(mean[1], 0, mean[2], mean[3]))
 
 
-def _replica_seconds(pool: GpuPool, mean: tuple[F64, F64, F64, F64]) -> F64:
-    """Seconds of one replica that requests take up when its batch is full: prefill, and a share of each decode step."""
-    step, batch = pool.step_time, pool.max_num_seqs
+def _replica_seconds(pool: GpuPool, table: StepTable, mean: tuple[F64, F64, F64, F64]) -> F64:
+    """Seconds of one replica that requests take up when its batch is as full as its limits and its KV cache allow."""
     tokens = mean[2] + mean[3]
-    held = mean[1] + tokens / 2
-    per_token = (step.base_s + batch * step.per_sequence_s) / batch + held * step.per_kv_token_s
-    result: F64 = mean[1] * step.per_prefill_token_s + tokens * per_token
-    return result
+    batch = pool.max_num_seqs
+    if pool.kv_cache_tokens is not None and len(tokens):
+        batch = min(batch, max(int(pool.kv_cache_tokens / float(np.mean(mean[1] + tokens / 2))), 1))
+    return full_batch_seconds(table, mean[1], tokens, batch)
 
 
 def _spread_out(arm: ResolvedArm, rows: I64) -> tuple[I64, outcomes.Outcome]:

@@ -14,6 +14,7 @@ from ttc_sim.errors import InputError
 from ttc_sim.metrics import Estimate, Summary
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import Scenario, Targets, scenario_from_dict
+from ttc_sim.tables import write_atomically
 
 FORMAT = 1
 PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")
@@ -173,21 +174,6 @@ def load_plan(path: str | Path) -> SavedPlan:
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")
     return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written to.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
 
 
 def policy_notation(policy: PerSource) -> dict[str, str]:

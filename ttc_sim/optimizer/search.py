@@ -31,6 +31,7 @@ from ttc_sim.optimizer.program import (
 )
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold
 from ttc_sim.scenario import GpuPool, Scenario, Targets, scenario_from_dict
+from ttc_sim.serving.step_time import StepTable, step_seconds
 from ttc_sim.simulation import Model, Run, draw, load_model, run_once
 
 ROUNDS = 8  # proposals tried before giving up on a latency target
@@ -106,9 +107,9 @@ class _Planner:
                 raise InputError(model.scenario.path, "search.scores", name, nearest(name, self.population.scores))
         self.rate_per_s = draw(model, 0, purpose="search").traffic.rate_per_s
         self.waiting = {
-            name: _first_guess(pool)
-            for name, pool in zip(model.deployment_names, model.deployments, strict=True)
-            if isinstance(pool, GpuPool)
+            name: _first_guess(table)
+            for name, table in zip(model.deployment_names, model.step_tables, strict=True)
+            if table is not None
         }
         self.limits = Limits(
             accuracy=targets.accuracy,
@@ -460,11 +461,12 @@ def _per_source(policy: Policy, sources: Sequence[str]) -> PerSource | None:
     return PerSource(dict.fromkeys(sources, policy)) if isinstance(policy, (Always, Banded)) else None
 
 
-def _first_guess(pool: GpuPool) -> Waiting:
-    """Times of a half-full batch, before anything has been simulated."""
-    step, batch = pool.step_time, max(pool.max_num_seqs // 2, 1)
-    per_token = step.base_s + batch * (step.per_sequence_s + 1000 * step.per_kv_token_s)
-    return Waiting(first_token_s=2 * per_token + 1000 * step.per_prefill_token_s, per_token_s=per_token)
+def _first_guess(table: StepTable) -> Waiting:
+    """Times of a half-full batch of a thousand tokens each, before anything has been simulated."""
+    batch, most = max((len(table.decode_s) - 1) // 2, 1), len(table.dense_s) - 1
+    per_token = step_seconds(table, 0, 0.0, batch, 1000 * batch, batch)
+    prompt = min(1000, most)
+    return Waiting(first_token_s=per_token + step_seconds(table, prompt, prompt**2 / 2, 0, 0, 1), per_token_s=per_token)
 
 
 def _pool(model: Model, name: str) -> GpuPool:

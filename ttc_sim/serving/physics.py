@@ -6,9 +6,11 @@ longer, at efficiencies fitted to measured vLLM servers (:class:`Coefficients`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.optimize import lsq_linear
@@ -64,6 +66,64 @@ ARCHITECTURES: dict[str, Architecture] = {
         48, 5120, 40, 8, 128, 202048, ffn=16384, experts=16, experts_per_token=1, expert_ffn=8192, shared_ffn=8192
     ),
 }
+
+
+def architecture_from(config: Mapping[str, Any], where: str | Path, field: str) -> Architecture:
+    """Shape of a model from the keys of its ``config.json`` on Hugging Face.
+
+    Args:
+        config: the file's content; ``where``: the file, and ``field`` the key, that an error names.
+
+    Raises:
+        InputError: a key that is missing.
+
+    >>> config = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
+    >>> architecture_from({**config, "intermediate_size": 14336, "vocab_size": 128256}, "config.json", "").head_dim
+    128
+    """
+    try:
+        heads, hidden = config["num_attention_heads"], config["hidden_size"]
+        experts = config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts") or 0
+        moe = {}
+        if experts:
+            apart = "intermediate_size_mlp" in config  # Llama 4 names the experts' width like the dense one's elsewhere
+            moe = {
+                "experts": experts,
+                "experts_per_token": config["num_experts_per_tok"],
+                "expert_ffn": config.get("moe_intermediate_size") or config["intermediate_size"],
+                "moe_every": config.get("interleave_moe_layer_step", 1),
+                "shared_ffn": config["intermediate_size"] if apart else 0,
+            }
+        return Architecture(
+            layers=config["num_hidden_layers"],
+            hidden=hidden,
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or hidden // heads,
+            ffn=config.get("intermediate_size_mlp") or config["intermediate_size"],
+            vocab=config["vocab_size"],
+            **moe,
+        )
+    except KeyError as error:
+        raise InputError(where, field, f"no {error}", "the model's shape as in its config.json") from None
+
+
+def load_architecture(path: str | Path) -> Architecture:
+    """Read a model's ``config.json``.
+
+    Raises:
+        InputError: no such file, not JSON, or a key that is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(path, "model", path.name, f"an existing config.json, or {nearest(path.name, ARCHITECTURES)}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(path, "file", str(error), "valid JSON") from None
+    if not isinstance(config, dict):
+        raise InputError(path, "file", type(config).__name__, "an object with the model's shape")
+    return architecture_from(config, path, "file")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ttc_sim.draws import F64, I64
-from ttc_sim.scenario import GpuPool, LinearStepTime
+from ttc_sim.scenario import LinearStepTime
 
 
 class StepTable(NamedTuple):
@@ -141,11 +141,6 @@ def linear_table(model: LinearStepTime, max_tokens: int, max_sequences: int) -> 
     )
 
 
-def pool_table(pool: GpuPool) -> StepTable:
-    """Step times of a pool's replicas."""
-    return linear_table(pool.step_time, pool.max_num_batched_tokens, pool.max_num_seqs)
-
-
 class StepTables(NamedTuple):
     """The tables of several pools, one after another along the first axis of every field, padded to the same size.
 
@@ -216,6 +211,40 @@ def step_seconds(
         sampled: sequences that yield a token: the decoding ones and the prompts completed.
     """
     return float(seconds_at(stack_tables([table]), 0, prefill_tokens, pairs, decoding, kv_tokens, sampled))
+
+
+def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
+    """Seconds of one server that a request takes up when it shares it with others like it.
+
+    Its prompt is taken in beside the others' decoding, in chunks as large as it allows; of each of their decode iterations it
+    bears one part in ``sequences``. An estimate: the engines say what really happens.
+
+    Args:
+        table: of the server.
+        prompt_tokens, output_tokens: of each request, any shape.
+        sequences: in the batch; at most those of the table.
+    """
+    most = len(table.dense_s) - 1
+    held = prompt_tokens + output_tokens / 2
+    step_s = table.base_s + table.dense_s[sequences] + table.decode_s[sequences] + table.sampled_s[sequences]
+    step_s = step_s + table.per_kv_s * sequences * held + _along(table.kv, table.decode_attention_s[sequences], held)
+    chunk = max(most - sequences, 1)
+    per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
+    alone = _along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(prompt_tokens, chunk))
+    chunks = np.maximum(prompt_tokens / chunk, 1.0)
+    attend = table.per_pair_s * prompt_tokens**2 / 2 + alone * chunks * (1 + chunks) / 2
+    seconds: F64 = prompt_tokens * per_token + attend + output_tokens * step_s / sequences
+    return seconds
+
+
+def _along(knots: F64, values: F64, at: F64) -> F64:
+    """Straight between knots and, beyond the last, along the last segment."""
+    if len(knots) < 2:
+        return np.zeros_like(at)
+    low = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
+    share = (at - knots[low]) / (knots[low + 1] - knots[low])
+    out: F64 = (1 - share) * values[low] + share * values[low + 1]
+    return out
 
 
 @register_jitable  # type: ignore[untyped-decorator]

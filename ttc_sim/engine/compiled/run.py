@@ -63,7 +63,8 @@ from ttc_sim.engine.work import (
     end_of_run,
 )
 from ttc_sim.scenario import Api, GpuPool
-from ttc_sim.serving.step_time import StepTable, pool_table, stack_tables, step_table
+from ttc_sim.serving.pools import pool_table
+from ttc_sim.serving.step_time import StepTable, stack_tables, step_table
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
 _EVENTS_AT_A_TIME = 2_000_000

@@ -1,0 +1,123 @@
+"""The scenario as a whole: arms, search space, targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ttc_sim.policies import Policy, parse_policy
+from ttc_sim.scenario.base import Model, Positive, Share
+from ttc_sim.scenario.deployments import Deployment
+from ttc_sim.scenario.traffic import Workload
+from ttc_sim.strategies import Strategy, parse_strategy
+
+
+class Arm(Model):
+    """A strategy on a deployment: one thing a request can be sent to.
+
+    Args:
+        profile: measured behaviour of the model that the deployment serves; may be left out when the workload's
+            trace carries the lengths.
+        strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``.
+        sources: offer the arm only to these sources; by default to every source whose problems its profile covers.
+    """
+
+    profile: str | None = None
+    deployment: str
+    strategy: str = "Single()"
+    sources: list[str] | None = None
+
+    def parsed(self, where: str, name: str) -> Strategy:
+        """The strategy as an object."""
+        return parse_strategy(self.strategy, where=where, field=f"arms.{name}.strategy")
+
+
+class Search(Model):
+    """What the optimizer may choose from.
+
+    Args:
+        scores: predictions to route by, each tried; all that the problem sets carry if left out.
+        bands: quantile bands of a score offered to the program, per source.
+        max_bands: most bands, per source, in the plan's policy, so that a person can read it.
+        caps: per arm, the caps to choose from (``null`` is uncapped); the arm's own cap if not named.
+        replicas: per GPU pool, the numbers of replicas to choose from; the deployment's own if not named.
+        utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput.
+    """
+
+    scores: list[str] | None = None
+    bands: Annotated[int, Field(ge=1, le=100)] = 16
+    max_bands: Annotated[int, Field(ge=1, le=100)] = 4
+    caps: dict[str, Annotated[list[Annotated[int, Field(ge=1)] | None], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
+    replicas: dict[str, Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(default_factory=dict)
+    utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
+class Targets(Model):
+    """What must hold, and what to make best of.
+
+    Args:
+        minimize: ``cost``, under ``accuracy`` and latency targets; or
+        maximize: ``accuracy``, under cost and latency targets.
+        accuracy: least share of requests answered correctly in time.
+        cost_usd_per_request: most US dollars per request.
+        latency_p50_s: and the like: most seconds that half, 95 or 99 percent of requests may take.
+        timeout_rate: most requests that may time out or be rejected.
+    """
+
+    minimize: Literal["cost"] | None = None
+    maximize: Literal["accuracy"] | None = None
+    accuracy: Share | None = None
+    cost_usd_per_request: Positive | None = None
+    latency_p50_s: Positive | None = None
+    latency_p95_s: Positive | None = None
+    latency_p99_s: Positive | None = None
+    timeout_rate: Share | None = None
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> Targets:
+        if (self.minimize is None) == (self.maximize is None):
+            raise ValueError("exactly one of 'minimize: cost' and 'maximize: accuracy' must be given")
+        if self.minimize == "cost" and self.accuracy is None:
+            raise ValueError("'minimize: cost' needs an 'accuracy' target: without one the cheapest arm always wins")
+        if self.maximize == "accuracy" and self.accuracy is not None:
+            raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
+        return self
+
+
+class Scenario(Model):
+    """Workload, deployments, arms, policy or search space, and targets.
+
+    Args:
+        seed: of every draw; the same seed gives the same bytes.
+        replications: independent runs behind each interval.
+        policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is
+            ``file.py:function``.
+    """
+
+    name: str
+    description: str = ""
+    seed: Annotated[int, Field(ge=0)] = 1
+    replications: Annotated[int, Field(ge=2, le=1000)] = 5
+    workload: Workload
+    deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
+    arms: Annotated[dict[str, Arm], Field(min_length=1)]
+    policy: str | dict[str, str] | None = None
+    search: Search = Search()
+    targets: Targets | None = None
+    # Where the file stands; relative paths in it start there.
+    path: Annotated[str, Field(exclude=True)] = "scenario"
+
+    @property
+    def folder(self) -> Path:
+        """Folder that relative paths in the scenario start from."""
+        return Path(self.path).resolve().parent
+
+    def parsed_policy(self) -> Policy | None:
+        """The policy as an object; ``None`` if the scenario names none."""
+        if self.policy is None:
+            return None
+        return parse_policy(self.policy, where=self.path, field="policy", folder=self.folder)

@@ -1,0 +1,181 @@
+"""Reading a scenario, with one clear error for what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ttc_sim.errors import InputError, nearest
+from ttc_sim.scenario.deployments import (
+    Api,
+    GpuPool,
+    Latency,
+    LayerStepTime,
+    LinearStepTime,
+    PhysicsStepTime,
+    Price,
+    Retry,
+)
+from ttc_sim.scenario.document import Arm, Scenario, Search, Targets
+from ttc_sim.scenario.traffic import (
+    Clients,
+    ClosedLoop,
+    Columns,
+    Piecewise,
+    Poisson,
+    Renewal,
+    Source,
+    Step,
+    Trace,
+    Workload,
+)
+
+
+def load_scenario(path: str | Path) -> Scenario:
+    """Read and check a scenario, given by file or by the name of a shipped one.
+
+    Raises:
+        InputError: the first thing wrong with it: file, key, value, and what was expected.
+
+    >>> load_scenario("reasoning-gateway").name
+    'reasoning-gateway'
+    """
+    found = find_scenario(path)
+    try:
+        raw = yaml.safe_load(found.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}" if mark is not None else "file"
+        raise InputError(path, line, getattr(error, "problem", str(error)), "valid YAML in UTF-8") from None
+    if not isinstance(raw, dict):
+        raise InputError(path, "file", type(raw).__name__, "a mapping with the keys of a scenario")
+    return scenario_from_dict(raw, str(found))
+
+
+def find_scenario(path: str | Path) -> Path:
+    """The file itself, or the shipped scenario of that name."""
+    given = Path(path)
+    if given.is_file():
+        return given
+    for folder in shipped_folders("scenarios"):
+        candidate = folder / f"{given}.yaml"
+        if candidate.is_file():
+            return candidate
+    shipped = sorted({item.stem for folder in shipped_folders("scenarios") for item in folder.glob("*.yaml")})
+    raise InputError(path, "file", str(path), "an existing scenario file, or " + nearest(str(given), shipped))
+
+
+def shipped_folders(kind: str) -> list[Path]:
+    """Where shipped data of a kind (``profiles``, ``scenarios``) may stand: in the wheel, or in the checkout."""
+    package = Path(__file__).parents[1]
+    return [folder for folder in (package / "_shipped" / kind, package.parent / kind) if folder.is_dir()]
+
+
+def scenario_from_dict(raw: dict[str, Any], path: str = "scenario") -> Scenario:
+    """Check a scenario given as a plain mapping; ``path`` is the file that errors name."""
+    if "path" in raw:
+        raise InputError(path, "path", raw["path"], nearest("path", set(Scenario.model_fields) - {"path"}))
+    try:
+        scenario = Scenario.model_validate({**raw, "path": path})
+    except ValidationError as error:
+        raise _first_error(path, error) from None
+    _check_references(scenario)
+    return scenario
+
+
+def _first_error(path: str, error: ValidationError) -> InputError:
+    # An unknown key is the likeliest slip and the cause of "missing" errors beside it, so it is named first.
+    details = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")[0]
+    # Pydantic puts the tag of a union, such as "api", after the place where the union stands.
+    tagged = details["loc"][:1] == ("deployments",) or details["loc"][:2] == ("workload", "arrivals")
+    tags = {2, 4} if tagged and details["loc"][3:4] == ("step_time",) else {2} if tagged else set()
+    location = [str(part) for at, part in enumerate(details["loc"]) if at not in tags]
+    field = ".".join(location) or "scenario"
+    kind = details["type"]
+    if kind == "extra_forbidden":
+        return InputError(path, ".".join(location[:-1]) or "scenario", location[-1], _known_keys(details["loc"]))
+    if kind == "missing":
+        return InputError(path, field, "nothing", "this key to be given")
+    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return InputError(path, field, details["input"], message)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    """Names of the keys allowed where an unknown one was found, nearest first."""
+    tagged: dict[str, type[BaseModel]] = {
+        "poisson": Poisson,
+        "gamma": Renewal,
+        "weibull": Renewal,
+        "piecewise": Piecewise,
+        "clients": Clients,
+        "closed_loop": ClosedLoop,
+        "trace": Trace,
+        "api": Api,
+        "gpu_pool": GpuPool,
+        "linear": LinearStepTime,
+        "layers": LayerStepTime,
+        "physics": PhysicsStepTime,
+    }
+    plain: dict[str, type[BaseModel]] = {
+        "workload": Workload,
+        "steps": Step,
+        "columns": Columns,
+        "sources": Source,
+        "price": Price,
+        "first_token": Latency,
+        "per_token": Latency,
+        "retry": Retry,
+        "arms": Arm,
+        "search": Search,
+        "targets": Targets,
+    }
+    model: type[BaseModel] = Scenario
+    for part in location[:-1]:
+        model = tagged.get(str(part)) or plain.get(str(part)) or model
+    return nearest(str(location[-1]), set(model.model_fields) - {"path"})
+
+
+def _check_references(scenario: Scenario) -> None:
+    """Names used in one part of the scenario must be defined in another."""
+    path = scenario.path
+    sources = scenario.workload.sources
+    for name, arm in scenario.arms.items():
+        if arm.deployment not in scenario.deployments:
+            raise InputError(
+                path, f"arms.{name}.deployment", arm.deployment, nearest(arm.deployment, scenario.deployments)
+            )
+        arm.parsed(path, name)
+        for source in arm.sources or []:
+            if source not in sources:
+                raise InputError(path, f"arms.{name}.sources", source, nearest(source, sources))
+        if arm.profile is None and sources:
+            raise InputError(
+                path, f"arms.{name}.profile", None, "a profile, since the workload has sources of problems"
+            )
+        if arm.profile is not None and not sources:
+            raise InputError(
+                path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
+            )
+    if not sources and scenario.workload.arrivals.process not in ("clients", "trace"):
+        raise InputError(path, "workload.sources", {}, "sources, or arrivals that carry lengths (clients or trace)")
+    for name in scenario.search.caps:
+        if name not in scenario.arms:
+            raise InputError(path, "search.caps", name, nearest(name, scenario.arms))
+    pools = {name for name, deployment in scenario.deployments.items() if isinstance(deployment, GpuPool)}
+    for name in scenario.search.replicas:
+        if name not in pools:
+            raise InputError(path, "search.replicas", name, nearest(name, pools))
+    if isinstance(scenario.policy, dict):
+        for source in scenario.policy:
+            if source not in sources:
+                raise InputError(path, "policy", source, nearest(source, sources))
+        for source in sources:
+            if source not in scenario.policy:
+                raise InputError(path, f"policy.{source}", "nothing", "a policy for every source")
+    policy = scenario.parsed_policy()
+    for named in policy.arm_names() if policy is not None else ():
+        if named not in scenario.arms:
+            raise InputError(path, "policy", named, nearest(named, scenario.arms))

@@ -1,0 +1,116 @@
+"""What arrives: arrival processes and sources of problems."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ttc_sim.scenario.base import Model, NonNegative, Positive
+
+
+class Poisson(Model):
+    """Independent arrivals at a constant rate."""
+
+    process: Literal["poisson"]
+    rate_per_s: Positive
+
+
+class Renewal(Model):
+    """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson)."""
+
+    process: Literal["gamma", "weibull"]
+    rate_per_s: Positive
+    cv: Annotated[float, Field(gt=0, le=50)]
+
+
+class Step(Model):
+    """One step of a piecewise-constant rate."""
+
+    duration_s: Positive
+    rate_per_s: NonNegative
+
+
+class Piecewise(Model):
+    """A day's shape: rates that hold for a while each, then start over. ``cv`` other than 1 makes it bursty."""
+
+    process: Literal["piecewise"]
+    steps: Annotated[list[Step], Field(min_length=1)]
+    cv: Annotated[float, Field(gt=0, le=50)] = 1.0
+
+
+class Clients(Model):
+    """A measured mixture of clients, each with its own rate, burstiness and lengths over time (ServeGen).
+
+    Args:
+        traffic: name of a traffic profile, such as ``servegen-r1``.
+        rate_per_s: total mean rate to scale to over the whole measured span; the measured one if left out.
+        start_s: where in the measured day to start.
+    """
+
+    process: Literal["clients"]
+    traffic: str
+    rate_per_s: Positive | None = None
+    start_s: NonNegative = 0.0
+
+
+class ClosedLoop(Model):
+    """A fixed number of users, each of whom sends the next request when the last is answered.
+
+    Args:
+        users: how many.
+        think_s: mean seconds, exponential, between an answer and the next request, and before the first.
+    """
+
+    process: Literal["closed_loop"]
+    users: Annotated[int, Field(ge=1)]
+    think_s: NonNegative = 0.0
+
+
+class Columns(Model):
+    """Names of the columns of a recorded trace in CSV."""
+
+    arrival: str
+    prompt_tokens: str | None = None
+    reasoning_tokens: str | None = None
+    output_tokens: str | None = None
+
+
+class Trace(Model):
+    """A recorded trace, replayed. ``rate_per_s`` stretches or squeezes its time axis to that mean rate."""
+
+    process: Literal["trace"]
+    file: str
+    format: Literal["azure", "mooncake", "csv"]
+    columns: Columns | None = None
+    rate_per_s: Positive | None = None
+
+
+Arrivals = Annotated[Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace, Field(discriminator="process")]
+
+
+class Source(Model):
+    """One stream of requests, as a gateway tells them apart (route, application, caller).
+
+    Args:
+        problem_set: the problems its requests are drawn from, uniformly.
+        subset: keep only problems of this subset, or of these.
+        share: weight of the stream among all requests.
+        priority: 0 is most urgent; for GPU pools that schedule by priority.
+    """
+
+    problem_set: str
+    subset: str | list[str] | None = None
+    share: Annotated[float, Field(gt=0)] = 1.0
+    priority: Annotated[int, Field(ge=0, le=7)] = 0
+
+
+class Workload(Model):
+    """What arrives: an arrival process and, per source, problems.
+
+    Without ``sources`` the lengths come from the trace or the clients, and nothing is known of accuracy.
+    """
+
+    arrivals: Arrivals
+    requests: Annotated[int, Field(ge=1, le=100_000_000)]
+    sources: dict[str, Source] = Field(default_factory=dict)
