@@ -61,6 +61,7 @@ def simulate(
     policy: Policy | None = None,
     *,
     replications: int | None = None,
+    requests: int | None = None,
     progress: Callable[[str], Any] = lambda _: None,
 ) -> Result:
     """Run a policy on the scenario's workload.
@@ -68,7 +69,7 @@ def simulate(
     Args:
         scenario: what to simulate.
         policy: instead of the scenario's own.
-        replications: independent runs, instead of the scenario's own number.
+        replications: independent runs, instead of the scenario's own number; requests: of each run, likewise.
 
     Raises:
         InputError: neither the scenario nor the call names a policy, or the policy names an arm that is not there.
@@ -88,5 +89,5 @@ def simulate(
     runs = []
     for k in range(replications or scenario.replications):
         progress(f"run {k + 1} of {replications or scenario.replications}")
-        runs.append(run_once(model, chosen, draw(model, k)))
+        runs.append(run_once(model, chosen, draw(model, k, requests=requests)))
     return Result(model=model, policy=chosen, runs=tuple(runs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from ttc_sim import __version__
 from ttc_sim.cli import backtest, predictor, profile
-from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
 from ttc_sim.errors import InputError
 
 app = typer.Typer(
@@ -53,6 +54,8 @@ def simulate(
     policy: Annotated[
         str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")
     ] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="Requests of each run instead of the scenario's.")] = None,
+    replications: Annotated[int | None, typer.Option(min=1, help="Independent runs instead of the scenario's.")] = None,
     records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to this PNG.")] = None,
     json_file: JsonOption = None,
@@ -70,10 +73,17 @@ def simulate(
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path())
     check_writable(records, plot, json_file)
     with progress() as say:
-        result = run(loaded, chosen, progress=say)
+        start = time.perf_counter()
+        result = run(loaded, chosen, replications=replications, requests=requests, progress=say)
         summary = result.summary()
+        took_s, memory_gb = time.perf_counter() - start, peak_memory_gb()
         baselines = compare_with_baselines(result.model, result.policy, say)
-    print_summary(console_for_tables(), summary, baselines)
+    console = console_for_tables()
+    print_summary(console, summary, baselines)
+    console.print(
+        f"[dim]{summary.runs * summary.requests:,} requests, from draws to intervals, in {took_s:.1f} s; "
+        f"peak memory {memory_gb:.2f} GB[/]"
+    )
     if json_file is not None:
         beside = {name: other.as_json() for name, other in baselines.items()}
         write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})

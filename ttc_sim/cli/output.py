@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,12 @@ def check_writable(*files: Path | None) -> None:
     for file in files:
         if file is not None and (not file.resolve().parent.is_dir() or file.is_dir()):
             raise InputError(file, "file", str(file), "a file in an existing folder")
+
+
+def peak_memory_gb() -> float:
+    """Most memory that this process has held so far, in GB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -437,14 +437,22 @@ def best_in_hindsight(model: Model) -> dict[str, object] | None:
     }
 
 
+BASELINE_REQUESTS = 20_000
+
+
 def compare_with_baselines(model: Model, policy: Policy, progress: Progress = lambda _: None) -> dict[str, Summary]:
     """Figures of always one arm and of the policy without its caps, on the requests that ``simulate`` draws.
 
-    A policy that is the user's own function has no caps to take away, so only the other baselines are given.
+    A policy that is the user's own function has no caps to take away, so only the other baselines are given. Of more requests
+    than are needed to tell policies apart, baselines serve the first ``BASELINE_REQUESTS``.
     """
     if model.population is None:
         return {}
     per_source = _per_source(policy, model.population.sources)
+    raw = model.scenario.model_dump(mode="python", exclude={"path"})
+    if raw["workload"]["requests"] > BASELINE_REQUESTS:
+        raw["workload"]["requests"] = BASELINE_REQUESTS
+        model = load_model_like(model, scenario_from_dict(raw, model.scenario.path))
     planner = _Planner(expanded_model(model), Targets(maximize="accuracy"), progress)
     return planner.baselines(per_source, "simulate")
 

@@ -93,7 +93,7 @@ class Scenario(Model):
 
     Args:
         seed: of every draw; the same seed gives the same bytes.
-        replications: independent runs behind each interval.
+        replications: independent runs behind each interval; of a single one, 20 batches of its requests.
         policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is
             ``file.py:function``.
     """
@@ -101,7 +101,7 @@ class Scenario(Model):
     name: str
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 1
-    replications: Annotated[int, Field(ge=2, le=1000)] = 5
+    replications: Annotated[int, Field(ge=1, le=1000)] = 5
     workload: Workload
     deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
