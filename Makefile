@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench profiles predictor clean
+PEERS := .venv-peers
+
+.PHONY: demo test lint bench bench-peers profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +30,15 @@ test: lint
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
+$(PEERS)/stamp: constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt numpy pydantic pyyaml msgspec
+	$(PEERS)/bin/pip install --quiet --no-deps ai-dynamo==1.2.1 ai-dynamo-runtime==1.2.1
+	touch $@
+
+bench-peers: $(VENV)/dev.stamp $(PEERS)/stamp
+	$(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python
+
 # Rebuilding the shipped numbers needs the measured data that they were derived from.
 profiles: $(VENV)/dev.stamp
 	$(BIN)/python scripts/build_profiles.py
@@ -36,4 +47,4 @@ predictor: $(VENV)/dev.stamp
 	$(BIN)/python scripts/train_predictor.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
