@@ -112,7 +112,12 @@ def test_a_wrong_value_is_named(path: str, value: Any, names: list[str]) -> None
         ("workload.sources.maths.problem_set", "maths", ["maths", "'math'"]),
         ("workload.sources.maths.subset", "aime", ["subset", "'aime24'"]),
         ("arms.small.profile", "mmlu-pro/llama-3.1-8b-instruct", ["arms.small.profile", "measured on"]),
-        ("arms.small.strategy", "MajorityVote(n=3)", ["arms.small.strategy", "recorded answers"]),
+        ("arms.small.strategy", "BestOfN(n=3, scores=True)", ["arms.small.strategy", "verifier_score", "not recorded"]),
+        (
+            "arms.small.strategy",
+            "BestOfN(n=3, auroc=0.8, verifier='judge')",
+            ["arms.small.strategy", "judge", "api, pool"],
+        ),
         (
             "deployments.api.price",
             {"provider": "openai", "model": "gpt-17", "on": "2026-11-24"},

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 from ttc_sim.errors import InputError, nearest
 
@@ -71,3 +73,34 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type], where: str, f
         raise InputError(where, f"{field}: {name}", text, "the arguments " + ", ".join(needed)) from None
     except InputError as error:
         raise InputError(where, f"{field}: {name}: {error.field}", error.value, error.expected) from None
+
+
+def names_function(text: str) -> bool:
+    """Whether the text is ``file.py:function``."""
+    file, colon, _ = text.rpartition(":")
+    return bool(colon) and file.endswith(".py")
+
+
+def load_function(text: str, folder: str | Path, *, where: str, field: str) -> Callable[..., Any]:
+    """Load what ``file.py:function`` names, from a Python file of the user's.
+
+    Raises:
+        InputError: no such file or function, or the file does not run.
+    """
+    name = text.rpartition(":")[2]
+    file = Path(folder) / text.rpartition(":")[0]
+    if not file.is_file():
+        raise InputError(where, field, str(file), "an existing Python file")
+    spec = importlib.util.spec_from_file_location(f"ttc_sim_user_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(where, field, str(file), "a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(where, field, said, f"{file.name} to run without an error") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InputError(where, field, name, f"a function of {file.name}")
+    return cast("Callable[..., Any]", function)

@@ -6,7 +6,6 @@ its own. ``Overflow`` and ``LeastLoaded`` look at live load; :class:`UserFunctio
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -314,34 +313,10 @@ def parse_policy(said: str | Mapping[str, str], *, where: str, field: str, folde
                 for source, text in said.items()
             }
         )
-    file, colon, function = said.rpartition(":")
-    if colon and file.endswith(".py"):
-        return load_function(folder / file, function, where=where, field=field)
+    if notation.names_function(said):
+        function = notation.load_function(said, folder, where=where, field=field)
+        return UserFunction(name=said.rpartition("/")[2], function=function)
     made: Any = notation.parse(said, POLICIES, where=where, field=field)
     if not isinstance(made, tuple(POLICIES.values())):
         raise InputError(where, field, said, "a policy such as Always('small') or Banded(edges=[0.5], arms=['a', 'b'])")
     return cast(Policy, made)
-
-
-def load_function(file: Path, name: str, *, where: str, field: str) -> UserFunction:
-    """Load a policy function from a Python file of the user's.
-
-    Raises:
-        InputError: no such file or function, or the file does not run.
-    """
-    if not file.is_file():
-        raise InputError(where, field, str(file), "an existing Python file")
-    spec = importlib.util.spec_from_file_location(f"ttc_sim_user_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise InputError(where, field, str(file), "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(
-            where, field, f"{type(error).__name__}: {error}", f"{file.name} to run without an error"
-        ) from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise InputError(where, field, name, f"a function of {file.name}")
-    return UserFunction(name=f"{file.name}:{name}", function=function)

@@ -99,6 +99,7 @@ def _take(attempts: Attempts, rows: I64) -> Attempts:
         correct=attempts.correct[index],
         answer=None if attempts.answer is None else attempts.answer[index],
         reasoning_known=attempts.reasoning_known,
+        verifier_score=None if attempts.verifier_score is None else attempts.verifier_score[index],
     )
 
 
@@ -226,4 +227,7 @@ def align(profile: Profile, problems: pl.Series) -> Attempts:
         correct=table["correct"].to_numpy().astype(np.bool_),
         answer=answer,
         reasoning_known=profile.card.reasoning != "none",
+        verifier_score=(
+            table["verifier_score"].to_numpy().astype(np.float64) if "verifier_score" in table.columns else None
+        ),
     )

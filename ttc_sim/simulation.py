@@ -6,24 +6,26 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ttc_sim import outcomes
 from ttc_sim.draws import F64, I64, uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, LiveRule, Work
-from ttc_sim.errors import InputError
-from ttc_sim.outcomes import Attempts, Outcome
+from ttc_sim.errors import InputError, nearest
+from ttc_sim.outcomes import Attempts, Outcome, Samples, Stage, Trial
 from ttc_sim.policies import LeastLoaded, Load, Overflow, Policy, Requests, UserFunction
 from ttc_sim.population import Population, load_population
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
-from ttc_sim.strategies import Single, Strategy
+from ttc_sim.strategies import Single, Strategy, cap_of, stage_names, uses_scores, verifiers, votes
 from ttc_sim.workload import Traffic, generate
 
 _LOG = logging.getLogger("ttc_sim")
@@ -74,7 +76,12 @@ class Model:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of any figure must know."""
-        return self.population.notes if self.population is not None else ()
+        modelled = [
+            f"arm {arm.name} votes by a model of how wrong answers agree: {arm.attempts.name} has no recorded answers"
+            for arm in self.arms
+            if arm.attempts is not None and arm.attempts.answer is None and votes(arm.strategy)
+        ]
+        return (*(self.population.notes if self.population is not None else ()), *modelled)
 
 
 def load_model(scenario: Scenario, population: Population | None = None) -> Model:
@@ -99,14 +106,16 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for name, arm in scenario.arms.items()
     )
     for arm in arms:
-        if not isinstance(arm.strategy, Single):
-            if arm.attempts is None:
-                raise InputError(
-                    scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), "Single() without a profile"
-                )
-            if arm.attempts.answer is None:
-                expected = f"a profile with recorded answers: {arm.attempts.name} has none to vote on"
-                raise InputError(scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), expected)
+        if arm.attempts is None and not isinstance(arm.strategy, Single):
+            raise InputError(
+                scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), "Single() without a profile"
+            )
+        if arm.attempts is not None and arm.attempts.verifier_score is None and uses_scores(arm.strategy):
+            expected = f"a profile with a verifier_score: {arm.attempts.name} has none, they were not recorded"
+            raise InputError(scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), expected)
+        for asked in verifiers(arm.strategy):
+            if asked not in names:
+                raise InputError(scenario.path, f"arms.{arm.name}.strategy", asked, nearest(asked, names))
     step_tables = tuple(
         pool_table(item, scenario.folder) if isinstance(item, GpuPool) else None
         for item in scenario.deployments.values()
@@ -185,59 +194,84 @@ class Carried:
     Attributes:
         work: for the engine.
         correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
-        samples: (n,) samples of each request.
     """
 
     work: Work
     correct: F64
-    samples: I64
 
 
 def carry(model: Model, draws: Draws, arm: I64) -> Carried:
     """Turn requests and their arms into work."""
     n = len(draws)
-    count = np.array([item.strategy.samples for item in model.arms], dtype=np.int64)[arm]
-    sample_start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    reasoning = np.empty(sample_start[-1], dtype=np.int64)
-    visible = np.empty_like(reasoning)
-    first_token_s = np.zeros(len(reasoning))
-    per_token_s = np.zeros(len(reasoning))
-    prompt = np.empty(n, dtype=np.int64)
     correct = np.full(n, np.nan)
+    parts: list[tuple[I64, int, Stage, int]] = []  # requests that run a stage, its number, the stage, its deployment
+    stages = np.zeros(n, dtype=np.int64)
     for index, item in enumerate(model.arms):
         members = np.flatnonzero(arm == index)
         if not len(members):
             continue
-        outcome = _outcome(item, draws, members)
-        place = sample_start[members][:, None] + np.arange(item.strategy.samples)
-        reasoning[place], visible[place] = outcome.reasoning_tokens, outcome.visible_tokens
-        prompt[members] = outcome.prompt_tokens
+        outcome = _outcome(model, item, draws, members)
         if item.attempts is not None:
             correct[members] = outcome.correct
-        deployment = model.deployments[item.deployment]
-        if isinstance(deployment, Api):
-            stream = f"latency/{model.deployment_names[item.deployment]}"
-            first_token_s[place] = _times(deployment.first_token, draws, f"{stream}/first", members, place.shape[1])
-            per_token_s[place] = _times(deployment.per_token, draws, f"{stream}/rest", members, place.shape[1])
+        for number, stage in enumerate(outcome.stages):
+            deployment = deployment_of(model, item, stage)
+            parts.append((members, number, stage, deployment))
+            stages[members] += stage.runs
+    stage_start = np.concatenate([[0], np.cumsum(stages)]).astype(np.int64)
+    total = int(stage_start[-1])
+    deployment_at, prompt, width, needed = (np.zeros(total, dtype=np.int64) for _ in range(4))
+    place = stage_start[:-1].copy()  # next stage of each request
+    placed = []
+    for members, number, stage, deployment in parts:
+        rows = slice(None) if stage.runs.all() else np.flatnonzero(stage.runs)
+        at = place[members[rows]]
+        place[members[rows]] += 1
+        deployment_at[at], prompt[at] = deployment, stage.prompt_tokens[rows]
+        width[at], needed[at] = stage.visible_tokens.shape[1], stage.needed[rows]
+        placed.append((members[rows], at, rows, number, stage, deployment))
+    sample_start = np.concatenate([[0], np.cumsum(width)]).astype(np.int64)
+    reasoning = np.empty(sample_start[-1], dtype=np.int64)
+    visible = np.empty_like(reasoning)
+    first_token_s, per_token_s = np.zeros(len(reasoning)), np.zeros(len(reasoning))
+    for members, at, rows, number, stage, deployment in placed:
+        count = stage.visible_tokens.shape[1]
+        where = sample_start[at][:, None] + np.arange(count)
+        reasoning[where], visible[where] = stage.reasoning_tokens[rows], stage.visible_tokens[rows]
+        served = model.deployments[deployment]
+        if isinstance(served, Api):
+            stream = f"latency/{model.deployment_names[deployment]}" + (f"/{number}" if number else "")
+            first_token_s[where] = _times(served.first_token, draws, f"{stream}/first", members, count)
+            per_token_s[where] = _times(served.per_token, draws, f"{stream}/rest", members, count)
     retries = max([item.retry.retries for item in model.deployments if isinstance(item, Api)], default=0)
     prefix = draws.traffic.prefix_id
+    prefix = np.full(n, -1, dtype=np.int64) if prefix is None else prefix
     work = Work(
         arrival_s=draws.traffic.arrival_s,
-        stage_start=np.arange(n + 1, dtype=np.int64),
-        deployment=np.array([item.deployment for item in model.arms], dtype=np.int64)[arm],
+        stage_start=stage_start,
+        deployment=deployment_at,
         prompt_tokens=prompt,
-        prefix_id=np.full(n, -1, dtype=np.int64) if prefix is None else prefix,
+        prefix_id=prefix if total == n else np.repeat(prefix, stages),
         sample_start=sample_start,
         reasoning_tokens=reasoning,
         visible_tokens=visible,
         first_token_s=first_token_s,
         per_token_s=per_token_s,
         backoff=draws.uniform("backoff", max(retries, 1)) if retries else np.zeros((n, 1)),
+        needed=None if (needed == width).all() else needed,
         priority=_priority(model, draws),
         after=draws.traffic.after,
         think_s=draws.traffic.think_s,
     )
-    return Carried(work=work, correct=correct, samples=count)
+    return Carried(work=work, correct=correct)
+
+
+def deployment_of(model: Model, arm: ResolvedArm, stage: Stage) -> int:
+    """Index of the deployment that a stage of an arm runs on."""
+    if stage.deployment is not None:
+        return model.deployment_names.index(stage.deployment)
+    if stage.arm is not None:
+        return model.arms[model.arm_names.index(stage.arm)].deployment
+    return arm.deployment
 
 
 def _priority(model: Model, draws: Draws) -> I64 | None:
@@ -250,7 +284,7 @@ def _priority(model: Model, draws: Draws) -> I64 | None:
     return priority
 
 
-def _outcome(arm: ResolvedArm, draws: Draws, members: I64) -> Outcome:
+def _outcome(model: Model, arm: ResolvedArm, draws: Draws, members: I64) -> Outcome:
     traffic = draws.traffic
     if arm.attempts is None or draws.row is None:
         if traffic.prompt_tokens is None or traffic.visible_tokens is None:
@@ -259,22 +293,32 @@ def _outcome(arm: ResolvedArm, draws: Draws, members: I64) -> Outcome:
             np.zeros_like(traffic.visible_tokens) if traffic.reasoning_tokens is None else traffic.reasoning_tokens
         )
         reasoning, visible = reasoning[members], traffic.visible_tokens[members]
-        if arm.strategy.cap is not None:
-            reasoning = np.minimum(reasoning, arm.strategy.cap)
-            visible = np.minimum(visible, arm.strategy.cap - reasoning)
-        none = np.zeros(len(members), dtype=np.bool_)
-        return Outcome(traffic.prompt_tokens[members], reasoning[:, None], visible[:, None], none)
-    n = arm.strategy.samples
+        cap = cap_of(arm.strategy)
+        if cap is not None:
+            reasoning = np.minimum(reasoning, cap)
+            visible = np.minimum(visible, cap - reasoning)
+        none = np.zeros((len(members), 1), dtype=np.bool_)
+        zero = np.zeros((len(members), 1), dtype=np.int64)
+        prompt = traffic.prompt_tokens[members]
+        return Outcome.of(Samples(prompt, reasoning[:, None], visible[:, None], none, none, zero), none[:, 0])
+    problem = draws.row[members]
     # One stream per profile, not per arm: the same request makes the same attempts whatever cap or arm it is given.
-    stream = f"attempts/{arm.attempts.name}"
-    return outcomes.carry_out(
-        arm.strategy,
-        arm.attempts,
-        draws.row[members],
-        draws.samples(f"{stream}/pick", n, members),
-        draws.samples(f"{stream}/forced", n, members),
-        draws.uniform(f"{stream}/tie")[members, 0],
-    )
+    return outcomes.carry_out(arm.strategy, trial_of(model, arm, problem, lambda s, k: draws.samples(s, k, members)))
+
+
+def trial_of(model: Model, arm: ResolvedArm, problem: I64, draw: Callable[[str, int], F64]) -> Trial:
+    """What an arm's strategy is carried out on: requests on these problems of the population."""
+    assert arm.attempts is not None
+
+    def drawn(name: str) -> Callable[[str, int], F64]:
+        return lambda stream, count: draw(f"attempts/{name}/{stream}", count)
+
+    others: dict[str, tuple[Strategy, Trial]] = {}
+    for name in stage_names(arm.strategy):
+        other = model.arms[model.arm_names.index(name)]
+        assert other.attempts is not None
+        others[name] = (other.strategy, Trial(other.attempts, problem, drawn(other.attempts.name)))
+    return Trial(arm.attempts, problem, drawn(arm.attempts.name), others)
 
 
 def _times(latency: Latency, draws: Draws, stream: str, members: I64, samples: int) -> F64:
@@ -406,6 +450,14 @@ def _check_offered(model: Model, requests: Requests, arm: I64) -> None:
                 raise InputError(model.scenario.path, "policy", item.name, expected)
 
 
+def _sums(values: NDArray[Any], start: I64) -> I64:
+    """Sum over each of the stretches ``start[i]:start[i + 1]``."""
+    if len(values) == len(start) - 1:
+        return values.astype(np.int64)
+    upto = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    return np.asarray(upto[start[1:]] - upto[start[:-1]])
+
+
 def _bill(
     model: Model,
     draws: Draws,
@@ -419,45 +471,49 @@ def _bill(
     # A closed loop sends as fast as it is answered.
     rate_per_s = n / max(result.end_s, 1e-9) if draws.traffic.after is not None else draws.traffic.rate_per_s
     prompt, reasoning, visible = (np.zeros(n, dtype=np.int64) for _ in range(3))
-    planned_prompt, planned_reasoning, planned_visible = (np.zeros(n, dtype=np.int64) for _ in range(3))
+    api_cost, planned_cost, pool_cost = np.zeros(n), np.zeros(n), np.zeros(n)
     correct = np.full(n, np.nan)
+    pool_tokens = np.zeros((len(model.deployments), n))
     for index, offer in enumerate(offers):
         here = picked == index
         work = offer.work
-        owner = np.repeat(np.arange(n), offer.samples)
-        generated = result.generated_tokens[index]
+        # Only stages that began have taken anything in.
+        generated, taken_in = result.generated_tokens[index], result.prefilled_tokens[index]
         hidden = np.minimum(generated, work.reasoning_tokens)
-        for total, tokens in (
-            (reasoning, hidden),
-            (visible, generated - hidden),
-            (planned_reasoning, work.reasoning_tokens),
-            (planned_visible, work.visible_tokens),
-        ):
-            total[here] = np.bincount(owner, weights=tokens, minlength=n).astype(np.int64)[here]
-        prompt[here] = result.prefilled_tokens[index][here]
-        planned_prompt[here] = work.prompt_tokens[here]
+        by_stage = [_sums(values, work.sample_start) for values in (hidden, generated - hidden)]
+        planned = [_sums(values, work.sample_start) for values in (work.reasoning_tokens, work.visible_tokens)]
+        if work.needed is not None:
+            planned = [
+                np.where(work.needed < np.diff(work.sample_start), np.minimum(a, b), b)
+                for a, b in zip(by_stage, planned, strict=True)
+            ]
         correct[here] = offer.correct[here]
-    deployment = np.array([item.deployment for item in model.arms], dtype=np.int64)[arm]
-    api_cost, planned_cost = np.zeros(n), np.zeros(n)
-    pool_cost = np.zeros(n)
+        for total, values in ((prompt, taken_in), (reasoning, by_stage[0]), (visible, by_stage[1])):
+            total[here] = _sums(values, work.stage_start)[here]
+        owner = np.repeat(np.arange(n), np.diff(work.stage_start))
+        for d, prices in enumerate(model.prices):
+            stages = np.flatnonzero((work.deployment == d) & here[owner])
+            if not len(stages):
+                continue
+            who = owner[stages]
+            if prices is None:
+                tokens = (taken_in + by_stage[0] + by_stage[1])[stages]
+                pool_tokens[d] += np.bincount(who, weights=tokens, minlength=n)
+                continue
+            for bill, one in (
+                (api_cost, prices.cost_usd(taken_in[stages], 0, by_stage[0][stages], by_stage[1][stages])),
+                (planned_cost, prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages])),
+            ):
+                bill += np.bincount(who, weights=one, minlength=n)
     pool_per_request = 0.0
     replicas: dict[str, int] = {}
     for index, item in enumerate(model.deployments):
-        here = deployment == index
-        if not here.any():
+        if not isinstance(item, GpuPool) or not pool_tokens[index].any():
             continue
-        prices = model.prices[index]
-        if prices is not None:
-            api_cost[here] = prices.cost_usd(prompt[here], 0, reasoning[here], visible[here])
-            planned_cost[here] = prices.cost_usd(
-                planned_prompt[here], 0, planned_reasoning[here], planned_visible[here]
-            )
-        elif isinstance(item, GpuPool):
-            per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / rate_per_s
-            pool_per_request += per_request
-            replicas[model.deployment_names[index]] = item.replicas
-            tokens = (prompt + reasoning + visible)[here]
-            pool_cost[here] = per_request * n * tokens / max(int(tokens.sum()), 1)
+        per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / rate_per_s
+        pool_per_request += per_request
+        replicas[model.deployment_names[index]] = item.replicas
+        pool_cost += per_request * n * pool_tokens[index] / pool_tokens[index].sum()
     return Run(
         number=draws.run,
         row=draws.row,

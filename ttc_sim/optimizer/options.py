@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ttc_sim import outcomes
 from ttc_sim.draws import F64, I64, uniforms
+from ttc_sim.errors import InputError
+from ttc_sim.outcomes import Outcome, Trial, carry_out
 from ttc_sim.population import Population
 from ttc_sim.scenario import Api, GpuPool, Scenario, scenario_from_dict
-from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.serving.step_time import StepTable, full_batch_seconds
-from ttc_sim.simulation import Model, ResolvedArm, load_model, spread
-from ttc_sim.strategies import Single, with_cap
+from ttc_sim.simulation import Model, ResolvedArm, deployment_of, load_model, spread, trial_of
+from ttc_sim.strategies import Single, can_cap, with_cap
 
 # Equally likely points of the two log-normal times of an API call, first token and further tokens.
 _POINTS = ndtri((np.arange(8) + 0.5) / 8)
@@ -34,9 +36,12 @@ def expand_caps(scenario: Scenario) -> Scenario:
     arms: dict[str, object] = {}
     for name, arm in scenario.arms.items():
         strategy = arm.parsed(scenario.path, name)
-        for cap in scenario.search.caps.get(name, [strategy.cap]):
+        if name in scenario.search.caps and not can_cap(strategy):
+            raise InputError(scenario.path, f"search.caps.{name}", repr(strategy), "an arm whose attempts have a cap")
+        for cap in scenario.search.caps.get(name, [None]):
             label = name if cap is None or name not in scenario.search.caps else f"{name}@{cap}"
-            arms[label] = {**raw["arms"][name], "strategy": repr(with_cap(strategy, cap))}
+            said = repr(with_cap(strategy, cap)) if name in scenario.search.caps else raw["arms"][name]["strategy"]
+            arms[label] = {**raw["arms"][name], "strategy": said}
     search = {**raw["search"], "caps": {}}
     return scenario_from_dict({**raw, "arms": arms, "search": search}, scenario.path)
 
@@ -108,68 +113,72 @@ def build_options(model: Model) -> Options:
     for index, arm in enumerate(model.arms):
         offered[index] = [source in arm.sources for source in population.sources]
         rows = np.flatnonzero(offered[index][population.source])
-        mean = _expectations(arm, rows)
-        correct[index, rows], prompt[index, rows] = mean[0], mean[1]
-        reasoning[index, rows], visible[index, rows] = mean[2], mean[3]
-        deployment, prices = model.deployments[arm.deployment], model.prices[arm.deployment]
-        api_cost[index, rows] = 0.0 if prices is None else _bill(prices, mean)
-        table = model.step_tables[arm.deployment]
-        if isinstance(deployment, GpuPool) and table is not None:
-            gpu_s[index, rows] = _replica_seconds(deployment, table, mean)
-        else:
-            gpu_s[index, rows] = 0.0
+        for table, values in zip(
+            (correct, prompt, reasoning, visible, api_cost, gpu_s), _expectations(model, arm, rows), strict=True
+        ):
+            table[index, rows] = values
     return Options(model, correct, prompt, reasoning, visible, api_cost, gpu_s, offered)
 
 
-def _bill(prices: TokenPrices, mean: tuple[F64, F64, F64, F64]) -> F64:
-    return np.asarray(prices.cost_usd(mean[1], 0, mean[2], mean[3]))
-
-
-def _replica_seconds(pool: GpuPool, table: StepTable, mean: tuple[F64, F64, F64, F64]) -> F64:
+def _replica_seconds(pool: GpuPool, table: StepTable, prompt: F64, output: F64, samples: int) -> F64:
     """Seconds of one replica that requests take up when its batch is as full as its limits and its KV cache allow."""
-    tokens = mean[2] + mean[3]
     batch = pool.max_num_seqs
-    if pool.kv_cache_tokens is not None and len(tokens):
-        batch = min(batch, max(int(pool.kv_cache_tokens / float(np.mean(mean[1] + tokens / 2))), 1))
-    return full_batch_seconds(table, mean[1], tokens, batch)
+    if pool.kv_cache_tokens is not None and len(output):
+        batch = min(batch, max(int(pool.kv_cache_tokens / max(float(np.mean(prompt + output / 2)), 1.0)), 1))
+    alone = full_batch_seconds(table, prompt, output, batch)
+    # Further samples take in no prompt of their own.
+    return alone + (samples - 1) * (alone - full_batch_seconds(table, prompt, np.zeros_like(output), batch))
 
 
-def _spread_out(arm: ResolvedArm, rows: I64) -> tuple[I64, outcomes.Outcome]:
+def _spread_out(model: Model, arm: ResolvedArm, rows: I64) -> tuple[I64, Outcome]:
     """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome."""
-    attempts = arm.attempts
+    attempts, strategy = arm.attempts, arm.strategy
     assert attempts is not None
-    if isinstance(arm.strategy, Single):
+    if isinstance(strategy, Single):
         count = attempts.count[rows]
         owner = np.repeat(np.arange(len(rows)), count)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
         picks = (within + 0.5) / count[owner]
-        forced_points = 8 if arm.strategy.on_cap == "force_answer" and arm.strategy.cap is not None else 1
+        forced_points = 8 if strategy.on_cap == "force_answer" and strategy.cap is not None else 1
         owner, picks = np.repeat(owner, forced_points), np.repeat(picks, forced_points)
         forced = np.tile((np.arange(forced_points) + 0.5) / forced_points, len(owner) // forced_points)
-        tie = np.full(len(owner), 0.5)
-        return owner, outcomes.carry_out(arm.strategy, attempts, rows[owner], picks[:, None], forced[:, None], tie)
+        given = {"pick": picks[:, None], "forced": forced[:, None]}
+        return owner, carry_out(strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream]))
     owner = np.repeat(np.arange(len(rows)), _VOTES)
-    n = arm.strategy.samples
-    draws = uniforms(0, f"options/{arm.name}", len(owner), 2 * n + 1)
-    return owner, outcomes.carry_out(
-        arm.strategy, attempts, rows[owner], draws[:, :n], draws[:, n : 2 * n], draws[:, 2 * n]
-    )
+
+    def drawn(stream: str, count: int) -> F64:
+        return uniforms(0, f"options/{arm.name}/{stream}", len(owner), count)
+
+    return owner, carry_out(strategy, trial_of(model, arm, rows[owner], drawn))
 
 
-def _expectations(arm: ResolvedArm, rows: I64) -> tuple[F64, F64, F64, F64]:
-    """Chance of a right answer and expected prompt, reasoning and visible tokens, for each of the rows."""
-    owner, outcome = _spread_out(arm, rows)
+def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, F64, F64, F64, F64]:
+    """For each of the rows, chance of a right answer, expected prompt, reasoning and visible tokens, bill of API calls (US
+    dollars) and replica seconds."""
+    owner, outcome = _spread_out(model, arm, rows)
     weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
 
-    def mean(values: F64) -> F64:
-        return np.bincount(owner, weights=values, minlength=len(rows)) * weight
+    def mean(values: NDArray[Any]) -> F64:
+        return np.bincount(owner, weights=values.astype(np.float64), minlength=len(rows)) * weight
 
-    return (
-        mean(outcome.correct.astype(np.float64)),
-        mean(outcome.prompt_tokens.astype(np.float64)),
-        mean(outcome.reasoning_tokens.sum(axis=1).astype(np.float64)),
-        mean(outcome.visible_tokens.sum(axis=1).astype(np.float64)),
-    )
+    total = np.zeros((5, len(rows)))
+    for stage in outcome.stages:
+        at = deployment_of(model, arm, stage)
+        hidden, shown = stage.cut_tokens
+        share = mean(stage.runs)
+        tokens = [
+            mean(np.where(stage.runs, x, 0)) for x in (stage.prompt_tokens, hidden.sum(axis=1), shown.sum(axis=1))
+        ]
+        prices, pool, table = model.prices[at], model.deployments[at], model.step_tables[at]
+        bill = seconds = np.zeros(len(rows))
+        if prices is not None:
+            bill = np.asarray(prices.cost_usd(tokens[0], 0, tokens[1], tokens[2]))
+        if isinstance(pool, GpuPool) and table is not None:
+            samples, often = hidden.shape[1], np.maximum(share, 1e-12)
+            output = (tokens[1] + tokens[2]) / samples / often
+            seconds = share * _replica_seconds(pool, table, tokens[0] / often, output, samples)
+        total += [*tokens, bill, seconds]
+    return (mean(outcome.correct), *total)
 
 
 def late_share(options: Options, limits_s: F64, waiting: Mapping[str, Waiting]) -> F64:
@@ -182,22 +191,27 @@ def late_share(options: Options, limits_s: F64, waiting: Mapping[str, Waiting]) 
     out = np.full((len(limits_s) + 1, len(model.arms), len(population)), np.nan)
     for index, arm in enumerate(model.arms):
         rows = np.flatnonzero(options.offered[index][population.source])
-        owner, outcome = _spread_out(arm, rows)
-        tokens = (outcome.reasoning_tokens + outcome.visible_tokens).max(axis=1).astype(np.float64)
-        deployment, name = model.deployments[arm.deployment], model.deployment_names[arm.deployment]
-        if isinstance(deployment, Api):
-            first = deployment.first_token.median_s * np.exp(spread(deployment.first_token) * _POINTS)
-            rest = deployment.per_token.median_s * np.exp(spread(deployment.per_token) * _POINTS)
-        else:
-            seen = waiting[name]
-            first, rest = np.array([seen.first_token_s]), np.array([seen.per_token_s])
-        weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1) / (len(first) * len(rest))
-        timeout = deployment.timeout_s if deployment.timeout_s is not None else np.inf
+        owner, outcome = _spread_out(model, arm, rows)
+        # Stages follow one another; each lasts until the last sample that it needs. All are as fast or slow as the first.
+        took = np.zeros((len(_POINTS) ** 2, len(owner)))
+        timeout = np.inf
+        for stage in outcome.stages:
+            at = deployment_of(model, arm, stage)
+            hidden, shown = stage.cut_tokens
+            tokens = (hidden + shown).max(axis=1).astype(np.float64)
+            deployment = model.deployments[at]
+            if isinstance(deployment, Api):
+                first = deployment.first_token.median_s * np.exp(spread(deployment.first_token) * _POINTS)
+                rest = deployment.per_token.median_s * np.exp(spread(deployment.per_token) * _POINTS)
+            else:
+                seen = waiting[model.deployment_names[at]]
+                first, rest = np.full(len(_POINTS), seen.first_token_s), np.full(len(_POINTS), seen.per_token_s)
+            times = np.repeat(first, len(_POINTS))[:, None] + np.tile(rest, len(_POINTS))[:, None] * (tokens - 1)
+            took += np.where(stage.runs, times, 0.0)
+            timeout = min(timeout, np.inf if deployment.timeout_s is None else deployment.timeout_s)
+        weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
         for k, limit in enumerate([*limits_s, timeout]):
-            late = np.zeros(len(owner))
-            for f in first:
-                late += (f + (tokens - 1)[:, None] * rest[None, :] > limit).sum(axis=1)
-            out[k, index, rows] = np.bincount(owner, weights=late, minlength=len(rows)) * weight
+            out[k, index, rows] = np.bincount(owner, (took > limit).mean(axis=0), minlength=len(rows)) * weight
     return out
 
 

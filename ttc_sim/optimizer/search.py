@@ -33,6 +33,7 @@ from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold
 from ttc_sim.scenario import GpuPool, Scenario, Targets, scenario_from_dict
 from ttc_sim.serving.step_time import StepTable, step_seconds
 from ttc_sim.simulation import Model, Run, draw, load_model, run_once
+from ttc_sim.strategies import cap_of
 
 ROUNDS = 8  # proposals tried before giving up on a latency target
 SEARCH_RUNS = 2  # independent runs behind each look at a proposal
@@ -360,8 +361,8 @@ class _Planner:
         for arm in self.model.arms:
             base = base_arm(arm.name)
             held = best.get(base)
-            cap = arm.strategy.cap
-            before = self.model.arms[self.model.arm_names.index(held)].strategy.cap if held is not None else 0
+            cap = cap_of(arm.strategy)
+            before = cap_of(self.model.arms[self.model.arm_names.index(held)].strategy) if held is not None else 0
             if held is None or (before is not None and (cap is None or cap > before)):
                 best[base] = arm.name
         return list(best.values())

@@ -20,7 +20,8 @@ class Arm(Model):
     Args:
         profile: measured behaviour of the model that the deployment serves; may be left out when the workload's
             trace carries the lengths.
-        strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``.
+        strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``, see :mod:`ttc_sim.strategies`; a user's own is
+            ``file.py:function``.
         sources: offer the arm only to these sources; by default to every source whose problems its profile covers.
     """
 
@@ -31,7 +32,9 @@ class Arm(Model):
 
     def parsed(self, where: str, name: str) -> Strategy:
         """The strategy as an object."""
-        return parse_strategy(self.strategy, where=where, field=f"arms.{name}.strategy")
+        return parse_strategy(
+            self.strategy, where=where, field=f"arms.{name}.strategy", folder=Path(where).resolve().parent
+        )
 
 
 class Search(Model):

@@ -32,6 +32,7 @@ from ttc_sim.scenario.traffic import (
     Trace,
     Workload,
 )
+from ttc_sim.strategies import check_cascades
 
 
 def load_scenario(path: str | Path) -> Scenario:
@@ -147,7 +148,6 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(
                 path, f"arms.{name}.deployment", arm.deployment, nearest(arm.deployment, scenario.deployments)
             )
-        arm.parsed(path, name)
         for source in arm.sources or []:
             if source not in sources:
                 raise InputError(path, f"arms.{name}.sources", source, nearest(source, sources))
@@ -159,6 +159,7 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
+    check_cascades({name: arm.parsed(path, name) for name, arm in scenario.arms.items()}, path)
     if not sources and scenario.workload.arrivals.process not in ("clients", "trace"):
         raise InputError(path, "workload.sources", {}, "sources, or arrivals that carry lengths (clients or trace)")
     for name in scenario.search.caps:

@@ -1,0 +1,213 @@
+"""What a strategy is carried out on: some requests, a model's attempts at their problems, and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ttc_sim.draws import F64, I64, uniforms
+from ttc_sim.outcomes.attempts import Attempts, Bools, Samples, pick_attempts
+from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers
+from ttc_sim.outcomes.repeated import Repeated, agreement, chances, fit_repeated
+
+if TYPE_CHECKING:
+    from ttc_sim.strategies import OnCap, Strategy
+
+DEFAULT_FORCED, DEFAULT_EXTENSIONS = ForcedAnswers(), Extensions()
+
+_OWN = np.int64(1) << np.int64(40)  # answers that no other sample gives, from here on, by sample
+
+
+@dataclass(frozen=True, eq=False)
+class Behaviour:
+    """What is fitted to a profile's attempts, for what they do not say themselves.
+
+    Attributes:
+        repeated: chances to be right over problems; chance: (P, 64) quantiles of each problem's own.
+        right_first: attempts of each problem, the right ones first.
+        right_answer: (P,) code of the right answer; negative where none was given.
+        reuse: (P,) chance that a further wrong answer is one of those seen.
+        answer: (attempts,) codes, modelled where they were not recorded.
+    """
+
+    repeated: Repeated
+    chance: F64
+    right_first: I64
+    right_answer: I64
+    reuse: F64
+    answer: I64
+
+
+@lru_cache(maxsize=32)
+def behaviour(attempts: Attempts) -> Behaviour:
+    """Fit what :class:`Behaviour` lists."""
+    owner = np.repeat(np.arange(len(attempts.count)), attempts.count)
+    agree = agreement(attempts)
+    if attempts.answer is not None:
+        answer = attempts.answer
+    else:
+        # Right answers are equal; a wrong one is the common wrong one with a chance that makes two agree as often as measured.
+        common = uniforms(0, f"answers/{attempts.name}", len(owner))[:, 0] < np.sqrt(agree)
+        answer = np.where(attempts.correct, 0, np.where(common, 1, 2 + np.arange(len(owner))))
+    right_first = np.lexsort((~attempts.correct, owner)).astype(np.int64)
+    right_answer = np.full(len(attempts.count), -2, dtype=np.int64)
+    right_answer[owner[attempts.correct][::-1]] = answer[attempts.correct][::-1]
+    wrong = ~attempts.correct
+    _, inverse, times = np.unique(
+        np.stack([owner[wrong], answer[wrong]]), axis=1, return_inverse=True, return_counts=True
+    )
+    same = np.bincount(owner[wrong], weights=times[inverse.ravel()], minlength=len(attempts.count))
+    of_problem = np.bincount(owner[wrong], minlength=len(attempts.count))
+    alike = same / np.maximum(of_problem, 1) ** 2
+    fitted = fit_repeated(attempts.right, attempts.count)
+    reuse = np.minimum(np.sqrt(agree / np.maximum(alike, 1e-9)), 1.0)
+    return Behaviour(fitted, chances(attempts, fitted), right_first, right_answer, reuse, answer)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``m`` requests to carry a strategy out on.
+
+    Attributes:
+        attempts: of the arm's profile.
+        problem: (m,) problem of each request; each must have at least one attempt.
+        draw: ``draw(stream, count)`` gives (m, count) uniform numbers; those of column ``j`` do not depend on ``count``.
+        others: strategies and trials of the scenario's other arms, for cascades.
+        forced, extensions: how forced answers and extensions come out.
+    """
+
+    attempts: Attempts
+    problem: I64
+    draw: Callable[[str, int], F64]
+    others: Mapping[str, tuple[Strategy, Trial]] = field(default_factory=dict)
+    forced: ForcedAnswers = DEFAULT_FORCED
+    extensions: Extensions = DEFAULT_EXTENSIONS
+
+    def __len__(self) -> int:
+        return len(self.problem)
+
+    def samples(
+        self, n: int, cap: int | None = None, on_cap: OnCap = "truncate", *, min_tokens: int = 0, extensions: int = 0
+    ) -> Samples:
+        """Draw ``n`` attempts for each request.
+
+        Attempts that the model really made, without repeats, where there are as many; else by the fitted chance to be right,
+        with lengths and answers of the problem's attempts that ended alike. A problem that no attempt solved stays unsolved.
+
+        Args:
+            n: attempts.
+            cap, on_cap: as for :class:`ttc_sim.strategies.Single`.
+            min_tokens, extensions: as for :class:`ttc_sim.strategies.BudgetForcing`.
+        """
+        attempts, known = self.attempts, behaviour(self.attempts)
+        picks = self.draw("pick", n)
+        chosen = pick_attempts(attempts, self.problem, picks)
+        short = np.flatnonzero(attempts.count[self.problem] < n)
+        answer = None
+        if len(short):
+            chosen[short], own = self._more(known, short, n)
+            answer = known.answer[chosen]
+            answer[short] = np.where(own, _OWN + np.arange(n), answer[short])
+        else:
+            answer = known.answer[chosen]
+        reasoning, visible = attempts.reasoning_tokens[chosen], attempts.visible_tokens[chosen]
+        correct = attempts.correct[chosen]
+        thinking = reasoning if attempts.reasoning_known else reasoning + visible
+        if min_tokens > 0 and extensions > 0:
+            longer, correct, answer = self._extended(thinking, correct, answer, min_tokens, extensions)
+            if attempts.reasoning_known:
+                reasoning = longer
+            else:
+                visible = longer
+            thinking = longer
+        answered = answer >= 0 if attempts.answer is not None else np.ones_like(correct)
+        score = None if attempts.verifier_score is None else attempts.verifier_score[chosen]
+        if cap is not None:
+            total = reasoning + visible
+            if on_cap == "truncate":
+                fits = total <= cap
+                reasoning = np.minimum(reasoning, cap)
+                visible = np.minimum(visible, cap - reasoning)
+                correct, answered = correct & fits, answered & fits
+            else:
+                # Where thinking was not recorded apart, the whole output counts as thinking. An attempt that was wrong in
+                # the end is taken to be wrong when forced as well.
+                over = thinking > cap
+                if over.any():
+                    stands = np.ones_like(correct)
+                    share = cap / thinking[over]
+                    stands[over] = self.draw("forced", n)[over] < self.forced.stands(
+                        share, thinking[over].astype(np.float64)
+                    )
+                    answer = np.where(stands, answer, _OWN + np.arange(n))
+                    correct, answered = correct & stands, answered | over
+                    if attempts.reasoning_known:
+                        reasoning = np.minimum(reasoning, cap)
+                    else:
+                        visible = np.where(over, cap, visible)
+        answer = np.where(answered, answer, -1)
+        prompt = attempts.prompt_tokens[chosen[:, 0]]
+        return Samples(prompt, reasoning, visible, correct, answered, answer, score)
+
+    def _more(self, known: Behaviour, rows: I64, n: int) -> tuple[I64, Bools]:
+        """Attempts that stand for those never made, and whether their answers are new."""
+        attempts, problem = self.attempts, self.problem[rows]
+        at = (self.draw("chance", 1)[rows, 0] * known.chance.shape[1]).astype(np.int64)
+        right = self.draw("right", n)[rows] < known.chance[problem, at][:, None]
+        k, count, start = attempts.right[problem], attempts.count[problem], attempts.start[problem]
+        among = np.where(right, k[:, None], (count - k)[:, None])
+        within = np.minimum((self.draw("pick", n)[rows] * among).astype(np.int64), among - 1)
+        chosen = known.right_first[start[:, None] + np.where(right, 0, k[:, None]) + within]
+        new = ~right & (self.draw("new", n)[rows] >= known.reuse[problem][:, None])
+        return chosen, new
+
+    def _extended(
+        self, thinking: I64, correct: Bools, answer: I64, min_tokens: int, extensions: int
+    ) -> tuple[I64, Bools, I64]:
+        model, known, n = self.extensions, behaviour(self.attempts), thinking.shape[1]
+        solvable = (self.attempts.right[self.problem] > 0)[:, None]
+        right_answer = known.right_answer[self.problem][:, None]
+        longer = thinking.copy()
+        for k in range(extensions):
+            go_on = longer < min_tokens
+            if not go_on.any():
+                break
+            u = self.draw(f"wait/{k}", n)
+            gained = go_on & ~correct & solvable & (u < model.gain * model.fades**k)
+            lost = go_on & correct & (u < model.loss)
+            correct = (correct & ~lost) | gained
+            answer = np.where(gained, right_answer, np.where(lost, _OWN + np.arange(n), answer))
+            more = np.maximum(model.longer * thinking, 1).astype(np.int64)
+            longer = np.where(go_on, longer + more, longer)
+        return longer, correct, answer
+
+    def apart(self, stage: int) -> Trial:
+        """The same requests with draws of their own, for a later stage."""
+        draw = self.draw
+        return Trial(
+            self.attempts,
+            self.problem,
+            lambda stream, count: draw(f"stage{stage}/{stream}", count),
+            self.others,
+            self.forced,
+            self.extensions,
+        )
+
+
+def seeded_trial(attempts: Attempts, problem: I64, seed: int = 0, name: str = "trial") -> Trial:
+    """A trial with draws from a seed alone, outside of a simulation.
+
+    Args:
+        attempts: of a profile.
+        problem: (m,) problem of each request.
+    """
+    m = len(problem)
+    return Trial(
+        attempts,
+        problem,
+        lambda stream, count: np.stack([uniforms(seed, f"{name}/{stream}/{j}", m)[:, 0] for j in range(count)], axis=1),
+    )
