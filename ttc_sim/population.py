@@ -100,6 +100,7 @@ def _take(attempts: Attempts, rows: I64) -> Attempts:
         answer=None if attempts.answer is None else attempts.answer[index],
         reasoning_known=attempts.reasoning_known,
         verifier_score=None if attempts.verifier_score is None else attempts.verifier_score[index],
+        truncated=None if attempts.truncated is None else attempts.truncated[index],
     )
 
 
@@ -230,4 +231,5 @@ def align(profile: Profile, problems: pl.Series) -> Attempts:
         verifier_score=(
             table["verifier_score"].to_numpy().astype(np.float64) if "verifier_score" in table.columns else None
         ),
+        truncated=table["truncated"].to_numpy().astype(np.bool_),
     )

@@ -55,7 +55,7 @@ class Single:
             ``"force_answer"`` ends the thinking at the cap and has it answer from there.
 
     >>> Single(cap=4096)
-    Single(cap=4096, on_cap='truncate')
+    Single(cap=4096)
     """
 
     cap: int | None = None
@@ -63,6 +63,9 @@ class Single:
 
     def __post_init__(self) -> None:
         _check_cap("Single", self.cap, self.on_cap)
+
+    def __repr__(self) -> str:
+        return _short(self)
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class BudgetForcing:
         cap: most tokens of thinking; then the answer is forced. ``None`` for the model's own limit.
         extensions: most times that "Wait" is appended.
 
-    >>> BudgetForcing(min_tokens=2000, cap=8000, extensions=2)
+    >>> BudgetForcing(2000, cap=8000, extensions=2)
     BudgetForcing(min_tokens=2000, cap=8000, extensions=2)
     """
 
@@ -88,6 +91,9 @@ class BudgetForcing:
         _whole("BudgetForcing", "extensions", self.extensions, 0, 64, "times to go on")
         if self.cap is not None and self.min_tokens > self.cap:
             raise InputError("BudgetForcing", "min_tokens", self.min_tokens, f"at most the cap, {self.cap}")
+
+    def __repr__(self) -> str:
+        return _short(self)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class MajorityVote:
         of: what each attempt does, instead of a cap.
 
     >>> MajorityVote(n=5, of=BudgetForcing(cap=4096))
-    MajorityVote(n=5, of=BudgetForcing(min_tokens=0, cap=4096, extensions=1))
+    MajorityVote(n=5, of=BudgetForcing(cap=4096))
     """
 
     n: int
@@ -185,7 +191,7 @@ class Cascade:
         judge_tokens: output tokens of one judgement; its prompt is the request's and the answer's visible tokens.
 
     >>> Cascade(stages=[Single(cap=512), Single()], tpr=0.9, fpr=0.2).stages[0]
-    Single(cap=512, on_cap='truncate')
+    Single(cap=512)
     """
 
     stages: tuple[Strategy | str, ...]

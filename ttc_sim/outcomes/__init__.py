@@ -10,8 +10,8 @@ import numpy as np
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError
-from ttc_sim.outcomes.attempts import Attempts, Bools, Outcome, Samples, Stage, pick_attempts
-from ttc_sim.outcomes.choosing import chance_by_auroc, chance_by_rates, enough, vote
+from ttc_sim.outcomes.attempts import Attempts, Bools, Outcome, Samples, Stage
+from ttc_sim.outcomes.choosing import chance_by_auroc, chance_by_rates, enough, pick_attempts, vote
 from ttc_sim.outcomes.trial import Trial, behaviour, seeded_trial
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, UserStrategy
 
@@ -42,11 +42,8 @@ def carry_out(strategy: Strategy, trial: Trial) -> Outcome:
     >>> carry_out(Single(), seeded_trial(made, np.zeros(3, dtype=np.int64))).correct
     array([ True,  True,  True])
     """
-    if isinstance(strategy, Single):
-        samples = trial.samples(1, strategy.cap, strategy.on_cap)
-        return Outcome.of(samples, samples.correct[:, 0])
-    if isinstance(strategy, BudgetForcing):
-        samples = _samples(trial, 1, strategy)
+    if isinstance(strategy, (Single, BudgetForcing)):
+        samples = _samples(trial, 1, strategy, answers=False)
         return Outcome.of(samples, samples.correct[:, 0])
     if isinstance(strategy, MajorityVote):
         return _majority(strategy, trial)
@@ -57,10 +54,11 @@ def carry_out(strategy: Strategy, trial: Trial) -> Outcome:
     return _users_own(strategy, trial)
 
 
-def _samples(trial: Trial, n: int, of: Single | BudgetForcing) -> Samples:
+def _samples(trial: Trial, n: int, of: Single | BudgetForcing, *, answers: bool = True) -> Samples:
     if isinstance(of, Single):
-        return trial.samples(n, of.cap, of.on_cap)
-    return trial.samples(n, of.cap, "force_answer", min_tokens=of.min_tokens, extensions=of.extensions)
+        return trial.samples(n, of.cap, of.on_cap, answers=answers)
+    longer = {"min_tokens": of.min_tokens, "extensions": of.extensions}
+    return trial.samples(n, of.cap, "force_answer", **longer, answers=answers)
 
 
 def _majority(strategy: MajorityVote, trial: Trial) -> Outcome:
@@ -78,7 +76,7 @@ def _majority(strategy: MajorityVote, trial: Trial) -> Outcome:
 
 def _best_of(strategy: BestOfN, trial: Trial) -> Outcome:
     n = strategy.n
-    samples = _samples(trial, n, strategy.of or Single(strategy.cap, strategy.on_cap))
+    samples = _samples(trial, n, strategy.of or Single(strategy.cap, strategy.on_cap), answers=False)
     if strategy.scores:
         if samples.score is None:
             name = trial.attempts.name

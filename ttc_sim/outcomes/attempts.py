@@ -26,6 +26,7 @@ class Attempts:
         answer: (attempts,) code of the answer; -1 where none was given; ``None`` if answers were not recorded.
         reasoning_known: whether reasoning tokens are told apart from visible ones.
         verifier_score: (attempts,) scores of a verifier, higher is better; ``None`` if there are none.
+        truncated: (attempts,) whether a limit stopped it before it answered; ``None`` if that was not recorded.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Attempts:
     answer: I64 | None
     reasoning_known: bool
     verifier_score: F64 | None = None
+    truncated: Bools | None = None
 
     @cached_property
     def count(self) -> I64:
@@ -157,31 +159,3 @@ class Outcome:
     def visible_tokens(self) -> I64:
         """(m,) of all stages and samples, each as far as it goes."""
         return np.asarray(sum(np.where(one.runs, one.cut_tokens[1].sum(axis=1), 0) for one in self.stages))
-
-
-def pick_attempts(attempts: Attempts, problem: I64, picks: F64) -> I64:
-    """Choose attempts for each request: without repeats while there are any left, then all over again.
-
-    Args:
-        problem: (m,) problem of each request; each must have at least one attempt.
-        picks: (m, n) uniform draws.
-
-    Returns:
-        (m, n) indices into the attempts.
-    """
-    m, n = picks.shape
-    count, start = attempts.count[problem], attempts.start[problem]
-    if n == 1:
-        return (start + np.minimum((picks[:, 0] * count).astype(np.int64), count - 1))[:, None]
-    # A partial Fisher-Yates shuffle of each request's own attempts, column by column.
-    most = int(count.max(initial=1))
-    order = np.tile(np.arange(most), (m, 1))
-    chosen = np.empty((m, n), dtype=np.int64)
-    rows = np.arange(m)
-    for j in range(n):
-        at = j % count
-        swap = at + np.minimum((picks[:, j] * (count - at)).astype(np.int64), count - at - 1)
-        picked = order[rows, swap]
-        order[rows, swap], order[rows, at] = order[rows, at], picked
-        chosen[:, j] = picked
-    return chosen + start[:, None]

@@ -1,4 +1,4 @@
-"""Which of several answers is final: votes, verifiers, and when to stop waiting for more."""
+"""Which attempts are drawn, and which of several answers is final: votes, verifiers, and when to stop waiting for more."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 from scipy.special import betainc, log_ndtr, ndtr, ndtri
 
 from ttc_sim.draws import F64, I64
-from ttc_sim.outcomes.attempts import Bools
-
-_PAIRS_AT_ONCE = 20_000_000  # pairs of answers compared at once, which bounds memory
+from ttc_sim.outcomes.attempts import Attempts, Bools
+from ttc_sim.outcomes.kernels import needed_for_vote, pick, winners
 
 
 def vote(answer: I64, correct: Bools, tie: F64, shortest: I64 | None = None) -> Bools:
@@ -25,30 +24,8 @@ def vote(answer: I64, correct: Bools, tie: F64, shortest: I64 | None = None) -> 
     >>> vote(np.array([[7, 7, 9]]), np.array([[True, True, False]]), np.array([0.5]))
     array([ True])
     """
-    n = answer.shape[1]
-    rows = max(_PAIRS_AT_ONCE // (n * n), 1)
-    if len(answer) > rows:
-        parts = [slice(at, at + rows) for at in range(0, len(answer), rows)]
-        lengths = [None if shortest is None else shortest[part] for part in parts]
-        done = [vote(answer[p], correct[p], tie[p], s) for p, s in zip(parts, lengths, strict=True)]
-        return np.concatenate(done)
-    same = answer[:, :, None] == answer[:, None, :]
-    votes = same.sum(axis=2)
-    first = ~np.tril(same, -1).any(axis=2)  # no equal answer further left
-    votes = np.where(answer >= 0, votes, 0)
-    best = votes.max(axis=1, keepdims=True)
-    leading = (votes == best) & (best > 0)
-    if shortest is not None:
-        length = np.where(leading, shortest, np.iinfo(np.int64).max)
-        quickest = np.take_along_axis(answer, length.argmin(axis=1)[:, None], axis=1)
-        winner = first & leading & (answer == quickest)
-    else:
-        leading &= first
-        rank = np.cumsum(leading, axis=1)
-        wanted = 1 + np.minimum((tie * rank[:, -1]).astype(np.int64), n - 1)
-        winner = leading & (rank == wanted[:, None])
-    result: Bools = (winner & correct).any(axis=1)
-    return result
+    tokens = answer if shortest is None else shortest
+    return winners(np.ascontiguousarray(answer), correct, tie, np.ascontiguousarray(tokens), shortest is not None)
 
 
 def enough(answer: I64, tokens: I64, certainty: float) -> I64:
@@ -65,26 +42,29 @@ def enough(answer: I64, tokens: I64, certainty: float) -> I64:
     >>> enough(np.array([[5, 5, 5, 8, 5]]), np.array([[1, 2, 3, 4, 5]]), 1.0)
     array([3])
     """
-    m, n = answer.shape
-    order = np.argsort(tokens, axis=1, kind="stable")
-    ended = np.take_along_axis(answer, order, axis=1)
-    needed = np.full(m, n, dtype=np.int64)
-    open_ = np.ones(m, dtype=np.bool_)
-    for k in range(1, n):
-        rows = np.flatnonzero(open_)
-        if not len(rows):
-            break
-        seen = ended[rows, :k]
-        same = (seen[:, :, None] == seen[:, None, :]) & (seen >= 0)[:, :, None]
-        votes = same.sum(axis=2)
-        lead = votes.max(axis=1)
-        leader = np.take_along_axis(seen, votes.argmax(axis=1)[:, None], axis=1)
-        second = np.where(seen == leader, 0, votes).max(axis=1)
-        sure = lead - second > n - k
-        decided = sure if certainty >= 1.0 else sure | (betainc(second + 1.0, lead + 1.0, 0.5) >= certainty)
-        needed[rows[decided]] = k
-        open_[rows[decided]] = False
-    return needed
+    n = answer.shape[1]
+    least_lead = np.full(n + 1, n + 1, dtype=np.int64)
+    if certainty < 1.0:
+        for second in range(n + 1):
+            sure = betainc(second + 1.0, np.arange(second, n + 1) + 1.0, 0.5) >= certainty
+            least_lead[second] = second + int(np.argmax(sure)) if sure.any() else n + 1
+    return needed_for_vote(np.ascontiguousarray(answer), np.ascontiguousarray(tokens), least_lead)
+
+
+def pick_attempts(attempts: Attempts, problem: I64, picks: F64) -> I64:
+    """Choose attempts for each request: without repeats while there are any left, then all over again.
+
+    Args:
+        problem: (m,) problem of each request; each must have at least one attempt.
+        picks: (m, n) uniform draws.
+
+    Returns:
+        (m, n) indices into the attempts.
+    """
+    count, start = attempts.count[problem], attempts.start[problem]
+    if picks.shape[1] == 1:
+        return (start + np.minimum((picks[:, 0] * count).astype(np.int64), count - 1))[:, None]
+    return pick(start, count, int(count.max(initial=1)), np.ascontiguousarray(picks))
 
 
 @lru_cache(maxsize=256)

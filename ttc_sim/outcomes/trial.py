@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ttc_sim.draws import F64, I64, uniforms
-from ttc_sim.outcomes.attempts import Attempts, Bools, Samples, pick_attempts
+from ttc_sim.outcomes.attempts import Attempts, Bools, Samples
+from ttc_sim.outcomes.choosing import pick_attempts
 from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers
 from ttc_sim.outcomes.repeated import Repeated, agreement, chances, fit_repeated
 
@@ -53,6 +54,8 @@ def behaviour(attempts: Attempts) -> Behaviour:
         # Right answers are equal; a wrong one is the common wrong one with a chance that makes two agree as often as measured.
         common = uniforms(0, f"answers/{attempts.name}", len(owner))[:, 0] < np.sqrt(agree)
         answer = np.where(attempts.correct, 0, np.where(common, 1, 2 + np.arange(len(owner))))
+        if attempts.truncated is not None:
+            answer = np.where(attempts.truncated & ~attempts.correct, -1, answer)
     right_first = np.lexsort((~attempts.correct, owner)).astype(np.int64)
     right_answer = np.full(len(attempts.count), -2, dtype=np.int64)
     right_answer[owner[attempts.correct][::-1]] = answer[attempts.correct][::-1]
@@ -91,7 +94,14 @@ class Trial:
         return len(self.problem)
 
     def samples(
-        self, n: int, cap: int | None = None, on_cap: OnCap = "truncate", *, min_tokens: int = 0, extensions: int = 0
+        self,
+        n: int,
+        cap: int | None = None,
+        on_cap: OnCap = "truncate",
+        *,
+        min_tokens: int = 0,
+        extensions: int = 0,
+        answers: bool = True,
     ) -> Samples:
         """Draw ``n`` attempts for each request.
 
@@ -102,18 +112,19 @@ class Trial:
             n: attempts.
             cap, on_cap: as for :class:`ttc_sim.strategies.Single`.
             min_tokens, extensions: as for :class:`ttc_sim.strategies.BudgetForcing`.
+            answers: whether it matters which answers are the same; if not, only whether there is one is told.
         """
         attempts, known = self.attempts, behaviour(self.attempts)
         picks = self.draw("pick", n)
         chosen = pick_attempts(attempts, self.problem, picks)
         short = np.flatnonzero(attempts.count[self.problem] < n)
-        answer = None
         if len(short):
-            chosen[short], own = self._more(known, short, n)
-            answer = known.answer[chosen]
-            answer[short] = np.where(own, _OWN + np.arange(n), answer[short])
-        else:
-            answer = known.answer[chosen]
+            chosen[short] = self._more(known, short, picks)
+        answer = known.answer[chosen]
+        if len(short) and answers:
+            seen = known.reuse[self.problem[short]][:, None]
+            new = ~attempts.correct[chosen[short]] & (answer[short] >= 0) & (self.draw("new", n)[short] >= seen)
+            answer[short] = np.where(new, _OWN + np.arange(n), answer[short])
         reasoning, visible = attempts.reasoning_tokens[chosen], attempts.visible_tokens[chosen]
         correct = attempts.correct[chosen]
         thinking = reasoning if attempts.reasoning_known else reasoning + visible
@@ -124,7 +135,7 @@ class Trial:
             else:
                 visible = longer
             thinking = longer
-        answered = answer >= 0 if attempts.answer is not None else np.ones_like(correct)
+        answered = answer >= 0
         score = None if attempts.verifier_score is None else attempts.verifier_score[chosen]
         if cap is not None:
             total = reasoning + visible
@@ -153,17 +164,17 @@ class Trial:
         prompt = attempts.prompt_tokens[chosen[:, 0]]
         return Samples(prompt, reasoning, visible, correct, answered, answer, score)
 
-    def _more(self, known: Behaviour, rows: I64, n: int) -> tuple[I64, Bools]:
-        """Attempts that stand for those never made, and whether their answers are new."""
+    def _more(self, known: Behaviour, rows: I64, picks: F64) -> I64:
+        """Attempts that stand for those never made."""
+        n = picks.shape[1]
         attempts, problem = self.attempts, self.problem[rows]
         at = (self.draw("chance", 1)[rows, 0] * known.chance.shape[1]).astype(np.int64)
         right = self.draw("right", n)[rows] < known.chance[problem, at][:, None]
         k, count, start = attempts.right[problem], attempts.count[problem], attempts.start[problem]
         among = np.where(right, k[:, None], (count - k)[:, None])
-        within = np.minimum((self.draw("pick", n)[rows] * among).astype(np.int64), among - 1)
-        chosen = known.right_first[start[:, None] + np.where(right, 0, k[:, None]) + within]
-        new = ~right & (self.draw("new", n)[rows] >= known.reuse[problem][:, None])
-        return chosen, new
+        within = np.minimum((picks[rows] * among).astype(np.int64), among - 1)
+        chosen: I64 = known.right_first[start[:, None] + np.where(right, 0, k[:, None]) + within]
+        return chosen
 
     def _extended(
         self, thinking: I64, correct: Bools, answer: I64, min_tokens: int, extensions: int
