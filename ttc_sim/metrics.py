@@ -56,13 +56,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Part:
-    """Figures of one arm or one band of difficulty."""
+    """Figures of one arm or one band of difficulty; ``tokens_per_request`` are output tokens, ``reasoning`` those hidden."""
 
     share: float
     accuracy: Estimate | None
     cost_usd_per_request: Estimate
     latency_p95_s: Estimate
     tokens_per_request: float
+    reasoning_tokens_per_request: float
+    thinking_cost_share: float
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class Summary:
         tokens_per_request: ``prompt``, ``reasoning``, ``visible``, ``output``.
         timeout_rate: share timed out; rejected_rate: share rejected.
         cost_spread: 99th percentile over median of the cost of a request.
+        thinking_cost_share: part of the bill that is for hidden reasoning tokens.
+        idle_thinking_cost_share: part of the bill for thinking on after the answer stood, in expectation.
+        reasoning_tokens_per_day: at the workload's mean rate.
         per_arm: by arm; per_band: by band of predicted difficulty.
         replicas: per GPU pool in use.
         queue_growth_per_s: by deployment that cannot keep up, requests per second by which those who wait for it grow in
@@ -92,6 +97,9 @@ class Summary:
     timeout_rate: Estimate
     rejected_rate: Estimate
     cost_spread: float
+    thinking_cost_share: float
+    idle_thinking_cost_share: float
+    reasoning_tokens_per_day: float
     per_arm: Mapping[str, Part]
     per_band: Mapping[str, Part]
     replicas: Mapping[str, int]
@@ -241,6 +249,9 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         timeout_rate=pooled.mean((pooled.status == TIMED_OUT).astype(np.float64)).clipped(0, 1),
         rejected_rate=pooled.mean((pooled.status == REJECTED).astype(np.float64)).clipped(0, 1),
         cost_spread=spread,
+        thinking_cost_share=_ratio(pooled.thinking_cost, pooled.cost),
+        idle_thinking_cost_share=_ratio(pooled.idle_cost, pooled.cost),
+        reasoning_tokens_per_day=tokens["reasoning"].value * nominal * 86400,
         per_arm=per_arm,
         per_band=_bands(pooled),
         replicas=runs[0].replicas,
@@ -279,6 +290,11 @@ def queue_growth(model: Model, runs: Sequence[Run]) -> dict[str, float]:
     return {name: value for name, value in means.items() if value > 0}
 
 
+def _ratio(part: F64, whole: F64) -> float:
+    total = float(whole.sum())
+    return float(part.sum()) / total if total > 0 else 0.0
+
+
 def _bands(pooled: _Pooled) -> dict[str, Part]:
     if pooled.difficulty is None:
         return {}
@@ -306,6 +322,8 @@ class _Pooled:
         self.correct = np.concatenate([run.answered_correctly for run in runs])
         self.planned_correct = np.concatenate([run.planned_correct for run in runs])
         self.cost = np.concatenate([run.cost_usd for run in runs])
+        self.thinking_cost = np.concatenate([run.thinking_cost_usd for run in runs])
+        self.idle_cost = np.concatenate([run.idle_cost_usd for run in runs])
         self.api_cost = np.concatenate([run.api_cost_usd for run in runs])
         self.planned_api_cost = np.concatenate([run.planned_api_cost_usd for run in runs])
         self.prompt = np.concatenate([run.prompt_tokens for run in runs]).astype(np.float64)
@@ -382,6 +400,8 @@ class _Pooled:
             cost_usd_per_request=mean(self.cost).clipped(0),
             latency_p95_s=latency,
             tokens_per_request=float((self.reasoning + self.visible)[keep].mean()),
+            reasoning_tokens_per_request=float(self.reasoning[keep].mean()),
+            thinking_cost_share=_ratio(self.thinking_cost[keep], self.cost[keep]),
         )
 
 

@@ -76,7 +76,7 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
     """Figures by arm or by band."""
     table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
     table.add_column(column)
-    for name in ("requests", "accuracy", "$ / 1k requests", "p95 s", "output tokens"):
+    for name in ("requests", "accuracy", "$ / 1k requests", "p95 s", "output tokens", "of them thinking"):
         table.add_column(name, justify="right")
     for name, part in parts.items():
         table.add_row(
@@ -86,6 +86,7 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
             _money(part.cost_usd_per_request, 1000),
             f"{part.latency_p95_s.value:.1f}",
             f"{part.tokens_per_request:,.0f}",
+            f"{part.reasoning_tokens_per_request:,.0f}",
         )
     return table
 
@@ -161,6 +162,12 @@ def print_notes(console: Console, summary: Summary) -> None:
         f"[dim]{summary.runs} independent runs of {summary.requests:,} requests at {summary.rate_per_s:.3g}/s; "
         f"{summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%.[/]"
     )
+    if summary.thinking_cost_share > 0:
+        console.print(
+            f"Thinking is {summary.thinking_cost_share:.0%} of the bill ({summary.reasoning_tokens_per_day:,.0f} hidden tokens a "
+            f"day), about {summary.idle_thinking_cost_share:.0%} of the bill thinking that changed nothing: what came after the "
+            f"answer already stood. A request at the 99th percentile costs {summary.cost_spread:.1f} times the median one."
+        )
     for name, growth in summary.queue_growth_per_s.items():
         console.print(
             f"[bold red]{name} cannot keep up:[/] its queue still grows by {growth:.3g} requests a second in the second half "

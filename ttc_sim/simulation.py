@@ -19,6 +19,7 @@ from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, LiveRule, Work
 from ttc_sim.errors import InputError, nearest
 from ttc_sim.outcomes import Attempts, Outcome, Samples, Stage, Trial
+from ttc_sim.outcomes.trial import DEFAULT_FORCED
 from ttc_sim.policies import LeastLoaded, Load, Overflow, Policy, Requests, UserFunction
 from ttc_sim.population import Population, load_population
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
@@ -340,6 +341,8 @@ class Run:
         planned_correct: the same, had no request timed out or been rejected.
         reasoning_tokens: generated hidden tokens, summed over samples; visible_tokens: likewise.
         prompt_tokens: prompt tokens taken in.
+        thinking_cost_usd: part of the bill that is for reasoning tokens; idle_cost_usd: part of that for thinking on after the
+            answer stood, in expectation (:class:`ttc_sim.outcomes.forcing.ForcedAnswers`).
         cost_usd: bill of API calls, and the request's part of the GPU pools' bill by its share of their tokens.
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
         pool_cost_usd_per_request: bill of the GPU pools in use, per request of the workload.
@@ -357,6 +360,8 @@ class Run:
     reasoning_tokens: I64
     visible_tokens: I64
     cost_usd: F64
+    thinking_cost_usd: F64
+    idle_cost_usd: F64
     api_cost_usd: F64
     planned_api_cost_usd: F64
     pool_cost_usd_per_request: float
@@ -389,6 +394,8 @@ class Run:
             "reasoning_tokens": self.reasoning_tokens,
             "visible_tokens": self.visible_tokens,
             "cost_usd": self.cost_usd,
+            "thinking_cost_usd": self.thinking_cost_usd,
+            "idle_cost_usd": self.idle_cost_usd,
         }
         if population is not None and rows is not None:
             columns["problem"] = population.problem[rows]
@@ -474,6 +481,8 @@ def _bill(
     api_cost, planned_cost, pool_cost = np.zeros(n), np.zeros(n), np.zeros(n)
     correct = np.full(n, np.nan)
     pool_tokens = np.zeros((len(model.deployments), n))
+    thinking = np.zeros((2, n))  # US dollars of API calls: all thinking, and what came after the answer stood
+    pool_thinking = np.zeros((2, len(model.deployments), n))  # tokens, likewise
     for index, offer in enumerate(offers):
         here = picked == index
         work = offer.work
@@ -487,6 +496,8 @@ def _bill(
                 np.where(work.needed < np.diff(work.sample_start), np.minimum(a, b), b)
                 for a, b in zip(by_stage, planned, strict=True)
             ]
+        after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
+        spent = by_stage[0], _sums(after, work.sample_start)
         correct[here] = offer.correct[here]
         for total, values in ((prompt, taken_in), (reasoning, by_stage[0]), (visible, by_stage[1])):
             total[here] = _sums(values, work.stage_start)[here]
@@ -499,7 +510,11 @@ def _bill(
             if prices is None:
                 tokens = (taken_in + by_stage[0] + by_stage[1])[stages]
                 pool_tokens[d] += np.bincount(who, weights=tokens, minlength=n)
+                for k in (0, 1):
+                    pool_thinking[k, d] += np.bincount(who, weights=spent[k][stages], minlength=n)
                 continue
+            for k in (0, 1):
+                thinking[k] += np.bincount(who, weights=prices.reasoning * spent[k][stages], minlength=n)
             for bill, one in (
                 (api_cost, prices.cost_usd(taken_in[stages], 0, by_stage[0][stages], by_stage[1][stages])),
                 (planned_cost, prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages])),
@@ -513,7 +528,9 @@ def _bill(
         per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / rate_per_s
         pool_per_request += per_request
         replicas[model.deployment_names[index]] = item.replicas
-        pool_cost += per_request * n * pool_tokens[index] / pool_tokens[index].sum()
+        per_token = per_request * n / pool_tokens[index].sum()
+        pool_cost += per_token * pool_tokens[index]
+        thinking += per_token * pool_thinking[:, index]
     return Run(
         number=draws.run,
         row=draws.row,
@@ -526,6 +543,8 @@ def _bill(
         reasoning_tokens=reasoning,
         visible_tokens=visible,
         cost_usd=api_cost + pool_cost,
+        thinking_cost_usd=thinking[0],
+        idle_cost_usd=thinking[1],
         api_cost_usd=api_cost,
         planned_api_cost_usd=planned_cost,
         pool_cost_usd_per_request=pool_per_request,

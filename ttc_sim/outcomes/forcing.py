@@ -78,8 +78,8 @@ class Extensions:
     thinking become 15,980 (arXiv 2506.04210).
     """
 
-    gain: float = 0.127
-    loss: float = 0.0165
+    gain: float = 0.129
+    loss: float = 0.0185
     fades: float = 0.3
     longer: float = 1.0
 

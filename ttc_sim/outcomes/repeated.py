@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import betainc, betaincinv, betaln, comb, gammaln
+from scipy.special import betaincinv, betaln, comb, gammaln
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.outcomes.attempts import Attempts
@@ -59,6 +59,22 @@ class Repeated:
         chance = np.exp(log_comb + betaln(a + k, b + n - k) - betaln(a, b)) * (1 - never)[:, None]
         chance[:, 0] += never
         return np.asarray(chance)
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Problems that are all solved with the same chance ``p``."""
+
+    p: float
+
+    def pass_at(self, n: int) -> float:
+        """Chance that at least one of n attempts at a problem is right."""
+        return 1 - (1 - self.p) ** n
+
+    def right_of(self, n: int) -> F64:
+        """(n + 1,) chances that k of n attempts at a problem are right."""
+        k = np.arange(n + 1)
+        return np.asarray(comb(n, k) * self.p**k * (1 - self.p) ** (n - k))
 
 
 def fit_repeated(right: I64, count: I64) -> Repeated:
@@ -123,7 +139,7 @@ def agreement(attempts: Attempts) -> float:
     return float((of_answer * (of_answer - 1)).sum() / pairs) if pairs >= 100 else AGREE
 
 
-def vote_chance(fitted: Repeated, agree: float, n: int) -> float:
+def vote_chance(fitted: Repeated | Alike, agree: float, n: int) -> float:
     """Chance that a vote of n is right, over problems: wrong answers fall on one common answer with chance sqrt(agree).
 
     Ties are broken blindly.
@@ -140,8 +156,3 @@ def vote_chance(fitted: Repeated, agree: float, n: int) -> float:
         wins = np.where(k > best, 1.0, np.where((k == best) & (k > 0), 1 / (1 + ties), 0.0))
         total += chance * float(spread @ wins)
     return total
-
-
-def beta_share_above(fitted: Repeated, level: float) -> float:
-    """Share of problems whose chance to be right is above a level."""
-    return float((1 - fitted.never) * (1 - betainc(fitted.a, fitted.b, level)))
