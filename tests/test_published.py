@@ -15,8 +15,16 @@ from ttc_sim.outcomes import Attempts, carry_out, seeded_trial
 from ttc_sim.outcomes.asked import O1_MINI, ResponseCurve
 from ttc_sim.outcomes.choosing import chance_by_auroc
 from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers, fit_forced
-from ttc_sim.outcomes.repeated import DEFAULT_CONCENTRATION, Repeated, agreement, fit_repeated, vote_chance
+from ttc_sim.outcomes.repeated import (
+    DEFAULT_CONCENTRATION,
+    Repeated,
+    agreement,
+    fit_repeated,
+    silent_share,
+    vote_chance,
+)
 from ttc_sim.population import align
+from ttc_sim.profile_check import check_parametric
 from ttc_sim.profiles import load_problem_set, load_profile
 from ttc_sim.scenario import Price
 from ttc_sim.serving.prices import resolve_price
@@ -158,8 +166,9 @@ def test_two_attempts_predict_the_vote_of_three_and_pass_at_3(model: str) -> Non
     fitted = fit_repeated(two.right, two.count)
     assert fitted.pass_at(3) == pytest.approx((three.right > 0).mean(), abs=0.015)
     voted = carried(MajorityVote(3), three, 20)
-    assert carried(MajorityVote(3), two, 20) == pytest.approx(voted, abs=0.036)
-    assert vote_chance(fitted, agreement(two), 3) == pytest.approx(voted, abs=0.034)
+    # The strategy leaves unsolved what neither attempt solved, and so stays below where models often run out of tokens.
+    assert -0.04 < carried(MajorityVote(3), two, 20) - voted < 0.01
+    assert vote_chance(fitted, agreement(two), 3, silent_share(two)) == pytest.approx(voted, abs=0.025)
 
 
 def test_caps_on_thinking_that_does_not_stop() -> None:
@@ -221,3 +230,19 @@ def test_where_a_verifier_loses() -> None:
     for bad in ({"auroc": 1.2}, {"tpr": 0.5}, {"auroc": 0.5, "tpr": 0.5, "fpr": 0.5}):
         with pytest.raises(InputError):
             verifier_curve(0.5, **bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_fit_of_repeated_attempts_is_calibrated_on_those_held_back(model: str) -> None:
+    found = check_parametric(load_profile(f"reasoning-gym/{model}"))
+    for group in found.groups:
+        if group.problems >= 100:
+            assert group.predicted == pytest.approx(group.seen, abs=0.09)
+    assert found.pass_at[0] == pytest.approx(found.pass_at[1], abs=0.015)
+    assert found.vote is not None
+    assert found.vote[0] == pytest.approx(found.vote[1], abs=0.03)
+
+
+def test_a_profile_with_one_attempt_each_cannot_be_checked() -> None:
+    with pytest.raises(InputError, match="two attempts or more"):
+        check_parametric(load_profile("mmlu-pro/phi-3-mini-4k-instruct"))

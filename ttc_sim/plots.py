@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ttc_sim.economics import VerifierCurve
+    from ttc_sim.evaluate import Evaluation
     from ttc_sim.metrics import Estimate
     from ttc_sim.optimizer.plan import Plan
     from ttc_sim.profiles import Profile
@@ -175,4 +177,36 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
         xlim=(0, most),
         ylim=(0, most),
     )
+    return figure
+
+
+def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
+    """Accuracy over the tokens spent, and over those spent one after another, a line for each family of strategies."""
+    figure, (left, right) = _figure(2, 11, 4.2)
+    for color, (name, found) in zip(COLORS * 8, families.items(), strict=False):
+        accuracy = [one.accuracy.value for one in found]
+        marker = "o" if len(found) < 12 else None
+        left.plot([one.tokens_per_request for one in found], accuracy, marker=marker, color=color, label=name)
+        right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color, label=name)
+    left.set(xscale="log", xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
+    right.set(xscale="log", xlabel="output tokens in a row", title="How long it takes")
+    left.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        _tidy(axes)
+    return figure
+
+
+def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
+    """Accuracy over the number of samples with each verifier, between a vote and a perfect verifier."""
+    figure, (axes,) = _figure(1, 6.5, 4.2)
+    for color, (name, curve) in zip(COLORS * 8, curves.items(), strict=False):
+        axes.plot(curve.n, curve.best_of, color=color, label=name)
+    first = next(iter(curves.values()))
+    axes.plot(first.n, first.pass_at, color="black", linestyle=":", label="perfect (pass@n)")
+    axes.plot(first.n, first.vote, color="black", linestyle="--", label="majority vote")
+    axes.set(xscale="log", xlabel="samples of a request", ylabel="accuracy", title="What a verifier is worth")
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False, fontsize=8)
+    _tidy(axes)
     return figure

@@ -22,6 +22,7 @@ def evaluate(
     output_usd_per_mtok: Annotated[
         float | None, typer.Option(min=0, help="The same of output tokens, thinking too.")
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this PNG.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """What strategies make of a model: accuracy, tokens and dollars per request, also by difficulty."""
@@ -30,7 +31,7 @@ def evaluate(
     from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.strategies import parse_strategy
 
-    check_writable(json_file)
+    check_writable(plot, json_file)
     if (input_usd_per_mtok is None) != (output_usd_per_mtok is None):
         raise InputError("evaluate", "price", None, "both --input-usd-per-mtok and --output-usd-per-mtok, or neither")
     prices = ANY_PRICE
@@ -78,3 +79,7 @@ def evaluate(
         said = [one.as_json() for one in found]
         first = said[0] if len(said) == 1 else {}
         write_json(json_file, {"profile": profile, "price": prices.origin, **first, "strategies": said})
+    if plot is not None:
+        from ttc_sim.plots import plot_strategies
+
+        plot_strategies({one.strategy: [one] for one in found}).savefig(plot, dpi=150)

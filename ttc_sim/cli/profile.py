@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ttc_sim.cli.output import write_json
+from ttc_sim.cli.output import check_writable, write_json
 from ttc_sim.profile_summary import ProfileSummary, outcome_tables, summarize_profile
 from ttc_sim.profiles import Profile, list_profiles, load_profile, save_profile
 from ttc_sim.tables import read_table
@@ -160,3 +160,38 @@ def _draw_lengths(console: Console, profile: Profile) -> None:
         share = sum(int(c[k]) for c in counts.values()) / total
         bar = "".join(f"[{colors[name]}]" + "█" * round(50 * int(c[k]) / most) + "[/]" for name, c in counts.items())
         console.print(f"{2**k:>7,} - {2 ** (k + 1) - 1:<7,} {share:>5.1%} {bar}", highlight=False)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Profile, by name or folder.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+) -> None:
+    """Fit the model of repeated attempts to half of them, and compare it with the other half."""
+    from ttc_sim.profile_check import check_parametric
+
+    check_writable(json_file)
+    found = check_parametric(load_profile(name, Path()))
+    console = Console()
+    model = found.model
+    console.print(
+        f"[bold]{name}[/]: {found.problems:,} problems with several attempts. Fitted to the first half of each: chance to be "
+        f"right Beta({model.a:.2f}, {model.b:.2f}), {model.never:.0%} of problems never solved."
+    )
+    table = Table(title="held-back attempts, by how many of those fitted to were right", header_style="bold")
+    for column in ("right", "problems", "predicted", "seen", "off by (standard errors)"):
+        table.add_column(column, justify="right")
+    for group in found.groups:
+        off = (group.seen - group.predicted) / group.noise if group.noise > 0 else 0.0
+        shares = f"{group.predicted:.1%}", f"{group.seen:.1%}", f"{off:+.1f}"
+        table.add_row(f"{group.right} of {group.fitted}", f"{group.problems:,}", *shares)
+    console.print(table)
+    n = found.samples
+    console.print(f"at least one right of {n}: predicted {found.pass_at[0]:.1%}, seen {found.pass_at[1]:.1%}")
+    if found.vote is not None:
+        console.print(f"majority of {n}: predicted {found.vote[0]:.1%}, seen {found.vote[1]:.1%}")
+        console.print(f"two wrong answers to a problem are the same with chance {found.agreement:.0%}")
+    for kind, ratio in found.length_ratio.items():
+        console.print(f"median length of {kind} attempts, held back over fitted to: {ratio:.2f}")
+    if json_file is not None:
+        write_json(json_file, asdict(found))

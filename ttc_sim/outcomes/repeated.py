@@ -97,8 +97,8 @@ def fit_repeated(right: I64, count: I64) -> Repeated:
     def loss(p: F64) -> float:
         a, b, never = np.exp(p[0]), np.exp(p[1]), 1 / (1 + np.exp(-p[2]))
         chance = (1 - never) * np.exp(betaln(a + k, b + n - k) - betaln(a, b)) + never * (k == 0)
-        # A weak prior keeps the tails finite where attempts are few.
-        prior = 0.02 * (p[0] ** 2 + p[1] ** 2) + 0.02 * (p[2] + 2) ** 2
+        # Two attempts tell never from seldom solved no better than chance; a weak prior says that few are never solved.
+        prior = 0.02 * (p[0] ** 2 + p[1] ** 2) + 0.5 * (p[2] + 3) ** 2
         return float(-np.sum(weight * np.log(np.maximum(chance, 1e-300))) + prior)
 
     best = minimize(loss, np.array([0.0, 0.0, -2.0]), method="Nelder-Mead", options={"maxiter": 3000, "xatol": 1e-6})
@@ -139,20 +139,35 @@ def agreement(attempts: Attempts) -> float:
     return float((of_answer * (of_answer - 1)).sum() / pairs) if pairs >= 100 else AGREE
 
 
-def vote_chance(fitted: Repeated | Alike, agree: float, n: int) -> float:
-    """Chance that a vote of n is right, over problems: wrong answers fall on one common answer with chance sqrt(agree).
+def silent_share(attempts: Attempts) -> float:
+    """Share of wrong attempts that give no answer at all, and so do not vote."""
+    wrong = ~attempts.correct
+    if attempts.answer is None or not wrong.any():
+        return 0.0
+    return float((attempts.answer[wrong] < 0).mean())
 
-    Ties are broken blindly.
+
+def vote_chance(fitted: Repeated | Alike, agree: float, n: int, silent: float = 0.0) -> float:
+    """Chance that a vote of n is right, over problems.
+
+    Wrong answers fall on one common answer with chance ``sqrt(agree)`` and are all different otherwise; ties are broken blindly.
+
+    Args:
+        fitted: chances to be right over problems.
+        agree: chance that two wrong answers are the same.
+        silent: share of wrong attempts that give no answer.
     """
-    common = np.sqrt(agree)
+    shares = (1 - silent) * np.sqrt(agree), (1 - silent) * (1 - np.sqrt(agree))
     total = 0.0
     for k, chance in enumerate(fitted.right_of(n)):
         wrong = n - k
-        c = np.arange(wrong + 1)
-        spread = comb(wrong, c) * common**c * (1 - common) ** (wrong - c)
-        alone = wrong - c  # answers that only one attempt gave
-        best = np.maximum(c, (alone > 0).astype(np.int64))
-        ties = np.where(c == k, 1, 0) + (alone if k == 1 else 0)
+        # How many of the wrong ones give the common answer, and how many give one that nobody else gives.
+        c, alone = np.meshgrid(np.arange(wrong + 1), np.arange(wrong + 1), indexing="ij")
+        rest = wrong - c - alone
+        ways = np.where(rest >= 0, comb(wrong, c) * comb(np.maximum(wrong - c, 0), alone), 0.0)
+        spread = ways * shares[0] ** c * shares[1] ** alone * silent ** np.maximum(rest, 0)
+        best = np.maximum(c, alone > 0)
+        ties = (c == k) + (alone if k == 1 else 0)
         wins = np.where(k > best, 1.0, np.where((k == best) & (k > 0), 1 / (1 + ties), 0.0))
-        total += chance * float(spread @ wins)
+        total += chance * float((spread * wins).sum())
     return total
