@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.heaps import delay_end, push_end, remove_end
 from ttc_sim.engine.compiled.jit import compiled, inlined
 from ttc_sim.engine.compiled.kv import blocks_for, claim, forget, give, give_chain, take
@@ -24,88 +23,88 @@ from ttc_sim.engine.compiled.state import (
 @inlined
 def own_chain(m: Memory, slot: int, left: int) -> int:
     """Chain of a group's prompt (0), or of what a preempted sequence left in the cache (1)."""
-    return int(state.counters(m)[REPLICAS] * (1 + state.counters(m)[PREFIXES]) + 2 * slot + left)
+    return int(m.counters[REPLICAS] * (1 + m.counters[PREFIXES]) + 2 * slot + left)
 
 
 @inlined
 def enqueue(m: Memory, r: int, q: int, first: bool) -> None:
-    level = r * state.counters(m)[LEVELS] + state.sequences(m)[q].level
-    head, tail = state.waiting_first(m)[level], state.waiting_last(m)[level]
+    level = r * m.counters[LEVELS] + m.sequences[q].level
+    head, tail = m.waiting_first[level], m.waiting_last[level]
     if first:
-        state.sequences(m)[q].previous, state.sequences(m)[q].next = -1, head
+        m.sequences[q].previous, m.sequences[q].next = -1, head
         if head >= 0:
-            state.sequences(m)[head].previous = q
+            m.sequences[head].previous = q
         else:
-            state.waiting_last(m)[level] = q
-        state.waiting_first(m)[level] = q
+            m.waiting_last[level] = q
+        m.waiting_first[level] = q
     else:
-        state.sequences(m)[q].previous, state.sequences(m)[q].next = tail, -1
+        m.sequences[q].previous, m.sequences[q].next = tail, -1
         if tail >= 0:
-            state.sequences(m)[tail].next = q
+            m.sequences[tail].next = q
         else:
-            state.waiting_first(m)[level] = q
-        state.waiting_last(m)[level] = q
-    state.sequences(m)[q].state = WAITING
-    state.replicas(m)[r].waiting += 1
-    state.replicas(m)[r].waiting_blocks += blocks_for(state.sequences(m)[q].length)
-    state.deployments(m)[state.replicas(m)[r].deployment].waiting += 1
+            m.waiting_first[level] = q
+        m.waiting_last[level] = q
+    m.sequences[q].state = WAITING
+    m.replicas[r].waiting += 1
+    m.replicas[r].waiting_blocks += blocks_for(m.sequences[q].length)
+    m.deployments[m.replicas[r].deployment].waiting += 1
 
 
 @inlined
 def dequeue(m: Memory, r: int, q: int) -> None:
-    level = r * state.counters(m)[LEVELS] + state.sequences(m)[q].level
-    before, after = state.sequences(m)[q].previous, state.sequences(m)[q].next
+    level = r * m.counters[LEVELS] + m.sequences[q].level
+    before, after = m.sequences[q].previous, m.sequences[q].next
     if before >= 0:
-        state.sequences(m)[before].next = after
+        m.sequences[before].next = after
     else:
-        state.waiting_first(m)[level] = after
+        m.waiting_first[level] = after
     if after >= 0:
-        state.sequences(m)[after].previous = before
+        m.sequences[after].previous = before
     else:
-        state.waiting_last(m)[level] = before
-    state.replicas(m)[r].waiting -= 1
-    state.replicas(m)[r].waiting_blocks -= blocks_for(state.sequences(m)[q].length)
-    state.deployments(m)[state.replicas(m)[r].deployment].waiting -= 1
+        m.waiting_last[level] = before
+    m.replicas[r].waiting -= 1
+    m.replicas[r].waiting_blocks -= blocks_for(m.sequences[q].length)
+    m.deployments[m.replicas[r].deployment].waiting -= 1
 
 
 @inlined
 def head_of_queue(m: Memory, r: int) -> int:
-    for level in range(r * state.counters(m)[LEVELS], (r + 1) * state.counters(m)[LEVELS]):
-        if state.waiting_first(m)[level] >= 0:
-            return int(state.waiting_first(m)[level])
+    for level in range(r * m.counters[LEVELS], (r + 1) * m.counters[LEVELS]):
+        if m.waiting_first[level] >= 0:
+            return int(m.waiting_first[level])
     return -1
 
 
 @inlined
 def append_running(m: Memory, r: int, q: int) -> None:
-    last = state.replicas(m)[r].last
-    state.sequences(m)[q].previous, state.sequences(m)[q].next = last, -1
+    last = m.replicas[r].last
+    m.sequences[q].previous, m.sequences[q].next = last, -1
     if last >= 0:
-        state.sequences(m)[last].next = q
+        m.sequences[last].next = q
     else:
-        state.replicas(m)[r].first = q
-    state.replicas(m)[r].last = q
-    state.replicas(m)[r].running += 1
-    state.deployments(m)[state.replicas(m)[r].deployment].running += 1
+        m.replicas[r].first = q
+    m.replicas[r].last = q
+    m.replicas[r].running += 1
+    m.deployments[m.replicas[r].deployment].running += 1
 
 
 @inlined
 def _remove_running(m: Memory, r: int, q: int) -> None:
-    before, after = state.sequences(m)[q].previous, state.sequences(m)[q].next
+    before, after = m.sequences[q].previous, m.sequences[q].next
     if before >= 0:
-        state.sequences(m)[before].next = after
+        m.sequences[before].next = after
     else:
-        state.replicas(m)[r].first = after
+        m.replicas[r].first = after
     if after >= 0:
-        state.sequences(m)[after].previous = before
+        m.sequences[after].previous = before
     else:
-        state.replicas(m)[r].last = before
-    if state.replicas(m)[r].partial == q:
-        state.replicas(m)[r].partial = -1
-    if state.replicas(m)[r].prefill == q:
-        state.replicas(m)[r].prefill = after
-    state.replicas(m)[r].running -= 1
-    state.deployments(m)[state.replicas(m)[r].deployment].running -= 1
+        m.replicas[r].last = before
+    if m.replicas[r].partial == q:
+        m.replicas[r].partial = -1
+    if m.replicas[r].prefill == q:
+        m.replicas[r].prefill = after
+    m.replicas[r].running -= 1
+    m.deployments[m.replicas[r].deployment].running -= 1
 
 
 # ----------------------------------------------------------------------------------------------------- decoding
@@ -114,36 +113,36 @@ def _remove_running(m: Memory, r: int, q: int) -> None:
 @inlined
 def begin_decoding(m: Memory, r: int, q: int) -> None:
     """From the iteration that has just ended, in which it got a token, on."""
-    seq = state.sequences(m)
-    iteration = state.replicas(m)[r].iteration
+    seq = m.sequences
+    iteration = m.replicas[r].iteration
     seq[q].state = DECODE
     seq[q].offset = seq[q].length - iteration
     seq[q].end = iteration + seq[q].output - (seq[q].length - seq[q].prompt)
-    state.due(m)[r * 16 + ((2 - seq[q].offset) & 15)] += 1
-    state.replicas(m)[r].decoding += 1
-    state.replicas(m)[r].kv += seq[q].length
+    m.due[r * 16 + ((2 - seq[q].offset) & 15)] += 1
+    m.replicas[r].decoding += 1
+    m.replicas[r].kv += seq[q].length
     push_end(m, r, q)
 
 
 @inlined
 def _stop_decoding(m: Memory, r: int, q: int) -> None:
-    seq = state.sequences(m)
-    seq[q].length = seq[q].offset + state.replicas(m)[r].iteration
+    seq = m.sequences
+    seq[q].length = seq[q].offset + m.replicas[r].iteration
     seq[q].computed = seq[q].length - 1
     seq[q].blocks = blocks_for(seq[q].computed)
-    state.due(m)[r * 16 + ((2 - seq[q].offset) & 15)] -= 1
-    state.replicas(m)[r].decoding -= 1
-    state.replicas(m)[r].kv -= seq[q].length
+    m.due[r * 16 + ((2 - seq[q].offset) & 15)] -= 1
+    m.replicas[r].decoding -= 1
+    m.replicas[r].kv -= seq[q].length
     remove_end(m, r, q)
 
 
 @inlined
 def skip_iteration(m: Memory, r: int, q: int) -> None:
     """Let a decoding sequence sit out the next iteration."""
-    offset = state.sequences(m)[q].offset
-    state.due(m)[r * 16 + ((2 - offset) & 15)] -= 1
-    state.due(m)[r * 16 + ((3 - offset) & 15)] += 1
-    state.sequences(m)[q].offset -= 1
+    offset = m.sequences[q].offset
+    m.due[r * 16 + ((2 - offset) & 15)] -= 1
+    m.due[r * 16 + ((3 - offset) & 15)] += 1
+    m.sequences[q].offset -= 1
     delay_end(m, r, q)
 
 
@@ -153,44 +152,44 @@ def skip_iteration(m: Memory, r: int, q: int) -> None:
 @inlined
 def _lead(m: Memory, q: int, chain: int, limit: int, full: int) -> None:
     end = min(full, limit)
-    shared = state.sequences(m)[q].shared
-    if state.chains(m)[chain].start <= shared and shared == state.chains(m)[chain].end and shared < end:
-        state.chains(m)[chain].end = end
-        state.sequences(m)[q].shared = end
+    shared = m.sequences[q].shared
+    if m.chains[chain].start <= shared and shared == m.chains[chain].end and shared < end:
+        m.chains[chain].end = end
+        m.sequences[q].shared = end
 
 
 @inlined
 def share(m: Memory, q: int, tokens: int) -> None:
     """Let others find the full blocks among so many tokens, where the sequence is the one that leads a chain."""
-    g = state.sequences(m)[q].group
-    if state.groups(m)[g].prefix >= 0:
-        _lead(m, q, state.groups(m)[g].prefix, state.groups(m)[g].limit, tokens // 16)
-    if state.groups(m)[g].own_limit > 0:
-        _lead(m, q, own_chain(m, g, 0), state.groups(m)[g].own_limit, tokens // 16)
+    g = m.sequences[q].group
+    if m.groups[g].prefix >= 0:
+        _lead(m, q, m.groups[g].prefix, m.groups[g].limit, tokens // 16)
+    if m.groups[g].own_limit > 0:
+        _lead(m, q, own_chain(m, g, 0), m.groups[g].own_limit, tokens // 16)
 
 
 @inlined
 def _unuse(m: Memory, r: int, chain: int) -> None:
-    state.chains(m)[chain].users -= 1
-    if state.chains(m)[chain].users == 0:
+    m.chains[chain].users -= 1
+    if m.chains[chain].users == 0:
         give_chain(m, r, chain)
 
 
 @compiled
 def _release(m: Memory, r: int, q: int, left: int) -> None:
     """Free a sequence's blocks, the last ones first; ``left`` of them it may find again."""
-    g = state.sequences(m)[q].group
-    give(m, r, state.sequences(m)[q].blocks - state.sequences(m)[q].shared - left)
+    g = m.sequences[q].group
+    give(m, r, m.sequences[q].blocks - m.sequences[q].shared - left)
     if left > 0:
         chain = own_chain(m, q, 1)
-        state.chains(m)[chain].start = state.sequences(m)[q].shared
-        state.chains(m)[chain].end = state.sequences(m)[q].shared + left
+        m.chains[chain].start = m.sequences[q].shared
+        m.chains[chain].end = m.sequences[q].shared + left
         give_chain(m, r, chain)
-    if state.groups(m)[g].own_limit > 0:
+    if m.groups[g].own_limit > 0:
         _unuse(m, r, own_chain(m, g, 0))
-    if state.groups(m)[g].prefix >= 0:
-        _unuse(m, r, state.groups(m)[g].prefix)
-    state.sequences(m)[q].blocks = state.sequences(m)[q].shared = 0
+    if m.groups[g].prefix >= 0:
+        _unuse(m, r, m.groups[g].prefix)
+    m.sequences[q].blocks = m.sequences[q].shared = 0
 
 
 # ----------------------------------------------------------------------------------------------- join and leave
@@ -199,18 +198,18 @@ def _release(m: Memory, r: int, q: int, left: int) -> None:
 @compiled
 def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
     """Put a running sequence back into the queue; ``scheduled``: it has got its blocks of the next iteration already."""
-    seq = state.sequences(m)
+    seq = m.sequences
     if seq[q].state == DECODE:
         _stop_decoding(m, r, q)
         if scheduled:
             seq[q].blocks = blocks_for(seq[q].length)
     _remove_running(m, r, q)
     left = 0
-    if state.deployments(m)[state.replicas(m)[r].deployment].caching:
+    if m.deployments[m.replicas[r].deployment].caching:
         left = max(seq[q].computed // 16 - seq[q].shared, 0)
     _release(m, r, q, left)
     seq[q].computed = 0
-    state.preemptions(m)[state.groups(m)[seq[q].group].request] += 1
+    m.preemptions[m.groups[seq[q].group].request] += 1
     enqueue(m, r, q, True)
 
 
@@ -220,20 +219,20 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
 
     With ``reserved`` blocks that others are to get first, only says whether there may be room after that.
     """
-    seq, chains = state.sequences(m), state.chains(m)
+    seq, chains = m.sequences, m.chains
     g = seq[q].group
     most = (seq[q].length - 1) // 16
     hit = claimed = 0
-    prefix, own, left = state.groups(m)[g].prefix, own_chain(m, g, 0), own_chain(m, q, 1)
+    prefix, own, left = m.groups[g].prefix, own_chain(m, g, 0), own_chain(m, q, 1)
     prefix_end = own_end = 0
     if prefix >= 0:
-        prefix_end = hit = min(chains[prefix].end, state.groups(m)[g].limit, most)
+        prefix_end = hit = min(chains[prefix].end, m.groups[g].limit, most)
         if chains[prefix].users == 0:
             claimed += prefix_end
-    if state.groups(m)[g].own_limit > 0:
+    if m.groups[g].own_limit > 0:
         own_end = chains[own].start
         if own_end == hit:
-            own_end = hit = max(min(chains[own].end, state.groups(m)[g].own_limit, most), own_end)
+            own_end = hit = max(min(chains[own].end, m.groups[g].own_limit, most), own_end)
             if chains[own].users == 0:
                 claimed += own_end - chains[own].start
     shared = hit
@@ -243,7 +242,7 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     tokens = min(seq[q].length - hit * 16, budget)
     blocks = blocks_for(hit * 16 + tokens)
     # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
-    if blocks_for(seq[q].length) - hit + claimed > state.replicas(m)[r].free - reserved:
+    if blocks_for(seq[q].length) - hit + claimed > m.replicas[r].free - reserved:
         return 0
     if reserved > 0:
         return 1
@@ -251,7 +250,7 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         if chains[prefix].users == 0:
             claim(m, r, prefix, prefix_end)
         chains[prefix].users += 1
-    if state.groups(m)[g].own_limit > 0:
+    if m.groups[g].own_limit > 0:
         if chains[own].users == 0:
             claim(m, r, own, own_end)
         chains[own].users += 1
@@ -261,11 +260,11 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     take(m, r, blocks - hit)
     seq[q].blocks, seq[q].shared, seq[q].computed = blocks, shared, hit * 16
     seq[q].prefilled = max(seq[q].prefilled, min(hit * 16, seq[q].prompt))
-    request, stage = state.groups(m)[g].request, state.groups(m)[g].stage
-    if np.isnan(state.started_s(m)[request]):
-        state.started_s(m)[request] = now_s
-    if seq[q].sample == state.groups(m)[g].first_sample and seq[q].length == seq[q].prompt:
-        state.cached(m)[stage] = max(state.cached(m)[stage], shared * 16)
+    request, stage = m.groups[g].request, m.groups[g].stage
+    if np.isnan(m.started_s[request]):
+        m.started_s[request] = now_s
+    if seq[q].sample == m.groups[g].first_sample and seq[q].length == seq[q].prompt:
+        m.cached[stage] = max(m.cached[stage], shared * 16)
     share(m, q, hit * 16 + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)
@@ -277,7 +276,7 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
 @compiled
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
-    seq, g = state.sequences(m), state.sequences(m)[q].group
+    seq, g = m.sequences, m.sequences[q].group
     if seq[q].state == WAITING:
         dequeue(m, r, q)
         forget(m, own_chain(m, q, 1))
@@ -287,21 +286,21 @@ def leave(m: Memory, r: int, q: int) -> None:
         _remove_running(m, r, q)
         share(m, q, seq[q].computed)
         _release(m, r, q, 0)
-    stage = state.groups(m)[g].stage
-    state.generated(m)[seq[q].sample] = seq[q].length - seq[q].prompt
-    state.prefilled(m)[stage] = max(state.prefilled(m)[stage], seq[q].prefilled)
-    if state.groups(m)[g].first == q:
-        state.groups(m)[g].first = seq[q].sibling
+    stage = m.groups[g].stage
+    m.generated[seq[q].sample] = seq[q].length - seq[q].prompt
+    m.prefilled[stage] = max(m.prefilled[stage], seq[q].prefilled)
+    if m.groups[g].first == q:
+        m.groups[g].first = seq[q].sibling
     else:
-        other = state.groups(m)[g].first
+        other = m.groups[g].first
         while seq[other].sibling != q:
             other = seq[other].sibling
         seq[other].sibling = seq[q].sibling
-    state.free_sequences(m)[state.counters(m)[FREE_SEQUENCES]] = q
-    state.counters(m)[FREE_SEQUENCES] += 1
-    state.groups(m)[g].unfinished -= 1
-    if state.groups(m)[g].unfinished == 0:
-        if state.groups(m)[g].own_limit > 0:
+    m.free_sequences[m.counters[FREE_SEQUENCES]] = q
+    m.counters[FREE_SEQUENCES] += 1
+    m.groups[g].unfinished -= 1
+    if m.groups[g].unfinished == 0:
+        if m.groups[g].own_limit > 0:
             forget(m, own_chain(m, g, 0))
-        state.free_groups(m)[state.counters(m)[FREE_GROUPS]] = g
-        state.counters(m)[FREE_GROUPS] += 1
+        m.free_groups[m.counters[FREE_GROUPS]] = g
+        m.counters[FREE_GROUPS] += 1

@@ -18,28 +18,28 @@ from ttc_sim.serving.step_time import decode_line, seconds_at
 @inlined
 def leap_seconds(m: Memory, r: int, iterations: int) -> float:
     """Sum of an arithmetic series: each iteration attends to as many more KV tokens as there are sequences."""
-    first, more = state.replicas(m)[r].first_step_s, state.replicas(m)[r].more_s
+    first, more = m.replicas[r].first_step_s, m.replicas[r].more_s
     return float(iterations * first + more * (iterations * (iterations - 1) / 2))
 
 
 @compiled
 def blocks_of_leap(m: Memory, r: int, iterations: int) -> int:
     """Blocks that the next so many decode iterations take: each sequence one in 16."""
-    blocks = (iterations // 16) * state.replicas(m)[r].decoding
-    at = state.replicas(m)[r].iteration + 1
+    blocks = (iterations // 16) * m.replicas[r].decoding
+    at = m.replicas[r].iteration + 1
     for i in range(iterations & 15):
-        blocks += state.due(m)[r * 16 + ((at + i) & 15)]
+        blocks += m.due[r * 16 + ((at + i) & 15)]
     return int(blocks)
 
 
 @compiled
 def iterations_until(m: Memory, r: int, at_s: float) -> int:
     """Which iteration of a leap is the first to end at or after a moment."""
-    since = at_s - state.replicas(m)[r].begun_s
-    half = state.replicas(m)[r].more_s / 2
-    linear = state.replicas(m)[r].first_step_s - half
+    since = at_s - m.replicas[r].begun_s
+    half = m.replicas[r].more_s / 2
+    linear = m.replicas[r].first_step_s - half
     root = linear * linear + 4 * half * since
-    most = state.replicas(m)[r].leap
+    most = m.replicas[r].leap
     k = most
     if root >= 0 and linear + math.sqrt(root) > 0:
         k = min(max(int(math.ceil(2 * since / (linear + math.sqrt(root)))), 1), most)
@@ -53,24 +53,24 @@ def iterations_until(m: Memory, r: int, at_s: float) -> int:
 @compiled
 def cut(m: Memory, r: int, at_s: float) -> None:
     """End a leap with the iteration in progress, so that what has happened can be seen."""
-    if state.replicas(m)[r].phase != BOUNDARY or state.replicas(m)[r].leap <= 1:
+    if m.replicas[r].phase != BOUNDARY or m.replicas[r].leap <= 1:
         return
     k = iterations_until(m, r, at_s)
-    if k < state.replicas(m)[r].leap:
-        state.replicas(m)[r].leap = k
-        schedule(m, r, state.replicas(m)[r].begun_s + leap_seconds(m, r, k), BOUNDARY)
+    if k < m.replicas[r].leap:
+        m.replicas[r].leap = k
+        schedule(m, r, m.replicas[r].begun_s + leap_seconds(m, r, k), BOUNDARY)
 
 
 @inlined
 def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
     """Decode iterations until the KV blocks are used up, at most so many."""
-    free, decoding = state.replicas(m)[r].free, state.replicas(m)[r].decoding
+    free, decoding = m.replicas[r].free, m.replicas[r].decoding
     if free >= decoding * (most // 16 + 1):
         return most
     k = 16 * (free // decoding)
     free -= (k // 16) * decoding
     while k < most:
-        need = state.due(m)[r * 16 + ((state.replicas(m)[r].iteration + 1 + k) & 15)]
+        need = m.due[r * 16 + ((m.replicas[r].iteration + 1 + k) & 15)]
         if need > free:
             break
         free -= need
@@ -86,10 +86,10 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
         Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of the
         one that takes in prompt, and the sequence itself.
     """
-    seq, rep = state.sequences(m), state.replicas(m)
+    seq, rep = m.sequences, m.replicas
     d = rep[r].deployment
-    by_priority = state.deployments(m)[d].by_priority
-    budget = state.deployments(m)[d].max_tokens
+    by_priority = m.deployments[d].by_priority
+    budget = m.deployments[d].max_tokens
     stamp = rep[r].iteration + 1
     decoding = kv = chunk = 0
     partial = -1
@@ -160,18 +160,16 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
 @compiled
 def plan(m: Memory, r: int, now_s: float) -> None:
     """Decide on the next iteration, or on as many as decoding goes on undisturbed."""
-    seq, rep = state.sequences(m), state.replicas(m)
+    seq, rep = m.sequences, m.replicas
     while True:
         if rep[r].running == 0 and rep[r].waiting == 0:
             sleep(m, r)
             return
         d = rep[r].deployment
-        due = state.due(m)[r * 16 + ((rep[r].iteration + 1) & 15)]
+        due = m.due[r * 16 + ((rep[r].iteration + 1) & 15)]
         partial, chunk, need = rep[r].partial, 0, due
         if partial >= 0:
-            chunk = min(
-                seq[partial].length - seq[partial].computed, state.deployments(m)[d].max_tokens - rep[r].decoding
-            )
+            chunk = min(seq[partial].length - seq[partial].computed, m.deployments[d].max_tokens - rep[r].decoding)
             need += blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
         preempted, decoding, kv = False, rep[r].decoding, rep[r].kv
         short = need > rep[r].free
@@ -186,20 +184,20 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             seq[partial].chunk = chunk
             share(m, partial, seq[partial].computed + chunk)
         taken = short or partial >= 0
-        budget = state.deployments(m)[d].max_tokens - decoding - chunk
+        budget = m.deployments[d].max_tokens - decoding - chunk
         pairs, prefill, sampled = 0.0, chunk, decoding
         first = partial
         if chunk > 0:
             pairs += chunk * (seq[partial].computed + 0.5 * chunk)
             sampled += seq[partial].computed + chunk == seq[partial].length
         if not preempted and rep[r].waiting > 0:
-            hopeful = rep[r].running < state.deployments(m)[d].max_seqs
+            hopeful = rep[r].running < m.deployments[d].max_seqs
             if hopeful and not taken and due > 0:
                 hopeful = admit(m, r, head_of_queue(m, r), budget, due, now_s) > 0
                 if hopeful:
                     take(m, r, due)  # running sequences come first
                     taken = True
-            while hopeful and rep[r].waiting > 0 and budget > 0 and rep[r].running < state.deployments(m)[d].max_seqs:
+            while hopeful and rep[r].waiting > 0 and budget > 0 and rep[r].running < m.deployments[d].max_seqs:
                 q = head_of_queue(m, r)
                 tokens = admit(m, r, q, budget, NONE, now_s)
                 if tokens == 0:
@@ -219,7 +217,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             schedule(m, r, now_s + seconds, BOUNDARY)
             return
         slope, kv_end = decode_line(state.tables(m), d, decoding, kv)
-        k = seq[state.ends(m)[rep[r].ends_base]].end - rep[r].iteration
+        k = seq[m.ends[rep[r].ends_base]].end - rep[r].iteration
         if kv_end < np.inf:
             k = min(k, max(int((kv_end - kv) / decoding), 0) + 1)
         k = _iterations_that_fit(m, r, k)
@@ -233,7 +231,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
 @compiled
 def end_iterations(m: Memory, r: int, now_s: float) -> int:
     """The end of a leap or a step; returns how many stages ended with it, listed in ``finished``."""
-    seq, rep = state.sequences(m), state.replicas(m)
+    seq, rep = m.sequences, m.replicas
     leap = rep[r].leap
     rep[r].busy_s += now_s - rep[r].begun_s
     if leap > 0:
@@ -255,9 +253,9 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
                 seq[q].prefilled = max(seq[q].prefilled, min(seq[q].computed, seq[q].prompt))
                 if seq[q].computed == seq[q].length:
                     seq[q].length += 1
-                    request = state.groups(m)[seq[q].group].request
-                    if seq[q].dropped == 0 and np.isnan(state.first_token_s(m)[request]):
-                        state.first_token_s(m)[request] = now_s
+                    request = m.groups[seq[q].group].request
+                    if seq[q].dropped == 0 and np.isnan(m.first_token_s[request]):
+                        m.first_token_s[request] = now_s
                     begin_decoding(m, r, q)
                 else:
                     rep[r].partial = q
@@ -272,15 +270,15 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
         q = after
     ended = 0
     while rep[r].ends > 0:
-        q = state.ends(m)[rep[r].ends_base]
+        q = m.ends[rep[r].ends_base]
         if seq[q].end > rep[r].iteration:
             break
         g = seq[q].group
         leave(m, r, q)
-        state.groups(m)[g].ended += 1
-        if state.groups(m)[g].ended == state.groups(m)[g].needed:
-            while state.groups(m)[g].unfinished > 0:
-                leave(m, r, state.groups(m)[g].first)
-            state.finished(m)[ended] = state.groups(m)[g].request
+        m.groups[g].ended += 1
+        if m.groups[g].ended == m.groups[g].needed:
+            while m.groups[g].unfinished > 0:
+                leave(m, r, m.groups[g].first)
+            m.finished[ended] = m.groups[g].request
             ended += 1
     return ended

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.draws import I64
-from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.clients import arrive, end_stage, happen
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
@@ -47,9 +46,9 @@ from ttc_sim.engine.compiled.state import (
     RETRIES,
     ROOM,
     SEQUENCE,
-    Memory,
     State,
     memory,
+    memory_at,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
@@ -70,26 +69,27 @@ _EVENTS_AT_A_TIME = 2_000_000
 
 
 @kept
-def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
+def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
     """Go on for so many events, or until something has to grow (``samples`` is the most that one arrival brings)."""
-    counters, n = state.counters(m), state.counters(m)[REQUESTS]
+    m = memory_at(addresses)
+    counters, n = m.counters, m.counters[REQUESTS]
     for _ in range(events):
         if (
             counters[FREE_SEQUENCES] < samples
-            or counters[FREE_GROUPS] < state.counters(m)[BATCH] + 1
-            or counters[EVENTS] + 2 * state.counters(m)[BATCH] + 4 > state.counters(m)[ROOM]
+            or counters[FREE_GROUPS] < m.counters[BATCH] + 1
+            or counters[EVENTS] + 2 * m.counters[BATCH] + 4 > m.counters[ROOM]
         ):
             return GROW
         # Requests that follow another come by event; their own time is not a number.
-        while counters[NEXT] < n and np.isnan(state.arrival_s(m)[counters[NEXT]]):
+        while counters[NEXT] < n and np.isnan(m.arrival_s[counters[NEXT]]):
             counters[NEXT] += 1
-        arrival_s = state.arrival_s(m)[counters[NEXT]] if counters[NEXT] < n else np.inf
-        event_s = state.events(m)[0].at_s if counters[EVENTS] > 0 else np.inf
+        arrival_s = m.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
+        event_s = m.events[0].at_s if counters[EVENTS] > 0 else np.inf
         sooner_s = min(arrival_s, event_s)
         if counters[ACTIVE] > 0:
-            r = state.active(m)[0]
-            now_s = state.replicas(m)[r].at_s
-            boundary = state.replicas(m)[r].phase == BOUNDARY
+            r = m.active[0]
+            now_s = m.replicas[r].at_s
+            boundary = m.replicas[r].phase == BOUNDARY
             if now_s < sooner_s or (now_s == sooner_s and boundary):
                 if now_s >= until_s:
                     return DONE
@@ -97,7 +97,7 @@ def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
                     ended = end_iterations(m, r, now_s)
                     schedule(m, r, now_s, PLAN)
                     for i in range(ended):
-                        end_stage(m, state.finished(m)[i], now_s)
+                        end_stage(m, m.finished[i], now_s)
                 else:
                     plan(m, r, now_s)
                 continue
@@ -105,10 +105,10 @@ def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
             return DONE
         if event_s <= arrival_s:
             kind, request, stage, attempt = (
-                state.events(m)[0].kind,
-                state.events(m)[0].request,
-                state.events(m)[0].stage,
-                state.events(m)[0].attempt,
+                m.events[0].kind,
+                m.events[0].request,
+                m.events[0].stage,
+                m.events[0].attempt,
             )
             pop_event(m)
             happen(m, kind, request, stage, attempt, event_s)
@@ -120,30 +120,27 @@ def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
 
 
 @kept
-def _stop(m: Memory, until_s: float) -> None:
+def _stop(addresses: I64, until_s: float) -> None:
     """Write down what those in flight have had when the clock is stopped."""
-    for r in range(state.counters(m)[REPLICAS]):
-        if state.replicas(m)[r].place >= 0 and state.replicas(m)[r].phase == BOUNDARY and state.replicas(m)[r].leap > 0:
+    m = memory_at(addresses)
+    for r in range(m.counters[REPLICAS]):
+        if m.replicas[r].place >= 0 and m.replicas[r].phase == BOUNDARY and m.replicas[r].leap > 0:
             k = iterations_until(m, r, until_s) - 1  # the one that ends at that moment or later is not done
-            state.replicas(m)[r].iteration += k
-            first, more = state.replicas(m)[r].first_step_s, state.replicas(m)[r].more_s
-            state.replicas(m)[r].busy_s += k * first + more * (k * (k - 1) / 2)
-        for level in range(-1, state.counters(m)[LEVELS]):
-            q = (
-                state.replicas(m)[r].first
-                if level < 0
-                else state.waiting_first(m)[r * state.counters(m)[LEVELS] + level]
-            )
+            m.replicas[r].iteration += k
+            first, more = m.replicas[r].first_step_s, m.replicas[r].more_s
+            m.replicas[r].busy_s += k * first + more * (k * (k - 1) / 2)
+        for level in range(-1, m.counters[LEVELS]):
+            q = m.replicas[r].first if level < 0 else m.waiting_first[r * m.counters[LEVELS] + level]
             while q >= 0:
-                one = state.sequences(m)[q]
-                length = one.offset + state.replicas(m)[r].iteration if one.state == 2 else one.length
-                state.generated(m)[one.sample] = length - one.prompt
-                stage = state.groups(m)[one.group].stage
-                state.prefilled(m)[stage] = max(state.prefilled(m)[stage], one.prefilled)
+                one = m.sequences[q]
+                length = one.offset + m.replicas[r].iteration if one.state == 2 else one.length
+                m.generated[one.sample] = length - one.prompt
+                stage = m.groups[one.group].stage
+                m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
                 q = one.next
-    for d in range(state.counters(m)[DEPLOYMENTS]):
-        if state.deployments(m)[d].kind == 0 and state.deployments(m)[d].in_progress > 0:
-            state.deployments(m)[d].busy_s += until_s - state.deployments(m)[d].busy_since_s
+    for d in range(m.counters[DEPLOYMENTS]):
+        if m.deployments[d].kind == 0 and m.deployments[d].in_progress > 0:
+            m.deployments[d].busy_s += until_s - m.deployments[d].busy_since_s
 
 
 def run(
