@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttc_sim.engine.compiled.heaps import delay_end, push_end, remove_end
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, claim, forget, give, give_chain, take
 from ttc_sim.engine.compiled.state import (
     DECODE,
@@ -28,32 +28,36 @@ def own_chain(m: Memory, slot: int, left: int) -> int:
 
 @inlined
 def enqueue(m: Memory, r: int, q: int, first: bool) -> None:
-    level = r * m.counters[LEVELS] + m.sequences[q].level
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    level = r * m.counters[LEVELS] + one.level
     head, tail = m.waiting_first[level], m.waiting_last[level]
     if first:
-        m.sequences[q].previous, m.sequences[q].next = -1, head
+        one.previous, one.next = -1, head
         if head >= 0:
             m.sequences[head].previous = q
         else:
             m.waiting_last[level] = q
         m.waiting_first[level] = q
     else:
-        m.sequences[q].previous, m.sequences[q].next = tail, -1
+        one.previous, one.next = tail, -1
         if tail >= 0:
             m.sequences[tail].next = q
         else:
             m.waiting_first[level] = q
         m.waiting_last[level] = q
-    m.sequences[q].state = WAITING
-    m.replicas[r].waiting += 1
-    m.replicas[r].waiting_blocks += blocks_for(m.sequences[q].length)
-    m.deployments[m.replicas[r].deployment].waiting += 1
+    one.state = WAITING
+    rep.waiting += 1
+    rep.waiting_blocks += blocks_for(one.length)
+    m.deployments[rep.deployment].waiting += 1
 
 
 @inlined
 def dequeue(m: Memory, r: int, q: int) -> None:
-    level = r * m.counters[LEVELS] + m.sequences[q].level
-    before, after = m.sequences[q].previous, m.sequences[q].next
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    level = r * m.counters[LEVELS] + one.level
+    before, after = one.previous, one.next
     if before >= 0:
         m.sequences[before].next = after
     else:
@@ -62,9 +66,9 @@ def dequeue(m: Memory, r: int, q: int) -> None:
         m.sequences[after].previous = before
     else:
         m.waiting_last[level] = before
-    m.replicas[r].waiting -= 1
-    m.replicas[r].waiting_blocks -= blocks_for(m.sequences[q].length)
-    m.deployments[m.replicas[r].deployment].waiting -= 1
+    rep.waiting -= 1
+    rep.waiting_blocks -= blocks_for(one.length)
+    m.deployments[rep.deployment].waiting -= 1
 
 
 @inlined
@@ -75,74 +79,81 @@ def head_of_queue(m: Memory, r: int) -> int:
     return -1
 
 
-@inlined
+@merged
 def append_running(m: Memory, r: int, q: int) -> None:
-    last = m.replicas[r].last
-    m.sequences[q].previous, m.sequences[q].next = last, -1
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    last = rep.last
+    one.previous, one.next = last, -1
     if last >= 0:
         m.sequences[last].next = q
     else:
-        m.replicas[r].first = q
-    m.replicas[r].last = q
-    m.replicas[r].running += 1
-    m.deployments[m.replicas[r].deployment].running += 1
+        rep.first = q
+    rep.last = q
+    rep.running += 1
+    m.deployments[rep.deployment].running += 1
 
 
 @inlined
 def _remove_running(m: Memory, r: int, q: int) -> None:
-    before, after = m.sequences[q].previous, m.sequences[q].next
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    before, after = one.previous, one.next
     if before >= 0:
         m.sequences[before].next = after
     else:
-        m.replicas[r].first = after
+        rep.first = after
     if after >= 0:
         m.sequences[after].previous = before
     else:
-        m.replicas[r].last = before
-    if m.replicas[r].partial == q:
-        m.replicas[r].partial = -1
-    if m.replicas[r].prefill == q:
-        m.replicas[r].prefill = after
-    m.replicas[r].running -= 1
-    m.deployments[m.replicas[r].deployment].running -= 1
+        rep.last = before
+    if rep.partial == q:
+        rep.partial = -1
+    if rep.prefill == q:
+        rep.prefill = after
+    rep.running -= 1
+    m.deployments[rep.deployment].running -= 1
 
 
 # ----------------------------------------------------------------------------------------------------- decoding
 
 
-@inlined
+@merged
 def begin_decoding(m: Memory, r: int, q: int) -> None:
     """From the iteration that has just ended, in which it got a token, on."""
-    seq = m.sequences
-    iteration = m.replicas[r].iteration
-    seq[q].state = DECODE
-    seq[q].offset = seq[q].length - iteration
-    seq[q].end = iteration + seq[q].output - (seq[q].length - seq[q].prompt)
-    m.due[r * 16 + ((2 - seq[q].offset) & 15)] += 1
-    m.replicas[r].decoding += 1
-    m.replicas[r].kv += seq[q].length
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    iteration = rep.iteration
+    one.state = DECODE
+    one.offset = one.length - iteration
+    one.end = iteration + one.output - (one.length - one.prompt)
+    m.due[r * 16 + ((2 - one.offset) & 15)] += 1
+    rep.decoding += 1
+    rep.kv += one.length
     push_end(m, r, q)
 
 
 @inlined
 def _stop_decoding(m: Memory, r: int, q: int) -> None:
-    seq = m.sequences
-    seq[q].length = seq[q].offset + m.replicas[r].iteration
-    seq[q].computed = seq[q].length - 1
-    seq[q].blocks = blocks_for(seq[q].computed)
-    m.due[r * 16 + ((2 - seq[q].offset) & 15)] -= 1
-    m.replicas[r].decoding -= 1
-    m.replicas[r].kv -= seq[q].length
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    one.length = one.offset + rep.iteration
+    one.computed = one.length - 1
+    one.blocks = blocks_for(one.computed)
+    m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
+    rep.decoding -= 1
+    rep.kv -= one.length
     remove_end(m, r, q)
 
 
-@inlined
+@merged
 def skip_iteration(m: Memory, r: int, q: int) -> None:
     """Let a decoding sequence sit out the next iteration."""
-    offset = m.sequences[q].offset
+    one = m.sequences[q]
+    offset = one.offset
     m.due[r * 16 + ((2 - offset) & 15)] -= 1
     m.due[r * 16 + ((3 - offset) & 15)] += 1
-    m.sequences[q].offset -= 1
+    one.offset -= 1
     delay_end(m, r, q)
 
 
@@ -151,45 +162,51 @@ def skip_iteration(m: Memory, r: int, q: int) -> None:
 
 @inlined
 def _lead(m: Memory, q: int, chain: int, limit: int, full: int) -> None:
+    one = m.sequences[q]
+    mine = m.chains[chain]
     end = min(full, limit)
-    shared = m.sequences[q].shared
-    if m.chains[chain].start <= shared and shared == m.chains[chain].end and shared < end:
-        m.chains[chain].end = end
-        m.sequences[q].shared = end
+    shared = one.shared
+    if mine.start <= shared and shared == mine.end and shared < end:
+        mine.end = end
+        one.shared = end
 
 
 @inlined
 def share(m: Memory, q: int, tokens: int) -> None:
     """Let others find the full blocks among so many tokens, where the sequence is the one that leads a chain."""
     g = m.sequences[q].group
-    if m.groups[g].prefix >= 0:
-        _lead(m, q, m.groups[g].prefix, m.groups[g].limit, tokens // 16)
-    if m.groups[g].own_limit > 0:
-        _lead(m, q, own_chain(m, g, 0), m.groups[g].own_limit, tokens // 16)
+    group = m.groups[g]
+    if group.prefix >= 0:
+        _lead(m, q, group.prefix, group.limit, tokens // 16)
+    if group.own_limit > 0:
+        _lead(m, q, own_chain(m, g, 0), group.own_limit, tokens // 16)
 
 
 @inlined
 def _unuse(m: Memory, r: int, chain: int) -> None:
-    m.chains[chain].users -= 1
-    if m.chains[chain].users == 0:
+    mine = m.chains[chain]
+    mine.users -= 1
+    if mine.users == 0:
         give_chain(m, r, chain)
 
 
 @compiled
 def _release(m: Memory, r: int, q: int, left: int) -> None:
     """Free a sequence's blocks, the last ones first; ``left`` of them it may find again."""
-    g = m.sequences[q].group
-    give(m, r, m.sequences[q].blocks - m.sequences[q].shared - left)
+    one = m.sequences[q]
+    g = one.group
+    group = m.groups[g]
+    give(m, r, one.blocks - one.shared - left)
     if left > 0:
         chain = own_chain(m, q, 1)
-        m.chains[chain].start = m.sequences[q].shared
-        m.chains[chain].end = m.sequences[q].shared + left
+        m.chains[chain].start = one.shared
+        m.chains[chain].end = one.shared + left
         give_chain(m, r, chain)
-    if m.groups[g].own_limit > 0:
+    if group.own_limit > 0:
         _unuse(m, r, own_chain(m, g, 0))
-    if m.groups[g].prefix >= 0:
-        _unuse(m, r, m.groups[g].prefix)
-    m.sequences[q].blocks = m.sequences[q].shared = 0
+    if group.prefix >= 0:
+        _unuse(m, r, group.prefix)
+    one.blocks = one.shared = 0
 
 
 # ----------------------------------------------------------------------------------------------- join and leave
@@ -198,18 +215,18 @@ def _release(m: Memory, r: int, q: int, left: int) -> None:
 @compiled
 def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
     """Put a running sequence back into the queue; ``scheduled``: it has got its blocks of the next iteration already."""
-    seq = m.sequences
-    if seq[q].state == DECODE:
+    one = m.sequences[q]
+    if one.state == DECODE:
         _stop_decoding(m, r, q)
         if scheduled:
-            seq[q].blocks = blocks_for(seq[q].length)
+            one.blocks = blocks_for(one.length)
     _remove_running(m, r, q)
     left = 0
     if m.deployments[m.replicas[r].deployment].caching:
-        left = max(seq[q].computed // 16 - seq[q].shared, 0)
+        left = max(one.computed // 16 - one.shared, 0)
     _release(m, r, q, left)
-    seq[q].computed = 0
-    m.preemptions[m.groups[seq[q].group].request] += 1
+    one.computed = 0
+    m.preemptions[m.groups[one.group].request] += 1
     enqueue(m, r, q, True)
 
 
@@ -219,30 +236,31 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
 
     With ``reserved`` blocks that others are to get first, only says whether there may be room after that.
     """
-    seq, chains = m.sequences, m.chains
-    g = seq[q].group
-    most = (seq[q].length - 1) // 16
+    one = m.sequences[q]
+    chains, group = m.chains, m.groups[one.group]
+    g = one.group
+    most = (one.length - 1) // 16
     hit = claimed = 0
-    prefix, own, left = m.groups[g].prefix, own_chain(m, g, 0), own_chain(m, q, 1)
+    prefix, own, left = group.prefix, own_chain(m, g, 0), own_chain(m, q, 1)
     prefix_end = own_end = 0
     if prefix >= 0:
-        prefix_end = hit = min(chains[prefix].end, m.groups[g].limit, most)
+        prefix_end = hit = min(chains[prefix].end, group.limit, most)
         if chains[prefix].users == 0:
             claimed += prefix_end
-    if m.groups[g].own_limit > 0:
+    if group.own_limit > 0:
         own_end = chains[own].start
         if own_end == hit:
-            own_end = hit = max(min(chains[own].end, m.groups[g].own_limit, most), own_end)
+            own_end = hit = max(min(chains[own].end, group.own_limit, most), own_end)
             if chains[own].users == 0:
                 claimed += own_end - chains[own].start
     shared = hit
     if chains[left].following >= 0 and chains[left].start == hit:
         hit = min(chains[left].end, most)
         claimed += hit - chains[left].start
-    tokens = min(seq[q].length - hit * 16, budget)
+    tokens = min(one.length - hit * 16, budget)
     blocks = blocks_for(hit * 16 + tokens)
     # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
-    if blocks_for(seq[q].length) - hit + claimed > m.replicas[r].free - reserved:
+    if blocks_for(one.length) - hit + claimed > m.replicas[r].free - reserved:
         return 0
     if reserved > 0:
         return 1
@@ -250,7 +268,7 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         if chains[prefix].users == 0:
             claim(m, r, prefix, prefix_end)
         chains[prefix].users += 1
-    if m.groups[g].own_limit > 0:
+    if group.own_limit > 0:
         if chains[own].users == 0:
             claim(m, r, own, own_end)
         chains[own].users += 1
@@ -258,49 +276,51 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         claim(m, r, left, hit)
     forget(m, left)
     take(m, r, blocks - hit)
-    seq[q].blocks, seq[q].shared, seq[q].computed = blocks, shared, hit * 16
-    seq[q].prefilled = max(seq[q].prefilled, min(hit * 16, seq[q].prompt))
-    request, stage = m.groups[g].request, m.groups[g].stage
+    one.blocks, one.shared, one.computed = blocks, shared, hit * 16
+    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
+    request, stage = group.request, group.stage
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
-    if seq[q].sample == m.groups[g].first_sample and seq[q].length == seq[q].prompt:
+    if one.sample == group.first_sample and one.length == one.prompt:
         m.cached[stage] = max(m.cached[stage], shared * 16)
     share(m, q, hit * 16 + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)
-    seq[q].state = PREFILL
-    seq[q].chunk = tokens
+    one.state = PREFILL
+    one.chunk = tokens
     return int(tokens)
 
 
 @compiled
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
-    seq, g = m.sequences, m.sequences[q].group
-    if seq[q].state == WAITING:
+    one = m.sequences[q]
+    seq, g = m.sequences, one.group
+    group = m.groups[g]
+    if one.state == WAITING:
         dequeue(m, r, q)
         forget(m, own_chain(m, q, 1))
     else:
-        if seq[q].state == DECODE:
+        if one.state == DECODE:
             _stop_decoding(m, r, q)
         _remove_running(m, r, q)
-        share(m, q, seq[q].computed)
+        share(m, q, one.computed)
         _release(m, r, q, 0)
-    stage = m.groups[g].stage
-    m.generated[seq[q].sample] = seq[q].length - seq[q].prompt
-    m.prefilled[stage] = max(m.prefilled[stage], seq[q].prefilled)
-    if m.groups[g].first == q:
-        m.groups[g].first = seq[q].sibling
+    stage = group.stage
+    m.generated[one.sample] = one.length - one.prompt
+    m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
+    if group.first == q:
+        group.first = one.sibling
     else:
-        other = m.groups[g].first
+        other = group.first
         while seq[other].sibling != q:
             other = seq[other].sibling
-        seq[other].sibling = seq[q].sibling
+        seq[other].sibling = one.sibling
     m.free_sequences[m.counters[FREE_SEQUENCES]] = q
     m.counters[FREE_SEQUENCES] += 1
-    m.groups[g].unfinished -= 1
-    if m.groups[g].unfinished == 0:
-        if m.groups[g].own_limit > 0:
+    group.unfinished -= 1
+    if group.unfinished == 0:
+        if group.own_limit > 0:
             forget(m, own_chain(m, g, 0))
         m.free_groups[m.counters[FREE_GROUPS]] = g
         m.counters[FREE_GROUPS] += 1

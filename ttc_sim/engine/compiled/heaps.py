@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Memory
 
 # ------------------------------------------------------------------------------------------------------- events
@@ -31,7 +31,7 @@ def push_event(m: Memory, at_s: float, kind: int, request: int, stage: int, atte
     m.events[i].request, m.events[i].stage, m.events[i].attempt = request, stage, attempt
 
 
-@compiled
+@merged
 def pop_event(m: Memory) -> None:
     m.counters[EVENTS] -= 1
     last = m.counters[EVENTS]
@@ -64,8 +64,9 @@ def _sooner(m: Memory, a: int, b: int) -> bool:
 @compiled
 def schedule(m: Memory, r: int, at_s: float, phase: int) -> None:
     """Set what a replica does next, and when."""
-    m.replicas[r].at_s, m.replicas[r].phase = at_s, phase
-    i = m.replicas[r].place
+    rep = m.replicas[r]
+    rep.at_s, rep.phase = at_s, phase
+    i = rep.place
     if i < 0:
         i = m.counters[ACTIVE]
         m.counters[ACTIVE] += 1
@@ -91,14 +92,15 @@ def schedule(m: Memory, r: int, at_s: float, phase: int) -> None:
         m.replicas[m.active[i]].place = i
         i = down
     m.active[i] = r
-    m.replicas[r].place = i
+    rep.place = i
 
 
-@compiled
+@merged
 def sleep(m: Memory, r: int) -> None:
     """Take a replica that has nothing to do out of the heap."""
-    i = m.replicas[r].place
-    m.replicas[r].place = -1
+    rep = m.replicas[r]
+    i = rep.place
+    rep.place = -1
     m.counters[ACTIVE] -= 1
     last = m.active[m.counters[ACTIVE]]
     if last != r:
@@ -141,22 +143,26 @@ def _settle(m: Memory, base: int, count: int, i: int, q: int) -> None:
     m.sequences[q].place = i
 
 
-@inlined
+@merged
 def push_end(m: Memory, r: int, q: int) -> None:
-    m.replicas[r].ends += 1
-    _settle(m, m.replicas[r].ends_base, m.replicas[r].ends, m.replicas[r].ends - 1, q)
+    rep = m.replicas[r]
+    rep.ends += 1
+    _settle(m, rep.ends_base, rep.ends, rep.ends - 1, q)
 
 
-@compiled
+@merged
 def remove_end(m: Memory, r: int, q: int) -> None:
-    m.replicas[r].ends -= 1
-    base, count, i = m.replicas[r].ends_base, m.replicas[r].ends, m.sequences[q].place
+    rep = m.replicas[r]
+    rep.ends -= 1
+    base, count, i = rep.ends_base, rep.ends, m.sequences[q].place
     last = m.ends[base + count]
     if last != q:
         _settle(m, base, count, i, last)
 
 
-@compiled
+@merged
 def delay_end(m: Memory, r: int, q: int) -> None:
-    m.sequences[q].end += 1
-    _settle(m, m.replicas[r].ends_base, m.replicas[r].ends, m.sequences[q].place, q)
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    one.end += 1
+    _settle(m, rep.ends_base, rep.ends, one.place, q)

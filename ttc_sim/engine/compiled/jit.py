@@ -19,6 +19,8 @@ _LEAN = {"error_model": "numpy", "_nrt": False}
 compiled: Callable[[F], F] = numba.njit(**_LEAN, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # Short ones become part of their callers.
 inlined: Callable[[F], F] = numba.njit(**_LEAN, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Those that are called in one place become part of it before types are inferred: nothing is compiled on its own.
+merged: Callable[[F], F] = numba.njit(**_LEAN, inline="always")
 
 
 def kept(function: F) -> F:

@@ -6,7 +6,7 @@ is where the ring begins, and its gap is what was freed last.
 
 from __future__ import annotations
 
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.state import Memory
 
 
@@ -17,11 +17,12 @@ def blocks_for(tokens: int) -> int:
 
 @compiled
 def _unlink(m: Memory, chain: int) -> None:
-    before, after = m.chains[chain].previous, m.chains[chain].following
+    mine = m.chains[chain]
+    before, after = mine.previous, mine.following
     m.chains[before].following, m.chains[after].previous = after, before
-    m.chains[after].gap += m.chains[chain].gap
-    m.chains[chain].gap = m.chains[chain].count = 0
-    m.chains[chain].following = -1
+    m.chains[after].gap += mine.gap
+    mine.gap = mine.count = 0
+    mine.following = -1
 
 
 @compiled
@@ -41,7 +42,7 @@ def take(m: Memory, r: int, blocks: int) -> None:
                 _unlink(m, front)
 
 
-@inlined
+@merged
 def give(m: Memory, r: int, blocks: int) -> None:
     m.replicas[r].free += blocks
     m.chains[r].gap += blocks
@@ -49,31 +50,34 @@ def give(m: Memory, r: int, blocks: int) -> None:
 
 @compiled
 def give_chain(m: Memory, r: int, chain: int) -> None:
-    blocks = m.chains[chain].end - m.chains[chain].start
+    mine = m.chains[chain]
+    blocks = mine.end - mine.start
     if blocks == 0:
         return
     m.replicas[r].free += blocks
     last = m.chains[r].previous
-    m.chains[chain].previous, m.chains[chain].following = last, r
+    mine.previous, mine.following = last, r
     m.chains[last].following = m.chains[r].previous = chain
-    m.chains[chain].count = blocks
-    m.chains[chain].gap = m.chains[r].gap
+    mine.count = blocks
+    mine.gap = m.chains[r].gap
     m.chains[r].gap = 0
 
 
 @compiled
 def claim(m: Memory, r: int, chain: int, end: int) -> None:
-    if m.chains[chain].following >= 0:
-        used = end - m.chains[chain].start
+    mine = m.chains[chain]
+    if mine.following >= 0:
+        used = end - mine.start
         m.replicas[r].free -= used
-        m.chains[chain].gap += m.chains[chain].count - used
+        mine.gap += mine.count - used
         _unlink(m, chain)
-    m.chains[chain].end = end
+    mine.end = end
 
 
 @compiled
 def forget(m: Memory, chain: int) -> None:
-    if m.chains[chain].following >= 0:
-        m.chains[chain].gap += m.chains[chain].count
+    mine = m.chains[chain]
+    if mine.following >= 0:
+        mine.gap += mine.count
         _unlink(m, chain)
-    m.chains[chain].start = m.chains[chain].end = m.chains[chain].users = 0
+    mine.start = mine.end = mine.users = 0

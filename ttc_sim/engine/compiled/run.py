@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.draws import I64
-from ttc_sim.engine.compiled.clients import arrive, end_stage, happen
+from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
+    ARRIVED,
     BATCH,
     BOUNDARY,
     CHAIN,
@@ -22,6 +23,7 @@ from ttc_sim.engine.compiled.state import (
     COUNTERS,
     DEPLOYMENT,
     DEPLOYMENTS,
+    DOING,
     DONE,
     EVENT,
     EVENTS,
@@ -29,23 +31,29 @@ from ttc_sim.engine.compiled.state import (
     FREE_SEQUENCES,
     GROUP,
     GROW,
+    HAPPENED,
     HAS_AFTER,
     HAS_LEVEL,
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
+    LEAPS,
     LEVELS,
     LIMIT,
     NEXT,
+    NONE,
     OVERFLOW,
     PAUSE,
     PLAN,
+    PLANS,
     PREFIXES,
     REPLICA,
     REPLICAS,
     REQUESTS,
     RETRIES,
+    RETRY,
     ROOM,
     SEQUENCE,
+    STEPS,
     State,
     memory,
     memory_at,
@@ -94,28 +102,37 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 if now_s >= until_s:
                     return DONE
                 if boundary:
+                    counters[DOING] = STEPS if m.replicas[r].leap == 0 else LEAPS
                     ended = end_iterations(m, r, now_s)
                     schedule(m, r, now_s, PLAN)
                     for i in range(ended):
-                        end_stage(m, m.finished[i], now_s)
+                        stage = end_stage(m, m.finished[i], now_s)
+                        if stage >= 0:
+                            begin_stage(m, m.finished[i], stage, NONE, now_s)
                 else:
+                    counters[DOING] = PLANS
                     plan(m, r, now_s)
+                counters[counters[DOING]] += 1
                 continue
         if sooner_s >= until_s or sooner_s == np.inf:
             return DONE
+        repeated = NONE
         if event_s <= arrival_s:
-            kind, request, stage, attempt = (
-                m.events[0].kind,
-                m.events[0].request,
-                m.events[0].stage,
-                m.events[0].attempt,
-            )
+            counters[DOING] = HAPPENED
+            event = m.events[0]
+            kind, request, stage, attempt = event.kind, event.request, event.stage, event.attempt
             pop_event(m)
-            happen(m, kind, request, stage, attempt, event_s)
+            stage = happen(m, kind, request, stage, attempt, event_s)
+            if kind == RETRY:
+                repeated = attempt
         else:
+            counters[DOING] = ARRIVED
             request = counters[NEXT]
             counters[NEXT] += 1
-            arrive(m, request, arrival_s)
+            stage = arrive(m, request, arrival_s)
+        if stage >= 0:
+            begin_stage(m, request, stage, repeated, sooner_s)
+        counters[counters[DOING]] += 1
     return PAUSE
 
 

@@ -81,7 +81,9 @@ LEVELS, OVERFLOW, LIMIT, REQUESTS, REPLICAS, DEPLOYMENTS, PREFIXES, CHOICES, BAT
     15,
 )
 RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 16, 17, 18, 19, 20
-COUNTERS = 21
+# What is being done, and how often it has been, for those who measure where the time goes.
+DOING, ARRIVED, HAPPENED, PLANS, STEPS, LEAPS = 21, 22, 23, 24, 25, 26
+COUNTERS = 27
 
 
 class State(NamedTuple):
@@ -154,7 +156,7 @@ class State(NamedTuple):
 
 # Compiled code sees the state as one pointer, to the addresses of its arrays. Passing fifty arrays instead is what makes calls,
 # and compiling, long. It reads ``m.sequences[q].length`` as Python would, without Numba's array type, whose bounds, strides and
-# negative indices took more than half of the compilation.
+# negative indices took a third of the compilation.
 Memory = State
 
 
