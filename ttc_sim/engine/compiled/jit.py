@@ -35,8 +35,8 @@ def kept(function: F) -> F:
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(root / "ttc-sim" / f"engine-{key}")
-        return numba.njit(**_LEAN, cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, nogil=True, cache=True)(function)  # type: ignore[no-any-return]
     except (OSError, RuntimeError):
-        return numba.njit(**_LEAN)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, nogil=True)(function)  # type: ignore[no-any-return]
     finally:
         config.CACHE_DIR = before

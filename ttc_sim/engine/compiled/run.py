@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,11 +167,13 @@ def run(
     route: LiveRule | None = None,
     until_s: float | None = None,
     tables: Sequence[StepTable | None] | None = None,
+    watch: Callable[[I64], object] | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
     ``tables`` are step times by deployment, instead of the pools' own. A policy that looks at live load is given as a
-    :class:`LiveRule`. Can be interrupted from the keyboard.
+    :class:`LiveRule`. Can be interrupted from the keyboard. ``watch`` gets the engine's counters before it starts; another thread
+    can read there what is being done.
     """
     for work in works:
         check_work(work)
@@ -180,6 +182,8 @@ def run(
     # At one boundary as many stages as fit into a batch may begin anew.
     most_samples *= len(arrays.finished) + 1
     clock_s = np.inf if until_s is None else until_s
+    if watch is not None:
+        watch(arrays.counters)
     while True:
         outcome = _advance(memory(arrays), clock_s, most_samples, _EVENTS_AT_A_TIME)
         if outcome == DONE:
