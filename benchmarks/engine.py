@@ -114,7 +114,7 @@ def best_rate(work: Work, pools: Sequence[GpuPool], repeats: int = 3) -> tuple[f
 def where_time_goes(work: Work, pools: Sequence[GpuPool]) -> dict[str, dict[str, float]]:
     """Times that the engine does each kind of thing, and nanoseconds spent on it, per request."""
     samples: Counter[int] = Counter()
-    counters = np.zeros(0, dtype=np.int64)
+    counters, start = np.zeros(0, dtype=np.int64), 0.0
     over = threading.Event()
 
     def look() -> None:
@@ -128,7 +128,6 @@ def where_time_goes(work: Work, pools: Sequence[GpuPool]) -> dict[str, dict[str,
         counters, start = found, time.perf_counter()
         looking.start()
 
-    start = 0.0
     compiled.run([work], [str(i) for i in range(len(pools))], pools, watch=watch)
     over.set()
     nanoseconds = (time.perf_counter() - start) * 1e9 / work.requests

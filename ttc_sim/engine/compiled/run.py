@@ -358,7 +358,7 @@ def _begin(
         counters=counters,
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(
-            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:]]
+            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
         ),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -13,13 +12,10 @@ from numba.core import types
 from numba.core.imputils import lower_builtin, lower_getattr_generic
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
 from numba.extending import intrinsic, models, register_model
-from numba.np import arrayobj
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
-from ttc_sim.engine.compiled.jit import inlined
 from ttc_sim.engine.work import I32
-from ttc_sim.serving.step_time import StepTables
 
 Records = NDArray[Any]
 
@@ -151,7 +147,7 @@ class State(NamedTuple):
     table_counts: I64
     table_attention_s: F64
     table_decode_attention_s: F64
-    table_shape: I64  # pools, tokens, sequences, longest knots, and the four axes of attention
+    table_shape: I64  # pools, tokens, sequences, longest knots, the four axes of attention, and their number
 
 
 # Compiled code sees the state as one pointer, to the addresses of its arrays. Passing fifty arrays instead is what makes calls,
@@ -269,51 +265,76 @@ def memory_at(typing_context: Any, addresses: Any) -> Any:
     return _MEMORY(addresses), code
 
 
-def _table(name: str, dimensions: int, kind: Any = np.float64) -> Callable[..., Any]:
-    """An array of a given shape, of which compiled code knows the shape."""
-    array = types.Array(numba.from_dtype(np.dtype(kind)), dimensions, "C")
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def view(typing_context: Any, m: Any, shape: Any) -> Any:
-        def code(context: Any, builder: Any, called: Any, args: Any) -> Any:
-            found = context.make_array(array)(context, builder)
-            sizes = numba.core.cgutils.unpack_tuple(builder, args[1])
-            width = context.get_constant(types.intp, np.dtype(kind).itemsize)
-            strides = [width]
-            for length in reversed(sizes[1:]):
-                strides.insert(0, builder.mul(strides[0], length))
-            data = builder.inttoptr(_address(context, builder, args[0], f"table_{name}"), found.data.type)
-            arrayobj.populate_array(found, data=data, shape=sizes, strides=strides, itemsize=width, meminfo=None)
-            return found._getvalue()
-
-        return array(m, types.containers.UniTuple(types.intp, dimensions)), code
-
-    return view  # type: ignore[no-any-return]
+# Axes of the tables after the first, as places in ``table_shape``.
+_AXES = {
+    "base_s": (),
+    "per_kv_s": (),
+    "per_pair_s": (),
+    "dense_s": (1,),
+    "prefill_s": (1,),
+    "decode_s": (2,),
+    "sampled_s": (2,),
+    "knots": (8, 3),
+    "counts": (8,),
+    "attention_s": (4, 5, 6, 7),
+    "decode_attention_s": (2, 7),
+}
 
 
-_base_s, _per_kv_s, _per_pair_s = _table("base_s", 1), _table("per_kv_s", 1), _table("per_pair_s", 1)
-_dense_s, _prefill_s = _table("dense_s", 2), _table("prefill_s", 2)
-_decode_s, _sampled_s = _table("decode_s", 2), _table("sampled_s", 2)
-_knots, _counts = _table("knots", 3), _table("counts", 2, np.int64)
-_attention_s, _decode_attention_s = _table("attention_s", 5), _table("decode_attention_s", 3)
+class _TablesType(types.Type):
+    """All tables, or the one of that name; both are the pointer to the state."""
+
+    def __init__(self, name: str = "") -> None:
+        self.table = name
+        super().__init__(f"StepTables{name}")
 
 
-@inlined
-def tables(m: Memory) -> StepTables:
-    """Step times of the deployments."""
-    shape = m.table_shape
-    pools, tokens, sequences, longest = shape[0], shape[1], shape[2], shape[3]
-    kv = shape[7]
-    return StepTables(
-        _base_s(m, (pools,)),
-        _per_kv_s(m, (pools,)),
-        _per_pair_s(m, (pools,)),
-        _dense_s(m, (pools, tokens)),
-        _prefill_s(m, (pools, tokens)),
-        _decode_s(m, (pools, sequences)),
-        _sampled_s(m, (pools, sequences)),
-        _knots(m, (pools, 4, longest)),
-        _counts(m, (pools, 4)),
-        _attention_s(m, (pools, shape[4], shape[5], shape[6], kv)),
-        _decode_attention_s(m, (pools, sequences, kv)),
-    )
+_TABLES = {name: _TablesType(name) for name in ("", *_AXES)}
+
+
+@register_model(_TablesType)
+class _TablesModel(_MemoryModel):
+    pass
+
+
+@infer_getattr
+class _TablesAttributes(AttributeTemplate):  # type: ignore[misc]
+    key = _TablesType
+
+    def generic_resolve(self, of: Any, name: str) -> Any:
+        return _TABLES.get(name)
+
+
+@lower_getattr_generic(_TablesType)  # type: ignore[untyped-decorator]
+def _get_table(context: Any, builder: Any, of: Any, m: Any, name: str) -> Any:
+    return m
+
+
+@infer_global(operator.getitem)
+class _GetSeconds(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        if not isinstance(args[0], _TablesType):
+            return None
+        axes = 1 + len(_AXES[args[0].table])
+        kind = _ROWS[f"table_{args[0].table}"].kind
+        return signature(kind, args[0], types.intp if axes == 1 else types.UniTuple(types.intp, axes))  # type: ignore[attr-defined]
+
+
+@lower_builtin(operator.getitem, _TablesType, types.Any)  # type: ignore[untyped-decorator]
+def _get_seconds(context: Any, builder: Any, called: Any, args: Any) -> Any:
+    of, at = called.args
+    index = [args[1]] if isinstance(at, types.Integer) else numba.core.cgutils.unpack_tuple(builder, args[1])
+    shape = _get_rows(context, builder, _MEMORY, args[0], "table_shape")
+    place = index[0]
+    for axis, i in zip(_AXES[of.table], index[1:], strict=True):
+        length = builder.load(builder.gep(shape, [context.get_constant(types.intp, axis)]))
+        length.set_metadata("invariant.load", builder.module.add_metadata([]))
+        place = builder.add(builder.mul(place, length), i)
+    rows = _get_rows(context, builder, _MEMORY, args[0], f"table_{of.table}")
+    return builder.load(builder.gep(rows, [place]))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def tables(typing_context: Any, m: Any) -> Any:
+    """Step times of the deployments, as :class:`ttc_sim.serving.step_time.StepTables`."""
+    return _TABLES[""](m), lambda context, builder, called, args: args[0]
