@@ -23,7 +23,7 @@ inlined: Callable[[F], F] = numba.njit(**_LEAN, forceinline=True, no_cpython_wra
 merged: Callable[[F], F] = numba.njit(**_LEAN, inline="always")
 
 
-def kept(function: F) -> F:
+def kept(function: Callable[..., Any]) -> Any:
     """Compile and keep the result in the user's cache directory, under a key of all sources that take part.
 
     Numba itself looks only at the file of the function, and would go on with an old version of what it calls.
@@ -35,8 +35,8 @@ def kept(function: F) -> F:
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(root / "ttc-sim" / f"engine-{key}")
-        return numba.njit(**_LEAN, nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, nogil=True, cache=True)(function)
     except (OSError, RuntimeError):
-        return numba.njit(**_LEAN, nogil=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, nogil=True)(function)
     finally:
         config.CACHE_DIR = before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,7 +61,6 @@ from ttc_sim.engine.compiled.state import (
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
-    COMPLETED,
     IN_FLIGHT,
     EngineResult,
     LiveRule,
@@ -175,6 +175,7 @@ def run(
     :class:`LiveRule`. Can be interrupted from the keyboard. ``watch`` gets the engine's counters before it starts; another thread
     can read there what is being done.
     """
+    warm_up()
     for work in works:
         check_work(work)
     arrays = _begin(works, deployments, route, tables)
@@ -218,13 +219,17 @@ def run(
 
 def warm_up() -> None:
     """Compile, or load what has been compiled, before something is timed."""
-    one = np.zeros(1)
-    index = np.arange(2, dtype=np.int64)
-    ones = np.ones(1, dtype=np.int64)
-    work = Work(one, index, ones - 1, ones, ones - 2, index, ones, ones, one, one, np.zeros((1, 1)))
-    step = {"base_s": 1.0, "per_prefill_token_s": 0.0, "per_sequence_s": 0.0, "per_kv_token_s": 0.0}
-    pool = GpuPool.model_validate({"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 0.0, "step_time": step})
-    assert run([work], ["warm-up"], [pool]).status[0] == COMPLETED
+    if _stop.nopython_signatures:
+        return
+    collects = gc.isenabled()
+    # A compiler makes many objects and drops few: looking for those takes a tenth of its time.
+    gc.disable()
+    try:
+        _advance.compile("int64(int64[::1], float64, int64, int64)")
+        _stop.compile("void(int64[::1], float64)")
+    finally:
+        if collects:
+            gc.enable()
 
 
 # ---------------------------------------------------------------------------------------------------- the arrays

@@ -317,7 +317,7 @@ class _GetSeconds(AbstractTemplate):  # type: ignore[misc]
             return None
         axes = 1 + len(_AXES[args[0].table])
         kind = _ROWS[f"table_{args[0].table}"].kind
-        return signature(kind, args[0], types.intp if axes == 1 else types.UniTuple(types.intp, axes))  # type: ignore[attr-defined]
+        return signature(kind, args[0], types.intp if axes == 1 else types.containers.UniTuple(types.intp, axes))
 
 
 @lower_builtin(operator.getitem, _TablesType, types.Any)  # type: ignore[untyped-decorator]
