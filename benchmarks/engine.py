@@ -1,8 +1,11 @@
-"""Speed of the engines: ``python -m benchmarks.engine [--json FILE] [--requests N]``.
+"""Speed of the engines: ``python -m benchmarks.engine [--json FILE] [--requests N] [--ten-million]``.
 
 * canonical: 500 prompt and 1,000 output tokens, 4 requests a second, one replica (the workload that peers report);
 * long_outputs: the same with 5,000 output tokens;
 * full: three pools of four replicas, prefix caching, preemption under pressure, four samples a request, timeouts.
+
+Where the time goes is sampled: a second thread looks every half a millisecond at what the compiled engine is doing, and the engine
+counts how often it does it. ``--ten-million`` also runs that many canonical requests in a process of their own, for its memory.
 
 Ratios are to the reference engine and to bare SimPy timeouts on the same machine in the same run. Set
 ``NUMBA_NUM_THREADS=1`` or pin to one core for steadier figures; both engines use one.
@@ -13,7 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import subprocess
+import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -22,11 +29,13 @@ import simpy
 from rich.console import Console
 from rich.table import Table
 
-from ttc_sim.draws import uniforms
+from ttc_sim.draws import I64, uniforms
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.compiled.state import ARRIVED, DOING, HAPPENED, LEAPS, PLANS, STEPS
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import GpuPool, LinearStepTime
 
+KINDS = {"arrivals": ARRIVED, "other events": HAPPENED, "plans": PLANS, "ends of steps": STEPS, "ends of leaps": LEAPS}
 STEP = LinearStepTime(base_s=0.006, per_prefill_token_s=2e-5, per_sequence_s=1e-5, per_kv_token_s=4e-9)
 
 
@@ -102,10 +111,52 @@ def best_rate(work: Work, pools: Sequence[GpuPool], repeats: int = 3) -> tuple[f
     return work.requests / min(seconds), int(got.preemptions.sum()), float((got.status == 2).mean())
 
 
+def where_time_goes(work: Work, pools: Sequence[GpuPool]) -> dict[str, dict[str, float]]:
+    """Times that the engine does each kind of thing, and nanoseconds spent on it, per request."""
+    samples: Counter[int] = Counter()
+    counters, start = np.zeros(0, dtype=np.int64), 0.0
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.0005):
+            samples[int(counters[DOING])] += 1
+
+    looking = threading.Thread(target=look)
+
+    def watch(found: I64) -> None:
+        nonlocal counters, start
+        counters, start = found, time.perf_counter()
+        looking.start()
+
+    compiled.run([work], [str(i) for i in range(len(pools))], pools, watch=watch)
+    over.set()
+    nanoseconds = (time.perf_counter() - start) * 1e9 / work.requests
+    looking.join()
+    seen = sum(samples.values())
+    return {
+        name: {"times": float(counters[kind]) / work.requests, "ns": samples[kind] / seen * nanoseconds}
+        for name, kind in KINDS.items()
+    }
+
+
+def ten_million() -> dict[str, float]:
+    """In a process of its own: inputs, engine and results together."""
+    code = (
+        "import json, resource; from benchmarks import engine; engine.compiled.warm_up();"
+        "rate, _, _ = engine.best_rate(*engine.canonical(10_000_000), repeats=1);"
+        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "print(json.dumps({'requests_per_s': rate, 'peak_memory_mb': peak / 1024}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--requests", type=int, default=1_000_000)
+    parser.add_argument("--ten-million", action="store_true")
     given = parser.parse_args()
     n = given.requests
     start = time.perf_counter()
@@ -120,6 +171,12 @@ def main() -> None:
         rate, preemptions, timed_out = best_rate(work, pools)
         figures[name] = {"requests": work.requests, "requests_per_s": rate, "preemptions": preemptions}
         table.add_row(name, f"{work.requests:,}", f"{rate:,.0f}", f"{preemptions:,}", f"{timed_out:.1%}")
+    profile = Table(title="what the engine does: times a request, and nanoseconds a request (sampled)")
+    for column in ("workload", *KINDS):
+        profile.add_column(column, justify="left" if column == "workload" else "right")
+    figures["where_time_goes"] = found = {name: where_time_goes(*workload) for name, workload in workloads.items()}
+    for name, kinds in found.items():
+        profile.add_row(name, *(f"{kind['times']:.2f} / {kind['ns']:,.0f}" for kind in kinds.values()))
     shorter, _, _ = best_rate(*canonical(max(n // 10, 1)))
     work, pools = canonical(1000)
     start = time.perf_counter()
@@ -133,10 +190,15 @@ def main() -> None:
         "ratio_to_bare_simpy_events": rate / bare_timeouts(500_000),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+    if given.ten_million:
+        figures["ten_million"] = ten_million()
     Console().print(table)
+    Console(width=110).print(profile)
     print(f"ready (compiled or loaded) in {ready_s:.1f} s; peak memory {figures['peak_memory_mb']:,.0f} MB")
     print(f"reference engine: {simpy_rate:,.0f} requests/s, {figures['ratio_to_simpy_engine']:,.0f} times slower")
     print(f"requests simulated per bare SimPy timeout in the same time: {figures['ratio_to_bare_simpy_events']:.2f}")
+    if given.ten_million:
+        print(f"ten million canonical requests: {figures['ten_million']}")
     if given.json is not None:
         given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

@@ -158,7 +158,7 @@ class Simulation:
             in_progress = np.array([server.in_progress for server in self.servers], dtype=np.int64)
             most = np.array([capacity(item) for item in self.deployments])
             overflow = self.route.kind == "overflow"
-            return int(choices[pick_live(overflow, self.route.limit, at, waiting, in_progress, most)])
+            return int(choices[pick_live(overflow, self.route.limit, len(at), at, waiting, in_progress, most)])
         return 0 if self.route is None else self.route(request, self._load())
 
     def _request(self, request: int) -> Process:

@@ -165,15 +165,15 @@ def capacity(deployment: Api | GpuPool) -> float:
 
 
 @register_jitable  # type: ignore[untyped-decorator]
-def pick_live(overflow: bool, limit: int, at: I64, waiting: I64, in_progress: I64, most: F64) -> int:
+def pick_live(overflow: bool, limit: int, choices: int, at: I64, waiting: I64, in_progress: I64, most: F64) -> int:
     """Which of the choices, served at deployments ``at``, a :class:`LiveRule` takes; the rest is by deployment."""
     if overflow:
-        for choice in range(len(at) - 1):
+        for choice in range(choices - 1):
             if waiting[at[choice]] < limit:
                 return choice
-        return len(at) - 1
+        return choices - 1
     best, least = 0, np.inf
-    for choice in range(len(at)):
+    for choice in range(choices):
         load = (waiting[at[choice]] + in_progress[at[choice]]) / most[at[choice]]
         if load < least:
             best, least = choice, load

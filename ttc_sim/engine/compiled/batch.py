@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.heaps import delay_end, push_end, remove_end
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, claim, forget, give, give_chain, take
 from ttc_sim.engine.compiled.state import (
     DECODE,
@@ -24,126 +23,137 @@ from ttc_sim.engine.compiled.state import (
 @inlined
 def own_chain(m: Memory, slot: int, left: int) -> int:
     """Chain of a group's prompt (0), or of what a preempted sequence left in the cache (1)."""
-    return int(state.counters(m)[REPLICAS] * (1 + state.counters(m)[PREFIXES]) + 2 * slot + left)
+    return int(m.counters[REPLICAS] * (1 + m.counters[PREFIXES]) + 2 * slot + left)
 
 
 @inlined
 def enqueue(m: Memory, r: int, q: int, first: bool) -> None:
-    level = r * state.counters(m)[LEVELS] + state.sequences(m)[q].level
-    head, tail = state.waiting_first(m)[level], state.waiting_last(m)[level]
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    level = r * m.counters[LEVELS] + one.level
+    head, tail = m.waiting_first[level], m.waiting_last[level]
     if first:
-        state.sequences(m)[q].previous, state.sequences(m)[q].next = -1, head
+        one.previous, one.next = -1, head
         if head >= 0:
-            state.sequences(m)[head].previous = q
+            m.sequences[head].previous = q
         else:
-            state.waiting_last(m)[level] = q
-        state.waiting_first(m)[level] = q
+            m.waiting_last[level] = q
+        m.waiting_first[level] = q
     else:
-        state.sequences(m)[q].previous, state.sequences(m)[q].next = tail, -1
+        one.previous, one.next = tail, -1
         if tail >= 0:
-            state.sequences(m)[tail].next = q
+            m.sequences[tail].next = q
         else:
-            state.waiting_first(m)[level] = q
-        state.waiting_last(m)[level] = q
-    state.sequences(m)[q].state = WAITING
-    state.replicas(m)[r].waiting += 1
-    state.replicas(m)[r].waiting_blocks += blocks_for(state.sequences(m)[q].length)
-    state.deployments(m)[state.replicas(m)[r].deployment].waiting += 1
+            m.waiting_first[level] = q
+        m.waiting_last[level] = q
+    one.state = WAITING
+    rep.waiting += 1
+    rep.waiting_blocks += blocks_for(one.length)
+    m.deployments[rep.deployment].waiting += 1
 
 
 @inlined
 def dequeue(m: Memory, r: int, q: int) -> None:
-    level = r * state.counters(m)[LEVELS] + state.sequences(m)[q].level
-    before, after = state.sequences(m)[q].previous, state.sequences(m)[q].next
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    level = r * m.counters[LEVELS] + one.level
+    before, after = one.previous, one.next
     if before >= 0:
-        state.sequences(m)[before].next = after
+        m.sequences[before].next = after
     else:
-        state.waiting_first(m)[level] = after
+        m.waiting_first[level] = after
     if after >= 0:
-        state.sequences(m)[after].previous = before
+        m.sequences[after].previous = before
     else:
-        state.waiting_last(m)[level] = before
-    state.replicas(m)[r].waiting -= 1
-    state.replicas(m)[r].waiting_blocks -= blocks_for(state.sequences(m)[q].length)
-    state.deployments(m)[state.replicas(m)[r].deployment].waiting -= 1
+        m.waiting_last[level] = before
+    rep.waiting -= 1
+    rep.waiting_blocks -= blocks_for(one.length)
+    m.deployments[rep.deployment].waiting -= 1
 
 
 @inlined
 def head_of_queue(m: Memory, r: int) -> int:
-    for level in range(r * state.counters(m)[LEVELS], (r + 1) * state.counters(m)[LEVELS]):
-        if state.waiting_first(m)[level] >= 0:
-            return int(state.waiting_first(m)[level])
+    for level in range(r * m.counters[LEVELS], (r + 1) * m.counters[LEVELS]):
+        if m.waiting_first[level] >= 0:
+            return int(m.waiting_first[level])
     return -1
 
 
-@inlined
+@merged
 def append_running(m: Memory, r: int, q: int) -> None:
-    last = state.replicas(m)[r].last
-    state.sequences(m)[q].previous, state.sequences(m)[q].next = last, -1
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    last = rep.last
+    one.previous, one.next = last, -1
     if last >= 0:
-        state.sequences(m)[last].next = q
+        m.sequences[last].next = q
     else:
-        state.replicas(m)[r].first = q
-    state.replicas(m)[r].last = q
-    state.replicas(m)[r].running += 1
-    state.deployments(m)[state.replicas(m)[r].deployment].running += 1
+        rep.first = q
+    rep.last = q
+    rep.running += 1
+    m.deployments[rep.deployment].running += 1
 
 
 @inlined
 def _remove_running(m: Memory, r: int, q: int) -> None:
-    before, after = state.sequences(m)[q].previous, state.sequences(m)[q].next
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    before, after = one.previous, one.next
     if before >= 0:
-        state.sequences(m)[before].next = after
+        m.sequences[before].next = after
     else:
-        state.replicas(m)[r].first = after
+        rep.first = after
     if after >= 0:
-        state.sequences(m)[after].previous = before
+        m.sequences[after].previous = before
     else:
-        state.replicas(m)[r].last = before
-    if state.replicas(m)[r].partial == q:
-        state.replicas(m)[r].partial = -1
-    if state.replicas(m)[r].prefill == q:
-        state.replicas(m)[r].prefill = after
-    state.replicas(m)[r].running -= 1
-    state.deployments(m)[state.replicas(m)[r].deployment].running -= 1
+        rep.last = before
+    if rep.partial == q:
+        rep.partial = -1
+    if rep.prefill == q:
+        rep.prefill = after
+    rep.running -= 1
+    m.deployments[rep.deployment].running -= 1
 
 
 # ----------------------------------------------------------------------------------------------------- decoding
 
 
-@inlined
+@merged
 def begin_decoding(m: Memory, r: int, q: int) -> None:
     """From the iteration that has just ended, in which it got a token, on."""
-    seq = state.sequences(m)
-    iteration = state.replicas(m)[r].iteration
-    seq[q].state = DECODE
-    seq[q].offset = seq[q].length - iteration
-    seq[q].end = iteration + seq[q].output - (seq[q].length - seq[q].prompt)
-    state.due(m)[r * 16 + ((2 - seq[q].offset) & 15)] += 1
-    state.replicas(m)[r].decoding += 1
-    state.replicas(m)[r].kv += seq[q].length
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    iteration = rep.iteration
+    one.state = DECODE
+    one.offset = one.length - iteration
+    one.end = iteration + one.output - (one.length - one.prompt)
+    m.due[r * 16 + ((2 - one.offset) & 15)] += 1
+    rep.decoding += 1
+    rep.kv += one.length
     push_end(m, r, q)
 
 
 @inlined
 def _stop_decoding(m: Memory, r: int, q: int) -> None:
-    seq = state.sequences(m)
-    seq[q].length = seq[q].offset + state.replicas(m)[r].iteration
-    seq[q].computed = seq[q].length - 1
-    seq[q].blocks = blocks_for(seq[q].computed)
-    state.due(m)[r * 16 + ((2 - seq[q].offset) & 15)] -= 1
-    state.replicas(m)[r].decoding -= 1
-    state.replicas(m)[r].kv -= seq[q].length
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    one.length = one.offset + rep.iteration
+    one.computed = one.length - 1
+    one.blocks = blocks_for(one.computed)
+    m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
+    rep.decoding -= 1
+    rep.kv -= one.length
     remove_end(m, r, q)
 
 
-@inlined
+@merged
 def skip_iteration(m: Memory, r: int, q: int) -> None:
     """Let a decoding sequence sit out the next iteration."""
-    offset = state.sequences(m)[q].offset
-    state.due(m)[r * 16 + ((2 - offset) & 15)] -= 1
-    state.due(m)[r * 16 + ((3 - offset) & 15)] += 1
-    state.sequences(m)[q].offset -= 1
+    one = m.sequences[q]
+    offset = one.offset
+    m.due[r * 16 + ((2 - offset) & 15)] -= 1
+    m.due[r * 16 + ((3 - offset) & 15)] += 1
+    one.offset -= 1
     delay_end(m, r, q)
 
 
@@ -152,45 +162,51 @@ def skip_iteration(m: Memory, r: int, q: int) -> None:
 
 @inlined
 def _lead(m: Memory, q: int, chain: int, limit: int, full: int) -> None:
+    one = m.sequences[q]
+    mine = m.chains[chain]
     end = min(full, limit)
-    shared = state.sequences(m)[q].shared
-    if state.chains(m)[chain].start <= shared and shared == state.chains(m)[chain].end and shared < end:
-        state.chains(m)[chain].end = end
-        state.sequences(m)[q].shared = end
+    shared = one.shared
+    if mine.start <= shared and shared == mine.end and shared < end:
+        mine.end = end
+        one.shared = end
 
 
 @inlined
 def share(m: Memory, q: int, tokens: int) -> None:
     """Let others find the full blocks among so many tokens, where the sequence is the one that leads a chain."""
-    g = state.sequences(m)[q].group
-    if state.groups(m)[g].prefix >= 0:
-        _lead(m, q, state.groups(m)[g].prefix, state.groups(m)[g].limit, tokens // 16)
-    if state.groups(m)[g].own_limit > 0:
-        _lead(m, q, own_chain(m, g, 0), state.groups(m)[g].own_limit, tokens // 16)
+    g = m.sequences[q].group
+    group = m.groups[g]
+    if group.prefix >= 0:
+        _lead(m, q, group.prefix, group.limit, tokens // 16)
+    if group.own_limit > 0:
+        _lead(m, q, own_chain(m, g, 0), group.own_limit, tokens // 16)
 
 
 @inlined
 def _unuse(m: Memory, r: int, chain: int) -> None:
-    state.chains(m)[chain].users -= 1
-    if state.chains(m)[chain].users == 0:
+    mine = m.chains[chain]
+    mine.users -= 1
+    if mine.users == 0:
         give_chain(m, r, chain)
 
 
 @compiled
 def _release(m: Memory, r: int, q: int, left: int) -> None:
     """Free a sequence's blocks, the last ones first; ``left`` of them it may find again."""
-    g = state.sequences(m)[q].group
-    give(m, r, state.sequences(m)[q].blocks - state.sequences(m)[q].shared - left)
+    one = m.sequences[q]
+    g = one.group
+    group = m.groups[g]
+    give(m, r, one.blocks - one.shared - left)
     if left > 0:
         chain = own_chain(m, q, 1)
-        state.chains(m)[chain].start = state.sequences(m)[q].shared
-        state.chains(m)[chain].end = state.sequences(m)[q].shared + left
+        m.chains[chain].start = one.shared
+        m.chains[chain].end = one.shared + left
         give_chain(m, r, chain)
-    if state.groups(m)[g].own_limit > 0:
+    if group.own_limit > 0:
         _unuse(m, r, own_chain(m, g, 0))
-    if state.groups(m)[g].prefix >= 0:
-        _unuse(m, r, state.groups(m)[g].prefix)
-    state.sequences(m)[q].blocks = state.sequences(m)[q].shared = 0
+    if group.prefix >= 0:
+        _unuse(m, r, group.prefix)
+    one.blocks = one.shared = 0
 
 
 # ----------------------------------------------------------------------------------------------- join and leave
@@ -199,18 +215,18 @@ def _release(m: Memory, r: int, q: int, left: int) -> None:
 @compiled
 def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
     """Put a running sequence back into the queue; ``scheduled``: it has got its blocks of the next iteration already."""
-    seq = state.sequences(m)
-    if seq[q].state == DECODE:
+    one = m.sequences[q]
+    if one.state == DECODE:
         _stop_decoding(m, r, q)
         if scheduled:
-            seq[q].blocks = blocks_for(seq[q].length)
+            one.blocks = blocks_for(one.length)
     _remove_running(m, r, q)
     left = 0
-    if state.deployments(m)[state.replicas(m)[r].deployment].caching:
-        left = max(seq[q].computed // 16 - seq[q].shared, 0)
+    if m.deployments[m.replicas[r].deployment].caching:
+        left = max(one.computed // 16 - one.shared, 0)
     _release(m, r, q, left)
-    seq[q].computed = 0
-    state.preemptions(m)[state.groups(m)[seq[q].group].request] += 1
+    one.computed = 0
+    m.preemptions[m.groups[one.group].request] += 1
     enqueue(m, r, q, True)
 
 
@@ -220,30 +236,31 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
 
     With ``reserved`` blocks that others are to get first, only says whether there may be room after that.
     """
-    seq, chains = state.sequences(m), state.chains(m)
-    g = seq[q].group
-    most = (seq[q].length - 1) // 16
+    one = m.sequences[q]
+    chains, group = m.chains, m.groups[one.group]
+    g = one.group
+    most = (one.length - 1) // 16
     hit = claimed = 0
-    prefix, own, left = state.groups(m)[g].prefix, own_chain(m, g, 0), own_chain(m, q, 1)
+    prefix, own, left = group.prefix, own_chain(m, g, 0), own_chain(m, q, 1)
     prefix_end = own_end = 0
     if prefix >= 0:
-        prefix_end = hit = min(chains[prefix].end, state.groups(m)[g].limit, most)
+        prefix_end = hit = min(chains[prefix].end, group.limit, most)
         if chains[prefix].users == 0:
             claimed += prefix_end
-    if state.groups(m)[g].own_limit > 0:
+    if group.own_limit > 0:
         own_end = chains[own].start
         if own_end == hit:
-            own_end = hit = max(min(chains[own].end, state.groups(m)[g].own_limit, most), own_end)
+            own_end = hit = max(min(chains[own].end, group.own_limit, most), own_end)
             if chains[own].users == 0:
                 claimed += own_end - chains[own].start
     shared = hit
     if chains[left].following >= 0 and chains[left].start == hit:
         hit = min(chains[left].end, most)
         claimed += hit - chains[left].start
-    tokens = min(seq[q].length - hit * 16, budget)
+    tokens = min(one.length - hit * 16, budget)
     blocks = blocks_for(hit * 16 + tokens)
     # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
-    if blocks_for(seq[q].length) - hit + claimed > state.replicas(m)[r].free - reserved:
+    if blocks_for(one.length) - hit + claimed > m.replicas[r].free - reserved:
         return 0
     if reserved > 0:
         return 1
@@ -251,7 +268,7 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         if chains[prefix].users == 0:
             claim(m, r, prefix, prefix_end)
         chains[prefix].users += 1
-    if state.groups(m)[g].own_limit > 0:
+    if group.own_limit > 0:
         if chains[own].users == 0:
             claim(m, r, own, own_end)
         chains[own].users += 1
@@ -259,49 +276,51 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         claim(m, r, left, hit)
     forget(m, left)
     take(m, r, blocks - hit)
-    seq[q].blocks, seq[q].shared, seq[q].computed = blocks, shared, hit * 16
-    seq[q].prefilled = max(seq[q].prefilled, min(hit * 16, seq[q].prompt))
-    request, stage = state.groups(m)[g].request, state.groups(m)[g].stage
-    if np.isnan(state.started_s(m)[request]):
-        state.started_s(m)[request] = now_s
-    if seq[q].sample == state.groups(m)[g].first_sample and seq[q].length == seq[q].prompt:
-        state.cached(m)[stage] = max(state.cached(m)[stage], shared * 16)
+    one.blocks, one.shared, one.computed = blocks, shared, hit * 16
+    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
+    request, stage = group.request, group.stage
+    if np.isnan(m.started_s[request]):
+        m.started_s[request] = now_s
+    if one.sample == group.first_sample and one.length == one.prompt:
+        m.cached[stage] = max(m.cached[stage], shared * 16)
     share(m, q, hit * 16 + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)
-    seq[q].state = PREFILL
-    seq[q].chunk = tokens
+    one.state = PREFILL
+    one.chunk = tokens
     return int(tokens)
 
 
 @compiled
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
-    seq, g = state.sequences(m), state.sequences(m)[q].group
-    if seq[q].state == WAITING:
+    one = m.sequences[q]
+    seq, g = m.sequences, one.group
+    group = m.groups[g]
+    if one.state == WAITING:
         dequeue(m, r, q)
         forget(m, own_chain(m, q, 1))
     else:
-        if seq[q].state == DECODE:
+        if one.state == DECODE:
             _stop_decoding(m, r, q)
         _remove_running(m, r, q)
-        share(m, q, seq[q].computed)
+        share(m, q, one.computed)
         _release(m, r, q, 0)
-    stage = state.groups(m)[g].stage
-    state.generated(m)[seq[q].sample] = seq[q].length - seq[q].prompt
-    state.prefilled(m)[stage] = max(state.prefilled(m)[stage], seq[q].prefilled)
-    if state.groups(m)[g].first == q:
-        state.groups(m)[g].first = seq[q].sibling
+    stage = group.stage
+    m.generated[one.sample] = one.length - one.prompt
+    m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
+    if group.first == q:
+        group.first = one.sibling
     else:
-        other = state.groups(m)[g].first
+        other = group.first
         while seq[other].sibling != q:
             other = seq[other].sibling
-        seq[other].sibling = seq[q].sibling
-    state.free_sequences(m)[state.counters(m)[FREE_SEQUENCES]] = q
-    state.counters(m)[FREE_SEQUENCES] += 1
-    state.groups(m)[g].unfinished -= 1
-    if state.groups(m)[g].unfinished == 0:
-        if state.groups(m)[g].own_limit > 0:
+        seq[other].sibling = one.sibling
+    m.free_sequences[m.counters[FREE_SEQUENCES]] = q
+    m.counters[FREE_SEQUENCES] += 1
+    group.unfinished -= 1
+    if group.unfinished == 0:
+        if group.own_limit > 0:
             forget(m, own_chain(m, g, 0))
-        state.free_groups(m)[state.counters(m)[FREE_GROUPS]] = g
-        state.counters(m)[FREE_GROUPS] += 1
+        m.free_groups[m.counters[FREE_GROUPS]] = g
+        m.counters[FREE_GROUPS] += 1

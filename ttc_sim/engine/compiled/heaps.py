@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ttc_sim.engine.compiled import state
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Memory
 
 # ------------------------------------------------------------------------------------------------------- events
@@ -11,31 +10,31 @@ from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Memory
 
 @inlined
 def _earlier(m: Memory, a: int, b: int) -> bool:
-    if state.events(m)[a].at_s != state.events(m)[b].at_s:
-        return bool(state.events(m)[a].at_s < state.events(m)[b].at_s)
-    return bool(state.events(m)[a].order < state.events(m)[b].order)
+    if m.events[a].at_s != m.events[b].at_s:
+        return bool(m.events[a].at_s < m.events[b].at_s)
+    return bool(m.events[a].order < m.events[b].order)
 
 
 @compiled
 def push_event(m: Memory, at_s: float, kind: int, request: int, stage: int, attempt: int) -> None:
-    i = state.counters(m)[EVENTS]
-    state.counters(m)[EVENTS] += 1
-    state.counters(m)[STAMP] += 1
-    order = state.counters(m)[STAMP]
+    i = m.counters[EVENTS]
+    m.counters[EVENTS] += 1
+    m.counters[STAMP] += 1
+    order = m.counters[STAMP]
     while i > 0:
         up = (i - 1) // 2
-        if state.events(m)[up].at_s <= at_s:
+        if m.events[up].at_s <= at_s:
             break
-        state.events(m)[i] = state.events(m)[up]
+        m.events[i] = m.events[up]
         i = up
-    state.events(m)[i].at_s, state.events(m)[i].order, state.events(m)[i].kind = at_s, order, kind
-    state.events(m)[i].request, state.events(m)[i].stage, state.events(m)[i].attempt = request, stage, attempt
+    m.events[i].at_s, m.events[i].order, m.events[i].kind = at_s, order, kind
+    m.events[i].request, m.events[i].stage, m.events[i].attempt = request, stage, attempt
 
 
-@compiled
+@merged
 def pop_event(m: Memory) -> None:
-    state.counters(m)[EVENTS] -= 1
-    last = state.counters(m)[EVENTS]
+    m.counters[EVENTS] -= 1
+    last = m.counters[EVENTS]
     i = 0
     while True:
         down = 2 * i + 1
@@ -45,9 +44,9 @@ def pop_event(m: Memory) -> None:
             down += 1
         if not _earlier(m, down, last):
             break
-        state.events(m)[i] = state.events(m)[down]
+        m.events[i] = m.events[down]
         i = down
-    state.events(m)[i] = state.events(m)[last]
+    m.events[i] = m.events[last]
 
 
 # ----------------------------------------------------------------------------------------------------- replicas
@@ -55,57 +54,59 @@ def pop_event(m: Memory) -> None:
 
 @inlined
 def _sooner(m: Memory, a: int, b: int) -> bool:
-    if state.replicas(m)[a].at_s != state.replicas(m)[b].at_s:
-        return bool(state.replicas(m)[a].at_s < state.replicas(m)[b].at_s)
-    if state.replicas(m)[a].phase != state.replicas(m)[b].phase:
-        return bool(state.replicas(m)[a].phase < state.replicas(m)[b].phase)
+    if m.replicas[a].at_s != m.replicas[b].at_s:
+        return bool(m.replicas[a].at_s < m.replicas[b].at_s)
+    if m.replicas[a].phase != m.replicas[b].phase:
+        return bool(m.replicas[a].phase < m.replicas[b].phase)
     return a < b
 
 
 @compiled
 def schedule(m: Memory, r: int, at_s: float, phase: int) -> None:
     """Set what a replica does next, and when."""
-    state.replicas(m)[r].at_s, state.replicas(m)[r].phase = at_s, phase
-    i = state.replicas(m)[r].place
+    rep = m.replicas[r]
+    rep.at_s, rep.phase = at_s, phase
+    i = rep.place
     if i < 0:
-        i = state.counters(m)[ACTIVE]
-        state.counters(m)[ACTIVE] += 1
+        i = m.counters[ACTIVE]
+        m.counters[ACTIVE] += 1
     moved = False
     while i > 0:
         up = (i - 1) // 2
-        if not _sooner(m, r, state.active(m)[up]):
+        if not _sooner(m, r, m.active[up]):
             break
-        state.active(m)[i] = state.active(m)[up]
-        state.replicas(m)[state.active(m)[i]].place = i
+        m.active[i] = m.active[up]
+        m.replicas[m.active[i]].place = i
         i = up
         moved = True
-    count = state.counters(m)[ACTIVE]
+    count = m.counters[ACTIVE]
     while not moved:
         down = 2 * i + 1
         if down >= count:
             break
-        if down + 1 < count and _sooner(m, state.active(m)[down + 1], state.active(m)[down]):
+        if down + 1 < count and _sooner(m, m.active[down + 1], m.active[down]):
             down += 1
-        if not _sooner(m, state.active(m)[down], r):
+        if not _sooner(m, m.active[down], r):
             break
-        state.active(m)[i] = state.active(m)[down]
-        state.replicas(m)[state.active(m)[i]].place = i
+        m.active[i] = m.active[down]
+        m.replicas[m.active[i]].place = i
         i = down
-    state.active(m)[i] = r
-    state.replicas(m)[r].place = i
+    m.active[i] = r
+    rep.place = i
 
 
-@compiled
+@merged
 def sleep(m: Memory, r: int) -> None:
     """Take a replica that has nothing to do out of the heap."""
-    i = state.replicas(m)[r].place
-    state.replicas(m)[r].place = -1
-    state.counters(m)[ACTIVE] -= 1
-    last = state.active(m)[state.counters(m)[ACTIVE]]
+    rep = m.replicas[r]
+    i = rep.place
+    rep.place = -1
+    m.counters[ACTIVE] -= 1
+    last = m.active[m.counters[ACTIVE]]
     if last != r:
-        state.active(m)[i] = last
-        state.replicas(m)[last].place = i
-        schedule(m, last, state.replicas(m)[last].at_s, state.replicas(m)[last].phase)
+        m.active[i] = last
+        m.replicas[last].place = i
+        schedule(m, last, m.replicas[last].at_s, m.replicas[last].phase)
 
 
 # ---------------------------------------------------------------------------------------------------- sequences
@@ -113,51 +114,55 @@ def sleep(m: Memory, r: int) -> None:
 
 @inlined
 def _ends_before(m: Memory, a: int, b: int) -> bool:
-    if state.sequences(m)[a].end != state.sequences(m)[b].end:
-        return bool(state.sequences(m)[a].end < state.sequences(m)[b].end)
-    return bool(state.sequences(m)[a].order < state.sequences(m)[b].order)
+    if m.sequences[a].end != m.sequences[b].end:
+        return bool(m.sequences[a].end < m.sequences[b].end)
+    return bool(m.sequences[a].order < m.sequences[b].order)
 
 
 @compiled
 def _settle(m: Memory, base: int, count: int, i: int, q: int) -> None:
     while i > 0:
         up = (i - 1) // 2
-        if not _ends_before(m, q, state.ends(m)[base + up]):
+        if not _ends_before(m, q, m.ends[base + up]):
             break
-        state.ends(m)[base + i] = state.ends(m)[base + up]
-        state.sequences(m)[state.ends(m)[base + i]].place = i
+        m.ends[base + i] = m.ends[base + up]
+        m.sequences[m.ends[base + i]].place = i
         i = up
     while True:
         down = 2 * i + 1
         if down >= count:
             break
-        if down + 1 < count and _ends_before(m, state.ends(m)[base + down + 1], state.ends(m)[base + down]):
+        if down + 1 < count and _ends_before(m, m.ends[base + down + 1], m.ends[base + down]):
             down += 1
-        if not _ends_before(m, state.ends(m)[base + down], q):
+        if not _ends_before(m, m.ends[base + down], q):
             break
-        state.ends(m)[base + i] = state.ends(m)[base + down]
-        state.sequences(m)[state.ends(m)[base + i]].place = i
+        m.ends[base + i] = m.ends[base + down]
+        m.sequences[m.ends[base + i]].place = i
         i = down
-    state.ends(m)[base + i] = q
-    state.sequences(m)[q].place = i
+    m.ends[base + i] = q
+    m.sequences[q].place = i
 
 
-@inlined
+@merged
 def push_end(m: Memory, r: int, q: int) -> None:
-    state.replicas(m)[r].ends += 1
-    _settle(m, state.replicas(m)[r].ends_base, state.replicas(m)[r].ends, state.replicas(m)[r].ends - 1, q)
+    rep = m.replicas[r]
+    rep.ends += 1
+    _settle(m, rep.ends_base, rep.ends, rep.ends - 1, q)
 
 
-@compiled
+@merged
 def remove_end(m: Memory, r: int, q: int) -> None:
-    state.replicas(m)[r].ends -= 1
-    base, count, i = state.replicas(m)[r].ends_base, state.replicas(m)[r].ends, state.sequences(m)[q].place
-    last = state.ends(m)[base + count]
+    rep = m.replicas[r]
+    rep.ends -= 1
+    base, count, i = rep.ends_base, rep.ends, m.sequences[q].place
+    last = m.ends[base + count]
     if last != q:
         _settle(m, base, count, i, last)
 
 
-@compiled
+@merged
 def delay_end(m: Memory, r: int, q: int) -> None:
-    state.sequences(m)[q].end += 1
-    _settle(m, state.replicas(m)[r].ends_base, state.replicas(m)[r].ends, state.sequences(m)[q].place, q)
+    rep = m.replicas[r]
+    one = m.sequences[q]
+    one.end += 1
+    _settle(m, rep.ends_base, rep.ends, one.place, q)

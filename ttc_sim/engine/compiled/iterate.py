@@ -9,7 +9,7 @@ import numpy as np
 from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
 from ttc_sim.engine.compiled.heaps import schedule, sleep
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
 from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, NONE, PREFILL, Memory
 from ttc_sim.serving.step_time import decode_line, seconds_at
@@ -18,28 +18,31 @@ from ttc_sim.serving.step_time import decode_line, seconds_at
 @inlined
 def leap_seconds(m: Memory, r: int, iterations: int) -> float:
     """Sum of an arithmetic series: each iteration attends to as many more KV tokens as there are sequences."""
-    first, more = state.replicas(m)[r].first_step_s, state.replicas(m)[r].more_s
+    rep = m.replicas[r]
+    first, more = rep.first_step_s, rep.more_s
     return float(iterations * first + more * (iterations * (iterations - 1) / 2))
 
 
 @compiled
 def blocks_of_leap(m: Memory, r: int, iterations: int) -> int:
     """Blocks that the next so many decode iterations take: each sequence one in 16."""
-    blocks = (iterations // 16) * state.replicas(m)[r].decoding
-    at = state.replicas(m)[r].iteration + 1
+    rep = m.replicas[r]
+    blocks = (iterations // 16) * rep.decoding
+    at = rep.iteration + 1
     for i in range(iterations & 15):
-        blocks += state.due(m)[r * 16 + ((at + i) & 15)]
+        blocks += m.due[r * 16 + ((at + i) & 15)]
     return int(blocks)
 
 
 @compiled
 def iterations_until(m: Memory, r: int, at_s: float) -> int:
     """Which iteration of a leap is the first to end at or after a moment."""
-    since = at_s - state.replicas(m)[r].begun_s
-    half = state.replicas(m)[r].more_s / 2
-    linear = state.replicas(m)[r].first_step_s - half
+    rep = m.replicas[r]
+    since = at_s - rep.begun_s
+    half = rep.more_s / 2
+    linear = rep.first_step_s - half
     root = linear * linear + 4 * half * since
-    most = state.replicas(m)[r].leap
+    most = rep.leap
     k = most
     if root >= 0 and linear + math.sqrt(root) > 0:
         k = min(max(int(math.ceil(2 * since / (linear + math.sqrt(root)))), 1), most)
@@ -53,24 +56,26 @@ def iterations_until(m: Memory, r: int, at_s: float) -> int:
 @compiled
 def cut(m: Memory, r: int, at_s: float) -> None:
     """End a leap with the iteration in progress, so that what has happened can be seen."""
-    if state.replicas(m)[r].phase != BOUNDARY or state.replicas(m)[r].leap <= 1:
+    rep = m.replicas[r]
+    if rep.phase != BOUNDARY or rep.leap <= 1:
         return
     k = iterations_until(m, r, at_s)
-    if k < state.replicas(m)[r].leap:
-        state.replicas(m)[r].leap = k
-        schedule(m, r, state.replicas(m)[r].begun_s + leap_seconds(m, r, k), BOUNDARY)
+    if k < rep.leap:
+        rep.leap = k
+        schedule(m, r, rep.begun_s + leap_seconds(m, r, k), BOUNDARY)
 
 
-@inlined
+@merged
 def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
     """Decode iterations until the KV blocks are used up, at most so many."""
-    free, decoding = state.replicas(m)[r].free, state.replicas(m)[r].decoding
+    rep = m.replicas[r]
+    free, decoding = rep.free, rep.decoding
     if free >= decoding * (most // 16 + 1):
         return most
     k = 16 * (free // decoding)
     free -= (k // 16) * decoding
     while k < most:
-        need = state.due(m)[r * 16 + ((state.replicas(m)[r].iteration + 1 + k) & 15)]
+        need = m.due[r * 16 + ((rep.iteration + 1 + k) & 15)]
         if need > free:
             break
         free -= need
@@ -86,27 +91,29 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
         Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of the
         one that takes in prompt, and the sequence itself.
     """
-    seq, rep = state.sequences(m), state.replicas(m)
-    d = rep[r].deployment
-    by_priority = state.deployments(m)[d].by_priority
-    budget = state.deployments(m)[d].max_tokens
-    stamp = rep[r].iteration + 1
+    rep = m.replicas[r]
+    d = rep.deployment
+    dep = m.deployments[d]
+    seq = m.sequences
+    by_priority = dep.by_priority
+    budget = dep.max_tokens
+    stamp = rep.iteration + 1
     decoding = kv = chunk = 0
     partial = -1
     preempted = False
-    q = rep[r].first
+    q = rep.first
     while q >= 0 and budget > 0:
         decodes = seq[q].state == DECODE
         if decodes:
-            length = seq[q].offset + rep[r].iteration
+            length = seq[q].offset + rep.iteration
             tokens, need = 1, 1 if length & 15 == 1 else 0
         else:
             length = seq[q].length
             tokens = min(length - seq[q].computed, budget)
             need = blocks_for(seq[q].computed + tokens) - seq[q].blocks
         gone = False
-        while need > rep[r].free:
-            victim = rep[r].last
+        while need > rep.free:
+            victim = rep.last
             if by_priority:
                 other = seq[victim].previous
                 while other >= 0:
@@ -120,7 +127,7 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
                 if seq[victim].state == DECODE:
                     budget += 1
                     decoding -= 1
-                    kv -= seq[victim].offset + rep[r].iteration
+                    kv -= seq[victim].offset + rep.iteration
                 else:
                     budget += chunk
                     chunk, partial = 0, -1
@@ -146,7 +153,7 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
         q = seq[q].next
     if preempted and decoding + chunk > 0:
         # Those that the loop did not come to sit the iteration out, if there is one.
-        q = rep[r].first
+        q = rep.first
         while q >= 0:
             if seq[q].stamp != stamp:
                 if seq[q].state == DECODE:
@@ -160,21 +167,21 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
 @compiled
 def plan(m: Memory, r: int, now_s: float) -> None:
     """Decide on the next iteration, or on as many as decoding goes on undisturbed."""
-    seq, rep = state.sequences(m), state.replicas(m)
+    rep = m.replicas[r]
+    d = rep.deployment
+    dep = m.deployments[d]
+    seq = m.sequences
     while True:
-        if rep[r].running == 0 and rep[r].waiting == 0:
+        if rep.running == 0 and rep.waiting == 0:
             sleep(m, r)
             return
-        d = rep[r].deployment
-        due = state.due(m)[r * 16 + ((rep[r].iteration + 1) & 15)]
-        partial, chunk, need = rep[r].partial, 0, due
+        due = m.due[r * 16 + ((rep.iteration + 1) & 15)]
+        partial, chunk, need = rep.partial, 0, due
         if partial >= 0:
-            chunk = min(
-                seq[partial].length - seq[partial].computed, state.deployments(m)[d].max_tokens - rep[r].decoding
-            )
+            chunk = min(seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding)
             need += blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
-        preempted, decoding, kv = False, rep[r].decoding, rep[r].kv
-        short = need > rep[r].free
+        preempted, decoding, kv = False, rep.decoding, rep.kv
+        short = need > rep.free
         if short:
             preempted, decoding, kv, chunk, partial = _serve_in_order(m, r, now_s)
             if decoding == 0 and chunk == 0:
@@ -186,20 +193,20 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             seq[partial].chunk = chunk
             share(m, partial, seq[partial].computed + chunk)
         taken = short or partial >= 0
-        budget = state.deployments(m)[d].max_tokens - decoding - chunk
+        budget = dep.max_tokens - decoding - chunk
         pairs, prefill, sampled = 0.0, chunk, decoding
         first = partial
         if chunk > 0:
             pairs += chunk * (seq[partial].computed + 0.5 * chunk)
             sampled += seq[partial].computed + chunk == seq[partial].length
-        if not preempted and rep[r].waiting > 0:
-            hopeful = rep[r].running < state.deployments(m)[d].max_seqs
+        if not preempted and rep.waiting > 0:
+            hopeful = rep.running < dep.max_seqs
             if hopeful and not taken and due > 0:
                 hopeful = admit(m, r, head_of_queue(m, r), budget, due, now_s) > 0
                 if hopeful:
                     take(m, r, due)  # running sequences come first
                     taken = True
-            while hopeful and rep[r].waiting > 0 and budget > 0 and rep[r].running < state.deployments(m)[d].max_seqs:
+            while hopeful and rep.waiting > 0 and budget > 0 and rep.running < dep.max_seqs:
                 q = head_of_queue(m, r)
                 tokens = admit(m, r, q, budget, NONE, now_s)
                 if tokens == 0:
@@ -210,22 +217,22 @@ def plan(m: Memory, r: int, now_s: float) -> None:
                 prefill += tokens
                 pairs += tokens * (seq[q].computed + 0.5 * tokens)
                 sampled += seq[q].computed + tokens == seq[q].length
-        rep[r].begun_s = now_s
-        rep[r].scheduled = decoding
-        rep[r].prefill = first
+        rep.begun_s = now_s
+        rep.scheduled = decoding
+        rep.prefill = first
         seconds = seconds_at(state.tables(m), d, prefill, pairs, decoding, kv, sampled)
         if prefill > 0 or taken:
-            rep[r].leap = 0
+            rep.leap = 0
             schedule(m, r, now_s + seconds, BOUNDARY)
             return
         slope, kv_end = decode_line(state.tables(m), d, decoding, kv)
-        k = seq[state.ends(m)[rep[r].ends_base]].end - rep[r].iteration
+        k = seq[m.ends[rep.ends_base]].end - rep.iteration
         if kv_end < np.inf:
             k = min(k, max(int((kv_end - kv) / decoding), 0) + 1)
         k = _iterations_that_fit(m, r, k)
-        rep[r].leap = k
-        rep[r].first_step_s = seconds
-        rep[r].more_s = slope * decoding
+        rep.leap = k
+        rep.first_step_s = seconds
+        rep.more_s = slope * decoding
         schedule(m, r, now_s + leap_seconds(m, r, k), BOUNDARY)
         return
 
@@ -233,54 +240,55 @@ def plan(m: Memory, r: int, now_s: float) -> None:
 @compiled
 def end_iterations(m: Memory, r: int, now_s: float) -> int:
     """The end of a leap or a step; returns how many stages ended with it, listed in ``finished``."""
-    seq, rep = state.sequences(m), state.replicas(m)
-    leap = rep[r].leap
-    rep[r].busy_s += now_s - rep[r].begun_s
+    rep = m.replicas[r]
+    seq = m.sequences
+    leap = rep.leap
+    rep.busy_s += now_s - rep.begun_s
     if leap > 0:
         blocks = blocks_of_leap(m, r, leap)
         if blocks > 0:
             take(m, r, blocks)
-        rep[r].iteration += leap
-        rep[r].kv += rep[r].decoding * leap
-        rep[r].leap = 0
+        rep.iteration += leap
+        rep.kv += rep.decoding * leap
+        rep.leap = 0
     else:
-        rep[r].iteration += 1
-        rep[r].kv += rep[r].scheduled
-        q = rep[r].prefill
+        rep.iteration += 1
+        rep.kv += rep.scheduled
+        q = rep.prefill
         if q >= 0:
-            rep[r].partial = -1
+            rep.partial = -1
         while q >= 0:
             if seq[q].state == PREFILL:
                 seq[q].computed += seq[q].chunk
                 seq[q].prefilled = max(seq[q].prefilled, min(seq[q].computed, seq[q].prompt))
                 if seq[q].computed == seq[q].length:
                     seq[q].length += 1
-                    request = state.groups(m)[seq[q].group].request
-                    if seq[q].dropped == 0 and np.isnan(state.first_token_s(m)[request]):
-                        state.first_token_s(m)[request] = now_s
+                    request = m.groups[seq[q].group].request
+                    if seq[q].dropped == 0 and np.isnan(m.first_token_s[request]):
+                        m.first_token_s[request] = now_s
                     begin_decoding(m, r, q)
                 else:
-                    rep[r].partial = q
+                    rep.partial = q
             q = seq[q].next
-        rep[r].prefill = -1
-    q = rep[r].first
-    while rep[r].drops > 0 and q >= 0:
+        rep.prefill = -1
+    q = rep.first
+    while rep.drops > 0 and q >= 0:
         after = seq[q].next
         if seq[q].dropped:
-            rep[r].drops -= 1
+            rep.drops -= 1
             leave(m, r, q)
         q = after
     ended = 0
-    while rep[r].ends > 0:
-        q = state.ends(m)[rep[r].ends_base]
-        if seq[q].end > rep[r].iteration:
+    while rep.ends > 0:
+        q = m.ends[rep.ends_base]
+        if seq[q].end > rep.iteration:
             break
         g = seq[q].group
         leave(m, r, q)
-        state.groups(m)[g].ended += 1
-        if state.groups(m)[g].ended == state.groups(m)[g].needed:
-            while state.groups(m)[g].unfinished > 0:
-                leave(m, r, state.groups(m)[g].first)
-            state.finished(m)[ended] = state.groups(m)[g].request
+        m.groups[g].ended += 1
+        if m.groups[g].ended == m.groups[g].needed:
+            while m.groups[g].unfinished > 0:
+                leave(m, r, m.groups[g].first)
+            m.finished[ended] = m.groups[g].request
             ended += 1
     return ended

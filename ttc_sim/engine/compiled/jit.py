@@ -19,9 +19,11 @@ _LEAN = {"error_model": "numpy", "_nrt": False}
 compiled: Callable[[F], F] = numba.njit(**_LEAN, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 # Short ones become part of their callers.
 inlined: Callable[[F], F] = numba.njit(**_LEAN, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Those that are called in one place become part of it before types are inferred: nothing is compiled on its own.
+merged: Callable[[F], F] = numba.njit(**_LEAN, inline="always")
 
 
-def kept(function: F) -> F:
+def kept(function: Callable[..., Any]) -> Any:
     """Compile and keep the result in the user's cache directory, under a key of all sources that take part.
 
     Numba itself looks only at the file of the function, and would go on with an old version of what it calls.
@@ -33,8 +35,8 @@ def kept(function: F) -> F:
     before = config.CACHE_DIR
     try:
         config.CACHE_DIR = str(root / "ttc-sim" / f"engine-{key}")
-        return numba.njit(**_LEAN, cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, nogil=True, cache=True)(function)
     except (OSError, RuntimeError):
-        return numba.njit(**_LEAN)(function)  # type: ignore[no-any-return]
+        return numba.njit(**_LEAN, nogil=True)(function)
     finally:
         config.CACHE_DIR = before

@@ -6,8 +6,7 @@ is where the ring begins, and its gap is what was freed last.
 
 from __future__ import annotations
 
-from ttc_sim.engine.compiled import state
-from ttc_sim.engine.compiled.jit import compiled, inlined
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.state import Memory
 
 
@@ -18,63 +17,67 @@ def blocks_for(tokens: int) -> int:
 
 @compiled
 def _unlink(m: Memory, chain: int) -> None:
-    before, after = state.chains(m)[chain].previous, state.chains(m)[chain].following
-    state.chains(m)[before].following, state.chains(m)[after].previous = after, before
-    state.chains(m)[after].gap += state.chains(m)[chain].gap
-    state.chains(m)[chain].gap = state.chains(m)[chain].count = 0
-    state.chains(m)[chain].following = -1
+    mine = m.chains[chain]
+    before, after = mine.previous, mine.following
+    m.chains[before].following, m.chains[after].previous = after, before
+    m.chains[after].gap += mine.gap
+    mine.gap = mine.count = 0
+    mine.following = -1
 
 
 @compiled
 def take(m: Memory, r: int, blocks: int) -> None:
-    state.replicas(m)[r].free -= blocks
+    m.replicas[r].free -= blocks
     while blocks > 0:
-        front = state.chains(m)[r].following
-        used = min(blocks, state.chains(m)[front].gap)
-        state.chains(m)[front].gap -= used
+        front = m.chains[r].following
+        used = min(blocks, m.chains[front].gap)
+        m.chains[front].gap -= used
         blocks -= used
         if blocks > 0:
-            used = min(blocks, state.chains(m)[front].count)
-            state.chains(m)[front].count -= used
-            state.chains(m)[front].end -= used
+            used = min(blocks, m.chains[front].count)
+            m.chains[front].count -= used
+            m.chains[front].end -= used
             blocks -= used
-            if state.chains(m)[front].count == 0:
+            if m.chains[front].count == 0:
                 _unlink(m, front)
 
 
-@inlined
+@merged
 def give(m: Memory, r: int, blocks: int) -> None:
-    state.replicas(m)[r].free += blocks
-    state.chains(m)[r].gap += blocks
+    m.replicas[r].free += blocks
+    m.chains[r].gap += blocks
 
 
 @compiled
 def give_chain(m: Memory, r: int, chain: int) -> None:
-    blocks = state.chains(m)[chain].end - state.chains(m)[chain].start
+    mine = m.chains[chain]
+    blocks = mine.end - mine.start
     if blocks == 0:
         return
-    state.replicas(m)[r].free += blocks
-    last = state.chains(m)[r].previous
-    state.chains(m)[chain].previous, state.chains(m)[chain].following = last, r
-    state.chains(m)[last].following = state.chains(m)[r].previous = chain
-    state.chains(m)[chain].count = blocks
-    state.chains(m)[chain].gap = state.chains(m)[r].gap
-    state.chains(m)[r].gap = 0
+    m.replicas[r].free += blocks
+    last = m.chains[r].previous
+    mine.previous, mine.following = last, r
+    m.chains[last].following = m.chains[r].previous = chain
+    mine.count = blocks
+    mine.gap = m.chains[r].gap
+    m.chains[r].gap = 0
 
 
 @compiled
 def claim(m: Memory, r: int, chain: int, end: int) -> None:
-    if state.chains(m)[chain].following >= 0:
-        used = end - state.chains(m)[chain].start
-        state.replicas(m)[r].free -= used
-        state.chains(m)[chain].gap += state.chains(m)[chain].count - used
+    mine = m.chains[chain]
+    if mine.following >= 0:
+        used = end - mine.start
+        m.replicas[r].free -= used
+        mine.gap += mine.count - used
         _unlink(m, chain)
-    state.chains(m)[chain].end = end
+    mine.end = end
 
 
 @compiled
 def forget(m: Memory, chain: int) -> None:
-    if state.chains(m)[chain].following >= 0:
-        state.chains(m)[chain].gap += state.chains(m)[chain].count
+    mine = m.chains[chain]
+    if mine.following >= 0:
+        mine.gap += mine.count
         _unlink(m, chain)
-    state.chains(m)[chain].start = state.chains(m)[chain].end = state.chains(m)[chain].users = 0
+    mine.start = mine.end = mine.users = 0

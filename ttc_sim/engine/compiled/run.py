@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.draws import I64
-from ttc_sim.engine.compiled import state
-from ttc_sim.engine.compiled.clients import arrive, end_stage, happen
+from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
+    ARRIVED,
     BATCH,
     BOUNDARY,
     CHAIN,
@@ -23,6 +24,7 @@ from ttc_sim.engine.compiled.state import (
     COUNTERS,
     DEPLOYMENT,
     DEPLOYMENTS,
+    DOING,
     DONE,
     EVENT,
     EVENTS,
@@ -30,30 +32,35 @@ from ttc_sim.engine.compiled.state import (
     FREE_SEQUENCES,
     GROUP,
     GROW,
+    HAPPENED,
     HAS_AFTER,
     HAS_LEVEL,
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
+    LEAPS,
     LEVELS,
     LIMIT,
     NEXT,
+    NONE,
     OVERFLOW,
     PAUSE,
     PLAN,
+    PLANS,
     PREFIXES,
     REPLICA,
     REPLICAS,
     REQUESTS,
     RETRIES,
+    RETRY,
     ROOM,
     SEQUENCE,
-    Memory,
+    STEPS,
     State,
     memory,
+    memory_at,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
-    COMPLETED,
     IN_FLIGHT,
     EngineResult,
     LiveRule,
@@ -71,80 +78,87 @@ _EVENTS_AT_A_TIME = 2_000_000
 
 
 @kept
-def _advance(m: Memory, until_s: float, samples: int, events: int) -> int:
+def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
     """Go on for so many events, or until something has to grow (``samples`` is the most that one arrival brings)."""
-    counters, n = state.counters(m), state.counters(m)[REQUESTS]
+    m = memory_at(addresses)
+    counters, n = m.counters, m.counters[REQUESTS]
     for _ in range(events):
         if (
             counters[FREE_SEQUENCES] < samples
-            or counters[FREE_GROUPS] < state.counters(m)[BATCH] + 1
-            or counters[EVENTS] + 2 * state.counters(m)[BATCH] + 4 > state.counters(m)[ROOM]
+            or counters[FREE_GROUPS] < m.counters[BATCH] + 1
+            or counters[EVENTS] + 2 * m.counters[BATCH] + 4 > m.counters[ROOM]
         ):
             return GROW
         # Requests that follow another come by event; their own time is not a number.
-        while counters[NEXT] < n and np.isnan(state.arrival_s(m)[counters[NEXT]]):
+        while counters[NEXT] < n and np.isnan(m.arrival_s[counters[NEXT]]):
             counters[NEXT] += 1
-        arrival_s = state.arrival_s(m)[counters[NEXT]] if counters[NEXT] < n else np.inf
-        event_s = state.events(m)[0].at_s if counters[EVENTS] > 0 else np.inf
+        arrival_s = m.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
+        event_s = m.events[0].at_s if counters[EVENTS] > 0 else np.inf
         sooner_s = min(arrival_s, event_s)
         if counters[ACTIVE] > 0:
-            r = state.active(m)[0]
-            now_s = state.replicas(m)[r].at_s
-            boundary = state.replicas(m)[r].phase == BOUNDARY
+            r = m.active[0]
+            now_s = m.replicas[r].at_s
+            boundary = m.replicas[r].phase == BOUNDARY
             if now_s < sooner_s or (now_s == sooner_s and boundary):
                 if now_s >= until_s:
                     return DONE
                 if boundary:
+                    counters[DOING] = STEPS if m.replicas[r].leap == 0 else LEAPS
                     ended = end_iterations(m, r, now_s)
                     schedule(m, r, now_s, PLAN)
                     for i in range(ended):
-                        end_stage(m, state.finished(m)[i], now_s)
+                        stage = end_stage(m, m.finished[i], now_s)
+                        if stage >= 0:
+                            begin_stage(m, m.finished[i], stage, NONE, now_s)
                 else:
+                    counters[DOING] = PLANS
                     plan(m, r, now_s)
+                counters[counters[DOING]] += 1
                 continue
         if sooner_s >= until_s or sooner_s == np.inf:
             return DONE
+        repeated = NONE
         if event_s <= arrival_s:
-            kind, request, stage, attempt = (
-                state.events(m)[0].kind,
-                state.events(m)[0].request,
-                state.events(m)[0].stage,
-                state.events(m)[0].attempt,
-            )
+            counters[DOING] = HAPPENED
+            event = m.events[0]
+            kind, request, stage, attempt = event.kind, event.request, event.stage, event.attempt
             pop_event(m)
-            happen(m, kind, request, stage, attempt, event_s)
+            stage = happen(m, kind, request, stage, attempt, event_s)
+            if kind == RETRY:
+                repeated = attempt
         else:
+            counters[DOING] = ARRIVED
             request = counters[NEXT]
             counters[NEXT] += 1
-            arrive(m, request, arrival_s)
+            stage = arrive(m, request, arrival_s)
+        if stage >= 0:
+            begin_stage(m, request, stage, repeated, sooner_s)
+        counters[counters[DOING]] += 1
     return PAUSE
 
 
 @kept
-def _stop(m: Memory, until_s: float) -> None:
+def _stop(addresses: I64, until_s: float) -> None:
     """Write down what those in flight have had when the clock is stopped."""
-    for r in range(state.counters(m)[REPLICAS]):
-        if state.replicas(m)[r].place >= 0 and state.replicas(m)[r].phase == BOUNDARY and state.replicas(m)[r].leap > 0:
+    m = memory_at(addresses)
+    for r in range(m.counters[REPLICAS]):
+        if m.replicas[r].place >= 0 and m.replicas[r].phase == BOUNDARY and m.replicas[r].leap > 0:
             k = iterations_until(m, r, until_s) - 1  # the one that ends at that moment or later is not done
-            state.replicas(m)[r].iteration += k
-            first, more = state.replicas(m)[r].first_step_s, state.replicas(m)[r].more_s
-            state.replicas(m)[r].busy_s += k * first + more * (k * (k - 1) / 2)
-        for level in range(-1, state.counters(m)[LEVELS]):
-            q = (
-                state.replicas(m)[r].first
-                if level < 0
-                else state.waiting_first(m)[r * state.counters(m)[LEVELS] + level]
-            )
+            m.replicas[r].iteration += k
+            first, more = m.replicas[r].first_step_s, m.replicas[r].more_s
+            m.replicas[r].busy_s += k * first + more * (k * (k - 1) / 2)
+        for level in range(-1, m.counters[LEVELS]):
+            q = m.replicas[r].first if level < 0 else m.waiting_first[r * m.counters[LEVELS] + level]
             while q >= 0:
-                one = state.sequences(m)[q]
-                length = one.offset + state.replicas(m)[r].iteration if one.state == 2 else one.length
-                state.generated(m)[one.sample] = length - one.prompt
-                stage = state.groups(m)[one.group].stage
-                state.prefilled(m)[stage] = max(state.prefilled(m)[stage], one.prefilled)
+                one = m.sequences[q]
+                length = one.offset + m.replicas[r].iteration if one.state == 2 else one.length
+                m.generated[one.sample] = length - one.prompt
+                stage = m.groups[one.group].stage
+                m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
                 q = one.next
-    for d in range(state.counters(m)[DEPLOYMENTS]):
-        if state.deployments(m)[d].kind == 0 and state.deployments(m)[d].in_progress > 0:
-            state.deployments(m)[d].busy_s += until_s - state.deployments(m)[d].busy_since_s
+    for d in range(m.counters[DEPLOYMENTS]):
+        if m.deployments[d].kind == 0 and m.deployments[d].in_progress > 0:
+            m.deployments[d].busy_s += until_s - m.deployments[d].busy_since_s
 
 
 def run(
@@ -154,12 +168,15 @@ def run(
     route: LiveRule | None = None,
     until_s: float | None = None,
     tables: Sequence[StepTable | None] | None = None,
+    watch: Callable[[I64], object] | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
     ``tables`` are step times by deployment, instead of the pools' own. A policy that looks at live load is given as a
-    :class:`LiveRule`. Can be interrupted from the keyboard.
+    :class:`LiveRule`. Can be interrupted from the keyboard. ``watch`` gets the engine's counters before it starts; another thread
+    can read there what is being done.
     """
+    warm_up()
     for work in works:
         check_work(work)
     arrays = _begin(works, deployments, route, tables)
@@ -167,6 +184,8 @@ def run(
     # At one boundary as many stages as fit into a batch may begin anew.
     most_samples *= len(arrays.finished) + 1
     clock_s = np.inf if until_s is None else until_s
+    if watch is not None:
+        watch(arrays.counters)
     while True:
         outcome = _advance(memory(arrays), clock_s, most_samples, _EVENTS_AT_A_TIME)
         if outcome == DONE:
@@ -201,13 +220,17 @@ def run(
 
 def warm_up() -> None:
     """Compile, or load what has been compiled, before something is timed."""
-    one = np.zeros(1)
-    index = np.arange(2, dtype=np.int64)
-    ones = np.ones(1, dtype=np.int64)
-    work = Work(one, index, ones - 1, ones, ones - 2, index, ones, ones, one, one, np.zeros((1, 1)))
-    step = {"base_s": 1.0, "per_prefill_token_s": 0.0, "per_sequence_s": 0.0, "per_kv_token_s": 0.0}
-    pool = GpuPool.model_validate({"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 0.0, "step_time": step})
-    assert run([work], ["warm-up"], [pool]).status[0] == COMPLETED
+    if _stop.nopython_signatures:
+        return
+    collects = gc.isenabled()
+    # A compiler makes many objects and drops few: looking for those takes a tenth of its time.
+    gc.disable()
+    try:
+        _advance.compile("int64(int64[::1], float64, int64, int64)")
+        _stop.compile("void(int64[::1], float64)")
+    finally:
+        if collects:
+            gc.enable()
 
 
 # ---------------------------------------------------------------------------------------------------- the arrays
@@ -341,7 +364,7 @@ def _begin(
         counters=counters,
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(
-            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:]]
+            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
         ),
     )
 

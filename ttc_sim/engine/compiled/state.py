@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
-from numba.np import arrayobj
+from numba.core.imputils import lower_builtin, lower_getattr_generic
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
+from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
-from ttc_sim.engine.compiled.jit import inlined
 from ttc_sim.engine.work import I32
-from ttc_sim.serving.step_time import StepTables
 
 Records = NDArray[Any]
 
@@ -77,7 +77,9 @@ LEVELS, OVERFLOW, LIMIT, REQUESTS, REPLICAS, DEPLOYMENTS, PREFIXES, CHOICES, BAT
     15,
 )
 RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 16, 17, 18, 19, 20
-COUNTERS = 21
+# What is being done, and how often it has been, for those who measure where the time goes.
+DOING, ARRIVED, HAPPENED, PLANS, STEPS, LEAPS = 21, 22, 23, 24, 25, 26
+COUNTERS = 27
 
 
 class State(NamedTuple):
@@ -145,147 +147,194 @@ class State(NamedTuple):
     table_counts: I64
     table_attention_s: F64
     table_decode_attention_s: F64
-    table_shape: I64  # pools, tokens, sequences, longest knots, and the four axes of attention
+    table_shape: I64  # pools, tokens, sequences, longest knots, the four axes of attention, and their number
 
 
-# Addresses of the state's arrays, in order. Passing one array on instead of fifty is what keeps calls, and compiling, short.
-Memory = I64
+# Compiled code sees the state as one pointer, to the addresses of its arrays. Passing fifty arrays instead is what makes calls,
+# and compiling, long. It reads ``m.sequences[q].length`` as Python would, without Numba's array type, whose bounds, strides and
+# negative indices took a third of the compilation.
+Memory = State
 
 
-def memory(state: State) -> Memory:
+class _MemoryType(types.Type):
+    def __init__(self) -> None:
+        super().__init__("Memory")
+
+
+class _Rows(types.Type):
+    """An array of one dimension, whose length compiled code does not need to know."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = numba.from_dtype(np.dtype(kind))
+        super().__init__(f"Rows{_KINDS.index(kind)}")
+
+
+_KINDS = [np.int64, np.float64, np.int32, np.int8, DEPLOYMENT, REPLICA, SEQUENCE, GROUP, CHAIN, EVENT]
+_SCALARS = {"F64": np.float64, "I64": np.int64, "I32": np.int32, "NDArray[np.int8]": np.int8}
+_RECORDS = {
+    "deployments": DEPLOYMENT,
+    "replicas": REPLICA,
+    "sequences": SEQUENCE,
+    "groups": GROUP,
+    "chains": CHAIN,
+    "events": EVENT,
+}
+_ROWS = {
+    name: _Rows(_RECORDS[name] if name in _RECORDS else _SCALARS[str(kind.__forward_arg__)])
+    for name, kind in State.__annotations__.items()
+}
+_MEMORY = _MemoryType()
+
+
+@register_model(_MemoryType)
+class _MemoryModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, of: Any) -> None:
+        super().__init__(manager, of, ir.IntType(64).as_pointer())
+
+
+@register_model(_Rows)
+class _RowsModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, of: Any) -> None:
+        super().__init__(manager, of, manager[of.kind].get_data_type().as_pointer())
+
+
+@infer_getattr
+class _MemoryAttributes(AttributeTemplate):  # type: ignore[misc]
+    key = _MemoryType
+
+    def generic_resolve(self, m: Any, name: str) -> Any:
+        return _ROWS.get(name)
+
+
+def _address(context: Any, builder: Any, m: Any, name: str) -> Any:
+    address = builder.load(builder.gep(m, [context.get_constant(types.intp, State._fields.index(name))]))
+    # The addresses do not change while compiled code runs, so there is no need to load them again after every store.
+    address.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return address
+
+
+@lower_getattr_generic(_MemoryType)  # type: ignore[untyped-decorator]
+def _get_rows(context: Any, builder: Any, of: Any, m: Any, name: str) -> Any:
+    return builder.inttoptr(_address(context, builder, m, name), context.get_value_type(_ROWS[name]))
+
+
+@infer_global(operator.getitem)
+class _GetRow(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        if isinstance(args[0], _Rows) and isinstance(args[1], types.Integer):
+            return signature(args[0].kind, args[0], types.intp)
+        return None
+
+
+@infer_global(operator.setitem)
+class _SetRow(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        if isinstance(args[0], _Rows) and isinstance(args[1], types.Integer):
+            return signature(types.none, args[0], types.intp, args[0].kind)
+        return None
+
+
+@lower_builtin(operator.getitem, _Rows, types.Integer)  # type: ignore[untyped-decorator]
+def _get_row(context: Any, builder: Any, called: Any, args: Any) -> Any:
+    return context.unpack_value(builder, called.return_type, builder.gep(args[0], [args[1]]))
+
+
+@lower_builtin(operator.setitem, _Rows, types.Integer, types.Any)  # type: ignore[untyped-decorator]
+def _set_row(context: Any, builder: Any, called: Any, args: Any) -> Any:
+    to, kind = builder.gep(args[0], [args[1]]), called.args[0].kind
+    if isinstance(kind, types.Record):
+        size = context.get_constant(types.intp, kind.size)
+        numba.core.cgutils.raw_memcpy(builder, to, args[2], size, context.get_constant(types.intp, 1))
+    else:
+        context.pack_value(builder, kind, args[2], to)
+    return context.get_dummy_value()
+
+
+def memory(state: State) -> I64:
     """Where the arrays are; they must be kept alive, and in their place, while compiled code uses it."""
     return np.array([values.ctypes.data for values in state], dtype=np.int64)
 
 
-def _array_at(name: str, kind: Any, dimensions: int) -> Any:
-    """Compiled code that finds one array of the state: no function, which would take longer to compile than what it does."""
-    index = State._fields.index(name)
-    array = types.Array(numba.from_dtype(np.dtype(kind)), dimensions, "C", aligned=np.dtype(kind).names is None)
+@intrinsic  # type: ignore[untyped-decorator]
+def memory_at(typing_context: Any, addresses: Any) -> Any:
+    """The state, from the addresses that :func:`memory` gives."""
 
-    def make(context: Any, builder: Any, m_type: Any, m_value: Any, shape: list[Any]) -> Any:
-        m = context.make_array(m_type)(context, builder, m_value)
-        address = builder.load(builder.gep(m.data, [context.get_constant(types.intp, index)]))
-        found = context.make_array(array)(context, builder)
-        size = context.get_abi_sizeof(context.get_data_type(array.dtype))
-        strides = [context.get_constant(types.intp, size)]
-        for length in reversed(shape[1:]):
-            strides.insert(0, builder.mul(strides[0], length))
-        arrayobj.populate_array(
-            found,
-            data=builder.inttoptr(address, found.data.type),
-            shape=shape,
-            strides=strides,
-            itemsize=context.get_constant(types.intp, size),
-            meminfo=None,
-        )
-        return found._getvalue()
+    def code(context: Any, builder: Any, called: Any, args: Any) -> Any:
+        return context.make_array(called.args[0])(context, builder, args[0]).data
 
-    return array, make
+    return _MEMORY(addresses), code
 
 
-def _view(name: str, kind: Any) -> Callable[[Memory], Any]:
-    """An array of one dimension, whose length compiled code does not need to know."""
-    array, make = _array_at(name, kind, 1)
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def view(typing_context: Any, m: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            most = context.get_constant(types.intp, 1 << 40)
-            return make(context, builder, signature.args[0], arguments[0], [most])
-
-        return array(m), code
-
-    return view  # type: ignore[no-any-return]
-
-
-def _table(name: str, dimensions: int, kind: Any = np.float64) -> Callable[..., Any]:
-    """An array of a given shape."""
-    array, make = _array_at(f"table_{name}", kind, dimensions)
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def view(typing_context: Any, m: Any, shape: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            sizes = numba.core.cgutils.unpack_tuple(builder, arguments[1])
-            return make(context, builder, signature.args[0], arguments[0], list(sizes))
-
-        return array(m, types.containers.UniTuple(types.intp, dimensions)), code
-
-    return view  # type: ignore[no-any-return]
+# Axes of the tables after the first, as places in ``table_shape``.
+_AXES = {
+    "base_s": (),
+    "per_kv_s": (),
+    "per_pair_s": (),
+    "dense_s": (1,),
+    "prefill_s": (1,),
+    "decode_s": (2,),
+    "sampled_s": (2,),
+    "knots": (8, 3),
+    "counts": (8,),
+    "attention_s": (4, 5, 6, 7),
+    "decode_attention_s": (2, 7),
+}
 
 
-arrival_s = _view("arrival_s", np.float64)
-stage_start = _view("stage_start", np.int64)
-deployment_of = _view("deployment_of", np.int64)
-prompt_tokens = _view("prompt_tokens", np.int64)
-prefix_id = _view("prefix_id", np.int64)
-prefix_tokens = _view("prefix_tokens", np.int64)
-sample_start = _view("sample_start", np.int64)
-output_tokens = _view("output_tokens", np.int64)
-first_token_draw_s = _view("first_token_draw_s", np.float64)
-per_token_draw_s = _view("per_token_draw_s", np.float64)
-backoff = _view("backoff", np.float64)
-needed = _view("needed", np.int64)
-level = _view("level", np.int64)
-next_of = _view("next_of", np.int64)
-think_s = _view("think_s", np.float64)
-route = _view("route", np.int64)
-status = _view("status", np.int8)
-arm = _view("arm", np.int32)
-arrived_s = _view("arrived_s", np.float64)
-started_s = _view("started_s", np.float64)
-first_token_s = _view("first_token_s", np.float64)
-finished_s = _view("finished_s", np.float64)
-retries = _view("retries", np.int32)
-preemptions = _view("preemptions", np.int32)
-generated = _view("generated", np.int32)
-prefilled = _view("prefilled", np.int32)
-cached = _view("cached", np.int32)
-deployments = _view("deployments", DEPLOYMENT)
-replicas = _view("replicas", REPLICA)
-sequences = _view("sequences", SEQUENCE)
-groups = _view("groups", GROUP)
-chains = _view("chains", CHAIN)
-events = _view("events", EVENT)
-free_sequences = _view("free_sequences", np.int64)
-free_groups = _view("free_groups", np.int64)
-ends = _view("ends", np.int64)
-due = _view("due", np.int64)
-waiting_first = _view("waiting_first", np.int64)
-waiting_last = _view("waiting_last", np.int64)
-active = _view("active", np.int64)
-stage = _view("stage", np.int32)
-group = _view("group", np.int32)
-finished = _view("finished", np.int64)
-load_at = _view("load_at", np.int64)
-load_waiting = _view("load_waiting", np.int64)
-load_in_progress = _view("load_in_progress", np.int64)
-most = _view("most", np.float64)
-counters = _view("counters", np.int64)
+class _TablesType(types.Type):
+    """All tables, or the one of that name; both are the pointer to the state."""
 
-_table_shape = _view("table_shape", np.int64)
-_base_s, _per_kv_s, _per_pair_s = _table("base_s", 1), _table("per_kv_s", 1), _table("per_pair_s", 1)
-_dense_s, _prefill_s = _table("dense_s", 2), _table("prefill_s", 2)
-_decode_s, _sampled_s = _table("decode_s", 2), _table("sampled_s", 2)
-_knots, _counts = _table("knots", 3), _table("counts", 2, np.int64)
-_attention_s, _decode_attention_s = _table("attention_s", 5), _table("decode_attention_s", 3)
+    def __init__(self, name: str = "") -> None:
+        self.table = name
+        super().__init__(f"StepTables{name}")
 
 
-@inlined
-def tables(m: Memory) -> StepTables:
-    """Step times of the deployments."""
-    shape = _table_shape(m)
-    pools, tokens, sequences, longest = shape[0], shape[1], shape[2], shape[3]
-    kv = shape[7]
-    return StepTables(
-        _base_s(m, (pools,)),
-        _per_kv_s(m, (pools,)),
-        _per_pair_s(m, (pools,)),
-        _dense_s(m, (pools, tokens)),
-        _prefill_s(m, (pools, tokens)),
-        _decode_s(m, (pools, sequences)),
-        _sampled_s(m, (pools, sequences)),
-        _knots(m, (pools, 4, longest)),
-        _counts(m, (pools, 4)),
-        _attention_s(m, (pools, shape[4], shape[5], shape[6], kv)),
-        _decode_attention_s(m, (pools, sequences, kv)),
-    )
+_TABLES = {name: _TablesType(name) for name in ("", *_AXES)}
+
+
+@register_model(_TablesType)
+class _TablesModel(_MemoryModel):
+    pass
+
+
+@infer_getattr
+class _TablesAttributes(AttributeTemplate):  # type: ignore[misc]
+    key = _TablesType
+
+    def generic_resolve(self, of: Any, name: str) -> Any:
+        return _TABLES.get(name)
+
+
+@lower_getattr_generic(_TablesType)  # type: ignore[untyped-decorator]
+def _get_table(context: Any, builder: Any, of: Any, m: Any, name: str) -> Any:
+    return m
+
+
+@infer_global(operator.getitem)
+class _GetSeconds(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        if not isinstance(args[0], _TablesType):
+            return None
+        axes = 1 + len(_AXES[args[0].table])
+        kind = _ROWS[f"table_{args[0].table}"].kind
+        return signature(kind, args[0], types.intp if axes == 1 else types.containers.UniTuple(types.intp, axes))
+
+
+@lower_builtin(operator.getitem, _TablesType, types.Any)  # type: ignore[untyped-decorator]
+def _get_seconds(context: Any, builder: Any, called: Any, args: Any) -> Any:
+    of, at = called.args
+    index = [args[1]] if isinstance(at, types.Integer) else numba.core.cgutils.unpack_tuple(builder, args[1])
+    shape = _get_rows(context, builder, _MEMORY, args[0], "table_shape")
+    place = index[0]
+    for axis, i in zip(_AXES[of.table], index[1:], strict=True):
+        length = builder.load(builder.gep(shape, [context.get_constant(types.intp, axis)]))
+        length.set_metadata("invariant.load", builder.module.add_metadata([]))
+        place = builder.add(builder.mul(place, length), i)
+    rows = _get_rows(context, builder, _MEMORY, args[0], f"table_{of.table}")
+    return builder.load(builder.gep(rows, [place]))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def tables(typing_context: Any, m: Any) -> Any:
+    """Step times of the deployments, as :class:`ttc_sim.serving.step_time.StepTables`."""
+    return _TABLES[""](m), lambda context, builder, called, args: args[0]
