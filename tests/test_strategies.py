@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -17,11 +18,13 @@ from tests.test_outcomes import attempts_of
 from tests.test_scenario import changed
 from ttc_sim.engine import compiled, reference
 from ttc_sim.errors import InputError
+from ttc_sim.evaluate import evaluate
 from ttc_sim.outcomes import carry_out, enough, seeded_trial, vote
 from ttc_sim.outcomes.choosing import chance_by_auroc, chance_by_rates
 from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers, fit_forced
 from ttc_sim.outcomes.repeated import Repeated, fit_repeated, vote_chance
 from ttc_sim.policies import Always
+from ttc_sim.profiles import find_folder
 from ttc_sim.result import simulate
 from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation import carry, draw, load_model
@@ -314,3 +317,21 @@ def test_what_makes_no_sense_is_refused(strategy: str, names: list[str]) -> None
         scenario_from_dict(changed("arms.small.strategy", strategy))
     for name in ["arms.small.strategy", *names]:
         assert name in str(caught.value)
+
+
+def test_a_profile_with_forced_answers_of_its_own_is_fitted_to_them(tmp_path: Path) -> None:
+    source, own = find_folder("math/sky-t1-32b", "profile.yaml"), tmp_path / "own"
+    shutil.copytree(source, own)
+    rng = np.random.default_rng(0)
+    # This model knows its answer after a tenth of its thinking.
+    rows = [f"{n},{p}" for n, p in zip(rng.integers(500, 30_000, 200), rng.integers(1, 20, 200), strict=True)]
+    (own / "forced.csv").write_text("\n".join(["thinking_tokens,needed_percent", *rows]) + "\n")
+    strategy = Single(cap=2048, on_cap="force_answer")
+    [default] = evaluate("math/sky-t1-32b", [strategy], subset="aime24")
+    [fitted] = evaluate(str(own), [strategy], subset="aime24")
+    [free] = evaluate(str(own), [Single()], subset="aime24")
+    assert default.accuracy.value < 0.75 * free.accuracy.value
+    assert fitted.accuracy.value > 0.9 * free.accuracy.value
+    (own / "forced.csv").write_text("thinking_tokens,needed_percent\n100,-5\n")
+    with pytest.raises(InputError, match=r"forced.csv: needed_percent: got -5"):
+        evaluate(str(own), [strategy])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError, nearest
 from ttc_sim.outcomes import Attempts
+from ttc_sim.outcomes.forcing import ForcedAnswers, fit_forced
 from ttc_sim.policies import DIFFICULTY, Requests
 from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile
 from ttc_sim.scenario import Scenario, Source
@@ -101,6 +102,7 @@ def _take(attempts: Attempts, rows: I64) -> Attempts:
         reasoning_known=attempts.reasoning_known,
         verifier_score=None if attempts.verifier_score is None else attempts.verifier_score[index],
         truncated=None if attempts.truncated is None else attempts.truncated[index],
+        forced=attempts.forced,
     )
 
 
@@ -232,4 +234,12 @@ def align(profile: Profile, problems: pl.Series) -> Attempts:
             table["verifier_score"].to_numpy().astype(np.float64) if "verifier_score" in table.columns else None
         ),
         truncated=table["truncated"].to_numpy().astype(np.bool_),
+        forced=_own_forced(profile),
     )
+
+
+def _own_forced(profile: Profile) -> ForcedAnswers | None:
+    if profile.forced is None:
+        return None
+    needed = np.minimum(profile.forced["needed_percent"].to_numpy().astype(np.float64) / 100, 1.0)
+    return fit_forced(needed, profile.forced["thinking_tokens"].to_numpy().astype(np.float64))

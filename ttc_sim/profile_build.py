@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.errors import InputError
-from ttc_sim.profiles import ATTEMPT_COLUMNS, Profile, ProfileCard, check_profile
+from ttc_sim.profiles import ATTEMPT_COLUMNS, SCORE, Profile, ProfileCard, check_profile
 from ttc_sim.tables import find_column
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
@@ -97,7 +97,11 @@ def build_profile(
         made = made.with_columns(attempt=table[found["attempt"]])
     made = made.with_columns(attempt)
     try:
-        made = made.select(pl.col(column).cast(kind) for column, kind in ATTEMPT_COLUMNS.items())
+        columns = [pl.col(column).cast(kind) for column, kind in ATTEMPT_COLUMNS.items()]
+        if SCORE in table.columns:
+            made = made.with_columns(table[SCORE])
+            columns.append(pl.col(SCORE).cast(pl.Float64))
+        made = made.select(columns)
     except pl.exceptions.PolarsError as error:
         raise InputError(where, "table", str(error).splitlines()[0], "columns of a profile's types") from None
     how = "recorded" if found["reasoning_tokens"] else "none"

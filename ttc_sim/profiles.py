@@ -31,6 +31,9 @@ ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
 }
 
 
+SCORE = "verifier_score"
+
+
 class Card(BaseModel):
     """What every card names."""
 
@@ -88,11 +91,16 @@ class TrafficCard(Card):
 
 @dataclass(frozen=True)
 class Profile:
-    """A model's attempts: columns as in ``ATTEMPT_COLUMNS``, sorted by problem and attempt."""
+    """A model's attempts: columns as in ``ATTEMPT_COLUMNS`` (and ``verifier_score``, if any), sorted by problem and attempt.
+
+    ``forced``: of some attempts, ``thinking_tokens`` and the ``needed_percent`` of them from which on a forced answer equals the
+    final one (``forced.csv`` in the profile's folder); ``None`` if that was not measured.
+    """
 
     name: str
     card: ProfileCard
     attempts: pl.DataFrame
+    forced: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -174,9 +182,24 @@ def load_profile(name: str, folder: Path | None = None) -> Profile:
     place = find_folder(name, "profile.yaml", folder)
     card = _card(place / "profile.yaml", ProfileCard)
     attempts = read_table(place / "attempts.parquet")
-    profile = Profile(name, card, _conform(attempts, place / "attempts.parquet"))
+    profile = Profile(name, card, _conform(attempts, place / "attempts.parquet"), _forced(place / "forced.csv"))
     check_profile(profile, place / "attempts.parquet")
     return profile
+
+
+def _forced(path: Path) -> pl.DataFrame | None:
+    if not path.is_file():
+        return None
+    table = read_table(path)
+    for column, least, most in (("thinking_tokens", 1, 1e9), ("needed_percent", 0, 101)):
+        if column not in table.columns or not table[column].dtype.is_numeric():
+            raise InputError(path, "columns", ", ".join(table.columns), f"a column {column} of numbers")
+        wrong = table.filter(~pl.col(column).cast(pl.Float64).is_between(least, most).fill_null(value=False))
+        if len(wrong):
+            raise InputError(path, column, wrong[column][0], f"numbers from {least} to {most:g}")
+    if len(table) < 20:
+        raise InputError(path, "rows", len(table), "at least 20 to fit to")
+    return table.select("thinking_tokens", "needed_percent")
 
 
 def load_problem_set(name: str, folder: Path | None = None) -> ProblemSet:
@@ -208,7 +231,10 @@ def _conform(attempts: pl.DataFrame, where: Path) -> pl.DataFrame:
         if column not in attempts.columns:
             raise InputError(where, "columns", ", ".join(attempts.columns), f"a column {column}")
     try:
-        table = attempts.select(pl.col(name).cast(kind) for name, kind in ATTEMPT_COLUMNS.items())
+        columns = [pl.col(name).cast(kind) for name, kind in ATTEMPT_COLUMNS.items()]
+        if SCORE in attempts.columns:
+            columns.append(pl.col(SCORE).cast(pl.Float64))
+        table = attempts.select(columns)
     except pl.exceptions.PolarsError as error:
         raise InputError(where, "columns", str(error).splitlines()[0], "columns of the types of a profile") from None
     return table.sort("problem", "attempt")

@@ -257,7 +257,7 @@ def _profile_of(shipped: Profile, table: pl.DataFrame, where: str | Path, seed: 
         visible_tokens=pl.Series(visible, dtype=pl.Int32),
         truncated=pl.Series(truncated),
     )
-    return Profile(name=shipped.name, card=shipped.card, attempts=attempts)
+    return Profile(name=shipped.name, card=shipped.card, attempts=attempts, forced=shipped.forced)
 
 
 def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | Path) -> tuple[Scenario, list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
+from ttc_sim.outcomes.forcing import ForcedAnswers
 
 Bools = NDArray[np.bool_]
 
@@ -27,6 +28,7 @@ class Attempts:
         reasoning_known: whether reasoning tokens are told apart from visible ones.
         verifier_score: (attempts,) scores of a verifier, higher is better; ``None`` if there are none.
         truncated: (attempts,) whether a limit stopped it before it answered; ``None`` if that was not recorded.
+        forced: how answers forced early come out, fitted to the profile's own; ``None`` for the default.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Attempts:
     reasoning_known: bool
     verifier_score: F64 | None = None
     truncated: Bools | None = None
+    forced: ForcedAnswers | None = None
 
     @cached_property
     def count(self) -> I64:

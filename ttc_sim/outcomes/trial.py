@@ -80,14 +80,13 @@ class Trial:
         problem: (m,) problem of each request; each must have at least one attempt.
         draw: ``draw(stream, count)`` gives (m, count) uniform numbers; those of column ``j`` do not depend on ``count``.
         others: strategies and trials of the scenario's other arms, for cascades.
-        forced, extensions: how forced answers and extensions come out.
+        extensions: how they come out.
     """
 
     attempts: Attempts
     problem: I64
     draw: Callable[[str, int], F64]
     others: Mapping[str, tuple[Strategy, Trial]] = field(default_factory=dict)
-    forced: ForcedAnswers = DEFAULT_FORCED
     extensions: Extensions = DEFAULT_EXTENSIONS
 
     def __len__(self) -> int:
@@ -151,7 +150,7 @@ class Trial:
                 if over.any():
                     stands = np.ones_like(correct)
                     share = cap / thinking[over]
-                    stands[over] = self.draw("forced", n)[over] < self.forced.stands(
+                    stands[over] = self.draw("forced", n)[over] < (attempts.forced or DEFAULT_FORCED).stands(
                         share, thinking[over].astype(np.float64)
                     )
                     answer = np.where(stands, answer, _OWN + np.arange(n))
@@ -204,7 +203,6 @@ class Trial:
             self.problem,
             lambda stream, count: draw(f"stage{stage}/{stream}", count),
             self.others,
-            self.forced,
             self.extensions,
         )
 
