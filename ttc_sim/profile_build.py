@@ -97,11 +97,11 @@ def build_profile(
         made = made.with_columns(attempt=table[found["attempt"]])
     made = made.with_columns(attempt)
     try:
-        columns = [pl.col(column).cast(kind) for column, kind in ATTEMPT_COLUMNS.items()]
+        kept = [pl.col(column).cast(kind) for column, kind in ATTEMPT_COLUMNS.items()]
         if SCORE in table.columns:
             made = made.with_columns(table[SCORE])
-            columns.append(pl.col(SCORE).cast(pl.Float64))
-        made = made.select(columns)
+            kept.append(pl.col(SCORE).cast(pl.Float64))
+        made = made.select(kept)
     except pl.exceptions.PolarsError as error:
         raise InputError(where, "table", str(error).splitlines()[0], "columns of a profile's types") from None
     how = "recorded" if found["reasoning_tokens"] else "none"
