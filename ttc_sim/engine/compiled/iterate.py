@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from ttc_sim.engine.compiled import state
 from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
 from ttc_sim.engine.compiled.heaps import schedule, sleep
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
+from ttc_sim.engine.compiled.memory import tables
 from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, NONE, PREFILL, Memory
 from ttc_sim.serving.step_time import decode_line, seconds_at
 
@@ -220,12 +220,12 @@ def plan(m: Memory, r: int, now_s: float) -> None:
         rep.begun_s = now_s
         rep.scheduled = decoding
         rep.prefill = first
-        seconds = seconds_at(state.tables(m), d, prefill, pairs, decoding, kv, sampled)
+        seconds = seconds_at(tables(m), d, prefill, pairs, decoding, kv, sampled)
         if prefill > 0 or taken:
             rep.leap = 0
             schedule(m, r, now_s + seconds, BOUNDARY)
             return
-        slope, kv_end = decode_line(state.tables(m), d, decoding, kv)
+        slope, kv_end = decode_line(tables(m), d, decoding, kv)
         k = seq[m.ends[rep.ends_base]].end - rep.iteration
         if kv_end < np.inf:
             k = min(k, max(int((kv_end - kv) / decoding), 0) + 1)

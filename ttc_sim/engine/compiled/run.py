@@ -14,6 +14,7 @@ from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happ
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
+from ttc_sim.engine.compiled.memory import memory, memory_at
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
     ARRIVED,
@@ -56,8 +57,6 @@ from ttc_sim.engine.compiled.state import (
     SEQUENCE,
     STEPS,
     State,
-    memory,
-    memory_at,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
