@@ -32,7 +32,7 @@ from rich.table import Table
 from ttc_sim.draws import I64, uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.compiled.state import ARRIVED, DOING, HAPPENED, LEAPS, PLANS, STEPS
-from ttc_sim.engine.work import Work
+from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.scenario import GpuPool, LinearStepTime
 
 KINDS = {"arrivals": ARRIVED, "other events": HAPPENED, "plans": PLANS, "ends of steps": STEPS, "ends of leaps": LEAPS}
@@ -45,21 +45,9 @@ def pool(**changes: object) -> GpuPool:
 
 
 def canonical(requests: int, output: int = 1000) -> tuple[Work, list[GpuPool]]:
-    index = np.arange(requests + 1, dtype=np.int64)
-    none = np.zeros(0)
-    work = Work(
-        arrival_s=np.cumsum(-np.log(uniforms(1, "bench", requests)[:, 0])) / 4.0,
-        stage_start=index,
-        deployment=np.zeros(requests, dtype=np.int64),
-        prompt_tokens=np.full(requests, 500, dtype=np.int64),
-        prefix_id=np.full(requests, -1, dtype=np.int64),
-        sample_start=index,
-        reasoning_tokens=np.zeros(requests, dtype=np.int64),
-        visible_tokens=np.full(requests, output, dtype=np.int64),
-        first_token_s=none,
-        per_token_s=none,
-        backoff=np.zeros((requests, 1)),
-    )
+    arrival_s = np.cumsum(-np.log(uniforms(1, "bench", requests)[:, 0])) / 4.0
+    prompt, tokens = (np.full(requests, size, dtype=np.int64) for size in (500, output))
+    work = single_stage(arrival_s, prompt, tokens)
     return work, [pool(max_num_seqs=512)]
 
 

@@ -33,18 +33,8 @@ from ttc_sim.strategies import MajorityVote, Single
 
 def part(attempts: Attempts, problems, first: int, last: int) -> Attempts:  # type: ignore[no-untyped-def]
     """Attempts first to last of each of the problems."""
-    at = (attempts.start[problems][:, None] + np.arange(first, last)).ravel()
-    assert attempts.answer is not None
-    return Attempts(
-        f"{attempts.name} {first}-{last}",
-        np.arange(len(problems) + 1) * (last - first),
-        attempts.prompt_tokens[at],
-        attempts.reasoning_tokens[at],
-        attempts.visible_tokens[at],
-        attempts.correct[at],
-        attempts.answer[at],
-        attempts.reasoning_known,
-    )
+    each = np.ones(len(problems), dtype=np.int64)
+    return attempts.between(problems, first * each, last * each)
 
 
 def carried(strategy: Single | MajorityVote, attempts: Attempts, each: int = 100) -> float:

@@ -14,7 +14,7 @@ import pytest
 
 from ttc_sim.draws import F64, uniforms
 from ttc_sim.engine import compiled
-from ttc_sim.engine.work import COMPLETED, REJECTED, EngineResult, Work
+from ttc_sim.engine.work import COMPLETED, REJECTED, EngineResult, Work, single_stage
 from ttc_sim.scenario import GpuPool, LinearStepTime
 
 N = 1_000_000
@@ -27,22 +27,8 @@ def exponential(stream: str, n: int = N) -> F64:
 
 
 def single(arrival_s: F64, service_s: F64, samples: int = 1) -> Work:
-    n = len(arrival_s)
-    index = np.arange(n + 1, dtype=np.int64)
-    none = np.zeros(0)
-    return Work(
-        arrival_s=arrival_s,
-        stage_start=index,
-        deployment=np.zeros(n, dtype=np.int64),
-        prompt_tokens=np.ones(n, dtype=np.int64),
-        prefix_id=np.full(n, -1, dtype=np.int64),
-        sample_start=samples * index,
-        reasoning_tokens=np.zeros(n * samples, dtype=np.int64),
-        visible_tokens=np.maximum(np.round(service_s / TICK_S), 1).astype(np.int64),
-        first_token_s=none,
-        per_token_s=none,
-        backoff=np.zeros((n, 1)),
-    )
+    output = np.maximum(np.round(service_s / TICK_S), 1).astype(np.int64)
+    return single_stage(arrival_s, np.ones(len(arrival_s), dtype=np.int64), output, samples=samples)
 
 
 def served(work: Work, batch: int, queue_limit: int | None = None, per_sequence_s: float = 0.0) -> EngineResult:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.test_scenario import changed
 from ttc_sim.engine import compiled, reference
-from ttc_sim.engine.work import Work
+from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import queue_growth
 from ttc_sim.policies import Always
@@ -43,20 +43,7 @@ def pool(step: Mapping[str, object], **changes: object) -> GpuPool:
 
 def crowd(count: int, prompt: int, output: int) -> Work:
     """So many requests, all at once."""
-    index, none = np.arange(count + 1, dtype=np.int64), np.zeros(0)
-    return Work(
-        arrival_s=np.zeros(count),
-        stage_start=index,
-        deployment=np.zeros(count, dtype=np.int64),
-        prompt_tokens=np.full(count, prompt, dtype=np.int64),
-        prefix_id=np.full(count, -1, dtype=np.int64),
-        sample_start=index,
-        reasoning_tokens=np.zeros(count, dtype=np.int64),
-        visible_tokens=np.full(count, output, dtype=np.int64),
-        first_token_s=none,
-        per_token_s=none,
-        backoff=np.zeros((count, 1)),
-    )
+    return single_stage(np.zeros(count), np.full(count, prompt, dtype=np.int64), np.full(count, output, dtype=np.int64))
 
 
 @given(

@@ -13,7 +13,7 @@ from scipy.optimize import least_squares
 
 from ttc_sim.draws import F64, I64, uniforms
 from ttc_sim.engine import compiled
-from ttc_sim.engine.work import COMPLETED, EngineResult, Work
+from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.errors import InputError
 from ttc_sim.scenario import GpuPool, LinearStepTime
 from ttc_sim.serving import physics
@@ -118,8 +118,7 @@ def load_run(folder: str | Path) -> MeasuredRun:
 
 def replay(run: MeasuredRun, table: StepTable) -> EngineResult:
     """Simulate the run's arrivals and lengths."""
-    n = len(run.arrival_s)
-    work = _single(run.arrival_s, run.prompt_tokens, run.output_tokens, np.full(n, -1, dtype=np.int64))
+    work = single_stage(run.arrival_s, run.prompt_tokens, run.output_tokens)
     return compiled.run([work], ["server"], [run.pool], tables=[table])
 
 
@@ -334,11 +333,11 @@ def _experiment(one: Mapping[str, Any], known: physics.Coefficients, file: Path)
     prompt = shared["system_prompt_len"] + shared["question_len"]
     # The measured first tokens show no time for prefill: the same users' prompts come again and are found in the cache.
     users = shared["num_unique_system_prompts"] * shared["num_users_per_system_prompt"]
-    work = _single(
+    work = single_stage(
         arrival,
         np.full(n, prompt, dtype=np.int64),
         np.full(n, shared["output_len"], dtype=np.int64),
-        np.arange(n, dtype=np.int64) % users,
+        prefix_id=np.arange(n, dtype=np.int64) % users,
     )
     got = compiled.run([work], ["server"], [pool], tables=[table])
     itl_s = (got.finished_s - got.first_token_s) / max(shared["output_len"] - 1, 1)
@@ -414,25 +413,6 @@ def _precision(one: Mapping[str, Any]) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------- in common
-
-
-def _single(arrival_s: F64, prompt: I64, output: I64, prefix_id: I64) -> Work:
-    n = len(arrival_s)
-    index = np.arange(n + 1, dtype=np.int64)
-    none = np.zeros(0)
-    return Work(
-        arrival_s=np.ascontiguousarray(arrival_s),
-        stage_start=index,
-        deployment=np.zeros(n, dtype=np.int64),
-        prompt_tokens=prompt,
-        prefix_id=prefix_id,
-        sample_start=index,
-        reasoning_tokens=np.zeros(n, dtype=np.int64),
-        visible_tokens=output,
-        first_token_s=none,
-        per_token_s=none,
-        backoff=np.zeros((n, 1)),
-    )
 
 
 def _json(path: Path) -> Any:

@@ -81,29 +81,13 @@ class Population:
             cluster=np.unique(self.cluster[rows], return_inverse=True)[1].astype(np.int64),
             prompt_tokens=self.prompt_tokens[rows],
             scores={name: values[rows] for name, values in self.scores.items()},
-            attempts={name: _take(attempts, rows) for name, attempts in self.attempts.items()},
+            attempts={
+                name: attempts.between(rows, np.zeros(len(rows), dtype=np.int64), attempts.count[rows])
+                for name, attempts in self.attempts.items()
+            },
             offered=self.offered,
             notes=self.notes,
         )
-
-
-def _take(attempts: Attempts, rows: I64) -> Attempts:
-    count = attempts.count[rows]
-    start = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    index = np.repeat(attempts.start[rows] - start[:-1], count) + np.arange(start[-1])
-    return Attempts(
-        name=attempts.name,
-        start=start,
-        prompt_tokens=attempts.prompt_tokens[index],
-        reasoning_tokens=attempts.reasoning_tokens[index],
-        visible_tokens=attempts.visible_tokens[index],
-        correct=attempts.correct[index],
-        answer=None if attempts.answer is None else attempts.answer[index],
-        reasoning_known=attempts.reasoning_known,
-        verifier_score=None if attempts.verifier_score is None else attempts.verifier_score[index],
-        truncated=None if attempts.truncated is None else attempts.truncated[index],
-        forced=attempts.forced,
-    )
 
 
 def load_population(scenario: Scenario) -> Population:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttc_sim.draws import I64
 from ttc_sim.errors import InputError
-from ttc_sim.outcomes import Attempts, carry_out, seeded_trial
+from ttc_sim.outcomes import carry_out, seeded_trial
 from ttc_sim.outcomes.repeated import Repeated, agreement, fit_repeated, silent_share, vote_chance
 from ttc_sim.population import align
 from ttc_sim.profiles import Profile
@@ -69,7 +68,7 @@ def check_parametric(profile: Profile) -> ProfileCheck:
         raise InputError(profile.name, "attempts", len(several), expected)
     count = attempts.count[several]
     half = (count + 1) // 2
-    first, rest = _part(attempts, several, np.zeros_like(half), half), _part(attempts, several, half, count)
+    first, rest = attempts.between(several, np.zeros_like(half), half), attempts.between(several, half, count)
     model = fit_repeated(first.right, first.count)
     predicted = model.given(first.right, first.count, 1)[:, 1]
     seen = rest.right / rest.count
@@ -83,7 +82,7 @@ def check_parametric(profile: Profile) -> ProfileCheck:
                 groups.append(Group(right, int(fitted), int(here.sum()), p, float(seen[here].mean()), noise))
     samples = int(np.median(count))
     full = np.flatnonzero(count >= samples)
-    every = _part(attempts, several[full], np.zeros(len(full), dtype=np.int64), np.full(len(full), samples))
+    every = attempts.between(several[full], np.zeros(len(full), dtype=np.int64), np.full(len(full), samples))
     vote = None
     if attempts.answer is not None:
         trial = seeded_trial(every, np.repeat(np.arange(len(full)), 50))
@@ -106,21 +105,4 @@ def check_parametric(profile: Profile) -> ProfileCheck:
         vote=vote,
         length_ratio=ratio,
         agreement=None if attempts.answer is None else agreement(attempts),
-    )
-
-
-def _part(attempts: Attempts, problems: I64, first: I64, last: I64) -> Attempts:
-    """Attempts ``first`` to ``last`` of each of some problems."""
-    size = last - first
-    start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
-    at = np.repeat(attempts.start[problems] + first - start[:-1], size) + np.arange(start[-1])
-    return Attempts(
-        name=attempts.name,
-        start=start,
-        prompt_tokens=attempts.prompt_tokens[at],
-        reasoning_tokens=attempts.reasoning_tokens[at],
-        visible_tokens=attempts.visible_tokens[at],
-        correct=attempts.correct[at],
-        answer=None if attempts.answer is None else attempts.answer[at],
-        reasoning_known=attempts.reasoning_known,
     )

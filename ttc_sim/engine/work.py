@@ -73,6 +73,38 @@ class Work:
         return len(self.reasoning_tokens)
 
 
+def single_stage(
+    arrival_s: F64, prompt_tokens: I64, output_tokens: I64, *, samples: int = 1, prefix_id: I64 | None = None
+) -> Work:
+    """Requests of one stage each on the first deployment, a GPU pool.
+
+    Args:
+        arrival_s: (n,) seconds, not decreasing.
+        prompt_tokens: (n,).
+        output_tokens: (n * samples,) visible tokens of each sample.
+        samples: of each request.
+        prefix_id: (n,) shared prefix; none if left out.
+
+    >>> single_stage(np.zeros(2), np.array([10, 20]), np.array([5, 5])).requests
+    2
+    """
+    n, none = len(arrival_s), np.zeros(0)
+    index = np.arange(n + 1, dtype=np.int64)
+    return Work(
+        arrival_s=np.ascontiguousarray(arrival_s, dtype=np.float64),
+        stage_start=index,
+        deployment=np.zeros(n, dtype=np.int64),
+        prompt_tokens=prompt_tokens,
+        prefix_id=np.full(n, -1, dtype=np.int64) if prefix_id is None else prefix_id,
+        sample_start=samples * index,
+        reasoning_tokens=np.zeros(n * samples, dtype=np.int64),
+        visible_tokens=output_tokens,
+        first_token_s=none,
+        per_token_s=none,
+        backoff=np.zeros((n, 1)),
+    )
+
+
 @dataclass(frozen=True)
 class LiveRule:
     """A built-in choice by live load, which both engines know.

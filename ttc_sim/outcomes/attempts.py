@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,31 @@ class Attempts:
         total = np.concatenate([[0], np.cumsum(self.correct)])
         right: I64 = (total[self.start[1:]] - total[self.start[:-1]]).astype(np.int64)
         return right
+
+    def selected(self, start: I64, at: I64) -> Attempts:
+        """Some of the attempts: ``at`` them, problem by problem as ``start`` says."""
+
+        def taken(values: NDArray[Any] | None) -> Any:
+            return None if values is None else values[at]
+
+        return replace(
+            self,
+            start=start,
+            prompt_tokens=self.prompt_tokens[at],
+            reasoning_tokens=self.reasoning_tokens[at],
+            visible_tokens=self.visible_tokens[at],
+            correct=self.correct[at],
+            answer=taken(self.answer),
+            verifier_score=taken(self.verifier_score),
+            truncated=taken(self.truncated),
+        )
+
+    def between(self, problems: I64, first: I64, last: I64) -> Attempts:
+        """Attempts ``first`` to ``last`` of each of some problems, in the order that these are given in."""
+        size = last - first
+        start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+        at = np.repeat(self.start[problems] + first - start[:-1], size) + np.arange(start[-1])
+        return self.selected(start, at)
 
 
 @dataclass(frozen=True)
