@@ -19,6 +19,15 @@ _PER_BLOCK = 4  # a Philox counter step yields four 64-bit numbers
 _AT_ONCE = 16_384
 
 
+def columns(seed: int, stream: str, count: int, width: int) -> F64:
+    """(count, width) uniform numbers whose column ``j`` does not depend on ``width``; arguments as for :func:`uniforms`."""
+    out = np.empty((count, width))
+    for at in range(0, width, _PER_BLOCK):
+        part = min(_PER_BLOCK, width - at)
+        out[:, at : at + part] = uniforms(seed, f"{stream}/{at // _PER_BLOCK}", count, part)
+    return out
+
+
 def uniforms(seed: int, stream: str, count: int, width: int = 1, *, start: int = 0) -> F64:
     """Uniform numbers in the open interval (0, 1) for positions ``start`` to ``start + count``.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ttc_sim import outcomes
-from ttc_sim.draws import F64, I64, uniforms
+from ttc_sim.draws import F64, I64, columns, uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, LiveRule, Work
 from ttc_sim.errors import InputError, nearest
@@ -149,7 +149,7 @@ class Draws:
 
     def samples(self, stream: str, count: int, members: I64) -> F64:
         """(m, count) numbers for some requests; those of sample ``j`` do not depend on how many samples there are."""
-        return np.stack([self.uniform(f"{stream}/{j}")[members, 0] for j in range(count)], axis=1)
+        return columns(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), count)[members]
 
 
 def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | None = None) -> Draws:

@@ -35,6 +35,30 @@ def pick(start: I64, count: I64, most: int, picks: F64) -> I64:
 
 
 @_compiled
+def more(
+    rows: I64, problem: I64, start: I64, right: I64, right_first: I64, chance: F64, level: F64, u: F64, picks: F64
+) -> I64:
+    """Attempts that stand for those never made, of some rows: see ``Trial.samples``.
+
+    Each is right with the problem's chance (at its quantile ``level``), and stands for one of those that ended alike.
+    """
+    n = picks.shape[1]
+    chosen = np.empty((len(rows), n), dtype=np.int64)
+    for i in range(len(rows)):
+        row = rows[i]
+        p = problem[row]
+        begin, k, count = start[p], right[p], start[p + 1] - start[p]
+        level_chance = chance[p, int(level[row] * chance.shape[1])]
+        for j in range(n):
+            if u[row, j] < level_chance:
+                at = min(int(picks[row, j] * k), k - 1)
+            else:
+                at = k + min(int(picks[row, j] * (count - k)), count - k - 1)
+            chosen[i, j] = right_first[begin + at]
+    return chosen
+
+
+@_compiled
 def winners(answer: I64, correct: Bools, tie: F64, tokens: I64, by_length: bool) -> Bools:
     """See :func:`ttc_sim.outcomes.choosing.vote`."""
     m, n = answer.shape

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttc_sim.draws import F64, I64, uniforms
+from ttc_sim.draws import F64, I64, columns, uniforms
 from ttc_sim.outcomes.attempts import Attempts, Bools, Samples
 from ttc_sim.outcomes.choosing import pick_attempts
 from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers
+from ttc_sim.outcomes.kernels import more
 from ttc_sim.outcomes.repeated import Repeated, agreement, chances, fit_repeated
 
 if TYPE_CHECKING:
@@ -165,15 +166,11 @@ class Trial:
 
     def _more(self, known: Behaviour, rows: I64, picks: F64) -> I64:
         """Attempts that stand for those never made."""
-        n = picks.shape[1]
-        attempts, problem = self.attempts, self.problem[rows]
-        at = (self.draw("chance", 1)[rows, 0] * known.chance.shape[1]).astype(np.int64)
-        right = self.draw("right", n)[rows] < known.chance[problem, at][:, None]
-        k, count, start = attempts.right[problem], attempts.count[problem], attempts.start[problem]
-        among = np.where(right, k[:, None], (count - k)[:, None])
-        within = np.minimum((picks[rows] * among).astype(np.int64), among - 1)
-        chosen: I64 = known.right_first[start[:, None] + np.where(right, 0, k[:, None]) + within]
-        return chosen
+        attempts, n = self.attempts, picks.shape[1]
+        right, level = self.draw("right", n), self.draw("chance", 1)[:, 0]
+        return more(
+            rows, self.problem, attempts.start, attempts.right, known.right_first, known.chance, level, right, picks
+        )
 
     def _extended(
         self, thinking: I64, correct: Bools, answer: I64, min_tokens: int, extensions: int
@@ -215,8 +212,4 @@ def seeded_trial(attempts: Attempts, problem: I64, seed: int = 0, name: str = "t
         problem: (m,) problem of each request.
     """
     m = len(problem)
-    return Trial(
-        attempts,
-        problem,
-        lambda stream, count: np.stack([uniforms(seed, f"{name}/{stream}/{j}", m)[:, 0] for j in range(count)], axis=1),
-    )
+    return Trial(attempts, problem, lambda stream, count: columns(seed, f"{name}/{stream}", m, count))
