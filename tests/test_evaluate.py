@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from ttc_sim.errors import InputError
-from ttc_sim.evaluate import evaluate
+from ttc_sim.evaluation import evaluate
 from ttc_sim.outcomes import carry_out, seeded_trial
 from ttc_sim.population import align
 from ttc_sim.profiles import load_problem_set, load_profile

@@ -18,7 +18,7 @@ from tests.test_outcomes import attempts_of
 from tests.test_scenario import changed
 from ttc_sim.engine import compiled, reference
 from ttc_sim.errors import InputError
-from ttc_sim.evaluate import evaluate
+from ttc_sim.evaluation import evaluate
 from ttc_sim.outcomes import carry_out, enough, seeded_trial, vote
 from ttc_sim.outcomes.choosing import chance_by_auroc, chance_by_rates
 from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers, fit_forced

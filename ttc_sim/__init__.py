@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ttc_sim.errors import InputError
+    from ttc_sim.evaluation import Evaluation, evaluate
     from ttc_sim.optimizer.plan import Plan, load_plan
     from ttc_sim.optimizer.search import optimize
     from ttc_sim.optimizer.validate import Validation, validate
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
     from ttc_sim.result import Result, simulate
     from ttc_sim.scenario import Scenario, load_scenario
-    from ttc_sim.strategies import MajorityVote, Single
+    from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single
 
 # Names are looked up when they are first used, so that `import ttc_sim` stays well under a second.
 _HOME = {
     "Always": "policies",
     "Banded": "policies",
+    "BestOfN": "strategies",
+    "BudgetForcing": "strategies",
+    "Cascade": "strategies",
+    "Evaluation": "evaluation",
     "InputError": "errors",
     "MajorityVote": "strategies",
     "PerSource": "policies",
@@ -39,6 +44,7 @@ _HOME = {
     "Single": "strategies",
     "Threshold": "policies",
     "Validation": "optimizer.validate",
+    "evaluate": "evaluation",
     "list_profiles": "profiles",
     "load_plan": "optimizer.plan",
     "load_problem_set": "profiles",
@@ -52,6 +58,10 @@ _HOME = {
 __all__ = [
     "Always",
     "Banded",
+    "BestOfN",
+    "BudgetForcing",
+    "Cascade",
+    "Evaluation",
     "InputError",
     "MajorityVote",
     "PerSource",
@@ -63,6 +73,7 @@ __all__ = [
     "Threshold",
     "Validation",
     "__version__",
+    "evaluate",
     "list_profiles",
     "load_plan",
     "load_problem_set",

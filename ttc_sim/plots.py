@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ttc_sim.economics import VerifierCurve
-    from ttc_sim.evaluate import Evaluation
+    from ttc_sim.evaluation import Evaluation
     from ttc_sim.metrics import Estimate
     from ttc_sim.optimizer.plan import Plan
     from ttc_sim.profiles import Profile

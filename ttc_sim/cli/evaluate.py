@@ -26,8 +26,8 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """What strategies make of a model: accuracy, tokens and dollars per request, also by difficulty."""
-    from ttc_sim.evaluate import ANY_PRICE, Evaluation
-    from ttc_sim.evaluate import evaluate as carry_out
+    from ttc_sim.evaluation import ANY_PRICE, Evaluation
+    from ttc_sim.evaluation import evaluate as carry_out
     from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.strategies import parse_strategy
 
