@@ -32,7 +32,7 @@ def main() -> None:
     for name in SOURCES:
         sets[name], notes = load_set(name)
         marked |= notes
-    trained = train(sets, 0, lambda line: print(f"{time.perf_counter() - start:6.0f} s  {line}", flush=True))
+    trained = train(sets, 0, lambda line: print(f"{time.perf_counter() - start:6.0f} s  {line}", flush=True), workers=2)
     origin = Origin(
         data="reasoning-gym-eval, MMLU-Pro and SkyThought evaluation logs (all Apache-2.0); no text is kept",
         licence="Apache-2.0",

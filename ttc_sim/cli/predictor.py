@@ -29,6 +29,7 @@ def train(
     out: Annotated[Path, typer.Option(help="ONNX file to write; its card goes beside it.")] = Path("predictor.onnx"),
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
     tier: Annotated[str, typer.Option(help="Kind of model: fast, for one CPU core.")] = "fast",
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 2,
     origin: Annotated[str | None, typer.Option(help="Where the data comes from, for the card.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the model, for the card.")] = "not stated",
 ) -> None:
@@ -48,7 +49,7 @@ def train(
     data = read_training_set(problems, attempts)
     sets = {"data": data}
     with progress() as say:
-        trained = learn(sets, seed, say)
+        trained = learn(sets, seed, say, workers=workers)
     said = origin or f"{problems.name} and {attempts.name}"
     card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence))
     console = console_for_tables()

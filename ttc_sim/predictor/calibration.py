@@ -19,6 +19,9 @@ from ttc_sim.predictor.data import TrainingSet
 QUANTILES = (0.5, 0.9)
 MOST_VARIANCE = 2.0
 """A log-normal mean takes no more variance than this: beyond it the tail is a limit on tokens, not a distribution's."""
+LEAST = 20
+"""Problems that calibration needs; a model with fewer is left as it is."""
+_NORMAL_P90 = 1.2816
 _PENALTY = 20.0
 
 
@@ -137,7 +140,8 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
     slope, offset = np.ones(heads), np.zeros(heads)
     for k in range(heads):
         known = ~np.isnan(data.share[:, k])
-        slope[k], offset[k] = _platt(raw.logit[known, k], data.share[known, k])
+        if known.sum() >= LEAST:
+            slope[k], offset[k] = _platt(raw.logit[known, k], data.share[known, k])
     trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw.novelty)
     location, sigma = lengths(raw, trust)
     at = data.row, data.head
@@ -145,9 +149,11 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
     standard = (log_tokens - location[at]) / sigma[at]
     mean = np.exp(location[at] + np.minimum(sigma[at] ** 2, MOST_VARIANCE) / 2)
     weight = 1 / data.tries[at]
-    p50, p90, log_mean = np.zeros(heads), np.ones(heads), np.zeros(heads)
+    p50, p90, log_mean = np.zeros(heads), np.full(heads, _NORMAL_P90), np.zeros(heads)
     for k in range(heads):
         mine = data.head == k
+        if mine.sum() < LEAST:
+            continue
         p50[k], p90[k] = _weighted_quantiles(standard[mine], weight[mine])
         log_mean[k] = np.log((weight[mine] * data.tokens[mine]).sum() / (weight[mine] * mean[mine]).sum())
     return Calibration(slope, offset, p50, p90, log_mean)
@@ -186,25 +192,30 @@ def fit_shrink(
     levels = [
         *np.quantile(new.novelty, [0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 0.995]),
         *np.quantile(unseen.novelty, [0.0, 0.1, 0.25, 0.5, 0.75, 0.95]),
-        1.5,
+        # Farther than anything measured nothing is trusted, however well the farthest measured did.
+        farthest := float(max(new.novelty.max(), unseen.novelty.max())),
+        1.2 * farthest + 0.01,
     ]
     edges = np.unique(np.round(levels, 4))
-    pairs = np.array([(a, b) for k, a in enumerate(edges) for b in edges[k + 1 :]] + [(2.0, 3.0)])
+    pairs = np.array([(a, b) for k, a in enumerate(edges) for b in edges[k + 1 :]])
     heads = new.logit.shape[1]
     best = np.zeros((heads, 2))
     for k in range(heads):
         gains, risks = [], []
         for raw, share, cluster in ((new, new_share, None), (unseen, unseen_share, group)):
             known = ~np.isnan(share[:, k])
+            if not known.any():
+                gains.append(np.zeros(len(pairs)))
+                risks.append(np.zeros(len(pairs)))
+                continue
             rate = raw.rate[known, k]
             off = probability(raw, calibration.slope, calibration.offset)[known, k] - rate
             wrong = rate - share[known, k]
             trust = np.clip((pairs[:, 1:] - raw.novelty[known]) / (pairs[:, 1:] - pairs[:, :1]), 0, 1)
             excess = 2 * trust * (off * wrong) + trust**2 * off**2
             gains.append(excess.mean(axis=1))
-            if cluster is not None:
-                risks.append(gains[-1] + _clustered_error(excess, cluster[known]))
-        loss = gains[0] + gains[1] + _PENALTY * np.maximum(risks[0], 0)
+            risks.append(gains[-1] + _clustered_error(excess, cluster[known]) if cluster is not None else gains[-1])
+        loss = gains[0] + gains[1] + _PENALTY * np.maximum(risks[1], 0)
         best[k] = pairs[int(np.argmin(loss))]
     return Shrink(best[:, 0], best[:, 1])
 

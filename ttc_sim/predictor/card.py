@@ -97,7 +97,7 @@ def measures(
         share, p = data.share[known, k], said.p[known, k]
         if known.sum() < 20 or share.sum() == 0 or share.sum() == len(share):
             continue
-        base = np.full(len(share), rates[k]) if constant is None else constant[known, k]
+        base: F64 = np.full(len(share), rates[k]) if constant is None else constant[known, k]
         at, w, tokens = data.row[mine], weight[mine], data.tokens[mine]
         figures = {
             "auroc": auroc(p, share),

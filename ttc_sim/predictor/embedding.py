@@ -55,10 +55,11 @@ def leading_directions(scaled: sparse.csr_matrix, seed: int) -> NDArray[np.int8]
         basis = np.linalg.qr(basis)[0]
         basis = np.asarray(scaled @ np.asarray(transposed @ basis))
     basis = np.linalg.qr(basis)[0]
-    _, _, right = np.linalg.svd(np.asarray(transposed @ basis).T, full_matrices=False)
+    spanned = np.asarray(transposed @ basis, dtype=np.float64)
+    power, turned = np.linalg.eigh(spanned.T @ spanned)
+    kept = min(DIMENSIONS, int((power > 1e-9 * power[-1]).sum()))
     vectors = np.zeros((scaled.shape[1], DIMENSIONS))
-    kept = min(DIMENSIONS, len(right))
-    vectors[:, :kept] = right[:kept].T
+    vectors[:, :kept] = spanned @ turned[:, ::-1][:, :kept]
     # Signs are arbitrary; a rule makes them the same everywhere.
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(DIMENSIONS)]
     most = np.where(largest == 0, 1.0, largest)
@@ -94,8 +95,10 @@ def centres(points: F32, count: int, seed: int) -> F32:
     found = points[chosen]
     for _ in range(12):
         nearest = nearest_centre(points, found)
-        sums = np.zeros_like(found)
-        np.add.at(sums, nearest, points)
+        member = sparse.csr_matrix(
+            (np.ones(len(points), np.float32), (nearest, np.arange(len(points)))), (count, len(points))
+        )
+        sums = np.asarray(member @ points)
         empty = np.bincount(nearest, minlength=count) == 0
         found = np.where(empty[:, None], found, unit(sums)).astype(np.float32)
     return found

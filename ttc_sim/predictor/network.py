@@ -71,9 +71,14 @@ def logit(p: F64) -> F64:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def train_network(x: F32, targets: Targets, recipe: Recipe, seed: int, members: int = MEMBERS) -> Network:
-    """Train the members one after the other from different starts, and put them side by side."""
-    parts = [_member(x, targets, recipe, seed=[seed, 3, k]) for k in range(members)]
+def train_network(x: F32, targets: Targets, rate: F64, recipe: Recipe, seed: int, members: int = MEMBERS) -> Network:
+    """Train the members one after the other from different starts, and put them side by side.
+
+    Args:
+        x: (n, d) inputs; targets: of the n problems; rate: (H,) chances to be right that training starts from.
+        recipe: how; seed: of the starts, the order of the problems and what is left out; members: how many.
+    """
+    parts = [_member(x, targets, rate, recipe, seed=[seed, 3, k]) for k in range(members)]
     return Network(
         w1=np.concatenate([part[0] for part in parts], axis=1),
         b1=np.concatenate([part[1] for part in parts]),
@@ -82,11 +87,11 @@ def train_network(x: F32, targets: Targets, recipe: Recipe, seed: int, members: 
     )
 
 
-def _member(x: F32, targets: Targets, recipe: Recipe, seed: Sequence[int]) -> list[F32]:
+def _member(x: F32, targets: Targets, rate: F64, recipe: Recipe, seed: Sequence[int]) -> list[F32]:
     """One network by Adam with decoupled weight decay, dropout and a cosine schedule."""
     rng = np.random.default_rng(seed)
     (n, d), heads, hidden = x.shape, targets.share.shape[1], recipe.hidden
-    start = np.concatenate([logit(np.nanmean(targets.share, axis=0)), np.zeros(2 * heads)])
+    start = np.concatenate([logit(rate), np.zeros(2 * heads)])
     weights: list[F32] = [
         (rng.normal(size=(d, hidden)) / np.sqrt(d)).astype(np.float32),
         np.zeros(hidden, dtype=np.float32),
@@ -110,7 +115,7 @@ def _member(x: F32, targets: Targets, recipe: Recipe, seed: Sequence[int]) -> li
             back = (error @ weights[2].T) * mask * (raw > 0)
             gradients = (inside.T @ back, back.sum(axis=0), hidden_out.T @ error, error.sum(axis=0))
             t += 1
-            rate = np.float32(_RATE * 0.5 * (1 + np.cos(np.pi * t / steps)))
+            speed = np.float32(_RATE * 0.5 * (1 + np.cos(np.pi * t / steps)))
             for k, gradient in enumerate(gradients):
                 first[k] = np.float32(0.9) * first[k] + np.float32(0.1) * gradient
                 second[k] = np.float32(0.99) * second[k] + np.float32(0.01) * gradient * gradient
@@ -119,7 +124,7 @@ def _member(x: F32, targets: Targets, recipe: Recipe, seed: Sequence[int]) -> li
                 )
                 if k in (0, 2):
                     step += np.float32(_DECAY) * weights[k]
-                weights[k] = weights[k] - rate * step
+                weights[k] = weights[k] - speed * step
     return weights
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,17 +159,29 @@ def fit_encoder(counts: sparse.csr_matrix, surface: F32, seed: int) -> Encoder:
 
 def fit_expert(data: TrainingSet, x: F32, which: NDArray[np.bool_], recipe: Recipe, seed: int) -> Expert:
     """Train on the problems that ``which`` (n,) marks; ``x`` holds their inputs only."""
+    rate, centre, spread = _base(data, which)
     share, location, square = (values[which] for values in (data.share, data.log_mean, data.log_square))
-    centre = np.nanmean(location, axis=0)
-    spread = np.sqrt(np.maximum(np.nanmean(square, axis=0) - centre**2, 1e-4))
     targets = Targets(
         share=share,
         mean=(location - centre) / spread,
         square=(square - 2 * centre * location + centre**2) / spread**2,
     )
-    network = train_network(x, targets, recipe, seed)
+    network = train_network(x, targets, rate, recipe, seed)
     found = embedding.centres(points_of(x), CENTRES, seed)
-    return Expert(data.heads, network, found, np.nanmean(share, axis=0), centre, spread)
+    return Expert(data.heads, network, found, rate, centre, spread)
+
+
+def _base(data: TrainingSet, which: NDArray[np.bool_]) -> tuple[F64, F64, F64]:
+    """Each model's share of right answers, and mean and spread of its log tokens, on some problems.
+
+    A model that was measured on none of them has those of all problems: there is nothing else to go by.
+    """
+    known = np.where((data.tries[which] > 0).any(axis=0), which[:, None], True) & (data.tries > 0)
+    count = known.sum(axis=0)
+    rate, mean, square = (
+        np.where(known, values, 0).sum(axis=0) / count for values in (data.share, data.log_mean, data.log_square)
+    )
+    return rate, mean, np.sqrt(np.maximum(square - mean**2, 1e-4))
 
 
 def fit_model(
@@ -187,17 +201,68 @@ def fit_model(
 
 
 def out_of_fold(
-    sets: Sequence[Prepared], folds: Sequence[I64], recipes: Sequence[Recipe], seed: int, say: Progress, what: str
-) -> list[Raw]:
-    """Predictions for every problem by models trained without its fold."""
-    found: list[list[Raw]] = [[] for _ in sets]
-    for k in range(FOLDS):
-        say(f"{what}: fold {k + 1} of {FOLDS}")
-        model = fit_model(sets, [fold != k for fold in folds], recipes, seed)
-        for part, fold, expert, mine in zip(sets, folds, model.experts, found, strict=True):
-            held = fold == k
-            mine.append(expert.raw(model.encoder(part.counts[held], part.surface[held])))
-    return [Raw.assembled(mine, fold) for mine, fold in zip(found, folds, strict=True)]
+    sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, workers: int, say: Progress
+) -> tuple[list[Raw], list[Raw]]:
+    """Predictions for every problem of each set by models trained without its fold: of texts, and of task types."""
+    jobs = [(by_group, k) for by_group in (False, True) for k in range(FOLDS)]
+    done: list[list[Raw]] = []
+    with _Workers(sets, recipes, seed, workers) as mapped:
+        for (by_group, k), found in zip(jobs, mapped(jobs), strict=True):
+            done.append(found)
+            say(f"{'task types' if by_group else 'problems'} left out: fold {k + 1} of {FOLDS} done")
+    new, unseen = (
+        [Raw.assembled([found[at] for found in half], folds_of(part, by_group)) for at, part in enumerate(sets)]
+        for by_group, half in ((False, done[:FOLDS]), (True, done[FOLDS:]))
+    )
+    return new, unseen
+
+
+def folds_of(part: Prepared, by_group: bool) -> I64:
+    """(n,) fold of each problem."""
+    return part.by_group if by_group else part.by_text
+
+
+def _one_fold(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, job: tuple[bool, int]) -> list[Raw]:
+    by_group, k = job
+    folds = [folds_of(part, by_group) for part in sets]
+    model = fit_model(sets, [fold != k for fold in folds], recipes, seed)
+    return [
+        expert.raw(model.encoder(part.counts[fold == k], part.surface[fold == k]))
+        for part, fold, expert in zip(sets, folds, model.experts, strict=True)
+    ]
+
+
+class _Workers:
+    """Maps folds to predictions, in this process or in several: the result is the same."""
+
+    def __init__(self, sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, workers: int) -> None:
+        self.given = (sets, recipes, seed)
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(workers, context, _keep, self.given) if workers > 1 else None
+
+    def __enter__(self) -> Callable[[Sequence[tuple[bool, int]]], Iterator[list[Raw]]]:
+        if self.pool is None:
+            return lambda jobs: (_one_fold(*self.given, job) for job in jobs)
+        pool = self.pool
+        return lambda jobs: pool.map(_kept_fold, jobs)
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+_KEPT: list[tuple[Sequence[Prepared], Sequence[Recipe], int]] = []
+
+
+def _keep(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int) -> None:
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    _KEPT.append((sets, recipes, seed))
+
+
+def _kept_fold(job: tuple[bool, int]) -> list[Raw]:
+    return _one_fold(*_KEPT[0], job)
 
 
 def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[Recipe]:
@@ -227,12 +292,21 @@ class Trained:
     recipes: Mapping[str, Recipe]
 
 
-def train(sets: Mapping[str, TrainingSet], seed: int = 0, say: Progress = lambda _: None) -> Trained:
+def train(
+    sets: Mapping[str, TrainingSet], seed: int = 0, say: Progress = lambda _: None, *, workers: int = 1
+) -> Trained:
     """Train a predictor on one or more training sets.
 
     Every problem is first predicted by models that were not trained on it, and by models that were not trained on any
     problem of its task type. Calibration is learnt from the former, trust in far prompts from both; then the model is
-    trained on everything. Takes minutes; runs on one thread, so that the same seed gives the same model.
+    trained on everything. Takes minutes; each process runs on one thread, so that the same seed gives the same model.
+
+    Args:
+        sets: by name; each has models of its own.
+        seed: of all randomness.
+        say: told what is being done.
+        workers: processes. With more than one, a script that calls this must guard its main part by
+            ``if __name__ == "__main__"``, as :mod:`multiprocessing` asks.
     """
     from threadpoolctl import threadpool_limits
 
@@ -240,8 +314,7 @@ def train(sets: Mapping[str, TrainingSet], seed: int = 0, say: Progress = lambda
         say("reading prompts")
         prepared = [prepare(data, seed) for data in sets.values()]
         recipes = choose_recipes(prepared, seed, say)
-        new = out_of_fold(prepared, [part.by_text for part in prepared], recipes, seed, say, "problems left out")
-        unseen = out_of_fold(prepared, [part.by_group for part in prepared], recipes, seed, say, "task types left out")
+        new, unseen = out_of_fold(prepared, recipes, seed, workers, say)
         say("training on everything")
         model = fit_model(prepared, [np.ones(len(part.by_text), dtype=bool) for part in prepared], recipes, seed)
         say("calibrating")
