@@ -27,11 +27,11 @@ _PENALTY = 20.0
 
 @dataclass(frozen=True)
 class Raw:
-    """Uncalibrated predictions for n prompts and H models, each (n, H) but for ``novelty`` (n,).
+    """Uncalibrated predictions for n prompts and H models, each (n, H) but for the (n,) ``novelty`` and ``strange``.
 
     Attributes:
         logit: of the chance to be right; location, log_sigma: mean and log spread of the logarithm of output tokens.
-        novelty: distance from the training data, 0 to 1.
+        novelty: distance from the training data, 0 to 1; strange: 0, or up to 1 for what is like no text trained on.
         rate, base_location, base_log_sigma: what holds for the training data as a whole.
     """
 
@@ -39,6 +39,7 @@ class Raw:
     location: F64
     log_sigma: F64
     novelty: F64
+    strange: F64
     rate: F64
     base_location: F64
     base_log_sigma: F64
@@ -46,6 +47,10 @@ class Raw:
     def rows(self, which: NDArray[np.bool_]) -> Raw:
         """Those of some of the prompts."""
         return Raw(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
+
+    def scaled_novelty(self, far: float) -> F64:
+        """(n,) distance over ``far``, at most 1; strange prompts are as novel as they are strange."""
+        return np.minimum(np.maximum(self.novelty / far, self.strange), 1)
 
     @classmethod
     def assembled(cls, parts: Sequence[Raw], fold: I64) -> Raw:
@@ -104,9 +109,10 @@ class Shrink:
     near: F64
     far: F64
 
-    def trust(self, novelty: F64) -> F64:
-        """(n, H) for distances (n,)."""
-        return np.clip((self.far - novelty[:, None]) / (self.far - self.near), 0, 1)
+    def trust(self, raw: Raw) -> F64:
+        """(n, H)."""
+        near = np.clip((self.far - raw.novelty[:, None]) / (self.far - self.near), 0, 1)
+        return near * (1 - raw.strange[:, None])
 
 
 def probability(raw: Raw, slope: F64, offset: F64) -> F64:
@@ -122,7 +128,7 @@ def lengths(raw: Raw, trust: F64) -> tuple[F64, F64]:
 
 def predict(raw: Raw, calibration: Calibration, shrink: Shrink | None) -> Prediction:
     """What is said of each prompt."""
-    trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw.novelty)
+    trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw)
     p = raw.rate + trust * (probability(raw, calibration.slope, calibration.offset) - raw.rate)
     location, sigma = lengths(raw, trust)
     return Prediction(
@@ -142,7 +148,7 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
         known = ~np.isnan(data.share[:, k])
         if known.sum() >= LEAST:
             slope[k], offset[k] = _platt(raw.logit[known, k], data.share[known, k])
-    trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw.novelty)
+    trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw)
     location, sigma = lengths(raw, trust)
     at = data.row, data.head
     log_tokens = np.log(data.tokens)
@@ -211,7 +217,8 @@ def fit_shrink(
             rate = raw.rate[known, k]
             off = probability(raw, calibration.slope, calibration.offset)[known, k] - rate
             wrong = rate - share[known, k]
-            trust = np.clip((pairs[:, 1:] - raw.novelty[known]) / (pairs[:, 1:] - pairs[:, :1]), 0, 1)
+            near = np.clip((pairs[:, 1:] - raw.novelty[known]) / (pairs[:, 1:] - pairs[:, :1]), 0, 1)
+            trust = near * (1 - raw.strange[known])
             excess = 2 * trust * (off * wrong) + trust**2 * off**2
             gains.append(excess.mean(axis=1))
             risks.append(gains[-1] + _clustered_error(excess, cluster[known]) if cluster is not None else gains[-1])

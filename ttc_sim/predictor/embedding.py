@@ -39,6 +39,15 @@ def scale(counts: sparse.csr_matrix, idf: F32) -> sparse.csr_matrix:
     return scaled
 
 
+def rarity(counts: sparse.csr_matrix, idf: F32) -> F32:
+    """(n,) mean inverse document frequency of a prompt's byte strings, by their weight; 0 without any."""
+    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    part = counts.indices >= WORDS
+    weight, n = counts.data[part], counts.shape[0]
+    total = np.bincount(row[part], weight * idf[counts.indices[part]], n)
+    return np.asarray(total / (np.bincount(row[part], weight, n) + _EPSILON), dtype=np.float32)
+
+
 def leading_directions(scaled: sparse.csr_matrix, seed: int) -> NDArray[np.int8]:
     """The leading right singular vectors, (BUCKETS, DIMENSIONS), each scaled to fill 8 bits.
 

@@ -14,7 +14,7 @@ from ttc_sim.predictor.embedding import WORDS
 from ttc_sim.predictor.features import BUCKETS
 from ttc_sim.predictor.network import LOG_SIGMA
 from ttc_sim.predictor.surface import COUNT
-from ttc_sim.predictor.train import LIMIT, Expert, Model
+from ttc_sim.predictor.train import FIGURE_LIMIT, LIMIT, STRANGE_MARGIN, Expert, Model
 
 OPSET = 17
 FORMAT = "2"
@@ -57,14 +57,15 @@ def to_onnx(model: Model) -> bytes:
     from onnx import TensorProto, checker, helper
 
     graph = _Graph()
-    x, points = _inputs(graph, model)
+    x, points, strange = _inputs(graph, model)
     outputs: dict[str, list[str]] = {"p": [], "tokens": [], "tokens_p50": [], "tokens_p90": []}
     distances, novelties, hardness = [], [], []
     for expert in model.experts:
-        distance = _expert(graph, expert, x, points, outputs)
+        usual = _strangeness(graph, expert, strange)
+        distance = _expert(graph, expert, x, points, usual, outputs)
         hardness.append(_minus(graph, 1.0, graph.add("ReduceMean", outputs["p"][-1], axes=[1], keepdims=1)))
         distances.append(distance)
-        novelties.append(graph.add("Div", distance, graph.constant(float(expert.far))))
+        novelties.append(graph.add("Max", graph.add("Div", distance, graph.constant(float(expert.far))), usual))
     for name, parts in outputs.items():
         graph.add("Concat", *parts, axis=1, name=name)
     nearest = graph.add("Min", *novelties, graph.constant(1.0))
@@ -107,8 +108,17 @@ def _minus(graph: _Graph, value: float, name: str) -> str:
     return graph.add("Sub", graph.constant(value), name)
 
 
-def _inputs(graph: _Graph, model: Model) -> tuple[str, str]:
-    """Standardised inputs (n, d) and the unit vectors that distances are measured between."""
+def _strangeness(graph: _Graph, expert: Expert, strange: Sequence[str]) -> str:
+    """As :func:`ttc_sim.predictor.train.strangeness`, (n, 1)."""
+    found = []
+    for name, usual, (begin, plain, relative) in zip(strange, expert.usual, STRANGE_MARGIN, strict=True):
+        over = graph.add("Sub", name, graph.constant(float(begin * usual)))
+        found.append(graph.add("Div", over, graph.constant(float(plain + relative * usual))))
+    return graph.add("Clip", graph.add("Max", *found), graph.constant(0.0), graph.constant(1.0))
+
+
+def _inputs(graph: _Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
+    """Standardised inputs (n, d), the unit vectors that distances are measured between, two kinds of strangeness (n, 1)."""
     encoder = model.encoder
     zero, tiny = graph.constant(0.0), graph.constant(1e-6)
     tfidf = graph.add("Mul", "values", graph.add("Gather", graph.constant(encoder.idf), "ids"))
@@ -121,6 +131,11 @@ def _inputs(graph: _Graph, model: Model) -> tuple[str, str]:
     row = graph.add("Unsqueeze", graph.add("Add", *parts), graph.constant(np.array([1], dtype=np.int64)))
     from onnx import TensorProto
 
+    axis = graph.constant(np.array([1], dtype=np.int64))
+    weight = graph.add("ReduceSum", graph.add("Where", is_word, zero, "values"), axis, keepdims=1)
+    total = graph.add("ReduceSum", graph.add("Where", is_word, zero, tfidf), axis, keepdims=1)
+    rare = graph.add("Div", total, graph.add("Add", weight, tiny))
+
     vectors = graph.add("Gather", graph.constant(encoder.vectors), "ids")
     product = graph.add("MatMul", row, graph.add("Cast", vectors, to=TensorProto.FLOAT))
     embedded = graph.add("Squeeze", product, graph.constant(np.array([1], dtype=np.int64)))
@@ -131,10 +146,13 @@ def _inputs(graph: _Graph, model: Model) -> tuple[str, str]:
     start, end = (graph.constant(np.array([at], dtype=np.int64)) for at in (COUNT, len(encoder.mean)))
     points = graph.add("Slice", x, start, end, graph.constant(np.array([1], dtype=np.int64)))
     length = graph.add("Add", graph.add("ReduceL2", points, axes=[1], keepdims=1), tiny)
-    return x, graph.add("Div", points, length)
+    figures = graph.add("Slice", standard, graph.constant(np.array([0], dtype=np.int64)), start, axis)
+    kept = graph.add("Clip", figures, graph.constant(-FIGURE_LIMIT), graph.constant(FIGURE_LIMIT))
+    unlike = graph.add("ReduceMean", graph.add("Mul", kept, kept), axes=[1], keepdims=1)
+    return x, graph.add("Div", points, length), (rare, unlike)
 
 
-def _expert(graph: _Graph, expert: Expert, x: str, points: str, outputs: dict[str, list[str]]) -> str:
+def _expert(graph: _Graph, expert: Expert, x: str, points: str, strange: str, outputs: dict[str, list[str]]) -> str:
     """Append the expert's outputs; return the distance from its training data, (n, 1)."""
     calibration, shrink, heads = expert.calibration, expert.shrink, len(expert.heads)
     if calibration is None or shrink is None:
@@ -145,7 +163,8 @@ def _expert(graph: _Graph, expert: Expert, x: str, points: str, outputs: dict[st
     distance = _minus(graph, 1.0, best)
     span = graph.constant(shrink.far - shrink.near)
     slack = graph.add("Sub", graph.constant(shrink.far[None]), distance)
-    trust = graph.add("Clip", graph.add("Div", slack, span), zero, one)
+    near = graph.add("Clip", graph.add("Div", slack, span), zero, one)
+    trust = graph.add("Mul", near, graph.add("Sub", one, strange))
 
     network = expert.network
     inner = graph.add("Add", graph.add("MatMul", x, graph.constant(network.w1)), graph.constant(network.b1))

@@ -6,7 +6,7 @@ import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,29 @@ FOLDS = 5
 CENTRES = 192
 LIMIT = 4.0
 """Standardised inputs are kept within this many standard deviations."""
+FIGURE_LIMIT = 8.0
+STRANGE_MARGIN = ((1.0, 0.25, 0.0), (1.2, 0.0, 0.4))
+"""Of each kind of strangeness: it begins at the first times what 99.9% of the training set keep within, and is complete the second
+plus the third times that further on."""
 Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Prompts as networks see them.
+
+    Attributes:
+        x: (n, d) inputs.
+        strange: (n, 2) how rare the byte strings are (mean inverse document frequency), and how unusual the surface figures
+            (mean square of standard deviations from their means).
+    """
+
+    x: F32
+    strange: F32
+
+    def rows(self, which: NDArray[np.generic] | slice) -> Encoded:
+        """Those of some of the prompts."""
+        return Encoded(self.x[which], self.strange[which])
 
 
 @dataclass(frozen=True)
@@ -40,10 +62,14 @@ class Encoder:
     mean: F32
     spread: F32
 
-    def __call__(self, counts: sparse.csr_matrix, surface: F32) -> F32:
-        """Inputs (n, d)."""
+    def __call__(self, counts: sparse.csr_matrix, surface: F32) -> Encoded:
+        """Inputs (n, d), and strangeness."""
         raw = np.hstack([surface, embedding.embed(embedding.scale(counts, self.idf), self.vectors)])
-        return np.asarray(np.clip((raw - self.mean) / self.spread, -LIMIT, LIMIT), dtype=np.float32)
+        standard = (raw - self.mean) / self.spread
+        figures = standard[:, : surface.shape[1]]
+        unlike = (np.clip(figures, -FIGURE_LIMIT, FIGURE_LIMIT) ** 2).mean(axis=1)
+        strange = np.column_stack([embedding.rarity(counts, self.idf), unlike])
+        return Encoded(np.asarray(np.clip(standard, -LIMIT, LIMIT), dtype=np.float32), strange.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -54,6 +80,7 @@ class Expert:
         heads: names of the H models.
         centres: (c, DIMENSIONS) unit vectors around which its prompts lie.
         rate: (H,) share of right attempts; location, spread: (H,) mean and spread of the logarithm of output tokens.
+        usual: (2,) strangeness that 99.9% of its prompts keep within.
         calibration, shrink: of the H heads; far: distance that 99% of new problems of known kinds keep within.
     """
 
@@ -63,20 +90,22 @@ class Expert:
     rate: F64
     location: F64
     spread: F64
+    usual: F64
     calibration: Calibration | None = None
     shrink: Shrink | None = None
     far: float = 1.0
 
-    def raw(self, x: F32) -> Raw:
-        """Uncalibrated predictions for inputs (n, d)."""
-        out = self.network(x)
+    def raw(self, seen: Encoded) -> Raw:
+        """Uncalibrated predictions."""
+        out = self.network(seen.x)
         heads = len(self.heads)
-        full = (len(x), heads)
+        full = (len(seen.x), heads)
         return Raw(
             logit=out[:, :heads],
             location=self.location + self.spread * out[:, heads : 2 * heads],
             log_sigma=np.log(self.spread) + np.clip(out[:, 2 * heads :], *LOG_SIGMA),
-            novelty=embedding.novelty(points_of(x), self.centres).astype(np.float64),
+            novelty=embedding.novelty(points_of(seen.x), self.centres).astype(np.float64),
+            strange=strangeness(seen.strange, self.usual),
             rate=np.broadcast_to(self.rate, full).copy(),
             base_location=np.broadcast_to(self.location, full).copy(),
             base_log_sigma=np.broadcast_to(np.log(self.spread), full).copy(),
@@ -121,6 +150,15 @@ class Prepared:
     group: I64
 
 
+def strangeness(strange: F32, usual: F64) -> F64:
+    """(n,) 0 (usual) to 1 (like nothing in the training set: another script, no text at all)."""
+    found = np.zeros(len(strange))
+    for k, (begin, plain, relative) in enumerate(STRANGE_MARGIN):
+        over = strange[:, k] - begin * usual[k]
+        found = np.maximum(found, np.clip(over / (plain + relative * usual[k]), 0, 1))
+    return found
+
+
 def points_of(x: F32) -> F32:
     """Where prompts lie: the directions of their coordinates."""
     return embedding.unit(x[:, -embedding.DIMENSIONS :])
@@ -134,7 +172,7 @@ def prepare(data: TrainingSet, seed: int) -> Prepared:
     groups: Sequence[str] | I64 | None = data.groups
     if groups is None or len(set(groups)) < FOLDS:
         encoder = fit_encoder(counts, rows.surface, seed)
-        points = points_of(encoder(counts, rows.surface))
+        points = points_of(encoder(counts, rows.surface).x)
         groups = embedding.nearest_centre(points, embedding.centres(points, 8 * FOLDS, seed))
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     # Dealt in turn from an order of their own, so that no fold is empty.
@@ -157,8 +195,8 @@ def fit_encoder(counts: sparse.csr_matrix, surface: F32, seed: int) -> Encoder:
     return Encoder(idf, vectors, raw.mean(axis=0), raw.std(axis=0) + np.float32(1e-3))
 
 
-def fit_expert(data: TrainingSet, x: F32, which: NDArray[np.bool_], recipe: Recipe, seed: int) -> Expert:
-    """Train on the problems that ``which`` (n,) marks; ``x`` holds their inputs only."""
+def fit_expert(data: TrainingSet, seen: Encoded, which: NDArray[np.bool_], recipe: Recipe, seed: int) -> Expert:
+    """Train on the problems that ``which`` (n,) marks; ``seen`` holds them only."""
     rate, centre, spread = _base(data, which)
     share, location, square = (values[which] for values in (data.share, data.log_mean, data.log_square))
     targets = Targets(
@@ -166,9 +204,10 @@ def fit_expert(data: TrainingSet, x: F32, which: NDArray[np.bool_], recipe: Reci
         mean=(location - centre) / spread,
         square=(square - 2 * centre * location + centre**2) / spread**2,
     )
-    network = train_network(x, targets, rate, recipe, seed)
-    found = embedding.centres(points_of(x), CENTRES, seed)
-    return Expert(data.heads, network, found, rate, centre, spread)
+    network = train_network(seen.x, targets, rate, recipe, seed)
+    found = embedding.centres(points_of(seen.x), CENTRES, seed)
+    usual = np.quantile(seen.strange, 0.999, axis=0).astype(np.float64)
+    return Expert(data.heads, network, found, rate, centre, spread, usual)
 
 
 def _base(data: TrainingSet, which: NDArray[np.bool_]) -> tuple[F64, F64, F64]:
@@ -191,10 +230,10 @@ def fit_model(
     counts = sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr")
     surface = np.vstack([part.surface[mask] for part, mask in zip(sets, keep, strict=True)])
     encoder = fit_encoder(counts, surface, seed)
-    x = encoder(counts, surface)
+    seen = encoder(counts, surface)
     ends = np.cumsum([int(mask.sum()) for mask in keep])
     experts = [
-        fit_expert(part.data, x[end - int(mask.sum()) : end], mask, recipe, seed)
+        fit_expert(part.data, seen.rows(slice(end - int(mask.sum()), end)), mask, recipe, seed)
         for part, mask, recipe, end in zip(sets, keep, recipes, ends, strict=True)
     ]
     return Model(encoder, tuple(experts))
@@ -273,11 +312,11 @@ def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[R
     encoder = fit_encoder(counts, np.vstack([p.surface[mask] for p, mask in zip(sets, keep, strict=True)]), seed)
     chosen = []
     for part, mask in zip(sets, keep, strict=True):
-        x = encoder(part.counts, part.surface)
+        seen = encoder(part.counts, part.surface)
         share = part.data.share[~mask]
         losses = []
         for recipe in RECIPES:
-            z = fit_expert(part.data, x[mask], mask, recipe, seed).raw(x[~mask]).logit
+            z = fit_expert(part.data, seen.rows(mask), mask, recipe, seed).raw(seen.rows(~mask)).logit
             losses.append(float(np.nanmean(np.logaddexp(0, z) - share * z)))
         chosen.append(RECIPES[int(np.argmin(losses))])
     return chosen
@@ -329,17 +368,7 @@ def _finished(expert: Expert, part: Prepared, new: Raw, unseen: Raw) -> Expert:
     everything = np.ones(len(part.by_text), dtype=bool)
     calibration, shrink = _learn(part, new, unseen, everything, everything)
     far = float(np.quantile(new.novelty, 0.99)) + 1e-6
-    return Expert(
-        expert.heads,
-        expert.network,
-        expert.centres,
-        expert.rate,
-        expert.location,
-        expert.spread,
-        calibration,
-        shrink,
-        far,
-    )
+    return replace(expert, calibration=calibration, shrink=shrink, far=far)
 
 
 def _learn(
@@ -366,8 +395,8 @@ def _judged(part: Prepared, new: Raw, unseen: Raw, far: float) -> Held:
     return Held(
         Prediction.assembled(news, part.by_text),
         Prediction.assembled(unseens, part.by_group),
-        np.minimum(new.novelty / far, 1),
-        np.minimum(unseen.novelty / far, 1),
+        new.scaled_novelty(far),
+        unseen.scaled_novelty(far),
         unseen.rate,
     )
 
