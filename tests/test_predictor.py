@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 
 from ttc_sim.cli import app
 from ttc_sim.errors import InputError
-from ttc_sim.predictor import Predictor, providers, session
-from ttc_sim.predictor.card import card_path
-from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize
+from ttc_sim.predictor import Predictor, embedding, network, providers, session, train
+from ttc_sim.predictor.calibration import predict
+from ttc_sim.predictor.card import Origin, card_path, write_model
+from ttc_sim.predictor.data import read_training_set
+from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize, featurize_rows
 from ttc_sim.predictor.surface import NAMES
 from ttc_sim.predictor.train import auroc, brier, calibration_error
 from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
@@ -168,6 +170,34 @@ def test_the_same_seed_gives_the_same_files_whatever_the_number_of_workers(learn
     assert run_train(learnt, "again.onnx", workers=2).exit_code == 0
     assert (learnt / "m.onnx").read_bytes() == (learnt / "again.onnx").read_bytes()
     assert card_path(learnt / "m.onnx").read_bytes() == card_path(learnt / "again.onnx").read_bytes()
+
+
+def test_the_graph_computes_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "RECIPES", (network.Recipe(16, 2, 0.2),))
+    monkeypatch.setattr(network, "MEMBERS", 2)
+    sets = {}
+    for at, name in enumerate(("a", "b")):
+        problems, attempts = sums(at, 150, KINDS)
+        problems.write_csv(tmp_path / "p.csv")
+        attempts.with_columns(model=pl.format("{}/{}", pl.lit(name), "model")).write_csv(tmp_path / "a.csv")
+        sets[name] = read_training_set(tmp_path / "p.csv", tmp_path / "a.csv")
+    trained = train.train(sets)
+    write_model(tmp_path / "m.onnx", trained, sets, Origin("made up", "none"))
+    prompts = [*sets["a"].prompts[:50], *PROMPTS]
+    rows = featurize_rows(prompts)
+    seen = trained.model.encoder(embedding.counts_of(rows), rows.surface)
+    scores = Predictor.load(tmp_path / "m.onnx", device="cpu").score(prompts)
+    novelty = np.ones(len(prompts))
+    for expert in trained.model.experts:
+        raw = expert.raw(seen)
+        assert expert.calibration is not None
+        said = predict(raw, expert.calibration, expert.shrink)
+        novelty = np.minimum(novelty, raw.scaled_novelty(expert.far))
+        for k, head in enumerate(expert.heads):
+            for kind in ("p", "tokens", "tokens_p50", "tokens_p90"):
+                assert getattr(scores, kind)[head] == pytest.approx(getattr(said, kind)[:, k], rel=1e-3, abs=1e-4)
+    assert scores.novelty == pytest.approx(novelty, abs=1e-4)
+    assert scores.novelty[-3] == scores.novelty[-1] == 1  # another script; one letter a million times
 
 
 @pytest.mark.parametrize(

@@ -71,18 +71,18 @@ def logit(p: F64) -> F64:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def train_network(x: F32, targets: Targets, rate: F64, recipe: Recipe, seed: int, members: int = MEMBERS) -> Network:
+def train_network(x: F32, targets: Targets, rate: F64, recipe: Recipe, seed: int) -> Network:
     """Train the members one after the other from different starts, and put them side by side.
 
     Args:
         x: (n, d) inputs; targets: of the n problems; rate: (H,) chances to be right that training starts from.
-        recipe: how; seed: of the starts, the order of the problems and what is left out; members: how many.
+        recipe: how; seed: of the starts, the order of the problems and what is left out.
     """
-    parts = [_member(x, targets, rate, recipe, seed=[seed, 3, k]) for k in range(members)]
+    parts = [_member(x, targets, rate, recipe, seed=[seed, 3, k]) for k in range(MEMBERS)]
     return Network(
         w1=np.concatenate([part[0] for part in parts], axis=1),
         b1=np.concatenate([part[1] for part in parts]),
-        w2=(np.concatenate([part[2] for part in parts]) / members).astype(np.float32),
+        w2=(np.concatenate([part[2] for part in parts]) / MEMBERS).astype(np.float32),
         b2=np.mean([part[3] for part in parts], axis=0, dtype=np.float32),
     )
 
