@@ -22,8 +22,9 @@ MOST_VARIANCE = 2.0
 LEAST = 20
 """Problems that calibration needs; a model with fewer is left as it is."""
 _NORMAL_P90 = 1.2816
-_PENALTY = 3.0
-_TOPS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)
+_PENALTY = 1.0
+_POOLING = 4.0
+_FLOORS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,24 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Shrink:
-    """Trust is ``top`` up to distance ``near``, 0 from ``far`` on, and linear between; each (H,)."""
+    """How trust falls with distance, for H models.
+
+    Attributes:
+        near, far, floor: (H,) trust is 1 up to ``near`` and ``floor`` from ``far`` on.
+        end: the farthest distance that was measured; trust is 0 from ``end * 1.2 + 0.01`` on. Each step is linear.
+    """
 
     near: F64
     far: F64
-    top: F64
+    floor: F64
+    end: float
 
     def trust(self, raw: Raw) -> F64:
         """(n, H)."""
-        near = np.clip((self.far - raw.novelty[:, None]) / (self.far - self.near), 0, 1)
-        return self.top * near * (1 - raw.strange[:, None])
+        novelty = raw.novelty[:, None]
+        near = self.floor + (1 - self.floor) * np.clip((self.far - novelty) / (self.far - self.near), 0, 1)
+        known = np.clip((self.end - novelty) / (0.2 * self.end + 0.01) + 1, 0, 1)
+        return near * known * (1 - raw.strange[:, None])
 
 
 def probability(raw: Raw, slope: F64, offset: F64) -> F64:
@@ -185,56 +194,49 @@ def _weighted_quantiles(values: F64, weight: F64) -> tuple[float, float]:
     return float(found[0]), float(found[1])
 
 
-def fit_shrink(
-    calibration: Calibration, new: Raw, new_share: F64, unseen: Raw, unseen_share: F64, group: I64
-) -> Shrink:
-    """How fast trust must fall.
+def fit_shrink(calibration: Calibration, new: Raw, new_share: F64, unseen: Raw, unseen_share: F64, fold: I64) -> Shrink:
+    """How fast trust must fall, and how far.
 
-    For each model, the distances and the greatest trust with the least squared error on problems left out and on task types left
-    out, where by how much the latter may be worse than that of the training rate (one standard error over task types above the
-    estimate) counts threefold.
+    For each model, what gives the least squared error on problems left out and on task types left out, where by how much the
+    latter is worse than that of the training rate in the worst of the folds is added. The mean of this over all models counts
+    four times the model's own: on few task types, one model's outcomes decide too much.
 
     Args:
         new, new_share: predictions and outcomes of problems left out; unseen, unseen_share: of task types left out.
-        group: (n,) task type of each of the latter.
+        fold: (n,) folds of task types of the latter.
     """
+    end = float(max(new.novelty.max(), unseen.novelty.max()))
     levels = [
         *np.quantile(new.novelty, [0.0, 0.25, 0.5, 0.75, 0.9, 0.97, 0.995]),
         *np.quantile(unseen.novelty, [0.0, 0.1, 0.25, 0.5, 0.75, 0.95]),
-        # Farther than anything measured nothing is trusted, however well the farthest measured did.
-        farthest := float(max(new.novelty.max(), unseen.novelty.max())),
-        1.2 * farthest + 0.01,
+        end,
+        1.2 * end + 0.01,
     ]
     edges = np.unique(np.round(levels, 4))
-    pairs = np.array([(a, b) for k, a in enumerate(edges) for b in edges[k + 1 :]])
+    options = [(a, b, floor) for k, a in enumerate(edges) for b in edges[k + 1 :] for floor in _FLOORS]
     heads = new.logit.shape[1]
-    best = np.zeros((heads, 3))
-    for k in range(heads):
-        loss = np.zeros((len(_TOPS), len(pairs)))
-        for raw, share, cluster in ((new, new_share, None), (unseen, unseen_share, group)):
-            known = ~np.isnan(share[:, k])
-            if not known.any():
-                continue
-            rate = raw.rate[known, k]
-            off = probability(raw, calibration.slope, calibration.offset)[known, k] - rate
-            wrong = rate - share[known, k]
-            near = np.clip((pairs[:, 1:] - raw.novelty[known]) / (pairs[:, 1:] - pairs[:, :1]), 0, 1)
-            trust = near * (1 - raw.strange[known])
-            for at, top in enumerate(_TOPS):
-                excess = 2 * top * trust * (off * wrong) + (top * trust * off) ** 2
-                gain = excess.mean(axis=1)
-                loss[at] += gain
-                if cluster is not None:
-                    loss[at] += _PENALTY * np.maximum(gain + _clustered_error(excess, cluster[known]), 0)
-        which, pair = np.unravel_index(int(np.argmin(loss)), loss.shape)
-        best[k] = (*pairs[pair], _TOPS[int(which)])
-    return Shrink(best[:, 0], best[:, 1], best[:, 2])
+    loss = np.zeros((heads, len(options)))
+    off_new, wrong_new = _parts(calibration, new, new_share)
+    off, wrong = _parts(calibration, unseen, unseen_share)
+    counts_new = np.maximum((~np.isnan(new_share)).sum(axis=0), 1)
+    parts = [fold == k for k in np.unique(fold)]
+    counts = np.array([(~np.isnan(unseen_share[part])).sum(axis=0) for part in parts])
+    for at, (near, far, floor) in enumerate(options):
+        one = Shrink(np.array([near]), np.array([far]), np.array([floor]), end)
+        trust = one.trust(new)
+        loss[:, at] = ((2 * wrong_new + trust * off_new) * trust * off_new).sum(axis=0) / counts_new
+        trust = one.trust(unseen)
+        excess = (2 * wrong + trust * off) * trust * off
+        sums = np.array([excess[part].sum(axis=0) for part in parts])
+        loss[:, at] += sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
+        loss[:, at] += _PENALTY * np.maximum((sums / np.maximum(counts, 1)).max(axis=0), 0)
+    loss += _POOLING * loss.mean(axis=0)
+    best = np.array(options)[loss.argmin(axis=1)]
+    return Shrink(best[:, 0], best[:, 1], best[:, 2], end)
 
 
-def _clustered_error(values: F64, cluster: I64) -> F64:
-    """Standard error of the mean of each row, over clusters of columns."""
-    _, index = np.unique(cluster, return_inverse=True)
-    member = np.zeros((values.shape[1], int(index.max()) + 1))
-    member[np.arange(values.shape[1]), index] = 1
-    centred = (values - values.mean(axis=1, keepdims=True)) @ member
-    return np.asarray(np.sqrt((centred**2).sum(axis=1)) / values.shape[1])
+def _parts(calibration: Calibration, raw: Raw, share: F64) -> tuple[F64, F64]:
+    """(n, H) by how much the probability is off the training rate, and that is off the outcome; 0 where it is not known."""
+    known = ~np.isnan(share)
+    off = np.where(known, probability(raw, calibration.slope, calibration.offset) - raw.rate, 0)
+    return off, np.where(known, raw.rate - np.nan_to_num(share), 0)

@@ -161,10 +161,14 @@ def _expert(graph: _Graph, expert: Expert, x: str, points: str, strange: str, ou
     likeness = graph.add("MatMul", points, graph.constant(expert.centres.T))
     best = graph.add("Clip", graph.add("ReduceMax", likeness, axes=[1], keepdims=1), zero, one)
     distance = _minus(graph, 1.0, best)
-    span = graph.constant(shrink.far - shrink.near)
     slack = graph.add("Sub", graph.constant(shrink.far[None]), distance)
-    near = graph.add("Clip", graph.add("Div", slack, span), zero, one)
-    trust = graph.add("Mul", graph.add("Mul", near, graph.constant(shrink.top)), graph.add("Sub", one, strange))
+    falling = graph.add("Clip", graph.add("Div", slack, graph.constant(shrink.far - shrink.near)), zero, one)
+    near = graph.add("Add", graph.add("Mul", falling, graph.constant(1 - shrink.floor)), graph.constant(shrink.floor))
+    over = graph.add(
+        "Div", graph.add("Sub", graph.constant(shrink.end), distance), graph.constant(0.2 * shrink.end + 0.01)
+    )
+    known = graph.add("Clip", graph.add("Add", over, one), zero, one)
+    trust = graph.add("Mul", graph.add("Mul", near, known), graph.add("Sub", one, strange))
 
     network = expert.network
     inner = graph.add("Add", graph.add("MatMul", x, graph.constant(network.w1)), graph.constant(network.b1))

@@ -140,14 +140,13 @@ class Held:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training set with its features: ``group`` numbers its task types, ``by_text`` and ``by_group`` are folds."""
+    """A training set with its features, dealt into folds by text and by task type."""
 
     data: TrainingSet
     counts: sparse.csr_matrix
     surface: F32
     by_text: I64
     by_group: I64
-    group: I64
 
 
 def strangeness(strange: F32, usual: F64) -> F64:
@@ -179,7 +178,7 @@ def prepare(data: TrainingSet, seed: int) -> Prepared:
     order = np.argsort([_hash(str(name)) for name in names], kind="stable")
     fold = np.empty(len(names), dtype=np.int64)
     fold[order] = np.arange(len(names)) % FOLDS
-    return Prepared(data, counts, rows.surface, by_text, fold[index], np.asarray(index, dtype=np.int64))
+    return Prepared(data, counts, rows.surface, by_text, fold[index])
 
 
 def _hash(text: str) -> int:
@@ -378,7 +377,7 @@ def _learn(
     data = part.data
     first = fit_calibration(new.rows(texts), data.rows(texts), None)
     shrink = fit_shrink(
-        first, new.rows(texts), data.share[texts], unseen.rows(types), data.share[types], part.group[types]
+        first, new.rows(texts), data.share[texts], unseen.rows(types), data.share[types], part.by_group[types]
     )
     return fit_calibration(new.rows(texts), data.rows(texts), shrink), shrink
 
