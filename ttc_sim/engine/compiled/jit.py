@@ -25,12 +25,10 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
     """
 
     def _optimize_functions(self, module: Any) -> None:
-        module.data_layout = (
-            self._codegen._data_layout
-        )  # the rest is left to the caller's optimization, which sees it all
+        module.data_layout = self._codegen._data_layout
 
     def _optimize_final_module(self) -> None:
-        pass
+        """Left to the callers, which see it all."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
