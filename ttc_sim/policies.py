@@ -244,11 +244,13 @@ class Utility:
             InputError: nothing is predicted of the arms, or of none that may serve a source.
         """
         if requests.responses is None:
-            raise InputError("policy", "Utility", repr(self), "arms with measured profiles: nothing is predicted of these")
+            raise InputError(
+                "policy", "Utility", repr(self), "arms with measured profiles: nothing is predicted of these"
+            )
         best = np.full(len(requests), -np.inf)
         chosen = np.zeros(len(requests), dtype=np.int64)
         for one in predict(requests.responses, requests, arms):
-            value = self.price_of_accuracy * one.correct - one.cost_usd - self.price_of_second * one.seconds
+            value = one.value(self)
             better = one.offered & (value > best)
             best[better], chosen[better] = value[better], one.arm
         if np.isinf(best).any():

@@ -22,7 +22,7 @@ from ttc_sim.draws import F64
 from ttc_sim.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from ttc_sim.policies import Requests
+    from ttc_sim.policies import Requests, Utility
 
 _Z90 = 1.2815515655446004  # standard normal 90th percentile
 
@@ -70,14 +70,24 @@ class Predicted:
 
     Attributes:
         arm: its index; offered: whether it may serve the request's source; the others are undefined where it may not.
-        correct: chance of a right answer, 0 to 1; cost_usd: bill of API calls and, at its price, of GPUs; seconds: latency.
+        correct: chance of a right answer, 0 to 1.
+        api_cost_usd: bill of API calls; gpu_s: replica seconds, each charged ``gpu_usd_per_s``.
+        seconds: latency.
     """
 
     arm: int
     offered: NDArray[np.bool_]
     correct: F64
-    cost_usd: F64
+    api_cost_usd: F64
+    gpu_s: F64
     seconds: F64
+    gpu_usd_per_s: float
+
+    def value(self, utility: Utility) -> F64:
+        """(n,) US dollars that the arm is worth for each request."""
+        cost_usd = self.api_cost_usd + self.gpu_usd_per_s * self.gpu_s
+        worth: F64 = utility.price_of_accuracy * self.correct - cost_usd - utility.price_of_second * self.seconds
+        return worth
 
 
 def predict(responses: Mapping[str, Response], requests: Requests, arms: Sequence[str]) -> Iterator[Predicted]:
@@ -94,10 +104,16 @@ def predict(responses: Mapping[str, Response], requests: Requests, arms: Sequenc
         table = design(response.features, requests, made)
         for column, (low, high) in zip(table.T, response.ranges, strict=True):
             np.clip(column, low, high, out=column)
-        bill = _exp(table, response.api_cost_usd) + response.gpu_usd_per_s * _exp(table, response.gpu_s)
         serves = np.array([source in response.sources for source in requests.sources])
-        correct = expit(table @ np.array(response.correct))
-        yield Predicted(index, serves[requests.source], correct, bill, _exp(table, response.seconds))
+        yield Predicted(
+            arm=index,
+            offered=serves[requests.source],
+            correct=expit(table @ np.array(response.correct)),
+            api_cost_usd=_exp(table, response.api_cost_usd),
+            gpu_s=_exp(table, response.gpu_s),
+            seconds=_exp(table, response.seconds),
+            gpu_usd_per_s=response.gpu_usd_per_s,
+        )
 
 
 def _exp(table: F64, weights: tuple[float, ...] | None) -> F64:
@@ -143,7 +159,8 @@ def feature(name: str, requests: Requests) -> F64:
 
 
 def _log_tokens(requests: Requests, name: str) -> F64:
-    return np.log(np.maximum(_score(requests, name), 1.0))
+    tokens: F64 = np.log(np.maximum(_score(requests, name), 1.0))
+    return tokens
 
 
 def _score(requests: Requests, name: str) -> F64:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from ttc_sim.draws import F64, I64
-from ttc_sim.optimizer.options import Options, Waiting, build_options, expected_seconds, first_guess
+from ttc_sim.optimizer.options import Options, build_options, expected_seconds, first_guess
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Policy, Requests, uses_responses
 from ttc_sim.responses import Response, design
 from ttc_sim.scenario import GpuPool
@@ -81,7 +81,10 @@ def fit_responses(
         responses[arm.name] = Response(
             sources=arm.sources,
             features=names,
-            ranges=tuple((float(f"{low:.6g}"), float(f"{high:.6g}")) for low, high in zip(table.min(0), table.max(0), strict=True)),
+            ranges=tuple(
+                (float(f"{low:.6g}"), float(f"{high:.6g}"))
+                for low, high in zip(table.min(0), table.max(0), strict=True)
+            ),
             correct=correct,
             api_cost_usd=bill,
             gpu_s=gpu_s,
@@ -161,6 +164,6 @@ def regress(table: F64, y: F64, weight: F64, kind: Literal["logistic", "log"], p
         beta = beta + step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
         if np.abs(step).max() < 1e-8:
             break
-    raw = beta / scale * alive
+    raw: F64 = beta / scale * alive
     raw[0] = beta[0] - float(center @ raw) + np.log(unit)
     return raw

@@ -181,7 +181,9 @@ def _check_references(scenario: Scenario) -> None:
                 raise InputError(path, f"policy.{source}", "nothing", "a policy for every source")
     policy = scenario.parsed_policy()
     if policy is not None and uses_responses(policy) and not sources:
-        raise InputError(path, "policy", scenario.policy, "workload.sources, so that something is predicted of the arms")
+        raise InputError(
+            path, "policy", scenario.policy, "workload.sources, so that something is predicted of the arms"
+        )
     for named in scenario.responses or ():
         if named not in scenario.arms:
             raise InputError(path, "responses", named, nearest(named, scenario.arms))
