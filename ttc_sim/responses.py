@@ -141,9 +141,10 @@ def feature(name: str, requests: Requests) -> F64:
     if name == "1":
         return np.ones(len(requests))
     if kind == "source":
-        return (np.array(requests.sources) == rest).astype(np.float64)[requests.source]
+        served = np.array([source == rest for source in requests.sources], dtype=np.float64)
+        return np.asarray(served[requests.source])
     if name == "log prompt_tokens":
-        return np.log(np.maximum(requests.prompt_tokens, 1).astype(np.float64))
+        return np.asarray(np.log(np.maximum(requests.prompt_tokens, 1)))
     if kind == "within":
         cap, _, model = rest.partition(" ")
         middle, high = (_log_tokens(requests, f"{tokens}:{model}") for tokens in ("tokens_p50", "tokens_p90"))

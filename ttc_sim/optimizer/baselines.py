@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ttc_sim.draws import I64
 from ttc_sim.metrics import Summary, summarize
 from ttc_sim.optimizer.fit import fit_responses
@@ -17,8 +19,7 @@ from ttc_sim.optimizer.options import (
     first_guess,
     load_model_like,
 )
-from ttc_sim.optimizer.plan import policy_notation
-from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility, uses_responses
+from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility, uses_responses
 from ttc_sim.responses import Response
 from ttc_sim.scenario import GpuPool, Scenario, scenario_from_dict
 from ttc_sim.simulation import Model, draw, run_once
@@ -30,11 +31,20 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Rival:
-    """A policy to compare with, and what it expects of the arms where it needs that."""
+class _Uncapped:
+    """A policy whose choice is replaced by the arm's variant with no cap, or with the highest."""
 
-    policy: PerSource
-    responses: Mapping[str, Response] | None = None
+    policy: Policy
+    widest: Mapping[str, str]
+
+    def arm_names(self) -> tuple[str, ...]:
+        """The widest variants."""
+        return tuple(self.widest.values())
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """Index of the widest variant of the policy's choice."""
+        index = np.array([list(arms).index(self.widest[base_arm(name)]) for name in arms], dtype=np.int64)
+        return index[self.policy.choose(requests, arms)]
 
 
 def compare_with_baselines(model: Model, policy: Policy, progress: Progress = lambda _: None) -> dict[str, Summary]:
@@ -54,7 +64,8 @@ def compare_with_baselines(model: Model, policy: Policy, progress: Progress = la
     rate_per_s = draw(options.model, 0, purpose="search").traffic.rate_per_s
     responses = None
     if uses_responses(policy):
-        responses = fit_responses(options, expected_seconds(options, first_guess(options.model)))
+        fitted = fit_responses(options, expected_seconds(options, first_guess(options.model)))
+        responses = {name: fitted[name] for name in _uncapped_arms(options.model)}
     return baselines(options, rate_per_s, per_source, responses, "simulate", progress)
 
 
@@ -90,21 +101,16 @@ def baselines(
         "always-small": min(everywhere, key=lambda name: bill[name]),
         "always-large": max(uncapped, key=lambda name: bill[name]),
     }
-    rivals = {label: _Rival(single[name]) for label, name in labels.items()}
-    rivals |= {f"always-{name}": _Rival(single[name]) for name in uncapped if name not in labels.values()}
+    rivals: dict[str, Policy] = {label: single[name] for label, name in labels.items()}
+    rivals |= {f"always-{name}": single[name] for name in uncapped if name not in labels.values()}
     if policy is not None:
-        rivals["uncapped"] = _without_caps(policy, responses, uncapped)
+        rivals["uncapped"] = _Uncapped(policy, {base_arm(name): name for name in uncapped})
+    able = replace(population, responses=responses)
     out = {}
     for label, other in rivals.items():
-        able = replace(population, responses=other.responses)
-        arm = other.policy.choose(able.as_requests(), whole.arm_names)
-        replicas = _capacity(options, arm, rate_per_s)
-        model = load_model_like(
-            whole, settled(whole.scenario, policy_notation(other.policy), replicas, other.responses)
-        )
-        done = [
-            run_once(model, other.policy, draw(model, k, purpose=purpose)) for k in range(whole.scenario.replications)
-        ]
+        arm = other.choose(able.as_requests(), whole.arm_names)
+        model = load_model_like(whole, settled(whole.scenario, None, _capacity(options, arm, rate_per_s), responses))
+        done = [run_once(model, other, draw(model, k, purpose=purpose)) for k in range(whole.scenario.replications)]
         out[label] = summarize(model, done, expected=options.expected(arm))
         progress(f"{label}: {in_brief(out[label])}")
     return out
@@ -112,15 +118,15 @@ def baselines(
 
 def settled(
     scenario: Scenario,
-    policy: Mapping[str, str],
+    policy: Mapping[str, str] | None,
     replicas: Mapping[str, int],
     responses: Mapping[str, Response] | None = None,
 ) -> Scenario:
-    """The scenario with a policy, with what that expects of the arms, and with numbers of replicas."""
+    """The scenario with a policy or none, with what it expects of the arms, and with numbers of replicas."""
     raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
     for name, count in replicas.items():
         raw["deployments"][name]["replicas"] = count
-    return scenario_from_dict({**raw, "policy": dict(policy), "responses": responses}, scenario.path)
+    return scenario_from_dict({**raw, "policy": policy and dict(policy), "responses": responses}, scenario.path)
 
 
 def in_brief(summary: Summary) -> str:
@@ -190,21 +196,6 @@ def _capacity(options: Options, arm: I64, rate_per_s: float) -> dict[str, int]:
             needed = float(load_s[here].sum()) / search.utilization
             replicas[name] = next((r for r in choices if r >= needed), choices[-1])
     return replicas
-
-
-def _without_caps(policy: PerSource, responses: Mapping[str, Response] | None, uncapped: Sequence[str]) -> _Rival:
-    """The same policy with each arm replaced by its uncapped variant."""
-    widest = {base_arm(name): name for name in uncapped}
-    policies: dict[str, Policy] = {}
-    for source, one in policy.policies.items():
-        if isinstance(one, Always):
-            policies[source] = Always(widest[base_arm(one.arm)])
-        elif isinstance(one, Banded):
-            policies[source] = replace(one, arms=[widest[base_arm(name)] for name in one.arms])
-        else:
-            policies[source] = one  # Utility: chooses among the uncapped arms, the only ones it is told of
-    kept = None if responses is None else {name: one for name, one in responses.items() if name in uncapped}
-    return _Rival(PerSource(policies), kept)
 
 
 __all__ = ["baselines", "compare_with_baselines", "in_brief", "settled"]

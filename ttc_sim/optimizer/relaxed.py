@@ -204,6 +204,7 @@ class _Mix:
             )
             if result.x is None or result.fun is None:
                 return None
+            share = np.asarray(result.x, dtype=np.float64)
             duals = np.asarray(result.ineqlin.marginals, dtype=np.float64)[:limits]
             prices = np.zeros(len(self.matrices))
             np.add.at(prices, self.place, -duals * self.sign)
@@ -213,13 +214,13 @@ class _Mix:
             if gain <= 1e-9 + _GAP * abs(float(result.fun)):
                 break
             self.found.append(table.of(better))
-        if result.x[n + pools :].sum() > 1e-6:
+        if share[n + pools :].sum() > 1e-6:
             return None
-        accuracy, cost = columns[:, :2].T @ result.x[:n]
+        accuracy, cost = columns[:, :2].T @ share[:n]
         return Optimum(
             accuracy=float(accuracy),
-            cost_usd_per_request=float(cost + table.usd @ result.x[n : n + pools]),
-            replicas=dict(zip(table.pools, map(float, result.x[n : n + pools]), strict=True)),
+            cost_usd_per_request=float(cost + table.usd @ share[n : n + pools]),
+            replicas=dict(zip(table.pools, map(float, share[n : n + pools]), strict=True)),
             prices={name: max(-float(dual), 0.0) for name, dual in zip(names, duals, strict=True)},
         )
 

@@ -137,6 +137,8 @@ def validate(
     }
     population = build_population(scenario, problem_sets, profiles)
     model = load_model(scenario, population)
+    assert model.population is not None
+    population = model.population
     policy = scenario.parsed_policy()  # of the sources that are present
     assert policy is not None
     progress(f"carrying the plan out on {len(population):,} problems")
