@@ -110,7 +110,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         predicted=chosen.final.summary,
         checks=chosen.final.checks,
         baselines=beside,
-        frontier=bands.frontier(),
+        frontier=planner.frontier(),
         optimism=planner.optimism,
         alternatives=alternatives,
         gain=gain,
@@ -415,10 +415,12 @@ def best_in_hindsight(model: Model) -> dict[str, object] | None:
     """
     targets = model.scenario.targets
     assert targets is not None
-    planner = _Planner(expanded_model(model), targets, lambda _: None)
-    proposal = planner._propose(planner.limits)
-    if proposal.excess:
+    bands = _Planner(expanded_model(model), targets, lambda _: None)
+    kept = [one for planner in (bands, _UtilityPlanner(bands)) if not (one := planner._propose(planner.limits)).excess]
+    if not kept:
         return None
+    sign = 1.0 if targets.minimize == "cost" else -1.0
+    proposal = min(kept, key=lambda one: sign * (one.cost_usd_per_request if sign > 0 else one.accuracy))
     return {
         "policy": policy_notation(proposal.policy),
         "replicas": dict(proposal.replicas),
