@@ -55,8 +55,10 @@ def _worth_in_words(plan: Plan) -> list[str]:
         line += f" (plan: ${1000 * worth.cost_usd_per_request:.2f})"
         if accuracy is not None:
             line += f"; at the plan's cost, accuracy {accuracy:.1%}"
-        if usd is not None:
-            line += f"; ${usd:,.0f} a day {'saved by the predictor' if reached is worth.none else 'still to be had'}"
+        if usd is not None and reached is worth.none:
+            line += f"; the predictor saves ${usd:,.0f} a day" if usd > 0 else "; the predictor saves nothing"
+        elif usd is not None:
+            line += f"; ${max(usd, 0.0):,.0f} a day still to be had"
         lines.append(line)
     return lines
 

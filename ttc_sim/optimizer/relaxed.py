@@ -159,7 +159,8 @@ class _Mix:
         self.sign = np.array([sign for *_, sign, _ in kept])
         self.bounds = np.array([bound for *_, bound in kept])
         # A limit missed by its own size costs more than anything that this could buy.
-        self.penalty = 100.0 * max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), 1e-9)
+        pools_usd = float(table.usd @ np.array([max(sizes) for sizes in table.sizes])) if table.pools else 0.0
+        self.penalty = 100.0 * max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd, 1e-9)
 
     def objective(self) -> F64:
         """(V, R) what is made least."""
