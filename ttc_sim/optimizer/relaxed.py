@@ -22,6 +22,7 @@ from ttc_sim.optimizer.program import Limits
 from ttc_sim.scenario import GpuPool, Targets
 
 _ROUNDS = 200
+_PENALTY = 100.0
 _GAP = 1e-5  # of the objective: how far from the optimum it may stay
 
 
@@ -158,9 +159,11 @@ class _Mix:
         self.place = np.array([place for _, place, *_ in kept], dtype=np.int64)
         self.sign = np.array([sign for *_, sign, _ in kept])
         self.bounds = np.array([bound for *_, bound in kept])
-        # A limit missed by its own size costs more than anything that this could buy.
+        # What a choice costs at most is the unit, so that the solver's tolerances, which are absolute, do not matter. A limit
+        # missed by its own size costs more than anything that this could buy.
         pools_usd = float(table.usd @ np.array([max(sizes) for sizes in table.sizes])) if table.pools else 0.0
-        self.penalty = 100.0 * max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd, 1e-9)
+        self.unit = max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd * self.minimize, 1e-12)
+        self.row = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
 
     def objective(self) -> F64:
         """(V, R) what is made least."""
@@ -181,23 +184,19 @@ class _Mix:
         ]
         replicas = np.zeros((limits, pools))
         if "cost_usd_per_request" in names:
-            replicas[names.index("cost_usd_per_request")] = table.usd
+            replicas[names.index("cost_usd_per_request")] = table.usd / self.row[names.index("cost_usd_per_request")]
         replicas[limits - pools :] = -self.limits.utilization * np.eye(pools)
-        give = -np.diag(np.where(self.bounds == 0, 1.0, np.abs(self.bounds)))
         most = [max(sizes) for sizes in table.sizes]
         bought = [(0.0, float(m)) for m in most] if fixed is None else [(float(f), float(f)) for f in fixed]
         for _ in range(_ROUNDS):
             columns = np.array(self.found)
             n = len(columns)
-            c = np.concatenate([
-                columns[:, 1] if self.minimize else -columns[:, 0],
-                table.usd * self.minimize,
-                np.full(limits, self.penalty),
-            ])  # fmt: skip
+            gained = columns[:, 1] if self.minimize else -columns[:, 0]
+            kept = (columns[:, self.place] * self.sign / self.row).T
             result = linprog(
-                c,
-                np.hstack([(columns[:, self.place] * self.sign).T, replicas, give]) if limits else None,
-                self.bounds if limits else None,
+                np.concatenate([gained / self.unit, table.usd * self.minimize / self.unit, np.full(limits, _PENALTY)]),
+                np.hstack([kept, replicas, -np.eye(limits)]) if limits else None,
+                self.bounds / self.row if limits else None,
                 np.concatenate([np.ones(n), np.zeros(pools + limits)])[None],
                 np.ones(1),
                 bounds=[*[(0.0, 1.0)] * n, *bought, *[(0.0, np.inf)] * limits],
@@ -206,13 +205,13 @@ class _Mix:
             if result.x is None or result.fun is None:
                 return None
             share = np.asarray(result.x, dtype=np.float64)
-            duals = np.asarray(result.ineqlin.marginals, dtype=np.float64)[:limits]
+            duals = np.asarray(result.ineqlin.marginals, dtype=np.float64)[:limits] * self.unit / self.row
             prices = np.zeros(len(self.matrices))
             np.add.at(prices, self.place, -duals * self.sign)
             reduced = np.where(shut, np.nan, self.objective() + np.tensordot(prices, self.matrices, axes=1))
             better = _best(reduced)
-            gain = float(result.eqlin.marginals[0]) - float(reduced[better, np.arange(len(better))].sum())
-            if gain <= 1e-9 + _GAP * abs(float(result.fun)):
+            gain = float(result.eqlin.marginals[0]) * self.unit - float(reduced[better, np.arange(len(better))].sum())
+            if gain <= _GAP * abs(float(result.fun)) * self.unit + 1e-9 * self.unit:
                 break
             self.found.append(table.of(better))
         if share[n + pools :].sum() > 1e-6:
