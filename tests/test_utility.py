@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from scipy import sparse
 from scipy.optimize import linprog
 from typer.testing import CliRunner
 
@@ -258,7 +257,7 @@ def test_optimum_and_prices_equal_the_linear_program_over_problems(seed: int, ac
     targets = Targets(minimize="cost", accuracy=accuracy)
     got = optimum(table, targets, Limits(accuracy=accuracy, late={"latency_p95_s": 0.25}))
     v, r = table.correct.shape
-    once = sparse.kron(np.ones((1, v)), sparse.eye(r), format="csr")
+    once = np.kron(np.ones((1, v)), np.eye(r))
     rows = np.stack([-table.correct.ravel(), table.late[0].ravel()])
     whole = linprog(table.cost.ravel(), rows, [-accuracy, 0.25], once, np.ones(r), method="highs")
     if whole.x is None:
