@@ -89,6 +89,8 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
     """Look up all that the scenario names; ``population`` replaces its own problems (to carry out a plan on others)."""
     if population is None and scenario.workload.sources:
         population = load_population(scenario)
+    if population is not None and scenario.responses is not None:
+        population = replace(population, responses=scenario.responses)
     names = tuple(scenario.deployments)
     prices = tuple(
         resolve_price(item.price, where=scenario.path, field=f"deployments.{name}.price")
@@ -185,6 +187,7 @@ def view(model: Model, draws: Draws) -> Requests:
         sources=population.sources,
         prompt_tokens=population.prompt_tokens[draws.row],
         scores={name: values[draws.row] for name, values in population.scores.items()},
+        responses=population.responses,
     )
 
 

@@ -62,7 +62,7 @@ def simulate(
     json_file: JsonOption = None,
 ) -> None:
     """Run a scenario's policy and print what it comes to."""
-    from ttc_sim.optimizer.search import compare_with_baselines
+    from ttc_sim.optimizer.baselines import compare_with_baselines
     from ttc_sim.policies import parse_policy
     from ttc_sim.report import print_summary
     from ttc_sim.result import simulate as run

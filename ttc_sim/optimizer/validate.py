@@ -12,10 +12,11 @@ import polars as pl
 
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import Estimate, Summary, summarize
+from ttc_sim.optimizer.fit import with_responses
 from ttc_sim.optimizer.options import build_options
 from ttc_sim.optimizer.plan import PROMISES, SavedPlan, as_mapping, load_plan, promises
 from ttc_sim.optimizer.search import best_in_hindsight
-from ttc_sim.policies import UserFunction
+from ttc_sim.policies import UserFunction, uses_responses
 from ttc_sim.population import Population, build_population
 from ttc_sim.predictor import Predictor
 from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
@@ -111,6 +112,14 @@ def validate(
     """
     saved = load_plan(plan) if isinstance(plan, (str, Path)) else plan
     scenario = saved.scenario
+    policy = scenario.parsed_policy()
+    assert policy is not None
+    if (
+        uses_responses(policy) and scenario.responses is None
+    ):  # a scenario by hand: what it was planned on is its own problems
+        fitted = with_responses(load_model(scenario), policy).population
+        assert fitted is not None
+        scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
     problem_table, attempt_table = _read(problems, attempts)
     progress(f"scoring {len(problem_table):,} prompts")
     scored = _scored(problem_table, predictor)
@@ -128,7 +137,9 @@ def validate(
     }
     population = build_population(scenario, problem_sets, profiles)
     model = load_model(scenario, population)
-    policy = scenario.parsed_policy()
+    assert model.population is not None
+    population = model.population
+    policy = scenario.parsed_policy()  # of the sources that are present
     assert policy is not None
     progress(f"carrying the plan out on {len(population):,} problems")
     runs = [run_once(model, policy, draw(model, k, purpose="validate")) for k in range(scenario.replications)]
