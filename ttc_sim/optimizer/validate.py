@@ -111,22 +111,7 @@ def validate(
     """
     saved = load_plan(plan) if isinstance(plan, (str, Path)) else plan
     scenario = saved.scenario
-    problem_table, attempt_table = _read(problems, attempts)
-    progress(f"scoring {len(problem_table):,} prompts")
-    scored = _scored(problem_table, predictor)
-    profiles = {
-        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
-        for arm in scenario.arms.values()
-        if arm.profile is not None
-    }
-    scenario, absent = _with_sources_present(scenario, scored, problems)
-    problem_sets = {
-        source.problem_set: ProblemSet(
-            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
-        )
-        for source in scenario.workload.sources.values()
-    }
-    population = build_population(scenario, problem_sets, profiles)
+    scenario, population, absent = on_measured(scenario, problems, attempts, progress, predictor=predictor)
     model = load_model(scenario, population)
     policy = scenario.parsed_policy()
     assert policy is not None
@@ -154,6 +139,47 @@ def validate(
         new_groups=new,
         by_novelty=by_novelty,
     )
+
+
+def on_measured(
+    scenario: Scenario,
+    problems: str | Path,
+    attempts: str | Path,
+    progress: Progress = lambda _: None,
+    *,
+    predictor: str | Path | None = None,
+    scores: pl.DataFrame | None = None,
+) -> tuple[Scenario, Population, list[str]]:
+    """A scenario over measured problems instead of its own.
+
+    Args:
+        scenario: its sources that these problems have nothing of are left out.
+        problems, attempts, predictor: as for :func:`validate`.
+        scores: instead of running the predictor, a table of ``problem`` and scores; other problems are left out.
+
+    Returns:
+        The scenario, its population, and notes on what was left out.
+    """
+    problem_table, attempt_table = _read(problems, attempts)
+    progress(f"scoring {len(problem_table):,} prompts")
+    if scores is None:
+        scored = _scored(problem_table, predictor)
+    else:
+        scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
+    profiles = {
+        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
+        for arm in scenario.arms.values()
+        if arm.profile is not None
+    }
+    scenario, absent = _with_sources_present(scenario, scored, problems)
+    problem_sets = {
+        source.problem_set: ProblemSet(
+            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
+        )
+        for source in scenario.workload.sources.values()
+    }
+    population = build_population(scenario, problem_sets, profiles)
+    return scenario, population, absent
 
 
 def prediction(promised: Estimate, realized: Estimate) -> Estimate:
@@ -317,4 +343,4 @@ def _by_novelty(
     return float(new.mean()), figures
 
 
-__all__ = ["Validation", "Verdict", "prediction", "validate"]
+__all__ = ["Validation", "Verdict", "on_measured", "prediction", "validate"]

@@ -294,21 +294,26 @@ def _scored(
     return data, {name: found[name].to_numpy().astype(np.float64) for name in found.columns}, notes
 
 
-def shipped_problems() -> dict[str, str]:
-    """Problem set of every shipped problem."""
+def shipped_problems() -> set[str]:
+    """Keys of all shipped problems."""
     sets = list_profiles(card_file="problem_set.yaml")
-    return {problem: name for name in sets for problem in load_problem_set(name).problems["problem"].to_list()}
+    return {problem for name in sets for problem in load_problem_set(name).problems["problem"].to_list()}
+
+
+def shipped_scores() -> pl.DataFrame:
+    """``problem``, ``difficulty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it."""
+    sets = [load_problem_set(name).problems for name in list_profiles(card_file="problem_set.yaml")]
+    table = pl.concat(sets, how="diagonal_relaxed")
+    scores = [name for name in table.columns if name == DIFFICULTY or name.startswith("p:")]
+    return table.select("problem", *scores).filter(pl.col(DIFFICULTY).is_not_null())
 
 
 def _shipped_scores(data: Measured) -> tuple[Measured, dict[str, F64], list[str]]:
     """Scores of the shipped problems among these, each by a model that has not seen it."""
-    known = shipped_problems()
-    sets = sorted({known[problem] for problem in data.problem if problem in known})
-    if not sets:
-        raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
-    table = pl.concat([load_problem_set(name).problems for name in sets], how="diagonal_relaxed")
     listed = pl.DataFrame({"problem": data.problem}).with_row_index("row")
-    joined = listed.join(table, on="problem", how="inner").filter(pl.col(DIFFICULTY).is_not_null()).sort("row")
+    joined = listed.join(shipped_scores(), on="problem", how="inner").sort("row")
+    if joined.is_empty():
+        raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
     keep = np.zeros(len(data), dtype=np.bool_)
     keep[joined["row"].to_numpy()] = True
     names = [name for name in joined.columns if name == DIFFICULTY or name.startswith("p:")]
@@ -374,5 +379,6 @@ __all__ = [
     "RouterReport",
     "evaluate_predictor",
     "router_score",
+    "shipped_scores",
     "training_rates",
 ]
