@@ -15,6 +15,7 @@ from ttc_sim.tables import find_column, read_table, write_table
 
 app = typer.Typer(no_args_is_help=True)
 app.command()(predictor_quality.evaluate)
+app.command()(predictor_quality.check)
 PROMPT_COLUMNS = ("prompt", "question", "text")
 
 

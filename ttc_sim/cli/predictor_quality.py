@@ -13,6 +13,7 @@ from ttc_sim.cli.output import check_writable, console_for_tables, progress, wri
 if TYPE_CHECKING:
     from ttc_sim.metrics import Estimate
     from ttc_sim.optimizer.routed import Routed
+    from ttc_sim.predictor.drift import Drift
     from ttc_sim.predictor.evaluate import Report
 
 MOVED = 2  # exit status when scores or calibration have moved
@@ -94,6 +95,67 @@ def evaluate(
         from ttc_sim.predictor.plots import plot_report
 
         plot_report(report, routed).savefig(plot, dpi=150)
+
+
+def check(
+    logs: Annotated[list[Path], typer.Argument(help="Recent logs with prompts and, where known, model and correct.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Earlier log or scores (a file), or a shipped problem set; all of them if left out."),
+    ] = None,
+    model: ModelOption = None,
+    alpha: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Chance of a false alarm, over all comparisons.")
+    ] = 0.05,
+    json_file: JsonOption = None,
+) -> None:
+    """Whether scores or calibration have moved on recent logs; exit status 2 if they have."""
+    from ttc_sim.predictor.drift import check_drift
+
+    check_writable(json_file)
+    drift = check_drift(logs, reference=reference, model=model, alpha=alpha)
+    _print_drift(drift)
+    if json_file is not None:
+        write_json(json_file, drift.as_json())
+    if drift.moved:
+        raise typer.Exit(MOVED)
+
+
+def _print_drift(drift: Drift) -> None:
+    console = console_for_tables()
+    title = f"{drift.prompts:,} recent prompts beside {drift.origin}"
+    table = Table(
+        title=title + (f" ({drift.reference_prompts:,})" if drift.reference_prompts else ""), header_style="bold"
+    )
+    for name in ("", "of", "reference", "now", "PSI", "p", "p, corrected"):
+        table.add_column(name, justify="left" if name in ("", "of") else "right")
+    for test in drift.tests:
+        table.add_row(
+            test.what,
+            test.of,
+            f"{test.reference:.3f}",
+            f"{test.now:.3f}",
+            "" if test.psi is None else f"{test.psi:.3f}",
+            f"{test.p_value:.2g}",
+            f"{test.adjusted:.2g}" + (" moved" if test.adjusted < drift.alpha else ""),
+        )
+    console.print(table)
+    for model, found in drift.now.items():
+        before = drift.reference.get(model)
+        parts = [
+            f"{label} {_shown(getattr(found, name))}"
+            + ("" if before is None else f", was {getattr(before, name).value:.3f}")
+            for name, label in (("auroc", "AUROC"), ("brier", "Brier"), ("calibration_error", "calibration error"))
+        ]
+        console.print(f"[dim]- {model}: {'; '.join(parts)}[/]", highlight=False)
+    console.print(
+        "[dim]- scores: mean, by the Kolmogorov-Smirnov test; PSI under 0.1 is small, over 0.25 large. Calibration in the large: "
+        "intercept in logits (0 is perfect); slope: 1 is perfect[/]",
+        highlight=False,
+    )
+    for note in drift.notes:
+        console.print(f"[dim]- {note}[/]", highlight=False)
+    console.print(f"[bold]{drift.verdict}[/]", highlight=False, soft_wrap=True)
 
 
 def _print_report(report: Report) -> None:

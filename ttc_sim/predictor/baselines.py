@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from ttc_sim.draws import F64, I64
 
@@ -19,6 +22,7 @@ FOLDS = 5
 NEIGHBOURS = 50
 DIMENSIONS = 200
 _MOST_TERMS = 100_000
+_ITERATIONS = 60
 INSTALL = "the baselines need scikit-learn, which is not installed: pip install 'ttc-sim[train]'"
 Progress = Callable[[str], object]
 
@@ -65,7 +69,8 @@ def baselines(
     found["constant_per_category"] = _by_group(np.asarray(group), target, fold)
     progress("baseline: prompt length")
     length = np.log1p(np.array([len(prompt) for prompt in prompts], dtype=np.float64))[:, None]
-    found["prompt_length"] = _logistic(length - length.mean(), target, fold, strength=1e6)
+    length = sparse.csr_matrix((length - length.mean()) / max(float(length.std()), 1e-9))
+    found["prompt_length"] = _logistic(length, target, fold, strength=1e6)
     progress("baseline: TF-IDF of words and characters")
     terms = _tfidf(prompts)
     if terms is None:  # no prompt holds a word
@@ -92,33 +97,48 @@ def _by_group(group: np.ndarray[Any, Any], target: F64, fold: I64) -> F64:
     return out
 
 
-def _logistic(features: Any, target: F64, fold: I64, strength: float) -> F64:
-    """Logistic regression of each model's share; ``strength`` is the inverse of the ridge penalty."""
-    from sklearn.linear_model import LogisticRegression
-
+def _logistic(features: sparse.csr_matrix, target: F64, fold: I64, strength: float) -> F64:
+    """Logistic regression of each model's share; ``strength`` is the inverse of the ridge penalty, as scikit-learn's ``C``."""
     out = np.full(target.shape, np.nan)
     for held, learnt in _splits(fold):
-        for k in range(target.shape[1]):
-            rows = np.flatnonzero(learnt & ~np.isnan(target[:, k]))
-            share = target[rows, k]
-            # A share of right outcomes is a right one and a wrong one, weighted; those of weight 0 are not listed.
-            right, wrong = rows[share > 0], rows[share < 1]
-            if not len(right) or not len(wrong):
-                if len(rows):
-                    out[held, k] = share.mean()
-                continue
-            fitted = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(
-                features[np.concatenate([right, wrong])],
-                np.repeat([1, 0], [len(right), len(wrong)]),
-                sample_weight=np.concatenate([share[share > 0], 1 - share[share < 1]]),
-            )
-            out[held, k] = fitted.predict_proba(features[np.flatnonzero(held)])[:, 1]
+        known = ~np.isnan(target[learnt]).all(axis=0)
+        if known.any():
+            weight, bias = fit_logistic(features[learnt], target[learnt][:, known], strength)
+            out[np.ix_(held, known)] = expit(features[held] @ weight + bias)
     return out
 
 
-def _tfidf(prompts: Sequence[str]) -> Any | None:
+def fit_logistic(features: sparse.csr_matrix, target: F64, strength: float) -> tuple[F64, F64]:
+    """Weights (d, H) and intercepts (H,) of logistic regressions on the same features, all at once.
+
+    What scikit-learn's ``LogisticRegression(C=strength)`` finds for each column where it is measured, with a share of right
+    outcomes counted as a right and a wrong one of those weights.
+
+    Args:
+        features: (n, d); target: (n, H) shares from 0 to 1, NaN where not measured.
+    """
+    width, heads = features.shape[1], target.shape[1]
+    measured, wanted = ~np.isnan(target), np.nan_to_num(target)
+    transposed = features.T.tocsr()
+    rate = np.clip(np.nanmean(target, axis=0), 0.002, 0.998)
+    size = width * heads
+
+    def loss(flat: F64) -> tuple[float, F64]:
+        weight = flat[:size].reshape(width, heads)
+        z = features @ weight.astype(features.dtype) + flat[size:]
+        nats = float((np.logaddexp(0, z) - wanted * z)[measured].sum())
+        error = np.where(measured, expit(z) - wanted, 0)
+        slope = transposed @ error.astype(features.dtype) + weight / strength
+        return nats + 0.5 / strength * float(flat[:size] @ flat[:size]), np.append(slope, error.sum(axis=0))
+
+    start = np.append(np.zeros(size), np.log(rate / (1 - rate)))
+    options = {"maxiter": _ITERATIONS, "maxcor": 6, "ftol": 1e-7}
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+    return found[:size].reshape(width, heads), found[size:]
+
+
+def _tfidf(prompts: Sequence[str]) -> sparse.csr_matrix | None:
     """Words and their pairs beside strings of 3 to 5 characters; the vocabulary sees all texts, but no outcome."""
-    from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = [prompt[:20_000] for prompt in prompts]
@@ -133,13 +153,13 @@ def _tfidf(prompts: Sequence[str]) -> Any | None:
     return sparse.hstack(parts, format="csr") if parts else None
 
 
-def _embedded(features: Any, seed: int) -> F64:
+def _embedded(features: sparse.csr_matrix, seed: int) -> F64:
     """Latent semantic analysis: (n, d) unit vectors from the singular vectors of the TF-IDF matrix."""
     from sklearn.decomposition import TruncatedSVD
 
     most = min(features.shape) - 1
     if most < 2:
-        dense = np.asarray(features.todense() if hasattr(features, "todense") else features, dtype=np.float64)
+        dense = features.toarray()
     else:
         dense = TruncatedSVD(min(DIMENSIONS, most), random_state=seed, n_iter=3).fit_transform(features)
     length = np.linalg.norm(dense, axis=1, keepdims=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttc_sim.plots import COLORS, _figure, _tidy
+from ttc_sim.plots import COLORS, _tidy
 from ttc_sim.predictor.evaluate import Report, RouterReport
 from ttc_sim.predictor.routing import SHARES, Routing
 
@@ -29,7 +29,7 @@ _NAMES = {
 def plot_report(report: Report, routed: Routed | None = None) -> Figure:
     """Reliability, the router's curve beside the baselines' and, in a scenario, accuracy and latency over dollars."""
     count = 1 + (report.router is not None) + 2 * (routed is not None)
-    figure, axes = _figure(count, 5.6 * count, 5.0)
+    figure, axes = _panels(count)
     _reliability(axes[0], report)
     if report.router is not None:
         routers = {name: found.router for name, found in report.baselines.items() if found.router is not None}
@@ -38,6 +38,17 @@ def plot_report(report: Report, routed: Routed | None = None) -> Figure:
         _dollars(axes[-2], routed)
         _seconds(axes[-1], routed)
     return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Side by side up to two, else in two rows."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns, rows = min(count, 2), -(-count // 2)
+    figure = Figure(figsize=(6.2 * columns, 5.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, columns, k + 1) for k in range(count)]
 
 
 def _reliability(axes: Axes, report: Report) -> None:
@@ -69,7 +80,7 @@ def _router(axes: Axes, report: RouterReport, others: Mapping[str, Routing]) -> 
     for color, (name, other) in zip(COLORS[1:], others.items(), strict=False):
         axes.plot(SHARES, other.accuracy, color=color, lw=1, label=f"{_NAMES[name]} ({other.apgr.value:.3f})")
     ends = [found.weak.value, found.strong.value]
-    axes.plot([0, 1], ends, color="#888888", lw=1, linestyle="--", label="lots (0.500)")
+    axes.plot([0, 1], ends, color="#888888", lw=1, linestyle="--", label="drawing lots (0.500)")
     for part, cpt in ((0.5, found.cpt50), (0.8, found.cpt80)):
         height = ends[0] + part * (ends[1] - ends[0])
         axes.plot([cpt.value], [height], color=COLORS[0], marker="o", ms=6)
@@ -124,6 +135,8 @@ def _dollars(axes: Axes, routed: Routed) -> None:
 
 
 def _seconds(axes: Axes, routed: Routed) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     x = [1000 * point.cost_usd_per_request.value for point in routed.points]
     for color, name, label in ((COLORS[2], "latency_p50_s", "p50"), (COLORS[1], "latency_p95_s", "p95")):
         found = [getattr(point, name) for point in routed.points]
@@ -131,6 +144,9 @@ def _seconds(axes: Axes, routed: Routed) -> None:
         spread = [y - [one.low for one in found], [one.high for one in found] - y]
         axes.errorbar(x, y, yerr=np.maximum(spread, 0), color=color, marker="o", ms=4, capsize=2, lw=1, label=label)
     axes.set(xlabel="$ / 1,000 requests", ylabel="latency (s)", yscale="log", title="Seconds (95%)")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8)
     _tidy(axes)

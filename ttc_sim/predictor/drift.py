@@ -1,0 +1,389 @@
+"""Have a predictor's scores or its calibration moved since the data that it is known to fit?
+
+Scores: recent prompts' scores against a reference's, by the two-sample Kolmogorov-Smirnov test; how far they moved is said
+as the population stability index (PSI) over the reference's deciles, where by custom less than 0.1 is small and more than
+0.25 is large. Calibration, where outcomes are known (Cox, 1958, "Two further applications of a model for binary
+regression"): outcomes are regressed on the logit of the predicted probability, and intercept (slope held at 1: calibration
+in the large) and slope are compared with the reference's, by Wald tests whose variances allow for repeated attempts at one
+prompt. All p-values together are corrected by Holm's method: if nothing has moved, the chance of an alarm is at most
+``alpha``, however many scores are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.special import expit, logit, ndtr
+from scipy.stats import ks_2samp
+
+from ttc_sim.draws import F64, I64
+from ttc_sim.errors import InputError, nearest
+from ttc_sim.policies import DIFFICULTY
+from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.measured import CORRECT, MODEL, PROBLEM, PROMPT, heads_like, labels
+from ttc_sim.predictor.metrics import Bootstrap, Quality, clusters_of, quality
+from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
+from ttc_sim.tables import find_column, read_table
+
+FEWEST = 30
+"""Prompts, and outcomes of a model, below which nothing is tested."""
+NOVELTY = "novelty"
+ALPHA = 0.05
+_EDGE = 1e-4  # a probability nearer to 0 or 1 than this would make one outcome outweigh all others
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Attempts of one model: predicted chance, share right (0 to 1), and the prompt that each belongs to."""
+
+    p: F64
+    right: F64
+    prompt: I64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Scores by name, one a distinct prompt, and outcomes by model as far as they are known."""
+
+    scores: Mapping[str, F64]
+    outcomes: Mapping[str, Outcomes]
+    origin: str
+
+    @property
+    def prompts(self) -> int:
+        """Distinct prompts."""
+        return len(self.scores[DIFFICULTY])
+
+
+@dataclass(frozen=True)
+class Test:
+    """One comparison.
+
+    Attributes:
+        what: ``scores``, ``calibration in the large`` or ``calibration slope``; of: the score or the model.
+        reference, now: mean score, intercept in logits, or slope.
+        psi: population stability index; ``None`` for calibration.
+        p_value: of this test alone; adjusted: by Holm's method over all.
+    """
+
+    what: str
+    of: str
+    reference: float
+    now: float
+    psi: float | None
+    p_value: float
+    adjusted: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What :func:`check_drift` found; ``now`` and ``reference`` hold Brier score, AUROC and calibration error by model."""
+
+    tests: tuple[Test, ...]
+    alpha: float
+    prompts: int
+    reference_prompts: int
+    origin: str
+    now: Mapping[str, Quality]
+    reference: Mapping[str, Quality]
+    notes: tuple[str, ...]
+
+    @property
+    def moved(self) -> tuple[Test, ...]:
+        """Tests that found something."""
+        return tuple(test for test in self.tests if test.adjusted < self.alpha)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        if not self.moved:
+            return f"not moved: none of {len(self.tests)} comparisons differs at the {self.alpha:.0%} level, all taken together"
+        parts = [f"{test.what} of {test.of}" for test in self.moved]
+        return "moved: " + ", ".join(parts)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping for JSON."""
+        return {
+            "moved": bool(self.moved),
+            "verdict": self.verdict,
+            "alpha": self.alpha,
+            "prompts": self.prompts,
+            "reference": {"origin": self.origin, "prompts": self.reference_prompts},
+            "tests": [{**asdict(test), "moved": test.adjusted < self.alpha} for test in self.tests],
+            "calibration": {
+                model: {
+                    when: {name: asdict(getattr(found, name)) for name in ("auroc", "brier", "calibration_error")}
+                    for when, found in (("now", found), ("reference", self.reference.get(model)))
+                    if found is not None
+                }
+                for model, found in self.now.items()
+            },
+            "notes": list(self.notes),
+        }
+
+
+def check_drift(
+    logs: Sequence[str | Path],
+    *,
+    reference: str | Path | None = None,
+    model: str | Path | None = None,
+    alpha: float = ALPHA,
+) -> Drift:
+    """Compare recent logs with a reference.
+
+    Args:
+        logs: tables (Parquet, CSV or JSONL) of requests: a prompt, and where known ``model`` and ``correct``.
+        reference: an earlier log, an earlier table of scores that ``ttc-sim predictor score`` wrote, or the name of a
+            shipped problem set. The shipped sets together if left out, for the shipped predictor; of another one, only
+            calibration is then tested, against perfect calibration.
+        model: ONNX file; the shipped one if left out.
+        alpha: chance of a false alarm, over all comparisons.
+
+    Raises:
+        InputError: tables that cannot be used, or too little in them to test anything.
+    """
+    predictor = Predictor.load(model)
+    notes: list[str] = []
+    now = _join([_read(path, predictor, notes) for path in logs])
+    if now.prompts < FEWEST:
+        raise InputError(logs[0], "prompts", now.prompts, f"at least {FEWEST} different prompts")
+    before = _reference(reference, predictor, model, notes)
+    found = compare(now, before, alpha=alpha, notes=notes)
+    if not found.tests:
+        expected = "--reference (earlier scores or logs), or a model and its outcomes in the logs"
+        raise InputError(logs[0], "reference", None, expected)
+    return found
+
+
+def compare(now: Sample, before: Sample | None, *, alpha: float = ALPHA, notes: Sequence[str] = ()) -> Drift:
+    """Test all that two samples have in common; without a reference, calibration against perfect calibration."""
+    tests, said = [], list(notes)
+    if before is not None and before.prompts >= FEWEST:
+        used = {f"p:{model}" for model in now.outcomes}
+        common = [name for name in now.scores if name in before.scores]
+        shown = [name for name in common if name in (DIFFICULTY, NOVELTY) or name in used]
+        tests += [_moved_scores(name, before.scores[name], now.scores[name]) for name in shown]
+    quality_now, quality_before = {}, {}
+    for model, found in now.outcomes.items():
+        if len(found.p) < FEWEST or len(np.unique(found.right)) < 2:
+            said.append(f"{model}: {len(found.p)} outcomes, or all alike: its calibration is not tested")
+            continue
+        earlier = before.outcomes.get(model) if before is not None else None
+        if earlier is not None and (len(earlier.p) < FEWEST or len(np.unique(earlier.right)) < 2):
+            earlier = None
+        if earlier is None:
+            said.append(f"{model}: no earlier outcomes; its calibration is compared with perfect calibration")
+        else:
+            quality_before[model] = _quality(earlier)
+        quality_now[model] = _quality(found)
+        tests += _moved_calibration(model, earlier, found)
+    adjusted = holm([test.p_value for test in tests])
+    return Drift(
+        tests=tuple(Test(**{**asdict(test), "adjusted": p}) for test, p in zip(tests, adjusted, strict=True)),
+        alpha=alpha,
+        prompts=now.prompts,
+        reference_prompts=0 if before is None else before.prompts,
+        origin="perfect calibration" if before is None else before.origin,
+        now=quality_now,
+        reference=quality_before,
+        notes=tuple(dict.fromkeys(said)),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values by Holm's step-down method: valid whatever the dependence between the tests.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    raised = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(p_values), 0, -1)
+    out = np.empty(len(p_values))
+    out[order] = np.minimum(np.maximum.accumulate(raised), 1.0)
+    return [float(value) for value in out]
+
+
+def stability_index(reference: F64, now: F64, bins: int = 10) -> float:
+    """Population stability index over the reference's quantiles: sum of (a - b) ln(a / b) over the shares of the bins.
+
+    Half a count is added to every bin, so that an empty one does not make it infinite.
+
+    >>> stability_index(np.arange(100.0), np.arange(100.0))
+    0.0
+    """
+    edges = np.unique(np.quantile(reference, np.arange(1, bins) / bins))
+    shares = []
+    for values in (reference, now):
+        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) + 0.5
+        shares.append(counts / counts.sum())
+    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+
+
+def recalibration(found: Outcomes, *, slope: bool) -> tuple[float, float]:
+    """Intercept (``slope`` false, the slope held at 1) or slope of outcomes on the predicted logit, and its variance.
+
+    By Newton's method; the variance is the sandwich over prompts, which repeated attempts and shares leave valid.
+    """
+    z = logit(np.clip(found.p, _EDGE, 1 - _EDGE))
+    design = np.stack([np.ones_like(z), z], axis=1) if slope else np.ones((len(z), 1))
+    offset = np.zeros_like(z) if slope else z
+    beta = np.array([0.0, 1.0]) if slope else np.zeros(1)
+    for _ in range(50):
+        fitted = expit(offset + design @ beta)
+        weight = np.maximum(fitted * (1 - fitted), 1e-9)
+        hessian = design.T @ (design * weight[:, None]) + 1e-9 * np.eye(len(beta))
+        step = np.linalg.solve(hessian, design.T @ (found.right - fitted))
+        beta = beta + np.clip(step, -2, 2)
+        if float(np.abs(step).max()) < 1e-10:
+            break
+    score = design * (found.right - expit(offset + design @ beta))[:, None]
+    prompts = int(found.prompt.max()) + 1
+    by_prompt = np.stack([np.bincount(found.prompt, column, prompts) for column in score.T], axis=1)
+    inverse = np.linalg.inv(hessian)
+    variance = inverse @ (by_prompt.T @ by_prompt) @ inverse
+    return float(beta[-1]), float(variance[-1, -1])
+
+
+def _moved_scores(name: str, before: F64, now: F64) -> Test:
+    p_value = float(ks_2samp(before, now, method="asymp").pvalue)
+    return Test("scores", name, float(before.mean()), float(now.mean()), stability_index(before, now), p_value)
+
+
+def _moved_calibration(model: str, before: Outcomes | None, now: Outcomes) -> list[Test]:
+    tests = []
+    for what, slope in (("calibration in the large", False), ("calibration slope", True)):
+        ideal = (1.0 if slope else 0.0), 0.0
+        (was, was_var), (is_now, now_var) = (
+            ideal if sample is None else recalibration(sample, slope=slope) for sample in (before, now)
+        )
+        z = (is_now - was) / np.sqrt(max(was_var + now_var, 1e-12))
+        tests.append(Test(what, model, was, is_now, None, float(2 * ndtr(-abs(z)))))
+    return tests
+
+
+def _quality(found: Outcomes) -> Quality:
+    return quality(found.p, found.right, Bootstrap(clusters_of(found.prompt), 400))
+
+
+# ---------------------------------------------------------------------------- reading
+
+
+def _reference(
+    reference: str | Path | None, predictor: Predictor, model: str | Path | None, notes: list[str]
+) -> Sample | None:
+    sets = list_profiles(card_file="problem_set.yaml")
+    if reference is None and model is not None:
+        notes.append("no --reference: scores are not compared, only calibration, with perfect calibration")
+        return None
+    if reference is None:
+        notes.append(f"no --reference: the shipped problem sets {', '.join(sets)} together stand for earlier traffic")
+        return _join([_shipped(name) for name in sets])
+    if str(reference) in sets:
+        if model is not None:
+            raise InputError(
+                "check", "--reference", str(reference), "a file: shipped scores are the shipped predictor's"
+            )
+        return _shipped(str(reference))
+    if not Path(reference).is_file():
+        raise InputError(
+            "check", "--reference", str(reference), f"an existing file, or {nearest(str(reference), sets)}"
+        )
+    return _read(reference, predictor, notes)
+
+
+def _read(path: str | Path, predictor: Predictor, notes: list[str]) -> Sample:
+    """A log with prompts, scored now, or a table of earlier scores with whatever else it kept."""
+    table = read_table(path)
+    if DIFFICULTY in table.columns and not any(name in table.columns for name in PROMPT):
+        scores = table.select(
+            pl.col(name) for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")
+        )
+        for name in scores.columns:
+            if not scores[name].dtype.is_numeric() or not scores[name].is_between(0, 1).fill_null(value=False).all():
+                raise InputError(path, f"column {name}", str(scores[name].dtype), "numbers from 0 to 1 in every row")
+        key = find_column(table, path, "problem", PROBLEM, required=False)
+        prompt = clusters_of(table[key].cast(pl.String).fill_null("")) if key else np.arange(len(table))
+    else:
+        column = find_column(table, path, "prompt", PROMPT)
+        assert column is not None
+        if table[column].dtype != pl.String:
+            raise InputError(path, f"column {column}", str(table[column].dtype), "text")
+        texts, prompt = np.unique(np.asarray(table[column].fill_null("").to_list(), dtype=object), return_inverse=True)
+        scores = predictor.score(texts.tolist()).table()[prompt.tolist()]
+    first = np.unique(prompt, return_index=True)[1]
+    by_row = {name: scores[name].to_numpy().astype(np.float64) for name in scores.columns}
+    kept = {
+        name: values[first] for name, values in by_row.items() if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")
+    }
+    return Sample(kept, _outcomes(table, path, by_row, prompt.astype(np.int64), notes), str(path))
+
+
+def _outcomes(
+    table: pl.DataFrame, path: str | Path, scores: Mapping[str, F64], prompt: I64, notes: list[str]
+) -> dict[str, Outcomes]:
+    correct = find_column(table, path, "correct", CORRECT, required=False)
+    if correct is None:
+        return {}
+    right = labels(table, correct, path).to_numpy().astype(np.float64)
+    named = find_column(table, path, "model", MODEL, required=False)
+    models: Any = table[named].cast(pl.String).fill_null("").to_numpy() if named else np.full(len(table), "")
+    heads = [name.removeprefix("p:") for name in scores if name.startswith("p:")]
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for name in sorted(set(models)):
+        found = heads_like(str(name), heads)
+        if len(found) != 1:
+            said = name or "rows that name no model"
+            why = f"{len(found)} heads have this name" if found else "the predictor has no head for it"
+            notes.append(f"{said}: {why}; calibration of 1 - difficulty is tested for it")
+        head = found[0] if len(found) == 1 else str(name) or "all models"
+        parts.setdefault(head, []).append(np.flatnonzero((models == name) & ~np.isnan(right)))
+    gathered = {head: np.sort(np.concatenate(rows)) for head, rows in parts.items()}
+    return {
+        head: Outcomes(scores.get(f"p:{head}", 1 - scores[DIFFICULTY])[rows], right[rows], clusters_of(prompt[rows]))
+        for head, rows in gathered.items()
+        if len(rows)
+    }
+
+
+def _shipped(name: str) -> Sample:
+    """A shipped problem set: scores out of fold, outcomes of its profiles."""
+    table = load_problem_set(name).problems
+    table = table.filter(pl.col(DIFFICULTY).is_not_null()).with_row_index("row")
+    names = [item for item in table.columns if item in (DIFFICULTY, NOVELTY) or item.startswith("p:")]
+    scores = {item: table[item].to_numpy().astype(np.float64) for item in names if table[item].null_count() == 0}
+    outcomes = {}
+    for profile in (item.removeprefix("p:") for item in scores if item.startswith("p:")):
+        tried = table.select("row", "problem").join(load_profile(profile).attempts, on="problem").sort("row", "attempt")
+        row = tried["row"].to_numpy().astype(np.int64)
+        right = tried["correct"].to_numpy().astype(np.float64)
+        outcomes[profile] = Outcomes(scores[f"p:{profile}"][row], right, clusters_of(row))
+    return Sample(scores, outcomes, f"shipped problem set {name}, scored out of fold")
+
+
+def _join(samples: Sequence[Sample]) -> Sample:
+    """Several samples as one, each score from those that have it. The same prompt in two files counts twice."""
+    if len(samples) == 1:
+        return samples[0]
+    gathered: dict[str, list[Outcomes]] = {}
+    for sample in samples:
+        for model, found in sample.outcomes.items():
+            gathered.setdefault(model, []).append(found)
+    outcomes = {}
+    for model, parts in gathered.items():
+        starts = np.cumsum([0, *(int(part.prompt.max()) + 1 for part in parts)])
+        prompt = np.concatenate([part.prompt + start for part, start in zip(parts, starts, strict=False)])
+        p, right = (np.concatenate([getattr(part, name) for part in parts]) for name in ("p", "right"))
+        outcomes[model] = Outcomes(p, right, prompt)
+    names = dict.fromkeys(name for sample in samples for name in sample.scores)
+    scores = {
+        name: np.concatenate([sample.scores[name] for sample in samples if name in sample.scores]) for name in names
+    }
+    return Sample(scores, outcomes, "; ".join(sample.origin for sample in samples))
+
+
+__all__ = ["ALPHA", "Drift", "Outcomes", "Sample", "Test", "check_drift", "compare", "holm", "recalibration"]
