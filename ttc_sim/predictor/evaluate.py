@@ -18,7 +18,7 @@ from ttc_sim.policies import DIFFICULTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor import baselines as cheap
 from ttc_sim.predictor.measured import Measured, data_models, heads_like, read_measured
-from ttc_sim.predictor.metrics import RESAMPLES, Auroc, Bootstrap, Quality, clusters_of, difference, quality
+from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, Quality, clusters_of, compared
 from ttc_sim.predictor.routing import SHARES, Routing, routing
 from ttc_sim.predictor.session import SHIPPED
 from ttc_sim.profiles import list_profiles, load_problem_set
@@ -189,12 +189,11 @@ def evaluate_predictor(
         rate, rate_from = card.get(used[name]), "the predictor's card: its training data"
         if rate is None:
             rate, rate_from = float(share[rows].mean()), "the data evaluated: the card names no training rate"
-        gain = {}
-        for other, found in guesses.items():
-            beside[other][name] = quality(found[name][rows], share[rows], bootstrap, rate=rate)
-            areas = Auroc(p[rows], share[rows]), Auroc(found[name][rows], share[rows])
-            gain[other] = difference(*areas, bootstrap)
-        models[name] = ModelReport(quality(p[rows], share[rows], bootstrap, rate=rate), used[name], rate_from, gain)
+        predictions = {"": p[rows], **{other: found[name][rows] for other, found in guesses.items()}}
+        figures, gain = compared(predictions, share[rows], bootstrap, rate=rate)
+        for other in guesses:
+            beside[other][name] = figures[other]
+        models[name] = ModelReport(figures[""], used[name], rate_from, gain)
 
     router: RouterReport | None = None
     routed: dict[str, Routing | None] = dict.fromkeys(guesses)

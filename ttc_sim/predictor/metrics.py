@@ -7,7 +7,7 @@ and answers for all of them at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,14 +66,15 @@ def interval(value: float, resampled: F64) -> Estimate:
     return Estimate(value, min(float(low), value), max(float(high), value))
 
 
-def error_interval(value: float, resampled: F64) -> Estimate:
-    """Interval of a figure that noise can only raise, such as a calibration error.
+def error_interval(value: float, resampled: F64, noise: F64) -> Estimate:
+    """Interval of a calibration error, which noise can only raise.
 
-    Resamples carry the noise twice, so the percentile interval lies too high. The lower end is the basic bootstrap's
-    (twice the value less the upper percentile), which takes the noise off; the upper end is the percentile interval's.
+    Resamples carry the noise twice, so a percentile interval would lie too high. The lower end takes off what noise alone
+    may have put there: by the triangle inequality the true error is at least the value less the mean distance between the
+    sample's bins and the truth's, which ``noise`` stands for. The upper end is the percentile interval's, on the safe side.
     """
     plain = interval(value, resampled)
-    return Estimate(value, max(0.0, min(2 * value - plain.high, plain.low)), plain.high)
+    return Estimate(value, max(0.0, value - interval(0.0, noise).high), plain.high)
 
 
 def tie_starts(ordered: F64) -> I64:
@@ -97,10 +98,14 @@ class Auroc:
 
     def __call__(self, weight: F64) -> F64:
         """(R,) areas; NaN where all outcomes are alike."""
-        sorted_weight = weight[:, self.order]
-        all_right = sorted_weight * self.right
-        right = np.add.reduceat(all_right, self.starts, axis=1)
-        wrong = np.add.reduceat(sorted_weight - all_right, self.starts, axis=1)
+        return self.of_sorted(weight[:, self.order])
+
+    def of_sorted(self, weight: F64) -> F64:
+        """The same from weights in the order of the scores."""
+        right = weight * self.right
+        wrong = weight - right
+        if len(self.starts) < len(self.order):
+            right, wrong = (np.add.reduceat(part, self.starts, axis=1) for part in (right, wrong))
         below = np.cumsum(wrong, axis=1) - wrong / 2
         pairs = right.sum(axis=1) * wrong.sum(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -139,8 +144,20 @@ class CalibrationError:
 
     def __call__(self, weight: F64) -> F64:
         """(R,) calibration errors."""
-        off = np.add.reduceat(weight[:, self.order] * self.off, self.starts, axis=1)
-        return np.asarray(np.abs(off).sum(axis=1) / weight.sum(axis=1))
+        return self.of_sorted(weight[:, self.order])
+
+    def of_sorted(self, weight: F64) -> F64:
+        """The same from weights in the order of the scores."""
+        return np.asarray(np.abs(self._by_bin(weight)).sum(axis=1))
+
+    def noise_of_sorted(self, weight: F64) -> F64:
+        """(R,) mean distances between the bins of a resample and those of the sample."""
+        return np.asarray(np.abs(self._by_bin(weight) - self._by_bin(one(len(self.off)))).sum(axis=1))
+
+    def _by_bin(self, weight: F64) -> F64:
+        """Predicted less right, of each bin's part of all problems, (R, bins)."""
+        off = np.add.reduceat(weight * self.off, self.starts, axis=1)
+        return np.asarray(off / weight.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -166,7 +183,7 @@ class Quality:
 
 
 def quality(p: F64, share: F64, bootstrap: Bootstrap, *, rate: float | None = None, bins: int = BINS) -> Quality:
-    """All figures with intervals from the same resamples.
+    """All figures of one predictor, with intervals from the same resamples.
 
     Args:
         p: (n,) probabilities; share: (n,) of each problem's attempts that were right.
@@ -177,45 +194,77 @@ def quality(p: F64, share: F64, bootstrap: Bootstrap, *, rate: float | None = No
     >>> quality(p, p, Bootstrap(np.arange(100), 50)).calibration_error.value
     0.0
     """
+    return compared({"": p}, share, bootstrap, rate=rate, bins=bins)[0][""]
+
+
+def compared(
+    predictions: Mapping[str, F64], share: F64, bootstrap: Bootstrap, *, rate: float | None = None, bins: int = BINS
+) -> tuple[dict[str, Quality], dict[str, Estimate]]:
+    """Several predictors of the same outcomes on the same resamples.
+
+    Args:
+        predictions: by name, (n,) probabilities; the other arguments are those of :func:`quality`.
+
+    Returns:
+        Figures by name, and by how much the first one's AUROC is above each other's.
+    """
     constant = float(share.mean()) if rate is None else rate
-    error = CalibrationError(p, share, bins)
-    parts = (Auroc(p, share), Brier(p, share), Brier(np.full_like(p, constant), share), error)
-    values = [float(part(one(len(p)))[0]) for part in parts]
-    resampled: list[list[F64]] = [[] for _ in parts]
-    right: list[F64] = []
-    ordered_share = share[error.order]
+    parts = {name: _Parts(p, share, constant, bins) for name, p in predictions.items()}
     for weight in bootstrap.blocks():
-        for found, part in zip(resampled, parts, strict=True):
-            found.append(part(weight))
-        here = weight[:, error.order]
+        for part in parts.values():
+            part.add(weight)
+    found = {name: part.figures() for name, part in parts.items()}
+    first, *others = parts
+    areas = {name: np.concatenate(part.found[0]) for name, part in parts.items()}
+    gains = {
+        name: interval(found[first].auroc.value - found[name].auroc.value, areas[first] - areas[name])
+        for name in others
+    }
+    return found, gains
+
+
+class _Parts:
+    """The figures of one predictor, gathered block of resamples by block."""
+
+    def __init__(self, p: F64, share: F64, constant: float, bins: int) -> None:
+        self.p, self.share, self.constant = p, share, constant
+        self.auroc, self.error = Auroc(p, share), CalibrationError(p, share, bins)
+        self.losses = Brier(p, share), Brier(np.full_like(p, constant), share)
+        self.found: tuple[list[F64], ...] = ([], [], [], [], [], [])
+
+    def of(self, weight: F64) -> tuple[F64, ...]:
+        """AUROC, both Brier scores, calibration error and its noise, and share right by bin, for each row of weights."""
+        # Scores are sorted once for all that needs them in order.
+        ordered, starts = weight[:, self.error.order], self.error.starts
         with np.errstate(invalid="ignore"):
-            right.append(
-                np.add.reduceat(here * ordered_share, error.starts, axis=1)
-                / np.add.reduceat(here, error.starts, axis=1)
-            )
-    auroc, brier, brier_constant, calibration = (np.concatenate(found) for found in resampled)
-    size = np.diff(np.append(error.starts, len(p)))
-    mean_p = np.add.reduceat(p[error.order], error.starts) / size
-    mean_share = np.add.reduceat(ordered_share, error.starts) / size
-    by_bin = np.concatenate(right)
-    return Quality(
-        auroc=interval(values[0], auroc),
-        brier=interval(values[1], brier),
-        brier_constant=interval(values[2], brier_constant),
-        calibration_error=error_interval(values[3], calibration),
-        rate=constant,
-        reliability=tuple(
-            Bin(float(mean_p[k]), interval(float(mean_share[k]), by_bin[:, k]), int(size[k])) for k in range(len(size))
-        ),
-        problems=len(p),
-    )
+            size = np.add.reduceat(ordered, starts, axis=1)
+            right = np.add.reduceat(ordered * self.auroc.right, starts, axis=1) / size
+        brier, brier_constant = (loss(weight) for loss in self.losses)
+        error, noise = self.error.of_sorted(ordered), self.error.noise_of_sorted(ordered)
+        return self.auroc.of_sorted(ordered), brier, brier_constant, error, noise, right
 
+    def add(self, weight: F64) -> None:
+        for kept, values in zip(self.found, self.of(weight), strict=True):
+            kept.append(values)
 
-def difference(first: Auroc, second: Auroc, bootstrap: Bootstrap) -> Estimate:
-    """By how much the first area is above the second, on the same resamples."""
-    count = len(first.order)
-    value = float((first(one(count)) - second(one(count)))[0])
-    return interval(value, np.concatenate([first(weight) - second(weight) for weight in bootstrap.blocks()]))
+    def figures(self) -> Quality:
+        count = len(self.p)
+        auroc, brier, brier_constant, error, noise, right = (np.concatenate(kept) for kept in self.found)
+        values = [values[0] for values in self.of(one(count))]
+        size = np.diff(np.append(self.error.starts, count))
+        predicted = np.add.reduceat(self.p[self.error.order], self.error.starts) / size
+        return Quality(
+            auroc=interval(float(values[0]), auroc),
+            brier=interval(float(values[1]), brier),
+            brier_constant=interval(float(values[2]), brier_constant),
+            calibration_error=error_interval(float(values[3]), error, noise),
+            rate=self.constant,
+            reliability=tuple(
+                Bin(float(predicted[k]), interval(float(values[5][k]), right[:, k]), int(size[k]))
+                for k in range(len(size))
+            ),
+            problems=count,
+        )
 
 
 def clusters_of(labels: ArrayLike) -> I64:
@@ -253,7 +302,7 @@ __all__ = [
     "brier",
     "calibration_error",
     "clusters_of",
-    "difference",
+    "compared",
     "error_interval",
     "interval",
     "quality",
