@@ -34,6 +34,10 @@ FEWEST = 30
 """Prompts, and outcomes of a model, below which nothing is tested."""
 NOVELTY = "novelty"
 ALPHA = 0.05
+_LEARNT = (
+    "scores of the shipped problems are those of models that have not seen them: prompts that the shipped predictor was trained "
+    "on get surer ones, and seem to have moved"
+)
 _EDGE = 1e-4  # a probability nearer to 0 or 1 than this would make one outcome outweigh all others
 
 
@@ -160,8 +164,14 @@ def check_drift(
     return found
 
 
-def compare(now: Sample, before: Sample | None, *, alpha: float = ALPHA, notes: Sequence[str] = ()) -> Drift:
-    """Test all that two samples have in common; without a reference, calibration against perfect calibration."""
+def compare(
+    now: Sample, before: Sample | None, *, alpha: float = ALPHA, notes: Sequence[str] = (), resamples: int = 400
+) -> Drift:
+    """Test all that two samples have in common; without a reference, calibration against perfect calibration.
+
+    Args:
+        notes: to pass on; resamples: for the intervals of Brier score, AUROC and calibration error, which no test rests on.
+    """
     tests, said = [], list(notes)
     if before is not None and before.prompts >= FEWEST:
         used = {f"p:{model}" for model in now.outcomes}
@@ -179,8 +189,8 @@ def compare(now: Sample, before: Sample | None, *, alpha: float = ALPHA, notes: 
         if earlier is None:
             said.append(f"{model}: no earlier outcomes; its calibration is compared with perfect calibration")
         else:
-            quality_before[model] = _quality(earlier)
-        quality_now[model] = _quality(found)
+            quality_before[model] = _quality(earlier, resamples)
+        quality_now[model] = _quality(found, resamples)
         tests += _moved_calibration(model, earlier, found)
     adjusted = holm([test.p_value for test in tests])
     return Drift(
@@ -266,8 +276,8 @@ def _moved_calibration(model: str, before: Outcomes | None, now: Outcomes) -> li
     return tests
 
 
-def _quality(found: Outcomes) -> Quality:
-    return quality(found.p, found.right, Bootstrap(clusters_of(found.prompt), 400))
+def _quality(found: Outcomes, resamples: int) -> Quality:
+    return quality(found.p, found.right, Bootstrap(clusters_of(found.prompt), resamples))
 
 
 # ---------------------------------------------------------------------------- reading
@@ -282,12 +292,14 @@ def _reference(
         return None
     if reference is None:
         notes.append(f"no --reference: the shipped problem sets {', '.join(sets)} together stand for earlier traffic")
+        notes.append(_LEARNT)
         return _join([_shipped(name) for name in sets])
     if str(reference) in sets:
         if model is not None:
             raise InputError(
                 "check", "--reference", str(reference), "a file: shipped scores are the shipped predictor's"
             )
+        notes.append(_LEARNT)
         return _shipped(str(reference))
     if not Path(reference).is_file():
         raise InputError(
@@ -362,7 +374,7 @@ def _shipped(name: str) -> Sample:
         row = tried["row"].to_numpy().astype(np.int64)
         right = tried["correct"].to_numpy().astype(np.float64)
         outcomes[profile] = Outcomes(scores[f"p:{profile}"][row], right, clusters_of(row))
-    return Sample(scores, outcomes, f"shipped problem set {name}, scored out of fold")
+    return Sample(scores, outcomes, f"shipped problem set {name} (out of fold)")
 
 
 def _join(samples: Sequence[Sample]) -> Sample:

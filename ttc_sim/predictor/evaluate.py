@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import yaml
+from numpy.typing import NDArray
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError, nearest
@@ -281,8 +282,7 @@ def _scored(
         return _shipped_scores(data)
     notes = []
     if model is None:
-        known = shipped_problems()
-        seen = sum(problem in known for problem in data.problem)
+        seen = int(is_shipped(data).sum())
         if seen:
             notes.append(
                 f"{seen:,} of these {len(data):,} problems are in a shipped problem set: the shipped predictor was trained on "
@@ -293,10 +293,16 @@ def _scored(
     return data, {name: found[name].to_numpy().astype(np.float64) for name in found.columns}, notes
 
 
-def shipped_problems() -> set[str]:
-    """Keys of all shipped problems."""
-    sets = list_profiles(card_file="problem_set.yaml")
-    return {problem for name in sets for problem in load_problem_set(name).problems["problem"].to_list()}
+def is_shipped(data: Measured) -> NDArray[np.bool_]:
+    """(n,) whether each problem is in a shipped problem set. Prompts are not shipped, so keys tell; a plain number, which any
+    table may have, counts only if the category is the shipped problem's too."""
+    sets = [load_problem_set(name).problems for name in list_profiles(card_file="problem_set.yaml")]
+    group = {problem: name for table in sets for problem, name in table.select("problem", "group").iter_rows()}
+    same = [
+        key in group and ("/" in key or group[key] == name)
+        for key, name in zip(data.problem, data.group.tolist(), strict=True)
+    ]
+    return np.array(same, dtype=np.bool_)
 
 
 def shipped_scores() -> pl.DataFrame:
@@ -309,7 +315,7 @@ def shipped_scores() -> pl.DataFrame:
 
 def _shipped_scores(data: Measured) -> tuple[Measured, dict[str, F64], list[str]]:
     """Scores of the shipped problems among these, each by a model that has not seen it."""
-    listed = pl.DataFrame({"problem": data.problem}).with_row_index("row")
+    listed = pl.DataFrame({"problem": data.problem}).with_row_index("row").filter(is_shipped(data))
     joined = listed.join(shipped_scores(), on="problem", how="inner").sort("row")
     if joined.is_empty():
         raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
