@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from ttc_sim.cli import app
 from ttc_sim.errors import InputError
 from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.drift import Outcomes, Sample, check_drift, compare, holm, recalibration, stability_index
+from ttc_sim.predictor.drift import check_drift, compare, holm, recalibration, stability_index
+from ttc_sim.predictor.logs import Outcomes, Sample
 
 
 def traffic(
@@ -66,7 +67,7 @@ def moved_of(now: Sample, before: Sample | None) -> tuple[Any, ...]:
         ({"slope": 0.3}, "calibration slope"),
     ],
 )
-def test_planted_shifts_are_found(shift: dict[str, float], what: str) -> None:
+def test_planted_shifts_are_found(shift: dict[str, Any], what: str) -> None:
     rng = np.random.default_rng(2)
     found = [[test.what for test in moved_of(traffic(rng, **shift), traffic(rng))] for _ in range(20)]
     assert sum(what in one for one in found) >= 18
@@ -170,7 +171,7 @@ def test_outcomes_of_logs_are_tested_by_model(tmp_path: Path) -> None:
         ({"correct": ["maybe"] * 200}, "got 'maybe'"),
     ],
 )
-def test_bad_labels_are_refused(tmp_path: Path, columns: dict[str, list[Any]], says: str) -> None:
+def test_bad_labels_are_refused(tmp_path: Path, columns: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         check_drift([log(tmp_path / "log.jsonl", 7, **columns)], reference="mmlu-pro")
 

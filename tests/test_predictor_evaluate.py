@@ -19,9 +19,11 @@ from ttc_sim.optimizer.routed import route_in_scenario
 from ttc_sim.policies import Always
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.baselines import available, baselines, fit_logistic, folds_of
-from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores, training_rates
+from ttc_sim.predictor.card_figures import card_figures, training_rates
+from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores
 from ttc_sim.predictor.measured import data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import auroc
+from ttc_sim.predictor.session import SHIPPED
 from ttc_sim.tables import write_table
 
 WORDS = ["sum", "product", "integral", "river", "cell", "law", "treaty", "prime", "graph", "energy"]
@@ -128,6 +130,7 @@ def test_the_constant_is_the_training_rate_where_the_card_names_it(tmp_path: Pat
     )
     assert training_rates(tmp_path / "model.onnx") == {"mine": 0.25, "other": 0.5}
     assert training_rates(tmp_path / "elsewhere" / "model.onnx") == {}
+    assert card_figures(SHIPPED)["mmlu-pro/llama-3.1-8b-instruct"]["brier"] < 0.25
 
 
 @pytest.mark.parametrize(

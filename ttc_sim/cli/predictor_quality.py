@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from ttc_sim.predictor.drift import Drift
     from ttc_sim.predictor.evaluate import Report
 
+_SHORT = {
+    "constant_per_category": "category",
+    "prompt_length": "length",
+    "tfidf_logistic": "TF-IDF",
+    "nearest_neighbours": "k-NN",
+}
 MOVED = 2  # exit status when scores or calibration have moved
 
 ModelOption = Annotated[Path | None, typer.Option(help="Predictor's ONNX file; the shipped one if left out.")]
@@ -89,6 +95,8 @@ def evaluate(
     _print_report(report)
     if routed is not None:
         _print_routed(routed)
+        if subset is not None:
+            print(f"- the scenario's own sources say which problems it takes, not --subset {subset}")
     if json_file is not None:
         write_json(json_file, {**report.as_json(), "scenario": None if routed is None else routed.as_json()})
     if plot is not None:
@@ -161,16 +169,16 @@ def _print_drift(drift: Drift) -> None:
 def _print_report(report: Report) -> None:
     console = console_for_tables()
     table = Table(title=f"{report.predictor}: {report.problems:,} problems", header_style="bold")
-    for name in ("model", "problems", "AUROC", "Brier", "constant's", "calibration error"):
-        table.add_column(name, justify="left" if name == "model" else "right")
-    best = {name: _best_baseline(report, name) for name in report.models} if report.baselines else {}
-    if best:
-        table.add_column("best baseline's AUROC", justify="right")
+    for name in ("model", "problems", "AUROC", "Brier", "constant's", "ECE"):
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+    if report.baselines:
+        table.add_column("best baseline")
+        table.add_column("AUROC gained", justify="right")
     for name, one in report.models.items():
         found = one.quality
         cells = [found.auroc, found.brier, found.brier_constant, found.calibration_error]
         row = [name, f"{found.problems:,}", *(_shown(cell) for cell in cells)]
-        table.add_row(*row, *([best[name]] if best else []))
+        table.add_row(*row, *(_best_baseline(report, name) if report.baselines else ()))
     console.print(table)
     if report.router is not None:
         router = report.router
@@ -193,12 +201,12 @@ def _print_report(report: Report) -> None:
         console.print(f"[dim]- {note}[/]", highlight=False)
 
 
-def _best_baseline(report: Report, model: str) -> str:
-    """Name and AUROC of the best baseline, and what the predictor gains on it."""
+def _best_baseline(report: Report, model: str) -> tuple[str, str]:
+    """The baseline of the highest AUROC, and what the predictor gains on it."""
     found = {name: one.models[model].auroc.value for name, one in report.baselines.items()}
     name = max(found, key=lambda key: found[key])
     gain = report.models[model].auroc_gain[name]
-    return f"{found[name]:.3f} {name.replace('_', ' ')}; gain {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+    return f"{_SHORT[name]} {found[name]:.3f}", f"{gain.value:+.3f} ({gain.low:+.3f}, {gain.high:+.3f})"
 
 
 def _print_routed(routed: Routed) -> None:

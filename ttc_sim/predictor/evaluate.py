@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
-import yaml
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64
@@ -18,6 +17,7 @@ from ttc_sim.metrics import Estimate
 from ttc_sim.policies import DIFFICULTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor import baselines as cheap
+from ttc_sim.predictor.card_figures import training_rates
 from ttc_sim.predictor.measured import Measured, data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, Quality, clusters_of, compared
 from ttc_sim.predictor.routing import SHARES, Routing, routing
@@ -181,9 +181,12 @@ def evaluate_predictor(
     for name in data.right:
         share = data.share(name)
         rows = np.flatnonzero(~np.isnan(share))
-        used[name], p = _score_of(name, scores, notes)
         if len(rows) < FEWEST:
             notes.append(f"{name}: {len(rows)} problems are too few for figures of its own")
+            if name not in (weak, strong) or not len(rows):
+                continue
+        used[name], p = _score_of(name, scores, notes)
+        if len(rows) < FEWEST:
             continue
         progress(f"{name}: {len(rows):,} problems")
         bootstrap = Bootstrap(clusters_of(label[rows]), resamples, seed)
@@ -239,28 +242,6 @@ def router_score(scores: Scores, weak: str, strong: str) -> tuple[str, F64]:
     if f"p:{weak}" in scores:
         return f"1 - p:{weak}", 1 - scores[f"p:{weak}"]
     return DIFFICULTY, scores[DIFFICULTY]
-
-
-def training_rates(model: Path) -> dict[str, float]:
-    """By head, the share right in the predictor's training data, as the card beside the ONNX file names it (key ``rate``)."""
-    for path in (model.with_suffix(".yaml"), model.with_suffix(".card.yaml"), model.parent / "card.yaml"):
-        if path.is_file():
-            try:
-                return _rates(yaml.safe_load(path.read_text(encoding="utf-8")))
-            except (yaml.YAMLError, UnicodeDecodeError):
-                raise InputError(path, "file", path.name, "a card in YAML") from None
-    return {}
-
-
-def _rates(node: Any) -> dict[str, float]:
-    found: dict[str, float] = {}
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            if isinstance(value, Mapping) and isinstance(value.get("rate"), (int, float)):
-                found.setdefault(str(key).removeprefix("p:"), float(value["rate"]))
-            else:
-                found = {**_rates(value), **found}
-    return found
 
 
 def _found(data: Measured, name: str, option: str, where: str | Path) -> tuple[Measured, str]:
@@ -368,7 +349,7 @@ def _baselines(
         f"the baselines are cross-validated within this data: {len(np.unique(fold))} folds by "
         f"{'whole task type or category' if folds_by == 'group' else 'text'}, seed {seed}"
     )
-    shares = {name: data.share(name) for name in data.right}
+    shares = {name: data.share(name) for name in data.right if data.tried[name].any()}
     found = cheap.baselines(data.prompt, data.group.tolist(), shares, fold, seed=seed, progress=progress)
     # A model with outcomes in one fold only cannot be learnt there: its own rate is all that is left.
     return {
@@ -385,5 +366,4 @@ __all__ = [
     "evaluate_predictor",
     "router_score",
     "shipped_scores",
-    "training_rates",
 ]
