@@ -63,23 +63,27 @@ def baselines(
         By baseline (``constant_per_category``, ``prompt_length``, ``tfidf_logistic``, ``nearest_neighbours``) and model,
         (n,) probabilities; NaN where a model has no outcome outside the fold to learn from.
     """
+    # Installed with scikit-learn. Sums that several threads share depend on their number in the last digit.
+    from threadpoolctl import threadpool_limits
+
     models = list(shares)
     target = np.stack([shares[model] for model in models], axis=1)
     found: dict[str, F64] = {}
-    progress("baseline: constant per category")
-    found["constant_per_category"] = _by_group(np.asarray(group), target, fold)
-    progress("baseline: prompt length")
-    logs = np.log1p(np.array([len(prompt) for prompt in prompts], dtype=np.float64))[:, None]
-    length = sparse.csr_matrix((logs - logs.mean()) / max(float(logs.std()), 1e-9))
-    found["prompt_length"] = _logistic(length, target, fold, strength=1e6)
-    progress("baseline: TF-IDF of words and characters")
-    found_terms = _tfidf(prompts)
-    terms = length if found_terms is None else found_terms  # no prompt may hold a word
-    strength = _best_strength(terms, target, fold)
-    progress(f"baseline: logistic regression on TF-IDF, C = {strength}")
-    found["tfidf_logistic"] = _logistic(terms, target, fold, strength)
-    progress("baseline: nearest neighbours")
-    found["nearest_neighbours"] = _neighbours(_embedded(terms, seed), target, fold)
+    with threadpool_limits(limits=1):
+        progress("baseline: constant per category")
+        found["constant_per_category"] = _by_group(np.asarray(group), target, fold)
+        progress("baseline: prompt length")
+        logs = np.log1p(np.array([len(prompt) for prompt in prompts], dtype=np.float64))[:, None]
+        length = sparse.csr_matrix((logs - logs.mean()) / max(float(logs.std()), 1e-9))
+        found["prompt_length"] = _logistic(length, target, fold, strength=1e6)
+        progress("baseline: TF-IDF of words and characters")
+        found_terms = _tfidf(prompts)
+        terms = length if found_terms is None else found_terms  # no prompt may hold a word
+        strength = _best_strength(terms, target, fold)
+        progress(f"baseline: logistic regression on TF-IDF, C = {strength}")
+        found["tfidf_logistic"] = _logistic(terms, target, fold, strength)
+        progress("baseline: nearest neighbours")
+        found["nearest_neighbours"] = _neighbours(_embedded(terms, seed), target, fold)
     return {name: {model: values[:, k] for k, model in enumerate(models)} for name, values in found.items()}
 
 

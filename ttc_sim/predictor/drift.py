@@ -226,18 +226,18 @@ def recalibration(found: Outcomes, *, slope: bool) -> tuple[float, float]:
     offset = np.zeros_like(z) if slope else z
     beta = np.array([0.0, 1.0]) if slope else np.zeros(1)
     for _ in range(50):
-        fitted = expit(offset + design @ beta)
+        fitted = expit(offset + (design * beta).sum(axis=1))
         weight = np.maximum(fitted * (1 - fitted), 1e-9)
-        hessian = design.T @ (design * weight[:, None]) + 1e-9 * np.eye(len(beta))
-        step = np.linalg.solve(hessian, design.T @ (found.right - fitted))
+        hessian = np.einsum("ni,nj->ij", design, design * weight[:, None]) + 1e-9 * np.eye(len(beta))
+        step = np.linalg.solve(hessian, (design * (found.right - fitted)[:, None]).sum(axis=0))
         beta = beta + np.clip(step, -2, 2)
         if float(np.abs(step).max()) < 1e-10:
             break
-    score = design * (found.right - expit(offset + design @ beta))[:, None]
+    score = design * (found.right - expit(offset + (design * beta).sum(axis=1)))[:, None]
     prompts = int(found.prompt.max()) + 1
     by_prompt = np.stack([np.bincount(found.prompt, column, prompts) for column in score.T], axis=1)
     inverse = np.linalg.inv(hessian)
-    variance = inverse @ (by_prompt.T @ by_prompt) @ inverse
+    variance = inverse @ np.einsum("ni,nj->ij", by_prompt, by_prompt) @ inverse
     return float(beta[-1]), float(variance[-1, -1])
 
 

@@ -56,6 +56,11 @@ def one(count: int) -> F64:
     return np.ones((1, count))
 
 
+def weighted(weight: F64, values: F64) -> F64:
+    """(R,) sums of values (n,) under weights (R, n); unlike a matrix product, the same digits on any number of threads."""
+    return np.asarray(np.einsum("rn,n->r", weight, values))
+
+
 def interval(value: float, resampled: F64) -> Estimate:
     """Percentile interval of a figure from its resampled values; those that do not exist (NaN) are left out."""
     kept = resampled[np.isfinite(resampled)]
@@ -124,7 +129,7 @@ class Brier:
 
     def __call__(self, weight: F64) -> F64:
         """(R,) means."""
-        return np.asarray(weight @ self.loss / weight.sum(axis=1))
+        return weighted(weight, self.loss) / weight.sum(axis=1)
 
 
 class CalibrationError:
@@ -306,4 +311,5 @@ __all__ = [
     "error_interval",
     "interval",
     "quality",
+    "weighted",
 ]

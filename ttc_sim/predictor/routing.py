@@ -23,7 +23,7 @@ import numpy as np
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import Estimate
-from ttc_sim.predictor.metrics import Bootstrap, interval, one, tie_starts
+from ttc_sim.predictor.metrics import Bootstrap, interval, one, tie_starts, weighted
 
 SHARES = np.linspace(0, 1, 21)
 """Shares of strong calls at which curves are written down."""
@@ -139,8 +139,8 @@ def routing(score: F64, weak: F64, strong: F64, bootstrap: Bootstrap, *, where: 
                 least_share(share, pgr, 0.5),
                 least_share(share, pgr, 0.8),
                 np.maximum(area(*oracle(weight)) - apgr, 0.0),  # rounding alone can bring it below 0
-                weight @ weak / total,
-                weight @ strong / total,
+                weighted(weight, weak) / total,
+                weighted(weight, strong) / total,
             ]
         )
 
