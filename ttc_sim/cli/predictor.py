@@ -9,10 +9,13 @@ from typing import Annotated
 import polars as pl
 import typer
 
+from ttc_sim.cli import predictor_quality
 from ttc_sim.errors import InputError
 from ttc_sim.tables import find_column, read_table, write_table
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(predictor_quality.evaluate)
+app.command()(predictor_quality.check)
 PROMPT_COLUMNS = ("prompt", "question", "text")
 
 

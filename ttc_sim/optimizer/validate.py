@@ -114,28 +114,12 @@ def validate(
     scenario = saved.scenario
     policy = scenario.parsed_policy()
     assert policy is not None
-    if (
-        uses_responses(policy) and scenario.responses is None
-    ):  # a scenario by hand: what it was planned on is its own problems
+    if uses_responses(policy) and scenario.responses is None:
+        # A scenario by hand: what it was planned on is its own problems.
         fitted = with_responses(load_model(scenario), policy).population
         assert fitted is not None
         scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
-    problem_table, attempt_table = _read(problems, attempts)
-    progress(f"scoring {len(problem_table):,} prompts")
-    scored = _scored(problem_table, predictor)
-    profiles = {
-        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
-        for arm in scenario.arms.values()
-        if arm.profile is not None
-    }
-    scenario, absent = _with_sources_present(scenario, scored, problems)
-    problem_sets = {
-        source.problem_set: ProblemSet(
-            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
-        )
-        for source in scenario.workload.sources.values()
-    }
-    population = build_population(scenario, problem_sets, profiles)
+    scenario, population, absent = on_measured(scenario, problems, attempts, progress, predictor=predictor)
     model = load_model(scenario, population)
     assert model.population is not None
     population = model.population
@@ -165,6 +149,47 @@ def validate(
         new_groups=new,
         by_novelty=by_novelty,
     )
+
+
+def on_measured(
+    scenario: Scenario,
+    problems: str | Path,
+    attempts: str | Path,
+    progress: Progress = lambda _: None,
+    *,
+    predictor: str | Path | None = None,
+    scores: pl.DataFrame | None = None,
+) -> tuple[Scenario, Population, list[str]]:
+    """A scenario over measured problems instead of its own.
+
+    Args:
+        scenario: its sources that these problems have nothing of are left out.
+        problems, attempts, predictor: as for :func:`validate`.
+        scores: instead of running the predictor, a table of ``problem`` and scores; other problems are left out.
+
+    Returns:
+        The scenario, its population, and notes on what was left out.
+    """
+    problem_table, attempt_table = _read(problems, attempts)
+    progress(f"scoring {len(problem_table):,} prompts")
+    if scores is None:
+        scored = _scored(problem_table, predictor)
+    else:
+        scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
+    profiles = {
+        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
+        for arm in scenario.arms.values()
+        if arm.profile is not None
+    }
+    scenario, absent = _with_sources_present(scenario, scored, problems)
+    problem_sets = {
+        source.problem_set: ProblemSet(
+            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
+        )
+        for source in scenario.workload.sources.values()
+    }
+    population = build_population(scenario, problem_sets, profiles)
+    return scenario, population, absent
 
 
 def prediction(promised: Estimate, realized: Estimate) -> Estimate:
@@ -328,4 +353,4 @@ def _by_novelty(
     return float(new.mean()), figures
 
 
-__all__ = ["Validation", "Verdict", "prediction", "validate"]
+__all__ = ["Validation", "Verdict", "on_measured", "prediction", "validate"]
