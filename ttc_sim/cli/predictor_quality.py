@@ -170,10 +170,10 @@ def _print_report(report: Report) -> None:
     console = console_for_tables()
     table = Table(title=f"{report.predictor}: {report.problems:,} problems", header_style="bold")
     for name in ("model", "problems", "AUROC", "Brier", "constant's", "ECE"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name != "model", overflow="fold")
     if report.baselines:
-        table.add_column("best baseline")
-        table.add_column("AUROC gained", justify="right")
+        table.add_column("best baseline", no_wrap=True)
+        table.add_column("AUROC gained", justify="right", no_wrap=True)
     for name, one in report.models.items():
         found = one.quality
         cells = [found.auroc, found.brier, found.brier_constant, found.calibration_error]
