@@ -170,16 +170,23 @@ def _print_report(report: Report) -> None:
     console = console_for_tables()
     table = Table(title=f"{report.predictor}: {report.problems:,} problems", header_style="bold")
     for name in ("model", "problems", "AUROC", "Brier", "constant's", "ECE"):
-        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
-    if report.baselines:
-        table.add_column("best baseline")
-        table.add_column("AUROC gained", justify="right")
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name != "model", overflow="fold")
     for name, one in report.models.items():
         found = one.quality
         cells = [found.auroc, found.brier, found.brier_constant, found.calibration_error]
         row = [name, f"{found.problems:,}", *(_shown(cell) for cell in cells)]
-        table.add_row(*row, *(_best_baseline(report, name) if report.baselines else ()))
+        table.add_row(*row)
     console.print(table)
+    if report.baselines:
+        table = Table(
+            title="beside cheap baselines: AUROC, and what the predictor gains on the best", header_style="bold"
+        )
+        table.add_column("model", overflow="fold")
+        for name in (*(_SHORT[name] for name in report.baselines), "predictor", "gain"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name in report.models:
+            table.add_row(name, *_beside_baselines(report, name))
+        console.print(table)
     if report.router is not None:
         router = report.router
         table = Table(
@@ -201,12 +208,13 @@ def _print_report(report: Report) -> None:
         console.print(f"[dim]- {note}[/]", highlight=False)
 
 
-def _best_baseline(report: Report, model: str) -> tuple[str, str]:
-    """The baseline of the highest AUROC, and what the predictor gains on it."""
+def _beside_baselines(report: Report, model: str) -> list[str]:
+    """AUROC of each baseline and of the predictor, and the predictor's gain on the best of them."""
     found = {name: one.models[model].auroc.value for name, one in report.baselines.items()}
-    name = max(found, key=lambda key: found[key])
-    gain = report.models[model].auroc_gain[name]
-    return f"{_SHORT[name]} {found[name]:.3f}", f"{gain.value:+.3f} ({gain.low:+.3f}, {gain.high:+.3f})"
+    one = report.models[model]
+    gain = one.auroc_gain[max(found, key=lambda key: found[key])]
+    figures = [f"{value:.3f}" for value in (*found.values(), one.quality.auroc.value)]
+    return [*figures, f"{gain.value:+.3f} ({gain.low:+.3f}, {gain.high:+.3f})"]
 
 
 def _print_routed(routed: Routed) -> None:

@@ -20,7 +20,7 @@ from ttc_sim.predictor import baselines as cheap
 from ttc_sim.predictor.card_figures import training_rates
 from ttc_sim.predictor.measured import Measured, data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, Quality, clusters_of, compared
-from ttc_sim.predictor.routing import SHARES, Routing, routing
+from ttc_sim.predictor.routing import SHARES, Routing, check_pair, routing
 from ttc_sim.predictor.session import SHIPPED
 from ttc_sim.profiles import list_profiles, load_problem_set
 
@@ -168,6 +168,14 @@ def evaluate_predictor(
         if weak == strong:
             raise InputError("evaluate", "--strong", strong, "another model than --weak")
     data, scores, notes = _scored(data, model, out_of_fold, progress)
+    both = np.zeros(0, dtype=np.int64)
+    if weak is not None and strong is not None:
+        both = np.flatnonzero(~np.isnan(data.share(weak)) & ~np.isnan(data.share(strong)))
+        if not len(both):
+            raise InputError(
+                attempts, "--weak and --strong", f"{weak}, {strong}", "two models with attempts on the same problems"
+            )
+        check_pair(data.share(weak)[both], data.share(strong)[both], str(attempts))
     by = cluster or ("group" if data.group_is_task else "problem")
     if by == "group" and len(np.unique(data.group)) < 2:
         raise InputError(problems, "cluster", "group", "at least two task types or categories to resample")
@@ -202,11 +210,6 @@ def evaluate_predictor(
     router: RouterReport | None = None
     routed: dict[str, Routing | None] = dict.fromkeys(guesses)
     if weak is not None and strong is not None:
-        both = np.flatnonzero(~np.isnan(data.share(weak)) & ~np.isnan(data.share(strong)))
-        if not len(both):
-            raise InputError(
-                attempts, "--weak and --strong", f"{weak}, {strong}", "two models with attempts on the same problems"
-            )
         progress(f"routing between {weak} and {strong}: {len(both):,} problems")
         bootstrap = Bootstrap(clusters_of(label[both]), resamples, seed)
         outcomes = data.share(weak)[both], data.share(strong)[both]

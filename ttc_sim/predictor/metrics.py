@@ -129,7 +129,7 @@ class Brier:
 
     def __call__(self, weight: F64) -> F64:
         """(R,) means."""
-        return weighted(weight, self.loss) / weight.sum(axis=1)
+        return np.asarray(weighted(weight, self.loss) / weight.sum(axis=1))
 
 
 class CalibrationError:

@@ -124,9 +124,7 @@ def routing(score: F64, weak: F64, strong: F64, bootstrap: Bootstrap, *, where: 
     >>> routing(strong - weak, weak, strong, Bootstrap(np.arange(4), 20)).oracle_gap.value
     0.0
     """
-    if strong.mean() <= weak.mean():
-        got = f"accuracy {strong.mean():.4f}, the weak one {weak.mean():.4f}, on {len(weak)} shared problems"
-        raise InputError(where, "strong model", got, "a strong model that is right more often (else PGR is undefined)")
+    check_pair(weak, strong, where)
     router, oracle = Curve(score, weak, strong), Curve(strong - weak, weak, strong)
 
     def figures(weight: F64) -> F64:
@@ -158,6 +156,13 @@ def routing(score: F64, weak: F64, strong: F64, bootstrap: Bootstrap, *, where: 
     return Routing(apgr, cpt50, cpt80, gap, low, high, curves[0], curves[1], undefined)
 
 
+def check_pair(weak: F64, strong: F64, where: str) -> None:
+    """Refuse two models between which the performance gap recovered does not exist; arguments as for :func:`routing`."""
+    if strong.mean() <= weak.mean():
+        got = f"accuracy {strong.mean():.4f}, the weak one {weak.mean():.4f}, on {len(weak)} shared problems"
+        raise InputError(where, "strong model", got, "a strong model that is right more often (else PGR is undefined)")
+
+
 def dollars(score: F64, weak_usd: F64, strong_usd: F64) -> F64:
     """(21,) mean US dollars a request at each of ``SHARES`` of strong calls.
 
@@ -171,4 +176,4 @@ def dollars(score: F64, weak_usd: F64, strong_usd: F64) -> F64:
     return np.asarray(weak_usd.mean() + np.interp(SHARES, calls, more))
 
 
-__all__ = ["SHARES", "Curve", "Routing", "area", "dollars", "least_share", "routing"]
+__all__ = ["SHARES", "Curve", "Routing", "area", "check_pair", "dollars", "least_share", "routing"]
