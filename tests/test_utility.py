@@ -264,6 +264,7 @@ def test_optimum_and_prices_equal_the_linear_program_over_problems(seed: int, ac
         assert got is None
         return
     assert got is not None
+    assert whole.fun is not None
     assert got.cost_usd_per_request == pytest.approx(float(whole.fun), rel=1e-4)
     duals = -np.asarray(whole.ineqlin.marginals)
     # At a corner the price is one of a range: it must give the same value of the dual program.

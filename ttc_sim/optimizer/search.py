@@ -53,7 +53,8 @@ def optimize(scenario: Scenario, progress: Progress = lambda _: None) -> Plan:
 
     A mixed-integer program over bands of predicted scores and arms proposes; simulation checks latency and timeouts, and
     tightens the program's limits until they hold; independent runs on fresh seeds verify. Accuracy and cost are corrected
-    for having been chosen on the problems they are measured on.
+    for having been chosen on the problems they are measured on. The same is done for the prices of ``Utility``; that is the plan
+    where it gains more than noise, else the bands are, which a person can read.
 
     Args:
         scenario: with ``targets`` and sources of problems.
