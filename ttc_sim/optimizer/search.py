@@ -334,7 +334,7 @@ class _Planner:
             deployment = self.model.deployments[self.model.arms[self.model.arm_names.index(name)].deployment]
             if isinstance(deployment, GpuPool):
                 share = self._capacity(single[name]).items()
-                hourly = sum(r * _pool(self.model, pool).usd_per_replica_hour for pool, r in share)
+                hourly = sum(r * _pool(self.model, pool).hourly_usd for pool, r in share)
                 bill[name] += hourly / 3600 / self.rate_per_s
         everywhere = [name for name in uncapped if len(self._arm_sources(name)) == len(population.sources)] or uncapped
         small = min(everywhere, key=lambda name: bill[name])
