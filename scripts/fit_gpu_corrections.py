@@ -24,13 +24,13 @@ from ttc_sim.serving.operators import NONE, Corrections
 from ttc_sim.silicon import Point, Predicted, by_model_gpu, load_points, predict
 
 FAR_OFF = 45.0  # percent
-START = Corrections(host_ms=0.5, prefill_host_ms=2.0, prefill=1.2, first_token_ms=20.0, pipeline_steps=1.0)
-UNITS = {"host_ms": 1.0, "prefill_host_ms": 5.0, "first_token_ms": 20.0, "pipeline_steps": 1.0}
+START = Corrections(layer_us=10.0, prefill_layer_us=100.0, prefill=1.2, first_token_ms=20.0, pipeline_steps=1.0)
+UNITS = {"layer_us": 20.0, "prefill_layer_us": 200.0, "first_token_ms": 20.0, "pipeline_steps": 1.0}
 BOUNDS = {
-    "host_ms": (0.0, 6.0),
-    "prefill_host_ms": (0.0, 60.0),
+    "layer_us": (0.0, 200.0),
+    "prefill_layer_us": (0.0, 1000.0),
     "first_token_ms": (0.0, 150.0),
-    "pipeline_steps": (0.0, 3.0),
+    "pipeline_steps": (0.0, 2.0),
 }
 FACTOR = (0.6, 2.5)
 

@@ -149,6 +149,13 @@ def heads(model: str) -> int:
     return int(config["n"])
 
 
+def layers(model: str) -> int:
+    """Layers of a model."""
+    config = _config(model)
+    assert config is not None
+    return int(config["layers"])
+
+
 def has_experts(model: str) -> bool:
     """Whether a model is a mixture of experts."""
     config = _config(model)
@@ -230,6 +237,8 @@ def _engine(served: Served) -> tuple[str, dict[str, Any]]:
     algorithm = str(config["raw_config"].get("quant_algo") or "")
     moe = has_experts(model)
     modes: dict[str, Any] = {}
+    # As the checkpoints do that NVIDIA publishes: with weights in 8 or 4 bits, keys and values are kept in 8.
+    kv = {"kvcache_quant_mode": "fp8"}
     if served.precision is None or served.precision == own:
         if algorithm == "fp8_block":
             # The catalogue measured block-scaled matrix products of vLLM with a constant 0.1 to 0.2 ms for each, which
@@ -238,13 +247,13 @@ def _engine(served: Served) -> tuple[str, dict[str, Any]]:
     elif served.precision == "bf16":
         modes = {"gemm_quant_mode": "bfloat16", **({"moe_quant_mode": "bfloat16"} if moe else {})}
     elif served.precision == "fp8":
-        modes = {"gemm_quant_mode": "fp8", **({"moe_quant_mode": "fp8_block"} if moe else {})}
+        modes = {"gemm_quant_mode": "fp8_static", **({"moe_quant_mode": "fp8_block"} if moe else {}), **kv}
     elif served.precision == "fp4":
         sibling = f"nvidia/{model.split('/')[-1]}-NVFP4"
         if _config(sibling) is not None:
             model = sibling
         else:
-            modes = {"gemm_quant_mode": "nvfp4", **({"moe_quant_mode": "nvfp4"} if moe else {})}
+            modes = {"gemm_quant_mode": "nvfp4", **({"moe_quant_mode": "nvfp4"} if moe else {}), **kv}
     else:
         modes = {"gemm_quant_mode": "int4_wo", **({"moe_quant_mode": "int4_wo"} if moe else {})}
     sizes: dict[str, Any] = {"tp_size": served.tensor_parallel}
@@ -336,6 +345,7 @@ def _times(served: Served, handle: Any, memory: Mapping[str, Any]) -> OperatorTi
     return OperatorTimes(
         origin=_ORIGIN.format(package=PACKAGE, version=version, backend=served.backend, measured=memory["measured"]),
         moe=has_experts(served.model),
+        layers=layers(served.model),
         decode={k: [total(decode, by_kind[1][k], batch_size=n, s=1024) for n in decoding] for k in kinds_here},
         prefill={k: [total(prefill, by_kind[0][k], batch_size=1, s=int(n)) for n in TOKENS] for k in kinds_here},
         head=[total(decode, by_kind[1]["head"], batch_size=int(n), s=1024) for n in SEQUENCES],

@@ -18,8 +18,10 @@ from ttc_sim.serving.step_time import StepTable, step_table
 KINDS = ("matrix", "experts", "link", "other")
 
 TOKENS = np.array(
-    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024]
-    + [1280, 1536, 2048, 2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384],
+    # fmt: off
+    [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048,
+     2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384],
+    # fmt: on
     dtype=np.float64,
 )
 SEQUENCES = np.array([1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024], dtype=np.float64)
@@ -40,6 +42,7 @@ class OperatorTimes:
     Attributes:
         origin: which catalogue and version the numbers are from, and its licence.
         moe: the model has experts.
+        layers: of the model.
         decode: per kind, (tokens up to ``MOST_DECODING``,) of a decode iteration, at the knots ``TOKENS``.
         prefill: per kind, (``TOKENS``,) of an iteration with prefill.
         head: (``SEQUENCES``,) of the LM head.
@@ -54,6 +57,7 @@ class OperatorTimes:
 
     origin: str
     moe: bool
+    layers: int
     decode: dict[str, list[float]]
     prefill: dict[str, list[float]]
     head: list[float]
@@ -83,8 +87,8 @@ class Corrections:
     """What to change in the operators' times, fitted to measured servers by ``scripts/fit_gpu_corrections.py``.
 
     Attributes:
-        host_ms: milliseconds of every iteration in which the GPU waits for the host.
-        prefill_host_ms: further milliseconds of an iteration with prefill, which is launched kernel by kernel.
+        layer_us: microseconds of every layer: small kernels and gaps between kernels that were not measured.
+        prefill_layer_us: further microseconds of every layer of an iteration with prefill, launched kernel by kernel.
         matrix: factor on matrix products and norms while decoding.
         prefill: factor on everything that an iteration with prefill computes.
         link: factor on collectives between GPUs.
@@ -94,8 +98,8 @@ class Corrections:
         pipeline_steps: iterations by which a first token comes later than its own iteration's end.
     """
 
-    host_ms: float = 0.0
-    prefill_host_ms: float = 0.0
+    layer_us: float = 0.0
+    prefill_layer_us: float = 0.0
     matrix: float = 1.0
     prefill: float = 1.0
     link: float = 1.0
@@ -138,9 +142,9 @@ def operator_table(times: OperatorTimes, known: Corrections, max_tokens: int, ma
     return step_table(
         max_tokens,
         max_sequences,
-        base_s=1e-3 * known.host_ms,
+        base_s=1e-6 * known.layer_us * times.layers,
         dense_s=1e-3 * dense,
-        prefill_s=1e-3 * known.prefill_host_ms * (tokens > 0),
+        prefill_s=1e-6 * known.prefill_layer_us * times.layers * (tokens > 0),
         sampled_s=1e-3 * known.matrix * _line(served, SEQUENCES, np.array(times.head)),
         attention=(chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None])),
     )
