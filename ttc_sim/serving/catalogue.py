@@ -8,8 +8,10 @@ collectives measured one by one on the GPUs, and the shapes of current models. I
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -38,6 +40,28 @@ ALIASES = {
     "meta-llama/Llama-3.1-405B-Instruct": "meta-llama/Meta-Llama-3.1-405B",
 }
 """Names that a model of the same shape goes by."""
+
+def _llama(layers: int, hidden: int, heads: int, ffn: int, vocab: int) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": ffn,
+        "vocab_size": vocab,
+        "max_position_embeddings": 32768,
+        "torch_dtype": "bfloat16",
+    }
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "mistralai/Mistral-Small-24B-Instruct-2501": _llama(40, 5120, 32, 32768, 131072),
+    "Qwen/Qwen2.5-14B-Instruct": _llama(48, 5120, 40, 13824, 152064),
+    "Qwen/Qwen2.5-32B-Instruct": _llama(64, 5120, 40, 27648, 152064),
+}
+"""Models that the catalogue has no shape of but whose operators it can look up: all that counts is in their ``config.json``."""
 
 _LINK = re.compile(r"(_ar(_\d)?$|allreduce|dispatch|p2p)")
 _ORIGIN = "{package} {version} (Apache-2.0, NVIDIA), operators of {backend} {measured}"
@@ -89,7 +113,7 @@ def models() -> tuple[str, ...]:
     """Models whose shapes the catalogue holds, sorted."""
     from aiconfigurator_core.sdk.common import DefaultHFModels
 
-    return tuple(sorted(name for name in DefaultHFModels if _config(name) is not None))
+    return tuple(sorted({*SHAPES, *(name for name in DefaultHFModels if _config(name) is not None)}))
 
 
 @cache
@@ -107,11 +131,14 @@ def supported() -> frozenset[tuple[str, str, str]]:
     """(model, GPU, backend) whose operators were all measured, by the catalogue's own tests."""
     from aiconfigurator_core.sdk.common import get_support_matrix
 
-    return frozenset(
+    found = {
         (row["HuggingFaceID"], row["System"], row["Backend"])
         for row in get_support_matrix()
         if row["Mode"] == "agg" and row["Status"] == "PASS" and row.get("Source", "silicon") == "silicon"
-    )
+    }
+    # These are of the shape of a Llama, and need no operators that it does not.
+    llama = {(gpu, backend) for model, gpu, backend in found if model == "meta-llama/Meta-Llama-3.1-8B"}
+    return frozenset(found | {(name, gpu, backend) for name in SHAPES for gpu, backend in llama})
 
 
 @cache
@@ -120,14 +147,35 @@ def _config(model: str) -> Mapping[str, Any] | None:
     from aiconfigurator_core.sdk import utils
     from aiconfigurator_core.sdk.common import DefaultHFModels
 
-    if model not in DefaultHFModels and not Path(model).is_dir():
+    if model not in SHAPES and model not in DefaultHFModels and not Path(model).is_dir():
         return None
     with quiet():
         try:
-            found: Mapping[str, Any] = utils.get_model_config_from_model_path(model)
+            found: Mapping[str, Any] = utils.get_model_config_from_model_path(_path(model))
         except (OSError, ValueError, KeyError, RuntimeError, utils.HuggingFaceDownloadError):
             return None
     return found
+
+
+@cache
+def _path(model: str) -> str:
+    """What the estimator takes for a model: its name, or a folder with its ``config.json``."""
+    if model not in SHAPES:
+        return model
+    folder = tempfile.TemporaryDirectory(prefix="ttc-sim-")
+    _folders.append(folder)
+    (Path(folder.name) / "config.json").write_text(json.dumps(SHAPES[model]), encoding="utf-8")
+    return folder.name
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends, and then removed
+
+
+def shape(model: str) -> str:
+    """All that is known of a model's shape, as text."""
+    config = _config(model)
+    assert config is not None
+    return json.dumps(config["raw_config"], sort_keys=True, default=str)
 
 
 def own_precision(model: str) -> str:
@@ -263,7 +311,7 @@ def _engine(served: Served) -> tuple[str, dict[str, Any]]:
             "moe_ep_size": served.expert_parallel,
             "moe_tp_size": served.gpus // served.expert_parallel,
         }
-    return model, {**sizes, **modes}
+    return _path(model), {**sizes, **modes}
 
 
 @contextlib.contextmanager

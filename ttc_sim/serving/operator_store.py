@@ -71,8 +71,8 @@ def cache_folder() -> Path:
 
 
 def _key(served: Served) -> str:
-    """Of the package's version, the deployment and the grid, so that what is kept is what would be looked up."""
-    content = json.dumps([LAYOUT, catalogue.installed(), list(served), catalogue.grid()])
+    """Of the package's version, the deployment, the model's shape and the grid, so that what is kept is what would be looked up."""
+    content = json.dumps([LAYOUT, catalogue.installed(), list(served), catalogue.shape(served.model), catalogue.grid()])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
