@@ -66,7 +66,7 @@ def fit(points: Sequence[Point], names: Sequence[str], say: str, weight: float) 
         bounds=(low / units, high / units),
         loss="soft_l1",
         f_scale=0.08,
-        diff_step=0.03,
+        diff_step=np.full(len(names), 0.03),
         max_nfev=8,
     )
     return made(best.x)

@@ -129,7 +129,11 @@ def test_numbers_survive_being_written_down() -> None:
 
 
 @given(
-    prompt=st.integers(1, 3000), output=st.integers(1, 400), count=st.integers(1, 40), seed=st.integers(0, 10), moe=st.booleans()
+    prompt=st.integers(1, 3000),
+    output=st.integers(1, 400),
+    count=st.integers(1, 40),
+    seed=st.integers(0, 10),
+    moe=st.booleans(),
 )
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_both_engines_agree_on_operator_times(prompt: int, output: int, count: int, seed: int, moe: bool) -> None:
@@ -183,7 +187,12 @@ def test_a_pool_follows_from_a_model_and_a_gpu() -> None:
     own = catalogue_pool(gpu="l40s", usd_per_replica_hour=1.5, kv_cache_tokens=4096, max_num_seqs=8)
     pool = load_model(scenario_from_dict(own)).scenario.deployments["pool"]
     assert isinstance(pool, GpuPool)
-    assert (pool.hourly_usd, pool.kv_cache_tokens, pool.max_num_seqs, pool.max_num_batched_tokens) == (1.5, 4096, 8, 2048)
+    assert (pool.hourly_usd, pool.kv_cache_tokens, pool.max_num_seqs, pool.max_num_batched_tokens) == (
+        1.5,
+        4096,
+        8,
+        2048,
+    )
 
 
 def test_a_model_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,8 +140,11 @@ def offers(
         InputError: a name that is not known, or no GPU that it can be estimated on.
     """
     say = progress or (lambda _: None)
-    catalogue.need("gpus", "MODEL", model)
-    catalogue.checked(Served(model, "h200_sxm", backend, precision=None, **_experts(model, 1, None)), "gpus")
+    name = catalogue.known(model, "gpus")
+    if backend not in BACKENDS:
+        raise InputError("gpus", "--backend", backend, nearest(backend, BACKENDS))
+    if precision is not None and precision not in catalogue.PRECISIONS:
+        raise InputError("gpus", "--precision", precision, nearest(precision, catalogue.PRECISIONS))
     found: list[Offer] = []
     refused: list[dict[str, str]] = []
     for gpu in catalogue.gpus():
@@ -149,9 +152,9 @@ def offers(
         here: list[tuple[Served, OperatorTimes]] = []
         reason = ""
         for count in PARALLEL:
-            if catalogue.heads(ALIASES.get(model, model)) % count:
+            if catalogue.heads(name) % count:
                 continue
-            served = Served(model, gpu, backend, count, precision=precision, **_experts(model, count, precision))
+            served = Served(name, gpu, backend, count, precision=precision, **_experts(name, count, precision))
             try:
                 here.append((served, operator_times(served, "gpus")))
             except InputError as error:
@@ -170,8 +173,7 @@ def offers(
 
 def _experts(model: str, count: int, precision: str | None) -> dict[str, Any]:
     """Whole experts on each GPU where they cannot be cut."""
-    name = ALIASES.get(model, model)
-    if name in catalogue.models() and catalogue.has_experts(name) and not catalogue.cuttable(name, count, precision):
+    if catalogue.has_experts(model) and not catalogue.cuttable(model, count, precision):
         return {"expert_parallel": count}
     return {}
 

@@ -230,6 +230,10 @@ def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
         for one, x, y in zip(mine, speed, price, strict=True):
             axes.annotate(str(one.tensor_parallel), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
     axes.set(xscale="log", yscale="log", title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+        axis.set_tick_params(which="minor", labelsize=8)
     axes.set(xlabel="output tokens per second of a request alone", ylabel="$ per million output tokens, full batch")
     if by_gpu:
         axes.legend(frameon=False, fontsize=8, title="GPU (numbers: how many)", title_fontsize=8)

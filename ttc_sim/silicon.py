@@ -45,25 +45,8 @@ MEMORY_SHARE = 0.95
 MAX_NUM_SEQS = 1024
 MAX_NUM_BATCHED_TOKENS = 8192
 COLUMNS = (
-    "id",
-    "silicon_data_source",
-    "backend",
-    "model_path",
-    "system",
-    "precision",
-    "mode",
-    "isl",
-    "osl",
-    "batch_size",
-)
-COLUMNS += (
-    "tp_size",
-    "pp_size",
-    "attention_dp_size",
-    "moe_tp_size",
-    "moe_ep_size",
-    "silicon_ttft_ms",
-    "silicon_tpot_ms",
+    *("id", "silicon_data_source", "backend", "model_path", "system", "precision", "mode", "isl", "osl", "batch_size"),
+    *("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"),
 )
 
 _STEP = LinearStepTime(base_s=1.0, per_prefill_token_s=0.0, per_sequence_s=0.0, per_kv_token_s=0.0)

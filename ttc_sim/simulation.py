@@ -23,6 +23,7 @@ from ttc_sim.outcomes.trial import DEFAULT_FORCED
 from ttc_sim.policies import LeastLoaded, Load, Overflow, Policy, Requests, UserFunction
 from ttc_sim.population import Population, load_population
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
+from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
@@ -82,7 +83,9 @@ class Model:
             for arm in self.arms
             if arm.attempts is not None and arm.attempts.answer is None and votes(arm.strategy)
         ]
-        return (*(self.population.notes if self.population is not None else ()), *modelled)
+        pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
+        doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
+        return (*(self.population.notes if self.population is not None else ()), *modelled, *dict.fromkeys(doubtful))
 
 
 def load_model(scenario: Scenario, population: Population | None = None) -> Model:

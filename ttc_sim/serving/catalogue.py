@@ -41,6 +41,7 @@ ALIASES = {
 }
 """Names that a model of the same shape goes by."""
 
+
 def _llama(layers: int, hidden: int, heads: int, ffn: int, vocab: int) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -221,6 +222,19 @@ def cuttable(model: str, ways: int, precision: str | None = None) -> bool:
     return not blocks or int(config["moe_inter_size"]) % (128 * ways) == 0
 
 
+def known(model: str, where: str | Path, field: str = "") -> str:
+    """The catalogue's own name of a model.
+
+    Raises:
+        InputError: the catalogue is not installed, or knows no such model; with the nearest names.
+    """
+    need(where, f"{field}model", model)
+    name = ALIASES.get(model, model)
+    if _config(name) is None:
+        raise InputError(where, f"{field}model", model, nearest(model, {*models(), *ALIASES}))
+    return name
+
+
 def checked(served: Served, where: str | Path, field: str = "") -> Served:
     """The deployment by the catalogue's own names.
 
@@ -232,14 +246,11 @@ def checked(served: Served, where: str | Path, field: str = "") -> Served:
         InputError: the catalogue is not installed, a name is unknown, a parallelism does not divide the heads or goes over a
             node, or the GPU lacks the precision.
     """
-    need(where, f"{field}model", served.model)
-    model = ALIASES.get(served.model, served.model)
+    model = known(served.model, where, field)
     if served.backend not in BACKENDS:
         raise InputError(where, f"{field}backend", served.backend, nearest(served.backend, BACKENDS))
     if served.gpu not in gpus():
         raise InputError(where, f"{field}gpu", served.gpu, nearest(served.gpu, gpus()))
-    if _config(model) is None:
-        raise InputError(where, f"{field}model", served.model, nearest(served.model, {*models(), *ALIASES}))
     sheet = gpus()[served.gpu]
     node = int(sheet["node"]["num_gpus_per_node"])
     count = heads(model)

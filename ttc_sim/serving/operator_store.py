@@ -16,7 +16,7 @@ from ttc_sim.serving.catalogue import ALIASES, Served
 from ttc_sim.serving.operators import OperatorTimes, as_json, from_json
 from ttc_sim.tables import write_atomically
 
-LAYOUT = 2
+LAYOUT = 3
 """Counts up whenever what is kept means something else."""
 
 _log = logging.getLogger(__name__)

@@ -17,13 +17,13 @@ from ttc_sim.serving.step_time import StepTable, step_table
 
 KINDS = ("matrix", "experts", "link", "other")
 
+# fmt: off
 TOKENS = np.array(
-    # fmt: off
     [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1280, 1536, 2048,
      2560, 3072, 4096, 5120, 6144, 8192, 12288, 16384],
-    # fmt: on
     dtype=np.float64,
 )
+# fmt: on
 SEQUENCES = np.array([1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024], dtype=np.float64)
 KV = np.array(
     [1, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 32768, 65536, 131072],
@@ -144,7 +144,7 @@ def operator_table(times: OperatorTimes, known: Corrections, max_tokens: int, ma
         max_sequences,
         base_s=1e-6 * known.layer_us * times.layers,
         dense_s=1e-3 * dense,
-        prefill_s=1e-6 * known.prefill_layer_us * times.layers * (tokens > 0),
+        prefill_s=np.where(tokens > 0, 1e-6 * known.prefill_layer_us * times.layers, 0.0),
         sampled_s=1e-3 * known.matrix * _line(served, SEQUENCES, np.array(times.head)),
         attention=(chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None])),
     )
@@ -159,17 +159,16 @@ def _line(at: F64, knots: F64, values: F64) -> F64:
     falling = np.minimum.accumulate(values[::-1])[::-1]
     inside: F64 = np.interp(at, knots, falling)
     slope = (falling[-1] - falling[-2]) / (knots[-1] - knots[-2])
-    return inside + slope * np.maximum(at - knots[-1], 0.0)
+    line: F64 = inside + slope * np.maximum(at - knots[-1], 0.0)
+    return line
 
 
 def as_json(times: OperatorTimes) -> str:
     """Numbers with five digits, more than any of them was measured with."""
 
     def short(value: Any) -> Any:
-        if isinstance(value, float):
-            return float(f"{value:.5g}") if value < 1e6 else value
         if isinstance(value, list):
-            return [short(one) for one in value]
+            return [short(one) if isinstance(one, list) else float(f"{one:.5g}") for one in value]
         return {key: short(one) for key, one in value.items()} if isinstance(value, dict) else value
 
     return json.dumps(short(asdict(times)))
