@@ -2,7 +2,7 @@
 
 Fitted are odd rows only (by the last byte of the id's SHA-256) of vLLM servers in the catalogue's ``silicon_sample.csv``; errors
 are written down for the even ones. Pairs of model and GPU whose plain estimate is off by more than ``FAR_OFF`` are left out:
-there something else is wrong than what these corrections mean. Takes about half an hour on one core.
+there something else is wrong than what these corrections mean. Takes about ten minutes on one core.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def write(points: Sequence[Point], known: dict[str, Corrections]) -> None:
         f"fitted by scripts/fit_gpu_corrections.py to the odd rows of systems/silicon_sample.csv (vLLM, aggregated) of "
         f"aiconfigurator-core {installed()} (Apache-2.0, NVIDIA); pairs: median absolute error in percent of the even rows"
     )
-    kept = {kind: {name: float(f"{v:.4g}") for name, v in asdict(one).items()} for kind, one in known.items()}
+    kept = {kind: {name: round(v, 3) for name, v in asdict(one).items()} for kind, one in known.items()}
     FILE.write_text(json.dumps({"origin": origin, "corrections": kept, "pairs": pairs}, indent=1) + "\n")
     print(FILE.read_text())
 
