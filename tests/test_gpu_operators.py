@@ -15,7 +15,7 @@ from tests.test_scenario import GOOD, changed
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import single_stage
 from ttc_sim.errors import InputError
-from ttc_sim.scenario import GpuPool, scenario_from_dict, shipped_folders
+from ttc_sim.scenario import GpuPool, load_scenario, scenario_from_dict, shipped_folders
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving.catalogue import Served
@@ -232,6 +232,18 @@ def test_without_the_catalogue_one_line_says_what_to_install(monkeypatch: pytest
         load_model(scenario_from_dict(catalogue_pool()))
     with pytest.raises(InputError, match="pip install"):
         operator_store.operator_times(Served("any", "h100_sxm"))
+
+
+@pytest.mark.parametrize("name", ["reasoning-gateway", "qa-gateway", "competition-maths"])
+def test_shipped_scenarios_need_no_catalogue(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(catalogue, "installed", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    operator_store.operator_times.cache_clear()
+    model = load_model(load_scenario(name))
+    pools = [pool for pool in model.deployments if isinstance(pool, GpuPool)]
+    assert pools
+    assert all(pool.kv_cache_tokens for pool in pools)
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_price_says_when_and_whose() -> None:

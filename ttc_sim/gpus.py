@@ -179,13 +179,15 @@ def _experts(model: str, count: int, precision: str | None) -> dict[str, Any]:
 
 
 def _needed(here: Sequence[tuple[Served, OperatorTimes]], longest: int) -> int:
-    """GPUs that hold a model too large for any number tried, if what one holds falls with their number."""
+    """GPUs that hold a model too large for any number tried, if what one holds falls with their number; they divide its heads."""
     if not here:
         return 0
     served, times = here[-1]
     usable = times.memory_bytes * times.memory_share - times.activation_bytes - times.runtime_bytes
     held = served.gpus * (times.weight_bytes + longest * times.kv_bytes_per_token)
-    return max(math.ceil(held / usable), served.gpus + 1)
+    least = max(math.ceil(held / usable), served.gpus + 1)
+    count = catalogue.heads(served.model)
+    return next((n for n in range(least, count + 1) if count % n == 0), least)
 
 
 def _offer(served: Served, times: OperatorTimes, needed: int, prompt_tokens: int, output_tokens: int) -> Offer:
