@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttc_sim.scenario import GpuPool, load_scenario
-from ttc_sim.serving.catalogue import checked, measure
+from ttc_sim.serving.catalogue import checked
+from ttc_sim.serving.operator_lookup import measure
 from ttc_sim.serving.operator_store import shipped_name
 from ttc_sim.serving.operators import as_json
 from ttc_sim.serving.pools import served_by

@@ -16,8 +16,10 @@ import pytest
 from ttc_sim import gpus
 from ttc_sim.cli import main
 from ttc_sim.errors import InputError
+from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.operator_lookup import estimator_arguments
 from ttc_sim.serving.operator_store import cache_folder, operator_times
 from ttc_sim.serving.operators import NONE, operator_table
 from ttc_sim.serving.step_time import step_seconds
@@ -46,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_between_the_knots_the_table_is_the_estimator(served: Served) -> None:
     from aiconfigurator_core.sdk.engine import EngineHandle
 
-    model, arguments = catalogue._engine(served)
+    model, arguments = estimator_arguments(served)
     with catalogue.quiet():
         handle = EngineHandle.compile(model, served.gpu, served.backend, **arguments)
     table = operator_table(operator_times(served), NONE, 8192, 512)
@@ -291,6 +293,10 @@ def test_a_measured_run_is_predicted_through_the_catalogue(shared: Path) -> None
     assert "aiconfigurator-core" in got["step_time"]
     with pytest.raises(InputError, match="nearest of"):
         backtest_run(shared / "vllm-runs" / "rtxpro6000_qwen3-32b", gpu="rtx_pro_6000")
+
+
+def test_scenarios_know_the_catalogues_gpus() -> None:
+    assert {*GPU_PRICES, *GPUS_WITHOUT_PRICE} == set(catalogue.gpus())
 
 
 def test_shipped_names_are_found() -> None:

@@ -206,14 +206,15 @@ def test_a_model_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"gpu": None}, ["deployments.pool", "gpu must be given"]),
-        ({"model": None}, ["deployments.pool", "model must be given"]),
+        ({"gpu": None}, ["deployments.pool", "gpu to be given"]),
+        ({"model": None}, ["deployments.pool", "model to be given"]),
         ({"tensor_parallel": 0}, ["deployments.pool.tensor_parallel", "greater than or equal to 1"]),
         ({"precision": "fp9"}, ["deployments.pool.precision", "'fp8'"]),
         ({"backend": "tgi"}, ["deployments.pool.backend", "'vllm'"]),
-        ({"gpu": "gb300"}, ["usd_per_replica_hour must be given", "gb300"]),
+        ({"gpu": "h200"}, ["deployments.pool.gpu", "'h200'", "'h200_sxm'"]),
+        ({"gpu": "gb300"}, ["usd_per_replica_hour to be given", "gb300"]),
         ({"tensor_paralel": 2}, ["tensor_paralel", "'tensor_parallel'"]),
-        ({"step_time": GOOD["deployments"]["pool"]["step_time"]}, ["step_time and model exclude each other"]),
+        ({"step_time": GOOD["deployments"]["pool"]["step_time"]}, ["step_time and model to exclude each other"]),
     ],
 )
 def test_a_bad_pool_is_named(changes: dict[str, Any], names: list[str]) -> None:

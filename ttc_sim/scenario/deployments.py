@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from ttc_sim.errors import nearest
 from ttc_sim.scenario.base import Model, NonNegative, Positive
-from ttc_sim.scenario.gpu_prices import GPU_PRICES
+from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 
 class Price(Model):
@@ -191,17 +192,25 @@ class GpuPool(Model):
             return given
         return {**(SMALL_GPU_LIMITS if given["gpu"] in SMALL_GPUS else LARGE_GPU_LIMITS), **given}
 
+    @field_validator("gpu")
+    @classmethod
+    def _known_gpu(cls, gpu: str | None) -> str | None:
+        known = {*GPU_PRICES, *GPUS_WITHOUT_PRICE}
+        if gpu is not None and gpu not in known:
+            raise ValueError(nearest(gpu, known))
+        return gpu
+
     @model_validator(mode="after")
     def _served_by(self) -> GpuPool:
         named = [name for name in CATALOGUE_KEYS if getattr(self, name) is not None]
         if self.step_time is not None and named:
-            raise ValueError(f"step_time and {named[0]} exclude each other: give one of them")
+            raise ValueError(f"step_time and {named[0]} to exclude each other")
         if self.step_time is None and (self.model is None or self.gpu is None):
             missing = "gpu" if self.model is not None else "model" if self.gpu is not None else "step_time"
-            raise ValueError(f"{missing} must be given: either step_time, or a model and a gpu of the catalogue")
+            raise ValueError(f"{missing} to be given: either step_time, or a model and a gpu of the catalogue")
         if self.usd_per_replica_hour is None and self.gpu not in GPU_PRICES:
-            what = "with step_time" if self.gpu is None else f"no list price of {self.gpu!r} is known"
-            raise ValueError(f"usd_per_replica_hour must be given: {what}")
+            what = "step_time says nothing of it" if self.gpu is None else f"no list price of {self.gpu} is known"
+            raise ValueError(f"usd_per_replica_hour to be given: {what}")
         return self
 
     @property

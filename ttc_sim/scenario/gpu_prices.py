@@ -35,4 +35,7 @@ GPU_PRICES: dict[str, GpuPrice] = {
     "l40s": GpuPrice(18.00 / 8, "2026-09-20", _COREWEAVE + ", node of 8"),
     "gb200": GpuPrice(42.00 / 4, "2026-09-20", _COREWEAVE + ", tray of 4"),
 }
-"""By the catalogue's name of the GPU. GB300 has no public list price (sold by quotation), so none stands here."""
+"""By the catalogue's name of the GPU."""
+
+GPUS_WITHOUT_PRICE = ("b60", "gb300")
+"""Of the catalogue's GPUs, those for which no public list price was found; GB300s are sold by quotation."""

@@ -13,6 +13,7 @@ from ttc_sim.errors import InputError
 from ttc_sim.scenario import shipped_folders
 from ttc_sim.serving import catalogue
 from ttc_sim.serving.catalogue import ALIASES, Served
+from ttc_sim.serving.operator_lookup import grid, measure
 from ttc_sim.serving.operators import OperatorTimes, as_json, from_json
 from ttc_sim.tables import write_atomically
 
@@ -43,7 +44,7 @@ def operator_times(served: Served, where: str | Path = "catalogue", field: str =
         where: file that errors name; ``field``: key in it that the deployment stands under, with its dot.
 
     Raises:
-        InputError: as :func:`ttc_sim.serving.catalogue.checked` and :func:`ttc_sim.serving.catalogue.measure`.
+        InputError: as :func:`ttc_sim.serving.catalogue.checked` and :func:`ttc_sim.serving.operator_lookup.measure`.
     """
     shipped = _shipped(served)
     if shipped is not None:
@@ -53,7 +54,7 @@ def operator_times(served: Served, where: str | Path = "catalogue", field: str =
     kept = _kept(path)
     if kept is not None:
         return kept
-    found = catalogue.measure(served, where, field)
+    found = measure(served, where, field)
     text = as_json(found)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,7 @@ def cache_folder() -> Path:
 
 def _key(served: Served) -> str:
     """Of the package's version, the deployment, the model's shape and the grid, so that what is kept is what would be looked up."""
-    content = json.dumps([LAYOUT, catalogue.installed(), list(served), catalogue.shape(served.model), catalogue.grid()])
+    content = json.dumps([LAYOUT, catalogue.installed(), list(served), catalogue.shape(served.model), grid()])
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 

@@ -1,6 +1,6 @@
 """Times of a model's operators on a GPU, and the step times that they add up to.
 
-The numbers come from a catalogue of operators measured one by one (:mod:`ttc_sim.serving.catalogue`). What single operators
+The numbers come from a catalogue of operators measured one by one (:mod:`ttc_sim.serving.operator_lookup`). What single operators
 cannot show (the host, slower collectives between layers, experts used unevenly) is added by :class:`Corrections`.
 """
 
