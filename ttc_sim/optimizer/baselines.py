@@ -95,7 +95,7 @@ def baselines(
             for pool, count in _capacity(options, arm, rate_per_s).items():
                 item = whole.scenario.deployments[pool]
                 assert isinstance(item, GpuPool)
-                bill[name] += count * item.usd_per_replica_hour / 3600 / rate_per_s
+                bill[name] += count * item.hourly_usd / 3600 / rate_per_s
     everywhere = [name for name in uncapped if len(_arm_sources(whole, name)) == len(population.sources)] or uncapped
     labels = {
         "always-small": min(everywhere, key=lambda name: bill[name]),

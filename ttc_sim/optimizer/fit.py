@@ -116,11 +116,7 @@ def features(model: Model, v: int, requests: Requests) -> tuple[str, ...]:
 def gpu_price(model: Model) -> dict[int, float]:
     """By deployment, US dollars that a replica second costs when pools are loaded as far as they may be."""
     most = model.scenario.search.utilization
-    return {
-        d: pool.usd_per_replica_hour / 3600 / most
-        for d, pool in enumerate(model.deployments)
-        if isinstance(pool, GpuPool)
-    }
+    return {d: pool.hourly_usd / 3600 / most for d, pool in enumerate(model.deployments) if isinstance(pool, GpuPool)}
 
 
 def _rounded(weights: F64) -> tuple[float, ...]:

@@ -304,7 +304,7 @@ def _replica_choices(pool: object, name: str, search: Search) -> list[int]:
 
 def _hourly(pool: object) -> float:
     assert isinstance(pool, GpuPool)
-    return pool.usd_per_replica_hour
+    return pool.hourly_usd
 
 
 def _policy(options: Options, columns: Columns, scores: Sequence[str], chosen: I64) -> PerSource:

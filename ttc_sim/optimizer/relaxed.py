@@ -102,7 +102,7 @@ def sums(options: Options, late: F64, weight: F64, rate_per_s: float) -> Sums:
     for d in pools:
         pool = model.deployments[d]
         assert isinstance(pool, GpuPool)
-        usd.append(pool.usd_per_replica_hour / 3600 / rate_per_s)
+        usd.append(pool.hourly_usd / 3600 / rate_per_s)
         sizes.append(tuple(sorted(set(search.replicas.get(model.deployment_names[d], [pool.replicas])))))
     return Sums(
         correct=options.correct * weight,

@@ -233,7 +233,7 @@ class _Planner:
         for name, count in proposal.replicas.items():
             pool = self.model.scenario.deployments[name]
             assert isinstance(pool, GpuPool)
-            hourly += count * pool.usd_per_replica_hour
+            hourly += count * pool.hourly_usd
         return hourly / 3600 / self.rate_per_s
 
     def _scenario_of(self, proposal: Proposal) -> Scenario:
