@@ -1,6 +1,8 @@
 """Run every benchmark."""
 
 from benchmarks.engine import main as engine
+from benchmarks.predictor import main as predictor
 
 if __name__ == "__main__":
     engine()
+    predictor([])

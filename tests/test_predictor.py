@@ -1,7 +1,9 @@
-"""The predictor: features, graph, providers, and how good the shipped scores are."""
+"""The predictor: features, graph, providers, commands, and how good the shipped scores are."""
 
 from __future__ import annotations
 
+import io
+import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,16 +14,20 @@ import onnx
 import onnxruntime
 import polars as pl
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from ttc_sim.cli import app
 from ttc_sim.errors import InputError
-from ttc_sim.predictor import Predictor, session
-from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize
-from ttc_sim.predictor.train import auroc, brier, calibration_error, features, scale
+from ttc_sim.predictor import Predictor, embedding, network, providers, session, train
+from ttc_sim.predictor.calibration import predict
+from ttc_sim.predictor.card import Origin, card_path, write_model
+from ttc_sim.predictor.data import read_training_set
+from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize, featurize_rows
+from ttc_sim.predictor.surface import NAMES
+from ttc_sim.predictor.train import auroc, brier, calibration_error
 from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
 
 PROMPTS = [
@@ -29,6 +35,7 @@ PROMPTS = [
     "Prove that there are infinitely many primes.",
     "",
     "日本の首都はどこですか",
+    "\x00\x01\x7f lone \ud800 surrogate",
     "x" * 1_000_000,
 ]
 
@@ -43,6 +50,7 @@ def test_features_do_not_depend_on_the_batch(prompts: list[str]) -> None:
         alone = featurize([prompt])
         used = together.values[row] > 0
         assert together.ids[row][used].tolist() == alone.ids[0][alone.values[0] > 0].tolist()
+        assert together.surface[row].tolist() == pytest.approx(alone.surface[0].tolist(), abs=1e-6)
 
 
 def test_features_ignore_what_is_too_long() -> None:
@@ -50,29 +58,193 @@ def test_features_ignore_what_is_too_long() -> None:
     assert featurize([start + "tail"]).ids.tobytes() == featurize([start + "other"]).ids.tobytes()
 
 
-def test_the_graph_computes_what_training_computed() -> None:
-    model = onnx.load(str(session.SHIPPED))
-    held = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    scaled = scale(features(PROMPTS), held["idf"])
-    logits = scaled @ held["weight"].astype(np.float32) + held["bias"] + held["base"]
-    expected = 1 / (1 + np.exp(-logits))
-    predictor = Predictor.load()
-    scores = predictor.score(PROMPTS)
-    got = np.column_stack(
-        [*(scores.p[h.removeprefix("p:")] for h in predictor.heads if h != "difficulty"), scores.difficulty]
+@given(st.text(alphabet="aB1 \n.9,é", max_size=60))
+@settings(max_examples=80, deadline=None)
+def test_surface_figures_against_plain_python(prompt: str) -> None:
+    raw = prompt.encode()
+    found = dict(zip(NAMES, featurize([prompt, "a\n1"]).surface[0].tolist(), strict=True))
+    lines = raw.split(b"\n")
+    lengths = [len(line) for line in lines]
+    digits = "".join(c if c in "19" else " " for c in prompt).split()
+    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
+    expected = {
+        "bytes": np.log1p(len(raw)),
+        "lines": np.log1p(len(lines)),
+        "longest line": np.log1p(max(lengths)),
+        "mean line": np.log1p(np.mean(lengths)),
+        "spread of lines": np.log1p(np.std(lengths)),
+        "first line": np.log1p(lengths[0]),
+        "last line": np.log1p(lengths[-1]),
+        "numbers": np.log1p(len(digits)),
+        "longest number": np.log1p(max(map(len, digits), default=0)),
+        "words": np.log1p(len(words)),
+        "distinct words over words": (len(set(words)) + 1) / (len(words) + 1),
+        "share outside ASCII": sum(byte > 127 for byte in raw) / max(len(raw), 1),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+def sums(seed: int, problems: int, kinds: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Problems whose chance to be solved falls, and whose answers grow, with the length of a number; two models."""
+    rng = np.random.default_rng(seed)
+    length = rng.integers(1, 9, problems)
+    kind = rng.integers(0, len(kinds), problems)
+    prompts = [
+        f"{kinds[k]} {rng.integers(10 ** (n - 1), 10**n)} and {k} now" for k, n in zip(kind, length, strict=True)
+    ]
+    rows = []
+    for model, shift in (("strong", 2.0), ("weak", 0.0)):
+        p = 1 / (1 + np.exp(-(shift + 4.0 - length)))
+        for attempt in range(2):
+            tokens = np.exp(rng.normal(3 + length / 4, 0.4)).astype(int) + 1
+            rows.append(
+                pl.DataFrame(
+                    {"id": range(problems), "model": model, "attempt": attempt, "output_tokens": tokens}
+                ).with_columns(correct=pl.Series(rng.random(problems) < p))
+            )
+    table = pl.DataFrame({"id": range(problems), "prompt": prompts, "task": [kinds[k] for k in kind]})
+    return table, pl.concat(rows)
+
+
+KINDS = (
+    "count the beans of",
+    "what is the root of",
+    "name the town near",
+    "tell a tale of",
+    "sort these: ",
+    "draw a line by",
+)
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A predictor trained from the command line on 500 made-up problems; its folder."""
+    folder = tmp_path_factory.mktemp("learnt")
+    problems, attempts = sums(1, 500, KINDS)
+    problems.write_csv(folder / "problems.csv")
+    attempts.with_columns(pl.col("correct").cast(pl.Int8)).write_ndjson(folder / "attempts.jsonl")
+    got = run_train(folder, "m.onnx")
+    assert got.exit_code == 0, got.output
+    return folder
+
+
+def run_train(folder: Path, out: str, workers: int = 1) -> Any:
+    files = ["--problems", str(folder / "problems.csv"), "--attempts", str(folder / "attempts.jsonl")]
+    return CliRunner().invoke(
+        app, ["predictor", "train", *files, "--out", str(folder / out), "--seed", "3", "--workers", str(workers)]
     )
-    assert got == pytest.approx(expected, abs=2e-5)
-    assert session.SHIPPED.stat().st_size < 10e6
 
 
-def test_scores_are_probabilities_of_known_profiles_whatever_the_batch() -> None:
+def test_what_is_learnt_holds_on_new_problems(learnt: Path) -> None:
+    predictor = Predictor.load(learnt / "m.onnx")
+    assert predictor.heads == ("strong", "weak")
+    problems, attempts = sums(2, 1500, KINDS)
+    scores = predictor.score(problems["prompt"].to_list())
+    for model in predictor.heads:
+        mine = attempts.filter(pl.col("model") == model).sort("id", "attempt")
+        share = mine.group_by("id", maintain_order=True).agg(pl.col("correct").mean())["correct"].to_numpy()
+        assert auroc(scores.p[model], share) > 0.85  # the true chances reach about 0.9
+        assert calibration_error(scores.p[model], share) < 0.05
+        tokens, row = mine["output_tokens"].to_numpy(), mine["id"].to_numpy()
+        assert np.mean(tokens <= scores.tokens_p50[model][row]) == pytest.approx(0.5, abs=0.07)
+        assert np.mean(tokens <= scores.tokens_p90[model][row]) == pytest.approx(0.9, abs=0.05)
+        assert scores.tokens[model][row].sum() == pytest.approx(tokens.sum(), rel=0.1)
+        assert np.corrcoef(np.log(scores.tokens_p50[model][row]), np.log(tokens))[0, 1] > 0.6
+    assert scores.difficulty == pytest.approx(1 - (scores.p["strong"] + scores.p["weak"]) / 2, abs=1e-5)
+
+
+def test_far_from_the_training_data_the_training_rate_is_what_is_left(learnt: Path) -> None:
+    predictor = Predictor.load(learnt / "m.onnx")
+    card = yaml.safe_load(card_path(learnt / "m.onnx").read_text())
+    near, far = predictor.score([f"{kind} 77 and 1 now" for kind in KINDS]), predictor.score(["日本の首都" * 50])
+    assert np.median(near.novelty) < far.novelty[0] == 1
+    for model, rate in predictor.rates.items():
+        assert card["heads"][model]["rate"] == pytest.approx(rate, abs=1e-5)
+        assert abs(far.p[model][0] - rate) < 0.02
+
+
+def test_the_same_seed_gives_the_same_files_whatever_the_number_of_workers(learnt: Path) -> None:
+    assert run_train(learnt, "again.onnx", workers=2).exit_code == 0
+    assert (learnt / "m.onnx").read_bytes() == (learnt / "again.onnx").read_bytes()
+    assert card_path(learnt / "m.onnx").read_bytes() == card_path(learnt / "again.onnx").read_bytes()
+
+
+def test_the_graph_computes_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "RECIPES", (network.Recipe(16, 2, 0.2),))
+    monkeypatch.setattr(network, "MEMBERS", 2)
+    sets = {}
+    for at, name in enumerate(("a", "b")):
+        problems, attempts = sums(at, 150, KINDS)
+        problems.write_csv(tmp_path / "p.csv")
+        attempts.with_columns(model=pl.format("{}/{}", pl.lit(name), "model")).write_csv(tmp_path / "a.csv")
+        sets[name] = read_training_set(tmp_path / "p.csv", tmp_path / "a.csv")
+    trained = train.train(sets)
+    write_model(tmp_path / "m.onnx", trained, sets, Origin("made up", "none"))
+    prompts = [*sets["a"].prompts[:50], *PROMPTS]
+    rows = featurize_rows(prompts)
+    seen = trained.model.encoder(embedding.counts_of(rows), rows.surface)
+    scores = Predictor.load(tmp_path / "m.onnx", device="cpu").score(prompts)
+    novelty = np.ones(len(prompts))
+    for expert in trained.model.experts:
+        raw = expert.raw(seen)
+        assert expert.calibration is not None
+        said = predict(raw, expert.calibration, expert.shrink)
+        novelty = np.minimum(novelty, raw.scaled_novelty(expert.far))
+        for k, head in enumerate(expert.heads):
+            for kind in ("p", "tokens", "tokens_p50", "tokens_p90"):
+                assert getattr(scores, kind)[head] == pytest.approx(getattr(said, kind)[:, k], rel=1e-3, abs=1e-4)
+    assert scores.novelty == pytest.approx(novelty, abs=1e-4)
+    assert scores.novelty[-3] == scores.novelty[-1] == 1  # another script; one letter a million times
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda p, a: (p.drop("prompt"), a), "column for prompt"),
+        (lambda p, a: (p, a.drop("model")), "column for model"),
+        (lambda p, a: (p, a.drop("output_tokens")), "column for output_tokens"),
+        (lambda p, a: (p, a.with_columns(correct=pl.lit(2))), "0 or 1"),
+        (lambda p, a: (p, a.with_columns(correct=pl.lit("maybe"))), "0 or 1"),
+        (lambda p, a: (p, a.with_columns(correct=pl.lit(value=True))), "both right and wrong"),
+        (lambda p, a: (p, a.with_columns(output_tokens=pl.lit(-1))), "whole number of tokens"),
+        (lambda p, a: (p, a.with_columns(id=pl.col("id") + 10_000)), "keys of the problems"),
+        (lambda p, a: (p.with_columns(id=pl.lit(1)), a), "each once"),
+        (lambda p, a: (p.head(50), a), "at least 100"),
+    ],
+)
+def test_bad_training_data_is_named(tmp_path: Path, change: Any, said: str) -> None:
+    problems, attempts = change(*sums(1, 120, KINDS))
+    problems.write_csv(tmp_path / "problems.csv")
+    attempts.write_ndjson(tmp_path / "attempts.jsonl")
+    files = ["--problems", str(tmp_path / "problems.csv"), "--attempts", str(tmp_path / "attempts.jsonl")]
+    with pytest.raises(InputError, match=said):
+        CliRunner().invoke(
+            app, ["predictor", "train", *files, "--out", str(tmp_path / "m.onnx")], catch_exceptions=False
+        )
+    assert not (tmp_path / "m.onnx").exists()
+
+
+# -------------------------------------------------------------------------------------- session
+
+
+def test_scores_are_probabilities_and_lengths_of_known_profiles_whatever_the_batch() -> None:
     predictor = Predictor.load()
     together = predictor.score(PROMPTS)
     assert set(together.p) <= set(list_profiles())
     for values in (together.difficulty, *together.p.values()):
         assert ((values > 0) & (values < 1)).all()
-    alone = [predictor.score([prompt]).difficulty[0] for prompt in PROMPTS]
-    assert together.difficulty == pytest.approx(alone, abs=1e-6)
+    for model in predictor.heads:
+        assert (together.tokens[model] >= 1).all()
+        assert (together.tokens_p50[model] <= together.tokens_p90[model]).all()
+    assert ((together.novelty >= 0) & (together.novelty <= 1)).all()
+    alone = pl.concat([predictor.score([prompt]).table() for prompt in PROMPTS])
+    assert together.table().to_numpy() == pytest.approx(alone.to_numpy(), rel=1e-4, abs=1e-6)
+    assert len(predictor.score([]).table()) == 0
+    with pytest.raises(InputError, match="text"):
+        predictor.score(["a", None])  # type: ignore[list-item]
 
 
 def test_cuda_that_cannot_be_used_falls_back_and_says_so_once(
@@ -97,41 +269,63 @@ def test_cuda_that_cannot_be_used_falls_back_and_says_so_once(
         assert Predictor.load().provider == "CPUExecutionProvider"
     assert asked[0][0] == "CUDAExecutionProvider"
     assert len([record for record in caplog.records if "CPU" in record.getMessage()]) == 1
+    with pytest.raises(InputError, match="one of cpu, cuda, tensorrt"):
+        Predictor.load(device="tpu")
 
 
-def test_the_gpu_gives_the_same_scores() -> None:
-    predictor = Predictor.load()
-    if predictor.provider != "CUDAExecutionProvider":
+def test_the_gpu_routes_as_the_cpu_does() -> None:
+    on_gpu = Predictor.load(device="cuda")
+    if on_gpu.provider == providers.CPU:
         pytest.skip("no GPU that onnxruntime can use")
-    on_cpu = onnxruntime.InferenceSession(str(session.SHIPPED), providers=["CPUExecutionProvider"])
-    batch = featurize(PROMPTS[:4])
-    (expected,) = on_cpu.run(["p"], {"ids": batch.ids, "values": batch.values})
-    scores = predictor.score(PROMPTS[:4])
-    assert scores.difficulty == pytest.approx(expected[:, predictor.heads.index("difficulty")], abs=1e-3)
+    prompts = sums(5, 4000, KINDS)[0]["prompt"].to_list()
+    a, b = on_gpu.score(prompts), Predictor.load(device="cpu").score(prompts)
+    for at in np.quantile(b.difficulty, (0.2, 0.5, 0.8)):
+        assert np.mean((a.difficulty > at) == (b.difficulty > at)) >= 0.999
+    best = [np.argmax(np.column_stack(list(scores.p.values())), axis=1) for scores in (a, b)]
+    assert np.mean(best[0] == best[1]) >= 0.999
 
 
-def test_bad_models_are_refused(tmp_path: Path) -> None:
+def tiny_model(path: Path, opset: int, inputs: tuple[str, ...], meta: dict[str, str]) -> None:
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", [inputs[0]], ["p"])],
+        "other",
+        [value(name, onnx.TensorProto.FLOAT, [1]) for name in inputs],
+        [value("p", onnx.TensorProto.FLOAT, [1])],
+    )
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    made.ir_version = 8
+    onnx.helper.set_model_props(made, meta)
+    onnx.save(made, str(path))
+
+
+def test_bad_models_are_refused(tmp_path: Path, learnt: Path) -> None:
     with pytest.raises(InputError, match="existing ONNX file"):
         Predictor.load(tmp_path / "none.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"not a model")
     with pytest.raises(InputError, match="readable ONNX"):
         Predictor.load(tmp_path / "bad.onnx")
-    value = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["x"], ["y"])],
-        "other",
-        [value("x", onnx.TensorProto.FLOAT, [1])],
-        [value("y", onnx.TensorProto.FLOAT, [1])],
-    )
-    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
-    made.ir_version = 8
-    onnx.save(made, str(tmp_path / "other.onnx"))
-    with pytest.raises(InputError, match="inputs ids, values"):
+    tiny_model(tmp_path / "other.onnx", 17, ("x",), {})
+    with pytest.raises(InputError, match="inputs ids, values, surface"):
         Predictor.load(tmp_path / "other.onnx")
+    tiny_model(tmp_path / "opset.onnx", 200, ("x",), {})
+    with pytest.raises(InputError, match="opset"):
+        Predictor.load(tmp_path / "opset.onnx")
+    made = onnx.load(str(learnt / "m.onnx"))
+    del made.metadata_props[:]
+    onnx.helper.set_model_props(made, {"buckets": str(BUCKETS), "heads": "[1"})
+    onnx.save(made, str(tmp_path / "heads.onnx"))
+    with pytest.raises(InputError, match="a predictor of this version"):
+        Predictor.load(tmp_path / "heads.onnx")
+
+
+# ------------------------------------------------------------------------------------- commands
 
 
 def test_the_command_line_scores_every_format(tmp_path: Path) -> None:
-    table = pl.DataFrame({"id": [1, 2], "prompt": PROMPTS[:2]})
+    table = pl.DataFrame(
+        {"id": range(1200), "prompt": [*PROMPTS[:4], *("more of it, " * (k % 9) for k in range(1196))]}
+    )
     table.write_csv(tmp_path / "p.csv")
     table.write_parquet(tmp_path / "p.parquet")
     table.write_ndjson(tmp_path / "p.jsonl")
@@ -142,12 +336,59 @@ def test_the_command_line_scores_every_format(tmp_path: Path) -> None:
         got = runner.invoke(app, ["predictor", "score", str(tmp_path / name), "--out", str(out)])
         assert got.exit_code == 0, got.output
         outputs.append(pl.read_parquet(out))
+    assert outputs[0]["id"].to_list() == list(range(1200))
     assert outputs[0].equals(outputs[1])
     assert outputs[0].equals(outputs[2])
+    expected = Predictor.load().score(table["prompt"].to_list()).table()
+    assert outputs[0].drop("id").to_numpy() == pytest.approx(expected.to_numpy(), rel=1e-4, abs=1e-6)
+    for ending in ("csv", "jsonl"):
+        out = tmp_path / f"text.{ending}"
+        assert runner.invoke(app, ["predictor", "score", str(tmp_path / "p.csv"), "--out", str(out)]).exit_code == 0
+        read = pl.read_csv(out) if ending == "csv" else pl.read_ndjson(out)
+        assert read["difficulty"].to_numpy() == pytest.approx(outputs[0]["difficulty"].to_numpy(), abs=1e-4)
     piped = runner.invoke(app, ["predictor", "score", "-"], input="a\nb\n")
-    assert piped.output.splitlines()[-3].startswith("line,difficulty")
-    with pytest.raises(InputError, match="column for prompts"):
-        runner.invoke(app, ["predictor", "score", str(tmp_path / "p.csv"), "--column", "text"], catch_exceptions=False)
+    assert pl.read_csv(io.StringIO(piped.stdout))["line"].to_list() == [1, 2]
+
+
+def test_standard_input_may_be_anything(tmp_path: Path) -> None:
+    runner = CliRunner()
+    binary = bytes(range(256)).replace(b"\n", b"") + b"\n\n" + b"y" * 1_000_000 + b"\n"
+    got = runner.invoke(app, ["predictor", "score", "-"], input=binary)
+    assert got.exit_code == 0, got.output
+    assert len(pl.read_csv(io.StringIO(got.stdout))) == 3
+    lines = "".join(json.dumps({"id": k, "question": q}) + "\n" for k, q in enumerate(["a", None, "é"]))
+    got = runner.invoke(app, ["predictor", "score", "-", "--stdin-format", "jsonl"], input=lines)
+    assert pl.read_csv(io.StringIO(got.stdout))["id"].to_list() == [0, 1, 2]
+    for data, said in (("{}\nnot json\n", "JSON object"), ('{"prompt": 3}\n', "text"), ("", "at least one row")):
+        with pytest.raises(InputError, match=said):
+            runner.invoke(
+                app, ["predictor", "score", "-", "--stdin-format", "jsonl"], input=data, catch_exceptions=False
+            )
+
+
+def test_bad_tables_are_named_and_nothing_is_left(tmp_path: Path) -> None:
+    runner = CliRunner()
+    pl.DataFrame({"id": [1], "prompt": ["a"]}).write_csv(tmp_path / "p.csv")
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 4)
+    (tmp_path / "broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
+    (tmp_path / "number.jsonl").write_text('{"prompt": 1}\n')
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 not")
+    out = ["--out", str(tmp_path / "out.csv")]
+    for name, extra, said in (
+        ("p.csv", ["--column", "text"], "column for prompts"),
+        ("binary.csv", [], "binary.csv"),
+        ("broken.jsonl", [], "broken.jsonl"),
+        ("number.jsonl", [], "text"),
+        ("bad.parquet", [], "readable parquet"),
+        ("none.csv", [], "existing file"),
+        ("p.txt", [], "a name ending in"),
+    ):
+        with pytest.raises(InputError, match=said):
+            runner.invoke(app, ["predictor", "score", str(tmp_path / name), *extra, *out], catch_exceptions=False)
+    assert not list(tmp_path.glob("*out.csv*"))
+
+
+# --------------------------------------------------------------------------------------- figures
 
 
 def test_auroc_and_calibration_against_brute_force() -> None:
@@ -171,8 +412,8 @@ def shipped_scores(problem_set: str, profile: str, subset: str | None = None) ->
     ("problem_set", "profile", "subset", "least_auroc", "most_brier"),
     [
         # TF-IDF and logistic regression with a fitted vocabulary reach 0.670 / 0.228 and 0.926.
-        ("mmlu-pro", "mmlu-pro/llama-3.1-8b-instruct", None, 0.64, 0.232),
-        ("reasoning-gym", "reasoning-gym/llama-4-maverick", "reasoning-gym-easy", 0.90, 0.13),
+        ("mmlu-pro", "mmlu-pro/llama-3.1-8b-instruct", None, 0.67, 0.226),
+        ("reasoning-gym", "reasoning-gym/llama-4-maverick", "reasoning-gym-easy", 0.92, 0.115),
     ],
 )
 def test_scores_of_shipped_problems_are_useful_but_not_in_sample(
@@ -181,4 +422,31 @@ def test_scores_of_shipped_problems_are_useful_but_not_in_sample(
     p, share = shipped_scores(problem_set, profile, subset)
     assert least_auroc <= auroc(p, share) <= 0.95  # in-sample scores would be near 1
     assert brier(p[:, None], share[:, None])[0] <= most_brier
-    assert calibration_error(p, share) <= 0.05
+    assert calibration_error(p, share) <= 0.03
+
+
+def test_scores_of_new_mmlu_problems_are_calibrated() -> None:
+    for profile in list_profiles():
+        if profile.startswith("mmlu-pro/"):
+            assert (
+                calibration_error(*shipped_scores("mmlu-pro", profile)) <= 0.025
+            )  # 650 problems a bin: noise alone is 0.014
+
+
+def test_the_card_shows_no_model_worse_than_the_constant_on_new_task_types() -> None:
+    card = yaml.safe_load(card_path(session.SHIPPED).read_text(encoding="utf-8"))
+    for problem_set in ("reasoning-gym", "mmlu-pro"):
+        for model, figures in card["metrics"][problem_set]["new_task_types"].items():
+            assert figures["brier"] <= figures["brier_constant"] + 5e-4, model
+    assert session.SHIPPED.stat().st_size < 10e6
+
+
+def test_lengths_of_new_problems_fall_below_their_quantiles_as_often_as_they_should() -> None:
+    for profile in ("mmlu-pro/llama-3.1-8b-instruct", "reasoning-gym/deepseek-r1"):
+        problems = load_problem_set(profile.split("/")[0]).problems
+        tokens = pl.col("reasoning_tokens") + pl.col("visible_tokens")
+        table = problems.join(load_profile(profile).attempts.select("problem", tokens=tokens), on="problem")
+        weight = 1 / table.select(pl.len().over("problem")).to_series().to_numpy()
+        for kind, share in (("tokens_p50", 0.5), ("tokens_p90", 0.9)):
+            below = (table["tokens"] <= table[f"{kind}:{profile}"]).to_numpy()
+            assert np.average(below, weights=weight) == pytest.approx(share, abs=0.01)

@@ -62,7 +62,7 @@ def build_profile(
     if problem.null_count():
         raise InputError(where, f"column {found['problem']}", "empty", "a key in every row")
     counts = {
-        role: _tokens(table, where, column)
+        role: as_tokens(table, where, column)
         for role, column in found.items()
         if column is not None and role.endswith("_tokens")
     }
@@ -87,8 +87,8 @@ def build_profile(
             "prompt_tokens": counts["prompt_tokens"],
             "reasoning_tokens": reasoning,
             "visible_tokens": visible,
-            "correct": _booleans(table, where, str(found["correct"])),
-            "truncated": _booleans(table, where, found["truncated"]) if found["truncated"] else [False] * len(table),
+            "correct": as_booleans(table, where, str(found["correct"])),
+            "truncated": as_booleans(table, where, found["truncated"]) if found["truncated"] else [False] * len(table),
             "answer": table[found["answer"]].cast(pl.String) if found["answer"] else pl.Series([None] * len(table)),
         }
     )
@@ -111,7 +111,8 @@ def build_profile(
     return profile, said
 
 
-def _tokens(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+def as_tokens(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    """A column of token counts, or an error that names the first row that holds none."""
     values = table[column]
     if not values.dtype.is_numeric():
         raise InputError(where, f"column {column}", str(values.dtype), "whole numbers of tokens")
@@ -124,7 +125,8 @@ def _tokens(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
     return pl.Series(numbers.astype(np.int64))
 
 
-def _booleans(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+def as_booleans(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    """A column of 0 and 1 or true and false, or an error that names a value that is neither."""
     values = table[column]
     if values.dtype == pl.Boolean and values.null_count() == 0:
         return values

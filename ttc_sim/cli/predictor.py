@@ -1,58 +1,105 @@
-"""``ttc-sim predictor``: score prompts."""
+"""``ttc-sim predictor``: train a predictor, and score prompts."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import polars as pl
 import typer
+from rich.table import Table
 
 from ttc_sim.cli import predictor_quality
+from ttc_sim.cli.output import check_writable, console_for_tables, progress
 from ttc_sim.errors import InputError
-from ttc_sim.tables import find_column, read_table, write_table
 
 app = typer.Typer(no_args_is_help=True)
+TIERS = ("fast",)
 app.command()(predictor_quality.evaluate)
 app.command()(predictor_quality.check)
-PROMPT_COLUMNS = ("prompt", "question", "text")
 
 
 @app.callback()
 def _main() -> None:
-    """Predict how hard prompts are."""
+    """Predict how hard prompts are, which model answers them, and at what length."""
+
+
+@app.command()
+def train(
+    problems: Annotated[Path, typer.Option(help="Prompts: a key and a text each, perhaps a task type.")],
+    attempts: Annotated[Path, typer.Option(help="Attempts: key, model, right or not, output tokens.")],
+    out: Annotated[Path, typer.Option(help="ONNX file to write; its card goes beside it.")] = Path("predictor.onnx"),
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
+    tier: Annotated[str, typer.Option(help="Kind of model: fast, for one CPU core.")] = "fast",
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 2,
+    origin: Annotated[str | None, typer.Option(help="Where the data comes from, for the card.")] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the model, for the card.")] = "not stated",
+) -> None:
+    """Train a predictor on measured attempts, and print what it is worth on problems that it was not trained on."""
+    if tier not in TIERS:
+        raise InputError("--tier", "tier", tier, "fast: an encoder was not worth its cost, see docs/predictor.md")
+    if out.suffix != ".onnx":
+        raise InputError(out, "file", out.suffix, "a name ending in .onnx")
+    check_writable(out)
+    for package in ("onnx", "threadpoolctl"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError("packages", package, "not installed", "pip install 'ttc-sim[train]'")
+    from ttc_sim.predictor.card import Origin, card_path, write_model
+    from ttc_sim.predictor.data import read_training_set
+    from ttc_sim.predictor.train import train as learn
+
+    data = read_training_set(problems, attempts)
+    sets = {"data": data}
+    with progress() as say:
+        trained = learn(sets, seed, say, workers=workers)
+    said = origin or f"{problems.name} and {attempts.name}"
+    card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence))
+    console = console_for_tables()
+    console.print(f"{len(data.prompts):,} problems, {len(data.row):,} attempts, {len(data.heads)} models")
+    for name, title in (("new_problems", "problems left out"), ("new_task_types", "whole task types left out")):
+        console.print(_figures(title, card["metrics"]["data"][name]))
+    console.print(f"written to {out}, its card to {card_path(out)}")
+
+
+def _figures(title: str, by_model: dict[str, dict[str, float]]) -> Table:
+    table = Table(title=title, header_style="bold", pad_edge=False, title_justify="left")
+    table.add_column("model")
+    columns = {
+        "AUROC": "auroc",
+        "Brier": "brier",
+        "of the constant": "brier_constant",
+        "calibration error": "calibration_error",
+        "tokens below p50": "tokens_below_p50",
+        "below p90": "tokens_below_p90",
+    }
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for model, figures in by_model.items():
+        table.add_row(model, *(f"{figures[column]:.3f}" for column in columns.values()))
+    return table
 
 
 @app.command()
 def score(
-    file: Annotated[str, typer.Argument(help="JSONL, CSV or Parquet; - reads one prompt a line from standard input.")],
+    file: Annotated[str, typer.Argument(help="JSONL, CSV or Parquet; - reads standard input.")],
     column: Annotated[str | None, typer.Option(help="Column of the prompts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a table here instead of CSV to standard output.")] = None,
     model: Annotated[Path | None, typer.Option(help="ONNX file; the shipped model if left out.")] = None,
+    stdin_format: Annotated[
+        str, typer.Option("--stdin-format", help="Of standard input: text, a prompt a line, or jsonl.")
+    ] = "text",
 ) -> None:
-    """Score prompts: predicted difficulty, novelty, and each model's chance to answer correctly."""
+    """Score prompts as they are read: difficulty, novelty, and each model's chance to be right and output tokens."""
     from ttc_sim.predictor import Predictor
+    from ttc_sim.predictor.stream import read_batches, scored, write_batches
 
-    if file == "-":
-        prompts = sys.stdin.read().splitlines()
-        if not prompts:
-            raise InputError("standard input", "prompts", "nothing", "one prompt a line")
-        table = pl.DataFrame({"line": range(1, len(prompts) + 1)})
-    else:
-        read = read_table(file)
-        name = find_column(read, file, "prompts", PROMPT_COLUMNS, column)
-        assert name is not None
-        if read[name].dtype != pl.String:
-            raise InputError(file, f"column {name}", str(read[name].dtype), "text")
-        prompts = read[name].fill_null("").to_list()
-        table = read.drop(name)
-        flat = [item for item, kind in table.schema.items() if not kind.is_nested()]
-        table = table.select(flat) if flat else pl.DataFrame({"row": range(1, len(prompts) + 1)})
-    scores = Predictor.load(model).score(prompts).table()
-    taken = [item for item in table.columns if item in scores.columns]
-    scored = pl.concat([table.drop(taken), scores], how="horizontal")
+    check_writable(out)
+    batches = read_batches(file, column, stdin_format)
+    predictor = Predictor.load(model)
+    with progress() as say:
+        count = write_batches(
+            (scored(predictor, batch) for batch in batches), out, say if sys.stderr.isatty() else None
+        )
     if out is not None:
-        write_table(scored, out)
-    else:
-        sys.stdout.write(scored.write_csv(float_precision=4))
+        print(f"{count:,} prompts scored, written to {out}", file=sys.stderr)

@@ -3,7 +3,8 @@
 A prompt becomes counts of its word 1- and 2-grams and its 3-, 4- and 5-byte strings, each hashed into one of
 ``BUCKETS`` buckets (the "hashing trick": Weinberger et al., 2009, https://arxiv.org/abs/0902.2206). Words fill the
 lower half of the buckets and byte strings the upper half, so that neither crowds out the other. Inverse document
-frequencies and the L2 norm belong to a trained model and are applied by it.
+frequencies and the L2 norm belong to a trained model and are applied by it. Beside them go the figures of
+:mod:`ttc_sim.predictor.surface`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ttc_sim.predictor.surface import COUNT, Words, surface
 
 U64 = NDArray[np.uint64]
 
@@ -36,10 +39,22 @@ class Features:
     Attributes:
         ids: buckets, int32 of shape (prompts, k), ascending within a row; k is the longest row's count, at least 1.
         values: ``1 + ln(count)`` of each bucket, float32 of the same shape; 0 marks padding.
+        surface: (prompts, ``surface.COUNT``) figures of each prompt, float32.
     """
 
     ids: NDArray[np.int32]
     values: NDArray[np.float32]
+    surface: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The same as (row, bucket, value) triples, sorted by row and bucket, and the ``surface`` of each prompt."""
+
+    row: NDArray[np.int64]
+    ids: NDArray[np.int32]
+    values: NDArray[np.float32]
+    surface: NDArray[np.float32]
 
 
 def featurize(prompts: Sequence[str]) -> Features:
@@ -57,43 +72,52 @@ def featurize(prompts: Sequence[str]) -> Features:
     >>> batch.ids.shape == batch.values.shape, int((batch.values[1] > 0).sum())
     (True, 0)
     """
-    rows, ids, values = featurize_rows(prompts)
-    counts = np.bincount(rows, minlength=len(prompts)) if len(prompts) else np.zeros(0, dtype=np.int64)
+    found = featurize_rows(prompts)
+    counts = np.bincount(found.row, minlength=len(prompts)) if len(prompts) else np.zeros(0, dtype=np.int64)
     width = max(1, int(counts.max(initial=0)))
     padded_ids = np.zeros((len(prompts), width), dtype=np.int32)
     padded_values = np.zeros((len(prompts), width), dtype=np.float32)
-    columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    padded_ids[rows, columns] = ids
-    padded_values[rows, columns] = values
-    return Features(padded_ids, padded_values)
+    columns = np.arange(len(found.row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded_ids[found.row, columns] = found.ids
+    padded_values[found.row, columns] = found.values
+    return Features(padded_ids, padded_values, found.surface)
 
 
-def featurize_rows(prompts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """Hash a batch of prompts into (row, bucket, value) triples, sorted by row and bucket."""
-    parts = [_triples(prompts[at : at + _ROWS_AT_ONCE], at) for at in range(0, len(prompts), _ROWS_AT_ONCE)]
+def featurize_rows(prompts: Sequence[str]) -> Rows:
+    """Hash a batch of prompts into triples."""
+    parts = [_rows(prompts[at : at + _ROWS_AT_ONCE], at) for at in range(0, len(prompts), _ROWS_AT_ONCE)]
     if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    rows, ids, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return rows, ids, values
+        return Rows(
+            np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros((0, COUNT), np.float32)
+        )
+    return Rows(
+        np.concatenate([part.row for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.surface for part in parts]),
+    )
 
 
-def _triples(
-    prompts: Sequence[str], first_row: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+def _rows(prompts: Sequence[str], first_row: int) -> Rows:
     # Lone surrogates cannot be encoded strictly; they must not be an error here.
-    encoded = [text[:MAX_BYTES].encode("utf-8", "surrogatepass")[:MAX_BYTES].lower() for text in prompts]
+    encoded = [text[:MAX_BYTES].encode("utf-8", "surrogatepass")[:MAX_BYTES] for text in prompts]
     sizes = np.fromiter((len(text) for text in encoded), dtype=np.int64, count=len(encoded))
-    text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    joined = b"".join(encoded)
+    text = np.frombuffer(joined.lower(), dtype=np.uint8)
     row_of = np.repeat(np.arange(len(encoded), dtype=np.uint32), sizes)
     left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(text))  # bytes from here to the end of the prompt
 
-    keys = [*_byte_grams(text, row_of, left), *_word_grams(text, row_of)]
-    key = np.sort(np.concatenate(keys)) if keys else np.zeros(0, dtype=np.uint32)
+    word_keys, words = _word_grams(text, row_of, len(encoded))
+    key = np.sort(np.concatenate([*_byte_grams(text, row_of, left), word_keys]))
     starts = np.flatnonzero(np.diff(key, prepend=~key[:1]))
     counts = np.diff(starts, append=len(key))
     key = key[starts]
-    values = (1.0 + np.log(counts)).astype(np.float32)
-    return (key >> np.uint32(16)).astype(np.int64) + first_row, (key & np.uint32(0xFFFF)).astype(np.int32), values
+    return Rows(
+        (key >> np.uint32(16)).astype(np.int64) + first_row,
+        (key & np.uint32(0xFFFF)).astype(np.int32),
+        (1.0 + np.log(counts)).astype(np.float32),
+        surface(np.frombuffer(joined, dtype=np.uint8), sizes, words),
+    )
 
 
 def _byte_grams(
@@ -112,15 +136,13 @@ def _byte_grams(
     return keys
 
 
-def _word_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32]) -> list[NDArray[np.uint32]]:
+def _word_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32], prompts: int) -> tuple[NDArray[np.uint32], Words]:
     is_word = _IS_WORD[text]
     # A word ends at a byte that is no part of words, and where a prompt ends.
     joined = np.zeros(len(text) + 1, dtype=bool)
     joined[1:-1] = is_word[1:] & is_word[:-1] & (row_of[1:] == row_of[:-1])
     begins = np.flatnonzero(is_word & ~joined[:-1])
     ends = np.flatnonzero(is_word & ~joined[1:]) + 1
-    if not len(begins):
-        return []
     power, inverse = _powers(len(text))
     sums = np.zeros(len(text) + 1, dtype=np.uint64)
     np.cumsum((text.astype(np.uint64) + np.uint64(1)) * power[: len(text)], out=sums[1:])
@@ -128,8 +150,13 @@ def _word_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32]) -> list[NDA
     row = row_of[begins]
     same_row = row[1:] == row[:-1]
     pair = _mix(word[:-1] * np.uint64(_BASE) + word[1:])[same_row]
-    words = np.concatenate([word, pair]) % np.uint64(_WORD_BUCKETS)
-    return [(np.concatenate([row, row[1:][same_row]]) << np.uint32(16)) | words.astype(np.uint32)]
+    grams = np.concatenate([word, pair]) % np.uint64(_WORD_BUCKETS)
+    keys = (np.concatenate([row, row[1:][same_row]]) << np.uint32(16)) | grams.astype(np.uint32)
+    seen = np.sort((row.astype(np.uint64) << np.uint64(40)) | (word >> np.uint64(24)))
+    distinct = np.bincount(
+        (seen[np.diff(seen, prepend=~seen[:1]) != 0] >> np.uint64(40)).astype(np.int64), minlength=prompts
+    )
+    return keys, Words(row.astype(np.int64), ends - begins, distinct)
 
 
 def _powers(count: int) -> tuple[U64, U64]:
@@ -155,4 +182,4 @@ _POWERS: list[U64] = [np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
 _IS_WORD = np.zeros(256, dtype=bool)
 _IS_WORD[[byte for byte in range(256) if byte >= 128 or chr(byte).isalnum() or byte == ord("_")]] = True
 
-__all__ = ["BUCKETS", "MAX_BYTES", "Features", "featurize", "featurize_rows"]
+__all__ = ["BUCKETS", "MAX_BYTES", "Features", "Rows", "featurize", "featurize_rows"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,15 @@ import polars as pl
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
-from ttc_sim.predictor.features import BUCKETS, featurize
+from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, Features, featurize
+from ttc_sim.predictor.providers import CPU, NAMES, make_session, run
+from ttc_sim.predictor.surface import COUNT
 
 SHIPPED = Path(__file__).parent / "model" / "difficulty.onnx"
-BATCH = 32
+BATCH = 64
+BATCH_CHARACTERS = 48_000
+"""A batch of long prompts is cut so that the memory it takes stays below about 100 MB."""
+PER_MODEL = ("p", "tokens", "tokens_p50", "tokens_p90")
 log = logging.getLogger("ttc_sim")
 _said: set[str] = set()
 
@@ -29,118 +34,121 @@ class Scores:
 
     Attributes:
         difficulty: (n,) 0 (easy) to 1 (hard): the share of models expected to fail.
-        p: by profile name, (n,) chance that the model answers correctly.
+        novelty: (n,) 0 (like the training data) to 1 (at least as far from it as the farthest 1% of new problems of the kinds
+            trained on). The farther, the more a prediction is drawn to the training rate.
+        p: by model, (n,) chance that it answers correctly.
+        tokens, tokens_p50, tokens_p90: by model, (n,) mean, median and 90th percentile of its output tokens, with reasoning.
     """
 
     difficulty: F64
+    novelty: F64
     p: dict[str, F64]
+    tokens: dict[str, F64]
+    tokens_p50: dict[str, F64]
+    tokens_p90: dict[str, F64]
 
     def table(self) -> pl.DataFrame:
-        """Columns ``difficulty`` and ``p:PROFILE`` for each model."""
-        named = {f"p:{name}": values for name, values in self.p.items()}
-        return pl.DataFrame({"difficulty": self.difficulty, **named}).cast(pl.Float32)
+        """Columns ``difficulty``, ``novelty`` and, for each model, ``p:MODEL``, ``tokens:MODEL``, ``tokens_p50:MODEL``,
+        ``tokens_p90:MODEL``, all float32."""
+        named = {f"{kind}:{model}": values for kind in PER_MODEL for model, values in getattr(self, kind).items()}
+        return pl.DataFrame({"difficulty": self.difficulty, "novelty": self.novelty, **named}).cast(pl.Float32)
 
 
 class Predictor:
     """A loaded predictor.
 
+    Attributes:
+        heads: names of the models; rates: (by model) share of right answers in the training data.
+        provider: of ONNX Runtime, that it runs on.
+
     >>> Predictor.load().score(["What is 2 + 2?"]).difficulty.shape
     (1,)
     """
 
-    def __init__(self, session: Any, heads: Sequence[str], provider: str) -> None:
-        self._session, self.heads, self.provider = session, tuple(heads), provider
+    def __init__(self, session: Any, heads: Sequence[str], provider: str, rates: Mapping[str, float]) -> None:
+        self._session, self.heads, self.provider, self.rates = session, tuple(heads), provider, dict(rates)
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> Predictor:
+    def load(cls, path: str | Path | None = None, *, device: str | None = None) -> Predictor:
         """Load an ONNX file; the shipped model if none is named.
 
-        CUDA is tried where onnxruntime offers it; if no session can be made or run there, the CPU is used. Which, is said
-        once in the log.
+        Args:
+            path: the ONNX file.
+            device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``, the fastest to try; environment variable ``TTC_SIM_DEVICE`` if left
+                out, and ``"cuda"`` without it. Where no session can be made or run there, the CPU is used. Which, is said
+                once in the log.
 
         Raises:
-            InputError: no such file, not ONNX, or a graph with other inputs or outputs.
+            InputError: no such file, not ONNX, another device, or a graph with other inputs or outputs.
         """
-        import onnxruntime as ort
-
         path = SHIPPED if path is None else Path(path)
+        device = device or os.environ.get("TTC_SIM_DEVICE") or "cuda"
+        if device not in NAMES:
+            raise InputError("device", "device", device, "one of " + ", ".join(NAMES))
         if not path.is_file():
             raise InputError(path, "model", str(path), "an existing ONNX file")
-        session, provider = None, "CPUExecutionProvider"
-        if "CUDAExecutionProvider" in ort.get_available_providers():
-            session = _try_cuda(ort, path)
-            provider = "CUDAExecutionProvider" if session is not None else provider
-        if session is None:
-            try:
-                session = ort.InferenceSession(str(path), _options(ort), providers=["CPUExecutionProvider"])
-            except Exception as error:
-                raise InputError(path, "model", str(error).splitlines()[0][:100], "a readable ONNX model") from None
-        _check_graph(session, path)
+        session, provider = make_session(path, device, featurize(["try"]), lambda made: _check_graph(made, path))
         if provider not in _said:
             _said.add(provider)
-            log.info("predictor runs on %s", "the GPU (CUDA)" if provider.startswith("CUDA") else "the CPU")
-        heads = session.get_modelmeta().custom_metadata_map["heads"].split("\n")
-        return cls(session, heads, provider)
+            log.info("predictor runs on %s", "the CPU" if provider == CPU else f"the GPU ({provider[:-17]})")
+        meta = session.get_modelmeta().custom_metadata_map
+        heads = json.loads(meta["heads"])
+        return cls(session, heads, provider, dict(zip(heads, json.loads(meta["rates"]), strict=True)))
 
     def score(self, prompts: Sequence[str]) -> Scores:
-        """Score prompts, in batches of prompts of like length."""
-        order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
-        p = np.empty((len(prompts), len(self.heads)))
-        for at in range(0, len(order), BATCH):
-            rows = order[at : at + BATCH]
-            batch = featurize([prompts[i] for i in rows])
-            (p[rows],) = self._session.run(["p"], {"ids": batch.ids, "values": batch.values})
-        by_head = dict(zip(self.heads, p.T, strict=True))
-        difficulty = by_head.pop("difficulty")
-        return Scores(difficulty, {name.removeprefix("p:"): v for name, v in by_head.items()})
+        """Score prompts of any length and language, in batches of prompts of like length.
+
+        Raises:
+            InputError: one of them is not text.
+        """
+        if isinstance(prompts, str):
+            raise InputError("score", "prompts", prompts, "a list of texts")
+        for row, prompt in enumerate(prompts):
+            if not isinstance(prompt, str):
+                raise InputError("score", f"prompts[{row}]", prompt, "text")
+        n, width = len(prompts), len(self.heads)
+        difficulty, novelty = np.empty(n), np.empty(n)
+        per_model = {kind: np.empty((n, width)) for kind in PER_MODEL}
+        for rows in _batches(prompts):
+            found = self.run(featurize([prompts[i] for i in rows]))
+            difficulty[rows], novelty[rows] = found["difficulty"], found["novelty"]
+            for kind, whole in per_model.items():
+                whole[rows] = found[kind]
+        p, *tokens = (dict(zip(self.heads, whole.T, strict=True)) for whole in per_model.values())
+        return Scores(difficulty, novelty, p, *tokens)
+
+    def run(self, batch: Features) -> dict[str, Any]:
+        """The graph's outputs, by name."""
+        names = [*PER_MODEL, "difficulty", "novelty"]
+        return dict(zip(names, run(self._session, self.provider, batch, names), strict=True))
 
 
-def _options(ort: Any) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # a missing CUDA library is not the user's concern
-    options.intra_op_num_threads = 1  # the graph is small: more threads only wait for each other
-    return options
-
-
-def _try_cuda(ort: Any, path: Path) -> Any | None:
-    """A session that really runs on CUDA, or ``None``."""
-    try:
-        with _silenced():
-            session = ort.InferenceSession(
-                str(path), _options(ort), providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
-            )
-            if session.get_providers()[0] != "CUDAExecutionProvider":
-                return None
-            batch = featurize(["try"])
-            session.run(["p"], {"ids": batch.ids, "values": batch.values})
-    except Exception:
-        return None
-    return session
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep what native code writes to standard error off the screen."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # no standard error to speak of
-        yield
-        return
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device, not a path
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _batches(prompts: Sequence[str]) -> Iterator[list[int]]:
+    sizes = np.fromiter((min(len(prompt), MAX_BYTES) for prompt in prompts), dtype=np.int64, count=len(prompts))
+    batch: list[int] = []
+    for row in np.argsort(sizes, kind="stable"):
+        if batch and (len(batch) == BATCH or (len(batch) + 1) * max(int(sizes[row]), 1) > BATCH_CHARACTERS):
+            yield batch
+            batch = []
+        batch.append(int(row))
+    if batch:
+        yield batch
 
 
 def _check_graph(session: Any, path: Path) -> None:
-    inputs = {item.name for item in session.get_inputs()}
+    inputs = {item.name: item.shape for item in session.get_inputs()}
     outputs = {item.name for item in session.get_outputs()}
     meta = session.get_modelmeta().custom_metadata_map
-    if inputs != {"ids", "values"} or "p" not in outputs or meta.get("buckets") != str(BUCKETS):
-        got = f"inputs {sorted(inputs)}, outputs {sorted(outputs)}"
-        raise InputError(path, "model", got, f"a predictor with inputs ids, values ({BUCKETS} buckets), output p")
-    if "difficulty" not in meta.get("heads", "").split("\n"):
-        raise InputError(path, "model", meta.get("heads", "")[:60], "a head named difficulty")
+    wanted = f"a predictor of this version: inputs ids, values, surface ({BUCKETS} buckets, {COUNT} figures), outputs p, tokens"
+    good = set(inputs) == {"ids", "values", "surface"} and {*PER_MODEL, "difficulty", "novelty"} <= outputs
+    if not good or inputs["surface"][-1] != COUNT or meta.get("buckets") != str(BUCKETS):
+        raise InputError(path, "model", f"inputs {sorted(inputs)}, outputs {sorted(outputs)}", wanted)
+    try:
+        heads, rates = json.loads(meta["heads"]), json.loads(meta["rates"])
+        if len(heads) != len(rates) or not all(isinstance(head, str) for head in heads):
+            raise ValueError
+    except (KeyError, ValueError, TypeError):
+        raise InputError(path, "model", meta.get("heads", "no names of heads")[:60], wanted) from None
+
+
+__all__ = ["BATCH", "PER_MODEL", "SHIPPED", "Predictor", "Scores"]

@@ -1,131 +1,404 @@
-"""Train the predictor: one logistic head per model over hashed TF-IDF features, calibrated."""
+"""Train the predictor: out-of-fold first, to calibrate and to learn how far to trust it, then on everything."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import multiprocessing
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import minimize, minimize_scalar
 
 from ttc_sim.draws import F64, I64
-from ttc_sim.predictor.features import BUCKETS, featurize_rows
+from ttc_sim.predictor import embedding
+from ttc_sim.predictor.calibration import Calibration, Prediction, Raw, Shrink, fit_calibration, fit_shrink, predict
+from ttc_sim.predictor.data import TrainingSet
+from ttc_sim.predictor.features import featurize_rows
+from ttc_sim.predictor.network import LOG_SIGMA, RECIPES, Network, Recipe, Targets, train_network
 
-WORDS = BUCKETS // 2  # words hash below, byte strings above
-ITERATIONS = 40
-_EPSILON = 1e-6
+F32 = NDArray[np.float32]
+FOLDS = 5
+CENTRES = 192
+LIMIT = 4.0
+"""Standardised inputs are kept within this many standard deviations."""
+FIGURE_LIMIT = 8.0
+STRANGE_MARGIN = ((1.0, 0.25, 0.0), (1.2, 0.0, 0.4))
+"""Of each kind of strangeness: it begins at the first times what 99.9% of the training set keep within, and is complete the second
+plus the third times that further on."""
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Linear:
-    """Linear heads over hashed TF-IDF features.
+class Encoded:
+    """Prompts as networks see them.
 
     Attributes:
-        heads: names of the H heads.
-        idf: (BUCKETS,) inverse document frequencies.
-        weight: (BUCKETS, H); base: (H,) logit of the base rate; bias: (H,) what the heads add to it.
+        x: (n, d) inputs.
+        strange: (n, 2) how rare the byte strings are (mean inverse document frequency), and how unusual the surface figures
+            (mean square of standard deviations from their means).
+    """
+
+    x: F32
+    strange: F32
+
+    def rows(self, which: NDArray[np.generic] | slice) -> Encoded:
+        """Those of some of the prompts."""
+        return Encoded(self.x[which], self.strange[which])
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Makes the networks' inputs: standardised surface figures and coordinates.
+
+    Attributes:
+        idf: (BUCKETS,); vectors: (BUCKETS, DIMENSIONS) directions in 8 bits; mean, spread: (d,).
+    """
+
+    idf: F32
+    vectors: NDArray[np.int8]
+    mean: F32
+    spread: F32
+
+    def __call__(self, counts: sparse.csr_matrix, surface: F32) -> Encoded:
+        """Inputs (n, d), and strangeness."""
+        raw = np.hstack([surface, embedding.embed(embedding.scale(counts, self.idf), self.vectors)])
+        standard = (raw - self.mean) / self.spread
+        figures = standard[:, : surface.shape[1]]
+        unlike = (np.clip(figures, -FIGURE_LIMIT, FIGURE_LIMIT) ** 2).mean(axis=1)
+        strange = np.column_stack([embedding.rarity(counts, self.idf), unlike])
+        return Encoded(np.asarray(np.clip(standard, -LIMIT, LIMIT), dtype=np.float32), strange.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Expert:
+    """What was learnt from one training set: its heads' network, where its prompts lie, and how far to trust it.
+
+    Attributes:
+        heads: names of the H models.
+        centres: (c, DIMENSIONS) unit vectors around which its prompts lie.
+        rate: (H,) share of right attempts; location, spread: (H,) mean and spread of the logarithm of output tokens.
+        usual: (2,) strangeness that 99.9% of its prompts keep within.
+        calibration, shrink: of the H heads; far: distance that 99% of new problems of known kinds keep within.
     """
 
     heads: tuple[str, ...]
-    idf: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    base: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    network: Network
+    centres: F32
+    rate: F64
+    location: F64
+    spread: F64
+    usual: F64
+    calibration: Calibration | None = None
+    shrink: Shrink | None = None
+    far: float = 1.0
 
-    def logits(self, scaled: sparse.csr_matrix) -> F64:
-        """What the heads add to the base rate's logit, (n, H)."""
-        return np.asarray(scaled @ self.weight + self.bias, dtype=np.float64)
-
-
-def features(prompts: Sequence[str]) -> sparse.csr_matrix:
-    """Sublinear counts of hashed n-grams, (n, BUCKETS)."""
-    rows, ids, values = featurize_rows(prompts)
-    return sparse.csr_matrix((values, (rows, ids)), shape=(len(prompts), BUCKETS))
-
-
-def scale(counts: sparse.csr_matrix, idf: NDArray[np.float32]) -> sparse.csr_matrix:
-    """TF-IDF with words and byte strings each brought to length 1."""
-    scaled = counts.copy().astype(np.float32)
-    scaled.data = scaled.data * idf[scaled.indices]
-    row = np.repeat(np.arange(scaled.shape[0]), np.diff(scaled.indptr))
-    word = scaled.indices < WORDS
-    for part in (word, ~word):
-        length = np.sqrt(np.bincount(row[part], scaled.data[part] ** 2, minlength=scaled.shape[0])) + _EPSILON
-        scaled.data[part] /= length[row[part]]
-    return scaled
-
-
-def inverse_frequencies(counts: sparse.csr_matrix) -> NDArray[np.float32]:
-    """Smoothed inverse document frequencies, (BUCKETS,), as scikit-learn defines them."""
-    frequency = np.bincount(counts.indices, minlength=BUCKETS)
-    return (np.log((1 + counts.shape[0]) / (1 + frequency)) + 1).astype(np.float32)
+    def raw(self, seen: Encoded) -> Raw:
+        """Uncalibrated predictions."""
+        out = self.network(seen.x)
+        heads = len(self.heads)
+        full = (len(seen.x), heads)
+        return Raw(
+            logit=out[:, :heads],
+            location=self.location + self.spread * out[:, heads : 2 * heads],
+            log_sigma=np.log(self.spread) + np.clip(out[:, 2 * heads :], *LOG_SIGMA),
+            novelty=embedding.novelty(points_of(seen.x), self.centres).astype(np.float64),
+            strange=strangeness(seen.strange, self.usual),
+            rate=np.broadcast_to(self.rate, full).copy(),
+            base_location=np.broadcast_to(self.location, full).copy(),
+            base_log_sigma=np.broadcast_to(np.log(self.spread), full).copy(),
+        )
 
 
-def fit(
-    counts: sparse.csr_matrix, targets: F64, heads: Sequence[str], strength: float, idf: NDArray[np.float32]
-) -> Linear:
-    """Fit all heads at once by L-BFGS.
+@dataclass(frozen=True)
+class Model:
+    """A trained predictor: one encoder, one expert for each training set."""
 
-    Args:
-        counts: (n, BUCKETS) from :func:`features`.
-        targets: (n, H) shares from 0 to 1; NaN where a head was not measured.
-        strength: inverse of the ridge penalty, as scikit-learn's ``C``.
-        idf: (BUCKETS,) inverse document frequencies, shared by all heads of a predictor.
+    encoder: Encoder
+    experts: tuple[Expert, ...]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Predictions for problems of one training set by models that were not trained on them.
+
+    Attributes:
+        new: problems left out; unseen: whole task types left out. Both calibrated on other folds.
+        new_novelty, unseen_novelty: (n,) distance from what was trained on, over the distance that 99% of new problems of known
+            kinds keep within.
+        constant: (n, H) training rate of the models that had not seen the task type.
     """
-    width = targets.shape[1]
-    scaled = scale(counts, idf)
-    transposed = scaled.T.tocsr()
-    measured = ~np.isnan(targets)
-    wanted = np.nan_to_num(targets).astype(np.float32)
-    rate = np.clip(np.nanmean(targets, axis=0), 0.005, 0.995)
-    base = np.log(rate / (1 - rate)).astype(np.float32)
-    size = BUCKETS * width
 
-    def loss(flat: F64) -> tuple[float, F64]:
-        weight = flat[:size].reshape(BUCKETS, width).astype(np.float32)
-        z = scaled @ weight + flat[size:].astype(np.float32) + base
-        nats = (np.logaddexp(0, z) - wanted * z)[measured].sum() * strength
-        error = np.where(measured, 1 / (1 + np.exp(-z)) - wanted, 0).astype(np.float32) * strength
-        slope = np.concatenate([(transposed @ error).ravel() + flat[:size], error.sum(axis=0)])
-        return float(nats + 0.5 * (flat[:size] ** 2).sum()), slope.astype(np.float64)
+    new: Prediction
+    unseen: Prediction
+    new_novelty: F64
+    unseen_novelty: F64
+    constant: F64
 
-    found = minimize(
-        loss, np.zeros(size + width), jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS, "maxcor": 6}
-    ).x
-    return Linear(
-        heads=tuple(heads),
-        idf=idf,
-        weight=found[:size].reshape(BUCKETS, width).astype(np.float32),
-        base=base,
-        bias=found[size:].astype(np.float32),
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training set with its features: ``group`` numbers its task types, ``by_text`` and ``by_group`` are folds."""
+
+    data: TrainingSet
+    counts: sparse.csr_matrix
+    surface: F32
+    by_text: I64
+    by_group: I64
+    group: I64
+
+
+def strangeness(strange: F32, usual: F64) -> F64:
+    """(n,) 0 (usual) to 1 (like nothing in the training set: another script, no text at all)."""
+    found = np.zeros(len(strange))
+    for k, (begin, plain, relative) in enumerate(STRANGE_MARGIN):
+        over = strange[:, k] - begin * usual[k]
+        found = np.maximum(found, np.clip(over / (plain + relative * usual[k]), 0, 1))
+    return found
+
+
+def points_of(x: F32) -> F32:
+    """Where prompts lie: the directions of their coordinates."""
+    return embedding.unit(x[:, -embedding.DIMENSIONS :])
+
+
+def prepare(data: TrainingSet, seed: int) -> Prepared:
+    """Hash the prompts and deal them into folds, by text and by task type."""
+    rows = featurize_rows(data.prompts)
+    counts = embedding.counts_of(rows)
+    by_text = np.array([_hash(prompt) % FOLDS for prompt in data.prompts], dtype=np.int64)
+    groups: Sequence[str] | I64 | None = data.groups
+    if groups is None or len(set(groups)) < FOLDS:
+        encoder = fit_encoder(counts, rows.surface, seed)
+        points = points_of(encoder(counts, rows.surface).x)
+        groups = embedding.nearest_centre(points, embedding.centres(points, 8 * FOLDS, seed))
+    names, index = np.unique(np.asarray(groups), return_inverse=True)
+    # Dealt in turn from an order of their own, so that no fold is empty.
+    order = np.argsort([_hash(str(name)) for name in names], kind="stable")
+    fold = np.empty(len(names), dtype=np.int64)
+    fold[order] = np.arange(len(names)) % FOLDS
+    return Prepared(data, counts, rows.surface, by_text, fold[index], np.asarray(index, dtype=np.int64))
+
+
+def _hash(text: str) -> int:
+    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+
+
+def fit_encoder(counts: sparse.csr_matrix, surface: F32, seed: int) -> Encoder:
+    """Learn inverse document frequencies, directions and scales."""
+    idf = embedding.inverse_frequencies(counts)
+    scaled = embedding.scale(counts, idf)
+    vectors = embedding.leading_directions(scaled, seed)
+    raw = np.hstack([surface, embedding.embed(scaled, vectors)])
+    return Encoder(idf, vectors, raw.mean(axis=0), raw.std(axis=0) + np.float32(1e-3))
+
+
+def fit_expert(data: TrainingSet, seen: Encoded, which: NDArray[np.bool_], recipe: Recipe, seed: int) -> Expert:
+    """Train on the problems that ``which`` (n,) marks; ``seen`` holds them only."""
+    rate, centre, spread = _base(data, which)
+    share, location, square = (values[which] for values in (data.share, data.log_mean, data.log_square))
+    targets = Targets(
+        share=share,
+        mean=(location - centre) / spread,
+        square=(square - 2 * centre * location + centre**2) / spread**2,
     )
+    network = train_network(seen.x, targets, rate, recipe, seed)
+    found = embedding.centres(points_of(seen.x), CENTRES, seed)
+    usual = np.quantile(seen.strange, 0.999, axis=0).astype(np.float64)
+    return Expert(data.heads, network, found, rate, centre, spread, usual)
 
 
-def probabilities(added: F64, base: NDArray[np.float32], slope: F64) -> F64:
-    """Calibrated probabilities, (n, H).
+def _base(data: TrainingSet, which: NDArray[np.bool_]) -> tuple[F64, F64, F64]:
+    """Each model's share of right answers, and mean and spread of its log tokens, on some problems.
+
+    A model that was measured on none of them has those of all problems: there is nothing else to go by.
+    """
+    known = np.where((data.tries[which] > 0).any(axis=0), which[:, None], True) & (data.tries > 0)
+    count = known.sum(axis=0)
+    rate, mean, square = (
+        np.where(known, values, 0).sum(axis=0) / count for values in (data.share, data.log_mean, data.log_square)
+    )
+    return rate, mean, np.sqrt(np.maximum(square - mean**2, 1e-4))
+
+
+def fit_model(
+    sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]], recipes: Sequence[Recipe], seed: int
+) -> Model:
+    """Train on the problems that are kept, without calibration."""
+    counts = sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr")
+    surface = np.vstack([part.surface[mask] for part, mask in zip(sets, keep, strict=True)])
+    encoder = fit_encoder(counts, surface, seed)
+    seen = encoder(counts, surface)
+    ends = np.cumsum([int(mask.sum()) for mask in keep])
+    experts = [
+        fit_expert(part.data, seen.rows(slice(end - int(mask.sum()), end)), mask, recipe, seed)
+        for part, mask, recipe, end in zip(sets, keep, recipes, ends, strict=True)
+    ]
+    return Model(encoder, tuple(experts))
+
+
+def out_of_fold(
+    sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, workers: int, say: Progress
+) -> tuple[list[Raw], list[Raw]]:
+    """Predictions for every problem of each set by models trained without its fold: of texts, and of task types."""
+    jobs = [(by_group, k) for by_group in (False, True) for k in range(FOLDS)]
+    done: list[list[Raw]] = []
+    with _Workers(sets, recipes, seed, workers) as mapped:
+        for (by_group, k), found in zip(jobs, mapped(jobs), strict=True):
+            done.append(found)
+            say(f"{'task types' if by_group else 'problems'} left out: fold {k + 1} of {FOLDS} done")
+    new, unseen = (
+        [Raw.assembled([found[at] for found in half], folds_of(part, by_group)) for at, part in enumerate(sets)]
+        for by_group, half in ((False, done[:FOLDS]), (True, done[FOLDS:]))
+    )
+    return new, unseen
+
+
+def folds_of(part: Prepared, by_group: bool) -> I64:
+    """(n,) fold of each problem."""
+    return part.by_group if by_group else part.by_text
+
+
+def _one_fold(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, job: tuple[bool, int]) -> list[Raw]:
+    by_group, k = job
+    folds = [folds_of(part, by_group) for part in sets]
+    model = fit_model(sets, [fold != k for fold in folds], recipes, seed)
+    return [
+        expert.raw(model.encoder(part.counts[fold == k], part.surface[fold == k]))
+        for part, fold, expert in zip(sets, folds, model.experts, strict=True)
+    ]
+
+
+class _Workers:
+    """Maps folds to predictions, in this process or in several: the result is the same."""
+
+    def __init__(self, sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, workers: int) -> None:
+        self.given = (sets, recipes, seed)
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(workers, context, _keep, self.given) if workers > 1 else None
+
+    def __enter__(self) -> Callable[[Sequence[tuple[bool, int]]], Iterator[list[Raw]]]:
+        if self.pool is None:
+            return lambda jobs: (_one_fold(*self.given, job) for job in jobs)
+        pool = self.pool
+        return lambda jobs: pool.map(_kept_fold, jobs)
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+_KEPT: list[tuple[Sequence[Prepared], Sequence[Recipe], int]] = []
+
+
+def _keep(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int) -> None:
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    _KEPT.append((sets, recipes, seed))
+
+
+def _kept_fold(job: tuple[bool, int]) -> list[Raw]:
+    return _one_fold(*_KEPT[0], job)
+
+
+def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[Recipe]:
+    """The recipe of each set whose network does better on the first fold of its problems, by log-loss."""
+    say("choosing how long to train")
+    keep = [part.by_text != 0 for part in sets]
+    counts = sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr")
+    encoder = fit_encoder(counts, np.vstack([p.surface[mask] for p, mask in zip(sets, keep, strict=True)]), seed)
+    chosen = []
+    for part, mask in zip(sets, keep, strict=True):
+        seen = encoder(part.counts, part.surface)
+        share = part.data.share[~mask]
+        losses = []
+        for recipe in RECIPES:
+            z = fit_expert(part.data, seen.rows(mask), mask, recipe, seed).raw(seen.rows(~mask)).logit
+            losses.append(float(np.nanmean(np.logaddexp(0, z) - share * z)))
+        chosen.append(RECIPES[int(np.argmin(losses))])
+    return chosen
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, and what models of the same recipe said of problems they had not seen, by name of the set."""
+
+    model: Model
+    held: Mapping[str, Held]
+    recipes: Mapping[str, Recipe]
+
+
+def train(
+    sets: Mapping[str, TrainingSet], seed: int = 0, say: Progress = lambda _: None, *, workers: int = 1
+) -> Trained:
+    """Train a predictor on one or more training sets.
+
+    Every problem is first predicted by models that were not trained on it, and by models that were not trained on any
+    problem of its task type. Calibration is learnt from the former, trust in far prompts from both; then the model is
+    trained on everything. Takes minutes; each process runs on one thread, so that the same seed gives the same model.
 
     Args:
-        added: (n, H) from :meth:`Linear.logits`.
-        base: (H,) logit of the base rate; slope: (H,) calibration.
+        sets: by name; each has models of its own.
+        seed: of all randomness.
+        say: told what is being done.
+        workers: processes. With more than one, a script that calls this must guard its main part by
+            ``if __name__ == "__main__"``, as :mod:`multiprocessing` asks.
     """
-    return np.asarray(1 / (1 + np.exp(-(base + slope * added))))
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        say("reading prompts")
+        prepared = [prepare(data, seed) for data in sets.values()]
+        recipes = choose_recipes(prepared, seed, say)
+        new, unseen = out_of_fold(prepared, recipes, seed, workers, say)
+        say("training on everything")
+        model = fit_model(prepared, [np.ones(len(part.by_text), dtype=bool) for part in prepared], recipes, seed)
+        say("calibrating")
+        experts, held = [], {}
+        for name, part, expert, a, b in zip(sets, prepared, model.experts, new, unseen, strict=True):
+            experts.append(_finished(expert, part, a, b))
+            held[name] = _judged(part, a, b, experts[-1].far)
+    return Trained(Model(model.encoder, tuple(experts)), held, dict(zip(sets, recipes, strict=True)))
 
 
-def calibrate(added: F64, base: NDArray[np.float32], targets: F64) -> F64:
-    """Slope of each head that makes its out-of-fold predictions most likely (temperature scaling)."""
-    slopes = np.ones(added.shape[1])
-    for head in range(added.shape[1]):
-        known = ~np.isnan(targets[:, head])
-        z, y = added[known, head], targets[known, head]
+def _finished(expert: Expert, part: Prepared, new: Raw, unseen: Raw) -> Expert:
+    everything = np.ones(len(part.by_text), dtype=bool)
+    calibration, shrink = _learn(part, new, unseen, everything, everything)
+    far = float(np.quantile(new.novelty, 0.99)) + 1e-6
+    return replace(expert, calibration=calibration, shrink=shrink, far=far)
 
-        def nats(log_slope: float, z: F64 = z, y: F64 = y, b: float = float(base[head])) -> float:
-            logit = b + np.exp(log_slope) * z
-            return float(np.mean(np.logaddexp(0, logit) - y * logit))
 
-        slopes[head] = float(np.exp(minimize_scalar(nats, bounds=(-2.5, 1.5), method="bounded").x))
-    return slopes
+def _learn(
+    part: Prepared, new: Raw, unseen: Raw, texts: NDArray[np.bool_], types: NDArray[np.bool_]
+) -> tuple[Calibration, Shrink]:
+    """Calibration from the marked problems, and trust from them and the problems of marked task types."""
+    data = part.data
+    first = fit_calibration(new.rows(texts), data.rows(texts), None)
+    shrink = fit_shrink(
+        first, new.rows(texts), data.share[texts], unseen.rows(types), data.share[types], part.group[types]
+    )
+    return fit_calibration(new.rows(texts), data.rows(texts), shrink), shrink
+
+
+def _judged(part: Prepared, new: Raw, unseen: Raw, far: float) -> Held:
+    """Each fold under what was learnt from the others alone."""
+    everything = np.ones(len(part.by_text), dtype=bool)
+    news, unseens = [], []
+    for k in range(FOLDS):
+        calibration, shrink = _learn(part, new, unseen, part.by_text != k, everything)
+        news.append(predict(new.rows(part.by_text == k), calibration, shrink))
+        calibration, shrink = _learn(part, new, unseen, part.by_group != k, part.by_group != k)
+        unseens.append(predict(unseen.rows(part.by_group == k), calibration, shrink))
+    return Held(
+        Prediction.assembled(news, part.by_text),
+        Prediction.assembled(unseens, part.by_group),
+        new.scaled_novelty(far),
+        unseen.scaled_novelty(far),
+        unseen.rate,
+    )
 
 
 def brier(p: F64, targets: F64) -> F64:
@@ -153,20 +426,14 @@ def calibration_error(p: F64, share: F64, bins: int = 15) -> float:
     return float(sum(len(a) * abs(a.mean() - b.mean()) for a, b in parts if len(a)) / known.sum())
 
 
-def out_of_fold(
-    counts: sparse.csr_matrix,
-    targets: F64,
-    heads: Sequence[str],
-    strength: float,
-    idf: NDArray[np.float32],
-    fold: I64,
-) -> tuple[F64, NDArray[np.float32]]:
-    """What models that have not seen a row add to the base rate's logit, (n, H), and the mean base, (H,)."""
-    added = np.zeros(targets.shape)
-    bases = []
-    for k in np.unique(fold):
-        held = np.flatnonzero(fold == k)
-        model = fit(counts[fold != k], targets[fold != k], heads, strength, idf)
-        added[held] = model.logits(scale(counts[held], model.idf))
-        bases.append(model.base)
-    return added, np.mean(bases, axis=0)
+__all__ = [
+    "Encoder",
+    "Expert",
+    "Held",
+    "Model",
+    "Trained",
+    "auroc",
+    "brier",
+    "calibration_error",
+    "train",
+]

@@ -1,0 +1,201 @@
+"""Score tables of any length: read a part, score it, write it, forget it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ttc_sim.errors import InputError
+from ttc_sim.predictor.session import Predictor
+from ttc_sim.tables import find_column
+
+PROMPT = ("prompt", "question", "text")
+ROWS = 512
+SCANNERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
+    ".parquet": pl.scan_parquet,
+    ".csv": pl.scan_csv,
+    ".jsonl": pl.scan_ndjson,
+    ".ndjson": pl.scan_ndjson,
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some prompts, and the columns beside them that can be written to any format."""
+
+    prompts: list[str]
+    beside: pl.DataFrame
+
+
+def read_batches(source: str, column: str | None, stdin_format: str = "text") -> Iterator[Batch]:
+    """Prompts in the order of the file; ``-`` is standard input.
+
+    Raises:
+        InputError: no such file or column, prompts that are not text, nothing to read, or a table that cannot be read.
+    """
+    if stdin_format not in ("text", "jsonl"):
+        raise InputError("--stdin-format", "format", stdin_format, "text or jsonl")
+    where = "standard input" if source == "-" else source
+    if source != "-":
+        tables = _scanned(Path(source))
+    elif stdin_format == "jsonl":
+        tables = _json_lines()
+    else:
+        return _some(_plain_lines(), where, "prompts, one a line")
+    return _some(_with_prompts(tables, where, column), where, "at least one row")
+
+
+def _some(batches: Iterator[Batch], where: str, expected: str) -> Iterator[Batch]:
+    # The first batch is read at once, so that a bad file is an error before any work.
+    first = next(batches, None)
+    if first is None:
+        raise InputError(where, "prompts", "nothing", expected)
+    return chain([first], batches)
+
+
+def _plain_lines() -> Iterator[Batch]:
+    done = 0
+    lines = (line.rstrip(b"\r\n").decode("utf-8", "replace") for line in sys.stdin.buffer)
+    while part := list(islice(lines, ROWS)):
+        yield Batch(part, pl.DataFrame({"line": range(done + 1, done + len(part) + 1)}))
+        done += len(part)
+
+
+def _json_lines() -> Iterator[pl.DataFrame]:
+    lines = ((at, line) for at, line in enumerate(sys.stdin.buffer, 1) if line.strip())
+    while part := list(islice(lines, ROWS)):
+        rows: list[dict[str, Any]] = []
+        for at, line in part:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise InputError("standard input", f"line {at}", line[:60].decode("utf-8", "replace"), "a JSON object")
+            rows.append(row)
+        try:
+            yield pl.DataFrame(rows, infer_schema_length=None)
+        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
+            at = part[0][0]
+            raise InputError(
+                "standard input", f"lines from {at}", _first_line(error), "one type in each column"
+            ) from None
+
+
+def _scanned(path: Path) -> Iterator[pl.DataFrame]:
+    if path.suffix.lower() not in SCANNERS:
+        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(SCANNERS))
+    if not path.is_file():
+        raise InputError(path, "file", str(path), "an existing file")
+    try:
+        yield from SCANNERS[path.suffix.lower()](path).collect_batches(chunk_size=ROWS, maintain_order=True)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        raise InputError(path, "file", _first_line(error), f"a readable {path.suffix[1:]} table") from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _with_prompts(tables: Iterator[pl.DataFrame], where: str, column: str | None) -> Iterator[Batch]:
+    done = 0
+    for whole in tables:
+        for at in range(0, len(whole), ROWS):
+            table = whole[at : at + ROWS]
+            name = str(find_column(table, where, "prompts", PROMPT, column))
+            if table[name].dtype not in (pl.String, pl.Null):
+                raise InputError(where, f"column {name}", str(table[name].dtype), "text")
+            flat = [item for item, kind in table.schema.items() if item != name and not kind.is_nested()]
+            beside = table.select(flat) if flat else pl.DataFrame({"row": range(done + 1, done + len(table) + 1)})
+            yield Batch(table[name].cast(pl.String).fill_null("").to_list(), beside)
+            done += len(table)
+
+
+def scored(predictor: Predictor, batch: Batch) -> pl.DataFrame:
+    """The columns beside the prompts, and the scores; a column of a score's name is replaced."""
+    scores = predictor.score(batch.prompts).table()
+    taken = [name for name in batch.beside.columns if name in scores.columns]
+    return pl.concat([batch.beside.drop(taken), scores], how="horizontal")
+
+
+def write_batches(tables: Iterator[pl.DataFrame], out: Path | None, say: Callable[[str], None] | None) -> int:
+    """Write tables as they come: CSV to standard output, or a file that is there whole or not at all. Returns the rows.
+
+    Raises:
+        InputError: a name with another ending, a place that cannot be written to, or parts whose columns differ.
+    """
+    if out is None:
+        return _count(tables, lambda table, first: sys.stdout.write(_csv(table, first)), say)
+    suffix = out.suffix.lower()
+    if suffix not in SCANNERS:
+        raise InputError(out, "file", suffix, "a name ending in " + ", ".join(SCANNERS))
+    beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        count = (
+            _write_parquet(tables, beside, say) if suffix == ".parquet" else _write_text(tables, beside, suffix, say)
+        )
+        beside.replace(out)
+    except OSError as error:
+        raise InputError(out, "file", error.strerror or str(error), "a place that can be written to") from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return count
+
+
+def _count(
+    tables: Iterator[pl.DataFrame], write: Callable[[pl.DataFrame, bool], object], say: Callable[[str], None] | None
+) -> int:
+    count = 0
+    columns: list[str] | None = None
+    for table in tables:
+        if columns is not None and table.columns != columns:
+            raise InputError("prompts", "columns", ", ".join(table.columns)[:80], "the same columns in every row")
+        write(table, columns is None)
+        columns = table.columns
+        count += len(table)
+        if say is not None:
+            say(f"{count:,} prompts scored")
+    return count
+
+
+def _csv(table: pl.DataFrame, first: bool) -> str:
+    return table.write_csv(include_header=first, float_precision=4)
+
+
+def _write_text(tables: Iterator[pl.DataFrame], path: Path, suffix: str, say: Callable[[str], None] | None) -> int:
+    with path.open("w", encoding="utf-8") as file:
+        if suffix == ".csv":
+            return _count(tables, lambda table, first: file.write(_csv(table, first)), say)
+        return _count(tables, lambda table, _: file.write(table.write_ndjson()), say)
+
+
+def _write_parquet(tables: Iterator[pl.DataFrame], path: Path, say: Callable[[str], None] | None) -> int:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    writer: Any = None
+
+    def write(table: pl.DataFrame, first: bool) -> None:
+        nonlocal writer
+        rows = table.to_arrow()
+        if first:
+            writer = parquet.ParquetWriter(path, rows.schema, compression="zstd")
+        try:
+            writer.write_table(rows.cast(writer.schema))
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise InputError("prompts", "columns", _first_line(error), "the same types in every row") from None
+
+    try:
+        return _count(tables, write, say)
+    finally:
+        if writer is not None:
+            writer.close()

@@ -1,0 +1,159 @@
+"""What a prompt looks like, in numbers that need no vocabulary: lengths, lines, kinds of characters, words and numbers.
+
+How long a question is, how its options differ in length, or how large the numbers in it are says as much about difficulty as the
+words do, and it still says something where the words are new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+
+# Kinds of bytes that are counted, each a string of members.
+_KINDS = (
+    "0123456789",
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    " \t",
+    "\\",
+    "$",
+    "?",
+    ".",
+    ",",
+    ":;",
+    "()",
+    "[]{}",
+    "+-*/=^<>%",
+    "'\"`",
+    "_|#@&~",
+)
+NAMES = (
+    "bytes",
+    "lines",
+    *(f"count of {kind!r}" for kind in _KINDS),
+    "count outside ASCII",
+    *(f"share of {kind!r}" for kind in _KINDS[:4]),
+    "share outside ASCII",
+    "longest line",
+    "mean line",
+    "spread of lines",
+    "first line",
+    "last line",
+    "share of lines with more digits than letters",
+    "words",
+    "mean word",
+    "spread of words",
+    "longest word",
+    "distinct words over words",
+    "numbers",
+    "mean number",
+    "longest number",
+)
+COUNT = len(NAMES)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words of a batch, in order.
+
+    Attributes:
+        row: prompt of each word; length: its bytes.
+        distinct: (n,) different words of each prompt.
+    """
+
+    row: NDArray[np.int64]
+    length: NDArray[np.int64]
+    distinct: NDArray[np.int64]
+
+
+def surface(text: NDArray[np.uint8], sizes: NDArray[np.int64], word: Words) -> F32:
+    """Figures of each prompt, (n, COUNT), in the order of ``NAMES``: lengths and counts as ``ln(1 + x)``.
+
+    Args:
+        text: bytes of all prompts, one after the other, before letters are made small.
+        sizes: (n,) bytes of each.
+        word: where the words are.
+    """
+    n = len(sizes)
+    row = np.repeat(np.arange(n), sizes)
+    kind = _KIND_OF[text]
+    counts = np.bincount(row * _WIDTH + kind, minlength=n * _WIDTH).reshape(n, _WIDTH).astype(np.float64)
+    counted = counts[:, 1 : len(_KINDS) + 2]  # the kinds, and bytes outside ASCII
+    length = np.maximum(sizes, 1)[:, None]
+    lines = _lines(text, sizes, row)
+    words = _runs(word.row, word.length.astype(np.float64), n)
+    digit = kind == 1
+    begins = np.flatnonzero(digit & ~_shifted(digit, row))
+    number_row = row[begins]
+    ends = np.flatnonzero(digit & ~_shifted(digit[::-1], row[::-1])[::-1]) + 1
+    numbers = _runs(number_row, (ends - begins).astype(np.float64), n)
+    return np.column_stack(
+        [
+            np.log1p(sizes),
+            lines[:, :1],
+            np.log1p(counted),
+            counted[:, [0, 1, 2, 3, -1]] / length,
+            lines[:, 1:],
+            np.log1p(words[:, 0]),
+            np.log1p(words[:, 1:]),
+            (word.distinct + 1) / (words[:, 0] + 1),
+            np.log1p(numbers[:, [0, 1, 3]]),
+        ]
+    ).astype(np.float32)
+
+
+def _shifted(mask: NDArray[np.bool_], row: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the byte before, of the same prompt, is set too."""
+    before = np.zeros_like(mask)
+    before[1:] = mask[:-1] & (row[1:] == row[:-1])
+    return before
+
+
+def _runs(row: NDArray[np.int64], length: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """(n, 4): how many, mean length, spread, longest."""
+    count = np.bincount(row, minlength=n)
+    total = np.bincount(row, length, n)
+    square = np.bincount(row, length * length, n)
+    mean = total / np.maximum(count, 1)
+    longest = np.zeros(n)
+    if len(row):
+        starts = np.flatnonzero(np.diff(row, prepend=-1))
+        longest[row[starts]] = np.maximum.reduceat(length, starts)
+    spread = np.sqrt(np.maximum(square / np.maximum(count, 1) - mean * mean, 0))
+    return np.column_stack([count, mean, spread, longest])
+
+
+def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n, 7): ``ln(1 + x)`` of lines, longest, mean, spread, first and last; share of lines that are mostly digits."""
+    n = len(sizes)
+    last = np.cumsum(sizes)
+    breaks = np.flatnonzero(text == 10)
+    # A line ends at its break, or where the prompt ends.
+    ends = np.concatenate([breaks, last])
+    owner = np.concatenate([row[breaks], np.arange(n)])
+    order = np.lexsort((ends, owner))
+    ends, owner = ends[order], owner[order]
+    first = np.concatenate([[True], owner[1:] != owner[:-1]]) if n else np.zeros(0, dtype=bool)
+    starts = np.where(first, (last - sizes)[owner], np.concatenate([[0], ends[:-1] + 1]))
+    length = (ends - starts).astype(np.float64)
+    digits = np.concatenate([[0], np.cumsum(_IS_DIGIT[text])])
+    letters = np.concatenate([[0], np.cumsum(_IS_LETTER[text])])
+    numeric = digits[ends] - digits[starts] > letters[ends] - letters[starts]
+    runs = _runs(owner, length, n)
+    at = np.cumsum(np.bincount(owner, minlength=n))
+    shares = np.bincount(owner, numeric, n) / np.maximum(runs[:, 0], 1)
+    first_length, last_length = length[first], length[at - 1] if n else length
+    return np.column_stack([np.log1p(runs[:, [0, 3, 1, 2]]), np.log1p(first_length), np.log1p(last_length), shares])
+
+
+_WIDTH = len(_KINDS) + 3  # nothing special, the kinds, outside ASCII, line break
+_KIND_OF = np.zeros(256, dtype=np.int64)
+for _k, _members in enumerate(_KINDS):
+    _KIND_OF[[ord(_member) for _member in _members]] = _k + 1
+_KIND_OF[128:] = len(_KINDS) + 1
+_KIND_OF[10] = len(_KINDS) + 2
+_IS_DIGIT = np.isin(np.arange(256), [ord(digit) for digit in _KINDS[0]])
+_IS_LETTER = np.array([byte >= 128 or chr(byte).isalpha() for byte in range(256)])
