@@ -30,6 +30,7 @@ from ttc_sim.optimizer.search import _Planner, _UtilityPlanner, plan_model
 from ttc_sim.optimizer.validate import validate
 from ttc_sim.optimizer.worth import NOVEL, novelty_of, widened
 from ttc_sim.policies import Always, PerSource, Requests, Utility, parse_policy
+from ttc_sim.population import Population
 from ttc_sim.responses import Response, predict
 from ttc_sim.scenario import Targets, scenario_from_dict
 from ttc_sim.simulation import Model, carry, draw, load_model, run_once, view
@@ -203,7 +204,16 @@ def test_any_strategy_is_predicted_out_of_fold_better_than_by_its_mean() -> None
             assert np.mean((made - real)[~fold] ** 2) < share * np.mean((real[fold].mean() - real[~fold]) ** 2)
 
 
+def without_lengths(model: Model) -> Population:
+    """The problems with no more predicted of them than difficulty and chances."""
+    assert model.population is not None
+    kept = {k: v for k, v in model.population.scores.items() if k == "difficulty" or k.startswith("p:")}
+    return replace(model.population, scores=kept)
+
+
 def test_tokens_and_novelty_are_used_where_the_predictor_gives_them(model: Model, options: Options) -> None:
+    model = replace(model, population=without_lengths(model))
+    options = replace(options, model=model)
     assert model.population is not None
     name = "reasoning-gym/claude-sonnet-4"
     tokens = options.visible[model.arm_names.index("claude")] + 1.0
@@ -428,8 +438,7 @@ def test_promises_of_utility_hold_on_problems_that_were_held_back(model: Model) 
 
 
 def test_novel_traffic_is_said_and_widens_promises(model: Model) -> None:
-    assert model.population is not None
-    population = model.population
+    population = without_lengths(model)
     assert novelty_of(population) is None
     kinds = np.unique(population.group)[:10]
     novel = np.where(np.isin(population.group, kinds), NOVEL, 0.1)
