@@ -22,8 +22,9 @@ from ttc_sim.policies import PerSource, Utility
 from ttc_sim.responses import Predicted, Response, predict
 from ttc_sim.scenario import Targets
 
-_BRACKET = 64.0  # how far the price of accuracy may lie from the first guess, as a factor
-_STEPS = 14  # halvings of that
+_BRACKET = 1e4  # how far the price of accuracy may lie from the first guess, as a factor
+_LADDER = 17  # prices tried over that range
+_STEPS = 12  # halvings between two of them
 _SECONDS = (
     1 / 16,
     1 / 4,
@@ -174,22 +175,27 @@ class _Search:
             arm: I64 = (price * correct - fixed - slow).argmax(axis=0)
             return self.point(Utility(price, price_of_second), gpu_usd_per_s, arm)
 
-        low, high = guess / _BRACKET, guess * _BRACKET
-        best = min((at(_digits(low)), at(_digits(high))), key=self.rank)
+        # What a price comes to is nearly, not quite, monotone in it: late requests are many where prices are lowest and highest.
+        ladder = [0.0, *(_digits(price) for price in guess * np.geomspace(1 / _BRACKET, _BRACKET, _LADDER))]
+        rungs = [at(price) for price in ladder]
+        k = min(range(len(rungs)), key=lambda k: self.rank(rungs[k]))
+        best = rungs[k]
+        low, high = ladder[max(k - 1, 0)], ladder[min(k + 1, len(ladder) - 1)]
         for _ in range(_STEPS):
-            middle = at(_digits(float(np.sqrt(low * high))))
+            price = float(np.sqrt(low * high)) if low > 0 else high / 2
+            middle = at(_digits(price))
             best = min((best, middle), key=self.rank)
             if self.dearer(middle):
-                low = float(np.sqrt(low * high))
+                low = price
             else:
-                high = float(np.sqrt(low * high))
+                high = price
         return best
 
     def dearer(self, point: _Point) -> bool:
         """Whether a higher price of accuracy should be tried next."""
         if self.targets.minimize == "cost":
             return "accuracy" in point.excess
-        return "cost_usd_per_request" not in point.excess and "utilization" not in point.excess
+        return not point.excess
 
     def point(self, utility: Utility, gpu_usd_per_s: Mapping[int, float], arm: I64) -> _Point:
         """What a choice comes to: the measured attempts' sums, and the fewest replicas that carry its load."""
