@@ -22,7 +22,8 @@ MOST_VARIANCE = 2.0
 LEAST = 20
 """Problems that calibration needs; a model with fewer is left as it is."""
 _NORMAL_P90 = 1.2816
-_PENALTY = 20.0
+_PENALTY = 3.0
+_TOPS = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125)
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Shrink:
-    """Trust is 1 up to distance ``near``, 0 from ``far`` on, and linear between; each (H,)."""
+    """Trust is ``top`` up to distance ``near``, 0 from ``far`` on, and linear between; each (H,)."""
 
     near: F64
     far: F64
+    top: F64
 
     def trust(self, raw: Raw) -> F64:
         """(n, H)."""
         near = np.clip((self.far - raw.novelty[:, None]) / (self.far - self.near), 0, 1)
-        return near * (1 - raw.strange[:, None])
+        return self.top * near * (1 - raw.strange[:, None])
 
 
 def probability(raw: Raw, slope: F64, offset: F64) -> F64:
@@ -188,8 +190,9 @@ def fit_shrink(
 ) -> Shrink:
     """How fast trust must fall.
 
-    For each model, the pair of distances with the least squared error on problems left out and on task types left out, among
-    those with which the latter is, by one standard error over task types, no worse than that of the training rate.
+    For each model, the distances and the greatest trust with the least squared error on problems left out and on task types left
+    out, where by how much the latter may be worse than that of the training rate (one standard error over task types above the
+    estimate) counts threefold.
 
     Args:
         new, new_share: predictions and outcomes of problems left out; unseen, unseen_share: of task types left out.
@@ -205,26 +208,27 @@ def fit_shrink(
     edges = np.unique(np.round(levels, 4))
     pairs = np.array([(a, b) for k, a in enumerate(edges) for b in edges[k + 1 :]])
     heads = new.logit.shape[1]
-    best = np.zeros((heads, 2))
+    best = np.zeros((heads, 3))
     for k in range(heads):
-        gains, risks = [], []
+        loss = np.zeros((len(_TOPS), len(pairs)))
         for raw, share, cluster in ((new, new_share, None), (unseen, unseen_share, group)):
             known = ~np.isnan(share[:, k])
             if not known.any():
-                gains.append(np.zeros(len(pairs)))
-                risks.append(np.zeros(len(pairs)))
                 continue
             rate = raw.rate[known, k]
             off = probability(raw, calibration.slope, calibration.offset)[known, k] - rate
             wrong = rate - share[known, k]
             near = np.clip((pairs[:, 1:] - raw.novelty[known]) / (pairs[:, 1:] - pairs[:, :1]), 0, 1)
             trust = near * (1 - raw.strange[known])
-            excess = 2 * trust * (off * wrong) + trust**2 * off**2
-            gains.append(excess.mean(axis=1))
-            risks.append(gains[-1] + _clustered_error(excess, cluster[known]) if cluster is not None else gains[-1])
-        loss = gains[0] + gains[1] + _PENALTY * np.maximum(risks[1], 0)
-        best[k] = pairs[int(np.argmin(loss))]
-    return Shrink(best[:, 0], best[:, 1])
+            for at, top in enumerate(_TOPS):
+                excess = 2 * top * trust * (off * wrong) + (top * trust * off) ** 2
+                gain = excess.mean(axis=1)
+                loss[at] += gain
+                if cluster is not None:
+                    loss[at] += _PENALTY * np.maximum(gain + _clustered_error(excess, cluster[known]), 0)
+        which, pair = np.unravel_index(int(np.argmin(loss)), loss.shape)
+        best[k] = (*pairs[pair], _TOPS[int(which)])
+    return Shrink(best[:, 0], best[:, 1], best[:, 2])
 
 
 def _clustered_error(values: F64, cluster: I64) -> F64:

@@ -68,7 +68,7 @@ def describe(trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) 
             if head in origin.marked:
                 heads[head]["tokens_note"] = origin.marked[head]
     return {
-        "model": "word 1-2-grams and byte 3-5-grams hashed to TF-IDF, reduced to 64 dimensions, and 36 surface figures, into "
+        "model": "word 1-2-grams and byte 4-grams hashed to TF-IDF, reduced to 112 dimensions, and 36 surface figures, into "
         "small networks over all models at once; Platt-scaled; drawn to the training rate far from the training data",
         "licence": origin.licence,
         "data": origin.data,

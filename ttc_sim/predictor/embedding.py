@@ -11,7 +11,7 @@ from ttc_sim.predictor.features import BUCKETS, Rows
 
 F32 = NDArray[np.float32]
 WORDS = BUCKETS // 2  # words hash below, byte strings above
-DIMENSIONS = 64
+DIMENSIONS = 112
 _ROWS_FITTED = 6000
 _EPSILON = 1e-6
 

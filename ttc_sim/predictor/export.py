@@ -164,7 +164,7 @@ def _expert(graph: _Graph, expert: Expert, x: str, points: str, strange: str, ou
     span = graph.constant(shrink.far - shrink.near)
     slack = graph.add("Sub", graph.constant(shrink.far[None]), distance)
     near = graph.add("Clip", graph.add("Div", slack, span), zero, one)
-    trust = graph.add("Mul", near, graph.add("Sub", one, strange))
+    trust = graph.add("Mul", graph.add("Mul", near, graph.constant(shrink.top)), graph.add("Sub", one, strange))
 
     network = expert.network
     inner = graph.add("Add", graph.add("MatMul", x, graph.constant(network.w1)), graph.constant(network.b1))

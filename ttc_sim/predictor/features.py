@@ -1,6 +1,6 @@
 """Prompts as hashed n-grams: no vocabulary to fit or ship, any language, any bytes, no state.
 
-A prompt becomes counts of its word 1- and 2-grams and its 3-, 4- and 5-byte strings, each hashed into one of
+A prompt becomes counts of its word 1- and 2-grams and its 4-byte strings, each hashed into one of
 ``BUCKETS`` buckets (the "hashing trick": Weinberger et al., 2009, https://arxiv.org/abs/0902.2206). Words fill the
 lower half of the buckets and byte strings the upper half, so that neither crowds out the other. Inverse document
 frequencies and the L2 norm belong to a trained model and are applied by it. Beside them go the figures of
@@ -24,7 +24,7 @@ MAX_BYTES = 16_384
 """Bytes of a prompt that are read; the rest is ignored (the longest prompt learnt from has 14,916)."""
 
 _WORD_BUCKETS = BUCKETS // 2
-_BYTE_GRAMS = (3, 4, 5)
+_BYTE_GRAMS = (4,)
 _ROWS_AT_ONCE = 2**15  # a row and a bucket share 32 bits, which sort several times faster than 64
 
 # Odd, so invertible modulo 2**64: the hash of any stretch of text is a difference of two running sums times a power.
