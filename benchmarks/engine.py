@@ -89,8 +89,8 @@ def bare_timeouts(count: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def best_rate(work: Work, pools: Sequence[GpuPool], repeats: int = 3) -> tuple[float, int, float]:
-    """Requests a second, the best of a few runs; preemptions and share of timeouts of the run."""
+def best_rate(work: Work, pools: Sequence[GpuPool], repeats: int = 5) -> tuple[float, int, float]:
+    """Requests a second, the best of five runs (the first asks for its memory); preemptions and share of timeouts."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()

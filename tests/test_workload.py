@@ -17,12 +17,22 @@ from ttc_sim.errors import InputError
 from ttc_sim.profiles import load_traffic
 from ttc_sim.scenario import Clients, Columns, Piecewise, Poisson, Renewal, Step, Trace
 from ttc_sim.workload import Traffic, generate
+from ttc_sim.workload.arrivals import gamma_gaps, weibull_shape
 from ttc_sim.workload.arrivals import gaps as unit_gaps
-from ttc_sim.workload.arrivals import weibull_shape
 
 
 def made(arrivals: Poisson | Renewal | Piecewise | Clients | Trace, requests: int, folder: Path = Path()) -> Traffic:
     return generate(arrivals, requests, 7, folder=folder, where="test.yaml")
+
+
+@pytest.mark.parametrize("cv", [50.0, 10.0, 4.0, 2.0, 1.05, 0.5, 0.01])
+def test_many_gamma_gaps_are_the_quantiles(cv: float) -> None:
+    u = np.concatenate([uniforms(7, "law", 20_000)[:, 0], [2.0**-53, 1e-12, 1 - 2.0**-53]])
+    exact = unit_gaps("gamma", 1 / cv**2, u)
+    seen = exact > 1e-280  # smaller ones take no time at all
+    fast = gamma_gaps(1 / cv**2, u)
+    np.testing.assert_allclose(fast[seen], exact[seen], rtol=1e-7)
+    assert (fast[~seen] < 1e-279).all()
 
 
 @pytest.mark.parametrize("process", ["gamma", "weibull"])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.plan import Plan, load_plan
     from ttc_sim.optimizer.search import optimize
     from ttc_sim.optimizer.validate import Validation, validate
-    from ttc_sim.policies import Always, Banded, PerSource, Threshold
+    from ttc_sim.policies import Always, Banded, PerSource, Threshold, Utility
     from ttc_sim.predictor import Predictor
     from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
     from ttc_sim.result import Result, simulate
@@ -43,6 +43,7 @@ _HOME = {
     "Scenario": "scenario",
     "Single": "strategies",
     "Threshold": "policies",
+    "Utility": "policies",
     "Validation": "optimizer.validate",
     "evaluate": "evaluation",
     "list_profiles": "profiles",
@@ -71,6 +72,7 @@ __all__ = [
     "Scenario",
     "Single",
     "Threshold",
+    "Utility",
     "Validation",
     "__version__",
     "evaluate",

@@ -17,7 +17,11 @@ from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.errors import InputError
 from ttc_sim.scenario import GpuPool, LinearStepTime
 from ttc_sim.serving import physics
+from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.operator_store import operator_times
+from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 
 FIGURES = ("mean", "p50", "p90", "p95", "p99")
@@ -32,6 +36,7 @@ class MeasuredRun:
         arrival_s: seconds from the first arrival.
         prompt_tokens, output_tokens: of each request.
         ttft_s, e2e_s: measured, from arrival.
+        model: name of the model; empty if not recorded.
         tensor_parallel: GPUs of the server.
         pool: one replica with the engine's limits; its step time is to be replaced.
     """
@@ -42,6 +47,7 @@ class MeasuredRun:
     output_tokens: I64
     ttft_s: F64
     e2e_s: F64
+    model: str
     tensor_parallel: int
     pool: GpuPool
 
@@ -101,6 +107,7 @@ def load_run(folder: str | Path) -> MeasuredRun:
         output_tokens=output.astype(np.int64),
         ttft_s=first - arrival - offset,
         e2e_s=last - arrival - offset,
+        model=str(kwargs.get("model", "")),
         tensor_parallel=int(kwargs.get("tensor_parallel_size", 1)),
         pool=GpuPool(
             kind="gpu_pool",
@@ -181,14 +188,29 @@ def _e2e(got: EngineResult) -> F64:
     return e2e_s
 
 
+def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, precision=precision)
+    times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
+    pool = run.pool
+    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)
+    return table, f"{run.model} on {served.gpus} {gpu}, {times.origin}, corrected as fitted to other servers"
+
+
 def backtest_run(
-    folder: str | Path, gpu_profile: str | Path | None = None, calibrate_on: Sequence[str | Path] = ()
+    folder: str | Path,
+    gpu_profile: str | Path | None = None,
+    calibrate_on: Sequence[str | Path] = (),
+    *,
+    gpu: str | None = None,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Predicted beside measured times of a run.
 
     Args:
         folder: of the run.
         gpu_profile: folder of per-layer measurements; without one, step times are linear and fitted.
+        gpu: that the run was on, by its name in the catalogue of GPU operators, whose step times are taken instead.
+        precision: of the weights with ``gpu``; the model's own if left out.
         calibrate_on: runs to fit to; without any (and no profile) the run itself, which is no test and is said so.
 
     Returns:
@@ -198,7 +220,9 @@ def backtest_run(
     run = load_run(folder)
     others = [load_run(other) for other in calibrate_on]
     linear: LinearStepTime | None = None
-    if gpu_profile is not None:
+    if gpu is not None:
+        table, said = _catalogue(run, gpu, precision)
+    elif gpu_profile is not None:
         host_s = fit_host(others, gpu_profile) if others else None
         table = _profile(run, gpu_profile, host_s)
         said = f"per-layer profile {Path(gpu_profile).name}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ttc_sim.economics import VerifierCurve
     from ttc_sim.evaluation import Evaluation
+    from ttc_sim.gpus import Offer
     from ttc_sim.metrics import Estimate
     from ttc_sim.optimizer.plan import Plan
     from ttc_sim.profiles import Profile
@@ -208,5 +209,33 @@ def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     axes.set(xscale="log", xlabel="samples of a request", ylabel="accuracy", title="What a verifier is worth")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.legend(frameon=False, fontsize=8)
+    _tidy(axes)
+    return figure
+
+
+def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
+    """Price of a million output tokens at a full batch over the speed of a request alone, a line per GPU."""
+    figure, (axes,) = _figure(1, 9, 5.5)
+    by_gpu: dict[str, list[Offer]] = {}
+    for one in offers:
+        if one.usd_per_million_output_tokens is not None:
+            by_gpu.setdefault(one.gpu, []).append(one)
+    for k, (gpu, mine) in enumerate(by_gpu.items()):
+        speed = [one.tokens_per_s_alone for one in mine]
+        price = [float(one.usd_per_million_output_tokens or 0.0) for one in mine]
+        style = "--" if mine[0].warning else "-"
+        name = f"{gpu} (doubtful)" if mine[0].warning else gpu
+        color = COLORS[k % len(COLORS)]
+        axes.plot(speed, price, marker="o", linestyle=style, color=color, label=name)
+        for one, x, y in zip(mine, speed, price, strict=True):
+            axes.annotate(str(one.tensor_parallel), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.set(xscale="log", yscale="log", title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+        axis.set_tick_params(which="minor", labelsize=8)
+    axes.set(xlabel="output tokens per second of a request alone", ylabel="$ per million output tokens, full batch")
+    if by_gpu:
+        axes.legend(frameon=False, fontsize=8, title="GPU (numbers: how many)", title_fontsize=8)
     _tidy(axes)
     return figure

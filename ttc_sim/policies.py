@@ -1,7 +1,8 @@
 """Policies: which arm each request is sent to, from what is predicted of it and, if asked for, from live load.
 
 ``Always``, ``Threshold`` and ``Banded`` look at one predicted score; :class:`PerSource` gives each source of requests
-its own. ``Overflow`` and ``LeastLoaded`` look at live load; :class:`UserFunction` calls the user's own Python.
+its own. ``Utility`` weighs what every arm is expected to make of a request. ``Overflow`` and ``LeastLoaded`` look at live load;
+:class:`UserFunction` calls the user's own Python.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 from ttc_sim import notation
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError, nearest
+from ttc_sim.responses import Response, predict
 
 DIFFICULTY = "difficulty"
+NOVELTY = "novelty"
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,10 @@ class Requests:
         source: (n,) index into ``sources``.
         sources: names of the sources.
         prompt_tokens: (n,).
-        scores: predictions by name, each (n,): ``difficulty`` (0 easy to 1 hard) and ``p:MODEL`` (predicted chance that
-            the model answers correctly).
+        scores: predictions by name, each (n,): ``difficulty`` (0 easy to 1 hard), ``p:MODEL`` (predicted chance that the model
+            answers correctly) and, where the predictor gives them, ``tokens:MODEL``, ``tokens_p50:MODEL``, ``tokens_p90:MODEL``
+            (predicted output tokens) and ``novelty`` (0 known to 1 unlike anything it was trained on).
+        responses: by arm, what it is expected to make of a request, for ``Utility``; ``None`` where that was not fitted.
     """
 
     arrival_s: F64
@@ -40,6 +45,7 @@ class Requests:
     sources: tuple[str, ...]
     prompt_tokens: I64
     scores: Mapping[str, F64]
+    responses: Mapping[str, Response] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -189,11 +195,74 @@ class PerSource:
     def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
         """Index of the arm of each request, by the policy of its source."""
         chosen = np.zeros(len(requests), dtype=np.int64)
+        made: list[tuple[Policy, I64]] = []  # sources often share a policy, which then need not choose again
         for index, source in enumerate(requests.sources):
             here = requests.source == index
             if here.any():
-                chosen[here] = self.policies[source].choose(requests, arms)[here]
+                policy = self.policies[source]
+                choice = next((choice for other, choice in made if other == policy), None)
+                if choice is None:
+                    choice = policy.choose(requests, arms)
+                    made.append((policy, choice))
+                chosen[here] = choice[here]
         return chosen
+
+
+@dataclass(frozen=True)
+class Utility:
+    """Per request, the arm with the highest expected value: right answers at a price, less cost, less time at a price.
+
+    What is expected of an arm for a request (chance of a right answer, US dollars, seconds) follows from the predictor's scores
+    by the arm's fitted :class:`~ttc_sim.responses.Response`. Arms not offered to the request's source are left out; of arms of
+    equal value the first is taken.
+
+    Args:
+        price_of_accuracy: US dollars that a right answer is worth, at least 0.
+        price_of_second: US dollars that a second of latency costs, at least 0.
+
+    >>> Utility(price_of_accuracy=0.02)
+    Utility(price_of_accuracy=0.02, price_of_second=0.0)
+    """
+
+    price_of_accuracy: float
+    price_of_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("price_of_accuracy", "price_of_second"):
+            price = getattr(self, name)
+            if isinstance(price, bool) or not isinstance(price, (int, float)) or not math.isfinite(price) or price < 0:
+                raise InputError("Utility", name, price, "a finite number of US dollars, at least 0")
+
+    def arm_names(self) -> tuple[str, ...]:
+        """Nothing is known before the requests are: any arm that is offered."""
+        return ()
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """Index of the arm of highest value for each request.
+
+        Raises:
+            InputError: nothing is predicted of the arms, or of none that may serve a source.
+        """
+        if requests.responses is None:
+            raise InputError(
+                "policy", "Utility", repr(self), "arms with measured profiles: nothing is predicted of these"
+            )
+        best = np.full(len(requests), -np.inf)
+        chosen = np.zeros(len(requests), dtype=np.int64)
+        for one in predict(requests.responses, requests, arms):
+            value = one.value(self)
+            better = one.offered & (value > best)
+            best[better], chosen[better] = value[better], one.arm
+        if np.isinf(best).any():
+            source = requests.sources[int(requests.source[np.isinf(best).argmax()])]
+            raise InputError("policy", f"Utility, source {source}", "no response", "a response of an arm offered there")
+        return chosen
+
+
+def uses_responses(policy: Policy) -> bool:
+    """Whether the policy weighs what arms are expected to do, for some source."""
+    inner = policy.policies.values() if isinstance(policy, PerSource) else [policy]
+    return any(isinstance(one, Utility) for one in inner)
 
 
 @dataclass(frozen=True)
@@ -297,6 +366,7 @@ POLICIES: dict[str, type] = {
     "Banded": Banded,
     "Overflow": Overflow,
     "LeastLoaded": LeastLoaded,
+    "Utility": Utility,
 }
 
 

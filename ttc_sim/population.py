@@ -14,12 +14,14 @@ from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError, nearest
 from ttc_sim.outcomes import Attempts
 from ttc_sim.outcomes.forcing import ForcedAnswers, fit_forced
-from ttc_sim.policies import DIFFICULTY, Requests
+from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
 from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile
+from ttc_sim.responses import Response
 from ttc_sim.scenario import Scenario, Source
 
 # A profile that covers fewer of a source's problems than this is not offered there: what it did on so few says little.
 LEAST_COVERAGE = 0.5
+_BY_MODEL = ("p:", "tokens:", "tokens_p50:", "tokens_p90:")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Population:
         attempts: by profile name, aligned with the problems.
         offered: per arm, the sources whose problems its profile measures.
         notes: what a reader of any figure must know (filled lengths, problems left out).
+        responses: by arm, what it is expected to make of a request, for the policy ``Utility``; ``None`` if not fitted.
     """
 
     sources: tuple[str, ...]
@@ -49,6 +52,7 @@ class Population:
     attempts: Mapping[str, Attempts]
     offered: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    responses: Mapping[str, Response] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -67,6 +71,7 @@ class Population:
             sources=self.sources,
             prompt_tokens=self.prompt_tokens,
             scores=self.scores,
+            responses=self.responses,
         )
 
     def restricted(self, keep: NDArray[np.bool_]) -> Population:
@@ -87,6 +92,7 @@ class Population:
             },
             offered=self.offered,
             notes=self.notes,
+            responses=self.responses,
         )
 
 
@@ -191,7 +197,7 @@ def _problems_of(problem_set: ProblemSet, source: Source, path: str | Path, name
 
 def _scores(table: pl.DataFrame) -> dict[str, F64]:
     """Scores that every problem has: a score missing in one source cannot route."""
-    names = [name for name in table.columns if name == DIFFICULTY or name.startswith("p:")]
+    names = [name for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith(_BY_MODEL)]
     return {name: table[name].to_numpy().astype(np.float64) for name in names if table[name].null_count() == 0}
 
 

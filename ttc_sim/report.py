@@ -10,7 +10,7 @@ from rich.table import Table
 from ttc_sim.metrics import Estimate, Part, Summary
 from ttc_sim.optimizer.plan import Plan, TargetCheck
 from ttc_sim.optimizer.validate import Validation
-from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold
+from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
 
 
 def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
@@ -32,11 +32,48 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(targets_table(plan.checks))
     for line in savings(plan.predicted, plan.baselines):
         console.print(f"  {line}")
+    for line in [*_worth_in_words(plan), *_alternatives_in_words(plan)]:
+        console.print(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
         console.print(f"[bold red]The targets cannot all be met. Binding: {named}.[/] Shown is the nearest plan.")
     console.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(console, plan.predicted)
+
+
+def _worth_in_words(plan: Plan) -> list[str]:
+    """What the predictor is worth, between none and a perfect one."""
+    worth = plan.worth
+    lines = []
+    for name, reached, usd in (
+        ("without a predictor", worth.none, worth.usd_per_day),
+        ("with a perfect predictor", worth.perfect, worth.perfect_usd_per_day),
+    ):
+        cost, accuracy = reached.cost_usd_at_same_accuracy, reached.accuracy_at_same_cost
+        line = f"{name}: accuracy {worth.accuracy:.1%} "
+        line += "is out of reach" if cost is None else f"would cost ${1000 * cost:.2f} per 1k requests"
+        line += f" (plan: ${1000 * worth.cost_usd_per_request:.2f})"
+        if accuracy is not None:
+            line += f"; at the plan's cost, accuracy {accuracy:.1%}"
+        if usd is not None and reached is worth.none:
+            line += f"; the predictor saves ${usd:,.0f} a day" if usd > 0 else "; the predictor saves nothing"
+        elif usd is not None:
+            line += f"; ${max(usd, 0.0):,.0f} a day still to be had"
+        lines.append(line)
+    return lines
+
+
+def _alternatives_in_words(plan: Plan) -> list[str]:
+    """What weighing every arm (``Utility``) gains over bands, and whether that is more than noise."""
+    gain, other = plan.gain, plan.alternatives["utility"]
+    times, unit = (1000.0, "$ per 1k requests") if gain.unit == "usd_per_request" else (100.0, "points of accuracy")
+    figures = ", ".join(f"{times * x:+.3g}" for x in (gain.low, gain.high))
+    line = f"Utility beside bands, on problems kept from both: {times * gain.value:+.3g} {unit} ({figures}): "
+    line += "more than noise" if gain.more_than_noise else "no more than noise"
+    if not other.chosen and other.status != "met":
+        line += "; it misses the targets"
+    chosen = next(name for name, one in plan.alternatives.items() if one.chosen)
+    return [f"{line}; the plan is {'Utility' if chosen == 'utility' else 'by bands'}"]
 
 
 def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
@@ -107,6 +144,9 @@ def policy_in_words(policy: Policy) -> list[str]:
         policy = Banded(edges=[policy.at], arms=[policy.below, policy.above], score=policy.score)
     if isinstance(policy, Always):
         return [f"everything to {policy.arm}"]
+    if isinstance(policy, Utility):
+        line = f"the arm expected to be worth most: ${policy.price_of_accuracy:.4g} a right answer, less its cost"
+        return [line + (f", less ${policy.price_of_second:.4g} a second" if policy.price_of_second else "")]
     if not isinstance(policy, Banded):
         return [repr(policy)]
     what = policy.score if policy.score == "difficulty" else f"chance that {policy.score[2:]} is right"

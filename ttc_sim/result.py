@@ -12,6 +12,7 @@ import polars as pl
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import Summary, summarize
+from ttc_sim.optimizer.fit import with_responses
 from ttc_sim.optimizer.options import build_options
 from ttc_sim.policies import Policy, UserFunction
 from ttc_sim.scenario import Scenario
@@ -82,7 +83,7 @@ def simulate(
         raise InputError(
             scenario.path, "policy", None, "a policy such as Always('small'), or `ttc-sim optimize` to find one"
         )
-    model = load_model(scenario)
+    model = with_responses(load_model(scenario), chosen)
     for name in chosen.arm_names():
         if name not in model.arm_names:
             raise InputError(scenario.path, "policy", name, "one of the arms " + ", ".join(model.arm_names))

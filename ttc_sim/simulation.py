@@ -23,7 +23,8 @@ from ttc_sim.outcomes.trial import DEFAULT_FORCED
 from ttc_sim.policies import LeastLoaded, Load, Overflow, Policy, Requests, UserFunction
 from ttc_sim.population import Population, load_population
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
-from ttc_sim.serving.pools import pool_table
+from ttc_sim.serving.corrections import doubt
+from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, cap_of, stage_names, uses_scores, verifiers, votes
@@ -49,7 +50,7 @@ class Model:
     """A scenario with everything it names looked up, ready to be run any number of times.
 
     Attributes:
-        scenario: as the user wrote it.
+        scenario: as the user wrote it, with the KV caches that follow from models and GPUs.
         population: problems and attempts; ``None`` when the lengths come with the traffic.
         arms: in the order of the scenario.
         deployment_names: in the order of the scenario.
@@ -82,13 +83,18 @@ class Model:
             for arm in self.arms
             if arm.attempts is not None and arm.attempts.answer is None and votes(arm.strategy)
         ]
-        return (*(self.population.notes if self.population is not None else ()), *modelled)
+        pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
+        doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
+        return (*(self.population.notes if self.population is not None else ()), *modelled, *dict.fromkeys(doubtful))
 
 
 def load_model(scenario: Scenario, population: Population | None = None) -> Model:
     """Look up all that the scenario names; ``population`` replaces its own problems (to carry out a plan on others)."""
     if population is None and scenario.workload.sources:
         population = load_population(scenario)
+    if population is not None and scenario.responses is not None:
+        population = replace(population, responses=scenario.responses)
+    scenario = with_memory(scenario)
     names = tuple(scenario.deployments)
     prices = tuple(
         resolve_price(item.price, where=scenario.path, field=f"deployments.{name}.price")
@@ -185,6 +191,7 @@ def view(model: Model, draws: Draws) -> Requests:
         sources=population.sources,
         prompt_tokens=population.prompt_tokens[draws.row],
         scores={name: values[draws.row] for name, values in population.scores.items()},
+        responses=population.responses,
     )
 
 
@@ -525,7 +532,7 @@ def _bill(
     for index, item in enumerate(model.deployments):
         if not isinstance(item, GpuPool) or not pool_tokens[index].any():
             continue
-        per_request = item.replicas * item.usd_per_replica_hour / 3600.0 / rate_per_s
+        per_request = item.replicas * item.hourly_usd / 3600.0 / rate_per_s
         pool_per_request += per_request
         replicas[model.deployment_names[index]] = item.replicas
         per_token = per_request * n / pool_tokens[index].sum()

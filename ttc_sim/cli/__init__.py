@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ttc_sim import __version__
-from ttc_sim.cli import backtest, evaluate, predictor, profile
+from ttc_sim.cli import backtest, evaluate, gpus, predictor, profile
 from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
 from ttc_sim.errors import InputError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(evaluate.evaluate)
 app.command()(backtest.backtest)
+app.command()(gpus.gpus)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
 
@@ -62,7 +63,7 @@ def simulate(
     json_file: JsonOption = None,
 ) -> None:
     """Run a scenario's policy and print what it comes to."""
-    from ttc_sim.optimizer.search import compare_with_baselines
+    from ttc_sim.optimizer.baselines import compare_with_baselines
     from ttc_sim.policies import parse_policy
     from ttc_sim.report import print_summary
     from ttc_sim.result import simulate as run

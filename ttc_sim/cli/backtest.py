@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ttc_sim.cli.output import check_writable, console_for_tables, write_json
+from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 from ttc_sim.errors import InputError
 
 _NAMES = {"ttft_s": "first token, s", "tpot_s": "per further token, s", "e2e_s": "end to end, s"}
@@ -19,24 +19,47 @@ def backtest(
     gpu_profile: Annotated[Path | None, typer.Option(help="Folder with times per layer of that model and GPU.")] = None,
     calibrate_on: Annotated[list[Path] | None, typer.Option(help="Another run of that server, to fit to.")] = None,
     experiments: Annotated[Path | None, typer.Option(help="File of multi-turn load experiments instead.")] = None,
+    gpu: Annotated[str | None, typer.Option(help="GPU of the run, to predict it from the catalogue.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Of the weights, with --gpu: bf16, fp8, fp4 or int4.")] = None,
+    silicon: Annotated[Path | None, typer.Option(help="File of measured operating points instead (CSV).")] = None,
+    backend: Annotated[str | None, typer.Option(help="Its rows of vllm, sglang or trtllm only.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw predicted over measured to this PNG.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
     from ttc_sim import backtest as engine
 
-    if (run is None) == (experiments is None):
-        raise InputError("backtest", "RUN", None, "either the folder of a run or --experiments FILE")
+    if sum(given is not None for given in (run, experiments, silicon)) != 1:
+        raise InputError("backtest", "RUN", None, "the folder of a run, --experiments FILE or --silicon FILE")
+    of_run = {"--gpu-profile": gpu_profile, "--calibrate-on": calibrate_on, "--gpu": gpu, "--plot": plot}
+    for file, allowed in ((experiments, "--json"), (silicon, "--backend and --json")):
+        for option, value in of_run.items() if file is not None else ():
+            if value:
+                raise InputError("backtest", option, str(value), f"no other option than {allowed} beside the file")
+    if backend is not None and silicon is None:
+        raise InputError("backtest", "--backend", backend, "--silicon FILE, whose rows it picks")
+    if precision is not None and gpu is None:
+        raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
     check_writable(plot, json_file)
-    if experiments is not None:
-        if gpu_profile is not None or calibrate_on or plot is not None:
-            raise InputError("backtest", "--experiments", str(experiments), "no other option but --json")
+    if silicon is not None:
+        from ttc_sim.silicon import backtest_silicon
+
+        with progress() as say:
+            got = backtest_silicon(silicon, backend, say)
+        _print_silicon(got)
+    elif experiments is not None:
         got = engine.backtest_experiments(experiments)
         _print_experiments(got)
     else:
         assert run is not None
-        got = engine.backtest_run(run, gpu_profile, calibrate_on or [])
+        if gpu is None:
+            got = engine.backtest_run(run, gpu_profile, calibrate_on or [])
+        else:
+            got = engine.backtest_run(run, gpu=gpu, precision=precision)
         _print_run(got)
+        if gpu is not None and (gpu_profile is not None or calibrate_on):
+            got["beside"] = engine.backtest_run(run, gpu_profile, calibrate_on or [])
+            _print_run(got["beside"])
         if plot is not None:
             from ttc_sim.plots import plot_backtest
 
@@ -92,3 +115,31 @@ def _print_experiments(got: dict[str, Any]) -> None:
         f"median absolute error: end to end {median['e2e_mean']:.1f}%, first token {median['ttft_mean']:.1f}%, "
         f"between tokens {median['itl_mean']:.1f}%"
     )
+
+
+def _print_silicon(got: dict[str, Any]) -> None:
+    table = Table(title="median absolute error of measured operating points")
+    for column in ("model", "GPU", "rows", "first token", "per token", ""):
+        table.add_column(column, justify="left" if column in ("model", "GPU", "") else "right")
+    for one in got["by_model_gpu"]:
+        median = one["median_absolute_error_percent"]
+        doubt = "doubtful" if one["doubtful"] else ""
+        table.add_row(
+            one["model"], one["gpu"], str(one["rows"]), f"{median['ttft']:.1f}%", f"{median['tpot']:.1f}%", doubt
+        )
+    console_for_tables().print(table)
+    for kind, name in (("dense", "dense models"), ("experts", "mixtures of experts")):
+        if kind in got["held_out"]:
+            held = got["held_out"][kind]
+            print(
+                f"{name}, {held['rows']} rows that nothing was fitted to: per token {held['corrected']['tpot']:.1f}% "
+                f"(uncorrected {held['uncorrected']['tpot']:.1f}%), first token {held['corrected']['ttft']:.1f}% "
+                f"({held['uncorrected']['ttft']:.1f}%)"
+            )
+    median = got["median_absolute_error_percent"]
+    print(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
+    reasons: dict[str, int] = {}
+    for one in got["refused"]:
+        reasons[one["reason"]] = reasons.get(one["reason"], 0) + 1
+    for reason, count in reasons.items():
+        print(f"refused, {count} row{'s' if count > 1 else ''}: {reason}")

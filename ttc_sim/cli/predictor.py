@@ -10,11 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ttc_sim.cli import predictor_quality
 from ttc_sim.cli.output import check_writable, console_for_tables, progress
 from ttc_sim.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
 TIERS = ("fast",)
+app.command()(predictor_quality.evaluate)
+app.command()(predictor_quality.check)
 
 
 @app.callback()

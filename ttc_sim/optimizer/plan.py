@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import Estimate, Summary
+from ttc_sim.optimizer.worth import Gain, Novelty, PredictorWorth
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import Scenario, Targets, scenario_from_dict
 from ttc_sim.tables import write_atomically
@@ -48,6 +49,25 @@ class FrontierPoint:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """One kind of policy (``bands`` or ``utility``) at its best.
+
+    Attributes:
+        policy: per source; status: ``"met"`` or ``"nearest"``; predicted: its figures; chosen: whether it is the plan's.
+    """
+
+    policy: Mapping[str, str]
+    status: str
+    predicted: Summary
+    chosen: bool
+
+    def as_json(self) -> dict[str, object]:
+        """Policy, status, and the figures that a plan can be held to."""
+        figures = {name: as_mapping(figure) for name, figure in promises(self.predicted).items()}
+        return {"policy": dict(self.policy), "status": self.status, "chosen": self.chosen, **figures}
+
+
+@dataclass(frozen=True)
 class Plan:
     """The answer of :func:`ttc_sim.optimize`.
 
@@ -61,6 +81,10 @@ class Plan:
         frontier: cheapest cost at each level of accuracy.
         optimism: how much better the choice looked on the problems it was made on than on problems kept from it; already
             taken off ``predicted``.
+        alternatives: ``bands`` and ``utility``, each at its best; the plan is one of them.
+        gain: of ``utility`` over ``bands``, see :func:`ttc_sim.optimizer.worth.gain_of`.
+        worth: what a perfect predictor, and none, would reach.
+        novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
     """
 
     status: str
@@ -71,6 +95,10 @@ class Plan:
     baselines: Mapping[str, Summary]
     frontier: tuple[FrontierPoint, ...]
     optimism: Mapping[str, float]
+    alternatives: Mapping[str, Alternative]
+    gain: Gain
+    worth: PredictorWorth
+    novelty: Novelty | None
 
     @property
     def policy(self) -> Policy:
@@ -102,6 +130,10 @@ class Plan:
                 for p in self.frontier
             ],
             "optimism": dict(self.optimism),
+            "alternatives": {name: one.as_json() for name, one in self.alternatives.items()},
+            "utility_gain": self.gain.as_json(),
+            "predictor": self.worth.as_json(),
+            "novelty": None if self.novelty is None else asdict(self.novelty),
         }
 
     def save(self, path: str | Path) -> None:
@@ -115,10 +147,15 @@ class Plan:
             "promised": {name: as_mapping(figure) for name, figure in promises(self.predicted).items()},
             "measured_on": {"problems": self.predicted.problems, "notes": list(self.predicted.notes)},
             "optimism": dict(self.optimism),
+            "utility_gain": self.gain.as_json(),
+            "predictor": self.worth.as_json(),
+            **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
             "made_from": origin,
             "scenario": self.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True),
         }
-        write_atomically(path, yaml.safe_dump(raw, sort_keys=False, width=110, allow_unicode=True))
+        write_atomically(
+            path, yaml.safe_dump(raw, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ side constraints: its relaxation is nearly integral, and HiGHS finishes in a mom
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
@@ -17,7 +17,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.optimizer.options import Options
-from ttc_sim.policies import Always, Banded, PerSource, Policy
+from ttc_sim.policies import DIFFICULTY, Always, Banded, PerSource, Policy
+from ttc_sim.population import Population
+from ttc_sim.responses import Response
 from ttc_sim.scenario import GpuPool, Search, Targets
 
 LATENCY_TARGETS = {"latency_p50_s": 0.50, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
@@ -51,6 +53,7 @@ class Proposal:
         replicas: per GPU pool in use.
         accuracy, cost_usd_per_request: expectations.
         excess: per limit that could not be kept, by how much it is missed, relative to the limit; empty if all are kept.
+        responses: what the policy expects of each arm, where it needs that.
     """
 
     policy: PerSource
@@ -58,6 +61,11 @@ class Proposal:
     accuracy: float
     cost_usd_per_request: float
     excess: Mapping[str, float]
+    responses: Mapping[str, Response] | None = None
+
+    def choose(self, population: Population, arms: Sequence[str]) -> I64:
+        """Index of the arm of each problem of the population."""
+        return self.policy.choose(replace(population, responses=self.responses).as_requests(), arms)
 
 
 def candidate_scores(options: Options, search: Search) -> list[str]:
@@ -66,7 +74,7 @@ def candidate_scores(options: Options, search: Search) -> list[str]:
     if search.scores is not None:
         return search.scores
     models = {arm.attempts.name for arm in options.model.arms if arm.attempts is not None}
-    return [name for name in scores if name == "difficulty" or name.removeprefix("p:") in models]
+    return [name for name in scores if name == DIFFICULTY or (name.startswith("p:") and name[2:] in models)]
 
 
 @dataclass(frozen=True)
@@ -296,7 +304,7 @@ def _replica_choices(pool: object, name: str, search: Search) -> list[int]:
 
 def _hourly(pool: object) -> float:
     assert isinstance(pool, GpuPool)
-    return pool.usd_per_replica_hour
+    return pool.hourly_usd
 
 
 def _policy(options: Options, columns: Columns, scores: Sequence[str], chosen: I64) -> PerSource:

@@ -1,9 +1,13 @@
-"""How a plan is found: propose by program, dispose by simulation, verify on fresh seeds."""
+"""How a plan is found: propose by program, dispose by simulation, verify on fresh seeds.
+
+Two kinds of policy are searched for in the same way: bands of one predicted score, which a person can read, and ``Utility``, which
+weighs what every arm is expected to make of a request. The second is the plan only where what it gains is more than noise.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,16 +15,18 @@ import numpy as np
 from ttc_sim.draws import F64, I64, uniforms
 from ttc_sim.errors import InputError, nearest
 from ttc_sim.metrics import Summary, summarize
+from ttc_sim.optimizer.baselines import baselines, in_brief, settled
 from ttc_sim.optimizer.options import (
     Options,
     Waiting,
-    base_arm,
     build_options,
     expanded_model,
+    expected_seconds,
+    first_guess,
     late_share,
     load_model_like,
 )
-from ttc_sim.optimizer.plan import FrontierPoint, Plan, TargetCheck, policy_notation, targets_asked
+from ttc_sim.optimizer.plan import Alternative, FrontierPoint, Plan, TargetCheck, policy_notation, targets_asked
 from ttc_sim.optimizer.program import (
     LATENCY_TARGETS,
     Limits,
@@ -29,11 +35,10 @@ from ttc_sim.optimizer.program import (
     candidate_scores,
     solve,
 )
-from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold
-from ttc_sim.scenario import GpuPool, Scenario, Targets, scenario_from_dict
-from ttc_sim.serving.step_time import StepTable, step_seconds
+from ttc_sim.optimizer.utility import propose_utility
+from ttc_sim.optimizer.worth import HeldOut, PredictorWorth, gain_of, novelty_of, predictor_worth, widened
+from ttc_sim.scenario import GpuPool, Scenario, Targets
 from ttc_sim.simulation import Model, Run, draw, load_model, run_once
-from ttc_sim.strategies import cap_of
 
 ROUNDS = 8  # proposals tried before giving up on a latency target
 SEARCH_RUNS = 2  # independent runs behind each look at a proposal
@@ -48,7 +53,8 @@ def optimize(scenario: Scenario, progress: Progress = lambda _: None) -> Plan:
 
     A mixed-integer program over bands of predicted scores and arms proposes; simulation checks latency and timeouts, and
     tightens the program's limits until they hold; independent runs on fresh seeds verify. Accuracy and cost are corrected
-    for having been chosen on the problems they are measured on.
+    for having been chosen on the problems they are measured on. The same is done for the prices of ``Utility``; that is the plan
+    where it gains more than noise, else the bands are, which a person can read.
 
     Args:
         scenario: with ``targets`` and sources of problems.
@@ -74,7 +80,44 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     if model.population is None:
         raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
     assert scenario.targets is not None
-    return _Planner(expanded_model(model), scenario.targets, progress).plan()
+    bands = _Planner(expanded_model(model), scenario.targets, progress)
+    found = bands.find()
+    utility = _UtilityPlanner(bands)
+    other = utility.find()
+    gain = gain_of(bands.options, scenario.targets, bands.held_out, utility.held_out, other.found.proposal)
+    # The simpler policy stays unless the other is better for sure, or alone meets the targets.
+    met, met_too = found.final.worst == 0.0, other.final.worst == 0.0
+    better = bands.rank(other.final) < bands.rank(found.final)
+    switch = met_too and better and (gain.low > 0 or not met)
+    chosen = other if switch else found
+    planner = utility if switch else bands
+    alternatives = {
+        name: Alternative(
+            policy=policy_notation(one.found.proposal.policy),
+            status="met" if one.final.worst == 0.0 else "nearest",
+            predicted=one.final.summary,
+            chosen=one is chosen,
+        )
+        for name, one in (("bands", found), ("utility", other))
+    }
+    progress("comparing with the baselines on the same requests")
+    proposal = chosen.found.proposal
+    beside = baselines(planner.options, planner.rate_per_s, proposal.policy, proposal.responses, "verify", progress)
+    missed = tuple(check.name for check in chosen.final.checks if not check.holds)
+    return Plan(
+        status="nearest" if missed else "met",
+        binding=tuple(dict.fromkeys([*proposal.excess, *missed])) if missed else (),
+        scenario=chosen.found.model.scenario,
+        predicted=chosen.final.summary,
+        checks=chosen.final.checks,
+        baselines=beside,
+        frontier=planner.frontier(),
+        optimism=planner.optimism,
+        alternatives=alternatives,
+        gain=gain,
+        worth=planner.worth(proposal),
+        novelty=planner.novelty,
+    )
 
 
 @dataclass(frozen=True)
@@ -83,7 +126,6 @@ class _Look:
 
     proposal: Proposal
     model: Model
-    policy: Policy
     summary: Summary
     checks: tuple[TargetCheck, ...]
 
@@ -93,12 +135,20 @@ class _Look:
         return max([_miss(check) for check in self.checks], default=0.0)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A proposal that the search ended with, and what fresh seeds say of it."""
+
+    found: _Look
+    final: _Look
+
+
 class _Planner:
     """One search: what has been learnt about limits and waiting so far."""
 
-    def __init__(self, model: Model, targets: Targets, progress: Progress) -> None:
+    def __init__(self, model: Model, targets: Targets, progress: Progress, options: Options | None = None) -> None:
         self.targets, self.progress = targets, progress
-        self.options: Options = build_options(model)
+        self.options: Options = build_options(model) if options is None else options
         self.model = model
         self.population = self.options.population
         self.search = model.scenario.search
@@ -107,11 +157,7 @@ class _Planner:
             if name not in self.population.scores:
                 raise InputError(model.scenario.path, "search.scores", name, nearest(name, self.population.scores))
         self.rate_per_s = draw(model, 0, purpose="search").traffic.rate_per_s
-        self.waiting = {
-            name: _first_guess(table)
-            for name, table in zip(model.deployment_names, model.step_tables, strict=True)
-            if table is not None
-        }
+        self.waiting = first_guess(model)
         self.limits = Limits(
             accuracy=targets.accuracy,
             cost_usd_per_request=targets.cost_usd_per_request,
@@ -120,31 +166,23 @@ class _Planner:
             utilization=self.search.utilization,
         )
         self.optimism: dict[str, float] = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
+        self.held_out = HeldOut.nothing(self.population)
+        self.novelty = novelty_of(self.population)
+        self._late_seen: tuple[object, F64] | None = None
 
-    def plan(self) -> Plan:
+    def find(self) -> _Found:
+        """Search, then verify."""
         self._measure_optimism()
-        found = self._search()
-        final, found = self._verify(found)
-        self.progress("comparing with the baselines on the same requests")
-        baselines = self.baselines(found.proposal.policy, "verify")
-        missed = tuple(check.name for check in final.checks if not check.holds)
-        binding = tuple(dict.fromkeys([*found.proposal.excess, *missed]))
-        return Plan(
-            status="met" if not missed else "nearest",
-            binding=binding if missed else (),
-            scenario=found.model.scenario,
-            predicted=final.summary,
-            checks=final.checks,
-            baselines=baselines,
-            frontier=self._frontier(),
-            optimism=self.optimism,
-        )
+        return self._verify(self._search())
 
     # ------------------------------------------------------------------------------------------- proposals
 
     def _late(self) -> F64:
-        limits = np.array([float(getattr(self.targets, name)) for name in self.limits.late])
-        return late_share(self.options, limits, self.waiting)
+        """Chances of being late; worked out anew only where the pools' times have changed."""
+        if self._late_seen is None or self._late_seen[0] != self.waiting:
+            limits = np.array([float(getattr(self.targets, name)) for name in self.limits.late])
+            self._late_seen = dict(self.waiting), late_share(self.options, limits, self.waiting)
+        return self._late_seen[1]
 
     def _propose(self, limits: Limits, weight: F64 | None = None, targets: Targets | None = None) -> Proposal:
         weight = self.population.weight if weight is None else weight
@@ -167,9 +205,10 @@ class _Planner:
             self.progress(f"measuring optimism: choosing without part {k + 1} of {FOLDS} of the problems")
             train = _renormalized(np.where(of_row == k, 0.0, weight), population.source, population.share)
             proposal = self._propose(self.limits, train)
-            arm = proposal.policy.choose(population.as_requests(), self.model.arm_names)
+            arm = proposal.choose(population, self.model.arm_names)
             expected = self.options.expected(arm)
             held_out = np.where(of_row == k, weight, 0.0)
+            self.held_out.put(of_row == k, expected, self._pools_usd(proposal))
             for name, key in (("accuracy", "correct"), ("cost_usd_per_request", "api_cost_usd")):
                 seen[name] += float(expected[key] @ train) / FOLDS
                 unseen[name] += float(expected[key] @ held_out)
@@ -188,21 +227,28 @@ class _Planner:
 
     # ------------------------------------------------------------------------------------------ simulation
 
+    def _pools_usd(self, proposal: Proposal) -> float:
+        """Bill of the proposal's replicas, US dollars per request."""
+        hourly = 0.0
+        for name, count in proposal.replicas.items():
+            pool = self.model.scenario.deployments[name]
+            assert isinstance(pool, GpuPool)
+            hourly += count * pool.hourly_usd
+        return hourly / 3600 / self.rate_per_s
+
     def _scenario_of(self, proposal: Proposal) -> Scenario:
-        """The scenario with the proposal's policy, replicas and only the arms and deployments in use."""
-        return _settled(self.model.scenario, policy_notation(proposal.policy), proposal.replicas)
+        """The scenario with the proposal's policy and replicas."""
+        policy = policy_notation(proposal.policy)
+        return settled(self.model.scenario, policy, proposal.replicas, proposal.responses)
 
     def _look(self, proposal: Proposal, purpose: str, runs: int) -> _Look:
         model = load_model_like(self.model, self._scenario_of(proposal))
-        summary, done = self._figures(model, proposal.policy, purpose, runs)
+        done = [run_once(model, proposal.policy, draw(model, k, purpose=purpose)) for k in range(runs)]
+        expected = self.options.expected(proposal.choose(self.population, self.model.arm_names))
+        summary = self._less_optimism(summarize(model, done, expected=expected))
+        summary = widened(summary, self.novelty, self.population, expected)
         self._learn_waiting(model, done)
-        return _Look(proposal, model, proposal.policy, summary, self._check(summary))
-
-    def _figures(self, model: Model, policy: Policy, purpose: str, runs: int) -> tuple[Summary, list[Run]]:
-        done = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(runs)]
-        arm = policy.choose(self.population.as_requests(), self.model.arm_names)
-        summary = summarize(model, done, expected=self.options.expected(arm))
-        return self._less_optimism(summary), done
+        return _Look(proposal, model, summary, self._check(summary))
 
     def _less_optimism(self, summary: Summary) -> Summary:
         cost = summary.cost_usd_per_request.shifted(-self.optimism["cost_usd_per_request"])
@@ -257,8 +303,8 @@ class _Planner:
                 break
             tried.add(key)
             look = self._look(proposal, "search", SEARCH_RUNS)
-            self.progress(f"proposal {round_ + 1}: {_in_brief(look.summary)}")
-            if best is None or self._rank(look) < self._rank(best):
+            self.progress(f"proposal {round_ + 1}: {in_brief(look.summary)}")
+            if best is None or self.rank(look) < self.rank(best):
                 best = look
             if proposal.excess:
                 break
@@ -267,7 +313,7 @@ class _Planner:
         assert best is not None
         return best
 
-    def _rank(self, look: _Look) -> tuple[float, float]:
+    def rank(self, look: _Look) -> tuple[float, float]:
         """Misses first, then the objective."""
         figure = look.summary.cost_usd_per_request.value
         if self.targets.maximize is not None:
@@ -297,17 +343,17 @@ class _Planner:
     def _pool_arms(self) -> set[str]:
         return {arm.name for arm in self.model.arms if isinstance(self.model.deployments[arm.deployment], GpuPool)}
 
-    def _verify(self, found: _Look) -> tuple[_Look, _Look]:
+    def _verify(self, found: _Look) -> _Found:
         """Look again on fresh seeds, with more runs; a plan that misses there by a little is tightened and tried again."""
         runs = self.model.scenario.replications
-        best: tuple[_Look, _Look] | None = None
+        best: _Found | None = None
         for attempt in range(3):
             self.progress(
                 f"verifying on fresh seeds: {runs} runs of {self.model.scenario.workload.requests:,} requests"
             )
             final = self._look(found.proposal, "verify", runs)
-            if best is None or self._rank(final) < self._rank(best[0]):
-                best = (final, found)
+            if best is None or self.rank(final) < self.rank(best.final):
+                best = _Found(found, final)
             if final.worst == 0.0 or found.proposal.excess or found.worst > 0.0 or attempt == 2:
                 break
             self._tighten(final)
@@ -318,85 +364,15 @@ class _Planner:
         assert best is not None
         return best
 
-    # ------------------------------------------------------------------------------------------- baselines
+    # ------------------------------------------------------------------------------- what is told of the plan
 
-    def baselines(self, policy: PerSource | None, purpose: str) -> dict[str, Summary]:
-        """Always one arm, and the policy without its caps, on the same requests as ``purpose`` draws."""
-        options, population = self.options, self.population
-        uncapped = self._uncapped_arms()
-        single = {name: self._always(name, uncapped) for name in uncapped}
-        expected = {
-            name: options.expected(policy.choose(population.as_requests(), self.model.arm_names))
-            for name, policy in single.items()
-        }
-        bill = {name: float(figures["api_cost_usd"] @ population.weight) for name, figures in expected.items()}
-        for name in bill:
-            deployment = self.model.deployments[self.model.arms[self.model.arm_names.index(name)].deployment]
-            if isinstance(deployment, GpuPool):
-                share = self._capacity(single[name]).items()
-                hourly = sum(r * _pool(self.model, pool).usd_per_replica_hour for pool, r in share)
-                bill[name] += hourly / 3600 / self.rate_per_s
-        everywhere = [name for name in uncapped if len(self._arm_sources(name)) == len(population.sources)] or uncapped
-        small = min(everywhere, key=lambda name: bill[name])
-        large = max(uncapped, key=lambda name: bill[name])
-        labels = {"always-small": small, "always-large": large}
-        policies: dict[str, PerSource] = {label: single[name] for label, name in labels.items()}
-        policies |= {f"always-{name}": single[name] for name in uncapped if name not in labels.values()}
-        if policy is not None:
-            policies["uncapped"] = _without_caps(policy, uncapped)
-        out = {}
-        for label, other in policies.items():
-            replicas = self._capacity(other)
-            model = load_model_like(self.model, _settled(self.model.scenario, policy_notation(other), replicas))
-            runs = self.model.scenario.replications
-            done = [run_once(model, other, draw(model, k, purpose=purpose)) for k in range(runs)]
-            arm = other.choose(population.as_requests(), self.model.arm_names)
-            out[label] = summarize(model, done, expected=options.expected(arm))
-            self.progress(f"{label}: {_in_brief(out[label])}")
-        return out
+    def worth(self, proposal: Proposal) -> PredictorWorth:
+        """What a perfect predictor, and none, would reach under the same limits."""
+        return predictor_worth(
+            self.options, self._late(), self.targets, self.limits, self.rate_per_s, proposal, self.optimism
+        )
 
-    def _uncapped_arms(self) -> list[str]:
-        """Of each arm of the scenario the variant with no cap, or with the highest."""
-        best: dict[str, str] = {}
-        for arm in self.model.arms:
-            base = base_arm(arm.name)
-            held = best.get(base)
-            cap = cap_of(arm.strategy)
-            before = cap_of(self.model.arms[self.model.arm_names.index(held)].strategy) if held is not None else 0
-            if held is None or (before is not None and (cap is None or cap > before)):
-                best[base] = arm.name
-        return list(best.values())
-
-    def _arm_sources(self, name: str) -> tuple[str, ...]:
-        return self.model.arms[self.model.arm_names.index(name)].sources
-
-    def _always(self, name: str, uncapped: Sequence[str]) -> PerSource:
-        """One arm for all; where it was not measured, the most accurate one that was."""
-        policies: dict[str, Policy] = {}
-        for s, source in enumerate(self.population.sources):
-            used = name
-            if source not in self._arm_sources(name):
-                rows = self.population.source == s
-                able = [other for other in uncapped if source in self._arm_sources(other)]
-                used = max(able, key=lambda o: float(self.options.correct[self.model.arm_names.index(o)][rows].mean()))
-            policies[source] = Always(used)
-        return PerSource(policies)
-
-    def _capacity(self, policy: Policy) -> dict[str, int]:
-        """Fewest replicas, of those that may be chosen, that keep each pool's load within the limit; else the most."""
-        arm: I64 = policy.choose(self.population.as_requests(), self.model.arm_names)
-        load_s = self.options.gpu_s[arm, np.arange(len(arm))] * self.population.weight * self.rate_per_s
-        replicas = {}
-        for index, name in enumerate(self.model.deployment_names):
-            pool = self.model.deployments[index]
-            here = np.array([item.deployment == index for item in self.model.arms])[arm]
-            if isinstance(pool, GpuPool) and here.any():
-                choices = sorted(self.search.replicas.get(name, [pool.replicas]))
-                needed = float(load_s[here].sum()) / self.search.utilization
-                replicas[name] = next((r for r in choices if r >= needed), choices[-1])
-        return replicas
-
-    def _frontier(self) -> tuple[FrontierPoint, ...]:
+    def frontier(self) -> tuple[FrontierPoint, ...]:
         """Cheapest cost at evenly spaced levels of accuracy, with the latency limits that the search ended with."""
         self.progress("drawing the frontier of accuracy and cost")
         free = replace(self.limits, accuracy=None, cost_usd_per_request=None)
@@ -419,6 +395,20 @@ class _Planner:
         return tuple(points)
 
 
+class _UtilityPlanner(_Planner):
+    """The same search for the prices of ``Utility``; starts from what the search for bands has learnt of waiting."""
+
+    def __init__(self, bands: _Planner) -> None:
+        super().__init__(bands.model, bands.targets, bands.progress, bands.options)
+        self.waiting = dict(bands.waiting)
+        self._seconds = expected_seconds(self.options, self.waiting)
+
+    def _propose(self, limits: Limits, weight: F64 | None = None, targets: Targets | None = None) -> Proposal:
+        weight = self.population.weight if weight is None else weight
+        targets = targets or self.targets
+        return propose_utility(self.options, self._late(), self._seconds, weight, targets, limits, self.rate_per_s)
+
+
 def best_in_hindsight(model: Model) -> dict[str, object] | None:
     """The best policy of the model's search space on its own problems, by expectation; ``None`` if targets cannot be met.
 
@@ -426,10 +416,12 @@ def best_in_hindsight(model: Model) -> dict[str, object] | None:
     """
     targets = model.scenario.targets
     assert targets is not None
-    planner = _Planner(expanded_model(model), targets, lambda _: None)
-    proposal = planner._propose(planner.limits)
-    if proposal.excess:
+    bands = _Planner(expanded_model(model), targets, lambda _: None)
+    kept = [one for planner in (bands, _UtilityPlanner(bands)) if not (one := planner._propose(planner.limits)).excess]
+    if not kept:
         return None
+    sign = 1.0 if targets.minimize == "cost" else -1.0
+    proposal = min(kept, key=lambda one: sign * (one.cost_usd_per_request if sign > 0 else one.accuracy))
     return {
         "policy": policy_notation(proposal.policy),
         "replicas": dict(proposal.replicas),
@@ -438,77 +430,10 @@ def best_in_hindsight(model: Model) -> dict[str, object] | None:
     }
 
 
-BASELINE_REQUESTS = 20_000
-
-
-def compare_with_baselines(model: Model, policy: Policy, progress: Progress = lambda _: None) -> dict[str, Summary]:
-    """Figures of always one arm and of the policy without its caps, on the requests that ``simulate`` draws.
-
-    A policy that is the user's own function has no caps to take away, so only the other baselines are given. Of more requests
-    than are needed to tell policies apart, baselines serve the first ``BASELINE_REQUESTS``.
-    """
-    if model.population is None:
-        return {}
-    per_source = _per_source(policy, model.population.sources)
-    raw = model.scenario.model_dump(mode="python", exclude={"path"})
-    if raw["workload"]["requests"] > BASELINE_REQUESTS:
-        raw["workload"]["requests"] = BASELINE_REQUESTS
-        model = load_model_like(model, scenario_from_dict(raw, model.scenario.path))
-    planner = _Planner(expanded_model(model), Targets(maximize="accuracy"), progress)
-    return planner.baselines(per_source, "simulate")
-
-
-def _per_source(policy: Policy, sources: Sequence[str]) -> PerSource | None:
-    if isinstance(policy, PerSource):
-        parts = [_per_source(one, [source]) for source, one in policy.policies.items()]
-        known = [part for part in parts if part is not None]
-        return (
-            PerSource({k: v for part in known for k, v in part.policies.items()}) if len(known) == len(parts) else None
-        )
-    if isinstance(policy, Threshold):
-        policy = Banded(edges=[policy.at], arms=[policy.below, policy.above], score=policy.score)
-    return PerSource(dict.fromkeys(sources, policy)) if isinstance(policy, (Always, Banded)) else None
-
-
-def _first_guess(table: StepTable) -> Waiting:
-    """Times of a half-full batch of a thousand tokens each, before anything has been simulated."""
-    batch, most = max((len(table.decode_s) - 1) // 2, 1), len(table.dense_s) - 1
-    per_token = step_seconds(table, 0, 0.0, batch, 1000 * batch, batch)
-    prompt = min(1000, most)
-    return Waiting(first_token_s=per_token + step_seconds(table, prompt, prompt**2 / 2, 0, 0, 1), per_token_s=per_token)
-
-
-def _pool(model: Model, name: str) -> GpuPool:
-    pool = model.scenario.deployments[name]
-    assert isinstance(pool, GpuPool)
-    return pool
-
-
 def _renormalized(weight: F64, source: I64, share: F64) -> F64:
     """Weights that again give each source its share."""
     total = np.bincount(source, weights=weight, minlength=len(share))
     return weight * (share / np.maximum(total, 1e-12))[source]
-
-
-def _settled(scenario: Scenario, policy: Mapping[str, str], replicas: Mapping[str, int]) -> Scenario:
-    """The scenario with a policy and with numbers of replicas."""
-    raw = scenario.model_dump(mode="python", exclude={"path"})
-    for name, count in replicas.items():
-        raw["deployments"][name]["replicas"] = count
-    return scenario_from_dict({**raw, "policy": dict(policy)}, scenario.path)
-
-
-def _without_caps(policy: PerSource, uncapped: Sequence[str]) -> PerSource:
-    """The same policy with each arm replaced by its uncapped variant."""
-    widest = {base_arm(name): name for name in uncapped}
-    policies: dict[str, Policy] = {}
-    for source, one in policy.policies.items():
-        assert isinstance(one, (Always, Banded))  # what the program makes
-        if isinstance(one, Always):
-            policies[source] = Always(widest[base_arm(one.arm)])
-        else:
-            policies[source] = replace(one, arms=[widest[base_arm(name)] for name in one.arms])
-    return PerSource(policies)
 
 
 def _miss(check: TargetCheck) -> float:
@@ -525,10 +450,4 @@ def _chance(check: TargetCheck) -> float:
     return 0.5 * math.erfc(-room / check.promised.sd / math.sqrt(2))
 
 
-def _in_brief(summary: Summary) -> str:
-    accuracy = "unknown accuracy" if summary.accuracy is None else f"accuracy {summary.accuracy.value:.1%}"
-    cost, p95 = summary.cost_usd_per_request.value, summary.latency_s["p95"].value
-    return f"{accuracy}, ${cost:.5f} a request, p95 {p95:.1f} s"
-
-
-__all__ = ["best_in_hindsight", "compare_with_baselines", "optimize", "plan_model"]
+__all__ = ["best_in_hindsight", "optimize", "plan_model"]

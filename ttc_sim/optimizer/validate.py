@@ -12,10 +12,11 @@ import polars as pl
 
 from ttc_sim.errors import InputError
 from ttc_sim.metrics import Estimate, Summary, summarize
+from ttc_sim.optimizer.fit import with_responses
 from ttc_sim.optimizer.options import build_options
 from ttc_sim.optimizer.plan import PROMISES, SavedPlan, as_mapping, load_plan, promises
 from ttc_sim.optimizer.search import best_in_hindsight
-from ttc_sim.policies import UserFunction
+from ttc_sim.policies import UserFunction, uses_responses
 from ttc_sim.population import Population, build_population
 from ttc_sim.predictor import Predictor
 from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
@@ -111,24 +112,18 @@ def validate(
     """
     saved = load_plan(plan) if isinstance(plan, (str, Path)) else plan
     scenario = saved.scenario
-    problem_table, attempt_table = _read(problems, attempts)
-    progress(f"scoring {len(problem_table):,} prompts")
-    scored = _scored(problem_table, predictor)
-    profiles = {
-        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
-        for arm in scenario.arms.values()
-        if arm.profile is not None
-    }
-    scenario, absent = _with_sources_present(scenario, scored, problems)
-    problem_sets = {
-        source.problem_set: ProblemSet(
-            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
-        )
-        for source in scenario.workload.sources.values()
-    }
-    population = build_population(scenario, problem_sets, profiles)
-    model = load_model(scenario, population)
     policy = scenario.parsed_policy()
+    assert policy is not None
+    if uses_responses(policy) and scenario.responses is None:
+        # A scenario by hand: what it was planned on is its own problems.
+        fitted = with_responses(load_model(scenario), policy).population
+        assert fitted is not None
+        scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
+    scenario, population, absent = on_measured(scenario, problems, attempts, progress, predictor=predictor)
+    model = load_model(scenario, population)
+    assert model.population is not None
+    population = model.population
+    policy = scenario.parsed_policy()  # of the sources that are present
     assert policy is not None
     progress(f"carrying the plan out on {len(population):,} problems")
     runs = [run_once(model, policy, draw(model, k, purpose="validate")) for k in range(scenario.replications)]
@@ -154,6 +149,47 @@ def validate(
         new_groups=new,
         by_novelty=by_novelty,
     )
+
+
+def on_measured(
+    scenario: Scenario,
+    problems: str | Path,
+    attempts: str | Path,
+    progress: Progress = lambda _: None,
+    *,
+    predictor: str | Path | None = None,
+    scores: pl.DataFrame | None = None,
+) -> tuple[Scenario, Population, list[str]]:
+    """A scenario over measured problems instead of its own.
+
+    Args:
+        scenario: its sources that these problems have nothing of are left out.
+        problems, attempts, predictor: as for :func:`validate`.
+        scores: instead of running the predictor, a table of ``problem`` and scores; other problems are left out.
+
+    Returns:
+        The scenario, its population, and notes on what was left out.
+    """
+    problem_table, attempt_table = _read(problems, attempts)
+    progress(f"scoring {len(problem_table):,} prompts")
+    if scores is None:
+        scored = _scored(problem_table, predictor)
+    else:
+        scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
+    profiles = {
+        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
+        for arm in scenario.arms.values()
+        if arm.profile is not None
+    }
+    scenario, absent = _with_sources_present(scenario, scored, problems)
+    problem_sets = {
+        source.problem_set: ProblemSet(
+            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
+        )
+        for source in scenario.workload.sources.values()
+    }
+    population = build_population(scenario, problem_sets, profiles)
+    return scenario, population, absent
 
 
 def prediction(promised: Estimate, realized: Estimate) -> Estimate:
@@ -317,4 +353,4 @@ def _by_novelty(
     return float(new.mean()), figures
 
 
-__all__ = ["Validation", "Verdict", "prediction", "validate"]
+__all__ = ["Validation", "Verdict", "on_measured", "prediction", "validate"]

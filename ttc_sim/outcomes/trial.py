@@ -150,10 +150,12 @@ class Trial:
                 over = thinking > cap
                 if over.any():
                     stands = np.ones_like(correct)
-                    share = cap / thinking[over]
-                    stands[over] = self.draw("forced", n)[over] < (attempts.forced or DEFAULT_FORCED).stands(
-                        share, thinking[over].astype(np.float64)
-                    )
+                    tokens = thinking[over]
+                    lengths = np.flatnonzero(np.bincount(tokens))  # few of them, and the chance is slow to work out
+                    chance = np.zeros(lengths[-1] + 1)
+                    forced = attempts.forced or DEFAULT_FORCED
+                    chance[lengths] = forced.stands(cap / lengths, lengths.astype(np.float64))
+                    stands[over] = self.draw("forced", n)[over] < chance[tokens]
                     answer = np.where(stands, answer, _OWN + np.arange(n))
                     correct, answered = correct & stands, answered | over
                     if attempts.reasoning_known:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from ttc_sim.errors import nearest
 from ttc_sim.scenario.base import Model, NonNegative, Positive
+from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 
 class Price(Model):
@@ -130,6 +132,14 @@ StepTime = Annotated[
 ]
 
 
+Precision = Literal["bf16", "fp8", "fp4", "int4"]
+
+# What vLLM's server takes unless told otherwise, by the GPU's memory (EngineArgs, 0.11 to 0.19).
+LARGE_GPU_LIMITS = {"max_num_seqs": 1024, "max_num_batched_tokens": 8192}
+SMALL_GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
+SMALL_GPUS = ("a100_sxm", "a100_pcie", "a30", "l4", "l40s", "b60")
+
+
 class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
@@ -137,11 +147,19 @@ class GpuPool(Model):
         replicas: how many.
         load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
             least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
-        usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool.
-        step_time: how long an iteration takes: coefficients, measurements per layer, or a model and a GPU by name.
+        usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool. With ``gpu``, that GPU's list
+            price (:mod:`ttc_sim.scenario.gpu_prices`) times the GPUs of a replica unless given.
+        step_time: how long an iteration takes: coefficients, measurements per layer, or a model and a data sheet by name.
+        model: instead of ``step_time``, with ``gpu``: a model of the catalogue of measured GPU operators (``ttc-sim gpus``).
+        gpu: a GPU of the catalogue, such as ``h200_sxm``.
+        tensor_parallel: GPUs of one replica.
+        expert_parallel: experts are divided among the GPUs whole, instead of each being cut.
+        precision: of the weights: bf16, fp8, fp4 or int4; the model's own if left out.
+        backend: serving framework: vllm, sglang or trtllm.
         max_num_seqs: most sequences in one replica's batch.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
-        kv_cache_tokens: that one replica's KV cache holds, in blocks of 16; without limit if left out.
+        kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
+            model of the catalogue, and without limit otherwise.
         prefix_caching: find prompts again that another request, or an earlier turn, has left in the KV cache.
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
@@ -150,8 +168,14 @@ class GpuPool(Model):
 
     kind: Literal["gpu_pool"]
     replicas: Annotated[int, Field(ge=1, le=10_000)]
-    usd_per_replica_hour: NonNegative
-    step_time: StepTime
+    usd_per_replica_hour: NonNegative | None = None
+    step_time: StepTime | None = None
+    model: str | None = None
+    gpu: str | None = None
+    tensor_parallel: Annotated[int, Field(ge=1)] | None = None
+    expert_parallel: bool | None = None
+    precision: Precision | None = None
+    backend: Literal["vllm", "sglang", "trtllm"] | None = None
     max_num_seqs: Annotated[int, Field(ge=1)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16)] | None = None
@@ -161,6 +185,46 @@ class GpuPool(Model):
     queue_limit: Annotated[int, Field(ge=0)] | None = None
     timeout_s: Positive | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _limits_of_the_gpu(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not isinstance(given.get("gpu"), str):
+            return given
+        return {**(SMALL_GPU_LIMITS if given["gpu"] in SMALL_GPUS else LARGE_GPU_LIMITS), **given}
+
+    @field_validator("gpu")
+    @classmethod
+    def _known_gpu(cls, gpu: str | None) -> str | None:
+        known = {*GPU_PRICES, *GPUS_WITHOUT_PRICE}
+        if gpu is not None and gpu not in known:
+            raise ValueError(nearest(gpu, known))
+        return gpu
+
+    @model_validator(mode="after")
+    def _served_by(self) -> GpuPool:
+        named = [name for name in CATALOGUE_KEYS if getattr(self, name) is not None]
+        if self.step_time is not None and named:
+            raise ValueError(f"step_time and {named[0]} to exclude each other")
+        if self.step_time is None and (self.model is None or self.gpu is None):
+            missing = "gpu" if self.model is not None else "model" if self.gpu is not None else "step_time"
+            raise ValueError(f"{missing} to be given: either step_time, or a model and a gpu of the catalogue")
+        if self.usd_per_replica_hour is None and self.gpu not in GPU_PRICES:
+            what = "step_time says nothing of it" if self.gpu is None else f"no list price of {self.gpu} is known"
+            raise ValueError(f"usd_per_replica_hour to be given: {what}")
+        return self
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica, as far as the scenario says."""
+        return self.tensor_parallel or 1
+
+    @property
+    def hourly_usd(self) -> float:
+        """Price of one replica: the scenario's own, or the list price of its GPUs."""
+        if self.usd_per_replica_hour is not None:
+            return self.usd_per_replica_hour
+        return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour
+
     @model_validator(mode="after")
     def _batch_fits(self) -> GpuPool:
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -169,5 +233,7 @@ class GpuPool(Model):
             )
         return self
 
+
+CATALOGUE_KEYS = ("model", "gpu", "tensor_parallel", "expert_parallel", "precision", "backend")
 
 Deployment = Annotated[Api | GpuPool, Field(discriminator="kind")]

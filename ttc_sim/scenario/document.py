@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ttc_sim.policies import Policy, parse_policy
+from ttc_sim.responses import Response
 from ttc_sim.scenario.base import Model, Positive, Share
 from ttc_sim.scenario.deployments import Deployment
 from ttc_sim.scenario.traffic import Workload
@@ -99,6 +100,8 @@ class Scenario(Model):
         replications: independent runs behind each interval; of a single one, 20 batches of its requests.
         policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is
             ``file.py:function``.
+        responses: by arm, what it is expected to make of a request, for the policy ``Utility``; fitted on the workload's own
+            problems if left out. A plan writes down those that it was made with.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Scenario(Model):
     deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     policy: str | dict[str, str] | None = None
+    responses: dict[str, Response] | None = None
     search: Search = Search()
     targets: Targets | None = None
     # Where the file stands; relative paths in it start there.

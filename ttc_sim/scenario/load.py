@@ -9,6 +9,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ttc_sim.errors import InputError, nearest
+from ttc_sim.policies import uses_responses
+from ttc_sim.responses import Response
 from ttc_sim.scenario.deployments import (
     Api,
     GpuPool,
@@ -130,6 +132,7 @@ def _known_keys(location: tuple[int | str, ...]) -> str:
         "per_token": Latency,
         "retry": Retry,
         "arms": Arm,
+        "responses": Response,
         "search": Search,
         "targets": Targets,
     }
@@ -177,6 +180,13 @@ def _check_references(scenario: Scenario) -> None:
             if source not in scenario.policy:
                 raise InputError(path, f"policy.{source}", "nothing", "a policy for every source")
     policy = scenario.parsed_policy()
+    if policy is not None and uses_responses(policy) and not sources:
+        raise InputError(
+            path, "policy", scenario.policy, "workload.sources, so that something is predicted of the arms"
+        )
+    for named in scenario.responses or ():
+        if named not in scenario.arms:
+            raise InputError(path, "responses", named, nearest(named, scenario.arms))
     for named in policy.arm_names() if policy is not None else ():
         if named not in scenario.arms:
             raise InputError(path, "policy", named, nearest(named, scenario.arms))

@@ -5,8 +5,13 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime
+from ttc_sim.errors import InputError
+from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario
+from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.operator_store import operator_times
+from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.physics import ARCHITECTURES, load_architecture, physics_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 
@@ -21,7 +26,50 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
     Raises:
         InputError: files that are missing or cannot be read, or a name that is not known.
     """
+    if pool.step_time is None:
+        return _catalogue_table(served_by(pool, folder), pool.max_num_batched_tokens, pool.max_num_seqs)
     return _table(pool.step_time, pool.max_num_batched_tokens, pool.max_num_seqs, Path(folder))
+
+
+def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
+    """What a pool that names a model and a GPU of the catalogue runs."""
+    model = str(pool.model)
+    own = Path(folder) / model
+    return Served(
+        model=str(own) if (own / "config.json").is_file() else model,
+        gpu=str(pool.gpu),
+        backend=pool.backend or "vllm",
+        tensor_parallel=pool.gpus,
+        expert_parallel=pool.gpus if pool.expert_parallel else 1,
+        precision=pool.precision,
+    )
+
+
+def with_memory(scenario: Scenario) -> Scenario:
+    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows.
+
+    Raises:
+        InputError: a name that is not known, or a model that does not fit into the GPUs.
+    """
+    known = {}
+    for name, pool in scenario.deployments.items():
+        if not isinstance(pool, GpuPool) or pool.step_time is not None:
+            continue
+        field = f"deployments.{name}."
+        times = operator_times(served_by(pool, scenario.folder), scenario.path, field)
+        if times.kv_tokens < 16:
+            expected = f"more GPUs: of {times.memory_bytes / 2**30:.0f} GiB each the weights take "
+            expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
+            raise InputError(scenario.path, f"{field}tensor_parallel", pool.gpus, expected)
+        if pool.kv_cache_tokens is None:
+            known[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
+    return scenario.model_copy(update={"deployments": {**scenario.deployments, **known}}) if known else scenario
+
+
+@lru_cache(maxsize=64)
+def _catalogue_table(served: Served, max_tokens: int, max_sequences: int) -> StepTable:
+    times = operator_times(served)
+    return operator_table(times, corrections_for(times), max_tokens, max_sequences)
 
 
 # An optimizer looks the same few up again and again.

@@ -1,0 +1,112 @@
+"""``ttc-sim gpus``: what runs where, and what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.errors import InputError
+
+if TYPE_CHECKING:
+    from ttc_sim.gpus import Offer
+
+
+def gpus(
+    words: Annotated[list[str] | None, typer.Argument(help="Words that must occur, or the name of one model.")] = None,
+    backend: Annotated[str, typer.Option(help="Serving framework: vllm, sglang or trtllm (for one model).")] = "vllm",
+    precision: Annotated[str | None, typer.Option(help="bf16, fp8, fp4 or int4 instead of the model's own.")] = None,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Prompt of each request (for one model).")] = 1024,
+    output_tokens: Annotated[int, typer.Option(min=1, help="Output of each request (for one model).")] = 1024,
+    plot: Annotated[Path | None, typer.Option(help="Draw speed and price of one model to this PNG.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+) -> None:
+    """List what runs on which GPU; with a model's name, its memory, speed and price on each."""
+    from ttc_sim import gpus as catalogue
+
+    check_writable(plot, json_file)
+    model = catalogue.named_model(words or [])
+    if model is None:
+        if plot is not None or precision is not None:
+            given = "--plot" if plot is not None else "--precision"
+            raise InputError("gpus", given, str(plot or precision), "the whole name of one model before it")
+        rows = catalogue.works_together(words or [])
+        table = Table("model", "precision", "GPUs", "backends", title="measured together")
+        for row in rows:
+            table.add_row(row.model, row.precision, ", ".join(row.gpus), ", ".join(row.backends))
+        console_for_tables().print(table)
+        if json_file is not None:
+            write_json(json_file, {"together": [row._asdict() for row in rows]})
+        return
+    with progress() as say:
+        found, refused = catalogue.offers(
+            model,
+            backend=backend,
+            precision=precision,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            progress=say,
+        )
+    title = (
+        f"{model}, {precision or 'its own precision'}, {backend}: {prompt_tokens} + {output_tokens} tokens a request"
+    )
+    _print(found, title)
+    for one in refused:
+        print(f"{one['gpu']}: cannot be estimated: expected {one['reason']}")
+    content = {
+        "model": model,
+        "precision": precision,
+        "backend": backend,
+        "prompt_tokens": prompt_tokens,
+        "output_tokens": output_tokens,
+        "offers": [asdict(one) for one in found],
+        "refused": refused,
+    }
+    if json_file is not None:
+        write_json(json_file, content)
+    if plot is not None:
+        from ttc_sim.plots import plot_offers
+
+        plot_offers(found, title).savefig(plot, dpi=150)
+
+
+def _print(found: list[Offer], title: str) -> None:
+    from ttc_sim.scenario.gpu_prices import GPU_PRICES
+
+    table = Table(title=title)
+    for column in ("GPU", "GPUs", "weights GiB", "KV GiB", "KV tokens", "tok/s alone", "batch", "tok/s full", "$/h"):
+        table.add_column(column, justify="left" if column == "GPU" else "right")
+    table.add_column("$/M output", justify="right")
+    last = ""
+    for one in found:
+        name = "" if one.gpu == last else one.gpu
+        last = one.gpu
+        count = f"{one.tensor_parallel}{' EP' if one.expert_parallel > 1 else ''}"
+        if not one.fits:
+            table.add_row(name, count, f"{one.weight_gib:.0f}", f"does not fit: needs {one.gpus_needed}")
+            continue
+        doubt = " ?" if one.warning else ""
+        table.add_row(
+            name,
+            count,
+            f"{one.weight_gib:.0f}",
+            f"{one.kv_gib:.0f}",
+            f"{one.kv_tokens:,}",
+            f"{one.tokens_per_s_alone:.0f}{doubt}",
+            f"{one.batch}",
+            f"{one.tokens_per_s:,.0f}{doubt}",
+            "" if one.usd_per_hour is None else f"{one.usd_per_hour:.2f}",
+            "" if one.usd_per_million_output_tokens is None else f"{one.usd_per_million_output_tokens:.3f}",
+        )
+    console_for_tables().print(table)
+    for warning in dict.fromkeys(one.warning for one in found if one.warning):
+        print(f"? {warning}")
+    shown = {one.gpu for one in found} & set(GPU_PRICES)
+    for origin in dict.fromkeys((GPU_PRICES[gpu].on, GPU_PRICES[gpu].origin) for gpu in sorted(shown)):
+        print(
+            f"prices of {', '.join(g for g in sorted(shown) if GPU_PRICES[g][1:] == origin)}: {origin[1]}, {origin[0]}"
+        )

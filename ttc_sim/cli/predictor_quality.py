@@ -1,0 +1,247 @@
+"""``ttc-sim predictor evaluate`` and ``check``: what a predictor is worth, and whether it still is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.table import Table
+
+from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+
+if TYPE_CHECKING:
+    from ttc_sim.metrics import Estimate
+    from ttc_sim.optimizer.routed import Routed
+    from ttc_sim.predictor.drift import Drift
+    from ttc_sim.predictor.evaluate import Report
+
+_SHORT = {
+    "constant_per_category": "category",
+    "prompt_length": "length",
+    "tfidf_logistic": "TF-IDF",
+    "nearest_neighbours": "k-NN",
+}
+MOVED = 2  # exit status when scores or calibration have moved
+
+ModelOption = Annotated[Path | None, typer.Option(help="Predictor's ONNX file; the shipped one if left out.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
+
+
+def evaluate(
+    problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
+    attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them; may be the same file.")],
+    model: ModelOption = None,
+    weak: Annotated[str | None, typer.Option(help="Route between this model ...")] = None,
+    strong: Annotated[str | None, typer.Option(help="... and this stronger one.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="Scenario with an arm for each: the router in dollars and seconds.")
+    ] = None,
+    out_of_fold: Annotated[
+        bool, typer.Option(help="Read the shipped problems' scores, each by a model that has not seen it.")
+    ] = False,
+    subset: Annotated[str | None, typer.Option(help="Only problems of this dataset.")] = None,
+    cluster: Annotated[
+        Literal["group", "problem"] | None,
+        typer.Option(help="What intervals resample; task types where the table names them, else problems."),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option(help="Show cheap baselines beside it, cross-validated on this data.")
+    ] = True,
+    folds_by: Annotated[
+        Literal["text", "group"], typer.Option(help="Folds of the baselines: by text, or whole task types.")
+    ] = "text",
+    resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of resamples and folds.")] = 0,
+    plot: Annotated[Path | None, typer.Option(help="Draw reliability and the router's curves to this PNG.")] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """What a predictor is worth on measured problems: as a forecaster, as a router, in dollars and in seconds."""
+    from ttc_sim.errors import InputError
+    from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores
+
+    check_writable(plot, json_file)
+    if scenario is not None and weak is None:
+        raise InputError("evaluate", "--scenario", scenario, "--weak and --strong beside it: models to route between")
+    loaded = None
+    if scenario is not None:
+        from ttc_sim.scenario import load_scenario
+
+        loaded = load_scenario(scenario)
+    with progress() as say:
+        report = evaluate_predictor(
+            problems,
+            attempts,
+            model=model,
+            weak=weak,
+            strong=strong,
+            out_of_fold=out_of_fold,
+            subset=subset,
+            cluster=cluster,
+            with_baselines=baselines,
+            folds_by=folds_by,
+            resamples=resamples,
+            seed=seed,
+            progress=say,
+        )
+        routed = None
+        if loaded is not None and weak is not None and strong is not None:
+            from ttc_sim.optimizer.routed import route_in_scenario
+
+            scores = shipped_scores() if out_of_fold else None
+            routed = route_in_scenario(
+                loaded, problems, attempts, weak, strong, predictor=model, scores=scores, progress=say
+            )
+    _print_report(report)
+    if routed is not None:
+        _print_routed(routed)
+        if subset is not None:
+            print(f"- the scenario's own sources say which problems it takes, not --subset {subset}")
+    if json_file is not None:
+        write_json(json_file, {**report.as_json(), "scenario": None if routed is None else routed.as_json()})
+    if plot is not None:
+        from ttc_sim.predictor.plots import plot_report
+
+        plot_report(report, routed).savefig(plot, dpi=150)
+
+
+def check(
+    logs: Annotated[list[Path], typer.Argument(help="Recent logs with prompts and, where known, model and correct.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Earlier log or scores (a file), or a shipped problem set; all of them if left out."),
+    ] = None,
+    model: ModelOption = None,
+    alpha: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Chance of a false alarm, over all comparisons.")
+    ] = 0.05,
+    json_file: JsonOption = None,
+) -> None:
+    """Whether scores or calibration have moved on recent logs; exit status 2 if they have."""
+    from ttc_sim.predictor.drift import check_drift
+
+    check_writable(json_file)
+    drift = check_drift(logs, reference=reference, model=model, alpha=alpha)
+    _print_drift(drift)
+    if json_file is not None:
+        write_json(json_file, drift.as_json())
+    if drift.moved:
+        raise typer.Exit(MOVED)
+
+
+def _print_drift(drift: Drift) -> None:
+    console = console_for_tables()
+    title = f"{drift.prompts:,} recent prompts beside {drift.origin}"
+    table = Table(
+        title=title + (f" ({drift.reference_prompts:,})" if drift.reference_prompts else ""), header_style="bold"
+    )
+    for name in ("", "of", "reference", "now", "PSI", "p", "p, corrected"):
+        table.add_column(name, justify="left" if name in ("", "of") else "right")
+    for test in drift.tests:
+        table.add_row(
+            test.what,
+            test.of,
+            f"{test.reference:.3f}",
+            f"{test.now:.3f}",
+            "" if test.psi is None else f"{test.psi:.3f}",
+            f"{test.p_value:.2g}",
+            f"{test.adjusted:.2g}" + (" moved" if test.adjusted < drift.alpha else ""),
+        )
+    console.print(table)
+    for model, found in drift.now.items():
+        before = drift.reference.get(model)
+        parts = [
+            f"{label} {_shown(getattr(found, name))}"
+            + ("" if before is None else f", was {getattr(before, name).value:.3f}")
+            for name, label in (("auroc", "AUROC"), ("brier", "Brier"), ("calibration_error", "calibration error"))
+        ]
+        console.print(f"[dim]- {model}: {'; '.join(parts)}[/]", highlight=False)
+    console.print(
+        "[dim]- scores: mean, by the Kolmogorov-Smirnov test; PSI under 0.1 is small, over 0.25 large. Calibration in the large: "
+        "intercept in logits (0 is perfect); slope: 1 is perfect[/]",
+        highlight=False,
+    )
+    for note in drift.notes:
+        console.print(f"[dim]- {note}[/]", highlight=False)
+    console.print(f"[bold]{drift.verdict}[/]", highlight=False, soft_wrap=True)
+
+
+def _print_report(report: Report) -> None:
+    console = console_for_tables()
+    table = Table(title=f"{report.predictor}: {report.problems:,} problems", header_style="bold")
+    for name in ("model", "problems", "AUROC", "Brier", "constant's", "ECE"):
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name != "model", overflow="fold")
+    for name, one in report.models.items():
+        found = one.quality
+        cells = [found.auroc, found.brier, found.brier_constant, found.calibration_error]
+        row = [name, f"{found.problems:,}", *(_shown(cell) for cell in cells)]
+        table.add_row(*row)
+    console.print(table)
+    if report.baselines:
+        table = Table(
+            title="beside cheap baselines: AUROC, and what the predictor gains on the best", header_style="bold"
+        )
+        table.add_column("model", overflow="fold")
+        for name in (*(_SHORT[name] for name in report.baselines), "predictor", "gain"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for name in report.models:
+            table.add_row(name, *_beside_baselines(report, name))
+        console.print(table)
+    if report.router is not None:
+        router = report.router
+        table = Table(
+            title=f"router between {router.weak} ({router.routing.weak.value:.1%}) and {router.strong} "
+            f"({router.routing.strong.value:.1%}), {router.problems:,} problems",
+            header_style="bold",
+        )
+        for name in ("", "APGR", "CPT(50%)", "CPT(80%)", "gap to the oracle"):
+            table.add_column(name, justify="right" if name else "left")
+        others = {name.replace("_", " "): found.router for name, found in report.baselines.items()}
+        for name, one_router in {"predictor": router.routing, **others}.items():
+            if one_router is not None:
+                cells = [one_router.apgr, one_router.cpt50, one_router.cpt80, one_router.oracle_gap]
+                table.add_row(name, *(_shown(cell) for cell in cells))
+        console.print(table)
+        console.print(f"[dim]- routed by {router.score}; a router that draws lots has APGR 0.5[/]", highlight=False)
+    console.print(f"[dim]- 95% intervals resample {report.resampled}[/]", highlight=False)
+    for note in report.notes:
+        console.print(f"[dim]- {note}[/]", highlight=False)
+
+
+def _beside_baselines(report: Report, model: str) -> list[str]:
+    """AUROC of each baseline and of the predictor, and the predictor's gain on the best of them."""
+    found = {name: one.models[model].auroc.value for name, one in report.baselines.items()}
+    one = report.models[model]
+    gain = one.auroc_gain[max(found, key=lambda key: found[key])]
+    figures = [f"{value:.3f}" for value in (*found.values(), one.quality.auroc.value)]
+    return [*figures, f"{gain.value:+.3f} ({gain.low:+.3f}, {gain.high:+.3f})"]
+
+
+def _print_routed(routed: Routed) -> None:
+    console = console_for_tables()
+    table = Table(
+        title=f"{routed.scenario}: below the threshold {routed.weak_arm}, above it {routed.strong_arm}",
+        header_style="bold",
+    )
+    for name in ("strong calls", "accuracy", "$ / 1k requests", "p50 s", "p95 s"):
+        table.add_column(name, justify="right")
+    for point in routed.points:
+        cost = point.cost_usd_per_request
+        table.add_row(
+            f"{point.strong_share:.0%}",
+            f"{point.accuracy.value:.1%} ({100 * point.accuracy.low:.0f}-{100 * point.accuracy.high:.0f})",
+            f"{1000 * cost.value:.3f} ({1000 * cost.low:.3f}-{1000 * cost.high:.3f})",
+            f"{point.latency_p50_s.value:.1f}",
+            f"{point.latency_p95_s.value:.1f}",
+        )
+    console.print(table)
+    for part, usd in routed.usd_at_pgr.items():
+        console.print(
+            f"[dim]- {part.removeprefix('pgr')}% of the gap is recovered at ${1000 * usd:.3f} / 1k requests[/]"
+        )
+    for note in routed.notes:
+        console.print(f"[dim]- {note}[/]", highlight=False)
+
+
+def _shown(figure: Estimate) -> str:
+    return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"

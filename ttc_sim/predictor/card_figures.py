@@ -1,0 +1,48 @@
+"""Figures that the card beside a predictor's ONNX file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ttc_sim.errors import InputError
+
+_ON_CARDS = ("rate", "auroc", "brier", "calibration_error")
+
+
+def training_rates(model: Path) -> dict[str, float]:
+    """By head, the share right in the predictor's training data, as the card beside the ONNX file names it (key ``rate``)."""
+    return {head: figures["rate"] for head, figures in card_figures(model).items() if "rate" in figures}
+
+
+def card_figures(model: Path) -> dict[str, dict[str, float]]:
+    """By head, the figures (``rate``, ``auroc``, ``brier``, ``calibration_error``) that the card beside the ONNX file names.
+
+    Of a head that the card names several times, what stands first; figures on task types left out are passed over.
+    """
+    for path in (model.with_suffix(".yaml"), model.with_suffix(".card.yaml"), model.parent / "card.yaml"):
+        if path.is_file():
+            try:
+                found: dict[str, dict[str, float]] = {}
+                _gather(yaml.safe_load(path.read_text(encoding="utf-8")), found)
+                return found
+            except (yaml.YAMLError, UnicodeDecodeError):
+                raise InputError(path, "file", path.name, "a card in YAML") from None
+    return {}
+
+
+def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if not isinstance(value, Mapping) or "left_out" in str(key):
+            continue
+        figures = {name: float(value[name]) for name in _ON_CARDS if isinstance(value.get(name), (int, float))}
+        head = found.setdefault(str(key).removeprefix("p:"), {}) if figures else {}
+        for name, figure in figures.items():
+            head.setdefault(name, figure)
+        _gather(value, found)
+
+
+__all__ = ["card_figures", "training_rates"]

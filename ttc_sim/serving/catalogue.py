@@ -1,0 +1,292 @@
+"""The catalogue of measured GPU operators: which models run where, and what an iteration of them takes.
+
+The numbers are those of ``aiconfigurator-core`` (Apache-2.0, NVIDIA): times of matrix products, attention, experts and
+collectives measured one by one on the GPUs, and the shapes of current models. It is an optional part,
+``pip install 'ttc-sim[gpus]'``; deployments of the shipped scenarios come with their numbers and do without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ttc_sim.errors import InputError, nearest
+
+PACKAGE = "aiconfigurator-core"
+BACKENDS = ("vllm", "sglang", "trtllm")
+PRECISIONS = ("bf16", "fp8", "fp4", "int4")
+ALIASES = {
+    "meta-llama/Llama-3.1-8B": "meta-llama/Meta-Llama-3.1-8B",
+    "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Meta-Llama-3.1-8B",
+    "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Meta-Llama-3.1-8B",
+    "meta-llama/Llama-3.1-70B": "meta-llama/Meta-Llama-3.1-70B",
+    "meta-llama/Llama-3.1-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
+    "meta-llama/Llama-3.3-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
+    "meta-llama/Llama-3.1-405B-Instruct": "meta-llama/Meta-Llama-3.1-405B",
+}
+"""Names that a model of the same shape goes by."""
+
+
+def _llama(layers: int, hidden: int, heads: int, ffn: int, vocab: int) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": ffn,
+        "vocab_size": vocab,
+        "max_position_embeddings": 32768,
+        "torch_dtype": "bfloat16",
+    }
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "mistralai/Mistral-Small-24B-Instruct-2501": _llama(40, 5120, 32, 32768, 131072),
+    "Qwen/Qwen2.5-14B-Instruct": _llama(48, 5120, 40, 13824, 152064),
+    "Qwen/Qwen2.5-32B-Instruct": _llama(64, 5120, 40, 27648, 152064),
+}
+"""Models that the catalogue has no shape of but whose operators it can look up: all that counts is in their ``config.json``."""
+
+
+class Served(NamedTuple):
+    """What serves a model: all that its operators' times depend on.
+
+    Attributes:
+        model, gpu, backend: by the catalogue's names.
+        tensor_parallel: GPUs that share every layer.
+        expert_parallel: GPUs among which experts are divided whole; those of ``tensor_parallel`` each hold a part of every
+            expert if 1.
+        data_parallel: servers that each attend to requests of their own and share the experts.
+        precision: of the weights; ``None`` for the model's own.
+    """
+
+    model: str
+    gpu: str
+    backend: str = "vllm"
+    tensor_parallel: int = 1
+    expert_parallel: int = 1
+    data_parallel: int = 1
+    precision: str | None = None
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor_parallel * self.data_parallel
+
+
+def installed() -> str | None:
+    """Version of the catalogue, ``None`` without it."""
+    return metadata.version(PACKAGE) if find_spec("aiconfigurator_core") is not None else None
+
+
+def need(where: str | Path, field: str, value: object) -> None:
+    """Refuse to go on without the catalogue.
+
+    Raises:
+        InputError: that says what to install.
+    """
+    if installed() is None:
+        raise InputError(where, field, value, "the catalogue of GPU operators: pip install 'ttc-sim[gpus]'")
+
+
+@cache
+def models() -> tuple[str, ...]:
+    """Models whose shapes the catalogue holds, sorted."""
+    from aiconfigurator_core.sdk.common import DefaultHFModels
+
+    return tuple(sorted({*SHAPES, *(name for name in DefaultHFModels if config_of(name) is not None)}))
+
+
+@cache
+def gpus() -> dict[str, dict[str, Any]]:
+    """GPUs with measured operators, by name: the data sheet's ``gpu`` and ``node``."""
+    from aiconfigurator_core.sdk import perf_database
+
+    folder = Path(perf_database.get_systems_paths()[0])
+    measured = {file.stem for file in (folder / "support_matrix").glob("*.csv")}
+    return {name: dict(perf_database.load_system_spec(name)) for name in sorted(measured)}
+
+
+@cache
+def supported() -> frozenset[tuple[str, str, str]]:
+    """(model, GPU, backend) whose operators were all measured, by the catalogue's own tests."""
+    from aiconfigurator_core.sdk.common import get_support_matrix
+
+    found = {
+        (row["HuggingFaceID"], row["System"], row["Backend"])
+        for row in get_support_matrix()
+        if row["Mode"] == "agg" and row["Status"] == "PASS" and row.get("Source", "silicon") == "silicon"
+    }
+    # These are of the shape of a Llama, and need no operators that it does not.
+    llama = {(gpu, backend) for model, gpu, backend in found if model == "meta-llama/Meta-Llama-3.1-8B"}
+    return frozenset(found | {(name, gpu, backend) for name in SHAPES for gpu, backend in llama})
+
+
+@cache
+def config_of(model: str) -> Mapping[str, Any] | None:
+    """Shape of a model of the catalogue; never asks a network for it."""
+    from aiconfigurator_core.sdk import utils
+    from aiconfigurator_core.sdk.common import DefaultHFModels
+
+    if model not in SHAPES and model not in DefaultHFModels and not Path(model).is_dir():
+        return None
+    with quiet():
+        try:
+            found: Mapping[str, Any] = utils.get_model_config_from_model_path(path_of(model))
+        except (OSError, ValueError, KeyError, RuntimeError, utils.HuggingFaceDownloadError):
+            return None
+    return found
+
+
+@cache
+def path_of(model: str) -> str:
+    """What the estimator takes for a model: its name, or a folder with its ``config.json``."""
+    if model not in SHAPES:
+        return model
+    folder = tempfile.TemporaryDirectory(prefix="ttc-sim-")
+    _folders.append(folder)
+    (Path(folder.name) / "config.json").write_text(json.dumps(SHAPES[model]), encoding="utf-8")
+    return folder.name
+
+
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends, and then removed
+
+
+def shape(model: str) -> str:
+    """All that is known of a model's shape, as text."""
+    config = config_of(model)
+    assert config is not None
+    return json.dumps(config["raw_config"], sort_keys=True, default=str)
+
+
+def own_precision(model: str) -> str:
+    """Precision that a model's weights are published in."""
+    config = config_of(model)
+    assert config is not None
+    algorithm = str(config["raw_config"].get("quant_algo") or "")
+    if "fp4" in algorithm or "mixed" in algorithm:
+        return "fp4"
+    if "compressed" in algorithm or "int4" in algorithm:
+        return "int4"
+    return "fp8" if "fp8" in algorithm else "bf16"
+
+
+def heads(model: str) -> int:
+    """Attention heads of a model, that tensor parallelism must divide."""
+    config = config_of(model)
+    assert config is not None
+    return int(config["n"])
+
+
+def layers(model: str) -> int:
+    """Layers of a model."""
+    config = config_of(model)
+    assert config is not None
+    return int(config["layers"])
+
+
+def has_experts(model: str) -> bool:
+    """Whether a model is a mixture of experts."""
+    config = config_of(model)
+    return config is not None and bool(config["num_experts"])
+
+
+def cuttable(model: str, ways: int, precision: str | None = None) -> bool:
+    """Whether every expert of a model can be cut into so many parts.
+
+    Weights scaled in blocks of 128 cannot be cut inside a block: such a model is served with whole experts on each GPU.
+    """
+    config = config_of(model)
+    assert config is not None
+    blocks = str(config["raw_config"].get("quant_algo")) == "fp8_block" and precision in (None, "fp8")
+    return not blocks or int(config["moe_inter_size"]) % (128 * ways) == 0
+
+
+def known(model: str, where: str | Path, field: str = "") -> str:
+    """The catalogue's own name of a model.
+
+    Raises:
+        InputError: the catalogue is not installed, or knows no such model; with the nearest names.
+    """
+    need(where, f"{field}model", model)
+    name = ALIASES.get(model, model)
+    if config_of(name) is None:
+        raise InputError(where, f"{field}model", model, nearest(model, {*models(), *ALIASES}))
+    return name
+
+
+def checked(served: Served, where: str | Path, field: str = "") -> Served:
+    """The deployment by the catalogue's own names.
+
+    Args:
+        served: as the user said it.
+        where: file that errors name; ``field``: key in it that the deployment stands under, with its dot.
+
+    Raises:
+        InputError: the catalogue is not installed, a name is unknown, a parallelism does not divide the heads or goes over a
+            node, or the GPU lacks the precision.
+    """
+    model = known(served.model, where, field)
+    if served.backend not in BACKENDS:
+        raise InputError(where, f"{field}backend", served.backend, nearest(served.backend, BACKENDS))
+    if served.gpu not in gpus():
+        raise InputError(where, f"{field}gpu", served.gpu, nearest(served.gpu, gpus()))
+    sheet = gpus()[served.gpu]
+    node = int(sheet["node"]["num_gpus_per_node"])
+    count = heads(model)
+    fitting = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= node and count % n == 0]
+    if served.tensor_parallel not in range(1, node + 1) or count % served.tensor_parallel:
+        expected = f"one of {', '.join(map(str, fitting))}: it must divide the {count} attention heads of {model}"
+        raise InputError(
+            where, f"{field}tensor_parallel", served.tensor_parallel, f"{expected} within a node of {node}"
+        )
+    if served.expert_parallel > 1 and not has_experts(model):
+        raise InputError(where, f"{field}expert_parallel", True, f"a mixture of experts; {model} is dense")
+    cut = served.gpus // served.expert_parallel
+    if has_experts(model) and not cuttable(model, cut, served.precision):
+        expected = f"true: an expert of {model} cannot be cut into {cut} parts"
+        raise InputError(where, f"{field}expert_parallel", False, expected)
+    precision = served.precision or own_precision(model)
+    if precision not in PRECISIONS:
+        raise InputError(where, f"{field}precision", precision, nearest(precision, PRECISIONS))
+    lacking = _lacking(model, served.precision, sheet["gpu"])
+    if lacking:
+        asked = served.precision or f"{precision}, the model's own"
+        raise InputError(where, f"{field}precision", asked, f"one that {served.gpu} has: it lacks {lacking}")
+    return served._replace(model=model)
+
+
+def _lacking(model: str, precision: str | None, sheet: Mapping[str, Any]) -> str | None:
+    own = precision is None or precision == own_precision(model)
+    config = config_of(model)
+    assert config is not None
+    # Weights in MXFP4 are multiplied in 16 bits where there is no better way; NVFP4 and FP8 need units of their own.
+    widened = own and str(config["raw_config"].get("quant_algo")) == "mxfp4"
+    wanted = precision or own_precision(model)
+    if wanted == "fp4" and not widened and not sheet.get("fp4_tc_flops"):
+        return "FP4"
+    return "FP8" if wanted == "fp8" and not sheet.get("fp8_tc_flops") else None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the catalogue's remarks on its own data from the user."""
+    logger = logging.getLogger("aiconfigurator_core")
+    before, aside = logger.level, logging.root.manager.disable
+    logger.setLevel(logging.CRITICAL)
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logging.disable(aside)

@@ -1,0 +1,64 @@
+"""Corrections to the catalogue's operator times, and how well each model on each GPU is then predicted."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ttc_sim.serving.catalogue import ALIASES
+from ttc_sim.serving.operators import Corrections, OperatorTimes
+
+FILE = Path(__file__).with_name("gpu_corrections.json")
+DOUBTFUL_PERCENT = 25.0
+"""Median absolute error of the time per output token above which a model on a GPU is offered with a warning only."""
+
+
+class Checked(NamedTuple):
+    """What measured servers said about predictions for a model on a GPU.
+
+    Attributes:
+        rows: operating points measured, of those that nothing was fitted to.
+        ttft_percent, tpot_percent: median absolute error.
+    """
+
+    rows: int
+    ttft_percent: float
+    tpot_percent: float
+
+
+@cache
+def _file() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return content
+
+
+def corrections_for(times: OperatorTimes) -> Corrections:
+    """Those of dense models, or of mixtures of experts."""
+    return fitted()["experts" if times.moe else "dense"]
+
+
+@cache
+def fitted() -> dict[str, Corrections]:
+    """By ``dense`` and ``experts``; see the file for their origin."""
+    return {kind: Corrections(**_file()["corrections"][kind]) for kind in ("dense", "experts")}
+
+
+def checked_pairs() -> dict[tuple[str, str], Checked]:
+    """By the catalogue's names of model and GPU, those that were measured."""
+    return {
+        (ALIASES.get(one["model"], one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
+        for one in _file()["pairs"]
+    }
+
+
+def doubt(model: str, gpu: str) -> str | None:
+    """Why a prediction should not be relied on; ``None`` if nothing speaks against it."""
+    found = checked_pairs().get((ALIASES.get(model, model), gpu))
+    if found is None or found.tpot_percent <= DOUBTFUL_PERCENT:
+        return None
+    return (
+        f"{model} on {gpu}: time per output token was {found.tpot_percent:.0f}% off (median of {found.rows} measured "
+        f"operating points)"
+    )
