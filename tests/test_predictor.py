@@ -372,6 +372,8 @@ def test_bad_tables_are_named_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "broken.jsonl").write_text('{"prompt": "a"}\n{"prompt": \n')
     (tmp_path / "number.jsonl").write_text('{"prompt": 1}\n')
+    (tmp_path / "ragged.csv").write_text("id,prompt\n1,a\n2,b,c\n")
+    (tmp_path / "late.csv").write_text("id,prompt\n" + "1,a\n" * 700 + "one,b\n")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 not")
     out = ["--out", str(tmp_path / "out.csv")]
     for name, extra, said in (
@@ -380,6 +382,8 @@ def test_bad_tables_are_named_and_nothing_is_left(tmp_path: Path) -> None:
         ("broken.jsonl", [], "broken.jsonl"),
         ("number.jsonl", [], "text"),
         ("bad.parquet", [], "readable parquet"),
+        ("ragged.csv", [], "2 fields in every row"),
+        ("late.csv", [], "late.csv"),
         ("none.csv", [], "existing file"),
         ("p.txt", [], "a name ending in"),
     ):
@@ -427,8 +431,7 @@ def test_scores_of_shipped_problems_are_useful_but_not_in_sample(
 
 def test_scores_of_new_mmlu_problems_are_calibrated() -> None:
     for profile in list_profiles():
-        # Of gemini-1.5-pro-002 a few hundred problems were measured: too few for a figure of its own.
-        if profile.startswith("mmlu-pro/") and "gemini-1.5-pro" not in profile:
+        if profile.startswith("mmlu-pro/"):
             assert (
                 calibration_error(*shipped_scores("mmlu-pro", profile)) <= 0.025
             )  # 650 problems a bin: noise alone is 0.014
@@ -442,9 +445,9 @@ def test_the_card_shows_what_new_task_types_cost() -> None:
         for model, figures in card["metrics"][problem_set]["new_task_types"].items()
         if figures["brier"] > figures["brier_constant"]
     }
-    # Known to fall short of the aim, which is none: the first was measured on easy problems only, the second on few.
-    assert set(worse) <= {"reasoning-gym/claude-sonnet-4", "mmlu-pro/gemini-1.5-pro-002"}
-    assert max(worse.values(), default=0.0) < 0.01
+    # Known to fall short of the aim, which is none: its errors on one category of MMLU-Pro say little of those on another.
+    assert set(worse) <= {"mmlu-pro/gemini-1.5-pro-002"}
+    assert max(worse.values(), default=0.0) < 0.003
     assert session.SHIPPED.stat().st_size < 10e6
 
 

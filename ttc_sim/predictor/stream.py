@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,8 @@ from ttc_sim.tables import find_column
 
 PROMPT = ("prompt", "question", "text")
 ROWS = 512
-SCANNERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
-    ".parquet": pl.scan_parquet,
-    ".csv": pl.scan_csv,
-    ".jsonl": pl.scan_ndjson,
-    ".ndjson": pl.scan_ndjson,
-}
+BYTES = 4_000_000
+SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def read_batches(source: str, column: str | None, stdin_format: str = "text") ->
     if source != "-":
         tables = _scanned(Path(source))
     elif stdin_format == "jsonl":
-        tables = _json_lines()
+        tables = _json_lines(sys.stdin.buffer, where)
     else:
         return _some(_plain_lines(), where, "prompts, one a line")
     return _some(_with_prompts(tables, where, column), where, "at least one row")
@@ -61,44 +58,113 @@ def _some(batches: Iterator[Batch], where: str, expected: str) -> Iterator[Batch
     return chain([first], batches)
 
 
+def _parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Lines in parts of at most ``ROWS``, and of about ``BYTES``."""
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        part.append(line)
+        size += len(line)
+        if len(part) == ROWS or size >= BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
 def _plain_lines() -> Iterator[Batch]:
     done = 0
-    lines = (line.rstrip(b"\r\n").decode("utf-8", "replace") for line in sys.stdin.buffer)
-    while part := list(islice(lines, ROWS)):
-        yield Batch(part, pl.DataFrame({"line": range(done + 1, done + len(part) + 1)}))
+    for part in _parts(sys.stdin.buffer):
+        prompts = [line.rstrip(b"\r\n").decode("utf-8", "replace") for line in part]
+        yield Batch(prompts, pl.DataFrame({"line": range(done + 1, done + len(part) + 1)}))
         done += len(part)
 
 
-def _json_lines() -> Iterator[pl.DataFrame]:
-    lines = ((at, line) for at, line in enumerate(sys.stdin.buffer, 1) if line.strip())
-    while part := list(islice(lines, ROWS)):
+def _json_lines(lines: Iterable[bytes], where: str) -> Iterator[pl.DataFrame]:
+    done = 0
+    columns: dict[str, None] = {}
+    for part in _parts(lines):
         rows: list[dict[str, Any]] = []
-        for at, line in part:
+        for at, line in enumerate(part, done + 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
-                raise InputError("standard input", f"line {at}", line[:60].decode("utf-8", "replace"), "a JSON object")
+                raise InputError(where, f"line {at}", line[:60].decode("utf-8", "replace"), "a JSON object")
             rows.append(row)
+        first, done = done + 1, done + len(part)
+        if not rows:
+            continue
+        columns = columns or dict.fromkeys(name for row in rows for name in row)
         try:
-            yield pl.DataFrame(rows, infer_schema_length=None)
+            table = pl.DataFrame([{**dict.fromkeys(columns), **row} for row in rows], infer_schema_length=None)
         except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
-            at = part[0][0]
-            raise InputError(
-                "standard input", f"lines from {at}", _first_line(error), "one type in each column"
-            ) from None
+            raise InputError(where, f"lines from {first}", _first_line(error), "one type in each column") from None
+        yield table
+
+
+def _json_file(path: Path) -> Iterator[pl.DataFrame]:
+    try:
+        with path.open("rb") as file:
+            yield from _json_lines(file, str(path))
+    except OSError as error:
+        raise InputError(path, "file", error.strerror or str(error), "a file that can be read") from None
+
+
+def _csv_rows(path: Path) -> Iterator[pl.DataFrame]:
+    """Parts of a CSV file, of the types that its first rows have; Polars would read far ahead."""
+    schema = pl.scan_csv(path).collect_schema()
+    csv.field_size_limit(2**31 - 1)
+    part: list[list[str | None]] = []
+    size = 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        if next(rows, None) is None:
+            return
+        for row in rows:
+            if not row:
+                continue
+            if len(row) != len(schema):
+                expected = f"{len(schema)} fields in every row"
+                raise InputError(path, f"line {rows.line_num}", f"{len(row)} fields", expected)
+            part.append([value or None for value in row])
+            size += sum(map(len, row))
+            if len(part) == ROWS or size >= BYTES:
+                yield _typed(part, schema)
+                part, size = [], 0
+    if part:
+        yield _typed(part, schema)
+
+
+def _typed(rows: list[list[str | None]], schema: pl.Schema) -> pl.DataFrame:
+    table = pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String), orient="row")
+    return table.with_columns(
+        pl.col(name).replace_strict({"true": True, "false": False}, return_dtype=pl.Boolean)
+        if kind == pl.Boolean
+        else pl.col(name).cast(kind)
+        for name, kind in schema.items()
+        if kind != pl.String
+    )
 
 
 def _scanned(path: Path) -> Iterator[pl.DataFrame]:
-    if path.suffix.lower() not in SCANNERS:
-        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(SCANNERS))
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(SUFFIXES))
     if not path.is_file():
         raise InputError(path, "file", str(path), "an existing file")
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        yield from _json_file(path)
+        return
     try:
-        yield from SCANNERS[path.suffix.lower()](path).collect_batches(chunk_size=ROWS, maintain_order=True)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise InputError(path, "file", _first_line(error), f"a readable {path.suffix[1:]} table") from None
+        if path.suffix.lower() == ".csv":
+            yield from _csv_rows(path)
+        else:
+            yield from pl.scan_parquet(path).collect_batches(chunk_size=ROWS, maintain_order=True)
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(path, "file", _first_line(error), f"a readable {path.suffix[1:]} table in UTF-8") from None
 
 
 def _first_line(error: Exception) -> str:
@@ -136,8 +202,8 @@ def write_batches(tables: Iterator[pl.DataFrame], out: Path | None, say: Callabl
     if out is None:
         return _count(tables, lambda table, first: sys.stdout.write(_csv(table, first)), say)
     suffix = out.suffix.lower()
-    if suffix not in SCANNERS:
-        raise InputError(out, "file", suffix, "a name ending in " + ", ".join(SCANNERS))
+    if suffix not in SUFFIXES:
+        raise InputError(out, "file", suffix, "a name ending in " + ", ".join(SUFFIXES))
     beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         count = (
