@@ -45,7 +45,8 @@ def train(
     for package in ("onnx", "threadpoolctl"):
         if importlib.util.find_spec(package) is None:
             raise InputError("packages", package, "not installed", "pip install 'ttc-sim[train]'")
-    from ttc_sim.predictor.card import Origin, card_path, write_model
+    from ttc_sim.predictor.card import Origin, write_model
+    from ttc_sim.predictor.card_figures import card_path
     from ttc_sim.predictor.data import read_training_set
     from ttc_sim.predictor.train import train as learn
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.calibration import Prediction
+from ttc_sim.predictor.card_figures import card_path
 from ttc_sim.predictor.data import TrainingSet
 from ttc_sim.predictor.export import to_onnx
+from ttc_sim.predictor.metrics import auroc, brier
 from ttc_sim.predictor.session import PER_MODEL, Scores
-from ttc_sim.predictor.train import FOLDS, Held, Trained, auroc, brier, calibration_error
+from ttc_sim.predictor.train import FOLDS, Held, Trained
 from ttc_sim.tables import write_atomically
 
 
@@ -36,11 +38,6 @@ class Origin:
     licence: str
     marked: Mapping[str, str] = field(default_factory=dict)
     subsets: Mapping[str, tuple[str, NDArray[np.bool_]]] = field(default_factory=dict)
-
-
-def card_path(model: Path) -> Path:
-    """The card of ``name.onnx`` is ``name.card.yaml`` beside it."""
-    return model.with_suffix(".card.yaml")
 
 
 def describe(trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) -> dict[str, object]:
@@ -101,8 +98,8 @@ def measures(
         at, w, tokens = data.row[mine], weight[mine], data.tokens[mine]
         figures = {
             "auroc": auroc(p, share),
-            "brier": float(brier(p[:, None], share[:, None])[0]),
-            "brier_constant": float(brier(base[:, None], share[:, None])[0]),
+            "brier": brier(p, share),
+            "brier_constant": brier(base, share),
             "calibration_error": calibration_error(p, share),
             "tokens_mean_ratio": float((w * said.tokens[at, k]).sum() / (w * tokens).sum()),
             "tokens_below_p50": float((w * (tokens <= said.tokens_p50[at, k])).sum() / w.sum()),
@@ -114,6 +111,18 @@ def measures(
         }
         found[head] = {name: round(value, 4) for name, value in figures.items()}
     return found
+
+
+def calibration_error(p: F64, share: F64, bins: int = 15) -> float:
+    """Expected calibration error over bins of equal size.
+
+    Bins cut through equal probabilities, where those of :class:`ttc_sim.predictor.metrics.CalibrationError` do not: the two
+    differ by up to 0.0025 on the shipped models.
+    """
+    known = ~np.isnan(share)
+    order = np.argsort(p[known], kind="stable")
+    parts = zip(np.array_split(p[known][order], bins), np.array_split(share[known][order], bins), strict=True)
+    return float(sum(len(a) * abs(a.mean() - b.mean()) for a, b in parts if len(a)) / known.sum())
 
 
 def write_model(path: Path, trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) -> dict[str, object]:
@@ -142,4 +151,4 @@ def scores_out_of_fold(data: TrainingSet, held: Held) -> pl.DataFrame:
     return pl.concat([pl.DataFrame({"problem": data.problems}), table], how="horizontal")
 
 
-__all__ = ["Origin", "card_path", "describe", "measures", "scores_out_of_fold", "write_model"]
+__all__ = ["Origin", "calibration_error", "describe", "measures", "scores_out_of_fold", "write_model"]

@@ -13,6 +13,11 @@ from ttc_sim.errors import InputError
 _ON_CARDS = ("rate", "auroc", "brier", "calibration_error")
 
 
+def card_path(model: Path) -> Path:
+    """The card of ``name.onnx`` is ``name.card.yaml`` beside it."""
+    return model.with_suffix(".card.yaml")
+
+
 def training_rates(model: Path) -> dict[str, float]:
     """By head, the share right in the predictor's training data, as the card beside the ONNX file names it (key ``rate``)."""
     return {head: figures["rate"] for head, figures in card_figures(model).items() if "rate" in figures}
@@ -23,7 +28,7 @@ def card_figures(model: Path) -> dict[str, dict[str, float]]:
 
     Of a head that the card names several times, what stands first; figures on task types left out are passed over.
     """
-    for path in (model.with_suffix(".yaml"), model.with_suffix(".card.yaml"), model.parent / "card.yaml"):
+    for path in (model.with_suffix(".yaml"), card_path(model), model.parent / "card.yaml"):
         if path.is_file():
             try:
                 found: dict[str, dict[str, float]] = {}
@@ -36,7 +41,7 @@ def card_figures(model: Path) -> dict[str, dict[str, float]]:
 
 def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
     for key, value in node.items() if isinstance(node, Mapping) else ():
-        if not isinstance(value, Mapping) or "left_out" in str(key):
+        if not isinstance(value, Mapping) or "left_out" in str(key) or key == "new_task_types":
             continue
         figures = {name: float(value[name]) for name in _ON_CARDS if isinstance(value.get(name), (int, float))}
         head = found.setdefault(str(key).removeprefix("p:"), {}) if figures else {}
@@ -45,4 +50,4 @@ def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
         _gather(value, found)
 
 
-__all__ = ["card_figures", "training_rates"]
+__all__ = ["card_figures", "card_path", "training_rates"]

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError
+from ttc_sim.predictor.measured import MODEL, SUBSET
 from ttc_sim.predictor.stream import PROMPT
 from ttc_sim.profile_build import USUAL_NAMES, as_booleans, as_tokens
 from ttc_sim.tables import find_column, read_table
 
 PROBLEM = USUAL_NAMES["problem"]
-SUBSET = ("subset", "dataset")
 GROUP = ("group", "task", "category", "subject")
-MODEL = ("model", "profile")
 LEAST_PROBLEMS = 100
 
 

@@ -14,8 +14,9 @@ from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError
 from ttc_sim.policies import DIFFICULTY
 from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.measured import CORRECT, MODEL, PROBLEM, PROMPT, heads_like, labels
+from ttc_sim.predictor.measured import CORRECT, MODEL, PROBLEM, heads_like, labels
 from ttc_sim.predictor.metrics import clusters_of
+from ttc_sim.predictor.stream import PROMPT
 from ttc_sim.profiles import load_problem_set, load_profile
 from ttc_sim.tables import find_column, read_table
 

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError, nearest
+from ttc_sim.predictor.stream import PROMPT
+from ttc_sim.profile_build import USUAL_NAMES
 from ttc_sim.tables import find_column, read_table
 
 PROBLEM = ("problem", "problem_id", "question_id", "id", "task_id")
-PROMPT = ("prompt", "question", "text")
 SUBSET = ("subset", "dataset")
 TASK = ("group", "task")
 CATEGORY = ("category", "subject")
 MODEL = ("model", "profile")
-CORRECT = ("correct", "is_correct", "passed")
+CORRECT = USUAL_NAMES["correct"]
 _WIDE = "_correct"
 
 

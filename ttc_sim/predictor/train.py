@@ -400,39 +400,11 @@ def _judged(part: Prepared, new: Raw, unseen: Raw, far: float) -> Held:
     )
 
 
-def brier(p: F64, targets: F64) -> F64:
-    """(H,) mean squared error of a probability against outcomes, where a target is a share of right outcomes."""
-    return np.asarray(np.nanmean(targets * (1 - p) ** 2 + (1 - targets) * p**2, axis=0))
-
-
-def auroc(p: F64, share: F64) -> float:
-    """Area under the ROC curve, where each row stands for ``share`` right and ``1 - share`` wrong outcomes."""
-    known = ~np.isnan(share)
-    order = np.argsort(p[known], kind="stable")
-    score, right = p[known][order], share[known][order]
-    group = np.cumsum(np.concatenate([[True], np.diff(score) > 0])) - 1
-    rights = np.bincount(group, right)
-    wrongs = np.bincount(group, 1 - right)
-    below = np.cumsum(wrongs) - wrongs
-    return float((rights * (below + wrongs / 2)).sum() / (rights.sum() * wrongs.sum()))
-
-
-def calibration_error(p: F64, share: F64, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal size."""
-    known = ~np.isnan(share)
-    order = np.argsort(p[known], kind="stable")
-    parts = zip(np.array_split(p[known][order], bins), np.array_split(share[known][order], bins), strict=True)
-    return float(sum(len(a) * abs(a.mean() - b.mean()) for a, b in parts if len(a)) / known.sum())
-
-
 __all__ = [
     "Encoder",
     "Expert",
     "Held",
     "Model",
     "Trained",
-    "auroc",
-    "brier",
-    "calibration_error",
     "train",
 ]
