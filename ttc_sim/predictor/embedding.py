@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -11,7 +13,7 @@ from ttc_sim.predictor.features import BUCKETS, Rows
 
 F32 = NDArray[np.float32]
 WORDS = BUCKETS // 2  # words hash below, byte strings above
-DIMENSIONS = 112
+DIMENSIONS = 128
 _ROWS_FITTED = 6000
 _EPSILON = 1e-6
 
@@ -48,8 +50,18 @@ def rarity(counts: sparse.csr_matrix, idf: F32) -> F32:
     return np.asarray(total / (np.bincount(row[part], weight, n) + _EPSILON), dtype=np.float32)
 
 
-def leading_directions(scaled: sparse.csr_matrix, seed: int) -> NDArray[np.int8]:
-    """The leading right singular vectors, (BUCKETS, DIMENSIONS), each scaled to fill 8 bits.
+def directions_for(problems: Sequence[int]) -> list[int]:
+    """How many directions each training set gets, by its number of problems; at least one each, ``DIMENSIONS`` together.
+
+    >>> directions_for([6083, 9681, 1311]), directions_for([500])
+    ([46, 72, 10], [128])
+    """
+    ends = np.round(np.cumsum(problems) / sum(problems) * (DIMENSIONS - len(problems))).astype(int)
+    return [int(count) + 1 for count in np.diff(ends, prepend=0)]
+
+
+def leading_directions(scaled: sparse.csr_matrix, count: int, seed: int) -> NDArray[np.int8]:
+    """The leading right singular vectors, (BUCKETS, count), each scaled to fill 8 bits.
 
     By subspace iteration from a random start (Halko, Martinsson and Tropp, 2011, https://arxiv.org/abs/0909.4061), on at most
     6,000 of the rows.
@@ -58,7 +70,7 @@ def leading_directions(scaled: sparse.csr_matrix, seed: int) -> NDArray[np.int8]
     if scaled.shape[0] > _ROWS_FITTED:
         scaled = scaled[np.sort(rng.choice(scaled.shape[0], _ROWS_FITTED, replace=False))]
     transposed = scaled.T.tocsr()
-    width = min(DIMENSIONS + 12, *scaled.shape)
+    width = min(count + 12, *scaled.shape)
     basis = np.asarray(scaled @ rng.normal(size=(scaled.shape[1], width)).astype(np.float32))
     for _ in range(2):
         basis = np.linalg.qr(basis)[0]
@@ -66,11 +78,11 @@ def leading_directions(scaled: sparse.csr_matrix, seed: int) -> NDArray[np.int8]
     basis = np.linalg.qr(basis)[0]
     spanned = np.asarray(transposed @ basis, dtype=np.float64)
     power, turned = np.linalg.eigh(spanned.T @ spanned)
-    kept = min(DIMENSIONS, int((power > 1e-9 * power[-1]).sum()))
-    vectors = np.zeros((scaled.shape[1], DIMENSIONS))
+    kept = min(count, int((power > 1e-9 * power[-1]).sum()))
+    vectors = np.zeros((scaled.shape[1], count))
     vectors[:, :kept] = spanned @ turned[:, ::-1][:, :kept]
     # Signs are arbitrary; a rule makes them the same everywhere.
-    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(DIMENSIONS)]
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(count)]
     most = np.where(largest == 0, 1.0, largest)
     return np.round(vectors / most * 127).astype(np.int8)
 

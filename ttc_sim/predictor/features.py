@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.predictor.surface import COUNT, Words, surface
+from ttc_sim.predictor.structure import TELLING, Words
+from ttc_sim.predictor.surface import COUNT, surface
 
 U64 = NDArray[np.uint64]
 
@@ -107,7 +109,8 @@ def _rows(prompts: Sequence[str], first_row: int) -> Rows:
     row_of = np.repeat(np.arange(len(encoded), dtype=np.uint32), sizes)
     left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(text))  # bytes from here to the end of the prompt
 
-    word_keys, words = _word_grams(text, row_of, len(encoded))
+    words = _words_of(text, row_of)
+    word_keys, distinct = _word_grams(words, len(encoded))
     key = np.sort(np.concatenate([*_byte_grams(text, row_of, left), word_keys]))
     starts = np.flatnonzero(np.diff(key, prepend=~key[:1]))
     counts = np.diff(starts, append=len(key))
@@ -116,7 +119,7 @@ def _rows(prompts: Sequence[str], first_row: int) -> Rows:
         (key >> np.uint32(16)).astype(np.int64) + first_row,
         (key & np.uint32(0xFFFF)).astype(np.int32),
         (1.0 + np.log(counts)).astype(np.float32),
-        surface(np.frombuffer(joined, dtype=np.uint8), sizes, words),
+        surface(np.frombuffer(joined, dtype=np.uint8), sizes, words, distinct, *_telling()),
     )
 
 
@@ -136,7 +139,7 @@ def _byte_grams(
     return keys
 
 
-def _word_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32], prompts: int) -> tuple[NDArray[np.uint32], Words]:
+def _words_of(text: NDArray[np.uint8], row_of: NDArray[np.uint32]) -> Words:
     is_word = _IS_WORD[text]
     # A word ends at a byte that is no part of words, and where a prompt ends.
     joined = np.zeros(len(text) + 1, dtype=bool)
@@ -146,8 +149,13 @@ def _word_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32], prompts: in
     power, inverse = _powers(len(text))
     sums = np.zeros(len(text) + 1, dtype=np.uint64)
     np.cumsum((text.astype(np.uint64) + np.uint64(1)) * power[: len(text)], out=sums[1:])
-    word = _mix((sums[ends] - sums[begins]) * inverse[begins] + (ends - begins).astype(np.uint64))
-    row = row_of[begins]
+    key = _mix((sums[ends] - sums[begins]) * inverse[begins] + (ends - begins).astype(np.uint64))
+    return Words(row_of[begins].astype(np.int64), begins, ends - begins, key)
+
+
+def _word_grams(words: Words, prompts: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Row and bucket of each word and pair of words, and how many different words each prompt has."""
+    word, row = words.key, words.row.astype(np.uint32)
     same_row = row[1:] == row[:-1]
     pair = _mix(word[:-1] * np.uint64(_BASE) + word[1:])[same_row]
     grams = np.concatenate([word, pair]) % np.uint64(_WORD_BUCKETS)
@@ -156,7 +164,17 @@ def _word_grams(text: NDArray[np.uint8], row_of: NDArray[np.uint32], prompts: in
     distinct = np.bincount(
         (seen[np.diff(seen, prepend=~seen[:1]) != 0] >> np.uint64(40)).astype(np.int64), minlength=prompts
     )
-    return keys, Words(row.astype(np.int64), ends - begins, distinct)
+    return keys, distinct
+
+
+@cache
+def _telling() -> tuple[U64, NDArray[np.int64]]:
+    """Hashes of the words of ``TELLING``, ascending, and the group of each."""
+    text = np.frombuffer(" ".join(TELLING).encode(), dtype=np.uint8)
+    key = _words_of(text, np.zeros(len(text), dtype=np.uint32)).key
+    group = np.repeat(np.arange(len(TELLING)), [len(group.split()) for group in TELLING])
+    order = np.argsort(key)
+    return key[order], group[order]
 
 
 def _powers(count: int) -> tuple[U64, U64]:

@@ -6,10 +6,11 @@ words do, and it still says something where the words are new.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from ttc_sim.predictor import structure
+from ttc_sim.predictor.structure import Lines, Numbers, Words
 
 F32 = NDArray[np.float32]
 
@@ -51,31 +52,26 @@ NAMES = (
     "numbers",
     "mean number",
     "longest number",
+    *structure.NAMES,
 )
 COUNT = len(NAMES)
 
 
-@dataclass(frozen=True)
-class Words:
-    """Words of a batch, in order.
-
-    Attributes:
-        row: prompt of each word; length: its bytes.
-        distinct: (n,) different words of each prompt.
-    """
-
-    row: NDArray[np.int64]
-    length: NDArray[np.int64]
-    distinct: NDArray[np.int64]
-
-
-def surface(text: NDArray[np.uint8], sizes: NDArray[np.int64], word: Words) -> F32:
+def surface(
+    text: NDArray[np.uint8],
+    sizes: NDArray[np.int64],
+    words: Words,
+    distinct: NDArray[np.int64],
+    telling: NDArray[np.uint64],
+    group: NDArray[np.int64],
+) -> F32:
     """Figures of each prompt, (n, COUNT), in the order of ``NAMES``: lengths and counts as ``ln(1 + x)``.
 
     Args:
         text: bytes of all prompts, one after the other, before letters are made small.
         sizes: (n,) bytes of each.
-        word: where the words are.
+        words: of all prompts; distinct: (n,) different words of each.
+        telling, group: hashes of the words of ``structure.TELLING``, ascending, and the group of each.
     """
     n = len(sizes)
     row = np.repeat(np.arange(n), sizes)
@@ -84,23 +80,27 @@ def surface(text: NDArray[np.uint8], sizes: NDArray[np.int64], word: Words) -> F
     counted = counts[:, 1 : len(_KINDS) + 2]  # the kinds, and bytes outside ASCII
     length = np.maximum(sizes, 1)[:, None]
     lines = _lines(text, sizes, row)
-    words = _runs(word.row, word.length.astype(np.float64), n)
+    digits = np.concatenate([[0], np.cumsum(_IS_DIGIT[text])])
+    letters = np.concatenate([[0], np.cumsum(_IS_LETTER[text])])
+    word = _runs(words.row, words.length.astype(np.float64), n)
     digit = kind == 1
     begins = np.flatnonzero(digit & ~_shifted(digit, row))
-    number_row = row[begins]
     ends = np.flatnonzero(digit & ~_shifted(digit[::-1], row[::-1])[::-1]) + 1
-    numbers = _runs(number_row, (ends - begins).astype(np.float64), n)
+    numbers = Numbers(row[begins], begins, ends)
+    number = _runs(numbers.row, (ends - begins).astype(np.float64), n)
+    line = _line_figures(lines, digits, letters, n)
     return np.column_stack(
         [
             np.log1p(sizes),
-            lines[:, :1],
+            line[:, :1],
             np.log1p(counted),
             counted[:, [0, 1, 2, 3, -1]] / length,
-            lines[:, 1:],
-            np.log1p(words[:, 0]),
-            np.log1p(words[:, 1:]),
-            (word.distinct + 1) / (words[:, 0] + 1),
-            np.log1p(numbers[:, [0, 1, 3]]),
+            line[:, 1:],
+            np.log1p(word[:, 0]),
+            np.log1p(word[:, 1:]),
+            (distinct + 1) / (word[:, 0] + 1),
+            np.log1p(number[:, [0, 1, 3]]),
+            structure.structure(text, sizes, lines, words, numbers, digits, letters, telling, group),
         ]
     ).astype(np.float32)
 
@@ -126,8 +126,7 @@ def _runs(row: NDArray[np.int64], length: NDArray[np.float64], n: int) -> NDArra
     return np.column_stack([count, mean, spread, longest])
 
 
-def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 7): ``ln(1 + x)`` of lines, longest, mean, spread, first and last; share of lines that are mostly digits."""
+def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.int64]) -> Lines:
     n = len(sizes)
     last = np.cumsum(sizes)
     breaks = np.flatnonzero(text == 10)
@@ -136,17 +135,20 @@ def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.in
     owner = np.concatenate([row[breaks], np.arange(n)])
     order = np.lexsort((ends, owner))
     ends, owner = ends[order], owner[order]
-    first = np.concatenate([[True], owner[1:] != owner[:-1]]) if n else np.zeros(0, dtype=bool)
-    starts = np.where(first, (last - sizes)[owner], np.concatenate([[0], ends[:-1] + 1]))
-    length = (ends - starts).astype(np.float64)
-    digits = np.concatenate([[0], np.cumsum(_IS_DIGIT[text])])
-    letters = np.concatenate([[0], np.cumsum(_IS_LETTER[text])])
-    numeric = digits[ends] - digits[starts] > letters[ends] - letters[starts]
-    runs = _runs(owner, length, n)
-    at = np.cumsum(np.bincount(owner, minlength=n))
-    shares = np.bincount(owner, numeric, n) / np.maximum(runs[:, 0], 1)
-    first_length, last_length = length[first], length[at - 1] if n else length
-    return np.column_stack([np.log1p(runs[:, [0, 3, 1, 2]]), np.log1p(first_length), np.log1p(last_length), shares])
+    first = np.diff(owner, prepend=-1) != 0
+    starts = np.where(first, (last - sizes)[owner], np.concatenate([[0], ends[:-1] + 1]) if n else ends)
+    return Lines(starts, ends, owner)
+
+
+def _line_figures(lines: Lines, digits: NDArray[np.int64], letters: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """(n, 7): ``ln(1 + x)`` of lines, longest, mean, spread, first and last; share of lines that are mostly digits."""
+    length = (lines.end - lines.start).astype(np.float64)
+    numeric = digits[lines.end] - digits[lines.start] > letters[lines.end] - letters[lines.start]
+    runs = _runs(lines.owner, length, n)
+    at = np.cumsum(np.bincount(lines.owner, minlength=n))
+    shares = np.bincount(lines.owner, numeric, n) / np.maximum(runs[:, 0], 1)
+    first, last = length[np.diff(lines.owner, prepend=-1) != 0], length[at - 1] if n else length
+    return np.column_stack([np.log1p(runs[:, [0, 3, 1, 2]]), np.log1p(first), np.log1p(last), shares])
 
 
 _WIDTH = len(_KINDS) + 3  # nothing special, the kinds, outside ASCII, line break

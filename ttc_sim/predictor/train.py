@@ -170,7 +170,7 @@ def prepare(data: TrainingSet, seed: int) -> Prepared:
     by_text = np.array([_hash(prompt) % FOLDS for prompt in data.prompts], dtype=np.int64)
     groups: Sequence[str] | I64 | None = data.groups
     if groups is None or len(set(groups)) < FOLDS:
-        encoder = fit_encoder(counts, rows.surface, seed)
+        encoder = fit_encoder([counts], [rows.surface], seed)
         points = points_of(encoder(counts, rows.surface).x)
         groups = embedding.nearest_centre(points, embedding.centres(points, 8 * FOLDS, seed))
     names, index = np.unique(np.asarray(groups), return_inverse=True)
@@ -185,12 +185,21 @@ def _hash(text: str) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def fit_encoder(counts: sparse.csr_matrix, surface: F32, seed: int) -> Encoder:
-    """Learn inverse document frequencies, directions and scales."""
-    idf = embedding.inverse_frequencies(counts)
-    scaled = embedding.scale(counts, idf)
-    vectors = embedding.leading_directions(scaled, seed)
-    raw = np.hstack([surface, embedding.embed(scaled, vectors)])
+def fit_encoder(counts: Sequence[sparse.csr_matrix], surface: Sequence[F32], seed: int) -> Encoder:
+    """Learn inverse document frequencies, directions and scales from one or more sets of prompts.
+
+    Each set has leading directions of its own: those of all together would be spent on the set whose prompts differ most.
+    """
+    together = sparse.vstack(counts, format="csr")
+    idf = embedding.inverse_frequencies(together)
+    each = embedding.directions_for([part.shape[0] for part in counts])
+    vectors = np.hstack(
+        [
+            embedding.leading_directions(embedding.scale(part, idf), count, seed)
+            for part, count in zip(counts, each, strict=True)
+        ]
+    )
+    raw = np.hstack([np.vstack(surface), embedding.embed(embedding.scale(together, idf), vectors)])
     return Encoder(idf, vectors, raw.mean(axis=0), raw.std(axis=0) + np.float32(1e-3))
 
 
@@ -226,16 +235,25 @@ def fit_model(
     sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]], recipes: Sequence[Recipe], seed: int
 ) -> Model:
     """Train on the problems that are kept, without calibration."""
-    counts = sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr")
-    surface = np.vstack([part.surface[mask] for part, mask in zip(sets, keep, strict=True)])
-    encoder = fit_encoder(counts, surface, seed)
-    seen = encoder(counts, surface)
+    encoder = _encoder_of(sets, keep, seed)
+    seen = encoder(
+        sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr"),
+        np.vstack([part.surface[mask] for part, mask in zip(sets, keep, strict=True)]),
+    )
     ends = np.cumsum([int(mask.sum()) for mask in keep])
     experts = [
         fit_expert(part.data, seen.rows(slice(end - int(mask.sum()), end)), mask, recipe, seed)
         for part, mask, recipe, end in zip(sets, keep, recipes, ends, strict=True)
     ]
     return Model(encoder, tuple(experts))
+
+
+def _encoder_of(sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]], seed: int) -> Encoder:
+    return fit_encoder(
+        [part.counts[mask] for part, mask in zip(sets, keep, strict=True)],
+        [part.surface[mask] for part, mask in zip(sets, keep, strict=True)],
+        seed,
+    )
 
 
 def out_of_fold(
@@ -307,8 +325,7 @@ def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[R
     """The recipe of each set whose network does better on the first fold of its problems, by log-loss."""
     say("choosing how long to train")
     keep = [part.by_text != 0 for part in sets]
-    counts = sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr")
-    encoder = fit_encoder(counts, np.vstack([p.surface[mask] for p, mask in zip(sets, keep, strict=True)]), seed)
+    encoder = _encoder_of(sets, keep, seed)
     chosen = []
     for part, mask in zip(sets, keep, strict=True):
         seen = encoder(part.counts, part.surface)
