@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.predictor.structure import TELLING, Words
+from ttc_sim.predictor.structure import TELLING, Words, first_of
 from ttc_sim.predictor.surface import COUNT, surface
 
 U64 = NDArray[np.uint64]
@@ -112,7 +112,7 @@ def _rows(prompts: Sequence[str], first_row: int) -> Rows:
     words = _words_of(text, row_of)
     word_keys, distinct = _word_grams(words, len(encoded))
     key = np.sort(np.concatenate([*_byte_grams(text, row_of, left), word_keys]))
-    starts = np.flatnonzero(np.diff(key, prepend=~key[:1]))
+    starts = np.flatnonzero(first_of(key))
     counts = np.diff(starts, append=len(key))
     key = key[starts]
     return Rows(
@@ -161,9 +161,7 @@ def _word_grams(words: Words, prompts: int) -> tuple[NDArray[np.uint32], NDArray
     grams = np.concatenate([word, pair]) % np.uint64(_WORD_BUCKETS)
     keys = (np.concatenate([row, row[1:][same_row]]) << np.uint32(16)) | grams.astype(np.uint32)
     seen = np.sort((row.astype(np.uint64) << np.uint64(40)) | (word >> np.uint64(24)))
-    distinct = np.bincount(
-        (seen[np.diff(seen, prepend=~seen[:1]) != 0] >> np.uint64(40)).astype(np.int64), minlength=prompts
-    )
+    distinct = np.bincount((seen[first_of(seen)] >> np.uint64(40)).astype(np.int64), minlength=prompts)
     return keys, distinct
 
 

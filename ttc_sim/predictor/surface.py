@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.predictor import structure
-from ttc_sim.predictor.structure import Lines, Numbers, Words
+from ttc_sim.predictor.structure import Lines, Numbers, Words, first_of
 
 F32 = NDArray[np.float32]
 
@@ -120,7 +120,7 @@ def _runs(row: NDArray[np.int64], length: NDArray[np.float64], n: int) -> NDArra
     mean = total / np.maximum(count, 1)
     longest = np.zeros(n)
     if len(row):
-        starts = np.flatnonzero(np.diff(row, prepend=-1))
+        starts = np.flatnonzero(first_of(row))
         longest[row[starts]] = np.maximum.reduceat(length, starts)
     spread = np.sqrt(np.maximum(square / np.maximum(count, 1) - mean * mean, 0))
     return np.column_stack([count, mean, spread, longest])
@@ -135,7 +135,7 @@ def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.in
     owner = np.concatenate([row[breaks], np.arange(n)])
     order = np.lexsort((ends, owner))
     ends, owner = ends[order], owner[order]
-    first = np.diff(owner, prepend=-1) != 0
+    first = first_of(owner)
     starts = np.where(first, (last - sizes)[owner], np.concatenate([[0], ends[:-1] + 1]) if n else ends)
     return Lines(starts, ends, owner)
 
@@ -147,7 +147,7 @@ def _line_figures(lines: Lines, digits: NDArray[np.int64], letters: NDArray[np.i
     runs = _runs(lines.owner, length, n)
     at = np.cumsum(np.bincount(lines.owner, minlength=n))
     shares = np.bincount(lines.owner, numeric, n) / np.maximum(runs[:, 0], 1)
-    first, last = length[np.diff(lines.owner, prepend=-1) != 0], length[at - 1] if n else length
+    first, last = length[first_of(lines.owner)], length[at - 1] if n else length
     return np.column_stack([np.log1p(runs[:, [0, 3, 1, 2]]), np.log1p(first), np.log1p(last), shares])
 
 
