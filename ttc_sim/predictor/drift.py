@@ -21,10 +21,10 @@ from scipy.stats import ks_2samp
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError, nearest
-from ttc_sim.policies import DIFFICULTY
+from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.card_figures import card_figures
-from ttc_sim.predictor.logs import NOVELTY, Outcomes, Sample, join, read_log, shipped_sample
+from ttc_sim.predictor.logs import Outcomes, Sample, join, read_log, shipped_sample
 from ttc_sim.predictor.metrics import Bootstrap, Quality, clusters_of, quality
 from ttc_sim.predictor.session import SHIPPED
 from ttc_sim.profiles import list_profiles
