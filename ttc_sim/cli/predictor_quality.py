@@ -109,7 +109,9 @@ def check(
     logs: Annotated[list[Path], typer.Argument(help="Recent logs with prompts and, where known, model and correct.")],
     reference: Annotated[
         str | None,
-        typer.Option(help="Earlier log or scores (a file), or a shipped problem set; all of them if left out."),
+        typer.Option(
+            help="Earlier log or scores (a file), or a shipped problem set. If left out, all of these; with --model, its card."
+        ),
     ] = None,
     model: ModelOption = None,
     alpha: Annotated[
