@@ -23,11 +23,11 @@ from ttc_sim.cli import app
 from ttc_sim.errors import InputError
 from ttc_sim.predictor import Predictor, embedding, network, providers, session, train
 from ttc_sim.predictor.calibration import predict
-from ttc_sim.predictor.card import Origin, calibration_error, write_model
+from ttc_sim.predictor.card import Origin, write_model
 from ttc_sim.predictor.card_figures import card_path
 from ttc_sim.predictor.data import read_training_set
 from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize, featurize_rows
-from ttc_sim.predictor.metrics import auroc, brier
+from ttc_sim.predictor.metrics import auroc, brier, calibration_error
 from ttc_sim.predictor.surface import NAMES
 from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
 
@@ -171,6 +171,37 @@ def test_the_same_seed_gives_the_same_files_whatever_the_number_of_workers(learn
     assert run_train(learnt, "again.onnx", workers=2).exit_code == 0
     assert (learnt / "m.onnx").read_bytes() == (learnt / "again.onnx").read_bytes()
     assert card_path(learnt / "m.onnx").read_bytes() == card_path(learnt / "again.onnx").read_bytes()
+
+
+def test_scores_are_checked_against_the_cards_quantiles(learnt: Path, tmp_path: Path) -> None:
+    for name in ("m.onnx", "m.card.yaml"):
+        (tmp_path / name).write_bytes((learnt / name).read_bytes())
+    card = yaml.safe_load((tmp_path / "m.card.yaml").read_text())
+    known = card["scores"]["data"]
+    assert set(known) == {"problems", "difficulty", "novelty", "p:strong", "p:weak"}
+    assert known["problems"] == 500
+    assert f"{embedding.DIMENSIONS} dimensions, and {len(NAMES)} surface" in card["model"]
+
+    def check(problems: pl.DataFrame) -> Any:
+        problems.write_ndjson(tmp_path / "log.jsonl")
+        arguments = [str(tmp_path / "log.jsonl"), "--model", str(tmp_path / "m.onnx")]
+        return CliRunner().invoke(app, ["predictor", "check", *arguments, "--json", str(tmp_path / "c.json")])
+
+    same = check(sums(7, 400, KINDS)[0])
+    assert same.exit_code == 0, same.output
+    said = json.loads((tmp_path / "c.json").read_text())
+    assert [test["of"] for test in said["tests"]] == ["difficulty", "novelty"]
+    assert said["reference"] == {"origin": "data of m.card.yaml (out of fold)", "prompts": 500}
+    long = sums(8, 4000, KINDS)[0].filter(pl.col("prompt").str.len_chars() > 28)  # longer numbers are harder
+    moved = check(long.head(400))
+    assert moved.exit_code == 2
+    assert "scores of difficulty" in json.loads((tmp_path / "c.json").read_text())["verdict"]
+    # An older card has none: there is nothing to compare with, and the error says what would do.
+    (tmp_path / "m.card.yaml").write_text(yaml.safe_dump({**card, "scores": None}))
+    assert "--reference" in str(check(long).exception)
+    # Of two sets, each knows its own scores only.
+    (tmp_path / "m.card.yaml").write_text(yaml.safe_dump({**card, "scores": {"a": known, "b": known}}))
+    assert "--reference" in str(check(long).exception)
 
 
 def test_the_graph_computes_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

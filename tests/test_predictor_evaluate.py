@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ttc_sim.predictor.card_figures import card_figures, training_rates
 from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores
 from ttc_sim.predictor.measured import data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import auroc
-from ttc_sim.predictor.session import SHIPPED
+from ttc_sim.predictor.session import SHIPPED, Scores
 from ttc_sim.tables import write_table
 
 WORDS = ["sum", "product", "integral", "river", "cell", "law", "treaty", "prime", "graph", "energy"]
@@ -66,6 +67,11 @@ def test_the_command_writes_what_it_promises(tables: tuple[Path, Path], tmp_path
             assert one[name]["low"] <= one[name]["value"] <= one[name]["high"]
         assert one["head"] == "1 - difficulty"  # the shipped predictor knows neither
         assert "the data evaluated" in one["rate_from"]
+        parts = one["by_novelty"]
+        assert sum(part["problems"] for part in parts.values()) == one["problems"] == 300
+        whole = sum(part["problems"] * (part["brier"]["value"] or 0) for part in parts.values()) / 300
+        assert min(part["problems"] for part in parts.values()) < 20 or whole == pytest.approx(one["brier"]["value"])
+    assert "familiar" in got.output
     for name in ("apgr", "cpt50", "cpt80", "oracle_gap"):
         router = figures["router"][name]
         assert router["low"] <= router["value"] <= router["high"]
@@ -188,6 +194,19 @@ def test_without_scikit_learn_the_baselines_are_skipped_and_said_so(
     assert any("pip install 'ttc-sim[train]'" in note for note in report.notes)
 
 
+def test_scores_without_novelty_are_not_split_by_it(tables: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = Predictor.load().score(read_measured(*tables).prompt)
+    novelty = np.where(np.arange(300) % 3 == 0, 0.5, 0.49)
+    monkeypatch.setattr(Predictor, "score", lambda *_: replace(scored, novelty=novelty))
+    parts = evaluate_predictor(*tables, with_baselines=False, resamples=100).models["huge"].by_novelty
+    assert parts is not None
+    assert {name: one.problems for name, one in parts.items()} == {"familiar": 200, "novel": 100}
+    monkeypatch.setattr(Scores, "table", lambda self: pl.DataFrame({"difficulty": self.difficulty}))
+    report = evaluate_predictor(*tables, with_baselines=False, resamples=100)
+    assert report.models["huge"].by_novelty is None
+    assert "by_novelty" not in report.as_json()["models"]["huge"]  # type: ignore[index]
+
+
 # ---------------------------------------------------------------------------- baselines
 
 
@@ -250,6 +269,10 @@ def test_scores_out_of_fold_are_worse_than_those_of_problems_learnt_from(shared:
     model = "llama-3.1-8b-instruct"
     assert honest.models[model].head == "mmlu-pro/llama-3.1-8b-instruct"
     assert honest.models[model].quality.auroc.high < learnt.models[model].quality.auroc.low
+    parts = honest.models[model].by_novelty
+    assert parts is not None
+    assert parts["novel"].problems > 1000
+    assert parts["familiar"].brier.high < parts["novel"].brier.low  # what is nearer is known better
     assert any("this is a training score" in note for note in learnt.notes)
     assert not any("training score" in note for note in honest.notes)
     assert honest.router is not None

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
-from ttc_sim.predictor.metrics import Auroc, Bootstrap, Brier, auroc, brier, calibration_error, compared, quality
+from ttc_sim.predictor.metrics import (
+    Auroc,
+    Bootstrap,
+    Brier,
+    auroc,
+    brier,
+    brier_by_part,
+    calibration_error,
+    compared,
+    quality,
+)
 from ttc_sim.predictor.routing import Curve, area, dollars, least_share, routing
 
 scores = st.lists(st.sampled_from([0.05, 0.2, 0.2001, 0.5, 0.9]), min_size=2, max_size=30)
@@ -212,3 +222,29 @@ def test_ten_thousand_problems_a_thousand_times_take_seconds() -> None:
     quality(1 / (1 + np.exp(-score)), weak, boot)
     routing(score, weak, strong, boot)
     assert time.perf_counter() - start < 30  # about 4 on a free core
+
+
+def test_brier_scores_of_parts_are_those_of_the_parts_alone() -> None:
+    rng = np.random.default_rng(6)
+    p, share = rng.uniform(size=300), rng.integers(0, 2, 300).astype(float)
+    part = rng.uniform(size=300) < 0.3
+    parts = {"part": part, "rest": ~part, "few": np.arange(300) < 5, "none": np.zeros(300, dtype=bool)}
+    found = brier_by_part(p, share, parts, Bootstrap(np.arange(300), 400), rate=0.4, fewest=20)
+    assert {name: one.problems for name, one in found.items()} == {
+        "part": part.sum(),
+        "rest": 300 - part.sum(),
+        "few": 5,
+        "none": 0,
+    }
+    assert found["part"].brier.value == pytest.approx(brier(p[part], share[part]))
+    assert found["part"].brier_constant.value == pytest.approx(brier(np.full(part.sum(), 0.4), share[part]))
+    # The interval is that of a mean of so many losses.
+    loss = Brier(p[part], share[part]).loss
+    half = 1.96 * loss.std() / np.sqrt(part.sum())
+    assert found["part"].brier.high - found["part"].brier.value == pytest.approx(half, rel=0.2)
+    assert found["part"].brier.value - found["part"].brier.low == pytest.approx(half, rel=0.2)
+    assert np.isnan([found[name].brier.value for name in ("few", "none")]).all()
+    # A part of one cluster cannot be resampled: it has a figure, and no interval.
+    alone = brier_by_part(p, share, {"part": part}, Bootstrap(part.astype(np.int64), 50), rate=0.4)["part"].brier
+    assert alone.value == pytest.approx(loss.mean())
+    assert np.isnan([alone.low, alone.high]).all()

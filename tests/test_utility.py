@@ -28,8 +28,8 @@ from ttc_sim.optimizer.program import Limits
 from ttc_sim.optimizer.relaxed import Sums, optimum, sums
 from ttc_sim.optimizer.search import _Planner, _UtilityPlanner, plan_model
 from ttc_sim.optimizer.validate import validate
-from ttc_sim.optimizer.worth import NOVEL, novelty_of, widened
-from ttc_sim.policies import Always, PerSource, Requests, Utility, parse_policy
+from ttc_sim.optimizer.worth import novelty_of, widened
+from ttc_sim.policies import NOVEL, Always, PerSource, Requests, Utility, parse_policy
 from ttc_sim.population import Population
 from ttc_sim.responses import Response, predict
 from ttc_sim.scenario import Targets, scenario_from_dict

@@ -23,6 +23,7 @@ from ttc_sim.responses import Response, predict
 
 DIFFICULTY = "difficulty"
 NOVELTY = "novelty"
+NOVEL = 0.5  # from this novelty on, a request counts as unlike anything that the predictor was trained on
 
 
 @dataclass(frozen=True)

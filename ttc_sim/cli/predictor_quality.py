@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.policies import NOVEL
 
 if TYPE_CHECKING:
     from ttc_sim.metrics import Estimate
@@ -109,7 +111,9 @@ def check(
     logs: Annotated[list[Path], typer.Argument(help="Recent logs with prompts and, where known, model and correct.")],
     reference: Annotated[
         str | None,
-        typer.Option(help="Earlier log or scores (a file), or a shipped problem set; all of them if left out."),
+        typer.Option(
+            help="Earlier log or scores (a file), or a shipped problem set. If left out, all of these; with --model, its card."
+        ),
     ] = None,
     model: ModelOption = None,
     alpha: Annotated[
@@ -177,6 +181,8 @@ def _print_report(report: Report) -> None:
         row = [name, f"{found.problems:,}", *(_shown(cell) for cell in cells)]
         table.add_row(*row)
     console.print(table)
+    if any(one.by_novelty is not None for one in report.models.values()):
+        console.print(_by_novelty(report))
     if report.baselines:
         table = Table(
             title="beside cheap baselines: AUROC, and what the predictor gains on the best", header_style="bold"
@@ -206,6 +212,20 @@ def _print_report(report: Report) -> None:
     console.print(f"[dim]- 95% intervals resample {report.resampled}[/]", highlight=False)
     for note in report.notes:
         console.print(f"[dim]- {note}[/]", highlight=False)
+
+
+def _by_novelty(report: Report) -> Table:
+    """Brier score and the constant's on prompts like and unlike those trained on."""
+    table = Table(title=f"familiar prompts, and novel ones (novelty of at least {NOVEL:g})", header_style="bold")
+    for name in ("model", "familiar", "Brier", "constant's", "novel", "Brier", "constant's"):
+        table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name != "model", overflow="fold")
+    for name, one in report.models.items():
+        row = [name]
+        for part in (one.by_novelty or {}).values():
+            few = math.isnan(part.brier.value)
+            row += [f"{part.problems:,}", *("too few" if few else _shown(x) for x in (part.brier, part.brier_constant))]
+        table.add_row(*row)
+    return table
 
 
 def _beside_baselines(report: Report, model: str) -> list[str]:
@@ -244,4 +264,6 @@ def _print_routed(routed: Routed) -> None:
 
 
 def _shown(figure: Estimate) -> str:
+    if math.isnan(figure.low):
+        return f"{figure.value:.3f}"
     return f"{figure.value:.3f} ({figure.low:.3f}-{figure.high:.3f})"

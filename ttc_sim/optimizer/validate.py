@@ -19,15 +19,12 @@ from ttc_sim.optimizer.search import best_in_hindsight
 from ttc_sim.policies import UserFunction, uses_responses
 from ttc_sim.population import Population, build_population
 from ttc_sim.predictor import Predictor
+from ttc_sim.problem_tables import read_problem_tables
 from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
 from ttc_sim.scenario import Scenario
 from ttc_sim.simulation import draw, load_model, run_once
-from ttc_sim.tables import find_column, read_table
 
 Progress = Callable[[str], None]
-_PROBLEM = ("problem", "problem_id", "question_id", "id", "task_id")
-_SUBSET = ("subset", "dataset")
-_GROUP = ("group", "task", "category", "subject")
 
 
 @dataclass(frozen=True)
@@ -198,66 +195,16 @@ def prediction(promised: Estimate, realized: Estimate) -> Estimate:
 
 
 def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Both tables under common column names, keys as in the shipped problem sets."""
-    table = read_table(problems)
-    key = find_column(table, problems, "problem", _PROBLEM)
-    prompt = find_column(table, problems, "prompt", ("prompt", "question", "text"))
-    subset = find_column(table, problems, "subset", _SUBSET, required=False)
-    group = find_column(table, problems, "group", _GROUP, required=False)
-    assert key is not None
-    assert prompt is not None
-    made = table.select(
-        problem=_key(key, subset),
-        subset=pl.col(subset).cast(pl.String) if subset else pl.lit(""),
-        group=pl.col(group).cast(pl.String) if group else pl.lit(""),
-        prompt=pl.col(prompt).cast(pl.String).fill_null(""),
-    ).with_columns(group=pl.when(pl.col("group").fill_null("") == "").then("subset").otherwise("group"))
-    if made["problem"].n_unique() < len(made):
-        twice = made["problem"].value_counts().sort("count", descending=True)["problem"][0]
-        raise InputError(problems, f"column {key}", twice, "each problem once")
-    tries = read_table(attempts)
-    columns = {
-        "key": find_column(tries, attempts, "problem", _PROBLEM),
-        "model": find_column(tries, attempts, "model", ("model", "profile")),
-        "output": find_column(
-            tries, attempts, "output tokens", ("output_tokens", "completion_tokens", "visible_tokens")
-        ),
-        "correct": find_column(tries, attempts, "correct", ("correct", "is_correct", "passed")),
-    }
-    optional = {
-        role: find_column(tries, attempts, role, names, required=False)
-        for role, names in {
-            "subset": _SUBSET,
-            "prompt_tokens": ("prompt_tokens", "input_tokens"),
-            "reasoning": ("reasoning_tokens", "thinking_tokens"),
-            "truncated": ("truncated", "stopped_at_limit"),
-            "answer": ("answer",),
-        }.items()
-    }
-    null_tokens = tries[str(columns["output"])].null_count()
-    if null_tokens:
-        raise InputError(
-            attempts, f"column {columns['output']}", f"{null_tokens} empty values", "a number in every row"
-        )
-    prompt_tokens, answer = optional["prompt_tokens"], optional["answer"]
-    listed = tries.select(
-        problem=_key(str(columns["key"]), optional["subset"] if subset else None),
-        model=pl.col(str(columns["model"])).cast(pl.String),
-        prompt_tokens=pl.col(prompt_tokens).cast(pl.Int32) if prompt_tokens else pl.lit(1, pl.Int32),
-        reasoning=pl.col(optional["reasoning"]).cast(pl.Int32) if optional["reasoning"] else pl.lit(None, pl.Int32),
-        output=pl.col(str(columns["output"])).cast(pl.Int32),
-        correct=pl.col(str(columns["correct"])).cast(pl.Boolean),
-        truncated=pl.col(optional["truncated"]).cast(pl.Boolean) if optional["truncated"] else pl.lit(None, pl.Boolean),
-        answer=pl.col(answer).cast(pl.String) if answer else pl.lit(None, pl.String),
-    ).with_columns(attempt=pl.int_range(pl.len(), dtype=pl.Int16).over("problem", "model"))
+    """Problems with attempts, as problem sets have them and with their prompts; and the attempts, numbered."""
+    tables = read_problem_tables(problems, attempts, with_tokens=True)
+    listed = tables.attempts.with_columns(
+        pl.col("output_tokens", "reasoning_tokens", "prompt_tokens").cast(pl.Int32),
+        pl.col("correct").cast(pl.Boolean),
+        attempt=pl.int_range(pl.len(), dtype=pl.Int16).over("problem", "model"),
+    )
+    made = tables.problems.with_columns(group=pl.when(pl.col("group") == "").then("subset").otherwise("group"))
     tokens = listed.group_by("problem").agg(pl.col("prompt_tokens").median().cast(pl.Int32))
     return made.join(tokens, on="problem", how="inner", maintain_order="left"), listed
-
-
-def _key(key: str, subset: str | None) -> pl.Expr:
-    """Keys as in the shipped problem sets: ``<dataset>/<problem_id>`` where there are datasets."""
-    plain = pl.col(key).cast(pl.String)
-    return plain if subset is None else pl.col(subset).cast(pl.String) + "/" + plain
 
 
 def _scored(table: pl.DataFrame, predictor: str | Path | None) -> pl.DataFrame:
@@ -276,11 +223,11 @@ def _profile_of(shipped: Profile, table: pl.DataFrame, where: str | Path, seed: 
     if mine.is_empty():
         known = ", ".join(sorted(table["model"].unique().to_list())[:12])
         raise InputError(where, "model", known, f"attempts by {model}, which the plan uses")
-    output = mine["output"].to_numpy().astype(np.int64)
-    truncated = mine["truncated"].fill_null(False).to_numpy()
-    if mine["reasoning"].null_count() == 0:
-        reasoning = mine["reasoning"].to_numpy().astype(np.int64)
-        visible = np.maximum(output - reasoning, 0)
+    output = mine["output_tokens"].to_numpy().astype(np.int64)
+    truncated = mine["truncated"].to_numpy()
+    if mine["reasoning_tokens"].null_count() == 0:
+        reasoning = mine["reasoning_tokens"].to_numpy().astype(np.int64)
+        visible = output - reasoning
     elif shipped.card.reasoning == "filled":
         visible = output
         truncated = truncated | (output == 0)

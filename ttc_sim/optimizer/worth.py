@@ -14,12 +14,9 @@ from ttc_sim.metrics import Estimate, Resampler, Summary
 from ttc_sim.optimizer.options import Options
 from ttc_sim.optimizer.program import Limits, Proposal
 from ttc_sim.optimizer.relaxed import Sums, optimum, sums
-from ttc_sim.policies import NOVELTY, Utility
+from ttc_sim.policies import NOVEL, NOVELTY, Utility
 from ttc_sim.population import Population
 from ttc_sim.scenario import Targets
-
-NOVEL = 0.5  # from this novelty on, a request counts as unlike anything that the predictor was trained on
-
 
 # ------------------------------------------------------------------------------------------ Utility over bands
 

@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
+from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.calibration import Prediction
 from ttc_sim.predictor.card_figures import card_path
 from ttc_sim.predictor.data import TrainingSet
+from ttc_sim.predictor.embedding import DIMENSIONS
 from ttc_sim.predictor.export import to_onnx
-from ttc_sim.predictor.metrics import auroc, brier
+from ttc_sim.predictor.metrics import auroc, brier, calibration_error
+from ttc_sim.predictor.score_quantiles import to_card
 from ttc_sim.predictor.session import PER_MODEL, Scores
+from ttc_sim.predictor.surface import COUNT
 from ttc_sim.predictor.train import FOLDS, Held, Trained
 from ttc_sim.tables import write_atomically
 
@@ -65,14 +69,16 @@ def describe(trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) 
             if head in origin.marked:
                 heads[head]["tokens_note"] = origin.marked[head]
     return {
-        "model": "word 1-2-grams and byte 4-grams hashed to TF-IDF, reduced to 112 dimensions, and 36 surface figures, into "
-        "small networks over all models at once; Platt-scaled; drawn to the training rate far from the training data",
+        "model": f"word 1-2-grams and byte 4-grams hashed to TF-IDF, reduced to {DIMENSIONS} dimensions, and {COUNT} surface "
+        "figures, into small networks over all models at once; Platt-scaled; drawn to the training rate far from the training "
+        "data",
         "licence": origin.licence,
         "data": origin.data,
         "split": f"new_problems: {FOLDS} folds by the problem's text; new_task_types: {FOLDS} folds by whole task type; "
-        "calibration and trust of each fold are learnt on the other folds",
+        "calibration and trust of each fold are learnt on the other folds; scores: their distribution over new_problems",
         "heads": heads,
         "metrics": figures,
+        "scores": {name: to_card(_scores(data, trained.held[name])) for name, data in sets.items()},
     }
 
 
@@ -113,18 +119,6 @@ def measures(
     return found
 
 
-def calibration_error(p: F64, share: F64, bins: int = 15) -> float:
-    """Expected calibration error over bins of equal size.
-
-    Bins cut through equal probabilities, where those of :class:`ttc_sim.predictor.metrics.CalibrationError` do not: the two
-    differ by up to 0.0025 on the shipped models.
-    """
-    known = ~np.isnan(share)
-    order = np.argsort(p[known], kind="stable")
-    parts = zip(np.array_split(p[known][order], bins), np.array_split(share[known][order], bins), strict=True)
-    return float(sum(len(a) * abs(a.mean() - b.mean()) for a, b in parts if len(a)) / known.sum())
-
-
 def write_model(path: Path, trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) -> dict[str, object]:
     """Write the ONNX file and its card, each whole or not at all; return the card.
 
@@ -139,7 +133,7 @@ def write_model(path: Path, trained: Trained, sets: Mapping[str, TrainingSet], o
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
-    write_atomically(card_path(path), yaml.safe_dump(card, sort_keys=False, width=110, allow_unicode=True))
+    write_atomically(card_path(path), yaml.dump(card, Dumper=_Card, sort_keys=False, width=110, allow_unicode=True))
     return card
 
 
@@ -147,8 +141,27 @@ def scores_out_of_fold(data: TrainingSet, held: Held) -> pl.DataFrame:
     """Column ``problem`` and those of :meth:`Scores.table`, by models that were not trained on the problem."""
     said = held.new
     p, *tokens = (dict(zip(data.heads, getattr(said, kind).T, strict=True)) for kind in PER_MODEL)
-    table = Scores(1 - said.p.mean(axis=1), held.new_novelty, p, *tokens).table()
+    table = Scores(_difficulty(held), held.new_novelty, p, *tokens).table()
     return pl.concat([pl.DataFrame({"problem": data.problems}), table], how="horizontal")
 
 
-__all__ = ["Origin", "calibration_error", "describe", "measures", "scores_out_of_fold", "write_model"]
+def _scores(data: TrainingSet, held: Held) -> dict[str, F64]:
+    """Scores by name, each (n,), of the problems by models that were not trained on them."""
+    p = {f"p:{head}": held.new.p[:, k] for k, head in enumerate(data.heads)}
+    return {DIFFICULTY: _difficulty(held), NOVELTY: held.new_novelty, **p}
+
+
+def _difficulty(held: Held) -> F64:
+    return np.asarray(1 - held.new.p.mean(axis=1))
+
+
+class _Card(yaml.SafeDumper):
+    """Lists of numbers stand in one line."""
+
+
+_Card.add_representer(
+    list, lambda dumper, numbers: dumper.represent_sequence("tag:yaml.org,2002:seq", numbers, flow_style=True)
+)
+
+
+__all__ = ["Origin", "describe", "measures", "scores_out_of_fold", "write_model"]

@@ -1,4 +1,4 @@
-"""Figures that the card beside a predictor's ONNX file names."""
+"""What the card beside a predictor's ONNX file says."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from ttc_sim.errors import InputError
+from ttc_sim.predictor.score_quantiles import CardScores, from_card
 
 _ON_CARDS = ("rate", "auroc", "brier", "calibration_error")
 
@@ -28,15 +29,30 @@ def card_figures(model: Path) -> dict[str, dict[str, float]]:
 
     Of a head that the card names several times, what stands first; figures on task types left out are passed over.
     """
+    found: dict[str, dict[str, float]] = {}
+    _gather(_card(model)[1], found)
+    return found
+
+
+def card_scores(model: Path) -> dict[str, CardScores]:
+    """By training set, how its problems' scores are distributed; nothing where the card does not say.
+
+    Raises:
+        InputError: the card is no YAML, or says it in another way.
+    """
+    path, card = _card(model)
+    return from_card(card, path)
+
+
+def _card(model: Path) -> tuple[Path, Any]:
+    """The card and where it stands; nothing (``None``) where there is none."""
     for path in (model.with_suffix(".yaml"), card_path(model), model.parent / "card.yaml"):
         if path.is_file():
             try:
-                found: dict[str, dict[str, float]] = {}
-                _gather(yaml.safe_load(path.read_text(encoding="utf-8")), found)
-                return found
+                return path, yaml.safe_load(path.read_text(encoding="utf-8"))
             except (yaml.YAMLError, UnicodeDecodeError):
                 raise InputError(path, "file", path.name, "a card in YAML") from None
-    return {}
+    return card_path(model), None
 
 
 def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
@@ -50,4 +66,4 @@ def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
         _gather(value, found)
 
 
-__all__ = ["card_figures", "card_path", "training_rates"]
+__all__ = ["card_figures", "card_path", "card_scores", "training_rates"]

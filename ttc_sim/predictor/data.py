@@ -12,13 +12,9 @@ from numpy.typing import NDArray
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError
-from ttc_sim.predictor.measured import MODEL, SUBSET
-from ttc_sim.predictor.stream import PROMPT
-from ttc_sim.profile_build import USUAL_NAMES, as_booleans, as_tokens
-from ttc_sim.tables import find_column, read_table
+from ttc_sim.predictor.features import MAX_BYTES
+from ttc_sim.problem_tables import read_problem_tables
 
-PROBLEM = USUAL_NAMES["problem"]
-GROUP = ("group", "task", "category", "subject")
 LEAST_PROBLEMS = 100
 
 
@@ -90,98 +86,43 @@ class TrainingSet:
 def read_training_set(problems: str | Path, attempts: str | Path) -> TrainingSet:
     """Read a table of problems (a key, a prompt, perhaps a task type) and one of attempts (key, model, right or not, tokens).
 
-    Problems without attempts are left out. Where both tables have a column ``dataset`` or ``subset``, keys are unique within
-    one only.
+    Problems without attempts are left out; the tables are those of :func:`ttc_sim.problem_tables.read_problem_tables`.
 
     Raises:
-        InputError: a missing column, labels that are not 0 or 1, token counts that are not whole numbers, a key twice, or
-            fewer than 100 problems with attempts of a model, all alike.
+        InputError: tables that cannot be used, fewer than 100 different prompts with attempts of a model, or all of them right or
+            all wrong.
     """
-    table, tries = read_table(problems), read_table(attempts)
-    key, prompt = (
-        str(find_column(table, problems, role, names)) for role, names in (("problem", PROBLEM), ("prompt", PROMPT))
-    )
-    group = find_column(table, problems, "group", GROUP, required=False)
-    if table[prompt].dtype != pl.String:
-        raise InputError(problems, f"column {prompt}", str(table[prompt].dtype), "text")
-    try_key, model, correct = (
-        str(find_column(tries, attempts, role, names))
-        for role, names in (("problem", PROBLEM), ("model", MODEL), ("correct", USUAL_NAMES["correct"]))
-    )
-    within = find_column(table, problems, "subset", SUBSET, required=False)
-    also = find_column(tries, attempts, "subset", SUBSET, required=False)
-    both = within is not None and also is not None
-    asked = pl.DataFrame(
-        {
-            "problem": _key(table, problems, key, within if both else None),
-            "prompt": table[prompt].fill_null(""),
-            "group": table[group].cast(pl.String).fill_null("") if group else [""] * len(table),
-        }
-    )
-    if asked["problem"].n_unique() < len(asked):
-        raise InputError(
-            problems, f"column {key}", asked.filter(asked["problem"].is_duplicated())["problem"][0], "each once"
-        )
-    made = pl.DataFrame(
-        {
-            "problem": _key(tries, attempts, try_key, also if both else None),
-            "model": tries[model].cast(pl.String),
-            "correct": as_booleans(tries, attempts, correct),
-            "tokens": _output(tries, attempts),
-        }
-    )
-    if made["model"].null_count():
-        raise InputError(attempts, f"column {model}", "empty", "a model in every row")
-    made = made.join(asked.select("problem"), on="problem", how="semi")
-    if made.is_empty():
-        raise InputError(attempts, f"column {try_key}", tries[try_key][0], f"keys of the problems in {problems}")
-    asked = asked.join(made.select("problem"), on="problem", how="semi").sort("problem")
+    tables = read_problem_tables(problems, attempts, with_tokens=True)
+    made = tables.attempts
+    asked = tables.problems.join(made.select("problem"), on="problem", how="semi").sort("problem")
     heads = made["model"].unique().sort()
     made = made.join(asked.select("problem").with_row_index("row"), on="problem").join(
         pl.DataFrame({"model": heads}).with_row_index("head"), on="model"
     )
-    made = made.sort("row", "head", "tokens", "correct")
-    for name, part in made.group_by("model"):
-        count = part["problem"].n_unique()
+    made = made.with_columns(pl.col("output_tokens").clip(lower_bound=1)).sort(
+        "row", "head", "output_tokens", "correct"
+    )
+    read = asked.select("problem", pl.col("prompt").str.slice(0, MAX_BYTES))
+    for name, part in made.group_by("model", maintain_order=True):
+        # Equal prompts are one to learn from, and lie in one fold.
+        count = read.filter(pl.col("problem").is_in(part["problem"].unique().implode()))["prompt"].n_unique()
         if count < LEAST_PROBLEMS:
             raise InputError(
-                attempts, f"model {name[0]}", f"{count} problems", f"at least {LEAST_PROBLEMS} with attempts"
+                attempts,
+                f"model {name[0]}",
+                f"attempts at {count} different prompts",
+                f"at least {LEAST_PROBLEMS} that differ in their first {MAX_BYTES // 1024} KB",
             )
         if part["correct"].n_unique() < 2:
-            raise InputError(
-                attempts, f"model {name[0]}", f"{part['correct'][0]} alone", "both right and wrong attempts"
-            )
+            only = "right" if part["correct"][0] else "wrong"
+            raise InputError(attempts, f"model {name[0]}", f"{only} attempts alone", "both right and wrong attempts")
     return TrainingSet(
         problems=tuple(asked["problem"].to_list()),
         prompts=tuple(asked["prompt"].to_list()),
-        groups=tuple(asked["group"].to_list()) if group else None,
+        groups=tuple(asked["group"].to_list()) if tables.has_groups else None,
         heads=tuple(heads.to_list()),
         row=made["row"].to_numpy().astype(np.int64),
         head=made["head"].to_numpy().astype(np.int64),
-        tokens=made["tokens"].to_numpy().astype(np.float64),
+        tokens=made["output_tokens"].to_numpy().astype(np.float64),
         correct=made["correct"].to_numpy().astype(np.bool_),
     )
-
-
-def _key(table: pl.DataFrame, where: str | Path, column: str, within: str | None) -> pl.Series:
-    """Keys as in the shipped problem sets: ``<dataset>/<problem_id>`` where there are datasets."""
-    key = table[column].cast(pl.String)
-    if within is not None:
-        key = table[within].cast(pl.String) + "/" + key
-    if key.null_count():
-        raise InputError(where, f"column {column}", "empty", "a key in every row")
-    return key
-
-
-def _output(table: pl.DataFrame, where: str | Path) -> pl.Series:
-    """Output tokens with reasoning, at least 1."""
-    visible = find_column(table, where, "visible_tokens", USUAL_NAMES["visible_tokens"], required=False)
-    reasoning = find_column(table, where, "reasoning_tokens", USUAL_NAMES["reasoning_tokens"], required=False)
-    output = find_column(table, where, "output_tokens", USUAL_NAMES["output_tokens"], required=visible is None)
-    if output is not None:
-        total = as_tokens(table, where, output)
-    else:
-        total = as_tokens(table, where, str(visible))
-        if reasoning is not None:
-            total = total + as_tokens(table, where, reasoning)
-    return total.clip(lower_bound=1)

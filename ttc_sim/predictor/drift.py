@@ -1,12 +1,12 @@
 """Have a predictor's scores or its calibration moved since the data that it is known to fit?
 
-Scores: recent prompts' scores against a reference's, by the two-sample Kolmogorov-Smirnov test; how far they moved is said
-as the population stability index (PSI) over the reference's deciles, where by custom less than 0.1 is small and more than
-0.25 is large. Calibration, where outcomes are known (Cox, 1958, "Two further applications of a model for binary
-regression"): outcomes are regressed on the logit of the predicted probability, and intercept (slope held at 1: calibration
-in the large) and slope are compared with the reference's, by Wald tests whose variances allow for repeated attempts at one
-prompt. All p-values together are corrected by Holm's method: if nothing has moved, the chance of an alarm is at most
-``alpha``, however many scores are looked at.
+Scores: recent prompts' scores against a reference's, by the two-sample Kolmogorov-Smirnov test (at some of its quantiles, where
+a card is all that is known of the reference); how far they moved is said as the population stability index (PSI) over the
+reference's deciles, where by custom less than 0.1 is small and more than 0.25 is large. Calibration, where outcomes are known
+(Cox, 1958, "Two further applications of a model for binary regression"): outcomes are regressed on the logit of the predicted
+probability, and intercept (slope held at 1: calibration in the large) and slope are compared with the reference's, by Wald tests
+whose variances allow for repeated attempts at one prompt. All p-values together are corrected by Holm's method: if nothing has
+moved, the chance of an alarm is at most ``alpha``, however many scores are looked at.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from scipy.stats import ks_2samp
 
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError, nearest
-from ttc_sim.policies import DIFFICULTY
+from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.card_figures import card_figures
-from ttc_sim.predictor.logs import NOVELTY, Outcomes, Sample, join, read_log, shipped_sample
+from ttc_sim.predictor.card_figures import card_figures, card_scores
+from ttc_sim.predictor.logs import Outcomes, Sample, join, read_log, shipped_sample
 from ttc_sim.predictor.metrics import Bootstrap, Quality, clusters_of, quality
+from ttc_sim.predictor.score_quantiles import DIGITS, CardScores, Quantiles, kolmogorov_smirnov
 from ttc_sim.predictor.session import SHIPPED
 from ttc_sim.profiles import list_profiles
 
@@ -118,8 +119,10 @@ def check_drift(
     Args:
         logs: tables (Parquet, CSV or JSONL) of requests: a prompt, and where known ``model`` and ``correct``.
         reference: an earlier log, an earlier table of scores that ``ttc-sim predictor score`` wrote, or the name of a
-            shipped problem set. The shipped sets together if left out, for the shipped predictor; of another one, only
-            calibration is then tested, against perfect calibration.
+            shipped problem set. If left out: the shipped sets together for the shipped predictor; for another one, scores are
+            compared with the quantiles in its card, and calibration with perfect calibration. A card of several training
+            sets has no such quantiles: it knows each set's own scores, and the predictor says how hard and how novel a
+            prompt is by the set nearest to it.
         model: ONNX file; the shipped one if left out.
         alpha: chance of a false alarm, over all comparisons.
 
@@ -147,11 +150,17 @@ def check_drift(
 
 
 def compare(
-    now: Sample, before: Sample | None, *, alpha: float = ALPHA, notes: Sequence[str] = (), resamples: int = 400
+    now: Sample,
+    before: Sample | CardScores | None,
+    *,
+    alpha: float = ALPHA,
+    notes: Sequence[str] = (),
+    resamples: int = 400,
 ) -> Drift:
     """Test all that two samples have in common; without a reference, calibration against perfect calibration.
 
     Args:
+        before: the reference; outcomes too, if it is a sample.
         notes: to pass on; resamples: for the intervals of Brier score, AUROC and calibration error, which no test rests on.
     """
     tests, said = [], list(notes)
@@ -160,12 +169,13 @@ def compare(
         common = [name for name in now.scores if name in before.scores]
         shown = [name for name in common if name in (DIFFICULTY, NOVELTY) or name in used]
         tests += [_moved_scores(name, before.scores[name], now.scores[name]) for name in shown]
+    outcomes = before.outcomes if isinstance(before, Sample) else {}
     quality_now, quality_before = {}, {}
     for model, found in now.outcomes.items():
         if len(found.p) < FEWEST or len(np.unique(found.right)) < 2:
             said.append(f"{model}: {len(found.p)} outcomes, or all alike: its calibration is not tested")
             continue
-        earlier = before.outcomes.get(model) if before is not None else None
+        earlier = outcomes.get(model)
         if earlier is not None and (len(earlier.p) < FEWEST or len(np.unique(earlier.right)) < 2):
             earlier = None
         if earlier is None:
@@ -200,20 +210,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in out]
 
 
-def stability_index(reference: F64, now: F64, bins: int = 10) -> float:
-    """Population stability index over the reference's quantiles: sum of (a - b) ln(a / b) over the shares of the bins.
+def stability_index(reference: F64 | Quantiles, now: F64) -> float:
+    """Population stability index over the reference's deciles: sum of (a - b) ln(a / b) over the shares of the bins.
 
     Half a count is added to every bin, so that an empty one does not make it infinite.
 
     >>> stability_index(np.arange(100.0), np.arange(100.0))
     0.0
     """
-    edges = np.unique(np.quantile(reference, np.arange(1, bins) / bins))
-    shares = []
-    for values in (reference, now):
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) + 0.5
-        shares.append(counts / counts.sum())
-    return float(((shares[1] - shares[0]) * np.log(shares[1] / shares[0])).sum())
+    known = reference if isinstance(reference, Quantiles) else Quantiles.of(reference)
+    edges, up_to = known.deciles()
+    counts = np.diff(np.concatenate([[0.0], up_to, [1.0]])) * known.problems
+    here = np.bincount(np.searchsorted(edges, now, side="left"), minlength=len(edges) + 1)
+    was, is_now = ((part + 0.5) / (part + 0.5).sum() for part in (counts, here))
+    return float(((is_now - was) * np.log(is_now / was)).sum())
 
 
 def recalibration(found: Outcomes, *, slope: bool) -> tuple[float, float]:
@@ -241,9 +251,14 @@ def recalibration(found: Outcomes, *, slope: bool) -> tuple[float, float]:
     return float(beta[-1]), float(variance[-1, -1])
 
 
-def _moved_scores(name: str, before: F64, now: F64) -> Test:
-    p_value = float(ks_2samp(before, now, method="asymp").pvalue)
-    return Test("scores", name, float(before.mean()), float(now.mean()), stability_index(before, now), p_value)
+def _moved_scores(name: str, before: F64 | Quantiles, now: F64) -> Test:
+    if isinstance(before, Quantiles):
+        mean, p_value = before.mean, kolmogorov_smirnov(before, now)
+        psi = stability_index(before, np.round(now, DIGITS))
+    else:
+        mean, p_value = float(before.mean()), float(ks_2samp(before, now, method="asymp").pvalue)
+        psi = stability_index(before, now)
+    return Test("scores", name, mean, float(now.mean()), psi, p_value)
 
 
 def _moved_calibration(model: str, before: Outcomes | None, now: Outcomes) -> list[Test]:
@@ -264,11 +279,10 @@ def _quality(found: Outcomes, resamples: int) -> Quality:
 
 def _reference(
     reference: str | Path | None, predictor: Predictor, model: str | Path | None, notes: list[str]
-) -> Sample | None:
+) -> Sample | CardScores | None:
     sets = list_profiles(card_file="problem_set.yaml")
     if reference is None and model is not None:
-        notes.append("no --reference: scores are not compared, only calibration, with perfect calibration")
-        return None
+        return _by_card(Path(model), notes)
     if reference is None:
         notes.append(f"no --reference: the shipped problem sets {', '.join(sets)} together stand for earlier traffic")
         notes.append(_LEARNT)
@@ -285,6 +299,20 @@ def _reference(
             "check", "--reference", str(reference), f"an existing file, or {nearest(str(reference), sets)}"
         )
     return read_log(reference, predictor, notes)
+
+
+def _by_card(model: Path, notes: list[str]) -> CardScores | None:
+    known = card_scores(model)
+    if len(known) == 1:
+        (found,) = known.values()
+        notes.append(
+            "no --reference: scores are compared with the quantiles in the predictor's card, of problems that it was trained "
+            "without; prompts that it was trained on get surer scores, and seem to have moved"
+        )
+        return found
+    why = f"; its card has quantiles of {len(known)} training sets, each by itself" if known else ""
+    notes.append(f"no --reference: scores are not compared, only calibration, with perfect calibration{why}")
+    return None
 
 
 __all__ = ["ALPHA", "Drift", "Test", "check_drift", "compare", "holm", "recalibration"]

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError, nearest
 from ttc_sim.metrics import Estimate
-from ttc_sim.policies import DIFFICULTY
+from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor import baselines as cheap
 from ttc_sim.predictor.card_figures import training_rates
 from ttc_sim.predictor.measured import Measured, data_models, heads_like, read_measured
-from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, Quality, clusters_of, compared
+from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, PartBrier, Quality, brier_by_part, clusters_of, compared
 from ttc_sim.predictor.routing import SHARES, Routing, check_pair, routing
 from ttc_sim.predictor.session import SHIPPED
 from ttc_sim.profiles import list_profiles, load_problem_set
@@ -38,6 +38,8 @@ class ModelReport:
     Attributes:
         head: head of the predictor that was read, or ``1 - difficulty`` where it has none for the model.
         rate_from: where the constant's rate comes from.
+        by_novelty: Brier scores on ``familiar`` and on ``novel`` prompts (novelty of at least ``NOVEL``); ``None`` where novelty
+            is not scored.
         auroc_gain: by baseline, how much higher the predictor's AUROC is, on the same resamples.
     """
 
@@ -45,6 +47,7 @@ class ModelReport:
     head: str
     rate_from: str
     auroc_gain: Mapping[str, Estimate]
+    by_novelty: Mapping[str, PartBrier] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Report:
                     "head": report.head,
                     "rate_from": report.rate_from,
                     "auroc_gain": {other: asdict(gain) for other, gain in report.auroc_gain.items()},
+                    **_novelty_json(report.by_novelty),
                 }
                 for name, report in self.models.items()
             },
@@ -110,6 +114,10 @@ class Report:
             },
             "notes": list(self.notes),
         }
+
+
+def _novelty_json(found: Mapping[str, PartBrier] | None) -> dict[str, object]:
+    return {} if found is None else {"by_novelty": {part: asdict(one) for part, one in found.items()}}
 
 
 def _router_json(found: Routing, report: RouterReport | None = None) -> dict[str, object]:
@@ -205,7 +213,12 @@ def evaluate_predictor(
         figures, gain = compared(predictions, share[rows], bootstrap, rate=rate)
         for other in guesses:
             beside[other][name] = figures[other]
-        models[name] = ModelReport(figures[""], used[name], rate_from, gain)
+        by_novelty = None
+        if NOVELTY in scores:
+            novel = scores[NOVELTY][rows] >= NOVEL
+            parts = {"familiar": ~novel, "novel": novel}
+            by_novelty = brier_by_part(p[rows], share[rows], parts, bootstrap, rate=rate, fewest=FEWEST)
+        models[name] = ModelReport(figures[""], used[name], rate_from, gain, by_novelty)
 
     router: RouterReport | None = None
     routed: dict[str, Routing | None] = dict.fromkeys(guesses)
@@ -290,10 +303,10 @@ def is_shipped(data: Measured) -> NDArray[np.bool_]:
 
 
 def shipped_scores() -> pl.DataFrame:
-    """``problem``, ``difficulty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it."""
+    """``problem``, ``difficulty``, ``novelty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it."""
     sets = [load_problem_set(name).problems for name in list_profiles(card_file="problem_set.yaml")]
     table = pl.concat(sets, how="diagonal_relaxed")
-    scores = [name for name in table.columns if name == DIFFICULTY or name.startswith("p:")]
+    scores = [name for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
     return table.select("problem", *scores).filter(pl.col(DIFFICULTY).is_not_null())
 
 
@@ -305,7 +318,7 @@ def _shipped_scores(data: Measured) -> tuple[Measured, dict[str, F64], list[str]
         raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
     keep = np.zeros(len(data), dtype=np.bool_)
     keep[joined["row"].to_numpy()] = True
-    names = [name for name in joined.columns if name == DIFFICULTY or name.startswith("p:")]
+    names = [name for name in joined.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
     scores = {name: joined[name].to_numpy().astype(np.float64) for name in names if joined[name].null_count() == 0}
     left = len(data) - int(keep.sum())
     notes = [f"{left:,} problems are left out: they are in no shipped problem set"] if left else []

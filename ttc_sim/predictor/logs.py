@@ -12,15 +12,13 @@ import polars as pl
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.errors import InputError
-from ttc_sim.policies import DIFFICULTY
+from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.measured import CORRECT, MODEL, PROBLEM, heads_like, labels
+from ttc_sim.predictor.measured import heads_like
 from ttc_sim.predictor.metrics import clusters_of
-from ttc_sim.predictor.stream import PROMPT
+from ttc_sim.problem_tables import CORRECT, MODEL, PROBLEM, PROMPT, labels, texts
 from ttc_sim.profiles import load_problem_set, load_profile
 from ttc_sim.tables import find_column, read_table
-
-NOVELTY = "novelty"
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,9 @@ def read_log(path: str | Path, predictor: Predictor, notes: list[str]) -> Sample
         key = find_column(table, path, "problem", PROBLEM, required=False)
         prompt = clusters_of(table[key].cast(pl.String).fill_null("")) if key else np.arange(len(table))
     else:
-        column = find_column(table, path, "prompt", PROMPT)
-        assert column is not None
-        if table[column].dtype != pl.String:
-            raise InputError(path, f"column {column}", str(table[column].dtype), "text")
-        texts, prompt = np.unique(np.asarray(table[column].fill_null("").to_list(), dtype=object), return_inverse=True)
-        scores = predictor.score(texts.tolist()).table()[prompt.tolist()]
+        asked = texts(table, path, str(find_column(table, path, "prompt", PROMPT)))
+        different, prompt = np.unique(np.asarray(asked.to_list(), dtype=object), return_inverse=True)
+        scores = predictor.score(different.tolist()).table()[prompt.tolist()]
     first = np.unique(prompt, return_index=True)[1]
     by_row = {name: scores[name].to_numpy().astype(np.float64) for name in scores.columns}
     kept = {
@@ -79,7 +74,7 @@ def _outcomes(
     correct = find_column(table, path, "correct", CORRECT, required=False)
     if correct is None:
         return {}
-    right = labels(table, correct, path).to_numpy().astype(np.float64)
+    right = labels(table, path, correct, shares=True).to_numpy().astype(np.float64)
     named = find_column(table, path, "model", MODEL, required=False)
     models: Any = table[named].cast(pl.String).fill_null("").to_numpy() if named else np.full(len(table), "")
     heads = [name.removeprefix("p:") for name in scores if name.startswith("p:")]
@@ -136,4 +131,4 @@ def join(samples: Sequence[Sample]) -> Sample:
     return Sample(scores, outcomes, "; ".join(sample.origin for sample in samples))
 
 
-__all__ = ["NOVELTY", "Outcomes", "Sample", "join", "read_log", "shipped_sample"]
+__all__ = ["Outcomes", "Sample", "join", "read_log", "shipped_sample"]

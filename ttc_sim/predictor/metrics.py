@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ttc_sim.draws import F64, I64, uniforms
 from ttc_sim.metrics import Estimate
@@ -272,6 +272,55 @@ class _Parts:
         )
 
 
+@dataclass(frozen=True)
+class PartBrier:
+    """Brier scores on a part of the problems, NaN where it holds too few; without an interval where it is one cluster."""
+
+    problems: int
+    brier: Estimate
+    brier_constant: Estimate
+
+
+def brier_by_part(
+    p: F64,
+    share: F64,
+    parts: Mapping[str, NDArray[np.bool_]],
+    bootstrap: Bootstrap,
+    *,
+    rate: float,
+    fewest: int = 1,
+) -> dict[str, PartBrier]:
+    """Brier scores of a predictor, and of always predicting ``rate``, on parts of the problems.
+
+    Args:
+        p: (n,) probabilities; share: (n,) of each problem's attempts that were right.
+        parts: by name, which of the problems, (n,).
+        bootstrap: resamples of all problems; those that miss a part are left out for it.
+        fewest: problems below which a part has no figures.
+    """
+    losses = [Brier(p, share).loss, Brier(np.full_like(p, rate), share).loss]
+    known = {name: part for name, part in parts.items() if part.sum() >= fewest}
+    resampled: dict[str, list[list[F64]]] = {name: [[], []] for name in known}
+    for weight in bootstrap.blocks():
+        for name, part in known.items():
+            here = weight[:, part]
+            with np.errstate(invalid="ignore"):
+                for kept, loss in zip(resampled[name], losses, strict=True):
+                    kept.append(weighted(here, loss[part]) / here.sum(axis=1))
+    nothing = Estimate(float("nan"), float("nan"), float("nan"))
+    found = {}
+    for name, part in parts.items():
+        figures = [nothing, nothing]
+        if name in known:
+            alone = len(np.unique(bootstrap.cluster[part])) < 2
+            figures = [
+                interval(float(loss[part].mean()), np.array([]) if alone else np.concatenate(kept))
+                for loss, kept in zip(losses, resampled[name], strict=True)
+            ]
+        found[name] = PartBrier(int(part.sum()), *figures)
+    return found
+
+
 def clusters_of(labels: ArrayLike) -> I64:
     """Indices from 0 of the distinct labels."""
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
@@ -302,9 +351,11 @@ __all__ = [
     "Bootstrap",
     "Brier",
     "CalibrationError",
+    "PartBrier",
     "Quality",
     "auroc",
     "brier",
+    "brier_by_part",
     "calibration_error",
     "clusters_of",
     "compared",

@@ -16,9 +16,9 @@ import polars as pl
 
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.session import Predictor
+from ttc_sim.problem_tables import PROMPT, texts
 from ttc_sim.tables import find_column
 
-PROMPT = ("prompt", "question", "text")
 ROWS = 512
 BYTES = 4_000_000
 SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson")
@@ -178,11 +178,10 @@ def _with_prompts(tables: Iterator[pl.DataFrame], where: str, column: str | None
         for at in range(0, len(whole), ROWS):
             table = whole[at : at + ROWS]
             name = str(find_column(table, where, "prompts", PROMPT, column))
-            if table[name].dtype not in (pl.String, pl.Null):
-                raise InputError(where, f"column {name}", str(table[name].dtype), "text")
+            prompts = texts(table, where, name)
             flat = [item for item, kind in table.schema.items() if item != name and not kind.is_nested()]
             beside = table.select(flat) if flat else pl.DataFrame({"row": range(done + 1, done + len(table) + 1)})
-            yield Batch(table[name].cast(pl.String).fill_null("").to_list(), beside)
+            yield Batch(prompts.to_list(), beside)
             done += len(table)
 
 
