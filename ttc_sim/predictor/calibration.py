@@ -155,11 +155,11 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
     """Learn from predictions of problems that the models had not seen."""
     heads = raw.logit.shape[1]
     slope, offset = np.ones(heads), np.zeros(heads)
+    trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw)
     for k in range(heads):
         known = ~np.isnan(data.share[:, k])
         if known.sum() >= LEAST:
-            slope[k], offset[k] = _platt(raw.logit[known, k], data.share[known, k])
-    trust = np.ones_like(raw.logit) if shrink is None else shrink.trust(raw)
+            slope[k], offset[k] = _platt(raw.logit[known, k], raw.rate[known, k], trust[known, k], data.share[known, k])
     location, sigma = lengths(raw, trust)
     at = data.row, data.head
     log_tokens = np.log(data.tokens)
@@ -176,11 +176,17 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
     return Calibration(slope, offset, p50, p90, log_mean)
 
 
-def _platt(z: F64, share: F64) -> tuple[float, float]:
+def _platt(z: F64, rate: F64, trust: F64, share: F64) -> tuple[float, float]:
+    """Slope and offset with the least log-loss of what is said after trust; the gradient is that of
+    ``-share * log(p) - (1 - share) * log(1 - p)``."""
+
     def loss(at: F64) -> tuple[float, F64]:
-        logit = at[1] + at[0] * z
-        error = 1 / (1 + np.exp(-np.clip(logit, -30, 30))) - share
-        value = float(np.mean(np.logaddexp(0, logit) - share * logit)) + 1e-4 * float(((at - [1, 0]) ** 2).sum())
+        s = 1 / (1 + np.exp(-np.clip(at[1] + at[0] * z, -30, 30)))
+        p = np.clip(rate + trust * (s - rate), 1e-9, 1 - 1e-9)
+        value = -float(np.mean(share * np.log(p) + (1 - share) * np.log1p(-p))) + 1e-4 * float(
+            ((at - [1, 0]) ** 2).sum()
+        )
+        error = (p - share) / (p * (1 - p)) * trust * s * (1 - s)
         return value, np.array([np.mean(error * z), np.mean(error)]) + 2e-4 * (at - [1, 0])
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, 3), (-5, 5)]).x

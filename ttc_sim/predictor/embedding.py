@@ -13,7 +13,7 @@ from ttc_sim.predictor.features import BUCKETS, Rows
 
 F32 = NDArray[np.float32]
 WORDS = BUCKETS // 2  # words hash below, byte strings above
-DIMENSIONS = 128
+DIMENSIONS = 112
 _ROWS_FITTED = 6000
 _EPSILON = 1e-6
 
@@ -54,7 +54,7 @@ def directions_for(problems: Sequence[int]) -> list[int]:
     """How many directions each training set gets, by its number of problems; at least one each, ``DIMENSIONS`` together.
 
     >>> directions_for([6083, 9681, 1311]), directions_for([500])
-    ([46, 72, 10], [128])
+    ([40, 63, 9], [112])
     """
     ends = np.round(np.cumsum(problems) / sum(problems) * (DIMENSIONS - len(problems))).astype(int)
     return [int(count) + 1 for count in np.diff(ends, prepend=0)]

@@ -29,7 +29,7 @@ class Recipe:
     dropout: float
 
 
-RECIPES = (Recipe(64, 24, 0.35), Recipe(96, 50, 0.2))
+RECIPES = (Recipe(64, 24, 0.35), Recipe(128, 30, 0.3), Recipe(128, 100, 0.15))
 
 
 @dataclass(frozen=True)
