@@ -222,7 +222,7 @@ def stability_index(reference: F64 | Quantiles, now: F64) -> float:
     """
     known = reference if isinstance(reference, Quantiles) else Quantiles.of(reference)
     edges, up_to = known.deciles()
-    counts = np.diff(np.concatenate([[0.0], up_to, [1.0]])) * known.problems
+    counts = np.diff(np.round(np.concatenate([[0.0], up_to, [1.0]]) * known.problems))
     here = np.bincount(np.searchsorted(edges, now, side="left"), minlength=len(edges) + 1)
     was, is_now = ((part + 0.5) / (part + 0.5).sum() for part in (counts, here))
     return float(((is_now - was) * np.log(is_now / was)).sum())
