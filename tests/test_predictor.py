@@ -191,6 +191,7 @@ def test_scores_are_checked_against_the_cards_quantiles(learnt: Path, tmp_path: 
     assert same.exit_code == 0, same.output
     said = json.loads((tmp_path / "c.json").read_text())
     assert [test["of"] for test in said["tests"]] == ["difficulty", "novelty"]
+    assert any("are of 500 problems: on fewer than about 1,000" in note for note in said["notes"])
     assert said["reference"] == {"origin": "data of m.card.yaml (out of fold)", "prompts": 500}
     long = sums(8, 4000, KINDS)[0].filter(pl.col("prompt").str.len_chars() > 28)  # longer numbers are harder
     moved = check(long.head(400))

@@ -104,9 +104,9 @@ def read_problem_tables(
         both = pl.DataFrame({"plain": try_plain, "subset": _text(tries, attempts, try_dataset)})
         _not_repeated(both.join(asked, on="plain", how="semi"), attempts, problems)
     outcomes = _attempts(tries, attempts) if with_tokens else _outcomes(tries, attempts)
-    wide = len(outcomes) // len(tries)
+    copies = len(outcomes) // len(tries)  # more than one of a table with a column for each model
     made = (
-        outcomes.with_columns(pl.concat([keys] * wide).alias(match))
+        outcomes.with_columns(pl.concat([keys] * copies).alias(match))
         .join(asked.select({"problem", match}), on=match, how="inner", maintain_order="left")
         .select("problem", *outcomes.columns)
     )

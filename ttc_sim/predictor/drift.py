@@ -32,6 +32,8 @@ from ttc_sim.profiles import list_profiles
 
 FEWEST = 30
 """Prompts, and outcomes of a model, below which nothing is tested."""
+FIRM = 1000
+"""Problems in training from which on scores in a card were found to be like the predictor's own (docs/predictor-evaluation.md)."""
 ALPHA = 0.05
 _LEARNT = (
     "scores of the shipped problems are those of models that have not seen them: prompts that the shipped predictor was trained "
@@ -220,7 +222,7 @@ def stability_index(reference: F64 | Quantiles, now: F64) -> float:
     """
     known = reference if isinstance(reference, Quantiles) else Quantiles.of(reference)
     edges, up_to = known.deciles()
-    counts = np.diff(np.concatenate([[0.0], up_to, [1.0]])) * known.problems
+    counts = np.diff(np.round(np.concatenate([[0.0], up_to, [1.0]]) * known.problems))
     here = np.bincount(np.searchsorted(edges, now, side="left"), minlength=len(edges) + 1)
     was, is_now = ((part + 0.5) / (part + 0.5).sum() for part in (counts, here))
     return float(((is_now - was) * np.log(is_now / was)).sum())
@@ -309,6 +311,11 @@ def _by_card(model: Path, notes: list[str]) -> CardScores | None:
             "no --reference: scores are compared with the quantiles in the predictor's card, of problems that it was trained "
             "without; prompts that it was trained on get surer scores, and seem to have moved"
         )
+        if found.prompts < FIRM:
+            notes.append(
+                f"the card's scores are of {found.prompts:,} problems: on fewer than about {FIRM:,}, models trained without a part "
+                "of them differ so much from the predictor that its scores may seem moved when they are not"
+            )
         return found
     why = f"; its card has quantiles of {len(known)} training sets, each by itself" if known else ""
     notes.append(f"no --reference: scores are not compared, only calibration, with perfect calibration{why}")
