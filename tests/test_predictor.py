@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,59 @@ def test_surface_figures_against_plain_python(prompt: str) -> None:
         "words": np.log1p(len(words)),
         "distinct words over words": (len(set(words)) + 1) / (len(words) + 1),
         "share outside ASCII": sum(byte > 127 for byte in raw) / max(len(raw), 1),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["A. ", "(b) ", "12) ", "- ", "\n", "\n", "3.5", "1999", " 007", " Not", "cat ", "_", "__", "?", ": ", "É"]
+        )
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_structure_against_plain_python(pieces: list[str]) -> None:
+    prompt = "".join(pieces)
+    found = dict(zip(NAMES, featurize(["3. x?", prompt, "_5.A"]).surface[1].tolist(), strict=True))
+    label = re.compile(rb"[0-9A-Za-z][.)] |[0-9]{2}[.)] |\([0-9A-Za-z]\)|[-*] ")
+    head, at = prompt.encode(), 0
+    items: list[bytes] = []
+    for line in prompt.encode().split(b"\n"):
+        if start := label.match(line):
+            if not items:
+                head = prompt.encode()[:at]
+            items.append(line[start.end() :])
+        at += len(line) + 1
+    lengths = [len(item) for item in items] or [0]
+    word = re.compile(rb"[0-9A-Za-z_\x80-\xff]+")
+    rest = prompt.encode()[len(head) :]
+    in_head, in_rest = ([w.lower() for w in word.findall(part)] for part in (head, rest))
+    tail = head[-4:].rstrip(bytes(range(33)))
+    number = [int(run[:9]) for run in re.findall(rb"(?<![0-9])(?<![0-9]\.)[0-9]+", head)]
+    valued = [int(run[:9]) for item in items for run in re.findall(rb"(?<![0-9])(?<![0-9]\.)[0-9]+", item)]
+    every = [w.lower() for w in word.findall(prompt.encode())]
+    expected = {
+        "items": np.log1p(len(items)),
+        "mean item": np.log1p(np.mean(lengths)),
+        "shortest item": np.log1p(min(lengths)),
+        "longest item": np.log1p(max(lengths)),
+        "share of items with digits": np.mean([bool(re.search(rb"[0-9]", item)) for item in items or [b""]]),
+        "head": np.log1p(len(head)),
+        "sentences in head": np.log1p(len(re.findall(rb"[.?!](?=[\x00-\x20])", head + (b"" if items else b" ")))),
+        "head ends in ?": float(tail.endswith(b"?")),
+        "head ends in :": float(tail.endswith(b":")),
+        "head has __": float(b"__" in head),
+        "head begins with a capital": float(head[:1].isalpha() and head[:1].isupper()),
+        "words like 'not'": np.log1p(every.count(b"not")),
+        "numbers in head": np.log1p(len(number)),
+        "numbers with decimals": np.log1p(len(re.findall(rb"(?<=[0-9]\.)[0-9]+", prompt.encode()))),
+        "largest number in head": np.log1p(max(number, default=0)),
+        "numbers in items": np.log1p(len(valued)),
+        "smallest number in items": np.log1p(min(valued, default=0)),
+        "distinct numbers in items": np.log1p(len(set(valued))),
+        "share of words in items that are in head too": len(set(in_head) & set(in_rest)) / max(len(set(in_rest)), 1),
+        "distinct words in head": np.log1p(len(set(in_head))),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
 

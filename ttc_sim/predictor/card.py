@@ -141,18 +141,18 @@ def scores_out_of_fold(data: TrainingSet, held: Held) -> pl.DataFrame:
     """Column ``problem`` and those of :meth:`Scores.table`, by models that were not trained on the problem."""
     said = held.new
     p, *tokens = (dict(zip(data.heads, getattr(said, kind).T, strict=True)) for kind in PER_MODEL)
-    table = Scores(_difficulty(held), held.new_novelty, p, *tokens).table()
+    table = Scores(_difficulty(held.new), held.new_novelty, p, *tokens).table()
     return pl.concat([pl.DataFrame({"problem": data.problems}), table], how="horizontal")
 
 
 def _scores(data: TrainingSet, held: Held) -> dict[str, F64]:
     """Scores by name, each (n,), of the problems by models that were not trained on them."""
-    p = {f"p:{head}": held.new.p[:, k] for k, head in enumerate(data.heads)}
-    return {DIFFICULTY: _difficulty(held), NOVELTY: held.new_novelty, **p}
+    p = {f"p:{head}": held.shipped.p[:, k] for k, head in enumerate(data.heads)}
+    return {DIFFICULTY: _difficulty(held.shipped), NOVELTY: held.new_novelty, **p}
 
 
-def _difficulty(held: Held) -> F64:
-    return np.asarray(1 - held.new.p.mean(axis=1))
+def _difficulty(said: Prediction) -> F64:
+    return np.asarray(1 - said.p.mean(axis=1))
 
 
 class _Card(yaml.SafeDumper):

@@ -124,7 +124,7 @@ def structure(
             _items(owner, begin, end, digits, letters, n),
             _head(padded, first, last, head_end),
             _telling(words, telling, group, n),
-            _numbers(padded, numbers, first, head_end, begin, owner),
+            _numbers(padded, numbers, first, head_end, begin, end),
             _words(padded, words, word_in_head, n),
         ]
     )
@@ -199,7 +199,7 @@ def _telling(words: Words, telling: NDArray[np.uint64], group: I64, n: int) -> N
     return np.asarray(np.log1p(counts))
 
 
-def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: I64, owner: I64) -> NDArray[np.float64]:
+def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: I64, end: I64) -> NDArray[np.float64]:
     row, start, stop, n = numbers.row, numbers.begin, numbers.end, len(first)
     # What follows "digit." is the fraction of the number before it.
     fraction = (padded[start - 1] == ord(".")) & _IS_DIGIT[padded[start - 2]] & (start - 2 >= first[row])
@@ -210,11 +210,10 @@ def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: 
     digit = np.where(place < size, padded[start[:, None] + place], 48) - 48.0
     value = (digit * _POWERS[np.maximum(size - 1 - place, 0)]).sum(axis=1)
     in_head = start < head_end[row]
-    # A label such as "12." stands before where its item begins.
+    # Labels such as "12." belong to no item.
     item = np.searchsorted(begin, start, side="right") - 1
-    in_items = ~in_head & (item >= 0)
-    if len(owner):
-        in_items &= owner[np.maximum(item, 0)] == row
+    in_items = item >= 0
+    in_items[in_items] = start[in_items] < end[item[in_items]]
     a, b = row[in_head], row[in_items]
     year = in_head & (stop - start == 4) & (value >= 1500) & (value < 2100)
     least, most = _least_most(b, value[in_items], n)

@@ -126,6 +126,7 @@ class Held:
 
     Attributes:
         new: problems left out; unseen: whole task types left out. Both calibrated on other folds.
+        shipped: problems left out, under the calibration and trust of the finished model: what new problems' scores look like.
         new_novelty, unseen_novelty: (n,) distance from what was trained on, over the distance that 99% of new problems of known
             kinds keep within.
         constant: (n, H) training rate of the models that had not seen the task type.
@@ -133,6 +134,7 @@ class Held:
 
     new: Prediction
     unseen: Prediction
+    shipped: Prediction
     new_novelty: F64
     unseen_novelty: F64
     constant: F64
@@ -376,7 +378,7 @@ def train(
         experts, held = [], {}
         for name, part, expert, a, b in zip(sets, prepared, model.experts, new, unseen, strict=True):
             experts.append(_finished(expert, part, a, b))
-            held[name] = _judged(part, a, b, experts[-1].far)
+            held[name] = _judged(part, a, b, experts[-1])
     return Trained(Model(model.encoder, tuple(experts)), held, dict(zip(sets, recipes, strict=True)))
 
 
@@ -399,8 +401,9 @@ def _learn(
     return fit_calibration(new.rows(texts), data.rows(texts), shrink), shrink
 
 
-def _judged(part: Prepared, new: Raw, unseen: Raw, far: float) -> Held:
+def _judged(part: Prepared, new: Raw, unseen: Raw, finished: Expert) -> Held:
     """Each fold under what was learnt from the others alone."""
+    assert finished.calibration is not None
     everything = np.ones(len(part.by_text), dtype=bool)
     news, unseens = [], []
     for k in range(FOLDS):
@@ -411,8 +414,9 @@ def _judged(part: Prepared, new: Raw, unseen: Raw, far: float) -> Held:
     return Held(
         Prediction.assembled(news, part.by_text),
         Prediction.assembled(unseens, part.by_group),
-        new.scaled_novelty(far),
-        unseen.scaled_novelty(far),
+        predict(new, finished.calibration, finished.shrink),
+        new.scaled_novelty(finished.far),
+        unseen.scaled_novelty(finished.far),
         unseen.rate,
     )
 
