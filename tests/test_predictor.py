@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from ttc_sim.cli import app
 from ttc_sim.errors import InputError
 from ttc_sim.predictor import Predictor, embedding, network, providers, session, train
-from ttc_sim.predictor.calibration import predict
+from ttc_sim.predictor.calibration import _platt, predict
 from ttc_sim.predictor.card import Origin, write_model
 from ttc_sim.predictor.card_figures import card_path
 from ttc_sim.predictor.data import read_training_set
@@ -31,6 +31,7 @@ from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize, featurize_
 from ttc_sim.predictor.metrics import auroc, brier, calibration_error
 from ttc_sim.predictor.surface import NAMES
 from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
+from ttc_sim.tables import read_table
 
 PROMPTS = [
     "What is 2 + 2?",
@@ -547,3 +548,18 @@ def test_lengths_of_new_problems_fall_below_their_quantiles_as_often_as_they_sho
         for kind, share in (("tokens_p50", 0.5), ("tokens_p90", 0.9)):
             below = (table["tokens"] <= table[f"{kind}:{profile}"]).to_numpy()
             assert np.average(below, weights=weight) == pytest.approx(share, abs=0.01)
+
+
+def test_calibration_allows_for_trust() -> None:
+    """Outcomes drawn from probabilities after trust give back the slope and the offset that they were drawn with."""
+    rng = np.random.default_rng(4)
+    z, rate, trust = rng.normal(0, 1.5, 200_000), np.full(200_000, 0.35), rng.uniform(0, 1, 200_000)
+    p = rate + trust * (1 / (1 + np.exp(-(0.3 + 1.7 * z))) - rate)
+    share = (rng.random(len(z)) < p).astype(np.float64)
+    assert _platt(z, rate, trust, share) == pytest.approx((1.7, 0.3), abs=0.06)
+
+
+def test_a_column_may_be_empty_in_the_first_rows(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f'{{"a": {k}, "b": {"null" if k < 500 else 0.5}}}\n' for k in range(600)))
+    assert read_table(path)["b"].sum() == 50.0
