@@ -7,11 +7,13 @@ head they repeat, or whether the question asks what is *not* so, says how hard a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 I64 = NDArray[np.int64]
+Columns = list[NDArray[Any]]
 Bytes = NDArray[np.uint8]
 
 TELLING = (
@@ -101,8 +103,8 @@ def structure(
     letters: I64,
     telling: NDArray[np.uint64],
     group: I64,
-) -> NDArray[np.float64]:
-    """Figures of each prompt, (n, COUNT), in the order of ``NAMES``; lengths, counts and values as ``ln(1 + x)``.
+) -> Columns:
+    """Figures of each prompt, ``COUNT`` columns (n,) in the order of ``NAMES``; lengths, counts and values as ``ln(1 + x)``.
 
     Args:
         text: bytes of all prompts, one after the other; sizes: (n,) bytes of each.
@@ -119,15 +121,13 @@ def structure(
     head_end = last.copy()
     np.minimum.at(head_end, owner, lines.start[listed])
     word_in_head = words.begin < head_end[words.row]
-    return np.column_stack(
-        [
-            _items(owner, begin, end, digits, letters, n),
-            _head(padded, first, last, head_end),
-            _telling(words, telling, group, n),
-            _numbers(padded, numbers, first, head_end, begin, end),
-            _words(padded, words, word_in_head, n),
-        ]
-    )
+    return [
+        *_items(owner, begin, end, digits, letters, n),
+        *_head(padded, first, last, head_end),
+        *_telling(words, telling, group, n),
+        *_numbers(padded, numbers, first, head_end, begin, end),
+        *_words(padded, words, word_in_head, n),
+    ]
 
 
 def _labels(padded: Bytes, lines: Lines) -> I64:
@@ -143,7 +143,7 @@ def _labels(padded: Bytes, lines: Lines) -> I64:
     return found
 
 
-def _items(owner: I64, begin: I64, end: I64, digits: I64, letters: I64, n: int) -> NDArray[np.float64]:
+def _items(owner: I64, begin: I64, end: I64, digits: I64, letters: I64, n: int) -> Columns:
     length = np.maximum(end - begin, 0).astype(np.float64)
     count = np.bincount(owner, minlength=n)
     whole = np.maximum(count, 1)
@@ -152,16 +152,14 @@ def _items(owner: I64, begin: I64, end: I64, digits: I64, letters: I64, n: int) 
     shortest, longest = _least_most(owner, length, n)
     digit = digits[end] - digits[begin]
     numeric = digit > letters[end] - letters[begin]
-    return np.column_stack(
-        [
-            np.log1p(np.column_stack([count, mean, spread, shortest, longest])),
-            np.bincount(owner, numeric, n) / whole,
-            np.bincount(owner, digit > 0, n) / whole,
-        ]
-    )
+    return [
+        *np.log1p([count, mean, spread, shortest, longest]),
+        np.bincount(owner, numeric, n) / whole,
+        np.bincount(owner, digit > 0, n) / whole,
+    ]
 
 
-def _head(padded: Bytes, first: I64, last: I64, end: I64) -> NDArray[np.float64]:
+def _head(padded: Bytes, first: I64, last: I64, end: I64) -> Columns:
     text = padded[:-_PADDING]
     # The last byte that is no space or line break, within a few bytes of the end.
     back = np.arange(4, 0, -1)
@@ -178,28 +176,26 @@ def _head(padded: Bytes, first: I64, last: I64, end: I64) -> NDArray[np.float64]
     after_low[1:] = low[:-1]
     after_low[first[some]] = False
     blanks = np.concatenate([[0], np.cumsum(low & after_low)])
-    return np.column_stack(
-        [
-            np.log1p(end - first),
-            np.log1p(stops[end] - stops[first]),
-            closing == ord("?"),
-            closing == ord(":"),
-            closing == ord("."),
-            blanks[end] > blanks[first],
-            _IS_CAPITAL[padded[first]] & (end > first),
-        ]
-    )
+    return [
+        np.log1p(end - first),
+        np.log1p(stops[end] - stops[first]),
+        closing == ord("?"),
+        closing == ord(":"),
+        closing == ord("."),
+        blanks[end] > blanks[first],
+        _IS_CAPITAL[padded[first]] & (end > first),
+    ]
 
 
-def _telling(words: Words, telling: NDArray[np.uint64], group: I64, n: int) -> NDArray[np.float64]:
+def _telling(words: Words, telling: NDArray[np.uint64], group: I64, n: int) -> Columns:
     at = np.minimum(np.searchsorted(telling, words.key), len(telling) - 1)
     hit = np.flatnonzero(telling[at] == words.key)
     cell = words.row[hit] * len(TELLING) + group[at[hit]]
     counts = np.bincount(cell, minlength=n * len(TELLING)).reshape(n, len(TELLING))
-    return np.asarray(np.log1p(counts))
+    return list(np.log1p(counts).T)
 
 
-def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: I64, end: I64) -> NDArray[np.float64]:
+def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: I64, end: I64) -> Columns:
     row, start, stop, n = numbers.row, numbers.begin, numbers.end, len(first)
     # What follows "digit." is the fraction of the number before it.
     fraction = (padded[start - 1] == ord(".")) & _IS_DIGIT[padded[start - 2]] & (start - 2 >= first[row])
@@ -220,22 +216,20 @@ def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: 
     pairs = np.sort(b * 10**_LONGEST_NUMBER + value[in_items].astype(np.int64))
     pairs = pairs[first_of(pairs)]
     low, high = np.log1p(least), np.log1p(most)
-    return np.column_stack(
-        [
-            np.log1p(np.bincount(a, minlength=n)),
-            np.log1p(decimals),
-            np.log1p(_least_most(a, value[in_head], n)[1]),
-            np.log1p(np.bincount(row[year], minlength=n)),
-            np.log1p(np.bincount(b, minlength=n)),
-            low,
-            high,
-            high - low,
-            np.log1p(np.bincount(pairs // 10**_LONGEST_NUMBER, minlength=n)),
-        ]
-    )
+    return [
+        np.log1p(np.bincount(a, minlength=n)),
+        np.log1p(decimals),
+        np.log1p(_least_most(a, value[in_head], n)[1]),
+        np.log1p(np.bincount(row[year], minlength=n)),
+        np.log1p(np.bincount(b, minlength=n)),
+        low,
+        high,
+        high - low,
+        np.log1p(np.bincount(pairs // 10**_LONGEST_NUMBER, minlength=n)),
+    ]
 
 
-def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> NDArray[np.float64]:
+def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> Columns:
     row, length = words.row, words.length
     # Row and hash share 64 bits; the lowest says where the word stands.
     key = (row.astype(np.uint64) << np.uint64(40)) | ((words.key >> np.uint64(25)) << np.uint64(1))
@@ -249,19 +243,17 @@ def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> ND
     second = _IS_CAPITAL[padded[words.begin + 1]] & (length > 1)
     head_row, head_length = row[inside], length[inside]
     count = np.maximum(np.bincount(head_row, minlength=n), 1)
-    return np.column_stack(
-        [
-            both / np.maximum(in_items, 1),
-            np.log1p(in_items),
-            np.log1p(in_head),
-            np.log1p(np.bincount(row[~inside], minlength=n) / np.maximum(in_items, 1)),
-            np.log1p(np.bincount(head_row, head_length, n) / count),
-            np.bincount(head_row[head_length > 9], minlength=n) / count,
-            np.bincount(head_row[head_length > 12], minlength=n) / count,
-            np.log1p(np.bincount(row[inside & capital & ~second], minlength=n)),
-            np.log1p(np.bincount(row[capital & second], minlength=n)),
-        ]
-    )
+    return [
+        both / np.maximum(in_items, 1),
+        np.log1p(in_items),
+        np.log1p(in_head),
+        np.log1p(np.bincount(row[~inside], minlength=n) / np.maximum(in_items, 1)),
+        np.log1p(np.bincount(head_row, head_length, n) / count),
+        np.bincount(head_row[head_length > 9], minlength=n) / count,
+        np.bincount(head_row[head_length > 12], minlength=n) / count,
+        np.log1p(np.bincount(row[inside & capital & ~second], minlength=n)),
+        np.log1p(np.bincount(row[capital & second], minlength=n)),
+    ]
 
 
 def first_of(values: NDArray[np.generic]) -> NDArray[np.bool_]:
