@@ -220,15 +220,16 @@ def areas(accuracy: F64, cost: F64, low: float, high: float) -> tuple[F64, F64]:
     Args:
         accuracy, cost: (resamples, prices) of a router.
     """
-    levels = np.linspace(np.log(low), np.log(high), LEVELS)
-    marks = np.log(low) + np.array([0.25, 0.5, 0.75]) * (np.log(high) - np.log(low))
+    levels = np.geomspace(low, high, LEVELS)
+    marks = low * (high / low) ** np.array([0.25, 0.5, 0.75])
     mean, at = np.empty(len(accuracy)), np.empty((len(accuracy), 3))
     for k, (right, bill) in enumerate(zip(accuracy, cost, strict=True)):
         order = np.argsort(bill)
         # Whoever may spend more may also spend less.
-        best, logs = np.maximum.accumulate(right[order]), np.log(bill[order])
-        mean[k] = np.interp(levels, logs, best).mean()
-        at[k] = np.interp(marks, logs, best)
+        best = np.maximum.accumulate(right[order])
+        # Between two points lies a mixture of them, which is linear in dollars.
+        mean[k] = np.interp(levels, bill[order], best).mean()
+        at[k] = np.interp(marks, bill[order], best)
     return mean, at
 
 
