@@ -288,6 +288,22 @@ def test_the_graph_computes_what_was_trained(tmp_path: Path, monkeypatch: pytest
     assert scores.novelty[-3] == scores.novelty[-1] == 1  # another script; one letter a million times
 
 
+def test_a_model_with_too_little_is_left_out_and_said_so(tmp_path: Path) -> None:
+    problems, attempts = sums(1, 120, KINDS)
+    rare = attempts.filter((pl.col("model") == "weak") & (pl.col("id") < 90)).with_columns(model=pl.lit("rare"))
+    sure = attempts.filter(pl.col("model") == "weak").with_columns(model=pl.lit("sure"), correct=pl.lit(value=True))
+    problems.write_csv(tmp_path / "p.csv")
+    pl.concat([rare, attempts, sure]).write_csv(tmp_path / "a.csv")
+    data = read_training_set(tmp_path / "p.csv", tmp_path / "a.csv")
+    attempts.write_csv(tmp_path / "only.csv")
+    alone = read_training_set(tmp_path / "p.csv", tmp_path / "only.csv")
+    assert data.heads == alone.heads == ("strong", "weak")
+    assert data.share.tolist() == alone.share.tolist()
+    assert [line.split(":")[0] for line in data.left_out] == ["rare", "sure"]
+    assert "different prompts; expected at least 100" in data.left_out[0]
+    assert alone.left_out == ()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -60,6 +60,8 @@ def train(
     console.print(f"{len(data.prompts):,} problems, {len(data.row):,} attempts, {len(data.heads)} models")
     for name, title in (("new_problems", "problems left out"), ("new_task_types", "whole task types left out")):
         console.print(_figures(title, card["metrics"]["data"][name]))
+    for line in data.left_out:
+        console.print(f"- left out: {line}", soft_wrap=True)
     console.print(f"written to {out}, its card to {card_path(out)}")
 
 

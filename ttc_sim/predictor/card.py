@@ -56,6 +56,7 @@ def describe(trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) 
             "task_types": len(set(data.groups))
             if data.groups
             else "not known: clusters of like prompts stand for them",
+            **({"left_out": list(data.left_out)} if data.left_out else {}),
             "network": {"hidden": recipe.hidden, "epochs": recipe.epochs, "dropout": recipe.dropout},
             "new_problems": measures(data, held.new, None),
             "new_task_types": measures(data, held.unseen, held.constant),

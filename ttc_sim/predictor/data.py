@@ -27,6 +27,7 @@ class TrainingSet:
         heads: names of the models.
         row, head, tokens, correct: (attempts,) problem, model, output tokens (reasoning included, at least 1) and whether
             right, of each attempt.
+        left_out: models of which too little is known to learn from, and why, a line each.
     """
 
     problems: tuple[str, ...]
@@ -37,6 +38,7 @@ class TrainingSet:
     head: I64
     tokens: F64
     correct: NDArray[np.bool_]
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def tries(self) -> F64:
@@ -86,14 +88,32 @@ class TrainingSet:
 def read_training_set(problems: str | Path, attempts: str | Path) -> TrainingSet:
     """Read a table of problems (a key, a prompt, perhaps a task type) and one of attempts (key, model, right or not, tokens).
 
-    Problems without attempts are left out; the tables are those of :func:`ttc_sim.problem_tables.read_problem_tables`.
+    Problems without attempts are left out, and so are models with attempts at fewer than 100 different prompts, or with right or
+    wrong ones alone; the tables are those of :func:`ttc_sim.problem_tables.read_problem_tables`.
 
     Raises:
-        InputError: tables that cannot be used, fewer than 100 different prompts with attempts of a model, or all of them right or
-            all wrong.
+        InputError: tables that cannot be used, or no model left.
     """
     tables = read_problem_tables(problems, attempts, with_tokens=True)
-    made = tables.attempts
+    # Equal prompts are one to learn from, and lie in one fold.
+    read = tables.problems.select("problem", read=pl.col("prompt").str.slice(0, MAX_BYTES))
+    known = (
+        tables.attempts.join(read, on="problem")
+        .group_by("model")
+        .agg(pl.col("read").n_unique(), right=pl.col("correct").max(), wrong=1 - pl.col("correct").min())
+        .sort("model")
+    )
+    lacking: dict[str, tuple[str, str]] = {}
+    for model, count, right, wrong in known.iter_rows():
+        if count < LEAST_PROBLEMS:
+            expected = f"at least {LEAST_PROBLEMS} that differ in their first {MAX_BYTES // 1024} KB"
+            lacking[model] = f"attempts at {count} different prompts", expected
+        elif not right or not wrong:
+            lacking[model] = f"{'right' if right else 'wrong'} attempts alone", "both right and wrong attempts"
+    if len(lacking) == len(known):
+        model, (got, expected) = next(iter(lacking.items()))
+        raise InputError(attempts, f"model {model}", got, expected)
+    made = tables.attempts.filter(~pl.col("model").is_in(list(lacking)))
     asked = tables.problems.join(made.select("problem"), on="problem", how="semi").sort("problem")
     heads = made["model"].unique().sort()
     made = made.join(asked.select("problem").with_row_index("row"), on="problem").join(
@@ -102,20 +122,6 @@ def read_training_set(problems: str | Path, attempts: str | Path) -> TrainingSet
     made = made.with_columns(pl.col("output_tokens").clip(lower_bound=1)).sort(
         "row", "head", "output_tokens", "correct"
     )
-    read = asked.select("problem", pl.col("prompt").str.slice(0, MAX_BYTES))
-    for name, part in made.group_by("model", maintain_order=True):
-        # Equal prompts are one to learn from, and lie in one fold.
-        count = read.filter(pl.col("problem").is_in(part["problem"].unique().implode()))["prompt"].n_unique()
-        if count < LEAST_PROBLEMS:
-            raise InputError(
-                attempts,
-                f"model {name[0]}",
-                f"attempts at {count} different prompts",
-                f"at least {LEAST_PROBLEMS} that differ in their first {MAX_BYTES // 1024} KB",
-            )
-        if part["correct"].n_unique() < 2:
-            only = "right" if part["correct"][0] else "wrong"
-            raise InputError(attempts, f"model {name[0]}", f"{only} attempts alone", "both right and wrong attempts")
     return TrainingSet(
         problems=tuple(asked["problem"].to_list()),
         prompts=tuple(asked["prompt"].to_list()),
@@ -125,4 +131,5 @@ def read_training_set(problems: str | Path, attempts: str | Path) -> TrainingSet
         head=made["head"].to_numpy().astype(np.int64),
         tokens=made["output_tokens"].to_numpy().astype(np.float64),
         correct=made["correct"].to_numpy().astype(np.bool_),
+        left_out=tuple(f"{model}: {got}; expected {expected}" for model, (got, expected) in lacking.items()),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 
 from ttc_sim.predictor.calibration import MOST_VARIANCE
 from ttc_sim.predictor.embedding import WORDS
@@ -20,6 +21,7 @@ OPSET = 17
 FORMAT = "2"
 NEARNESS = 0.05
 """Distances apart by this much weigh e to 1 when several training sets say how hard a prompt is."""
+PER_HEAD = ("p", "tokens", "tokens_p50", "tokens_p90")
 
 
 class _Graph:
@@ -58,21 +60,20 @@ def to_onnx(model: Model) -> bytes:
 
     graph = _Graph()
     x, points, strange = _inputs(graph, model)
-    outputs: dict[str, list[str]] = {"p": [], "tokens": [], "tokens_p50": [], "tokens_p90": []}
-    distances, novelties, hardness = [], [], []
-    for expert in model.experts:
-        usual = _strangeness(graph, expert, strange)
-        distance = _expert(graph, expert, x, points, usual, outputs)
-        hardness.append(_minus(graph, 1.0, graph.add("ReduceMean", outputs["p"][-1], axes=[1], keepdims=1)))
-        distances.append(distance)
-        novelties.append(graph.add("Max", graph.add("Div", distance, graph.constant(float(expert.far))), usual))
-    for name, parts in outputs.items():
-        graph.add("Concat", *parts, axis=1, name=name)
-    nearest = graph.add("Min", *novelties, graph.constant(1.0))
-    graph.add("Squeeze", nearest, graph.constant(np.array([1], dtype=np.int64)), name="novelty")
-    near = graph.add("Div", graph.add("Concat", *distances, axis=1), graph.constant(-NEARNESS))
-    weight = graph.add("Softmax", near, axis=1)
-    hard = graph.add("Mul", weight, graph.add("Concat", *hardness, axis=1))
+    usual = _strangeness(graph, model.experts, strange)
+    distance = _distances(graph, model.experts, points)
+    _heads(graph, model.experts, x, distance, usual)
+    far = graph.constant(np.array([expert.far for expert in model.experts]))
+    novelties = graph.add("Max", graph.add("Div", distance, far), usual)
+    nearest = graph.add(
+        "Min", graph.add("ReduceMin", novelties, axes=[1], keepdims=0), graph.constant(1.0), name="novelty"
+    )
+    assert nearest == "novelty"
+    weight = graph.add("Softmax", graph.add("Div", distance, graph.constant(-NEARNESS)), axis=1)
+    share = graph.add(
+        "MatMul", "p", graph.constant(_spread(model.experts, [1 / len(e.heads) for e in model.experts]).T)
+    )
+    hard = graph.add("Mul", weight, _minus(graph, 1.0, share))
     graph.add("ReduceSum", hard, graph.constant(np.array([1], dtype=np.int64)), keepdims=0, name="difficulty")
 
     heads = [head for expert in model.experts for head in expert.heads]
@@ -88,7 +89,7 @@ def to_onnx(model: Model) -> bytes:
                 value("surface", TensorProto.FLOAT, ["n", COUNT]),
             ],
             [
-                *(value(name, TensorProto.FLOAT, ["n", len(heads)]) for name in outputs),
+                *(value(name, TensorProto.FLOAT, ["n", len(heads)]) for name in PER_HEAD),
                 *(value(name, TensorProto.FLOAT, ["n"]) for name in ("difficulty", "novelty")),
             ],
             graph.constants,
@@ -108,13 +109,31 @@ def _minus(graph: _Graph, value: float, name: str) -> str:
     return graph.add("Sub", graph.constant(value), name)
 
 
-def _strangeness(graph: _Graph, expert: Expert, strange: Sequence[str]) -> str:
-    """As :func:`ttc_sim.predictor.train.strangeness`, (n, 1)."""
+def _strangeness(graph: _Graph, experts: Sequence[Expert], strange: Sequence[str]) -> str:
+    """As :func:`ttc_sim.predictor.train.strangeness`, (n, experts)."""
     found = []
-    for name, usual, (begin, plain, relative) in zip(strange, expert.usual, STRANGE_MARGIN, strict=True):
-        over = graph.add("Sub", name, graph.constant(float(begin * usual)))
-        found.append(graph.add("Div", over, graph.constant(float(plain + relative * usual))))
+    for k, (name, (begin, plain, relative)) in enumerate(zip(strange, STRANGE_MARGIN, strict=True)):
+        usual = np.array([expert.usual[k] for expert in experts])
+        over = graph.add("Sub", name, graph.constant(begin * usual))
+        found.append(graph.add("Div", over, graph.constant(plain + relative * usual)))
     return graph.add("Clip", graph.add("Max", *found), graph.constant(0.0), graph.constant(1.0))
+
+
+def _distances(graph: _Graph, experts: Sequence[Expert], points: str) -> str:
+    """Distance from each expert's training data, (n, experts)."""
+    most = max(len(expert.centres) for expert in experts)
+    # Every expert gets as many centres as the one with most; its first, again, fills the rest.
+    centres = [np.concatenate([e.centres, np.repeat(e.centres[:1], most - len(e.centres), axis=0)]) for e in experts]
+    likeness = graph.add("MatMul", points, graph.constant(np.concatenate(centres).T))
+    shape = graph.constant(np.array([-1, len(experts), most], dtype=np.int64))
+    best = graph.add("ReduceMax", graph.add("Reshape", likeness, shape), axes=[2], keepdims=0)
+    return _minus(graph, 1.0, graph.add("Clip", best, graph.constant(0.0), graph.constant(1.0)))
+
+
+def _spread(experts: Sequence[Expert], values: Sequence[float]) -> NDArray[np.float64]:
+    """(experts, heads): an expert's value at its heads, 0 elsewhere."""
+    rows = [np.full(len(expert.heads), value) for expert, value in zip(experts, values, strict=True)]
+    return np.asarray(block_diag(*rows))
 
 
 def _inputs(graph: _Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
@@ -152,57 +171,82 @@ def _inputs(graph: _Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
     return x, graph.add("Div", points, length), (rare, unlike)
 
 
-def _expert(graph: _Graph, expert: Expert, x: str, points: str, strange: str, outputs: dict[str, list[str]]) -> str:
-    """Append the expert's outputs; return the distance from its training data, (n, 1)."""
-    calibration, shrink, heads = expert.calibration, expert.shrink, len(expert.heads)
-    if calibration is None or shrink is None:
+def _heads(graph: _Graph, experts: Sequence[Expert], x: str, distance: str, strange: str) -> None:
+    """The outputs of all heads at once: small operations cost as much for one expert as for all."""
+    calibrations, shrinks = [e.calibration for e in experts], [e.shrink for e in experts]
+    if None in calibrations or None in shrinks:
         raise ValueError("only a calibrated model can be written")
-    zero, one = graph.constant(0.0), graph.constant(1.0)
-    likeness = graph.add("MatMul", points, graph.constant(expert.centres.T))
-    best = graph.add("Clip", graph.add("ReduceMax", likeness, axes=[1], keepdims=1), zero, one)
-    distance = _minus(graph, 1.0, best)
-    slack = graph.add("Sub", graph.constant(shrink.far[None]), distance)
-    falling = graph.add("Clip", graph.add("Div", slack, graph.constant(shrink.far - shrink.near)), zero, one)
-    near = graph.add("Add", graph.add("Mul", falling, graph.constant(1 - shrink.floor)), graph.constant(shrink.floor))
-    over = graph.add(
-        "Div", graph.add("Sub", graph.constant(shrink.end), distance), graph.constant(0.2 * shrink.end + 0.01)
+    slope, offset, p50, p90, log_mean = (
+        np.concatenate([getattr(one, name) for one in calibrations])
+        for name in ("slope", "offset", "p50", "p90", "log_mean")
     )
-    known = graph.add("Clip", graph.add("Add", over, one), zero, one)
-    trust = graph.add("Mul", graph.add("Mul", near, known), graph.add("Sub", one, strange))
+    near, far, floor = (np.concatenate([getattr(one, name) for one in shrinks]) for name in ("near", "far", "floor"))
+    end = np.concatenate([np.full(len(e.heads), e.shrink.end) for e in experts if e.shrink])
+    rate, location, spread = (
+        np.concatenate([getattr(e, name) for e in experts]) for name in ("rate", "location", "spread")
+    )
+    zero, one = graph.constant(0.0), graph.constant(1.0)
 
-    network = expert.network
-    inner = graph.add("Add", graph.add("MatMul", x, graph.constant(network.w1)), graph.constant(network.b1))
-    # What calibration does to the outputs is folded into the last layer.
-    log_spread = np.log(expert.spread)
-    factor = np.concatenate([calibration.slope, expert.spread, np.ones(heads)])
-    shift = np.concatenate([calibration.offset, expert.location, log_spread])
-    last = graph.add("MatMul", graph.add("Relu", inner), graph.constant(network.w2 * factor))
-    out = graph.add("Add", last, graph.constant(network.b2 * factor + shift))
-    logit, location, log_sigma = (
+    owner = graph.constant(np.repeat(np.arange(len(experts)), [len(e.heads) for e in experts]))
+    away = graph.add("Gather", distance, owner, axis=1)
+    slack = graph.add("Div", graph.add("Sub", graph.constant(far), away), graph.constant(far - near))
+    falling = graph.add("Clip", slack, zero, one)
+    close = graph.add("Add", graph.add("Mul", falling, graph.constant(1 - floor)), graph.constant(floor))
+    over = graph.add("Div", graph.add("Sub", graph.constant(1.2 * end + 0.01), away), graph.constant(0.2 * end + 0.01))
+    known = graph.add("Clip", over, zero, one)
+    plain = graph.add("Sub", one, graph.add("Gather", strange, owner, axis=1))
+    trust = graph.add("Mul", graph.add("Mul", close, known), plain)
+
+    raw = _networks(graph, experts, x, slope, offset, location, spread)
+    logit, place, log_sigma = (
         graph.add(
             "Slice",
-            out,
-            graph.constant(np.array([k * heads], dtype=np.int64)),
-            graph.constant(np.array([(k + 1) * heads], dtype=np.int64)),
+            raw,
+            graph.constant(np.array([k * len(rate)], dtype=np.int64)),
+            graph.constant(np.array([(k + 1) * len(rate)], dtype=np.int64)),
             graph.constant(np.array([1], dtype=np.int64)),
         )
         for k in range(3)
     )
+    log_spread = np.log(spread)
     low, high = graph.constant(log_spread + LOG_SIGMA[0]), graph.constant(log_spread + LOG_SIGMA[1])
     log_sigma = graph.add("Min", graph.add("Max", log_sigma, low), high)
 
-    def trusted(base: NDArray[np.float64], value: str) -> str:
-        constant = graph.constant(base[None])
-        return graph.add("Add", constant, graph.add("Mul", trust, graph.add("Sub", value, constant)))
+    def trusted(base: NDArray[np.float64], value: str, name: str | None = None) -> str:
+        constant = graph.constant(base)
+        return graph.add("Add", constant, graph.add("Mul", trust, graph.add("Sub", value, constant)), name=name)
 
-    outputs["p"].append(trusted(expert.rate, graph.add("Sigmoid", logit)))
-    place = trusted(expert.location, location)
+    trusted(rate, graph.add("Sigmoid", logit), "p")
+    place = trusted(location, place)
     sigma = graph.add("Exp", trusted(log_spread, log_sigma))
     variance = graph.add("Min", graph.add("Mul", sigma, sigma), graph.constant(MOST_VARIANCE))
-    half = graph.add("Mul", variance, graph.constant(0.5))
-    mean = graph.add("Add", graph.add("Add", place, half), graph.constant(calibration.log_mean))
-    outputs["tokens"].append(graph.add("Exp", mean))
-    for name, quantile in (("tokens_p50", calibration.p50), ("tokens_p90", calibration.p90)):
+    half = graph.add("Add", graph.add("Mul", variance, graph.constant(0.5)), graph.constant(log_mean))
+    graph.add("Exp", graph.add("Add", place, half), name="tokens")
+    for name, quantile in (("tokens_p50", p50), ("tokens_p90", p90)):
         above = graph.add("Mul", sigma, graph.constant(quantile))
-        outputs[name].append(graph.add("Exp", graph.add("Add", place, above)))
-    return distance
+        graph.add("Exp", graph.add("Add", place, above), name=name)
+
+
+def _networks(
+    graph: _Graph,
+    experts: Sequence[Expert],
+    x: str,
+    slope: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    location: NDArray[np.float64],
+    spread: NDArray[np.float64],
+) -> str:
+    """All experts' networks side by side: logits, places and log spreads of all heads, (n, 3 H)."""
+    nets = [expert.network for expert in experts]
+    w1, b1 = np.concatenate([net.w1 for net in nets], axis=1), np.concatenate([net.b1 for net in nets])
+    # Of each kind of output, all experts' heads come one after the other.
+    kinds = [
+        [part for net in nets for part in (np.split(net.w2, 3, axis=1)[k], np.split(net.b2, 3)[k])] for k in range(3)
+    ]
+    w2 = np.concatenate([np.asarray(block_diag(*kind[::2])) for kind in kinds], axis=1)
+    b2 = np.concatenate([np.concatenate(kind[1::2]) for kind in kinds])
+    # What calibration does to the outputs is folded into the last layer.
+    factor = np.concatenate([slope, spread, np.ones(len(slope))])
+    shift = np.concatenate([offset, location, np.log(spread)])
+    inner = graph.add("Relu", graph.add("Gemm", x, graph.constant(w1), graph.constant(b1)))
+    return graph.add("Gemm", inner, graph.constant(w2 * factor), graph.constant(b2 * factor + shift))
