@@ -371,10 +371,75 @@ def test_cuda_that_cannot_be_used_falls_back_and_says_so_once(
     caplog.set_level(logging.INFO, logger="ttc_sim")
     for _ in range(3):
         assert Predictor.load().provider == "CPUExecutionProvider"
-    assert asked[0][0] == "CUDAExecutionProvider"
+    assert [one[0] for one in asked].count("CUDAExecutionProvider") == 3
     assert len([record for record in caplog.records if "CPU" in record.getMessage()]) == 1
     with pytest.raises(InputError, match="one of cpu, cuda, tensorrt"):
         Predictor.load(device="tpu")
+
+
+class _Gpu:
+    """Stands for a session on a GPU: computes on the CPU, by way of bound inputs and outputs, and adds an error to ``p``."""
+
+    def __init__(self, real: Any, error: float) -> None:
+        self.real, self.error, self.inputs, self.outputs = real, error, {}, []  # type: ignore[var-annotated]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def io_binding(self) -> Any:
+        self.outputs = []
+        return SimpleNamespace(
+            bind_cpu_input=self.inputs.__setitem__,
+            bind_output=lambda name, device: self.outputs.append(name),
+            copy_outputs_to_cpu=lambda: [
+                value + self.error if name == "p" else value
+                for name, value in zip(self.outputs, self.real.run(self.outputs, self.inputs), strict=True)
+            ],
+        )
+
+    def run_with_iobinding(self, binding: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("error", "used"), [(0.0, "CUDAExecutionProvider"), (0.1, "CPUExecutionProvider")])
+def test_a_gpu_is_used_in_16_bits_if_it_says_what_the_cpu_says(
+    monkeypatch: pytest.MonkeyPatch, error: float, used: str
+) -> None:
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, providers: (
+            real(path, options, providers=providers)
+            if providers == ["CPUExecutionProvider"]
+            else _Gpu(real(path, options, providers=["CPUExecutionProvider"]), error)
+        ),
+    )
+    found = Predictor.load(device="cuda")
+    assert (found.provider, found.half) == (used, error == 0)
+    half = Predictor.load(device="cpu", half=error == 0)
+    assert found.score(PROMPTS).table().equals(half.score(PROMPTS).table())
+
+
+def test_16_bits_route_as_32_do() -> None:
+    """On the CPU, which computes in 32 bits what is rounded to 16: it shows what rounding does, not what a GPU does."""
+    prompts = [
+        *sums(5, 2000, KINDS)[0]["prompt"].to_list(),
+        *(f"Which of these is not {word}?\nA. {word} {k}\nB. {k}" for k in range(250) for word in KINDS[:4]),
+    ]
+    half, full = (Predictor.load(device="cpu", half=half).score(prompts) for half in (True, False))
+    p, q = (np.column_stack(list(scores.p.values())) for scores in (half, full))
+    assert 0 < np.abs(p - q).max() < 0.002
+    best = [np.argmax(values, axis=1) for values in (p, q)]
+    assert np.mean(best[0] == best[1]) >= 0.999
+    for at in np.quantile(full.difficulty, (0.2, 0.5, 0.8)):
+        assert np.mean((half.difficulty > at) == (full.difficulty > at)) >= 0.999
 
 
 def test_the_gpu_routes_as_the_cpu_does() -> None:

@@ -14,6 +14,7 @@ from ttc_sim.predictor.calibration import MOST_VARIANCE
 from ttc_sim.predictor.embedding import WORDS
 from ttc_sim.predictor.features import BUCKETS
 from ttc_sim.predictor.network import LOG_SIGMA
+from ttc_sim.predictor.providers import HALF
 from ttc_sim.predictor.surface import COUNT
 from ttc_sim.predictor.train import FIGURE_LIMIT, LIMIT, STRANGE_MARGIN, Expert, Model
 
@@ -27,15 +28,16 @@ PER_HEAD = ("p", "tokens", "tokens_p50", "tokens_p90")
 class _Graph:
     """Nodes and constants in the making."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         from onnx import helper, numpy_helper
 
         self._helper, self._numpy = helper, numpy_helper
+        self.prefix = prefix  # of names, so that those of branches differ
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def add(self, kind: str, *inputs: str, name: str | None = None, **extra: Any) -> str:
-        name = name or f"{kind.lower()}_{len(self.nodes)}"
+        name = name or f"{self.prefix}{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(self._helper.make_node(kind, list(inputs), [name], **extra))
         return name
 
@@ -55,8 +57,9 @@ def to_onnx(model: Model) -> bytes:
 
     Inputs are those of :class:`~ttc_sim.predictor.features.Features`; outputs ``p``, ``tokens``, ``tokens_p50``, ``tokens_p90``
     (n, H), ``difficulty`` and ``novelty`` (n,). The names of the heads and their training rates are in the metadata.
+    Input ``half``, which may be left out, has the networks compute in 16 bits.
     """
-    from onnx import TensorProto, checker, helper
+    from onnx import TensorProto, checker, helper, numpy_helper
 
     graph = _Graph()
     x, points, strange = _inputs(graph, model)
@@ -87,12 +90,13 @@ def to_onnx(model: Model) -> bytes:
                 value("ids", TensorProto.INT32, ["n", "k"]),
                 value("values", TensorProto.FLOAT, ["n", "k"]),
                 value("surface", TensorProto.FLOAT, ["n", COUNT]),
+                value(HALF, TensorProto.BOOL, []),
             ],
             [
                 *(value(name, TensorProto.FLOAT, ["n", len(heads)]) for name in PER_HEAD),
                 *(value(name, TensorProto.FLOAT, ["n"]) for name in ("difficulty", "novelty")),
             ],
-            graph.constants,
+            [*graph.constants, numpy_helper.from_array(np.array(False), HALF)],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="ttc-sim",
@@ -248,5 +252,20 @@ def _networks(
     # What calibration does to the outputs is folded into the last layer.
     factor = np.concatenate([slope, spread, np.ones(len(slope))])
     shift = np.concatenate([offset, location, np.log(spread)])
-    inner = graph.add("Relu", graph.add("Gemm", x, graph.constant(w1), graph.constant(b1)))
-    return graph.add("Gemm", inner, graph.constant(w2 * factor), graph.constant(b2 * factor + shift))
+    weights = [graph.constant(value) for value in (w1, b1, w2 * factor, b2 * factor + shift)]
+    return graph.add(
+        "If", HALF, then_branch=_layers(graph, x, weights, half=True), else_branch=_layers(graph, x, weights)
+    )
+
+
+def _layers(graph: _Graph, x: str, weights: Sequence[str], *, half: bool = False) -> Any:
+    """A branch: two layers on the weights of the graph around it, in 16 bits or 32."""
+    from onnx import TensorProto, helper
+
+    branch = _Graph("half" if half else "full")
+    used = [branch.add("Cast", name, to=TensorProto.FLOAT16) if half else name for name in (x, *weights)]
+    inner = branch.add("Relu", branch.add("Gemm", *used[:3]))
+    out = branch.add("Gemm", inner, *used[3:])
+    out = branch.add("Cast", out, to=TensorProto.FLOAT) if half else branch.add("Identity", out)
+    value = helper.make_tensor_value_info(out, TensorProto.FLOAT, None)
+    return helper.make_graph(branch.nodes, branch.prefix, [], [value])

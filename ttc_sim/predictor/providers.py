@@ -6,8 +6,11 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.features import Features
@@ -18,24 +21,51 @@ TENSORRT = "TensorrtExecutionProvider"
 NAMES = {"cpu": (CPU,), "cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}
 
 
-def make_session(path: Path, device: str, probe: Features, check: Callable[[Any], None]) -> tuple[Any, str]:
-    """A session on the first provider of the device that really runs, and that provider's name.
+HALF = "half"
+"""Input of a graph that says whether its networks compute in 16 bits; 32 if it is left out."""
+_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A session, the provider that it runs on, and whether its networks compute in 16 bits."""
+
+    session: Any
+    provider: str
+    half: bool
+
+    def __call__(self, batch: Features, names: Sequence[str]) -> list[Any]:
+        """Outputs by these names; on a GPU inputs and outputs are bound to it, so that each crosses the bus once."""
+        inputs = {"ids": batch.ids, "values": batch.values, "surface": batch.surface}
+        if self.half:
+            inputs[HALF] = np.array(True)
+        if self.provider == CPU:
+            found: list[Any] = self.session.run(names, inputs)
+            return found
+        binding = self.session.io_binding()
+        for name, values in inputs.items():
+            binding.bind_cpu_input(name, values)
+        for name in names:
+            binding.bind_output(name, "cuda")
+        self.session.run_with_iobinding(binding)
+        copied: list[Any] = binding.copy_outputs_to_cpu()
+        return copied
+
+
+def make_runner(
+    path: Path, device: str, probe: Features, check: Callable[[Any], None], half: bool | None = None
+) -> Runner:
+    """Runs a graph on the first provider of the device that really does, and says there what the CPU says.
 
     Args:
-        probe: features that a GPU session must get through; check: raises ``InputError`` for a graph of another kind.
+        probe: features that a GPU must get through; check: raises ``InputError`` for a graph of another kind.
+        half: whether the networks compute in 16 bits; on a GPU, and only there, if left out.
 
     Raises:
         InputError: not a model that ONNX Runtime can read.
     """
     import onnxruntime as ort
 
-    wanted = NAMES[device]
-    for at, provider in enumerate(wanted[:-1]):
-        if provider in ort.get_available_providers():
-            session = _try_gpu(ort, path, list(wanted[at:]), probe)
-            if session is not None:
-                check(session)
-                return session, provider
     try:
         session = ort.InferenceSession(str(path), _options(ort), providers=[CPU])
     except Exception as error:  # its errors share no base of their own
@@ -44,7 +74,15 @@ def make_session(path: Path, device: str, probe: Features, check: Callable[[Any]
             path, "model", lines[0][:100], "a readable ONNX model of an opset up to this ONNX Runtime's"
         ) from None
     check(session)
-    return session, CPU
+    able = HALF in {item.name for item in session.get_overridable_initializers()}
+    on_cpu = Runner(session, CPU, half=able and half is True)
+    wanted = NAMES[device]
+    for at, provider in enumerate(wanted[:-1]):
+        if provider in ort.get_available_providers():
+            found = _try_gpu(ort, path, list(wanted[at:]), half=able and half is not False)
+            if found is not None and _alike(found, on_cpu, probe):
+                return found
+    return on_cpu
 
 
 def _options(ort: Any) -> Any:
@@ -55,35 +93,26 @@ def _options(ort: Any) -> Any:
     return options
 
 
-def _try_gpu(ort: Any, path: Path, providers: list[str], probe: Features) -> Any | None:
-    """A session that really runs there, or ``None``."""
+def _try_gpu(ort: Any, path: Path, providers: list[str], *, half: bool) -> Runner | None:
+    """A session there, or ``None``."""
     try:
         with _silenced():
             if hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # finds the libraries of the extra `cuda` among the installed packages
             session = ort.InferenceSession(str(path), _options(ort), providers=providers)
-            if session.get_providers()[0] != providers[0]:
-                return None
-            run(session, providers[0], probe, ["p"])
+            used = session.get_providers()[0]
     except Exception:
         return None
-    return session
+    return Runner(session, providers[0], half) if used == providers[0] else None
 
 
-def run(session: Any, provider: str, batch: Features, names: Sequence[str]) -> list[Any]:
-    """Run the graph; on a GPU with inputs and outputs bound to it, so that each crosses the bus once."""
-    inputs = {"ids": batch.ids, "values": batch.values, "surface": batch.surface}
-    if provider == CPU:
-        found: list[Any] = session.run(names, inputs)
-        return found
-    binding = session.io_binding()
-    for name, values in inputs.items():
-        binding.bind_cpu_input(name, values)
-    for name in names:
-        binding.bind_output(name, "cuda")
-    session.run_with_iobinding(binding)
-    copied: list[Any] = binding.copy_outputs_to_cpu()
-    return copied
+def _alike(one: Runner, other: Runner, probe: Features) -> bool:
+    """Whether a session runs, and says what another says."""
+    try:
+        with _silenced():
+            return bool(np.allclose(one(probe, ["p"])[0], other(probe, ["p"])[0], atol=_TOLERANCE))
+    except Exception:
+        return False
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import polars as pl
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, Features, featurize
-from ttc_sim.predictor.providers import CPU, NAMES, make_session, run
+from ttc_sim.predictor.providers import CPU, NAMES, Runner, make_runner
 from ttc_sim.predictor.surface import COUNT
 
 SHIPPED = Path(__file__).parent / "model" / "difficulty.onnx"
@@ -59,24 +59,26 @@ class Predictor:
 
     Attributes:
         heads: names of the models; rates: (by model) share of right answers in the training data.
-        provider: of ONNX Runtime, that it runs on.
+        provider: of ONNX Runtime, that it runs on; half: whether the networks compute in 16 bits.
 
     >>> Predictor.load().score(["What is 2 + 2?"]).difficulty.shape
     (1,)
     """
 
-    def __init__(self, session: Any, heads: Sequence[str], provider: str, rates: Mapping[str, float]) -> None:
-        self._session, self.heads, self.provider, self.rates = session, tuple(heads), provider, dict(rates)
+    def __init__(self, runner: Runner, heads: Sequence[str], rates: Mapping[str, float]) -> None:
+        self._runner, self.heads, self.rates = runner, tuple(heads), dict(rates)
+        self.provider, self.half = runner.provider, runner.half
 
     @classmethod
-    def load(cls, path: str | Path | None = None, *, device: str | None = None) -> Predictor:
+    def load(cls, path: str | Path | None = None, *, device: str | None = None, half: bool | None = None) -> Predictor:
         """Load an ONNX file; the shipped model if none is named.
 
         Args:
             path: the ONNX file.
             device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``, the fastest to try; environment variable ``TTC_SIM_DEVICE`` if left
-                out, and ``"cuda"`` without it. Where no session can be made or run there, the CPU is used. Which, is said
-                once in the log.
+                out, and ``"cuda"`` without it. Where no session can be made or run there, or where it says something else
+                than the CPU does, the CPU is used. Which, is said once in the log.
+            half: whether the networks compute in 16 bits; on a GPU, and only there, if left out.
 
         Raises:
             InputError: no such file, not ONNX, another device, or a graph with other inputs or outputs.
@@ -87,13 +89,14 @@ class Predictor:
             raise InputError("device", "device", device, "one of " + ", ".join(NAMES))
         if not path.is_file():
             raise InputError(path, "model", str(path), "an existing ONNX file")
-        session, provider = make_session(path, device, featurize(["try"]), lambda made: _check_graph(made, path))
+        runner = make_runner(path, device, featurize(["try"]), lambda made: _check_graph(made, path), half)
+        provider = runner.provider
         if provider not in _said:
             _said.add(provider)
             log.info("predictor runs on %s", "the CPU" if provider == CPU else f"the GPU ({provider[:-17]})")
-        meta = session.get_modelmeta().custom_metadata_map
+        meta = runner.session.get_modelmeta().custom_metadata_map
         heads = json.loads(meta["heads"])
-        return cls(session, heads, provider, dict(zip(heads, json.loads(meta["rates"]), strict=True)))
+        return cls(runner, heads, dict(zip(heads, json.loads(meta["rates"]), strict=True)))
 
     def score(self, prompts: Sequence[str]) -> Scores:
         """Score prompts of any length and language, in batches of prompts of like length.
@@ -120,7 +123,7 @@ class Predictor:
     def run(self, batch: Features) -> dict[str, Any]:
         """The graph's outputs, by name."""
         names = [*PER_MODEL, "difficulty", "novelty"]
-        return dict(zip(names, run(self._session, self.provider, batch, names), strict=True))
+        return dict(zip(names, self._runner(batch, names), strict=True))
 
 
 def _batches(prompts: Sequence[str]) -> Iterator[list[int]]:
