@@ -68,14 +68,10 @@ def to_onnx(model: Model) -> bytes:
     _heads(graph, model.experts, x, distance, usual)
     far = graph.constant(np.array([expert.far for expert in model.experts]))
     novelties = graph.add("Max", graph.add("Div", distance, far), usual)
-    nearest = graph.add(
-        "Min", graph.add("ReduceMin", novelties, axes=[1], keepdims=0), graph.constant(1.0), name="novelty"
-    )
-    assert nearest == "novelty"
+    graph.add("Min", graph.add("ReduceMin", novelties, axes=[1], keepdims=0), graph.constant(1.0), name="novelty")
     weight = graph.add("Softmax", graph.add("Div", distance, graph.constant(-NEARNESS)), axis=1)
-    share = graph.add(
-        "MatMul", "p", graph.constant(_spread(model.experts, [1 / len(e.heads) for e in model.experts]).T)
-    )
+    mean = block_diag(*(np.full((len(expert.heads), 1), 1 / len(expert.heads)) for expert in model.experts))
+    share = graph.add("MatMul", "p", graph.constant(np.asarray(mean)))
     hard = graph.add("Mul", weight, _minus(graph, 1.0, share))
     graph.add("ReduceSum", hard, graph.constant(np.array([1], dtype=np.int64)), keepdims=0, name="difficulty")
 
@@ -132,12 +128,6 @@ def _distances(graph: _Graph, experts: Sequence[Expert], points: str) -> str:
     shape = graph.constant(np.array([-1, len(experts), most], dtype=np.int64))
     best = graph.add("ReduceMax", graph.add("Reshape", likeness, shape), axes=[2], keepdims=0)
     return _minus(graph, 1.0, graph.add("Clip", best, graph.constant(0.0), graph.constant(1.0)))
-
-
-def _spread(experts: Sequence[Expert], values: Sequence[float]) -> NDArray[np.float64]:
-    """(experts, heads): an expert's value at its heads, 0 elsewhere."""
-    rows = [np.full(len(expert.heads), value) for expert, value in zip(experts, values, strict=True)]
-    return np.asarray(block_diag(*rows))
 
 
 def _inputs(graph: _Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
@@ -244,11 +234,10 @@ def _networks(
     nets = [expert.network for expert in experts]
     w1, b1 = np.concatenate([net.w1 for net in nets], axis=1), np.concatenate([net.b1 for net in nets])
     # Of each kind of output, all experts' heads come one after the other.
-    kinds = [
-        [part for net in nets for part in (np.split(net.w2, 3, axis=1)[k], np.split(net.b2, 3)[k])] for k in range(3)
-    ]
-    w2 = np.concatenate([np.asarray(block_diag(*kind[::2])) for kind in kinds], axis=1)
-    b2 = np.concatenate([np.concatenate(kind[1::2]) for kind in kinds])
+    w2 = np.concatenate(
+        [np.asarray(block_diag(*(np.split(net.w2, 3, axis=1)[k] for net in nets))) for k in range(3)], axis=1
+    )
+    b2 = np.concatenate([np.split(net.b2, 3)[k] for k in range(3) for net in nets])
     # What calibration does to the outputs is folded into the last layer.
     factor = np.concatenate([slope, spread, np.ones(len(slope))])
     shift = np.concatenate([offset, location, np.log(spread)])

@@ -110,8 +110,7 @@ def _rows(prompts: Sequence[str], first_row: int) -> Rows:
     left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(text))  # bytes from here to the end of the prompt
 
     words = _words_of(text, row_of)
-    word_keys, distinct = _word_grams(words, len(encoded))
-    key = np.sort(np.concatenate([*_byte_grams(text, row_of, left), word_keys]))
+    key = np.sort(np.concatenate([*_byte_grams(text, row_of, left), _word_grams(words)]))
     starts = np.flatnonzero(first_of(key))
     counts = np.diff(starts, append=len(key))
     key = key[starts]
@@ -119,7 +118,7 @@ def _rows(prompts: Sequence[str], first_row: int) -> Rows:
         (key >> np.uint32(16)).astype(np.int64) + first_row,
         (key & np.uint32(0xFFFF)).astype(np.int32),
         (1.0 + np.log(counts)).astype(np.float32),
-        surface(np.frombuffer(joined, dtype=np.uint8), sizes, words, distinct, *_telling()),
+        surface(np.frombuffer(joined, dtype=np.uint8), sizes, words, *_telling()),
     )
 
 
@@ -153,16 +152,12 @@ def _words_of(text: NDArray[np.uint8], row_of: NDArray[np.uint32]) -> Words:
     return Words(row_of[begins].astype(np.int64), begins, ends - begins, key)
 
 
-def _word_grams(words: Words, prompts: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Row and bucket of each word and pair of words, and how many different words each prompt has."""
+def _word_grams(words: Words) -> NDArray[np.uint32]:
     word, row = words.key, words.row.astype(np.uint32)
     same_row = row[1:] == row[:-1]
     pair = _mix(word[:-1] * np.uint64(_BASE) + word[1:])[same_row]
     grams = np.concatenate([word, pair]) % np.uint64(_WORD_BUCKETS)
-    keys = (np.concatenate([row, row[1:][same_row]]) << np.uint32(16)) | grams.astype(np.uint32)
-    seen = np.sort((row.astype(np.uint64) << np.uint64(40)) | (word >> np.uint64(24)))
-    distinct = np.bincount((seen[first_of(seen)] >> np.uint64(40)).astype(np.int64), minlength=prompts)
-    return keys, distinct
+    return (np.concatenate([row, row[1:][same_row]]) << np.uint32(16)) | grams.astype(np.uint32)
 
 
 @cache

@@ -103,8 +103,9 @@ def structure(
     letters: I64,
     telling: NDArray[np.uint64],
     group: I64,
-) -> Columns:
+) -> tuple[Columns, I64]:
     """Figures of each prompt, ``COUNT`` columns (n,) in the order of ``NAMES``; lengths, counts and values as ``ln(1 + x)``.
+    And how many different words each prompt has, (n,).
 
     Args:
         text: bytes of all prompts, one after the other; sizes: (n,) bytes of each.
@@ -120,14 +121,15 @@ def structure(
     owner, begin, end = lines.owner[listed], lines.start[listed] + labels[listed], lines.end[listed]
     head_end = last.copy()
     np.minimum.at(head_end, owner, lines.start[listed])
-    word_in_head = words.begin < head_end[words.row]
-    return [
+    of_words, distinct = _words(padded, words, words.begin < head_end[words.row], n)
+    columns = [
         *_items(owner, begin, end, digits, letters, n),
         *_head(padded, first, last, head_end),
         *_telling(words, telling, group, n),
         *_numbers(padded, numbers, first, head_end, begin, end),
-        *_words(padded, words, word_in_head, n),
+        *of_words,
     ]
+    return columns, distinct
 
 
 def _labels(padded: Bytes, lines: Lines) -> I64:
@@ -139,17 +141,13 @@ def _labels(padded: Bytes, lines: Lines) -> I64:
     found[((c[0] == ord("-")) | (c[0] == ord("*"))) & spaced[1] & (size >= 2)] = 2
     found[alnum[0] & closed[1] & spaced[2] & (size >= 3)] = 3
     found[(c[0] == ord("(")) & alnum[1] & (c[2] == ord(")")) & (size >= 3)] = 3
-    found[_IS_DIGIT[c[0]] & _IS_DIGIT[c[1]] & closed[2] & spaced[3] & (size >= 4)] = 4
+    found[IS_DIGIT[c[0]] & IS_DIGIT[c[1]] & closed[2] & spaced[3] & (size >= 4)] = 4
     return found
 
 
 def _items(owner: I64, begin: I64, end: I64, digits: I64, letters: I64, n: int) -> Columns:
-    length = np.maximum(end - begin, 0).astype(np.float64)
-    count = np.bincount(owner, minlength=n)
+    count, mean, spread, shortest, longest = runs(owner, np.maximum(end - begin, 0).astype(np.float64), n)
     whole = np.maximum(count, 1)
-    mean = np.bincount(owner, length, n) / whole
-    spread = np.sqrt(np.maximum(np.bincount(owner, length * length, n) / whole - mean * mean, 0))
-    shortest, longest = _least_most(owner, length, n)
     digit = digits[end] - digits[begin]
     numeric = digit > letters[end] - letters[begin]
     return [
@@ -198,7 +196,7 @@ def _telling(words: Words, telling: NDArray[np.uint64], group: I64, n: int) -> C
 def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: I64, end: I64) -> Columns:
     row, start, stop, n = numbers.row, numbers.begin, numbers.end, len(first)
     # What follows "digit." is the fraction of the number before it.
-    fraction = (padded[start - 1] == ord(".")) & _IS_DIGIT[padded[start - 2]] & (start - 2 >= first[row])
+    fraction = (padded[start - 1] == ord(".")) & IS_DIGIT[padded[start - 2]] & (start - 2 >= first[row])
     decimals = np.bincount(row[fraction], minlength=n)
     row, start, stop = row[~fraction], start[~fraction], stop[~fraction]
     size = np.minimum(stop - start, _LONGEST_NUMBER)[:, None]
@@ -229,7 +227,7 @@ def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: 
     ]
 
 
-def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> Columns:
+def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> tuple[Columns, I64]:
     row, length = words.row, words.length
     # Row and hash share 64 bits; the lowest says where the word stands.
     key = (row.astype(np.uint64) << np.uint64(40)) | ((words.key >> np.uint64(25)) << np.uint64(1))
@@ -243,7 +241,7 @@ def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> Co
     second = _IS_CAPITAL[padded[words.begin + 1]] & (length > 1)
     head_row, head_length = row[inside], length[inside]
     count = np.maximum(np.bincount(head_row, minlength=n), 1)
-    return [
+    columns = [
         both / np.maximum(in_items, 1),
         np.log1p(in_items),
         np.log1p(in_head),
@@ -254,6 +252,7 @@ def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> Co
         np.log1p(np.bincount(row[inside & capital & ~second], minlength=n)),
         np.log1p(np.bincount(row[capital & second], minlength=n)),
     ]
+    return columns, in_head + in_items - both
 
 
 def first_of(values: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -261,6 +260,15 @@ def first_of(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     found = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=found[1:])
     return found
+
+
+def runs(row: I64, length: NDArray[np.float64], n: int) -> Columns:
+    """How many, mean length, spread, shortest, longest; each (n,), 0 without any. Rows ascend."""
+    count = np.bincount(row, minlength=n)
+    whole = np.maximum(count, 1)
+    mean = np.bincount(row, length, n) / whole
+    spread = np.sqrt(np.maximum(np.bincount(row, length * length, n) / whole - mean * mean, 0))
+    return [count, mean, spread, *_least_most(row, length, n)]
 
 
 def _least_most(row: I64, value: NDArray[np.float64], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -274,11 +282,11 @@ def _least_most(row: I64, value: NDArray[np.float64], n: int) -> tuple[NDArray[n
 
 
 _POWERS = 10.0 ** np.arange(_LONGEST_NUMBER)
-_IS_DIGIT = np.zeros(256, dtype=bool)
-_IS_DIGIT[48:58] = True
+IS_DIGIT = np.zeros(256, dtype=bool)
+IS_DIGIT[48:58] = True
 _IS_CAPITAL = np.zeros(256, dtype=bool)
 _IS_CAPITAL[65:91] = True
-_IS_ALNUM = _IS_DIGIT | _IS_CAPITAL
+_IS_ALNUM = IS_DIGIT | _IS_CAPITAL
 _IS_ALNUM[97:123] = True
 _IS_STOP = np.zeros(256, dtype=bool)
 _IS_STOP[[ord(byte) for byte in ".?!"]] = True

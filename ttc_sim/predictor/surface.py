@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.predictor import structure
-from ttc_sim.predictor.structure import Lines, Numbers, Words, first_of
+from ttc_sim.predictor.structure import IS_DIGIT, Lines, Numbers, Words, first_of, runs
 
 F32 = NDArray[np.float32]
 
@@ -61,7 +61,6 @@ def surface(
     text: NDArray[np.uint8],
     sizes: NDArray[np.int64],
     words: Words,
-    distinct: NDArray[np.int64],
     telling: NDArray[np.uint64],
     group: NDArray[np.int64],
 ) -> F32:
@@ -70,7 +69,7 @@ def surface(
     Args:
         text: bytes of all prompts, one after the other, before letters are made small.
         sizes: (n,) bytes of each.
-        words: of all prompts; distinct: (n,) different words of each.
+        words: of all prompts.
         telling, group: hashes of the words of ``structure.TELLING``, ascending, and the group of each.
     """
     n = len(sizes)
@@ -79,25 +78,26 @@ def surface(
     counts = np.bincount(row * _WIDTH + kind, minlength=n * _WIDTH).reshape(n, _WIDTH).astype(np.float64)
     counted = counts[:, 1 : len(_KINDS) + 2]  # the kinds, and bytes outside ASCII
     lines = _lines(text, sizes, row)
-    digits = np.concatenate([[0], np.cumsum(_IS_DIGIT[text])])
+    digits = np.concatenate([[0], np.cumsum(IS_DIGIT[text])])
     letters = np.concatenate([[0], np.cumsum(_IS_LETTER[text])])
-    word = _runs(words.row, words.length.astype(np.float64), n)
+    word = runs(words.row, words.length.astype(np.float64), n)
     digit = kind == 1
     begins = np.flatnonzero(digit & ~_shifted(digit, row))
     ends = np.flatnonzero(digit & ~_shifted(digit[::-1], row[::-1])[::-1]) + 1
     numbers = Numbers(row[begins], begins, ends)
-    number = _runs(numbers.row, (ends - begins).astype(np.float64), n)
+    number = runs(numbers.row, (ends - begins).astype(np.float64), n)
     line = _line_figures(lines, digits, letters, n)
+    built, distinct = structure.structure(text, sizes, lines, words, numbers, digits, letters, telling, group)
     columns = [
         np.log1p(sizes),
         line[0],
         *np.log1p(counted).T,
         *(counted[:, [0, 1, 2, 3, -1]] / np.maximum(sizes, 1)[:, None]).T,
         *line[1:],
-        *np.log1p(word),
+        *np.log1p([word[k] for k in (0, 1, 2, 4)]),
         (distinct + 1) / (word[0] + 1),
-        *np.log1p([number[0], number[1], number[3]]),
-        *structure.structure(text, sizes, lines, words, numbers, digits, letters, telling, group),
+        *np.log1p([number[k] for k in (0, 1, 4)]),
+        *built,
     ]
     # One array, made once: stacking a few columns here and there takes most of the time of a single prompt.
     return np.ascontiguousarray(np.array(columns, dtype=np.float32).T)
@@ -108,20 +108,6 @@ def _shifted(mask: NDArray[np.bool_], row: NDArray[np.int64]) -> NDArray[np.bool
     before = np.zeros_like(mask)
     before[1:] = mask[:-1] & (row[1:] == row[:-1])
     return before
-
-
-def _runs(row: NDArray[np.int64], length: NDArray[np.float64], n: int) -> structure.Columns:
-    """How many, mean length, spread, longest; each (n,)."""
-    count = np.bincount(row, minlength=n)
-    total = np.bincount(row, length, n)
-    square = np.bincount(row, length * length, n)
-    mean = total / np.maximum(count, 1)
-    longest = np.zeros(n)
-    if len(row):
-        starts = np.flatnonzero(first_of(row))
-        longest[row[starts]] = np.maximum.reduceat(length, starts)
-    spread = np.sqrt(np.maximum(square / np.maximum(count, 1) - mean * mean, 0))
-    return [count, mean, spread, longest]
 
 
 def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.int64]) -> Lines:
@@ -142,7 +128,7 @@ def _line_figures(lines: Lines, digits: NDArray[np.int64], letters: NDArray[np.i
     """``ln(1 + x)`` of lines, longest, mean, spread, first and last; share of lines that are mostly digits."""
     length = (lines.end - lines.start).astype(np.float64)
     numeric = digits[lines.end] - digits[lines.start] > letters[lines.end] - letters[lines.start]
-    count, mean, spread, longest = _runs(lines.owner, length, n)
+    count, mean, spread, _, longest = runs(lines.owner, length, n)
     at = np.cumsum(count)
     shares = np.bincount(lines.owner, numeric, n) / np.maximum(count, 1)
     first, last = length[first_of(lines.owner)], length[at - 1] if n else length
@@ -155,5 +141,4 @@ for _k, _members in enumerate(_KINDS):
     _KIND_OF[[ord(_member) for _member in _members]] = _k + 1
 _KIND_OF[128:] = len(_KINDS) + 1
 _KIND_OF[10] = len(_KINDS) + 2
-_IS_DIGIT = np.isin(np.arange(256), [ord(digit) for digit in _KINDS[0]])
 _IS_LETTER = np.array([byte >= 128 or chr(byte).isalpha() for byte in range(256)])

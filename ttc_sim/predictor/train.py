@@ -237,11 +237,9 @@ def fit_model(
     sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]], recipes: Sequence[Recipe], seed: int
 ) -> Model:
     """Train on the problems that are kept, without calibration."""
-    encoder = _encoder_of(sets, keep, seed)
-    seen = encoder(
-        sparse.vstack([part.counts[mask] for part, mask in zip(sets, keep, strict=True)], format="csr"),
-        np.vstack([part.surface[mask] for part, mask in zip(sets, keep, strict=True)]),
-    )
+    counts, surface = _kept_features(sets, keep)
+    encoder = fit_encoder(counts, surface, seed)
+    seen = encoder(sparse.vstack(counts, format="csr"), np.vstack(surface))
     ends = np.cumsum([int(mask.sum()) for mask in keep])
     experts = [
         fit_expert(part.data, seen.rows(slice(end - int(mask.sum()), end)), mask, recipe, seed)
@@ -250,12 +248,11 @@ def fit_model(
     return Model(encoder, tuple(experts))
 
 
-def _encoder_of(sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]], seed: int) -> Encoder:
-    return fit_encoder(
-        [part.counts[mask] for part, mask in zip(sets, keep, strict=True)],
-        [part.surface[mask] for part, mask in zip(sets, keep, strict=True)],
-        seed,
-    )
+def _kept_features(
+    sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]]
+) -> tuple[list[sparse.csr_matrix], list[F32]]:
+    pairs = list(zip(sets, keep, strict=True))
+    return [part.counts[mask] for part, mask in pairs], [part.surface[mask] for part, mask in pairs]
 
 
 def out_of_fold(
@@ -327,7 +324,7 @@ def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[R
     """The recipe of each set whose network does better on the first fold of its problems, by log-loss."""
     say("choosing how long to train")
     keep = [part.by_text != 0 for part in sets]
-    encoder = _encoder_of(sets, keep, seed)
+    encoder = fit_encoder(*_kept_features(sets, keep), seed)
     chosen = []
     for part, mask in zip(sets, keep, strict=True):
         seen = encoder(part.counts, part.surface)
