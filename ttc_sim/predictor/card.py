@@ -69,10 +69,14 @@ def describe(trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) 
             heads[head] = {"rate": round(float(expert.rate[k]), 6)}
             if head in origin.marked:
                 heads[head]["tokens_note"] = origin.marked[head]
+    text = trained.model.encoder.text
+    meaning = "" if text is None else f", {trained.model.encoder.axes.shape[1]} dimensions of a frozen text encoder "
+    if text is not None:
+        meaning += f"({text.layers} layers of {text.width}, mean of the last)"
     return {
-        "model": f"word 1-2-grams and byte 4-grams hashed to TF-IDF, reduced to {DIMENSIONS} dimensions, and {COUNT} surface "
-        "figures, into small networks over all models at once; Platt-scaled; drawn to the training rate far from the training "
-        "data",
+        "model": f"word 1-2-grams and byte 4-grams hashed to TF-IDF, reduced to {DIMENSIONS} dimensions{meaning}, and {COUNT} "
+        "surface figures, into small networks over all models at once; Platt-scaled; drawn to the training rate far from the "
+        "training data",
         "licence": origin.licence,
         "data": origin.data,
         "split": f"new_problems: {FOLDS} folds by the problem's text; new_task_types: {FOLDS} folds by whole task type; "

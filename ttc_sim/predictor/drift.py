@@ -27,7 +27,7 @@ from ttc_sim.predictor.card_figures import card_figures, card_scores
 from ttc_sim.predictor.logs import Outcomes, Sample, join, read_log, shipped_sample
 from ttc_sim.predictor.metrics import Bootstrap, Quality, clusters_of, quality
 from ttc_sim.predictor.score_quantiles import DIGITS, CardScores, Quantiles, kolmogorov_smirnov
-from ttc_sim.predictor.session import SHIPPED
+from ttc_sim.predictor.session import model_path
 from ttc_sim.profiles import list_profiles
 
 FEWEST = 30
@@ -138,7 +138,7 @@ def check_drift(
         raise InputError(logs[0], "prompts", now.prompts, f"at least {FEWEST} different prompts")
     before = _reference(reference, predictor, model, notes)
     found = compare(now, before, alpha=alpha, notes=notes)
-    card = card_figures(SHIPPED if model is None else Path(model))
+    card = card_figures(model_path(model))
     from_card = [
         f"{head}: by the predictor's card, {', '.join(f'{name} {card[head][name]:.3f}' for name in card[head])}"
         for head in found.now

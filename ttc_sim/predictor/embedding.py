@@ -14,6 +14,7 @@ from ttc_sim.predictor.features import BUCKETS, Rows
 F32 = NDArray[np.float32]
 WORDS = BUCKETS // 2  # words hash below, byte strings above
 DIMENSIONS = 112
+AXES = 64
 _ROWS_FITTED = 6000
 _EPSILON = 1e-6
 
@@ -85,6 +86,17 @@ def leading_directions(scaled: sparse.csr_matrix, count: int, seed: int) -> NDAr
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(count)]
     most = np.where(largest == 0, 1.0, largest)
     return np.round(vectors / most * 127).astype(np.int8)
+
+
+def principal_axes(vectors: F32) -> F32:
+    """The ``AXES`` directions in which vectors (n, d) differ most, (d, at most AXES)."""
+    if not vectors.shape[1]:
+        return np.zeros((0, 0), dtype=np.float32)
+    apart = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    found = np.linalg.eigh(apart.T @ apart)[1][:, ::-1][:, :AXES]
+    # Signs are arbitrary; a rule makes them the same everywhere.
+    largest = found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])]
+    return np.asarray(found * np.sign(largest), dtype=np.float32)
 
 
 def embed(scaled: sparse.csr_matrix, vectors: NDArray[np.int8]) -> F32:

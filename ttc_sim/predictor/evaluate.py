@@ -21,7 +21,7 @@ from ttc_sim.predictor.card_figures import training_rates
 from ttc_sim.predictor.measured import Measured, data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, PartBrier, Quality, brier_by_part, clusters_of, compared
 from ttc_sim.predictor.routing import SHARES, Routing, check_pair, routing
-from ttc_sim.predictor.session import SHIPPED
+from ttc_sim.predictor.session import model_path
 from ttc_sim.profiles import list_profiles, load_problem_set
 
 FEWEST = 20
@@ -188,7 +188,7 @@ def evaluate_predictor(
     if by == "group" and len(np.unique(data.group)) < 2:
         raise InputError(problems, "cluster", "group", "at least two task types or categories to resample")
     label = clusters_of(data.group if by == "group" else np.arange(len(data)))
-    card = training_rates(SHIPPED if model is None else Path(model))
+    card = training_rates(model_path(model))
     guesses = _baselines(data, with_baselines, folds_by, seed, progress, notes, problems)
 
     used: dict[str, str] = {}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import block_diag
 
 from ttc_sim.predictor.calibration import MOST_VARIANCE
-from ttc_sim.predictor.embedding import WORDS
+from ttc_sim.predictor.embedding import DIMENSIONS, WORDS
+from ttc_sim.predictor.encoding import FIGURE_LIMIT, LIMIT, STRANGE_MARGIN, Encoder
 from ttc_sim.predictor.features import BUCKETS
+from ttc_sim.predictor.graph import Graph
 from ttc_sim.predictor.network import LOG_SIGMA
-from ttc_sim.predictor.providers import HALF
+from ttc_sim.predictor.providers import HALF, TEXT
 from ttc_sim.predictor.surface import COUNT
-from ttc_sim.predictor.train import FIGURE_LIMIT, LIMIT, STRANGE_MARGIN, Expert, Model
+from ttc_sim.predictor.text_encoder import add_text_encoder
+from ttc_sim.predictor.train import Expert, Model
 
 OPSET = 17
 FORMAT = "2"
@@ -25,43 +27,17 @@ NEARNESS = 0.05
 PER_HEAD = ("p", "tokens", "tokens_p50", "tokens_p90")
 
 
-class _Graph:
-    """Nodes and constants in the making."""
-
-    def __init__(self, prefix: str = "") -> None:
-        from onnx import helper, numpy_helper
-
-        self._helper, self._numpy = helper, numpy_helper
-        self.prefix = prefix  # of names, so that those of branches differ
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
-
-    def add(self, kind: str, *inputs: str, name: str | None = None, **extra: Any) -> str:
-        name = name or f"{self.prefix}{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(self._helper.make_node(kind, list(inputs), [name], **extra))
-        return name
-
-    def constant(self, value: NDArray[np.generic] | float | Sequence[int]) -> str:
-        if isinstance(value, float):
-            value = np.array(value, dtype=np.float32)
-        array = np.ascontiguousarray(value)
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(self._numpy.from_array(array, name))
-        return name
-
-
 def to_onnx(model: Model) -> bytes:
     """The model as ONNX. Needs the ``onnx`` package.
 
     Inputs are those of :class:`~ttc_sim.predictor.features.Features`; outputs ``p``, ``tokens``, ``tokens_p50``, ``tokens_p90``
     (n, H), ``difficulty`` and ``novelty`` (n,). The names of the heads and their training rates are in the metadata.
-    Input ``half``, which may be left out, has the networks compute in 16 bits.
+    A model with a text encoder has an input ``text`` too, and its tokenizer in the metadata. Input ``half``, which may be left
+    out, has networks and text encoder compute in 16 bits.
     """
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    graph = _Graph()
+    graph, text = Graph(), model.encoder.text
     x, points, strange = _inputs(graph, model)
     usual = _strangeness(graph, model.experts, strange)
     distance = _distances(graph, model.experts, points)
@@ -73,7 +49,7 @@ def to_onnx(model: Model) -> bytes:
     mean = block_diag(*(np.full((len(expert.heads), 1), 1 / len(expert.heads)) for expert in model.experts))
     share = graph.add("MatMul", "p", graph.constant(np.asarray(mean)))
     hard = graph.add("Mul", weight, _minus(graph, 1.0, share))
-    graph.add("ReduceSum", hard, graph.constant(np.array([1], dtype=np.int64)), keepdims=0, name="difficulty")
+    graph.add("ReduceSum", hard, graph.whole(1), keepdims=0, name="difficulty")
 
     heads = [head for expert in model.experts for head in expert.heads]
     rates = [float(rate) for expert in model.experts for rate in expert.rate]
@@ -86,6 +62,7 @@ def to_onnx(model: Model) -> bytes:
                 value("ids", TensorProto.INT32, ["n", "k"]),
                 value("values", TensorProto.FLOAT, ["n", "k"]),
                 value("surface", TensorProto.FLOAT, ["n", COUNT]),
+                *([] if text is None else [value(TEXT, TensorProto.INT32, ["n", "t"])]),
                 value(HALF, TensorProto.BOOL, []),
             ],
             [
@@ -99,17 +76,19 @@ def to_onnx(model: Model) -> bytes:
     )
     made.ir_version = 8
     meta = {"format": FORMAT, "buckets": str(BUCKETS), "heads": json.dumps(heads), "rates": json.dumps(rates)}
+    if text is not None:
+        meta["tokenizer"] = text.tokenizer
     helper.set_model_props(made, meta)
     checker.check_model(made)
     result: bytes = made.SerializeToString(deterministic=True)
     return result
 
 
-def _minus(graph: _Graph, value: float, name: str) -> str:
+def _minus(graph: Graph, value: float, name: str) -> str:
     return graph.add("Sub", graph.constant(value), name)
 
 
-def _strangeness(graph: _Graph, experts: Sequence[Expert], strange: Sequence[str]) -> str:
+def _strangeness(graph: Graph, experts: Sequence[Expert], strange: Sequence[str]) -> str:
     """As :func:`ttc_sim.predictor.train.strangeness`, (n, experts)."""
     found = []
     for k, (name, (begin, plain, relative)) in enumerate(zip(strange, STRANGE_MARGIN, strict=True)):
@@ -119,18 +98,18 @@ def _strangeness(graph: _Graph, experts: Sequence[Expert], strange: Sequence[str
     return graph.add("Clip", graph.add("Max", *found), graph.constant(0.0), graph.constant(1.0))
 
 
-def _distances(graph: _Graph, experts: Sequence[Expert], points: str) -> str:
+def _distances(graph: Graph, experts: Sequence[Expert], points: str) -> str:
     """Distance from each expert's training data, (n, experts)."""
     most = max(len(expert.centres) for expert in experts)
     # Every expert gets as many centres as the one with most; its first, again, fills the rest.
     centres = [np.concatenate([e.centres, np.repeat(e.centres[:1], most - len(e.centres), axis=0)]) for e in experts]
     likeness = graph.add("MatMul", points, graph.constant(np.concatenate(centres).T))
-    shape = graph.constant(np.array([-1, len(experts), most], dtype=np.int64))
+    shape = graph.whole(-1, len(experts), most)
     best = graph.add("ReduceMax", graph.add("Reshape", likeness, shape), axes=[2], keepdims=0)
     return _minus(graph, 1.0, graph.add("Clip", best, graph.constant(0.0), graph.constant(1.0)))
 
 
-def _inputs(graph: _Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
+def _inputs(graph: Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
     """Standardised inputs (n, d), the unit vectors that distances are measured between, two kinds of strangeness (n, 1)."""
     encoder = model.encoder
     zero, tiny = graph.constant(0.0), graph.constant(1e-6)
@@ -141,31 +120,41 @@ def _inputs(graph: _Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
         part = graph.add("Where", *inputs)
         length = graph.add("Add", graph.add("ReduceL2", part, axes=[1], keepdims=1), tiny)
         parts.append(graph.add("Div", part, length))
-    row = graph.add("Unsqueeze", graph.add("Add", *parts), graph.constant(np.array([1], dtype=np.int64)))
+    row = graph.add("Unsqueeze", graph.add("Add", *parts), graph.whole(1))
     from onnx import TensorProto
 
-    axis = graph.constant(np.array([1], dtype=np.int64))
+    axis = graph.whole(1)
     weight = graph.add("ReduceSum", graph.add("Where", is_word, zero, "values"), axis, keepdims=1)
     total = graph.add("ReduceSum", graph.add("Where", is_word, zero, tfidf), axis, keepdims=1)
     rare = graph.add("Div", total, graph.add("Add", weight, tiny))
 
     vectors = graph.add("Gather", graph.constant(encoder.vectors), "ids")
     product = graph.add("MatMul", row, graph.add("Cast", vectors, to=TensorProto.FLOAT))
-    embedded = graph.add("Squeeze", product, graph.constant(np.array([1], dtype=np.int64)))
-    joined = graph.add("Concat", "surface", embedded, axis=1)
+    embedded = graph.add("Squeeze", product, graph.whole(1))
+    coordinates = ["surface", *_meaning(graph, encoder), embedded]
+    joined = graph.add("Concat", *coordinates, axis=1)
     centred = graph.add("Sub", joined, graph.constant(encoder.mean))
     standard = graph.add("Div", centred, graph.constant(encoder.spread))
     x = graph.add("Clip", standard, graph.constant(-LIMIT), graph.constant(LIMIT))
-    start, end = (graph.constant(np.array([at], dtype=np.int64)) for at in (COUNT, len(encoder.mean)))
-    points = graph.add("Slice", x, start, end, graph.constant(np.array([1], dtype=np.int64)))
+    width = len(encoder.mean)
+    points = graph.add("Slice", x, graph.whole(width - DIMENSIONS), graph.whole(width), graph.whole(1))
     length = graph.add("Add", graph.add("ReduceL2", points, axes=[1], keepdims=1), tiny)
-    figures = graph.add("Slice", standard, graph.constant(np.array([0], dtype=np.int64)), start, axis)
+    figures = graph.add("Slice", standard, graph.whole(0), graph.whole(COUNT), axis)
     kept = graph.add("Clip", figures, graph.constant(-FIGURE_LIMIT), graph.constant(FIGURE_LIMIT))
     unlike = graph.add("ReduceMean", graph.add("Mul", kept, kept), axes=[1], keepdims=1)
     return x, graph.add("Div", points, length), (rare, unlike)
 
 
-def _heads(graph: _Graph, experts: Sequence[Expert], x: str, distance: str, strange: str) -> None:
+def _meaning(graph: Graph, encoder: Encoder) -> list[str]:
+    """Coordinates of the text encoder's vectors, if there is one."""
+    text = encoder.text
+    if text is None:
+        return []
+    vectors = graph.in_16_bits_if(HALF, lambda branch, kind: add_text_encoder(branch, text, TEXT, kind))
+    return [graph.add("MatMul", vectors, graph.constant(encoder.axes))]
+
+
+def _heads(graph: Graph, experts: Sequence[Expert], x: str, distance: str, strange: str) -> None:
     """The outputs of all heads at once: small operations cost as much for one expert as for all."""
     calibrations, shrinks = [e.calibration for e in experts], [e.shrink for e in experts]
     if None in calibrations or None in shrinks:
@@ -196,9 +185,9 @@ def _heads(graph: _Graph, experts: Sequence[Expert], x: str, distance: str, stra
         graph.add(
             "Slice",
             raw,
-            graph.constant(np.array([k * len(rate)], dtype=np.int64)),
-            graph.constant(np.array([(k + 1) * len(rate)], dtype=np.int64)),
-            graph.constant(np.array([1], dtype=np.int64)),
+            graph.whole(k * len(rate)),
+            graph.whole((k + 1) * len(rate)),
+            graph.whole(1),
         )
         for k in range(3)
     )
@@ -222,7 +211,7 @@ def _heads(graph: _Graph, experts: Sequence[Expert], x: str, distance: str, stra
 
 
 def _networks(
-    graph: _Graph,
+    graph: Graph,
     experts: Sequence[Expert],
     x: str,
     slope: NDArray[np.float64],
@@ -231,6 +220,8 @@ def _networks(
     spread: NDArray[np.float64],
 ) -> str:
     """All experts' networks side by side: logits, places and log spreads of all heads, (n, 3 H)."""
+    from onnx import TensorProto
+
     nets = [expert.network for expert in experts]
     w1, b1 = np.concatenate([net.w1 for net in nets], axis=1), np.concatenate([net.b1 for net in nets])
     # Of each kind of output, all experts' heads come one after the other.
@@ -242,19 +233,10 @@ def _networks(
     factor = np.concatenate([slope, spread, np.ones(len(slope))])
     shift = np.concatenate([offset, location, np.log(spread)])
     weights = [graph.constant(value) for value in (w1, b1, w2 * factor, b2 * factor + shift)]
-    return graph.add(
-        "If", HALF, then_branch=_layers(graph, x, weights, half=True), else_branch=_layers(graph, x, weights)
-    )
 
+    def layers(branch: Graph, kind: int) -> str:
+        used = [branch.cast(name, kind) for name in (x, *weights)]
+        inner = branch.add("Relu", branch.add("Gemm", *used[:3]))
+        return branch.cast(branch.add("Gemm", inner, *used[3:]), TensorProto.FLOAT)
 
-def _layers(graph: _Graph, x: str, weights: Sequence[str], *, half: bool = False) -> Any:
-    """A branch: two layers on the weights of the graph around it, in 16 bits or 32."""
-    from onnx import TensorProto, helper
-
-    branch = _Graph("half" if half else "full")
-    used = [branch.add("Cast", name, to=TensorProto.FLOAT16) if half else name for name in (x, *weights)]
-    inner = branch.add("Relu", branch.add("Gemm", *used[:3]))
-    out = branch.add("Gemm", inner, *used[3:])
-    out = branch.add("Cast", out, to=TensorProto.FLOAT) if half else branch.add("Identity", out)
-    value = helper.make_tensor_value_info(out, TensorProto.FLOAT, None)
-    return helper.make_graph(branch.nodes, branch.prefix, [], [value])
+    return graph.in_16_bits_if(HALF, layers)

@@ -42,11 +42,13 @@ class Features:
         ids: buckets, int32 of shape (prompts, k), ascending within a row; k is the longest row's count, at least 1.
         values: ``1 + ln(count)`` of each bucket, float32 of the same shape; 0 marks padding.
         surface: (prompts, ``surface.COUNT``) figures of each prompt, float32.
+        tokens: of a predictor with a text encoder (:mod:`ttc_sim.predictor.tokens`), int32 of shape (prompts, t).
     """
 
     ids: NDArray[np.int32]
     values: NDArray[np.float32]
     surface: NDArray[np.float32]
+    tokens: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,15 @@ NAMES = {"cpu": (CPU,), "cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}
 
 
 HALF = "half"
-"""Input of a graph that says whether its networks compute in 16 bits; 32 if it is left out."""
+"""Input of a graph that says whether networks and text encoder compute in 16 bits; 32 if it is left out."""
+TEXT = "text"
+"""Input of a graph with a text encoder: a prompt's tokens."""
 _TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
 class Runner:
-    """A session, the provider that it runs on, and whether its networks compute in 16 bits."""
+    """A session, the provider that it runs on, and whether it computes in 16 bits."""
 
     session: Any
     provider: str
@@ -37,6 +39,8 @@ class Runner:
     def __call__(self, batch: Features, names: Sequence[str]) -> list[Any]:
         """Outputs by these names; on a GPU inputs and outputs are bound to it, so that each crosses the bus once."""
         inputs = {"ids": batch.ids, "values": batch.values, "surface": batch.surface}
+        if batch.tokens is not None:
+            inputs[TEXT] = batch.tokens
         if self.half:
             inputs[HALF] = np.array(True)
         if self.provider == CPU:
@@ -52,13 +56,11 @@ class Runner:
         return copied
 
 
-def make_runner(
-    path: Path, device: str, probe: Features, check: Callable[[Any], None], half: bool | None = None
-) -> Runner:
+def make_runner(path: Path, device: str, check: Callable[[Any], Features], half: bool | None = None) -> Runner:
     """Runs a graph on the first provider of the device that really does, and says there what the CPU says.
 
     Args:
-        probe: features that a GPU must get through; check: raises ``InputError`` for a graph of another kind.
+        check: raises ``InputError`` for a graph of another kind, and returns features that a GPU must get through.
         half: whether the networks compute in 16 bits; on a GPU, and only there, if left out.
 
     Raises:
@@ -73,7 +75,7 @@ def make_runner(
         raise InputError(
             path, "model", lines[0][:100], "a readable ONNX model of an opset up to this ONNX Runtime's"
         ) from None
-    check(session)
+    probe = check(session)
     able = HALF in {item.name for item in session.get_overridable_initializers()}
     on_cpu = Runner(session, CPU, half=able and half is True)
     wanted = NAMES[device]

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ import polars as pl
 from ttc_sim.draws import F64
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, Features, featurize
-from ttc_sim.predictor.providers import CPU, NAMES, Runner, make_runner
+from ttc_sim.predictor.providers import CPU, NAMES, TEXT, Runner, make_runner
 from ttc_sim.predictor.surface import COUNT
+from ttc_sim.predictor.tokens import Tokenizer
 
 SHIPPED = Path(__file__).parent / "model" / "difficulty.onnx"
+TIERS = {"fast": SHIPPED, "encoder": SHIPPED.with_name("encoder.onnx")}
+"""The shipped models: one for a CPU core, and one with a text encoder, for a GPU or for patience."""
 BATCH = 64
+ENCODER_BATCH = 16
+"""Of a text encoder on the CPU: larger ones are no faster there, and its attention takes memory by the square of the tokens."""
 BATCH_CHARACTERS = 48_000
 """A batch of long prompts is cut so that the memory it takes stays below about 100 MB."""
 PER_MODEL = ("p", "tokens", "tokens_p50", "tokens_p90")
@@ -59,44 +64,55 @@ class Predictor:
 
     Attributes:
         heads: names of the models; rates: (by model) share of right answers in the training data.
-        provider: of ONNX Runtime, that it runs on; half: whether the networks compute in 16 bits.
+        provider: of ONNX Runtime, that it runs on; half: whether it computes in 16 bits.
 
     >>> Predictor.load().score(["What is 2 + 2?"]).difficulty.shape
     (1,)
     """
 
-    def __init__(self, runner: Runner, heads: Sequence[str], rates: Mapping[str, float]) -> None:
+    def __init__(
+        self, runner: Runner, heads: Sequence[str], rates: Mapping[str, float], tokenizer: Tokenizer | None = None
+    ) -> None:
         self._runner, self.heads, self.rates = runner, tuple(heads), dict(rates)
+        self._tokenizer = tokenizer
         self.provider, self.half = runner.provider, runner.half
+        self._most = ENCODER_BATCH if tokenizer is not None and self.provider == CPU else BATCH
 
     @classmethod
     def load(cls, path: str | Path | None = None, *, device: str | None = None, half: bool | None = None) -> Predictor:
         """Load an ONNX file; the shipped model if none is named.
 
         Args:
-            path: the ONNX file.
+            path: the ONNX file, or the name of a shipped model: ``"fast"`` or ``"encoder"``.
             device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``, the fastest to try; environment variable ``TTC_SIM_DEVICE`` if left
                 out, and ``"cuda"`` without it. Where no session can be made or run there, or where it says something else
                 than the CPU does, the CPU is used. Which, is said once in the log.
-            half: whether the networks compute in 16 bits; on a GPU, and only there, if left out.
+            half: whether networks and text encoder compute in 16 bits; on a GPU, and only there, if left out.
 
         Raises:
-            InputError: no such file, not ONNX, another device, or a graph with other inputs or outputs.
+            InputError: no such file, not ONNX, another device, a graph with other inputs or outputs, or one with a text
+                encoder where library ``tokenizers`` is not installed.
         """
-        path = SHIPPED if path is None else Path(path)
+        path = model_path(path)
         device = device or os.environ.get("TTC_SIM_DEVICE") or "cuda"
         if device not in NAMES:
             raise InputError("device", "device", device, "one of " + ", ".join(NAMES))
         if not path.is_file():
             raise InputError(path, "model", str(path), "an existing ONNX file")
-        runner = make_runner(path, device, featurize(["try"]), lambda made: _check_graph(made, path), half)
+        tokenizers: list[Tokenizer | None] = []
+
+        def probe(made: Any) -> Features:
+            tokenizers.append(_check_graph(made, path))
+            return _features(["try"], tokenizers[-1])
+
+        runner = make_runner(path, device, probe, half)
         provider = runner.provider
         if provider not in _said:
             _said.add(provider)
             log.info("predictor runs on %s", "the CPU" if provider == CPU else f"the GPU ({provider[:-17]})")
         meta = runner.session.get_modelmeta().custom_metadata_map
         heads = json.loads(meta["heads"])
-        return cls(runner, heads, dict(zip(heads, json.loads(meta["rates"]), strict=True)))
+        return cls(runner, heads, dict(zip(heads, json.loads(meta["rates"]), strict=True)), tokenizers[-1])
 
     def score(self, prompts: Sequence[str]) -> Scores:
         """Score prompts of any length and language, in batches of prompts of like length.
@@ -112,8 +128,8 @@ class Predictor:
         n, width = len(prompts), len(self.heads)
         difficulty, novelty = np.empty(n), np.empty(n)
         per_model = {kind: np.empty((n, width)) for kind in PER_MODEL}
-        for rows in _batches(prompts):
-            found = self.run(featurize([prompts[i] for i in rows]))
+        for rows in _batches(prompts, self._most):
+            found = self.run(_features([prompts[i] for i in rows], self._tokenizer))
             difficulty[rows], novelty[rows] = found["difficulty"], found["novelty"]
             for kind, whole in per_model.items():
                 whole[rows] = found[kind]
@@ -126,11 +142,21 @@ class Predictor:
         return dict(zip(names, self._runner(batch, names), strict=True))
 
 
-def _batches(prompts: Sequence[str]) -> Iterator[list[int]]:
+def model_path(model: str | Path | None) -> Path:
+    """The file of a predictor: of the shipped one that is named (``TIERS``), the fast one without a name, or the path itself."""
+    return SHIPPED if model is None else TIERS.get(str(model), Path(model))
+
+
+def _features(prompts: Sequence[str], tokenizer: Tokenizer | None) -> Features:
+    found = featurize(prompts)
+    return found if tokenizer is None else replace(found, tokens=tokenizer(prompts))
+
+
+def _batches(prompts: Sequence[str], most: int) -> Iterator[list[int]]:
     sizes = np.fromiter((min(len(prompt), MAX_BYTES) for prompt in prompts), dtype=np.int64, count=len(prompts))
     batch: list[int] = []
     for row in np.argsort(sizes, kind="stable"):
-        if batch and (len(batch) == BATCH or (len(batch) + 1) * max(int(sizes[row]), 1) > BATCH_CHARACTERS):
+        if batch and (len(batch) == most or (len(batch) + 1) * max(int(sizes[row]), 1) > BATCH_CHARACTERS):
             yield batch
             batch = []
         batch.append(int(row))
@@ -138,12 +164,13 @@ def _batches(prompts: Sequence[str]) -> Iterator[list[int]]:
         yield batch
 
 
-def _check_graph(session: Any, path: Path) -> None:
+def _check_graph(session: Any, path: Path) -> Tokenizer | None:
+    """Its tokenizer, if it has a text encoder."""
     inputs = {item.name: item.shape for item in session.get_inputs()}
     outputs = {item.name for item in session.get_outputs()}
     meta = session.get_modelmeta().custom_metadata_map
     wanted = f"a predictor of this version: inputs ids, values, surface ({BUCKETS} buckets, {COUNT} figures), outputs p, tokens"
-    good = set(inputs) == {"ids", "values", "surface"} and {*PER_MODEL, "difficulty", "novelty"} <= outputs
+    good = set(inputs) - {TEXT} == {"ids", "values", "surface"} and {*PER_MODEL, "difficulty", "novelty"} <= outputs
     if not good or inputs["surface"][-1] != COUNT or meta.get("buckets") != str(BUCKETS):
         raise InputError(path, "model", f"inputs {sorted(inputs)}, outputs {sorted(outputs)}", wanted)
     try:
@@ -152,6 +179,7 @@ def _check_graph(session: Any, path: Path) -> None:
             raise ValueError
     except (KeyError, ValueError, TypeError):
         raise InputError(path, "model", meta.get("heads", "no names of heads")[:60], wanted) from None
+    return Tokenizer.of(meta.get("tokenizer", ""), path) if TEXT in inputs else None
 
 
-__all__ = ["BATCH", "PER_MODEL", "SHIPPED", "Predictor", "Scores"]
+__all__ = ["BATCH", "PER_MODEL", "SHIPPED", "TIERS", "Predictor", "Scores", "model_path"]

@@ -10,66 +10,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from ttc_sim.draws import F64, I64
 from ttc_sim.predictor import embedding
 from ttc_sim.predictor.calibration import Calibration, Prediction, Raw, Shrink, fit_calibration, fit_shrink, predict
 from ttc_sim.predictor.data import TrainingSet
-from ttc_sim.predictor.features import featurize_rows
+from ttc_sim.predictor.encoding import (
+    Encoded,
+    Encoder,
+    PromptFeatures,
+    features_of,
+    fit_encoder,
+    joined,
+    points_of,
+    strangeness,
+)
 from ttc_sim.predictor.network import LOG_SIGMA, RECIPES, Network, Recipe, Targets, train_network
+from ttc_sim.predictor.text_encoder import TextEncoder, vectors_of
 
 F32 = NDArray[np.float32]
 FOLDS = 5
 CENTRES = 192
-LIMIT = 4.0
-"""Standardised inputs are kept within this many standard deviations."""
-FIGURE_LIMIT = 8.0
-STRANGE_MARGIN = ((1.0, 0.25, 0.0), (1.2, 0.0, 0.4))
-"""Of each kind of strangeness: it begins at the first times what 99.9% of the training set keep within, and is complete the second
-plus the third times that further on."""
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Prompts as networks see them.
-
-    Attributes:
-        x: (n, d) inputs.
-        strange: (n, 2) how rare the byte strings are (mean inverse document frequency), and how unusual the surface figures
-            (mean square of standard deviations from their means).
-    """
-
-    x: F32
-    strange: F32
-
-    def rows(self, which: NDArray[np.generic] | slice) -> Encoded:
-        """Those of some of the prompts."""
-        return Encoded(self.x[which], self.strange[which])
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """Makes the networks' inputs: standardised surface figures and coordinates.
-
-    Attributes:
-        idf: (BUCKETS,); vectors: (BUCKETS, DIMENSIONS) directions in 8 bits; mean, spread: (d,).
-    """
-
-    idf: F32
-    vectors: NDArray[np.int8]
-    mean: F32
-    spread: F32
-
-    def __call__(self, counts: sparse.csr_matrix, surface: F32) -> Encoded:
-        """Inputs (n, d), and strangeness."""
-        raw = np.hstack([surface, embedding.embed(embedding.scale(counts, self.idf), self.vectors)])
-        standard = (raw - self.mean) / self.spread
-        figures = standard[:, : surface.shape[1]]
-        unlike = (np.clip(figures, -FIGURE_LIMIT, FIGURE_LIMIT) ** 2).mean(axis=1)
-        strange = np.column_stack([embedding.rarity(counts, self.idf), unlike])
-        return Encoded(np.asarray(np.clip(standard, -LIMIT, LIMIT), dtype=np.float32), strange.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -145,64 +107,29 @@ class Prepared:
     """A training set with its features, dealt into folds by text and by task type."""
 
     data: TrainingSet
-    counts: sparse.csr_matrix
-    surface: F32
+    features: PromptFeatures
     by_text: I64
     by_group: I64
 
 
-def strangeness(strange: F32, usual: F64) -> F64:
-    """(n,) 0 (usual) to 1 (like nothing in the training set: another script, no text at all)."""
-    found = np.zeros(len(strange))
-    for k, (begin, plain, relative) in enumerate(STRANGE_MARGIN):
-        over = strange[:, k] - begin * usual[k]
-        found = np.maximum(found, np.clip(over / (plain + relative * usual[k]), 0, 1))
-    return found
-
-
-def points_of(x: F32) -> F32:
-    """Where prompts lie: the directions of their coordinates."""
-    return embedding.unit(x[:, -embedding.DIMENSIONS :])
-
-
-def prepare(data: TrainingSet, seed: int) -> Prepared:
+def prepare(data: TrainingSet, seed: int, vectors: F32 | None = None) -> Prepared:
     """Hash the prompts and deal them into folds, by text and by task type."""
-    rows = featurize_rows(data.prompts)
-    counts = embedding.counts_of(rows)
+    features = features_of(data.prompts, vectors)
     by_text = np.array([_hash(prompt) % FOLDS for prompt in data.prompts], dtype=np.int64)
     groups: Sequence[str] | I64 | None = data.groups
     if groups is None or len(set(groups)) < FOLDS:
-        encoder = fit_encoder([counts], [rows.surface], seed)
-        points = points_of(encoder(counts, rows.surface).x)
+        points = points_of(fit_encoder([features], seed)(features).x)
         groups = embedding.nearest_centre(points, embedding.centres(points, 8 * FOLDS, seed))
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     # Dealt in turn from an order of their own, so that no fold is empty.
     order = np.argsort([_hash(str(name)) for name in names], kind="stable")
     fold = np.empty(len(names), dtype=np.int64)
     fold[order] = np.arange(len(names)) % FOLDS
-    return Prepared(data, counts, rows.surface, by_text, fold[index])
+    return Prepared(data, features, by_text, fold[index])
 
 
 def _hash(text: str) -> int:
     return zlib.crc32(text.encode("utf-8", "surrogatepass"))
-
-
-def fit_encoder(counts: Sequence[sparse.csr_matrix], surface: Sequence[F32], seed: int) -> Encoder:
-    """Learn inverse document frequencies, directions and scales from one or more sets of prompts.
-
-    Each set has leading directions of its own: those of all together would be spent on the set whose prompts differ most.
-    """
-    together = sparse.vstack(counts, format="csr")
-    idf = embedding.inverse_frequencies(together)
-    each = embedding.directions_for([part.shape[0] for part in counts])
-    vectors = np.hstack(
-        [
-            embedding.leading_directions(embedding.scale(part, idf), count, seed)
-            for part, count in zip(counts, each, strict=True)
-        ]
-    )
-    raw = np.hstack([np.vstack(surface), embedding.embed(embedding.scale(together, idf), vectors)])
-    return Encoder(idf, vectors, raw.mean(axis=0), raw.std(axis=0) + np.float32(1e-3))
 
 
 def fit_expert(data: TrainingSet, seen: Encoded, which: NDArray[np.bool_], recipe: Recipe, seed: int) -> Expert:
@@ -237,9 +164,9 @@ def fit_model(
     sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]], recipes: Sequence[Recipe], seed: int
 ) -> Model:
     """Train on the problems that are kept, without calibration."""
-    counts, surface = _kept_features(sets, keep)
-    encoder = fit_encoder(counts, surface, seed)
-    seen = encoder(sparse.vstack(counts, format="csr"), np.vstack(surface))
+    kept = _kept_features(sets, keep)
+    encoder = fit_encoder(kept, seed)
+    seen = encoder(joined(kept))
     ends = np.cumsum([int(mask.sum()) for mask in keep])
     experts = [
         fit_expert(part.data, seen.rows(slice(end - int(mask.sum()), end)), mask, recipe, seed)
@@ -248,11 +175,8 @@ def fit_model(
     return Model(encoder, tuple(experts))
 
 
-def _kept_features(
-    sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]]
-) -> tuple[list[sparse.csr_matrix], list[F32]]:
-    pairs = list(zip(sets, keep, strict=True))
-    return [part.counts[mask] for part, mask in pairs], [part.surface[mask] for part, mask in pairs]
+def _kept_features(sets: Sequence[Prepared], keep: Sequence[NDArray[np.bool_]]) -> list[PromptFeatures]:
+    return [part.features.rows(mask) for part, mask in zip(sets, keep, strict=True)]
 
 
 def out_of_fold(
@@ -282,7 +206,7 @@ def _one_fold(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, jo
     folds = [folds_of(part, by_group) for part in sets]
     model = fit_model(sets, [fold != k for fold in folds], recipes, seed)
     return [
-        expert.raw(model.encoder(part.counts[fold == k], part.surface[fold == k]))
+        expert.raw(model.encoder(part.features.rows(fold == k)))
         for part, fold, expert in zip(sets, folds, model.experts, strict=True)
     ]
 
@@ -324,10 +248,10 @@ def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[R
     """The recipe of each set whose network does better on the first fold of its problems, by log-loss."""
     say("choosing how long to train")
     keep = [part.by_text != 0 for part in sets]
-    encoder = fit_encoder(*_kept_features(sets, keep), seed)
+    encoder = fit_encoder(_kept_features(sets, keep), seed)
     chosen = []
     for part, mask in zip(sets, keep, strict=True):
-        seen = encoder(part.counts, part.surface)
+        seen = encoder(part.features)
         share = part.data.share[~mask]
         losses = []
         for recipe in RECIPES:
@@ -347,7 +271,12 @@ class Trained:
 
 
 def train(
-    sets: Mapping[str, TrainingSet], seed: int = 0, say: Progress = lambda _: None, *, workers: int = 1
+    sets: Mapping[str, TrainingSet],
+    seed: int = 0,
+    say: Progress = lambda _: None,
+    *,
+    workers: int = 1,
+    text: TextEncoder | None = None,
 ) -> Trained:
     """Train a predictor on one or more training sets.
 
@@ -361,12 +290,14 @@ def train(
         say: told what is being done.
         workers: processes. With more than one, a script that calls this must guard its main part by
             ``if __name__ == "__main__"``, as :mod:`multiprocessing` asks.
+        text: a frozen text encoder, whose vectors the networks read beside all else.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
         say("reading prompts")
-        prepared = [prepare(data, seed) for data in sets.values()]
+        vectors = [None if text is None else vectors_of(text, data.prompts, workers, say) for data in sets.values()]
+        prepared = [prepare(data, seed, read) for data, read in zip(sets.values(), vectors, strict=True)]
         recipes = choose_recipes(prepared, seed, say)
         new, unseen = out_of_fold(prepared, recipes, seed, workers, say)
         say("training on everything")
@@ -376,7 +307,9 @@ def train(
         for name, part, expert, a, b in zip(sets, prepared, model.experts, new, unseen, strict=True):
             experts.append(_finished(expert, part, a, b))
             held[name] = _judged(part, a, b, experts[-1])
-    return Trained(Model(model.encoder, tuple(experts)), held, dict(zip(sets, recipes, strict=True)))
+    return Trained(
+        Model(replace(model.encoder, text=text), tuple(experts)), held, dict(zip(sets, recipes, strict=True))
+    )
 
 
 def _finished(expert: Expert, part: Prepared, new: Raw, unseen: Raw) -> Expert:
