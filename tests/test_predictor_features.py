@@ -239,21 +239,39 @@ def test_figures_of_no_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "items"),
+    ("prompt", "expected"),
     [
-        ("A. x", 1),
-        ("12) x\n7. y\n(z)\n* \n- ", 5),
-        ("A.x\n.5 x\n123. x\n(ab) x\n-x\n*\n A. x\n(a", 0),
+        ("A. x", {"items": log1p(1)}),
+        ("12) \n7. y\n(z)\n* \n- ", {"items": log1p(5), "shortest item": 0, "longest item": log1p(1)}),
+        ("A.x\n.5 x\n123. x\n(ab) x\n-x\n*\n A. x\n(a", {"items": 0}),
+        # 55 cats; x 1; y
+        (
+            "A. 55 cats\nB. x 1\nC. y",
+            {"shortest item": log1p(1), "longest item": log1p(7), "share of items with digits": 2 / 3},
+        ),
+        # Labels are no numbers of items.
+        ("1. 8\n12) 16 24\n2. 8", {"numbers in items": log1p(4), "distinct numbers in items": log1p(3)}),
+        # Of long numbers nine digits count.
+        (
+            "A. 9999999991 999999999 9999999980\nB. 8.25",
+            {
+                "largest number in items": log1p(999_999_999),
+                "smallest number in items": log1p(8),
+                "distinct numbers in items": log1p(3),
+            },
+        ),
+        (".5 is .25", {"numbers with decimals": 0, "numbers in head": log1p(2), "largest number in head": log1p(25)}),
+        ("v1.22.3", {"numbers with decimals": log1p(2), "largest number in head": log1p(1)}),
+        ("No. Stop.", {"sentences in head": log1p(2)}),
+        ("No.Stop.x", {"sentences in head": 0}),
+        ("Why?\n \n", {"head ends in ?": 1}),
+        ("Why?\n\n \n", {"head ends in ?": 0}),
+        (
+            "nine_____ ten_______ twelve______ thirteen_____",
+            {"share of words in head above 9 bytes": 3 / 4, "share of words in head above 12 bytes": 1 / 4},
+        ),
     ],
 )
-def test_labels_of_items(prompt: str, items: int) -> None:
-    assert featurize([prompt]).surface[0][NAMES.index("items")] == pytest.approx(log1p(items))
-
-
-def test_of_long_numbers_nine_digits_count() -> None:
-    found = dict(
-        zip(NAMES, featurize(["A. 9999999991 999999999 9999999980\nB. 8.25"]).surface[0].tolist(), strict=True)
-    )
-    assert found["largest number in items"] == pytest.approx(log1p(999_999_999))
-    assert found["smallest number in items"] == pytest.approx(log1p(8))
-    assert found["distinct numbers in items"] == pytest.approx(log1p(3))
+def test_more_figures_counted_by_hand(prompt: str, expected: dict[str, float]) -> None:
+    found = dict(zip(NAMES, featurize([prompt]).surface[0].tolist(), strict=True))
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6, abs=1e-6)
