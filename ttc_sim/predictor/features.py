@@ -45,9 +45,9 @@ class Features:
         surface: (prompts, ``surface.COUNT``) figures of each prompt, float32.
     """
 
-    ids: I32
-    values: F32
-    surface: F32
+    ids: NDArray[np.int32]
+    values: NDArray[np.float32]
+    surface: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Rows:
     """The same as (row, bucket, value) triples, sorted by row and bucket, and the ``surface`` of each prompt."""
 
     row: NDArray[np.int64]
-    ids: I32
-    values: F32
-    surface: F32
+    ids: NDArray[np.int32]
+    values: NDArray[np.float32]
+    surface: NDArray[np.float32]
 
 
 def featurize(prompts: Sequence[str]) -> Features:
