@@ -6,15 +6,32 @@ head they repeat, or whether the question asks what is *not* so, says how hard a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from math import log1p
 
 import numpy as np
-from numpy.typing import NDArray
 
-I64 = NDArray[np.int64]
-Columns = list[NDArray[Any]]
-Bytes = NDArray[np.uint8]
+from ttc_sim.draws import I64
+from ttc_sim.predictor.parts import (
+    F32,
+    IS_ALNUM,
+    IS_CAPITAL,
+    IS_DIGIT,
+    SPACE,
+    U64,
+    ZERO,
+    Bytes,
+    Spans,
+    Words,
+    compiled,
+    digits_and_letters,
+    empty_table,
+    lengths,
+    members,
+    mix,
+    place_of,
+    put,
+    words_of,
+)
 
 TELLING = (
     "not except least never false incorrect cannot no without",
@@ -61,232 +78,240 @@ NAMES = (
     "words of capitals",
 )
 COUNT = len(NAMES)
-_PADDING = 16  # bytes after the text that may be looked at
+
+_TELLING_TEXT = np.frombuffer(" ".join(TELLING).encode(), dtype=np.uint8)
+_TELLING_GROUP = np.repeat(np.arange(len(TELLING)), [len(group.split()) for group in TELLING])
 _LONGEST_NUMBER = 9  # digits; of longer ones the first nine count
+_NEAR_END = 4  # bytes that are looked at for the end of the head
+_IS_BULLET, _IS_CLOSING, _IS_STOP = members("-*"), members(".)"), members(".?!")
+_DOT, _COLON, _QUESTION, _LOW_LINE, _OPEN, _CLOSE = (np.uint8(ord(character)) for character in ".:?_()")
+_ONE = np.uint64(1)
+_UNUSED = np.uint64(25)  # bits of a word's hash; the other 39 tell words apart
+_IN_HEAD, _IN_REST = 1, 2
 
 
-@dataclass(frozen=True)
-class Lines:
-    """Lines of a batch: where each starts and ends (bytes), and whose it is. A prompt has at least one."""
+@compiled
+def write_structure(text: Bytes, lines: Spans, words: Words, numbers: Spans, figures: F32) -> int:
+    """Write a prompt's figures, (COUNT,), in the order of ``NAMES``: lengths, counts and values as ``ln(1 + x)``.
 
-    start: I64
-    end: I64
-    owner: I64
-
-
-@dataclass(frozen=True)
-class Words:
-    """Words of a batch, in order: whose each is, where it begins, how many bytes it has, and its hash in small letters."""
-
-    row: I64
-    begin: I64
-    length: I64
-    key: NDArray[np.uint64]
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """Runs of digits of a batch, in order: whose each is, where it begins and ends (bytes)."""
-
-    row: I64
-    begin: I64
-    end: I64
-
-
-def structure(
-    text: Bytes,
-    sizes: I64,
-    lines: Lines,
-    words: Words,
-    numbers: Numbers,
-    digits: I64,
-    letters: I64,
-    telling: NDArray[np.uint64],
-    group: I64,
-) -> tuple[Columns, I64]:
-    """Figures of each prompt, ``COUNT`` columns (n,) in the order of ``NAMES``; lengths, counts and values as ``ln(1 + x)``.
-    And how many different words each prompt has, (n,).
-
-    Args:
-        text: bytes of all prompts, one after the other; sizes: (n,) bytes of each.
-        lines, words, numbers: of all prompts.
-        digits, letters: (bytes + 1,) running counts.
-        telling, group: hashes of the words of ``TELLING``, ascending, and the group of each.
+    Returns:
+        How many different words the prompt has.
     """
-    n, last = len(sizes), np.cumsum(sizes)
-    first = last - sizes
-    padded = np.concatenate([text, np.zeros(_PADDING, dtype=np.uint8)])
-    labels = _labels(padded, lines)
-    listed = np.flatnonzero(labels > 0)
-    owner, begin, end = lines.owner[listed], lines.start[listed] + labels[listed], lines.end[listed]
-    head_end = last.copy()
-    np.minimum.at(head_end, owner, lines.start[listed])
-    of_words, distinct = _words(padded, words, words.begin < head_end[words.row], n)
-    columns = [
-        *_items(owner, begin, end, digits, letters, n),
-        *_head(padded, first, last, head_end),
-        *_telling(words, telling, group, n),
-        *_numbers(padded, numbers, first, head_end, begin, end),
-        *of_words,
-    ]
-    return columns, distinct
+    items, head_end = _items_of(text, lines)
+    at = put(figures, 0, _items(text, items))
+    at = put(figures, at, _head(text, head_end))
+    at = _put_telling(words, figures, at)
+    at = put(figures, at, _numbers(text, numbers, items, head_end))
+    head_words = _count_below(words.begin, head_end)
+    in_head, in_rest, in_both = _different(words.key, head_words)
+    at = put(figures, at, _vocabulary(len(words.key) - head_words, in_head, in_rest, in_both))
+    put(figures, at, _style(text, words, head_words))
+    return in_head + in_rest - in_both
 
 
-def _labels(padded: Bytes, lines: Lines) -> I64:
-    """Bytes of each line's label, 0 if it has none."""
-    size = lines.end - lines.start
-    c = padded[lines.start[:, None] + np.arange(4)].T
-    alnum, spaced, closed = _IS_ALNUM[c], c == 32, (c == ord(".")) | (c == ord(")"))
-    found = np.zeros(len(size), dtype=np.int64)
-    found[((c[0] == ord("-")) | (c[0] == ord("*"))) & spaced[1] & (size >= 2)] = 2
-    found[alnum[0] & closed[1] & spaced[2] & (size >= 3)] = 3
-    found[(c[0] == ord("(")) & alnum[1] & (c[2] == ord(")")) & (size >= 3)] = 3
-    found[IS_DIGIT[c[0]] & IS_DIGIT[c[1]] & closed[2] & spaced[3] & (size >= 4)] = 4
-    return found
+@compiled
+def _items_of(text: Bytes, lines: Spans) -> tuple[Spans, int]:
+    """The items of a prompt's list without their labels, and where the head ends: at the first of them."""
+    begin, end = np.empty_like(lines.begin), np.empty_like(lines.end)
+    count, head_end = 0, len(text)
+    for k in range(len(lines.begin)):
+        label = _label(text, lines.begin[k], lines.end[k])
+        if label == 0:
+            continue
+        if count == 0:
+            head_end = lines.begin[k]
+        begin[count], end[count] = lines.begin[k] + label, lines.end[k]
+        count += 1
+    return Spans(begin[:count], end[:count]), head_end
 
 
-def _items(owner: I64, begin: I64, end: I64, digits: I64, letters: I64, n: int) -> Columns:
-    count, mean, spread, shortest, longest = runs(owner, np.maximum(end - begin, 0).astype(np.float64), n)
-    whole = np.maximum(count, 1)
-    digit = digits[end] - digits[begin]
-    numeric = digit > letters[end] - letters[begin]
-    return [
-        *np.log1p([count, mean, spread, shortest, longest]),
-        np.bincount(owner, numeric, n) / whole,
-        np.bincount(owner, digit > 0, n) / whole,
-    ]
+@compiled
+def _label(text: Bytes, begin: int, end: int) -> int:
+    """Bytes of a line's label, 0 if it has none."""
+    size = end - begin
+    if size >= 2 and _IS_BULLET[text[begin]] and text[begin + 1] == SPACE:
+        return 2
+    if size < 3:
+        return 0
+    first, second, third = text[begin], text[begin + 1], text[begin + 2]
+    if IS_ALNUM[first] and _IS_CLOSING[second] and third == SPACE:
+        return 3
+    if first == _OPEN and IS_ALNUM[second] and third == _CLOSE:
+        return 3
+    if size >= 4 and IS_DIGIT[first] and IS_DIGIT[second] and _IS_CLOSING[third] and text[begin + 3] == SPACE:
+        return 4
+    return 0
 
 
-def _head(padded: Bytes, first: I64, last: I64, end: I64) -> Columns:
-    text = padded[:-_PADDING]
-    # The last byte that is no space or line break, within a few bytes of the end.
-    back = np.arange(4, 0, -1)
-    tail = np.where(back <= (end - first)[:, None], padded[end[:, None] - back], 0)
-    seen = tail > 32
-    place = 3 - seen[:, ::-1].argmax(axis=1)
-    closing = np.where(seen.any(axis=1), tail[np.arange(len(tail)), place], 0)
-    some = last > first
-    space = padded[1 : len(text) + 1] <= 32
-    space[last[some] - 1] = True  # a sentence ends with its prompt
-    stops = np.concatenate([[0], np.cumsum(_IS_STOP[text] & space)])
-    low = text == ord("_")
-    after_low = np.zeros(len(text), dtype=bool)
-    after_low[1:] = low[:-1]
-    after_low[first[some]] = False
-    blanks = np.concatenate([[0], np.cumsum(low & after_low)])
-    return [
-        np.log1p(end - first),
-        np.log1p(stops[end] - stops[first]),
-        closing == ord("?"),
-        closing == ord(":"),
-        closing == ord("."),
-        blanks[end] > blanks[first],
-        _IS_CAPITAL[padded[first]] & (end > first),
-    ]
+@compiled
+def _items(text: Bytes, items: Spans) -> tuple[float, ...]:
+    count, mean, spread, shortest, longest = lengths(items.begin, items.end)
+    numeric = with_digits = 0
+    for k in range(len(items.begin)):
+        digits, letters = digits_and_letters(text, items.begin[k], items.end[k])
+        numeric += digits > letters
+        with_digits += digits > 0
+    whole = max(count, 1.0)
+    return (
+        log1p(count),
+        log1p(mean),
+        log1p(spread),
+        log1p(shortest),
+        log1p(longest),
+        numeric / whole,
+        with_digits / whole,
+    )
 
 
-def _telling(words: Words, telling: NDArray[np.uint64], group: I64, n: int) -> Columns:
-    at = np.minimum(np.searchsorted(telling, words.key), len(telling) - 1)
-    hit = np.flatnonzero(telling[at] == words.key)
-    cell = words.row[hit] * len(TELLING) + group[at[hit]]
-    counts = np.bincount(cell, minlength=n * len(TELLING)).reshape(n, len(TELLING))
-    return list(np.log1p(counts).T)
+@compiled
+def _head(text: Bytes, end: int) -> tuple[float, ...]:
+    stops = 0
+    blank = False
+    for i in range(end):
+        # A sentence ends before a space or line break, and with its prompt.
+        stops += _IS_STOP[text[i]] and (i + 1 == len(text) or text[i + 1] <= SPACE)
+        blank |= i > 0 and text[i] == _LOW_LINE and text[i - 1] == _LOW_LINE
+    closing = _closing(text, end)
+    return (
+        log1p(end),
+        log1p(stops),
+        1.0 if closing == _QUESTION else 0.0,
+        1.0 if closing == _COLON else 0.0,
+        1.0 if closing == _DOT else 0.0,
+        1.0 if blank else 0.0,
+        1.0 if end > 0 and IS_CAPITAL[text[0]] else 0.0,
+    )
 
 
-def _numbers(padded: Bytes, numbers: Numbers, first: I64, head_end: I64, begin: I64, end: I64) -> Columns:
-    row, start, stop, n = numbers.row, numbers.begin, numbers.end, len(first)
-    # What follows "digit." is the fraction of the number before it.
-    fraction = (padded[start - 1] == ord(".")) & IS_DIGIT[padded[start - 2]] & (start - 2 >= first[row])
-    decimals = np.bincount(row[fraction], minlength=n)
-    row, start, stop = row[~fraction], start[~fraction], stop[~fraction]
-    size = np.minimum(stop - start, _LONGEST_NUMBER)[:, None]
-    place = np.arange(_LONGEST_NUMBER)
-    digit = np.where(place < size, padded[start[:, None] + place], 48) - 48.0
-    value = (digit * _POWERS[np.maximum(size - 1 - place, 0)]).sum(axis=1)
-    in_head = start < head_end[row]
-    # Labels such as "12." belong to no item.
-    item = np.searchsorted(begin, start, side="right") - 1
-    in_items = item >= 0
-    in_items[in_items] = start[in_items] < end[item[in_items]]
-    a, b = row[in_head], row[in_items]
-    year = in_head & (stop - start == 4) & (value >= 1500) & (value < 2100)
-    least, most = _least_most(b, value[in_items], n)
-    pairs = np.sort(b * 10**_LONGEST_NUMBER + value[in_items].astype(np.int64))
-    pairs = pairs[first_of(pairs)]
-    low, high = np.log1p(least), np.log1p(most)
-    return [
-        np.log1p(np.bincount(a, minlength=n)),
-        np.log1p(decimals),
-        np.log1p(_least_most(a, value[in_head], n)[1]),
-        np.log1p(np.bincount(row[year], minlength=n)),
-        np.log1p(np.bincount(b, minlength=n)),
-        low,
-        high,
-        high - low,
-        np.log1p(np.bincount(pairs // 10**_LONGEST_NUMBER, minlength=n)),
-    ]
+@compiled
+def _closing(text: Bytes, end: int) -> int:
+    """The last byte that is no space or line break, within a few bytes of the end; 0 without one."""
+    for i in range(end - 1, max(end - _NEAR_END, 0) - 1, -1):
+        if text[i] > SPACE:
+            return int(text[i])
+    return 0
 
 
-def _words(padded: Bytes, words: Words, inside: NDArray[np.bool_], n: int) -> tuple[Columns, I64]:
-    row, length = words.row, words.length
-    # Row and hash share 64 bits; the lowest says where the word stands.
-    key = (row.astype(np.uint64) << np.uint64(40)) | ((words.key >> np.uint64(25)) << np.uint64(1))
-    placed = np.sort(key | inside.astype(np.uint64))
-    placed = placed[first_of(placed)]
-    here, where = (placed >> np.uint64(40)).astype(np.int64), (placed & np.uint64(1)) > 0
-    in_head, in_items = np.bincount(here[where], minlength=n), np.bincount(here[~where], minlength=n)
-    twice = (placed[1:] >> np.uint64(1)) == (placed[:-1] >> np.uint64(1))
-    both = np.bincount(here[1:][twice], minlength=n)
-    capital = _IS_CAPITAL[padded[words.begin]]
-    second = _IS_CAPITAL[padded[words.begin + 1]] & (length > 1)
-    head_row, head_length = row[inside], length[inside]
-    count = np.maximum(np.bincount(head_row, minlength=n), 1)
-    columns = [
-        both / np.maximum(in_items, 1),
-        np.log1p(in_items),
-        np.log1p(in_head),
-        np.log1p(np.bincount(row[~inside], minlength=n) / np.maximum(in_items, 1)),
-        np.log1p(np.bincount(head_row, head_length, n) / count),
-        np.bincount(head_row[head_length > 9], minlength=n) / count,
-        np.bincount(head_row[head_length > 12], minlength=n) / count,
-        np.log1p(np.bincount(row[inside & capital & ~second], minlength=n)),
-        np.log1p(np.bincount(row[capital & second], minlength=n)),
-    ]
-    return columns, in_head + in_items - both
+@compiled
+def _put_telling(words: Words, figures: F32, at: int) -> int:
+    """Count the words of each group of ``TELLING``, and write the counts."""
+    telling = words_of(_TELLING_TEXT).key
+    table = empty_table(len(telling))
+    group = np.full(len(table), -1, np.int64)
+    for k in range(len(telling)):
+        place = place_of(table, telling[k])
+        table[place], group[place] = telling[k], _TELLING_GROUP[k]
+    counts = np.zeros(len(TELLING), np.int64)
+    for key in words.key:
+        found = group[place_of(table, key)]
+        if found >= 0:
+            counts[found] += 1
+    for k in range(len(counts)):
+        figures[at + k] = log1p(counts[k])
+    return at + len(counts)
 
 
-def first_of(values: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Which values differ from the one before; the first one does. (``np.diff`` takes several times as long on short arrays.)"""
-    found = np.ones(len(values), dtype=bool)
-    np.not_equal(values[1:], values[:-1], out=found[1:])
-    return found
+@compiled
+def _numbers(text: Bytes, numbers: Spans, items: Spans, head_end: int) -> tuple[float, ...]:
+    in_head = in_items = decimals = years = different = 0
+    largest = least = most = item = 0
+    seen = empty_table(len(numbers.begin))
+    for k in range(len(numbers.begin)):
+        begin, end = numbers.begin[k], numbers.end[k]
+        if _is_fraction(text, begin):
+            decimals += 1
+            continue
+        value = _value(text, begin, end)
+        if begin < head_end:
+            in_head += 1
+            largest = max(largest, value)
+            years += end - begin == 4 and 1500 <= value < 2100
+            continue
+        while item < len(items.begin) and items.end[item] <= begin:
+            item += 1
+        # Labels such as "12." belong to no item.
+        if item == len(items.begin) or begin < items.begin[item]:
+            continue
+        least = value if in_items == 0 else min(least, value)
+        most = max(most, value)
+        in_items += 1
+        key = mix(np.uint64(value) + _ONE)
+        place = place_of(seen, key)
+        different += seen[place] == 0
+        seen[place] = key
+    return (
+        log1p(in_head),
+        log1p(decimals),
+        log1p(largest),
+        log1p(years),
+        log1p(in_items),
+        log1p(least),
+        log1p(most),
+        log1p(most) - log1p(least),
+        log1p(different),
+    )
 
 
-def runs(row: I64, length: NDArray[np.float64], n: int) -> Columns:
-    """How many, mean length, spread, shortest, longest; each (n,), 0 without any. Rows ascend."""
-    count = np.bincount(row, minlength=n)
-    whole = np.maximum(count, 1)
-    mean = np.bincount(row, length, n) / whole
-    spread = np.sqrt(np.maximum(np.bincount(row, length * length, n) / whole - mean * mean, 0))
-    return [count, mean, spread, *_least_most(row, length, n)]
+@compiled
+def _is_fraction(text: Bytes, begin: int) -> bool:
+    """Whether digits are the fraction of the number before them: what follows "digit."."""
+    return begin >= 2 and text[begin - 1] == _DOT and IS_DIGIT[text[begin - 2]]
 
 
-def _least_most(row: I64, value: NDArray[np.float64], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n,) least and greatest value of each row; 0 without any. Rows ascend."""
-    least, most = np.zeros(n), np.zeros(n)
-    if len(row):
-        starts = np.flatnonzero(first_of(row))
-        least[row[starts]] = np.minimum.reduceat(value, starts)
-        most[row[starts]] = np.maximum.reduceat(value, starts)
-    return least, most
+@compiled
+def _value(text: Bytes, begin: int, end: int) -> int:
+    value = 0
+    for i in range(begin, min(end, begin + _LONGEST_NUMBER)):
+        value = 10 * value + text[i] - ZERO
+    return value
 
 
-_POWERS = 10.0 ** np.arange(_LONGEST_NUMBER)
-IS_DIGIT = np.zeros(256, dtype=bool)
-IS_DIGIT[48:58] = True
-_IS_CAPITAL = np.zeros(256, dtype=bool)
-_IS_CAPITAL[65:91] = True
-_IS_ALNUM = IS_DIGIT | _IS_CAPITAL
-_IS_ALNUM[97:123] = True
-_IS_STOP = np.zeros(256, dtype=bool)
-_IS_STOP[[ord(byte) for byte in ".?!"]] = True
+@compiled
+def _count_below(ascending: I64, bound: int) -> int:
+    count = 0
+    while count < len(ascending) and ascending[count] < bound:
+        count += 1
+    return count
+
+
+@compiled
+def _different(keys: U64, head_words: int) -> tuple[int, int, int]:
+    """How many different words there are in the head, in the rest, and in both."""
+    table = empty_table(len(keys))
+    where = np.zeros(len(table), np.uint8)
+    in_head = in_rest = in_both = 0
+    for k in range(len(keys)):
+        key = (keys[k] >> _UNUSED) + _ONE
+        place = place_of(table, key)
+        table[place] = key
+        part = _IN_HEAD if k < head_words else _IN_REST
+        if where[place] & part:
+            continue
+        where[place] |= part
+        in_head += part == _IN_HEAD
+        in_rest += part == _IN_REST
+        in_both += where[place] == _IN_HEAD | _IN_REST
+    return in_head, in_rest, in_both
+
+
+@compiled
+def _vocabulary(words_in_rest: int, in_head: int, in_rest: int, in_both: int) -> tuple[float, ...]:
+    whole = max(in_rest, 1)
+    return in_both / whole, log1p(in_rest), log1p(in_head), log1p(words_in_rest / whole)
+
+
+@compiled
+def _style(text: Bytes, words: Words, head_words: int) -> tuple[float, ...]:
+    size = above_9 = above_12 = capitalised = capitals = 0
+    for k in range(len(words.begin)):
+        begin, end = words.begin[k], words.end[k]
+        capital = IS_CAPITAL[text[begin]]
+        second = end - begin > 1 and IS_CAPITAL[text[begin + 1]]
+        capitals += capital and second
+        if k < head_words:
+            size += end - begin
+            above_9 += end - begin > 9
+            above_12 += end - begin > 12
+            capitalised += capital and not second
+    whole = max(head_words, 1)
+    return log1p(size / whole), above_9 / whole, above_12 / whole, log1p(capitalised), log1p(capitals)

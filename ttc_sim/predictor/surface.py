@@ -6,13 +6,24 @@ words do, and it still says something where the words are new.
 
 from __future__ import annotations
 
+from math import log1p
+
 import numpy as np
-from numpy.typing import NDArray
 
 from ttc_sim.predictor import structure
-from ttc_sim.predictor.structure import IS_DIGIT, Lines, Numbers, Words, first_of, runs
-
-F32 = NDArray[np.float32]
+from ttc_sim.predictor.parts import (
+    F32,
+    Bytes,
+    Spans,
+    Words,
+    compiled,
+    digits_and_letters,
+    lengths,
+    lines_of,
+    numbers_of,
+    put,
+)
+from ttc_sim.predictor.structure import write_structure
 
 # Kinds of bytes that are counted, each a string of members.
 _KINDS = (
@@ -31,7 +42,7 @@ _KINDS = (
     "'\"`",
     "_|#@&~",
 )
-NAMES = (
+_OWN_NAMES = (
     "bytes",
     "lines",
     *(f"count of {kind!r}" for kind in _KINDS),
@@ -52,93 +63,66 @@ NAMES = (
     "numbers",
     "mean number",
     "longest number",
-    *structure.NAMES,
 )
+NAMES = (*_OWN_NAMES, *structure.NAMES)
 COUNT = len(NAMES)
 
-
-def surface(
-    text: NDArray[np.uint8],
-    sizes: NDArray[np.int64],
-    words: Words,
-    telling: NDArray[np.uint64],
-    group: NDArray[np.int64],
-) -> F32:
-    """Figures of each prompt, (n, COUNT), in the order of ``NAMES``: lengths and counts as ``ln(1 + x)``.
-
-    Args:
-        text: bytes of all prompts, one after the other, before letters are made small.
-        sizes: (n,) bytes of each.
-        words: of all prompts.
-        telling, group: hashes of the words of ``structure.TELLING``, ascending, and the group of each.
-    """
-    n = len(sizes)
-    row = np.repeat(np.arange(n), sizes)
-    kind = _KIND_OF[text]
-    counts = np.bincount(row * _WIDTH + kind, minlength=n * _WIDTH).reshape(n, _WIDTH).astype(np.float64)
-    counted = counts[:, 1 : len(_KINDS) + 2]  # the kinds, and bytes outside ASCII
-    lines = _lines(text, sizes, row)
-    digits = np.concatenate([[0], np.cumsum(IS_DIGIT[text])])
-    letters = np.concatenate([[0], np.cumsum(_IS_LETTER[text])])
-    word = runs(words.row, words.length.astype(np.float64), n)
-    digit = kind == 1
-    begins = np.flatnonzero(digit & ~_shifted(digit, row))
-    ends = np.flatnonzero(digit & ~_shifted(digit[::-1], row[::-1])[::-1]) + 1
-    numbers = Numbers(row[begins], begins, ends)
-    number = runs(numbers.row, (ends - begins).astype(np.float64), n)
-    line = _line_figures(lines, digits, letters, n)
-    built, distinct = structure.structure(text, sizes, lines, words, numbers, digits, letters, telling, group)
-    columns = [
-        np.log1p(sizes),
-        line[0],
-        *np.log1p(counted).T,
-        *(counted[:, [0, 1, 2, 3, -1]] / np.maximum(sizes, 1)[:, None]).T,
-        *line[1:],
-        *np.log1p([word[k] for k in (0, 1, 2, 4)]),
-        (distinct + 1) / (word[0] + 1),
-        *np.log1p([number[k] for k in (0, 1, 4)]),
-        *built,
-    ]
-    # One array, made once: stacking a few columns here and there takes most of the time of a single prompt.
-    return np.ascontiguousarray(np.array(columns, dtype=np.float32).T)
+_OWN = len(_OWN_NAMES)
+_COUNTED = len(_KINDS) + 1  # the kinds, and bytes outside ASCII
+_SHARED = 4  # kinds of which the share is a figure too, like that of bytes outside ASCII
+_NO_KIND = _COUNTED
+_KIND_OF = np.full(256, _NO_KIND, dtype=np.int64)
+for _kind, _members in enumerate(_KINDS):
+    _KIND_OF[list(_members.encode())] = _kind
+_KIND_OF[128:] = len(_KINDS)
 
 
-def _shifted(mask: NDArray[np.bool_], row: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the byte before, of the same prompt, is set too."""
-    before = np.zeros_like(mask)
-    before[1:] = mask[:-1] & (row[1:] == row[:-1])
-    return before
+@compiled
+def write_surface(text: Bytes, words: Words, figures: F32) -> None:
+    """Write a prompt's figures, (COUNT,), in the order of ``NAMES``: lengths and counts as ``ln(1 + x)``."""
+    lines, numbers = lines_of(text), numbers_of(text)
+    at = put(figures, 0, (log1p(len(text)), log1p(len(lines.begin))))
+    at = _put_kinds(text, figures, at)
+    at = put(figures, at, _lines(text, lines))
+    different = write_structure(text, lines, words, numbers, figures[_OWN:])
+    at = put(figures, at, _words(words, different))
+    put(figures, at, _numbers(numbers))
 
 
-def _lines(text: NDArray[np.uint8], sizes: NDArray[np.int64], row: NDArray[np.int64]) -> Lines:
-    n = len(sizes)
-    last = np.cumsum(sizes)
-    breaks = np.flatnonzero(text == 10)
-    # A line ends at its break, or where the prompt ends.
-    ends = np.concatenate([breaks, last])
-    owner = np.concatenate([row[breaks], np.arange(n)])
-    order = np.lexsort((ends, owner))
-    ends, owner = ends[order], owner[order]
-    first = first_of(owner)
-    starts = np.where(first, (last - sizes)[owner], np.concatenate([[0], ends[:-1] + 1]) if n else ends)
-    return Lines(starts, ends, owner)
+@compiled
+def _put_kinds(text: Bytes, figures: F32, at: int) -> int:
+    """Count the bytes of each kind, and write the counts and the shares."""
+    counts = np.zeros(_COUNTED + 1, np.int64)
+    for byte in text:
+        counts[_KIND_OF[byte]] += 1
+    size = max(len(text), 1)
+    for kind in range(_COUNTED):
+        figures[at + kind] = log1p(counts[kind])
+    at += _COUNTED
+    for kind in range(_SHARED):
+        figures[at + kind] = counts[kind] / size
+    figures[at + _SHARED] = counts[_COUNTED - 1] / size
+    return at + _SHARED + 1
 
 
-def _line_figures(lines: Lines, digits: NDArray[np.int64], letters: NDArray[np.int64], n: int) -> structure.Columns:
-    """``ln(1 + x)`` of lines, longest, mean, spread, first and last; share of lines that are mostly digits."""
-    length = (lines.end - lines.start).astype(np.float64)
-    numeric = digits[lines.end] - digits[lines.start] > letters[lines.end] - letters[lines.start]
-    count, mean, spread, _, longest = runs(lines.owner, length, n)
-    at = np.cumsum(count)
-    shares = np.bincount(lines.owner, numeric, n) / np.maximum(count, 1)
-    first, last = length[first_of(lines.owner)], length[at - 1] if n else length
-    return [*np.log1p([count, longest, mean, spread, first, last]), shares]
+@compiled
+def _lines(text: Bytes, lines: Spans) -> tuple[float, ...]:
+    count, mean, spread, _, longest = lengths(lines.begin, lines.end)
+    numeric = 0
+    for k in range(len(lines.begin)):
+        digits, letters = digits_and_letters(text, lines.begin[k], lines.end[k])
+        numeric += digits > letters
+    first, last = lines.end[0] - lines.begin[0], lines.end[-1] - lines.begin[-1]
+    return log1p(longest), log1p(mean), log1p(spread), log1p(first), log1p(last), numeric / count
 
 
-_WIDTH = len(_KINDS) + 3  # nothing special, the kinds, outside ASCII, line break
-_KIND_OF = np.zeros(256, dtype=np.int64)
-for _k, _members in enumerate(_KINDS):
-    _KIND_OF[[ord(_member) for _member in _members]] = _k + 1
-_KIND_OF[128:] = len(_KINDS) + 1
-_KIND_OF[10] = len(_KINDS) + 2
-_IS_LETTER = np.array([byte >= 128 or chr(byte).isalpha() for byte in range(256)])
+@compiled
+def _words(words: Words, different: int) -> tuple[float, ...]:
+    count, mean, spread, _, longest = lengths(words.begin, words.end)
+    return log1p(count), log1p(mean), log1p(spread), log1p(longest), (different + 1) / (count + 1)
+
+
+@compiled
+def _numbers(numbers: Spans) -> tuple[float, ...]:
+    count, mean, _, _, longest = lengths(numbers.begin, numbers.end)
+    return log1p(count), log1p(mean), log1p(longest)
