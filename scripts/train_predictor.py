@@ -20,7 +20,7 @@ from ttc_sim.predictor.data import TrainingSet
 from ttc_sim.predictor.session import TIERS
 from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder
 from ttc_sim.predictor.train import train
-from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
+from ttc_sim.profiles import FAST, list_profiles, load_problem_set, load_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -56,10 +56,8 @@ def main() -> None:
 
 
 def write_scores(name: str, tier: str, scores: pl.DataFrame) -> None:
-    """Plans route by the scores of the fast model."""
-    if tier == "fast":
-        file = ROOT / "profiles" / name / "scores.parquet"
-        scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False)
+    file = ROOT / "profiles" / name / ("scores.parquet" if tier == FAST else f"scores-{tier}.parquet")
+    scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False)
 
 
 def easy(data: TrainingSet) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

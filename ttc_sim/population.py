@@ -99,7 +99,7 @@ class Population:
 def load_population(scenario: Scenario) -> Population:
     """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario."""
     problem_sets = {
-        source.problem_set: load_problem_set(source.problem_set, scenario.folder)
+        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor)
         for source in scenario.workload.sources.values()
     }
     profiles = {

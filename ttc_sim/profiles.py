@@ -32,6 +32,8 @@ ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
 
 
 SCORE = "verifier_score"
+FAST = "fast"
+"""The predictor that scores are by where nothing else is said."""
 
 
 class Card(BaseModel):
@@ -202,15 +204,22 @@ def _forced(path: Path) -> pl.DataFrame | None:
     return table.select("thinking_tokens", "needed_percent")
 
 
-def load_problem_set(name: str, folder: Path | None = None) -> ProblemSet:
-    """Load a problem set, with its scores where it has any."""
+def load_problem_set(name: str, folder: Path | None = None, predictor: str = FAST) -> ProblemSet:
+    """Load a problem set, with its scores by a predictor (``scores.parquet`` of the fast one) where it has any.
+
+    Raises:
+        InputError: no such set, a column is missing, or no scores by another predictor than the fast one.
+    """
     place = find_folder(name, "problem_set.yaml", folder)
     problems = read_table(place / "problems.parquet")
     for column in ("problem", "subset", "group", "prompt_tokens"):
         if column not in problems.columns:
             raise InputError(place / "problems.parquet", "columns", ", ".join(problems.columns), f"a column {column}")
-    if (place / "scores.parquet").is_file():
-        scores = read_table(place / "scores.parquet")
+    scores_file = place / ("scores.parquet" if predictor == FAST else f"scores-{predictor}.parquet")
+    if predictor != FAST and not scores_file.is_file():
+        raise InputError(scores_file, "predictor", predictor, f"{FAST}, or scores by this predictor in this file")
+    if scores_file.is_file():
+        scores = read_table(scores_file)
         problems = problems.join(scores, on="problem", how="left", maintain_order="left")
     return ProblemSet(name, _card(place / "problem_set.yaml", ProblemSetCard), problems)
 

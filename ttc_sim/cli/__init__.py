@@ -133,7 +133,9 @@ def validate(
     plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
     problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
     attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them.")],
-    model: Annotated[Path | None, typer.Option(help="Predictor's ONNX file; the shipped one if left out.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Predictor's ONNX file; the shipped one that the scenario names if left out.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Carry a plan out on measured problems it has never seen, and print realized beside promised."""

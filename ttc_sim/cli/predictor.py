@@ -100,7 +100,7 @@ def score(
     file: Annotated[str, typer.Argument(help="JSONL, CSV or Parquet; - reads standard input.")],
     column: Annotated[str | None, typer.Option(help="Column of the prompts.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a table here instead of CSV to standard output.")] = None,
-    model: Annotated[Path | None, typer.Option(help="ONNX file; the shipped model if left out.")] = None,
+    model: predictor_quality.ModelOption = None,
     stdin_format: Annotated[
         str, typer.Option("--stdin-format", help="Of standard input: text, a prompt a line, or jsonl.")
     ] = "text",

@@ -26,7 +26,9 @@ _SHORT = {
 }
 MOVED = 2  # exit status when scores or calibration have moved
 
-ModelOption = Annotated[Path | None, typer.Option(help="Predictor's ONNX file; the shipped one if left out.")]
+ModelOption = Annotated[
+    Path | None, typer.Option(help="Predictor's ONNX file, or fast or encoder of the shipped ones; fast if left out.")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
 
 
@@ -90,7 +92,7 @@ def evaluate(
         if loaded is not None and weak is not None and strong is not None:
             from ttc_sim.optimizer.routed import route_in_scenario
 
-            scores = shipped_scores() if out_of_fold else None
+            scores = shipped_scores(model) if out_of_fold else None
             routed = route_in_scenario(
                 loaded, problems, attempts, weak, strong, predictor=model, scores=scores, progress=say
             )

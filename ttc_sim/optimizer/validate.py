@@ -102,7 +102,7 @@ def validate(
         problems: table with a column of keys and one of prompts; where a scenario's source has a subset, a column
             ``dataset`` or ``subset`` tells which problems belong to it.
         attempts: table with problem, model, output tokens and correctness.
-        predictor: ONNX file; the shipped one if left out.
+        predictor: ONNX file; the shipped one that the scenario names if left out.
 
     Raises:
         InputError: a column that is missing, or no problem of a source with attempts by all of its arms' models.
@@ -170,7 +170,7 @@ def on_measured(
     problem_table, attempt_table = _read(problems, attempts)
     progress(f"scoring {len(problem_table):,} prompts")
     if scores is None:
-        scored = _scored(problem_table, predictor)
+        scored = _scored(problem_table, predictor or scenario.predictor)
     else:
         scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
     profiles = {
@@ -207,7 +207,7 @@ def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.
     return made.join(tokens, on="problem", how="inner", maintain_order="left"), listed
 
 
-def _scored(table: pl.DataFrame, predictor: str | Path | None) -> pl.DataFrame:
+def _scored(table: pl.DataFrame, predictor: str | Path) -> pl.DataFrame:
     scores = Predictor.load(predictor).score(table["prompt"].to_list())
     return pl.concat([table.drop("prompt"), scores.table()], how="horizontal")
 

@@ -27,7 +27,7 @@ from ttc_sim.predictor.card_figures import card_figures, card_scores
 from ttc_sim.predictor.logs import Outcomes, Sample, join, read_log, shipped_sample
 from ttc_sim.predictor.metrics import Bootstrap, Quality, clusters_of, quality
 from ttc_sim.predictor.score_quantiles import DIGITS, CardScores, Quantiles, kolmogorov_smirnov
-from ttc_sim.predictor.session import model_path
+from ttc_sim.predictor.session import is_tier, model_path
 from ttc_sim.profiles import list_profiles
 
 FEWEST = 30
@@ -125,7 +125,7 @@ def check_drift(
             compared with the quantiles in its card, and calibration with perfect calibration. A card of several training
             sets has no such quantiles: it knows each set's own scores, and the predictor says how hard and how novel a
             prompt is by the set nearest to it.
-        model: ONNX file; the shipped one if left out.
+        model: ONNX file, or ``"fast"`` or ``"encoder"`` of the shipped ones; the fast one if left out.
         alpha: chance of a false alarm, over all comparisons.
 
     Raises:
@@ -283,19 +283,19 @@ def _reference(
     reference: str | Path | None, predictor: Predictor, model: str | Path | None, notes: list[str]
 ) -> Sample | CardScores | None:
     sets = list_profiles(card_file="problem_set.yaml")
-    if reference is None and model is not None:
-        return _by_card(Path(model), notes)
+    if reference is None and not is_tier(model):
+        return _by_card(model_path(model), notes)
     if reference is None:
         notes.append(f"no --reference: the shipped problem sets {', '.join(sets)} together stand for earlier traffic")
         notes.append(_LEARNT)
-        return join([shipped_sample(name) for name in sets])
+        return join([shipped_sample(name, model) for name in sets])
     if str(reference) in sets:
-        if model is not None:
+        if not is_tier(model):
             raise InputError(
-                "check", "--reference", str(reference), "a file: shipped scores are the shipped predictor's"
+                "check", "--reference", str(reference), "a file: shipped scores are the shipped predictors'"
             )
         notes.append(_LEARNT)
-        return shipped_sample(str(reference))
+        return shipped_sample(str(reference), model)
     if not Path(reference).is_file():
         raise InputError(
             "check", "--reference", str(reference), f"an existing file, or {nearest(str(reference), sets)}"

@@ -21,8 +21,8 @@ from ttc_sim.predictor.card_figures import training_rates
 from ttc_sim.predictor.measured import Measured, data_models, heads_like, read_measured
 from ttc_sim.predictor.metrics import RESAMPLES, Bootstrap, PartBrier, Quality, brier_by_part, clusters_of, compared
 from ttc_sim.predictor.routing import SHARES, Routing, check_pair, routing
-from ttc_sim.predictor.session import model_path
-from ttc_sim.profiles import list_profiles, load_problem_set
+from ttc_sim.predictor.session import is_tier, model_path
+from ttc_sim.profiles import FAST, list_profiles, load_problem_set
 
 FEWEST = 20
 """Problems below which a model's figures would say nothing; it is left out."""
@@ -233,7 +233,7 @@ def evaluate_predictor(
         for other, found in guesses.items():
             routed[other] = routing((found[strong] - found[weak])[both], *outcomes, bootstrap, where=str(attempts))
     return Report(
-        predictor="the shipped predictor, out of fold" if out_of_fold else str(model or "the shipped predictor"),
+        predictor=_name_of(model) + (", out of fold" if out_of_fold else ""),
         problems=len(data),
         resampled=f"{len(np.unique(label)):,} {'task types or categories' if by == 'group' else 'problems'}",
         models=models,
@@ -272,13 +272,12 @@ def _scored(
     data: Measured, model: str | Path | None, out_of_fold: bool, progress: Progress
 ) -> tuple[Measured, dict[str, F64], list[str]]:
     if out_of_fold:
-        if model is not None:
-            raise InputError(
-                "evaluate", "--model", str(model), "no --model: only the shipped problems have out-of-fold scores"
-            )
-        return _shipped_scores(data)
+        if not is_tier(model):
+            expected = "fast or encoder: only the shipped problems have out-of-fold scores, by these"
+            raise InputError("evaluate", "--model", str(model), expected)
+        return _shipped_scores(data, model)
     notes = []
-    if model is None:
+    if is_tier(model):
         seen = int(is_shipped(data).sum())
         if seen:
             notes.append(
@@ -288,6 +287,12 @@ def _scored(
     progress(f"scoring {len(data):,} prompts")
     found = Predictor.load(model).score(data.prompt).table()
     return data, {name: found[name].to_numpy().astype(np.float64) for name in found.columns}, notes
+
+
+def _name_of(model: str | Path | None) -> str:
+    if not is_tier(model):
+        return str(model)
+    return "the shipped predictor" + ("" if model is None else f" ({model})")
 
 
 def is_shipped(data: Measured) -> NDArray[np.bool_]:
@@ -302,18 +307,23 @@ def is_shipped(data: Measured) -> NDArray[np.bool_]:
     return np.array(same, dtype=np.bool_)
 
 
-def shipped_scores() -> pl.DataFrame:
-    """``problem``, ``difficulty``, ``novelty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it."""
-    sets = [load_problem_set(name).problems for name in list_profiles(card_file="problem_set.yaml")]
+def shipped_scores(model: str | Path | None = None) -> pl.DataFrame:
+    """``problem``, ``difficulty``, ``novelty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it.
+
+    Args:
+        model: name of a shipped predictor; the fast one if left out.
+    """
+    tier = str(model or FAST)
+    sets = [load_problem_set(name, None, tier).problems for name in list_profiles(card_file="problem_set.yaml")]
     table = pl.concat(sets, how="diagonal_relaxed")
     scores = [name for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
     return table.select("problem", *scores).filter(pl.col(DIFFICULTY).is_not_null())
 
 
-def _shipped_scores(data: Measured) -> tuple[Measured, dict[str, F64], list[str]]:
+def _shipped_scores(data: Measured, model: str | Path | None) -> tuple[Measured, dict[str, F64], list[str]]:
     """Scores of the shipped problems among these, each by a model that has not seen it."""
     listed = pl.DataFrame({"problem": data.problem}).with_row_index("row").filter(is_shipped(data))
-    joined = listed.join(shipped_scores(), on="problem", how="inner").sort("row")
+    joined = listed.join(shipped_scores(model), on="problem", how="inner").sort("row")
     if joined.is_empty():
         raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
     keep = np.zeros(len(data), dtype=np.bool_)

@@ -17,7 +17,7 @@ from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.measured import heads_like
 from ttc_sim.predictor.metrics import clusters_of
 from ttc_sim.problem_tables import CORRECT, MODEL, PROBLEM, PROMPT, labels, texts
-from ttc_sim.profiles import load_problem_set, load_profile
+from ttc_sim.profiles import FAST, load_problem_set, load_profile
 from ttc_sim.tables import find_column, read_table
 
 
@@ -95,9 +95,9 @@ def _outcomes(
     }
 
 
-def shipped_sample(name: str) -> Sample:
-    """A shipped problem set: scores out of fold, outcomes of its profiles."""
-    table = load_problem_set(name).problems
+def shipped_sample(name: str, model: str | Path | None = None) -> Sample:
+    """A shipped problem set: scores of a shipped predictor out of fold, outcomes of its profiles."""
+    table = load_problem_set(name, None, str(model or FAST)).problems
     table = table.filter(pl.col(DIFFICULTY).is_not_null()).with_row_index("row")
     names = [item for item in table.columns if item in (DIFFICULTY, NOVELTY) or item.startswith("p:")]
     scores = {item: table[item].to_numpy().astype(np.float64) for item in names if table[item].null_count() == 0}

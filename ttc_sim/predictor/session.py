@@ -147,6 +147,11 @@ def model_path(model: str | Path | None) -> Path:
     return SHIPPED if model is None else TIERS.get(str(model), Path(model))
 
 
+def is_tier(model: str | Path | None) -> bool:
+    """Whether this stands for a shipped model: its name, or none."""
+    return model is None or str(model) in TIERS
+
+
 def _features(prompts: Sequence[str], tokenizer: Tokenizer | None) -> Features:
     found = featurize(prompts)
     return found if tokenizer is None else replace(found, tokens=tokenizer(prompts))
@@ -182,4 +187,4 @@ def _check_graph(session: Any, path: Path) -> Tokenizer | None:
     return Tokenizer.of(meta.get("tokenizer", ""), path) if TEXT in inputs else None
 
 
-__all__ = ["BATCH", "PER_MODEL", "SHIPPED", "TIERS", "Predictor", "Scores", "model_path"]
+__all__ = ["BATCH", "PER_MODEL", "SHIPPED", "TIERS", "Predictor", "Scores", "is_tier", "model_path"]

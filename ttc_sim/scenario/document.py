@@ -100,6 +100,8 @@ class Scenario(Model):
         replications: independent runs behind each interval; of a single one, 20 batches of its requests.
         policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is
             ``file.py:function``.
+        predictor: which of the shipped predictors' scores requests are routed by: ``fast``, or ``encoder``, which knows a little
+            more and takes a GPU, or tens of milliseconds a prompt.
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; fitted on the workload's own
             problems if left out. A plan writes down those that it was made with.
     """
@@ -112,6 +114,7 @@ class Scenario(Model):
     deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     policy: str | dict[str, str] | None = None
+    predictor: Literal["fast", "encoder"] = "fast"
     responses: dict[str, Response] | None = None
     search: Search = Search()
     targets: Targets | None = None
