@@ -441,12 +441,13 @@ def test_16_bits_route_as_32_do() -> None:
         assert np.mean((half.difficulty > at) == (full.difficulty > at)) >= 0.999
 
 
-def test_the_gpu_routes_as_the_cpu_does() -> None:
-    on_gpu = Predictor.load(device="cuda")
+@pytest.mark.parametrize("tier", session.TIERS)
+def test_the_gpu_routes_as_the_cpu_does(tier: str) -> None:
+    on_gpu = Predictor.load(tier, device="cuda")
     if on_gpu.provider == providers.CPU:
         pytest.skip("no GPU that onnxruntime can use")
     prompts = sums(5, 4000, KINDS)[0]["prompt"].to_list()
-    a, b = on_gpu.score(prompts), Predictor.load(device="cpu").score(prompts)
+    a, b = on_gpu.score(prompts), Predictor.load(tier, device="cpu").score(prompts)
     for at in np.quantile(b.difficulty, (0.2, 0.5, 0.8)):
         assert np.mean((a.difficulty > at) == (b.difficulty > at)) >= 0.999
     best = [np.argmax(np.column_stack(list(scores.p.values())), axis=1) for scores in (a, b)]

@@ -54,16 +54,18 @@ class Encoded:
 
     Attributes:
         x: (n, d) inputs.
+        points: (n, w) where the prompts lie: unit vectors, between which novelty is measured.
         strange: (n, 2) how rare the byte strings are (mean inverse document frequency), and how unusual the surface figures
             (mean square of standard deviations from their means).
     """
 
     x: F32
+    points: F32
     strange: F32
 
     def rows(self, which: NDArray[np.generic] | slice) -> Encoded:
         """Those of some of the prompts."""
-        return Encoded(self.x[which], self.strange[which])
+        return Encoded(self.x[which], self.points[which], self.strange[which])
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Encoder:
 
     Attributes:
         idf: (BUCKETS,); vectors: (BUCKETS, DIMENSIONS) directions in 8 bits; mean, spread: (d,).
-        axes: (width, k) axes of the text encoder's vectors; of no size without one.
+        axes: (width, k) axes of the text encoder's vectors, and middle: (width,) their mean; of no size without one.
         text: the text encoder.
     """
 
@@ -81,6 +83,7 @@ class Encoder:
     mean: F32
     spread: F32
     axes: F32
+    middle: F32
     text: TextEncoder | None = None
 
     def __call__(self, features: PromptFeatures) -> Encoded:
@@ -89,7 +92,12 @@ class Encoder:
         figures, counts = standard[:, : features.surface.shape[1]], features.counts
         unlike = (np.clip(figures, -FIGURE_LIMIT, FIGURE_LIMIT) ** 2).mean(axis=1)
         strange = np.column_stack([embedding.rarity(counts, self.idf), unlike])
-        return Encoded(np.asarray(np.clip(standard, -LIMIT, LIMIT), dtype=np.float32), strange.astype(np.float32))
+        x = np.asarray(np.clip(standard, -LIMIT, LIMIT), dtype=np.float32)
+        points = embedding.unit(x[:, -embedding.DIMENSIONS :])
+        if len(self.middle):
+            # N-grams tell best that a task is new; meaning, that a question in familiar words is (docs/predictor.md).
+            points = np.hstack([points, embedding.unit(features.vectors - self.middle)]) * np.float32(0.5**0.5)
+        return Encoded(x, points, strange.astype(np.float32))
 
 
 def fit_encoder(sets: Sequence[PromptFeatures], seed: int) -> Encoder:
@@ -108,7 +116,9 @@ def fit_encoder(sets: Sequence[PromptFeatures], seed: int) -> Encoder:
     )
     axes = embedding.principal_axes(together.vectors)
     raw = _coordinates(together, idf, vectors, axes)
-    return Encoder(idf, vectors, raw.mean(axis=0), raw.std(axis=0) + np.float32(1e-3), axes)
+    return Encoder(
+        idf, vectors, raw.mean(axis=0), raw.std(axis=0) + np.float32(1e-3), axes, together.vectors.mean(axis=0)
+    )
 
 
 def joined(sets: Sequence[PromptFeatures]) -> PromptFeatures:
@@ -134,11 +144,6 @@ def strangeness(strange: F32, usual: F64) -> F64:
     return found
 
 
-def points_of(x: F32) -> F32:
-    """Where prompts lie: the directions of their coordinates."""
-    return embedding.unit(x[:, -embedding.DIMENSIONS :])
-
-
 __all__ = [
     "FIGURE_LIMIT",
     "LIMIT",
@@ -149,6 +154,5 @@ __all__ = [
     "features_of",
     "fit_encoder",
     "joined",
-    "points_of",
     "strangeness",
 ]

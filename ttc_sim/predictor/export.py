@@ -128,30 +128,38 @@ def _inputs(graph: Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
     total = graph.add("ReduceSum", graph.add("Where", is_word, zero, tfidf), axis, keepdims=1)
     rare = graph.add("Div", total, graph.add("Add", weight, tiny))
 
-    vectors = graph.add("Gather", graph.constant(encoder.vectors), "ids")
-    product = graph.add("MatMul", row, graph.add("Cast", vectors, to=TensorProto.FLOAT))
+    directions = graph.add("Gather", graph.constant(encoder.vectors), "ids")
+    product = graph.add("MatMul", row, graph.add("Cast", directions, to=TensorProto.FLOAT))
     embedded = graph.add("Squeeze", product, graph.whole(1))
-    coordinates = ["surface", *_meaning(graph, encoder), embedded]
-    joined = graph.add("Concat", *coordinates, axis=1)
+    vectors = _vectors(graph, encoder)
+    meaning = [] if vectors is None else [graph.add("MatMul", vectors, graph.constant(encoder.axes))]
+    joined = graph.add("Concat", "surface", *meaning, embedded, axis=1)
     centred = graph.add("Sub", joined, graph.constant(encoder.mean))
     standard = graph.add("Div", centred, graph.constant(encoder.spread))
     x = graph.add("Clip", standard, graph.constant(-LIMIT), graph.constant(LIMIT))
     width = len(encoder.mean)
-    points = graph.add("Slice", x, graph.whole(width - DIMENSIONS), graph.whole(width), graph.whole(1))
-    length = graph.add("Add", graph.add("ReduceL2", points, axes=[1], keepdims=1), tiny)
+    grams = graph.add("Slice", x, graph.whole(width - DIMENSIONS), graph.whole(width), graph.whole(1))
+    points = _unit(graph, grams)
+    if vectors is not None:
+        meant = _unit(graph, graph.add("Sub", vectors, graph.constant(encoder.middle)))
+        points = graph.add("Mul", graph.add("Concat", points, meant, axis=1), graph.constant(0.5**0.5))
     figures = graph.add("Slice", standard, graph.whole(0), graph.whole(COUNT), axis)
     kept = graph.add("Clip", figures, graph.constant(-FIGURE_LIMIT), graph.constant(FIGURE_LIMIT))
     unlike = graph.add("ReduceMean", graph.add("Mul", kept, kept), axes=[1], keepdims=1)
-    return x, graph.add("Div", points, length), (rare, unlike)
+    return x, points, (rare, unlike)
 
 
-def _meaning(graph: Graph, encoder: Encoder) -> list[str]:
-    """Coordinates of the text encoder's vectors, if there is one."""
+def _unit(graph: Graph, points: str) -> str:
+    length = graph.add("ReduceL2", points, axes=[1], keepdims=1)
+    return graph.add("Div", points, graph.add("Add", length, graph.constant(1e-6)))
+
+
+def _vectors(graph: Graph, encoder: Encoder) -> str | None:
+    """The text encoder's vectors, if there is one."""
     text = encoder.text
     if text is None:
-        return []
-    vectors = graph.in_16_bits_if(HALF, lambda branch, kind: add_text_encoder(branch, text, TEXT, kind))
-    return [graph.add("MatMul", vectors, graph.constant(encoder.axes))]
+        return None
+    return graph.in_16_bits_if(HALF, lambda branch, kind: add_text_encoder(branch, text, TEXT, kind))
 
 
 def _heads(graph: Graph, experts: Sequence[Expert], x: str, distance: str, strange: str) -> None:

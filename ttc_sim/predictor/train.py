@@ -22,7 +22,6 @@ from ttc_sim.predictor.encoding import (
     features_of,
     fit_encoder,
     joined,
-    points_of,
     strangeness,
 )
 from ttc_sim.predictor.network import LOG_SIGMA, RECIPES, Network, Recipe, Targets, train_network
@@ -40,7 +39,7 @@ class Expert:
 
     Attributes:
         heads: names of the H models.
-        centres: (c, DIMENSIONS) unit vectors around which its prompts lie.
+        centres: (c, w) unit vectors around which its prompts lie.
         rate: (H,) share of right attempts; location, spread: (H,) mean and spread of the logarithm of output tokens.
         usual: (2,) strangeness that 99.9% of its prompts keep within.
         calibration, shrink: of the H heads; far: distance that 99% of new problems of known kinds keep within.
@@ -66,7 +65,7 @@ class Expert:
             logit=out[:, :heads],
             location=self.location + self.spread * out[:, heads : 2 * heads],
             log_sigma=np.log(self.spread) + np.clip(out[:, 2 * heads :], *LOG_SIGMA),
-            novelty=embedding.novelty(points_of(seen.x), self.centres).astype(np.float64),
+            novelty=embedding.novelty(seen.points, self.centres).astype(np.float64),
             strange=strangeness(seen.strange, self.usual),
             rate=np.broadcast_to(self.rate, full).copy(),
             base_location=np.broadcast_to(self.location, full).copy(),
@@ -118,7 +117,7 @@ def prepare(data: TrainingSet, seed: int, vectors: F32 | None = None) -> Prepare
     by_text = np.array([_hash(prompt) % FOLDS for prompt in data.prompts], dtype=np.int64)
     groups: Sequence[str] | I64 | None = data.groups
     if groups is None or len(set(groups)) < FOLDS:
-        points = points_of(fit_encoder([features], seed)(features).x)
+        points = fit_encoder([features], seed)(features).points
         groups = embedding.nearest_centre(points, embedding.centres(points, 8 * FOLDS, seed))
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     # Dealt in turn from an order of their own, so that no fold is empty.
@@ -142,7 +141,7 @@ def fit_expert(data: TrainingSet, seen: Encoded, which: NDArray[np.bool_], recip
         square=(square - 2 * centre * location + centre**2) / spread**2,
     )
     network = train_network(seen.x, targets, rate, recipe, seed)
-    found = embedding.centres(points_of(seen.x), CENTRES, seed)
+    found = embedding.centres(seen.points, CENTRES, seed)
     usual = np.quantile(seen.strange, 0.999, axis=0).astype(np.float64)
     return Expert(data.heads, network, found, rate, centre, spread, usual)
 
