@@ -6,3 +6,4 @@ from benchmarks.predictor import main as predictor
 if __name__ == "__main__":
     engine()
     predictor([])
+    predictor(["--model", "encoder", "--prompts", "512"])

@@ -1,8 +1,8 @@
 """Speed of the predictor: ``python -m benchmarks.predictor [--json FILE] [--prompts N] [--model FILE] [--device NAME]``.
 
 From text to scores, hashing included, in batches of 1, 32 and 512, and the latency of one prompt at a time. On the CPU one core is
-used. Prompts are made up of words and numbers, with the lengths of the problems that the shipped predictor learnt from (log-normal,
-median 440 bytes, 95% below 2,100).
+used. Prompts are stretches of Python's reference manual, with the lengths of the problems that the shipped predictors learnt from
+(log-normal, median 440 bytes, 95% below 2,100).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import time
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import numpy as np
 from rich.console import Console
@@ -21,27 +22,23 @@ from ttc_sim.predictor import Predictor
 
 BATCHES = (1, 32, 512)
 LOG_BYTES = (6.08, 0.95)
-"""Mean and spread of the logarithm of a prompt's bytes over the 17,049 problems that the shipped predictor was trained on."""
+"""Mean and spread of the logarithm of a prompt's bytes over the 17,049 problems that the shipped predictors were trained on."""
 
 
 def prompts_like_measured(count: int, seed: int = 0) -> list[str]:
-    """Made-up prompts of realistic length: words of a vocabulary of 20,000, numbers, lines."""
+    """English text of realistic length, with numbers and code, that every Python has: its own reference manual."""
     rng = np.random.default_rng(seed)
-    letters = np.array(list("etaoinshrdlucmfwypvbgkqjxz"))
-    vocabulary = ["".join(rng.choice(letters, size)) for size in rng.integers(2, 11, 20_000)]
-    found = []
-    for size in np.clip(np.exp(rng.normal(*LOG_BYTES, count)), 20, 15_000).astype(int):
-        rank = np.minimum(rng.zipf(1.3, size // 5 + 1), len(vocabulary)) - 1
-        words = [str(number) if number % 11 == 0 else vocabulary[number] for number in rank]
-        found.append("".join(word + ("\n" if k % 17 == 16 else " ") for k, word in enumerate(words))[:size])
-    return found
+    manual = "\n".join(topics.values())
+    sizes = np.clip(np.exp(rng.normal(*LOG_BYTES, count)), 20, 15_000).astype(int)
+    starts = rng.integers(0, len(manual) - sizes)
+    return [manual[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--prompts", type=int, default=4096)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model", type=Path, help="ONNX file, or fast or encoder of the shipped ones")
     parser.add_argument("--device")
     given = parser.parse_args(argv)
     if hasattr(os, "sched_setaffinity"):

@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +14,9 @@ from ttc_sim import __version__
 from ttc_sim.cli import backtest, evaluate, gpus, predictor, profile
 from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
 from ttc_sim.errors import InputError
+
+if TYPE_CHECKING:
+    from ttc_sim.scenario import Scenario
 
 app = typer.Typer(
     name="ttc-sim",
@@ -32,6 +35,10 @@ UNREACHABLE = 2  # exit status when targets cannot all be met
 
 ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
+PredictorOption = Annotated[
+    Literal["fast", "encoder"] | None,
+    typer.Option(help="Route by the scores of this shipped predictor instead of the scenario's."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -50,12 +57,20 @@ def _main(
     logging.getLogger("ttc_sim").setLevel(logging.INFO)
 
 
+def _loaded(scenario: str, predictor: Literal["fast", "encoder"] | None) -> Scenario:
+    from ttc_sim.scenario import load_scenario
+
+    loaded = load_scenario(scenario)
+    return loaded if predictor is None else loaded.model_copy(update={"predictor": predictor})
+
+
 @app.command()
 def simulate(
     scenario: ScenarioArgument,
     policy: Annotated[
         str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")
     ] = None,
+    predictor: PredictorOption = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Requests of each run instead of the scenario's.")] = None,
     replications: Annotated[int | None, typer.Option(min=1, help="Independent runs instead of the scenario's.")] = None,
     records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
@@ -67,9 +82,8 @@ def simulate(
     from ttc_sim.policies import parse_policy
     from ttc_sim.report import print_summary
     from ttc_sim.result import simulate as run
-    from ttc_sim.scenario import load_scenario
 
-    loaded = load_scenario(scenario)
+    loaded = _loaded(scenario, predictor)
     chosen = None
     if policy is not None:
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path())
@@ -100,6 +114,7 @@ def simulate(
 @app.command()
 def optimize(
     scenario: ScenarioArgument,
+    predictor: PredictorOption = None,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="Save the plan to this YAML file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the plan and the frontier to this PNG.")] = None,
     json_file: JsonOption = None,
@@ -107,9 +122,8 @@ def optimize(
     """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
     from ttc_sim.optimizer.search import optimize as find
     from ttc_sim.report import print_plan
-    from ttc_sim.scenario import load_scenario
 
-    loaded = load_scenario(scenario)
+    loaded = _loaded(scenario, predictor)
     check_writable(plan_file, plot, json_file)
     console = console_for_tables()
     console.print(f"[bold]{loaded.name}[/] {loaded.description}\n", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +18,14 @@ class Graph:
         constants: shared by a graph and its branches.
     """
 
-    def __init__(self, prefix: str = "", constants: list[Any] | None = None) -> None:
+    def __init__(self, prefix: str = "", root: Graph | None = None) -> None:
         from onnx import helper, numpy_helper
 
         self._helper, self._numpy = helper, numpy_helper
         self.prefix = prefix
         self.nodes: list[Any] = []
-        self.constants: list[Any] = [] if constants is None else constants
+        self.constants: list[Any] = [] if root is None else root.constants
+        self._names: dict[tuple[Any, ...], str] = {} if root is None else root._names
 
     def add(self, kind: str, *inputs: str, name: str | None = None, **extra: Any) -> str:
         """A node with one output; returns the output's name."""
@@ -32,15 +34,17 @@ class Graph:
         return name
 
     def constant(self, value: NDArray[np.generic] | float) -> str:
-        """An array, or a number as float32; float64 is brought to float32."""
+        """An array, or a number as float32; float64 is brought to float32. Equal ones are kept once."""
         if isinstance(value, float):
             value = np.array(value, dtype=np.float32)
         array = np.ascontiguousarray(value).reshape(np.shape(value))
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(self._numpy.from_array(array, name))
-        return name
+        key = array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()
+        if key not in self._names:
+            self._names[key] = f"constant_{len(self._names)}"
+            self.constants.append(self._numpy.from_array(array, self._names[key]))
+        return self._names[key]
 
     def whole(self, *values: int) -> str:
         """A list of whole numbers: axes, shapes, ends."""
@@ -60,7 +64,7 @@ class Graph:
 
         branches = {}
         for side, kind in (("then", TensorProto.FLOAT16), ("else", TensorProto.FLOAT)):
-            branch = Graph(f"{self.prefix}{side}_{len(self.nodes)}_", self.constants)
+            branch = Graph(f"{self.prefix}{side}_{len(self.nodes)}_", self)
             # What a branch returns must be made inside it.
             out = branch.add("Identity", build(branch, kind))
             value = self._helper.make_tensor_value_info(out, TensorProto.FLOAT, None)

@@ -24,8 +24,8 @@ SHIPPED = Path(__file__).parent / "model" / "difficulty.onnx"
 TIERS = {"fast": SHIPPED, "encoder": SHIPPED.with_name("encoder.onnx")}
 """The shipped models: one for a CPU core, and one with a text encoder, for a GPU or for patience."""
 BATCH = 64
-ENCODER_BATCH = 16
-"""Of a text encoder on the CPU: larger ones are no faster there, and its attention takes memory by the square of the tokens."""
+ENCODER_BATCH = 1
+"""Of a text encoder on the CPU: larger ones are slower, as what they compute leaves the cache, and they compute padding too."""
 BATCH_CHARACTERS = 48_000
 """A batch of long prompts is cut so that the memory it takes stays below about 100 MB."""
 PER_MODEL = ("p", "tokens", "tokens_p50", "tokens_p90")

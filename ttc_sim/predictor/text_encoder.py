@@ -28,7 +28,6 @@ F32 = NDArray[np.float32]
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _WANTED = {"model_type": "bert", "hidden_act": "gelu", "pad_token_id": 0}
 _PACKAGE = "all_minilm_l6_v2"
-_AT_ONCE = 16
 _CHUNK = 256
 _OUT_OF_SIGHT = 1e4  # taken from the attention that padding gets; 16 bits hold it
 Say = Callable[[str], None]
@@ -245,11 +244,9 @@ def _open(model: bytes) -> None:
 
 
 def _run(tokens: NDArray[np.int32]) -> F32:
-    found = []
-    for at in range(0, len(tokens), _AT_ONCE):
-        part = tokens[at : at + _AT_ONCE]
-        used = max(1, int((part != PADDING).sum(axis=1).max()))
-        found.append(_SESSION[0].run(None, {"tokens": part[:, :used]})[0])
+    # One by one: on a CPU larger batches are slower, as what they compute leaves the cache, and they compute padding too.
+    used = np.maximum((tokens != PADDING).sum(axis=1), 1)
+    found = [_SESSION[0].run(None, {"tokens": row[None, :end]})[0] for row, end in zip(tokens, used, strict=True)]
     return np.concatenate(found)
 
 
