@@ -279,7 +279,7 @@ def test_the_graph_computes_what_was_trained(tmp_path: Path, monkeypatch: pytest
         raw = expert.raw(seen)
         assert expert.calibration is not None
         said = predict(raw, expert.calibration, expert.shrink)
-        novelty = np.minimum(novelty, raw.scaled_novelty(expert.far))
+        novelty = np.minimum(novelty, raw.scaled_novelty(expert.edge, expert.far))
         for k, head in enumerate(expert.heads):
             for kind in ("p", "tokens", "tokens_p50", "tokens_p90"):
                 assert getattr(scores, kind)[head] == pytest.approx(getattr(said, kind)[:, k], rel=1e-3, abs=1e-4)

@@ -23,7 +23,7 @@ from ttc_sim.responses import Response, predict
 
 DIFFICULTY = "difficulty"
 NOVELTY = "novelty"
-NOVEL = 0.5  # from this novelty on, a request counts as unlike anything that the predictor was trained on
+NOVEL = 0.5  # from this novelty on, farther than 95% of new problems of known kinds, a request is unlike what was trained on
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,10 @@ class Raw:
         """Those of some of the prompts."""
         return Raw(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
-    def scaled_novelty(self, far: float) -> F64:
-        """(n,) distance over ``far``, at most 1; strange prompts are as novel as they are strange."""
-        return np.minimum(np.maximum(self.novelty / far, self.strange), 1)
+    def scaled_novelty(self, edge: float, far: float) -> F64:
+        """(n,) 0 to 0.5 at a distance of ``edge``, and on to 1 at ``far``; strange prompts are as novel as they are strange."""
+        within, beyond = self.novelty / edge, (self.novelty - edge) / (far - edge)
+        return np.maximum((np.minimum(within, 1) + np.clip(beyond, 0, 1)) / 2, self.strange)
 
     @classmethod
     def assembled(cls, parts: Sequence[Raw], fold: I64) -> Raw:

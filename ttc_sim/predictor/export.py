@@ -42,9 +42,8 @@ def to_onnx(model: Model) -> bytes:
     usual = _strangeness(graph, model.experts, strange)
     distance = _distances(graph, model.experts, points)
     _heads(graph, model.experts, x, distance, usual)
-    far = graph.constant(np.array([expert.far for expert in model.experts]))
-    novelties = graph.add("Max", graph.add("Div", distance, far), usual)
-    graph.add("Min", graph.add("ReduceMin", novelties, axes=[1], keepdims=0), graph.constant(1.0), name="novelty")
+    novelties = graph.add("Max", _scaled(graph, model.experts, distance), usual)
+    graph.add("ReduceMin", novelties, axes=[1], keepdims=0, name="novelty")
     weight = graph.add("Softmax", graph.add("Div", distance, graph.constant(-NEARNESS)), axis=1)
     mean = block_diag(*(np.full((len(expert.heads), 1), 1 / len(expert.heads)) for expert in model.experts))
     share = graph.add("MatMul", "p", graph.constant(np.asarray(mean)))
@@ -107,6 +106,15 @@ def _distances(graph: Graph, experts: Sequence[Expert], points: str) -> str:
     shape = graph.whole(-1, len(experts), most)
     best = graph.add("ReduceMax", graph.add("Reshape", likeness, shape), axes=[2], keepdims=0)
     return _minus(graph, 1.0, graph.add("Clip", best, graph.constant(0.0), graph.constant(1.0)))
+
+
+def _scaled(graph: Graph, experts: Sequence[Expert], distance: str) -> str:
+    """As :meth:`ttc_sim.predictor.calibration.Raw.scaled_novelty` of a distance, (n, experts)."""
+    edge, far = (np.array([getattr(expert, name) for expert in experts]) for name in ("edge", "far"))
+    zero, one, half = graph.constant(0.0), graph.constant(1.0), graph.constant(0.5)
+    beyond = graph.add("Div", graph.add("Sub", distance, graph.constant(edge)), graph.constant(far - edge))
+    within = graph.add("Min", graph.add("Div", distance, graph.constant(edge)), one)
+    return graph.add("Mul", graph.add("Add", within, graph.add("Clip", beyond, zero, one)), half)
 
 
 def _inputs(graph: Graph, model: Model) -> tuple[str, str, tuple[str, str]]:

@@ -39,8 +39,8 @@ class Scores:
 
     Attributes:
         difficulty: (n,) 0 (easy) to 1 (hard): the share of models expected to fail.
-        novelty: (n,) 0 (like the training data) to 1 (at least as far from it as the farthest 1% of new problems of the kinds
-            trained on). The farther, the more a prediction is drawn to the training rate.
+        novelty: (n,) 0 (like the training data) to 1; 0.5 is as far from it as the farthest 5% of new problems of the kinds
+            trained on, 1 as the farthest 1% or farther. The farther, the more a prediction is drawn to the training rate.
         p: by model, (n,) chance that it answers correctly.
         tokens, tokens_p50, tokens_p90: by model, (n,) mean, median and 90th percentile of its output tokens, with reasoning.
     """

@@ -42,7 +42,8 @@ class Expert:
         centres: (c, w) unit vectors around which its prompts lie.
         rate: (H,) share of right attempts; location, spread: (H,) mean and spread of the logarithm of output tokens.
         usual: (2,) strangeness that 99.9% of its prompts keep within.
-        calibration, shrink: of the H heads; far: distance that 99% of new problems of known kinds keep within.
+        calibration, shrink: of the H heads.
+        edge, far: distances that 95% and 99% of new problems of known kinds keep within.
     """
 
     heads: tuple[str, ...]
@@ -54,6 +55,7 @@ class Expert:
     usual: F64
     calibration: Calibration | None = None
     shrink: Shrink | None = None
+    edge: float = 0.5
     far: float = 1.0
 
     def raw(self, seen: Encoded) -> Raw:
@@ -88,8 +90,7 @@ class Held:
     Attributes:
         new: problems left out; unseen: whole task types left out. Both calibrated on other folds.
         shipped: problems left out, under the calibration and trust of the finished model: what new problems' scores look like.
-        new_novelty, unseen_novelty: (n,) distance from what was trained on, over the distance that 99% of new problems of known
-            kinds keep within.
+        new_novelty, unseen_novelty: (n,) as in :class:`~ttc_sim.predictor.session.Scores`.
         constant: (n, H) training rate of the models that had not seen the task type.
     """
 
@@ -314,8 +315,8 @@ def train(
 def _finished(expert: Expert, part: Prepared, new: Raw, unseen: Raw) -> Expert:
     everything = np.ones(len(part.by_text), dtype=bool)
     calibration, shrink = _learn(part, new, unseen, everything, everything)
-    far = float(np.quantile(new.novelty, 0.99)) + 1e-6
-    return replace(expert, calibration=calibration, shrink=shrink, far=far)
+    edge, far = np.quantile(new.novelty, (0.95, 0.99))
+    return replace(expert, calibration=calibration, shrink=shrink, edge=float(edge) + 1e-6, far=float(far) + 2e-6)
 
 
 def _learn(
@@ -344,8 +345,8 @@ def _judged(part: Prepared, new: Raw, unseen: Raw, finished: Expert) -> Held:
         Prediction.assembled(news, part.by_text),
         Prediction.assembled(unseens, part.by_group),
         predict(new, finished.calibration, finished.shrink),
-        new.scaled_novelty(finished.far),
-        unseen.scaled_novelty(finished.far),
+        new.scaled_novelty(finished.edge, finished.far),
+        unseen.scaled_novelty(finished.edge, finished.far),
         unseen.rate,
     )
 
