@@ -5,6 +5,7 @@ the prompt (the choice of model and budget together of R2-Router), one mixture o
 outcomes. Each is fitted on four fifths of the problems and judged on the rest, five times over; scores are out of fold
 themselves. A grid of prices of a right answer gives each a curve of accuracy over cost. The figure is the mean accuracy over costs
 evenly spaced on a logarithmic axis from the cheapest to the dearest arm, and intervals resample task types or problems.
+``--encoder`` adds ridge regression on all-MiniLM-L6-v2 embeddings, and ``Utility`` with the scores of the predictor that contains it.
 
 Needs the prompts (``../shared``) for the embeddings; without them it says so and ends.
 """
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -28,9 +30,11 @@ from ttc_sim.optimizer.fit import fit_responses, gpu_price
 from ttc_sim.optimizer.options import Options, build_options, expanded_model, expected_seconds, first_guess
 from ttc_sim.optimizer.program import candidate_scores
 from ttc_sim.policies import Utility
+from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder, vectors_of
 from ttc_sim.scenario import load_scenario
 from ttc_sim.simulation import load_model
 
+Tier = Literal["fast", "encoder"]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCENARIOS = {"reasoning-gateway": "reasoning-gym", "qa-gateway": "mmlu-pro"}
 FOLDS = 5
@@ -53,8 +57,9 @@ class Case:
     embedding: F64
 
 
-def load(name: str, prompts: Path) -> Case:
-    options = build_options(expanded_model(load_model(load_scenario(name))))
+def load(name: str, prompts: Path, tier: Tier) -> Case:
+    scenario = load_scenario(name).model_copy(update={"predictor": tier})
+    options = build_options(expanded_model(load_model(scenario)))
     price = gpu_price(options.model)
     charge = np.array([price.get(arm.deployment, 0.0) for arm in options.model.arms])
     cost = options.api_cost_usd + charge[:, None] * options.gpu_s
@@ -63,26 +68,30 @@ def load(name: str, prompts: Path) -> Case:
         options=options,
         correct=np.where(offered, options.correct, -np.inf),
         cost=np.where(offered, cost, np.inf),
-        embedding=embed(options.population.problem.tolist(), prompts),
+        embedding=embed(options.population.problem.tolist(), prompts, tier),
     )
 
 
-def embed(problems: Sequence[str], prompts: Path) -> F64:
-    """Latent semantic analysis of hashed words and characters; sees prompts only, never an outcome."""
+def embed(problems: Sequence[str], prompts: Path, tier: Tier) -> F64:
+    """A text encoder's vectors, or latent semantic analysis of hashed words and characters; sees prompts only, never an outcome."""
+    table = pl.read_parquet(prompts)
+    text = dict(zip(_keys(table), table["prompt"].to_list(), strict=True))
+    asked = [text[key] for key in problems]
+    if tier == "encoder":
+        encoder = read_text_encoder(installed_encoder())
+        return vectors_of(encoder, asked, 2, lambda line: print(line, end="\r", flush=True)).astype(np.float64)
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
     from sklearn.pipeline import make_pipeline, make_union
     from sklearn.preprocessing import Normalizer
 
-    table = pl.read_parquet(prompts)
-    text = dict(zip(_keys(table), table["prompt"].to_list(), strict=True))
     words = HashingVectorizer(ngram_range=(1, 2), n_features=2**16, alternate_sign=False)
     characters = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 4), n_features=2**16, alternate_sign=False)
     hashed = make_union(words, characters)
     made = make_pipeline(
         hashed, TfidfTransformer(sublinear_tf=True), TruncatedSVD(DIMENSIONS, n_iter=3, random_state=0), Normalizer()
     )
-    return np.asarray(made.fit_transform([text[key][:4000] for key in problems]), dtype=np.float64)
+    return np.asarray(made.fit_transform([prompt[:4000] for prompt in asked]), dtype=np.float64)
 
 
 def _keys(table: pl.DataFrame) -> list[str]:
@@ -188,25 +197,28 @@ def _best(value: F64) -> I64:
     return arm
 
 
-ROUTERS = {
-    "no predictor": by_source,
-    "bands": by_bands,
-    "ridge on embeddings": by_ridge,
-    "utility": by_utility,
-    "oracle": by_oracle,
+ROUTERS: dict[Tier, dict[str, Callable[[Case, I64], I64]]] = {
+    "fast": {
+        "no predictor": by_source,
+        "bands": by_bands,
+        "ridge on embeddings": by_ridge,
+        "utility": by_utility,
+        "oracle": by_oracle,
+    },
+    "encoder": {"ridge on MiniLM embeddings": by_ridge, "utility, encoder": by_utility},
 }
 
 
 # ------------------------------------------------------------------------------------------------------- curves
 
 
-def held_out(case: Case) -> dict[str, tuple[F64, F64]]:
-    """By router, (prices, P) accuracy and cost of each problem where the router was fitted without it."""
+def held_out(case: Case, tier: Tier) -> dict[str, tuple[F64, F64]]:
+    """By router of a tier, (prices, P) accuracy and cost of each problem where the router was fitted without it."""
     population = case.options.population
     fold = (uniforms(0, "router folds", len(population))[:, 0] * FOLDS).astype(np.int64)
     at = np.arange(len(population))
     found = {}
-    for name, route in ROUTERS.items():
+    for name, route in ROUTERS[tier].items():
         arm = np.zeros((len(PRICES), len(population)), dtype=np.int64)
         for k in range(FOLDS):
             arm[:, fold == k] = route(case, np.flatnonzero(fold != k))[:, fold == k]
@@ -233,14 +245,16 @@ def areas(accuracy: F64, cost: F64, low: float, high: float) -> tuple[F64, F64]:
     return mean, at
 
 
-def measure(name: str) -> dict[str, object]:
-    case = load(name, SHARED / SCENARIOS[name] / "problems.parquet")
+def measure(name: str, tiers: Sequence[Tier]) -> dict[str, object]:
+    cases = {tier: load(name, SHARED / SCENARIOS[name] / "problems.parquet", tier) for tier in tiers}
+    case = cases["fast"]
     population = case.options.population
     resampler = Resampler.of(population.cluster)
     arm_cost = np.array([np.average(bill[np.isfinite(bill)]) for bill in case.cost])
     low, high = float(arm_cost.min()), float(arm_cost.max())
     figures: dict[str, tuple[F64, F64]] = {}
-    for router, (right, bill) in held_out(case).items():
+    curves = {router: curve for tier, one in cases.items() for router, curve in held_out(one, tier).items()}
+    for router, (right, bill) in curves.items():
         both = []
         for values in (right, bill):
             means = [resampler.mean(row, population.source, population.share) for row in values]
@@ -267,17 +281,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", choices=list(SCENARIOS), help="one of them only")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--encoder", action="store_true", help="with the text encoder; minutes")
     given = parser.parse_args()
+    tiers: list[Tier] = ["fast", "encoder"] if given.encoder else ["fast"]
     if not SHARED.is_dir():
         print("skipped: embeddings need the prompts of the measured data, which is not beside this checkout")
         return
     console, figures = Console(width=120), {}
     for name in [given.scenario] if given.scenario else SCENARIOS:
-        figures[name] = said = measure(name)
+        figures[name] = said = measure(name, tiers)
         table = Table(title=f"{name}: {said['problems']:,} problems, held out; 95% intervals")
         for column in ("router", "mean accuracy over costs", "Utility gains", "at 1/4, 1/2, 3/4 of the way"):
             table.add_column(column, justify="left" if column == "router" else "right")
-        for router in ROUTERS:
+        for router in (router for tier in tiers for router in ROUTERS[tier]):
             one = said[router]
             assert isinstance(one, dict)
             table.add_row(
