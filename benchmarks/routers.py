@@ -5,7 +5,7 @@ the prompt (the choice of model and budget together of R2-Router), one mixture o
 outcomes. Each is fitted on four fifths of the problems and judged on the rest, five times over; scores are out of fold
 themselves. A grid of prices of a right answer gives each a curve of accuracy over cost. The figure is the mean accuracy over costs
 evenly spaced on a logarithmic axis from the cheapest to the dearest arm, and intervals resample task types or problems.
-``--encoder`` adds ridge regression on all-MiniLM-L6-v2 embeddings, and ``Utility`` with the scores of the predictor that contains it.
+``--encoder`` adds ridge regression on all-MiniLM-L6-v2 embeddings, and ``Utility`` by the scores of the predictor that uses it.
 
 Needs the prompts (``../shared``) for the embeddings; without them it says so and ends.
 """

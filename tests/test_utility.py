@@ -461,11 +461,11 @@ def test_novel_traffic_is_said_and_widens_promises(model: Model) -> None:
     assert wide.accuracy.sd == pytest.approx(np.hypot(plain.accuracy.sd, found.share * between))
     assert wide.accuracy.value == plain.accuracy.value
     assert wide.cost_usd_per_request.sd > plain.cost_usd_per_request.sd
-    assert any("unlike anything" in note for note in wide.notes)
+    assert any("farther from what the predictor was trained on" in note for note in wide.notes)
     assert widened(plain, None, population, expected) == plain
     plan = plan_model(load_model(scenario_from_dict(gateway(search={"bands": 3, "max_bands": 2})), scored))
     assert plan.novelty == found
-    assert any("unlike anything" in note for note in plan.predicted.notes)
+    assert any("farther from what the predictor was trained on" in note for note in plan.predicted.notes)
 
 
 def test_gpu_pools_are_charged_and_utility_keeps_their_capacity() -> None:
