@@ -211,8 +211,8 @@ def widened(summary: Summary, novelty: Novelty | None, population: Population, e
     daily = summary.rate_per_s * 86400
     note = (
         f"{novelty.share:.1%} of the requests are farther from what the predictor was trained on than 95% of new problems of known "
-        f"kinds ({novelty.kinds} kinds, novelty of at least {NOVEL:g}): intervals of accuracy and cost count them as if all were of "
-        "one kind yet unseen"
+        f"kinds ({novelty.kinds} kinds, novelty of at least {NOVEL:g}): intervals of accuracy and cost count them as if all were "
+        "of one kind yet unseen"
     )
     accuracy = summary.accuracy
     return replace(
