@@ -283,7 +283,7 @@ def test_scores_out_of_fold_are_worse_than_those_of_problems_learnt_from(shared:
     ):
         found = parts[name]
         error = (part["p:mmlu-pro/llama-3.1-8b-instruct"] - part["correct"].cast(pl.Float64)) ** 2
-        assert found.problems == len(part) > 1000
+        assert found.problems == len(part) > 400
         assert found.brier.low < found.brier.value < found.brier.high
         assert found.brier.value == pytest.approx(error.mean(), abs=1e-6)
     assert any("this is a training score" in note for note in learnt.notes)
