@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -23,15 +24,18 @@ from tests.test_predictor import KINDS, PROMPTS, sums
 from ttc_sim.cli import app
 from ttc_sim.errors import InputError
 from ttc_sim.policies import NOVEL
+from ttc_sim.population import load_population
 from ttc_sim.predictor import Predictor, embedding, encoding, network, train
 from ttc_sim.predictor.calibration import predict
 from ttc_sim.predictor.card import Origin, write_model
 from ttc_sim.predictor.card_figures import card_path
 from ttc_sim.predictor.data import read_training_set
+from ttc_sim.predictor.drift import check_drift
 from ttc_sim.predictor.session import TIERS
 from ttc_sim.predictor.text_encoder import FILES, read_text_encoder, vectors_of
 from ttc_sim.predictor.tokens import MAX_TOKENS, Tokenizer
-from ttc_sim.profiles import load_problem_set, load_profile
+from ttc_sim.profiles import find_folder, load_problem_set, load_profile
+from ttc_sim.scenario import load_scenario
 
 F64 = NDArray[np.float64]
 WIDTH, INNER, LAYERS, HEADS, LONGEST = 16, 32, 2, 4, 512
@@ -256,6 +260,33 @@ def test_the_shipped_encoder_scores_anything() -> None:
     for values in (scores.difficulty, *scores.p.values()):
         assert ((values > 0) & (values < 1)).all()
     assert TIERS["encoder"].stat().st_size < 48e6
+
+
+def test_a_scenario_routes_by_the_scores_of_the_predictor_that_it_names(tmp_path: Path) -> None:
+    scenario = load_scenario("qa-gateway")
+    assert scenario.predictor == "fast"
+    fast, encoder = (
+        load_population(scenario.model_copy(update={"predictor": tier})).scores["difficulty"] for tier in TIERS
+    )
+    assert len(fast) == len(encoder)
+    assert 0.8 < np.corrcoef(fast, encoder)[0, 1] < 0.999
+    # A user's own problems may have scores by one predictor only.
+    shipped = find_folder("math", "problem_set.yaml")
+    shutil.copytree(shipped, tmp_path / "mine")
+    (tmp_path / "mine" / "scores-encoder.parquet").unlink()
+    assert "difficulty" in load_problem_set("mine", tmp_path).problems.columns
+    with pytest.raises(InputError, match=r"scores-encoder\.parquet"):
+        load_problem_set("mine", tmp_path, "encoder")
+
+
+def test_logs_are_checked_against_the_scores_of_the_predictor_that_is_named(tmp_path: Path) -> None:
+    sums(1, 120, KINDS)[0].write_ndjson(tmp_path / "log.jsonl")
+    fast, encoder = (check_drift([tmp_path / "log.jsonl"], model=tier) for tier in TIERS)
+    assert fast.origin == encoder.origin
+    assert fast.moved
+    assert encoder.moved
+    before = [{test.of: test.reference for test in found.tests} for found in (fast, encoder)]
+    assert before[0]["novelty"] != before[1]["novelty"]
 
 
 @pytest.mark.parametrize("of", ["mmlu-pro", "reasoning-gym", "math"])
