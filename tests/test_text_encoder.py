@@ -51,14 +51,16 @@ def in_8_bits(rng: np.random.Generator, rows: int, columns: int, by: int) -> NDA
     return np.asarray(whole * (scale[:, None] if by == 1 else scale), dtype=np.float32)
 
 
-def write_bert(folder: Path, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def write_bert(
+    folder: Path, seed: int = 0, longest: int = LONGEST, known: int | None = None
+) -> dict[str, NDArray[np.float32]]:
     """Files of a small BERT with random weights, and a tokenizer of letters, digits and a few words; the weights."""
     rng = np.random.default_rng(seed)
     words = [*WORDS, *(word for kind in KINDS for word in kind.replace(":", "").split())]
     vocabulary = {word: k for k, word in enumerate(dict.fromkeys(words))}
     weights = {
-        "embeddings.word_embeddings.weight": in_8_bits(rng, len(vocabulary), WIDTH, 1) * 8,
-        "embeddings.position_embeddings.weight": rng.normal(0, 0.1, (LONGEST, WIDTH)).astype(np.float32),
+        "embeddings.word_embeddings.weight": in_8_bits(rng, known or len(vocabulary), WIDTH, 1) * 8,
+        "embeddings.position_embeddings.weight": rng.normal(0, 0.1, (longest, WIDTH)).astype(np.float32),
         "embeddings.token_type_embeddings.weight": rng.normal(0, 0.1, (2, WIDTH)).astype(np.float32),
     }
     norms = ["embeddings.LayerNorm"]
@@ -227,6 +229,8 @@ def test_the_graph_computes_what_was_trained(tmp_path: Path, bert: Path, monkeyp
         (lambda at: (at / "model.safetensors").write_bytes(b"\x00" * 40), "weights of an encoder"),
         (lambda at: save_file({"a": np.zeros(2)}, at / "model.safetensors"), "embeddings.word_embeddings.weight"),
         (lambda at: (at / "tokenizer.json").write_text("{}"), "tokenizer.json of Hugging Face"),
+        (lambda at: write_bert(at, longest=128), "position embeddings: got 128; expected at least 256"),
+        (lambda at: write_bert(at, known=20), "word embeddings: got 20"),
     ],
 )
 def test_bad_encoders_are_named(tmp_path: Path, spoil: Any, said: str) -> None:

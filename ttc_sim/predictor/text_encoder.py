@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.graph import Graph
-from ttc_sim.predictor.tokens import PADDING, Tokenizer
+from ttc_sim.predictor.tokens import MAX_TOKENS, PADDING, Tokenizer
 
 F32 = NDArray[np.float32]
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -75,7 +75,7 @@ def read_text_encoder(path: str | Path) -> TextEncoder:
         raise InputError(path / "model.safetensors", "file", str(error)[:100], "weights of an encoder") from None
     weights = {name.removeprefix("bert."): np.asarray(value, dtype=np.float32) for name, value in raw.items()}
     text = found["tokenizer.json"].decode("utf-8", "replace")
-    Tokenizer.of(text, path / "tokenizer.json")
+    vocabulary = Tokenizer.of(text, path / "tokenizer.json").vocabulary
     made = TextEncoder(
         weights, config["num_hidden_layers"], config["num_attention_heads"], config["layer_norm_eps"], text
     )
@@ -83,6 +83,10 @@ def read_text_encoder(path: str | Path) -> TextEncoder:
         _embedder(made)
     except KeyError as error:
         raise InputError(path / "model.safetensors", "weight", f"no {error.args[0]}", "all of a BERT") from None
+    for table, least in (("word", vocabulary), ("position", MAX_TOKENS)):
+        rows = len(weights[f"embeddings.{table}_embeddings.weight"])
+        if rows < least:
+            raise InputError(path / "model.safetensors", f"{table} embeddings", rows, f"at least {least:,}")
     return made
 
 

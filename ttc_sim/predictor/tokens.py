@@ -21,14 +21,14 @@ PADDING = 0
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A tokenizer and what it does with prompts. Token 0 must be its padding.
+    """A tokenizer and what it does with prompts. Token 0 must be its padding."""
 
-    Attributes:
-        text: ``tokenizer.json`` of the encoder.
-    """
-
-    text: str
     _made: Any
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows."""
+        return int(self._made.get_vocab_size())
 
     @classmethod
     def of(cls, text: str, origin: str | Path) -> Tokenizer:
@@ -49,7 +49,7 @@ class Tokenizer:
         made.no_padding()
         if made.id_to_token(PADDING) not in ("[PAD]", "<pad>"):
             raise InputError(origin, "tokenizer", made.id_to_token(PADDING), "padding ([PAD] or <pad>) as token 0")
-        return cls(text, made)
+        return cls(made)
 
     def __call__(self, prompts: Sequence[str]) -> I32:
         """Tokens (n, t) with those that begin and end a text, 0 where a prompt has no more; t is at most ``MAX_TOKENS``."""
