@@ -25,7 +25,7 @@ from ttc_sim.cli import app
 from ttc_sim.errors import InputError
 from ttc_sim.policies import NOVEL
 from ttc_sim.population import load_population
-from ttc_sim.predictor import Predictor, embedding, encoding, network, train
+from ttc_sim.predictor import Predictor, embedding, encoding, network, text_encoder, train
 from ttc_sim.predictor.calibration import predict
 from ttc_sim.predictor.card import Origin, write_model
 from ttc_sim.predictor.card_figures import card_path
@@ -167,6 +167,32 @@ def test_of_long_prompts_both_ends_are_read(bert: Path) -> None:
     assert tokenizer([]).shape == (0, 1)
 
 
+def test_what_was_read_before_an_interruption_is_not_read_again(
+    tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_encoder, "_CHUNK", 16)
+    encoder, prompts = read_text_encoder(bert), sums(4, 100, KINDS)[0]["prompt"].to_list()
+    whole = vectors_of(encoder, prompts, 1, lambda _: None)
+    said: list[str] = []
+
+    def interrupting(line: str) -> None:
+        said.append(line)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vectors_of(encoder, prompts, 1, interrupting, tmp_path / "kept")
+    assert "64 of 100" in said[0]
+    again: list[str] = []
+    assert vectors_of(encoder, prompts, 1, again.append, tmp_path / "kept").tobytes() == whole.tobytes()
+    assert len(again) == 1
+    assert "100 of 100" in again[0]
+    # Other prompts, or another encoder, are not taken for these.
+    write_bert(tmp_path / "other", seed=9)
+    others = vectors_of(read_text_encoder(tmp_path / "other"), prompts, 1, again.append, tmp_path / "kept")
+    assert np.abs(others - whole).max() > 0.01
+    assert len(again) == 1 + 2
+
+
 def run_train(folder: Path, bert: Path, out: str, workers: int) -> Any:
     files = ["--problems", str(folder / "p.csv"), "--attempts", str(folder / "a.csv"), "--encoder", str(bert)]
     more = ["--tier", "encoder", "--out", str(folder / out), "--workers", str(workers)]
@@ -180,6 +206,7 @@ def test_a_predictor_with_a_text_encoder(tmp_path: Path, bert: Path, monkeypatch
         got = run_train(tmp_path, bert, out, workers)
         assert got.exit_code == 0, got.output
     assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+    assert not list(tmp_path.glob(".*partial*"))
     card = yaml.safe_load(card_path(tmp_path / "m.onnx").read_text())
     assert f"{WIDTH} dimensions of a frozen text encoder (2 layers of {WIDTH}" in card["model"]
 

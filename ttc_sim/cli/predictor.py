@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -64,10 +65,17 @@ def train(
     text = None if tier == "fast" else read_text_encoder(encoder or installed_encoder())
     data = read_training_set(problems, attempts)
     sets = {"data": data}
-    with progress() as say:
-        trained = learn(sets, seed, say, workers=workers, text=text)
+    keep = out.with_name(f".{out.name}.partial")
+    try:
+        with progress() as say:
+            trained = learn(sets, seed, say, workers=workers, text=text, keep=keep)
+    except KeyboardInterrupt:
+        if keep.is_dir():
+            print(f"what was read is kept in {keep}: the same command goes on from there", file=sys.stderr)
+        raise
     said = origin or f"{problems.name} and {attempts.name}"
     card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence))
+    shutil.rmtree(keep, ignore_errors=True)
     console = console_for_tables()
     console.print(f"{len(data.prompts):,} problems, {len(data.row):,} attempts, {len(data.heads)} models")
     for name, title in (("new_problems", "problems left out"), ("new_task_types", "whole task types left out")):

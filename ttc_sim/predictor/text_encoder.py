@@ -7,12 +7,12 @@ mean of its tokens' in the last layer. The shipped model uses all-MiniLM-L6-v2 (
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
+import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.graph import Graph
 from ttc_sim.predictor.tokens import MAX_TOKENS, PADDING, Tokenizer
+from ttc_sim.workers import processes
 
 F32 = NDArray[np.float32]
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 _WANTED = {"model_type": "bert", "hidden_act": "gelu", "pad_token_id": 0}
 _PACKAGE = "all_minilm_l6_v2"
-_CHUNK = 256
+_CHUNK = 64  # prompts, seconds of work: an interruption waits for no more
 _OUT_OF_SIGHT = 1e4  # taken from the attention that padding gets; 16 bits hold it
 Say = Callable[[str], None]
 
@@ -187,19 +188,50 @@ def _in_8_bits(weight: F32, axis: int) -> tuple[NDArray[np.int8], F32]:
     return np.round(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def vectors_of(encoder: TextEncoder, prompts: Sequence[str], workers: int, say: Say) -> F32:
-    """(n, width) vectors of prompts, from the graph that the finished predictor contains; the same for any number of workers."""
+def vectors_of(encoder: TextEncoder, prompts: Sequence[str], workers: int, say: Say, keep: Path | None = None) -> F32:
+    """(n, width) vectors of prompts, from the graph that the finished predictor contains; the same for any number of workers.
+
+    Args:
+        keep: folder for what is done, so that a call that was interrupted goes on from there when it is made again.
+    """
     tokens = Tokenizer.of(encoder.tokenizer, "encoder")(prompts)
     length = (tokens != PADDING).sum(axis=1)
     order = np.argsort(-length, kind="stable")  # the longest first, so that workers end together
     chunks = [order[at : at + _CHUNK] for at in range(0, len(order), _CHUNK)]
     found = np.zeros((len(prompts), encoder.width), dtype=np.float32)
-    with _mapped(_embedder(encoder), workers) as run:
-        for k, (rows, vectors) in enumerate(zip(chunks, run([tokens[rows] for rows in chunks]), strict=True)):
+    model = _embedder(encoder)
+    key = hashlib.sha256(model + tokens.tobytes() + bytes([_CHUNK])).hexdigest()[:16]
+    kept = [_kept(keep, f"{key}-{k}.npy") for k in range(len(chunks))]
+    for rows, vectors in zip(chunks, kept, strict=True):
+        if vectors is not None:
             found[rows] = vectors
-            done = min((k + 1) * _CHUNK, len(order))
-            say(f"reading prompts with the text encoder, the longest first: {done:,} of {len(order):,}")
+    missing = [k for k, vectors in enumerate(kept) if vectors is None]
+    done = len(order) - sum(len(chunks[k]) for k in missing)
+    with processes(workers, _open, (model,)) as mapped:
+        for at, (k, vectors) in enumerate(
+            zip(missing, mapped(_run, [tokens[chunks[k]] for k in missing]), strict=True)
+        ):
+            found[chunks[k]] = vectors
+            if keep is not None:
+                _keep(keep, f"{key}-{k}.npy", vectors)
+            done += len(chunks[k])
+            if at % 4 == 3 or k == missing[-1]:
+                say(f"reading prompts with the text encoder, the longest first: {done:,} of {len(order):,}")
+    _SESSION.clear()
     return found
+
+
+def _kept(folder: Path | None, name: str) -> F32 | None:
+    if folder is None or not (folder / name).is_file():
+        return None
+    return np.asarray(np.load(folder / name), dtype=np.float32)
+
+
+def _keep(folder: Path, name: str, vectors: F32) -> None:
+    folder.mkdir(exist_ok=True)
+    beside = folder / f".{os.getpid()}.npy"
+    np.save(beside, vectors)
+    beside.replace(folder / name)
 
 
 def _embedder(encoder: TextEncoder) -> bytes:
@@ -222,18 +254,6 @@ def _embedder(encoder: TextEncoder) -> bytes:
     made.ir_version = 8
     result: bytes = made.SerializeToString()
     return result
-
-
-@contextmanager
-def _mapped(model: bytes, workers: int) -> Iterator[Callable[[Sequence[Any]], Iterator[F32]]]:
-    if workers == 1:
-        _open(model)
-        yield lambda given: map(_run, given)
-        return
-    import multiprocessing
-
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open, (model,)) as pool:
-        yield lambda given: pool.map(_run, given)
 
 
 _SESSION: list[Any] = []

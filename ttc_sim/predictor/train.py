@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from ttc_sim.predictor.encoding import (
 )
 from ttc_sim.predictor.network import LOG_SIGMA, RECIPES, Network, Recipe, Targets, train_network
 from ttc_sim.predictor.text_encoder import TextEncoder, vectors_of
+from ttc_sim.workers import processes
 
 F32 = NDArray[np.float32]
 FOLDS = 5
@@ -185,10 +185,11 @@ def out_of_fold(
     """Predictions for every problem of each set by models trained without its fold: of texts, and of task types."""
     jobs = [(by_group, k) for by_group in (False, True) for k in range(FOLDS)]
     done: list[list[Raw]] = []
-    with _Workers(sets, recipes, seed, workers) as mapped:
-        for (by_group, k), found in zip(jobs, mapped(jobs), strict=True):
+    with processes(workers, _keep, (sets, recipes, seed)) as mapped:
+        for (by_group, k), found in zip(jobs, mapped(_kept_fold, jobs), strict=True):
             done.append(found)
             say(f"{'task types' if by_group else 'problems'} left out: fold {k + 1} of {FOLDS} done")
+    _KEPT.clear()
     new, unseen = (
         [Raw.assembled([found[at] for found in half], folds_of(part, by_group)) for at, part in enumerate(sets)]
         for by_group, half in ((False, done[:FOLDS]), (True, done[FOLDS:]))
@@ -211,25 +212,6 @@ def _one_fold(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, jo
     ]
 
 
-class _Workers:
-    """Maps folds to predictions, in this process or in several: the result is the same."""
-
-    def __init__(self, sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int, workers: int) -> None:
-        self.given = (sets, recipes, seed)
-        context = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(workers, context, _keep, self.given) if workers > 1 else None
-
-    def __enter__(self) -> Callable[[Sequence[tuple[bool, int]]], Iterator[list[Raw]]]:
-        if self.pool is None:
-            return lambda jobs: (_one_fold(*self.given, job) for job in jobs)
-        pool = self.pool
-        return lambda jobs: pool.map(_kept_fold, jobs)
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
-
-
 _KEPT: list[tuple[Sequence[Prepared], Sequence[Recipe], int]] = []
 
 
@@ -237,7 +219,7 @@ def _keep(sets: Sequence[Prepared], recipes: Sequence[Recipe], seed: int) -> Non
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1)
-    _KEPT.append((sets, recipes, seed))
+    _KEPT[:] = [(sets, recipes, seed)]
 
 
 def _kept_fold(job: tuple[bool, int]) -> list[Raw]:
@@ -277,6 +259,7 @@ def train(
     *,
     workers: int = 1,
     text: TextEncoder | None = None,
+    keep: Path | None = None,
 ) -> Trained:
     """Train a predictor on one or more training sets.
 
@@ -291,12 +274,15 @@ def train(
         workers: processes. With more than one, a script that calls this must guard its main part by
             ``if __name__ == "__main__"``, as :mod:`multiprocessing` asks.
         text: a frozen text encoder, whose vectors the networks read beside all else.
+        keep: folder for what it has read, so that training that was interrupted goes on from there.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
         say("reading prompts")
-        vectors = [None if text is None else vectors_of(text, data.prompts, workers, say) for data in sets.values()]
+        vectors = [
+            None if text is None else vectors_of(text, data.prompts, workers, say, keep) for data in sets.values()
+        ]
         prepared = [prepare(data, seed, read) for data, read in zip(sets.values(), vectors, strict=True)]
         recipes = choose_recipes(prepared, seed, say)
         new, unseen = out_of_fold(prepared, recipes, seed, workers, say)
