@@ -17,7 +17,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -32,9 +31,9 @@ from ttc_sim.optimizer.program import candidate_scores
 from ttc_sim.policies import Utility
 from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder, vectors_of
 from ttc_sim.scenario import load_scenario
+from ttc_sim.scenario.document import Tier
 from ttc_sim.simulation import load_model
 
-Tier = Literal["fast", "encoder"]
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCENARIOS = {"reasoning-gateway": "reasoning-gym", "qa-gateway": "mmlu-pro"}
 FOLDS = 5

@@ -20,7 +20,7 @@ from ttc_sim.predictor.data import TrainingSet
 from ttc_sim.predictor.session import TIERS
 from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder
 from ttc_sim.predictor.train import train
-from ttc_sim.profiles import FAST, list_profiles, load_problem_set, load_profile
+from ttc_sim.profiles import list_profiles, load_problem_set, load_profile, scores_name
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def write_scores(name: str, tier: str, scores: pl.DataFrame) -> None:
-    file = ROOT / "profiles" / name / ("scores.parquet" if tier == FAST else f"scores-{tier}.parquet")
+    file = ROOT / "profiles" / name / scores_name(tier)
     scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False)
 
 

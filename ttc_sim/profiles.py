@@ -215,13 +215,18 @@ def load_problem_set(name: str, folder: Path | None = None, predictor: str = FAS
     for column in ("problem", "subset", "group", "prompt_tokens"):
         if column not in problems.columns:
             raise InputError(place / "problems.parquet", "columns", ", ".join(problems.columns), f"a column {column}")
-    scores_file = place / ("scores.parquet" if predictor == FAST else f"scores-{predictor}.parquet")
+    scores_file = place / scores_name(predictor)
     if predictor != FAST and not scores_file.is_file():
         raise InputError(scores_file, "predictor", predictor, f"{FAST}, or scores by this predictor in this file")
     if scores_file.is_file():
         scores = read_table(scores_file)
         problems = problems.join(scores, on="problem", how="left", maintain_order="left")
     return ProblemSet(name, _card(place / "problem_set.yaml", ProblemSetCard), problems)
+
+
+def scores_name(predictor: str) -> str:
+    """Name of the file, in a problem set's folder, of its scores by a predictor."""
+    return "scores.parquet" if predictor == FAST else f"scores-{predictor}.parquet"
 
 
 def load_traffic(name: str, folder: Path | None = None) -> TrafficProfile:

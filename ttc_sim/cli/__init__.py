@@ -57,7 +57,7 @@ def _main(
     logging.getLogger("ttc_sim").setLevel(logging.INFO)
 
 
-def _loaded(scenario: str, predictor: Literal["fast", "encoder"] | None) -> Scenario:
+def _loaded(scenario: str, predictor: str | None) -> Scenario:
     from ttc_sim.scenario import load_scenario
 
     loaded = load_scenario(scenario)

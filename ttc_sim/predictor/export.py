@@ -123,11 +123,7 @@ def _inputs(graph: Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
     zero, tiny = graph.constant(0.0), graph.constant(1e-6)
     tfidf = graph.add("Mul", "values", graph.add("Gather", graph.constant(encoder.idf), "ids"))
     is_word = graph.add("Less", "ids", graph.constant(np.array(WORDS, dtype=np.int32)))
-    parts = []
-    for inputs in ((is_word, tfidf, zero), (is_word, zero, tfidf)):
-        part = graph.add("Where", *inputs)
-        length = graph.add("Add", graph.add("ReduceL2", part, axes=[1], keepdims=1), tiny)
-        parts.append(graph.add("Div", part, length))
+    parts = [_unit(graph, graph.add("Where", *inputs)) for inputs in ((is_word, tfidf, zero), (is_word, zero, tfidf))]
     row = graph.add("Unsqueeze", graph.add("Add", *parts), graph.whole(1))
     from onnx import TensorProto
 
@@ -137,7 +133,7 @@ def _inputs(graph: Graph, model: Model) -> tuple[str, str, tuple[str, str]]:
     rare = graph.add("Div", total, graph.add("Add", weight, tiny))
 
     directions = graph.add("Gather", graph.constant(encoder.vectors), "ids")
-    product = graph.add("MatMul", row, graph.add("Cast", directions, to=TensorProto.FLOAT))
+    product = graph.add("MatMul", row, graph.cast(directions, TensorProto.FLOAT))
     embedded = graph.add("Squeeze", product, graph.whole(1))
     vectors = _vectors(graph, encoder)
     meaning = [] if vectors is None else [graph.add("MatMul", vectors, graph.constant(encoder.axes))]

@@ -79,37 +79,35 @@ def pair_key(first: np.uint64, second: np.uint64) -> np.uint64:
 @compiled
 def words_of(text: Bytes) -> Words:
     """Longest runs of letters, digits, ``_`` and bytes outside ASCII."""
-    most = (len(text) + 1) // 2
-    begin, end, key = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.uint64)
-    count = i = 0
-    while i < len(text):
-        if not IS_WORD[text[i]]:
-            i += 1
-            continue
-        begin[count] = i
+    begin, end = _runs_of(text, IS_WORD)
+    key = np.empty(len(begin), np.uint64)
+    for k in range(len(begin)):
         total, power = np.uint64(0), _ONE
-        while i < len(text) and IS_WORD[text[i]]:
+        for i in range(begin[k], end[k]):
             total += (np.uint64(LOWER[text[i]]) + _ONE) * power
             power *= _BASE
-            i += 1
-        end[count] = i
-        key[count] = mix(total + np.uint64(i - begin[count]))
-        count += 1
-    return Words(begin[:count], end[:count], key[:count])
+        key[k] = mix(total + np.uint64(end[k] - begin[k]))
+    return Words(begin, end, key)
 
 
 @compiled
 def numbers_of(text: Bytes) -> Spans:
     """Longest runs of digits."""
+    return _runs_of(text, IS_DIGIT)
+
+
+@compiled
+def _runs_of(text: Bytes, wanted: NDArray[np.bool_]) -> Spans:
+    """Longest runs of the bytes that are wanted, (256,)."""
     most = (len(text) + 1) // 2
     begin, end = np.empty(most, np.int64), np.empty(most, np.int64)
     count = i = 0
     while i < len(text):
-        if not IS_DIGIT[text[i]]:
+        if not wanted[text[i]]:
             i += 1
             continue
         begin[count] = i
-        while i < len(text) and IS_DIGIT[text[i]]:
+        while i < len(text) and wanted[text[i]]:
             i += 1
         end[count] = i
         count += 1

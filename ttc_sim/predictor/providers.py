@@ -61,7 +61,7 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
 
     Args:
         check: raises ``InputError`` for a graph of another kind, and returns features that a GPU must get through.
-        half: whether the networks compute in 16 bits; on a GPU, and only there, if left out.
+        half: whether networks and text encoder compute in 16 bits; on a GPU, and only there, if left out.
 
     Raises:
         InputError: not a model that ONNX Runtime can read.

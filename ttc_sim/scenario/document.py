@@ -92,6 +92,10 @@ class Targets(Model):
         return self
 
 
+Tier = Literal["fast", "encoder"]
+"""The shipped predictors."""
+
+
 class Scenario(Model):
     """Workload, deployments, arms, policy or search space, and targets.
 
@@ -114,7 +118,7 @@ class Scenario(Model):
     deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     policy: str | dict[str, str] | None = None
-    predictor: Literal["fast", "encoder"] = "fast"
+    predictor: Tier = "fast"
     responses: dict[str, Response] | None = None
     search: Search = Search()
     targets: Targets | None = None
