@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ttc_sim.metrics import Resampler, summarize
 from ttc_sim.optimizer.options import build_options, expanded_model, late_share
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.program import Limits, build_columns, solve
+from ttc_sim.optimizer.search import _Planner
 from ttc_sim.optimizer.validate import validate
 from ttc_sim.policies import Always, Banded, PerSource
 from ttc_sim.scenario import Targets, scenario_from_dict
@@ -187,6 +189,26 @@ def test_most_accuracy_for_a_budget() -> None:
     assert least is not None
     assert plan.predicted.accuracy is not None
     assert plan.predicted.accuracy.value > least.value
+
+
+@pytest.mark.parametrize("targets", [Targets(minimize="cost", accuracy=0.5), Targets(maximize="accuracy")])
+def test_of_policies_alike_in_the_objective_the_one_better_in_the_rest_is_taken(targets: Targets) -> None:
+    """Seen on competition-maths: the same routing on two replicas and on one, and two were planned."""
+    planner: Any = SimpleNamespace(targets=targets)
+
+    def look(worst: float, cost: float, accuracy: float) -> Any:
+        figures = {"cost_usd_per_request": cost, "accuracy": accuracy}
+        summary = SimpleNamespace(**{name: SimpleNamespace(value=value) for name, value in figures.items()})
+        return SimpleNamespace(worst=worst, summary=summary)
+
+    def first(*looks: tuple[float, float, float]) -> tuple[float, float, float]:
+        return min(looks, key=lambda one: _Planner.rank(planner, look(*one)))
+
+    assert first((0.0, 2.0, 0.6), (0.0, 1.0, 0.6)) == (0.0, 1.0, 0.6)
+    assert first((0.0, 1.0, 0.5), (0.0, 1.0, 0.6)) == (0.0, 1.0, 0.6)
+    assert first((0.1, 1.0, 0.6), (0.0, 2.0, 0.5)) == (0.0, 2.0, 0.5)
+    best = (0.0, 1.0, 0.5) if targets.maximize is None else (0.0, 2.0, 0.6)
+    assert first((0.0, 2.0, 0.6), (0.0, 1.0, 0.5)) == best
 
 
 def test_promises_hold_on_problems_that_were_held_back(model: Model) -> None:

@@ -313,12 +313,11 @@ class _Planner:
         assert best is not None
         return best
 
-    def rank(self, look: _Look) -> tuple[float, float]:
-        """Misses first, then the objective."""
-        figure = look.summary.cost_usd_per_request.value
-        if self.targets.maximize is not None:
-            figure = -look.summary.accuracy.value if look.summary.accuracy is not None else math.inf
-        return (look.worst, figure)
+    def rank(self, look: _Look) -> tuple[float, float, float]:
+        """Misses first, then the objective; of two that are alike in that, the cheaper or the more accurate."""
+        cost = look.summary.cost_usd_per_request.value
+        wrong = -look.summary.accuracy.value if look.summary.accuracy is not None else math.inf
+        return (look.worst, cost, wrong) if self.targets.maximize is None else (look.worst, wrong, cost)
 
     def _tighten(self, look: _Look) -> None:
         """Move the program's limits by what simulation saw missing."""
