@@ -28,9 +28,10 @@ from ttc_sim.optimizer.program import Limits
 from ttc_sim.optimizer.relaxed import Sums, optimum, sums
 from ttc_sim.optimizer.search import _Planner, _UtilityPlanner, plan_model
 from ttc_sim.optimizer.validate import validate
-from ttc_sim.optimizer.worth import novelty_of, widened
+from ttc_sim.optimizer.worth import Gain, novelty_of, widened
 from ttc_sim.policies import NOVEL, Always, PerSource, Requests, Utility, parse_policy
 from ttc_sim.population import Population
+from ttc_sim.report import _alternatives_in_words
 from ttc_sim.responses import Response, predict
 from ttc_sim.scenario import Targets, scenario_from_dict
 from ttc_sim.simulation import Model, carry, draw, load_model, run_once, view
@@ -353,6 +354,14 @@ def test_a_plan_with_utility_says_what_it_gains_and_reads_back(tmp_path: Path) -
     again.save(tmp_path / "again.yaml")
     assert (tmp_path / "again.yaml").read_bytes() == (tmp_path / "plan.yaml").read_bytes()
     assert load_plan(tmp_path / "plan.yaml").scenario.parsed_policy() == plan.policy
+    for chosen, gain, words in (
+        (utility, Gain(0.02, 0.01, 0.03, "accuracy"), ["more than noise; the plan is Utility"]),
+        (bands, Gain(0.02, 0.01, 0.03, "accuracy"), ["more than noise; yet simulated", "the plan is by bands"]),
+        (bands, Gain(0.02, -0.01, 0.05, "accuracy"), ["no more than noise; the plan is by bands"]),
+    ):
+        both = {"bands": replace(bands, chosen=chosen is bands), "utility": replace(utility, chosen=chosen is utility)}
+        (line,) = _alternatives_in_words(replace(plan, gain=gain, alternatives=both))
+        assert all(part in line for part in words), line
 
 
 def test_a_plan_lies_between_a_perfect_predictor_and_none(model: Model, options: Options) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.metrics import Estimate, Part, Summary
+from ttc_sim.optimizer.baselines import in_brief
 from ttc_sim.optimizer.plan import Plan, TargetCheck
 from ttc_sim.optimizer.validate import Validation
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
@@ -72,6 +73,8 @@ def _alternatives_in_words(plan: Plan) -> list[str]:
     line += "more than noise" if gain.more_than_noise else "no more than noise"
     if not other.chosen and other.status != "met":
         line += "; it misses the targets"
+    elif not other.chosen and gain.more_than_noise:
+        line += f"; yet simulated it does no better ({in_brief(other.predicted)})"
     chosen = next(name for name, one in plan.alternatives.items() if one.chosen)
     return [f"{line}; the plan is {'Utility' if chosen == 'utility' else 'by bands'}"]
 
