@@ -102,7 +102,8 @@ class PredictorWorth:
         accuracy, cost_usd_per_request: of the plan, corrected for optimism.
         perfect: knows how often each arm solved each problem and what that cost. Where a problem has one attempt a model, that
             knows its luck too, which no predictor can.
-        none: sends each source's requests to the best mixture of arms, whatever is predicted.
+        none: sends each source's requests to the best mixture of arms, whatever is predicted. Neither is corrected for optimism,
+            so that on few problems what the predictor saves is rather more than is said.
         usd_per_day: what the predictor saves beside none at the plan's accuracy; perfect_usd_per_day: what a perfect one would
             save beside the plan; ``None`` where either is out of reach.
     """
