@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -83,13 +84,8 @@ def write_table(table: pl.DataFrame, path: str | Path) -> None:
     }
     if path.suffix.lower() not in writers:
         raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(writers))
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_whole(path) as beside:
         writers[path.suffix.lower()](beside)
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -98,10 +94,22 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         InputError: the folder does not exist or cannot be written to.
     """
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place beside the file to write to: it becomes the file at the end, or is gone if anything fails.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written to.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
+        yield beside
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
+    finally:
+        beside.unlink(missing_ok=True)

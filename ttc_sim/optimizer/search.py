@@ -88,7 +88,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     # The simpler policy stays unless the other is better for sure, or alone meets the targets.
     met, met_too = found.final.worst == 0.0, other.final.worst == 0.0
     better = bands.rank(other.final) < bands.rank(found.final)
-    switch = met_too and better and (gain.low > 0 or not met)
+    switch = met_too and better and (gain.more_than_noise or not met)
     chosen = other if switch else found
     planner = utility if switch else bands
     alternatives = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,6 @@ import yaml
 from numpy.typing import NDArray
 
 from ttc_sim.draws import F64
-from ttc_sim.errors import InputError
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.calibration import Prediction
 from ttc_sim.predictor.card_figures import card_path
@@ -25,7 +23,7 @@ from ttc_sim.predictor.score_quantiles import to_card
 from ttc_sim.predictor.session import PER_MODEL, Scores
 from ttc_sim.predictor.surface import COUNT
 from ttc_sim.predictor.train import FOLDS, Held, Trained
-from ttc_sim.tables import write_atomically
+from ttc_sim.tables import write_atomically, written_whole
 
 
 @dataclass(frozen=True)
@@ -131,13 +129,8 @@ def write_model(path: Path, trained: Trained, sets: Mapping[str, TrainingSet], o
         InputError: the folder cannot be written to.
     """
     card = describe(trained, sets, origin)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_whole(path) as beside:
         beside.write_bytes(to_onnx(trained.model))
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
     write_atomically(card_path(path), yaml.dump(card, Dumper=_Card, sort_keys=False, width=110, allow_unicode=True))
     return card
 

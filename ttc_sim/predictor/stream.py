@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import polars as pl
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.session import Predictor
 from ttc_sim.problem_tables import PROMPT, texts
-from ttc_sim.tables import find_column
+from ttc_sim.tables import find_column, written_whole
 
 ROWS = 512
 BYTES = 4_000_000
@@ -203,17 +202,8 @@ def write_batches(tables: Iterator[pl.DataFrame], out: Path | None, say: Callabl
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(out, "file", suffix, "a name ending in " + ", ".join(SUFFIXES))
-    beside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        count = (
-            _write_parquet(tables, beside, say) if suffix == ".parquet" else _write_text(tables, beside, suffix, say)
-        )
-        beside.replace(out)
-    except OSError as error:
-        raise InputError(out, "file", error.strerror or str(error), "a place that can be written to") from None
-    finally:
-        beside.unlink(missing_ok=True)
-    return count
+    with written_whole(out) as beside:
+        return _write_parquet(tables, beside, say) if suffix == ".parquet" else _write_text(tables, beside, suffix, say)
 
 
 def _count(

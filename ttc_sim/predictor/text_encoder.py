@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from ttc_sim.errors import InputError
 from ttc_sim.predictor.graph import Graph
 from ttc_sim.predictor.tokens import MAX_TOKENS, PADDING, Tokenizer
+from ttc_sim.tables import written_whole
 from ttc_sim.workers import processes
 
 F32 = NDArray[np.float32]
@@ -229,9 +229,8 @@ def _kept(folder: Path | None, name: str) -> F32 | None:
 
 def _keep(folder: Path, name: str, vectors: F32) -> None:
     folder.mkdir(exist_ok=True)
-    beside = folder / f".{os.getpid()}.npy"
-    np.save(beside, vectors)
-    beside.replace(folder / name)
+    with written_whole(folder / name) as beside, beside.open("wb") as file:
+        np.save(file, vectors)
 
 
 def _embedder(encoder: TextEncoder) -> bytes:
