@@ -29,7 +29,7 @@ import simpy
 from rich.console import Console
 from rich.table import Table
 
-from ttc_sim.draws import I64, uniforms
+from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.compiled.state import ARRIVED, DOING, HAPPENED, LEAPS, PLANS, STEPS
 from ttc_sim.engine.work import Work, single_stage

@@ -23,16 +23,18 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from ttc_sim.draws import F64, I64, uniforms
-from ttc_sim.metrics import Estimate, Resampler
-from ttc_sim.optimizer.fit import fit_responses, gpu_price
-from ttc_sim.optimizer.options import Options, build_options, expanded_model, expected_seconds, first_guess
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.estimates import Estimate, Resampler
 from ttc_sim.optimizer.program import candidate_scores
+from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.policies import Utility
-from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder, vectors_of
+from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder, vectors_of
 from ttc_sim.scenario import load_scenario
 from ttc_sim.scenario.document import Tier
-from ttc_sim.simulation import load_model
+from ttc_sim.simulation.expectations import Expectations, expect_arms
+from ttc_sim.simulation.expected_times import expected_seconds, first_guess
+from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.response_fit import fit_responses, gpu_price
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCENARIOS = {"reasoning-gateway": "reasoning-gym", "qa-gateway": "mmlu-pro"}
@@ -50,7 +52,7 @@ class Case:
         correct, cost: (V, P), with -inf and inf where not offered.
     """
 
-    options: Options
+    expectations: Expectations
     correct: F64
     cost: F64
     embedding: F64
@@ -58,16 +60,16 @@ class Case:
 
 def load(name: str, prompts: Path, tier: Tier) -> Case:
     scenario = load_scenario(name).model_copy(update={"predictor": tier})
-    options = build_options(expanded_model(load_model(scenario)))
-    price = gpu_price(options.model)
-    charge = np.array([price.get(arm.deployment, 0.0) for arm in options.model.arms])
-    cost = options.api_cost_usd + charge[:, None] * options.gpu_s
-    offered = options.offered[:, options.population.source]
+    expectations = expect_arms(expanded_model(load_model(scenario)))
+    price = gpu_price(expectations.model)
+    charge = np.array([price.get(arm.deployment, 0.0) for arm in expectations.model.arms])
+    cost = expectations.api_cost_usd + charge[:, None] * expectations.gpu_s
+    offered = expectations.offered[:, expectations.population.source]
     return Case(
-        options=options,
-        correct=np.where(offered, options.correct, -np.inf),
+        expectations=expectations,
+        correct=np.where(offered, expectations.correct, -np.inf),
         cost=np.where(offered, cost, np.inf),
-        embedding=embed(options.population.problem.tolist(), prompts, tier),
+        embedding=embed(expectations.population.problem.tolist(), prompts, tier),
     )
 
 
@@ -109,20 +111,20 @@ def by_oracle(case: Case, train: I64) -> I64:
 
 
 def by_utility(case: Case, train: I64) -> I64:
-    population = case.options.population
+    population = case.expectations.population
     weight = np.zeros(len(population))
     weight[train] = population.weight[train]
-    seconds = expected_seconds(case.options, first_guess(case.options.model))
-    responses = fit_responses(case.options, seconds, weight)
+    seconds = expected_seconds(case.expectations, first_guess(case.expectations.model))
+    responses = fit_responses(case.expectations, seconds, weight)
     requests = replace(population, responses=responses).as_requests()
-    names = case.options.model.arm_names
+    names = case.expectations.model.arm_names
     return np.array([Utility(float(price)).choose(requests, names) for price in PRICES])
 
 
 def by_ridge(case: Case, train: I64) -> I64:
     from sklearn.linear_model import RidgeCV
 
-    population = case.options.population
+    population = case.expectations.population
     source = np.eye(len(population.sources))[population.source]
     x = np.column_stack([case.embedding, source, np.log(population.prompt_tokens)])
     value, cost = np.full(case.correct.shape, -np.inf), np.full(case.cost.shape, np.inf)
@@ -140,16 +142,16 @@ def by_ridge(case: Case, train: I64) -> I64:
 
 def by_bands(case: Case, train: I64) -> I64:
     """The best bands at each price, by dynamic programming over quantile bands of each score."""
-    population, search = case.options.population, case.options.model.scenario.search
+    population, search = case.expectations.population, case.expectations.model.scenario.search
     out = np.zeros((len(PRICES), len(population)), dtype=np.int64)
     for s in range(len(population.sources)):
         here = population.source == s
-        able = np.flatnonzero(case.options.offered[:, s])
+        able = np.flatnonzero(case.expectations.offered[:, s])
         rows = train[here[train]]
         for k, price in enumerate(PRICES):
             best, chosen = -np.inf, np.zeros(int(here.sum()), dtype=np.int64)
             value = (price * case.correct[:, rows] - case.cost[:, rows])[able]
-            for name in candidate_scores(case.options, search):
+            for name in candidate_scores(case.expectations, search):
                 score = population.scores[name]
                 edges = np.unique(np.quantile(score[rows], np.linspace(0, 1, search.bands + 1)[1:-1]))
                 band = np.searchsorted(edges, score[rows], side="right")
@@ -182,7 +184,7 @@ def _bands(sums: F64, most: int) -> tuple[float, I64]:
 
 def by_source(case: Case, train: I64) -> I64:
     """No predictor: for each source the arm that is worth most at the price; between two prices, a mixture."""
-    population = case.options.population
+    population = case.expectations.population
     out = np.zeros((len(PRICES), len(population)), dtype=np.int64)
     for s in range(len(population.sources)):
         rows = train[population.source[train] == s]
@@ -213,7 +215,7 @@ ROUTERS: dict[Tier, dict[str, Callable[[Case, I64], I64]]] = {
 
 def held_out(case: Case, tier: Tier) -> dict[str, tuple[F64, F64]]:
     """By router of a tier, (prices, P) accuracy and cost of each problem where the router was fitted without it."""
-    population = case.options.population
+    population = case.expectations.population
     fold = (uniforms(0, "router folds", len(population))[:, 0] * FOLDS).astype(np.int64)
     at = np.arange(len(population))
     found = {}
@@ -247,7 +249,7 @@ def areas(accuracy: F64, cost: F64, low: float, high: float) -> tuple[F64, F64]:
 def measure(name: str, tiers: Sequence[Tier]) -> dict[str, object]:
     cases = {tier: load(name, SHARED / SCENARIOS[name] / "problems.parquet", tier) for tier in tiers}
     case = cases["fast"]
-    population = case.options.population
+    population = case.expectations.population
     resampler = Resampler.of(population.cluster)
     arm_cost = np.array([np.average(bill[np.isfinite(bill)]) for bill in case.cost])
     low, high = float(arm_cost.min()), float(arm_cost.max())

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ttc_sim.base.tables import write_atomically
 from ttc_sim.scenario import GpuPool, load_scenario
 from ttc_sim.serving.catalogue import checked
 from ttc_sim.serving.operator_lookup import measure
 from ttc_sim.serving.operator_store import shipped_name
 from ttc_sim.serving.operators import as_json
 from ttc_sim.serving.pools import served_by
-from ttc_sim.tables import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.draws import uniforms
-from ttc_sim.profiles import (
+from ttc_sim.base.draws import uniforms
+from ttc_sim.measured.profiles import (
     ATTEMPT_COLUMNS,
     ProblemSetCard,
     Profile,

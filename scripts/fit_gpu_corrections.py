@@ -17,11 +17,11 @@ import aiconfigurator_core
 import numpy as np
 from scipy.optimize import least_squares
 
-from ttc_sim.draws import F64
+from ttc_sim.base.draws import F64
+from ttc_sim.fidelity.silicon import Point, Predicted, by_model_gpu, load_points, predict
 from ttc_sim.serving.catalogue import has_experts, installed
 from ttc_sim.serving.corrections import FILE
 from ttc_sim.serving.operators import NONE, Corrections
-from ttc_sim.silicon import Point, Predicted, by_model_gpu, load_points, predict
 
 FAR_OFF = 45.0  # percent
 START = Corrections(layer_us=5.0, prefill_layer_us=450.0, matrix=1.1, first_token_ms=20.0)

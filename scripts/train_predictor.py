@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.predictor.card import Origin, scores_out_of_fold, write_model
-from ttc_sim.predictor.data import TrainingSet
-from ttc_sim.predictor.session import TIERS
-from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder
-from ttc_sim.predictor.train import train
-from ttc_sim.profiles import list_profiles, load_problem_set, load_profile, scores_name
+from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile, scores_name
+from ttc_sim.predictor.learning.card import Origin, scores_out_of_fold, write_model
+from ttc_sim.predictor.learning.data import TrainingSet
+from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder
+from ttc_sim.predictor.learning.train import train
+from ttc_sim.predictor.running.session import TIERS
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

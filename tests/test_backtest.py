@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ttc_sim.backtest import backtest_experiments, backtest_run, load_run, replay
-from ttc_sim.errors import InputError
+from ttc_sim.base.errors import InputError
+from ttc_sim.fidelity.runs import backtest_experiments, backtest_run, load_run, replay
 from ttc_sim.scenario import LinearStepTime
 from ttc_sim.serving.step_time import linear_table
 

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ttc_sim import gpus
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli import main
-from ttc_sim.errors import InputError
+from ttc_sim.fidelity.silicon import COLUMNS, backtest_silicon, closed_loop, load_points, predict, served_by
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.serving import catalogue, operator_store
+from ttc_sim.serving import offers as gpus
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.operator_lookup import estimator_arguments
 from ttc_sim.serving.operator_store import cache_folder, operator_times
 from ttc_sim.serving.operators import NONE, operator_table
 from ttc_sim.serving.step_time import step_seconds
-from ttc_sim.silicon import COLUMNS, backtest_silicon, closed_loop, load_points, predict, served_by
 
 pytestmark = pytest.mark.skipif(catalogue.installed() is None, reason="needs pip install 'ttc-sim[gpus]'")
 QWEN = Served("Qwen/Qwen3-32B", "h100_sxm", tensor_parallel=2)
@@ -286,7 +286,7 @@ def test_a_model_is_offered_with_memory_speed_and_price(
 
 
 def test_a_measured_run_is_predicted_through_the_catalogue(shared: Path) -> None:
-    from ttc_sim.backtest import backtest_run
+    from ttc_sim.fidelity.runs import backtest_run
 
     got = backtest_run(shared / "vllm-runs" / "rtxpro6000_qwen3-32b", gpu="rtx_pro_6000_server")
     assert abs(got["tpot_s"]["mean"]["error_percent"]) < 25

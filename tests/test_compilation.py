@@ -9,7 +9,7 @@ from types import ModuleType
 import numba
 import pytest
 
-from ttc_sim.compilation import kept
+from ttc_sim.base.compilation import kept
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttc_sim.draws import F64, uniforms
+from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.engine.reference import run
 from ttc_sim.engine.work import COMPLETED, IN_FLIGHT, REJECTED, TIMED_OUT, Work
 from ttc_sim.policies import Load

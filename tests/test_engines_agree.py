@@ -8,11 +8,12 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ttc_sim.draws import uniforms
+from ttc_sim.base.draws import uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
-from ttc_sim.engine.work import EngineResult, LiveRule, Work
+from ttc_sim.engine.work import EngineResult, Work
+from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool, Latency, LinearStepTime, Price, Retry
 
 
@@ -177,10 +178,10 @@ def test_invariants_hold_at_every_iteration(case: Case) -> None:
 
     def at_every_event(replica: Replica) -> None:
         watch(replica)
-        now_s = float(replica.simulation.env.now)
+        now_s = float(replica.recorder.env.now)
         assert now_s >= clocks.get(id(replica), 0.0)
         clocks[id(replica)] = now_s
-        simulation = replica.simulation
+        simulation = replica.recorder
         known = (~np.isnan(simulation.finished_s)).sum() + (simulation.status == 3).sum()
         assert known == len(simulation.status)
 

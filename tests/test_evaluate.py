@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ttc_sim.errors import InputError
-from ttc_sim.evaluation import evaluate
-from ttc_sim.outcomes import carry_out, seeded_trial
-from ttc_sim.population import align
-from ttc_sim.profiles import load_problem_set, load_profile
+from ttc_sim.base.errors import InputError
+from ttc_sim.evaluation.evaluate import evaluate
+from ttc_sim.measured.aligning import align
+from ttc_sim.measured.profiles import load_problem_set, load_profile
 from ttc_sim.serving.prices import TokenPrices
-from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy
+from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, carry_out
+from ttc_sim.strategies.outcomes import seeded_trial
 
 PRICE = TokenPrices(1e-6, 1e-6, 4e-6, 4e-6, "test")
 

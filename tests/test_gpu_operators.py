@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_scenario import GOOD, changed
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import single_stage
-from ttc_sim.errors import InputError
-from ttc_sim.scenario import GpuPool, load_scenario, scenario_from_dict, shipped_folders
+from ttc_sim.scenario import GpuPool, load_scenario, scenario_from_dict
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving.catalogue import Served
@@ -35,7 +36,7 @@ from ttc_sim.serving.operators import (
     operator_table,
 )
 from ttc_sim.serving.step_time import step_seconds
-from ttc_sim.simulation import load_model
+from ttc_sim.simulation.model import load_model
 
 
 def shipped() -> list[Path]:

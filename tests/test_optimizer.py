@@ -13,17 +13,22 @@ import pytest
 import yaml
 
 import ttc_sim as ttc
-from ttc_sim.draws import uniforms
-from ttc_sim.errors import InputError
-from ttc_sim.metrics import Resampler, summarize
-from ttc_sim.optimizer.options import build_options, expanded_model, late_share
+from ttc_sim.base.draws import uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Resampler
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.program import Limits, build_columns, solve
 from ttc_sim.optimizer.search import _Planner
+from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.validate import validate
 from ttc_sim.policies import Always, Banded, PerSource
 from ttc_sim.scenario import Targets, scenario_from_dict
-from ttc_sim.simulation import Model, draw, load_model, run_once
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.expected_times import late_share
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import summarize
 
 API = {"kind": "api", "first_token": {"median_s": 0.5, "p95_s": 1.0}, "per_token": {"median_s": 0.01, "p95_s": 0.02}}
 
@@ -63,13 +68,15 @@ def model() -> Model:
 
 @pytest.mark.parametrize("accuracy", [0.3, 0.45, 0.55, 0.62])
 def test_the_program_equals_exhaustive_search(model: Model, accuracy: float) -> None:
-    options = build_options(model)
-    population = options.population
+    expectations = expect_arms(model)
+    population = expectations.population
     weight = population.weight
-    late = late_share(options, np.array([20.0]), {})
-    columns = build_columns(options, late, weight, ["difficulty"], 4)
+    late = late_share(expectations, np.array([20.0]), {})
+    columns = build_columns(expectations, late, weight, ["difficulty"], 4)
     targets = Targets(minimize="cost", accuracy=accuracy, latency_p95_s=20.0)
-    got = solve(options, columns, ["difficulty"], targets, Limits(accuracy=accuracy, late={"latency_p95_s": 0.1}), 2.0)
+    got = solve(
+        expectations, columns, ["difficulty"], targets, Limits(accuracy=accuracy, late={"latency_p95_s": 0.1}), 2.0
+    )
     edges = columns.edges[0, 0]
     rows = population.as_requests()
     at = np.arange(len(population))
@@ -78,24 +85,24 @@ def test_the_program_equals_exhaustive_search(model: Model, accuracy: float) -> 
         if 1 + sum(a != b for a, b in itertools.pairwise(arms)) > 3:
             continue
         arm = Banded(list(edges), list(arms)).choose(rows, model.arm_names)
-        if options.correct[arm, at] @ weight >= accuracy and late[0][arm, at] @ weight <= 0.1:
-            best = min(best, float(options.api_cost_usd[arm, at] @ weight))
+        if expectations.correct[arm, at] @ weight >= accuracy and late[0][arm, at] @ weight <= 0.1:
+            best = min(best, float(expectations.api_cost_usd[arm, at] @ weight))
     if np.isinf(best):
         assert got.excess
         return
     assert not got.excess
     assert got.cost_usd_per_request == pytest.approx(best, rel=2e-3)
     chosen = got.policy.choose(rows, model.arm_names)
-    assert options.api_cost_usd[chosen, at] @ weight == pytest.approx(got.cost_usd_per_request, rel=1e-9)
-    assert options.correct[chosen, at] @ weight >= accuracy - 1e-9
+    assert expectations.api_cost_usd[chosen, at] @ weight == pytest.approx(got.cost_usd_per_request, rel=1e-9)
+    assert expectations.correct[chosen, at] @ weight >= accuracy - 1e-9
 
 
 def test_expectations_match_simulated_draws(model: Model) -> None:
-    options = build_options(model)
+    expectations = expect_arms(model)
     policy = Always("claude")
     runs = [run_once(model, policy, draw(model, k, requests=4000)) for k in range(4)]
-    arm = policy.choose(options.population.as_requests(), model.arm_names)
-    free, tied = summarize(model, runs), summarize(model, runs, expected=options.expected(arm))
+    arm = policy.choose(expectations.population.as_requests(), model.arm_names)
+    free, tied = summarize(model, runs), summarize(model, runs, expected=expectations.under(arm))
     assert free.accuracy is not None
     assert tied.accuracy is not None
     assert free.accuracy.value == pytest.approx(tied.accuracy.value, abs=4 * 0.5 / np.sqrt(16_000))
@@ -103,9 +110,9 @@ def test_expectations_match_simulated_draws(model: Model) -> None:
 
 
 def test_late_shares_match_simulation(model: Model) -> None:
-    options = build_options(model)
-    share = late_share(options, np.array([5.0, 20.0]), {})
-    weight = options.population.weight
+    expectations = expect_arms(model)
+    share = late_share(expectations, np.array([5.0, 20.0]), {})
+    weight = expectations.population.weight
     run = run_once(model, Always("maverick"), draw(model, 0, requests=6000))
     index = model.arm_names.index("maverick")
     for k, limit in enumerate((5.0, 20.0)):
@@ -213,7 +220,7 @@ def test_of_policies_alike_in_the_objective_the_one_better_in_the_rest_is_taken(
 
 def test_promises_hold_on_problems_that_were_held_back(model: Model) -> None:
     """Plan on half of the task types, carry the plan out on the other half, over and over."""
-    from ttc_sim.metrics import Estimate
+    from ttc_sim.base.estimates import Estimate
     from ttc_sim.optimizer.search import _Planner
 
     assert model.population is not None
@@ -229,13 +236,13 @@ def test_promises_hold_on_problems_that_were_held_back(model: Model) -> None:
         proposal = planner._propose(planner.limits)
         arm = proposal.policy.choose(planner.population.as_requests(), planner.model.arm_names)
         value, resampled = Resampler.of(planner.population.cluster).mean(
-            planner.options.expected(arm)["correct"], planner.population.source, planner.population.share
+            planner.expectations.under(arm)["correct"], planner.population.source, planner.population.share
         )
         promised = Estimate.around(value - planner.optimism["accuracy"], float(resampled.std()))
-        fresh = build_options(expanded_model(load_model(model.scenario, population.restricted(~keep))))
+        fresh = expect_arms(expanded_model(load_model(model.scenario, population.restricted(~keep))))
         arm = proposal.policy.choose(fresh.population.as_requests(), fresh.model.arm_names)
         real, spread = Resampler.of(fresh.population.cluster).mean(
-            fresh.expected(arm)["correct"], fresh.population.source, fresh.population.share
+            fresh.under(arm)["correct"], fresh.population.source, fresh.population.share
         )
         gaps.append(real - promised.value)
         inside += abs(real - promised.value) <= 1.96 * np.hypot(promised.sd, float(spread.std()))

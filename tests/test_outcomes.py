@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttc_sim.draws import uniforms
-from ttc_sim.errors import InputError
-from ttc_sim.outcomes import Attempts, Outcome, carry_out, pick_attempts, seeded_trial, vote
-from ttc_sim.strategies import MajorityVote, Single, Strategy, parse_strategy
+from ttc_sim.base.draws import uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.strategies import MajorityVote, Single, Strategy, carry_out, parse_strategy
+from ttc_sim.strategies.outcomes import Attempts, Outcome, pick_attempts, seeded_trial, vote
 
 
 def attempts_of(rows: list[list[tuple[int, int, bool, int]]], *, reasoning_known: bool = True) -> Attempts:

@@ -20,18 +20,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.tables import read_table
 from ttc_sim.cli import app
-from ttc_sim.errors import InputError
-from ttc_sim.predictor import Predictor, embedding, encoding, network, providers, session, train
-from ttc_sim.predictor.calibration import _platt, predict
-from ttc_sim.predictor.card import Origin, write_model
-from ttc_sim.predictor.card_figures import card_path
-from ttc_sim.predictor.data import read_training_set
-from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize
-from ttc_sim.predictor.metrics import auroc, brier, calibration_error
-from ttc_sim.predictor.surface import NAMES
-from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
-from ttc_sim.tables import read_table
+from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
+from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.judging.card_figures import card_path
+from ttc_sim.predictor.judging.metrics import auroc, brier, calibration_error
+from ttc_sim.predictor.learning import embedding, encoding, network, train
+from ttc_sim.predictor.learning.calibration import _platt, predict
+from ttc_sim.predictor.learning.card import Origin, write_model
+from ttc_sim.predictor.learning.data import read_training_set
+from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, featurize
+from ttc_sim.predictor.reading.surface import NAMES
+from ttc_sim.predictor.running import providers, session
 
 PROMPTS = [
     "What is 2 + 2?",

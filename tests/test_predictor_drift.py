@@ -12,11 +12,11 @@ import pytest
 from scipy.special import expit, logit
 from typer.testing import CliRunner
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
-from ttc_sim.errors import InputError
 from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.drift import check_drift, compare, holm, recalibration, stability_index
-from ttc_sim.predictor.logs import Outcomes, Sample
+from ttc_sim.predictor.judging.drift import check_drift, compare, holm, recalibration, stability_index
+from ttc_sim.predictor.judging.logs import Outcomes, Sample
 
 
 def traffic(

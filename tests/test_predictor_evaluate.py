@@ -14,19 +14,19 @@ from scipy import sparse
 from typer.testing import CliRunner
 
 import ttc_sim as ttc
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
-from ttc_sim.errors import InputError
+from ttc_sim.measured.profiles import load_problem_set
 from ttc_sim.optimizer.routed import route_in_scenario
 from ttc_sim.policies import Always
 from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.baselines import available, baselines, fit_logistic, folds_of
-from ttc_sim.predictor.card_figures import card_figures, training_rates
-from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores
-from ttc_sim.predictor.measured import data_models, heads_like, read_measured
-from ttc_sim.predictor.metrics import auroc
-from ttc_sim.predictor.session import SHIPPED, Scores
-from ttc_sim.profiles import load_problem_set
-from ttc_sim.tables import write_table
+from ttc_sim.predictor.judging.baselines import available, baselines, fit_logistic, folds_of
+from ttc_sim.predictor.judging.card_figures import card_figures, training_rates
+from ttc_sim.predictor.judging.evaluate import evaluate_predictor, shipped_scores
+from ttc_sim.predictor.judging.measured import data_models, heads_like, read_measured
+from ttc_sim.predictor.judging.metrics import auroc
+from ttc_sim.predictor.running.session import SHIPPED, Scores
 
 WORDS = ["sum", "product", "integral", "river", "cell", "law", "treaty", "prime", "graph", "energy"]
 
@@ -189,7 +189,7 @@ def test_bad_questions_are_refused_in_one_line(tables: tuple[Path, Path], tmp_pa
 def test_without_scikit_learn_the_baselines_are_skipped_and_said_so(
     tables: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ttc_sim.predictor.baselines.available", lambda: False)
+    monkeypatch.setattr("ttc_sim.predictor.judging.baselines.available", lambda: False)
     report = evaluate_predictor(*tables, resamples=100)
     assert not report.baselines
     assert any("pip install 'ttc-sim[train]'" in note for note in report.notes)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ttc_sim.predictor.features import BUCKETS, MAX_BYTES, featurize, featurize_rows
-from ttc_sim.predictor.surface import NAMES
+from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, featurize, featurize_rows
+from ttc_sim.predictor.reading.surface import NAMES
 
 LAST = 2**64 - 1
 BASE = 0x9E3779B97F4A7C15

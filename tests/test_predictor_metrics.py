@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttc_sim.draws import F64
-from ttc_sim.errors import InputError
-from ttc_sim.predictor.metrics import (
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError
+from ttc_sim.predictor.judging.metrics import (
     Auroc,
     Bootstrap,
     Brier,
@@ -23,7 +23,7 @@ from ttc_sim.predictor.metrics import (
     compared,
     quality,
 )
-from ttc_sim.predictor.routing import Curve, area, dollars, least_share, routing
+from ttc_sim.predictor.judging.routing import Curve, area, dollars, least_share, routing
 
 scores = st.lists(st.sampled_from([0.05, 0.2, 0.2001, 0.5, 0.9]), min_size=2, max_size=30)
 

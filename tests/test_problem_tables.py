@@ -12,11 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
-from ttc_sim.errors import InputError
-from ttc_sim.predictor import network, train
-from ttc_sim.problem_tables import ProblemTables, labels, read_problem_tables
-from ttc_sim.tables import write_table
+from ttc_sim.measured.problem_tables import ProblemTables, labels, read_problem_tables
+from ttc_sim.predictor.learning import network, train
 
 SUBSET = "reasoning-gym-easy"
 

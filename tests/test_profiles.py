@@ -10,11 +10,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
-from ttc_sim.errors import InputError
-from ttc_sim.profile_build import build_profile
-from ttc_sim.profile_summary import summarize_profile
-from ttc_sim.profiles import (
+from ttc_sim.measured.building import build_profile
+from ttc_sim.measured.profiles import (
     CARD_FILES,
     fill_reasoning,
     list_profiles,
@@ -24,6 +23,7 @@ from ttc_sim.profiles import (
     resample_reasoning,
     save_profile,
 )
+from ttc_sim.measured.summaries import summarize_profile
 
 from .conftest import ROOT
 

@@ -9,13 +9,19 @@ import polars as pl
 import pytest
 from scipy.stats import binom
 
-from ttc_sim.economics import verifier_curve
-from ttc_sim.errors import InputError
-from ttc_sim.outcomes import Attempts, carry_out, seeded_trial
-from ttc_sim.outcomes.asked import O1_MINI, ResponseCurve
-from ttc_sim.outcomes.choosing import chance_by_auroc
-from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers, fit_forced
-from ttc_sim.outcomes.repeated import (
+from ttc_sim.base.errors import InputError
+from ttc_sim.evaluation.economics import verifier_curve
+from ttc_sim.measured.aligning import align
+from ttc_sim.measured.checking import check_parametric
+from ttc_sim.measured.profiles import load_problem_set, load_profile
+from ttc_sim.scenario import Price
+from ttc_sim.serving.prices import resolve_price
+from ttc_sim.strategies import MajorityVote, Single, carry_out
+from ttc_sim.strategies.outcomes import Attempts, seeded_trial
+from ttc_sim.strategies.outcomes.asked import O1_MINI, ResponseCurve
+from ttc_sim.strategies.outcomes.choosing import chance_by_auroc
+from ttc_sim.strategies.outcomes.forcing import Extensions, ForcedAnswers, fit_forced
+from ttc_sim.strategies.outcomes.repeated import (
     DEFAULT_CONCENTRATION,
     Repeated,
     agreement,
@@ -23,12 +29,6 @@ from ttc_sim.outcomes.repeated import (
     silent_share,
     vote_chance,
 )
-from ttc_sim.population import align
-from ttc_sim.profile_check import check_parametric
-from ttc_sim.profiles import load_problem_set, load_profile
-from ttc_sim.scenario import Price
-from ttc_sim.serving.prices import resolve_price
-from ttc_sim.strategies import MajorityVote, Single
 
 
 def part(attempts: Attempts, problems, first: int, last: int) -> Attempts:  # type: ignore[no-untyped-def]

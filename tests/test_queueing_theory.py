@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from ttc_sim.draws import F64, uniforms
+from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, REJECTED, EngineResult, Work, single_stage
 from ttc_sim.scenario import GpuPool, LinearStepTime

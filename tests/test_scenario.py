@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ttc_sim.errors import InputError
+from ttc_sim.base.errors import InputError
 from ttc_sim.policies import Banded
 from ttc_sim.scenario import load_scenario, scenario_from_dict
-from ttc_sim.simulation import load_model
+from ttc_sim.simulation.model import load_model
 
 GOOD: dict[str, Any] = {
     "name": "small",

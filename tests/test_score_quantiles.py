@@ -10,12 +10,12 @@ import pytest
 import yaml
 from scipy.stats import ks_2samp
 
-from ttc_sim.draws import F64
-from ttc_sim.errors import InputError
-from ttc_sim.predictor.card_figures import card_scores
-from ttc_sim.predictor.drift import compare, stability_index
-from ttc_sim.predictor.logs import Sample
-from ttc_sim.predictor.score_quantiles import CardScores, Quantiles, from_card, kolmogorov_smirnov, to_card
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError
+from ttc_sim.predictor.judging.card_figures import card_scores
+from ttc_sim.predictor.judging.drift import compare, stability_index
+from ttc_sim.predictor.judging.logs import Sample
+from ttc_sim.predictor.judging.score_quantiles import CardScores, Quantiles, from_card, kolmogorov_smirnov, to_card
 
 Draw = Callable[[np.random.Generator, int], F64]
 

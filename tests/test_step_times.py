@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.test_scenario import changed
+from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import Work, single_stage
-from ttc_sim.errors import InputError
-from ttc_sim.metrics import queue_growth
 from ttc_sim.policies import Always
-from ttc_sim.result import simulate
 from ttc_sim.scenario import GpuPool, scenario_from_dict
 from ttc_sim.serving.physics import ARCHITECTURES, load_architecture
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import full_batch_seconds
-from ttc_sim.simulation import load_model
+from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.result import simulate
+from ttc_sim.simulation.summary import queue_growth
 
 PHYSICS = {"model": "Qwen/Qwen3-32B", "gpu": "H100", "tensor_parallel": 2, "precision": "BF16"}
 LINEAR = {"base_s": 0.01, "per_prefill_token_s": 2e-5, "per_sequence_s": 4e-5, "per_kv_token_s": 5e-8}

@@ -16,19 +16,21 @@ from scipy.stats import beta, binom
 
 from tests.test_outcomes import attempts_of
 from tests.test_scenario import changed
+from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
-from ttc_sim.errors import InputError
-from ttc_sim.evaluation import evaluate
-from ttc_sim.outcomes import carry_out, enough, seeded_trial, vote
-from ttc_sim.outcomes.choosing import chance_by_auroc, chance_by_rates
-from ttc_sim.outcomes.forcing import Extensions, ForcedAnswers, fit_forced
-from ttc_sim.outcomes.repeated import Repeated, fit_repeated, vote_chance
+from ttc_sim.evaluation.evaluate import evaluate
+from ttc_sim.measured.profiles import find_folder
 from ttc_sim.policies import Always
-from ttc_sim.profiles import find_folder
-from ttc_sim.result import simulate
 from ttc_sim.scenario import scenario_from_dict
-from ttc_sim.simulation import carry, draw, load_model
-from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, parse_strategy
+from ttc_sim.simulation.carrying import carry
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.result import simulate
+from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, carry_out, parse_strategy
+from ttc_sim.strategies.outcomes import enough, seeded_trial, vote
+from ttc_sim.strategies.outcomes.choosing import chance_by_auroc, chance_by_rates
+from ttc_sim.strategies.outcomes.forcing import Extensions, ForcedAnswers, fit_forced
+from ttc_sim.strategies.outcomes.repeated import Repeated, fit_repeated, vote_chance
 
 N = 40_000
 MIXED = [
@@ -269,7 +271,7 @@ def test_a_cascade_escalates_what_its_judge_refuses() -> None:
 
 OWN = '''
 import numpy as np
-from ttc_sim.outcomes import Outcome
+from ttc_sim.strategies.outcomes import Outcome
 
 def longest_of_three(trial):
     """Trust whoever thought longest."""

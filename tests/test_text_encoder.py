@@ -21,21 +21,22 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from typer.testing import CliRunner
 
 from tests.test_predictor import KINDS, PROMPTS, sums
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
-from ttc_sim.errors import InputError
+from ttc_sim.measured.profiles import find_folder, load_problem_set, load_profile
 from ttc_sim.policies import NOVEL
-from ttc_sim.population import load_population
-from ttc_sim.predictor import Predictor, embedding, encoding, network, text_encoder, train
-from ttc_sim.predictor.calibration import predict
-from ttc_sim.predictor.card import Origin, write_model
-from ttc_sim.predictor.card_figures import card_path
-from ttc_sim.predictor.data import read_training_set
-from ttc_sim.predictor.drift import check_drift
-from ttc_sim.predictor.session import TIERS
-from ttc_sim.predictor.text_encoder import FILES, read_text_encoder, vectors_of
-from ttc_sim.predictor.tokens import MAX_TOKENS, Tokenizer
-from ttc_sim.profiles import find_folder, load_problem_set, load_profile
+from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.judging.card_figures import card_path
+from ttc_sim.predictor.judging.drift import check_drift
+from ttc_sim.predictor.learning import embedding, encoding, network, text_encoder, train
+from ttc_sim.predictor.learning.calibration import predict
+from ttc_sim.predictor.learning.card import Origin, write_model
+from ttc_sim.predictor.learning.data import read_training_set
+from ttc_sim.predictor.learning.text_encoder import FILES, read_text_encoder, vectors_of
+from ttc_sim.predictor.reading.tokens import MAX_TOKENS, Tokenizer
+from ttc_sim.predictor.running.session import TIERS
 from ttc_sim.scenario import load_scenario
+from ttc_sim.workload.population import load_population
 
 F64 = NDArray[np.float64]
 WIDTH, INNER, LAYERS, HEADS, LONGEST = 16, 32, 2, 4, 512

@@ -16,25 +16,31 @@ from typer.testing import CliRunner
 
 import ttc_sim as ttc
 from tests.test_optimizer import gateway
+from ttc_sim.base.draws import F64, uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Estimate, Resampler
 from ttc_sim.cli import app
-from ttc_sim.draws import F64, uniforms
 from ttc_sim.engine import compiled, reference
-from ttc_sim.errors import InputError
-from ttc_sim.metrics import Estimate, Resampler
-from ttc_sim.optimizer.fit import fit_responses, regress, with_responses
-from ttc_sim.optimizer.options import Options, build_options, expanded_model, expected_seconds, first_guess, late_share
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.program import Limits
 from ttc_sim.optimizer.relaxed import Sums, optimum, sums
 from ttc_sim.optimizer.search import _Planner, _UtilityPlanner, plan_model
+from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.validate import validate
 from ttc_sim.optimizer.worth import Gain, novelty_of, widened
 from ttc_sim.policies import NOVEL, Always, PerSource, Requests, Utility, parse_policy
-from ttc_sim.population import Population
-from ttc_sim.report import _alternatives_in_words
-from ttc_sim.responses import Response, predict
+from ttc_sim.policies.predicted import predict
+from ttc_sim.policies.responses import Response
+from ttc_sim.reporting.text import _alternatives_in_words
 from ttc_sim.scenario import Targets, scenario_from_dict
-from ttc_sim.simulation import Model, carry, draw, load_model, run_once, view
+from ttc_sim.simulation.carrying import carry
+from ttc_sim.simulation.drawing import as_requests, draw
+from ttc_sim.simulation.expectations import Expectations, expect_arms
+from ttc_sim.simulation.expected_times import expected_seconds, first_guess, late_share
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.response_fit import fit_responses, regress, with_responses
+from ttc_sim.simulation.running import run_once
+from ttc_sim.workload.population import Population
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +49,8 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module")
-def options(model: Model) -> Options:
-    return build_options(model)
+def expectations(model: Model) -> Expectations:
+    return expect_arms(model)
 
 
 def flat(
@@ -95,7 +101,9 @@ def test_the_choice_is_the_best_arm_by_brute_force(prices: tuple[float, float]) 
         assert names[arm] == max(worth, key=lambda name: worth[name])
 
 
-def test_at_no_price_the_cheapest_arm_and_at_a_high_one_the_most_accurate(model: Model, options: Options) -> None:
+def test_at_no_price_the_cheapest_arm_and_at_a_high_one_the_most_accurate(
+    model: Model, expectations: Expectations
+) -> None:
     able = with_responses(model, Utility(0.0)).population
     assert able is not None
     requests = able.as_requests()
@@ -154,7 +162,7 @@ def test_both_engines_agree_and_sources_may_have_policies_of_their_own() -> None
     assert policy is not None
     model = with_responses(load_model(scenario), policy)
     draws = draw(model, 0)
-    arm = policy.choose(view(model, draws), model.arm_names)
+    arm = policy.choose(as_requests(model, draws), model.arm_names)
     assert len(np.unique(arm)) > 1
     work = carry(model, draws, arm).work
     servers = model.deployment_names, model.deployments
@@ -189,17 +197,17 @@ def test_any_strategy_is_predicted_out_of_fold_better_than_by_its_mean() -> None
     arms = gateway()["arms"]
     arms["vote"] = {**arms["mistral"], "strategy": "MajorityVote(n=3)"}
     arms["cascade"] = {**arms["maverick"], "strategy": "Cascade(stages=['mistral', 'claude'], tpr=0.9, fpr=0.2)"}
-    options = build_options(load_model(scenario_from_dict(gateway(arms=arms))))
-    seconds = expected_seconds(options, {})
-    population = options.population
+    expectations = expect_arms(load_model(scenario_from_dict(gateway(arms=arms))))
+    seconds = expected_seconds(expectations, {})
+    population = expectations.population
     fold = uniforms(0, "half", int(population.cluster.max()) + 1)[:, 0][population.cluster] < 0.5
-    responses = fit_responses(options, seconds, np.where(fold, population.weight, 0.0))
+    responses = fit_responses(expectations, seconds, np.where(fold, population.weight, 0.0))
     requests = replace(population, responses=responses).as_requests()
-    for one in predict(responses, requests, options.model.arm_names):
+    for one in predict(responses, requests, expectations.model.arm_names):
         # Whole task types are held out. A bill of a cheap model hardly depends on what is known; it must not be worse.
         for made, real, share in (
-            (one.correct, options.correct[one.arm], 0.9),
-            (one.api_cost_usd, options.api_cost_usd[one.arm], 1.05),
+            (one.correct, expectations.correct[one.arm], 0.9),
+            (one.api_cost_usd, expectations.api_cost_usd[one.arm], 1.05),
             (one.seconds, seconds[one.arm], 1.05),
         ):
             assert np.mean((made - real)[~fold] ** 2) < share * np.mean((real[fold].mean() - real[~fold]) ** 2)
@@ -212,12 +220,12 @@ def without_lengths(model: Model) -> Population:
     return replace(model.population, scores=kept)
 
 
-def test_tokens_and_novelty_are_used_where_the_predictor_gives_them(model: Model, options: Options) -> None:
+def test_tokens_and_novelty_are_used_where_the_predictor_gives_them(model: Model, expectations: Expectations) -> None:
     model = replace(model, population=without_lengths(model))
-    options = replace(options, model=model)
+    expectations = replace(expectations, model=model)
     assert model.population is not None
     name = "reasoning-gym/claude-sonnet-4"
-    tokens = options.visible[model.arm_names.index("claude")] + 1.0
+    tokens = expectations.visible[model.arm_names.index("claude")] + 1.0
     scores = {
         **model.population.scores,
         "novelty": uniforms(5, "novelty", len(tokens))[:, 0],
@@ -225,17 +233,17 @@ def test_tokens_and_novelty_are_used_where_the_predictor_gives_them(model: Model
         f"tokens_p50:{name}": tokens * 0.9,
         f"tokens_p90:{name}": tokens * 1.5,
     }
-    told = replace(options, model=replace(model, population=replace(model.population, scores=scores)))
-    seconds = expected_seconds(options, {})
+    told = replace(expectations, model=replace(model, population=replace(model.population, scores=scores)))
+    seconds = expected_seconds(expectations, {})
     responses = fit_responses(told, seconds)
     assert {"novelty", f"log tokens:{name}", f"within 4096 {name}"} <= set(responses["claude"].features)
     assert "novelty" in responses["mistral"].features
 
-    def error(fitted: dict[str, Response], given: Options) -> float:
+    def error(fitted: dict[str, Response], given: Expectations) -> float:
         made = list(predict(fitted, given.population.as_requests(), model.arm_names))[2]
-        return float(np.mean((made.api_cost_usd - options.api_cost_usd[2]) ** 2))
+        return float(np.mean((made.api_cost_usd - expectations.api_cost_usd[2]) ** 2))
 
-    assert error(responses, told) < 0.5 * error(fit_responses(options, seconds), options)
+    assert error(responses, told) < 0.5 * error(fit_responses(expectations, seconds), expectations)
     with pytest.raises(InputError, match=r"score|novelty"):
         list(predict(responses, model.population.as_requests(), model.arm_names))
 
@@ -314,25 +322,25 @@ def test_a_target_that_nothing_reaches_has_no_optimum() -> None:
     assert optimum(small_table(1), Targets(minimize="cost", accuracy=0.99), Limits(accuracy=0.99)) is None
 
 
-def test_prices_are_the_best_pair_of_a_grid(model: Model, options: Options) -> None:
+def test_prices_are_the_best_pair_of_a_grid(model: Model, expectations: Expectations) -> None:
     """The search for the prices beside every pair of a grid."""
     assert model.scenario.targets is not None
-    bands = _Planner(model, model.scenario.targets, lambda _: None, options)
+    bands = _Planner(model, model.scenario.targets, lambda _: None, expectations)
     planner = _UtilityPlanner(bands)
     got = planner._propose(planner.limits)
     assert not got.excess
-    able = replace(options.population, responses=got.responses).as_requests()
-    late, weight = planner._late(), options.population.weight
+    able = replace(expectations.population, responses=got.responses).as_requests()
+    late, weight = planner._late(), expectations.population.weight
     at = np.arange(len(weight))
     best = np.inf
     for accuracy, second in itertools.product(np.geomspace(1e-4, 1.0, 120), [0.0, 1e-6, 1e-5, 1e-4]):
         arm = Utility(float(accuracy), second).choose(able, model.arm_names)
-        if options.correct[arm, at] @ weight >= 0.55 and late[0][arm, at] @ weight <= 0.05:
-            best = min(best, float(options.api_cost_usd[arm, at] @ weight))
+        if expectations.correct[arm, at] @ weight >= 0.55 and late[0][arm, at] @ weight <= 0.05:
+            best = min(best, float(expectations.api_cost_usd[arm, at] @ weight))
     assert got.cost_usd_per_request <= best * 1.005
-    chosen = got.choose(options.population, model.arm_names)
-    assert options.correct[chosen, at] @ weight == pytest.approx(got.accuracy, rel=1e-12)
-    assert options.api_cost_usd[chosen, at] @ weight == pytest.approx(got.cost_usd_per_request, rel=1e-9)
+    chosen = got.choose(expectations.population, model.arm_names)
+    assert expectations.correct[chosen, at] @ weight == pytest.approx(got.accuracy, rel=1e-12)
+    assert expectations.api_cost_usd[chosen, at] @ weight == pytest.approx(got.cost_usd_per_request, rel=1e-9)
 
 
 # --------------------------------------------------------------------------------------------------- the plan
@@ -364,9 +372,9 @@ def test_a_plan_with_utility_says_what_it_gains_and_reads_back(tmp_path: Path) -
         assert all(part in line for part in words), line
 
 
-def test_a_plan_lies_between_a_perfect_predictor_and_none(model: Model, options: Options) -> None:
+def test_a_plan_lies_between_a_perfect_predictor_and_none(model: Model, expectations: Expectations) -> None:
     assert model.scenario.targets is not None
-    planner = _UtilityPlanner(_Planner(model, model.scenario.targets, lambda _: None, options))
+    planner = _UtilityPlanner(_Planner(model, model.scenario.targets, lambda _: None, expectations))
     worth = planner.worth(planner._propose(planner.limits))
     assert worth.perfect.cost_usd_at_same_accuracy is not None
     assert worth.none.cost_usd_at_same_accuracy is not None
@@ -432,13 +440,13 @@ def test_promises_of_utility_hold_on_problems_that_were_held_back(model: Model) 
         proposal = planner._propose(planner.limits)
         arm = proposal.choose(planner.population, made_on.arm_names)
         value, resampled = Resampler.of(planner.population.cluster).mean(
-            planner.options.expected(arm)["correct"], planner.population.source, planner.population.share
+            planner.expectations.under(arm)["correct"], planner.population.source, planner.population.share
         )
         promised = Estimate.around(value - planner.optimism["accuracy"], float(resampled.std()))
-        fresh = build_options(expanded_model(load_model(model.scenario, population.restricted(~keep))))
+        fresh = expect_arms(expanded_model(load_model(model.scenario, population.restricted(~keep))))
         arm = proposal.choose(fresh.population, fresh.model.arm_names)
         real, spread = Resampler.of(fresh.population.cluster).mean(
-            fresh.expected(arm)["correct"], fresh.population.source, fresh.population.share
+            fresh.under(arm)["correct"], fresh.population.source, fresh.population.share
         )
         gaps.append(real - promised.value)
         inside += abs(real - promised.value) <= 1.96 * np.hypot(promised.sd, float(spread.std()))
@@ -457,9 +465,9 @@ def test_novel_traffic_is_said_and_widens_promises(model: Model) -> None:
     assert found.share == pytest.approx(float(population.weight[novel >= NOVEL].sum()))
     assert found.kinds == len(kinds)
     told = load_model(model.scenario, scored)
-    options = build_options(told)
+    expectations = expect_arms(told)
     arm = Always("maverick").choose(scored.as_requests(), told.arm_names)
-    expected = options.expected(arm)
+    expected = expectations.under(arm)
     plain = ttc.simulate(model.scenario, Always("maverick"), replications=2).summary()
     wide = widened(plain, found, scored, expected)
     assert plain.accuracy is not None
@@ -489,22 +497,22 @@ def test_gpu_pools_are_charged_and_utility_keeps_their_capacity() -> None:
     }
     raw["search"]["replicas"] = {"cheap": [1, 2, 3]}
     model = load_model(scenario_from_dict(raw))
-    options = build_options(model)
+    expectations = expect_arms(model)
     assert model.scenario.targets is not None
-    planner = _UtilityPlanner(_Planner(model, model.scenario.targets, lambda _: None, options))
+    planner = _UtilityPlanner(_Planner(model, model.scenario.targets, lambda _: None, expectations))
     got = planner._propose(planner.limits)
     assert not got.excess
-    arm = got.choose(options.population, model.arm_names)
-    load = np.nansum(options.gpu_s[arm, np.arange(len(arm))] * options.population.weight) * planner.rate_per_s
+    arm = got.choose(expectations.population, model.arm_names)
+    load = np.nansum(expectations.gpu_s[arm, np.arange(len(arm))] * expectations.population.weight) * planner.rate_per_s
     replicas = got.replicas.get("cheap", 0)
     assert load <= 0.8 * replicas + 1e-9
-    bill = float(options.api_cost_usd[arm, np.arange(len(arm))] @ options.population.weight)
+    bill = float(expectations.api_cost_usd[arm, np.arange(len(arm))] @ expectations.population.weight)
     assert got.cost_usd_per_request == pytest.approx(bill + replicas * 2.5 / 3600 / planner.rate_per_s)
-    fitted = fit_responses(options, expected_seconds(options, first_guess(model)))
+    fitted = fit_responses(expectations, expected_seconds(expectations, first_guess(model)))
     assert fitted["mistral"].gpu_usd_per_s == pytest.approx(2.5 / 3600 / 0.8, rel=1e-5)
     assert fitted["mistral"].api_cost_usd is None
-    late = late_share(options, np.array([60.0]), planner.waiting)
-    table = sums(options, late, options.population.weight, planner.rate_per_s)
+    late = late_share(expectations, np.array([60.0]), planner.waiting)
+    table = sums(expectations, late, expectations.population.weight, planner.rate_per_s)
     assert table.of(arm)[-1] == pytest.approx(load)
     best = optimum(table, model.scenario.targets, planner.limits)
     assert best is not None
@@ -512,9 +520,9 @@ def test_gpu_pools_are_charged_and_utility_keeps_their_capacity() -> None:
     assert isinstance(got.policy, PerSource)
 
 
-def test_the_seconds_expected_match_simulation(model: Model, options: Options) -> None:
+def test_the_seconds_expected_match_simulation(model: Model, expectations: Expectations) -> None:
     """Without a queue the mean latency of a run is what the arm is expected to take."""
-    expected: F64 = expected_seconds(options, {})
+    expected: F64 = expected_seconds(expectations, {})
     index = model.arm_names.index("maverick")
     run = run_once(model, Always("maverick"), draw(model, 0, requests=6000))
-    assert run.latency_s.mean() == pytest.approx(float(expected[index] @ options.population.weight), rel=0.05)
+    assert run.latency_s.mean() == pytest.approx(float(expected[index] @ expectations.population.weight), rel=0.05)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ttc_sim.workers import processes
+from ttc_sim.base.workers import processes
 
 
 def _begin(of: float) -> None:

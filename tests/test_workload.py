@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ttc_sim.draws import uniforms
-from ttc_sim.errors import InputError
-from ttc_sim.profiles import load_traffic
+from ttc_sim.base.draws import uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.measured.profiles import load_traffic
 from ttc_sim.scenario import Clients, Columns, Piecewise, Poisson, Renewal, Step, Trace
 from ttc_sim.workload import Traffic, generate
 from ttc_sim.workload.arrivals import gamma_gaps, weibull_shape

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ttc_sim.errors import InputError
-    from ttc_sim.evaluation import Evaluation, evaluate
+    from ttc_sim.base.errors import InputError
+    from ttc_sim.evaluation.evaluate import Evaluation, evaluate
+    from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
     from ttc_sim.optimizer.plan import Plan, load_plan
     from ttc_sim.optimizer.search import optimize
     from ttc_sim.optimizer.validate import Validation, validate
     from ttc_sim.policies import Always, Banded, PerSource, Threshold, Utility
     from ttc_sim.predictor import Predictor
-    from ttc_sim.profiles import list_profiles, load_problem_set, load_profile
-    from ttc_sim.result import Result, simulate
     from ttc_sim.scenario import Scenario, load_scenario
+    from ttc_sim.simulation.result import Result, simulate
     from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single
 
 # Names are looked up when they are first used, so that `import ttc_sim` stays well under a second.
@@ -33,26 +33,29 @@ _HOME = {
     "BestOfN": "strategies",
     "BudgetForcing": "strategies",
     "Cascade": "strategies",
-    "Evaluation": "evaluation",
-    "InputError": "errors",
+    "Evaluation": "evaluation.evaluate",
+    "InputError": "base.errors",
+    "LeastLoaded": "policies",
     "MajorityVote": "strategies",
+    "Overflow": "policies",
     "PerSource": "policies",
     "Plan": "optimizer.plan",
     "Predictor": "predictor",
-    "Result": "result",
+    "Result": "simulation.result",
     "Scenario": "scenario",
     "Single": "strategies",
     "Threshold": "policies",
     "Utility": "policies",
     "Validation": "optimizer.validate",
-    "evaluate": "evaluation",
-    "list_profiles": "profiles",
+    "evaluate": "evaluation.evaluate",
+    "list_profiles": "measured.profiles",
     "load_plan": "optimizer.plan",
-    "load_problem_set": "profiles",
-    "load_profile": "profiles",
+    "load_problem_set": "measured.profiles",
+    "load_profile": "measured.profiles",
     "load_scenario": "scenario",
     "optimize": "optimizer.search",
-    "simulate": "result",
+    "register": "base.plugins",
+    "simulate": "simulation.result",
     "validate": "optimizer.validate",
 }
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ttc_sim import __version__
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli import backtest, evaluate, gpus, predictor, profile
 from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
-from ttc_sim.errors import InputError
 
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
@@ -80,8 +80,8 @@ def simulate(
     """Run a scenario's policy and print what it comes to."""
     from ttc_sim.optimizer.baselines import compare_with_baselines
     from ttc_sim.policies import parse_policy
-    from ttc_sim.report import print_summary
-    from ttc_sim.result import simulate as run
+    from ttc_sim.reporting.text import print_summary
+    from ttc_sim.simulation.result import simulate as run
 
     loaded = _loaded(scenario, predictor)
     chosen = None
@@ -104,7 +104,7 @@ def simulate(
         beside = {name: other.as_json() for name, other in baselines.items()}
         write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
     if records is not None:
-        from ttc_sim.tables import write_table
+        from ttc_sim.base.tables import write_table
 
         write_table(result.records, records)
     if plot is not None:
@@ -121,7 +121,7 @@ def optimize(
 ) -> None:
     """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
     from ttc_sim.optimizer.search import optimize as find
-    from ttc_sim.report import print_plan
+    from ttc_sim.reporting.text import print_plan
 
     loaded = _loaded(scenario, predictor)
     check_writable(plan_file, plot, json_file)
@@ -135,7 +135,7 @@ def optimize(
     if json_file is not None:
         write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
     if plot is not None:
-        from ttc_sim.plots import plot_plan
+        from ttc_sim.reporting.plots import plot_plan
 
         plot_plan(plan).savefig(plot, dpi=150)
     if plan.status != "met":
@@ -154,7 +154,7 @@ def validate(
 ) -> None:
     """Carry a plan out on measured problems it has never seen, and print realized beside promised."""
     from ttc_sim.optimizer.validate import validate as carry_out
-    from ttc_sim.report import print_validation
+    from ttc_sim.reporting.text import print_validation
 
     check_writable(json_file)
     with progress() as say:

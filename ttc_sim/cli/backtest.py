@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
-from ttc_sim.errors import InputError
 
 _NAMES = {"ttft_s": "first token, s", "tpot_s": "per further token, s", "e2e_s": "end to end, s"}
 
@@ -27,7 +27,7 @@ def backtest(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
-    from ttc_sim import backtest as engine
+    from ttc_sim.fidelity import runs as engine
 
     if sum(given is not None for given in (run, experiments, silicon)) != 1:
         raise InputError("backtest", "RUN", None, "the folder of a run, --experiments FILE or --silicon FILE")
@@ -42,7 +42,7 @@ def backtest(
         raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
     check_writable(plot, json_file)
     if silicon is not None:
-        from ttc_sim.silicon import backtest_silicon
+        from ttc_sim.fidelity.silicon import backtest_silicon
 
         with progress() as say:
             got = backtest_silicon(silicon, backend, say)
@@ -61,7 +61,7 @@ def backtest(
             got["beside"] = engine.backtest_run(run, gpu_profile, calibrate_on or [])
             _print_run(got["beside"])
         if plot is not None:
-            from ttc_sim.plots import plot_backtest
+            from ttc_sim.reporting.plots import plot_backtest
 
             plot_backtest(got).savefig(plot, dpi=120)
     if json_file is not None:

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli.output import check_writable, console_for_tables, write_json
-from ttc_sim.errors import InputError
 
 
 def evaluate(
@@ -26,8 +26,8 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """What strategies make of a model: accuracy, tokens and dollars per request, also by difficulty."""
-    from ttc_sim.evaluation import ANY_PRICE, Evaluation
-    from ttc_sim.evaluation import evaluate as carry_out
+    from ttc_sim.evaluation.evaluate import ANY_PRICE, Evaluation
+    from ttc_sim.evaluation.evaluate import evaluate as carry_out
     from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.strategies import parse_strategy
 
@@ -80,6 +80,6 @@ def evaluate(
         first = said[0] if len(said) == 1 else {}
         write_json(json_file, {"profile": profile, "price": prices.origin, **first, "strategies": said})
     if plot is not None:
-        from ttc_sim.plots import plot_strategies
+        from ttc_sim.reporting.plots import plot_strategies
 
         plot_strategies({one.strategy: [one] for one in found}).savefig(plot, dpi=150)

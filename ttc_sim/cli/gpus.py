@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
-from ttc_sim.errors import InputError
 
 if TYPE_CHECKING:
-    from ttc_sim.gpus import Offer
+    from ttc_sim.serving.offers import Offer
 
 
 def gpus(
@@ -26,7 +26,7 @@ def gpus(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """List what runs on which GPU; with a model's name, its memory, speed and price on each."""
-    from ttc_sim import gpus as catalogue
+    from ttc_sim.serving import offers as catalogue
 
     check_writable(plot, json_file)
     model = catalogue.named_model(words or [])
@@ -69,7 +69,7 @@ def gpus(
     if json_file is not None:
         write_json(json_file, content)
     if plot is not None:
-        from ttc_sim.plots import plot_offers
+        from ttc_sim.reporting.plots import plot_offers
 
         plot_offers(found, title).savefig(plot, dpi=150)
 

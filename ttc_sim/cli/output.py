@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ttc_sim.errors import InputError
-from ttc_sim.tables import write_atomically
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.tables import write_atomically
 
 
 class progress:  # noqa: N801  # reads as a context, not as a thing

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.cli import predictor_quality
 from ttc_sim.cli.output import check_writable, console_for_tables, progress
-from ttc_sim.errors import InputError
 
 app = typer.Typer(no_args_is_help=True)
 _PACKAGES = {"fast": ("onnx", "threadpoolctl"), "encoder": ("onnx", "threadpoolctl", "safetensors", "tokenizers")}
@@ -56,11 +56,11 @@ def train(
     for package in _PACKAGES[tier]:
         if importlib.util.find_spec(package) is None:
             raise InputError("packages", package, "not installed", "pip install 'ttc-sim[train]'")
-    from ttc_sim.predictor.card import Origin, write_model
-    from ttc_sim.predictor.card_figures import card_path
-    from ttc_sim.predictor.data import read_training_set
-    from ttc_sim.predictor.text_encoder import installed_encoder, read_text_encoder
-    from ttc_sim.predictor.train import train as learn
+    from ttc_sim.predictor.judging.card_figures import card_path
+    from ttc_sim.predictor.learning.card import Origin, write_model
+    from ttc_sim.predictor.learning.data import read_training_set
+    from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder
+    from ttc_sim.predictor.learning.train import train as learn
 
     text = None if tier == "fast" else read_text_encoder(encoder or installed_encoder())
     data = read_training_set(problems, attempts)
@@ -115,7 +115,7 @@ def score(
 ) -> None:
     """Score prompts as they are read: difficulty, novelty, and each model's chance to be right and output tokens."""
     from ttc_sim.predictor import Predictor
-    from ttc_sim.predictor.stream import read_batches, scored, write_batches
+    from ttc_sim.predictor.running.stream import read_batches, scored, write_batches
 
     check_writable(out)
     batches = read_batches(file, column, stdin_format)

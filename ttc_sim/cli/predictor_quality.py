@@ -13,10 +13,10 @@ from ttc_sim.cli.output import check_writable, console_for_tables, progress, wri
 from ttc_sim.policies import NOVEL
 
 if TYPE_CHECKING:
-    from ttc_sim.metrics import Estimate
+    from ttc_sim.base.estimates import Estimate
     from ttc_sim.optimizer.routed import Routed
-    from ttc_sim.predictor.drift import Drift
-    from ttc_sim.predictor.evaluate import Report
+    from ttc_sim.predictor.judging.drift import Drift
+    from ttc_sim.predictor.judging.evaluate import Report
 
 _SHORT = {
     "constant_per_category": "category",
@@ -61,8 +61,8 @@ def evaluate(
     json_file: JsonOption = None,
 ) -> None:
     """What a predictor is worth on measured problems: as a forecaster, as a router, in dollars and in seconds."""
-    from ttc_sim.errors import InputError
-    from ttc_sim.predictor.evaluate import evaluate_predictor, shipped_scores
+    from ttc_sim.base.errors import InputError
+    from ttc_sim.predictor.judging.evaluate import evaluate_predictor, shipped_scores
 
     check_writable(plot, json_file)
     if scenario is not None and weak is None:
@@ -104,7 +104,7 @@ def evaluate(
     if json_file is not None:
         write_json(json_file, {**report.as_json(), "scenario": None if routed is None else routed.as_json()})
     if plot is not None:
-        from ttc_sim.predictor.plots import plot_report
+        from ttc_sim.reporting.predictor_plots import plot_report
 
         plot_report(report, routed).savefig(plot, dpi=150)
 
@@ -124,7 +124,7 @@ def check(
     json_file: JsonOption = None,
 ) -> None:
     """Whether scores or calibration have moved on recent logs; exit status 2 if they have."""
-    from ttc_sim.predictor.drift import check_drift
+    from ttc_sim.predictor.judging.drift import check_drift
 
     check_writable(json_file)
     drift = check_drift(logs, reference=reference, model=model, alpha=alpha)

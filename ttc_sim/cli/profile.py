@@ -11,10 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ttc_sim.base.tables import read_table
 from ttc_sim.cli.output import check_writable, write_json
-from ttc_sim.profile_summary import ProfileSummary, outcome_tables, summarize_profile
-from ttc_sim.profiles import Profile, list_profiles, load_profile, save_profile
-from ttc_sim.tables import read_table
+from ttc_sim.measured.profiles import Profile, list_profiles, load_profile, save_profile
+from ttc_sim.measured.summaries import ProfileSummary, outcome_tables, summarize_profile
 
 app = typer.Typer(no_args_is_help=True)
 Column = Annotated[str | None, typer.Option(help="Column, if it has none of the usual names.")]
@@ -47,7 +47,7 @@ def build(
     replace: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
 ) -> None:
     """Turn a table of attempts into a profile, check it, and print what it holds."""
-    from ttc_sim.profile_build import build_profile
+    from ttc_sim.measured.building import build_profile
 
     columns = {
         "problem": problem_column,
@@ -126,7 +126,7 @@ def show(
     if json_file is not None:
         write_json(json_file, {"card": card.model_dump(), **asdict(summary)})
     if plot is not None:
-        from ttc_sim.plots import plot_profile
+        from ttc_sim.reporting.plots import plot_profile
 
         plot_profile(profile).savefig(plot, dpi=150)
 
@@ -168,7 +168,7 @@ def check(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Fit the model of repeated attempts to half of them, and compare it with the other half."""
-    from ttc_sim.profile_check import check_parametric
+    from ttc_sim.measured.checking import check_parametric
 
     check_writable(json_file)
     found = check_parametric(load_profile(name, Path()))

@@ -22,21 +22,20 @@ from typing import Any
 import numpy as np
 import simpy
 
+from ttc_sim.engine.recording import Recorder
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.work import (
     COMPLETED,
-    IN_FLIGHT,
     REJECTED,
     TIMED_OUT,
     EngineResult,
-    LiveRule,
     Work,
     capacity,
     check_work,
     end_of_run,
     pick_live,
 )
-from ttc_sim.policies import Load
+from ttc_sim.policies import LiveRule, Load
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.api_limits import ApiLimits, backoff_s
 from ttc_sim.serving.pools import pool_table
@@ -77,7 +76,7 @@ def run(
     return Simulation(works, names, deployments, route, watch, tables).run(until_s)
 
 
-class Simulation:
+class Simulation(Recorder):
     """State of one run: the clients' side, and where the servers record what they did."""
 
     def __init__(
@@ -89,24 +88,13 @@ class Simulation:
         watch: Callable[[Replica], None] | None,
         tables: Sequence[StepTable | None] | None,
     ) -> None:
-        n = works[0].requests
-        self.env = simpy.Environment()
-        self.works, self.names, self.deployments, self.route, self.watch = works, names, deployments, route, watch
-        self.status = np.full(n, IN_FLIGHT, dtype=np.int8)
-        self.arm, self.retries, self.preemptions = (np.zeros(n, dtype=np.int32) for _ in range(3))
-        self.started_s, self.first_token_s, self.finished_s = (np.full(n, np.nan) for _ in range(3))
-        first = works[0]
-        self.arrival_s = (
-            first.arrival_s.copy() if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
-        )
-        self.generated = [np.zeros(work.samples, dtype=np.int32) for work in works]
-        self.prefilled = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
-        self.cached = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
+        super().__init__(works, watch)
+        self.names, self.deployments, self.route = names, deployments, route
         self.servers: list[_Pool | _Endpoint] = [
             _Pool(self, item, table or pool_table(item)) if isinstance(item, GpuPool) else _Endpoint(self, item)
             for item, table in zip(deployments, tables or [None] * len(deployments), strict=True)
         ]
-        self.next_of = np.full(n, -1, dtype=np.int64)
+        self.next_of = np.full(works[0].requests, -1, dtype=np.int64)
         after = works[0].after
         if after is not None:
             self.next_of[after[after >= 0]] = np.flatnonzero(after >= 0)

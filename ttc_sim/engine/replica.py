@@ -15,18 +15,16 @@ when the sequence ends.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import simpy
 
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for
+from ttc_sim.engine.recording import Recorder
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable, seconds_at, stack_tables
-
-if TYPE_CHECKING:
-    from ttc_sim.engine.reference import Simulation
 
 _AFTER_ALL_ELSE = 2  # SimPy's own priorities are 0 and 1
 
@@ -68,8 +66,8 @@ class _Sequence:
 class Replica:
     """One server's loop."""
 
-    def __init__(self, simulation: Simulation, pool: GpuPool, table: StepTable) -> None:
-        self.simulation, self.pool = simulation, pool
+    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable) -> None:
+        self.recorder, self.pool = recorder, pool
         self.tables = stack_tables([table])
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
         self.prefixes: dict[int, Chain] = {}
@@ -115,7 +113,7 @@ class Replica:
             self._enqueue(sequence, first=False)
         if self.asleep:
             self.asleep = False
-            self.simulation.env.process(self._loop())
+            self.recorder.env.process(self._loop())
 
     def drop(self, stage: Stage) -> None:
         """The client has given up."""
@@ -127,9 +125,9 @@ class Replica:
 
     def record(self, sequence: _Sequence) -> None:
         """Write down the tokens that a sequence has had."""
-        stage, simulation = sequence.stage, self.simulation
-        simulation.generated[stage.arm][sequence.sample] = sequence.generated
-        had = simulation.prefilled[stage.arm]
+        stage, recorder = sequence.stage, self.recorder
+        recorder.generated[stage.arm][sequence.sample] = sequence.generated
+        had = recorder.prefilled[stage.arm]
         had[stage.number] = max(had[stage.number], sequence.prefilled)
 
     def _enqueue(self, sequence: _Sequence, *, first: bool) -> None:
@@ -140,28 +138,28 @@ class Replica:
         self.waiting.sort(key=_urgency)
 
     def _loop(self) -> Generator[simpy.Event, Any, None]:
-        env = self.simulation.env
+        env = self.recorder.env
         yield self._lull()
         while self.running or self.waiting:
             self._plan()
             if not self.batch:
                 continue  # the only one that could run has been preempted, and can now be admitted
-            if self.simulation.watch:
-                self.simulation.watch(self)
+            if self.recorder.watch:
+                self.recorder.watch(self)
             seconds = self._seconds()
             yield env.timeout(seconds)
             self.busy_s += seconds
             self._finish()
-            if self.simulation.watch:
-                self.simulation.watch(self)
+            if self.recorder.watch:
+                self.recorder.watch(self)
             yield self._lull()
         self.asleep = True
 
     def _lull(self) -> simpy.Event:
         """Once everything else that happens at this instant has happened."""
-        event = simpy.Event(self.simulation.env)
+        event = simpy.Event(self.recorder.env)
         event._ok, event._value = True, None
-        self.simulation.env.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]
+        self.recorder.env.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]
         return event
 
     # ------------------------------------------------------------------------------------------------- scheduling
@@ -235,12 +233,12 @@ class Replica:
         sequence.left = None
         self.kv.take(blocks - hit)
         sequence.blocks, sequence.shared, sequence.computed = blocks, shared, hit * BLOCK
-        stage, simulation = sequence.stage, self.simulation
+        stage, recorder = sequence.stage, self.recorder
         sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
-        if np.isnan(simulation.started_s[stage.request]):
-            simulation.started_s[stage.request] = simulation.env.now
+        if np.isnan(recorder.started_s[stage.request]):
+            recorder.started_s[stage.request] = recorder.env.now
         if sequence.sample == stage.first_sample and not sequence.generated:
-            had = simulation.cached[stage.arm]
+            had = recorder.cached[stage.arm]
             had[stage.number] = max(had[stage.number], sequence.shared * BLOCK)
         self._share(sequence, sequence.computed + tokens)
         return tokens
@@ -259,7 +257,7 @@ class Replica:
         self._release(sequence)
         sequence.computed = 0
         sequence.prefilling = True
-        self.simulation.preemptions[sequence.stage.request] += 1
+        self.recorder.preemptions[sequence.stage.request] += 1
         self._enqueue(sequence, first=True)
 
     def _release(self, sequence: _Sequence) -> None:
@@ -293,7 +291,7 @@ class Replica:
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""
-        simulation = self.simulation
+        recorder = self.recorder
         for sequence, tokens in self.batch.items():
             sequence.computed += tokens
             sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
@@ -302,8 +300,8 @@ class Replica:
                 sequence.generated += 1
                 sequence.length += 1
                 request = sequence.stage.request
-                if np.isnan(simulation.first_token_s[request]) and not sequence.dropped:
-                    simulation.first_token_s[request] = simulation.env.now
+                if np.isnan(recorder.first_token_s[request]) and not sequence.dropped:
+                    recorder.first_token_s[request] = recorder.env.now
         for sequence in [sequence for sequence in self.running if sequence.dropped]:
             self._leave(sequence)
         ending = [sequence for sequence in self.batch if sequence.generated == sequence.output]

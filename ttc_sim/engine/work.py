@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
-from ttc_sim.draws import F64, I64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.scenario import Api, GpuPool
 
 I32 = NDArray[np.int32]
@@ -103,22 +102,6 @@ def single_stage(
         per_token_s=none,
         backoff=np.zeros((n, 1)),
     )
-
-
-@dataclass(frozen=True)
-class LiveRule:
-    """A built-in choice by live load, which both engines know.
-
-    Attributes:
-        kind: ``overflow``: the first arm whose deployment has fewer than ``limit`` sequences waiting, else the last;
-            ``least_loaded``: the arm whose deployment has the least in progress and waiting for its capacity.
-        arms: (n, choices) arms in order of preference.
-        limit: for ``overflow``.
-    """
-
-    kind: Literal["overflow", "least_loaded"]
-    arms: I64
-    limit: int = 0
 
 
 @dataclass(frozen=True)

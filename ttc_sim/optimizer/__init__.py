@@ -1,1 +1,1 @@
-"""How a plan is found: options, program, search, plan, validation."""
+"""How a plan is found: expectations, program, search, plan, validation."""

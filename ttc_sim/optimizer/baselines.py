@@ -7,23 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ttc_sim.draws import I64
-from ttc_sim.metrics import Summary, summarize
-from ttc_sim.optimizer.fit import fit_responses
-from ttc_sim.optimizer.options import (
-    Options,
-    base_arm,
-    build_options,
-    expanded_model,
-    expected_seconds,
-    first_guess,
-    load_model_like,
-)
-from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility, uses_responses
-from ttc_sim.responses import Response
+from ttc_sim.base.draws import I64
+from ttc_sim.optimizer.space import base_arm, expanded_model, load_model_like
+from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import GpuPool, Scenario, scenario_from_dict
-from ttc_sim.simulation import Model, draw, run_once
-from ttc_sim.strategies import cap_of
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import Expectations, expect_arms
+from ttc_sim.simulation.expected_times import expected_seconds, first_guess
+from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.response_fit import fit_responses
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import Summary, summarize
 
 BASELINE_REQUESTS = 20_000
 
@@ -31,7 +26,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class _Uncapped:
+class _Uncapped(Policy):
     """A policy whose choice is replaced by the arm's variant with no cap, or with the highest."""
 
     policy: Policy
@@ -60,17 +55,17 @@ def compare_with_baselines(model: Model, policy: Policy, progress: Progress = la
     if raw["workload"]["requests"] > BASELINE_REQUESTS:
         raw["workload"]["requests"] = BASELINE_REQUESTS
         model = load_model_like(model, scenario_from_dict(raw, model.scenario.path))
-    options = build_options(expanded_model(model))
-    rate_per_s = draw(options.model, 0, purpose="search").traffic.rate_per_s
+    expectations = expect_arms(expanded_model(model))
+    rate_per_s = draw(expectations.model, 0, purpose="search").traffic.rate_per_s
     responses = None
-    if uses_responses(policy):
-        fitted = fit_responses(options, expected_seconds(options, first_guess(options.model)))
-        responses = {name: fitted[name] for name in _uncapped_arms(options.model)}
-    return baselines(options, rate_per_s, per_source, responses, "simulate", progress)
+    if policy.uses_responses:
+        fitted = fit_responses(expectations, expected_seconds(expectations, first_guess(expectations.model)))
+        responses = {name: fitted[name] for name in _uncapped_arms(expectations.model)}
+    return baselines(expectations, rate_per_s, per_source, responses, "simulate", progress)
 
 
 def baselines(
-    options: Options,
+    expectations: Expectations,
     rate_per_s: float,
     policy: PerSource | None,
     responses: Mapping[str, Response] | None,
@@ -80,19 +75,19 @@ def baselines(
     """Always one arm, and the policy without its caps, on the same requests as ``purpose`` draws.
 
     Args:
-        options: every arm on every problem.
+        expectations: every arm on every problem.
         rate_per_s: mean rate of all requests.
         policy: whose caps are taken away, if any; ``responses``: what it expects of the arms, where it needs that.
     """
-    whole, population = options.model, options.population
+    whole, population = expectations.model, expectations.population
     uncapped = _uncapped_arms(whole)
-    single = {name: _always(options, name, uncapped) for name in uncapped}
+    single = {name: _always(expectations, name, uncapped) for name in uncapped}
     bill = {}
     for name, one in single.items():
         arm = one.choose(population.as_requests(), whole.arm_names)
-        bill[name] = float(options.expected(arm)["api_cost_usd"] @ population.weight)
+        bill[name] = float(expectations.under(arm)["api_cost_usd"] @ population.weight)
         if isinstance(whole.deployments[whole.arms[whole.arm_names.index(name)].deployment], GpuPool):
-            for pool, count in _capacity(options, arm, rate_per_s).items():
+            for pool, count in _capacity(expectations, arm, rate_per_s).items():
                 item = whole.scenario.deployments[pool]
                 assert isinstance(item, GpuPool)
                 bill[name] += count * item.hourly_usd / 3600 / rate_per_s
@@ -109,9 +104,11 @@ def baselines(
     out = {}
     for label, other in rivals.items():
         arm = other.choose(able.as_requests(), whole.arm_names)
-        model = load_model_like(whole, settled(whole.scenario, None, _capacity(options, arm, rate_per_s), responses))
+        model = load_model_like(
+            whole, settled(whole.scenario, None, _capacity(expectations, arm, rate_per_s), responses)
+        )
         done = [run_once(model, other, draw(model, k, purpose=purpose)) for k in range(whole.scenario.replications)]
-        out[label] = summarize(model, done, expected=options.expected(arm))
+        out[label] = summarize(model, done, expected=expectations.under(arm))
         progress(f"{label}: {in_brief(out[label])}")
     return out
 
@@ -154,8 +151,8 @@ def _uncapped_arms(model: Model) -> list[str]:
     for arm in model.arms:
         base = base_arm(arm.name)
         held = best.get(base)
-        cap = cap_of(arm.strategy)
-        before = cap_of(model.arms[model.arm_names.index(held)].strategy) if held is not None else 0
+        cap = arm.strategy.attempt_cap
+        before = model.arms[model.arm_names.index(held)].strategy.attempt_cap if held is not None else 0
         if held is None or (before is not None and (cap is None or cap > before)):
             best[base] = arm.name
     return list(best.values())
@@ -165,28 +162,28 @@ def _arm_sources(model: Model, name: str) -> tuple[str, ...]:
     return model.arms[model.arm_names.index(name)].sources
 
 
-def _always(options: Options, name: str, uncapped: Sequence[str]) -> PerSource:
+def _always(expectations: Expectations, name: str, uncapped: Sequence[str]) -> PerSource:
     """One arm for all; where it was not measured, the most accurate one that was."""
-    model, population = options.model, options.population
+    model, population = expectations.model, expectations.population
     policies: dict[str, Policy] = {}
     for s, source in enumerate(population.sources):
         used = name
         if source not in _arm_sources(model, name):
             rows = population.source == s
             able = [other for other in uncapped if source in _arm_sources(model, other)]
-            used = max(able, key=lambda o: float(options.correct[model.arm_names.index(o)][rows].mean()))
+            used = max(able, key=lambda o: float(expectations.correct[model.arm_names.index(o)][rows].mean()))
         policies[source] = Always(used)
     return PerSource(policies)
 
 
-def _capacity(options: Options, arm: I64, rate_per_s: float) -> dict[str, int]:
+def _capacity(expectations: Expectations, arm: I64, rate_per_s: float) -> dict[str, int]:
     """Fewest replicas, of those that may be chosen, that keep each pool's load within the limit; else the most.
 
     Args:
         arm: (P,) that each problem is sent to.
     """
-    model, search = options.model, options.model.scenario.search
-    load_s = options.gpu_s[arm, range(len(arm))] * options.population.weight * rate_per_s
+    model, search = expectations.model, expectations.model.scenario.search
+    load_s = expectations.gpu_s[arm, range(len(arm))] * expectations.population.weight * rate_per_s
     replicas = {}
     for index, name in enumerate(model.deployment_names):
         pool = model.deployments[index]

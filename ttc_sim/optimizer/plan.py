@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from ttc_sim.errors import InputError
-from ttc_sim.metrics import Estimate, Summary
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.tables import write_atomically
 from ttc_sim.optimizer.worth import Gain, Novelty, PredictorWorth
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import Scenario, Targets, scenario_from_dict
-from ttc_sim.tables import write_atomically
+from ttc_sim.simulation.summary import Summary
 
 FORMAT = 1
 PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")

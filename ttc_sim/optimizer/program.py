@@ -15,12 +15,12 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from ttc_sim.draws import F64, I64
-from ttc_sim.optimizer.options import Options
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.policies import DIFFICULTY, Always, Banded, PerSource, Policy
-from ttc_sim.population import Population
-from ttc_sim.responses import Response
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import GpuPool, Search, Targets
+from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.workload.population import Population
 
 LATENCY_TARGETS = {"latency_p50_s": 0.50, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 
@@ -68,12 +68,12 @@ class Proposal:
         return self.policy.choose(replace(population, responses=self.responses).as_requests(), arms)
 
 
-def candidate_scores(options: Options, search: Search) -> list[str]:
+def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
     """Scores worth routing by: those named, else difficulty and the chances of the models on offer."""
-    scores = options.population.scores
+    scores = expectations.population.scores
     if search.scores is not None:
         return search.scores
-    models = {arm.attempts.name for arm in options.model.arms if arm.attempts is not None}
+    models = {arm.attempts.name for arm in expectations.model.arms if arm.attempts is not None}
     return [name for name in scores if name == DIFFICULTY or (name.startswith("p:") and name[2:] in models)]
 
 
@@ -101,7 +101,7 @@ class Columns:
     edges: Mapping[tuple[int, int], F64]
 
 
-def build_columns(options: Options, late: F64, weight: F64, scores: Sequence[str], bands: int) -> Columns:
+def build_columns(expectations: Expectations, late: F64, weight: F64, scores: Sequence[str], bands: int) -> Columns:
     """Lay out every stride.
 
     Args:
@@ -110,17 +110,17 @@ def build_columns(options: Options, late: F64, weight: F64, scores: Sequence[str
         scores: names of the scores to route by.
         bands: bands per source and score.
     """
-    population = options.population
+    population = expectations.population
     parts: list[tuple[F64, ...]] = []
     edges: dict[tuple[int, int], F64] = {}
     for s in range(len(population.sources)):
         rows = np.flatnonzero((population.source == s) & (weight > 0))
-        arms = np.flatnonzero(options.offered[:, s])
+        arms = np.flatnonzero(expectations.offered[:, s])
         w = weight[rows]
         sums = {
-            "correct": options.correct[np.ix_(arms, rows)] * w,
-            "cost": options.api_cost_usd[np.ix_(arms, rows)] * w,
-            "gpu_s": options.gpu_s[np.ix_(arms, rows)] * w,
+            "correct": expectations.correct[np.ix_(arms, rows)] * w,
+            "cost": expectations.api_cost_usd[np.ix_(arms, rows)] * w,
+            "gpu_s": expectations.gpu_s[np.ix_(arms, rows)] * w,
         }
         lates = [late[k][np.ix_(arms, rows)] * w for k in range(len(late))]
         for k, name in enumerate(scores if len(rows) else ()):
@@ -162,7 +162,12 @@ def build_columns(options: Options, late: F64, weight: F64, scores: Sequence[str
 
 
 def solve(
-    options: Options, columns: Columns, scores: Sequence[str], targets: Targets, limits: Limits, rate_per_s: float
+    expectations: Expectations,
+    columns: Columns,
+    scores: Sequence[str],
+    targets: Targets,
+    limits: Limits,
+    rate_per_s: float,
 ) -> Proposal:
     """Find the best policy within the limits or, if there is none, the one that misses them by least.
 
@@ -172,16 +177,16 @@ def solve(
     Returns:
         The proposal; its ``excess`` is empty if all limits are kept.
     """
-    proposal = _solve(options, columns, scores, targets, limits, rate_per_s, elastic=False)
+    proposal = _solve(expectations, columns, scores, targets, limits, rate_per_s, elastic=False)
     if proposal is None:
-        proposal = _solve(options, columns, scores, targets, limits, rate_per_s, elastic=True)
+        proposal = _solve(expectations, columns, scores, targets, limits, rate_per_s, elastic=True)
     if proposal is None:
         raise RuntimeError("the elastic program has a solution by construction, but HiGHS returned none")
     return proposal
 
 
 def _solve(
-    options: Options,
+    expectations: Expectations,
     columns: Columns,
     scores: Sequence[str],
     targets: Targets,
@@ -190,7 +195,7 @@ def _solve(
     *,
     elastic: bool,
 ) -> Proposal | None:
-    model, search = options.model, options.model.scenario.search
+    model, search = expectations.model, expectations.model.scenario.search
     n = len(columns.arm)
     pools = [(d, name) for d, name in enumerate(model.deployment_names) if isinstance(model.deployments[d], GpuPool)]
     sizes = [(d, name, r) for d, name in pools for r in _replica_choices(model.deployments[d], name, search)]
@@ -257,7 +262,7 @@ def _solve(
         missed = result.x[n + len(sizes) :]
         excess = {name: float(miss) for (name, *_), miss in zip(named, missed, strict=True) if miss > 1e-6}
     return Proposal(
-        policy=_policy(options, columns, scores, chosen),
+        policy=_policy(expectations, columns, scores, chosen),
         replicas=replicas,
         accuracy=float(columns.correct[chosen].sum()),
         cost_usd_per_request=float(cost @ (result.x[: len(cost)] > 0.5)),
@@ -307,11 +312,11 @@ def _hourly(pool: object) -> float:
     return pool.hourly_usd
 
 
-def _policy(options: Options, columns: Columns, scores: Sequence[str], chosen: I64) -> PerSource:
+def _policy(expectations: Expectations, columns: Columns, scores: Sequence[str], chosen: I64) -> PerSource:
     """The strides as bands, neighbours with the same arm joined."""
-    names = options.model.arm_names
+    names = expectations.model.arm_names
     policies: dict[str, Policy] = {}
-    for s, source in enumerate(options.population.sources):
+    for s, source in enumerate(expectations.population.sources):
         mine = chosen[columns.source[chosen] == s]
         mine = mine[np.argsort(columns.first[mine])]
         arms = [names[columns.arm[mine[0]]]]

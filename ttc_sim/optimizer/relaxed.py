@@ -16,10 +16,10 @@ from itertools import product
 import numpy as np
 from scipy.optimize import linprog
 
-from ttc_sim.draws import F64, I64
-from ttc_sim.optimizer.options import Options
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.program import Limits
 from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.simulation.expectations import Expectations
 
 _ROUNDS = 200
 _PENALTY = 100.0
@@ -84,7 +84,7 @@ class Optimum:
     prices: Mapping[str, float]
 
 
-def sums(options: Options, late: F64, weight: F64, rate_per_s: float) -> Sums:
+def sums(expectations: Expectations, late: F64, weight: F64, rate_per_s: float) -> Sums:
     """What the measured attempts add up to.
 
     Args:
@@ -92,11 +92,11 @@ def sums(options: Options, late: F64, weight: F64, rate_per_s: float) -> Sums:
         weight: (P,) of each problem.
         rate_per_s: mean rate of all requests.
     """
-    model, search = options.model, options.model.scenario.search
+    model, search = expectations.model, expectations.model.scenario.search
     pools = [d for d, item in enumerate(model.deployments) if isinstance(item, GpuPool)]
     deployment = np.array([arm.deployment for arm in model.arms])
-    busy = options.gpu_s * weight * rate_per_s
-    hidden = np.where(np.isnan(options.correct), np.nan, 0.0)
+    busy = expectations.gpu_s * weight * rate_per_s
+    hidden = np.where(np.isnan(expectations.correct), np.nan, 0.0)
     load = [np.where((deployment == d)[:, None], busy, hidden) for d in pools]
     usd, sizes = [], []
     for d in pools:
@@ -105,8 +105,8 @@ def sums(options: Options, late: F64, weight: F64, rate_per_s: float) -> Sums:
         usd.append(pool.hourly_usd / 3600 / rate_per_s)
         sizes.append(tuple(sorted(set(search.replicas.get(model.deployment_names[d], [pool.replicas])))))
     return Sums(
-        correct=options.correct * weight,
-        cost=options.api_cost_usd * weight,
+        correct=expectations.correct * weight,
+        cost=expectations.api_cost_usd * weight,
         late=late * weight,
         load=np.array(load).reshape(len(pools), *busy.shape),
         pools=tuple(pools),

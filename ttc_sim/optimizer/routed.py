@@ -9,18 +9,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.draws import F64
-from ttc_sim.errors import InputError
-from ttc_sim.metrics import Estimate, summarize
-from ttc_sim.optimizer.options import build_options
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.validate import on_measured
 from ttc_sim.policies import Always, Policy, Threshold
-from ttc_sim.population import Population
-from ttc_sim.predictor.evaluate import router_score
-from ttc_sim.predictor.measured import heads_like
-from ttc_sim.predictor.routing import SHARES, dollars
+from ttc_sim.predictor.judging.evaluate import router_score
+from ttc_sim.predictor.judging.measured import heads_like
+from ttc_sim.predictor.judging.routing import SHARES, dollars
 from ttc_sim.scenario import Scenario, Search
-from ttc_sim.simulation import Model, draw, load_model, run_once
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import summarize
+from ttc_sim.workload.population import Population
 
 STRONG_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Shares of requests sent to the strong model at which the scenario is simulated."""
@@ -113,7 +116,7 @@ def route_in_scenario(
     said, score = router_score(population.scores, _head(weak, heads), _head(strong, heads))
     population = replace(population, scores={**population.scores, ROUTER: score})
     model = load_model(scenario, population)
-    options = build_options(model)
+    expectations = expect_arms(model)
     points = []
     draws = [draw(model, k) for k in range(scenario.replications)]
     for share in shares:
@@ -121,7 +124,7 @@ def route_in_scenario(
         policy, at = _policy(population, score, share, weak_arm, strong_arm)
         chosen = policy.choose(population.as_requests(), model.arm_names)
         runs = [run_once(model, policy, drawn) for drawn in draws]
-        found = summarize(model, runs, expected=options.expected(chosen))
+        found = summarize(model, runs, expected=expectations.under(chosen))
         assert found.accuracy is not None
         points.append(
             Point(
@@ -133,7 +136,7 @@ def route_in_scenario(
                 latency_p95_s=found.latency_s["p95"],
             )
         )
-    curve = _expected_curve(model, options.correct, options.api_cost_usd, score, weak_arm, strong_arm)
+    curve = _expected_curve(model, expectations.correct, expectations.api_cost_usd, score, weak_arm, strong_arm)
     return Routed(
         scenario=scenario.name,
         weak_arm=weak_arm,

@@ -12,20 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ttc_sim.draws import F64, I64, uniforms
-from ttc_sim.errors import InputError, nearest
-from ttc_sim.metrics import Summary, summarize
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.baselines import baselines, in_brief, settled
-from ttc_sim.optimizer.options import (
-    Options,
-    Waiting,
-    build_options,
-    expanded_model,
-    expected_seconds,
-    first_guess,
-    late_share,
-    load_model_like,
-)
 from ttc_sim.optimizer.plan import Alternative, FrontierPoint, Plan, TargetCheck, policy_notation, targets_asked
 from ttc_sim.optimizer.program import (
     LATENCY_TARGETS,
@@ -35,10 +24,17 @@ from ttc_sim.optimizer.program import (
     candidate_scores,
     solve,
 )
+from ttc_sim.optimizer.space import expanded_model, load_model_like
 from ttc_sim.optimizer.utility import propose_utility
 from ttc_sim.optimizer.worth import HeldOut, PredictorWorth, gain_of, novelty_of, predictor_worth, widened
 from ttc_sim.scenario import GpuPool, Scenario, Targets
-from ttc_sim.simulation import Model, Run, draw, load_model, run_once
+from ttc_sim.simulation.billing import Run
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import Expectations, expect_arms
+from ttc_sim.simulation.expected_times import Waiting, expected_seconds, first_guess, late_share
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import Summary, summarize
 
 ROUNDS = 8  # proposals tried before giving up on a latency target
 SEARCH_RUNS = 2  # independent runs behind each look at a proposal
@@ -84,7 +80,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     found = bands.find()
     utility = _UtilityPlanner(bands)
     other = utility.find()
-    gain = gain_of(bands.options, scenario.targets, bands.held_out, utility.held_out, other.found.proposal)
+    gain = gain_of(bands.expectations, scenario.targets, bands.held_out, utility.held_out, other.found.proposal)
     # The simpler policy stays unless the other is better for sure, or alone meets the targets.
     met, met_too = found.final.worst == 0.0, other.final.worst == 0.0
     better = bands.rank(other.final) < bands.rank(found.final)
@@ -102,7 +98,9 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     }
     progress("comparing with the baselines on the same requests")
     proposal = chosen.found.proposal
-    beside = baselines(planner.options, planner.rate_per_s, proposal.policy, proposal.responses, "verify", progress)
+    beside = baselines(
+        planner.expectations, planner.rate_per_s, proposal.policy, proposal.responses, "verify", progress
+    )
     missed = tuple(check.name for check in chosen.final.checks if not check.holds)
     return Plan(
         status="nearest" if missed else "met",
@@ -146,13 +144,15 @@ class _Found:
 class _Planner:
     """One search: what has been learnt about limits and waiting so far."""
 
-    def __init__(self, model: Model, targets: Targets, progress: Progress, options: Options | None = None) -> None:
+    def __init__(
+        self, model: Model, targets: Targets, progress: Progress, expectations: Expectations | None = None
+    ) -> None:
         self.targets, self.progress = targets, progress
-        self.options: Options = build_options(model) if options is None else options
+        self.expectations: Expectations = expect_arms(model) if expectations is None else expectations
         self.model = model
-        self.population = self.options.population
+        self.population = self.expectations.population
         self.search = model.scenario.search
-        self.scores = candidate_scores(self.options, self.search)
+        self.scores = candidate_scores(self.expectations, self.search)
         for name in self.scores:
             if name not in self.population.scores:
                 raise InputError(model.scenario.path, "search.scores", name, nearest(name, self.population.scores))
@@ -181,13 +181,13 @@ class _Planner:
         """Chances of being late; worked out anew only where the pools' times have changed."""
         if self._late_seen is None or self._late_seen[0] != self.waiting:
             limits = np.array([float(getattr(self.targets, name)) for name in self.limits.late])
-            self._late_seen = dict(self.waiting), late_share(self.options, limits, self.waiting)
+            self._late_seen = dict(self.waiting), late_share(self.expectations, limits, self.waiting)
         return self._late_seen[1]
 
     def _propose(self, limits: Limits, weight: F64 | None = None, targets: Targets | None = None) -> Proposal:
         weight = self.population.weight if weight is None else weight
-        columns = build_columns(self.options, self._late(), weight, self.scores, self.search.bands)
-        return solve(self.options, columns, self.scores, targets or self.targets, limits, self.rate_per_s)
+        columns = build_columns(self.expectations, self._late(), weight, self.scores, self.search.bands)
+        return solve(self.expectations, columns, self.scores, targets or self.targets, limits, self.rate_per_s)
 
     def _measure_optimism(self) -> None:
         """Choose on some problems, look at the others: how much of the promise is only hindsight.
@@ -206,7 +206,7 @@ class _Planner:
             train = _renormalized(np.where(of_row == k, 0.0, weight), population.source, population.share)
             proposal = self._propose(self.limits, train)
             arm = proposal.choose(population, self.model.arm_names)
-            expected = self.options.expected(arm)
+            expected = self.expectations.under(arm)
             held_out = np.where(of_row == k, weight, 0.0)
             self.held_out.put(of_row == k, expected, self._pools_usd(proposal))
             for name, key in (("accuracy", "correct"), ("cost_usd_per_request", "api_cost_usd")):
@@ -244,7 +244,7 @@ class _Planner:
     def _look(self, proposal: Proposal, purpose: str, runs: int) -> _Look:
         model = load_model_like(self.model, self._scenario_of(proposal))
         done = [run_once(model, proposal.policy, draw(model, k, purpose=purpose)) for k in range(runs)]
-        expected = self.options.expected(proposal.choose(self.population, self.model.arm_names))
+        expected = self.expectations.under(proposal.choose(self.population, self.model.arm_names))
         summary = self._less_optimism(summarize(model, done, expected=expected))
         summary = widened(summary, self.novelty, self.population, expected)
         self._learn_waiting(model, done)
@@ -368,7 +368,7 @@ class _Planner:
     def worth(self, proposal: Proposal) -> PredictorWorth:
         """What a perfect predictor, and none, would reach under the same limits."""
         return predictor_worth(
-            self.options, self._late(), self.targets, self.limits, self.rate_per_s, proposal, self.optimism
+            self.expectations, self._late(), self.targets, self.limits, self.rate_per_s, proposal, self.optimism
         )
 
     def frontier(self) -> tuple[FrontierPoint, ...]:
@@ -398,14 +398,14 @@ class _UtilityPlanner(_Planner):
     """The same search for the prices of ``Utility``; starts from what the search for bands has learnt of waiting."""
 
     def __init__(self, bands: _Planner) -> None:
-        super().__init__(bands.model, bands.targets, bands.progress, bands.options)
+        super().__init__(bands.model, bands.targets, bands.progress, bands.expectations)
         self.waiting = dict(bands.waiting)
-        self._seconds = expected_seconds(self.options, self.waiting)
+        self._seconds = expected_seconds(self.expectations, self.waiting)
 
     def _propose(self, limits: Limits, weight: F64 | None = None, targets: Targets | None = None) -> Proposal:
         weight = self.population.weight if weight is None else weight
         targets = targets or self.targets
-        return propose_utility(self.options, self._late(), self._seconds, weight, targets, limits, self.rate_per_s)
+        return propose_utility(self.expectations, self._late(), self._seconds, weight, targets, limits, self.rate_per_s)
 
 
 def best_in_hindsight(model: Model) -> dict[str, object] | None:

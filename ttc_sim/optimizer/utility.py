@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ttc_sim.draws import F64, I64
-from ttc_sim.optimizer.fit import fit_responses, gpu_price
-from ttc_sim.optimizer.options import Options
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.program import Limits, Proposal
 from ttc_sim.optimizer.relaxed import Sums, optimum, sums
 from ttc_sim.policies import PerSource, Utility
-from ttc_sim.responses import Predicted, Response, predict
+from ttc_sim.policies.predicted import Predicted, predict
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
+from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.simulation.response_fit import fit_responses, gpu_price
 
 _BRACKET = 1e4  # how far the price of accuracy may lie from the first guess, as a factor
 _LADDER = 17  # prices tried over that range
@@ -53,7 +54,13 @@ class _Point:
 
 
 def propose_utility(
-    options: Options, late: F64, seconds: F64, weight: F64, targets: Targets, limits: Limits, rate_per_s: float
+    expectations: Expectations,
+    late: F64,
+    seconds: F64,
+    weight: F64,
+    targets: Targets,
+    limits: Limits,
+    rate_per_s: float,
 ) -> Proposal:
     """The best prices within the limits or, if there are none, those that miss them by least.
 
@@ -63,9 +70,9 @@ def propose_utility(
         weight: (P,) of each problem; one with weight 0 is neither fitted on nor counted.
         rate_per_s: mean rate of all requests.
     """
-    search = _Search(options, late, seconds, weight, targets, limits, rate_per_s)
+    search = _Search(expectations, late, seconds, weight, targets, limits, rate_per_s)
     point = search.best()
-    policy = PerSource(dict.fromkeys(options.population.sources, point.utility))
+    policy = PerSource(dict.fromkeys(expectations.population.sources, point.utility))
     responses = search.charged(point.gpu_usd_per_s)
     return Proposal(
         policy, point.replicas, point.accuracy, point.cost_usd_per_request, point.excess, responses=responses
@@ -77,7 +84,7 @@ class _Search:
 
     def __init__(
         self,
-        options: Options,
+        expectations: Expectations,
         late: F64,
         seconds: F64,
         weight: F64,
@@ -85,19 +92,19 @@ class _Search:
         limits: Limits,
         rate_per_s: float,
     ) -> None:
-        self.options, self.targets, self.limits, self.rate_per_s = options, targets, limits, rate_per_s
-        self.names = options.model.arm_names
-        self.responses = fit_responses(options, seconds, weight)
-        self.table: Sums = sums(options, late, weight, rate_per_s)
-        requests = replace(options.population.as_requests(), responses=self.responses)
+        self.expectations, self.targets, self.limits, self.rate_per_s = expectations, targets, limits, rate_per_s
+        self.names = expectations.model.arm_names
+        self.responses = fit_responses(expectations, seconds, weight)
+        self.table: Sums = sums(expectations, late, weight, rate_per_s)
+        requests = replace(expectations.population.as_requests(), responses=self.responses)
         self.expected: list[Predicted] = list(predict(self.responses, requests, self.names))
-        self.offered = options.offered[:, options.population.source]
+        self.offered = expectations.offered[:, expectations.population.source]
         self.late, self.weight = late, weight
-        self.base = gpu_price(options.model)
+        self.base = gpu_price(expectations.model)
 
     def charged(self, gpu_usd_per_s: Mapping[int, float]) -> dict[str, Response]:
         """The responses with these prices of GPU seconds."""
-        deployment = {arm.name: arm.deployment for arm in self.options.model.arms}
+        deployment = {arm.name: arm.deployment for arm in self.expectations.model.arms}
         return {
             name: response.model_copy(update={"gpu_usd_per_s": gpu_usd_per_s[deployment[name]]})
             if response.gpu_s is not None and deployment[name] in gpu_usd_per_s
@@ -128,16 +135,16 @@ class _Search:
 
     def first_guess(self) -> tuple[float, dict[int, float]]:
         """Prices of a right answer and of the pools' GPU seconds: the duals of the program over what is expected."""
-        shape = self.options.correct.shape
+        shape = self.expectations.correct.shape
         correct, bill, gpu_s = (np.full(shape, np.nan) for _ in range(3))
         for one in self.expected:
             for values, expected in ((correct, one.correct), (bill, one.api_cost_usd), (gpu_s, one.gpu_s)):
                 values[one.arm] = np.where(one.offered, expected, np.nan)
-        believed = replace(self.options, correct=correct, api_cost_usd=bill, gpu_s=gpu_s)
+        believed = replace(self.expectations, correct=correct, api_cost_usd=bill, gpu_s=gpu_s)
         table = sums(believed, self.late, self.weight, self.rate_per_s)
         only = replace(self.limits, late={}, timeout_rate=None)
         found = optimum(table, self.targets, only, whole=False)
-        fallback = 100.0 * max(float(np.nanmax(self.options.api_cost_usd)), 1e-4)
+        fallback = 100.0 * max(float(np.nanmax(self.expectations.api_cost_usd)), 1e-4)
         if found is None:
             return fallback, dict(self.base)
         usd = 1.0  # US dollars per unit of the objective
@@ -159,7 +166,7 @@ class _Search:
 
     def bisected(self, guess: float, price_of_second: float, gpu_usd_per_s: Mapping[int, float]) -> _Point:
         """The price of accuracy that is best for given other prices."""
-        fixed = np.full(self.options.correct.shape, -np.inf)
+        fixed = np.full(self.expectations.correct.shape, -np.inf)
         correct = np.zeros_like(fixed)
         responses = self.charged(gpu_usd_per_s)
         for one in self.expected:
@@ -202,7 +209,7 @@ class _Search:
         found = self.table.of(arm)
         accuracy, cost, late = float(found[0]), float(found[1]), found[2 : 2 + len(self.table.late)]
         load = found[2 + len(self.table.late) :]
-        limits, model = self.limits, self.options.model
+        limits, model = self.limits, self.expectations.model
         replicas: dict[str, int] = {}
         over = 0.0
         for k, (d, sizes) in enumerate(zip(self.table.pools, self.table.sizes, strict=True)):

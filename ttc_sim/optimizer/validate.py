@@ -10,19 +10,22 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.errors import InputError
-from ttc_sim.metrics import Estimate, Summary, summarize
-from ttc_sim.optimizer.fit import with_responses
-from ttc_sim.optimizer.options import build_options
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.measured.problem_tables import read_problem_tables
+from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
 from ttc_sim.optimizer.plan import PROMISES, SavedPlan, as_mapping, load_plan, promises
 from ttc_sim.optimizer.search import best_in_hindsight
-from ttc_sim.policies import UserFunction, uses_responses
-from ttc_sim.population import Population, build_population
+from ttc_sim.policies import UserFunction
 from ttc_sim.predictor import Predictor
-from ttc_sim.problem_tables import read_problem_tables
-from ttc_sim.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
 from ttc_sim.scenario import Scenario
-from ttc_sim.simulation import draw, load_model, run_once
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.response_fit import with_responses
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import Summary, summarize
+from ttc_sim.workload.population import Population, build_population
 
 Progress = Callable[[str], None]
 
@@ -111,7 +114,7 @@ def validate(
     scenario = saved.scenario
     policy = scenario.parsed_policy()
     assert policy is not None
-    if uses_responses(policy) and scenario.responses is None:
+    if policy.uses_responses and scenario.responses is None:
         # A scenario by hand: what it was planned on is its own problems.
         fitted = with_responses(load_model(scenario), policy).population
         assert fitted is not None
@@ -124,10 +127,10 @@ def validate(
     assert policy is not None
     progress(f"carrying the plan out on {len(population):,} problems")
     runs = [run_once(model, policy, draw(model, k, purpose="validate")) for k in range(scenario.replications)]
-    options = build_options(model)
+    expectations = expect_arms(model)
     expected = None
     if not isinstance(policy, UserFunction):
-        expected = options.expected(policy.choose(population.as_requests(), model.arm_names))
+        expected = expectations.under(policy.choose(population.as_requests(), model.arm_names))
     realized = summarize(model, runs, expected=expected)
     figures = promises(realized)
     verdicts = {

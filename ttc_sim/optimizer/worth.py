@@ -9,14 +9,15 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.draws import F64
-from ttc_sim.metrics import Estimate, Resampler, Summary
-from ttc_sim.optimizer.options import Options
+from ttc_sim.base.draws import F64
+from ttc_sim.base.estimates import Estimate, Resampler
 from ttc_sim.optimizer.program import Limits, Proposal
 from ttc_sim.optimizer.relaxed import Sums, optimum, sums
 from ttc_sim.policies import NOVEL, NOVELTY, Utility
-from ttc_sim.population import Population
 from ttc_sim.scenario import Targets
+from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.simulation.summary import Summary
+from ttc_sim.workload.population import Population
 
 # ------------------------------------------------------------------------------------------ Utility over bands
 
@@ -68,9 +69,9 @@ class Gain:
         return {**asdict(self), "more_than_noise": self.more_than_noise}
 
 
-def gain_of(options: Options, targets: Targets, bands: HeldOut, utility: HeldOut, proposal: Proposal) -> Gain:
+def gain_of(expectations: Expectations, targets: Targets, bands: HeldOut, utility: HeldOut, proposal: Proposal) -> Gain:
     """Compare both on the same problems, each with the choice that was made without it, and resample clusters."""
-    population = options.population
+    population = expectations.population
     price = next(one.price_of_accuracy for one in proposal.policy.policies.values() if isinstance(one, Utility))
     right = utility.correct - bands.correct
     saved = bands.cost_usd - utility.cost_usd
@@ -121,7 +122,7 @@ class PredictorWorth:
 
 
 def predictor_worth(
-    options: Options,
+    expectations: Expectations,
     late: F64,
     targets: Targets,
     limits: Limits,
@@ -133,9 +134,9 @@ def predictor_worth(
 
     Limits that the plan itself misses are loosened to what it keeps, so that all three are held to the same.
     """
-    population = options.population
-    table = sums(options, late, population.weight, rate_per_s)
-    own = table.of(proposal.choose(population, options.model.arm_names))
+    population = expectations.population
+    table = sums(expectations, late, population.weight, rate_per_s)
+    own = table.of(proposal.choose(population, expectations.model.arm_names))
     kept = {name: max(most, float(own[2 + k])) for k, (name, most) in enumerate(limits.late.items())}
     timeout = None if limits.timeout_rate is None else max(limits.timeout_rate, float(own[1 + len(table.late)]))
     accuracy = proposal.accuracy - optimism["accuracy"]

@@ -14,7 +14,7 @@ from ttc_sim.scenario.deployments import (
     Retry,
 )
 from ttc_sim.scenario.document import Arm, Scenario, Search, Targets
-from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict, shipped_folders
+from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
 from ttc_sim.scenario.traffic import (
     Clients,
     ClosedLoop,
@@ -54,5 +54,4 @@ __all__ = [
     "find_scenario",
     "load_scenario",
     "scenario_from_dict",
-    "shipped_folders",
 ]

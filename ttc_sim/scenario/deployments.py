@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from ttc_sim.errors import nearest
+from ttc_sim.base.errors import nearest
 from ttc_sim.scenario.base import Model, NonNegative, Positive
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ttc_sim.policies import Policy, parse_policy
-from ttc_sim.responses import Response
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import Model, Positive, Share
 from ttc_sim.scenario.deployments import Deployment
 from ttc_sim.scenario.traffic import Workload

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ttc_sim.errors import InputError, nearest
-from ttc_sim.policies import uses_responses
-from ttc_sim.responses import Response
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.shipped import shipped_folders
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.deployments import (
     Api,
     GpuPool,
@@ -69,12 +69,6 @@ def find_scenario(path: str | Path) -> Path:
             return candidate
     shipped = sorted({item.stem for folder in shipped_folders("scenarios") for item in folder.glob("*.yaml")})
     raise InputError(path, "file", str(path), "an existing scenario file, or " + nearest(str(given), shipped))
-
-
-def shipped_folders(kind: str) -> list[Path]:
-    """Where shipped data of a kind (``profiles``, ``scenarios``) may stand: in the wheel, or in the checkout."""
-    package = Path(__file__).parents[1]
-    return [folder for folder in (package / "_shipped" / kind, package.parent / kind) if folder.is_dir()]
 
 
 def scenario_from_dict(raw: dict[str, Any], path: str = "scenario") -> Scenario:
@@ -180,7 +174,7 @@ def _check_references(scenario: Scenario) -> None:
             if source not in scenario.policy:
                 raise InputError(path, f"policy.{source}", "nothing", "a policy for every source")
     policy = scenario.parsed_policy()
-    if policy is not None and uses_responses(policy) and not sources:
+    if policy is not None and policy.uses_responses and not sources:
         raise InputError(
             path, "policy", scenario.policy, "workload.sources, so that something is predicted of the arms"
         )

@@ -22,11 +22,11 @@ import numpy as np
 import polars as pl
 import yaml
 
-from ttc_sim.draws import F64
-from ttc_sim.errors import InputError, nearest
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
 from ttc_sim.serving.step_time import StepTable, step_table
-from ttc_sim.tables import read_table
 
 US = 1e-6
 HOST_S = 0.0

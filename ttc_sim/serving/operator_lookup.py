@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ttc_sim.errors import InputError
+from ttc_sim.base.errors import InputError
 from ttc_sim.serving.catalogue import (
     PACKAGE,
     Served,

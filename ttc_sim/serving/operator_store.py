@@ -9,13 +9,13 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from ttc_sim.errors import InputError
-from ttc_sim.scenario import shipped_folders
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.shipped import shipped_folders
+from ttc_sim.base.tables import write_atomically
 from ttc_sim.serving import catalogue
 from ttc_sim.serving.catalogue import ALIASES, Served
 from ttc_sim.serving.operator_lookup import grid, measure
 from ttc_sim.serving.operators import OperatorTimes, as_json, from_json
-from ttc_sim.tables import write_atomically
 
 LAYOUT = 3
 """Counts up whenever what is kept means something else."""

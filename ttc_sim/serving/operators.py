@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ttc_sim.draws import F64
+from ttc_sim.base.draws import F64
 from ttc_sim.serving.step_time import StepTable, step_table
 
 KINDS = ("matrix", "experts", "link", "other")

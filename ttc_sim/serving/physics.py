@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from ttc_sim.draws import F64
-from ttc_sim.errors import InputError, nearest
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.serving.step_time import StepTable, step_table
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from ttc_sim.errors import InputError
+from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for

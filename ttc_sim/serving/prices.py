@@ -9,8 +9,8 @@ from decimal import Decimal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ttc_sim.draws import F64
-from ttc_sim.errors import InputError, nearest
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.scenario import Price
 
 _MILLION = 1_000_000

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from ttc_sim.draws import F64, I64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.scenario import LinearStepTime
 
 

@@ -10,8 +10,8 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 from scipy.special import expit, gammainccinv, gammaincinv, gammaln
 
-from ttc_sim.draws import F64, uniforms
-from ttc_sim.errors import InputError
+from ttc_sim.base.draws import F64, uniforms
+from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import ClosedLoop, Piecewise
 from ttc_sim.workload.traffic import Traffic
 

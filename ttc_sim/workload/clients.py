@@ -13,9 +13,9 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from ttc_sim.draws import F64, I64, uniforms
-from ttc_sim.errors import InputError
-from ttc_sim.profiles import TrafficProfile, load_traffic
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.measured.profiles import TrafficProfile, load_traffic
 from ttc_sim.scenario import Clients
 from ttc_sim.workload.arrivals import Family, gaps
 from ttc_sim.workload.traffic import Traffic

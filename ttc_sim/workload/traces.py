@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.draws import F64, I64
-from ttc_sim.errors import InputError
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.tables import find_column, read_table
 from ttc_sim.scenario import Columns, Trace
-from ttc_sim.tables import find_column, read_table
 from ttc_sim.workload.traffic import Traffic
 
 _AZURE = Columns(arrival="TIMESTAMP", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens")

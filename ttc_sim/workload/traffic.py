@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ttc_sim.draws import F64, I64
+from ttc_sim.base.draws import F64, I64
 
 
 @dataclass(frozen=True)

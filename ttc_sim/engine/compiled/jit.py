@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from ttc_sim import compilation
+from ttc_sim.base import compilation
 
 F = TypeVar("F", bound=Callable[..., Any])
 

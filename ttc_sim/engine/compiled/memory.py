@@ -17,7 +17,7 @@ from numba.core.imputils import lower_builtin, lower_getattr_generic
 from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
-from ttc_sim.draws import I64
+from ttc_sim.base.draws import I64
 from ttc_sim.engine.compiled.state import CHAIN, DEPLOYMENT, EVENT, GROUP, REPLICA, SEQUENCE, State
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.draws import I64
+from ttc_sim.base.draws import I64
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
@@ -59,15 +59,8 @@ from ttc_sim.engine.compiled.state import (
     State,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
-from ttc_sim.engine.work import (
-    IN_FLIGHT,
-    EngineResult,
-    LiveRule,
-    Work,
-    capacity,
-    check_work,
-    end_of_run,
-)
+from ttc_sim.engine.work import IN_FLIGHT, EngineResult, Work, capacity, check_work, end_of_run
+from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, stack_tables, step_table

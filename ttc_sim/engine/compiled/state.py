@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.draws import F64, I64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import I32
 
 Records = NDArray[Any]

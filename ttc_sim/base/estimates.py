@@ -1,0 +1,119 @@
+"""A figure, its interval, and the resamples that the interval comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from ttc_sim.base.draws import F64, I64, uniforms
+
+RESAMPLES = 400
+_NEAR = 100  # values on either side of a quantile, between which resamples lie
+_Z = 1.959963984540054  # two-sided 95% of the normal
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def shifted(self, by: float) -> Estimate:
+        """The same estimate, moved."""
+        return Estimate(self.value + by, self.low + by, self.high + by)
+
+    def clipped(self, least: float, most: float = float("inf")) -> Estimate:
+        """The same estimate within the range that the figure can have."""
+        return Estimate(*(float(min(max(x, least), most)) for x in (self.value, self.low, self.high)))
+
+    @property
+    def sd(self) -> float:
+        """Standard error that the interval stands for."""
+        return (self.high - self.low) / (2 * _Z)
+
+    @staticmethod
+    def around(value: float, sd: float) -> Estimate:
+        """A normal 95% interval."""
+        return Estimate(value, value - _Z * sd, value + _Z * sd)
+
+
+@dataclass(frozen=True)
+class Resampler:
+    """Bootstrap weights of clusters, the same for every figure, so that figures of two policies stay comparable.
+
+    Attributes:
+        cluster: (n,) cluster of each row, 0 to k - 1.
+        weights: (resamples, k) how often each cluster stands in each resample.
+    """
+
+    cluster: I64
+    weights: F64
+
+    @classmethod
+    def of(cls, cluster: I64, resamples: int = RESAMPLES) -> Resampler:
+        """Resample as many clusters as there are, with replacement."""
+        clusters = int(cluster.max(initial=-1)) + 1
+        picked = (uniforms(0, "bootstrap", resamples, clusters) * clusters).astype(np.int64)
+        flat = picked + np.arange(resamples)[:, None] * clusters
+        counts = np.bincount(flat.ravel(), minlength=resamples * clusters)
+        return cls(cluster, counts.reshape(resamples, clusters).astype(np.float64))
+
+    def restricted(self, keep: NDArray[np.bool_]) -> Resampler:
+        """The same resamples, of some of the rows."""
+        return Resampler(self.cluster[keep], self.weights)
+
+    def mean(self, values: F64, stratum: I64, share: F64) -> tuple[float, F64]:
+        """Mean within each stratum, weighted by the strata's shares: the value and its resamples.
+
+        A stratum that a resample happens to miss takes the value of the full sample.
+        """
+        strata = len(share)
+        flat = self.cluster * strata + stratum
+        clusters = self.weights.shape[1]
+        size = clusters * strata
+        total = np.bincount(flat, weights=values, minlength=size).reshape(clusters, strata)
+        count = np.bincount(flat, minlength=size).reshape(clusters, strata).astype(np.float64)
+        whole = total.sum(axis=0) / np.maximum(count.sum(axis=0), 1)
+        den = self.weights @ count
+        means = np.where(den > 0, (self.weights @ total) / np.maximum(den, 1e-300), whole)
+        return float(whole @ share), means @ share
+
+    def quantiles(self, values: F64, base: F64, wanted: Sequence[float], resamples: int = 200) -> tuple[F64, F64]:
+        """Weighted quantiles of the rows' values: (q,) values and (resamples, q) resamples.
+
+        The values are exact; resamples lie on straight lines between a few hundred of the ordered values, the closer
+        together the closer to a wanted quantile, so that no resample has to look at every row.
+        """
+        order = np.argsort(values)
+        ordered, base = values[order], base[order]
+        upto = np.cumsum(base) / base.sum()
+        asked = np.asarray(wanted)
+        exact = ordered[np.minimum(np.searchsorted(upto, asked, side="left"), len(ordered) - 1)]
+        near = [q + min(q, 1 - q) * np.linspace(-1, 1, 2 * _NEAR + 1) for q in wanted]
+        knots = np.unique(np.minimum(np.searchsorted(upto, np.concatenate(near)), len(ordered) - 1))
+        knots = np.unique(np.append(knots, len(ordered) - 1))
+        # Weight of each cluster between one knot and the next.
+        between = np.searchsorted(knots, np.arange(len(ordered)))
+        flat = self.cluster[order] * len(knots) + between
+        table = np.bincount(flat, weights=base, minlength=self.weights.shape[1] * len(knots))
+        below = np.cumsum(self.weights[:resamples] @ table.reshape(-1, len(knots)), axis=1)
+        out = np.tile(exact, (resamples, 1))
+        for row, one in zip(out, below, strict=True):
+            # A resample that happens to miss all clusters of these rows says nothing.
+            if one[-1] > 0:
+                row[:] = np.interp(asked * one[-1], one, ordered[knots])
+        return exact, out
+
+
+def between_runs(values: Sequence[float]) -> float:
+    """Standard error of the mean over independent runs, widened for their small number (Student's t)."""
+    runs = len(values)
+    if runs < 2:
+        return 0.0
+    return float(np.std(values, ddof=1) / np.sqrt(runs) * stdtrit(runs - 1, 0.975) / _Z)

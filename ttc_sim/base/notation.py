@@ -1,0 +1,106 @@
+"""One notation for strategies and policies: the Python call that would make them.
+
+``Single(cap=4096, on_cap='truncate')`` means the same in YAML, on the command line and in Python, and is what
+``repr`` prints. Only calls of the given classes with literal arguments are read; nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from ttc_sim.base.errors import InputError, nearest
+
+
+def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> Any:
+    """Build the object that ``text`` names.
+
+    Args:
+        text: a call such as ``MajorityVote(n=3)``; a bare name means a call without arguments.
+        classes: the dataclasses that may be named.
+        where: the file, and ``field`` the key, that an error names.
+
+    Raises:
+        InputError: unknown name, unknown or missing argument, or a value that the class refuses.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise InputError(where, field, text, "a call such as " + _example(classes)) from None
+    return _build(tree, text, classes, where, field)
+
+
+def _example(classes: Mapping[str, type]) -> str:
+    return " or ".join(f"{name}(...)" for name in classes)
+
+
+def _build(node: ast.expr, text: str, classes: Mapping[str, type], where: str, field: str) -> Any:
+    if isinstance(node, ast.Name) and node.id in classes:
+        node = ast.Call(func=node, args=[], keywords=[])
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_build(item, text, classes, where, field) for item in node.elts]
+    if not isinstance(node, ast.Call):
+        try:
+            return ast.literal_eval(node)
+        except ValueError:
+            raise InputError(where, field, text, "numbers, text, lists, or " + _example(classes)) from None
+    name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    if name not in classes:
+        raise InputError(where, field, name, nearest(name, classes))
+    made = classes[name]
+    names = [item.name for item in dataclasses.fields(made)]
+    if len(node.args) > len(names):
+        raise InputError(where, field, text, f"at most {len(names)} arguments: " + ", ".join(names))
+    values = {key: _build(arg, text, classes, where, field) for key, arg in zip(names, node.args, strict=False)}
+    for keyword in node.keywords:
+        if keyword.arg is None or keyword.arg not in names:
+            raise InputError(where, f"{field}: {name}", keyword.arg, nearest(str(keyword.arg), names))
+        if keyword.arg in values:
+            raise InputError(where, f"{field}: {name}", keyword.arg, "each argument once")
+        values[keyword.arg] = _build(keyword.value, text, classes, where, field)
+    try:
+        return made(**values)
+    except TypeError:
+        needed = [
+            item.name
+            for item in dataclasses.fields(made)
+            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        ]
+        raise InputError(where, f"{field}: {name}", text, "the arguments " + ", ".join(needed)) from None
+    except InputError as error:
+        raise InputError(where, f"{field}: {name}: {error.field}", error.value, error.expected) from None
+
+
+def names_function(text: str) -> bool:
+    """Whether the text is ``file.py:function``."""
+    file, colon, _ = text.rpartition(":")
+    return bool(colon) and file.endswith(".py")
+
+
+def load_function(text: str, folder: str | Path, *, where: str, field: str) -> Callable[..., Any]:
+    """Load what ``file.py:function`` names, from a Python file of the user's.
+
+    Raises:
+        InputError: no such file or function, or the file does not run.
+    """
+    name = text.rpartition(":")[2]
+    file = Path(folder) / text.rpartition(":")[0]
+    if not file.is_file():
+        raise InputError(where, field, str(file), "an existing Python file")
+    spec = importlib.util.spec_from_file_location(f"ttc_sim_user_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise InputError(where, field, str(file), "a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(where, field, said, f"{file.name} to run without an error") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise InputError(where, field, name, f"a function of {file.name}")
+    return cast("Callable[..., Any]", function)

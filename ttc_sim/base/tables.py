@@ -1,0 +1,115 @@
+"""Read a user's table, whatever its format, find the columns in it, and write files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from ttc_sim.base.errors import InputError, nearest
+
+READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
+    ".parquet": pl.read_parquet,
+    ".csv": partial(pl.read_csv, infer_schema_length=None),
+    # Types by all rows: a column may be empty in the first hundred.
+    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
+    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
+}
+
+
+def read_table(path: str | Path) -> pl.DataFrame:
+    """Read Parquet, CSV or JSONL, told apart by the file's ending.
+
+    Raises:
+        InputError: the file is missing, has another ending, cannot be read as what its ending says, or has no rows.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in READERS:
+        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(READERS))
+    if not path.is_file():
+        raise InputError(path, "file", str(path), "an existing file")
+    try:
+        table = READERS[path.suffix.lower()](path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(path, "file", first_line, f"a readable {path.suffix[1:]} table") from error
+    if table.is_empty():
+        raise InputError(path, "file", "0 rows", "at least one row")
+    return table
+
+
+def find_column(
+    table: pl.DataFrame,
+    where: str | Path,
+    role: str,
+    usual_names: Sequence[str],
+    named: str | None = None,
+    *,
+    required: bool = True,
+) -> str | None:
+    """Name the column that plays ``role``: the one the user named, else the first of its usual names.
+
+    Raises:
+        InputError: the named column is not there, or none of the usual names is and the column is required.
+    """
+    if named is not None:
+        if named not in table.columns:
+            raise InputError(where, f"column for {role}", named, nearest(named, table.columns))
+        return named
+    for name in usual_names:
+        if name in table.columns:
+            return name
+    if required:
+        have = ", ".join(table.columns)
+        raise InputError(where, f"column for {role}", have, "a column named " + " or ".join(usual_names))
+    return None
+
+
+def write_table(table: pl.DataFrame, path: str | Path) -> None:
+    """Write Parquet, CSV or JSONL by the file's ending, all at once or not at all.
+
+    Raises:
+        InputError: another ending, or a folder that cannot be written to.
+    """
+    path = Path(path)
+    writers: dict[str, Callable[[Path], object]] = {
+        ".parquet": table.write_parquet,
+        ".csv": table.write_csv,
+        ".jsonl": table.write_ndjson,
+        ".ndjson": table.write_ndjson,
+    }
+    if path.suffix.lower() not in writers:
+        raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(writers))
+    with written_whole(path) as beside:
+        writers[path.suffix.lower()](beside)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written to.
+    """
+    with written_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A place beside the file to write to: it becomes the file at the end, or is gone if anything fails.
+
+    Raises:
+        InputError: the folder does not exist or cannot be written to.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Strategies on measured problems, at once and without a queue."""

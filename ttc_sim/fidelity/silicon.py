@@ -1,0 +1,354 @@
+"""Measured operating points of servers, simulated again with the load that they were measured under.
+
+The file is that of ``aiconfigurator-core``, ``systems/silicon_sample.csv``: one row per model, GPU, precision, parallelism,
+prompt and output length and concurrency, with the mean time to first token and per output token that was measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttc_sim.base.draws import uniforms
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.tables import read_table
+from ttc_sim.engine import compiled
+from ttc_sim.engine.work import Work, single_stage
+from ttc_sim.scenario import GpuPool, LinearStepTime
+from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served, cuttable, has_experts, need
+from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted
+from ttc_sim.serving.operator_store import operator_times
+from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table
+from ttc_sim.serving.step_time import StepTable
+
+REQUESTS_PER_USER = 10
+"""Requests of a measurement over its concurrency, all of the first at once (InferenceMAX, from which most rows come)."""
+
+SHORTEST = 0.8
+"""Lengths are drawn evenly from this share of the nominal length up to it (InferenceMAX)."""
+
+SHORTEST_NOMINAL = 0.95
+"""The same for rows of another benchmark, which sends the nominal lengths: the little that lengths differ here stands for all
+that keeps real requests from marching in step."""
+
+MEMORY_SHARE = 0.95
+"""Of the GPU's memory: the rows' servers held weights and KV that do not fit into vLLM's usual 0.9."""
+
+MAX_NUM_SEQS = 1024
+MAX_NUM_BATCHED_TOKENS = 8192
+COLUMNS = (
+    *("id", "silicon_data_source", "backend", "model_path", "system", "precision", "mode", "isl", "osl", "batch_size"),
+    *("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"),
+)
+
+_STEP = LinearStepTime(base_s=1.0, per_prefill_token_s=0.0, per_sequence_s=0.0, per_kv_token_s=0.0)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured operating point.
+
+    Attributes:
+        id: of the row.
+        model: as the row names it.
+        served: what served it.
+        prompt_tokens, output_tokens: nominal lengths.
+        concurrency: requests in progress.
+        shortest: prompts and outputs are drawn evenly from this share of the nominal lengths up to them.
+        ttft_ms, tpot_ms: measured means.
+    """
+
+    id: str
+    model: str
+    served: Served
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+    shortest: float
+    ttft_ms: float
+    tpot_ms: float
+
+    @property
+    def fitted_to(self) -> bool:
+        """Whether corrections may be fitted to it: those whose id's SHA-256 ends in an odd byte."""
+        return sha256(self.id.encode()).digest()[-1] % 2 == 1
+
+
+Refused = dict[str, str]
+Predicted = tuple[float, float]
+
+
+def load_points(file: str | Path, backend: str | None = None) -> tuple[list[Point], list[Refused]]:
+    """Read a file of operating points.
+
+    Args:
+        file: CSV in the catalogue's format.
+        backend: serving framework whose rows are wanted; all if left out.
+
+    Returns:
+        Points, and rows refused with the reason.
+
+    Raises:
+        InputError: a file that cannot be read, a column that is missing, a backend that is not known.
+    """
+    if backend is not None and backend not in BACKENDS:
+        raise InputError("backtest", "--backend", backend, nearest(backend, BACKENDS))
+    table = read_table(file)
+    for name in COLUMNS:
+        if name not in table.columns:
+            raise InputError(file, "column", ", ".join(table.columns), f"a column named {name}")
+    points: list[Point] = []
+    refused: list[Refused] = []
+    for number, row in enumerate(table.iter_rows(named=True), 2):
+        if backend is not None and row["backend"] != backend:
+            continue
+        try:
+            points.append(_point(row))
+        except (TypeError, ValueError) as error:
+            refused.append({"id": str(row["id"] or f"line {number}"), "reason": str(error)})
+    if not points and not refused:
+        raise InputError(file, "backend", backend, "rows of it; the file has none")
+    return points, refused
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    """Raises ValueError with the reason for which a row cannot be simulated."""
+    if row["mode"] != "agg":
+        raise ValueError("prefill and decoding on separate servers are not simulated")
+    if (row["pp_size"] or 1) > 1:
+        raise ValueError("pipeline parallelism is not simulated")
+    whole = {}
+    for name in ("isl", "osl", "tp_size", "batch_size"):
+        value = row[name]
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r} where a whole number of at least 1 was expected")
+        whole[name] = value
+    measured = {}
+    for name in ("silicon_ttft_ms", "silicon_tpot_ms"):
+        value = row[name]
+        if not isinstance(value, (int, float)) or not np.isfinite(value) or value <= 0:
+            raise ValueError(f"{name} is {value!r} where milliseconds above 0 were expected")
+        measured[name] = float(value)
+    served = served_by(row)
+    source = str(row["silicon_data_source"])
+    found = re.search(r"silicon_concurrency=(\d+)", source)
+    return Point(
+        id=str(row["id"]),
+        model=str(row["model_path"]),
+        served=served,
+        prompt_tokens=whole["isl"],
+        output_tokens=whole["osl"],
+        concurrency=int(found.group(1)) if found else whole["batch_size"] * served.data_parallel,
+        shortest=SHORTEST_NOMINAL if "gap-analysis" in source else SHORTEST,
+        ttft_ms=measured["silicon_ttft_ms"],
+        tpot_ms=measured["silicon_tpot_ms"],
+    )
+
+
+def served_by(row: Mapping[str, Any]) -> Served:
+    """What a row's columns say about the server.
+
+    With data-parallel attention the benchmark names GPUs once as ``tp_size`` and once as ``attention_dp_size``, and the file
+    multiplies them (``tp_size`` 4, ``attention_dp_size`` 4 and ``moe_ep_size`` 16 are four GPUs). Where it is empty, it follows
+    from the experts' GPUs over ``tp_size``.
+    """
+    model, precision = str(row["model_path"]), row["precision"]
+    tp, dp = int(row["tp_size"]), row["attention_dp_size"]
+    experts_tp, experts_ep = row["moe_tp_size"] or 1, row["moe_ep_size"] or 1
+    name = ALIASES.get(model, model)
+    if not has_experts(name):
+        dp, ep = 1, 1
+    elif dp is None:
+        dp, ep = max(experts_tp * experts_ep // tp, 1), experts_ep
+    elif dp > 1:
+        tp, ep = 1, experts_ep // tp
+    else:
+        ep = experts_ep
+    if has_experts(name) and not cuttable(name, tp * dp // ep, precision):
+        ep = tp * dp
+    return Served(
+        name, str(row["system"]), str(row["backend"]), tp, ep, dp, None if precision is None else str(precision)
+    )
+
+
+def closed_loop(point: Point) -> Work:
+    """The load of one of the point's data-parallel servers: so many users, each sending when the one before is answered."""
+    users = max(point.concurrency // point.served.data_parallel, 1)
+    count = users * REQUESTS_PER_USER
+    draws = uniforms(1, f"silicon/{point.prompt_tokens}/{point.output_tokens}/{users}", count, 2)
+
+    def lengths(nominal: int, column: int) -> Any:
+        least = int(nominal * point.shortest)
+        return (least + np.floor(draws[:, column] * (nominal + 1 - least))).astype(np.int64)
+
+    work = single_stage(np.zeros(count), lengths(point.prompt_tokens, 0), lengths(point.output_tokens, 1))
+    after = np.arange(count, dtype=np.int64) - users
+    return replace(work, after=np.maximum(after, -1), think_s=np.zeros(count))
+
+
+@lru_cache(maxsize=16)
+def _pool(kv_tokens: int) -> GpuPool:
+    return GpuPool(
+        kind="gpu_pool",
+        replicas=1,
+        usd_per_replica_hour=0.0,
+        step_time=_STEP,
+        max_num_seqs=MAX_NUM_SEQS,
+        max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
+        kv_cache_tokens=kv_tokens,
+        prefix_caching=False,
+    )
+
+
+def simulate_point(point: Point, times: OperatorTimes, table: StepTable, known: Corrections) -> Predicted:
+    """Mean milliseconds to the first token and per further token of the point's load.
+
+    Args:
+        point: to simulate.
+        times: of the server's operators, for its memory.
+        table: its step times.
+        known: corrections that the table was made with, for what a first token takes outside of the server's loop.
+    """
+    work = closed_loop(point)
+    got = compiled.run([work], ["server"], [_pool(kv_tokens(times, MEMORY_SHARE))], tables=[table])
+    tpot_ms = 1e3 * np.mean((got.finished_s - got.first_token_s) / np.maximum(work.visible_tokens - 1, 1))
+    ttft_ms = 1e3 * np.mean(got.first_token_s - got.arrival_s)
+    return float(ttft_ms + known.first_token_ms + known.pipeline_steps * tpot_ms), float(tpot_ms)
+
+
+def predict(
+    points: Sequence[Point],
+    known: Mapping[str, Corrections],
+    progress: Callable[[str], None] | None = None,
+    workers: int = 2,
+) -> list[Predicted | str]:
+    """Predictions for points in their order, or the reason why there is none.
+
+    Args:
+        points: to predict.
+        known: corrections by ``dense`` and ``experts``.
+        progress: told what is being done.
+        workers: threads; what comes out does not depend on them.
+    """
+    say = progress or (lambda _: None)
+    groups: dict[Served, list[int]] = {}
+    for i, point in enumerate(points):
+        groups.setdefault(point.served, []).append(i)
+    out: list[Predicted | str] = ["" for _ in points]
+    with ThreadPoolExecutor(workers) as pool:
+        for number, (served, members) in enumerate(groups.items(), 1):
+            say(f"{served.model} on {served.gpus} {served.gpu}, server {number} of {len(groups)}")
+            try:
+                times = operator_times(served)
+            except InputError as error:
+                for i in members:
+                    out[i] = error.expected
+                continue
+            mine = known["experts" if times.moe else "dense"]
+            table = operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS)
+            todo = []
+            for i in members:
+                longest, held = points[i].prompt_tokens + points[i].output_tokens, kv_tokens(times, MEMORY_SHARE)
+                if held < longest:
+                    out[i] = f"a KV cache of {held} tokens is left beside the weights, {longest} are needed"
+                else:
+                    todo.append(i)
+
+            def one(
+                i: int, times: OperatorTimes = times, table: StepTable = table, mine: Corrections = mine
+            ) -> Predicted:
+                return simulate_point(points[i], times, table, mine)
+
+            for i, found in zip(todo, pool.map(one, todo), strict=True):
+                out[i] = found
+    return out
+
+
+def backtest_silicon(
+    file: str | Path, backend: str | None = None, progress: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Predicted beside measured times of every operating point of a file.
+
+    Returns:
+        ``rows``, ``by_model_gpu``, ``median_absolute_error_percent`` and ``refused``; ``held_out``: the median absolute errors
+        of the rows that no correction was fitted to, corrected and uncorrected, dense models and mixtures of experts apart.
+
+    Raises:
+        InputError: the catalogue is not installed, or the file cannot be read.
+    """
+    need("backtest", "--silicon", str(file))
+    points, refused = load_points(file, backend)
+    corrected = predict(points, fitted(), progress)
+    plain = predict(points, {"dense": NONE, "experts": NONE}, progress)
+    rows, kept, uncorrected = [], [], []
+    for point, found, without in zip(points, corrected, plain, strict=True):
+        if isinstance(found, str) or isinstance(without, str):
+            refused.append({"id": point.id, "reason": str(found)})
+            continue
+        rows.append(
+            {
+                "id": point.id,
+                "model": point.model,
+                "gpu": point.served.gpu,
+                "ttft_ms": _pair(point.ttft_ms, found[0]),
+                "tpot_ms": _pair(point.tpot_ms, found[1]),
+            }
+        )
+        kept.append(point)
+        uncorrected.append(without)
+    predictions = [one for one in corrected if not isinstance(one, str)]
+    return {
+        "rows": rows,
+        "by_model_gpu": by_model_gpu(kept, predictions),
+        "median_absolute_error_percent": _medians(kept, predictions),
+        "held_out": {
+            kind: {
+                "rows": len(here),
+                "corrected": _medians([kept[i] for i in here], [predictions[i] for i in here]),
+                "uncorrected": _medians([kept[i] for i in here], [uncorrected[i] for i in here]),
+            }
+            for kind, moe in (("dense", False), ("experts", True))
+            if (here := [i for i, p in enumerate(kept) if not p.fitted_to and has_experts(p.served.model) == moe])
+        },
+        "refused": refused,
+    }
+
+
+def by_model_gpu(points: Sequence[Point], predictions: Sequence[Predicted]) -> list[dict[str, Any]]:
+    """Median absolute errors by model and GPU, and which of them are doubtful."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, point in enumerate(points):
+        groups.setdefault((point.model, point.served.gpu), []).append(i)
+    out = []
+    for (model, gpu), here in sorted(groups.items()):
+        medians = _medians([points[i] for i in here], [predictions[i] for i in here])
+        out.append(
+            {
+                "model": model,
+                "gpu": gpu,
+                "rows": len(here),
+                "median_absolute_error_percent": medians,
+                "doubtful": medians["tpot"] > DOUBTFUL_PERCENT,
+            }
+        )
+    return out
+
+
+def _medians(points: Sequence[Point], predictions: Sequence[Predicted]) -> dict[str, float]:
+    if not points:
+        return {"ttft": float("nan"), "tpot": float("nan")}
+    ttft = [abs(found[0] / point.ttft_ms - 1) for point, found in zip(points, predictions, strict=True)]
+    tpot = [abs(found[1] / point.tpot_ms - 1) for point, found in zip(points, predictions, strict=True)]
+    return {"ttft": 100 * float(np.median(ttft)), "tpot": 100 * float(np.median(tpot))}
+
+
+def _pair(measured: float, predicted: float) -> dict[str, float]:
+    return {"measured": measured, "predicted": predicted, "error_percent": 100 * (predicted / measured - 1)}

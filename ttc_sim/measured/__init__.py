@@ -1,0 +1,1 @@
+"""What was measured: profiles, the problems they share, traffic."""

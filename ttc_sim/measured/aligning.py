@@ -1,0 +1,45 @@
+"""A profile's attempts as arrays, problem by problem."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from ttc_sim.base.draws import I64
+from ttc_sim.measured.profiles import Profile
+from ttc_sim.strategies.outcomes import Attempts
+from ttc_sim.strategies.outcomes.forcing import ForcedAnswers, fit_forced
+
+
+def align(profile: Profile, problems: pl.Series) -> Attempts:
+    """The profile's attempts in the order of the given problems."""
+    rows = pl.DataFrame({"problem": problems}).with_row_index("row")
+    table = rows.join(profile.attempts, on="problem", how="inner").sort("row", "attempt")
+    count = np.bincount(table["row"].to_numpy(), minlength=len(problems))
+    answer: I64 | None = None
+    if table["answer"].null_count() < len(table):
+        named = table["answer"].fill_null("")
+        codes = named.rank("dense").to_numpy().astype(np.int64)
+        answer = np.where(named.to_numpy() == "", -1, codes)
+    return Attempts(
+        name=profile.name,
+        start=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
+        prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
+        reasoning_tokens=table["reasoning_tokens"].to_numpy().astype(np.int64),
+        visible_tokens=table["visible_tokens"].to_numpy().astype(np.int64),
+        correct=table["correct"].to_numpy().astype(np.bool_),
+        answer=answer,
+        reasoning_known=profile.card.reasoning != "none",
+        verifier_score=(
+            table["verifier_score"].to_numpy().astype(np.float64) if "verifier_score" in table.columns else None
+        ),
+        truncated=table["truncated"].to_numpy().astype(np.bool_),
+        forced=_own_forced(profile),
+    )
+
+
+def _own_forced(profile: Profile) -> ForcedAnswers | None:
+    if profile.forced is None:
+        return None
+    needed = np.minimum(profile.forced["needed_percent"].to_numpy().astype(np.float64) / 100, 1.0)
+    return fit_forced(needed, profile.forced["thinking_tokens"].to_numpy().astype(np.float64))

@@ -1,0 +1,258 @@
+"""A user's two tables, of problems and of models' attempts at them, under one set of names.
+
+Training, evaluation and validation all read them here, so that a pair of files means the same to each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.tables import find_column, read_table
+from ttc_sim.measured.building import USUAL_NAMES, as_tokens
+
+PROBLEM = USUAL_NAMES["problem"]
+PROMPT = ("prompt", "question", "text")
+SUBSET = ("subset", "dataset")
+TASK = ("group", "task")
+CATEGORY = ("category", "subject")
+MODEL = ("model", "profile")
+CORRECT = USUAL_NAMES["correct"]
+_WIDE = "_correct"
+
+
+@dataclass(frozen=True)
+class ProblemTables:
+    """Problems, and the attempts at them.
+
+    Attributes:
+        problems: a row a problem: ``problem`` (its key, ``<dataset>/<key>`` where the problems have datasets), ``prompt``,
+            ``subset`` (dataset) and ``group`` (task type or category); all text, the last two empty where nothing is known.
+        attempts: a row an attempt at one of the problems, in the order of the file: ``problem``, ``model``, ``correct`` (0 to 1)
+            and, if asked for, ``output_tokens`` (reasoning included), ``reasoning_tokens`` (null where not recorded),
+            ``prompt_tokens`` (1 where there is no such column), ``truncated`` and ``answer`` (null where not recorded).
+        has_groups: whether there is a column of task types or categories; group_is_task: whether it names task types.
+    """
+
+    problems: pl.DataFrame
+    attempts: pl.DataFrame
+    has_groups: bool
+    group_is_task: bool
+
+
+def read_problem_tables(
+    problems: str | Path, attempts: str | Path, *, with_tokens: bool, subset: str | None = None
+) -> ProblemTables:
+    """Read both tables (Parquet, CSV or JSONL).
+
+    Args:
+        problems: a key and a prompt a row; ``dataset`` or ``subset``, and ``task``, ``group``, ``category`` or ``subject`` are
+            used where they are there. A problem may stand in several rows with the same prompt; the first counts.
+        attempts: a row an attempt: the key, ``model``, ``correct``, and ``dataset`` if keys repeat between the problems'
+            datasets. It may be the same file. Attempts at other problems are left out.
+        with_tokens: single attempts with their token counts: ``correct`` is 0 or 1. Otherwise it may be a share too, and instead
+            of ``model`` and ``correct`` there may be a column ``NAME_correct`` for each model.
+        subset: only problems of this dataset.
+
+    Raises:
+        InputError: a missing column, prompts that are not text, an empty key, model, dataset or label, another label, token
+            counts that are not whole numbers, one key with two prompts, keys that repeat between datasets and cannot be told
+            apart, no attempt at any problem.
+    """
+    table, tries = read_table(problems), read_table(attempts)
+    key, prompt = _named(table, problems, "problem", PROBLEM), _named(table, problems, "prompt", PROMPT)
+    dataset = find_column(table, problems, "subset", SUBSET, required=False)
+    task = find_column(table, problems, "task", TASK, required=False)
+    group = task or find_column(table, problems, "category", CATEGORY, required=False)
+    plain = _filled(table, problems, key)
+    within = _filled(table, problems, dataset) if dataset else pl.repeat("", len(table), eager=True)
+    asked = pl.DataFrame(
+        {
+            "plain": plain,
+            "problem": within + "/" + plain if dataset else plain,
+            "prompt": texts(table, problems, prompt),
+            "subset": within,
+            "group": _text(table, problems, group).fill_null("") if group else [""] * len(table),
+        }
+    )
+    if subset is not None:
+        known = asked["subset"].unique().to_list()
+        if subset not in known:
+            raise InputError(problems, "subset", subset, nearest(subset, known))
+        asked = asked.filter(pl.col("subset") == subset)
+    asked = asked.unique(["problem", "prompt"], keep="first", maintain_order=True)
+    twice = asked.filter(pl.col("problem").is_duplicated())
+    if len(twice):
+        raise InputError(
+            problems, f"column {key}", twice["problem"][0], f"each once, or with the same {prompt} each time"
+        )
+
+    try_key = _named(tries, attempts, "problem", PROBLEM)
+    try_plain = _filled(tries, attempts, try_key)
+    try_dataset = find_column(tries, attempts, "subset", SUBSET, required=False)
+    if dataset and try_dataset:
+        match, keys = "problem", _filled(tries, attempts, try_dataset) + "/" + try_plain
+    else:
+        match, keys = "plain", try_plain
+    if dataset and not try_dataset:
+        _not_repeated(asked.select("plain", "subset"), problems, attempts)
+    if try_dataset and not dataset:
+        both = pl.DataFrame({"plain": try_plain, "subset": _text(tries, attempts, try_dataset)})
+        _not_repeated(both.join(asked, on="plain", how="semi"), attempts, problems)
+    outcomes = _attempts(tries, attempts) if with_tokens else _outcomes(tries, attempts)
+    copies = len(outcomes) // len(tries)  # more than one of a table with a column for each model
+    made = (
+        outcomes.with_columns(pl.concat([keys] * copies).alias(match))
+        .join(asked.select({"problem", match}), on=match, how="inner", maintain_order="left")
+        .select("problem", *outcomes.columns)
+    )
+    if made.is_empty():
+        few = ", ".join(keys.head(3).to_list())
+        raise InputError(attempts, f"column {try_key}", few, f"keys of the problems that stand in {problems}")
+    return ProblemTables(asked.drop("plain"), made, group is not None, task is not None)
+
+
+def labels(table: pl.DataFrame, where: str | Path, column: str, *, shares: bool) -> pl.Series:
+    """Outcomes as numbers from 0 to 1; empty ones stay empty.
+
+    Args:
+        shares: whether they may lie between 0 and 1.
+
+    Raises:
+        InputError: text, or another number.
+    """
+    expected = "0 or 1, true or false" + (", or a share between them" if shares else "")
+    values = table[column]
+    if values.dtype == pl.Boolean or values.null_count() == len(values):
+        return values.cast(pl.Float64)
+    if values.dtype == pl.String:  # as a CSV file has them whose first rows are empty
+        said = values.str.to_lowercase()
+        numbers = said.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
+        numbers = numbers.to_frame().select(pl.when(said != "").then(numbers.fill_null(-1))).to_series()
+    elif values.dtype.is_numeric():
+        numbers = values.cast(pl.Float64)
+    else:
+        raise InputError(where, f"column {column}", str(values.dtype), expected)
+    good = numbers.is_between(0, 1) if shares else numbers.is_in([0.0, 1.0])
+    wrong = values.filter(~good.fill_null(value=True))
+    if len(wrong):
+        raise InputError(where, f"column {column}", wrong[0], expected)
+    return numbers
+
+
+def texts(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    """Prompts; an empty one is an empty text.
+
+    Raises:
+        InputError: they are not text.
+    """
+    if table[column].dtype not in (pl.String, pl.Null):
+        raise InputError(where, f"column {column}", str(table[column].dtype), "text")
+    return table[column].cast(pl.String).fill_null("")
+
+
+def _named(table: pl.DataFrame, where: str | Path, role: str, usual: Sequence[str]) -> str:
+    return str(find_column(table, where, role, usual))
+
+
+def _text(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    kind = table[column].dtype
+    if kind.is_nested() or kind in (pl.Binary, pl.Object):
+        raise InputError(where, f"column {column}", str(kind), "text or numbers")
+    return table[column].cast(pl.String)
+
+
+def _filled(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    """A column of names that must not be empty, as text."""
+    found = _text(table, where, column)
+    empty = int((found.fill_null("") == "").sum())
+    if empty:
+        raise InputError(where, f"column {column}", f"{empty:,} empty values", "a value in every row")
+    return found
+
+
+def _not_repeated(keys: pl.DataFrame, where: str | Path, other: str | Path) -> None:
+    """Keys must not repeat between datasets if the other table does not say which dataset is meant."""
+    counts = keys.group_by("plain", maintain_order=True).agg(pl.col("subset").n_unique())
+    twice = counts.filter(pl.col("subset") > 1)
+    if len(twice):
+        said = f"{twice['plain'][0]} of several datasets"
+        raise InputError(where, "keys", said, f"each key of one dataset, or a column dataset in {other} too")
+
+
+def _outcomes(tries: pl.DataFrame, where: str | Path) -> pl.DataFrame:
+    """``model`` and ``correct`` of each attempt; of tables with a column a model, one model after the other."""
+    model = find_column(tries, where, "model", MODEL, required=False)
+    wide = [column for column in tries.columns if column.endswith(_WIDE) and column not in CORRECT]
+    if model is None and wide:
+        return pl.concat(
+            pl.DataFrame({"model": [column.removesuffix(_WIDE)] * len(tries), "correct": _known(tries, where, column)})
+            for column in wide
+        )
+    model, correct = _named(tries, where, "model", MODEL), _named(tries, where, "correct", CORRECT)
+    return pl.DataFrame({"model": _filled(tries, where, model), "correct": _known(tries, where, correct)})
+
+
+def _known(tries: pl.DataFrame, where: str | Path, column: str, *, shares: bool = True) -> pl.Series:
+    found = labels(tries, where, column, shares=shares)
+    if found.null_count():
+        raise InputError(where, f"column {column}", f"{found.null_count():,} empty values", "0 or 1 in every row")
+    return found
+
+
+def _attempts(tries: pl.DataFrame, where: str | Path) -> pl.DataFrame:
+    """Single attempts with all that is said of each."""
+    model, correct = _named(tries, where, "model", MODEL), _named(tries, where, "correct", CORRECT)
+    prompt, truncated, answer = (
+        find_column(tries, where, role, USUAL_NAMES[role], required=False)
+        for role in ("prompt_tokens", "truncated", "answer")
+    )
+    output, reasoning = _output(tries, where)
+    return pl.DataFrame(
+        {
+            "model": _filled(tries, where, model),
+            "correct": _known(tries, where, correct, shares=False),
+            "output_tokens": output,
+            "reasoning_tokens": reasoning,
+            "prompt_tokens": as_tokens(tries, where, prompt) if prompt else pl.repeat(1, len(tries), eager=True),
+            "truncated": labels(tries, where, truncated, shares=False).fill_null(0).cast(pl.Boolean)
+            if truncated
+            else pl.repeat(False, len(tries), eager=True),
+            "answer": _text(tries, where, answer) if answer else pl.Series([None] * len(tries), dtype=pl.String),
+        }
+    )
+
+
+def _output(tries: pl.DataFrame, where: str | Path) -> tuple[pl.Series, pl.Series]:
+    """Output tokens with reasoning, and reasoning tokens as far as they are recorded."""
+    names = {
+        role: find_column(tries, where, role, USUAL_NAMES[role], required=False)
+        for role in ("visible_tokens", "reasoning_tokens", "output_tokens")
+    }
+    visible, reasoning, output = names.values()
+    if output is None and visible is None:
+        output = _named(tries, where, "output_tokens", USUAL_NAMES["output_tokens"])
+    nothing = pl.Series([None] * len(tries), dtype=pl.Int64)
+    if output is None:
+        shown = as_tokens(tries, where, str(visible))
+        if reasoning is None:
+            return shown, nothing
+        thought = as_tokens(tries, where, reasoning)
+        return shown + thought, thought
+    total = as_tokens(tries, where, output)
+    if reasoning is None or tries[reasoning].null_count() == len(tries):
+        return total, nothing
+    unknown = tries[reasoning].is_null()
+    thought = as_tokens(tries.with_columns(pl.col(reasoning).fill_null(0)), where, reasoning)
+    over = (thought > total).arg_true()
+    if len(over):
+        row = over[0]
+        raise InputError(where, f"column {output}, row {row + 1}", total[row], f"at least {reasoning}, {thought[row]}")
+    return total, thought.to_frame("thought").select(pl.when(~unknown).then("thought")).to_series()
+
+
+__all__ = ["CORRECT", "MODEL", "PROBLEM", "PROMPT", "ProblemTables", "labels", "read_problem_tables", "texts"]

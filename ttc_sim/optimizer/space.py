@@ -1,0 +1,55 @@
+"""The space that is searched: an arm for every cap, and other settings over the same problems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.scenario import Scenario, scenario_from_dict
+from ttc_sim.simulation.model import Model, load_model
+
+
+def expand_caps(scenario: Scenario) -> Scenario:
+    """The scenario with an arm of its own for each cap that ``search.caps`` allows.
+
+    An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``.
+    """
+    if not scenario.search.caps:
+        return scenario
+    raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
+    arms: dict[str, object] = {}
+    for name, arm in scenario.arms.items():
+        strategy = arm.parsed(scenario.path, name)
+        if name in scenario.search.caps and not strategy.takes_cap:
+            raise InputError(scenario.path, f"search.caps.{name}", repr(strategy), "an arm whose attempts have a cap")
+        for cap in scenario.search.caps.get(name, [None]):
+            label = name if cap is None or name not in scenario.search.caps else f"{name}@{cap}"
+            said = repr(strategy.with_cap(cap)) if name in scenario.search.caps else raw["arms"][name]["strategy"]
+            arms[label] = {**raw["arms"][name], "strategy": said}
+    search = {**raw["search"], "caps": {}}
+    return scenario_from_dict({**raw, "arms": arms, "search": search}, scenario.path)
+
+
+def base_arm(name: str) -> str:
+    """Name of the arm that a capped one was made from.
+
+    >>> base_arm("reasoner@4096")
+    'reasoner'
+    """
+    return name.split("@")[0]
+
+
+def expanded_model(model: Model) -> Model:
+    """The model with an arm for each cap of its search space."""
+    return load_model_like(model, expand_caps(model.scenario))
+
+
+def load_model_like(model: Model, scenario: Scenario) -> Model:
+    """Another scenario over the same problems: profiles are not read again."""
+    population = model.population
+    if population is None:
+        return load_model(scenario)
+    offered = {
+        name: population.offered[name if name in population.offered else base_arm(name)] for name in scenario.arms
+    }
+    return load_model(scenario, replace(population, offered=offered))

@@ -1,0 +1,36 @@
+"""Policies: which arm each request is sent to, from what is predicted of it and, if asked for, from live load.
+
+``Always``, ``Threshold`` and ``Banded`` look at one predicted score; ``PerSource`` gives each source of requests its own.
+``Utility`` weighs what every arm is expected to make of a request. ``Overflow`` and ``LeastLoaded`` look at live load;
+``UserFunction`` calls the user's own Python.
+"""
+
+from ttc_sim.policies.live import LeastLoaded, Overflow
+from ttc_sim.policies.per_source import PerSource
+from ttc_sim.policies.policy import Policy
+from ttc_sim.policies.reading import POLICIES, parse_policy
+from ttc_sim.policies.requests import DIFFICULTY, NOVEL, NOVELTY, LiveRule, Load, Request, Requests
+from ttc_sim.policies.scored import Always, Banded, Threshold
+from ttc_sim.policies.users_own import UserFunction
+from ttc_sim.policies.utility import Utility
+
+__all__ = [
+    "DIFFICULTY",
+    "NOVEL",
+    "NOVELTY",
+    "POLICIES",
+    "Always",
+    "Banded",
+    "LeastLoaded",
+    "LiveRule",
+    "Load",
+    "Overflow",
+    "PerSource",
+    "Policy",
+    "Request",
+    "Requests",
+    "Threshold",
+    "UserFunction",
+    "Utility",
+    "parse_policy",
+]

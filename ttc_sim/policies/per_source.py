@@ -1,0 +1,47 @@
+"""A policy for each source of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttc_sim.base.draws import I64
+from ttc_sim.policies.policy import Policy
+from ttc_sim.policies.requests import Requests
+
+
+@dataclass(frozen=True)
+class PerSource(Policy):
+    """A policy of its own for each source of requests."""
+
+    policies: Mapping[str, Policy]
+
+    def arm_names(self) -> tuple[str, ...]:
+        """Arms of all sources."""
+        return tuple(dict.fromkeys(name for policy in self.policies.values() for name in policy.arm_names()))
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """Index of the arm of each request, by the policy of its source."""
+        chosen = np.zeros(len(requests), dtype=np.int64)
+        made: list[tuple[Policy, I64]] = []  # sources often share a policy, which then need not choose again
+        for index, source in enumerate(requests.sources):
+            here = requests.source == index
+            if here.any():
+                policy = self.policies[source]
+                choice = next((choice for other, choice in made if other == policy), None)
+                if choice is None:
+                    choice = policy.choose(requests, arms)
+                    made.append((policy, choice))
+                chosen[here] = choice[here]
+        return chosen
+
+    @property
+    def uses_responses(self) -> bool:
+        """Whether that of any source does."""
+        return any(policy.uses_responses for policy in self.policies.values())
+
+    def for_source(self, source: str) -> Policy:
+        """The policy of that source."""
+        return self.policies[source]

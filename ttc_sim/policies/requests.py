@@ -1,0 +1,100 @@
+"""What a policy may know: of requests before they are answered, and of the deployments' live load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.policies.responses import Response
+
+DIFFICULTY = "difficulty"
+NOVELTY = "novelty"
+NOVEL = 0.5  # from this novelty on, farther than 95% of new problems of known kinds, a request is unlike what was trained on
+# Bands of predicted difficulty in which figures are reported, the same for every policy.
+DIFFICULTY_BANDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What a policy may know of ``n`` requests before they are answered.
+
+    Attributes:
+        arrival_s: (n,) seconds.
+        source: (n,) index into ``sources``.
+        sources: names of the sources.
+        prompt_tokens: (n,).
+        scores: predictions by name, each (n,): ``difficulty`` (0 easy to 1 hard), ``p:MODEL`` (predicted chance that the model
+            answers correctly) and, where the predictor gives them, ``tokens:MODEL``, ``tokens_p50:MODEL``, ``tokens_p90:MODEL``
+            (predicted output tokens) and ``novelty`` (0 known to 1 unlike anything it was trained on).
+        responses: by arm, what it is expected to make of a request, for ``Utility``; ``None`` where that was not fitted.
+    """
+
+    arrival_s: F64
+    source: I64
+    sources: tuple[str, ...]
+    prompt_tokens: I64
+    scores: Mapping[str, F64]
+    responses: Mapping[str, Response] | None = None
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    def score(self, name: str, where: str = "policy") -> F64:
+        """(n,) predictions of that name.
+
+        Raises:
+            InputError: there are none; ``where`` is what asked for them.
+        """
+        if name not in self.scores:
+            raise InputError(where, "score", name, nearest(name, self.scores))
+        return self.scores[name]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as a user's own function sees it."""
+
+    index: int
+    arrival_s: float
+    source: str
+    prompt_tokens: int
+    scores: Mapping[str, float]
+
+    @property
+    def difficulty(self) -> float:
+        """Predicted difficulty, 0 to 1."""
+        return self.scores[DIFFICULTY]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Live load at the moment a request arrives.
+
+    Attributes:
+        now_s: clock, seconds.
+        in_progress: per deployment name, requests being served.
+        waiting: per deployment name, requests queued.
+    """
+
+    now_s: float
+    in_progress: Mapping[str, int]
+    waiting: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LiveRule:
+    """A choice by live load that both engines know.
+
+    Attributes:
+        kind: ``overflow``: the first arm whose deployment has fewer than ``limit`` sequences waiting, else the last;
+            ``least_loaded``: the arm whose deployment has the least in progress and waiting for its capacity.
+        arms: (n, choices) arms in order of preference.
+        limit: for ``overflow``.
+    """
+
+    kind: Literal["overflow", "least_loaded"]
+    arms: I64
+    limit: int = 0

@@ -1,0 +1,71 @@
+"""The policy that weighs what every arm is expected to make of a request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttc_sim.base.draws import I64
+from ttc_sim.base.errors import InputError
+from ttc_sim.policies.policy import Policy
+from ttc_sim.policies.predicted import predict
+from ttc_sim.policies.requests import Requests
+
+
+@dataclass(frozen=True)
+class Utility(Policy):
+    """Per request, the arm with the highest expected value: right answers at a price, less cost, less time at a price.
+
+    What is expected of an arm for a request (chance of a right answer, US dollars, seconds) follows from the predictor's scores
+    by the arm's fitted :class:`~ttc_sim.policies.responses.Response`. Arms not offered to the request's source are left out; of
+    arms of equal value the first is taken.
+
+    Args:
+        price_of_accuracy: US dollars that a right answer is worth, at least 0.
+        price_of_second: US dollars that a second of latency costs, at least 0.
+
+    >>> Utility(price_of_accuracy=0.02)
+    Utility(price_of_accuracy=0.02, price_of_second=0.0)
+    """
+
+    price_of_accuracy: float
+    price_of_second: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("price_of_accuracy", "price_of_second"):
+            price = getattr(self, name)
+            if isinstance(price, bool) or not isinstance(price, (int, float)) or not math.isfinite(price) or price < 0:
+                raise InputError("Utility", name, price, "a finite number of US dollars, at least 0")
+
+    def arm_names(self) -> tuple[str, ...]:
+        """Nothing is known before the requests are: any arm that is offered."""
+        return ()
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """Index of the arm of highest value for each request.
+
+        Raises:
+            InputError: nothing is predicted of the arms, or of none that may serve a source.
+        """
+        if requests.responses is None:
+            raise InputError(
+                "policy", "Utility", repr(self), "arms with measured profiles: nothing is predicted of these"
+            )
+        best = np.full(len(requests), -np.inf)
+        chosen = np.zeros(len(requests), dtype=np.int64)
+        for one in predict(requests.responses, requests, arms):
+            value = one.value(self.price_of_accuracy, self.price_of_second)
+            better = one.offered & (value > best)
+            best[better], chosen[better] = value[better], one.arm
+        if np.isinf(best).any():
+            source = requests.sources[int(requests.source[np.isinf(best).argmax()])]
+            raise InputError("policy", f"Utility, source {source}", "no response", "a response of an arm offered there")
+        return chosen
+
+    @property
+    def uses_responses(self) -> bool:
+        """It does."""
+        return True

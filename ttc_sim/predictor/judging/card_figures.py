@@ -1,0 +1,69 @@
+"""What the card beside a predictor's ONNX file says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.predictor.judging.score_quantiles import CardScores, from_card
+
+_ON_CARDS = ("rate", "auroc", "brier", "calibration_error")
+
+
+def card_path(model: Path) -> Path:
+    """The card of ``name.onnx`` is ``name.card.yaml`` beside it."""
+    return model.with_suffix(".card.yaml")
+
+
+def training_rates(model: Path) -> dict[str, float]:
+    """By head, the share right in the predictor's training data, as the card beside the ONNX file names it (key ``rate``)."""
+    return {head: figures["rate"] for head, figures in card_figures(model).items() if "rate" in figures}
+
+
+def card_figures(model: Path) -> dict[str, dict[str, float]]:
+    """By head, the figures (``rate``, ``auroc``, ``brier``, ``calibration_error``) that the card beside the ONNX file names.
+
+    Of a head that the card names several times, what stands first; figures on task types left out are passed over.
+    """
+    found: dict[str, dict[str, float]] = {}
+    _gather(_card(model)[1], found)
+    return found
+
+
+def card_scores(model: Path) -> dict[str, CardScores]:
+    """By training set, how its problems' scores are distributed; nothing where the card does not say.
+
+    Raises:
+        InputError: the card is no YAML, or says it in another way.
+    """
+    path, card = _card(model)
+    return from_card(card, path)
+
+
+def _card(model: Path) -> tuple[Path, Any]:
+    """The card and where it stands; nothing (``None``) where there is none."""
+    for path in (model.with_suffix(".yaml"), card_path(model), model.parent / "card.yaml"):
+        if path.is_file():
+            try:
+                return path, yaml.safe_load(path.read_text(encoding="utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError):
+                raise InputError(path, "file", path.name, "a card in YAML") from None
+    return card_path(model), None
+
+
+def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if not isinstance(value, Mapping) or "left_out" in str(key) or key == "new_task_types":
+            continue
+        figures = {name: float(value[name]) for name in _ON_CARDS if isinstance(value.get(name), (int, float))}
+        head = found.setdefault(str(key).removeprefix("p:"), {}) if figures else {}
+        for name, figure in figures.items():
+            head.setdefault(name, figure)
+        _gather(value, found)
+
+
+__all__ = ["card_figures", "card_path", "card_scores", "training_rates"]

@@ -1,0 +1,403 @@
+"""What a predictor is worth on problems with known outcomes, as a forecaster and as a router, beside cheap baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.measured.profiles import FAST, list_profiles, load_problem_set
+from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
+from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.judging import baselines as cheap
+from ttc_sim.predictor.judging.card_figures import training_rates
+from ttc_sim.predictor.judging.measured import Measured, data_models, heads_like, read_measured
+from ttc_sim.predictor.judging.metrics import (
+    RESAMPLES,
+    Bootstrap,
+    PartBrier,
+    Quality,
+    brier_by_part,
+    clusters_of,
+    compared,
+)
+from ttc_sim.predictor.judging.routing import SHARES, Routing, check_pair, routing
+from ttc_sim.predictor.running.session import is_tier, model_path
+
+FEWEST = 20
+"""Problems below which a model's figures would say nothing; it is left out."""
+Progress = Callable[[str], object]
+Scores = Mapping[str, F64]
+FoldsBy = Literal["text", "group"]
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model's figures.
+
+    Attributes:
+        head: head of the predictor that was read, or ``1 - difficulty`` where it has none for the model.
+        rate_from: where the constant's rate comes from.
+        by_novelty: Brier scores on ``familiar`` and on ``novel`` prompts (novelty of at least ``NOVEL``); ``None`` where novelty
+            is not scored.
+        auroc_gain: by baseline, how much higher the predictor's AUROC is, on the same resamples.
+    """
+
+    quality: Quality
+    head: str
+    rate_from: str
+    auroc_gain: Mapping[str, Estimate]
+    by_novelty: Mapping[str, PartBrier] | None = None
+
+
+@dataclass(frozen=True)
+class RouterReport:
+    """A router between two models. ``score`` says by what it routes; ``problems`` have attempts by both."""
+
+    weak: str
+    strong: str
+    score: str
+    routing: Routing
+    problems: int
+
+
+@dataclass(frozen=True)
+class BaselineReport:
+    """The same figures of one baseline."""
+
+    models: Mapping[str, Quality]
+    router: Routing | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`evaluate_predictor` found.
+
+    Attributes:
+        predictor: what was evaluated; resampled: what intervals resample.
+        models: by name in the data; baselines: by name; router: if a weak and a strong model were named.
+        notes: what a reader of any figure must know.
+    """
+
+    predictor: str
+    problems: int
+    resampled: str
+    models: Mapping[str, ModelReport]
+    baselines: Mapping[str, BaselineReport]
+    router: RouterReport | None
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping for JSON."""
+        router = self.router
+        return {
+            "predictor": self.predictor,
+            "problems": self.problems,
+            "resampled": self.resampled,
+            "models": {
+                name: {
+                    **asdict(report.quality),
+                    "head": report.head,
+                    "rate_from": report.rate_from,
+                    "auroc_gain": {other: asdict(gain) for other, gain in report.auroc_gain.items()},
+                    **_novelty_json(report.by_novelty),
+                }
+                for name, report in self.models.items()
+            },
+            "router": None if router is None else _router_json(router.routing, router),
+            "baselines": {
+                name: {
+                    "models": {model: asdict(found) for model, found in report.models.items()},
+                    "router": None if report.router is None else _router_json(report.router),
+                }
+                for name, report in self.baselines.items()
+            },
+            "notes": list(self.notes),
+        }
+
+
+def _novelty_json(found: Mapping[str, PartBrier] | None) -> dict[str, object]:
+    return {} if found is None else {"by_novelty": {part: asdict(one) for part, one in found.items()}}
+
+
+def _router_json(found: Routing, report: RouterReport | None = None) -> dict[str, object]:
+    points = zip(SHARES.tolist(), found.accuracy.tolist(), found.oracle.tolist(), strict=True)
+    return {
+        **{name: asdict(getattr(found, name)) for name in ("apgr", "cpt50", "cpt80", "oracle_gap")},
+        **({} if report is None else {"routed_by": report.score, "problems": report.problems}),
+        **({} if report is None else {"weak_model": report.weak, "strong_model": report.strong}),
+        "weak_accuracy": asdict(found.weak),
+        "strong_accuracy": asdict(found.strong),
+        "resamples_undefined": found.undefined,
+        "curve": [{"strong_share": c, "accuracy": a, "oracle_accuracy": o} for c, a, o in points],
+    }
+
+
+def evaluate_predictor(
+    problems: str | Path,
+    attempts: str | Path,
+    *,
+    model: str | Path | None = None,
+    weak: str | None = None,
+    strong: str | None = None,
+    out_of_fold: bool = False,
+    subset: str | None = None,
+    cluster: Literal["group", "problem"] | None = None,
+    with_baselines: bool = True,
+    folds_by: FoldsBy = "text",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Evaluate a predictor.
+
+    Args:
+        problems, attempts: tables, see :func:`ttc_sim.predictor.judging.measured.read_measured`.
+        model: ONNX file; the shipped one if left out.
+        weak, strong: models to route between, by the data's names or profiles'.
+        out_of_fold: instead of running the predictor, read the shipped scores of the shipped problems, each from a model that
+            has not seen it; other problems are left out.
+        subset: only problems of this dataset.
+        cluster: what intervals resample; task types where the table names them, else problems.
+        with_baselines: also the baselines of :mod:`ttc_sim.predictor.judging.baselines`, cross-validated here.
+        folds_by: of the baselines: by ``text``, or whole task types or categories (``group``).
+        resamples: for intervals; seed: of resamples and folds.
+
+    Raises:
+        InputError: tables that cannot be used, a model that is not there, two models that share no problem or of which the
+            strong one is not the better.
+    """
+    if (weak is None) != (strong is None):
+        raise InputError("evaluate", "weak and strong", weak or strong, "both --weak and --strong, or neither")
+    data = read_measured(problems, attempts, subset=subset)
+    if weak is not None and strong is not None:
+        data, weak = _found(data, weak, "--weak", attempts)
+        data, strong = _found(data, strong, "--strong", attempts)
+        if weak == strong:
+            raise InputError("evaluate", "--strong", strong, "another model than --weak")
+    data, scores, notes = _scored(data, model, out_of_fold, progress)
+    both = np.zeros(0, dtype=np.int64)
+    if weak is not None and strong is not None:
+        both = np.flatnonzero(~np.isnan(data.share(weak)) & ~np.isnan(data.share(strong)))
+        if not len(both):
+            raise InputError(
+                attempts, "--weak and --strong", f"{weak}, {strong}", "two models with attempts on the same problems"
+            )
+        check_pair(data.share(weak)[both], data.share(strong)[both], str(attempts))
+    by = cluster or ("group" if data.group_is_task else "problem")
+    if by == "group" and len(np.unique(data.group)) < 2:
+        raise InputError(problems, "cluster", "group", "at least two task types or categories to resample")
+    label = clusters_of(data.group if by == "group" else np.arange(len(data)))
+    card = training_rates(model_path(model))
+    guesses = _baselines(data, with_baselines, folds_by, seed, progress, notes, problems)
+
+    used: dict[str, str] = {}
+    models: dict[str, ModelReport] = {}
+    beside: dict[str, dict[str, Quality]] = {name: {} for name in guesses}
+    for name in data.right:
+        share = data.share(name)
+        rows = np.flatnonzero(~np.isnan(share))
+        if len(rows) < FEWEST:
+            notes.append(f"{name}: {len(rows)} problems are too few for figures of its own")
+            if name not in (weak, strong) or not len(rows):
+                continue
+        used[name], p = _score_of(name, scores, notes)
+        if len(rows) < FEWEST:
+            continue
+        progress(f"{name}: {len(rows):,} problems")
+        bootstrap = Bootstrap(clusters_of(label[rows]), resamples, seed)
+        rate, rate_from = card.get(used[name]), "the predictor's card: its training data"
+        if rate is None:
+            rate, rate_from = float(share[rows].mean()), "the data evaluated: the card names no training rate"
+        predictions = {"": p[rows], **{other: found[name][rows] for other, found in guesses.items()}}
+        figures, gain = compared(predictions, share[rows], bootstrap, rate=rate)
+        for other in guesses:
+            beside[other][name] = figures[other]
+        by_novelty = None
+        if NOVELTY in scores:
+            novel = scores[NOVELTY][rows] >= NOVEL
+            parts = {"familiar": ~novel, "novel": novel}
+            by_novelty = brier_by_part(p[rows], share[rows], parts, bootstrap, rate=rate, fewest=FEWEST)
+        models[name] = ModelReport(figures[""], used[name], rate_from, gain, by_novelty)
+
+    router: RouterReport | None = None
+    routed: dict[str, Routing | None] = dict.fromkeys(guesses)
+    if weak is not None and strong is not None:
+        progress(f"routing between {weak} and {strong}: {len(both):,} problems")
+        bootstrap = Bootstrap(clusters_of(label[both]), resamples, seed)
+        outcomes = data.share(weak)[both], data.share(strong)[both]
+        said, score = router_score(scores, used[weak], used[strong])
+        router = RouterReport(
+            weak, strong, said, routing(score[both], *outcomes, bootstrap, where=str(attempts)), len(both)
+        )
+        for other, found in guesses.items():
+            routed[other] = routing((found[strong] - found[weak])[both], *outcomes, bootstrap, where=str(attempts))
+    return Report(
+        predictor=_name_of(model) + (", out of fold" if out_of_fold else ""),
+        problems=len(data),
+        resampled=f"{len(np.unique(label)):,} {'task types or categories' if by == 'group' else 'problems'}",
+        models=models,
+        baselines={name: BaselineReport(beside[name], routed[name]) for name in guesses},
+        router=router,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def router_score(scores: Scores, weak: str, strong: str) -> tuple[str, F64]:
+    """What to route by, highest to the strong model: how much likelier the strong one is to be right, where the predictor has
+    a head for each; else the chance that the weak one is wrong.
+
+    Args:
+        scores: ``difficulty`` and ``p:HEAD``; weak, strong: heads, or ``1 - difficulty``.
+
+    >>> router_score({"p:a": np.array([0.2]), "p:b": np.array([0.9])}, "a", "b")[0]
+    'p:b - p:a'
+    """
+    if f"p:{weak}" in scores and f"p:{strong}" in scores and weak != strong:
+        return f"p:{strong} - p:{weak}", scores[f"p:{strong}"] - scores[f"p:{weak}"]
+    if f"p:{weak}" in scores:
+        return f"1 - p:{weak}", 1 - scores[f"p:{weak}"]
+    return DIFFICULTY, scores[DIFFICULTY]
+
+
+def _found(data: Measured, name: str, option: str, where: str | Path) -> tuple[Measured, str]:
+    """The data's own name of a model that the user named; a profile's several sources are pooled."""
+    models = data_models(name, data.right)
+    if not models:
+        raise InputError(where, option, name, nearest(name, data.right))
+    return (data, models[0]) if len(models) == 1 else (data.with_pooled(name, models), name)
+
+
+def _scored(
+    data: Measured, model: str | Path | None, out_of_fold: bool, progress: Progress
+) -> tuple[Measured, dict[str, F64], list[str]]:
+    if out_of_fold:
+        if not is_tier(model):
+            expected = "fast or encoder: only the shipped problems have out-of-fold scores, by these"
+            raise InputError("evaluate", "--model", str(model), expected)
+        return _shipped_scores(data, model)
+    notes = []
+    if is_tier(model):
+        seen = int(is_shipped(data).sum())
+        if seen:
+            notes.append(
+                f"{seen:,} of these {len(data):,} problems are in a shipped problem set: the shipped predictor was trained on "
+                "them, so this is a training score; --out-of-fold scores each by a model that has not seen it"
+            )
+    progress(f"scoring {len(data):,} prompts")
+    found = Predictor.load(model).score(data.prompt).table()
+    return data, {name: found[name].to_numpy().astype(np.float64) for name in found.columns}, notes
+
+
+def _name_of(model: str | Path | None) -> str:
+    if not is_tier(model):
+        return str(model)
+    return "the shipped predictor" + ("" if model is None else f" ({model})")
+
+
+def is_shipped(data: Measured) -> NDArray[np.bool_]:
+    """(n,) whether each problem is in a shipped problem set. Prompts are not shipped, so keys tell; a plain number, which any
+    table may have, counts only if the category is the shipped problem's too."""
+    sets = [load_problem_set(name).problems for name in list_profiles(card_file="problem_set.yaml")]
+    group = {problem: name for table in sets for problem, name in table.select("problem", "group").iter_rows()}
+    same = [
+        key in group and ("/" in key or group[key] == name)
+        for key, name in zip(data.problem, data.group.tolist(), strict=True)
+    ]
+    return np.array(same, dtype=np.bool_)
+
+
+def shipped_scores(model: str | Path | None = None) -> pl.DataFrame:
+    """``problem``, ``difficulty``, ``novelty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it.
+
+    Args:
+        model: name of a shipped predictor; the fast one if left out.
+    """
+    tier = str(model or FAST)
+    sets = [load_problem_set(name, None, tier).problems for name in list_profiles(card_file="problem_set.yaml")]
+    table = pl.concat(sets, how="diagonal_relaxed")
+    scores = [name for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
+    return table.select("problem", *scores).filter(pl.col(DIFFICULTY).is_not_null())
+
+
+def _shipped_scores(data: Measured, model: str | Path | None) -> tuple[Measured, dict[str, F64], list[str]]:
+    """Scores of the shipped problems among these, each by a model that has not seen it."""
+    listed = pl.DataFrame({"problem": data.problem}).with_row_index("row").filter(is_shipped(data))
+    joined = listed.join(shipped_scores(model), on="problem", how="inner").sort("row")
+    if joined.is_empty():
+        raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
+    keep = np.zeros(len(data), dtype=np.bool_)
+    keep[joined["row"].to_numpy()] = True
+    names = [name for name in joined.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
+    scores = {name: joined[name].to_numpy().astype(np.float64) for name in names if joined[name].null_count() == 0}
+    left = len(data) - int(keep.sum())
+    notes = [f"{left:,} problems are left out: they are in no shipped problem set"] if left else []
+    return data.kept(keep), scores, notes
+
+
+def _score_of(name: str, scores: Scores, notes: list[str]) -> tuple[str, F64]:
+    """The head for a model, and its probabilities."""
+    heads = heads_like(name, [score.removeprefix("p:") for score in scores if score.startswith("p:")])
+    if not heads:
+        notes.append(f"{name}: the predictor has no head for it; its score is 1 - difficulty")
+        return "1 - difficulty", 1 - scores[DIFFICULTY]
+    if len(heads) > 1:
+        notes.append(f"{name}: several heads have this name; {heads[0]} is read, not {', '.join(heads[1:])}")
+    return heads[0], scores[f"p:{heads[0]}"]
+
+
+def _baselines(
+    data: Measured,
+    wanted: bool,
+    folds_by: FoldsBy,
+    seed: int,
+    progress: Progress,
+    notes: list[str],
+    where: str | Path,
+) -> dict[str, dict[str, F64]]:
+    if not wanted:
+        return {}
+    if not cheap.available():
+        notes.append(cheap.INSTALL)
+        return {}
+    if folds_by == "group":
+        if len(np.unique(data.group)) < 2:
+            raise InputError(
+                where, "--folds-by", "group", "a column task, group, category or subject with two values or more"
+            )
+        fold = cheap.folds_of([str(group) for group in data.group], seed)
+    else:
+        fold = cheap.folds_of(data.prompt, seed)
+    if len(np.unique(fold)) < 2:
+        notes.append("the baselines are left out: there is too little data to cross-validate them")
+        return {}
+    notes.append(
+        f"the baselines are cross-validated within this data: {len(np.unique(fold))} folds by "
+        f"{'whole task type or category' if folds_by == 'group' else 'text'}, seed {seed}"
+    )
+    shares = {name: data.share(name) for name in data.right if data.tried[name].any()}
+    found = cheap.baselines(data.prompt, data.group.tolist(), shares, fold, seed=seed, progress=progress)
+    # A model with outcomes in one fold only cannot be learnt there: its own rate is all that is left.
+    return {
+        baseline: {name: np.where(np.isnan(p), np.nanmean(shares[name]), p) for name, p in guesses.items()}
+        for baseline, guesses in found.items()
+    }
+
+
+__all__ = [
+    "BaselineReport",
+    "ModelReport",
+    "Report",
+    "RouterReport",
+    "evaluate_predictor",
+    "router_score",
+    "shipped_scores",
+]

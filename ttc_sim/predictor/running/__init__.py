@@ -1,0 +1,1 @@
+"""A trained predictor at work."""

@@ -1,0 +1,241 @@
+"""Figures of results and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ttc_sim.base.estimates import Estimate
+    from ttc_sim.evaluation.economics import VerifierCurve
+    from ttc_sim.evaluation.evaluate import Evaluation
+    from ttc_sim.measured.profiles import Profile
+    from ttc_sim.optimizer.plan import Plan
+    from ttc_sim.serving.offers import Offer
+    from ttc_sim.simulation.result import Result
+
+# Okabe-Ito colours, told apart by readers with colour-blindness too.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+
+
+def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    # Without pyplot there is no global state and no display to ask for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, columns, k + 1) for k in range(columns)]
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="both", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def plot_result(result: Result) -> Figure:
+    """Latency distribution, cost distribution and accuracy by arm."""
+    figure, (left, middle, right) = _figure(3, 13, 4)
+    records = result.records
+    parts = {str(arm[0]): rows for arm, rows in records.partition_by("arm", as_dict=True).items()}
+    by_arm = [(label, parts[label]) for label in sorted(parts)]
+    for color, (label, rows) in zip(COLORS * 8, by_arm, strict=False):
+        for axes, column, unit in ((left, "latency_s", 1.0), (middle, "cost_usd", 1000.0)):
+            values = np.sort(rows[column].drop_nulls().to_numpy()) * unit
+            values = values[values > 0]
+            if len(values):
+                axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=color, label=label)
+    left.set(xscale="log", xlabel="latency (s)", ylabel="share of the arm's requests", title="Latency")
+    middle.set(xscale="log", xlabel="cost of a request ($ / 1,000)", title="Cost")
+    left.legend(frameon=False, fontsize=8)
+    summary = result.summary()
+    known = {name: part for name, part in summary.per_arm.items() if part.accuracy is not None}
+    for k, part in enumerate(known[name] for name in sorted(known)):
+        assert part.accuracy is not None
+        right.bar(k, part.accuracy.value, color=COLORS[k % len(COLORS)], width=0.6)
+        right.errorbar(k, part.accuracy.value, yerr=_bars(part.accuracy), color="black", capsize=3)
+        right.annotate(f"{part.share:.0%}", (k, 0.02), ha="center", fontsize=8, color="white")
+    right.set_xticks(range(len(known)), sorted(known), rotation=20, ha="right", fontsize=8)
+    right.set(ylim=(0, 1), title="Accuracy by arm (95% interval); foot: share of requests")
+    for axes in (left, middle, right):
+        _tidy(axes)
+    return figure
+
+
+def _bars(figure: Estimate) -> list[list[float]]:
+    return [[max(figure.value - figure.low, 0.0)], [max(figure.high - figure.value, 0.0)]]
+
+
+def plot_plan(plan: Plan) -> Figure:
+    """Accuracy over cost with the frontier and the baselines, and what each costs in latency."""
+    figure, (left, right) = _figure(2, 12, 4.6)
+    frontier = plan.frontier
+    left.plot(
+        [1000 * point.cost_usd_per_request for point in frontier],
+        [point.accuracy for point in frontier],
+        color="#888888",
+        marker=".",
+        label="cheapest policies (before any queue)",
+    )
+    rows = {"plan": plan.predicted, **plan.baselines}
+    tops = []
+    for k, (name, summary) in enumerate(rows.items()):
+        accuracy, cost, color = summary.accuracy, summary.cost_usd_per_request, COLORS[k % len(COLORS)]
+        assert accuracy is not None
+        left.errorbar(
+            1000 * cost.value,
+            accuracy.value,
+            xerr=[[1000 * x[0]] for x in _bars(cost)],
+            yerr=_bars(accuracy),
+            fmt="*" if name == "plan" else "o",
+            markersize=14 if name == "plan" else 6,
+            color=color,
+            elinewidth=0.8,
+            label=name,
+        )
+        p50, p95, p99 = (summary.latency_s[q] for q in ("p50", "p95", "p99"))
+        right.plot([p50.value, p99.value], [k, k], color=color, linewidth=2)
+        right.plot(p50.value, k, "|", color=color, markersize=12)
+        right.errorbar(p95.value, k, xerr=_bars(p95), fmt="o", color=color, capsize=3)
+        right.plot(p99.value, k, "|", color=color, markersize=12)
+        tops.append(p99.value)
+    targets = plan.scenario.targets
+    if targets is not None and targets.accuracy is not None:
+        left.axhline(targets.accuracy, color="black", linestyle=":", linewidth=1, label="accuracy target")
+    if targets is not None and targets.cost_usd_per_request is not None:
+        left.axvline(
+            1000 * targets.cost_usd_per_request, color="black", linestyle="--", linewidth=1, label="cost target"
+        )
+    if targets is not None and targets.latency_p95_s is not None:
+        right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
+        right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
+    left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    right.set_yticks(range(len(rows)), list(rows))
+    right.set(
+        xscale="log",
+        xlabel="latency (s): p50 |, p95 with interval, p99 |",
+        title="Latency",
+        ylim=(-0.6, len(rows) - 0.2),
+    )
+    for axes in (left, right):
+        _tidy(axes)
+    return figure
+
+
+def plot_profile(profile: Profile) -> Figure:
+    """Distribution of output lengths by outcome, on a logarithmic axis."""
+    from ttc_sim.measured.summaries import outcome_tables
+
+    figure, (axes,) = _figure(1, 8, 4)
+    tables = {name: values.to_numpy() for name, values in outcome_tables(profile).items() if len(values)}
+    total = sum(len(values) for values in tables.values())
+    most = max(float(values.max()) for values in tables.values())
+    bins = np.geomspace(1, most * 1.01, 40)
+    colors = {"correct": COLORS[2], "wrong": COLORS[1], "stopped at the limit": COLORS[4]}
+    axes.hist(
+        list(tables.values()),
+        bins=list(bins),
+        weights=[np.full(len(values), 1 / total) for values in tables.values()],
+        stacked=True,
+        color=[colors[name] for name in tables],
+        label=[
+            f"{name} ({len(values) / total:.0%}, median {np.median(values):,.0f})" for name, values in tables.items()
+        ],
+    )
+    source = " (thinking lengths from another source)" if profile.card.reasoning == "filled" else ""
+    axes.set(
+        xscale="log", xlabel="output tokens of an attempt" + source, ylabel="share of attempts", title=profile.name
+    )
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes)
+    return figure
+
+
+def plot_backtest(got: Mapping[str, Any]) -> Figure:
+    """Predicted over measured end-to-end times of a backtest, a dot per request.
+
+    Args:
+        got: what :func:`ttc_sim.fidelity.runs.backtest_run` returns.
+    """
+    measured, predicted = (np.array(got["per_request"][f"{name}_e2e_s"]) for name in ("measured", "predicted"))
+    most = max(measured.max(), predicted.max()) * 1.05
+    figure, (axes,) = _figure(1, 5.2, 5.0)
+    axes.plot([0, most], [0, most], color="0.6", linewidth=1)
+    axes.scatter(measured, predicted, s=10, alpha=0.6, color=COLORS[0])
+    _tidy(axes)
+    error = got["per_request_median_error_percent"]
+    axes.set(
+        title=f"{got['run']}: median error {error:.2f}%",
+        xlabel="measured end to end, s",
+        ylabel="predicted end to end, s",
+        xlim=(0, most),
+        ylim=(0, most),
+    )
+    return figure
+
+
+def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
+    """Accuracy over the tokens spent, and over those spent one after another, a line for each family of strategies."""
+    figure, (left, right) = _figure(2, 11, 4.2)
+    for color, (name, found) in zip(COLORS * 8, families.items(), strict=False):
+        accuracy = [one.accuracy.value for one in found]
+        marker = "o" if len(found) < 12 else None
+        left.plot([one.tokens_per_request for one in found], accuracy, marker=marker, color=color, label=name)
+        right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color, label=name)
+    left.set(xscale="log", xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
+    right.set(xscale="log", xlabel="output tokens in a row", title="How long it takes")
+    left.legend(frameon=False, fontsize=8)
+    for axes in (left, right):
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        _tidy(axes)
+    return figure
+
+
+def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
+    """Accuracy over the number of samples with each verifier, between a vote and a perfect verifier."""
+    figure, (axes,) = _figure(1, 6.5, 4.2)
+    for color, (name, curve) in zip(COLORS * 8, curves.items(), strict=False):
+        axes.plot(curve.n, curve.best_of, color=color, label=name)
+    first = next(iter(curves.values()))
+    axes.plot(first.n, first.pass_at, color="black", linestyle=":", label="perfect (pass@n)")
+    axes.plot(first.n, first.vote, color="black", linestyle="--", label="majority vote")
+    axes.set(xscale="log", xlabel="samples of a request", ylabel="accuracy", title="What a verifier is worth")
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False, fontsize=8)
+    _tidy(axes)
+    return figure
+
+
+def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
+    """Price of a million output tokens at a full batch over the speed of a request alone, a line per GPU."""
+    figure, (axes,) = _figure(1, 9, 5.5)
+    by_gpu: dict[str, list[Offer]] = {}
+    for one in offers:
+        if one.usd_per_million_output_tokens is not None:
+            by_gpu.setdefault(one.gpu, []).append(one)
+    for k, (gpu, mine) in enumerate(by_gpu.items()):
+        speed = [one.tokens_per_s_alone for one in mine]
+        price = [float(one.usd_per_million_output_tokens or 0.0) for one in mine]
+        style = "--" if mine[0].warning else "-"
+        name = f"{gpu} (doubtful)" if mine[0].warning else gpu
+        color = COLORS[k % len(COLORS)]
+        axes.plot(speed, price, marker="o", linestyle=style, color=color, label=name)
+        for one, x, y in zip(mine, speed, price, strict=True):
+            axes.annotate(str(one.tensor_parallel), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+    axes.set(xscale="log", yscale="log", title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+        axis.set_tick_params(which="minor", labelsize=8)
+    axes.set(xlabel="output tokens per second of a request alone", ylabel="$ per million output tokens, full batch")
+    if by_gpu:
+        axes.legend(frameon=False, fontsize=8, title="GPU (numbers: how many)", title_fontsize=8)
+    _tidy(axes)
+    return figure

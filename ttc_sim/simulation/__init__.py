@@ -1,0 +1,1 @@
+"""From a scenario to figures: draws, policy, work, engine, bill, summary."""

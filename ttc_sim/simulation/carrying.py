@@ -1,0 +1,132 @@
+"""What arms make of the requests sent to them, as work for an engine, before any queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError
+from ttc_sim.engine.work import Work
+from ttc_sim.scenario import Api, Latency
+from ttc_sim.simulation.drawing import Draws
+from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, spread, trial_of
+from ttc_sim.strategies import carry_out
+from ttc_sim.strategies.outcomes import Outcome, Samples, Stage
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the arms would make of the requests sent to them, before any queue.
+
+    Attributes:
+        work: for the engine.
+        correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
+    """
+
+    work: Work
+    correct: F64
+
+
+def carry(model: Model, draws: Draws, arm: I64) -> Carried:
+    """Turn requests and their arms into work."""
+    n = len(draws)
+    correct = np.full(n, np.nan)
+    parts: list[tuple[I64, int, Stage, int]] = []  # requests that run a stage, its number, the stage, its deployment
+    stages = np.zeros(n, dtype=np.int64)
+    for index, item in enumerate(model.arms):
+        members = np.flatnonzero(arm == index)
+        if not len(members):
+            continue
+        outcome = _outcome(model, item, draws, members)
+        if item.attempts is not None:
+            correct[members] = outcome.correct
+        for number, stage in enumerate(outcome.stages):
+            deployment = deployment_of(model, item, stage)
+            parts.append((members, number, stage, deployment))
+            stages[members] += stage.runs
+    stage_start = np.concatenate([[0], np.cumsum(stages)]).astype(np.int64)
+    total = int(stage_start[-1])
+    deployment_at, prompt, width, needed = (np.zeros(total, dtype=np.int64) for _ in range(4))
+    place = stage_start[:-1].copy()  # next stage of each request
+    placed = []
+    for members, number, stage, deployment in parts:
+        rows = slice(None) if stage.runs.all() else np.flatnonzero(stage.runs)
+        at = place[members[rows]]
+        place[members[rows]] += 1
+        deployment_at[at], prompt[at] = deployment, stage.prompt_tokens[rows]
+        width[at], needed[at] = stage.visible_tokens.shape[1], stage.needed[rows]
+        placed.append((members[rows], at, rows, number, stage, deployment))
+    sample_start = np.concatenate([[0], np.cumsum(width)]).astype(np.int64)
+    reasoning = np.empty(sample_start[-1], dtype=np.int64)
+    visible = np.empty_like(reasoning)
+    first_token_s, per_token_s = np.zeros(len(reasoning)), np.zeros(len(reasoning))
+    for members, at, rows, number, stage, deployment in placed:
+        count = stage.visible_tokens.shape[1]
+        where = sample_start[at][:, None] + np.arange(count)
+        reasoning[where], visible[where] = stage.reasoning_tokens[rows], stage.visible_tokens[rows]
+        served = model.deployments[deployment]
+        if isinstance(served, Api):
+            stream = f"latency/{model.deployment_names[deployment]}" + (f"/{number}" if number else "")
+            first_token_s[where] = _times(served.first_token, draws, f"{stream}/first", members, count)
+            per_token_s[where] = _times(served.per_token, draws, f"{stream}/rest", members, count)
+    retries = max([item.retry.retries for item in model.deployments if isinstance(item, Api)], default=0)
+    prefix = draws.traffic.prefix_id
+    prefix = np.full(n, -1, dtype=np.int64) if prefix is None else prefix
+    work = Work(
+        arrival_s=draws.traffic.arrival_s,
+        stage_start=stage_start,
+        deployment=deployment_at,
+        prompt_tokens=prompt,
+        prefix_id=prefix if total == n else np.repeat(prefix, stages),
+        sample_start=sample_start,
+        reasoning_tokens=reasoning,
+        visible_tokens=visible,
+        first_token_s=first_token_s,
+        per_token_s=per_token_s,
+        backoff=draws.uniform("backoff", max(retries, 1)) if retries else np.zeros((n, 1)),
+        needed=None if (needed == width).all() else needed,
+        priority=_priority(model, draws),
+        after=draws.traffic.after,
+        think_s=draws.traffic.think_s,
+    )
+    return Carried(work=work, correct=correct)
+
+
+def _priority(model: Model, draws: Draws) -> I64 | None:
+    """By source; ``None`` where all are equal."""
+    population, sources = model.population, model.scenario.workload.sources
+    if population is None or draws.row is None or not any(source.priority for source in sources.values()):
+        return None
+    by_source = np.array([sources[name].priority for name in population.sources], dtype=np.int64)
+    priority: I64 = by_source[population.source[draws.row]]
+    return priority
+
+
+def _outcome(model: Model, arm: ResolvedArm, draws: Draws, members: I64) -> Outcome:
+    traffic = draws.traffic
+    if arm.attempts is None or draws.row is None:
+        if traffic.prompt_tokens is None or traffic.visible_tokens is None:
+            raise InputError("workload", "arrivals", "no lengths", "a trace or clients that carry token lengths")
+        reasoning = (
+            np.zeros_like(traffic.visible_tokens) if traffic.reasoning_tokens is None else traffic.reasoning_tokens
+        )
+        reasoning, visible = reasoning[members], traffic.visible_tokens[members]
+        cap = arm.strategy.attempt_cap
+        if cap is not None:
+            reasoning = np.minimum(reasoning, cap)
+            visible = np.minimum(visible, cap - reasoning)
+        none = np.zeros((len(members), 1), dtype=np.bool_)
+        zero = np.zeros((len(members), 1), dtype=np.int64)
+        prompt = traffic.prompt_tokens[members]
+        return Outcome.of(Samples(prompt, reasoning[:, None], visible[:, None], none, none, zero), none[:, 0])
+    problem = draws.row[members]
+    # One stream per profile, not per arm: the same request makes the same attempts whatever cap or arm it is given.
+    return carry_out(arm.strategy, trial_of(model, arm, problem, lambda s, k: draws.samples(s, k, members)))
+
+
+def _times(latency: Latency, draws: Draws, stream: str, members: I64, samples: int) -> F64:
+    sigma = spread(latency)
+    return latency.median_s * np.exp(sigma * ndtri(draws.samples(stream, samples, members)))

@@ -1,0 +1,138 @@
+"""What each arm is expected to make of each problem, over the measured attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.scenario import GpuPool
+from ttc_sim.serving.step_time import StepTable, full_batch_seconds
+from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, trial_of
+from ttc_sim.strategies import Single, carry_out
+from ttc_sim.strategies.outcomes import Outcome, Trial
+from ttc_sim.workload.population import Population
+
+# Draws a problem for strategies whose expectation over attempts has no short closed form.
+_VOTES = 32
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """Expectations over the measured attempts, for each of ``V`` arms and ``P`` problems; NaN where not offered.
+
+    Attributes:
+        model: with the arms expanded by cap.
+        correct: (V, P) chance of a right answer, before timeouts.
+        prompt, reasoning, visible: (V, P) tokens.
+        api_cost_usd: (V, P) bill of API calls.
+        gpu_s: (V, P) seconds of a replica at full batch.
+        offered: (V, S) whether the arm may serve the source.
+    """
+
+    model: Model
+    correct: F64
+    prompt: F64
+    reasoning: F64
+    visible: F64
+    api_cost_usd: F64
+    gpu_s: F64
+    offered: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+
+    @property
+    def population(self) -> Population:
+        """The problems."""
+        assert self.model.population is not None
+        return self.model.population
+
+    def under(self, arm: I64) -> dict[str, F64]:
+        """Per problem, the expectations under the arm it is sent to: what :func:`ttc_sim.simulation.summary.summarize` takes."""
+        at = np.arange(len(arm))
+        return {
+            "correct": self.correct[arm, at],
+            "api_cost_usd": self.api_cost_usd[arm, at],
+            "prompt": self.prompt[arm, at],
+            "reasoning": self.reasoning[arm, at],
+            "visible": self.visible[arm, at],
+        }
+
+
+def expect_arms(model: Model) -> Expectations:
+    """Work out every arm on every problem."""
+    population = model.population
+    assert population is not None
+    shape = (len(model.arms), len(population))
+    correct, prompt, reasoning, visible, api_cost, gpu_s = (np.full(shape, np.nan) for _ in range(6))
+    offered = np.zeros((len(model.arms), len(population.sources)), dtype=np.bool_)
+    for index, arm in enumerate(model.arms):
+        offered[index] = [source in arm.sources for source in population.sources]
+        rows = np.flatnonzero(offered[index][population.source])
+        for table, values in zip(
+            (correct, prompt, reasoning, visible, api_cost, gpu_s), _expectations(model, arm, rows), strict=True
+        ):
+            table[index, rows] = values
+    return Expectations(model, correct, prompt, reasoning, visible, api_cost, gpu_s, offered)
+
+
+def _replica_seconds(pool: GpuPool, table: StepTable, prompt: F64, output: F64, samples: int) -> F64:
+    """Seconds of one replica that requests take up when its batch is as full as its limits and its KV cache allow."""
+    batch = pool.max_num_seqs
+    if pool.kv_cache_tokens is not None and len(output):
+        batch = min(batch, max(int(pool.kv_cache_tokens / max(float(np.mean(prompt + output / 2)), 1.0)), 1))
+    alone = full_batch_seconds(table, prompt, output, batch)
+    # Further samples take in no prompt of their own.
+    return alone + (samples - 1) * (alone - full_batch_seconds(table, prompt, np.zeros_like(output), batch))
+
+
+def spread_out(model: Model, arm: ResolvedArm, rows: I64) -> tuple[I64, Outcome]:
+    """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome."""
+    attempts, strategy = arm.attempts, arm.strategy
+    assert attempts is not None
+    if isinstance(strategy, Single):
+        count = attempts.count[rows]
+        owner = np.repeat(np.arange(len(rows)), count)
+        within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)
+        picks = (within + 0.5) / count[owner]
+        forced_points = 8 if strategy.on_cap == "force_answer" and strategy.cap is not None else 1
+        owner, picks = np.repeat(owner, forced_points), np.repeat(picks, forced_points)
+        forced = np.tile((np.arange(forced_points) + 0.5) / forced_points, len(owner) // forced_points)
+        given = {"pick": picks[:, None], "forced": forced[:, None]}
+        return owner, carry_out(strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream]))
+    owner = np.repeat(np.arange(len(rows)), _VOTES)
+
+    def drawn(stream: str, count: int) -> F64:
+        return uniforms(0, f"options/{arm.name}/{stream}", len(owner), count)
+
+    return owner, carry_out(strategy, trial_of(model, arm, rows[owner], drawn))
+
+
+def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, F64, F64, F64, F64]:
+    """For each of the rows, chance of a right answer, expected prompt, reasoning and visible tokens, bill of API calls (US
+    dollars) and replica seconds."""
+    owner, outcome = spread_out(model, arm, rows)
+    weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
+
+    def mean(values: NDArray[Any]) -> F64:
+        return np.bincount(owner, weights=values.astype(np.float64), minlength=len(rows)) * weight
+
+    total = np.zeros((5, len(rows)))
+    for stage in outcome.stages:
+        at = deployment_of(model, arm, stage)
+        hidden, shown = stage.cut_tokens
+        share = mean(stage.runs)
+        tokens = [
+            mean(np.where(stage.runs, x, 0)) for x in (stage.prompt_tokens, hidden.sum(axis=1), shown.sum(axis=1))
+        ]
+        prices, pool, table = model.prices[at], model.deployments[at], model.step_tables[at]
+        bill = seconds = np.zeros(len(rows))
+        if prices is not None:
+            bill = np.asarray(prices.cost_usd(tokens[0], 0, tokens[1], tokens[2]))
+        if isinstance(pool, GpuPool) and table is not None:
+            samples, often = hidden.shape[1], np.maximum(share, 1e-12)
+            output = (tokens[1] + tokens[2]) / samples / often
+            seconds = share * _replica_seconds(pool, table, tokens[0] / often, output, samples)
+        total += [*tokens, bill, seconds]
+    return (mean(outcome.correct), *total)

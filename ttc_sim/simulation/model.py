@@ -1,0 +1,146 @@
+"""A scenario with everything it names looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
+from ttc_sim.serving.corrections import doubt
+from ttc_sim.serving.pools import pool_table, with_memory
+from ttc_sim.serving.prices import TokenPrices, resolve_price
+from ttc_sim.serving.step_time import StepTable
+from ttc_sim.strategies import Single, Strategy
+from ttc_sim.strategies.outcomes import Attempts, Stage, Trial
+from ttc_sim.workload.population import Population, load_population
+
+_Z95 = 1.6448536269514722  # standard normal 95th percentile
+
+
+@dataclass(frozen=True)
+class ResolvedArm:
+    """An arm with everything looked up."""
+
+    name: str
+    deployment: int
+    strategy: Strategy
+    attempts: Attempts | None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A scenario with everything it names looked up, ready to be run any number of times.
+
+    Attributes:
+        scenario: as the user wrote it, with the KV caches that follow from models and GPUs.
+        population: problems and attempts; ``None`` when the lengths come with the traffic.
+        arms: in the order of the scenario.
+        deployment_names: in the order of the scenario.
+        prices: per deployment; ``None`` for GPU pools.
+        step_tables: per deployment; ``None`` for API endpoints.
+    """
+
+    scenario: Scenario
+    population: Population | None
+    arms: tuple[ResolvedArm, ...]
+    deployment_names: tuple[str, ...]
+    prices: tuple[TokenPrices | None, ...]
+    step_tables: tuple[StepTable | None, ...]
+
+    @property
+    def deployments(self) -> tuple[Api | GpuPool, ...]:
+        """Deployments in the order of their names."""
+        return tuple(self.scenario.deployments[name] for name in self.deployment_names)
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """Names of the arms, in the order of the scenario."""
+        return tuple(arm.name for arm in self.arms)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of any figure must know."""
+        modelled = [
+            f"arm {arm.name} votes by a model of how wrong answers agree: {arm.attempts.name} has no recorded answers"
+            for arm in self.arms
+            if arm.attempts is not None and arm.attempts.answer is None and arm.strategy.votes
+        ]
+        pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
+        doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
+        return (*(self.population.notes if self.population is not None else ()), *modelled, *dict.fromkeys(doubtful))
+
+
+def load_model(scenario: Scenario, population: Population | None = None) -> Model:
+    """Look up all that the scenario names; ``population`` replaces its own problems (to carry out a plan on others)."""
+    if population is None and scenario.workload.sources:
+        population = load_population(scenario)
+    if population is not None and scenario.responses is not None:
+        population = replace(population, responses=scenario.responses)
+    scenario = with_memory(scenario)
+    names = tuple(scenario.deployments)
+    prices = tuple(
+        resolve_price(item.price, where=scenario.path, field=f"deployments.{name}.price")
+        if isinstance(item, Api)
+        else None
+        for name, item in scenario.deployments.items()
+    )
+    arms = tuple(
+        ResolvedArm(
+            name=name,
+            deployment=names.index(arm.deployment),
+            strategy=arm.parsed(scenario.path, name),
+            attempts=population.attempts[str(arm.profile)] if population is not None else None,
+            sources=population.offered[name] if population is not None else (),
+        )
+        for name, arm in scenario.arms.items()
+    )
+    for arm in arms:
+        if arm.attempts is None and not isinstance(arm.strategy, Single):
+            raise InputError(
+                scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), "Single() without a profile"
+            )
+        if arm.attempts is not None and arm.attempts.verifier_score is None and arm.strategy.reads_scores:
+            expected = f"a profile with a verifier_score: {arm.attempts.name} has none, they were not recorded"
+            raise InputError(scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), expected)
+        for asked in arm.strategy.verifiers:
+            if asked not in names:
+                raise InputError(scenario.path, f"arms.{arm.name}.strategy", asked, nearest(asked, names))
+    step_tables = tuple(
+        pool_table(item, scenario.folder) if isinstance(item, GpuPool) else None
+        for item in scenario.deployments.values()
+    )
+    return Model(scenario, population, arms, names, prices, step_tables)
+
+
+def deployment_of(model: Model, arm: ResolvedArm, stage: Stage) -> int:
+    """Index of the deployment that a stage of an arm runs on."""
+    if stage.deployment is not None:
+        return model.deployment_names.index(stage.deployment)
+    if stage.arm is not None:
+        return model.arms[model.arm_names.index(stage.arm)].deployment
+    return arm.deployment
+
+
+def trial_of(model: Model, arm: ResolvedArm, problem: I64, draw: Callable[[str, int], F64]) -> Trial:
+    """What an arm's strategy is carried out on: requests on these problems of the population."""
+    assert arm.attempts is not None
+
+    def drawn(name: str) -> Callable[[str, int], F64]:
+        return lambda stream, count: draw(f"attempts/{name}/{stream}", count)
+
+    others: dict[str, tuple[Strategy, Trial]] = {}
+    for name in arm.strategy.other_arms:
+        other = model.arms[model.arm_names.index(name)]
+        assert other.attempts is not None
+        others[name] = (other.strategy, Trial(other.attempts, problem, drawn(other.attempts.name)))
+    return Trial(arm.attempts, problem, drawn(arm.attempts.name), others)
+
+
+def spread(latency: Latency) -> float:
+    """Standard deviation of the logarithm of a log-normal time with that median and 95th percentile."""
+    return 0.0 if latency.p95_s is None else float(np.log(latency.p95_s / latency.median_s) / _Z95)

@@ -1,0 +1,122 @@
+"""One attempt: ended at a cap, or made longer or shorter; and several of them, for strategies that choose among attempts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.strategies.kind import Strategy, whole
+from ttc_sim.strategies.outcomes import OnCap, Outcome, Samples, Trial
+
+MOST_SAMPLES = 1024
+
+
+@dataclass(frozen=True, repr=False)
+class Single(Strategy):
+    """One attempt, with an optional cap on its output tokens (reasoning and visible together).
+
+    Args:
+        cap: most output tokens, or ``None`` for the model's own limit.
+        on_cap: what happens to an attempt that would be longer: ``"truncate"`` stops it without an answer;
+            ``"force_answer"`` ends the thinking at the cap and has it answer from there.
+
+    >>> Single(cap=4096)
+    Single(cap=4096)
+    """
+
+    cap: int | None = None
+    on_cap: OnCap = "truncate"
+
+    def __post_init__(self) -> None:
+        check_cap("Single", self.cap, self.on_cap)
+
+    def carry_out(self, trial: Trial) -> Outcome:
+        """One sample of each request."""
+        return _alone(samples(trial, 1, self, answers=False))
+
+    @property
+    def attempt_cap(self) -> int | None:
+        """The cap."""
+        return self.cap
+
+    @property
+    def takes_cap(self) -> bool:
+        """It does."""
+        return True
+
+    def with_cap(self, cap: int | None) -> Single:
+        """The same attempt under another cap."""
+        return dataclasses.replace(self, cap=cap)
+
+
+@dataclass(frozen=True, repr=False)
+class BudgetForcing(Strategy):
+    """One chain of thought, made longer or shorter (s1, arXiv 2501.19393).
+
+    Args:
+        min_tokens: where the model would stop thinking before so many tokens, "Wait" is appended and it goes on.
+        cap: most tokens of thinking; then the answer is forced. ``None`` for the model's own limit.
+        extensions: most times that "Wait" is appended.
+
+    >>> BudgetForcing(2000, cap=8000, extensions=2)
+    BudgetForcing(min_tokens=2000, cap=8000, extensions=2)
+    """
+
+    min_tokens: int = 0
+    cap: int | None = None
+    extensions: int = 1
+
+    def __post_init__(self) -> None:
+        check_cap("BudgetForcing", self.cap, "force_answer")
+        whole("BudgetForcing", "min_tokens", self.min_tokens, 0, math.inf, "tokens of thinking")
+        whole("BudgetForcing", "extensions", self.extensions, 0, 64, "times to go on")
+        if self.cap is not None and self.min_tokens > self.cap:
+            raise InputError("BudgetForcing", "min_tokens", self.min_tokens, f"at most the cap, {self.cap}")
+
+    def carry_out(self, trial: Trial) -> Outcome:
+        """One sample of each request."""
+        return _alone(samples(trial, 1, self, answers=False))
+
+    @property
+    def attempt_cap(self) -> int | None:
+        """The cap on thinking."""
+        return self.cap
+
+    @property
+    def takes_cap(self) -> bool:
+        """It does."""
+        return True
+
+    def with_cap(self, cap: int | None) -> BudgetForcing:
+        """The same under another cap."""
+        return dataclasses.replace(self, cap=cap)
+
+
+def _alone(made: Samples) -> Outcome:
+    return Outcome.of(made, made.correct[:, 0])
+
+
+def samples(trial: Trial, n: int, of: Single | BudgetForcing, *, answers: bool = True) -> Samples:
+    """``n`` attempts of each request; ``answers`` as for :meth:`ttc_sim.strategies.outcomes.Trial.samples`."""
+    if isinstance(of, Single):
+        return trial.samples(n, of.cap, of.on_cap, answers=answers)
+    longer = {"min_tokens": of.min_tokens, "extensions": of.extensions}
+    return trial.samples(n, of.cap, "force_answer", **longer, answers=answers)
+
+
+def check_cap(where: str, cap: int | None, on_cap: str) -> None:
+    """Refuse a cap, or what is done at it, that cannot be."""
+    if cap is not None:
+        whole(where, "cap", cap, 1, math.inf, "output tokens")
+    if on_cap not in ("truncate", "force_answer"):
+        raise InputError(where, "on_cap", on_cap, "'truncate' or 'force_answer'")
+
+
+def check_sample(where: str, of: object, cap: int | None) -> None:
+    """Refuse what cannot be a single attempt, or a cap beside it."""
+    if of is not None and not isinstance(of, (Single, BudgetForcing)):
+        raise InputError(where, "of", of, "Single(...) or BudgetForcing(...)")
+    if of is not None and cap is not None:
+        raise InputError(where, "cap", cap, "the cap in 'of', which says what each sample does")

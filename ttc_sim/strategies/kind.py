@@ -1,0 +1,121 @@
+"""What every strategy is: what it does to the requests of a trial, and what others must know of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, cast
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.plugins import is_shipped
+from ttc_sim.strategies.outcomes import CarriedOut, Outcome, Trial
+
+
+class Strategy:
+    """How test-time compute is spent on one request: the base of the frozen dataclasses that a user writes.
+
+    A strategy of one's own is a frozen dataclass that inherits from this and has :meth:`carry_out`; its fields are the arguments
+    of its notation. What it does must follow from the trial alone, so that the same request fares alike in every simulation.
+    :class:`ttc_sim.testing.StrategyConformance` tests it.
+    """
+
+    def carry_out(self, trial: Trial) -> Outcome:
+        """What becomes of the requests of a trial."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method carry_out(trial)")
+
+    @property
+    def attempt_cap(self) -> int | None:
+        """The cap on each attempt, output tokens; ``None`` if there is none."""
+        return None
+
+    @property
+    def takes_cap(self) -> bool:
+        """Whether the optimizer may set a cap on it, by :meth:`with_cap`."""
+        return False
+
+    def with_cap(self, cap: int | None) -> Strategy:
+        """The same strategy under another cap.
+
+        Raises:
+            InputError: its attempts have no cap.
+        """
+        raise InputError("strategy", "cap", repr(self), "a strategy whose attempts have a cap")
+
+    @property
+    def other_arms(self) -> tuple[str, ...]:
+        """Other arms of the scenario that it sends requests on to."""
+        return ()
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """Deployments that its verifiers and judges run on."""
+        return ()
+
+    @property
+    def votes(self) -> bool:
+        """Whether the outcome depends on which answers are the same."""
+        return False
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether a verifier's scores must be in the profile."""
+        return False
+
+    def __repr__(self) -> str:
+        """The call without what is left at its default: its notation."""
+        said = []
+        for field in dataclasses.fields(cast(Any, self)):
+            value = getattr(self, field.name)
+            if field.default is dataclasses.MISSING or value != field.default:
+                said.append(f"{field.name}={list(value) if isinstance(value, tuple) else value!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
+
+
+def carry_out(strategy: CarriedOut, trial: Trial) -> Outcome:
+    """Carry a strategy out on the requests of a trial.
+
+    Raises:
+        InputError: what the strategy needs is not in the profile, or a user's own failed or returned something else.
+
+    >>> import numpy as np
+    >>> from ttc_sim.strategies import Single
+    >>> from ttc_sim.strategies.outcomes import Attempts, seeded_trial
+    >>> one = np.array([0, 1], dtype=np.int64)
+    >>> made = Attempts("x", one, one[1:], one[:1], one[1:], np.array([True]), None, True)
+    >>> carry_out(Single(), seeded_trial(made, np.zeros(3, dtype=np.int64))).correct
+    array([ True,  True,  True])
+    """
+    if is_shipped(type(strategy)):
+        return strategy.carry_out(trial)
+    try:
+        made = strategy.carry_out(trial)
+    except InputError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise InputError(repr(strategy), "strategy", said, "a strategy that carries a Trial out") from error
+    return checked(made, trial, repr(strategy))
+
+
+def checked(made: object, trial: Trial, where: str) -> Outcome:
+    """What a user's own strategy returned, if it is an outcome of the trial's requests.
+
+    Raises:
+        InputError: something else was returned.
+    """
+    if not isinstance(made, Outcome) or made.correct.shape != (len(trial),):
+        raise InputError(where, "strategy", type(made).__name__, f"an Outcome of {len(trial)} requests")
+    return made
+
+
+def whole(where: str, field: str, value: object, least: int, most: float, what: str) -> None:
+    """Refuse what is no whole number within the limits."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        allowed = f"from {least} to {most:g}" if math.isfinite(most) else f"at least {least}"
+        raise InputError(where, field, value, f"a whole number of {what}, {allowed}")
+
+
+def share(where: str, field: str, value: object) -> None:
+    """Refuse what is no number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(where, field, value, "a number from 0 to 1")

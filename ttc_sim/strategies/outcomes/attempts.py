@@ -1,0 +1,203 @@
+"""Measured attempts, and what came of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.strategies.outcomes.forcing import ForcedAnswers
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempts:
+    """A profile's attempts on ``P`` problems, problem by problem.
+
+    Attributes:
+        name: of the profile.
+        start: (P + 1,) attempts on problem ``p`` are ``start[p]:start[p + 1]``; none where it was not measured.
+        prompt_tokens: (attempts,), and so on, in tokens.
+        correct: (attempts,) whether the answer was right.
+        answer: (attempts,) code of the answer; -1 where none was given; ``None`` if answers were not recorded.
+        reasoning_known: whether reasoning tokens are told apart from visible ones.
+        verifier_score: (attempts,) scores of a verifier, higher is better; ``None`` if there are none.
+        truncated: (attempts,) whether a limit stopped it before it answered; ``None`` if that was not recorded.
+        forced: how answers forced early come out, fitted to the profile's own; ``None`` for the default.
+    """
+
+    name: str
+    start: I64
+    prompt_tokens: I64
+    reasoning_tokens: I64
+    visible_tokens: I64
+    correct: Bools
+    answer: I64 | None
+    reasoning_known: bool
+    verifier_score: F64 | None = None
+    truncated: Bools | None = None
+    forced: ForcedAnswers | None = None
+
+    @cached_property
+    def count(self) -> I64:
+        """(P,) attempts on each problem."""
+        return np.diff(self.start)
+
+    @cached_property
+    def right(self) -> I64:
+        """(P,) right attempts on each problem."""
+        total = np.concatenate([[0], np.cumsum(self.correct)])
+        right: I64 = (total[self.start[1:]] - total[self.start[:-1]]).astype(np.int64)
+        return right
+
+    def selected(self, start: I64, at: I64) -> Attempts:
+        """Some of the attempts: ``at`` them, problem by problem as ``start`` says."""
+
+        def taken(values: NDArray[Any] | None) -> Any:
+            return None if values is None else values[at]
+
+        return replace(
+            self,
+            start=start,
+            prompt_tokens=self.prompt_tokens[at],
+            reasoning_tokens=self.reasoning_tokens[at],
+            visible_tokens=self.visible_tokens[at],
+            correct=self.correct[at],
+            answer=taken(self.answer),
+            verifier_score=taken(self.verifier_score),
+            truncated=taken(self.truncated),
+        )
+
+    def between(self, problems: I64, first: I64, last: I64) -> Attempts:
+        """Attempts ``first`` to ``last`` of each of some problems, in the order that these are given in."""
+        size = last - first
+        start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+        at = np.repeat(self.start[problems] + first - start[:-1], size) + np.arange(start[-1])
+        return self.selected(start, at)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``n`` attempts of each of ``m`` requests; arrays are (m, n).
+
+    Attributes:
+        prompt_tokens: (m,).
+        thinking: tokens of thinking; the whole output where thinking was not recorded apart.
+        answered: whether there is an answer at all.
+        answer: codes; equal where answers are, within a request; negative where there is none.
+        score: of the profile's verifier, if it carries any.
+    """
+
+    prompt_tokens: I64
+    reasoning_tokens: I64
+    visible_tokens: I64
+    correct: Bools
+    answered: Bools
+    answer: I64
+    score: F64 | None = None
+
+    @property
+    def tokens(self) -> I64:
+        """(m, n) output tokens."""
+        return self.reasoning_tokens + self.visible_tokens
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Samples that run at the same time on one deployment.
+
+    Attributes:
+        deployment: name; ``None`` is the arm's own. ``arm``: runs where that arm does, if one is named.
+        runs: (m,) which requests come to this stage.
+        prompt_tokens: (m,); reasoning_tokens, visible_tokens: (m, n).
+        needed: (m,) samples that end before the rest is cancelled.
+    """
+
+    runs: Bools
+    prompt_tokens: I64
+    reasoning_tokens: I64
+    visible_tokens: I64
+    needed: I64
+    deployment: str | None = None
+    arm: str | None = None
+
+    @property
+    def cut_tokens(self) -> tuple[I64, I64]:
+        """Reasoning and visible tokens (m, n) up to the moment when the last needed sample ends, all going equally fast."""
+        n = self.visible_tokens.shape[1]
+        if (self.needed >= n).all():
+            return self.reasoning_tokens, self.visible_tokens
+        total = self.reasoning_tokens + self.visible_tokens
+        last = np.take_along_axis(np.sort(total, axis=1), self.needed[:, None] - 1, axis=1)
+        reasoning = np.minimum(self.reasoning_tokens, last)
+        return reasoning, np.minimum(self.visible_tokens, last - reasoning)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of ``m`` requests.
+
+    Attributes:
+        stages: one after the other.
+        correct: (m,) whether the final answer is right.
+    """
+
+    stages: tuple[Stage, ...]
+    correct: Bools
+
+    @staticmethod
+    def of(samples: Samples, correct: Bools, needed: I64 | None = None) -> Outcome:
+        """One stage on the arm's own deployment."""
+        m, n = samples.visible_tokens.shape
+        stage = Stage(
+            runs=np.ones(m, dtype=np.bool_),
+            prompt_tokens=samples.prompt_tokens,
+            reasoning_tokens=samples.reasoning_tokens,
+            visible_tokens=samples.visible_tokens,
+            needed=np.full(m, n, dtype=np.int64) if needed is None else needed,
+        )
+        return Outcome((stage,), correct)
+
+    def then(self, stages: Sequence[Stage], correct: Bools) -> Outcome:
+        """The same, and more stages after it."""
+        return Outcome((*self.stages, *stages), correct)
+
+    def only(self, runs: Bools, arm: str | None = None) -> Outcome:
+        """The same for some of the requests, on another arm's deployment if one is named."""
+        return Outcome(
+            tuple(replace(one, runs=one.runs & runs, arm=one.arm or arm) for one in self.stages), self.correct
+        )
+
+    @property
+    def prompt_tokens(self) -> I64:
+        """(m,) of all stages that run."""
+        return np.asarray(sum(np.where(one.runs, one.prompt_tokens, 0) for one in self.stages))
+
+    @property
+    def reasoning_tokens(self) -> I64:
+        """(m,) of all stages and samples, each as far as it goes."""
+        return np.asarray(sum(np.where(one.runs, one.cut_tokens[0].sum(axis=1), 0) for one in self.stages))
+
+    @property
+    def visible_tokens(self) -> I64:
+        """(m,) of all stages and samples, each as far as it goes."""
+        return np.asarray(sum(np.where(one.runs, one.cut_tokens[1].sum(axis=1), 0) for one in self.stages))
+
+
+def reading(deployment: str, prompt: I64, n: int, tokens: int, runs: Bools) -> Stage:
+    """A verifier's or judge's call of each request that runs: its prompt (m,) tokens, and ``n`` outputs of so many tokens."""
+    m = len(prompt)
+    return Stage(
+        runs=runs,
+        prompt_tokens=prompt,
+        reasoning_tokens=np.zeros((m, n), dtype=np.int64),
+        visible_tokens=np.full((m, n), tokens, dtype=np.int64),
+        needed=np.full(m, n, dtype=np.int64),
+        deployment=deployment,
+    )

@@ -1,0 +1,48 @@
+"""Strategies by name, and the one notation that they are written in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ttc_sim.base import notation, plugins
+from ttc_sim.base.errors import InputError
+from ttc_sim.strategies.attempt import BudgetForcing, Single
+from ttc_sim.strategies.best_of_n import BestOfN
+from ttc_sim.strategies.cascade import Cascade
+from ttc_sim.strategies.kind import Strategy
+from ttc_sim.strategies.majority_vote import MajorityVote
+from ttc_sim.strategies.users_own import UserStrategy
+
+# A new kind is one file in this folder and one name here.
+STRATEGIES = plugins.Registry(
+    "strategies",
+    Strategy,
+    {
+        "Single": Single,
+        "BudgetForcing": BudgetForcing,
+        "MajorityVote": MajorityVote,
+        "BestOfN": BestOfN,
+        "Cascade": Cascade,
+    },
+)
+
+
+def parse_strategy(
+    text: str, *, where: str = "strategy", field: str = "strategy", folder: str | Path = "."
+) -> Strategy:
+    """Read the one notation of strategies.
+
+    Args:
+        text: a call, or ``file.py:function`` for the user's own.
+        where: the file, and ``field`` the key, that an error names.
+        folder: that a user's file is looked up from.
+
+    >>> parse_strategy("MajorityVote(n=3, cap=2048)")
+    MajorityVote(n=3, cap=2048)
+    """
+    if notation.names_function(text):
+        return UserStrategy(text, notation.load_function(text, folder, where=where, field=field))
+    made = notation.parse(text, STRATEGIES, where=where, field=field)
+    if not isinstance(made, Strategy):
+        raise InputError(where, field, text, "a strategy such as Single(cap=4096) or MajorityVote(n=3)")
+    return made

@@ -1,0 +1,1 @@
+"""Conformance suites for a strategy, policy, step-time model or arrival process of one's own."""

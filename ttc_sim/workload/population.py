@@ -1,0 +1,201 @@
+"""The problems that requests are drawn from, with their predicted scores and every model's measured attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.measured.aligning import align
+from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile
+from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
+from ttc_sim.policies.responses import Response
+from ttc_sim.scenario import Scenario, Source
+from ttc_sim.strategies.outcomes import Attempts
+
+# A profile that covers fewer of a source's problems than this is not offered there: what it did on so few says little.
+LEAST_COVERAGE = 0.5
+_BY_MODEL = ("p:", "tokens:", "tokens_p50:", "tokens_p90:")
+
+
+@dataclass(frozen=True)
+class Population:
+    """``P`` problems over all sources; a problem of two sources stands here twice.
+
+    Attributes:
+        sources: names of the sources; share: (S,) their shares of the requests.
+        problem: (P,) keys; group: (P,) task types or categories.
+        source: (P,) index into sources.
+        cluster: (P,) what is resampled together for intervals: the problem or its group, by the problem set's card.
+        prompt_tokens: (P,).
+        scores: predictions by name, each (P,).
+        attempts: by profile name, aligned with the problems.
+        offered: per arm, the sources whose problems its profile measures.
+        notes: what a reader of any figure must know (filled lengths, problems left out).
+        responses: by arm, what it is expected to make of a request, for the policy ``Utility``; ``None`` if not fitted.
+    """
+
+    sources: tuple[str, ...]
+    share: F64
+    problem: NDArray[np.str_]
+    group: NDArray[np.str_]
+    source: I64
+    cluster: I64
+    prompt_tokens: I64
+    scores: Mapping[str, F64]
+    attempts: Mapping[str, Attempts]
+    offered: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    responses: Mapping[str, Response] | None = None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def weight(self) -> F64:
+        """(P,) probability that a request is this problem; sums to 1."""
+        size = np.bincount(self.source, minlength=len(self.sources))
+        return (self.share / size)[self.source]
+
+    def as_requests(self) -> Requests:
+        """Each problem as one request, for policies."""
+        return Requests(
+            arrival_s=np.zeros(len(self)),
+            source=self.source,
+            sources=self.sources,
+            prompt_tokens=self.prompt_tokens,
+            scores=self.scores,
+            responses=self.responses,
+        )
+
+    def restricted(self, keep: NDArray[np.bool_]) -> Population:
+        """The same population with some of its problems only."""
+        rows = np.flatnonzero(keep)
+        return Population(
+            sources=self.sources,
+            share=self.share,
+            problem=self.problem[rows],
+            group=self.group[rows],
+            source=self.source[rows],
+            cluster=np.unique(self.cluster[rows], return_inverse=True)[1].astype(np.int64),
+            prompt_tokens=self.prompt_tokens[rows],
+            scores={name: values[rows] for name, values in self.scores.items()},
+            attempts={
+                name: attempts.between(rows, np.zeros(len(rows), dtype=np.int64), attempts.count[rows])
+                for name, attempts in self.attempts.items()
+            },
+            offered=self.offered,
+            notes=self.notes,
+            responses=self.responses,
+        )
+
+
+def load_population(scenario: Scenario) -> Population:
+    """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario."""
+    problem_sets = {
+        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor)
+        for source in scenario.workload.sources.values()
+    }
+    profiles = {
+        arm.profile: load_profile(arm.profile, scenario.folder)
+        for arm in scenario.arms.values()
+        if arm.profile is not None
+    }
+    return build_population(scenario, problem_sets, profiles)
+
+
+def build_population(
+    scenario: Scenario, problem_sets: Mapping[str, ProblemSet], profiles: Mapping[str, Profile]
+) -> Population:
+    """Put problems, scores and attempts side by side.
+
+    A source keeps the problems that every arm offered to it has been measured on, so that all arms are compared on the
+    same problems.
+
+    Raises:
+        InputError: an empty source, an arm measured on none of its sources' problems, missing scores.
+    """
+    path = scenario.path
+    sources = scenario.workload.sources
+    tables: list[pl.DataFrame] = []
+    notes: list[str] = []
+    offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
+    measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
+    for index, (name, source) in enumerate(sources.items()):
+        table = _problems_of(problem_sets[source.problem_set], source, path, name)
+        total = len(table)
+        kept = table
+        for arm_name, arm in scenario.arms.items():
+            covers = table["problem"].is_in(measured[str(arm.profile)])
+            asked = arm.sources is not None and name in arm.sources
+            if arm.sources is not None and not asked:
+                continue
+            if asked and not covers.any():
+                raise InputError(path, f"arms.{arm_name}.sources", name, f"a source that {arm.profile} was measured on")
+            if asked or covers.mean() >= LEAST_COVERAGE:  # type: ignore[operator]  # a Boolean mean is a float
+                offered[arm_name].append(name)
+                kept = kept.filter(kept["problem"].is_in(measured[str(arm.profile)]))
+        if kept.is_empty():
+            raise InputError(
+                path, f"workload.sources.{name}", source.problem_set, "problems that its arms were measured on"
+            )
+        if len(kept) < total:
+            notes.append(
+                f"{name}: {total - len(kept)} of {total} problems left out: not every arm was measured on them"
+            )
+        tables.append(kept.with_columns(source=pl.lit(index, dtype=pl.Int64)))
+    for arm_name, where in offered.items():
+        if not where:
+            profile = scenario.arms[arm_name].profile
+            raise InputError(path, f"arms.{arm_name}.profile", profile, "a profile measured on the workload's problems")
+        if len(where) < len(sources):
+            absent = ", ".join(source for source in sources if source not in where)
+            notes.append(
+                f"arm {arm_name} is not offered on {absent}: {scenario.arms[arm_name].profile} was not measured there"
+            )
+    notes += [
+        f"thinking lengths of {measured_one.name} are not its own: {measured_one.card.reasoning_source}"
+        for measured_one in profiles.values()
+        if measured_one.card.reasoning == "filled"
+    ]
+    table = pl.concat(tables, how="diagonal_relaxed")
+    by_group = any(problem_sets[source.problem_set].card.cluster == "group" for source in sources.values())
+    cluster = table["group" if by_group else "problem"].to_numpy()
+    share = np.array([source.share for source in sources.values()], dtype=np.float64)
+    return Population(
+        sources=tuple(sources),
+        share=share / share.sum(),
+        problem=table["problem"].to_numpy().astype(np.str_),
+        group=table["group"].to_numpy().astype(np.str_),
+        source=table["source"].to_numpy().astype(np.int64),
+        cluster=np.unique(cluster.astype(np.str_), return_inverse=True)[1].astype(np.int64),
+        prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
+        scores=_scores(table),
+        attempts={name: align(profile, table["problem"]) for name, profile in profiles.items()},
+        offered={name: tuple(where) for name, where in offered.items()},
+        notes=tuple(notes),
+    )
+
+
+def _problems_of(problem_set: ProblemSet, source: Source, path: str | Path, name: str) -> pl.DataFrame:
+    table = problem_set.problems
+    if source.subset is None:
+        return table
+    wanted = [source.subset] if isinstance(source.subset, str) else source.subset
+    known = table["subset"].unique().to_list()
+    for subset in wanted:
+        if subset not in known:
+            raise InputError(path, f"workload.sources.{name}.subset", subset, nearest(subset, known))
+    return table.filter(table["subset"].is_in(wanted))
+
+
+def _scores(table: pl.DataFrame) -> dict[str, F64]:
+    """Scores that every problem has: a score missing in one source cannot route."""
+    names = [name for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith(_BY_MODEL)]
+    return {name: table[name].to_numpy().astype(np.float64) for name in names if table[name].null_count() == 0}
