@@ -28,7 +28,7 @@ from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.judging.metrics import auroc, brier, calibration_error
 from ttc_sim.predictor.learning import embedding, encoding, network, train
-from ttc_sim.predictor.learning.calibration import _platt, predict
+from ttc_sim.predictor.learning.calibration import platt, predict
 from ttc_sim.predictor.learning.card import Origin, write_model
 from ttc_sim.predictor.learning.data import read_training_set
 from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, featurize
@@ -652,7 +652,7 @@ def test_calibration_allows_for_trust() -> None:
     z, rate, trust = rng.normal(0, 1.5, 200_000), np.full(200_000, 0.35), rng.uniform(0, 1, 200_000)
     p = rate + trust * (1 / (1 + np.exp(-(0.3 + 1.7 * z))) - rate)
     share = (rng.random(len(z)) < p).astype(np.float64)
-    assert _platt(z, rate, trust, share) == pytest.approx((1.7, 0.3), abs=0.06)
+    assert platt(z, rate, trust, share) == pytest.approx((1.7, 0.3), abs=0.06)
 
 
 def test_calibration_on_few_problems_is_not_ruled_by_their_luck() -> None:
@@ -661,7 +661,7 @@ def test_calibration_on_few_problems_is_not_ruled_by_their_luck() -> None:
     for _ in range(200):
         z = rng.normal(0, 1.5, 60)
         share = (rng.random(60) < 1 / (1 + np.exp(-z))).astype(np.float64)
-        slope, offset = _platt(z, np.full(60, 0.5), np.ones(60), share)
+        slope, offset = platt(z, np.full(60, 0.5), np.ones(60), share)
         others = rng.normal(0, 1.5, 4000)
         off.append(np.mean((1 / (1 + np.exp(-(offset + slope * others))) - 1 / (1 + np.exp(-others))) ** 2))
     assert np.mean(off) < 0.0035

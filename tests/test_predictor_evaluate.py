@@ -23,9 +23,10 @@ from ttc_sim.policies import Always
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.baselines import available, baselines, fit_logistic, folds_of
 from ttc_sim.predictor.judging.card_figures import card_figures, training_rates
-from ttc_sim.predictor.judging.evaluate import evaluate_predictor, shipped_scores
+from ttc_sim.predictor.judging.evaluate import evaluate_predictor
 from ttc_sim.predictor.judging.measured import data_models, heads_like, read_measured
 from ttc_sim.predictor.judging.metrics import auroc
+from ttc_sim.predictor.judging.shipped import shipped_scores
 from ttc_sim.predictor.running.session import SHIPPED, Scores
 
 WORDS = ["sum", "product", "integral", "river", "cell", "law", "treaty", "prime", "graph", "energy"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.optimizer.routed import Routed
     from ttc_sim.predictor.judging.drift import Drift
-    from ttc_sim.predictor.judging.evaluate import Report
+    from ttc_sim.predictor.judging.report import Report
 
 _SHORT = {
     "constant_per_category": "category",
@@ -62,7 +62,8 @@ def evaluate(
 ) -> None:
     """What a predictor is worth on measured problems: as a forecaster, as a router, in dollars and in seconds."""
     from ttc_sim.base.errors import InputError
-    from ttc_sim.predictor.judging.evaluate import evaluate_predictor, shipped_scores
+    from ttc_sim.predictor.judging.evaluate import evaluate_predictor
+    from ttc_sim.predictor.judging.shipped import shipped_scores
 
     check_writable(plot, json_file)
     if scenario is not None and weak is None:

@@ -33,7 +33,8 @@ def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axe
     return figure, [figure.add_subplot(1, columns, k + 1) for k in range(columns)]
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """The one style of axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="both", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -64,7 +65,7 @@ def plot_result(result: Result) -> Figure:
     right.set_xticks(range(len(known)), sorted(known), rotation=20, ha="right", fontsize=8)
     right.set(ylim=(0, 1), title="Accuracy by arm (95% interval); foot: share of requests")
     for axes in (left, middle, right):
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -125,7 +126,7 @@ def plot_plan(plan: Plan) -> Figure:
         ylim=(-0.6, len(rows) - 0.2),
     )
     for axes in (left, right):
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -154,7 +155,7 @@ def plot_profile(profile: Profile) -> Figure:
         xscale="log", xlabel="output tokens of an attempt" + source, ylabel="share of attempts", title=profile.name
     )
     axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -169,7 +170,7 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
     figure, (axes,) = _figure(1, 5.2, 5.0)
     axes.plot([0, most], [0, most], color="0.6", linewidth=1)
     axes.scatter(measured, predicted, s=10, alpha=0.6, color=COLORS[0])
-    _tidy(axes)
+    tidy(axes)
     error = got["per_request_median_error_percent"]
     axes.set(
         title=f"{got['run']}: median error {error:.2f}%",
@@ -194,7 +195,7 @@ def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
     left.legend(frameon=False, fontsize=8)
     for axes in (left, right):
         axes.yaxis.set_major_formatter("{x:.0%}")
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -209,7 +210,7 @@ def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     axes.set(xscale="log", xlabel="samples of a request", ylabel="accuracy", title="What a verifier is worth")
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.legend(frameon=False, fontsize=8)
-    _tidy(axes)
+    tidy(axes)
     return figure
 
 
@@ -237,5 +238,5 @@ def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
     axes.set(xlabel="output tokens per second of a request alone", ylabel="$ per million output tokens, full batch")
     if by_gpu:
         axes.legend(frameon=False, fontsize=8, title="GPU (numbers: how many)", title_fontsize=8)
-    _tidy(axes)
+    tidy(axes)
     return figure

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ttc_sim.predictor.judging.evaluate import Report, RouterReport
+from ttc_sim.predictor.judging.report import Report, RouterReport
 from ttc_sim.predictor.judging.routing import SHARES, Routing
-from ttc_sim.reporting.plots import COLORS, _tidy
+from ttc_sim.reporting.plots import COLORS, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def _reliability(axes: Axes, report: Report) -> None:
             axes.plot(x, y, color=color, marker="o", ms=3, lw=1, label=label)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted chance to be right", ylabel="share right", title="Reliability")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _router(axes: Axes, report: RouterReport, others: Mapping[str, Routing]) -> None:
@@ -95,7 +95,7 @@ def _router(axes: Axes, report: RouterReport, others: Mapping[str, Routing]) -> 
     )
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _dollars(axes: Axes, routed: Routed) -> None:
@@ -131,7 +131,7 @@ def _dollars(axes: Axes, routed: Routed) -> None:
     axes.set(xlabel="$ / 1,000 requests", ylabel="accuracy", title=f"{routed.scenario}: dollars (marks: strong calls)")
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _seconds(axes: Axes, routed: Routed) -> None:
@@ -149,7 +149,7 @@ def _seconds(axes: Axes, routed: Routed) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8)
-    _tidy(axes)
+    tidy(axes)
 
 
 __all__ = ["plot_report"]

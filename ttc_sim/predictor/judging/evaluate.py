@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.estimates import Estimate
-from ttc_sim.measured.profiles import FAST, list_profiles, load_problem_set
 from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging import baselines as cheap
@@ -23,13 +18,14 @@ from ttc_sim.predictor.judging.measured import Measured, data_models, heads_like
 from ttc_sim.predictor.judging.metrics import (
     RESAMPLES,
     Bootstrap,
-    PartBrier,
     Quality,
     brier_by_part,
     clusters_of,
     compared,
 )
-from ttc_sim.predictor.judging.routing import SHARES, Routing, check_pair, routing
+from ttc_sim.predictor.judging.report import BaselineReport, ModelReport, Report, RouterReport
+from ttc_sim.predictor.judging.routing import Routing, check_pair, routing
+from ttc_sim.predictor.judging.shipped import is_shipped, scores_of_shipped
 from ttc_sim.predictor.running.session import is_tier, model_path
 
 FEWEST = 20
@@ -37,108 +33,6 @@ FEWEST = 20
 Progress = Callable[[str], object]
 Scores = Mapping[str, F64]
 FoldsBy = Literal["text", "group"]
-
-
-@dataclass(frozen=True)
-class ModelReport:
-    """One model's figures.
-
-    Attributes:
-        head: head of the predictor that was read, or ``1 - difficulty`` where it has none for the model.
-        rate_from: where the constant's rate comes from.
-        by_novelty: Brier scores on ``familiar`` and on ``novel`` prompts (novelty of at least ``NOVEL``); ``None`` where novelty
-            is not scored.
-        auroc_gain: by baseline, how much higher the predictor's AUROC is, on the same resamples.
-    """
-
-    quality: Quality
-    head: str
-    rate_from: str
-    auroc_gain: Mapping[str, Estimate]
-    by_novelty: Mapping[str, PartBrier] | None = None
-
-
-@dataclass(frozen=True)
-class RouterReport:
-    """A router between two models. ``score`` says by what it routes; ``problems`` have attempts by both."""
-
-    weak: str
-    strong: str
-    score: str
-    routing: Routing
-    problems: int
-
-
-@dataclass(frozen=True)
-class BaselineReport:
-    """The same figures of one baseline."""
-
-    models: Mapping[str, Quality]
-    router: Routing | None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What :func:`evaluate_predictor` found.
-
-    Attributes:
-        predictor: what was evaluated; resampled: what intervals resample.
-        models: by name in the data; baselines: by name; router: if a weak and a strong model were named.
-        notes: what a reader of any figure must know.
-    """
-
-    predictor: str
-    problems: int
-    resampled: str
-    models: Mapping[str, ModelReport]
-    baselines: Mapping[str, BaselineReport]
-    router: RouterReport | None
-    notes: tuple[str, ...]
-
-    def as_json(self) -> dict[str, object]:
-        """Plain mapping for JSON."""
-        router = self.router
-        return {
-            "predictor": self.predictor,
-            "problems": self.problems,
-            "resampled": self.resampled,
-            "models": {
-                name: {
-                    **asdict(report.quality),
-                    "head": report.head,
-                    "rate_from": report.rate_from,
-                    "auroc_gain": {other: asdict(gain) for other, gain in report.auroc_gain.items()},
-                    **_novelty_json(report.by_novelty),
-                }
-                for name, report in self.models.items()
-            },
-            "router": None if router is None else _router_json(router.routing, router),
-            "baselines": {
-                name: {
-                    "models": {model: asdict(found) for model, found in report.models.items()},
-                    "router": None if report.router is None else _router_json(report.router),
-                }
-                for name, report in self.baselines.items()
-            },
-            "notes": list(self.notes),
-        }
-
-
-def _novelty_json(found: Mapping[str, PartBrier] | None) -> dict[str, object]:
-    return {} if found is None else {"by_novelty": {part: asdict(one) for part, one in found.items()}}
-
-
-def _router_json(found: Routing, report: RouterReport | None = None) -> dict[str, object]:
-    points = zip(SHARES.tolist(), found.accuracy.tolist(), found.oracle.tolist(), strict=True)
-    return {
-        **{name: asdict(getattr(found, name)) for name in ("apgr", "cpt50", "cpt80", "oracle_gap")},
-        **({} if report is None else {"routed_by": report.score, "problems": report.problems}),
-        **({} if report is None else {"weak_model": report.weak, "strong_model": report.strong}),
-        "weak_accuracy": asdict(found.weak),
-        "strong_accuracy": asdict(found.strong),
-        "resamples_undefined": found.undefined,
-        "curve": [{"strong_share": c, "accuracy": a, "oracle_accuracy": o} for c, a, o in points],
-    }
 
 
 def evaluate_predictor(
@@ -283,7 +177,7 @@ def _scored(
         if not is_tier(model):
             expected = "fast or encoder: only the shipped problems have out-of-fold scores, by these"
             raise InputError("evaluate", "--model", str(model), expected)
-        return _shipped_scores(data, model)
+        return scores_of_shipped(data, model)
     notes = []
     if is_tier(model):
         seen = int(is_shipped(data).sum())
@@ -301,46 +195,6 @@ def _name_of(model: str | Path | None) -> str:
     if not is_tier(model):
         return str(model)
     return "the shipped predictor" + ("" if model is None else f" ({model})")
-
-
-def is_shipped(data: Measured) -> NDArray[np.bool_]:
-    """(n,) whether each problem is in a shipped problem set. Prompts are not shipped, so keys tell; a plain number, which any
-    table may have, counts only if the category is the shipped problem's too."""
-    sets = [load_problem_set(name).problems for name in list_profiles(card_file="problem_set.yaml")]
-    group = {problem: name for table in sets for problem, name in table.select("problem", "group").iter_rows()}
-    same = [
-        key in group and ("/" in key or group[key] == name)
-        for key, name in zip(data.problem, data.group.tolist(), strict=True)
-    ]
-    return np.array(same, dtype=np.bool_)
-
-
-def shipped_scores(model: str | Path | None = None) -> pl.DataFrame:
-    """``problem``, ``difficulty``, ``novelty`` and ``p:PROFILE`` of the shipped problems, each by a model that has not seen it.
-
-    Args:
-        model: name of a shipped predictor; the fast one if left out.
-    """
-    tier = str(model or FAST)
-    sets = [load_problem_set(name, None, tier).problems for name in list_profiles(card_file="problem_set.yaml")]
-    table = pl.concat(sets, how="diagonal_relaxed")
-    scores = [name for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
-    return table.select("problem", *scores).filter(pl.col(DIFFICULTY).is_not_null())
-
-
-def _shipped_scores(data: Measured, model: str | Path | None) -> tuple[Measured, dict[str, F64], list[str]]:
-    """Scores of the shipped problems among these, each by a model that has not seen it."""
-    listed = pl.DataFrame({"problem": data.problem}).with_row_index("row").filter(is_shipped(data))
-    joined = listed.join(shipped_scores(model), on="problem", how="inner").sort("row")
-    if joined.is_empty():
-        raise InputError("evaluate", "--out-of-fold", data.problem[0], "problems of a shipped problem set")
-    keep = np.zeros(len(data), dtype=np.bool_)
-    keep[joined["row"].to_numpy()] = True
-    names = [name for name in joined.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")]
-    scores = {name: joined[name].to_numpy().astype(np.float64) for name in names if joined[name].null_count() == 0}
-    left = len(data) - int(keep.sum())
-    notes = [f"{left:,} problems are left out: they are in no shipped problem set"] if left else []
-    return data.kept(keep), scores, notes
 
 
 def _score_of(name: str, scores: Scores, notes: list[str]) -> tuple[str, F64]:
@@ -390,14 +244,3 @@ def _baselines(
         baseline: {name: np.where(np.isnan(p), np.nanmean(shares[name]), p) for name, p in guesses.items()}
         for baseline, guesses in found.items()
     }
-
-
-__all__ = [
-    "BaselineReport",
-    "ModelReport",
-    "Report",
-    "RouterReport",
-    "evaluate_predictor",
-    "router_score",
-    "shipped_scores",
-]

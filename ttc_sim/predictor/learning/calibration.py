@@ -162,7 +162,7 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
     for k in range(heads):
         known = ~np.isnan(data.share[:, k])
         if known.sum() >= LEAST:
-            slope[k], offset[k] = _platt(raw.logit[known, k], raw.rate[known, k], trust[known, k], data.share[known, k])
+            slope[k], offset[k] = platt(raw.logit[known, k], raw.rate[known, k], trust[known, k], data.share[known, k])
     location, sigma = lengths(raw, trust)
     at = data.row, data.head
     log_tokens = np.log(data.tokens)
@@ -179,7 +179,7 @@ def fit_calibration(raw: Raw, data: TrainingSet, shrink: Shrink | None) -> Calib
     return Calibration(slope, offset, p50, p90, log_mean)
 
 
-def _platt(z: F64, rate: F64, trust: F64, share: F64) -> tuple[float, float]:
+def platt(z: F64, rate: F64, trust: F64, share: F64) -> tuple[float, float]:
     """Slope and offset that are likeliest from what is said after trust, if they lie normally around 1 and 0; the gradient is
     that of ``-share * log(p) - (1 - share) * log(1 - p)``."""
 
