@@ -25,7 +25,7 @@ from rich.table import Table
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.estimates import Estimate, Resampler
-from ttc_sim.optimizer.program import candidate_scores
+from ttc_sim.optimizer.proposing.bands import candidate_scores
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.policies import Utility
 from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder, vectors_of

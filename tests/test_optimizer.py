@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +17,17 @@ import ttc_sim as ttc
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Resampler
+from ttc_sim.optimizer.looking import Simulated
+from ttc_sim.optimizer.optimism import FOLDS, Optimism, measure_optimism
 from ttc_sim.optimizer.plan import load_plan
-from ttc_sim.optimizer.program import Limits, build_columns, solve
-from ttc_sim.optimizer.search import _Planner
+from ttc_sim.optimizer.proposing import PROPOSERS
+from ttc_sim.optimizer.proposing.bands import solve
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
+from ttc_sim.optimizer.proposing.strides import lay_out_strides
+from ttc_sim.optimizer.searching import ROUNDS, search
 from ttc_sim.optimizer.space import expanded_model
-from ttc_sim.optimizer.validate import validate
+from ttc_sim.optimizer.task import PlanningTask
+from ttc_sim.optimizer.validating import validate
 from ttc_sim.policies import Always, Banded, PerSource
 from ttc_sim.scenario import Targets, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
@@ -66,18 +73,32 @@ def model() -> Model:
     return load_model(scenario_from_dict(gateway()))
 
 
+def propose(task: PlanningTask, kind: str) -> Proposal:
+    """The proposal of one kind to the targets as they stand, before any simulation."""
+    timing = task.timing()
+    return PROPOSERS[kind](task.expectations, timing.waiting).propose(task.question(task.limits(), timing))
+
+
+def propose_corrected(task: PlanningTask, kind: str) -> tuple[Proposal, Optimism]:
+    """The same within limits that allow for its optimism."""
+    timing = task.timing()
+    proposer = PROPOSERS[kind](task.expectations, timing.waiting)
+    optimism = measure_optimism(task, proposer, task.limits(), timing)
+    return proposer.propose(task.question(optimism.allowed_for(task.limits()), timing)), optimism
+
+
 @pytest.mark.parametrize("accuracy", [0.3, 0.45, 0.55, 0.62])
 def test_the_program_equals_exhaustive_search(model: Model, accuracy: float) -> None:
     expectations = expect_arms(model)
     population = expectations.population
     weight = population.weight
     late = late_share(expectations, np.array([20.0]), {})
-    columns = build_columns(expectations, late, weight, ["difficulty"], 4)
     targets = Targets(minimize="cost", accuracy=accuracy, latency_p95_s=20.0)
-    got = solve(
-        expectations, columns, ["difficulty"], targets, Limits(accuracy=accuracy, late={"latency_p95_s": 0.1}), 2.0
-    )
-    edges = columns.edges[0, 0]
+    limits = Limits(accuracy=accuracy, late={"latency_p95_s": 0.1})
+    question = Question(expectations, targets, limits, late, weight, rate_per_s=2.0)
+    strides = lay_out_strides(question, ["difficulty"])
+    got = solve(question, strides)
+    edges = strides.edges[0, 0]
     rows = population.as_requests()
     at = np.arange(len(population))
     best = np.inf
@@ -201,15 +222,14 @@ def test_most_accuracy_for_a_budget() -> None:
 @pytest.mark.parametrize("targets", [Targets(minimize="cost", accuracy=0.5), Targets(maximize="accuracy")])
 def test_of_policies_alike_in_the_objective_the_one_better_in_the_rest_is_taken(targets: Targets) -> None:
     """Seen on competition-maths: the same routing on two replicas and on one, and two were planned."""
-    planner: Any = SimpleNamespace(targets=targets)
 
-    def look(worst: float, cost: float, accuracy: float) -> Any:
+    def simulated(largest_miss: float, cost: float, accuracy: float) -> Any:
         figures = {"cost_usd_per_request": cost, "accuracy": accuracy}
         summary = SimpleNamespace(**{name: SimpleNamespace(value=value) for name, value in figures.items()})
-        return SimpleNamespace(worst=worst, summary=summary)
+        return SimpleNamespace(largest_miss=largest_miss, summary=summary)
 
-    def first(*looks: tuple[float, float, float]) -> tuple[float, float, float]:
-        return min(looks, key=lambda one: _Planner.rank(planner, look(*one)))
+    def first(*each: tuple[float, float, float]) -> tuple[float, float, float]:
+        return min(each, key=lambda one: Simulated.rank(simulated(*one), targets))
 
     assert first((0.0, 2.0, 0.6), (0.0, 1.0, 0.6)) == (0.0, 1.0, 0.6)
     assert first((0.0, 1.0, 0.5), (0.0, 1.0, 0.6)) == (0.0, 1.0, 0.6)
@@ -218,10 +238,51 @@ def test_of_policies_alike_in_the_objective_the_one_better_in_the_rest_is_taken(
     assert first((0.0, 2.0, 0.6), (0.0, 1.0, 0.5)) == best
 
 
+@dataclass(frozen=True)
+class AlwaysProposer:
+    """Another kind of policy: one arm for all. Remembers what it was asked."""
+
+    arm: str
+    asked: list[Question]
+
+    def propose(self, question: Question) -> Proposal:
+        self.asked.append(question)
+        expectations = question.expectations
+        policy = PerSource(dict.fromkeys(expectations.population.sources, Always(self.arm)))
+        index = np.full(len(expectations.population), expectations.model.arm_names.index(self.arm))
+        expected = expectations.under(index)
+        accuracy, cost = (float(expected[name] @ question.weight) for name in ("correct", "api_cost_usd"))
+        return Proposal(policy, {}, accuracy, cost, excess={})
+
+
+def test_a_search_takes_any_proposer_and_tightens_what_it_asks(model: Model) -> None:
+    expectations = expect_arms(model)
+    # Claude's 95th percentile is between the two limits.
+    for limit_s, meets in ((60.0, True), (2.0, False)):
+        targets = Targets(minimize="cost", accuracy=0.3, latency_p95_s=limit_s)
+        task = PlanningTask.of(expectations, targets)
+        proposer = AlwaysProposer("claude", [])
+        found = search(task, proposer, task.timing())
+        assert found.verified.model.scenario.policy == {"easy": "Always(arm='claude')"}
+        assert found.verified.meets_targets == meets
+        assert found.verified.summary.runs == model.scenario.replications
+        # What was not chosen by its outcomes has no optimism, and every problem was held out once.
+        assert found.learnt.optimism.accuracy == pytest.approx(0.0, abs=0.005)
+        index = model.arm_names.index("claude")
+        assert found.learnt.optimism.held_out.correct == pytest.approx(expectations.correct[index])
+        late = [question.limits.late["latency_p95_s"] for question in proposer.asked[FOLDS:]]
+        if meets:
+            assert len(late) == 2  # the same again: nothing is left to try
+            assert len(set(late)) == 1
+        else:
+            assert len(late) == ROUNDS
+            assert all(after < before for before, after in itertools.pairwise(late))
+            assert found.learnt.limits.late["latency_p95_s"] < late[-1]
+
+
 def test_promises_hold_on_problems_that_were_held_back(model: Model) -> None:
     """Plan on half of the task types, carry the plan out on the other half, over and over."""
     from ttc_sim.base.estimates import Estimate
-    from ttc_sim.optimizer.search import _Planner
 
     assert model.population is not None
     population = model.population
@@ -231,14 +292,13 @@ def test_promises_hold_on_problems_that_were_held_back(model: Model) -> None:
         half = uniforms(trial, "half", clusters)[:, 0] < 0.5
         keep = half[population.cluster]
         made_on = load_model(model.scenario, population.restricted(keep))
-        planner = _Planner(expanded_model(made_on), Targets(minimize="cost", accuracy=0.55), lambda _: None)
-        planner._measure_optimism()
-        proposal = planner._propose(planner.limits)
-        arm = proposal.policy.choose(planner.population.as_requests(), planner.model.arm_names)
-        value, resampled = Resampler.of(planner.population.cluster).mean(
-            planner.expectations.under(arm)["correct"], planner.population.source, planner.population.share
+        task = PlanningTask.of(expect_arms(expanded_model(made_on)), Targets(minimize="cost", accuracy=0.55))
+        proposal, optimism = propose_corrected(task, "bands")
+        arm = proposal.policy.choose(task.population.as_requests(), task.model.arm_names)
+        value, resampled = Resampler.of(task.population.cluster).mean(
+            task.expectations.under(arm)["correct"], task.population.source, task.population.share
         )
-        promised = Estimate.around(value - planner.optimism["accuracy"], float(resampled.std()))
+        promised = Estimate.around(value - optimism.accuracy, float(resampled.std()))
         fresh = expect_arms(expanded_model(load_model(model.scenario, population.restricted(~keep))))
         arm = proposal.policy.choose(fresh.population.as_requests(), fresh.model.arm_names)
         real, spread = Resampler.of(fresh.population.cluster).mean(

@@ -15,28 +15,32 @@ from scipy.optimize import linprog
 from typer.testing import CliRunner
 
 import ttc_sim as ttc
-from tests.test_optimizer import gateway
+from tests.test_optimizer import gateway, propose, propose_corrected
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate, Resampler
 from ttc_sim.cli import app
 from ttc_sim.engine import compiled, reference
+from ttc_sim.optimizer.gain import Gain
+from ttc_sim.optimizer.novelty import novelty_of, widened_for_novelty
+from ttc_sim.optimizer.optimism import HeldOut, Optimism
 from ttc_sim.optimizer.plan import load_plan
-from ttc_sim.optimizer.program import Limits
-from ttc_sim.optimizer.relaxed import Sums, optimum, sums
-from ttc_sim.optimizer.search import _Planner, _UtilityPlanner, plan_model
+from ttc_sim.optimizer.planning import plan_model
+from ttc_sim.optimizer.predictor_worth import predictor_worth
+from ttc_sim.optimizer.proposing.mixtures import ArmSums, best_mixture, sums_by_arm
+from ttc_sim.optimizer.proposing.proposal import Limits
 from ttc_sim.optimizer.space import expanded_model
-from ttc_sim.optimizer.validate import validate
-from ttc_sim.optimizer.worth import Gain, novelty_of, widened
+from ttc_sim.optimizer.task import PlanningTask
+from ttc_sim.optimizer.validating import validate
 from ttc_sim.policies import NOVEL, Always, PerSource, Requests, Utility, parse_policy
 from ttc_sim.policies.predicted import predict
 from ttc_sim.policies.responses import Response
-from ttc_sim.reporting.text import _alternatives_in_words
+from ttc_sim.reporting.text import alternatives_in_words
 from ttc_sim.scenario import Targets, scenario_from_dict
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import as_requests, draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
-from ttc_sim.simulation.expected_times import expected_seconds, first_guess, late_share
+from ttc_sim.simulation.expected_times import expected_seconds, first_guess
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.response_fit import fit_responses, regress, with_responses
 from ttc_sim.simulation.running import run_once
@@ -251,14 +255,14 @@ def test_tokens_and_novelty_are_used_where_the_predictor_gives_them(model: Model
 # ------------------------------------------------------------------------------------------------ the optimum
 
 
-def small_table(seed: int, problems: int = 40, pools: int = 0) -> Sums:
+def small_table(seed: int, problems: int = 40, pools: int = 0) -> ArmSums:
     u = uniforms(seed, "table", 3, 2 * problems).reshape(3, 2, problems)
     dear = np.array([0.2, 1.0, 3.0])[:, None]
     correct = np.clip(u[:, 0] * 0.6 + np.array([0.0, 0.2, 0.4])[:, None], 0, 1) / problems
     load = np.zeros((pools, 3, problems))
     if pools:
         load[0, 0] = 2.0 * (0.5 + u[0, 1]) / problems
-    return Sums(
+    return ArmSums(
         correct=correct,
         cost=dear * (0.5 + u[:, 1]) / problems * (np.array([0.0, 1, 1])[:, None] if pools else 1.0),
         late=np.stack([dear / 4 * u[:, 0], np.zeros((3, problems))]) / problems,
@@ -274,7 +278,7 @@ def small_table(seed: int, problems: int = 40, pools: int = 0) -> Sums:
 def test_optimum_and_prices_equal_the_linear_program_over_problems(seed: int, accuracy: float) -> None:
     table = small_table(seed)
     targets = Targets(minimize="cost", accuracy=accuracy)
-    got = optimum(table, targets, Limits(accuracy=accuracy, late={"latency_p95_s": 0.25}))
+    got = best_mixture(table, targets, Limits(accuracy=accuracy, late={"latency_p95_s": 0.25}))
     v, r = table.correct.shape
     once = np.kron(np.ones((1, v)), np.eye(r))
     rows = np.stack([-table.correct.ravel(), table.late[0].ravel()])
@@ -297,7 +301,7 @@ def test_optimum_and_prices_equal_the_linear_program_over_problems(seed: int, ac
         axis=0
     )
     # Utility at these prices makes the program's choice but for as many problems as there are limits.
-    assert table.of(arm)[0] == pytest.approx(accuracy, abs=2.5 / r)
+    assert table.of_choice(arm)[0] == pytest.approx(accuracy, abs=2.5 / r)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -306,11 +310,11 @@ def test_optimum_with_whole_replicas_equals_exhaustive_search(seed: int) -> None
     # Five rows sent whole: mixtures can only be better, and replicas are whole numbers.
     best = np.inf
     for arms in itertools.product(range(3), repeat=5):
-        found = table.of(np.array(arms))
+        found = table.of_choice(np.array(arms))
         size = next((s for s in (0, 1, 2, 4) if 0.8 * s >= found[-1] - 1e-12), None)
         if size is not None and found[0] >= 0.55:
             best = min(best, float(found[1]) + size * 0.15)
-    got = optimum(table, Targets(minimize="cost", accuracy=0.55), Limits(accuracy=0.55))
+    got = best_mixture(table, Targets(minimize="cost", accuracy=0.55), Limits(accuracy=0.55))
     assert got is not None
     assert got.replicas[0] in (0.0, 1.0, 2.0, 4.0)
     assert got.cost_usd_per_request <= best + 1e-9
@@ -319,18 +323,17 @@ def test_optimum_with_whole_replicas_equals_exhaustive_search(seed: int) -> None
 
 
 def test_a_target_that_nothing_reaches_has_no_optimum() -> None:
-    assert optimum(small_table(1), Targets(minimize="cost", accuracy=0.99), Limits(accuracy=0.99)) is None
+    assert best_mixture(small_table(1), Targets(minimize="cost", accuracy=0.99), Limits(accuracy=0.99)) is None
 
 
 def test_prices_are_the_best_pair_of_a_grid(model: Model, expectations: Expectations) -> None:
     """The search for the prices beside every pair of a grid."""
     assert model.scenario.targets is not None
-    bands = _Planner(model, model.scenario.targets, lambda _: None, expectations)
-    planner = _UtilityPlanner(bands)
-    got = planner._propose(planner.limits)
+    task = PlanningTask.of(expectations, model.scenario.targets)
+    got = propose(task, "utility")
     assert not got.excess
     able = replace(expectations.population, responses=got.responses).as_requests()
-    late, weight = planner._late(), expectations.population.weight
+    late, weight = task.timing().late, expectations.population.weight
     at = np.arange(len(weight))
     best = np.inf
     for accuracy, second in itertools.product(np.geomspace(1e-4, 1.0, 120), [0.0, 1e-6, 1e-5, 1e-4]):
@@ -368,14 +371,18 @@ def test_a_plan_with_utility_says_what_it_gains_and_reads_back(tmp_path: Path) -
         (bands, Gain(0.02, -0.01, 0.05, "accuracy"), ["no more than noise; the plan is by bands"]),
     ):
         both = {"bands": replace(bands, chosen=chosen is bands), "utility": replace(utility, chosen=chosen is utility)}
-        (line,) = _alternatives_in_words(replace(plan, gain=gain, alternatives=both))
+        (line,) = alternatives_in_words(replace(plan, gain=gain, alternatives=both))
         assert all(part in line for part in words), line
 
 
 def test_a_plan_lies_between_a_perfect_predictor_and_none(model: Model, expectations: Expectations) -> None:
     assert model.scenario.targets is not None
-    planner = _UtilityPlanner(_Planner(model, model.scenario.targets, lambda _: None, expectations))
-    worth = planner.worth(planner._propose(planner.limits))
+    task = PlanningTask.of(expectations, model.scenario.targets)
+    proposal = propose(task, "utility")
+    nothing = np.zeros(len(task.population))
+    worth = predictor_worth(
+        task.question(task.limits(), task.timing()), proposal, Optimism(0.0, 0.0, HeldOut(nothing, nothing))
+    )
     assert worth.perfect.cost_usd_at_same_accuracy is not None
     assert worth.none.cost_usd_at_same_accuracy is not None
     assert worth.perfect.accuracy_at_same_cost is not None
@@ -400,7 +407,8 @@ def test_a_saved_plan_with_utility_is_carried_out_as_it_was_planned(shared: Path
     other = model.population.restricted(uniforms(1, "part", len(model.population))[:, 0] < 0.3)
     import yaml
 
-    from ttc_sim.optimizer.plan import FORMAT, as_mapping, promises
+    from ttc_sim.optimizer.plan import FORMAT
+    from ttc_sim.optimizer.promises import as_mapping, promises
 
     raw = {
         "ttc_sim_plan": FORMAT,
@@ -435,14 +443,13 @@ def test_promises_of_utility_hold_on_problems_that_were_held_back(model: Model) 
     for trial in range(10):
         keep = (uniforms(trial, "half", int(population.cluster.max()) + 1)[:, 0] < 0.5)[population.cluster]
         made_on = expanded_model(load_model(model.scenario, population.restricted(keep)))
-        planner = _UtilityPlanner(_Planner(made_on, targets, lambda _: None))
-        planner._measure_optimism()
-        proposal = planner._propose(planner.limits)
-        arm = proposal.choose(planner.population, made_on.arm_names)
-        value, resampled = Resampler.of(planner.population.cluster).mean(
-            planner.expectations.under(arm)["correct"], planner.population.source, planner.population.share
+        task = PlanningTask.of(expect_arms(made_on), targets)
+        proposal, optimism = propose_corrected(task, "utility")
+        arm = proposal.choose(task.population, made_on.arm_names)
+        value, resampled = Resampler.of(task.population.cluster).mean(
+            task.expectations.under(arm)["correct"], task.population.source, task.population.share
         )
-        promised = Estimate.around(value - planner.optimism["accuracy"], float(resampled.std()))
+        promised = Estimate.around(value - optimism.accuracy, float(resampled.std()))
         fresh = expect_arms(expanded_model(load_model(model.scenario, population.restricted(~keep))))
         arm = proposal.choose(fresh.population, fresh.model.arm_names)
         real, spread = Resampler.of(fresh.population.cluster).mean(
@@ -469,7 +476,7 @@ def test_novel_traffic_is_said_and_widens_promises(model: Model) -> None:
     arm = Always("maverick").choose(scored.as_requests(), told.arm_names)
     expected = expectations.under(arm)
     plain = ttc.simulate(model.scenario, Always("maverick"), replications=2).summary()
-    wide = widened(plain, found, scored, expected)
+    wide = widened_for_novelty(plain, found, scored, expected)
     assert plain.accuracy is not None
     assert wide.accuracy is not None
     mean = np.array([expected["correct"][population.group == kind].mean() for kind in kinds])
@@ -479,7 +486,7 @@ def test_novel_traffic_is_said_and_widens_promises(model: Model) -> None:
     assert wide.accuracy.value == plain.accuracy.value
     assert wide.cost_usd_per_request.sd > plain.cost_usd_per_request.sd
     assert any("farther from what the predictor was trained on" in note for note in wide.notes)
-    assert widened(plain, None, population, expected) == plain
+    assert widened_for_novelty(plain, None, population, expected) == plain
     plan = plan_model(load_model(scenario_from_dict(gateway(search={"bands": 3, "max_bands": 2})), scored))
     assert plan.novelty == found
     assert any("farther from what the predictor was trained on" in note for note in plan.predicted.notes)
@@ -499,22 +506,21 @@ def test_gpu_pools_are_charged_and_utility_keeps_their_capacity() -> None:
     model = load_model(scenario_from_dict(raw))
     expectations = expect_arms(model)
     assert model.scenario.targets is not None
-    planner = _UtilityPlanner(_Planner(model, model.scenario.targets, lambda _: None, expectations))
-    got = planner._propose(planner.limits)
+    task = PlanningTask.of(expectations, model.scenario.targets)
+    got = propose(task, "utility")
     assert not got.excess
     arm = got.choose(expectations.population, model.arm_names)
-    load = np.nansum(expectations.gpu_s[arm, np.arange(len(arm))] * expectations.population.weight) * planner.rate_per_s
+    load = np.nansum(expectations.gpu_s[arm, np.arange(len(arm))] * expectations.population.weight) * task.rate_per_s
     replicas = got.replicas.get("cheap", 0)
     assert load <= 0.8 * replicas + 1e-9
     bill = float(expectations.api_cost_usd[arm, np.arange(len(arm))] @ expectations.population.weight)
-    assert got.cost_usd_per_request == pytest.approx(bill + replicas * 2.5 / 3600 / planner.rate_per_s)
+    assert got.cost_usd_per_request == pytest.approx(bill + replicas * 2.5 / 3600 / task.rate_per_s)
     fitted = fit_responses(expectations, expected_seconds(expectations, first_guess(model)))
     assert fitted["mistral"].gpu_usd_per_s == pytest.approx(2.5 / 3600 / 0.8, rel=1e-5)
     assert fitted["mistral"].api_cost_usd is None
-    late = late_share(expectations, np.array([60.0]), planner.waiting)
-    table = sums(expectations, late, expectations.population.weight, planner.rate_per_s)
-    assert table.of(arm)[-1] == pytest.approx(load)
-    best = optimum(table, model.scenario.targets, planner.limits)
+    table = sums_by_arm(task.question(task.limits(), task.timing()))
+    assert table.of_choice(arm)[-1] == pytest.approx(load)
+    best = best_mixture(table, model.scenario.targets, task.limits())
     assert best is not None
     assert best.cost_usd_per_request <= got.cost_usd_per_request + 1e-9
     assert isinstance(got.policy, PerSource)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ttc_sim.evaluation.evaluate import Evaluation, evaluate
     from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
     from ttc_sim.optimizer.plan import Plan, load_plan
-    from ttc_sim.optimizer.search import optimize
-    from ttc_sim.optimizer.validate import Validation, validate
+    from ttc_sim.optimizer.planning import optimize
+    from ttc_sim.optimizer.validating import Validation, validate
     from ttc_sim.policies import Always, Banded, PerSource, Threshold, Utility
     from ttc_sim.predictor import Predictor
     from ttc_sim.scenario import Scenario, load_scenario
@@ -46,17 +46,17 @@ _HOME = {
     "Single": "strategies",
     "Threshold": "policies",
     "Utility": "policies",
-    "Validation": "optimizer.validate",
+    "Validation": "optimizer.validating",
     "evaluate": "evaluation.evaluate",
     "list_profiles": "measured.profiles",
     "load_plan": "optimizer.plan",
     "load_problem_set": "measured.profiles",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
-    "optimize": "optimizer.search",
+    "optimize": "optimizer.planning",
     "register": "base.plugins",
     "simulate": "simulation.result",
-    "validate": "optimizer.validate",
+    "validate": "optimizer.validating",
 }
 
 __all__ = [

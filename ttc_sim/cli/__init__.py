@@ -120,7 +120,7 @@ def optimize(
     json_file: JsonOption = None,
 ) -> None:
     """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
-    from ttc_sim.optimizer.search import optimize as find
+    from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
     loaded = _loaded(scenario, predictor)
@@ -153,7 +153,7 @@ def validate(
     json_file: JsonOption = None,
 ) -> None:
     """Carry a plan out on measured problems it has never seen, and print realized beside promised."""
-    from ttc_sim.optimizer.validate import validate as carry_out
+    from ttc_sim.optimizer.validating import validate as carry_out
     from ttc_sim.reporting.text import print_validation
 
     check_writable(json_file)

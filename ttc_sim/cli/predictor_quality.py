@@ -14,7 +14,7 @@ from ttc_sim.policies import NOVEL
 
 if TYPE_CHECKING:
     from ttc_sim.base.estimates import Estimate
-    from ttc_sim.optimizer.routed import Routed
+    from ttc_sim.optimizer.routers import RouterInScenario
     from ttc_sim.predictor.judging.drift import Drift
     from ttc_sim.predictor.judging.report import Report
 
@@ -89,25 +89,25 @@ def evaluate(
             seed=seed,
             progress=say,
         )
-        routed = None
+        in_scenario = None
         if loaded is not None and weak is not None and strong is not None:
-            from ttc_sim.optimizer.routed import route_in_scenario
+            from ttc_sim.optimizer.routers import route_in_scenario
 
             scores = shipped_scores(model) if out_of_fold else None
-            routed = route_in_scenario(
+            in_scenario = route_in_scenario(
                 loaded, problems, attempts, weak, strong, predictor=model, scores=scores, progress=say
             )
     _print_report(report)
-    if routed is not None:
-        _print_routed(routed)
+    if in_scenario is not None:
+        _print_router_in_scenario(in_scenario)
         if subset is not None:
             print(f"- the scenario's own sources say which problems it takes, not --subset {subset}")
     if json_file is not None:
-        write_json(json_file, {**report.as_json(), "scenario": None if routed is None else routed.as_json()})
+        write_json(json_file, {**report.as_json(), "scenario": None if in_scenario is None else in_scenario.as_json()})
     if plot is not None:
         from ttc_sim.reporting.predictor_plots import plot_report
 
-        plot_report(report, routed).savefig(plot, dpi=150)
+        plot_report(report, in_scenario).savefig(plot, dpi=150)
 
 
 def check(
@@ -240,15 +240,15 @@ def _beside_baselines(report: Report, model: str) -> list[str]:
     return [*figures, f"{gain.value:+.3f} ({gain.low:+.3f}, {gain.high:+.3f})"]
 
 
-def _print_routed(routed: Routed) -> None:
+def _print_router_in_scenario(in_scenario: RouterInScenario) -> None:
     console = console_for_tables()
     table = Table(
-        title=f"{routed.scenario}: below the threshold {routed.weak_arm}, above it {routed.strong_arm}",
+        title=f"{in_scenario.scenario}: below the threshold {in_scenario.weak_arm}, above it {in_scenario.strong_arm}",
         header_style="bold",
     )
     for name in ("strong calls", "accuracy", "$ / 1k requests", "p50 s", "p95 s"):
         table.add_column(name, justify="right")
-    for point in routed.points:
+    for point in in_scenario.points:
         cost = point.cost_usd_per_request
         table.add_row(
             f"{point.strong_share:.0%}",
@@ -258,11 +258,11 @@ def _print_routed(routed: Routed) -> None:
             f"{point.latency_p95_s.value:.1f}",
         )
     console.print(table)
-    for part, usd in routed.usd_at_pgr.items():
+    for part, usd in in_scenario.usd_at_pgr.items():
         console.print(
             f"[dim]- {part.removeprefix('pgr')}% of the gap is recovered at ${1000 * usd:.3f} / 1k requests[/]"
         )
-    for note in routed.notes:
+    for note in in_scenario.notes:
         console.print(f"[dim]- {note}[/]", highlight=False)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ttc_sim.base.draws import I64
-from ttc_sim.optimizer.space import base_arm, expanded_model, load_model_like
+from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.space import base_arm, expanded_model, load_model_like, with_decisions
+from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import GpuPool, Scenario, scenario_from_dict
+from ttc_sim.scenario import GpuPool, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
 from ttc_sim.simulation.expected_times import expected_seconds, first_guess
@@ -21,8 +23,6 @@ from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
 
 BASELINE_REQUESTS = 20_000
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def compare_with_baselines(model: Model, policy: Policy, progress: Progress = la
     if policy.uses_responses:
         fitted = fit_responses(expectations, expected_seconds(expectations, first_guess(expectations.model)))
         responses = {name: fitted[name] for name in _uncapped_arms(expectations.model)}
-    return baselines(expectations, rate_per_s, per_source, responses, "simulate", progress)
+    return simulate_baselines(expectations, rate_per_s, per_source, responses, "simulate", progress)
 
 
-def baselines(
+def simulate_baselines(
     expectations: Expectations,
     rate_per_s: float,
     policy: PerSource | None,
@@ -105,32 +105,12 @@ def baselines(
     for label, other in rivals.items():
         arm = other.choose(able.as_requests(), whole.arm_names)
         model = load_model_like(
-            whole, settled(whole.scenario, None, _capacity(expectations, arm, rate_per_s), responses)
+            whole, with_decisions(whole.scenario, None, _capacity(expectations, arm, rate_per_s), responses)
         )
         done = [run_once(model, other, draw(model, k, purpose=purpose)) for k in range(whole.scenario.replications)]
         out[label] = summarize(model, done, expected=expectations.under(arm))
-        progress(f"{label}: {in_brief(out[label])}")
+        progress(f"{label}: {figures_in_brief(out[label])}")
     return out
-
-
-def settled(
-    scenario: Scenario,
-    policy: Mapping[str, str] | None,
-    replicas: Mapping[str, int],
-    responses: Mapping[str, Response] | None = None,
-) -> Scenario:
-    """The scenario with a policy or none, with what it expects of the arms, and with numbers of replicas."""
-    raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
-    for name, count in replicas.items():
-        raw["deployments"][name]["replicas"] = count
-    return scenario_from_dict({**raw, "policy": policy and dict(policy), "responses": responses}, scenario.path)
-
-
-def in_brief(summary: Summary) -> str:
-    """Accuracy, cost and 95th percentile in half a line."""
-    accuracy = "unknown accuracy" if summary.accuracy is None else f"accuracy {summary.accuracy.value:.1%}"
-    cost, p95 = summary.cost_usd_per_request.value, summary.latency_s["p95"].value
-    return f"{accuracy}, ${cost:.5f} a request, p95 {p95:.1f} s"
 
 
 def _per_source(policy: Policy, sources: Sequence[str]) -> PerSource | None:
@@ -193,6 +173,3 @@ def _capacity(expectations: Expectations, arm: I64, rate_per_s: float) -> dict[s
             needed = float(load_s[here].sum()) / search.utilization
             replicas[name] = next((r for r in choices if r >= needed), choices[-1])
     return replicas
-
-
-__all__ = ["baselines", "compare_with_baselines", "in_brief", "settled"]

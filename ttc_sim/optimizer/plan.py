@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,15 @@ import yaml
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.tables import write_atomically
-from ttc_sim.optimizer.worth import Gain, Novelty, PredictorWorth
-from ttc_sim.policies import PerSource, Policy
-from ttc_sim.scenario import Scenario, Targets, scenario_from_dict
+from ttc_sim.optimizer.gain import Gain
+from ttc_sim.optimizer.novelty import Novelty
+from ttc_sim.optimizer.predictor_worth import PredictorWorth
+from ttc_sim.optimizer.promises import TargetCheck, as_mapping, promises
+from ttc_sim.policies import Policy
+from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 1
-PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")
-
-
-@dataclass(frozen=True)
-class TargetCheck:
-    """One target beside what the plan promises.
-
-    Attributes:
-        name: key of the target; bound: the number in the scenario; at_least: whether it is a floor or a ceiling.
-        promised: the plan's figure; holds: whether its value keeps the target.
-        chance: probability that the target holds, by the figure's own uncertainty.
-    """
-
-    name: str
-    bound: float
-    at_least: bool
-    promised: Estimate
-    holds: bool
-    chance: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +67,7 @@ class Plan:
         optimism: how much better the choice looked on the problems it was made on than on problems kept from it; already
             taken off ``predicted``.
         alternatives: ``bands`` and ``utility``, each at its best; the plan is one of them.
-        gain: of ``utility`` over ``bands``, see :func:`ttc_sim.optimizer.worth.gain_of`.
+        gain: of ``utility`` over ``bands``, see :func:`ttc_sim.optimizer.gain.gain_of`.
         worth: what a perfect predictor, and none, would reach.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
     """
@@ -168,17 +152,6 @@ class SavedPlan:
     status: str
 
 
-def promises(summary: Summary) -> dict[str, Estimate]:
-    """The figures that a plan can be held to."""
-    figures = {name: summary.quantity(name) for name in PROMISES}
-    return {name: figure for name, figure in figures.items() if figure is not None}
-
-
-def as_mapping(figure: Estimate) -> dict[str, float]:
-    """``value``, ``low`` and ``high``."""
-    return {"value": figure.value, "low": figure.low, "high": figure.high}
-
-
 def load_plan(path: str | Path) -> SavedPlan:
     """Read a plan that :meth:`Plan.save` wrote.
 
@@ -212,15 +185,3 @@ def load_plan(path: str | Path) -> SavedPlan:
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")
     return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")))
-
-
-def policy_notation(policy: PerSource) -> dict[str, str]:
-    """A policy per source in the notation that scenarios use."""
-    return {source: repr(one) for source, one in policy.policies.items()}
-
-
-def targets_asked(targets: Targets) -> Sequence[tuple[str, float, bool]]:
-    """Name, bound, and whether it is a floor, of every target in the scenario."""
-    return [
-        (name, float(bound), name == "accuracy") for name in PROMISES if (bound := getattr(targets, name)) is not None
-    ]

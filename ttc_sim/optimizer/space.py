@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.model import Model, load_model
 
@@ -53,3 +55,16 @@ def load_model_like(model: Model, scenario: Scenario) -> Model:
         name: population.offered[name if name in population.offered else base_arm(name)] for name in scenario.arms
     }
     return load_model(scenario, replace(population, offered=offered))
+
+
+def with_decisions(
+    scenario: Scenario,
+    policy: Mapping[str, str] | None,
+    replicas: Mapping[str, int],
+    responses: Mapping[str, Response] | None = None,
+) -> Scenario:
+    """The scenario with what was decided: a policy or none, numbers of replicas, and what the policy expects of the arms."""
+    raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
+    for name, count in replicas.items():
+        raw["deployments"][name]["replicas"] = count
+    return scenario_from_dict({**raw, "policy": policy and dict(policy), "responses": responses}, scenario.path)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ttc_sim.optimizer.routed import Routed
+    from ttc_sim.optimizer.routers import RouterInScenario
 
 _MOST_MODELS = 8
 _NAMES = {
@@ -26,17 +26,17 @@ _NAMES = {
 }
 
 
-def plot_report(report: Report, routed: Routed | None = None) -> Figure:
+def plot_report(report: Report, in_scenario: RouterInScenario | None = None) -> Figure:
     """Reliability, the router's curve beside the baselines' and, in a scenario, accuracy and latency over dollars."""
-    count = 1 + (report.router is not None) + 2 * (routed is not None)
+    count = 1 + (report.router is not None) + 2 * (in_scenario is not None)
     figure, axes = _panels(count)
     _reliability(axes[0], report)
     if report.router is not None:
         routers = {name: found.router for name, found in report.baselines.items() if found.router is not None}
         _router(axes[1], report.router, routers)
-    if routed is not None:
-        _dollars(axes[-2], routed)
-        _seconds(axes[-1], routed)
+    if in_scenario is not None:
+        _dollars(axes[-2], in_scenario)
+        _seconds(axes[-1], in_scenario)
     return figure
 
 
@@ -98,18 +98,20 @@ def _router(axes: Axes, report: RouterReport, others: Mapping[str, Routing]) -> 
     tidy(axes)
 
 
-def _dollars(axes: Axes, routed: Routed) -> None:
-    if routed.curve is not None:
+def _dollars(axes: Axes, in_scenario: RouterInScenario) -> None:
+    if in_scenario.curve is not None:
         axes.plot(
-            1000 * routed.curve[:, 4],
-            routed.curve[:, 3],
+            1000 * in_scenario.curve[:, 4],
+            in_scenario.curve[:, 3],
             color="#000000",
             lw=1,
             linestyle=":",
             label="oracle, expected",
         )
-        axes.plot(1000 * routed.curve[:, 2], routed.curve[:, 1], color=COLORS[0], lw=1, label="router, expected")
-    points = routed.points
+        axes.plot(
+            1000 * in_scenario.curve[:, 2], in_scenario.curve[:, 1], color=COLORS[0], lw=1, label="router, expected"
+        )
+    points = in_scenario.points
     x = [1000 * point.cost_usd_per_request.value for point in points]
     y = np.array([point.accuracy.value for point in points])
     spread = [[value - point.accuracy.low for value, point in zip(y, points, strict=True)]]
@@ -122,24 +124,26 @@ def _dollars(axes: Axes, routed: Routed) -> None:
         marker="o",
         ms=5,
         capsize=2,
-        lw=0 if routed.curve is not None else 1,
+        lw=0 if in_scenario.curve is not None else 1,
         elinewidth=1,
         label="router, simulated (95%)",
     )
     for at, value, point in zip(x, y, points, strict=True):
         axes.annotate(f"{point.strong_share:.0%}", (at, value), (5, -11), textcoords="offset points", fontsize=8)
-    axes.set(xlabel="$ / 1,000 requests", ylabel="accuracy", title=f"{routed.scenario}: dollars (marks: strong calls)")
+    axes.set(
+        xlabel="$ / 1,000 requests", ylabel="accuracy", title=f"{in_scenario.scenario}: dollars (marks: strong calls)"
+    )
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     tidy(axes)
 
 
-def _seconds(axes: Axes, routed: Routed) -> None:
+def _seconds(axes: Axes, in_scenario: RouterInScenario) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    x = [1000 * point.cost_usd_per_request.value for point in routed.points]
+    x = [1000 * point.cost_usd_per_request.value for point in in_scenario.points]
     for color, name, label in ((COLORS[2], "latency_p50_s", "p50"), (COLORS[1], "latency_p95_s", "p95")):
-        found = [getattr(point, name) for point in routed.points]
+        found = [getattr(point, name) for point in in_scenario.points]
         y = np.array([one.value for one in found])
         spread = [y - [one.low for one in found], [one.high for one in found] - y]
         axes.errorbar(x, y, yerr=np.maximum(spread, 0), color=color, marker="o", ms=4, capsize=2, lw=1, label=label)

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.optimizer.baselines import in_brief
-from ttc_sim.optimizer.plan import Plan, TargetCheck
-from ttc_sim.optimizer.validate import Validation
+from ttc_sim.optimizer.plan import Plan
+from ttc_sim.optimizer.promises import TargetCheck, figures_in_brief
+from ttc_sim.optimizer.validating import Validation
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
@@ -35,7 +35,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(targets_table(plan.checks))
     for line in savings(plan.predicted, plan.baselines):
         console.print(f"  {line}")
-    for line in [*_worth_in_words(plan), *_alternatives_in_words(plan)]:
+    for line in [*_worth_in_words(plan), *alternatives_in_words(plan)]:
         console.print(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
@@ -66,7 +66,7 @@ def _worth_in_words(plan: Plan) -> list[str]:
     return lines
 
 
-def _alternatives_in_words(plan: Plan) -> list[str]:
+def alternatives_in_words(plan: Plan) -> list[str]:
     """What weighing every arm (``Utility``) gains over bands, and whether that is more than noise."""
     gain, other = plan.gain, plan.alternatives["utility"]
     times, unit = (1000.0, "$ per 1k requests") if gain.unit == "usd_per_request" else (100.0, "points of accuracy")
@@ -76,7 +76,7 @@ def _alternatives_in_words(plan: Plan) -> list[str]:
     if not other.chosen and other.status != "met":
         line += "; it misses the targets"
     elif not other.chosen and gain.more_than_noise:
-        line += f"; yet simulated it does no better ({in_brief(other.predicted)})"
+        line += f"; yet simulated it does no better ({figures_in_brief(other.predicted)})"
     chosen = next(name for name, one in plan.alternatives.items() if one.chosen)
     return [f"{line}; the plan is {'Utility' if chosen == 'utility' else 'by bands'}"]
 

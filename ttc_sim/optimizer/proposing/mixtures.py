@@ -17,9 +17,8 @@ import numpy as np
 from scipy.optimize import linprog
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.optimizer.program import Limits
+from ttc_sim.optimizer.proposing.proposal import Limits, Question
 from ttc_sim.scenario import GpuPool, Targets
-from ttc_sim.simulation.expectations import Expectations
 
 _ROUNDS = 200
 _PENALTY = 100.0
@@ -27,7 +26,7 @@ _GAP = 1e-5  # of the objective: how far from the optimum it may stay
 
 
 @dataclass(frozen=True)
-class Sums:
+class ArmSums:
     """What each of ``V`` arms adds to each sum for each of ``R`` rows (problems, or whole sources), NaN where not offered.
 
     Attributes:
@@ -46,8 +45,8 @@ class Sums:
     usd: F64
     sizes: tuple[tuple[int, ...], ...]
 
-    def by(self, group: I64) -> Sums:
-        """The sums over groups of rows, all of which go to the same arm."""
+    def grouped(self, group: I64) -> ArmSums:
+        """The sums over groups of rows, all of which go to the same arm; ``group``: (R,) of each row, from 0."""
 
         def together(values: F64) -> F64:
             return np.stack([values[..., group == g].sum(axis=-1) for g in range(int(group.max()) + 1)], axis=-1)
@@ -60,16 +59,16 @@ class Sums:
             load=together(self.load),
         )
 
-    def of(self, arm: I64) -> F64:
-        """Accuracy, cost, late shares, timeouts and loads, in this order, of one choice (R,)."""
+    def of_choice(self, arm: I64) -> F64:
+        """Accuracy, cost, late shares, timeouts and loads, in this order, where each row goes to one arm, (R,)."""
         at = np.arange(len(arm))
         tables = [self.correct[None], self.cost[None], self.late, self.load]
         return np.concatenate([table[:, arm, at].sum(axis=1) for table in tables])
 
 
 @dataclass(frozen=True)
-class Optimum:
-    """What the best choices come to.
+class Mixture:
+    """What the best choices, mixed, come to.
 
     Attributes:
         accuracy, cost_usd_per_request: expected, GPU pools included.
@@ -84,14 +83,9 @@ class Optimum:
     prices: Mapping[str, float]
 
 
-def sums(expectations: Expectations, late: F64, weight: F64, rate_per_s: float) -> Sums:
-    """What the measured attempts add up to.
-
-    Args:
-        late: (limits + 1, V, P) chances of being late, timeouts last.
-        weight: (P,) of each problem.
-        rate_per_s: mean rate of all requests.
-    """
+def sums_by_arm(question: Question) -> ArmSums:
+    """What the measured attempts add up to; rows are problems."""
+    expectations, weight, rate_per_s = question.expectations, question.weight, question.rate_per_s
     model, search = expectations.model, expectations.model.scenario.search
     pools = [d for d, item in enumerate(model.deployments) if isinstance(item, GpuPool)]
     deployment = np.array([arm.deployment for arm in model.arms])
@@ -104,10 +98,10 @@ def sums(expectations: Expectations, late: F64, weight: F64, rate_per_s: float) 
         assert isinstance(pool, GpuPool)
         usd.append(pool.hourly_usd / 3600 / rate_per_s)
         sizes.append(tuple(sorted(set(search.replicas.get(model.deployment_names[d], [pool.replicas])))))
-    return Sums(
+    return ArmSums(
         correct=expectations.correct * weight,
         cost=expectations.api_cost_usd * weight,
-        late=late * weight,
+        late=question.late * weight,
         load=np.array(load).reshape(len(pools), *busy.shape),
         pools=tuple(pools),
         usd=np.array(usd),
@@ -115,15 +109,15 @@ def sums(expectations: Expectations, late: F64, weight: F64, rate_per_s: float) 
     )
 
 
-def optimum(table: Sums, targets: Targets, limits: Limits, *, whole: bool = True) -> Optimum | None:
+def best_mixture(table: ArmSums, targets: Targets, limits: Limits, *, whole: bool = True) -> Mixture | None:
     """The best choices within the limits, arms mixed freely; ``None`` if no choice keeps them.
 
     Args:
         whole: numbers of replicas are those of the search space: every combination near that of the program without this
             condition is tried. Else any number up to the most will do.
     """
-    mix = _Mix(table, targets, limits)
-    loose = mix.solve(None)
+    program = _MixtureProgram(table, targets, limits)
+    loose = program.solve(None)
     if loose is None or not table.pools or not whole:
         return loose
     near = []
@@ -131,19 +125,19 @@ def optimum(table: Sums, targets: Targets, limits: Limits, *, whole: bool = True
         asked = loose.replicas[d]
         above = [size for size in sizes if size >= asked - 1e-9][:2]
         near.append(sorted({*above, *[size for size in sizes if size < asked][-1:]}))
-    best = [one for fixed in product(*near) if (one := mix.solve(fixed)) is not None]
+    best = [one for fixed in product(*near) if (one := program.solve(fixed)) is not None]
     if targets.minimize == "cost":
         return min(best, key=lambda one: one.cost_usd_per_request, default=None)
     return max(best, key=lambda one: one.accuracy, default=None)
 
 
-class _Mix:
+class _MixtureProgram:
     """Choices made so far, as the sums that each comes to, and the program that mixes them."""
 
-    def __init__(self, table: Sums, targets: Targets, limits: Limits) -> None:
+    def __init__(self, table: ArmSums, targets: Targets, limits: Limits) -> None:
         self.table, self.limits = table, limits
         self.minimize = targets.minimize == "cost"
-        self.found: list[F64] = []  # as Sums.of has them
+        self.found: list[F64] = []  # as ArmSums.of_choice has them
         self.matrices = np.concatenate([table.correct[None], table.cost[None], table.late, table.load])
         first_load = len(self.matrices) - len(table.pools)
         # Name, place among the sums, sign (-1: at least) and bound of every limit; the pools' loads come last.
@@ -154,11 +148,11 @@ class _Mix:
             ("timeout_rate", first_load - 1, 1.0, limits.timeout_rate),
             *((f"load {d}", first_load + k, 1.0, 0.0) for k, d in enumerate(table.pools)),
         ]
-        kept = [(name, place, sign, sign * bound) for name, place, sign, bound in asked if bound is not None]
-        self.names = [name for name, *_ in kept]
-        self.place = np.array([place for _, place, *_ in kept], dtype=np.int64)
-        self.sign = np.array([sign for *_, sign, _ in kept])
-        self.bounds = np.array([bound for *_, bound in kept])
+        limited = [(name, place, sign, sign * bound) for name, place, sign, bound in asked if bound is not None]
+        self.names = [name for name, *_ in limited]
+        self.place = np.array([place for _, place, *_ in limited], dtype=np.int64)
+        self.sign = np.array([sign for *_, sign, _ in limited])
+        self.bounds = np.array([bound for *_, bound in limited])
         # What a choice costs at most is the unit, so that the solver's tolerances, which are absolute, do not matter. A limit
         # missed by its own size costs more than anything that this could buy.
         pools_usd = float(table.usd @ np.array([max(sizes) for sizes in table.sizes])) if table.pools else 0.0
@@ -170,16 +164,16 @@ class _Mix:
         values: F64 = self.matrices[1] if self.minimize else -self.matrices[0]
         return values
 
-    def solve(self, fixed: Sequence[int] | None) -> Optimum | None:
+    def solve(self, fixed: Sequence[int] | None) -> Mixture | None:
         """The optimum for given numbers of replicas or, if ``None``, any numbers, whole or not."""
         table, names = self.table, self.names
         pools, limits = len(table.pools), len(names)
         shut = np.zeros(table.correct.shape, dtype=np.bool_)  # arms of pools that have no replica
         for k in range(pools if fixed is not None else 0):
             shut |= (table.load[k] > 0) & (fixed is not None and fixed[k] == 0)
-        self.found += [table.of(_best(np.where(shut, np.nan, self.objective())))]
+        self.found += [table.of_choice(_best(np.where(shut, np.nan, self.objective())))]
         self.found += [
-            table.of(_best(np.where(shut, np.nan, sign * self.matrices[place])))
+            table.of_choice(_best(np.where(shut, np.nan, sign * self.matrices[place])))
             for place, sign in zip(self.place, self.sign, strict=True)
         ]
         replicas = np.zeros((limits, pools))
@@ -192,10 +186,10 @@ class _Mix:
             columns = np.array(self.found)
             n = len(columns)
             gained = columns[:, 1] if self.minimize else -columns[:, 0]
-            kept = (columns[:, self.place] * self.sign / self.row).T
+            uses = (columns[:, self.place] * self.sign / self.row).T
             result = linprog(
                 np.concatenate([gained / self.unit, table.usd * self.minimize / self.unit, np.full(limits, _PENALTY)]),
-                np.hstack([kept, replicas, -np.eye(limits)]) if limits else None,
+                np.hstack([uses, replicas, -np.eye(limits)]) if limits else None,
                 self.bounds / self.row if limits else None,
                 np.concatenate([np.ones(n), np.zeros(pools + limits)])[None],
                 np.ones(1),
@@ -213,11 +207,11 @@ class _Mix:
             gain = float(result.eqlin.marginals[0]) * self.unit - float(reduced[better, np.arange(len(better))].sum())
             if gain <= _GAP * abs(float(result.fun)) * self.unit + 1e-9 * self.unit:
                 break
-            self.found.append(table.of(better))
+            self.found.append(table.of_choice(better))
         if share[n + pools :].sum() > 1e-6:
             return None
         accuracy, cost = columns[:, :2].T @ share[:n]
-        return Optimum(
+        return Mixture(
             accuracy=float(accuracy),
             cost_usd_per_request=float(cost + table.usd @ share[n : n + pools]),
             replicas=dict(zip(table.pools, map(float, share[n : n + pools]), strict=True)),

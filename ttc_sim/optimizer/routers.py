@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import polars as pl
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.optimizer.validate import on_measured
+from ttc_sim.optimizer.new_problems import over_new_problems
+from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Always, Policy, Threshold
 from ttc_sim.predictor.judging.evaluate import router_score
 from ttc_sim.predictor.judging.measured import heads_like
@@ -31,7 +32,7 @@ ROUTER = "router"
 
 
 @dataclass(frozen=True)
-class Point:
+class RouterPoint:
     """One threshold, simulated; ``at`` is ``None`` where every request goes to one arm."""
 
     at: float | None
@@ -43,7 +44,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Routed:
+class RouterInScenario:
     """A router in a scenario.
 
     Attributes:
@@ -58,7 +59,7 @@ class Routed:
     weak_arm: str
     strong_arm: str
     score: str
-    points: tuple[Point, ...]
+    points: tuple[RouterPoint, ...]
     curve: F64 | None
     usd_at_pgr: dict[str, float]
     notes: tuple[str, ...]
@@ -80,13 +81,13 @@ def route_in_scenario(
     predictor: str | Path | None = None,
     scores: pl.DataFrame | None = None,
     shares: Sequence[float] = STRONG_SHARES,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Routed:
+    progress: Progress = lambda _: None,
+) -> RouterInScenario:
     """Simulate thresholds on the router's score.
 
     Args:
         scenario: its arms for the two models, their deployments and its traffic.
-        problems, attempts, predictor, scores: as for :func:`ttc_sim.optimizer.validate.on_measured`.
+        problems, attempts, predictor, scores: as for :func:`ttc_sim.optimizer.new_problems.over_new_problems`.
         weak, strong: names of models or profiles.
         shares: of requests to send to the strong model.
 
@@ -98,17 +99,17 @@ def route_in_scenario(
         raise InputError(scenario.path, "arms", weak_arm, "an arm for each of the two models")
     two = {name: scenario.arms[name] for name in (weak_arm, strong_arm)}
     scenario = scenario.model_copy(update={"arms": two, "policy": None, "search": Search(), "targets": None})
-    scenario, population, notes = on_measured(
+    scenario, population, notes = over_new_problems(
         scenario, problems, attempts, progress, predictor=predictor, scores=scores
     )
     common = [name for name in population.sources if all(name in population.offered[arm] for arm in two)]
     if not common:
         raise InputError(scenario.path, "arms", f"{weak_arm}, {strong_arm}", "two arms offered to the same source")
     if len(common) < len(population.sources):
-        kept = {name: source for name, source in scenario.workload.sources.items() if name in common}
-        workload = scenario.workload.model_copy(update={"sources": kept})
+        sources = {name: source for name, source in scenario.workload.sources.items() if name in common}
+        workload = scenario.workload.model_copy(update={"sources": sources})
         scenario = scenario.model_copy(update={"workload": workload})
-        scenario, population, notes = on_measured(
+        scenario, population, notes = over_new_problems(
             scenario, problems, attempts, progress, predictor=predictor, scores=scores
         )
         notes.append(f"only {', '.join(common)}: the other sources are not offered to both arms")
@@ -127,7 +128,7 @@ def route_in_scenario(
         found = summarize(model, runs, expected=expectations.under(chosen))
         assert found.accuracy is not None
         points.append(
-            Point(
+            RouterPoint(
                 at=at,
                 strong_share=float(population.weight[chosen == model.arm_names.index(strong_arm)].sum()),
                 accuracy=found.accuracy,
@@ -137,7 +138,7 @@ def route_in_scenario(
             )
         )
     curve = _expected_curve(model, expectations.correct, expectations.api_cost_usd, score, weak_arm, strong_arm)
-    return Routed(
+    return RouterInScenario(
         scenario=scenario.name,
         weak_arm=weak_arm,
         strong_arm=strong_arm,
@@ -195,6 +196,3 @@ def _usd_at(curve: F64, part: float) -> float:
     after = int(np.argmax(accuracy >= wanted))
     step = slice(after - 1, after + 1)
     return float(np.interp(wanted, accuracy[step], cost[step]))
-
-
-__all__ = ["STRONG_SHARES", "Point", "Routed", "route_in_scenario"]

@@ -1,9 +1,10 @@
 """The prices of the policy ``Utility``: shadow prices of the targets.
 
 For fixed prices the best arm of each request is plain, so two numbers are looked for. The program over what is expected of every
-arm for every problem (:mod:`ttc_sim.optimizer.relaxed`) gives the first guess: its dual of the accuracy target is the price of
-a right answer, its duals of the pools' capacity are what a GPU second is charged. Then the price of accuracy is bisected until
-what the measured attempts really add up to keeps the target, for several prices of a second, since no target is on mean latency.
+arm for every problem (:mod:`ttc_sim.optimizer.proposing.mixtures`) gives the first guess: its dual of the accuracy target is the
+price of a right answer, its duals of the pools' capacity are what a GPU second is charged. Then the price of accuracy is bisected
+until what the measured attempts really add up to keeps the target, for several prices of a second, since no target is on mean
+latency.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.optimizer.program import Limits, Proposal
-from ttc_sim.optimizer.relaxed import Sums, optimum, sums
+from ttc_sim.optimizer.proposing.mixtures import ArmSums, best_mixture, sums_by_arm
+from ttc_sim.optimizer.proposing.proposal import Proposal, Question
 from ttc_sim.policies import PerSource, Utility
 from ttc_sim.policies.predicted import Predicted, predict
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.simulation.expected_times import Waiting, expected_seconds
 from ttc_sim.simulation.response_fit import fit_responses, gpu_price
 
 _BRACKET = 1e4  # how far the price of accuracy may lie from the first guess, as a factor
@@ -33,7 +35,7 @@ _SECONDS = (
     4.0,
 )  # prices of a second, in terms of what an average second of the average request costs
 _GPU = (0.0, 0.25, 1.0, 4.0)  # prices of a GPU second, in terms of what it costs in a pool loaded as far as it may be
-WORTH = 0.005  # a second price has to make the plan that much better, or it stays 0
+LEAST_GAIN = 0.005  # a second price has to make the plan that much better, or it stays 0
 
 
 @dataclass(frozen=True)
@@ -53,54 +55,51 @@ class _Point:
         return (sum(self.excess.values()), objective)
 
 
-def propose_utility(
-    expectations: Expectations,
-    late: F64,
-    seconds: F64,
-    weight: F64,
-    targets: Targets,
-    limits: Limits,
-    rate_per_s: float,
-) -> Proposal:
-    """The best prices within the limits or, if there are none, those that miss them by least.
+@dataclass(frozen=True)
+class UtilityProposer:
+    """Proposes prices for ``Utility``, the same for all sources.
 
-    Args:
-        late: (limits + 1, V, P) chances of being late, timeouts last.
+    Attributes:
         seconds: (V, P) expected latency, queue left aside.
-        weight: (P,) of each problem; one with weight 0 is neither fitted on nor counted.
-        rate_per_s: mean rate of all requests.
     """
-    search = _Search(expectations, late, seconds, weight, targets, limits, rate_per_s)
-    point = search.best()
-    policy = PerSource(dict.fromkeys(expectations.population.sources, point.utility))
-    responses = search.charged(point.gpu_usd_per_s)
-    return Proposal(
-        policy, point.replicas, point.accuracy, point.cost_usd_per_request, point.excess, responses=responses
-    )
+
+    seconds: F64
+
+    @classmethod
+    def starting(cls, expectations: Expectations, waiting: Mapping[str, Waiting]) -> UtilityProposer:
+        """With the seconds that follow from the pools' times as they are known when the search starts."""
+        return cls(expected_seconds(expectations, waiting))
+
+    def propose(self, question: Question) -> Proposal:
+        """The best prices within the limits or, if there are none, those that miss them by least.
+
+        Responses are fitted on problems whose weight is not 0.
+        """
+        search = _PriceSearch(question, self.seconds)
+        point = search.best()
+        return Proposal(
+            policy=PerSource(dict.fromkeys(question.expectations.population.sources, point.utility)),
+            replicas=point.replicas,
+            accuracy=point.accuracy,
+            cost_usd_per_request=point.cost_usd_per_request,
+            excess=point.excess,
+            responses=search.charged(point.gpu_usd_per_s),
+            price_of_accuracy=point.utility.price_of_accuracy,
+        )
 
 
-class _Search:
+class _PriceSearch:
     """Responses and sums, fixed; prices are what is tried."""
 
-    def __init__(
-        self,
-        expectations: Expectations,
-        late: F64,
-        seconds: F64,
-        weight: F64,
-        targets: Targets,
-        limits: Limits,
-        rate_per_s: float,
-    ) -> None:
-        self.expectations, self.targets, self.limits, self.rate_per_s = expectations, targets, limits, rate_per_s
-        self.names = expectations.model.arm_names
-        self.responses = fit_responses(expectations, seconds, weight)
-        self.table: Sums = sums(expectations, late, weight, rate_per_s)
-        requests = replace(expectations.population.as_requests(), responses=self.responses)
+    def __init__(self, question: Question, seconds: F64) -> None:
+        self.question, self.expectations = question, question.expectations
+        self.targets, self.limits, self.rate_per_s = question.targets, question.limits, question.rate_per_s
+        self.names = self.expectations.model.arm_names
+        self.responses = fit_responses(self.expectations, seconds, question.weight)
+        self.table: ArmSums = sums_by_arm(question)
+        requests = replace(self.expectations.population.as_requests(), responses=self.responses)
         self.expected: list[Predicted] = list(predict(self.responses, requests, self.names))
-        self.offered = expectations.offered[:, expectations.population.source]
-        self.late, self.weight = late, weight
-        self.base = gpu_price(expectations.model)
+        self.base = gpu_price(self.expectations.model)
 
     def charged(self, gpu_usd_per_s: Mapping[int, float]) -> dict[str, Response]:
         """The responses with these prices of GPU seconds."""
@@ -124,7 +123,9 @@ class _Search:
             timed = [self.bisected(guess, _digits(price), best.gpu_usd_per_s) for price in ladder]
             better = min(timed, key=self.rank)
             (missed, objective), (before, held) = self.rank(better), self.rank(best)
-            if (missed, objective) >= (before, held) or (missed == before and objective > held - WORTH * abs(held)):
+            if (missed, objective) >= (before, held) or (
+                missed == before and objective > held - LEAST_GAIN * abs(held)
+            ):
                 break
             best = better
             ladder = [best.utility.price_of_second * factor for factor in (0.5, 2.0)]
@@ -141,9 +142,9 @@ class _Search:
             for values, expected in ((correct, one.correct), (bill, one.api_cost_usd), (gpu_s, one.gpu_s)):
                 values[one.arm] = np.where(one.offered, expected, np.nan)
         believed = replace(self.expectations, correct=correct, api_cost_usd=bill, gpu_s=gpu_s)
-        table = sums(believed, self.late, self.weight, self.rate_per_s)
+        table = sums_by_arm(replace(self.question, expectations=believed))
         only = replace(self.limits, late={}, timeout_rate=None)
-        found = optimum(table, self.targets, only, whole=False)
+        found = best_mixture(table, self.targets, only, whole=False)
         fallback = 100.0 * max(float(np.nanmax(self.expectations.api_cost_usd)), 1e-4)
         if found is None:
             return fallback, dict(self.base)
@@ -206,7 +207,7 @@ class _Search:
 
     def point(self, utility: Utility, gpu_usd_per_s: Mapping[int, float], arm: I64) -> _Point:
         """What a choice comes to: the measured attempts' sums, and the fewest replicas that carry its load."""
-        found = self.table.of(arm)
+        found = self.table.of_choice(arm)
         accuracy, cost, late = float(found[0]), float(found[1]), found[2 : 2 + len(self.table.late)]
         load = found[2 + len(self.table.late) :]
         limits, model = self.limits, self.expectations.model

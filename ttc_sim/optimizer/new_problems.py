@@ -1,0 +1,130 @@
+"""Problems measured by the user, in the place of a scenario's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.measured.problem_tables import read_problem_tables
+from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
+from ttc_sim.optimizer.task import Progress
+from ttc_sim.predictor import Predictor
+from ttc_sim.scenario import Scenario
+from ttc_sim.workload.population import Population, build_population
+
+
+def over_new_problems(
+    scenario: Scenario,
+    problems: str | Path,
+    attempts: str | Path,
+    progress: Progress = lambda _: None,
+    *,
+    predictor: str | Path | None = None,
+    scores: pl.DataFrame | None = None,
+) -> tuple[Scenario, Population, list[str]]:
+    """A scenario over newly measured problems instead of its own.
+
+    Args:
+        scenario: its sources that these problems have nothing of are left out.
+        problems, attempts, predictor: as for :func:`ttc_sim.optimizer.validating.validate`.
+        scores: instead of running the predictor, a table of ``problem`` and scores; other problems are left out.
+
+    Returns:
+        The scenario, its population, and notes on what was left out.
+    """
+    problem_table, attempt_table = _read(problems, attempts)
+    progress(f"scoring {len(problem_table):,} prompts")
+    if scores is None:
+        scored = _scored(problem_table, predictor or scenario.predictor)
+    else:
+        scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
+    profiles = {
+        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
+        for arm in scenario.arms.values()
+        if arm.profile is not None
+    }
+    scenario, absent = _with_sources_present(scenario, scored, problems)
+    problem_sets = {
+        source.problem_set: ProblemSet(
+            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
+        )
+        for source in scenario.workload.sources.values()
+    }
+    population = build_population(scenario, problem_sets, profiles)
+    return scenario, population, absent
+
+
+def _read(problems: str | Path, attempts: str | Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Problems with attempts, as problem sets have them and with their prompts; and the attempts, numbered."""
+    tables = read_problem_tables(problems, attempts, with_tokens=True)
+    listed = tables.attempts.with_columns(
+        pl.col("output_tokens", "reasoning_tokens", "prompt_tokens").cast(pl.Int32),
+        pl.col("correct").cast(pl.Boolean),
+        attempt=pl.int_range(pl.len(), dtype=pl.Int16).over("problem", "model"),
+    )
+    made = tables.problems.with_columns(group=pl.when(pl.col("group") == "").then("subset").otherwise("group"))
+    tokens = listed.group_by("problem").agg(pl.col("prompt_tokens").median().cast(pl.Int32))
+    return made.join(tokens, on="problem", how="inner", maintain_order="left"), listed
+
+
+def _scored(table: pl.DataFrame, predictor: str | Path) -> pl.DataFrame:
+    scores = Predictor.load(predictor).score(table["prompt"].to_list())
+    return pl.concat([table.drop("prompt"), scores.table()], how="horizontal")
+
+
+def _profile_of(shipped: Profile, table: pl.DataFrame, where: str | Path, seed: int) -> Profile:
+    """The new attempts as if they were the profile's; what it could not record is filled as it was filled there."""
+    model = shipped.card.model
+    mine = table.filter(pl.col("model").is_in([model, shipped.name, shipped.name.split("/")[-1]]))
+    if mine.is_empty() and shipped.card.source_models:
+        mine = table.filter(pl.col("model").is_in(shipped.card.source_models)).with_columns(
+            attempt=pl.int_range(pl.len(), dtype=pl.Int16).over("problem")
+        )
+    if mine.is_empty():
+        known = ", ".join(sorted(table["model"].unique().to_list())[:12])
+        raise InputError(where, "model", known, f"attempts by {model}, which the plan uses")
+    output = mine["output_tokens"].to_numpy().astype(np.int64)
+    truncated = mine["truncated"].to_numpy()
+    if mine["reasoning_tokens"].null_count() == 0:
+        reasoning = mine["reasoning_tokens"].to_numpy().astype(np.int64)
+        visible = output - reasoning
+    elif shipped.card.reasoning == "filled":
+        visible = output
+        truncated = truncated | (output == 0)
+        reasoning = resample_reasoning(shipped, mine["correct"].to_numpy(), truncated, seed)
+    else:
+        reasoning, visible = np.zeros_like(output), output
+    visible = np.where(reasoning + visible > 0, visible, 1)
+    attempts = mine.select("problem", "attempt", "prompt_tokens", "correct", "answer").with_columns(
+        reasoning_tokens=pl.Series(reasoning, dtype=pl.Int32),
+        visible_tokens=pl.Series(visible, dtype=pl.Int32),
+        truncated=pl.Series(truncated),
+    )
+    return Profile(name=shipped.name, card=shipped.card, attempts=attempts, forced=shipped.forced)
+
+
+def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | Path) -> tuple[Scenario, list[str]]:
+    """Leave out sources that the new problems have nothing of; the others keep their relative shares."""
+    present = set(table["subset"].to_list())
+    sources, notes = {}, []
+    for name, source in scenario.workload.sources.items():
+        wanted = [source.subset] if isinstance(source.subset, str) else source.subset
+        if wanted is None:
+            sources[name] = source
+        elif here := [subset for subset in wanted if subset in present]:
+            sources[name] = source.model_copy(update={"subset": here})
+        else:
+            notes.append(f"no problem of source {name} among the new ones: its share of the promise is not tested")
+    if not sources:
+        subsets = ", ".join(sorted(present)[:8])
+        raise InputError(where, "subset", subsets, "problems of a subset that the plan has sources for")
+    if len(sources) == len(scenario.workload.sources):
+        return scenario, notes
+    workload = scenario.workload.model_copy(update={"sources": sources})
+    policy = scenario.policy
+    if isinstance(policy, dict):
+        policy = {name: text for name, text in policy.items() if name in sources}
+    return scenario.model_copy(update={"workload": workload, "policy": policy}), notes

@@ -1,0 +1,105 @@
+"""How much of a choice's promise is only hindsight: it was made on the very problems that it is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
+from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
+from ttc_sim.simulation.summary import Summary
+
+FOLDS = 4  # parts of the problems, each held out once
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a way of choosing came to on each problem when the choice was made without it.
+
+    Attributes:
+        correct: (P,) chance of a right answer; cost_usd: (P,) bill of API calls and of the pools per request.
+    """
+
+    correct: F64
+    cost_usd: F64
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """How much better a choice looks on the problems that it was made on than on problems kept from it.
+
+    Attributes:
+        accuracy: at least 0; cost_usd_per_request: at most 0.
+        held_out: what it came to on problems kept from it.
+    """
+
+    accuracy: float
+    cost_usd_per_request: float
+    held_out: HeldOut
+
+    def allowed_for(self, limits: Limits) -> Limits:
+        """Limits that hold once the optimism is taken off."""
+        if limits.accuracy is not None:
+            limits = replace(limits, accuracy=limits.accuracy + self.accuracy)
+        if limits.cost_usd_per_request is not None:
+            allowed = limits.cost_usd_per_request + self.cost_usd_per_request
+            limits = replace(limits, cost_usd_per_request=max(allowed, 0.0))
+        return limits
+
+    def taken_off(self, summary: Summary) -> Summary:
+        """The figures without it."""
+        cost = summary.cost_usd_per_request.shifted(-self.cost_usd_per_request)
+        per_day = -self.cost_usd_per_request * summary.rate_per_s * 86400
+        accuracy = summary.accuracy
+        return replace(
+            summary,
+            accuracy=None if accuracy is None else accuracy.shifted(-self.accuracy).clipped(0, 1),
+            cost_usd_per_request=cost,
+            cost_usd_per_day=summary.cost_usd_per_day.shifted(per_day),
+        )
+
+    def as_json(self) -> dict[str, float]:
+        """Plain mapping."""
+        return {"accuracy": self.accuracy, "cost_usd_per_request": self.cost_usd_per_request}
+
+
+def measure_optimism(
+    task: PlanningTask, proposer: Proposer, limits: Limits, timing: Timing, say: Progress = lambda _: None
+) -> Optimism:
+    """Choose on some problems, look at the others.
+
+    Whole clusters are held out together. Each is held out once, so that what the folds differ in by chance cancels.
+    """
+    population = task.population
+    clusters = int(population.cluster.max()) + 1
+    fold = np.argsort(np.argsort(uniforms(0, "folds", clusters)[:, 0])) % FOLDS
+    of_row = fold[population.cluster]
+    weight = population.weight
+    held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)))
+    seen = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
+    unseen = dict(seen)
+    for k in range(FOLDS):
+        say(f"measuring optimism: choosing without part {k + 1} of {FOLDS} of the problems")
+        here = of_row == k
+        train = _renormalized(np.where(here, 0.0, weight), population.source, population.share)
+        proposal = proposer.propose(task.question(limits, timing, weight=train))
+        expected = task.expectations.under(proposal.choose(population, task.model.arm_names))
+        held_out.correct[here] = expected["correct"][here]
+        held_out.cost_usd[here] = expected["api_cost_usd"][here] + task.pools_usd_per_request(proposal.replicas)
+        kept_from_it = np.where(here, weight, 0.0)
+        for name, key in (("accuracy", "correct"), ("cost_usd_per_request", "api_cost_usd")):
+            seen[name] += float(expected[key] @ train) / FOLDS
+            unseen[name] += float(expected[key] @ kept_from_it)
+    return Optimism(
+        accuracy=max(0.0, seen["accuracy"] - unseen["accuracy"]),
+        cost_usd_per_request=min(0.0, seen["cost_usd_per_request"] - unseen["cost_usd_per_request"]),
+        held_out=held_out,
+    )
+
+
+def _renormalized(weight: F64, source: I64, share: F64) -> F64:
+    """Weights that again give each source its share."""
+    total = np.bincount(source, weights=weight, minlength=len(share))
+    return weight * (share / np.maximum(total, 1e-12))[source]

@@ -1,0 +1,83 @@
+"""What a plan promises: its figures, the targets beside them, and how sure it is that they hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.scenario import Targets
+from ttc_sim.simulation.summary import Summary
+
+PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")
+
+
+@dataclass(frozen=True)
+class TargetCheck:
+    """One target beside what the plan promises.
+
+    Attributes:
+        name: key of the target; bound: the number in the scenario; at_least: whether it is a floor or a ceiling.
+        promised: the plan's figure; holds: whether its value keeps the target.
+        chance: probability that the target holds, by the figure's own uncertainty.
+    """
+
+    name: str
+    bound: float
+    at_least: bool
+    promised: Estimate
+    holds: bool
+    chance: float
+
+    @property
+    def miss(self) -> float:
+        """By how much the target is missed, relative to its bound; 0 if it holds."""
+        if self.holds:
+            return 0.0
+        return abs(self.promised.value - self.bound) / max(abs(self.bound), 1e-9)
+
+
+def promises(summary: Summary) -> dict[str, Estimate]:
+    """The figures that a plan can be held to."""
+    figures = {name: summary.quantity(name) for name in PROMISES}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def as_mapping(figure: Estimate) -> dict[str, float]:
+    """``value``, ``low`` and ``high``."""
+    return {"value": figure.value, "low": figure.low, "high": figure.high}
+
+
+def targets_asked(targets: Targets) -> Sequence[tuple[str, float, bool]]:
+    """Name, bound, and whether it is a floor, of every target in the scenario."""
+    return [
+        (name, float(bound), name == "accuracy") for name in PROMISES if (bound := getattr(targets, name)) is not None
+    ]
+
+
+def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]:
+    """Every target beside its figure."""
+    checks = []
+    for name, bound, at_least in targets_asked(targets):
+        figure = summary.quantity(name)
+        assert figure is not None
+        holds = figure.value >= bound if at_least else figure.value <= bound
+        check = TargetCheck(name, bound, at_least, figure, holds, 0.0)
+        checks.append(replace(check, chance=_chance(check)))
+    return tuple(checks)
+
+
+def figures_in_brief(summary: Summary) -> str:
+    """Accuracy, cost and 95th percentile in half a line."""
+    accuracy = "unknown accuracy" if summary.accuracy is None else f"accuracy {summary.accuracy.value:.1%}"
+    cost, p95 = summary.cost_usd_per_request.value, summary.latency_s["p95"].value
+    return f"{accuracy}, ${cost:.5f} a request, p95 {p95:.1f} s"
+
+
+def _chance(check: TargetCheck) -> float:
+    """Probability that the target holds, taking the figure's error as normal."""
+    room = check.promised.value - check.bound if check.at_least else check.bound - check.promised.value
+    if check.promised.sd <= 0:
+        return 1.0 if room >= 0 else 0.0
+    return 0.5 * math.erfc(-room / check.promised.sd / math.sqrt(2))

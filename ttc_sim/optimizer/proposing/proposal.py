@@ -1,0 +1,112 @@
+"""What a proposer is asked and what it answers: the next kind of policy to search among is one more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.policies import PerSource
+from ttc_sim.policies.responses import Response
+from ttc_sim.scenario import Targets
+from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.workload.population import Population
+
+LATENCY_TARGETS = {"latency_p50_s": 0.50, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
+# What to make best of where the limits alone say how far: of targets, a proposer reads only that.
+CHEAPEST = Targets(minimize="cost", accuracy=0.0)
+MOST_ACCURATE = Targets(maximize="accuracy")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a proposal must keep to: the targets, with the margins that simulation has shown to be needed.
+
+    Attributes:
+        accuracy: least expected accuracy; ``None`` if not asked for.
+        cost_usd_per_request: most expected cost.
+        late: per latency target, most requests (share) later than its limit.
+        timeout_rate: most requests that run into a timeout.
+        utilization: most load of a GPU pool.
+    """
+
+    accuracy: float | None = None
+    cost_usd_per_request: float | None = None
+    late: Mapping[str, float] = field(default_factory=dict)
+    timeout_rate: float | None = None
+    utilization: float = 0.8
+
+    @classmethod
+    def of(cls, targets: Targets, utilization: float) -> Limits:
+        """The targets as they stand, before anything was simulated."""
+        return cls(
+            accuracy=targets.accuracy,
+            cost_usd_per_request=targets.cost_usd_per_request,
+            late={name: 1 - q for name, q in LATENCY_TARGETS.items() if getattr(targets, name) is not None},
+            timeout_rate=targets.timeout_rate,
+            utilization=utilization,
+        )
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a proposer is asked: the best policy within the limits, by expectation over the measured attempts.
+
+    Attributes:
+        expectations: what each of ``V`` arms is expected to make of each of ``P`` problems.
+        targets: say what is to be made best of.
+        limits: what to keep to.
+        late: (limits + 1, V, P) chances of being later than the limit of each latency target, timeouts last.
+        weight: (P,) share of the requests that each problem stands for; one with weight 0 does not count.
+        rate_per_s: mean rate of all requests, which turns replica seconds per request into load.
+    """
+
+    expectations: Expectations
+    targets: Targets
+    limits: Limits
+    late: F64
+    weight: F64
+    rate_per_s: float
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A policy and what it is expected to come to, before any queue.
+
+    Attributes:
+        policy: per source.
+        replicas: per GPU pool in use.
+        accuracy, cost_usd_per_request: expectations.
+        excess: per limit that could not be kept, by how much it is missed, relative to the limit; empty if all are kept.
+        responses: what the policy expects of each arm, where it needs that.
+        price_of_accuracy: US dollars that a right answer is worth to the policy; ``None`` where it names no price.
+    """
+
+    policy: PerSource
+    replicas: Mapping[str, int]
+    accuracy: float
+    cost_usd_per_request: float
+    excess: Mapping[str, float]
+    responses: Mapping[str, Response] | None = None
+    price_of_accuracy: float | None = None
+
+    def choose(self, population: Population, arms: Sequence[str]) -> I64:
+        """Index of the arm of each problem of the population."""
+        return self.policy.choose(replace(population, responses=self.responses).as_requests(), arms)
+
+    @property
+    def notation(self) -> dict[str, str]:
+        """The policy of each source, as scenarios write it."""
+        return {source: repr(one) for source, one in self.policy.policies.items()}
+
+
+class Proposer(Protocol):
+    """One kind of policy to search among.
+
+    Proposals of every kind but the simplest must name their ``price_of_accuracy``: beside the simplest, a difference in accuracy is
+    turned into dollars by it.
+    """
+
+    def propose(self, question: Question) -> Proposal:
+        """The best policy of its kind within the limits or, if none keeps them, one that misses them by least."""

@@ -1,0 +1,201 @@
+"""Carry a plan out on measured problems that it has never seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ttc_sim.base.draws import F64
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.measured.profiles import load_problem_set
+from ttc_sim.optimizer.hindsight import best_in_hindsight
+from ttc_sim.optimizer.new_problems import over_new_problems
+from ttc_sim.optimizer.plan import SavedPlan, load_plan
+from ttc_sim.optimizer.promises import as_mapping, promises
+from ttc_sim.optimizer.task import Progress
+from ttc_sim.policies import Policy, UserFunction
+from ttc_sim.scenario import Scenario
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.response_fit import with_responses
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import Summary, summarize
+from ttc_sim.workload.population import Population
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One figure of the plan beside what really came.
+
+    Attributes:
+        promised: as the plan has it, with the interval that problems as many as these should fall into.
+        realized: on the new problems; its interval says how well they pin it down.
+    """
+
+    promised: Estimate
+    realized: Estimate
+
+    @property
+    def inside(self) -> bool:
+        """Whether the realized value lies in the promised interval."""
+        return self.promised.low <= self.realized.value <= self.promised.high
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What :func:`validate` found.
+
+    Attributes:
+        verdicts: by figure: ``accuracy``, ``cost_usd_per_request``, ``latency_p95_s``, ...
+        realized: all figures on the new problems.
+        best_in_hindsight: the cheapest policy of the plan's space that meets the targets on these very problems, by
+            expectation; ``None`` if none does.
+        problems: problems carried out on; left_out: problems that could not be, and why.
+        new_groups: share of the problems whose task type the plan's problems do not have; ``by_novelty`` gives the
+            realized accuracy on those and on the others.
+    """
+
+    verdicts: Mapping[str, Verdict]
+    realized: Summary
+    best_in_hindsight: Mapping[str, object] | None
+    problems: int
+    notes: tuple[str, ...]
+    new_groups: float
+    by_novelty: Mapping[str, Estimate]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping for JSON."""
+        return {
+            **{
+                name: {
+                    "promised": as_mapping(verdict.promised),
+                    "realized": as_mapping(verdict.realized),
+                    "inside": verdict.inside,
+                }
+                for name, verdict in self.verdicts.items()
+            },
+            "best_in_hindsight": self.best_in_hindsight,
+            "problems": self.problems,
+            "new_groups_share": self.new_groups,
+            "accuracy_by_novelty": {name: as_mapping(figure) for name, figure in self.by_novelty.items()},
+            "per_arm": self.realized.as_json()["per_arm"],
+            "notes": list(self.notes),
+        }
+
+
+def validate(
+    plan: str | Path | SavedPlan,
+    problems: str | Path,
+    attempts: str | Path,
+    progress: Progress = lambda _: None,
+    *,
+    predictor: str | Path | None = None,
+) -> Validation:
+    """Carry a plan out on measured problems: scores from their prompts, outcomes and tokens from their attempts.
+
+    Args:
+        plan: a saved plan, or its file.
+        problems: table with a column of keys and one of prompts; where a scenario's source has a subset, a column
+            ``dataset`` or ``subset`` tells which problems belong to it.
+        attempts: table with problem, model, output tokens and correctness.
+        predictor: ONNX file; the shipped one that the scenario names if left out.
+
+    Raises:
+        InputError: a column that is missing, or no problem of a source with attempts by all of its arms' models.
+    """
+    saved = load_plan(plan) if isinstance(plan, (str, Path)) else plan
+    scenario = saved.scenario
+    policy = scenario.parsed_policy()
+    assert policy is not None
+    if policy.uses_responses and scenario.responses is None:
+        # A scenario by hand: what it was planned on is its own problems.
+        fitted = with_responses(load_model(scenario), policy).population
+        assert fitted is not None
+        scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
+    scenario, population, absent = over_new_problems(scenario, problems, attempts, progress, predictor=predictor)
+    model = load_model(scenario, population)
+    assert model.population is not None
+    population = model.population
+    policy = scenario.parsed_policy()  # of the sources that are present
+    assert policy is not None
+    progress(f"carrying the plan out on {len(population):,} problems")
+    realized, expected = carry_out(model, policy, "validate")
+    progress("looking for the best policy in hindsight")
+    new, by_novelty = _by_novelty(scenario, population, expected)
+    return Validation(
+        verdicts=beside_promises(saved.promised, realized),
+        realized=realized,
+        best_in_hindsight=best_in_hindsight(model) if scenario.targets is not None else None,
+        problems=len(population),
+        notes=(*absent, *_own_problems(scenario, population), *population.notes),
+        new_groups=new,
+        by_novelty=by_novelty,
+    )
+
+
+def carry_out(model: Model, policy: Policy, purpose: str) -> tuple[Summary, dict[str, F64] | None]:
+    """Figures of a policy on a model's problems, in as many runs as its scenario has.
+
+    Args:
+        purpose: keeps these draws apart from those that the policy was chosen by.
+
+    Returns:
+        The figures; and per problem, what is expected of the arm it is sent to, unless a function of the user's chooses.
+    """
+    runs = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(model.scenario.replications)]
+    expected = None
+    if model.population is not None and not isinstance(policy, UserFunction):
+        expected = expect_arms(model).under(policy.choose(model.population.as_requests(), model.arm_names))
+    return summarize(model, runs, expected=expected), expected
+
+
+def beside_promises(promised: Mapping[str, Estimate], realized: Summary) -> dict[str, Verdict]:
+    """Each promised figure beside the realized one."""
+    return {
+        name: Verdict(prediction_interval(promised[name], figure), figure)
+        for name, figure in promises(realized).items()
+        if name in promised
+    }
+
+
+def prediction_interval(promised: Estimate, realized: Estimate) -> Estimate:
+    """The interval that a sample as small as this one should fall into: the plan's variance and the sample's own."""
+    return Estimate.around(promised.value, math.hypot(promised.sd, realized.sd)).clipped(0)
+
+
+def _own_problems(scenario: Scenario, population: Population) -> list[str]:
+    """A warning where the plan is carried out on problems that it, and the shipped predictor, were made on."""
+    known: set[str] = set()
+    for source in scenario.workload.sources.values():
+        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["problem"].to_list())
+    own = int(np.isin(population.problem, sorted(known)).sum())
+    if not own:
+        return []
+    return [
+        f"{own:,} of these {len(population):,} problems are the plan's own: the predictor was trained on them and scores them "
+        "better than new ones, so this is no test of the plan"
+    ]
+
+
+def _by_novelty(
+    scenario: Scenario,
+    population: Population,
+    expected: Mapping[str, F64] | None,
+) -> tuple[float, dict[str, Estimate]]:
+    """Share of problems of task types that the plan was not made on, and accuracy on both kinds."""
+    known: set[str] = set()
+    for source in scenario.workload.sources.values():
+        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["group"].to_list())
+    new = ~np.isin(population.group, sorted(known))
+    figures: dict[str, Estimate] = {}
+    for label, here in (("known task types", ~new), ("new task types", new)):
+        if expected is not None and here.any():
+            values, weight = expected["correct"][here], population.weight[here] / population.weight[here].sum()
+            mean = float(values @ weight)
+            figures[label] = Estimate.around(mean, math.sqrt(float(((values - mean) ** 2) @ weight**2)))
+    return float(new.mean()), figures
