@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.errors import InputError
     from ttc_sim.evaluation.evaluate import Evaluation, evaluate
     from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
+    from ttc_sim.optimizer.cross_validating import CrossValidation, cross_validate
     from ttc_sim.optimizer.plan import Plan, load_plan
     from ttc_sim.optimizer.planning import optimize
     from ttc_sim.optimizer.validating import Validation, validate
@@ -33,6 +34,7 @@ _HOME = {
     "BestOfN": "strategies",
     "BudgetForcing": "strategies",
     "Cascade": "strategies",
+    "CrossValidation": "optimizer.cross_validating",
     "Evaluation": "evaluation.evaluate",
     "InputError": "base.errors",
     "LeastLoaded": "policies",
@@ -47,6 +49,7 @@ _HOME = {
     "Threshold": "policies",
     "Utility": "policies",
     "Validation": "optimizer.validating",
+    "cross_validate": "optimizer.cross_validating",
     "evaluate": "evaluation.evaluate",
     "list_profiles": "measured.profiles",
     "load_plan": "optimizer.plan",
@@ -65,6 +68,7 @@ __all__ = [
     "BestOfN",
     "BudgetForcing",
     "Cascade",
+    "CrossValidation",
     "Evaluation",
     "InputError",
     "MajorityVote",
@@ -78,6 +82,7 @@ __all__ = [
     "Utility",
     "Validation",
     "__version__",
+    "cross_validate",
     "evaluate",
     "list_profiles",
     "load_plan",

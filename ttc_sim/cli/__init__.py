@@ -6,17 +6,15 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli import backtest, evaluate, gpus, predictor, profile
+from ttc_sim.cli import backtest, cross_validate, evaluate, gpus, predictor, profile
+from ttc_sim.cli.options import JsonOption, PredictorOption, ScenarioArgument, scenario_routed_by
 from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
-
-if TYPE_CHECKING:
-    from ttc_sim.scenario import Scenario
 
 app = typer.Typer(
     name="ttc-sim",
@@ -28,17 +26,11 @@ app = typer.Typer(
 app.command()(evaluate.evaluate)
 app.command()(backtest.backtest)
 app.command()(gpus.gpus)
+app.command("cross-validate")(cross_validate.cross_validate)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
 
 UNREACHABLE = 2  # exit status when targets cannot all be met
-
-ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
-PredictorOption = Annotated[
-    Literal["fast", "encoder"] | None,
-    typer.Option(help="Route by the scores of this shipped predictor instead of the scenario's."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -55,13 +47,6 @@ def _main(
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("ttc_sim").setLevel(logging.INFO)
-
-
-def _loaded(scenario: str, predictor: str | None) -> Scenario:
-    from ttc_sim.scenario import load_scenario
-
-    loaded = load_scenario(scenario)
-    return loaded if predictor is None else loaded.model_copy(update={"predictor": predictor})
 
 
 @app.command()
@@ -83,7 +68,7 @@ def simulate(
     from ttc_sim.reporting.text import print_summary
     from ttc_sim.simulation.result import simulate as run
 
-    loaded = _loaded(scenario, predictor)
+    loaded = scenario_routed_by(scenario, predictor)
     chosen = None
     if policy is not None:
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path())
@@ -123,7 +108,7 @@ def optimize(
     from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
-    loaded = _loaded(scenario, predictor)
+    loaded = scenario_routed_by(scenario, predictor)
     check_writable(plan_file, plot, json_file)
     console = console_for_tables()
     console.print(f"[bold]{loaded.name}[/] {loaded.description}\n", soft_wrap=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.optimizer.folds import deal_out, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
 from ttc_sim.simulation.summary import Summary
@@ -71,18 +73,19 @@ def measure_optimism(
     """Choose on some problems, look at the others.
 
     Whole clusters are held out together. Each is held out once, so that what the folds differ in by chance cancels.
+
+    Raises:
+        InputError: a source all of whose problems would be held out at once.
     """
     population = task.population
-    clusters = int(population.cluster.max()) + 1
-    fold = np.argsort(np.argsort(uniforms(0, "folds", clusters)[:, 0])) % FOLDS
-    of_row = fold[population.cluster]
+    fold = _folds(task)
     weight = population.weight
     held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)))
     seen = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
     unseen = dict(seen)
     for k in range(FOLDS):
         say(f"measuring optimism: choosing without part {k + 1} of {FOLDS} of the problems")
-        here = of_row == k
+        here = fold == k
         train = _renormalized(np.where(here, 0.0, weight), population.source, population.share)
         proposal = proposer.propose(task.question(limits, timing, weight=train))
         expected = task.expectations.under(proposal.choose(population, task.model.arm_names))
@@ -97,6 +100,23 @@ def measure_optimism(
         cost_usd_per_request=min(0.0, seen["cost_usd_per_request"] - unseen["cost_usd_per_request"]),
         held_out=held_out,
     )
+
+
+def _folds(task: PlanningTask) -> I64:
+    """(P,) part of each problem: of every source, some problems must be left to choose on."""
+    population = task.population
+    lots = uniforms(0, "folds", int(population.cluster.max()) + 1)[:, 0]
+    fold = deal_out(population, FOLDS, lots)
+    if short_of_clusters(population, fold, FOLDS, inside=0, outside=1):
+        fold = deal_out_by_source(population, FOLDS, lots)
+    for name, clusters in short_of_clusters(population, fold, FOLDS, inside=0, outside=1):
+        raise InputError(
+            task.model.scenario.path,
+            f"workload.sources.{name}",
+            f"problems of {clusters} cluster{'s' if clusters > 1 else ''}",
+            "problems of several task types, or several problems, so that some can be kept from the choice to judge it by",
+        )
+    return fold
 
 
 def _renormalized(weight: F64, source: I64, share: F64) -> F64:

@@ -45,6 +45,11 @@ class Verdict:
         """Whether the realized value lies in the promised interval."""
         return self.promised.low <= self.realized.value <= self.promised.high
 
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping."""
+        both = {"promised": as_mapping(self.promised), "realized": as_mapping(self.realized)}
+        return {**both, "inside": self.inside}
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -71,14 +76,7 @@ class Validation:
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
         return {
-            **{
-                name: {
-                    "promised": as_mapping(verdict.promised),
-                    "realized": as_mapping(verdict.realized),
-                    "inside": verdict.inside,
-                }
-                for name, verdict in self.verdicts.items()
-            },
+            **{name: verdict.as_json() for name, verdict in self.verdicts.items()},
             "best_in_hindsight": self.best_in_hindsight,
             "problems": self.problems,
             "new_groups_share": self.new_groups,

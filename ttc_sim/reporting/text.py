@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, figures_in_brief
-from ttc_sim.optimizer.validating import Validation
+from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
@@ -229,14 +230,7 @@ def print_validation(console: Console, validation: Validation) -> None:
     for name in ("promised", "interval for so many problems", "realized", "inside"):
         table.add_column(name, justify="right")
     for name, verdict in validation.verdicts.items():
-        promised, realized = verdict.promised, verdict.realized
-        table.add_row(
-            name,
-            f"{promised.value:.4g}",
-            f"{promised.low:.4g} to {promised.high:.4g}",
-            f"{realized.value:.4g} ({realized.low:.4g} to {realized.high:.4g})",
-            "yes" if verdict.inside else "[red]no[/]",
-        )
+        table.add_row(name, *_verdict_cells(verdict))
     console.print(table)
     best = validation.best_in_hindsight
     if best is None:
@@ -252,3 +246,41 @@ def print_validation(console: Console, validation: Validation) -> None:
     console.print(f"[dim]{validation.problems:,} problems carried out on.[/]")
     for note in validation.notes:
         console.print(f"[dim]- {note}[/]")
+
+
+def print_cross_validation(console: Console, found: CrossValidation) -> None:
+    """Realized beside promised in every fold, and over all of them."""
+    table = Table(header_style="bold", pad_edge=False)
+    table.add_column("fold")
+    table.add_column("figure")
+    for name in ("promised", "interval for so many problems", "realized", "inside"):
+        table.add_column(name, justify="right")
+    for number, fold in enumerate(found.folds, 1):
+        label = f"{number}: {fold.problems:,} problems" + ("" if fold.status == "met" else ", [red]targets not met[/]")
+        for name, verdict in fold.verdicts.items():
+            table.add_row(label, name, *_verdict_cells(verdict))
+            label = ""
+        table.add_section()
+    console.print(table)
+    table = Table(title="Over all folds", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("figure")
+    for name in ("promised, mean", "realized, mean", "inside"):
+        table.add_column(name, justify="right")
+    for name, one in found.overall.items():
+        table.add_row(name, f"{one.promised:.4g}", f"{one.realized:.4g}", f"{one.inside:.0%}")
+    console.print(table)
+    console.print(
+        f"[dim]{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
+        "as they say where about 95% of the figures are inside.[/]"
+    )
+
+
+def _verdict_cells(verdict: Verdict) -> tuple[str, str, str, str]:
+    """Promised, its interval, realized, inside."""
+    promised, realized = verdict.promised, verdict.realized
+    return (
+        f"{promised.value:.4g}",
+        f"{promised.low:.4g} to {promised.high:.4g}",
+        f"{realized.value:.4g} ({realized.low:.4g} to {realized.high:.4g})",
+        "yes" if verdict.inside else "[red]no[/]",
+    )

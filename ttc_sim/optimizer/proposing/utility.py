@@ -167,7 +167,7 @@ class _PriceSearch:
 
     def bisected(self, guess: float, price_of_second: float, gpu_usd_per_s: Mapping[int, float]) -> _Point:
         """The price of accuracy that is best for given other prices."""
-        fixed = np.full(self.expectations.correct.shape, -np.inf)
+        fixed = np.full(self.expectations.correct.shape, np.inf)
         correct = np.zeros_like(fixed)
         responses = self.charged(gpu_usd_per_s)
         for one in self.expected:

@@ -1,0 +1,38 @@
+"""``ttc-sim cross-validate``: plans made on a part of the problems, carried out on the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ttc_sim.cli.options import JsonOption, PredictorOption, ScenarioArgument, scenario_routed_by
+from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+
+
+def cross_validate(
+    scenario: ScenarioArgument,
+    folds: Annotated[
+        int, typer.Option(help="Parts that the problems are cut into, at least 2: as many plans are made.")
+    ] = 4,
+    predictor: PredictorOption = None,
+    table: Annotated[
+        Path | None, typer.Option(help="Write one row per fold and figure to this Parquet or CSV file.")
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Plan on a part of the problems, carry the plan out on the rest: print realized beside promised for every fold."""
+    from ttc_sim.base.tables import write_table
+    from ttc_sim.optimizer.cross_validating import cross_validate as carry_out
+    from ttc_sim.reporting.text import print_cross_validation
+
+    loaded = scenario_routed_by(scenario, predictor)
+    check_writable(table, json_file)
+    with progress() as say:
+        found = carry_out(loaded, folds, say)
+    print_cross_validation(console_for_tables(), found)
+    if table is not None:
+        write_table(found.table, table)
+    if json_file is not None:
+        write_json(json_file, found.as_json())

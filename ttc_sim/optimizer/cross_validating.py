@@ -1,0 +1,188 @@
+"""Plan on a part of the problems, carry the plan out on the rest: what promises are worth before anything is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from ttc_sim.base.draws import I64, uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
+from ttc_sim.optimizer.planning import choose_policy, targets_of
+from ttc_sim.optimizer.promises import promises
+from ttc_sim.optimizer.space import load_model_like
+from ttc_sim.optimizer.task import Progress
+from ttc_sim.optimizer.validating import Verdict, beside_promises, carry_out
+from ttc_sim.scenario import Scenario
+from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.summary import Summary
+from ttc_sim.workload.population import Population
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One part of the problems, and the plan that was made without it.
+
+    Attributes:
+        scenario: complete, with the policy, caps and replicas of the plan.
+        status: ``"met"`` if the plan promises to meet all targets, else ``"nearest"``.
+        planned_on, problems: how many problems the plan was made on, and how many it was carried out on.
+        promised, realized: all figures of the plan, and of carrying it out.
+        verdicts: by figure that a plan is held to, both beside each other.
+    """
+
+    scenario: Scenario
+    status: str
+    planned_on: int
+    problems: int
+    promised: Summary
+    realized: Summary
+    verdicts: Mapping[str, Verdict]
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping."""
+        return {
+            "status": self.status,
+            "planned_on": self.planned_on,
+            "problems": self.problems,
+            "policy": self.scenario.policy,
+            "replicas": dict(self.realized.replicas),
+            "figures": {name: verdict.as_json() for name, verdict in self.verdicts.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One figure over all folds: mean of what was promised, mean of what was realized, share of folds inside the interval."""
+
+    promised: float
+    realized: float
+    inside: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What :func:`cross_validate` found.
+
+    Attributes:
+        name: of the scenario; folds: one for each part of the problems.
+    """
+
+    name: str
+    folds: tuple[Fold, ...]
+
+    @cached_property
+    def overall(self) -> dict[str, Agreement]:
+        """By figure, over all folds: each counts the same."""
+        found = {}
+        for name in dict.fromkeys(name for fold in self.folds for name in fold.verdicts):
+            verdicts = [fold.verdicts[name] for fold in self.folds if name in fold.verdicts]
+            found[name] = Agreement(
+                promised=float(np.mean([verdict.promised.value for verdict in verdicts])),
+                realized=float(np.mean([verdict.realized.value for verdict in verdicts])),
+                inside=float(np.mean([verdict.inside for verdict in verdicts])),
+            )
+        return found
+
+    @cached_property
+    def table(self) -> pl.DataFrame:
+        """One row per fold and figure; ``low`` to ``high`` is where as many problems should fall, given what the plan rests on."""
+        rows = [
+            (number, name, *_bounds(verdict), verdict.inside)
+            for number, fold in enumerate(self.folds, 1)
+            for name, verdict in fold.verdicts.items()
+        ]
+        figures = ("promised", "low", "high", "realized", "realized_low", "realized_high")
+        schema = {"fold": pl.Int64, "figure": pl.String, **dict.fromkeys(figures, pl.Float64), "inside": pl.Boolean}
+        return pl.DataFrame(rows, schema=schema, orient="row")
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping for JSON."""
+        overall = {
+            name: {"promised": one.promised, "realized": one.realized, "inside_share": one.inside}
+            for name, one in self.overall.items()
+        }
+        return {"scenario": self.name, "folds": [fold.as_json() for fold in self.folds], "overall": overall}
+
+
+def cross_validate(scenario: Scenario, folds: int = 4, progress: Progress = lambda _: None) -> CrossValidation:
+    """Cut the problems into parts; for each, plan on all the others and carry the plan out on it.
+
+    Whole clusters (task types, or problems, by the problem set's card) stay together, and every part has its share of every
+    source. The plan is the one that :func:`ttc_sim.optimize` would make of those problems; it is carried out with fresh draws,
+    in as many runs as the scenario has replications. Scores are taken as they are; those of shipped problems are out of fold. The
+    same scenario gives the same figures.
+
+    Args:
+        scenario: with ``targets`` and sources of problems.
+        folds: number of parts, at least 2: as many plans are made.
+        progress: called with a line about each step.
+
+    Raises:
+        InputError: no targets, no problems, or too few of a source for so many parts.
+
+    >>> found = cross_validate(load_scenario("reasoning-gateway"), folds=2)  # doctest: +SKIP
+    >>> found.table  # doctest: +SKIP
+    """
+    targets_of(scenario)
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise InputError(scenario.path, "folds", folds, "a whole number of parts, at least 2")
+    population = load_model(scenario).population
+    if population is None:
+        raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
+    part = _parts(scenario, population, folds)
+    found = []
+    for k in range(folds):
+        label = f"fold {k + 1} of {folds}"
+        kept_from_it = part == k
+
+        def say(line: str, label: str = label) -> None:
+            progress(f"{label}: {line}")
+
+        say(f"planning on the other {int((~kept_from_it).sum()):,} of {len(population):,} problems")
+        made_on = load_model(scenario, population.restricted(~kept_from_it))
+        plan = choose_policy(made_on, say).chosen.verified
+        new = load_model_like(load_model(scenario, population.restricted(kept_from_it)), plan.model.scenario)
+        policy = new.scenario.parsed_policy()
+        assert policy is not None
+        say(f"carrying the plan out on the {int(kept_from_it.sum()):,} problems of this fold")
+        realized, _ = carry_out(new, policy, f"cross-validate/{k}")
+        found.append(
+            Fold(
+                scenario=new.scenario,
+                status=plan.status,
+                planned_on=int((~kept_from_it).sum()),
+                problems=int(kept_from_it.sum()),
+                promised=plan.summary,
+                realized=realized,
+                verdicts=beside_promises(promises(plan.summary), realized),
+            )
+        )
+    return CrossValidation(scenario.name, tuple(found))
+
+
+def _parts(scenario: Scenario, population: Population, folds: int) -> I64:
+    """(P,) part of each problem."""
+    member = clusters_by_source(population)
+    rarest = int(member.sum(axis=0).argmin())
+    short = [(population.sources[rarest], int(member[:, rarest].sum()))]
+    if folds <= short[0][1]:
+        part = deal_out_by_source(population, folds, uniforms(scenario.seed, "cross-validate", len(member))[:, 0])
+        # Two, because a plan is judged by problems kept from the choice itself.
+        short = short_of_clusters(population, part, folds, inside=1, outside=2)
+        if not short:
+            return part
+    source, clusters = short[0]
+    expected = (
+        "a number of parts such that each has a task type (or problem, where those are resampled) of every source to carry a plan "
+        f"out on, and leaves two to plan on: source {source} has {clusters}"
+    )
+    raise InputError(scenario.path, "folds", folds, expected)
+
+
+def _bounds(verdict: Verdict) -> tuple[float, ...]:
+    return tuple(x for figure in (verdict.promised, verdict.realized) for x in (figure.value, figure.low, figure.high))
