@@ -20,13 +20,14 @@ def deal_out(population: Population, folds: int, lots: F64) -> I64:
 def deal_out_by_source(population: Population, folds: int, lots: F64) -> I64:
     """The same, such that parts are alike in the number of clusters of every source too, as far as that can be.
 
-    A cluster goes to the part that has the fewest of its sources' clusters, of its rarest source first.
+    A cluster goes to the part that has the fewest of its sources' clusters, of its rarest source first. Clusters of many sources
+    are dealt out before those of few, which make up for what is then uneven.
     """
     member = clusters_by_source(population)
     rarest_first = np.argsort(member.sum(axis=0), kind="stable")
     held = np.zeros((folds, member.shape[1] + 1), dtype=np.int64)  # by source, then all
     part = np.zeros(len(member), dtype=np.int64)
-    for cluster in np.argsort(lots):
+    for cluster in np.lexsort((lots, -member.sum(axis=1))):
         counted = [*(s for s in rarest_first if member[cluster, s]), -1]
         part[cluster] = min(range(folds), key=held[:, counted].tolist().__getitem__)
         held[part[cluster], counted] += 1
