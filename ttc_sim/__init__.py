@@ -1,9 +1,10 @@
 """Plan test-time compute before you deploy: accuracy, cost and latency from measured data.
 
 >>> import ttc_sim as ttc
->>> scenario = ttc.load_scenario("reasoning-gateway")
->>> result = ttc.simulate(scenario)  # doctest: +SKIP
->>> plan = ttc.optimize(scenario)  # doctest: +SKIP
+>>> result = ttc.simulate("reasoning-gateway", "Always('maverick')", requests=200)
+>>> result.summary().accuracy.value > 0.3
+True
+>>> plan = ttc.optimize("reasoning-gateway")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -11,21 +12,41 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ttc_sim.base.display import rendered_by
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ttc_sim.base.errors import InputError
-    from ttc_sim.evaluation.evaluate import Evaluation, evaluate
+    from ttc_sim.base.estimates import Estimate
+    from ttc_sim.base.plugins import register
+    from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
     from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
     from ttc_sim.optimizer.cross_validating import CrossValidation, cross_validate
-    from ttc_sim.optimizer.plan import Plan, load_plan
+    from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
     from ttc_sim.optimizer.planning import optimize
     from ttc_sim.optimizer.validating import Validation, validate
-    from ttc_sim.policies import Always, Banded, PerSource, Threshold, Utility
+    from ttc_sim.policies import (
+        Always,
+        Banded,
+        LeastLoaded,
+        Load,
+        Overflow,
+        PerSource,
+        Policy,
+        Request,
+        Requests,
+        Threshold,
+        Utility,
+        parse_policy,
+    )
     from ttc_sim.predictor import Predictor
-    from ttc_sim.scenario import Scenario, load_scenario
+    from ttc_sim.scenario import Scenario, load_scenario, scenario_from_dict, with_changes
+    from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.simulation.result import Result, simulate
-    from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single
+    from ttc_sim.simulation.summary import Summary
+    from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, parse_strategy
+    from ttc_sim.strategies.outcomes import Outcome, Trial
 
 # Names are looked up when they are first used, so that `import ttc_sim` stays well under a second.
 _HOME = {
@@ -35,18 +56,30 @@ _HOME = {
     "BudgetForcing": "strategies",
     "Cascade": "strategies",
     "CrossValidation": "optimizer.cross_validating",
+    "Estimate": "base.estimates",
     "Evaluation": "evaluation.evaluate",
+    "Evaluations": "evaluation.evaluate",
     "InputError": "base.errors",
     "LeastLoaded": "policies",
+    "Load": "policies",
     "MajorityVote": "strategies",
+    "Outcome": "strategies.outcomes",
     "Overflow": "policies",
     "PerSource": "policies",
     "Plan": "optimizer.plan",
+    "Policy": "policies",
     "Predictor": "predictor",
+    "Request": "policies",
+    "Requests": "policies",
     "Result": "simulation.result",
+    "SavedPlan": "optimizer.plan",
     "Scenario": "scenario",
     "Single": "strategies",
+    "Strategy": "strategies",
+    "Summary": "simulation.summary",
     "Threshold": "policies",
+    "TokenPrices": "serving.prices",
+    "Trial": "strategies.outcomes",
     "Utility": "policies",
     "Validation": "optimizer.validating",
     "cross_validate": "optimizer.cross_validating",
@@ -57,9 +90,13 @@ _HOME = {
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
     "optimize": "optimizer.planning",
+    "parse_policy": "policies",
+    "parse_strategy": "strategies",
     "register": "base.plugins",
+    "scenario_from_dict": "scenario",
     "simulate": "simulation.result",
     "validate": "optimizer.validating",
+    "with_changes": "scenario",
 }
 
 __all__ = [
@@ -69,16 +106,30 @@ __all__ = [
     "BudgetForcing",
     "Cascade",
     "CrossValidation",
+    "Estimate",
     "Evaluation",
+    "Evaluations",
     "InputError",
+    "LeastLoaded",
+    "Load",
     "MajorityVote",
+    "Outcome",
+    "Overflow",
     "PerSource",
     "Plan",
+    "Policy",
     "Predictor",
+    "Request",
+    "Requests",
     "Result",
+    "SavedPlan",
     "Scenario",
     "Single",
+    "Strategy",
+    "Summary",
     "Threshold",
+    "TokenPrices",
+    "Trial",
     "Utility",
     "Validation",
     "__version__",
@@ -90,12 +141,23 @@ __all__ = [
     "load_profile",
     "load_scenario",
     "optimize",
+    "parse_policy",
+    "parse_strategy",
+    "register",
+    "scenario_from_dict",
     "simulate",
     "validate",
+    "with_changes",
 ]
+
+rendered_by("ttc_sim.reporting.display")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ttc_sim' has no attribute {name!r}")
     return getattr(importlib.import_module(f"ttc_sim.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Renderer:
+class Renderer(NamedTuple):
     """How one class is shown.
 
     Attributes:
@@ -43,7 +41,8 @@ def renderer(shown: object) -> Renderer:
         LookupError: nothing was registered for its class.
     """
     while _LATER:
-        importlib.import_module(_LATER.pop())
+        importlib.import_module(_LATER[0])
+        _LATER.pop(0)
     for kind in type(shown).__mro__:
         if kind in RENDERERS:
             return RENDERERS[kind]
@@ -59,3 +58,9 @@ class Displayed:
 
     def _repr_html_(self) -> str:
         return renderer(self).html(self)
+
+
+def in_short(shown: object, most: int = 60) -> str:
+    """Its notation, cut where it is long."""
+    said = repr(shown)
+    return said if len(said) <= most else f"{said[: most - 3]}..."

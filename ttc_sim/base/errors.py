@@ -22,7 +22,7 @@ class InputError(ValueError):
         self.field = field
         self.value = value
         self.expected = expected
-        shown = repr(value)
+        shown = " ".join(repr(value).split("\n"))  # tables and arrays show themselves in several lines
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{self.where}: {field}: got {shown}; expected {expected}")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import polars as pl
 
+from ttc_sim.base.arguments import count, location
+from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate, Resampler
 from ttc_sim.measured.aligning import align
-from ttc_sim.measured.profiles import load_problem_set, load_profile
+from ttc_sim.measured.profiles import Profile, load_problem_set, load_profile
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.serving.prices import TokenPrices
-from ttc_sim.strategies import Strategy, carry_out
+from ttc_sim.strategies import Strategy, StrategyLike, as_strategy, carry_out
 from ttc_sim.strategies.outcomes import Attempts, seeded_trial
 
 ANY_PRICE = TokenPrices(0.5e-6, 0.5e-6, 2e-6, 2e-6, "0.50 and 2.00 US dollars per million tokens, for want of a price")
@@ -26,7 +29,7 @@ _LEAST = 8
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Displayed):
     """What one strategy comes to on a profile.
 
     Attributes:
@@ -54,36 +57,82 @@ class Evaluation:
         """Plain mapping for JSON."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        right = f"{self.accuracy.value:.1%} ({100 * self.accuracy.low:.0f}-{100 * self.accuracy.high:.0f})"
+        return f"<Evaluation: {self.strategy} on {self.problems:,} problems, accuracy {right}>"
+
+
+@dataclass(frozen=True)
+class Evaluations(Displayed, Sequence[Evaluation]):
+    """Strategies on one profile, side by side: a sequence of :class:`Evaluation` that shows itself as one table.
+
+    Attributes:
+        profile: name of the profile; price: where the prices come from; found: in the order that was asked for.
+    """
+
+    profile: str
+    price: str
+    found: tuple[Evaluation, ...]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @overload
+    def __getitem__(self, at: int) -> Evaluation: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Evaluations: ...
+
+    def __getitem__(self, at: int | slice) -> Evaluation | Evaluations:
+        return replace(self, found=self.found[at]) if isinstance(at, slice) else self.found[at]
+
+    def __repr__(self) -> str:
+        several = "1 strategy" if len(self) == 1 else f"{len(self)} strategies"
+        problems = f", {self[0].problems:,} problems" if self.found else ""
+        return f"<Evaluations: {several} on {self.profile}{problems}>"
+
 
 def evaluate(
-    profile: str,
-    strategies: Sequence[Strategy],
+    profile: str | Path | Profile,
+    strategies: StrategyLike | Iterable[StrategyLike],
     *,
     prices: TokenPrices = ANY_PRICE,
     subset: str | None = None,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     seed: int = 1,
-) -> list[Evaluation]:
+) -> Evaluations:
     """Carry strategies out on a profile's problems, every problem equally often, all on the same draws.
 
     Args:
-        profile: name or folder of a model profile.
-        strategies: see :mod:`ttc_sim.strategies`; those that name other arms need a scenario.
+        profile: a model profile, its name or its folder.
+        strategies: one or several, each itself, its notation or a function of a
+            :class:`~ttc_sim.strategies.outcomes.Trial`, see :mod:`ttc_sim.strategies`; those that name other arms need a
+            scenario. ``file.py:function`` is looked up from the current folder.
         prices: of the model's tokens, and of a verifier's.
         subset: of the problem set only.
         folder: to look for the profile in.
+        seed: of the draws, at least 0.
 
     Raises:
-        InputError: no such profile or subset, or a strategy that needs what the profile does not have.
+        InputError: an argument of another kind, no such profile or subset, or a strategy that needs what the profile does not
+            have.
 
-    >>> from ttc_sim.strategies import Single
-    >>> [one] = evaluate("math/sky-t1-32b", [Single(cap=8192)], subset="aime24")
+    >>> [one] = evaluate("math/sky-t1-32b", "Single(cap=8192)", subset="aime24")
     >>> one.accuracy.value < 0.3
     True
     """
-    for strategy in strategies:
+    asked = _several(strategies)
+    if not isinstance(prices, TokenPrices):
+        raise InputError("evaluate", "prices", prices, "TokenPrices")
+    if subset is not None and not isinstance(subset, str):
+        raise InputError("evaluate", "subset", subset, "the name of a subset of the problem set")
+    seed = count("evaluate", "seed", seed, 0, math.inf)
+    for strategy in asked:
         for name in strategy.other_arms:
             raise InputError("strategy", "stages", name, "strategies: other arms can be named in a scenario only")
+    if not isinstance(profile, Profile):
+        location("evaluate", "profile", profile, "a model profile, its name or its folder")
+        profile = load_profile(profile, folder)
     attempts, groups, difficulty, notes = _measured(profile, subset, folder)
     problems = len(attempts.count)
     each = max(_LEAST, -(-_DRAWS // problems))
@@ -92,7 +141,7 @@ def evaluate(
     table = Resampler.of(groups)
     zero, one = np.zeros(problems, dtype=np.int64), np.ones(1)
     found = []
-    for strategy in strategies:
+    for strategy in asked:
         outcome = carry_out(strategy, trial)
         prompt, hidden, shown = outcome.prompt_tokens, outcome.reasoning_tokens, outcome.visible_tokens
         cost = np.asarray(prices.cost_usd(prompt, 0, hidden, shown))
@@ -138,7 +187,17 @@ def evaluate(
                 notes=tuple(said),
             )
         )
-    return found
+    return Evaluations(profile.name, prices.origin, tuple(found))
+
+
+def _several(strategies: object) -> list[Strategy]:
+    """The strategies that were asked for, of one or of several."""
+    given: dict[str, Any] = {"strategies": strategies}
+    if isinstance(strategies, Iterable) and not isinstance(strategies, (str, bytes, Mapping, Strategy)):
+        given = {f"strategies[{k}]": one for k, one in enumerate(strategies)}
+    if not given:
+        raise InputError("evaluate", "strategies", strategies, "at least one strategy")
+    return [as_strategy(one, where="evaluate", field=field) for field, one in given.items()]
 
 
 def _bands(
@@ -165,27 +224,28 @@ def _bands(
     return out
 
 
-def _measured(name: str, subset: str | None, folder: Path | None) -> tuple[Attempts, I64, F64 | None, list[str]]:
+def _measured(
+    profile: Profile, subset: str | None, folder: str | Path | None
+) -> tuple[Attempts, I64, F64 | None, list[str]]:
     """Attempts on the problems measured, what is resampled together, and predicted difficulty."""
-    profile = load_profile(name, folder)
     measured = profile.attempts.select(pl.col("problem").unique().sort())
     notes: list[str] = []
     difficulty: F64 | None = None
     cluster = measured["problem"]
     if profile.card.problem_set is None:
         if subset is not None:
-            raise InputError(name, "--subset", subset, "a profile that belongs to a problem set")
+            raise InputError(profile.name, "subset", subset, "a profile that belongs to a problem set")
     else:
         problem_set = load_problem_set(profile.card.problem_set, folder)
         table = problem_set.problems
         if subset is not None:
             known = table["subset"].unique().to_list()
             if subset not in known:
-                raise InputError(name, "--subset", subset, nearest(subset, known))
+                raise InputError(profile.name, "subset", subset, nearest(subset, known))
             table = table.filter(pl.col("subset") == subset)
         measured = table.join(measured, on="problem", how="semi", maintain_order="left")
         if measured.is_empty():
-            raise InputError(name, "--subset", subset, "problems that the profile was measured on")
+            raise InputError(profile.name, "subset", subset, "problems that the profile was measured on")
         by_group = problem_set.card.cluster == "group"
         cluster = measured["group" if by_group else "problem"]
         if "difficulty" in measured.columns and measured["difficulty"].null_count() == 0:

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from ttc_sim.base.arguments import location
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.shipped import shipped_folders
@@ -129,15 +130,18 @@ CARD_FILES = {"profile.yaml": ProfileCard, "problem_set.yaml": ProblemSetCard, "
 AnyCard = TypeVar("AnyCard", bound=Card)
 
 
-def search_folders(folder: Path | None = None) -> list[Path]:
+def search_folders(folder: str | Path | None = None) -> list[Path]:
     """Where profiles are looked for by name, nearest first."""
-    places = [] if folder is None else [folder / "profiles", folder]
+    places = []
+    if folder is not None:
+        at = location("profiles", "folder", folder, "a folder to look for profiles in")
+        places = [at / "profiles", at]
     if os.environ.get("TTC_SIM_PROFILES"):
         places.append(Path(os.environ["TTC_SIM_PROFILES"]))
     return [place for place in [*places, Path("profiles"), *shipped_folders("profiles")] if place.is_dir()]
 
 
-def list_profiles(folder: Path | None = None, *, card_file: str = "profile.yaml") -> list[str]:
+def list_profiles(folder: str | Path | None = None, *, card_file: str = "profile.yaml") -> list[str]:
     """Names of all profiles found; of problem sets or traffic with their ``card_file``."""
     names = {
         card.parent.relative_to(place).as_posix() for place in search_folders(folder) for card in place.rglob(card_file)
@@ -145,18 +149,19 @@ def list_profiles(folder: Path | None = None, *, card_file: str = "profile.yaml"
     return sorted(names)
 
 
-def find_folder(name: str, card_file: str, folder: Path | None = None) -> Path:
+def find_folder(name: str | Path, card_file: str, folder: str | Path | None = None) -> Path:
     """The folder of that name or path that holds such a card.
 
     Raises:
         InputError: there is none; names the nearest.
     """
+    kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
+    location(kind, "name", name, f"the name of a {kind}, or its folder")
     for place in [Path(name), *(place / name for place in search_folders(folder))]:
         if (place / card_file).is_file():
             return place
-    kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
-    expected = nearest(name, list_profiles(folder, card_file=card_file))
-    raise InputError(name, kind, name, f"a folder with {card_file}, or {expected}")
+    expected = nearest(str(name), list_profiles(folder, card_file=card_file))
+    raise InputError(name, kind, str(name), f"a folder with {card_file}, or {expected}")
 
 
 def _card(path: Path, kind: type[AnyCard]) -> AnyCard:
@@ -172,7 +177,7 @@ def _card(path: Path, kind: type[AnyCard]) -> AnyCard:
         raise InputError(path, field, value, first["msg"].removeprefix("Value error, ")) from None
 
 
-def load_profile(name: str, folder: Path | None = None) -> Profile:
+def load_profile(name: str | Path, folder: str | Path | None = None) -> Profile:
     """Load a model profile by name or path.
 
     Raises:
@@ -184,7 +189,7 @@ def load_profile(name: str, folder: Path | None = None) -> Profile:
     place = find_folder(name, "profile.yaml", folder)
     card = _card(place / "profile.yaml", ProfileCard)
     attempts = read_table(place / "attempts.parquet")
-    profile = Profile(name, card, _conform(attempts, place / "attempts.parquet"), _forced(place / "forced.csv"))
+    profile = Profile(str(name), card, _conform(attempts, place / "attempts.parquet"), _forced(place / "forced.csv"))
     check_profile(profile, place / "attempts.parquet")
     return profile
 
@@ -204,7 +209,7 @@ def _forced(path: Path) -> pl.DataFrame | None:
     return table.select("thinking_tokens", "needed_percent")
 
 
-def load_problem_set(name: str, folder: Path | None = None, predictor: str = FAST) -> ProblemSet:
+def load_problem_set(name: str | Path, folder: str | Path | None = None, predictor: str = FAST) -> ProblemSet:
     """Load a problem set, with its scores by a predictor (``scores.parquet`` of the fast one) where it has any.
 
     Raises:
@@ -221,7 +226,7 @@ def load_problem_set(name: str, folder: Path | None = None, predictor: str = FAS
     if scores_file.is_file():
         scores = read_table(scores_file)
         problems = problems.join(scores, on="problem", how="left", maintain_order="left")
-    return ProblemSet(name, _card(place / "problem_set.yaml", ProblemSetCard), problems)
+    return ProblemSet(str(name), _card(place / "problem_set.yaml", ProblemSetCard), problems)
 
 
 def scores_name(predictor: str) -> str:

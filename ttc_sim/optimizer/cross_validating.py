@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from ttc_sim.base.arguments import count, function
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
@@ -17,7 +20,7 @@ from ttc_sim.optimizer.promises import promises
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.validating import Verdict, beside_promises, carry_out
-from ttc_sim.scenario import Scenario
+from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
@@ -109,7 +112,9 @@ class CrossValidation:
         return {"scenario": self.name, "folds": [fold.as_json() for fold in self.folds], "overall": overall}
 
 
-def cross_validate(scenario: Scenario, folds: int = 4, progress: Progress = lambda _: None) -> CrossValidation:
+def cross_validate(
+    scenario: Scenario | str | Path, folds: int = 4, progress: Progress = lambda _: None
+) -> CrossValidation:
     """Cut the problems into parts; for each, plan on all the others and carry the plan out on it.
 
     Whole clusters (task types, or problems, by the problem set's card) stay together, and every part has its share of every
@@ -118,19 +123,20 @@ def cross_validate(scenario: Scenario, folds: int = 4, progress: Progress = lamb
     same scenario gives the same figures.
 
     Args:
-        scenario: with ``targets`` and sources of problems.
+        scenario: with ``targets`` and sources of problems: itself, its file, or the name of a shipped one.
         folds: number of parts, at least 2: as many plans are made.
         progress: called with a line about each step.
 
     Raises:
         InputError: no targets, no problems, or too few of a source for so many parts.
 
-    >>> found = cross_validate(load_scenario("reasoning-gateway"), folds=2)  # doctest: +SKIP
+    >>> found = cross_validate("reasoning-gateway", folds=2)  # doctest: +SKIP
     >>> found.table  # doctest: +SKIP
     """
+    scenario = as_scenario(scenario, "cross_validate")
+    folds = count(scenario.path, "folds", folds, 2, math.inf, "parts")
+    function("cross_validate", "progress", progress, "a function that takes a line of text")
     targets_of(scenario)
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise InputError(scenario.path, "folds", folds, "a whole number of parts, at least 2")
     population = load_model(scenario).population
     if population is None:
         raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")

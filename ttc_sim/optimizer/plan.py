@@ -10,13 +10,15 @@ from typing import Any
 
 import yaml
 
+from ttc_sim.base.arguments import location
+from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.tables import write_atomically
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
-from ttc_sim.optimizer.promises import TargetCheck, as_mapping, promises
+from ttc_sim.optimizer.promises import TargetCheck, as_mapping, figures_in_brief, promises
 from ttc_sim.policies import Policy
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.summary import Summary
@@ -53,7 +55,7 @@ class Alternative:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Displayed):
     """The answer of :func:`ttc_sim.optimize`.
 
     Attributes:
@@ -121,9 +123,17 @@ class Plan:
             "novelty": None if self.novelty is None else asdict(self.novelty),
         }
 
+    def __repr__(self) -> str:
+        met = "meets its targets" if self.status == "met" else f"nearest, misses {', '.join(self.binding)}"
+        return f"<Plan for {self.scenario.name}: {met}; {figures_in_brief(self.predicted)}>"
+
+    def saved(self) -> SavedPlan:
+        """What is read back of it once it is saved."""
+        return SavedPlan(scenario=self.scenario, promised=promises(self.predicted), status=self.status)
+
     def save(self, path: str | Path) -> None:
         """Write the plan as YAML, all at once; :func:`load_plan` reads it back."""
-        path = Path(path)
+        path = location("Plan.save", "path", path, "a file to write to")
         origin = os.path.relpath(Path(self.scenario.path).resolve(), path.resolve().parent)
         raw = {
             "ttc_sim_plan": FORMAT,
@@ -151,6 +161,9 @@ class SavedPlan:
     promised: Mapping[str, Estimate]
     status: str
 
+    def __repr__(self) -> str:
+        return f"<SavedPlan for {self.scenario.name}: {self.status}>"
+
 
 def load_plan(path: str | Path) -> SavedPlan:
     """Read a plan that :meth:`Plan.save` wrote.
@@ -158,7 +171,7 @@ def load_plan(path: str | Path) -> SavedPlan:
     Raises:
         InputError: not a plan, or of another format.
     """
-    path = Path(path)
+    path = location("load_plan", "path", path, "a plan's file")
     if not path.is_file():
         raise InputError(path, "file", str(path), "an existing plan file")
     try:

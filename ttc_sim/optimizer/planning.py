@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+from ttc_sim.base.arguments import function
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import simulate_baselines
 from ttc_sim.optimizer.frontier import frontier_of
@@ -19,12 +21,12 @@ from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.searching import Found, search
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask, Progress
-from ttc_sim.scenario import Scenario, Targets
+from ttc_sim.scenario import Scenario, Targets, as_scenario
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
 
 
-def optimize(scenario: Scenario, progress: Progress = lambda _: None) -> Plan:
+def optimize(scenario: Scenario | str | Path, progress: Progress = lambda _: None) -> Plan:
     """Find the policy, caps and capacity that best meet the scenario's targets.
 
     A mixed-integer program over bands of predicted scores and arms proposes; simulation checks latency and timeouts, and
@@ -33,14 +35,16 @@ def optimize(scenario: Scenario, progress: Progress = lambda _: None) -> Plan:
     where it gains more than noise, else the bands are, which a person can read.
 
     Args:
-        scenario: with ``targets`` and sources of problems.
+        scenario: with ``targets`` and sources of problems: itself, its file, or the name of a shipped one.
         progress: called with a line about each step.
 
     Raises:
-        InputError: no targets, or no problems to judge accuracy on.
+        InputError: no targets, no problems to judge accuracy on, or a scenario that is wrong since it was changed in Python.
 
-    >>> plan = optimize(load_scenario("reasoning-gateway"))  # doctest: +SKIP
+    >>> plan = optimize("reasoning-gateway")  # doctest: +SKIP
     """
+    scenario = as_scenario(scenario, "optimize")
+    function("optimize", "progress", progress, "a function that takes a line of text")
     targets_of(scenario)
     return plan_model(load_model(scenario), progress)
 

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ttc_sim.base.arguments import function, location
+from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.measured.profiles import load_problem_set
 from ttc_sim.optimizer.hindsight import best_in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
-from ttc_sim.optimizer.plan import SavedPlan, load_plan
+from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
 from ttc_sim.optimizer.promises import as_mapping, promises
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, UserFunction
-from ttc_sim.scenario import Scenario
+from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
@@ -52,7 +55,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Displayed):
     """What :func:`validate` found.
 
     Attributes:
@@ -73,6 +76,10 @@ class Validation:
     new_groups: float
     by_novelty: Mapping[str, Estimate]
 
+    def __repr__(self) -> str:
+        inside = sum(verdict.inside for verdict in self.verdicts.values())
+        return f"<Validation on {self.problems:,} problems: {inside} of {len(self.verdicts)} figures as promised>"
+
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
         return {
@@ -87,7 +94,7 @@ class Validation:
 
 
 def validate(
-    plan: str | Path | SavedPlan,
+    plan: str | Path | Plan | SavedPlan,
     problems: str | Path,
     attempts: str | Path,
     progress: Progress = lambda _: None,
@@ -97,19 +104,27 @@ def validate(
     """Carry a plan out on measured problems: scores from their prompts, outcomes and tokens from their attempts.
 
     Args:
-        plan: a saved plan, or its file.
+        plan: itself, or its file.
         problems: table with a column of keys and one of prompts; where a scenario's source has a subset, a column
             ``dataset`` or ``subset`` tells which problems belong to it.
         attempts: table with problem, model, output tokens and correctness.
+        progress: called with a line about each step.
         predictor: ONNX file; the shipped one that the scenario names if left out.
 
     Raises:
-        InputError: a column that is missing, or no problem of a source with attempts by all of its arms' models.
+        InputError: an argument of another kind, a column that is missing, or no problem of a source with attempts by all of its
+            arms' models.
     """
-    saved = load_plan(plan) if isinstance(plan, (str, Path)) else plan
-    scenario = saved.scenario
+    saved = _as_saved(plan)
+    location("validate", "problems", problems, "a table of problems")
+    location("validate", "attempts", attempts, "a table of attempts")
+    function("validate", "progress", progress, "a function that takes a line of text")
+    if predictor is not None:
+        location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
+    scenario = as_scenario(saved.scenario, "validate")
     policy = scenario.parsed_policy()
-    assert policy is not None
+    if policy is None:
+        raise InputError(scenario.path, "policy", None, "the policy that was planned")
     if policy.uses_responses and scenario.responses is None:
         # A scenario by hand: what it was planned on is its own problems.
         fitted = with_responses(load_model(scenario), policy).population
@@ -134,6 +149,14 @@ def validate(
         new_groups=new,
         by_novelty=by_novelty,
     )
+
+
+def _as_saved(plan: object) -> SavedPlan:
+    if isinstance(plan, Plan):
+        return plan.saved()
+    if isinstance(plan, SavedPlan):
+        return plan
+    return load_plan(location("validate", "plan", plan, "a plan, or its file"))
 
 
 def carry_out(model: Model, policy: Policy, purpose: str) -> tuple[Summary, dict[str, F64] | None]:

@@ -6,9 +6,9 @@
 """
 
 from ttc_sim.policies.live import LeastLoaded, Overflow
-from ttc_sim.policies.per_source import PerSource
+from ttc_sim.policies.per_source import PerSource, check_sources
 from ttc_sim.policies.policy import Policy
-from ttc_sim.policies.reading import POLICIES, parse_policy
+from ttc_sim.policies.reading import POLICIES, PolicyLike, as_policy, parse_policy
 from ttc_sim.policies.requests import DIFFICULTY, NOVEL, NOVELTY, LiveRule, Load, Request, Requests
 from ttc_sim.policies.scored import Always, Banded, Threshold
 from ttc_sim.policies.users_own import UserFunction
@@ -27,10 +27,13 @@ __all__ = [
     "Overflow",
     "PerSource",
     "Policy",
+    "PolicyLike",
     "Request",
     "Requests",
     "Threshold",
     "UserFunction",
     "Utility",
+    "as_policy",
+    "check_sources",
     "parse_policy",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ttc_sim.base import notation, plugins
 from ttc_sim.base.errors import InputError
@@ -30,23 +30,58 @@ POLICIES = plugins.Registry(
 )
 
 
-def parse_policy(said: str | Mapping[str, str], *, where: str, field: str, folder: Path) -> Policy:
-    """Read a policy in the notation of calls, one per source, or a user's ``file.py:function``.
+PolicyLike: TypeAlias = Policy | str | Mapping[str, Policy | str | Callable[..., str]] | Callable[..., str]
+"""A policy, its notation, one of these for each source, or a function of a request (and of the live load, if it asks)."""
 
-    >>> parse_policy("Always('small')", where="gateway.yaml", field="policy", folder=Path("."))
+_EXPECTED = "a policy such as Always('small') or Banded(edges=[0.5], arms=['a', 'b'])"
+
+
+def as_policy(given: PolicyLike, *, where: str, field: str = "policy", folder: str | Path = ".") -> Policy:
+    """A policy from whatever may be given for one.
+
+    Args:
+        where: the file or function, and ``field`` the key or argument, that an error names.
+        folder: that a user's file is looked up from.
+
+    Raises:
+        InputError: none of these, or a notation that cannot be read.
+
+    >>> as_policy({"chat": "Always('small')", "maths": Always("large")}, where="simulate").arm_names()
+    ('small', 'large')
+    >>> as_policy(lambda request: "small" if request.difficulty < 0.3 else "large", where="simulate")
+    <lambda>
+    """
+    if isinstance(given, Policy):
+        return given
+    if isinstance(given, str):
+        return _parsed(given, where, field, folder)
+    if isinstance(given, Mapping):
+        policies = {
+            source: as_policy(one, where=where, field=f"{field}.{source}", folder=folder)
+            for source, one in given.items()
+        }
+        return PerSource(policies)
+    if callable(given) and not isinstance(given, type):
+        return UserFunction(name=getattr(given, "__name__", type(given).__name__), function=given)
+    raise InputError(where, field, given, f"{_EXPECTED}, one for each source, or a function of a request")
+
+
+def parse_policy(
+    said: str | Mapping[str, str], *, where: str = "policy", field: str = "policy", folder: str | Path = "."
+) -> Policy:
+    """Read a policy in the notation of calls, one per source, or a user's ``file.py:function``; the rest as :func:`as_policy`.
+
+    >>> parse_policy("Always('small')")
     Always(arm='small')
     """
-    if not isinstance(said, str):
-        return PerSource(
-            {
-                source: parse_policy(text, where=where, field=f"{field}.{source}", folder=folder)
-                for source, text in said.items()
-            }
-        )
-    if notation.names_function(said):
-        function = notation.load_function(said, folder, where=where, field=field)
-        return UserFunction(name=said.rpartition("/")[2], function=function)
-    made: Any = notation.parse(said, POLICIES, where=where, field=field)
+    return as_policy(said, where=where, field=field, folder=folder)
+
+
+def _parsed(text: str, where: str, field: str, folder: str | Path) -> Policy:
+    if notation.names_function(text):
+        function = notation.load_function(text, folder, where=where, field=field)
+        return UserFunction(name=text.rpartition("/")[2], function=function)
+    made: Any = notation.parse(text, POLICIES, where=where, field=field)
     if not isinstance(made, Policy):
-        raise InputError(where, field, said, "a policy such as Always('small') or Banded(edges=[0.5], arms=['a', 'b'])")
+        raise InputError(where, field, text, _EXPECTED)
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,6 +24,10 @@ class Always(Policy):
     """
 
     arm: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.arm, str):
+            raise InputError("Always", "arm", self.arm, "the name of an arm")
 
     def arm_names(self) -> tuple[str, ...]:
         """The arm."""
@@ -51,11 +56,15 @@ class Banded(Policy):
     score: str = DIFFICULTY
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in self.edges)
-        if not numbers or any(a >= b for a, b in zip(self.edges, list(self.edges)[1:], strict=False)):
+        edges = list(self.edges) if isinstance(self.edges, (Sequence, np.ndarray)) else [None]
+        numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in edges)
+        if not numbers or any(a >= b for a, b in pairwise(edges)):
             raise InputError("Banded", "edges", self.edges, "increasing numbers")
-        if isinstance(self.arms, str) or len(self.arms) != len(self.edges) + 1:
-            raise InputError("Banded", "arms", self.arms, f"{len(self.edges) + 1} arms, one more than edges")
+        arms = [] if isinstance(self.arms, str) or not isinstance(self.arms, Sequence) else self.arms
+        if len(arms) != len(edges) + 1 or not all(isinstance(arm, str) for arm in arms):
+            raise InputError("Banded", "arms", self.arms, f"{len(edges) + 1} arms, one more than edges")
+        if not isinstance(self.score, str):
+            raise InputError("Banded", "score", self.score, "difficulty or p:MODEL")
 
     def arm_names(self) -> tuple[str, ...]:
         """The arms, lowest band first."""

@@ -21,6 +21,17 @@ class UserFunction(Policy):
     name: str
     function: Callable[..., str]
 
+    def __post_init__(self) -> None:
+        try:
+            takes = _takes(self.function)
+        except (TypeError, ValueError) as error:  # nothing that can be called, or one that does not say what it takes
+            raise InputError(self.name, "policy", str(error), _EXPECTED) from None
+        if takes == 0:
+            raise InputError(self.name, "policy", str(inspect.signature(self.function)), _EXPECTED)
+
+    def __repr__(self) -> str:
+        return self.name
+
     def arm_names(self) -> tuple[str, ...]:
         """Nothing is known before the function runs."""
         return ()
@@ -28,7 +39,7 @@ class UserFunction(Policy):
     @property
     def looks_at_load(self) -> bool:
         """Whether the function takes the live load as its second argument."""
-        return len(inspect.signature(self.function).parameters) > 1
+        return _takes(self.function) > 1
 
     def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
         """Call the function for each request, in order of arrival."""
@@ -55,3 +66,14 @@ class UserFunction(Policy):
         if arm not in arms:
             raise InputError(self.name, f"policy, request {index}", arm, nearest(str(arm), arms))
         return list(arms).index(arm)
+
+
+_EXPECTED = "a function of a request, or of a request and the live load"
+_ONE_BY_ONE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _takes(function: Callable[..., str]) -> int:
+    """How many of request and load a function takes; what it must be given by name is not among them."""
+    parameters = inspect.signature(function).parameters.values()
+    several = any(item.kind is inspect.Parameter.VAR_POSITIONAL for item in parameters)
+    return 2 if several else sum(item.kind in _ONE_BY_ONE for item in parameters)

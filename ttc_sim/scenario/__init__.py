@@ -3,6 +3,7 @@
 Units stand in the names: seconds, tokens, US dollars. Shares and probabilities are 0 to 1.
 """
 
+from ttc_sim.scenario.changes import as_scenario, checked, with_changes
 from ttc_sim.scenario.deployments import (
     Api,
     GpuPool,
@@ -13,9 +14,10 @@ from ttc_sim.scenario.deployments import (
     Price,
     Retry,
 )
-from ttc_sim.scenario.document import Arm, Scenario, Search, Targets
+from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
 from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
 from ttc_sim.scenario.traffic import (
+    MOST_REQUESTS,
     Clients,
     ClosedLoop,
     Columns,
@@ -29,6 +31,8 @@ from ttc_sim.scenario.traffic import (
 )
 
 __all__ = [
+    "MOST_REPLICATIONS",
+    "MOST_REQUESTS",
     "Api",
     "Arm",
     "Clients",
@@ -51,7 +55,10 @@ __all__ = [
     "Targets",
     "Trace",
     "Workload",
+    "as_scenario",
+    "checked",
     "find_scenario",
     "load_scenario",
     "scenario_from_dict",
+    "with_changes",
 ]

@@ -140,6 +140,11 @@ SMALL_GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 SMALL_GPUS = ("a100_sxm", "a100_pcie", "a30", "l4", "l40s", "b60")
 
 
+def limits_of(gpu: str) -> dict[str, int]:
+    """Limits of a batch on that GPU, unless the scenario gives its own."""
+    return SMALL_GPU_LIMITS if gpu in SMALL_GPUS else LARGE_GPU_LIMITS
+
+
 class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
@@ -190,7 +195,7 @@ class GpuPool(Model):
     def _limits_of_the_gpu(cls, given: Any) -> Any:
         if not isinstance(given, dict) or not isinstance(given.get("gpu"), str):
             return given
-        return {**(SMALL_GPU_LIMITS if given["gpu"] in SMALL_GPUS else LARGE_GPU_LIMITS), **given}
+        return {**limits_of(given["gpu"]), **given}
 
     @field_validator("gpu")
     @classmethod

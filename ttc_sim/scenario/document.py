@@ -14,6 +14,8 @@ from ttc_sim.scenario.deployments import Deployment
 from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
 
+MOST_REPLICATIONS = 1000
+
 
 class Arm(Model):
     """A strategy on a deployment: one thing a request can be sent to.
@@ -113,7 +115,7 @@ class Scenario(Model):
     name: str
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 1
-    replications: Annotated[int, Field(ge=1, le=1000)] = 5
+    replications: Annotated[int, Field(ge=1, le=MOST_REPLICATIONS)] = 5
     workload: Workload
     deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]

@@ -8,8 +8,10 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.shipped import shipped_folders
+from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.deployments import (
     Api,
@@ -46,6 +48,7 @@ def load_scenario(path: str | Path) -> Scenario:
     >>> load_scenario("reasoning-gateway").name
     'reasoning-gateway'
     """
+    location("load_scenario", "path", path, "a scenario's file, or the name of a shipped one")
     found = find_scenario(path)
     try:
         raw = yaml.safe_load(found.read_text(encoding="utf-8"))
@@ -73,6 +76,8 @@ def find_scenario(path: str | Path) -> Path:
 
 def scenario_from_dict(raw: dict[str, Any], path: str = "scenario") -> Scenario:
     """Check a scenario given as a plain mapping; ``path`` is the file that errors name."""
+    if not isinstance(raw, dict):
+        raise InputError(path, "scenario", raw, "a mapping with the keys of a scenario")
     if "path" in raw:
         raise InputError(path, "path", raw["path"], nearest("path", set(Scenario.model_fields) - {"path"}))
     try:
@@ -167,12 +172,7 @@ def _check_references(scenario: Scenario) -> None:
         if name not in pools:
             raise InputError(path, "search.replicas", name, nearest(name, pools))
     if isinstance(scenario.policy, dict):
-        for source in scenario.policy:
-            if source not in sources:
-                raise InputError(path, "policy", source, nearest(source, sources))
-        for source in sources:
-            if source not in scenario.policy:
-                raise InputError(path, f"policy.{source}", "nothing", "a policy for every source")
+        check_sources(scenario.policy, sources, path)
     policy = scenario.parsed_policy()
     if policy is not None and policy.uses_responses and not sources:
         raise InputError(

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from ttc_sim.scenario.base import Model, NonNegative, Positive
 
+MOST_REQUESTS = 100_000_000
+
 
 class Poisson(Model):
     """Independent arrivals at a constant rate."""
@@ -112,5 +114,5 @@ class Workload(Model):
     """
 
     arrivals: Arrivals
-    requests: Annotated[int, Field(ge=1, le=100_000_000)]
+    requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     sources: dict[str, Source] = Field(default_factory=dict)

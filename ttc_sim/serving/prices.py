@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 from dataclasses import dataclass
 from decimal import Decimal
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,6 +31,12 @@ class TokenPrices:
     reasoning: float
     output: float
     origin: str
+
+    def __post_init__(self) -> None:
+        for name in ("input", "cached_input", "reasoning", "output"):
+            price = getattr(self, name)
+            if isinstance(price, bool) or not isinstance(price, Real) or not 0 <= float(price) < math.inf:
+                raise InputError("TokenPrices", name, price, "US dollars per token, at least 0")
 
     def cost_usd(self, prompt: ArrayLike, cached: ArrayLike, reasoning: ArrayLike, visible: ArrayLike) -> F64 | float:
         """US dollars of calls with so many prompt tokens (``cached`` of them cached), reasoning and visible tokens."""

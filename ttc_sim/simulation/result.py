@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ttc_sim.base.display import Displayed
+from ttc_sim.base.arguments import count, function
+from ttc_sim.base.display import Displayed, in_short
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
-from ttc_sim.policies import Policy, UserFunction
-from ttc_sim.scenario import Scenario
+from ttc_sim.policies import PerSource, Policy, PolicyLike, UserFunction, as_policy, check_sources
+from ttc_sim.scenario import MOST_REPLICATIONS, MOST_REQUESTS, Scenario, as_scenario
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expect_arms
@@ -42,7 +44,17 @@ class Result(Displayed):
 
     def summary(self) -> Summary:
         """Figures with 95% intervals."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> Summary:
         return summarize(self.model, self.runs, expected=self._expected())
+
+    def __repr__(self) -> str:
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        each = len(self.runs[0].arm)
+        requests = "1 request" if each == 1 else f"{each:,} requests"
+        return f"<Result: {in_short(self.policy)} on {self.model.scenario.name}, {runs} of {requests}>"
 
     def _expected(self) -> dict[str, F64] | None:
         population = self.model.population
@@ -53,8 +65,8 @@ class Result(Displayed):
 
 
 def simulate(
-    scenario: Scenario,
-    policy: Policy | None = None,
+    scenario: Scenario | str | Path,
+    policy: PolicyLike | None = None,
     *,
     replications: int | None = None,
     requests: int | None = None,
@@ -63,27 +75,43 @@ def simulate(
     """Run a policy on the scenario's workload.
 
     Args:
-        scenario: what to simulate.
-        policy: instead of the scenario's own.
-        replications: independent runs, instead of the scenario's own number; requests: of each run, likewise.
+        scenario: what to simulate: itself, its file, or the name of a shipped one.
+        policy: instead of the scenario's own: itself, its notation, one of these for each source, or a function of a request
+            (and of the live load, if it takes two arguments) that returns the name of an arm. ``file.py:function`` is looked up
+            from the current folder.
+        replications: independent runs, 1 to 1,000, instead of the scenario's own number; requests: of each run, likewise.
+        progress: called with a line about each run.
 
     Raises:
-        InputError: neither the scenario nor the call names a policy, or the policy names an arm that is not there.
+        InputError: an argument of another kind or out of its range, a scenario that is wrong since it was changed in Python,
+            neither the scenario nor the call names a policy, or the policy names an arm or source that is not there.
 
-    >>> result = simulate(load_scenario("reasoning-gateway"), Always("maverick"))  # doctest: +SKIP
-    >>> result.summary().accuracy  # doctest: +SKIP
+    >>> result = simulate("reasoning-gateway", "Always('maverick')", requests=500, replications=2)
+    >>> result
+    <Result: Always(arm='maverick') on reasoning-gateway, 2 runs of 500 requests>
+    >>> result.summary().accuracy.low < 0.5 < result.summary().accuracy.high
+    True
     """
-    chosen = policy if policy is not None else scenario.parsed_policy()
+    scenario = as_scenario(scenario, "simulate")
+    runs = scenario.replications
+    if replications is not None:
+        runs = count("simulate", "replications", replications, 1, MOST_REPLICATIONS, "runs")
+    if requests is not None:
+        requests = count("simulate", "requests", requests, 1, MOST_REQUESTS, "requests")
+    function("simulate", "progress", progress, "a function that takes a line of text")
+    chosen = scenario.parsed_policy() if policy is None else as_policy(policy, where="simulate")
     if chosen is None:
         raise InputError(
             scenario.path, "policy", None, "a policy such as Always('small'), or `ttc-sim optimize` to find one"
         )
-    model = with_responses(load_model(scenario), chosen)
+    if isinstance(chosen, PerSource):
+        check_sources(chosen.policies, scenario.workload.sources, scenario.path)
     for name in chosen.arm_names():
-        if name not in model.arm_names:
-            raise InputError(scenario.path, "policy", name, "one of the arms " + ", ".join(model.arm_names))
-    runs = []
-    for k in range(replications or scenario.replications):
-        progress(f"run {k + 1} of {replications or scenario.replications}")
-        runs.append(run_once(model, chosen, draw(model, k, requests=requests)))
-    return Result(model=model, policy=chosen, runs=tuple(runs))
+        if name not in scenario.arms:
+            raise InputError(scenario.path, "policy", name, "one of the arms " + ", ".join(scenario.arms))
+    model = with_responses(load_model(scenario), chosen)
+    done = []
+    for k in range(runs):
+        progress(f"run {k + 1} of {runs}")
+        done.append(run_once(model, chosen, draw(model, k, requests=requests)))
+    return Result(model=model, policy=chosen, runs=tuple(done))

@@ -9,7 +9,7 @@ from ttc_sim.strategies.best_of_n import BestOfN
 from ttc_sim.strategies.cascade import Cascade, check_cascades
 from ttc_sim.strategies.kind import Strategy, carry_out
 from ttc_sim.strategies.majority_vote import MajorityVote
-from ttc_sim.strategies.reading import STRATEGIES, parse_strategy
+from ttc_sim.strategies.reading import STRATEGIES, StrategyLike, as_strategy, parse_strategy
 from ttc_sim.strategies.users_own import UserStrategy
 
 __all__ = [
@@ -20,7 +20,9 @@ __all__ = [
     "MajorityVote",
     "Single",
     "Strategy",
+    "StrategyLike",
     "UserStrategy",
+    "as_strategy",
     "carry_out",
     "check_cascades",
     "parse_strategy",

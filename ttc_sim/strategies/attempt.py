@@ -6,8 +6,9 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from ttc_sim.base.arguments import whole
 from ttc_sim.base.errors import InputError
-from ttc_sim.strategies.kind import Strategy, whole
+from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Samples, Trial
 
 MOST_SAMPLES = 1024

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ttc_sim.base.arguments import share, whole
 from ttc_sim.base.errors import InputError
 from ttc_sim.strategies.attempt import MOST_SAMPLES, BudgetForcing, Single, check_cap, check_sample, samples
-from ttc_sim.strategies.kind import Strategy, share, whole
+from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Trial, chance_by_auroc, chance_by_rates, reading
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ttc_sim.base.arguments import share, whole
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
-from ttc_sim.strategies.kind import Strategy, carry_out, share, whole
+from ttc_sim.strategies.kind import Strategy, carry_out
 from ttc_sim.strategies.outcomes import Outcome, Stage, Trial, reading
 
 

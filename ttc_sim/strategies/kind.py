@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, cast
 
 from ttc_sim.base.errors import InputError
@@ -106,16 +105,3 @@ def checked(made: object, trial: Trial, where: str) -> Outcome:
     if not isinstance(made, Outcome) or made.correct.shape != (len(trial),):
         raise InputError(where, "strategy", type(made).__name__, f"an Outcome of {len(trial)} requests")
     return made
-
-
-def whole(where: str, field: str, value: object, least: int, most: float, what: str) -> None:
-    """Refuse what is no whole number within the limits."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        allowed = f"from {least} to {most:g}" if math.isfinite(most) else f"at least {least}"
-        raise InputError(where, field, value, f"a whole number of {what}, {allowed}")
-
-
-def share(where: str, field: str, value: object) -> None:
-    """Refuse what is no number from 0 to 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InputError(where, field, value, "a number from 0 to 1")

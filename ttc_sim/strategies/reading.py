@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from ttc_sim.base import notation, plugins
 from ttc_sim.base.errors import InputError
@@ -11,6 +13,7 @@ from ttc_sim.strategies.best_of_n import BestOfN
 from ttc_sim.strategies.cascade import Cascade
 from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.majority_vote import MajorityVote
+from ttc_sim.strategies.outcomes import Outcome, Trial
 from ttc_sim.strategies.users_own import UserStrategy
 
 # A new kind is one file in this folder and one name here.
@@ -25,6 +28,34 @@ STRATEGIES = plugins.Registry(
         "Cascade": Cascade,
     },
 )
+
+
+StrategyLike: TypeAlias = Strategy | str | Callable[[Trial], Outcome]
+"""A strategy, its notation, or a function that carries a trial out."""
+
+_EXPECTED = "a strategy such as Single(cap=4096) or MajorityVote(n=3)"
+
+
+def as_strategy(given: StrategyLike, *, where: str, field: str = "strategy", folder: str | Path = ".") -> Strategy:
+    """A strategy from whatever may be given for one.
+
+    Args:
+        where: the file or function, and ``field`` the key or argument, that an error names.
+        folder: that a user's file is looked up from.
+
+    Raises:
+        InputError: none of these, or a notation that cannot be read.
+
+    >>> as_strategy("Single(cap=2048)", where="evaluate") == as_strategy(Single(cap=2048), where="evaluate")
+    True
+    """
+    if isinstance(given, Strategy):
+        return given
+    if isinstance(given, str):
+        return parse_strategy(given, where=where, field=field, folder=folder)
+    if callable(given) and not isinstance(given, type):
+        return UserStrategy(getattr(given, "__name__", type(given).__name__), given)
+    raise InputError(where, field, given, f"{_EXPECTED}, or a function of a Trial")
 
 
 def parse_strategy(
@@ -44,5 +75,5 @@ def parse_strategy(
         return UserStrategy(text, notation.load_function(text, folder, where=where, field=field))
     made = notation.parse(text, STRATEGIES, where=where, field=field)
     if not isinstance(made, Strategy):
-        raise InputError(where, field, text, "a strategy such as Single(cap=4096) or MajorityVote(n=3)")
+        raise InputError(where, field, text, _EXPECTED)
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ttc_sim.base.arguments import location
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, Features, featurize
@@ -93,9 +94,11 @@ class Predictor:
             InputError: no such file, not ONNX, another device, a graph with other inputs or outputs, or one with a text
                 encoder where library ``tokenizers`` is not installed.
         """
+        if path is not None:
+            location("Predictor.load", "path", path, "an ONNX file, 'fast' or 'encoder'")
         path = model_path(path)
         device = device or os.environ.get("TTC_SIM_DEVICE") or "cuda"
-        if device not in NAMES:
+        if not isinstance(device, str) or device not in NAMES:
             raise InputError("device", "device", device, "one of " + ", ".join(NAMES))
         if not path.is_file():
             raise InputError(path, "model", str(path), "an existing ONNX file")
@@ -114,14 +117,15 @@ class Predictor:
         heads = json.loads(meta["heads"])
         return cls(runner, heads, dict(zip(heads, json.loads(meta["rates"]), strict=True)), tokenizers[-1])
 
-    def score(self, prompts: Sequence[str]) -> Scores:
+    def score(self, prompts: Iterable[str]) -> Scores:
         """Score prompts of any length and language, in batches of prompts of like length.
 
         Raises:
             InputError: one of them is not text.
         """
-        if isinstance(prompts, str):
+        if isinstance(prompts, (str, bytes, Mapping)) or not isinstance(prompts, Iterable):
             raise InputError("score", "prompts", prompts, "a list of texts")
+        prompts = list(prompts)
         for row, prompt in enumerate(prompts):
             if not isinstance(prompt, str):
                 raise InputError("score", f"prompts[{row}]", prompt, "text")

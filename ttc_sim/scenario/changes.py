@@ -1,0 +1,104 @@
+"""Scenarios given and changed in Python, checked like those that are read from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.scenario.deployments import GpuPool, limits_of
+from ttc_sim.scenario.document import Scenario
+from ttc_sim.scenario.load import load_scenario, scenario_from_dict
+
+
+def as_scenario(given: Scenario | str | Path, function: str) -> Scenario:
+    """The scenario itself, or that of a file or name; checked anew, since what is changed in Python was not checked by then.
+
+    Args:
+        function: that takes it, for errors.
+
+    Raises:
+        InputError: no scenario, or the first thing wrong with it.
+    """
+    if isinstance(given, Scenario):
+        return checked(given)
+    if not isinstance(given, (str, Path)):
+        raise InputError(function, "scenario", given, "a scenario, its file, or the name of a shipped one")
+    return load_scenario(given)
+
+
+def checked(scenario: Scenario) -> Scenario:
+    """The same scenario, if all that it says may be said in a file too.
+
+    ``model_copy(update=...)`` and ``model_construct`` take any value, such as a pool of 0 replicas.
+
+    Raises:
+        InputError: the first thing wrong with it.
+    """
+    raw = _plain(scenario)
+    return scenario_from_dict(raw, raw.pop("path", "scenario"))
+
+
+def with_changes(scenario: Scenario | str | Path, changes: Mapping[str, object]) -> Scenario:
+    """The scenario with other values, checked as if they stood in its file.
+
+    Args:
+        scenario: itself, its file, or the name of a shipped one; it is left as it was.
+        changes: new values by the keys that lead to them, joined by dots. Limits of a batch that followed from a pool's GPU
+            follow from the new one where ``gpu`` is changed.
+
+    Raises:
+        InputError: keys that lead nowhere, or the first thing wrong with the changed scenario.
+
+    >>> larger = with_changes("qa-gateway", {"deployments.llama-70b-pool.replicas": 3, "seed": 7})
+    >>> larger.deployments["llama-70b-pool"].replicas, larger.seed
+    (3, 7)
+    """
+    before = as_scenario(scenario, "with_changes")
+    if not isinstance(changes, Mapping) or not all(isinstance(keys, str) for keys in changes):
+        raise InputError("with_changes", "changes", changes, "new values by keys such as 'workload.requests'")
+    raw = {key: item for key, item in _plain(before).items() if key != "path"}
+    for keys, value in changes.items():
+        _put(raw, keys, _plain(value), before.path)
+        # As in the file, where they do not stand.
+        pool, _, last = keys.removeprefix("deployments.").rpartition(".")
+        was = before.deployments.get(pool)
+        if last == "gpu" and isinstance(was, GpuPool) and was.gpu is not None:
+            for limit, usual in limits_of(was.gpu).items():
+                if getattr(was, limit) == usual and f"deployments.{pool}.{limit}" not in changes:
+                    raw["deployments"][pool].pop(limit, None)
+    return scenario_from_dict(raw, before.path)
+
+
+def _put(place: dict[str, Any], keys: str, value: object, where: str) -> None:
+    """Set what the keys lead to; a name may hold dots itself, and what was left out is begun."""
+    parts = keys.split(".")
+    while True:
+        named = (k for k in range(len(parts), 0, -1) if ".".join(parts[:k]) in place)
+        taken = next(named, 1)
+        name, parts = ".".join(parts[:taken]), parts[taken:]
+        if not parts:
+            place[name] = value
+            return
+        if place and name not in place:
+            raise InputError(where, keys, name, nearest(name, place))
+        if place.get(name) is None:
+            place[name] = {}
+        if not isinstance(place[name], dict):
+            raise InputError(where, keys, place[name], f"keys below {name}, which has none")
+        place = place[name]
+
+
+def _plain(value: object) -> Any:
+    """Models as mappings of all that they hold, unlike ``model_dump`` also of what does not belong there."""
+    if isinstance(value, BaseModel):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+__all__ = ["as_scenario", "checked", "with_changes"]
