@@ -153,10 +153,12 @@ __all__ = [
 rendered_by("ttc_sim.reporting.display")
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'ttc_sim' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ttc_sim.{_HOME[name]}"), name)
+if not TYPE_CHECKING:  # for whom any name would be one otherwise
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'ttc_sim' has no attribute {name!r}")
+        return getattr(importlib.import_module(f"ttc_sim.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

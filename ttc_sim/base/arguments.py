@@ -59,6 +59,8 @@ def location(where: str, field: str, value: object, expected: str) -> Path:
         if not isinstance(value, (str, os.PathLike)):
             raise TypeError
         path = Path(value)
+        if "\0" in str(path):
+            raise ValueError
         path.exists()
     except (OSError, TypeError, ValueError):
         raise InputError(where, field, value, expected) from None

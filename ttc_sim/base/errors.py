@@ -22,10 +22,11 @@ class InputError(ValueError):
         self.field = field
         self.value = value
         self.expected = expected
-        shown = " ".join(repr(value).split("\n"))  # tables and arrays show themselves in several lines
+        shown = repr(value)
         if len(shown) > 120:
             shown = shown[:117] + "..."
-        super().__init__(f"{self.where}: {field}: got {shown}; expected {expected}")
+        # One line, also of what shows itself in several, such as a table.
+        super().__init__(" ".join(f"{self.where}: {field}: got {shown}; expected {expected}".splitlines()))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -105,13 +105,15 @@ def optimize(
     json_file: JsonOption = None,
 ) -> None:
     """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
+    from rich.markup import escape
+
     from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
     loaded = scenario_routed_by(scenario, predictor)
     check_writable(plan_file, plot, json_file)
     console = console_for_tables()
-    console.print(f"[bold]{loaded.name}[/] {loaded.description}\n", soft_wrap=True)
+    console.print(f"[bold]{escape(loaded.name)}[/] {escape(loaded.description)}\n", soft_wrap=True)
     with progress() as say:
         plan = find(loaded, say)
     print_plan(console, plan)
@@ -120,9 +122,7 @@ def optimize(
     if json_file is not None:
         write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
     if plot is not None:
-        from ttc_sim.reporting.plots import plot_plan
-
-        plot_plan(plan).savefig(plot, dpi=150)
+        plan.plot().savefig(plot, dpi=150)
     if plan.status != "met":
         raise typer.Exit(UNREACHABLE)
 

@@ -35,8 +35,8 @@ class progress:  # noqa: N801  # reads as a context, not as a thing
 
 def console_for_tables() -> Console:
     """Wide enough for the tables when output goes to a file or a pipe."""
-    console = Console()
-    return console if console.is_terminal else Console(width=150)
+    console = Console(emoji=False)
+    return console if console.is_terminal else Console(width=150, emoji=False)
 
 
 def check_writable(*files: Path | None) -> None:

@@ -126,6 +126,8 @@ def evaluate(
         raise InputError("evaluate", "prices", prices, "TokenPrices")
     if subset is not None and not isinstance(subset, str):
         raise InputError("evaluate", "subset", subset, "the name of a subset of the problem set")
+    if folder is not None and not location("evaluate", "folder", folder, "a folder").is_dir():
+        raise InputError("evaluate", "folder", folder, "an existing folder")
     seed = count("evaluate", "seed", seed, 0, math.inf)
     for strategy in asked:
         for name in strategy.other_arms:

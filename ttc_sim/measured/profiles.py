@@ -215,6 +215,8 @@ def load_problem_set(name: str | Path, folder: str | Path | None = None, predict
     Raises:
         InputError: no such set, a column is missing, or no scores by another predictor than the fast one.
     """
+    if not isinstance(predictor, str):
+        raise InputError("load_problem_set", "predictor", predictor, f"the name of a predictor, such as {FAST}")
     place = find_folder(name, "problem_set.yaml", folder)
     problems = read_table(place / "problems.parquet")
     for column in ("problem", "subset", "group", "prompt_tokens"):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -56,11 +57,11 @@ class Banded(Policy):
     score: str = DIFFICULTY
 
     def __post_init__(self) -> None:
-        edges = list(self.edges) if isinstance(self.edges, (Sequence, np.ndarray)) else [None]
+        edges: list[Any] = list(self.edges) if isinstance(self.edges, (list, tuple, np.ndarray)) else [None]
         numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in edges)
         if not numbers or any(a >= b for a, b in pairwise(edges)):
             raise InputError("Banded", "edges", self.edges, "increasing numbers")
-        arms = [] if isinstance(self.arms, str) or not isinstance(self.arms, Sequence) else self.arms
+        arms = self.arms if isinstance(self.arms, (list, tuple)) else []
         if len(arms) != len(edges) + 1 or not all(isinstance(arm, str) for arm in arms):
             raise InputError("Banded", "arms", self.arms, f"{len(edges) + 1} arms, one more than edges")
         if not isinstance(self.score, str):

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ttc_sim.base.estimates import Estimate
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ttc_sim.base.estimates import Estimate
     from ttc_sim.evaluation.economics import VerifierCurve
     from ttc_sim.evaluation.evaluate import Evaluation
     from ttc_sim.measured.profiles import Profile
     from ttc_sim.optimizer.plan import Plan
+    from ttc_sim.optimizer.validating import Validation
     from ttc_sim.serving.offers import Offer
     from ttc_sim.simulation.result import Result
 
@@ -24,12 +26,10 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0
 
 
 def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    # Without pyplot there is no global state and no display to ask for.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    # matplotlib takes a while to import, and most commands draw nothing.
+    from ttc_sim.reporting.picture import Picture
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(width, height)
     return figure, [figure.add_subplot(1, columns, k + 1) for k in range(columns)]
 
 
@@ -40,6 +40,35 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic axis whose numbers stand apart, however narrow or wide it is."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    within = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if high < 10 * low else within)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend_below(figure: Figure, columns: int) -> None:
+    """Names below the panels, where they cover nothing; the figure grows by what they take."""
+    names = [text for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
+    if names:
+        figure.set_figheight(figure.get_figheight() + 0.2 * -(-len(names) // columns))
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def _named(name: str, most: int = 32) -> str:
+    """A user's name as it stands, no longer than there is room for.
+
+    matplotlib reads dollars as formulas, and leaves what begins with an underscore out of legends.
+    """
+    short = name if len(name) <= most else f"{name[: most - 3]}..."
+    return (" " if name.startswith("_") else "") + short.replace("$", r"\$")
+
+
 def plot_result(result: Result) -> Figure:
     """Latency distribution, cost distribution and accuracy by arm."""
     figure, (left, middle, right) = _figure(3, 13, 4)
@@ -48,13 +77,14 @@ def plot_result(result: Result) -> Figure:
     by_arm = [(label, parts[label]) for label in sorted(parts)]
     for color, (label, rows) in zip(COLORS * 8, by_arm, strict=False):
         for axes, column, unit in ((left, "latency_s", 1.0), (middle, "cost_usd", 1000.0)):
-            values = np.sort(rows[column].drop_nulls().to_numpy()) * unit
+            values = rows[column].drop_nulls().to_numpy() * unit
             values = values[values > 0]
             if len(values):
-                axes.plot(values, np.arange(1, len(values) + 1) / len(values), color=color, label=label)
-    left.set(xscale="log", xlabel="latency (s)", ylabel="share of the arm's requests", title="Latency")
-    middle.set(xscale="log", xlabel="cost of a request ($ / 1,000)", title="Cost")
-    left.legend(frameon=False, fontsize=8)
+                axes.ecdf(values, color=color, label=_named(label) if axes is left else None)
+    left.set(xlabel="latency (s)", ylabel="share of the arm's requests", title="Latency")
+    middle.set(xlabel="cost of a request ($ / 1,000)", title="Cost")
+    for axes in (left, middle):
+        _logarithmic(axes)
     summary = result.summary()
     known = {name: part for name, part in summary.per_arm.items() if part.accuracy is not None}
     for k, part in enumerate(known[name] for name in sorted(known)):
@@ -62,10 +92,12 @@ def plot_result(result: Result) -> Figure:
         right.bar(k, part.accuracy.value, color=COLORS[k % len(COLORS)], width=0.6)
         right.errorbar(k, part.accuracy.value, yerr=_bars(part.accuracy), color="black", capsize=3)
         right.annotate(f"{part.share:.0%}", (k, 0.02), ha="center", fontsize=8, color="white")
-    right.set_xticks(range(len(known)), sorted(known), rotation=20, ha="right", fontsize=8)
-    right.set(ylim=(0, 1), title="Accuracy by arm (95% interval); foot: share of requests")
+    right.set_xticks(range(len(known)), [_named(name) for name in sorted(known)], rotation=20, ha="right", fontsize=8)
+    right.set(xlim=(-0.6, max(len(known), 3) - 0.4), ylim=(0, 1), title="Accuracy by arm (95% interval)")
+    right.set_xlabel("at the foot: share of requests" if known else "not known: no problems behind these requests")
     for axes in (left, middle, right):
         tidy(axes)
+    _legend_below(figure, 5)
     return figure
 
 
@@ -98,7 +130,7 @@ def plot_plan(plan: Plan) -> Figure:
             markersize=14 if name == "plan" else 6,
             color=color,
             elinewidth=0.8,
-            label=name,
+            label=_named(name),
         )
         p50, p95, p99 = (summary.latency_s[q] for q in ("p50", "p95", "p99"))
         right.plot([p50.value, p99.value], [k, k], color=color, linewidth=2)
@@ -117,16 +149,46 @@ def plot_plan(plan: Plan) -> Figure:
         right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
         right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
     left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
-    left.legend(frameon=False, fontsize=8, loc="lower right")
-    right.set_yticks(range(len(rows)), list(rows))
-    right.set(
-        xscale="log",
-        xlabel="latency (s): p50 |, p95 with interval, p99 |",
-        title="Latency",
-        ylim=(-0.6, len(rows) - 0.2),
-    )
+    right.set_yticks(range(len(rows)), [_named(name) for name in rows])
+    right.set(xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))
+    _logarithmic(right)
     for axes in (left, right):
         tidy(axes)
+    _legend_below(figure, 5)
+    return figure
+
+
+# Title, what it is multiplied by, and how it is written on the axis and for one value.
+_PROMISED = {
+    "accuracy": ("accuracy", 1, "{x:.0%}", "{x:.1%}"),
+    "cost_usd_per_request": ("$ per 1,000 requests", 1000, "{x:g}", "{x:.3g}"),
+    "latency_p50_s": ("p50 (s)", 1, "{x:g}", "{x:.3g}"),
+    "latency_p95_s": ("p95 (s)", 1, "{x:g}", "{x:.3g}"),
+    "latency_p99_s": ("p99 (s)", 1, "{x:g}", "{x:.3g}"),
+    "timeout_rate": ("timed out or rejected", 100, "{x:g}%", "{x:.3g}%"),
+}
+
+
+def plot_validation(validation: Validation) -> Figure:
+    """What was promised beside what came, a panel a figure, each with its interval."""
+    verdicts = validation.verdicts
+    figure, panels = _figure(len(verdicts), 2.1 * len(verdicts) + 0.4, 3.2)
+    for axes, (name, verdict) in zip(panels, verdicts.items(), strict=True):
+        title, times, on_axis, written = _PROMISED[name]
+        axes.axhspan(times * verdict.promised.low, times * verdict.promised.high, color="#eeeeee")
+        labels = []
+        color = COLORS[0 if verdict.inside else 1]
+        for k, (label, one) in enumerate((("promised", verdict.promised), ("realized", verdict.realized))):
+            value, error = times * one.value, [[times * x[0]] for x in _bars(one)]
+            axes.errorbar(k, value, yerr=error, fmt="o", color=color if k else "#888888", capsize=4, elinewidth=1.5)
+            labels.append(f"{label}\n{written.format(x=value)}")
+        tidy(axes)
+        axes.grid(visible=False, axis="x")
+        axes.set_xticks([0, 1], labels)
+        axes.set(xlim=(-0.6, 1.6))
+        axes.set_title(title, fontsize=10)
+        axes.locator_params(axis="y", nbins=5)
+        axes.yaxis.set_major_formatter(on_axis)
     return figure
 
 
@@ -152,7 +214,10 @@ def plot_profile(profile: Profile) -> Figure:
     )
     source = " (thinking lengths from another source)" if profile.card.reasoning == "filled" else ""
     axes.set(
-        xscale="log", xlabel="output tokens of an attempt" + source, ylabel="share of attempts", title=profile.name
+        xscale="log",
+        xlabel="output tokens of an attempt" + source,
+        ylabel="share of attempts",
+        title=_named(profile.name, 60),
     )
     axes.legend(frameon=False, fontsize=9)
     tidy(axes)
@@ -173,7 +238,7 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
     tidy(axes)
     error = got["per_request_median_error_percent"]
     axes.set(
-        title=f"{got['run']}: median error {error:.2f}%",
+        title=f"{_named(got['run'], 40)}: median error {error:.2f}%",
         xlabel="measured end to end, s",
         ylabel="predicted end to end, s",
         xlim=(0, most),
@@ -185,17 +250,42 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
 def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
     """Accuracy over the tokens spent, and over those spent one after another, a line for each family of strategies."""
     figure, (left, right) = _figure(2, 11, 4.2)
-    for color, (name, found) in zip(COLORS * 8, families.items(), strict=False):
+    for color, (name, found) in zip(COLORS * -(-len(families) // len(COLORS)), families.items(), strict=False):
         accuracy = [one.accuracy.value for one in found]
         marker = "o" if len(found) < 12 else None
-        left.plot([one.tokens_per_request for one in found], accuracy, marker=marker, color=color, label=name)
-        right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color, label=name)
-    left.set(xscale="log", xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
-    right.set(xscale="log", xlabel="output tokens in a row", title="How long it takes")
-    left.legend(frameon=False, fontsize=8)
+        left.plot(
+            [one.tokens_per_request for one in found], accuracy, marker=marker, color=color, label=_named(name, 140)
+        )
+        right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color)
+    left.set(xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
+    right.set(xlabel="output tokens in a row", title="How long it takes")
+    _legend_below(figure, 1 if max(map(len, families), default=0) > 40 else 3)
     for axes in (left, right):
+        _logarithmic(axes)
         axes.yaxis.set_major_formatter("{x:.0%}")
         tidy(axes)
+    return figure
+
+
+def plot_evaluation(evaluation: Evaluation) -> Figure:
+    """Accuracy and output tokens of all problems, and by predicted difficulty."""
+    figure, (left, right) = _figure(2, 9, 3.4)
+    whole = evaluation.accuracy
+    bars = {"all": (whole, evaluation.tokens_per_request)}
+    bars |= {k: (Estimate(**band["accuracy"]), band["tokens_per_request"]) for k, band in evaluation.by_band.items()}
+    for k, (accuracy, tokens) in enumerate(bars.values()):
+        color = COLORS[0] if k else "#888888"
+        left.bar(k, accuracy.value, yerr=_bars(accuracy), color=color, width=0.6, capsize=3)
+        right.bar(k, tokens, color=color, width=0.6)
+    left.set(ylim=(0, 1), title="Accuracy (95% interval)")
+    left.yaxis.set_major_formatter("{x:.0%}")
+    right.set(title="Output tokens of a request")
+    right.yaxis.set_major_formatter("{x:,.0f}")
+    for axes in (left, right):
+        axes.set_xticks(range(len(bars)), list(bars))
+        axes.set_xlabel("predicted difficulty" if evaluation.by_band else "")
+        tidy(axes)
+    figure.suptitle(_named(evaluation.strategy, 100), fontsize=10)
     return figure
 
 
@@ -203,7 +293,7 @@ def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     """Accuracy over the number of samples with each verifier, between a vote and a perfect verifier."""
     figure, (axes,) = _figure(1, 6.5, 4.2)
     for color, (name, curve) in zip(COLORS * 8, curves.items(), strict=False):
-        axes.plot(curve.n, curve.best_of, color=color, label=name)
+        axes.plot(curve.n, curve.best_of, color=color, label=_named(name))
     first = next(iter(curves.values()))
     axes.plot(first.n, first.pass_at, color="black", linestyle=":", label="perfect (pass@n)")
     axes.plot(first.n, first.vote, color="black", linestyle="--", label="majority vote")

@@ -42,12 +42,10 @@ def plot_report(report: Report, in_scenario: RouterInScenario | None = None) -> 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """Side by side up to two, else in two rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from ttc_sim.reporting.picture import Picture
 
     columns, rows = min(count, 2), -(-count // 2)
-    figure = Figure(figsize=(6.2 * columns, 5.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Picture(6.2 * columns, 5.2 * rows)
     return figure, [figure.add_subplot(rows, columns, k + 1) for k in range(count)]
 
 

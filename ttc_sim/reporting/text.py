@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ttc_sim.base.estimates import Estimate
@@ -21,7 +22,7 @@ def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Su
     """One policy beside its baselines, then by arm and by difficulty."""
     console.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
-        console.print(f"  {line}")
+        console.print(f"  {escape(line)}")
     console.print(parts_table("By arm", "arm", summary.per_arm))
     if summary.per_band:
         console.print(parts_table("By predicted difficulty", "difficulty", summary.per_band))
@@ -35,9 +36,9 @@ def print_plan(console: Console, plan: Plan) -> None:
     _print_policy(console, plan)
     console.print(targets_table(plan.checks))
     for line in savings(plan.predicted, plan.baselines):
-        console.print(f"  {line}")
+        console.print(f"  {escape(line)}")
     for line in [*_worth_in_words(plan), *alternatives_in_words(plan)]:
-        console.print(f"  {line}")
+        console.print(f"  {escape(line)}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
         console.print(f"[bold red]The targets cannot all be met. Binding: {named}.[/] Shown is the nearest plan.")
@@ -94,14 +95,14 @@ def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
         output = summary.tokens_per_request["output"].value
         thinking = summary.tokens_per_request["reasoning"].value / output if output else 0.0
         table.add_row(
-            name,
+            escape(name),
             "unknown" if summary.accuracy is None else _percent(summary.accuracy),
             _money(summary.cost_usd_per_request, 1000),
             f"{summary.cost_usd_per_day.value:,.0f}",
             *(f"{latency[q].value:.1f}" for q in ("p50", "p95", "p99")),
             f"{unserved:.1%}",
             f"{thinking:.0%}",
-            ", ".join(f"{pool} x{count}" for pool, count in summary.replicas.items()) or "-",
+            escape(", ".join(f"{pool} x{count}" for pool, count in summary.replicas.items())) or "-",
             style="bold" if name == highlight else None,
         )
     return table
@@ -123,7 +124,7 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
         table.add_column(name, justify="right")
     for name, part in parts.items():
         table.add_row(
-            name,
+            escape(name),
             f"{part.share:.1%}",
             "unknown" if part.accuracy is None else _percent(part.accuracy),
             _money(part.cost_usd_per_request, 1000),
@@ -140,7 +141,7 @@ def _print_policy(console: Console, plan: Plan) -> None:
     policies = policy.policies if isinstance(policy, PerSource) else {"all": policy}
     for source, one in policies.items():
         for line in policy_in_words(one):
-            console.print(f"  {source}: {line}")
+            console.print(f"  {escape(f'{source}: {line}')}")
     console.print()
 
 
@@ -216,11 +217,11 @@ def print_notes(console: Console, summary: Summary) -> None:
         )
     for name, growth in summary.queue_growth_per_s.items():
         console.print(
-            f"[bold red]{name} cannot keep up:[/] its queue still grows by {growth:.3g} requests a second in the second half "
-            "of the arrivals, so latency would grow without end; the figures hold for this many requests only."
+            f"[bold red]{escape(name)} cannot keep up:[/] its queue still grows by {growth:.3g} requests a second in the second "
+            "half of the arrivals, so latency would grow without end; the figures hold for this many requests only."
         )
     for note in summary.notes:
-        console.print(f"[dim]- {note}[/]")
+        console.print(f"[dim]- {escape(note)}[/]")
 
 
 def print_validation(console: Console, validation: Validation) -> None:
@@ -245,7 +246,7 @@ def print_validation(console: Console, validation: Validation) -> None:
         console.print(f"Accuracy on {name}: {_percent(figure)}")
     console.print(f"[dim]{validation.problems:,} problems carried out on.[/]")
     for note in validation.notes:
-        console.print(f"[dim]- {note}[/]")
+        console.print(f"[dim]- {escape(note)}[/]")
 
 
 def print_cross_validation(console: Console, found: CrossValidation) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel
 
+from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.scenario.deployments import GpuPool, limits_of
 from ttc_sim.scenario.document import Scenario
@@ -39,7 +41,9 @@ def checked(scenario: Scenario) -> Scenario:
         InputError: the first thing wrong with it.
     """
     raw = _plain(scenario)
-    return scenario_from_dict(raw, raw.pop("path", "scenario"))
+    path = raw.pop("path", "scenario")
+    location("scenario", "path", path, "the file that it stands in")
+    return scenario_from_dict(raw, path)
 
 
 def with_changes(scenario: Scenario | str | Path, changes: Mapping[str, object]) -> Scenario:
@@ -93,7 +97,10 @@ def _put(place: dict[str, Any], keys: str, value: object, where: str) -> None:
 
 
 def _plain(value: object) -> Any:
-    """Models as mappings of all that they hold, unlike ``model_dump`` also of what does not belong there."""
+    """Models as mappings of all that they hold, unlike ``model_dump`` also of what does not belong there; NumPy's numbers as
+    Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, BaseModel):
         value = vars(value)
     if isinstance(value, Mapping):

@@ -111,7 +111,7 @@ def check_cap(where: str, cap: int | None, on_cap: str) -> None:
     """Refuse a cap, or what is done at it, that cannot be."""
     if cap is not None:
         whole(where, "cap", cap, 1, math.inf, "output tokens")
-    if on_cap not in ("truncate", "force_answer"):
+    if not isinstance(on_cap, str) or on_cap not in ("truncate", "force_answer"):
         raise InputError(where, "on_cap", on_cap, "'truncate' or 'force_answer'")
 
 

@@ -52,6 +52,10 @@ class BestOfN(Strategy):
         whole("BestOfN", "verifier_tokens", self.verifier_tokens, 1, math.inf, "output tokens")
         check_cap("BestOfN", self.cap, self.on_cap)
         check_sample("BestOfN", self.of, self.cap)
+        if self.verifier is not None and not isinstance(self.verifier, str):
+            raise InputError("BestOfN", "verifier", self.verifier, "the name of a deployment")
+        if not isinstance(self.scores, bool):
+            raise InputError("BestOfN", "scores", self.scores, "True or False")
         for field in ("auroc", "tpr", "fpr"):
             if getattr(self, field) is not None:
                 share("BestOfN", field, getattr(self, field))

@@ -42,6 +42,8 @@ class Cascade(Strategy):
         for stage in self.stages:
             if not isinstance(stage, (str, Strategy)) or isinstance(stage, Cascade):
                 raise InputError("Cascade", "stages", stage, "strategies (no cascades) or names of arms")
+        if self.judge is not None and not isinstance(self.judge, str):
+            raise InputError("Cascade", "judge", self.judge, "the name of a deployment")
         share("Cascade", "tpr", self.tpr)
         share("Cascade", "fpr", self.fpr)
         whole("Cascade", "judge_tokens", self.judge_tokens, 1, math.inf, "output tokens")

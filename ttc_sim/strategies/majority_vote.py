@@ -42,7 +42,7 @@ class MajorityVote(Strategy):
         whole("MajorityVote", "n", self.n, 1, MOST_SAMPLES, "attempts")
         check_cap("MajorityVote", self.cap, self.on_cap)
         check_sample("MajorityVote", self.of, self.cap)
-        if self.ties not in ("random", "shortest"):
+        if not isinstance(self.ties, str) or self.ties not in ("random", "shortest"):
             raise InputError("MajorityVote", "ties", self.ties, "'random' or 'shortest'")
         if not isinstance(self.stop_early, bool):
             share("MajorityVote", "stop_early", self.stop_early)

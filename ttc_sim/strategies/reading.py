@@ -71,6 +71,8 @@ def parse_strategy(
     >>> parse_strategy("MajorityVote(n=3, cap=2048)")
     MajorityVote(n=3, cap=2048)
     """
+    if not isinstance(text, str):
+        raise InputError(where, field, text, _EXPECTED)
     if notation.names_function(text):
         return UserStrategy(text, notation.load_function(text, folder, where=where, field=field))
     made = notation.parse(text, STRATEGIES, where=where, field=field)

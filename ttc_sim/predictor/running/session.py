@@ -97,7 +97,7 @@ class Predictor:
         if path is not None:
             location("Predictor.load", "path", path, "an ONNX file, 'fast' or 'encoder'")
         path = model_path(path)
-        device = device or os.environ.get("TTC_SIM_DEVICE") or "cuda"
+        device = (os.environ.get("TTC_SIM_DEVICE") or "cuda") if device is None else device
         if not isinstance(device, str) or device not in NAMES:
             raise InputError("device", "device", device, "one of " + ", ".join(NAMES))
         if not path.is_file():
