@@ -118,7 +118,7 @@ def evaluate(
             have.
 
     >>> [one] = evaluate("math/sky-t1-32b", "Single(cap=8192)", subset="aime24")
-    >>> one.accuracy.value < 0.3
+    >>> 0.2 < one.accuracy.value < 0.4
     True
     """
     asked = _several(strategies)

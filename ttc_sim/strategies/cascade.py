@@ -25,6 +25,7 @@ class Cascade(Strategy):
         judge: deployment that the judge runs on; free and at once if left out.
         judge_tokens: output tokens of one judgement; its prompt is the request's and the answer's visible tokens.
 
+    >>> from ttc_sim.strategies import Single
     >>> Cascade(stages=[Single(cap=512), Single()], tpr=0.9, fpr=0.2).stages[0]
     Single(cap=512)
     """
