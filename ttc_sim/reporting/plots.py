@@ -91,10 +91,10 @@ def plot_result(result: Result) -> Figure:
         assert part.accuracy is not None
         right.bar(k, part.accuracy.value, color=COLORS[k % len(COLORS)], width=0.6)
         right.errorbar(k, part.accuracy.value, yerr=_bars(part.accuracy), color="black", capsize=3)
-        right.annotate(f"{part.share:.0%}", (k, 0.02), ha="center", fontsize=8, color="white")
-    right.set_xticks(range(len(known)), [_named(name) for name in sorted(known)], rotation=20, ha="right", fontsize=8)
+    labels = [f"{_named(name)}: {100 * known[name].share:.3g}%" for name in sorted(known)]
+    right.set_xticks(range(len(known)), labels, rotation=20, ha="right", fontsize=8)
     right.set(xlim=(-0.6, max(len(known), 3) - 0.4), ylim=(0, 1), title="Accuracy by arm (95% interval)")
-    right.set_xlabel("at the foot: share of requests" if known else "not known: no problems behind these requests")
+    right.set_xlabel("arm: share of requests" if known else "not known: no problems behind these requests")
     for axes in (left, middle, right):
         tidy(axes)
     _legend_below(figure, 5)
