@@ -65,6 +65,8 @@ def test_the_good_one_is_good() -> None:
     [
         ("polcy", "x", ["polcy", "'policy'"]),
         ("workload.request", 5, ["workload", "request", "'requests'"]),
+        ("workload", {3.5: 1}, ["workload", "'3.5'", "arrivals"]),
+        ("workload", 3, ["workload", "3", "a mapping"]),
         ("workload.arrivals.rate", 5, ["workload.arrivals", "rate", "rate_per_s"]),
         ("workload.arrivals.process", "gama", ["workload.arrivals", "gamma"]),
         ("workload.arrivals.rate_per_s", "4/min", ["rate_per_s", "4/min", "number"]),

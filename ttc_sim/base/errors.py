@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -22,11 +23,32 @@ class InputError(ValueError):
         self.field = field
         self.value = value
         self.expected = expected
-        shown = repr(value)
+        # SimPy, and pools of processes, make an exception again from its arguments.
+        super().__init__(self.where, field, value, expected)
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
         if len(shown) > 120:
             shown = shown[:117] + "..."
         # One line, also of what shows itself in several, such as a table.
-        super().__init__(" ".join(f"{self.where}: {field}: got {shown}; expected {expected}".splitlines()))
+        return " ".join(f"{self.where}: {self.field}: got {shown}; expected {self.expected}".splitlines())
+
+
+@contextmanager
+def users_code(where: str | Path, field: str, expected: str) -> Iterator[None]:
+    """Run code that a user wrote: what it raises becomes one line, an :class:`InputError` of its own is left as it is.
+
+    >>> with users_code("mine.py", "policy", "the name of an arm"):
+    ...     1 / 0
+    Traceback (most recent call last):
+    ttc_sim.base.errors.InputError: mine.py: policy: got 'ZeroDivisionError: division by zero'; expected the name of an arm
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a file that calls sys.exit() must not end what reads it
+        raise InputError(where, field, f"{type(error).__name__}: {error}", expected) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base import plugins
+from ttc_sim.base.errors import InputError, nearest, users_code
 
 
 def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> Any:
@@ -29,7 +31,7 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise InputError(where, field, text, "a call such as " + _example(classes)) from None
     return _build(tree, text, classes, where, field)
 
@@ -39,40 +41,57 @@ def _example(classes: Mapping[str, type]) -> str:
 
 
 def _build(node: ast.expr, text: str, classes: Mapping[str, type], where: str, field: str) -> Any:
-    if isinstance(node, ast.Name) and node.id in classes:
+    if isinstance(node, ast.Name) and node.id in list(classes):
         node = ast.Call(func=node, args=[], keywords=[])
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_build(item, text, classes, where, field) for item in node.elts]
     if not isinstance(node, ast.Call):
         try:
             return ast.literal_eval(node)
-        except ValueError:
+        except (ValueError, TypeError):
             raise InputError(where, field, text, "numbers, text, lists, or " + _example(classes)) from None
     name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
-    if name not in classes:
-        raise InputError(where, field, name, nearest(name, classes))
-    made = classes[name]
-    names = [item.name for item in dataclasses.fields(made)]
-    if len(node.args) > len(names):
-        raise InputError(where, field, text, f"at most {len(names)} arguments: " + ", ".join(names))
-    values = {key: _build(arg, text, classes, where, field) for key, arg in zip(names, node.args, strict=False)}
+    made: type[Any] = plugins.find(classes, name, where=where, field=field)
+    fields = [item for item in dataclasses.fields(made) if item.init]
+    names = [item.name for item in fields]
+    in_order = [item.name for item in fields if not item.kw_only]
+    if len(node.args) > len(in_order):
+        raise InputError(where, field, text, f"at most {len(in_order)} arguments: " + ", ".join(in_order))
+    values = {key: _build(arg, text, classes, where, field) for key, arg in zip(in_order, node.args, strict=False)}
     for keyword in node.keywords:
         if keyword.arg is None or keyword.arg not in names:
             raise InputError(where, f"{field}: {name}", keyword.arg, nearest(str(keyword.arg), names))
         if keyword.arg in values:
             raise InputError(where, f"{field}: {name}", keyword.arg, "each argument once")
         values[keyword.arg] = _build(keyword.value, text, classes, where, field)
+    needed = [
+        item.name
+        for item in fields
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    ]
+    if not values.keys() >= set(needed):
+        raise InputError(where, f"{field}: {name}", text, "the arguments " + ", ".join(needed))
     try:
         return made(**values)
-    except TypeError:
-        needed = [
-            item.name
-            for item in dataclasses.fields(made)
-            if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        ]
-        raise InputError(where, f"{field}: {name}", text, "the arguments " + ", ".join(needed)) from None
     except InputError as error:
         raise InputError(where, f"{field}: {name}: {error.field}", error.value, error.expected) from None
+    except (Exception, SystemExit) as error:
+        # What a user's own class raises is theirs to see; a shipped one was given a value of another kind.
+        said = text if plugins.is_shipped(made) else f"{type(error).__name__}: {error}"
+        called = name if plugins.is_shipped(made) else plugins.called(made)
+        raise InputError(where, f"{field}: {called}", said, "arguments of the kinds that it takes") from error
+
+
+def call_of(made: Any) -> str:
+    """The call that makes a dataclass again, without what is left at its default; the bare name of another class."""
+    if not dataclasses.is_dataclass(made):
+        return type(made).__name__
+    said = []
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        if field.init and (field.default is dataclasses.MISSING or value != field.default):
+            said.append(f"{field.name}={list(value) if isinstance(value, tuple) else value!r}")
+    return f"{type(made).__name__}({', '.join(said)})"
 
 
 def names_function(text: str) -> bool:
@@ -95,11 +114,9 @@ def load_function(text: str, folder: str | Path, *, where: str, field: str) -> C
     if spec is None or spec.loader is None:
         raise InputError(where, field, str(file), "a Python file")
     module = importlib.util.module_from_spec(spec)
-    try:
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    with users_code(where, field, f"{file.name} to run without an error"):
         spec.loader.exec_module(module)
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise InputError(where, field, said, f"{file.name} to run without an error") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(where, field, name, f"a function of {file.name}")

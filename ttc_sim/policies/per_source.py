@@ -10,7 +10,7 @@ import numpy as np
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.policies.policy import Policy
+from ttc_sim.policies.policy import Policy, choose_arms
 from ttc_sim.policies.requests import Requests
 
 
@@ -41,7 +41,7 @@ class PerSource(Policy):
                 policy = self.policies[source]
                 choice = next((choice for other, choice in made if other == policy), None)
                 if choice is None:
-                    choice = policy.choose(requests, arms)
+                    choice = choose_arms(policy, requests, arms)
                     made.append((policy, choice))
                 chosen[here] = choice[here]
         return chosen

@@ -29,6 +29,13 @@ POLICIES = plugins.Registry(
     },
 )
 
+# What others rely on that a policy says of itself: checked where it is a user's own.
+SAID: dict[str, plugins.Rule] = {
+    "arm_names": plugins.NAMES,
+    "looks_at_load": plugins.YES_OR_NO,
+    "uses_responses": plugins.YES_OR_NO,
+}
+
 
 PolicyLike: TypeAlias = Policy | str | Mapping[str, Policy | str | Callable[..., str]] | Callable[..., str]
 """A policy, its notation, one of these for each source, or a function of a request (and of the live load, if it asks)."""
@@ -84,4 +91,6 @@ def _parsed(text: str, where: str, field: str, folder: str | Path) -> Policy:
     made: Any = notation.parse(text, POLICIES, where=where, field=field)
     if not isinstance(made, Policy):
         raise InputError(where, field, text, _EXPECTED)
+    if not plugins.is_shipped(type(made)):
+        plugins.check_said(made, SAID, where=where, field=field)
     return made

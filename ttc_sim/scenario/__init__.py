@@ -13,11 +13,13 @@ from ttc_sim.scenario.deployments import (
     PhysicsStepTime,
     Price,
     Retry,
+    StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
 from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
 from ttc_sim.scenario.traffic import (
     MOST_REQUESTS,
+    Arrivals,
     Clients,
     ClosedLoop,
     Columns,
@@ -35,6 +37,7 @@ __all__ = [
     "MOST_REQUESTS",
     "Api",
     "Arm",
+    "Arrivals",
     "Clients",
     "ClosedLoop",
     "Columns",
@@ -52,6 +55,7 @@ __all__ = [
     "Search",
     "Source",
     "Step",
+    "StepTime",
     "Targets",
     "Trace",
     "Workload",

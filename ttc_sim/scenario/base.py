@@ -2,16 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.plugins import Registry, called
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+UNKNOWN_KEY = "unknown_key"
 
 
 class Model(BaseModel):
     """Base of all parts of a scenario: unknown keys and values of the wrong type are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_keys(cls, given: Any) -> Any:
+        known = [name for name, field in cls.model_fields.items() if not field.exclude]
+        unknown = [key for key in given if key not in cls.model_fields] if isinstance(given, dict) else []
+        if unknown:
+            raise errors_at({str(key): (UNKNOWN_KEY, given[key], nearest(str(key), known)) for key in unknown})
+        return given
+
+
+def errors_at(found: dict[str, tuple[str, Any, str]]) -> ValidationError:
+    """Errors by key: what kind each is, the value, and what was expected."""
+    return ValidationError.from_exception_data(
+        "scenario",
+        [
+            InitErrorDetails(type=PydanticCustomError(kind, "{expected}", {"expected": text}), loc=(key,), input=value)
+            for key, (kind, value, text) in found.items()
+        ],
+    )
+
+
+def by_name(registry: Registry[Any]) -> BeforeValidator:
+    """Read a mapping as the settings of the kind that it names; an object made in Python is taken as it is."""
+    return BeforeValidator(lambda given: read_settings(registry, given) if isinstance(given, dict) else given)
+
+
+def read_settings(registry: Registry[Any], given: dict[Any, Any]) -> Any:
+    """The object that a mapping makes: of the class whose name stands under the registry's key.
+
+    Raises:
+        ValidationError: no such key or class, or what the class refuses.
+        InputError: the class is a user's own and its package, or what it does with its settings, fails.
+    """
+    key = str(registry.key)
+    if key not in given:
+        raise errors_at({key: ("missing", None, "this key to be given")})
+    name = given[key]
+    try:
+        made = registry[name] if isinstance(name, str) else None
+    except KeyError:
+        made = None
+    if made is None:
+        raise errors_at({key: ("value_error", name, nearest(str(name), registry))})
+    try:
+        return made.model_validate(given)
+    except (ValidationError, InputError):
+        raise
+    except (Exception, SystemExit) as error:  # a validator of the user's own
+        raise InputError(
+            called(made), "settings", f"{type(error).__name__}: {error}", "settings that it takes"
+        ) from error

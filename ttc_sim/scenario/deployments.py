@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
-from ttc_sim.scenario.base import Model, NonNegative, Positive
+from ttc_sim.base.plugins import Registry
+from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 
@@ -118,17 +120,52 @@ class PhysicsStepTime(Model):
     precision: Literal["FP8", "FP16", "BF16"] = "BF16"
 
 
-def _step_time_kind(value: Any) -> str:
-    given = value if isinstance(value, dict) else dict(value) if isinstance(value, Model) else {}
-    return "layers" if "gpu_profile" in given else "physics" if "gpu" in given or "model" in given else "linear"
+class StepTime(Model):
+    """Step times that a scenario names by their ``kind``: the base of those that a user adds by :func:`ttc_sim.register`.
+
+    Its fields are the keys of ``step_time``; the table must follow from them, and from files that they name, alone.
+    :class:`ttc_sim.testing.StepTimeConformance` tests it.
+
+    Args:
+        kind: name of the kind.
+    """
+
+    kind: str
+
+    def table(self, max_tokens: int, max_sequences: int, folder: Path) -> object:
+        """A :class:`ttc_sim.serving.step_time.StepTable`, as :func:`ttc_sim.serving.step_time.step_table` puts it together.
+
+        Args:
+            max_tokens: most tokens in a batch, prefill and decode together.
+            max_sequences: most sequences in a batch.
+            folder: that relative paths start from.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method table(max_tokens, max_sequences, folder)")
 
 
-# Told apart by their keys.
-StepTime = Annotated[
-    Annotated[LinearStepTime, Tag("linear")]
-    | Annotated[LayerStepTime, Tag("layers")]
-    | Annotated[PhysicsStepTime, Tag("physics")],
-    Discriminator(_step_time_kind),
+# A new kind is one file of serving/ and one name here, as "module:Class".
+STEP_TIMES: Registry[StepTime] = Registry("step_times", StepTime, {}, key="kind")
+
+
+def _read_step_time(given: Any) -> Any:
+    """By its ``kind``, or, of the forms that have none, by its keys."""
+    if not isinstance(given, dict):
+        if not isinstance(given, (LinearStepTime, LayerStepTime, PhysicsStepTime, StepTime)):
+            raise ValueError("a mapping with the keys of a step time")
+        return given
+    if "kind" in given and not len(STEP_TIMES):
+        raise ValueError(
+            "no 'kind': the shipped step times are told apart by their other keys, and no other is installed"
+        )
+    if "kind" in given:
+        return read_settings(STEP_TIMES, given)
+    if "gpu_profile" in given:
+        return LayerStepTime.model_validate(given)
+    return (PhysicsStepTime if "gpu" in given or "model" in given else LinearStepTime).model_validate(given)
+
+
+AnyStepTime = Annotated[
+    LinearStepTime | LayerStepTime | PhysicsStepTime | SerializeAsAny[StepTime], BeforeValidator(_read_step_time)
 ]
 
 
@@ -154,7 +191,8 @@ class GpuPool(Model):
             least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
         usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool. With ``gpu``, that GPU's list
             price (:mod:`ttc_sim.scenario.gpu_prices`) times the GPUs of a replica unless given.
-        step_time: how long an iteration takes: coefficients, measurements per layer, or a model and a data sheet by name.
+        step_time: how long an iteration takes: coefficients, measurements per layer, a model and a data sheet by name, or a
+            ``kind`` of one's own (:class:`StepTime`).
         model: instead of ``step_time``, with ``gpu``: a model of the catalogue of measured GPU operators (``ttc-sim gpus``).
         gpu: a GPU of the catalogue, such as ``h200_sxm``.
         tensor_parallel: GPUs of one replica.
@@ -174,7 +212,7 @@ class GpuPool(Model):
     kind: Literal["gpu_pool"]
     replicas: Annotated[int, Field(ge=1, le=10_000)]
     usd_per_replica_hour: NonNegative | None = None
-    step_time: StepTime | None = None
+    step_time: AnyStepTime | None = None
     model: str | None = None
     gpu: str | None = None
     tensor_parallel: Annotated[int, Field(ge=1)] | None = None

@@ -6,36 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario.deployments import (
-    Api,
-    GpuPool,
-    Latency,
-    LayerStepTime,
-    LinearStepTime,
-    PhysicsStepTime,
-    Price,
-    Retry,
-)
-from ttc_sim.scenario.document import Arm, Scenario, Search, Targets
-from ttc_sim.scenario.traffic import (
-    Clients,
-    ClosedLoop,
-    Columns,
-    Piecewise,
-    Poisson,
-    Renewal,
-    Source,
-    Step,
-    Trace,
-    Workload,
-)
+from ttc_sim.scenario.base import UNKNOWN_KEY
+from ttc_sim.scenario.deployments import GpuPool
+from ttc_sim.scenario.document import Scenario
 from ttc_sim.strategies import check_cascades
 
 
@@ -90,55 +70,24 @@ def scenario_from_dict(raw: dict[str, Any], path: str = "scenario") -> Scenario:
 
 def _first_error(path: str, error: ValidationError) -> InputError:
     # An unknown key is the likeliest slip and the cause of "missing" errors beside it, so it is named first.
-    details = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")[0]
-    # Pydantic puts the tag of a union, such as "api", after the place where the union stands.
-    tagged = details["loc"][:1] == ("deployments",) or details["loc"][:2] == ("workload", "arrivals")
-    tags = {2, 4} if tagged and details["loc"][3:4] == ("step_time",) else {2} if tagged else set()
-    location = [str(part) for at, part in enumerate(details["loc"]) if at not in tags]
+    unknown = (UNKNOWN_KEY, "extra_forbidden")
+    details = sorted(error.errors(), key=lambda item: item["type"] not in unknown)[0]
+    # Pydantic puts the tag of a union, "api" or "gpu_pool", after the place where the union stands.
+    tag = 2 if details["loc"][:1] == ("deployments",) else None
+    location = [str(part) for at, part in enumerate(details["loc"]) if at != tag]
     field = ".".join(location) or "scenario"
-    kind = details["type"]
-    if kind == "extra_forbidden":
-        return InputError(path, ".".join(location[:-1]) or "scenario", location[-1], _known_keys(details["loc"]))
+    kind, cause = details["type"], details.get("ctx", {}).get("error")
+    if kind in unknown:
+        expected = details["msg"] if kind == UNKNOWN_KEY else nearest(location[-1], Response.model_fields)
+        return InputError(path, ".".join(location[:-1]) or "scenario", location[-1], expected)
     if kind == "missing":
         return InputError(path, field, "nothing", "this key to be given")
+    if isinstance(cause, InputError):
+        return InputError(path, f"{field}: {cause.where}: {cause.field}", cause.value, cause.expected)
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return InputError(path, field, details["input"], message)
-
-
-def _known_keys(location: tuple[int | str, ...]) -> str:
-    """Names of the keys allowed where an unknown one was found, nearest first."""
-    tagged: dict[str, type[BaseModel]] = {
-        "poisson": Poisson,
-        "gamma": Renewal,
-        "weibull": Renewal,
-        "piecewise": Piecewise,
-        "clients": Clients,
-        "closed_loop": ClosedLoop,
-        "trace": Trace,
-        "api": Api,
-        "gpu_pool": GpuPool,
-        "linear": LinearStepTime,
-        "layers": LayerStepTime,
-        "physics": PhysicsStepTime,
-    }
-    plain: dict[str, type[BaseModel]] = {
-        "workload": Workload,
-        "steps": Step,
-        "columns": Columns,
-        "sources": Source,
-        "price": Price,
-        "first_token": Latency,
-        "per_token": Latency,
-        "retry": Retry,
-        "arms": Arm,
-        "responses": Response,
-        "search": Search,
-        "targets": Targets,
-    }
-    model: type[BaseModel] = Scenario
-    for part in location[:-1]:
-        model = tagged.get(str(part)) or plain.get(str(part)) or model
-    return nearest(str(location[-1]), set(model.model_fields) - {"path"})
+    return InputError(
+        path, field, details["input"], "a mapping" if kind in ("model_type", "model_attributes_type") else message
+    )
 
 
 def _check_references(scenario: Scenario) -> None:
@@ -162,7 +111,7 @@ def _check_references(scenario: Scenario) -> None:
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
     check_cascades({name: arm.parsed(path, name) for name, arm in scenario.arms.items()}, path)
-    if not sources and scenario.workload.arrivals.process not in ("clients", "trace"):
+    if not sources and not scenario.workload.arrivals.carries_lengths:
         raise InputError(path, "workload.sources", {}, "sources, or arrivals that carry lengths (clients or trace)")
     for name in scenario.search.caps:
         if name not in scenario.arms:

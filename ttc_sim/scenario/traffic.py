@@ -2,23 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
-from ttc_sim.scenario.base import Model, NonNegative, Positive
+from ttc_sim.base.plugins import Registry
+from ttc_sim.scenario.base import Model, NonNegative, Positive, by_name
 
 MOST_REQUESTS = 100_000_000
 
 
-class Poisson(Model):
+class Arrivals(Model):
+    """How requests arrive: the base of all processes, and of those that a user adds by :func:`ttc_sim.register`.
+
+    Its fields are the keys of ``workload.arrivals``. A process of one's own has :meth:`generate`; what it draws comes from
+    :func:`ttc_sim.base.draws.uniforms` with its seed and run. :class:`ttc_sim.testing.ArrivalsConformance` tests it.
+
+    Args:
+        process: name of the kind.
+    """
+
+    process: str
+    carries_lengths: ClassVar[bool] = False
+    """Whether the requests come with their lengths, so that a workload needs no ``sources``."""
+
+    def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
+        """A :class:`ttc_sim.workload.Traffic` of the first ``requests`` arrivals.
+
+        They are the same whenever seed and run are, and the first of them the same however many are asked for.
+
+        Args:
+            requests: how many, at least 1.
+            seed: of the draws; run: label of the independent run.
+            folder: where relative paths start; where: the file that errors name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs a method generate(requests, seed, run, folder, where)")
+
+
+class Poisson(Arrivals):
     """Independent arrivals at a constant rate."""
 
     process: Literal["poisson"]
     rate_per_s: Positive
 
 
-class Renewal(Model):
+class Renewal(Arrivals):
     """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson)."""
 
     process: Literal["gamma", "weibull"]
@@ -33,7 +62,7 @@ class Step(Model):
     rate_per_s: NonNegative
 
 
-class Piecewise(Model):
+class Piecewise(Arrivals):
     """A day's shape: rates that hold for a while each, then start over. ``cv`` other than 1 makes it bursty."""
 
     process: Literal["piecewise"]
@@ -41,7 +70,7 @@ class Piecewise(Model):
     cv: Annotated[float, Field(gt=0, le=50)] = 1.0
 
 
-class Clients(Model):
+class Clients(Arrivals):
     """A measured mixture of clients, each with its own rate, burstiness and lengths over time (ServeGen).
 
     Args:
@@ -50,13 +79,14 @@ class Clients(Model):
         start_s: where in the measured day to start.
     """
 
+    carries_lengths = True
     process: Literal["clients"]
     traffic: str
     rate_per_s: Positive | None = None
     start_s: NonNegative = 0.0
 
 
-class ClosedLoop(Model):
+class ClosedLoop(Arrivals):
     """A fixed number of users, each of whom sends the next request when the last is answered.
 
     Args:
@@ -78,9 +108,10 @@ class Columns(Model):
     output_tokens: str | None = None
 
 
-class Trace(Model):
+class Trace(Arrivals):
     """A recorded trace, replayed. ``rate_per_s`` stretches or squeezes its time axis to that mean rate."""
 
+    carries_lengths = True
     process: Literal["trace"]
     file: str
     format: Literal["azure", "mooncake", "csv"]
@@ -88,7 +119,21 @@ class Trace(Model):
     rate_per_s: Positive | None = None
 
 
-Arrivals = Annotated[Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace, Field(discriminator="process")]
+# A new kind is one file of workload/ and one name here, as "module:Class".
+ARRIVALS = Registry(
+    "arrivals",
+    Arrivals,
+    {
+        "poisson": Poisson,
+        "gamma": Renewal,
+        "weibull": Renewal,
+        "piecewise": Piecewise,
+        "clients": Clients,
+        "closed_loop": ClosedLoop,
+        "trace": Trace,
+    },
+    key="process",
+)
 
 
 class Source(Model):
@@ -113,6 +158,6 @@ class Workload(Model):
     Without ``sources`` the lengths come from the trace or the clients, and nothing is known of accuracy.
     """
 
-    arrivals: Arrivals
+    arrivals: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
     requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     sources: dict[str, Source] = Field(default_factory=dict)

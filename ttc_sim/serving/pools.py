@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario
+from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
@@ -14,6 +14,7 @@ from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.physics import ARCHITECTURES, load_architecture, physics_table
 from ttc_sim.serving.step_time import StepTable, linear_table
+from ttc_sim.serving.users_own import own_table
 
 
 def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
@@ -24,11 +25,15 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
         folder: that relative paths in the scenario start from.
 
     Raises:
-        InputError: files that are missing or cannot be read, or a name that is not known.
+        InputError: files that are missing or cannot be read, a name that is not known, or a user's own that failed or returned
+            something else.
     """
+    limits = pool.max_num_batched_tokens, pool.max_num_seqs
     if pool.step_time is None:
-        return _catalogue_table(served_by(pool, folder), pool.max_num_batched_tokens, pool.max_num_seqs)
-    return _table(pool.step_time, pool.max_num_batched_tokens, pool.max_num_seqs, Path(folder))
+        return _catalogue_table(served_by(pool, folder), *limits)
+    if isinstance(pool.step_time, StepTime):
+        return _own_table(_Settings(pool.step_time.model_copy(deep=True)), *limits, Path(folder))
+    return _table(pool.step_time, *limits, Path(folder))
 
 
 def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
@@ -84,3 +89,24 @@ def _table(
         return load_gpu_profile(profile, given.tensor_parallel, max_tokens, max_sequences, host_s=given.host_s)
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
     return physics_table(shape, given.gpu, given.tensor_parallel, given.precision, max_tokens, max_sequences)
+
+
+class _Settings:
+    """Settings of a user's own, equal where what they say is: those with lists cannot be hashed themselves."""
+
+    def __init__(self, said: StepTime) -> None:
+        self.said = said
+
+    def __hash__(self) -> int:
+        return hash(type(self.said))
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return isinstance(other, _Settings) and bool(self.said == other.said)
+        except Exception:  # of fields that cannot be compared, such as arrays: the table is then made anew
+            return False
+
+
+@lru_cache(maxsize=64)
+def _own_table(settings: _Settings, max_tokens: int, max_sequences: int, folder: Path) -> StepTable:
+    return own_table(settings.said, max_tokens, max_sequences, folder)

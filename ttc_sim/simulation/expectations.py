@@ -12,7 +12,7 @@ from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable, full_batch_seconds
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, trial_of
-from ttc_sim.strategies import Single, carry_out
+from ttc_sim.strategies import Single, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import Outcome, Trial
 from ttc_sim.workload.population import Population
 
@@ -91,7 +91,7 @@ def spread_out(model: Model, arm: ResolvedArm, rows: I64) -> tuple[I64, Outcome]
     """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome."""
     attempts, strategy = arm.attempts, arm.strategy
     assert attempts is not None
-    if isinstance(strategy, Single):
+    if is_attempt(strategy) and isinstance(strategy, Single):
         count = attempts.count[rows]
         owner = np.repeat(np.arange(len(rows)), count)
         within = np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)

@@ -14,7 +14,7 @@ from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
-from ttc_sim.strategies import Single, Strategy
+from ttc_sim.strategies import Single, Strategy, is_attempt
 from ttc_sim.strategies.outcomes import Attempts, Stage, Trial
 from ttc_sim.workload.population import Population, load_population
 
@@ -100,7 +100,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for name, arm in scenario.arms.items()
     )
     for arm in arms:
-        if arm.attempts is None and not isinstance(arm.strategy, Single):
+        if arm.attempts is None and not (is_attempt(arm.strategy) and isinstance(arm.strategy, Single)):
             raise InputError(
                 scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), "Single() without a profile"
             )
@@ -118,7 +118,14 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
 
 
 def deployment_of(model: Model, arm: ResolvedArm, stage: Stage) -> int:
-    """Index of the deployment that a stage of an arm runs on."""
+    """Index of the deployment that a stage of an arm runs on.
+
+    Raises:
+        InputError: a user's own strategy named one that is not there.
+    """
+    for name, known in ((stage.deployment, model.deployment_names), (stage.arm, model.arm_names)):
+        if name is not None and name not in known:
+            raise InputError(model.scenario.path, f"arms.{arm.name}.strategy", name, nearest(name, known))
     if stage.deployment is not None:
         return model.deployment_names.index(stage.deployment)
     if stage.arm is not None:

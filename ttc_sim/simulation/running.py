@@ -10,7 +10,7 @@ import numpy as np
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
-from ttc_sim.policies import LiveRule, Load, Policy, Requests
+from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_live, rule_of
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import Draws, as_requests
@@ -24,7 +24,7 @@ def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     requests = as_requests(model, draws)
     live = _live_route(policy, requests, model.arm_names)
     if live is None:
-        arm = policy.choose(requests, model.arm_names)
+        arm = choose_arms(policy, requests, model.arm_names)
         _check_offered(model, requests, arm)
         offers = [carry(model, draws, arm)]
     else:
@@ -51,10 +51,10 @@ def _live_route(
     """How the engine chooses arms as requests arrive, if the policy looks at live load."""
     if not policy.looks_at_load:
         return None
-    rule = policy.live_rule(requests, arms)
+    rule = rule_of(policy, requests, arms)
     if rule is not None:
         return rule
-    return lambda index, load: policy.choose_one(requests, index, arms, load)
+    return lambda index, load: choose_live(policy, requests, index, arms, load)
 
 
 def _check_offered(model: Model, requests: Requests, arm: I64) -> None:

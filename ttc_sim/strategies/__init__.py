@@ -4,7 +4,7 @@ A strategy is a small frozen dataclass that a user writes as ``BestOfN(n=8, auro
 Python alike: one file each. What they are carried out on, and with, is in :mod:`ttc_sim.strategies.outcomes`.
 """
 
-from ttc_sim.strategies.attempt import BudgetForcing, Single
+from ttc_sim.strategies.attempt import BudgetForcing, Single, is_attempt
 from ttc_sim.strategies.best_of_n import BestOfN
 from ttc_sim.strategies.cascade import Cascade, check_cascades
 from ttc_sim.strategies.kind import Strategy, carry_out
@@ -25,5 +25,6 @@ __all__ = [
     "as_strategy",
     "carry_out",
     "check_cascades",
+    "is_attempt",
     "parse_strategy",
 ]

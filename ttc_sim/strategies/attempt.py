@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from ttc_sim.base.arguments import whole
 from ttc_sim.base.errors import InputError
@@ -107,6 +108,12 @@ def samples(trial: Trial, n: int, of: Single | BudgetForcing, *, answers: bool =
     return trial.samples(n, of.cap, "force_answer", **longer, answers=answers)
 
 
+def is_attempt(strategy: object) -> TypeGuard[Single | BudgetForcing]:
+    """Whether it is one attempt and nothing else: neither another strategy nor a class of one's own that carries out otherwise."""
+    kinds = (Single, BudgetForcing)
+    return isinstance(strategy, kinds) and type(strategy).carry_out in [kind.carry_out for kind in kinds]
+
+
 def check_cap(where: str, cap: int | None, on_cap: str) -> None:
     """Refuse a cap, or what is done at it, that cannot be."""
     if cap is not None:
@@ -117,7 +124,7 @@ def check_cap(where: str, cap: int | None, on_cap: str) -> None:
 
 def check_sample(where: str, of: object, cap: int | None) -> None:
     """Refuse what cannot be a single attempt, or a cap beside it."""
-    if of is not None and not isinstance(of, (Single, BudgetForcing)):
+    if of is not None and not is_attempt(of):
         raise InputError(where, "of", of, "Single(...) or BudgetForcing(...)")
     if of is not None and cap is not None:
         raise InputError(where, "cap", cap, "the cap in 'of', which says what each sample does")

@@ -109,6 +109,6 @@ def check_cascades(arms: Mapping[str, Strategy], where: str) -> None:
         for named in strategy.other_arms:
             if named not in arms:
                 raise InputError(where, f"arms.{name}.strategy", named, "an arm of the scenario: " + ", ".join(arms))
-            if isinstance(arms[named], Cascade):
+            if isinstance(arms[named], Cascade) or arms[named].other_arms:
                 expected = "arms that are not cascades themselves: a cascade may not lead back to itself"
                 raise InputError(where, f"arms.{name}.strategy", named, expected)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, cast
-
-from ttc_sim.base.errors import InputError
-from ttc_sim.base.plugins import is_shipped
+from ttc_sim.base.errors import InputError, users_code
+from ttc_sim.base.notation import call_of
+from ttc_sim.base.plugins import called, is_shipped
+from ttc_sim.strategies.checking import checked
 from ttc_sim.strategies.outcomes import CarriedOut, Outcome, Trial
 
 
@@ -62,12 +61,7 @@ class Strategy:
 
     def __repr__(self) -> str:
         """The call without what is left at its default: its notation."""
-        said = []
-        for field in dataclasses.fields(cast(Any, self)):
-            value = getattr(self, field.name)
-            if field.default is dataclasses.MISSING or value != field.default:
-                said.append(f"{field.name}={list(value) if isinstance(value, tuple) else value!r}")
-        return f"{type(self).__name__}({', '.join(said)})"
+        return call_of(self)
 
 
 def carry_out(strategy: CarriedOut, trial: Trial) -> Outcome:
@@ -86,22 +80,8 @@ def carry_out(strategy: CarriedOut, trial: Trial) -> Outcome:
     """
     if is_shipped(type(strategy)):
         return strategy.carry_out(trial)
-    try:
+    where = called(type(strategy))
+    with users_code(where, "carry_out", "a strategy that carries a Trial out"):
         made = strategy.carry_out(trial)
-    except InputError:
-        raise
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}"
-        raise InputError(repr(strategy), "strategy", said, "a strategy that carries a Trial out") from error
-    return checked(made, trial, repr(strategy))
-
-
-def checked(made: object, trial: Trial, where: str) -> Outcome:
-    """What a user's own strategy returned, if it is an outcome of the trial's requests.
-
-    Raises:
-        InputError: something else was returned.
-    """
-    if not isinstance(made, Outcome) or made.correct.shape != (len(trial),):
-        raise InputError(where, "strategy", type(made).__name__, f"an Outcome of {len(trial)} requests")
-    return made
+        known = (strategy.verifiers, strategy.other_arms) if isinstance(strategy, Strategy) else (None, None)
+    return checked(made, trial, where, deployments=known[0], arms=known[1])

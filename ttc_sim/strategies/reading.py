@@ -29,6 +29,19 @@ STRATEGIES = plugins.Registry(
     },
 )
 
+# What others rely on that a strategy says of itself: checked where it is a user's own.
+SAID: dict[str, plugins.Rule] = {
+    "attempt_cap": (
+        lambda cap: cap is None or (isinstance(cap, int) and not isinstance(cap, bool) and cap >= 1),
+        "a whole number of tokens, or None",
+    ),
+    "takes_cap": plugins.YES_OR_NO,
+    "other_arms": plugins.NAMES,
+    "verifiers": plugins.NAMES,
+    "votes": plugins.YES_OR_NO,
+    "reads_scores": plugins.YES_OR_NO,
+}
+
 
 StrategyLike: TypeAlias = Strategy | str | Callable[[Trial], Outcome]
 """A strategy, its notation, or a function that carries a trial out."""
@@ -78,4 +91,6 @@ def parse_strategy(
     made = notation.parse(text, STRATEGIES, where=where, field=field)
     if not isinstance(made, Strategy):
         raise InputError(where, field, text, _EXPECTED)
+    if not plugins.is_shipped(type(made)):
+        plugins.check_said(made, SAID, where=where, field=field)
     return made

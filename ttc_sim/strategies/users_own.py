@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ttc_sim.base.errors import InputError
-from ttc_sim.strategies.kind import Strategy, checked
+from ttc_sim.base.errors import users_code
+from ttc_sim.strategies.checking import checked
+from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.outcomes import Outcome, Trial
 
 
@@ -26,11 +27,6 @@ class UserStrategy(Strategy):
         Raises:
             InputError: it failed, or returned something else than an outcome of these requests.
         """
-        try:
+        with users_code(self.where, "strategy", "a function that carries a Trial out"):
             made = self.function(trial)
-        except InputError:
-            raise
-        except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise InputError(self.where, "strategy", said, "a function that carries a Trial out") from error
         return checked(made, trial, self.where)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttc_sim.scenario import Clients, ClosedLoop, Piecewise, Poisson, Renewal, Trace
+from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Piecewise, Poisson, Renewal, Trace
 from ttc_sim.workload.arrivals import closed_loop, piecewise, renewal
+from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import mixture
 from ttc_sim.workload.traces import replay
 from ttc_sim.workload.traffic import Traffic
 
 
 def generate(
-    arrivals: Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace,
+    arrivals: Arrivals,
     requests: int,
     seed: int,
     *,
@@ -29,7 +30,8 @@ def generate(
         folder: where relative trace files start; where: the file that errors name.
 
     Raises:
-        InputError: a trace that cannot be read, an unknown traffic profile, or rates that are all zero.
+        InputError: a trace that cannot be read, an unknown traffic profile, rates that are all zero, or a process of a user's own
+            that failed or returned something else.
 
     >>> from ttc_sim.scenario import Poisson
     >>> traffic = generate(Poisson(process="poisson", rate_per_s=2.0), 5, 1, folder=Path(), where="doc")
@@ -46,7 +48,9 @@ def generate(
         return closed_loop(arrivals, requests, seed, run)
     if isinstance(arrivals, Clients):
         return mixture(arrivals, requests, seed, run, folder=folder)
-    return replay(arrivals, requests, folder=folder)
+    if isinstance(arrivals, Trace):
+        return replay(arrivals, requests, folder=folder)
+    return own_arrivals(arrivals, requests, seed, run, folder=folder, where=where)
 
 
 __all__ = ["Traffic", "generate"]

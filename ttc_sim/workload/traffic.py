@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ttc_sim.base.draws import F64, I64
 
 
@@ -29,3 +31,12 @@ class Traffic:
     rate_per_s: float
     after: I64 | None = None
     think_s: F64 | None = None
+
+    @staticmethod
+    def of(arrival_s: F64, rate_per_s: float) -> Traffic:
+        """Requests of one client that arrive then, and carry no lengths.
+
+        >>> Traffic.of(np.array([0.5, 0.7]), 2.0).client
+        array([0, 0])
+        """
+        return Traffic(arrival_s, np.zeros(len(arrival_s), dtype=np.int64), None, None, None, None, rate_per_s)
