@@ -20,10 +20,10 @@ from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
 from ttc_sim.optimizer.promises import as_mapping, promises
 from ttc_sim.optimizer.task import Progress
-from ttc_sim.policies import Policy, UserFunction
+from ttc_sim.policies import Policy
 from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.simulation.drawing import draw
-from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.running import run_once
@@ -166,12 +166,10 @@ def carry_out(model: Model, policy: Policy, purpose: str) -> tuple[Summary, dict
         purpose: keeps these draws apart from those that the policy was chosen by.
 
     Returns:
-        The figures; and per problem, what is expected of the arm it is sent to, unless a function of the user's chooses.
+        The figures; and per problem, what is expected of the arm it is sent to, if it is always the same.
     """
     runs = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(model.scenario.replications)]
-    expected = None
-    if model.population is not None and not isinstance(policy, UserFunction):
-        expected = expect_arms(model).under(policy.choose(model.population.as_requests(), model.arm_names))
+    expected = expected_under(model, policy, runs)
     return summarize(model, runs, expected=expected), expected
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.policies import Policy, UserFunction, choose_arms
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable, full_batch_seconds
+from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, trial_of
 from ttc_sim.strategies import Single, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import Outcome, Trial
@@ -58,6 +61,21 @@ class Expectations:
             "reasoning": self.reasoning[arm, at],
             "visible": self.visible[arm, at],
         }
+
+
+def expected_under(model: Model, policy: Policy, runs: Sequence[Run]) -> dict[str, F64] | None:
+    """What is expected of each problem's arm under a policy; ``None`` where a problem has no arm of its own.
+
+    That is so where a policy looks at live load or at the clock, or is a function of the user's: the same problem then goes here or
+    there, as the runs tell.
+    """
+    population = model.population
+    if population is None or isinstance(policy, UserFunction) or policy.looks_at_load:
+        return None
+    arm = choose_arms(policy, population.as_requests(), model.arm_names)
+    if any(run.row is None or (run.arm != arm[run.row]).any() for run in runs):
+        return None
+    return expect_arms(model).under(arm)
 
 
 def expect_arms(model: Model) -> Expectations:

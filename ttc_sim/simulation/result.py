@@ -12,13 +12,12 @@ import polars as pl
 
 from ttc_sim.base.arguments import count, function
 from ttc_sim.base.display import Displayed, in_short
-from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
-from ttc_sim.policies import PerSource, Policy, PolicyLike, UserFunction, as_policy, check_sources
+from ttc_sim.policies import PerSource, Policy, PolicyLike, as_policy, check_sources
 from ttc_sim.scenario import MOST_REPLICATIONS, MOST_REQUESTS, Scenario, as_scenario
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
-from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.running import run_once
@@ -48,20 +47,13 @@ class Result(Displayed):
 
     @cached_property
     def _summary(self) -> Summary:
-        return summarize(self.model, self.runs, expected=self._expected())
+        return summarize(self.model, self.runs, expected=expected_under(self.model, self.policy, self.runs))
 
     def __repr__(self) -> str:
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         each = len(self.runs[0].arm)
         requests = "1 request" if each == 1 else f"{each:,} requests"
         return f"<Result: {in_short(self.policy)} on {self.model.scenario.name}, {runs} of {requests}>"
-
-    def _expected(self) -> dict[str, F64] | None:
-        population = self.model.population
-        if population is None or isinstance(self.policy, UserFunction):
-            return None
-        arm = self.policy.choose(population.as_requests(), self.model.arm_names)
-        return expect_arms(self.model).under(arm)
 
 
 def simulate(
