@@ -12,9 +12,10 @@ from ttc_sim.base.draws import uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
-from ttc_sim.engine.work import EngineResult, Work
+from ttc_sim.engine.work import Work
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool, Latency, LinearStepTime, Price, Retry
+from ttc_sim.testing.engines import assert_same
 
 
 @dataclass
@@ -129,18 +130,6 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(works, deployments, rule, until_s)
 
 
-def same(a: EngineResult, b: EngineResult) -> None:
-    np.testing.assert_array_equal(a.status, b.status)
-    np.testing.assert_array_equal(a.arm, b.arm)
-    np.testing.assert_array_equal(a.preemptions, b.preemptions)
-    np.testing.assert_array_equal(a.retries, b.retries)
-    for name in ("generated_tokens", "prefilled_tokens", "cached_tokens"):
-        for one, other in zip(getattr(a, name), getattr(b, name), strict=True):
-            np.testing.assert_array_equal(one, other, err_msg=name)
-    for name in ("arrival_s", "started_s", "first_token_s", "finished_s", "busy_s", "end_s"):
-        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-9, atol=1e-12, err_msg=name)
-
-
 def names(case: Case) -> list[str]:
     return [str(i) for i in range(len(case.deployments))]
 
@@ -150,7 +139,7 @@ def names(case: Case) -> list[str]:
 def test_engines_agree(case: Case) -> None:
     slow = reference.run(case.works, names(case), case.deployments, case.rule, case.until_s)
     fast = compiled.run(case.works, names(case), case.deployments, case.rule, case.until_s)
-    same(slow, fast)
+    assert_same(slow, fast)
 
 
 def watch(replica: Replica) -> None:
