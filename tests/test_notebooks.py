@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import nbformat
@@ -19,3 +20,19 @@ def test_a_notebook_runs(path: Path) -> None:
     client = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}})
     client.execute()
     assert any(cell.get("outputs") for cell in notebook.cells)
+
+
+def test_the_first_notebook_uses_what_is_public_alone() -> None:
+    """A user's first steps must not rest on what may change."""
+    notebook = nbformat.read(ROOT / "notebooks" / "01-choosing-routing-thresholds.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code").replace("%matplotlib", "#")
+    used: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            used |= {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            used |= {name.name for name in node.names}
+    ours = {name for name in used if name.startswith("ttc_sim.")}
+    assert ours, "an import that is not seen"
+    assert not [name for name in ours if not name.startswith(("ttc_sim.reporting.", "ttc_sim.scenario."))]
+    assert not [name for name in ours if "._" in name]
