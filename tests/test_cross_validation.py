@@ -112,6 +112,20 @@ def test_table_and_json_say_the_same_and_again_the_same(found: ttc.CrossValidati
     assert all(line.startswith(("fold 1 of 2: ", "fold 2 of 2: ")) for line in lines)
 
 
+def test_folds_of_few_problems_are_said_to_be_uncertain_of_their_intervals(found: ttc.CrossValidation) -> None:
+    raw = small(targets={"minimize": "cost", "accuracy": 0.1})
+    raw["workload"]["sources"] = {"contest": {"problem_set": "math", "subset": "aime24"}}
+    arms = {"instruct": ("qwen2.5-14b-instruct", "mid"), "thinker": ("sky-t1-32b", "dear")}
+    raw["arms"] = {name: {"profile": f"math/{one}", "deployment": at} for name, (one, at) in arms.items()}
+    raw["search"] = {"bands": 2, "max_bands": 2}
+    few = ttc.cross_validate(scenario_from_dict(raw), folds=4)
+    (note,) = few.notes
+    assert f"only {min(fold.problems for fold in few.folds)} task types" in note
+    assert "contest" in note
+    assert few.as_json()["notes"] == [note]
+    assert found.notes == ()
+
+
 def test_it_can_be_interrupted() -> None:
     def stop(line: str) -> None:
         if "carrying the plan out" in line:
@@ -146,7 +160,7 @@ def test_fewer_than_two_folds_are_refused(folds: Any) -> None:
 
 
 def test_more_folds_than_task_types_and_a_scenario_without_targets_are_refused(tmp_path: Path) -> None:
-    for folds in (77, 10**12):
+    for folds in (39, 77, 10**12):  # of one task type alone nothing would seem uncertain
         with pytest.raises(InputError, match=r"folds: got \d+; .* source easy has 76") as caught:
             ttc.cross_validate(scenario_from_dict(small()), folds)
         assert "\n" not in str(caught.value)

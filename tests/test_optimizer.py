@@ -209,6 +209,20 @@ def test_an_unreachable_target_is_named_with_the_nearest_plan() -> None:
     assert plan.predicted.accuracy.value > 0.58
 
 
+def test_pools_cannot_be_sized_for_a_closed_loop() -> None:
+    """Its rate follows from its answers; this ended in a traceback of the solver."""
+    raw = gateway()
+    raw["workload"]["arrivals"] = {"process": "closed_loop", "users": 8, "think_s": 1.0}
+    assert ttc.optimize(scenario_from_dict(raw)).status == "met"
+    step_time = {"base_s": 0.02, "per_prefill_token_s": 1e-4, "per_sequence_s": 5e-5, "per_kv_token_s": 6e-8}
+    limits = {"max_num_seqs": 64, "max_num_batched_tokens": 2048, "step_time": step_time}
+    raw["deployments"]["cheap"] = {"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 2.5, **limits}
+    with pytest.raises(
+        InputError, match=r"workload\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate"
+    ):
+        ttc.optimize(scenario_from_dict(raw))
+
+
 def test_most_accuracy_for_a_budget() -> None:
     plan = ttc.optimize(scenario_from_dict(gateway(targets={"maximize": "accuracy", "cost_usd_per_request": 0.004})))
     assert plan.status == "met"

@@ -25,6 +25,8 @@ from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
+FEW_CLUSTERS = 10  # clusters below which a bootstrap's interval is more than a fifth too narrow
+
 
 @dataclass(frozen=True)
 class Fold:
@@ -72,11 +74,12 @@ class CrossValidation:
     """What :func:`cross_validate` found.
 
     Attributes:
-        name: of the scenario; folds: one for each part of the problems.
+        name: of the scenario; folds: one for each part of the problems; notes: what a reader of the intervals must know.
     """
 
     name: str
     folds: tuple[Fold, ...]
+    notes: tuple[str, ...]
 
     @cached_property
     def overall(self) -> dict[str, Agreement]:
@@ -109,7 +112,8 @@ class CrossValidation:
             name: {"promised": one.promised, "realized": one.realized, "inside_share": one.inside}
             for name, one in self.overall.items()
         }
-        return {"scenario": self.name, "folds": [fold.as_json() for fold in self.folds], "overall": overall}
+        folds = [fold.as_json() for fold in self.folds]
+        return {"scenario": self.name, "folds": folds, "overall": overall, "notes": list(self.notes)}
 
 
 def cross_validate(
@@ -168,7 +172,7 @@ def cross_validate(
                 verdicts=beside_promises(promises(plan.summary), realized),
             )
         )
-    return CrossValidation(scenario.name, tuple(found))
+    return CrossValidation(scenario.name, tuple(found), _notes(population, part, folds))
 
 
 def _parts(scenario: Scenario, population: Population, folds: int) -> I64:
@@ -178,16 +182,30 @@ def _parts(scenario: Scenario, population: Population, folds: int) -> I64:
     short = [(population.sources[rarest], int(member[:, rarest].sum()))]
     if folds <= short[0][1]:
         part = deal_out_by_source(population, folds, uniforms(scenario.seed, "cross-validate", len(member))[:, 0])
-        # Two, because a plan is judged by problems kept from the choice itself.
-        short = short_of_clusters(population, part, folds, inside=1, outside=2)
+        # Resampling a single one would say that nothing is uncertain; of one, none can be kept from the choice to judge it by.
+        short = short_of_clusters(population, part, folds, inside=2, outside=2)
         if not short:
             return part
     source, clusters = short[0]
     expected = (
-        "a number of parts such that each has a task type (or problem, where those are resampled) of every source to carry a plan "
-        f"out on, and leaves two to plan on: source {source} has {clusters}"
+        "a number of parts that gives each at least two task types (or problems, where those are resampled) of every source: "
+        f"source {source} has {clusters}"
     )
     raise InputError(scenario.path, "folds", folds, expected)
+
+
+def _notes(population: Population, part: I64, folds: int) -> tuple[str, ...]:
+    """A warning where parts are so small that resampling them says too little of what is uncertain."""
+    fewest = {
+        source: min(len(np.unique(population.cluster[(part == k) & (population.source == s)])) for k in range(folds))
+        for s, source in enumerate(population.sources)
+    }
+    return tuple(
+        f"a fold has only {count} task types (or problems, where those are resampled) of source {source}: its intervals are too "
+        "narrow, so fewer figures are inside than should be"
+        for source, count in fewest.items()
+        if count < FEW_CLUSTERS
+    )
 
 
 def _bounds(verdict: Verdict) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from ttc_sim.base.draws import F64
+from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
 from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Question
 from ttc_sim.scenario import GpuPool, Targets
@@ -84,8 +86,17 @@ class PlanningTask:
 
     @classmethod
     def of(cls, expectations: Expectations, targets: Targets) -> PlanningTask:
-        """The targets to be met with these arms."""
-        rate_per_s = draw(expectations.model, 0, purpose="search").traffic.rate_per_s
+        """The targets to be met with these arms.
+
+        Raises:
+            InputError: GPU pools are to be sized, and the arrivals have no rate of their own.
+        """
+        model = expectations.model
+        rate_per_s = draw(model, 0, purpose="search").traffic.rate_per_s
+        if not math.isfinite(rate_per_s) and any(isinstance(pool, GpuPool) for pool in model.deployments):
+            process = model.scenario.workload.arrivals.process
+            expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"
+            raise InputError(model.scenario.path, "workload.arrivals.process", process, expected)
         return cls(expectations, targets, rate_per_s, novelty_of(expectations.population))
 
     @property

@@ -274,6 +274,8 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
         f"[dim]{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
         "as they say where about 95% of the figures are inside.[/]"
     )
+    for note in found.notes:
+        console.print(f"[dim]- {note}[/]")
 
 
 def _verdict_cells(verdict: Verdict) -> tuple[str, str, str, str]:
