@@ -14,7 +14,7 @@ from scipy import stats
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.profiles import load_traffic
+from ttc_sim.measured.traffic import load_traffic
 from ttc_sim.scenario import Clients, Columns, Piecewise, Poisson, Renewal, Step, Trace
 from ttc_sim.workload import Traffic, generate
 from ttc_sim.workload.arrivals import gamma_gaps, weibull_shape

@@ -16,7 +16,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ttc_sim.base.errors import InputError
     from ttc_sim.evaluation.evaluate import Evaluation, evaluate
-    from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
+    from ttc_sim.measured.folders import list_profiles
+    from ttc_sim.measured.problem_sets import load_problem_set
+    from ttc_sim.measured.profiles import load_profile
     from ttc_sim.optimizer.plan import Plan, load_plan
     from ttc_sim.optimizer.search import optimize
     from ttc_sim.optimizer.validate import Validation, validate
@@ -48,9 +50,9 @@ _HOME = {
     "Utility": "policies",
     "Validation": "optimizer.validate",
     "evaluate": "evaluation.evaluate",
-    "list_profiles": "measured.profiles",
+    "list_profiles": "measured.folders",
     "load_plan": "optimizer.plan",
-    "load_problem_set": "measured.profiles",
+    "load_problem_set": "measured.problem_sets",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
     "optimize": "optimizer.search",

@@ -27,7 +27,8 @@ def backtest(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
-    from ttc_sim.fidelity import runs as engine
+    from ttc_sim.fidelity.experiments import backtest_experiments
+    from ttc_sim.fidelity.runs import backtest_run
 
     if sum(given is not None for given in (run, experiments, silicon)) != 1:
         raise InputError("backtest", "RUN", None, "the folder of a run, --experiments FILE or --silicon FILE")
@@ -42,23 +43,21 @@ def backtest(
         raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
     check_writable(plot, json_file)
     if silicon is not None:
-        from ttc_sim.fidelity.silicon import backtest_silicon
+        from ttc_sim.fidelity.operating_points import backtest_operating_points
 
         with progress() as say:
-            got = backtest_silicon(silicon, backend, say)
+            got = backtest_operating_points(silicon, backend, say)
         _print_silicon(got)
     elif experiments is not None:
-        got = engine.backtest_experiments(experiments)
+        got = backtest_experiments(experiments)
         _print_experiments(got)
     else:
         assert run is not None
-        if gpu is None:
-            got = engine.backtest_run(run, gpu_profile, calibrate_on or [])
-        else:
-            got = engine.backtest_run(run, gpu=gpu, precision=precision)
+        fitted = (gpu_profile, calibrate_on or [])
+        got = backtest_run(run, *fitted) if gpu is None else backtest_run(run, gpu=gpu, precision=precision)
         _print_run(got)
-        if gpu is not None and (gpu_profile is not None or calibrate_on):
-            got["beside"] = engine.backtest_run(run, gpu_profile, calibrate_on or [])
+        if gpu is not None and any(fitted):
+            got["beside"] = backtest_run(run, *fitted)
             _print_run(got["beside"])
         if plot is not None:
             from ttc_sim.reporting.plots import plot_backtest

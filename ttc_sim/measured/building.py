@@ -9,7 +9,8 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import find_column
-from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, SCORE, Profile, ProfileCard, check_profile
+from ttc_sim.measured.cards import ProfileCard
+from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, SCORE, Profile, check_profile
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "problem": ("problem", "problem_id", "question_id", "task_id", "id"),

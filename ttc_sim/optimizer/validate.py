@@ -12,8 +12,10 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.measured.filling import resample_reasoning
+from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.problem_tables import read_problem_tables
-from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
+from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.optimizer.plan import PROMISES, SavedPlan, as_mapping, load_plan, promises
 from ttc_sim.optimizer.search import best_in_hindsight
 from ttc_sim.policies import UserFunction

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.measured.aligning import align
-from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile
+from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
+from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, Source

@@ -22,7 +22,8 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.tables import read_table
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work, single_stage
-from ttc_sim.scenario import GpuPool, LinearStepTime
+from ttc_sim.fidelity.beside import ANY_STEP, pair
+from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted
 from ttc_sim.serving.operator_store import operator_times
@@ -48,8 +49,6 @@ COLUMNS = (
     *("id", "silicon_data_source", "backend", "model_path", "system", "precision", "mode", "isl", "osl", "batch_size"),
     *("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"),
 )
-
-_STEP = LinearStepTime(base_s=1.0, per_prefill_token_s=0.0, per_sequence_s=0.0, per_kv_token_s=0.0)
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def _pool(kv_tokens: int) -> GpuPool:
         kind="gpu_pool",
         replicas=1,
         usd_per_replica_hour=0.0,
-        step_time=_STEP,
+        step_time=ANY_STEP,
         max_num_seqs=MAX_NUM_SEQS,
         max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
         kv_cache_tokens=kv_tokens,
@@ -272,7 +271,7 @@ def predict(
     return out
 
 
-def backtest_silicon(
+def backtest_operating_points(
     file: str | Path, backend: str | None = None, progress: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
     """Predicted beside measured times of every operating point of a file.
@@ -298,8 +297,8 @@ def backtest_silicon(
                 "id": point.id,
                 "model": point.model,
                 "gpu": point.served.gpu,
-                "ttft_ms": _pair(point.ttft_ms, found[0]),
-                "tpot_ms": _pair(point.tpot_ms, found[1]),
+                "ttft_ms": pair(point.ttft_ms, found[0]),
+                "tpot_ms": pair(point.tpot_ms, found[1]),
             }
         )
         kept.append(point)
@@ -348,7 +347,3 @@ def _medians(points: Sequence[Point], predictions: Sequence[Predicted]) -> dict[
     ttft = [abs(found[0] / point.ttft_ms - 1) for point, found in zip(points, predictions, strict=True)]
     tpot = [abs(found[1] / point.tpot_ms - 1) for point, found in zip(points, predictions, strict=True)]
     return {"ttft": 100 * float(np.median(ttft)), "tpot": 100 * float(np.median(tpot))}
-
-
-def _pair(measured: float, predicted: float) -> dict[str, float]:
-    return {"measured": measured, "predicted": predicted, "error_percent": 100 * (predicted / measured - 1)}
