@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ttc_sim.scenario.base import Model, NonNegative, Positive
 
@@ -16,12 +16,32 @@ class Poisson(Model):
     rate_per_s: Positive
 
 
+def _not_even(cv: float) -> float:
+    if not 0 < cv <= MOST_VARIATION:
+        raise ValueError(f"above 0, at most {MOST_VARIATION}; requests at even distances are 'process: even'")
+    return cv
+
+
+MOST_VARIATION = 50
+"""Beyond it a handful of gaps takes all of the time: a run of any length that can be simulated says nothing of the rate."""
+
+Variation = Annotated[float, AfterValidator(_not_even)]
+"""Coefficient of variation of gaps, above 0; vLLM's burstiness is ``1 / cv**2``."""
+
+
 class Renewal(Model):
     """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson)."""
 
     process: Literal["gamma", "weibull"]
     rate_per_s: Positive
-    cv: Annotated[float, Field(gt=0, le=50)]
+    cv: Variation
+
+
+class Even(Model):
+    """Arrivals at even distances: a constant gap of ``1 / rate_per_s``."""
+
+    process: Literal["even"]
+    rate_per_s: Positive
 
 
 class Step(Model):
@@ -36,7 +56,7 @@ class Piecewise(Model):
 
     process: Literal["piecewise"]
     steps: Annotated[list[Step], Field(min_length=1)]
-    cv: Annotated[float, Field(gt=0, le=50)] = 1.0
+    cv: Variation = 1.0
 
 
 class Clients(Model):
@@ -58,7 +78,7 @@ class ClosedLoop(Model):
     """A fixed number of users, each of whom sends the next request when the last is answered.
 
     Args:
-        users: how many.
+        users: how many, at most the requests of a run.
         think_s: mean seconds, exponential, between an answer and the next request, and before the first.
     """
 
@@ -86,7 +106,9 @@ class Trace(Model):
     rate_per_s: Positive | None = None
 
 
-Arrivals = Annotated[Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace, Field(discriminator="process")]
+Arrivals = Annotated[
+    Poisson | Renewal | Even | Piecewise | Clients | ClosedLoop | Trace, Field(discriminator="process")
+]
 
 
 class Source(Model):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttc_sim.scenario import Clients, ClosedLoop, Piecewise, Poisson, Renewal, Trace
-from ttc_sim.workload.arrivals import closed_loop, piecewise, renewal
+from ttc_sim.scenario import Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace
+from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal
 from ttc_sim.workload.clients import mixture
 from ttc_sim.workload.traces import replay
 from ttc_sim.workload.traffic import Traffic
 
 
 def generate(
-    arrivals: Poisson | Renewal | Piecewise | Clients | ClosedLoop | Trace,
+    arrivals: Poisson | Renewal | Even | Piecewise | Clients | ClosedLoop | Trace,
     requests: int,
     seed: int,
     *,
@@ -29,7 +29,8 @@ def generate(
         folder: where relative trace files start; where: the file that errors name.
 
     Raises:
-        InputError: a trace that cannot be read, an unknown traffic profile, or rates that are all zero.
+        InputError: a trace that cannot be read, an unknown traffic profile, rates that are all zero, or fewer requests than
+            users of a closed loop.
 
     >>> from ttc_sim.scenario import Poisson
     >>> traffic = generate(Poisson(process="poisson", rate_per_s=2.0), 5, 1, folder=Path(), where="doc")
@@ -40,10 +41,12 @@ def generate(
         return renewal("gamma", arrivals.rate_per_s, 1.0, requests, seed, run)
     if isinstance(arrivals, Renewal):
         return renewal(arrivals.process, arrivals.rate_per_s, arrivals.cv, requests, seed, run)
+    if isinstance(arrivals, Even):
+        return even(arrivals.rate_per_s, requests)
     if isinstance(arrivals, Piecewise):
         return piecewise(arrivals, requests, seed, run, where=where)
     if isinstance(arrivals, ClosedLoop):
-        return closed_loop(arrivals, requests, seed, run)
+        return closed_loop(arrivals, requests, seed, run, where=where)
     if isinstance(arrivals, Clients):
         return mixture(arrivals, requests, seed, run, folder=folder)
     return replay(arrivals, requests, folder=folder)
