@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
-from ttc_sim.measured.problem_tables import ProblemTables, labels, read_problem_tables
+from ttc_sim.measured.columns import labels
+from ttc_sim.measured.problem_tables import ProblemTables, read_problem_tables
 from ttc_sim.predictor.learning import network, train
 
 SUBSET = "reasoning-gym-easy"
@@ -139,7 +140,7 @@ def test_labels_are_numbers_from_0_to_1() -> None:
         ({"m_correct": [1, 0], "n_correct": [1, 0]}, "a column named model or profile"),
         (
             {"model": "m", "correct": [0.5, 0], "output_tokens": 1},
-            "column correct: got 0.5; expected 0 or 1, true or false$",
+            "column correct, row 1: got 0.5; expected 0 or 1, true or false; a share of several attempts is a row for each",
         ),
         ({"model": [["m"], ["n"]], "correct": [1, 0], "output_tokens": 1}, r"column model: got 'List\(String\)'"),
     ],
@@ -213,8 +214,8 @@ EMPTY = [1, *[None] * 239]
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"a_correct": 2}, "column correct: got 2; expected 0 or 1"),
-        ({"a_correct": "yes"}, "column correct: got 'yes'; expected 0 or 1"),
+        ({"a_correct": 2}, "column correct, row 1: got 2; expected 0 or 1"),
+        ({"a_correct": "yes"}, "column correct, row 1: got 'yes'; expected 0 or 1"),
         ({"a_correct": EMPTY}, "column correct: got '239 empty values'"),
         ({"p_problem_id": 1}, "column problem_id: got 'reasoning-gym-easy/1'; expected each once"),
         ({"p_problem_id": [None] * 120}, "column problem_id: got '120 empty values'"),

@@ -244,7 +244,7 @@ def test_traces_are_replayed_rescaled_and_repeated(tmp_path: Path) -> None:
     moon = made(Trace(process="trace", file="m.jsonl", format="mooncake"), 2, tmp_path)
     assert moon.arrival_s.tolist() == [0.0, 1.5]
     assert moon.prefix_id is not None
-    assert moon.prefix_id.tolist() == [4, 4]
+    assert moon.prefix_id.tolist() == [0, 0]
     (tmp_path / "c.csv").write_text("t,think,out\n1.0,5,8\n2.0,9,9\n")
     columns = Columns(arrival="t", reasoning_tokens="think", output_tokens="out")
     own = made(Trace(process="trace", file="c.csv", format="csv", columns=columns), 2, tmp_path)

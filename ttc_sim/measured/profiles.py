@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import read_table
 from ttc_sim.measured.cards import ProfileCard, read_card
+from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens, as_whole
 from ttc_sim.measured.folders import find_folder, save_folder
 
 ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
@@ -24,6 +26,8 @@ ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
 }
 
 SCORE = "verifier_score"
+MOST_ATTEMPTS = 32_768
+"""At one problem."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,20 @@ def _conform(attempts: pl.DataFrame, where: Path) -> pl.DataFrame:
     for column in ATTEMPT_COLUMNS:
         if column not in attempts.columns:
             raise InputError(where, "columns", ", ".join(attempts.columns), f"a column {column}")
-    try:
-        columns = [pl.col(name).cast(kind) for name, kind in ATTEMPT_COLUMNS.items()]
-        if SCORE in attempts.columns:
-            columns.append(pl.col(SCORE).cast(pl.Float64))
-        table = attempts.select(columns)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(where, "columns", str(error).splitlines()[0], "columns of the types of a profile") from None
+    table = pl.DataFrame(
+        {
+            "problem": as_keys(attempts, where, "problem"),
+            "attempt": as_whole(attempts, where, "attempt", 0, MOST_ATTEMPTS - 1),
+            "prompt_tokens": as_tokens(attempts, where, "prompt_tokens", least=1),
+            "reasoning_tokens": as_tokens(attempts, where, "reasoning_tokens"),
+            "visible_tokens": as_tokens(attempts, where, "visible_tokens"),
+            "correct": as_booleans(attempts, where, "correct"),
+            "truncated": as_booleans(attempts, where, "truncated"),
+            "answer": as_text(attempts, where, "answer"),
+        }
+    ).cast(dict(ATTEMPT_COLUMNS))  # type: ignore[arg-type]
+    if SCORE in attempts.columns:
+        table = table.with_columns(as_numbers(attempts, where, SCORE, -math.inf, math.inf).alias(SCORE))
     return table.sort("problem", "attempt")
 
 

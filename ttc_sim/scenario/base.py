@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _seen(rate_per_s: float) -> float:
+    if not LEAST_RATE <= rate_per_s <= MOST_RATE:
+        raise ValueError(f"from {LEAST_RATE:g} to {MOST_RATE:g} a second")
+    return rate_per_s
+
+
+LEAST_RATE, MOST_RATE = 1e-9, 1e9
+Rate = Annotated[Positive, AfterValidator(_seen)]
+"""Requests per second: from one in thirty years to more than the world sends, so that times stay finite."""
 
 
 class Model(BaseModel):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from ttc_sim.scenario.base import Model, NonNegative, Positive
+from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate
 
 
 class Poisson(Model):
     """Independent arrivals at a constant rate."""
 
     process: Literal["poisson"]
-    rate_per_s: Positive
+    rate_per_s: Rate
 
 
 def _not_even(cv: float) -> float:
@@ -33,7 +34,7 @@ class Renewal(Model):
     """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson)."""
 
     process: Literal["gamma", "weibull"]
-    rate_per_s: Positive
+    rate_per_s: Rate
     cv: Variation
 
 
@@ -41,7 +42,7 @@ class Even(Model):
     """Arrivals at even distances: a constant gap of ``1 / rate_per_s``."""
 
     process: Literal["even"]
-    rate_per_s: Positive
+    rate_per_s: Rate
 
 
 class Step(Model):
@@ -70,7 +71,7 @@ class Clients(Model):
 
     process: Literal["clients"]
     traffic: str
-    rate_per_s: Positive | None = None
+    rate_per_s: Rate | None = None
     start_s: NonNegative = 0.0
 
 
@@ -83,17 +84,34 @@ class ClosedLoop(Model):
     """
 
     process: Literal["closed_loop"]
-    users: Annotated[int, Field(ge=1)]
+    users: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     think_s: NonNegative = 0.0
 
 
 class Columns(Model):
-    """Names of the columns of a recorded trace in CSV."""
+    """Names of the columns of a recorded trace in CSV.
+
+    Args:
+        arrival: when each request came: numbers, or times such as ``2023-11-16 18:17:03.97``; in order.
+        unit: of numbers in ``arrival``.
+        output_tokens: with the reasoning tokens in them; or
+        visible_tokens: without them, where ``reasoning_tokens`` stand beside the rest of the output.
+    """
 
     arrival: str
+    unit: Literal["s", "ms", "us", "ns"] = "s"
     prompt_tokens: str | None = None
     reasoning_tokens: str | None = None
     output_tokens: str | None = None
+    visible_tokens: str | None = None
+
+    @model_validator(mode="after")
+    def _one_output(self) -> Columns:
+        if self.output_tokens is not None and self.visible_tokens is not None:
+            raise ValueError("output_tokens (with reasoning) or visible_tokens (without), not both")
+        if self.reasoning_tokens is not None and self.output_tokens is None and self.visible_tokens is None:
+            raise ValueError("output_tokens or visible_tokens beside reasoning_tokens")
+        return self
 
 
 class Trace(Model):
@@ -103,7 +121,13 @@ class Trace(Model):
     file: str
     format: Literal["azure", "mooncake", "csv"]
     columns: Columns | None = None
-    rate_per_s: Positive | None = None
+    rate_per_s: Rate | None = None
+
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> Trace:
+        if self.columns is not None and self.format != "csv":
+            raise ValueError(f"no columns: those of format {self.format} are known")
+        return self
 
 
 Arrivals = Annotated[
@@ -134,5 +158,5 @@ class Workload(Model):
     """
 
     arrivals: Arrivals
-    requests: Annotated[int, Field(ge=1, le=100_000_000)]
+    requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     sources: dict[str, Source] = Field(default_factory=dict)

@@ -73,8 +73,9 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
             first_token_s[where] = _times(served.first_token, draws, f"{stream}/first", members, count)
             per_token_s[where] = _times(served.per_token, draws, f"{stream}/rest", members, count)
     retries = max([item.retry.retries for item in model.deployments if isinstance(item, Api)], default=0)
-    prefix = draws.traffic.prefix_id
-    prefix = np.full(n, -1, dtype=np.int64) if prefix is None else prefix
+    prefix, shared = draws.traffic.prefix_id, draws.traffic.prefix_tokens
+    if prefix is None or draws.row is not None:  # a population's problems are not the prompts of a trace
+        prefix, shared = np.full(n, -1, dtype=np.int64), None
     work = Work(
         arrival_s=draws.traffic.arrival_s,
         stage_start=stage_start,
@@ -87,6 +88,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         first_token_s=first_token_s,
         per_token_s=per_token_s,
         backoff=draws.uniform("backoff", max(retries, 1)) if retries else np.zeros((n, 1)),
+        prefix_tokens=shared if shared is None or total == n else np.repeat(shared, stages),
         needed=None if (needed == width).all() else needed,
         priority=_priority(model, draws),
         after=draws.traffic.after,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.strategies.kind import Strategy, whole
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Samples, Trial
 
@@ -70,7 +70,7 @@ class BudgetForcing(Strategy):
 
     def __post_init__(self) -> None:
         check_cap("BudgetForcing", self.cap, "force_answer")
-        whole("BudgetForcing", "min_tokens", self.min_tokens, 0, math.inf, "tokens of thinking")
+        whole("BudgetForcing", "min_tokens", self.min_tokens, 0, MOST_TOKENS, "tokens of thinking")
         whole("BudgetForcing", "extensions", self.extensions, 0, 64, "times to go on")
         if self.cap is not None and self.min_tokens > self.cap:
             raise InputError("BudgetForcing", "min_tokens", self.min_tokens, f"at most the cap, {self.cap}")
@@ -109,7 +109,7 @@ def samples(trial: Trial, n: int, of: Single | BudgetForcing, *, answers: bool =
 def check_cap(where: str, cap: int | None, on_cap: str) -> None:
     """Refuse a cap, or what is done at it, that cannot be."""
     if cap is not None:
-        whole(where, "cap", cap, 1, math.inf, "output tokens")
+        whole(where, "cap", cap, 1, MOST_TOKENS, "output tokens")
     if on_cap not in ("truncate", "force_answer"):
         raise InputError(where, "on_cap", on_cap, "'truncate' or 'force_answer'")
 

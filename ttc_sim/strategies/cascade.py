@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.strategies.kind import Strategy, carry_out, share, whole
 from ttc_sim.strategies.outcomes import Outcome, Stage, Trial, reading
 
@@ -43,7 +43,7 @@ class Cascade(Strategy):
                 raise InputError("Cascade", "stages", stage, "strategies (no cascades) or names of arms")
         share("Cascade", "tpr", self.tpr)
         share("Cascade", "fpr", self.fpr)
-        whole("Cascade", "judge_tokens", self.judge_tokens, 1, math.inf, "output tokens")
+        whole("Cascade", "judge_tokens", self.judge_tokens, 1, MOST_TOKENS, "output tokens")
 
     def carry_out(self, trial: Trial) -> Outcome:
         """Stages and the judge's readings between them."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any, cast
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.strategies.outcomes import CarriedOut, Outcome, Trial
 
@@ -108,10 +108,10 @@ def checked(made: object, trial: Trial, where: str) -> Outcome:
     return made
 
 
-def whole(where: str, field: str, value: object, least: int, most: float, what: str) -> None:
+def whole(where: str, field: str, value: object, least: int, most: int, what: str) -> None:
     """Refuse what is no whole number within the limits."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        allowed = f"from {least} to {most:g}" if math.isfinite(most) else f"at least {least}"
+        allowed = f"from {least} to {most:g}" if most < MOST_TOKENS else f"at least {least}, at most {most:,}"
         raise InputError(where, field, value, f"a whole number of {what}, {allowed}")
 
 
