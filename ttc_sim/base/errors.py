@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -26,6 +28,14 @@ class InputError(ValueError):
         if len(shown) > 120:
             shown = shown[:117] + "..."
         super().__init__(f"{self.where}: {field}: got {shown}; expected {expected}")
+
+
+def from_validation(where: str | Path, error: ValidationError, whole: str) -> InputError:
+    """The first thing that a model of pydantic's found wrong; ``whole`` names what was checked where it is no single field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or whole
+    value = "nothing" if first["type"] == "missing" else first["input"]
+    return InputError(where, field, value, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

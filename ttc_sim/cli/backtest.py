@@ -59,7 +59,9 @@ def backtest(
         if gpu is not None and any(fitted):
             got["beside"] = backtest_run(run, *fitted)
             _print_run(got["beside"])
-        if plot is not None:
+        if plot is not None and not got["requests"]:
+            print(f"{plot} is not drawn: no request was completed")
+        elif plot is not None:
             from ttc_sim.reporting.plots import plot_backtest
 
             plot_backtest(got).savefig(plot, dpi=120)
@@ -72,21 +74,29 @@ def _print_run(got: dict[str, Any]) -> None:
     for column in ("", "figure", "measured", "predicted", "error"):
         table.add_column(column, justify="left" if column in ("", "figure") else "right")
     for key, name in _NAMES.items():
+        if not got[key]:
+            table.add_row(name, "none", "", "", "")
         for figure, pair in got[key].items():
             table.add_row(
                 name if figure == "mean" else "",
                 figure,
                 f"{pair['measured']:.4g}",
                 f"{pair['predicted']:.4g}",
-                f"{pair['error_percent']:+.1f}%",
+                _percent(pair["error_percent"], "+.1f"),
             )
     console_for_tables().print(table)
     if got["fitted_step_time"] is not None:
         print("step_time: {" + ", ".join(f"{key}: {value:.4g}" for key, value in got["fitted_step_time"].items()) + "}")
     print(
-        f"median error per request, end to end: {got['per_request_median_error_percent']:.2f}%; "
+        f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], '.2f')}; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
     )
+    for note in got["notes"]:
+        print(note)
+
+
+def _percent(error: float | None, form: str) -> str:
+    return "none" if error is None else f"{error:{form}}%"
 
 
 def _print_experiments(got: dict[str, Any]) -> None:
@@ -101,7 +111,8 @@ def _print_experiments(got: dict[str, Any]) -> None:
         rows = {"overall": one["overall"], **one["stages"]}
         for load, figures in rows.items():
             cells = [
-                f"{figures[key]['measured']:.5g}  {figures[key]['predicted']:.5g}  {figures[key]['error_percent']:+.1f}%"
+                f"{figures[key]['measured']:.5g}  {figures[key]['predicted']:.5g}  "
+                + _percent(figures[key]["error_percent"], "+.1f")
                 for key in ("e2e_mean", "ttft_mean", "itl_mean")
             ]
             first = load == "overall"
@@ -111,9 +122,12 @@ def _print_experiments(got: dict[str, Any]) -> None:
     console_for_tables().print(table)
     median = got["median_absolute_error_percent"]
     print(
-        f"median absolute error: end to end {median['e2e_mean']:.1f}%, first token {median['ttft_mean']:.1f}%, "
-        f"between tokens {median['itl_mean']:.1f}%"
+        f"median absolute error: end to end {_percent(median['e2e_mean'], '.1f')}, "
+        f"first token {_percent(median['ttft_mean'], '.1f')}, between tokens {_percent(median['itl_mean'], '.1f')}"
     )
+    for one in got["experiments"]:
+        if one["rejected"]:
+            print(f"{one['id']}: {one['rejected']:,} requests rejected, and in no figure")
 
 
 def _print_silicon(got: dict[str, Any]) -> None:
@@ -136,7 +150,8 @@ def _print_silicon(got: dict[str, Any]) -> None:
                 f"({held['uncorrected']['ttft']:.1f}%)"
             )
     median = got["median_absolute_error_percent"]
-    print(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
+    if median is not None:
+        print(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
     reasons: dict[str, int] = {}
     for one in got["refused"]:
         reasons[one["reason"]] = reasons.get(one["reason"], 0) + 1

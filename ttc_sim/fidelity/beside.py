@@ -13,9 +13,10 @@ ANY_STEP = LinearStepTime(base_s=1.0, per_prefill_token_s=0.0, per_sequence_s=0.
 """Of pools whose step times are handed to the engine beside them."""
 
 
-def pair(measured: float, predicted: float) -> dict[str, float]:
-    """A figure measured and predicted, and the error in percent of the measured one."""
-    return {"measured": measured, "predicted": predicted, "error_percent": (predicted / measured - 1) * 100}
+def pair(measured: float, predicted: float) -> dict[str, float | None]:
+    """A figure measured and predicted, and the error in percent of the measured one; ``None`` where that is 0."""
+    error = (predicted / measured - 1) * 100 if measured else None
+    return {"measured": measured, "predicted": predicted, "error_percent": error}
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.errors import InputError, from_validation
 
 
 class Card(BaseModel):
@@ -82,7 +82,4 @@ def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(path, "file", str(error).splitlines()[0], "valid YAML in UTF-8") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "card"
-        value = "nothing" if first["type"] == "missing" else first["input"]
-        raise InputError(path, field, value, first["msg"].removeprefix("Value error, ")) from None
+        raise from_validation(path, error, "card") from None
