@@ -24,10 +24,12 @@ class Carried:
     Attributes:
         work: for the engine.
         correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
+        calls: (stages,) API calls that each stage is: a verifier reads every sample in one of its own.
     """
 
     work: Work
     correct: F64
+    calls: I64
 
 
 def carry(model: Model, draws: Draws, arm: I64) -> Carried:
@@ -49,7 +51,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
             stages[members] += stage.runs
     stage_start = np.concatenate([[0], np.cumsum(stages)]).astype(np.int64)
     total = int(stage_start[-1])
-    deployment_at, prompt, width, needed = (np.zeros(total, dtype=np.int64) for _ in range(4))
+    deployment_at, prompt, width, needed, calls = (np.zeros(total, dtype=np.int64) for _ in range(5))
     place = stage_start[:-1].copy()  # next stage of each request
     placed = []
     for members, number, stage, deployment in parts:
@@ -57,7 +59,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         at = place[members[rows]]
         place[members[rows]] += 1
         deployment_at[at], prompt[at] = deployment, stage.prompt_tokens[rows]
-        width[at], needed[at] = stage.visible_tokens.shape[1], stage.needed[rows]
+        width[at], needed[at], calls[at] = stage.visible_tokens.shape[1], stage.needed[rows], stage.calls
         placed.append((members[rows], at, rows, number, stage, deployment))
     sample_start = np.concatenate([[0], np.cumsum(width)]).astype(np.int64)
     reasoning = np.empty(sample_start[-1], dtype=np.int64)
@@ -94,7 +96,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         after=draws.traffic.after,
         think_s=draws.traffic.think_s,
     )
-    return Carried(work=work, correct=correct)
+    return Carried(work=work, correct=correct, calls=calls)
 
 
 def _priority(model: Model, draws: Draws) -> I64 | None:
