@@ -14,7 +14,8 @@ from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.measured.building import build_profile
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile
-from ttc_sim.scenario import scenario_from_dict
+from ttc_sim.scenario import Clients, scenario_from_dict
+from ttc_sim.workload import generate
 from ttc_sim.workload.population import load_population
 
 CARD: dict[str, Any] = {
@@ -178,6 +179,66 @@ def test_a_problem_may_have_no_score_and_strays_are_said(tmp_path: Path) -> None
     assert "mine: 1 attempts are at problems that are not in set, elsewhere first" in notes
 
 
+@pytest.mark.parametrize("limit", [0, -5, 3_000_000_000, "many"])
+def test_a_cards_limit_is_a_number_of_tokens(tmp_path: Path, limit: Any) -> None:
+    place = profile_on_disk(tmp_path)
+    card = {**CARD, "kind": "model", "model": "m", "reasoning": "recorded", "output_limit_tokens": limit}
+    (place / "profile.yaml").write_text(yaml.safe_dump(card))
+    with pytest.raises(InputError, match="output_limit_tokens: got"):
+        load_profile(str(place))
+
+
+ARRIVALS: dict[str, list[Any]] = {
+    "client": [0, 0, 1, 1],
+    "t_start_s": [0, 600, 0, 600],
+    "rate_per_s": [1.0, 0.0, 0.5, 2.0],
+    "iat_family": ["Gamma", None, "Weibull", "gamma"],
+    "iat_shape": [0.5, None, 1.2, 2.0],
+}
+LENGTHS: dict[str, list[Any]] = {
+    "client": [0, 0, 0],
+    "window_start_s": [0, 0, 0],
+    "field": ["input_tokens", "output_tokens", "reason_ratio"],
+    "value": [100.0, 50.0, 0.5],
+    "probability": [1.0, 1.0, 1.0],
+}
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "lengths", "says"),
+    [
+        ({"rate_per_s": [0.0] * 4}, {}, r"arrivals\.parquet: column rate_per_s: got 0; expected a rate above 0"),
+        ({"rate_per_s": [1.0, -1.0, 1.0, 1.0]}, {}, r"column rate_per_s, row 2: got -1\.0"),
+        ({"rate_per_s": [1.0, float("nan"), 1.0, 1.0]}, {}, "column rate_per_s, row 2: got nan"),
+        ({"t_start_s": [0, 0, 0, 0]}, {}, "column t_start_s: .* windows of one length, at least two"),
+        ({"t_start_s": [0, 600, 1800, 600]}, {}, "column t_start_s: .* windows of one length"),
+        ({"iat_shape": [0.0, None, 1.0, 1.0]}, {}, r"column iat_shape, row 1: got 0\.0"),
+        ({"iat_family": ["Gamma", None, "Pareto", "gamma"]}, {}, "column iat_family: got 'pareto'"),
+        ({"client": [0, 0, -1, 1]}, {}, "column client, row 3"),
+        ({}, {"value": [3e9, 50.0, 0.5]}, r"lengths\.parquet: column value, row 1: got 3000000000"),
+        ({}, {"value": [100.0, 50.0, 1.5]}, r"column value, row 1: got 1\.5; expected a number from 0 to 1"),
+        ({}, {"probability": [1.0, 0.0, 1.0]}, "column field: got 'output_tokens'"),
+        ({}, {"field": ["input_tokens", "output_tokens", "ratio"]}, "column field: got 'reason_ratio'"),
+    ],
+)
+def test_traffic_that_cannot_be_is_refused(
+    tmp_path: Path, arrivals: dict[str, Any], lengths: dict[str, Any], says: str
+) -> None:
+    def made(arrivals: dict[str, Any], lengths: dict[str, Any]) -> None:
+        pl.DataFrame({**ARRIVALS, **arrivals}, strict=False).write_parquet(tmp_path / "arrivals.parquet")
+        pl.DataFrame({**LENGTHS, **lengths}, strict=False).write_parquet(tmp_path / "lengths.parquet")
+
+    (tmp_path / "traffic.yaml").write_text(yaml.safe_dump({**CARD, "kind": "traffic"}))
+    clients = Clients(process="clients", traffic=str(tmp_path))
+    made({}, {})
+    traffic = generate(clients, 200, 1, folder=tmp_path, where="test.yaml")
+    assert traffic.prompt_tokens is not None
+    assert set(traffic.prompt_tokens.tolist()) == {100}
+    made(arrivals, lengths)
+    with pytest.raises(InputError, match=says):
+        generate(clients, 200, 1, folder=tmp_path, where="test.yaml")
+
+
 # ----------------------------------------------------------------------------------------- what is taken for what
 
 
@@ -245,3 +306,11 @@ def test_reasoning_above_the_output_names_the_way_to_say_so() -> None:
 def test_shares_of_right_answers_are_refused_with_a_hint() -> None:
     with pytest.raises(InputError, match=r"column correct, row 2: got 0\.5; .*a row for each of them"):
         built(correct=[1.0, 0.5, 0.0])
+
+
+def test_a_card_that_cannot_be_is_refused_by_field() -> None:
+    table = pl.DataFrame({"problem": ["a"], "prompt_tokens": [5], "output_tokens": [10], "correct": [1]})
+    with pytest.raises(InputError, match="mine: output_limit_tokens: got 3000000000"):
+        build_profile(table, "t.csv", "mine", {**CARD, "model": "m", "output_limit_tokens": 3_000_000_000})
+    with pytest.raises(InputError, match="mine: origin: got 'nothing'"):
+        build_profile(table, "t.csv", "mine", {"model": "m"})

@@ -136,6 +136,14 @@ def test_labels_are_numbers_from_0_to_1() -> None:
             {"model": "m", "correct": [1, 0], "output_tokens": [5, None]},
             "row 2: got nan; expected a whole number of tokens",
         ),
+        (
+            {"model": "m", "correct": [1, 0], "output_tokens": 5, "prompt_tokens": [7, 0]},
+            "column prompt_tokens, row 2: got 0; expected at least 1 token",
+        ),
+        (
+            {"model": "m", "correct": [1, 0], "output_tokens": [5, 3_000_000_000]},
+            r"column output_tokens, row 2: got 3000000000\.0; expected a whole number of tokens, at most 100,000,000",
+        ),
         ({"model": ["m", None], "correct": [1, 0], "output_tokens": 1}, "column model: got '1 empty values'"),
         ({"m_correct": [1, 0], "n_correct": [1, 0]}, "a column named model or profile"),
         (

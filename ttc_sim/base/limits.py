@@ -17,3 +17,6 @@ MOST_REPLICAS = 10_000
 
 MOST_GPUS = 1024
 """GPUs of one replica."""
+
+LEAST_RATE, MOST_RATE = 1e-9, 1e9
+"""Requests per second: from one in thirty years to more than the world sends, so that times stay finite."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.tables import find_column
 from ttc_sim.measured.cards import ProfileCard
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens
@@ -85,7 +86,10 @@ def build_profile(
     if SCORE in table.columns:
         made = made.with_columns(as_numbers(table, where, SCORE, -math.inf, math.inf).alias(SCORE))
     how = "recorded" if found["reasoning_tokens"] else "none"
-    checked = ProfileCard.model_validate({**card, "reasoning": how})
+    try:
+        checked = ProfileCard.model_validate({**card, "reasoning": how})
+    except ValidationError as error:
+        raise from_validation(name, error, "card") from None
     profile = Profile(name, checked, made.sort("problem", "attempt"))
     check_profile(profile, where)
     return profile, said

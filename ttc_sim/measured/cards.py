@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ttc_sim.base.errors import InputError, from_validation
+from ttc_sim.base.limits import MOST_TOKENS
 
 
 class Card(BaseModel):
@@ -41,7 +42,7 @@ class ProfileCard(Card):
     source_models: list[str] = []
     effort: str | None = None
     problem_set: str | None = None
-    output_limit_tokens: int | None = None
+    output_limit_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = None
     reasoning: Literal["recorded", "none", "filled"]
     reasoning_source: str | None = None
 

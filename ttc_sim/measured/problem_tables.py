@@ -170,13 +170,20 @@ def _attempts(tries: pl.DataFrame, where: str | Path) -> pl.DataFrame:
             "correct": _known(tries, where, correct, shares=False),
             "output_tokens": output,
             "reasoning_tokens": reasoning,
-            "prompt_tokens": prompt_tokens(tries, where, prompt, [])
-            if prompt
-            else pl.repeat(1, len(tries), eager=True),
+            "prompt_tokens": _prompts(tries, where, prompt) if prompt else pl.repeat(1, len(tries), eager=True),
             "truncated": stopped,
             "answer": as_text(tries, where, answer) if answer else pl.Series([None] * len(tries), dtype=pl.String),
         }
     )
+
+
+def _prompts(tries: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    """Tokens of the prompts, at least 1."""
+    tokens = prompt_tokens(tries, where, column, [])
+    empty = (tokens < 1).arg_true()
+    if len(empty):
+        raise InputError(where, f"column {column}, row {empty[0] + 1}", tokens[empty[0]], "at least 1 token")
+    return tokens
 
 
 def _output(tries: pl.DataFrame, where: str | Path) -> tuple[pl.Series, pl.Series]:

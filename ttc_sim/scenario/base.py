@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ttc_sim.base.limits import LEAST_RATE, MOST_RATE
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -17,9 +19,8 @@ def _seen(rate_per_s: float) -> float:
     return rate_per_s
 
 
-LEAST_RATE, MOST_RATE = 1e-9, 1e9
 Rate = Annotated[Positive, AfterValidator(_seen)]
-"""Requests per second: from one in thirty years to more than the world sends, so that times stay finite."""
+"""Requests per second."""
 
 
 class Model(BaseModel):
