@@ -1,41 +1,37 @@
-"""A gateway hook: which arm of a plan should answer this prompt?
+"""A gateway hook: which arm of a plan should answer this prompt, and with how many tokens?
 
 ttc-sim optimize reasoning-gateway --plan plan.yaml
 TTC_PLAN=plan.yaml uvicorn gateway_fastapi:app --app-dir examples     # pip install fastapi uvicorn
-curl -H 'content-type: application/json' -d '{"prompt": "What is 2 + 2?"}' localhost:8000/route
+curl -H 'content-type: application/json' -d '{"prompt": "What is 2 + 2?", "source": "everyday"}' localhost:8000/route
+
+The answer names the arm and its deployment; call that with ``max_tokens``, if it is not null. ``source`` is one of the plan's
+sources, and may be left out where there is only one. A plan whose arms take more than one call, or whose policy looks at live
+load, is refused as the gateway starts.
 """
 
 import os
-from typing import Annotated, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-import ttc_sim as ttc
-from ttc_sim.policies import Requests
+from ttc_sim.deploying import LivePlan
 
-scenario = ttc.load_plan(os.environ["TTC_PLAN"]).scenario
-policy, arms, sources = scenario.parsed_policy(), list(scenario.arms), tuple(scenario.workload.sources)
-predictor = ttc.Predictor.load(os.environ.get("TTC_PREDICTOR"))  # an ONNX file; the shipped one if unset
+# TTC_PREDICTOR: an ONNX file, instead of the predictor that the plan names.
+plan = LivePlan(os.environ["TTC_PLAN"], predictor=os.environ.get("TTC_PREDICTOR"))
 app = FastAPI()
 
 
 class Ask(BaseModel):
-    """What a caller sends: a prompt, and which of the plan's sources it came from."""
+    """What a caller sends: a prompt, which of the plan's sources it came from and, if known, how many tokens it has."""
 
     prompt: Annotated[str, Field(max_length=1_000_000)]
-    source: Literal[sources] = sources[0]
+    source: Literal[plan.sources] = plan.sources[0] if len(plan.sources) == 1 else ...
+    prompt_tokens: Annotated[int | None, Field(ge=1)] = None
 
 
 @app.post("/route")
-def route(ask: Ask) -> dict[str, object]:
-    """The arm, its deployment and strategy, and the prompt's predicted difficulty."""
-    scores = predictor.score([ask.prompt])
-    named = {name: column.to_numpy().astype(np.float64) for name, column in scores.table().to_dict().items()}
-    tokens = np.array([len(ask.prompt) // 4 + 1])  # about 4 characters a token
-    request = Requests(np.zeros(1), np.array([sources.index(ask.source)]), sources, tokens, named)
-    arm = arms[policy.choose(request, arms)[0]]
-    chosen = scenario.arms[arm]
-    said = {"arm": arm, "deployment": chosen.deployment, "strategy": chosen.strategy}
-    return {**said, "difficulty": float(scores.difficulty[0])}
+def route(ask: Ask) -> dict[str, Any]:
+    """The arm, its deployment and strategy, the tokens to ask for, and the prompt's predicted difficulty."""
+    return asdict(plan.route(ask.prompt, ask.source, prompt_tokens=ask.prompt_tokens))

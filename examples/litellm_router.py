@@ -1,24 +1,25 @@
-"""A LiteLLM router that sends each request to the deployment that a plan's policy picks.
+"""A LiteLLM router that sends each request to the deployment that a plan's policy picks, capped as planned.
 
     ttc-sim optimize reasoning-gateway --plan plan.yaml     # pip install litellm
 
     router = litellm.Router(model_list=[
-        {"model_name": "gateway", "litellm_params": {"model": "openai/small"}, "model_info": {"id": "small"}},
-        {"model_name": "gateway", "litellm_params": {"model": "openai/large"}, "model_info": {"id": "large"}},
+        {"model_name": "gateway", "litellm_params": {"model": "openai/small"}, "model_info": {"id": "mistral-pool"}},
+        {"model_name": "gateway", "litellm_params": {"model": "openai/large"}, "model_info": {"id": "maverick-api"}},
+        ...
     ])
     attach(router, "plan.yaml")
-    router.completion(model="gateway", messages=[{"role": "user", "content": "What is 2 + 2?"}])
+    router.completion(model="gateway", messages=[{"role": "user", "content": "What is 2 + 2?"}], metadata={"source": "everyday"})
 
-The ``id`` of a deployment is the name of the plan's arm, or of the arm's deployment in the plan.
+The ``id`` of a deployment is the name of one of the plan's arms, or of the arms' deployment. ``source`` is one of the plan's
+sources, and may be left out where there is only one. A plan whose arms take more than one call, or whose policy looks at live
+load, is refused.
 """
 
 from typing import Any
 
-import numpy as np
 from litellm.types.router import CustomRoutingStrategyBase
 
-import ttc_sim as ttc
-from ttc_sim.policies import Requests
+from ttc_sim.deploying import LivePlan
 
 
 class PlanRouting(CustomRoutingStrategyBase):
@@ -26,38 +27,47 @@ class PlanRouting(CustomRoutingStrategyBase):
 
     def __init__(self, model_list: list[dict[str, Any]], plan: str, predictor: str | None = None) -> None:
         self.model_list = model_list
-        self.scenario = ttc.load_plan(plan).scenario
-        self.policy, self.arms = self.scenario.parsed_policy(), list(self.scenario.arms)
-        self.sources = tuple(self.scenario.workload.sources)
-        self.predictor = ttc.Predictor.load(predictor)
-
-    def arm(self, prompt: str) -> str:
-        """The plan's arm for a prompt of its first source."""
-        scores = self.predictor.score([prompt]).table().to_dict()
-        named = {name: column.to_numpy().astype(np.float64) for name, column in scores.items()}
-        tokens = np.array([len(prompt) // 4 + 1])  # about 4 characters a token
-        request = Requests(np.zeros(1), np.zeros(1, np.int64), self.sources, tokens, named)
-        return self.arms[self.policy.choose(request, self.arms)[0]]
+        self.plan = LivePlan(plan, predictor=predictor)
 
     def get_available_deployment(
         self, model, messages=None, input=None, specific_deployment=False, request_kwargs=None
     ) -> dict[str, Any]:
-        """The deployment of the arm among those of this model group."""
-        text = "\n".join(str(message.get("content") or "") for message in messages or []) or str(input or "")
-        arm = self.arm(text)
-        wanted = (arm, self.scenario.arms[arm].deployment)
+        """The deployment of the arm among those of this model group, with the arm's cap."""
+        text = "\n".join(_text(message.get("content")) for message in messages or []) or str(input or "")
+        asked = request_kwargs if request_kwargs is not None else {}
+        route = self.plan.route(text, (asked.get("metadata") or {}).get("source"))
         group = [one for one in self.model_list if one["model_name"] == model]
-        for name in wanted:
+        for name in (route.arm, route.deployment):
             for one in group:
                 if one.get("model_info", {}).get("id") == name:
-                    return one
-        raise ValueError(f"no deployment of model group {model!r} has the id {wanted[0]!r} or {wanted[1]!r}")
+                    return _capped(one, route.max_tokens, asked)
+        raise ValueError(f"no deployment of model group {model!r} has the id {route.arm!r} or {route.deployment!r}")
 
     async def async_get_available_deployment(
         self, model, messages=None, input=None, specific_deployment=False, request_kwargs=None
     ) -> dict[str, Any]:
         """The same; scoring takes about a millisecond."""
         return self.get_available_deployment(model, messages, input, specific_deployment, request_kwargs)
+
+
+def _text(content: Any) -> str:
+    """Text of a message, which may be a list of parts."""
+    if isinstance(content, list):
+        return "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text")
+    return str(content or "")
+
+
+def _capped(deployment: dict[str, Any], cap: int | None, asked: dict[str, Any]) -> dict[str, Any]:
+    """The deployment with the arm's cap on its output, unless it or the caller asks for less."""
+    if cap is None:
+        return deployment
+    params = deployment["litellm_params"]
+    limits = [asked.get("max_tokens"), asked.get("max_completion_tokens"), params.get("max_tokens"), cap]
+    least = min(limit for limit in limits if limit is not None)
+    given = [name for name in ("max_tokens", "max_completion_tokens") if asked.get(name) is not None]
+    # What a caller asks for goes before the deployment's own.
+    asked.update(dict.fromkeys(given, least))
+    return deployment if given else {**deployment, "litellm_params": {**params, "max_tokens": least}}
 
 
 def attach(router: Any, plan: str, predictor: str | None = None) -> None:

@@ -12,17 +12,10 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.draws import uniforms
-from ttc_sim.measured.profiles import (
-    ATTEMPT_COLUMNS,
-    ProblemSetCard,
-    Profile,
-    ProfileCard,
-    TrafficCard,
-    check_profile,
-    fill_reasoning,
-    save_folder,
-    save_profile,
-)
+from ttc_sim.measured.cards import ProblemSetCard, ProfileCard, TrafficCard
+from ttc_sim.measured.filling import fill_reasoning
+from ttc_sim.measured.folders import save_folder
+from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, Profile, check_profile, save_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

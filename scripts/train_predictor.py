@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile, scores_name
+from ttc_sim.measured.folders import list_profiles
+from ttc_sim.measured.problem_sets import load_problem_set, scores_name
+from ttc_sim.measured.profiles import load_profile
 from ttc_sim.predictor.learning.card import Origin, scores_out_of_fold, write_model
 from ttc_sim.predictor.learning.data import TrainingSet
 from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder

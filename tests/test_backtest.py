@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.fidelity.runs import backtest_experiments, backtest_run, load_run, replay
+from ttc_sim.fidelity.experiments import backtest_experiments
+from ttc_sim.fidelity.measured_run import load_run
+from ttc_sim.fidelity.runs import backtest_run, replay
 from ttc_sim.scenario import LinearStepTime
 from ttc_sim.serving.step_time import linear_table
 

@@ -15,7 +15,14 @@ import pytest
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import main
-from ttc_sim.fidelity.silicon import COLUMNS, backtest_silicon, closed_loop, load_points, predict, served_by
+from ttc_sim.fidelity.operating_points import (
+    COLUMNS,
+    backtest_operating_points,
+    closed_loop,
+    load_points,
+    predict,
+    served_by,
+)
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving import offers as gpus
@@ -195,7 +202,7 @@ def test_rows_are_simulated_or_refused_with_a_reason(tmp_path: Path) -> None:
     ]
     file = write(tmp_path / "rows.csv", rows)
     said: list[str] = []
-    got = backtest_silicon(file, "vllm", said.append)
+    got = backtest_operating_points(file, "vllm", said.append)
     assert [one["id"] for one in got["rows"]] == ["good", "dense"]
     assert said
     for one in got["rows"]:

@@ -15,7 +15,8 @@ import pytest
 from ttc_sim.base.errors import InputError
 from ttc_sim.evaluation.evaluate import evaluate
 from ttc_sim.measured.aligning import align
-from ttc_sim.measured.profiles import load_problem_set, load_profile
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.profiles import load_profile
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, carry_out
 from ttc_sim.strategies.outcomes import seeded_trial

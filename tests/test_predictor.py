@@ -23,7 +23,9 @@ from typer.testing import CliRunner
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import read_table
 from ttc_sim.cli import app
-from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
+from ttc_sim.measured.folders import list_profiles
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.profiles import load_profile
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.judging.metrics import auroc, brier, calibration_error

@@ -17,7 +17,7 @@ import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
-from ttc_sim.measured.profiles import load_problem_set
+from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.optimizer.routers import route_in_scenario
 from ttc_sim.policies import Always
 from ttc_sim.predictor import Predictor

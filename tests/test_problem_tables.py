@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
-from ttc_sim.measured.problem_tables import ProblemTables, labels, read_problem_tables
+from ttc_sim.measured.columns import labels
+from ttc_sim.measured.problem_tables import ProblemTables, read_problem_tables
 from ttc_sim.predictor.learning import network, train
 
 SUBSET = "reasoning-gym-easy"
@@ -135,11 +136,19 @@ def test_labels_are_numbers_from_0_to_1() -> None:
             {"model": "m", "correct": [1, 0], "output_tokens": [5, None]},
             "row 2: got nan; expected a whole number of tokens",
         ),
+        (
+            {"model": "m", "correct": [1, 0], "output_tokens": 5, "prompt_tokens": [7, 0]},
+            "column prompt_tokens, row 2: got 0; expected at least 1 token",
+        ),
+        (
+            {"model": "m", "correct": [1, 0], "output_tokens": [5, 3_000_000_000]},
+            r"column output_tokens, row 2: got 3000000000\.0; expected a whole number of tokens, at most 100,000,000",
+        ),
         ({"model": ["m", None], "correct": [1, 0], "output_tokens": 1}, "column model: got '1 empty values'"),
         ({"m_correct": [1, 0], "n_correct": [1, 0]}, "a column named model or profile"),
         (
             {"model": "m", "correct": [0.5, 0], "output_tokens": 1},
-            "column correct: got 0.5; expected 0 or 1, true or false$",
+            "column correct, row 1: got 0.5; expected 0 or 1, true or false; a share of several attempts is a row for each",
         ),
         ({"model": [["m"], ["n"]], "correct": [1, 0], "output_tokens": 1}, r"column model: got 'List\(String\)'"),
     ],
@@ -213,8 +222,8 @@ EMPTY = [1, *[None] * 239]
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"a_correct": 2}, "column correct: got 2; expected 0 or 1"),
-        ({"a_correct": "yes"}, "column correct: got 'yes'; expected 0 or 1"),
+        ({"a_correct": 2}, "column correct, row 1: got 2; expected 0 or 1"),
+        ({"a_correct": "yes"}, "column correct, row 1: got 'yes'; expected 0 or 1"),
         ({"a_correct": EMPTY}, "column correct: got '239 empty values'"),
         ({"p_problem_id": 1}, "column problem_id: got 'reasoning-gym-easy/1'; expected each once"),
         ({"p_problem_id": [None] * 120}, "column problem_id: got '120 empty values'"),

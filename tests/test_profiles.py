@@ -13,17 +13,13 @@ from typer.testing import CliRunner
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.measured.building import build_profile
-from ttc_sim.measured.profiles import (
-    CARD_FILES,
-    fill_reasoning,
-    list_profiles,
-    load_problem_set,
-    load_profile,
-    load_traffic,
-    resample_reasoning,
-    save_profile,
-)
+from ttc_sim.measured.cards import CARD_FILES
+from ttc_sim.measured.filling import fill_reasoning, resample_reasoning
+from ttc_sim.measured.folders import list_profiles
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.profiles import load_profile, save_profile
 from ttc_sim.measured.summaries import summarize_profile
+from ttc_sim.measured.traffic import load_traffic
 
 from .conftest import ROOT
 

@@ -13,7 +13,8 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.evaluation.economics import verifier_curve
 from ttc_sim.measured.aligning import align
 from ttc_sim.measured.checking import check_parametric
-from ttc_sim.measured.profiles import load_problem_set, load_profile
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.profiles import load_profile
 from ttc_sim.scenario import Price
 from ttc_sim.serving.prices import resolve_price
 from ttc_sim.strategies import MajorityVote, Single, carry_out

@@ -19,7 +19,7 @@ from tests.test_scenario import changed
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
 from ttc_sim.evaluation.evaluate import evaluate
-from ttc_sim.measured.profiles import find_folder
+from ttc_sim.measured.folders import find_folder
 from ttc_sim.policies import Always
 from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation.carrying import carry

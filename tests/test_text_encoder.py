@@ -23,7 +23,9 @@ from typer.testing import CliRunner
 from tests.test_predictor import KINDS, PROMPTS, sums
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
-from ttc_sim.measured.profiles import find_folder, load_problem_set, load_profile
+from ttc_sim.measured.folders import find_folder
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.profiles import load_profile
 from ttc_sim.policies import NOVEL
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.card_figures import card_path

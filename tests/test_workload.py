@@ -14,14 +14,28 @@ from scipy import stats
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.profiles import load_traffic
-from ttc_sim.scenario import Clients, Columns, Piecewise, Poisson, Renewal, Step, Trace
+from ttc_sim.measured.traffic import load_traffic
+from ttc_sim.scenario import (
+    Clients,
+    ClosedLoop,
+    Columns,
+    Even,
+    Piecewise,
+    Poisson,
+    Renewal,
+    Step,
+    Trace,
+    load_scenario,
+    scenario_from_dict,
+)
 from ttc_sim.workload import Traffic, generate
-from ttc_sim.workload.arrivals import gamma_gaps, weibull_shape
+from ttc_sim.workload.arrivals import Family, gamma_gaps, gamma_shape, weibull_shape
 from ttc_sim.workload.arrivals import gaps as unit_gaps
 
 
-def made(arrivals: Poisson | Renewal | Piecewise | Clients | Trace, requests: int, folder: Path = Path()) -> Traffic:
+def made(
+    arrivals: Poisson | Renewal | Even | Piecewise | Clients | ClosedLoop | Trace, requests: int, folder: Path = Path()
+) -> Traffic:
     return generate(arrivals, requests, 7, folder=folder, where="test.yaml")
 
 
@@ -52,6 +66,75 @@ def test_renewal_has_its_rate_its_variation_and_its_law(process: str, cv: float)
         law = stats.weibull_min(k, scale=(1 / 3) / stats.weibull_min(k).mean())
         assert law.std() / law.mean() == pytest.approx(cv, rel=1e-9)
     assert stats.kstest(gaps, law.cdf).pvalue > 1e-4
+
+
+def drawable(strata: int = 500) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Of the numbers that :func:`uniforms` can give, some from each halving towards 0 and 1, and what each stands for."""
+    low, weight = [], []
+    for bit in range(1, 53):
+        # Of the 2**52 numbers (k + 1/2) / 2**52, those from 2**-(bit + 1) to 2**-bit; at last the one below all of them.
+        first, count = (2 ** (51 - bit),) * 2 if bit < 52 else (0, 1)
+        k = np.unique((np.arange(min(strata, count)) + 0.5) * count // min(strata, count))
+        low.append((first + k + 0.5) * 2.0**-52)
+        weight.append(np.full(len(k), count / len(k) * 2.0**-52))
+    u = np.concatenate(low)
+    return np.concatenate([u, 1 - u]), np.concatenate(weight * 2)
+
+
+@pytest.mark.parametrize("process", ["gamma", "weibull"])
+@pytest.mark.parametrize("cv", [1e-9, 1e-4, 0.005, 0.00999, 0.0101, 0.3, 3.0, 50.0])
+def test_all_that_can_be_drawn_has_the_mean_and_the_variation_asked_for(process: Family, cv: float) -> None:
+    """Over all 52-bit draws, not over some: the wildest law's mean hangs on gaps that no sample of a test would hold."""
+    u, weight = drawable()
+    shape = weibull_shape(cv) if process == "weibull" else gamma_shape(cv)
+    gaps = unit_gaps("weibull", shape, u) if process == "weibull" else gamma_gaps(shape, u)
+    assert np.isfinite(gaps).all()
+    mean = float(gaps @ weight)
+    assert weight.sum() == pytest.approx(1, abs=1e-15)
+    assert abs(mean - 1) < 1e-6 * min(cv, 1) + 1e-14
+    if cv > 1e-6:  # below it the square of a gap has too few digits
+        assert np.sqrt(float((gaps - mean) ** 2 @ weight)) == pytest.approx(cv, rel=1e-5)
+
+
+@pytest.mark.parametrize("process", ["gamma", "weibull"])
+@pytest.mark.parametrize("cv", [1e-200, 1e-9, 0.001, 0.005])
+def test_little_variation_is_nearly_even(process: str, cv: float) -> None:
+    arrivals = Renewal.model_validate({"process": process, "rate_per_s": 4.0, "cv": cv})
+    times = made(arrivals, 1000).arrival_s
+    assert np.abs(np.diff(times) - 0.25).max() < 0.25 * 8 * cv + 1e-12 * times[-1]
+
+
+def test_even_arrivals_are_even() -> None:
+    for rate in (4.0, 3.0, 1e-3):
+        traffic = made(Even(process="even", rate_per_s=rate), 1000)
+        np.testing.assert_allclose(np.diff(traffic.arrival_s), 1 / rate, rtol=1e-12)
+        assert traffic.arrival_s[0] == 1 / rate
+        assert traffic.rate_per_s == rate
+
+
+@pytest.mark.parametrize("cv", [0, 0.0, -1.0, 50.1, float("inf"), float("nan")])
+@pytest.mark.parametrize("process", ["gamma", "weibull", "piecewise"])
+def test_no_variation_is_refused_with_a_word_on_even_spacing(process: str, cv: float) -> None:
+    scenario = load_scenario("qa-gateway")
+    raw = scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    rates = {"steps": [{"duration_s": 1.0, "rate_per_s": 1.0}]} if process == "piecewise" else {"rate_per_s": 4.0}
+    raw["workload"]["arrivals"] = {"process": process, "cv": cv, **rates}
+    with pytest.raises(InputError, match=r"workload\.arrivals\.cv: got .*at even distances are 'process: even'"):
+        scenario_from_dict(raw, scenario.path)
+    raw["workload"]["arrivals"] = {"process": "even", "rate_per_s": 4.0}
+    assert scenario_from_dict(raw, scenario.path).workload.arrivals == Even(process="even", rate_per_s=4.0)
+
+
+def test_a_closed_loop_has_a_request_for_every_user() -> None:
+    loop = ClosedLoop(process="closed_loop", users=20, think_s=1.0)
+    for requests in (1, 19):
+        with pytest.raises(
+            InputError, match=rf"test\.yaml: workload\.arrivals\.users: got 20; expected at most {requests},"
+        ):
+            made(loop, requests)
+    traffic = made(loop, 20)
+    assert np.isfinite(traffic.arrival_s).all()
+    assert sorted(traffic.client) == list(range(20))
 
 
 def test_piecewise_counts_are_poisson_in_every_step() -> None:
@@ -161,7 +244,7 @@ def test_traces_are_replayed_rescaled_and_repeated(tmp_path: Path) -> None:
     moon = made(Trace(process="trace", file="m.jsonl", format="mooncake"), 2, tmp_path)
     assert moon.arrival_s.tolist() == [0.0, 1.5]
     assert moon.prefix_id is not None
-    assert moon.prefix_id.tolist() == [4, 4]
+    assert moon.prefix_id.tolist() == [0, 0]
     (tmp_path / "c.csv").write_text("t,think,out\n1.0,5,8\n2.0,9,9\n")
     columns = Columns(arrival="t", reasoning_tokens="think", output_tokens="out")
     own = made(Trace(process="trace", file="c.csv", format="csv", columns=columns), 2, tmp_path)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
     from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
-    from ttc_sim.measured.profiles import list_profiles, load_problem_set, load_profile
+    from ttc_sim.measured.folders import list_profiles
+    from ttc_sim.measured.problem_sets import load_problem_set
+    from ttc_sim.measured.profiles import load_profile
     from ttc_sim.optimizer.cross_validating import CrossValidation, cross_validate
     from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
     from ttc_sim.optimizer.planning import optimize
@@ -84,9 +86,9 @@ _HOME = {
     "Validation": "optimizer.validating",
     "cross_validate": "optimizer.cross_validating",
     "evaluate": "evaluation.evaluate",
-    "list_profiles": "measured.profiles",
+    "list_profiles": "measured.folders",
     "load_plan": "optimizer.plan",
-    "load_problem_set": "measured.profiles",
+    "load_problem_set": "measured.problem_sets",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
     "optimize": "optimizer.planning",

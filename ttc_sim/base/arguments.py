@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 
 
 def whole(where: str, field: str, value: object, least: int, most: float, what: str = "") -> None:
@@ -20,7 +21,8 @@ def whole(where: str, field: str, value: object, least: int, most: float, what: 
     """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         number = f"a whole number of {what}" if what else "a whole number"
-        allowed = f"from {least} to {most:.0f}" if math.isfinite(most) else f"at least {least}"
+        limited = f"at least {least}, at most {most:,.0f}" if math.isfinite(most) else f"at least {least}"
+        allowed = f"from {least} to {most:.0f}" if most < MOST_TOKENS else limited
         raise InputError(where, field, value, f"{number}, {allowed}")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -49,6 +51,14 @@ def users_code(where: str | Path, field: str, expected: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a file that calls sys.exit() must not end what reads it
         raise InputError(where, field, f"{type(error).__name__}: {error}", expected) from error
+
+
+def from_validation(where: str | Path, error: ValidationError, whole: str) -> InputError:
+    """The first thing that a model of pydantic's found wrong; ``whole`` names what was checked where it is no single field."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or whole
+    value = "nothing" if first["type"] == "missing" else first["input"]
+    return InputError(where, field, value, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

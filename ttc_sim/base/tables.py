@@ -12,9 +12,20 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
 
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        names = file.readline().strip()
+    for mark, between in ((";", "semicolons"), ("\t", "tabs")):
+        if mark in names and "," not in names:
+            expected = f"commas between columns where this file has {between}, and points in decimal numbers"
+            raise InputError(path, "file", names, expected)
+    return pl.read_csv(path, infer_schema_length=None)
+
+
 READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
-    ".csv": partial(pl.read_csv, infer_schema_length=None),
+    ".csv": _read_csv,
     # Types by all rows: a column may be empty in the first hundred.
     ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
     ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
@@ -34,6 +45,8 @@ def read_table(path: str | Path) -> pl.DataFrame:
         raise InputError(path, "file", str(path), "an existing file")
     try:
         table = READERS[path.suffix.lower()](path)
+    except InputError:
+        raise
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(path, "file", first_line, f"a readable {path.suffix[1:]} table") from error

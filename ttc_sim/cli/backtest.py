@@ -27,7 +27,8 @@ def backtest(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
-    from ttc_sim.fidelity import runs as engine
+    from ttc_sim.fidelity.experiments import backtest_experiments
+    from ttc_sim.fidelity.runs import backtest_run
 
     if sum(given is not None for given in (run, experiments, silicon)) != 1:
         raise InputError("backtest", "RUN", None, "the folder of a run, --experiments FILE or --silicon FILE")
@@ -42,25 +43,25 @@ def backtest(
         raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
     check_writable(plot, json_file)
     if silicon is not None:
-        from ttc_sim.fidelity.silicon import backtest_silicon
+        from ttc_sim.fidelity.operating_points import backtest_operating_points
 
         with progress() as say:
-            got = backtest_silicon(silicon, backend, say)
+            got = backtest_operating_points(silicon, backend, say)
         _print_silicon(got)
     elif experiments is not None:
-        got = engine.backtest_experiments(experiments)
+        got = backtest_experiments(experiments)
         _print_experiments(got)
     else:
         assert run is not None
-        if gpu is None:
-            got = engine.backtest_run(run, gpu_profile, calibrate_on or [])
-        else:
-            got = engine.backtest_run(run, gpu=gpu, precision=precision)
+        fitted = (gpu_profile, calibrate_on or [])
+        got = backtest_run(run, *fitted) if gpu is None else backtest_run(run, gpu=gpu, precision=precision)
         _print_run(got)
-        if gpu is not None and (gpu_profile is not None or calibrate_on):
-            got["beside"] = engine.backtest_run(run, gpu_profile, calibrate_on or [])
+        if gpu is not None and any(fitted):
+            got["beside"] = backtest_run(run, *fitted)
             _print_run(got["beside"])
-        if plot is not None:
+        if plot is not None and not got["requests"]:
+            print(f"{plot} is not drawn: no request was completed")
+        elif plot is not None:
             from ttc_sim.reporting.plots import plot_backtest
 
             plot_backtest(got).savefig(plot, dpi=120)
@@ -73,21 +74,29 @@ def _print_run(got: dict[str, Any]) -> None:
     for column in ("", "figure", "measured", "predicted", "error"):
         table.add_column(column, justify="left" if column in ("", "figure") else "right")
     for key, name in _NAMES.items():
+        if not got[key]:
+            table.add_row(name, "none", "", "", "")
         for figure, pair in got[key].items():
             table.add_row(
                 name if figure == "mean" else "",
                 figure,
                 f"{pair['measured']:.4g}",
                 f"{pair['predicted']:.4g}",
-                f"{pair['error_percent']:+.1f}%",
+                _percent(pair["error_percent"], "+.1f"),
             )
     console_for_tables().print(table)
     if got["fitted_step_time"] is not None:
         print("step_time: {" + ", ".join(f"{key}: {value:.4g}" for key, value in got["fitted_step_time"].items()) + "}")
     print(
-        f"median error per request, end to end: {got['per_request_median_error_percent']:.2f}%; "
+        f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], '.2f')}; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
     )
+    for note in got["notes"]:
+        print(note)
+
+
+def _percent(error: float | None, form: str) -> str:
+    return "none" if error is None else f"{error:{form}}%"
 
 
 def _print_experiments(got: dict[str, Any]) -> None:
@@ -102,7 +111,8 @@ def _print_experiments(got: dict[str, Any]) -> None:
         rows = {"overall": one["overall"], **one["stages"]}
         for load, figures in rows.items():
             cells = [
-                f"{figures[key]['measured']:.5g}  {figures[key]['predicted']:.5g}  {figures[key]['error_percent']:+.1f}%"
+                f"{figures[key]['measured']:.5g}  {figures[key]['predicted']:.5g}  "
+                + _percent(figures[key]["error_percent"], "+.1f")
                 for key in ("e2e_mean", "ttft_mean", "itl_mean")
             ]
             first = load == "overall"
@@ -112,9 +122,12 @@ def _print_experiments(got: dict[str, Any]) -> None:
     console_for_tables().print(table)
     median = got["median_absolute_error_percent"]
     print(
-        f"median absolute error: end to end {median['e2e_mean']:.1f}%, first token {median['ttft_mean']:.1f}%, "
-        f"between tokens {median['itl_mean']:.1f}%"
+        f"median absolute error: end to end {_percent(median['e2e_mean'], '.1f')}, "
+        f"first token {_percent(median['ttft_mean'], '.1f')}, between tokens {_percent(median['itl_mean'], '.1f')}"
     )
+    for one in got["experiments"]:
+        if one["rejected"]:
+            print(f"{one['id']}: {one['rejected']:,} requests rejected, and in no figure")
 
 
 def _print_silicon(got: dict[str, Any]) -> None:
@@ -137,7 +150,8 @@ def _print_silicon(got: dict[str, Any]) -> None:
                 f"({held['uncorrected']['ttft']:.1f}%)"
             )
     median = got["median_absolute_error_percent"]
-    print(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
+    if median is not None:
+        print(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
     reasons: dict[str, int] = {}
     for one in got["refused"]:
         reasons[one["reason"]] = reasons.get(one["reason"], 0) + 1

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from ttc_sim.base.tables import read_table
 from ttc_sim.cli.output import check_writable, write_json
-from ttc_sim.measured.profiles import Profile, list_profiles, load_profile, save_profile
+from ttc_sim.measured.folders import list_profiles
+from ttc_sim.measured.profiles import Profile, load_profile, save_profile
 from ttc_sim.measured.summaries import ProfileSummary, outcome_tables, summarize_profile
 
 app = typer.Typer(no_args_is_help=True)

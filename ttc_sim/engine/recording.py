@@ -30,6 +30,6 @@ class Recorder:
         self.arrival_s = (
             first.arrival_s.copy() if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
         )
-        self.generated = [np.zeros(work.samples, dtype=np.int32) for work in works]
-        self.prefilled = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
-        self.cached = [np.zeros(len(work.deployment), dtype=np.int32) for work in works]
+        self.generated = [np.zeros(work.samples, dtype=np.int64) for work in works]
+        self.prefilled = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
+        self.cached = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]

@@ -132,9 +132,9 @@ class EngineResult:
     finished_s: F64
     retries: I32
     preemptions: I32
-    generated_tokens: tuple[I32, ...]
-    prefilled_tokens: tuple[I32, ...]
-    cached_tokens: tuple[I32, ...]
+    generated_tokens: tuple[I64, ...]
+    prefilled_tokens: tuple[I64, ...]
+    cached_tokens: tuple[I64, ...]
     busy_s: F64
     end_s: float
 

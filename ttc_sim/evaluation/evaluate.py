@@ -17,7 +17,8 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate, Resampler
 from ttc_sim.measured.aligning import align
-from ttc_sim.measured.profiles import Profile, load_problem_set, load_profile
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.strategies import Strategy, StrategyLike, as_strategy, carry_out

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
-from ttc_sim.scenario import GpuPool, LinearStepTime
-from ttc_sim.serving import physics
+from ttc_sim.fidelity.beside import pair
+from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
+from ttc_sim.scenario import LinearStepTime
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
@@ -24,103 +24,8 @@ from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 
+Bools = NDArray[np.bool_]
 FIGURES = ("mean", "p50", "p90", "p95", "p99")
-_ANY_STEP = LinearStepTime(base_s=1.0, per_prefill_token_s=0.0, per_sequence_s=0.0, per_kv_token_s=0.0)
-
-
-@dataclass(frozen=True)
-class MeasuredRun:
-    """A vLLM run: ``requests.jsonl`` and ``meta.json`` of a folder. Arrays are (n,), in order of arrival.
-
-    Attributes:
-        arrival_s: seconds from the first arrival.
-        prompt_tokens, output_tokens: of each request.
-        ttft_s, e2e_s: measured, from arrival.
-        model: name of the model; empty if not recorded.
-        tensor_parallel: GPUs of the server.
-        pool: one replica with the engine's limits; its step time is to be replaced.
-    """
-
-    path: Path
-    arrival_s: F64
-    prompt_tokens: I64
-    output_tokens: I64
-    ttft_s: F64
-    e2e_s: F64
-    model: str
-    tensor_parallel: int
-    pool: GpuPool
-
-
-def load_run(folder: str | Path) -> MeasuredRun:
-    """Read a measured run.
-
-    The server's clock is not the client's; the request that waited the least before it was queued ties them together.
-
-    Raises:
-        InputError: a file that is missing or cannot be read, a field that is missing, times that are not numbers or go back.
-    """
-    folder = Path(folder)
-    meta = _json(folder / "meta.json")
-    rows = []
-    path = folder / "requests.jsonl"
-    if not path.is_file():
-        raise InputError(folder, "requests.jsonl", None, "a folder with requests.jsonl and meta.json")
-    fields = ("arrival_time", "input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            values = [float(row[field]) for field in fields]
-        except (json.JSONDecodeError, TypeError, ValueError) as error:
-            raise InputError(path, f"line {number}", str(error), "a JSON object with numbers") from None
-        except KeyError as error:
-            raise InputError(path, f"line {number}", f"no {error}", "the fields " + ", ".join(fields)) from None
-        if not np.isfinite(values).all():
-            raise InputError(path, f"line {number}", line[:80], "finite numbers")
-        if values[1] < 1 or values[2] < 1:
-            raise InputError(path, f"line {number}", values[1:3], "at least one prompt and one output token")
-        if not values[3] <= values[4] <= values[5]:
-            raise InputError(path, f"line {number}", values[3:], "queued, first and last token in this order")
-        rows.append(values)
-    if not rows:
-        raise InputError(path, "file", "no requests", "one JSON object per line")
-    table = np.array(rows)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    arrival, prompt, output, queued, first, last = table.T
-    offset = (queued - arrival).min()
-    kwargs = _field(meta, "engine_kwargs", dict, folder / "meta.json")
-    cache = meta.get("kv_cache") or {}
-    blocks = cache.get("num_gpu_blocks")
-    sequences, tokens = (
-        _field(kwargs, name, int, folder / "meta.json") for name in ("max_num_seqs", "max_num_batched_tokens")
-    )
-    if not 1 <= sequences <= tokens:
-        raise InputError(folder / "meta.json", "max_num_seqs", sequences, f"1 to max_num_batched_tokens, {tokens}")
-    if blocks is not None and (not isinstance(blocks, int) or blocks < 2):
-        raise InputError(folder / "meta.json", "kv_cache.num_gpu_blocks", blocks, "a whole number of at least 2")
-    return MeasuredRun(
-        path=folder,
-        arrival_s=arrival - arrival[0],
-        prompt_tokens=prompt.astype(np.int64),
-        output_tokens=output.astype(np.int64),
-        ttft_s=first - arrival - offset,
-        e2e_s=last - arrival - offset,
-        model=str(kwargs.get("model", "")),
-        tensor_parallel=int(kwargs.get("tensor_parallel_size", 1)),
-        pool=GpuPool(
-            kind="gpu_pool",
-            replicas=1,
-            usd_per_replica_hour=0.0,
-            step_time=_ANY_STEP,
-            max_num_seqs=sequences,
-            max_num_batched_tokens=tokens,
-            # vLLM keeps one block as a placeholder.
-            kv_cache_tokens=None if blocks is None else (blocks - 1) * int(cache.get("block_size", 16)),
-            prefix_caching=bool(cache.get("enable_prefix_caching", True)),
-        ),
-    )
 
 
 def replay(run: MeasuredRun, table: StepTable) -> EngineResult:
@@ -133,7 +38,10 @@ def fit_linear(runs: Sequence[MeasuredRun]) -> LinearStepTime:
     """Linear step time under which replaying the runs comes closest to what was measured, by least squares.
 
     Args:
-        runs: of one model on one kind of server.
+        runs: of one model on one kind of server. Requests that the replay rejects, or that took no time, are left out.
+
+    Raises:
+        InputError: nothing is left.
     """
 
     def model(x: F64) -> LinearStepTime:
@@ -145,16 +53,18 @@ def fit_linear(runs: Sequence[MeasuredRun]) -> LinearStepTime:
         for run in runs:
             pool = run.pool
             got = replay(run, linear_table(model(x), pool.max_num_batched_tokens, pool.max_num_seqs))
-            predicted = got.finished_s - got.arrival_s
+            here = (got.status == COMPLETED) & (run.e2e_s > 0)
             out += [
-                np.log(predicted / run.e2e_s),
-                0.3 * np.log((got.first_token_s - got.arrival_s + 0.1) / (run.ttft_s + 0.1)),
+                np.log(_e2e(got)[here] / run.e2e_s[here]),
+                0.3 * np.log(((got.first_token_s - got.arrival_s)[here] + 0.1) / (run.ttft_s[here] + 0.1)),
             ]
         missed: F64 = np.nan_to_num(np.concatenate(out), nan=10.0)
         return missed
 
-    decode_s = np.median(np.concatenate([(r.e2e_s - r.ttft_s) / np.maximum(r.output_tokens - 1, 1) for r in runs]))
-    start = np.log([0.5 * decode_s, 1e-4, 1e-3 * decode_s, 2e-6 * decode_s])
+    step_s = _typical_step_s(runs)
+    start = np.log([0.5 * step_s, 1e-4, 1e-3 * step_s, 2e-6 * step_s])
+    if not len(misses(start)):
+        raise _nothing_completed(runs[0])
     # Times jump where another request is admitted an iteration earlier: differences must be taken over more than rounding.
     best = least_squares(
         misses, start, bounds=(start - 7, start + 7), diff_step=np.full(4, 1e-2), x_scale=1.0, max_nfev=60
@@ -162,14 +72,46 @@ def fit_linear(runs: Sequence[MeasuredRun]) -> LinearStepTime:
     return model(best.x)
 
 
+def _typical_step_s(runs: Sequence[MeasuredRun]) -> float:
+    """Median time per further token or, of answers of a single token or all at once, end to end."""
+    per_token_s = np.concatenate([(r.e2e_s - r.ttft_s) / np.maximum(r.output_tokens - 1, 1) for r in runs])
+    for seconds in (per_token_s, np.concatenate([run.e2e_s for run in runs])):
+        if (seconds > 0).any():
+            return float(np.median(seconds)) or float(np.median(seconds[seconds > 0]))
+    raise _no_time(runs[0])
+
+
+def _no_time(run: MeasuredRun) -> InputError:
+    path = run.path / "requests.jsonl"
+    return InputError(path, "last_token_ts", "as queued_ts", "answers that took time, to fit step times to")
+
+
+def _nothing_completed(run: MeasuredRun) -> InputError:
+    need = int((run.prompt_tokens + run.output_tokens).min())
+    expected = f"room for a request at least, of which the shortest takes {need:,} tokens"
+    return InputError(run.path / "meta.json", "kv_cache", f"{run.pool.kv_cache_tokens:,} tokens", expected)
+
+
 def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
-    """Host seconds per iteration, on top of a GPU profile, that bring the mean end-to-end time of the runs closest."""
+    """Host seconds per iteration, on top of a GPU profile, that bring the mean end-to-end time of the runs closest.
+
+    Raises:
+        InputError: a run whose answers took no time, or of which the replay completes none.
+    """
+
+    for run in runs:
+        if not run.e2e_s.any():
+            raise _no_time(run)
 
     def miss(host_s: float) -> float:
-        return sum(
-            abs(float(np.mean(_e2e(replay(run, _profile(run, gpu_profile, host_s)))) / run.e2e_s.mean()) - 1)
-            for run in runs
-        )
+        out = 0.0
+        for run in runs:
+            got = replay(run, _profile(run, gpu_profile, host_s))
+            done = got.status == COMPLETED
+            if not run.e2e_s[done].any():
+                raise _no_time(run) if done.any() else _nothing_completed(run)
+            out += abs(float(np.mean(_e2e(got)[done]) / run.e2e_s[done].mean()) - 1)
+        return out
 
     candidates = np.arange(0.0, 4.01e-3, 0.1e-3)
     return float(candidates[int(np.argmin([miss(float(one)) for one in candidates]))])
@@ -215,7 +157,12 @@ def backtest_run(
 
     Returns:
         ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
-        ``e2e_s`` with figures, ``per_request_median_error_percent``, ``preemptions`` and ``per_request`` times.
+        ``e2e_s`` with figures (none where there is nothing to measure: time per further token of answers of a single token),
+        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, and ``notes`` on what
+        is not there.
+
+    Raises:
+        InputError: a run that cannot be read or fitted to.
     """
     run = load_run(folder)
     others = [load_run(other) for other in calibrate_on]
@@ -236,11 +183,13 @@ def backtest_run(
     got = replay(run, table)
     done = got.status == COMPLETED
     ttft_s, e2e_s = (got.first_token_s - got.arrival_s)[done], _e2e(got)[done]
-    rest = np.maximum(run.output_tokens[done] - 1, 1)
     several = run.output_tokens[done] > 1
+    rest = run.output_tokens[done][several] - 1
     measured = {"ttft_s": run.ttft_s[done], "e2e_s": run.e2e_s[done]}
-    measured["tpot_s"] = ((measured["e2e_s"] - measured["ttft_s"]) / rest)[several]
-    predicted = {"ttft_s": ttft_s, "e2e_s": e2e_s, "tpot_s": ((e2e_s - ttft_s) / rest)[several]}
+    measured["tpot_s"] = (measured["e2e_s"] - measured["ttft_s"])[several] / rest
+    predicted = {"ttft_s": ttft_s, "e2e_s": e2e_s, "tpot_s": (e2e_s - ttft_s)[several] / rest}
+    timed = measured["e2e_s"] > 0
+    errors = np.abs(e2e_s[timed] / measured["e2e_s"][timed] - 1) * 100
     return {
         "run": run.path.name,
         "step_time": said,
@@ -248,208 +197,31 @@ def backtest_run(
         "requests": int(done.sum()),
         "rejected": int((~done).sum()),
         **{name: _beside(measured[name], predicted[name]) for name in ("ttft_s", "tpot_s", "e2e_s")},
-        "per_request_median_error_percent": float(np.median(np.abs(e2e_s / measured["e2e_s"] - 1)) * 100),
+        "per_request_median_error_percent": float(np.median(errors)) if len(errors) else None,
         "preemptions": int(got.preemptions.sum()),
         "per_request": {"measured_e2e_s": measured["e2e_s"].tolist(), "predicted_e2e_s": e2e_s.tolist()},
+        "notes": _notes(run, done, several, timed),
     }
 
 
-def _beside(measured: F64, predicted: F64) -> dict[str, dict[str, float]]:
-    return {name: _pair(_figure(measured, name), _figure(predicted, name)) for name in FIGURES}
+def _notes(run: MeasuredRun, done: Bools, several: Bools, timed: Bools) -> list[str]:
+    """Why figures are not there."""
+    if not done.any():
+        return [f"no request was completed: {_nothing_completed(run)}"]
+    said = []
+    if not several.any():
+        said.append("no time per further token: every answer is a single token")
+    if not timed.all():
+        count = int((~timed).sum())
+        said.append(f"no error of {count} request{'s' if count > 1 else ''} that took no time as measured")
+    return said
+
+
+def _beside(measured: F64, predicted: F64) -> dict[str, dict[str, float | None]]:
+    if not len(measured):
+        return {}
+    return {name: pair(_figure(measured, name), _figure(predicted, name)) for name in FIGURES}
 
 
 def _figure(values: F64, name: str) -> float:
     return float(np.mean(values) if name == "mean" else np.quantile(values, int(name[1:]) / 100))
-
-
-def _pair(measured: float, predicted: float) -> dict[str, float]:
-    return {"measured": measured, "predicted": predicted, "error_percent": (predicted / measured - 1) * 100}
-
-
-# --------------------------------------------------------------------------------------------------- experiments
-
-
-def backtest_experiments(file: str | Path) -> dict[str, Any]:
-    """Predicted beside measured means of the experiments of a file, each with coefficients fitted to all the others.
-
-    Returns:
-        ``experiments``: by experiment ``overall`` and per stage, ``e2e_mean``, ``ttft_mean`` and ``itl_mean`` (ms), and the
-        peers' errors that the file carries; ``median_absolute_error_percent`` over experiments; ``fitting``.
-    """
-    file = Path(file)
-    experiments = _json(file)
-    if not isinstance(experiments, list) or not experiments:
-        raise InputError(file, "file", type(experiments).__name__, "a list of experiments")
-    steps = [_decode_steps(one, file) for one in experiments]
-    results = []
-    for index, one in enumerate(experiments):
-        others = [step for other, part in enumerate(steps) if other != index for step in part]
-        known = physics.fit(others) if others else physics.Coefficients()
-        results.append(_experiment(one, known, file))
-    median = {
-        name: float(np.median([abs(one["overall"][name]["error_percent"]) for one in results]))
-        for name in ("e2e_mean", "ttft_mean", "itl_mean")
-    }
-    return {
-        "experiments": results,
-        "median_absolute_error_percent": median,
-        "fitting": f"physics model; of each of {len(results)} experiments, coefficients of decoding are fitted to the others; "
-        "time to first token adds two constants fitted to all 15 shipped stages",
-    }
-
-
-def _decode_steps(one: Mapping[str, Any], file: Path) -> list[physics.DecodeStep]:
-    """Mean state of the batch in each stage, by Little's law from the measured times."""
-    shared, stages = _load(one, file)
-    shape = _architecture(one, file)
-    gpu = _gpu(one, file)
-    out = []
-    for number, stage in enumerate(stages):
-        measured = one["measured_ms"].get(f"stage_{number}", one["measured_ms"]["overall"])
-        seconds = (measured["e2e_mean"] - measured["ttft_mean"]) / 1e3
-        length = shared["output_len"]
-        sequences = stage["rate"] * seconds
-        context = shared["system_prompt_len"] + shared["question_len"] + length / 2
-        out.append(
-            physics.DecodeStep(
-                shape,
-                gpu,
-                one["tensor_parallel"],
-                _precision(one),
-                sequences,
-                sequences * context,
-                seconds / (length - 1),
-            )
-        )
-    return out
-
-
-def _experiment(one: Mapping[str, Any], known: physics.Coefficients, file: Path) -> dict[str, Any]:
-    shared, stages = _load(one, file)
-    pool = GpuPool(
-        kind="gpu_pool",
-        replicas=1,
-        usd_per_replica_hour=0.0,
-        step_time=_ANY_STEP,
-        max_num_seqs=one["max_num_seqs"],
-        max_num_batched_tokens=one["max_num_batched_tokens"],
-        kv_cache_tokens=(one["kv_blocks"] - 1) * one.get("kv_block_size", 16),
-    )
-    table = physics.physics_table(
-        _architecture(one, file),
-        _gpu(one, file),
-        one["tensor_parallel"],
-        _precision(one),
-        pool.max_num_batched_tokens,
-        pool.max_num_seqs,
-        known,
-    )
-    arrival_s, stage_of, begun_s = [], [], 0.0
-    for number, stage in enumerate(stages):
-        count = round(stage["rate"] * stage["duration"])
-        # Poisson arrivals, given their number.
-        draws = np.sort(uniforms(1, f"experiment/{one['id']}/{number}", count)[:, 0])
-        arrival_s.append(begun_s + stage["duration"] * draws)
-        stage_of.append(np.full(count, number))
-        begun_s += stage["duration"]
-    arrival, stage_index = np.concatenate(arrival_s), np.concatenate(stage_of)
-    n = len(arrival)
-    prompt = shared["system_prompt_len"] + shared["question_len"]
-    # The measured first tokens show no time for prefill: the same users' prompts come again and are found in the cache.
-    users = shared["num_unique_system_prompts"] * shared["num_users_per_system_prompt"]
-    work = single_stage(
-        arrival,
-        np.full(n, prompt, dtype=np.int64),
-        np.full(n, shared["output_len"], dtype=np.int64),
-        prefix_id=np.arange(n, dtype=np.int64) % users,
-    )
-    got = compiled.run([work], ["server"], [pool], tables=[table])
-    itl_s = (got.finished_s - got.first_token_s) / max(shared["output_len"] - 1, 1)
-    late_s = physics.FRONTEND_S + physics.PIPELINE_STEPS * itl_s
-    ttft_s = got.first_token_s - got.arrival_s + late_s
-    e2e_s = _e2e(got) + late_s
-
-    def figures(measured: Mapping[str, float], here: Any) -> dict[str, dict[str, float]]:
-        values = {"e2e_mean": e2e_s, "ttft_mean": ttft_s, "itl_mean": itl_s}
-        out = {name: _pair(measured[name], 1e3 * float(np.nanmean(part[here]))) for name, part in values.items()}
-        for name, part in (("e2e", e2e_s), ("ttft", ttft_s)):
-            for share in (90, 99):
-                key = f"{name}_p{share}"
-                if key in measured:
-                    out[key] = _pair(measured[key], 1e3 * float(np.nanquantile(part[here], share / 100)))
-        return out
-
-    return {
-        "id": one["id"],
-        "model": one["model"],
-        "overall": figures(one["measured_ms"]["overall"], slice(None)),
-        "stages": {
-            f"stage_{number}": figures(one["measured_ms"][f"stage_{number}"], stage_index == number)
-            for number in range(len(stages))
-            if f"stage_{number}" in one["measured_ms"]
-        },
-        "peer_percent_error_overall": one.get("peer_percent_error_overall", {}),
-    }
-
-
-def _load(one: Mapping[str, Any], file: Path) -> tuple[Mapping[str, Any], Sequence[Mapping[str, float]]]:
-    where = f"experiment {one.get('id', '?')}"
-    for field in ("id", "model", "architecture", "gpu", "tensor_parallel", "precision", "max_num_seqs"):
-        if field not in one:
-            raise InputError(file, f"{where}.{field}", None, "a value")
-    for field in ("max_num_batched_tokens", "kv_blocks", "measured_ms", "workload_spec"):
-        if field not in one:
-            raise InputError(file, f"{where}.{field}", None, "a value")
-    try:
-        load = one["workload_spec"]["inference_perf"]
-        shared, stages = load["shared_prefix"], load["stages"]
-        for field in (
-            "num_unique_system_prompts",
-            "num_users_per_system_prompt",
-            "output_len",
-            "question_len",
-            "system_prompt_len",
-        ):
-            shared[field]
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            file, f"{where}.workload_spec", f"no {error}", "inference_perf with shared_prefix and stages"
-        ) from None
-    if shared["output_len"] < 2:
-        raise InputError(file, f"{where}.output_len", shared["output_len"], "at least 2")
-    return shared, stages
-
-
-def _architecture(one: Mapping[str, Any], file: Path) -> physics.Architecture:
-    return physics.architecture_from(one["architecture"], file, f"experiment {one['id']}.architecture")
-
-
-def _gpu(one: Mapping[str, Any], file: Path) -> physics.Gpu:
-    given = str(one["gpu"]).upper()
-    for name, gpu in physics.GPUS.items():
-        if name.upper() == given or name.upper().startswith(given):
-            return gpu
-    raise InputError(file, f"experiment {one['id']}.gpu", one["gpu"], "one of " + ", ".join(physics.GPUS))
-
-
-def _precision(one: Mapping[str, Any]) -> str:
-    return str(one["precision"]).upper()
-
-
-# ----------------------------------------------------------------------------------------------------- in common
-
-
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error), "valid JSON") from None
-
-
-def _field(raw: Any, name: str, kind: type, path: Path) -> Any:
-    value = raw.get(name) if isinstance(raw, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(path, name, value, f"a value of type {kind.__name__}")
-    return value

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.tables import find_column
-from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, SCORE, Profile, ProfileCard, check_profile
+from ttc_sim.measured.cards import ProfileCard
+from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens
+from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, MOST_ATTEMPTS, SCORE, Profile, check_profile
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "problem": ("problem", "problem_id", "question_id", "task_id", "id"),
@@ -22,6 +26,12 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "truncated": ("truncated", "stopped_at_limit"),
     "answer": ("answer", "prediction"),
 }
+DATASET = ("dataset", "subset")
+REASON = ("finish_reason", "stop_reason")
+STOPPED = ("length", "max_tokens", "max_output_tokens", "model_length")
+"""Reasons of an answer's end, in lower case, that mean it was cut off at a limit."""
+BESIDE_INPUT = ("cache_creation_input_tokens", "cache_read_input_tokens")
+"""Parts of the prompt that are not in ``input_tokens`` where the three stand beside each other (Anthropic's usage)."""
 
 
 def build_profile(
@@ -58,81 +68,123 @@ def build_profile(
         raise InputError(
             where, "column for output_tokens", have, "output_tokens, or visible_tokens beside reasoning_tokens"
         )
-    problem = table[str(found["problem"])].cast(pl.String)
-    if problem.null_count():
-        raise InputError(where, f"column {found['problem']}", "empty", "a key in every row")
+    problem = _problems(table, where, str(found["problem"]), said)
+    prompt = prompt_tokens(table, where, str(found["prompt_tokens"]), said)
+    reasoning, visible = _output(table, where, found, said)
+    made = pl.DataFrame(
+        {
+            "problem": problem,
+            "attempt": _attempts(table, where, found["attempt"], problem, said, asked=named.get("attempt") is not None),
+            "prompt_tokens": prompt,
+            "reasoning_tokens": reasoning,
+            "visible_tokens": visible,
+            "correct": as_booleans(table, where, str(found["correct"])),
+            "truncated": _truncated(table, where, found["truncated"], said),
+            "answer": as_text(table, where, found["answer"]) if found["answer"] else pl.Series([None] * len(table)),
+        }
+    ).cast(dict(ATTEMPT_COLUMNS))  # type: ignore[arg-type]
+    if SCORE in table.columns:
+        made = made.with_columns(as_numbers(table, where, SCORE, -math.inf, math.inf).alias(SCORE))
+    how = "recorded" if found["reasoning_tokens"] else "none"
+    try:
+        checked = ProfileCard.model_validate({**card, "reasoning": how})
+    except ValidationError as error:
+        raise from_validation(name, error, "card") from None
+    profile = Profile(name, checked, made.sort("problem", "attempt"))
+    check_profile(profile, where)
+    return profile, said
+
+
+def _problems(table: pl.DataFrame, where: str | Path, column: str, said: list[str]) -> pl.Series:
+    """Keys; with their dataset before them, as in tables of problems, where they start anew in each."""
+    keys = as_keys(table, where, column)
+    dataset = find_column(table, where, "dataset", DATASET, required=False)
+    if dataset is None or dataset == column:
+        return keys
+    within = as_keys(table, where, dataset)
+    datasets = pl.DataFrame({"key": keys, "within": within}).group_by("key").agg(pl.col("within").n_unique())
+    if datasets["within"].max() == 1:
+        return keys
+    said.append(f"{column} starts anew in every {dataset}: problems are {dataset}/{column}")
+    return within + "/" + keys
+
+
+def _attempts(
+    table: pl.DataFrame, where: str | Path, column: str | None, problem: pl.Series, said: list[str], *, asked: bool
+) -> pl.Series:
+    """Numbers of each problem's attempts from 0: in the order of the column, else of the file."""
+    rows = pl.DataFrame({"problem": problem})
+    if column is not None and not table[column].dtype.is_numeric() and not asked:
+        said[:] = [line for line in said if line != f"attempt: column {column}"]
+        said.append(f"column {column} holds no numbers of attempts: they are counted in the order of the file")
+        column = None
+    if column is None:
+        number = pl.int_range(pl.len()).over("problem")
+    else:
+        rows = rows.with_columns(given=as_numbers(table, where, column, -math.inf, math.inf))
+        number = pl.col("given").rank("dense").over("problem") - 1
+    found = rows.select(number.cast(pl.Int64).alias("attempt"))["attempt"]
+    if len(found) and int(found.max()) >= MOST_ATTEMPTS:  # type: ignore[arg-type]  # whole numbers have a whole maximum
+        raise InputError(where, "attempts", f"{int(found.max()) + 1:,} at one problem", f"at most {MOST_ATTEMPTS:,}")  # type: ignore[arg-type]
+    return found
+
+
+def prompt_tokens(table: pl.DataFrame, where: str | Path, column: str, said: list[str]) -> pl.Series:
+    """Tokens of whole prompts, those found in a cache among them; ``said`` gets a line on what was put together."""
+    prompt = as_tokens(table, where, column)
+    beside = [name for name in BESIDE_INPUT if name in table.columns and column == "input_tokens"]
+    for name in beside:
+        prompt = prompt + as_tokens(table.with_columns(pl.col(name).fill_null(0)), where, name)
+    if beside:
+        said.append(f"prompt_tokens: {column} and what was cached of the prompt, {' and '.join(beside)}")
+    return prompt
+
+
+def _output(
+    table: pl.DataFrame, where: str | Path, found: dict[str, str | None], said: list[str]
+) -> tuple[pl.Series, pl.Series]:
+    """Reasoning and visible tokens, together at least 1."""
     counts = {
         role: as_tokens(table, where, column)
-        for role, column in found.items()
-        if column is not None and role.endswith("_tokens")
+        for role in ("reasoning_tokens", "visible_tokens", "output_tokens")
+        if (column := found[role]) is not None
     }
     reasoning = counts.get("reasoning_tokens", pl.Series(np.zeros(len(table), dtype=np.int64)))
     visible = counts.get("visible_tokens")
     if visible is None:
-        visible = counts["output_tokens"] - reasoning
-        if visible.min() < 0:  # type: ignore[operator]  # a minimum of whole numbers is one
-            row = int(np.argmin(visible.to_numpy())) + 1
-            raise InputError(
-                where, f"output_tokens, row {row}", counts["output_tokens"][row - 1], "at least reasoning_tokens"
+        output = counts["output_tokens"]
+        visible = output - reasoning
+        over = (visible < 0).arg_true()
+        if len(over):
+            row, column = over[0], found["output_tokens"]
+            expected = (
+                f"at least {found['reasoning_tokens']}, {reasoning[row]}, which it holds; where that stands beside it, "
             )
+            expected += f"--visible-tokens-column {column} says so"
+            raise InputError(where, f"{column}, row {row + 1}", output[row], expected)
+        if found["reasoning_tokens"] is not None:
+            said.append(f"{found['reasoning_tokens']} are taken to be a part of {found['output_tokens']}")
     if found["reasoning_tokens"] is None:
         said.append("no column of reasoning tokens: all output counts as visible")
     empty = (reasoning + visible) == 0
     if empty.any():
         said.append(f"{empty.sum()} attempts without output count as 1 token")
         visible = visible + empty.cast(visible.dtype)
-    made = pl.DataFrame(
-        {
-            "problem": problem,
-            "prompt_tokens": counts["prompt_tokens"],
-            "reasoning_tokens": reasoning,
-            "visible_tokens": visible,
-            "correct": as_booleans(table, where, str(found["correct"])),
-            "truncated": as_booleans(table, where, found["truncated"]) if found["truncated"] else [False] * len(table),
-            "answer": table[found["answer"]].cast(pl.String) if found["answer"] else pl.Series([None] * len(table)),
-        }
-    )
-    attempt = pl.col("attempt") if found["attempt"] else pl.int_range(pl.len()).over("problem").alias("attempt")
-    if found["attempt"]:
-        made = made.with_columns(attempt=table[found["attempt"]])
-    made = made.with_columns(attempt)
-    try:
-        kept = [pl.col(column).cast(kind) for column, kind in ATTEMPT_COLUMNS.items()]
-        if SCORE in table.columns:
-            made = made.with_columns(table[SCORE])
-            kept.append(pl.col(SCORE).cast(pl.Float64))
-        made = made.select(kept)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(where, "table", str(error).splitlines()[0], "columns of a profile's types") from None
-    how = "recorded" if found["reasoning_tokens"] else "none"
-    checked = ProfileCard.model_validate({**card, "reasoning": how})
-    profile = Profile(name, checked, made.sort("problem", "attempt"))
-    check_profile(profile, where)
-    return profile, said
+    return reasoning, visible
 
 
-def as_tokens(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
-    """A column of token counts, or an error that names the first row that holds none."""
-    values = table[column]
-    if not values.dtype.is_numeric():
-        raise InputError(where, f"column {column}", str(values.dtype), "whole numbers of tokens")
-    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    bad = np.flatnonzero(~(numbers >= 0) | (numbers != np.floor(numbers)) | (numbers > 2**31 - 1))
-    if len(bad):
-        raise InputError(
-            where, f"column {column}, row {bad[0] + 1}", float(numbers[bad[0]]), "a whole number of tokens"
-        )
-    return pl.Series(numbers.astype(np.int64))
+def _truncated(table: pl.DataFrame, where: str | Path, column: str | None, said: list[str]) -> pl.Series:
+    if column is not None:
+        return as_booleans(table, where, column)
+    stopped = stopped_at_limit(table, where, said)
+    return pl.repeat(False, len(table), eager=True) if stopped is None else stopped
 
 
-def as_booleans(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
-    """A column of 0 and 1 or true and false, or an error that names a value that is neither."""
-    values = table[column]
-    if values.dtype == pl.Boolean and values.null_count() == 0:
-        return values
-    if values.dtype.is_numeric():
-        bad = table.filter(~pl.col(column).is_in([0, 1]) | pl.col(column).is_null())
-        if bad.is_empty():
-            return values.cast(pl.Boolean)
-        raise InputError(where, f"column {column}", bad[column][0], "0 or 1, or true or false")
-    raise InputError(where, f"column {column}", values[0], "0 or 1, or true or false, in every row")
+def stopped_at_limit(table: pl.DataFrame, where: str | Path, said: list[str]) -> pl.Series | None:
+    """Which attempts were, by the reasons why they ended; ``None`` without such a column. ``said`` gets a line on it."""
+    reason = find_column(table, where, "truncated", REASON, required=False)
+    if reason is None:
+        return None
+    stopped = as_text(table, where, reason).str.to_lowercase().is_in(STOPPED).fill_null(value=False)
+    said.append(f"truncated: column {reason}, {stopped.sum():,} attempts stopped at a limit")
+    return stopped

@@ -13,7 +13,8 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.tables import find_column, read_table
-from ttc_sim.measured.building import USUAL_NAMES, as_tokens
+from ttc_sim.measured.building import USUAL_NAMES, prompt_tokens, stopped_at_limit
+from ttc_sim.measured.columns import as_keys, as_text, as_tokens, labels, texts
 
 PROBLEM = USUAL_NAMES["problem"]
 PROMPT = ("prompt", "question", "text")
@@ -68,15 +69,15 @@ def read_problem_tables(
     dataset = find_column(table, problems, "subset", SUBSET, required=False)
     task = find_column(table, problems, "task", TASK, required=False)
     group = task or find_column(table, problems, "category", CATEGORY, required=False)
-    plain = _filled(table, problems, key)
-    within = _filled(table, problems, dataset) if dataset else pl.repeat("", len(table), eager=True)
+    plain = as_keys(table, problems, key)
+    within = as_keys(table, problems, dataset) if dataset else pl.repeat("", len(table), eager=True)
     asked = pl.DataFrame(
         {
             "plain": plain,
             "problem": within + "/" + plain if dataset else plain,
             "prompt": texts(table, problems, prompt),
             "subset": within,
-            "group": _text(table, problems, group).fill_null("") if group else [""] * len(table),
+            "group": as_text(table, problems, group).fill_null("") if group else [""] * len(table),
         }
     )
     if subset is not None:
@@ -92,16 +93,16 @@ def read_problem_tables(
         )
 
     try_key = _named(tries, attempts, "problem", PROBLEM)
-    try_plain = _filled(tries, attempts, try_key)
+    try_plain = as_keys(tries, attempts, try_key)
     try_dataset = find_column(tries, attempts, "subset", SUBSET, required=False)
     if dataset and try_dataset:
-        match, keys = "problem", _filled(tries, attempts, try_dataset) + "/" + try_plain
+        match, keys = "problem", as_keys(tries, attempts, try_dataset) + "/" + try_plain
     else:
         match, keys = "plain", try_plain
     if dataset and not try_dataset:
         _not_repeated(asked.select("plain", "subset"), problems, attempts)
     if try_dataset and not dataset:
-        both = pl.DataFrame({"plain": try_plain, "subset": _text(tries, attempts, try_dataset)})
+        both = pl.DataFrame({"plain": try_plain, "subset": as_text(tries, attempts, try_dataset)})
         _not_repeated(both.join(asked, on="plain", how="semi"), attempts, problems)
     outcomes = _attempts(tries, attempts) if with_tokens else _outcomes(tries, attempts)
     copies = len(outcomes) // len(tries)  # more than one of a table with a column for each model
@@ -116,63 +117,8 @@ def read_problem_tables(
     return ProblemTables(asked.drop("plain"), made, group is not None, task is not None)
 
 
-def labels(table: pl.DataFrame, where: str | Path, column: str, *, shares: bool) -> pl.Series:
-    """Outcomes as numbers from 0 to 1; empty ones stay empty.
-
-    Args:
-        shares: whether they may lie between 0 and 1.
-
-    Raises:
-        InputError: text, or another number.
-    """
-    expected = "0 or 1, true or false" + (", or a share between them" if shares else "")
-    values = table[column]
-    if values.dtype == pl.Boolean or values.null_count() == len(values):
-        return values.cast(pl.Float64)
-    if values.dtype == pl.String:  # as a CSV file has them whose first rows are empty
-        said = values.str.to_lowercase()
-        numbers = said.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
-        numbers = numbers.to_frame().select(pl.when(said != "").then(numbers.fill_null(-1))).to_series()
-    elif values.dtype.is_numeric():
-        numbers = values.cast(pl.Float64)
-    else:
-        raise InputError(where, f"column {column}", str(values.dtype), expected)
-    good = numbers.is_between(0, 1) if shares else numbers.is_in([0.0, 1.0])
-    wrong = values.filter(~good.fill_null(value=True))
-    if len(wrong):
-        raise InputError(where, f"column {column}", wrong[0], expected)
-    return numbers
-
-
-def texts(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
-    """Prompts; an empty one is an empty text.
-
-    Raises:
-        InputError: they are not text.
-    """
-    if table[column].dtype not in (pl.String, pl.Null):
-        raise InputError(where, f"column {column}", str(table[column].dtype), "text")
-    return table[column].cast(pl.String).fill_null("")
-
-
 def _named(table: pl.DataFrame, where: str | Path, role: str, usual: Sequence[str]) -> str:
     return str(find_column(table, where, role, usual))
-
-
-def _text(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
-    kind = table[column].dtype
-    if kind.is_nested() or kind in (pl.Binary, pl.Object):
-        raise InputError(where, f"column {column}", str(kind), "text or numbers")
-    return table[column].cast(pl.String)
-
-
-def _filled(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
-    """A column of names that must not be empty, as text."""
-    found = _text(table, where, column)
-    empty = int((found.fill_null("") == "").sum())
-    if empty:
-        raise InputError(where, f"column {column}", f"{empty:,} empty values", "a value in every row")
-    return found
 
 
 def _not_repeated(keys: pl.DataFrame, where: str | Path, other: str | Path) -> None:
@@ -194,7 +140,7 @@ def _outcomes(tries: pl.DataFrame, where: str | Path) -> pl.DataFrame:
             for column in wide
         )
     model, correct = _named(tries, where, "model", MODEL), _named(tries, where, "correct", CORRECT)
-    return pl.DataFrame({"model": _filled(tries, where, model), "correct": _known(tries, where, correct)})
+    return pl.DataFrame({"model": as_keys(tries, where, model), "correct": _known(tries, where, correct)})
 
 
 def _known(tries: pl.DataFrame, where: str | Path, column: str, *, shares: bool = True) -> pl.Series:
@@ -212,19 +158,32 @@ def _attempts(tries: pl.DataFrame, where: str | Path) -> pl.DataFrame:
         for role in ("prompt_tokens", "truncated", "answer")
     )
     output, reasoning = _output(tries, where)
+    if truncated is not None:
+        stopped: pl.Series | None = labels(tries, where, truncated, shares=False).fill_null(0).cast(pl.Boolean)
+    else:
+        stopped = stopped_at_limit(tries, where, [])
+    if stopped is None:
+        stopped = pl.repeat(False, len(tries), eager=True)
     return pl.DataFrame(
         {
-            "model": _filled(tries, where, model),
+            "model": as_keys(tries, where, model),
             "correct": _known(tries, where, correct, shares=False),
             "output_tokens": output,
             "reasoning_tokens": reasoning,
-            "prompt_tokens": as_tokens(tries, where, prompt) if prompt else pl.repeat(1, len(tries), eager=True),
-            "truncated": labels(tries, where, truncated, shares=False).fill_null(0).cast(pl.Boolean)
-            if truncated
-            else pl.repeat(False, len(tries), eager=True),
-            "answer": _text(tries, where, answer) if answer else pl.Series([None] * len(tries), dtype=pl.String),
+            "prompt_tokens": _prompts(tries, where, prompt) if prompt else pl.repeat(1, len(tries), eager=True),
+            "truncated": stopped,
+            "answer": as_text(tries, where, answer) if answer else pl.Series([None] * len(tries), dtype=pl.String),
         }
     )
+
+
+def _prompts(tries: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
+    """Tokens of the prompts, at least 1."""
+    tokens = prompt_tokens(tries, where, column, [])
+    empty = (tokens < 1).arg_true()
+    if len(empty):
+        raise InputError(where, f"column {column}, row {empty[0] + 1}", tokens[empty[0]], "at least 1 token")
+    return tokens
 
 
 def _output(tries: pl.DataFrame, where: str | Path) -> tuple[pl.Series, pl.Series]:
@@ -255,4 +214,4 @@ def _output(tries: pl.DataFrame, where: str | Path) -> tuple[pl.Series, pl.Serie
     return total, thought.to_frame("thought").select(pl.when(~unknown).then("thought")).to_series()
 
 
-__all__ = ["CORRECT", "MODEL", "PROBLEM", "PROMPT", "ProblemTables", "labels", "read_problem_tables", "texts"]
+__all__ = ["CORRECT", "MODEL", "PROBLEM", "PROMPT", "ProblemTables", "read_problem_tables"]

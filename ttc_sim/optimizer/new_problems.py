@@ -8,8 +8,10 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.measured.filling import resample_reasoning
+from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.problem_tables import read_problem_tables
-from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
+from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario

@@ -14,7 +14,7 @@ from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.measured.profiles import load_problem_set
+from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.optimizer.hindsight import best_in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan

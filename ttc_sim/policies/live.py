@@ -9,6 +9,7 @@ import numpy as np
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.policies.policy import Policy
 from ttc_sim.policies.requests import LiveRule, Requests
 
@@ -26,8 +27,12 @@ class Overflow(Policy):
 
     def __post_init__(self) -> None:
         _several_arms("Overflow", self.arms)
-        if isinstance(self.waiting, bool) or not isinstance(self.waiting, int) or self.waiting < 1:
-            raise InputError("Overflow", "waiting", self.waiting, "a whole number of at least 1")
+        if (
+            isinstance(self.waiting, bool)
+            or not isinstance(self.waiting, int)
+            or not 1 <= self.waiting <= MOST_REQUESTS
+        ):
+            raise InputError("Overflow", "waiting", self.waiting, f"a whole number from 1 to {MOST_REQUESTS:,}")
 
     def arm_names(self) -> tuple[str, ...]:
         """The arms, in order of preference."""

@@ -231,14 +231,14 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
         got: what :func:`ttc_sim.fidelity.runs.backtest_run` returns.
     """
     measured, predicted = (np.array(got["per_request"][f"{name}_e2e_s"]) for name in ("measured", "predicted"))
-    most = max(measured.max(), predicted.max()) * 1.05
+    most = max(measured.max(), predicted.max()) * 1.05 or 1.0
     figure, (axes,) = _figure(1, 5.2, 5.0)
     axes.plot([0, most], [0, most], color="0.6", linewidth=1)
     axes.scatter(measured, predicted, s=10, alpha=0.6, color=COLORS[0])
     tidy(axes)
     error = got["per_request_median_error_percent"]
     axes.set(
-        title=f"{_named(got['run'], 40)}: median error {error:.2f}%",
+        title=_named(got["run"], 40) + ("" if error is None else f": median error {error:.2f}%"),
         xlabel="measured end to end, s",
         ylabel="predicted end to end, s",
         xlim=(0, most),

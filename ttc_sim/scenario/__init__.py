@@ -18,11 +18,11 @@ from ttc_sim.scenario.deployments import (
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
 from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
 from ttc_sim.scenario.traffic import (
-    MOST_REQUESTS,
     Arrivals,
     Clients,
     ClosedLoop,
     Columns,
+    Even,
     Piecewise,
     Poisson,
     Renewal,
@@ -34,13 +34,13 @@ from ttc_sim.scenario.traffic import (
 
 __all__ = [
     "MOST_REPLICATIONS",
-    "MOST_REQUESTS",
     "Api",
     "Arm",
     "Arrivals",
     "Clients",
     "ClosedLoop",
     "Columns",
+    "Even",
     "GpuPool",
     "Latency",
     "LayerStepTime",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.limits import LEAST_RATE, MOST_RATE
 from ttc_sim.base.plugins import Registry, called
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -15,6 +16,16 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 UNKNOWN_KEY = "unknown_key"
+
+
+def _seen(rate_per_s: float) -> float:
+    if not LEAST_RATE <= rate_per_s <= MOST_RATE:
+        raise ValueError(f"from {LEAST_RATE:g} to {MOST_RATE:g} a second")
+    return rate_per_s
+
+
+Rate = Annotated[Positive, AfterValidator(_seen)]
+"""Requests per second."""
 
 
 class Model(BaseModel):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
+from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
@@ -68,7 +69,7 @@ class Api(Model):
     per_token: Latency
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
-    concurrency: Annotated[int, Field(ge=1)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None
     timeout_s: Positive | None = None
     retry: Retry = Retry()
 
@@ -100,7 +101,7 @@ class LayerStepTime(Model):
     """
 
     gpu_profile: str
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
     host_s: NonNegative = 0.0
 
 
@@ -116,7 +117,7 @@ class PhysicsStepTime(Model):
 
     model: str
     gpu: str
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
     precision: Literal["FP8", "FP16", "BF16"] = "BF16"
 
 
@@ -210,22 +211,22 @@ class GpuPool(Model):
     """
 
     kind: Literal["gpu_pool"]
-    replicas: Annotated[int, Field(ge=1, le=10_000)]
+    replicas: Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
     usd_per_replica_hour: NonNegative | None = None
     step_time: AnyStepTime | None = None
     model: str | None = None
     gpu: str | None = None
-    tensor_parallel: Annotated[int, Field(ge=1)] | None = None
+    tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] | None = None
     expert_parallel: bool | None = None
     precision: Precision | None = None
     backend: Literal["vllm", "sglang", "trtllm"] | None = None
-    max_num_seqs: Annotated[int, Field(ge=1)] = 256
-    max_num_batched_tokens: Annotated[int, Field(ge=1)] = 2048
-    kv_cache_tokens: Annotated[int, Field(ge=16)] | None = None
+    max_num_seqs: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 256
+    max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
+    kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
     prefix_caching: bool = True
     load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session"] = "least_outstanding"
     scheduling: Literal["fcfs", "priority"] = "fcfs"
-    queue_limit: Annotated[int, Field(ge=0)] | None = None
+    queue_limit: Annotated[int, Field(ge=0, le=MOST_REQUESTS)] | None = None
     timeout_s: Positive | None = None
 
     @model_validator(mode="before")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import Model, Positive, Share
@@ -55,10 +56,12 @@ class Search(Model):
     scores: list[str] | None = None
     bands: Annotated[int, Field(ge=1, le=100)] = 16
     max_bands: Annotated[int, Field(ge=1, le=100)] = 4
-    caps: dict[str, Annotated[list[Annotated[int, Field(ge=1)] | None], Field(min_length=1)]] = Field(
+    caps: dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None], Field(min_length=1)]] = Field(
         default_factory=dict
     )
-    replicas: dict[str, Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]] = Field(default_factory=dict)
+    replicas: dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MOST_REPLICAS)]], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
     utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
 
 

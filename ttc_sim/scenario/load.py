@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +86,29 @@ def _first_error(path: str, error: ValidationError) -> InputError:
         return InputError(path, field, "nothing", "this key to be given")
     if isinstance(cause, InputError):
         return InputError(path, f"{field}: {cause.where}: {cause.field}", cause.value, cause.expected)
+    if kind == "invalid_key":
+        return InputError(
+            path, ".".join(location[:-1]) or "scenario", details["input"], "a key that is text" + _as_text(True)
+        )
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return InputError(
-        path, field, details["input"], "a mapping" if kind in ("model_type", "model_attributes_type") else message
-    )
+    if kind in ("string_type", "float_type"):
+        message += _as_text(details["input"])
+    if kind in ("model_type", "model_attributes_type"):
+        message = "a mapping"
+    return InputError(path, field, details["input"], message)
+
+
+def _as_text(value: object) -> str:
+    """What YAML 1.1 made of a value that was meant as something else."""
+    if isinstance(value, bool):
+        return ": YAML reads on, off, yes and no as true and false unless they stand in quotes"
+    if isinstance(value, datetime.date):
+        return f": YAML reads a day as a date unless it stands in quotes, '{value}'"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        mantissa, exponent = value.lower().split("e")
+        number = f"{mantissa}{'' if '.' in mantissa else '.0'}e{int(exponent):+d}"
+        return f": YAML reads {value} as text, {number} as a number"
+    return ""
 
 
 def _check_references(scenario: Scenario) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
+from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
-from ttc_sim.scenario.base import Model, NonNegative, Positive, by_name
-
-MOST_REQUESTS = 100_000_000
+from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name
 
 
 class Arrivals(Model):
@@ -44,15 +43,35 @@ class Poisson(Arrivals):
     """Independent arrivals at a constant rate."""
 
     process: Literal["poisson"]
-    rate_per_s: Positive
+    rate_per_s: Rate
+
+
+def _not_even(cv: float) -> float:
+    if not 0 < cv <= MOST_VARIATION:
+        raise ValueError(f"above 0, at most {MOST_VARIATION}; requests at even distances are 'process: even'")
+    return cv
+
+
+MOST_VARIATION = 50
+"""Beyond it a handful of gaps takes all of the time: a run of any length that can be simulated says nothing of the rate."""
+
+Variation = Annotated[float, AfterValidator(_not_even)]
+"""Coefficient of variation of gaps, above 0; vLLM's burstiness is ``1 / cv**2``."""
 
 
 class Renewal(Arrivals):
     """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson)."""
 
     process: Literal["gamma", "weibull"]
-    rate_per_s: Positive
-    cv: Annotated[float, Field(gt=0, le=50)]
+    rate_per_s: Rate
+    cv: Variation
+
+
+class Even(Arrivals):
+    """Arrivals at even distances: a constant gap of ``1 / rate_per_s``."""
+
+    process: Literal["even"]
+    rate_per_s: Rate
 
 
 class Step(Model):
@@ -67,7 +86,7 @@ class Piecewise(Arrivals):
 
     process: Literal["piecewise"]
     steps: Annotated[list[Step], Field(min_length=1)]
-    cv: Annotated[float, Field(gt=0, le=50)] = 1.0
+    cv: Variation = 1.0
 
 
 class Clients(Arrivals):
@@ -82,7 +101,7 @@ class Clients(Arrivals):
     carries_lengths = True
     process: Literal["clients"]
     traffic: str
-    rate_per_s: Positive | None = None
+    rate_per_s: Rate | None = None
     start_s: NonNegative = 0.0
 
 
@@ -90,22 +109,39 @@ class ClosedLoop(Arrivals):
     """A fixed number of users, each of whom sends the next request when the last is answered.
 
     Args:
-        users: how many.
+        users: how many, at most the requests of a run.
         think_s: mean seconds, exponential, between an answer and the next request, and before the first.
     """
 
     process: Literal["closed_loop"]
-    users: Annotated[int, Field(ge=1)]
+    users: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     think_s: NonNegative = 0.0
 
 
 class Columns(Model):
-    """Names of the columns of a recorded trace in CSV."""
+    """Names of the columns of a recorded trace in CSV.
+
+    Args:
+        arrival: when each request came: numbers, or times such as ``2023-11-16 18:17:03.97``; in order.
+        unit: of numbers in ``arrival``.
+        output_tokens: with the reasoning tokens in them; or
+        visible_tokens: without them, where ``reasoning_tokens`` stand beside the rest of the output.
+    """
 
     arrival: str
+    unit: Literal["s", "ms", "us", "ns"] = "s"
     prompt_tokens: str | None = None
     reasoning_tokens: str | None = None
     output_tokens: str | None = None
+    visible_tokens: str | None = None
+
+    @model_validator(mode="after")
+    def _one_output(self) -> Columns:
+        if self.output_tokens is not None and self.visible_tokens is not None:
+            raise ValueError("output_tokens (with reasoning) or visible_tokens (without), not both")
+        if self.reasoning_tokens is not None and self.output_tokens is None and self.visible_tokens is None:
+            raise ValueError("output_tokens or visible_tokens beside reasoning_tokens")
+        return self
 
 
 class Trace(Arrivals):
@@ -116,7 +152,13 @@ class Trace(Arrivals):
     file: str
     format: Literal["azure", "mooncake", "csv"]
     columns: Columns | None = None
-    rate_per_s: Positive | None = None
+    rate_per_s: Rate | None = None
+
+    @model_validator(mode="after")
+    def _columns_are_read(self) -> Trace:
+        if self.columns is not None and self.format != "csv":
+            raise ValueError(f"no columns: those of format {self.format} are known")
+        return self
 
 
 # A new kind is one file of workload/ and one name here, as "module:Class".
@@ -127,6 +169,7 @@ ARRIVALS = Registry(
         "poisson": Poisson,
         "gamma": Renewal,
         "weibull": Renewal,
+        "even": Even,
         "piecewise": Piecewise,
         "clients": Clients,
         "closed_loop": ClosedLoop,

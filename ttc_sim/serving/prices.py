@@ -18,9 +18,26 @@ from ttc_sim.scenario import Price
 _MILLION = 1_000_000
 
 
+KINDS = ("input", "cached_input", "reasoning", "output")
+
+
+@dataclass(frozen=True)
+class LongPrompts:
+    """US dollars per token of each kind for calls whose whole prompt is longer than ``above`` tokens."""
+
+    above: int
+    input: float
+    cached_input: float
+    reasoning: float
+    output: float
+
+
 @dataclass(frozen=True)
 class TokenPrices:
     """US dollars per token of each kind, and where they come from.
+
+    ``long_prompts``: other prices of all tokens of a call, by the length of its prompt, in ascending order; the last that
+    applies does.
 
     >>> TokenPrices(3e-6, 3e-7, 15e-6, 15e-6, "stated").cost_usd(1000, 0, 2000, 100)
     0.0345
@@ -31,6 +48,7 @@ class TokenPrices:
     reasoning: float
     output: float
     origin: str
+    long_prompts: tuple[LongPrompts, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("input", "cached_input", "reasoning", "output"):
@@ -38,12 +56,37 @@ class TokenPrices:
             if isinstance(price, bool) or not isinstance(price, Real) or not 0 <= float(price) < math.inf:
                 raise InputError("TokenPrices", name, price, "US dollars per token, at least 0")
 
-    def cost_usd(self, prompt: ArrayLike, cached: ArrayLike, reasoning: ArrayLike, visible: ArrayLike) -> F64 | float:
-        """US dollars of calls with so many prompt tokens (``cached`` of them cached), reasoning and visible tokens."""
+    def cost_usd(
+        self,
+        prompt: ArrayLike,
+        cached: ArrayLike,
+        reasoning: ArrayLike,
+        visible: ArrayLike,
+        calls: ArrayLike = 1,
+    ) -> F64 | float:
+        """US dollars of so many prompt tokens (``cached`` of them cached), reasoning and visible tokens.
+
+        Args:
+            prompt, cached, reasoning, visible: tokens of all calls together.
+            calls: that they are shared out to evenly; what a token costs depends on how long the prompt of one is.
+        """
         prompt, cached = np.asarray(prompt, dtype=np.float64), np.asarray(cached, dtype=np.float64)
-        cost = (prompt - cached) * self.input + cached * self.cached_input
-        cost = cost + np.asarray(reasoning) * self.reasoning + np.asarray(visible) * self.output
+        each = {kind: self._each(kind, prompt, calls) for kind in KINDS}
+        cost = (prompt - cached) * each["input"] + cached * each["cached_input"]
+        cost = cost + np.asarray(reasoning) * each["reasoning"] + np.asarray(visible) * each["output"]
         return cost if cost.ndim else float(cost)
+
+    def reasoning_usd(self, prompt: ArrayLike, reasoning: ArrayLike, calls: ArrayLike = 1) -> F64:
+        """Of that, what the reasoning tokens cost."""
+        return np.asarray(self._each("reasoning", np.asarray(prompt, dtype=np.float64), calls) * np.asarray(reasoning))
+
+    def _each(self, kind: str, prompt: F64, calls: ArrayLike) -> F64 | float:
+        """US dollars of a token of one kind, by the prompt that it is generated for."""
+        price: float = getattr(self, kind)
+        if not self.long_prompts:
+            return price
+        prices = np.array([price, *(getattr(one, kind) for one in self.long_prompts)])
+        return np.asarray(prices[np.searchsorted([one.above for one in self.long_prompts], prompt / np.asarray(calls))])
 
 
 def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:
@@ -54,39 +97,50 @@ def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:
     Raises:
         InputError: a provider or model that the table lacks, a day it cannot read, or no price at all.
     """
-    table: dict[str, float | None] = {}
+    table: dict[str, _Rate] = {}
     origin = "stated in the scenario"
     if price.provider is not None or price.model is not None:
         if price.provider is None or price.model is None:
             missing = "provider" if price.provider is None else "model"
             raise InputError(where, f"{field}.{missing}", None, "both provider and model, or neither")
         table, origin = _from_table(price, where, field)
-    value = {
+    stated = {
         "input": price.input_usd_per_mtok,
         "cached_input": price.cached_input_usd_per_mtok,
         "reasoning": price.reasoning_usd_per_mtok,
         "output": price.output_usd_per_mtok,
     }
-    merged = {kind: stated if stated is not None else table.get(kind) for kind, stated in value.items()}
+    merged = {**table, **{kind: _Rate(value) for kind, value in stated.items() if value is not None}}
     for kind in ("input", "output"):
-        if merged[kind] is None:
+        if kind not in merged:
             raise InputError(
                 where, f"{field}.{kind}_usd_per_mtok", None, "a price, or provider and model to look it up"
             )
-    if table and any(stated is not None for stated in value.values()):
+    if table and any(value is not None for value in stated.values()):
         origin += ", partly overridden in the scenario"
-    input_price, output = merged["input"] or 0.0, merged["output"] or 0.0
-    cached, reasoning = merged["cached_input"], merged["reasoning"]
+    merged = {"cached_input": merged["input"], "reasoning": merged["output"], **merged}
+    starts = sorted({start for rate in merged.values() for start, _ in rate.above})
     return TokenPrices(
-        input=input_price / _MILLION,
-        cached_input=(input_price if cached is None else cached) / _MILLION,
-        reasoning=(output if reasoning is None else reasoning) / _MILLION,
-        output=output / _MILLION,
+        **{kind: merged[kind].base / _MILLION for kind in KINDS},
         origin=origin,
+        long_prompts=tuple(
+            LongPrompts(start, **{kind: merged[kind].at(start) / _MILLION for kind in KINDS}) for start in starts
+        ),
     )
 
 
-def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, float | None], str]:
+@dataclass(frozen=True)
+class _Rate:
+    """US dollars per million tokens, and other ones for prompts longer than so many tokens."""
+
+    base: float
+    above: tuple[tuple[int, float], ...] = ()
+
+    def at(self, start: int) -> float:
+        return next((price for one, price in reversed(self.above) if one <= start), self.base)
+
+
+def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, _Rate], str]:
     # The table takes a third of a second to import, and scenarios with prices of their own do not need it.
     import genai_prices
     from genai_prices.data import providers
@@ -115,17 +169,22 @@ def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, float |
         raise InputError(where, f"{field}.model", price.model, nearest(str(price.model), known)) from None
     rates = found.model_price
     table = {
-        "input": _base_rate(rates.input_mtok),
-        "cached_input": _base_rate(rates.cache_read_mtok),
-        "output": _base_rate(rates.output_mtok),
+        kind: rate
+        for kind, given in (
+            ("input", rates.input_mtok),
+            ("cached_input", rates.cache_read_mtok),
+            ("output", rates.output_mtok),
+        )
+        if (rate := _rate(given)) is not None
     }
     version = getattr(genai_prices, "__version__", "?")
     return table, f"genai-prices {version}: {found.provider.id}/{found.model.id} on {price.on}"
 
 
-def _base_rate(rate: object) -> float | None:
-    """The rate itself or, where it has tiers by prompt length, that of the shortest prompts."""
-    if rate is None:
+def _rate(given: object) -> _Rate | None:
+    """A rate of the table, where it has tiers by prompt length with them."""
+    base = getattr(given, "base", given)
+    if not isinstance(base, (Decimal, int, float)):
         return None
-    base = getattr(rate, "base", rate)
-    return float(base) if isinstance(base, (Decimal, int, float)) else None
+    tiers = sorted((int(tier.start), float(tier.price)) for tier in getattr(given, "tiers", ()))
+    return _Rate(float(base), tuple(tiers))

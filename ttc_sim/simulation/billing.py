@@ -147,11 +147,17 @@ def bill_run(
                 for k in (0, 1):
                     pool_thinking[k, d] += np.bincount(who, weights=spent[k][stages], minlength=n)
                 continue
+            calls = offer.calls[stages]
             for k in (0, 1):
-                thinking[k] += np.bincount(who, weights=prices.reasoning * spent[k][stages], minlength=n)
+                thinking[k] += np.bincount(
+                    who, weights=prices.reasoning_usd(taken_in[stages], spent[k][stages], calls), minlength=n
+                )
             for bill, one in (
-                (api_cost, prices.cost_usd(taken_in[stages], 0, by_stage[0][stages], by_stage[1][stages])),
-                (planned_cost, prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages])),
+                (api_cost, prices.cost_usd(taken_in[stages], 0, by_stage[0][stages], by_stage[1][stages], calls)),
+                (
+                    planned_cost,
+                    prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls),
+                ),
             ):
                 bill += np.bincount(who, weights=one, minlength=n)
     pool_per_request = 0.0

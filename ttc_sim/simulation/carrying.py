@@ -24,10 +24,12 @@ class Carried:
     Attributes:
         work: for the engine.
         correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
+        calls: (stages,) API calls that each stage is: a verifier reads every sample in one of its own.
     """
 
     work: Work
     correct: F64
+    calls: I64
 
 
 def carry(model: Model, draws: Draws, arm: I64) -> Carried:
@@ -49,7 +51,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
             stages[members] += stage.runs
     stage_start = np.concatenate([[0], np.cumsum(stages)]).astype(np.int64)
     total = int(stage_start[-1])
-    deployment_at, prompt, width, needed = (np.zeros(total, dtype=np.int64) for _ in range(4))
+    deployment_at, prompt, width, needed, calls = (np.zeros(total, dtype=np.int64) for _ in range(5))
     place = stage_start[:-1].copy()  # next stage of each request
     placed = []
     for members, number, stage, deployment in parts:
@@ -57,7 +59,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         at = place[members[rows]]
         place[members[rows]] += 1
         deployment_at[at], prompt[at] = deployment, stage.prompt_tokens[rows]
-        width[at], needed[at] = stage.visible_tokens.shape[1], stage.needed[rows]
+        width[at], needed[at], calls[at] = stage.visible_tokens.shape[1], stage.needed[rows], stage.calls
         placed.append((members[rows], at, rows, number, stage, deployment))
     sample_start = np.concatenate([[0], np.cumsum(width)]).astype(np.int64)
     reasoning = np.empty(sample_start[-1], dtype=np.int64)
@@ -73,8 +75,9 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
             first_token_s[where] = _times(served.first_token, draws, f"{stream}/first", members, count)
             per_token_s[where] = _times(served.per_token, draws, f"{stream}/rest", members, count)
     retries = max([item.retry.retries for item in model.deployments if isinstance(item, Api)], default=0)
-    prefix = draws.traffic.prefix_id
-    prefix = np.full(n, -1, dtype=np.int64) if prefix is None else prefix
+    prefix, shared = draws.traffic.prefix_id, draws.traffic.prefix_tokens
+    if prefix is None or draws.row is not None:  # a population's problems are not the prompts of a trace
+        prefix, shared = np.full(n, -1, dtype=np.int64), None
     work = Work(
         arrival_s=draws.traffic.arrival_s,
         stage_start=stage_start,
@@ -87,12 +90,13 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         first_token_s=first_token_s,
         per_token_s=per_token_s,
         backoff=draws.uniform("backoff", max(retries, 1)) if retries else np.zeros((n, 1)),
+        prefix_tokens=shared if shared is None or total == n else np.repeat(shared, stages),
         needed=None if (needed == width).all() else needed,
         priority=_priority(model, draws),
         after=draws.traffic.after,
         think_s=draws.traffic.think_s,
     )
-    return Carried(work=work, correct=correct)
+    return Carried(work=work, correct=correct, calls=calls)
 
 
 def _priority(model: Model, draws: Draws) -> I64 | None:

@@ -13,8 +13,9 @@ import polars as pl
 from ttc_sim.base.arguments import count, function
 from ttc_sim.base.display import Displayed, in_short
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.policies import PerSource, Policy, PolicyLike, as_policy, check_sources
-from ttc_sim.scenario import MOST_REPLICATIONS, MOST_REQUESTS, Scenario, as_scenario
+from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TypeGuard
 
 from ttc_sim.base.arguments import whole
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Samples, Trial
 
@@ -72,7 +72,7 @@ class BudgetForcing(Strategy):
 
     def __post_init__(self) -> None:
         check_cap("BudgetForcing", self.cap, "force_answer")
-        whole("BudgetForcing", "min_tokens", self.min_tokens, 0, math.inf, "tokens of thinking")
+        whole("BudgetForcing", "min_tokens", self.min_tokens, 0, MOST_TOKENS, "tokens of thinking")
         whole("BudgetForcing", "extensions", self.extensions, 0, 64, "times to go on")
         if self.cap is not None and self.min_tokens > self.cap:
             raise InputError("BudgetForcing", "min_tokens", self.min_tokens, f"at most the cap, {self.cap}")
@@ -117,7 +117,7 @@ def is_attempt(strategy: object) -> TypeGuard[Single | BudgetForcing]:
 def check_cap(where: str, cap: int | None, on_cap: str) -> None:
     """Refuse a cap, or what is done at it, that cannot be."""
     if cap is not None:
-        whole(where, "cap", cap, 1, math.inf, "output tokens")
+        whole(where, "cap", cap, 1, MOST_TOKENS, "output tokens")
     if not isinstance(on_cap, str) or on_cap not in ("truncate", "force_answer"):
         raise InputError(where, "on_cap", on_cap, "'truncate' or 'force_answer'")
 

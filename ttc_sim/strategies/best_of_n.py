@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttc_sim.base.arguments import share, whole
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.strategies.attempt import MOST_SAMPLES, BudgetForcing, Single, check_cap, check_sample, samples
 from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Trial, chance_by_auroc, chance_by_rates, reading
@@ -49,7 +49,7 @@ class BestOfN(Strategy):
 
     def __post_init__(self) -> None:
         whole("BestOfN", "n", self.n, 1, MOST_SAMPLES, "attempts")
-        whole("BestOfN", "verifier_tokens", self.verifier_tokens, 1, math.inf, "output tokens")
+        whole("BestOfN", "verifier_tokens", self.verifier_tokens, 1, MOST_TOKENS, "output tokens")
         check_cap("BestOfN", self.cap, self.on_cap)
         check_sample("BestOfN", self.of, self.cap)
         if self.verifier is not None and not isinstance(self.verifier, str):

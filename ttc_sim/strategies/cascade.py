@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 from ttc_sim.base.arguments import share, whole
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.strategies.kind import Strategy, carry_out
 from ttc_sim.strategies.outcomes import Outcome, Stage, Trial, reading
 
@@ -47,7 +47,7 @@ class Cascade(Strategy):
             raise InputError("Cascade", "judge", self.judge, "the name of a deployment")
         share("Cascade", "tpr", self.tpr)
         share("Cascade", "fpr", self.fpr)
-        whole("Cascade", "judge_tokens", self.judge_tokens, 1, math.inf, "output tokens")
+        whole("Cascade", "judge_tokens", self.judge_tokens, 1, MOST_TOKENS, "output tokens")
 
     def carry_out(self, trial: Trial) -> Outcome:
         """Stages and the judge's readings between them."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Piecewise, Poisson, Renewal, Trace
-from ttc_sim.workload.arrivals import closed_loop, piecewise, renewal
+from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace
+from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal
 from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import mixture
 from ttc_sim.workload.traces import replay
@@ -30,8 +30,8 @@ def generate(
         folder: where relative trace files start; where: the file that errors name.
 
     Raises:
-        InputError: a trace that cannot be read, an unknown traffic profile, rates that are all zero, or a process of a user's own
-            that failed or returned something else.
+        InputError: a trace that cannot be read, an unknown traffic profile, rates that are all zero, fewer requests than users of a
+            closed loop, or a process of a user's own that failed or returned something else.
 
     >>> from ttc_sim.scenario import Poisson
     >>> traffic = generate(Poisson(process="poisson", rate_per_s=2.0), 5, 1, folder=Path(), where="doc")
@@ -42,10 +42,12 @@ def generate(
         return renewal("gamma", arrivals.rate_per_s, 1.0, requests, seed, run)
     if isinstance(arrivals, Renewal):
         return renewal(arrivals.process, arrivals.rate_per_s, arrivals.cv, requests, seed, run)
+    if isinstance(arrivals, Even):
+        return even(arrivals.rate_per_s, requests)
     if isinstance(arrivals, Piecewise):
         return piecewise(arrivals, requests, seed, run, where=where)
     if isinstance(arrivals, ClosedLoop):
-        return closed_loop(arrivals, requests, seed, run)
+        return closed_loop(arrivals, requests, seed, run, where=where)
     if isinstance(arrivals, Clients):
         return mixture(arrivals, requests, seed, run, folder=folder)
     if isinstance(arrivals, Trace):

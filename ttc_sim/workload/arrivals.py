@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
-from scipy.special import expit, gammainccinv, gammaincinv, gammaln
+from scipy.special import expit, gammainccinv, gammaincinv, gammaln, ndtri
 
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.errors import InputError
@@ -18,15 +18,28 @@ from ttc_sim.workload.traffic import Traffic
 Family = Literal["gamma", "weibull"]
 
 
+_NEARLY_EVEN = (
+    0.01  # below this coefficient of variation differences of ln Gamma lose digits, and their series does not
+)
+_ZETA = (np.pi**2 / 6, 1.2020569031595943, np.pi**4 / 90, 1.0369277551433700, np.pi**6 / 945, 1.0083492773819228)
+
+
 @lru_cache(maxsize=4096)
 def weibull_shape(cv: float) -> float:
     """Shape of the Weibull distribution with that coefficient of variation.
 
-    Solves ``Gamma(1 + 2/k) / Gamma(1 + 1/k)**2 = 1 + cv**2``.
+    Solves ``Gamma(1 + 2/k) / Gamma(1 + 1/k)**2 = 1 + cv**2``; infinite where ``cv**2`` is too small for a float.
 
-    >>> round(weibull_shape(1.0), 9)
-    1.0
+    >>> round(weibull_shape(1.0), 9), round(weibull_shape(1e-6) * 1e-6, 6)
+    (1.0, 1.28255)
     """
+    if cv < _NEARLY_EVEN:
+        # ln Gamma(1 + x) = -gamma x + zeta(2) x^2 / 2 - zeta(3) x^3 / 3 + ..., and x = 1/k is near cv sqrt(6) / pi.
+        weights = [(-1.0) ** n * zeta * (2**n - 2) / n for n, zeta in enumerate(_ZETA, 2)]
+        x = cv * np.sqrt(6) / np.pi
+        for _ in range(20):
+            x = float(np.sqrt(np.log1p(cv * cv) / sum(weight * x**n for n, weight in enumerate(weights))))
+        return np.inf if x == 0 else 1 / x
 
     def gap(log_shape: float) -> float:
         k = float(np.exp(log_shape))
@@ -35,11 +48,17 @@ def weibull_shape(cv: float) -> float:
     return float(np.exp(brentq(gap, np.log(0.02), np.log(200.0), xtol=1e-14)))
 
 
+def gamma_shape(cv: float) -> float:
+    """Shape of the Gamma distribution with that coefficient of variation."""
+    return 1.0 / max(cv * cv, 1e-300)
+
+
 def gaps(family: Family, shape: float, u: F64) -> F64:
     """Gaps of mean 1 of a Gamma or Weibull law, by its inverse distribution function.
 
     A Gamma law of very small shape puts most of its mass below the smallest float: such gaps are 0, requests that arrive
-    together, which is what that law means.
+    together, which is what that law means. Draws have 52 bits, so that the longest gap is the law's quantile at ``1 - 2**-53``;
+    what lies beyond is less than a part in 1e8 of the mean up to a coefficient of variation of 50.
     """
     if family == "weibull":
         scale = np.exp(-gammaln(1 + 1 / shape))
@@ -49,6 +68,7 @@ def gaps(family: Family, shape: float, u: F64) -> F64:
     return np.asarray(gammaincinv(shape, u) / shape)
 
 
+_WILSON_HILFERTY = 1e10  # from this shape on their cube of a normal is the Gamma law to the last digit
 _LOGITS = 37.0  # beyond any double between 0 and 1, but for the smallest, that a generator gives
 
 
@@ -69,6 +89,9 @@ def _log_gamma_quantiles(shape: float) -> CubicSpline:
 
 def gamma_gaps(shape: float, u: F64) -> F64:
     """As :func:`gaps`, for many gaps of one Gamma law."""
+    if shape > _WILSON_HILFERTY:
+        cv = 1 / np.sqrt(shape)
+        return np.asarray((1 - cv * cv / 9 + ndtri(u) * cv / 3) ** 3)
     logit = np.log(np.maximum(u, 1e-300)) - np.log1p(-u)
     return np.asarray(np.exp(_log_gamma_quantiles(shape)(np.maximum(logit, -_LOGITS))) / shape)
 
@@ -78,7 +101,7 @@ def unit_arrivals(family: Family, cv: float, count: int, seed: int, stream: str)
 
     The first gap is an ordinary one: the process starts as if a request had arrived at 0, the same for every policy.
     """
-    shape = weibull_shape(cv) if family == "weibull" else 1.0 / (cv * cv)
+    shape = weibull_shape(cv) if family == "weibull" else gamma_shape(cv)
     u = uniforms(seed, stream, count)[:, 0]
     return np.cumsum(gamma_gaps(shape, u) if family == "gamma" and shape != 1.0 else gaps(family, shape, u))
 
@@ -86,6 +109,12 @@ def unit_arrivals(family: Family, cv: float, count: int, seed: int, stream: str)
 def renewal(family: Family, rate_per_s: float, cv: float, requests: int, seed: int, run: str) -> Traffic:
     """Independent gaps of mean ``1 / rate_per_s`` and coefficient of variation ``cv``."""
     arrival_s = unit_arrivals(family, cv, requests, seed, f"arrivals/{run}") / rate_per_s
+    return Traffic(arrival_s, np.zeros(requests, dtype=np.int64), None, None, None, None, rate_per_s)
+
+
+def even(rate_per_s: float, requests: int) -> Traffic:
+    """One request every ``1 / rate_per_s`` seconds, the first after one such gap."""
+    arrival_s = np.arange(1, requests + 1) / rate_per_s
     return Traffic(arrival_s, np.zeros(requests, dtype=np.int64), None, None, None, None, rate_per_s)
 
 
@@ -114,21 +143,27 @@ def piecewise(arrivals: Piecewise, requests: int, seed: int, run: str, *, where:
     return Traffic(arrival_s, none, None, None, None, None, per_cycle / float(duration.sum()))
 
 
-def closed_loop(loop: ClosedLoop, requests: int, seed: int, run: str) -> Traffic:
-    """Users that each send the next request when the last is answered; think times are exponential."""
-    users = min(loop.users, requests)
+def closed_loop(loop: ClosedLoop, requests: int, seed: int, run: str, *, where: str) -> Traffic:
+    """Users that each send the next request when the last is answered; think times are exponential.
+
+    Raises:
+        InputError: fewer requests than users, some of whom would never send one.
+    """
+    if requests < loop.users:
+        expected = f"at most {requests:,}, the requests of a run: every user sends at least one"
+        raise InputError(where, "workload.arrivals.users", loop.users, expected)
     think_s = -loop.think_s * np.log(uniforms(seed, f"think/{run}", requests)[:, 0])
     arrival_s = np.full(requests, np.nan)
-    arrival_s[:users] = np.sort(think_s[:users])
+    arrival_s[: loop.users] = np.sort(think_s[: loop.users])
     index = np.arange(requests, dtype=np.int64)
     return Traffic(
         arrival_s=arrival_s,
-        client=index % users,
+        client=index % loop.users,
         prompt_tokens=None,
         reasoning_tokens=None,
         visible_tokens=None,
         prefix_id=None,
         rate_per_s=float("nan"),
-        after=np.where(index < users, -1, index - users),
+        after=np.where(index < loop.users, -1, index - loop.users),
         think_s=think_s,
     )

@@ -15,7 +15,7 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.profiles import TrafficProfile, load_traffic
+from ttc_sim.measured.traffic import TrafficProfile, load_traffic
 from ttc_sim.scenario import Clients
 from ttc_sim.workload.arrivals import Family, gaps
 from ttc_sim.workload.traffic import Traffic

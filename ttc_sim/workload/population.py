@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.measured.aligning import align
-from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile
+from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
+from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, Source
@@ -124,7 +125,8 @@ def build_population(
     path = scenario.path
     sources = scenario.workload.sources
     tables: list[pl.DataFrame] = []
-    notes: list[str] = []
+    notes = [note for problem_set in problem_sets.values() for note in problem_set.notes]
+    notes += _strays(problem_sets, profiles)
     offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
     for index, (name, source) in enumerate(sources.items()):
@@ -181,6 +183,18 @@ def build_population(
         offered={name: tuple(where) for name, where in offered.items()},
         notes=tuple(notes),
     )
+
+
+def _strays(problem_sets: Mapping[str, ProblemSet], profiles: Mapping[str, Profile]) -> list[str]:
+    """What is said of attempts at problems that are in none of the sets."""
+    known = pl.concat([problem_set.problems["problem"] for problem_set in problem_sets.values()]).implode()
+    said = []
+    for name, profile in profiles.items():
+        strays = profile.attempts.filter(~pl.col("problem").is_in(known))
+        if len(strays):
+            first, sets = strays["problem"][0], " or ".join(problem_sets)
+            said.append(f"{name}: {len(strays):,} attempts are at problems that are not in {sets}, {first} first")
+    return said
 
 
 def _problems_of(problem_set: ProblemSet, source: Source, path: str | Path, name: str) -> pl.DataFrame:

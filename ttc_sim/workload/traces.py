@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,99 +12,168 @@ import polars as pl
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import find_column, read_table
+from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario import Columns, Trace
+from ttc_sim.workload.prefixes import shared_prefixes
 from ttc_sim.workload.traffic import Traffic
 
 _AZURE = Columns(arrival="TIMESTAMP", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens")
-_MOONCAKE = Columns(arrival="timestamp", prompt_tokens="input_length", output_tokens="output_length")
+_MOONCAKE = Columns(arrival="timestamp", unit="ms", prompt_tokens="input_length", output_tokens="output_length")
+_MOONCAKE_BLOCK = 512  # tokens of the prompt that one of its hash ids stands for
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_LAST_S = 1e11  # seconds since 1970 until the year 5138: what is beyond is in another unit
+_TIMES = "seconds, or times such as 2023-11-16 18:17:03.97"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A trace as it stands in its file, a row a request.
+
+    Attributes:
+        arrival_s: (n,) seconds from the first arrival.
+        prompt_tokens, reasoning_tokens, visible_tokens: (n,), or ``None`` where the trace has none.
+        prefix_id, prefix_tokens: (n,) as :class:`~ttc_sim.workload.traffic.Traffic` has them, or ``None``.
+    """
+
+    arrival_s: F64
+    prompt_tokens: I64 | None
+    reasoning_tokens: I64 | None
+    visible_tokens: I64 | None
+    prefix_id: I64 | None = None
+    prefix_tokens: I64 | None = None
 
 
 def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
-    """Replay a trace: its first requests or, if more are asked for, all of it over and over.
+    """Replay a trace: its first requests or, if more are asked for, all of it over and over, with prompts that are new ones.
 
     Between the end of one pass and the start of the next lies one mean gap. ``rate_per_s`` stretches the time axis.
 
     Raises:
-        InputError: a file that cannot be read, a missing column, times out of order, tokens below 0.
+        InputError: a file that cannot be read, a missing column, times out of order, tokens that are no whole numbers or too
+            many, more requests than rows of a trace whose rows all have one time and that is given no rate.
     """
     path = folder / trace.file
+    status = path.stat() if path.is_file() else None
+    found = _recorded(trace, path, 0 if status is None else status.st_mtime_ns, 0 if status is None else status.st_size)
+    n = len(found.arrival_s)
+    span_s = float(found.arrival_s[-1])
+    if span_s == 0 and requests > n and trace.rate_per_s is None:
+        expected = f"at most {n:,}, the trace's rows: they have one time, so that nothing says when to repeat them; or rate_per_s"
+        raise InputError(path, "requests", requests, expected)
+    period_s = span_s * n / max(n - 1, 1) if span_s > 0 else 1.0
+    cycle, at = np.divmod(np.arange(requests), n)
+    times = cycle * period_s + found.arrival_s[at]
+    rate_per_s = n / period_s
+    if trace.rate_per_s is not None:
+        times, rate_per_s = times * rate_per_s / trace.rate_per_s, trace.rate_per_s
+
+    def of(values: I64 | None) -> I64 | None:
+        return None if values is None else values[at]
+
+    prefix = of(found.prefix_id)
+    if prefix is not None and found.prefix_id is not None:
+        prefix = np.where(prefix < 0, -1, prefix + cycle * (int(found.prefix_id.max()) + 1))
+    return Traffic(
+        arrival_s=times,
+        client=np.zeros(requests, dtype=np.int64),
+        prompt_tokens=of(found.prompt_tokens),
+        reasoning_tokens=of(found.reasoning_tokens),
+        visible_tokens=of(found.visible_tokens),
+        prefix_id=prefix,
+        rate_per_s=rate_per_s,
+        prefix_tokens=of(found.prefix_tokens),
+    )
+
+
+@lru_cache(maxsize=4)
+def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
+    """The file, read once for all runs as long as it stays as it is."""
     table = read_table(path)
     if trace.format == "csv" and trace.columns is None:
         raise InputError(path, "workload.arrivals.columns", None, "the columns of a csv trace, at least arrival")
     columns = {"azure": _AZURE, "mooncake": _MOONCAKE}.get(trace.format) or trace.columns
     assert columns is not None
-    arrival_s = _times(table, path, columns.arrival, 1e-3 if trace.format == "mooncake" else 1.0)
-    prompt = _tokens(table, path, columns.prompt_tokens, 1)
-    output = _tokens(table, path, columns.output_tokens, 1)
-    reasoning = _tokens(table, path, columns.reasoning_tokens, 0)
-    prefix = _prefix(table, path) if trace.format == "mooncake" else None
-    n = len(arrival_s)
-    span_s = float(arrival_s[-1] - arrival_s[0])
-    period_s = span_s * n / max(n - 1, 1) if span_s > 0 else 1.0
-    index = np.arange(requests)
-    cycle, at = np.divmod(index, n)
-    times = cycle * period_s + (arrival_s[at] - arrival_s[0])
-    rate_per_s = n / period_s
-    if trace.rate_per_s is not None:
-        times, rate_per_s = times * rate_per_s / trace.rate_per_s, trace.rate_per_s
-    hidden = None
-    if output is not None:
-        hidden = np.zeros(n, dtype=np.int64) if reasoning is None else np.minimum(reasoning, output - 1)
-    return Traffic(
-        arrival_s=times,
-        client=np.zeros(requests, dtype=np.int64),
-        prompt_tokens=None if prompt is None else prompt[at],
-        reasoning_tokens=None if hidden is None else hidden[at],
-        visible_tokens=None if output is None or hidden is None else (output - hidden)[at],
-        prefix_id=None if prefix is None else prefix[at],
-        rate_per_s=rate_per_s,
-    )
+    times = _times(table, path, columns.arrival, columns.unit)
+    prompt = _tokens(table, path, columns.prompt_tokens)
+    hidden, visible = _output(table, path, columns)
+    found = Recorded(times - times[0], None if prompt is None else np.maximum(prompt, 1), hidden, visible)
+    if trace.format != "mooncake" or "hash_ids" not in table.columns or found.prompt_tokens is None:
+        return found
+    prefix, blocks = shared_prefixes(_blocks(table, path))
+    shared = np.minimum(blocks * _MOONCAKE_BLOCK, found.prompt_tokens)
+    return Recorded(found.arrival_s, found.prompt_tokens, hidden, visible, prefix, shared)
 
 
-def _times(table: pl.DataFrame, path: Path, column: str, unit_s: float) -> F64:
+def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:
     find_column(table, path, "arrival", (column,))
     values = table[column]
     if values.dtype == pl.String and values.cast(pl.Float64, strict=False).null_count() == values.null_count():
         values = values.cast(pl.Float64)
     if values.dtype == pl.String:
         try:
-            stamps = values.str.to_datetime(time_unit="ns", strict=True)
+            values = values.str.to_datetime(time_unit="ns", strict=True)
         except pl.exceptions.PolarsError:
-            raise InputError(
-                path, f"column {column}", values[0], "seconds, or times such as 2023-11-16 18:17:03.97"
-            ) from None
-        values = (stamps - stamps[0]).dt.total_nanoseconds().cast(pl.Float64) * 1e-9
-    elif not values.dtype.is_numeric():
-        raise InputError(
-            path, f"column {column}", str(values.dtype), "seconds, or times such as 2023-11-16 18:17:03.97"
-        )
-    times = values.cast(pl.Float64).fill_null(float("nan")).to_numpy() * unit_s
+            raise InputError(path, f"column {column}", values[0], _TIMES) from None
+    if isinstance(values.dtype, pl.Datetime):
+        times: F64 = (values - values[0]).dt.total_nanoseconds().cast(pl.Float64).fill_null(
+            float("nan")
+        ).to_numpy() * 1e-9
+    elif values.dtype.is_numeric():
+        times = values.cast(pl.Float64).fill_null(float("nan")).to_numpy() * _SECONDS[unit]
+    else:
+        raise InputError(path, f"column {column}", str(values.dtype), _TIMES)
     bad = np.flatnonzero(~np.isfinite(times))
     if len(bad):
         raise InputError(path, f"column {column}, row {bad[0] + 1}", float(times[bad[0]]), "a finite time")
+    late = np.flatnonzero(np.abs(times) > _LAST_S)
+    if len(late):
+        found = abs(float(times[late[0]]))
+        other = next((name for name, scale in _SECONDS.items() if found * scale <= _LAST_S), None)
+        expected = "seconds" if unit == "s" else f"times in {unit}"
+        if unit == "s" and other is not None:
+            expected += f"; these can only be {other} since 1970, which 'unit: {other}' in the trace's columns says"
+        raise InputError(path, f"column {column}, row {late[0] + 1}", values[int(late[0])], expected)
     back = np.flatnonzero(np.diff(times) < 0)
     if len(back):
         raise InputError(path, f"column {column}, row {back[0] + 2}", float(times[back[0] + 1]), "times in order")
     return times
 
 
-def _tokens(table: pl.DataFrame, path: Path, column: str | None, least: int) -> I64 | None:
-    """A column of token counts; those of 0 count as ``least``."""
+def _tokens(table: pl.DataFrame, path: Path, column: str | None) -> I64 | None:
     if column is None:
         return None
     find_column(table, path, "tokens", (column,))
-    values = table[column]
-    if not values.dtype.is_numeric():
-        raise InputError(path, f"column {column}", str(values.dtype), "whole numbers of tokens")
-    counts = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    bad = np.flatnonzero(~(counts >= 0) | (counts != np.floor(counts)))
-    if len(bad):
-        raise InputError(path, f"column {column}, row {bad[0] + 1}", float(counts[bad[0]]), "a whole number of tokens")
-    whole: I64 = np.maximum(counts.astype(np.int64), least)
-    return whole
+    counts: I64 = as_tokens(table, path, column).to_numpy()
+    return counts
 
 
-def _prefix(table: pl.DataFrame, path: Path) -> I64:
-    find_column(table, path, "prefix blocks", ("hash_ids",))
-    first: I64 = table["hash_ids"].list.first().fill_null(-1).to_numpy().astype(np.int64)
-    return first
+def _output(table: pl.DataFrame, path: Path, columns: Columns) -> tuple[I64 | None, I64 | None]:
+    """Reasoning and visible tokens, together at least 1."""
+    reasoning = _tokens(table, path, columns.reasoning_tokens)
+    visible = _tokens(table, path, columns.visible_tokens)
+    output = _tokens(table, path, columns.output_tokens)
+    if visible is not None:
+        hidden = np.zeros_like(visible) if reasoning is None else reasoning
+        return hidden, np.maximum(visible, np.where(hidden > 0, 0, 1))
+    if output is None:
+        return None, None
+    if reasoning is None:
+        return np.zeros_like(output), np.maximum(output, 1)
+    over = np.flatnonzero(reasoning > output)
+    if len(over):
+        row = int(over[0])
+        expected = f"at most {columns.output_tokens}, {output[row]}, which holds it; where it stands beside it, "
+        expected += f"'visible_tokens: {columns.output_tokens}' in the trace's columns says so"
+        raise InputError(path, f"column {columns.reasoning_tokens}, row {row + 1}", int(reasoning[row]), expected)
+    output = np.maximum(output, 1)
+    hidden = np.minimum(reasoning, output - 1)
+    return hidden, output - hidden
+
+
+def _blocks(table: pl.DataFrame, path: Path) -> list[list[int]]:
+    ids = table["hash_ids"]
+    inner = ids.dtype.inner if isinstance(ids.dtype, pl.List) else None
+    if inner is None or not (inner.is_integer() or inner in (pl.String, pl.Null)):
+        raise InputError(path, "column hash_ids", str(ids.dtype), "a list of block ids in every row")
+    return [one or [] for one in ids.to_list()]

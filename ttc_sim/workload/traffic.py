@@ -17,9 +17,10 @@ class Traffic:
         arrival_s: (n,) seconds, not decreasing, from 0; NaN for requests that wait for an answer.
         client: (n,) index of the client; 0 where there is one.
         prompt_tokens, reasoning_tokens, visible_tokens: (n,) or ``None``.
-        prefix_id: (n,) id of the leading shared block of the prompt, -1 for none; or ``None``.
+        prefix_id: (n,) prefix that the prompt shares with others, numbered from 0, -1 for none; or ``None``.
         after: (n,) request whose answer this one waits for, or -1, with ``think_s`` (n,) seconds between; ``None`` if none waits.
         rate_per_s: mean rate in the long run: the configured one where there is one, else that of these arrivals.
+        prefix_tokens: (n,) leading tokens of the prompt that are those of its prefix; all of it if ``None``.
     """
 
     arrival_s: F64
@@ -31,6 +32,7 @@ class Traffic:
     rate_per_s: float
     after: I64 | None = None
     think_s: F64 | None = None
+    prefix_tokens: I64 | None = None
 
     @staticmethod
     def of(arrival_s: F64, rate_per_s: float) -> Traffic:

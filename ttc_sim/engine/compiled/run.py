@@ -189,7 +189,7 @@ def run(
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
     np.add.at(busy_s, arrays.replicas["deployment"], arrays.replicas["busy_s"])
 
-    def by_work(values: NDArray[np.int32], sizes: list[int]) -> tuple[NDArray[np.int32], ...]:
+    def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
 
     stages = [len(work.deployment) for work in works]
@@ -330,9 +330,9 @@ def _begin(
         finished_s=np.full(n, np.nan),
         retries=np.zeros(n, dtype=np.int32),
         preemptions=np.zeros(n, dtype=np.int32),
-        generated=np.zeros(samples, dtype=np.int32),
-        prefilled=np.zeros(stages, dtype=np.int32),
-        cached=np.zeros(stages, dtype=np.int32),
+        generated=np.zeros(samples, dtype=np.int64),
+        prefilled=np.zeros(stages, dtype=np.int64),
+        cached=np.zeros(stages, dtype=np.int64),
         deployments=dep,
         replicas=rep,
         sequences=np.zeros(0, dtype=SEQUENCE),

@@ -103,9 +103,9 @@ class State(NamedTuple):
     finished_s: F64
     retries: I32
     preemptions: I32
-    generated: I32
-    prefilled: I32
-    cached: I32
+    generated: I64
+    prefilled: I64
+    cached: I64
 
     deployments: Records
     replicas: Records

@@ -21,7 +21,7 @@ from scipy.stats import ks_2samp
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.measured.profiles import list_profiles
+from ttc_sim.measured.folders import list_profiles
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.card_figures import card_figures, card_scores

@@ -123,7 +123,8 @@ def data_models(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _names_of(head: str) -> list[str]:
-    from ttc_sim.measured.profiles import list_profiles, load_profile
+    from ttc_sim.measured.folders import list_profiles
+    from ttc_sim.measured.profiles import load_profile
 
     if head not in list_profiles():
         return []

@@ -15,7 +15,8 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import find_column, written_whole
-from ttc_sim.measured.problem_tables import PROMPT, texts
+from ttc_sim.measured.columns import texts
+from ttc_sim.measured.problem_tables import PROMPT
 from ttc_sim.predictor.running.session import Predictor
 
 ROWS = 512

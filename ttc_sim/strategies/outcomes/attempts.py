@@ -128,6 +128,11 @@ class Stage:
     arm: str | None = None
 
     @property
+    def calls(self) -> int:
+        """API calls with a prompt of their own: the readings of a verifier, which has a deployment of its own; else one."""
+        return 1 if self.deployment is None else self.visible_tokens.shape[1]
+
+    @property
     def cut_tokens(self) -> tuple[I64, I64]:
         """Reasoning and visible tokens (m, n) up to the moment when the last needed sample ends, all going equally fast."""
         n = self.visible_tokens.shape[1]

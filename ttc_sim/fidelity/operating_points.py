@@ -19,10 +19,12 @@ import numpy as np
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.base.tables import read_table
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work, single_stage
-from ttc_sim.scenario import GpuPool, LinearStepTime
+from ttc_sim.fidelity.beside import ANY_STEP, pair
+from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted
 from ttc_sim.serving.operator_store import operator_times
@@ -48,8 +50,6 @@ COLUMNS = (
     *("id", "silicon_data_source", "backend", "model_path", "system", "precision", "mode", "isl", "osl", "batch_size"),
     *("tp_size", "pp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size", "silicon_ttft_ms", "silicon_tpot_ms"),
 )
-
-_STEP = LinearStepTime(base_s=1.0, per_prefill_token_s=0.0, per_sequence_s=0.0, per_kv_token_s=0.0)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,11 @@ def _point(row: Mapping[str, Any]) -> Point:
         value = row[name]
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r} where a whole number of at least 1 was expected")
+        if name in ("isl", "osl") and value > MOST_TOKENS:
+            raise ValueError(f"{name} is {value} where at most {MOST_TOKENS:,} tokens were expected")
         whole[name] = value
+    if whole["osl"] == 1:
+        raise ValueError("an answer of one token has no time per further token")
     measured = {}
     for name in ("silicon_ttft_ms", "silicon_tpot_ms"):
         value = row[name]
@@ -186,7 +190,7 @@ def closed_loop(point: Point) -> Work:
     draws = uniforms(1, f"silicon/{point.prompt_tokens}/{point.output_tokens}/{users}", count, 2)
 
     def lengths(nominal: int, column: int) -> Any:
-        least = int(nominal * point.shortest)
+        least = max(int(nominal * point.shortest), 1)
         return (least + np.floor(draws[:, column] * (nominal + 1 - least))).astype(np.int64)
 
     work = single_stage(np.zeros(count), lengths(point.prompt_tokens, 0), lengths(point.output_tokens, 1))
@@ -200,7 +204,7 @@ def _pool(kv_tokens: int) -> GpuPool:
         kind="gpu_pool",
         replicas=1,
         usd_per_replica_hour=0.0,
-        step_time=_STEP,
+        step_time=ANY_STEP,
         max_num_seqs=MAX_NUM_SEQS,
         max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
         kv_cache_tokens=kv_tokens,
@@ -219,7 +223,8 @@ def simulate_point(point: Point, times: OperatorTimes, table: StepTable, known: 
     """
     work = closed_loop(point)
     got = compiled.run([work], ["server"], [_pool(kv_tokens(times, MEMORY_SHARE))], tables=[table])
-    tpot_ms = 1e3 * np.mean((got.finished_s - got.first_token_s) / np.maximum(work.visible_tokens - 1, 1))
+    several = work.visible_tokens > 1
+    tpot_ms = 1e3 * np.mean((got.finished_s - got.first_token_s)[several] / (work.visible_tokens[several] - 1))
     ttft_ms = 1e3 * np.mean(got.first_token_s - got.arrival_s)
     return float(ttft_ms + known.first_token_ms + known.pipeline_steps * tpot_ms), float(tpot_ms)
 
@@ -272,14 +277,15 @@ def predict(
     return out
 
 
-def backtest_silicon(
+def backtest_operating_points(
     file: str | Path, backend: str | None = None, progress: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
     """Predicted beside measured times of every operating point of a file.
 
     Returns:
-        ``rows``, ``by_model_gpu``, ``median_absolute_error_percent`` and ``refused``; ``held_out``: the median absolute errors
-        of the rows that no correction was fitted to, corrected and uncorrected, dense models and mixtures of experts apart.
+        ``rows``, ``by_model_gpu``, ``median_absolute_error_percent`` (``None`` without rows) and ``refused``; ``held_out``: the
+        median absolute errors of the rows that no correction was fitted to, corrected and uncorrected, dense models and mixtures
+        of experts apart.
 
     Raises:
         InputError: the catalogue is not installed, or the file cannot be read.
@@ -298,8 +304,8 @@ def backtest_silicon(
                 "id": point.id,
                 "model": point.model,
                 "gpu": point.served.gpu,
-                "ttft_ms": _pair(point.ttft_ms, found[0]),
-                "tpot_ms": _pair(point.tpot_ms, found[1]),
+                "ttft_ms": pair(point.ttft_ms, found[0]),
+                "tpot_ms": pair(point.tpot_ms, found[1]),
             }
         )
         kept.append(point)
@@ -308,7 +314,7 @@ def backtest_silicon(
     return {
         "rows": rows,
         "by_model_gpu": by_model_gpu(kept, predictions),
-        "median_absolute_error_percent": _medians(kept, predictions),
+        "median_absolute_error_percent": _medians(kept, predictions) if kept else None,
         "held_out": {
             kind: {
                 "rows": len(here),
@@ -343,12 +349,6 @@ def by_model_gpu(points: Sequence[Point], predictions: Sequence[Predicted]) -> l
 
 
 def _medians(points: Sequence[Point], predictions: Sequence[Predicted]) -> dict[str, float]:
-    if not points:
-        return {"ttft": float("nan"), "tpot": float("nan")}
     ttft = [abs(found[0] / point.ttft_ms - 1) for point, found in zip(points, predictions, strict=True)]
     tpot = [abs(found[1] / point.tpot_ms - 1) for point, found in zip(points, predictions, strict=True)]
     return {"ttft": 100 * float(np.median(ttft)), "tpot": 100 * float(np.median(tpot))}
-
-
-def _pair(measured: float, predicted: float) -> dict[str, float]:
-    return {"measured": measured, "predicted": predicted, "error_percent": 100 * (predicted / measured - 1)}

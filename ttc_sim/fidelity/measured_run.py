@@ -1,0 +1,135 @@
+"""A vLLM run as it was recorded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError, from_validation
+from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.fidelity.beside import ANY_STEP, read_json
+from ttc_sim.scenario import GpuPool
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A vLLM run: ``requests.jsonl`` and ``meta.json`` of a folder. Arrays are (n,), in order of arrival.
+
+    Attributes:
+        arrival_s: seconds from the first arrival.
+        prompt_tokens, output_tokens: of each request.
+        ttft_s, e2e_s: measured, from arrival.
+        model: name of the model; empty if not recorded.
+        tensor_parallel: GPUs of the server.
+        pool: one replica with the engine's limits; its step time is to be replaced.
+    """
+
+    path: Path
+    arrival_s: F64
+    prompt_tokens: I64
+    output_tokens: I64
+    ttft_s: F64
+    e2e_s: F64
+    model: str
+    tensor_parallel: int
+    pool: GpuPool
+
+
+def load_run(folder: str | Path) -> MeasuredRun:
+    """Read a measured run.
+
+    The server's clock is not the client's; the request that waited the least before it was queued ties them together.
+
+    Raises:
+        InputError: a file that is missing or cannot be read, a field that is missing, times that are not numbers or go back,
+            tokens that are no whole numbers or too many.
+    """
+    folder = Path(folder)
+    meta = read_json(folder / "meta.json")
+    path = folder / "requests.jsonl"
+    if not path.is_file():
+        raise InputError(folder, "requests.jsonl", None, "a folder with requests.jsonl and meta.json")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = [_request(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise InputError(path, "file", "no requests", "one JSON object per line")
+    table = np.array(rows)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    arrival, prompt, output, queued, first, last = table.T
+    offset = (queued - arrival).min()
+    kwargs = _field(meta, "engine_kwargs", dict, folder / "meta.json")
+    return MeasuredRun(
+        path=folder,
+        arrival_s=arrival - arrival[0],
+        prompt_tokens=prompt.astype(np.int64),
+        output_tokens=output.astype(np.int64),
+        ttft_s=first - arrival - offset,
+        e2e_s=last - arrival - offset,
+        model=str(kwargs.get("model", "")),
+        tensor_parallel=_field(kwargs, "tensor_parallel_size", int, folder / "meta.json", 1),
+        pool=_pool(meta, kwargs, folder / "meta.json"),
+    )
+
+
+_FIELDS = ("arrival_time", "input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
+
+
+def _request(line: str, path: Path, number: int) -> list[float]:
+    """The fields of one line."""
+    try:
+        row = json.loads(line)
+        values = [float(row[field]) for field in _FIELDS]
+    except (json.JSONDecodeError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(path, f"line {number}", str(error), "a JSON object with numbers") from None
+    except KeyError as error:
+        raise InputError(path, f"line {number}", f"no {error}", "the fields " + ", ".join(_FIELDS)) from None
+    if not np.isfinite(values).all():
+        raise InputError(path, f"line {number}", line[:80], "finite numbers")
+    for field, tokens in zip(_FIELDS[1:3], values[1:3], strict=True):
+        if not 1 <= tokens <= MOST_TOKENS or tokens != int(tokens):
+            raise InputError(
+                path, f"line {number}, {field}", tokens, f"a whole number of tokens, from 1 to {MOST_TOKENS:,}"
+            )
+    if not values[3] <= values[4] <= values[5]:
+        raise InputError(path, f"line {number}", values[3:], "queued, first and last token in this order")
+    return values
+
+
+def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
+    """One replica with the engine's limits."""
+    cache = meta.get("kv_cache") or {}
+    blocks = _field(cache, "num_gpu_blocks", int, path, 0)
+    sequences, tokens = (_field(kwargs, name, int, path) for name in ("max_num_seqs", "max_num_batched_tokens"))
+    if not 1 <= sequences <= tokens:
+        raise InputError(path, "max_num_seqs", sequences, f"1 to max_num_batched_tokens, {tokens}")
+    if cache.get("num_gpu_blocks") is not None and blocks < 2:
+        raise InputError(path, "kv_cache.num_gpu_blocks", blocks, "a whole number of at least 2")
+    try:
+        return GpuPool(
+            kind="gpu_pool",
+            replicas=1,
+            usd_per_replica_hour=0.0,
+            step_time=ANY_STEP,
+            max_num_seqs=sequences,
+            max_num_batched_tokens=tokens,
+            # vLLM keeps one block as a placeholder.
+            kv_cache_tokens=(blocks - 1) * _field(cache, "block_size", int, path, 16) if blocks else None,
+            prefix_caching=_field(cache, "enable_prefix_caching", bool, path, True),
+        )
+    except ValidationError as error:
+        raise from_validation(path, error, "meta") from None
+
+
+def _field(raw: Any, name: str, kind: type, path: Path, default: Any = None) -> Any:
+    value = raw.get(name) if isinstance(raw, dict) else raw
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(path, name, value, f"a value of type {kind.__name__}")
+    return value

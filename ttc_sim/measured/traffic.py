@@ -1,0 +1,86 @@
+"""Measured traffic of production clients."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_RATE, MOST_REQUESTS, MOST_TOKENS
+from ttc_sim.base.tables import read_table
+from ttc_sim.measured.cards import TrafficCard, read_card
+from ttc_sim.measured.columns import as_numbers, as_whole
+from ttc_sim.measured.folders import find_folder
+
+
+@dataclass(frozen=True)
+class TrafficProfile:
+    """Clients' arrivals per window (``client``, ``t_start_s``, ``rate_per_s``, ``iat_cv``, ``iat_family``, ``iat_shape``,
+    ``iat_scale``) and lengths (``client``, ``window_start_s``, ``field``, ``value``, ``probability``)."""
+
+    name: str
+    card: TrafficCard
+    arrivals: pl.DataFrame
+    lengths: pl.DataFrame
+
+
+FIELDS = ("input_tokens", "output_tokens", "reason_ratio")
+"""What lengths are of: tokens of the prompt, of the answer with its reasoning, and the reasoning's share of that."""
+
+
+def load_traffic(name: str, folder: Path | None = None) -> TrafficProfile:
+    """Load measured traffic.
+
+    Raises:
+        InputError: no such traffic, a column is missing, or a number that cannot be.
+    """
+    place = find_folder(name, "traffic.yaml", folder)
+    return TrafficProfile(
+        name,
+        read_card(place / "traffic.yaml", TrafficCard),
+        _arrivals(place / "arrivals.parquet"),
+        _lengths(place / "lengths.parquet"),
+    )
+
+
+def _arrivals(file: Path) -> pl.DataFrame:
+    table = read_table(file)
+    _has(table, file, ("client", "t_start_s", "rate_per_s", "iat_family", "iat_shape"))
+    as_whole(table, file, "client", 0, MOST_REQUESTS)
+    as_numbers(table, file, "t_start_s", 0, math.inf)
+    as_numbers(table, file, "rate_per_s", 0, MOST_RATE)
+    starts = table["t_start_s"].unique().sort()
+    if len(starts) < 2 or starts.diff().drop_nulls().n_unique() > 1:
+        raise InputError(file, "column t_start_s", starts.to_list()[:4], "windows of one length, at least two")
+    active = table.filter(pl.col("rate_per_s") > 0)
+    if active.is_empty():
+        raise InputError(file, "column rate_per_s", 0, "a rate above 0 in some window")
+    as_numbers(active, file, "iat_shape", 0, math.inf, above=True)
+    families = active["iat_family"].cast(pl.String).fill_null("").str.to_lowercase()
+    if not families.is_in(["gamma", "weibull"]).all():
+        other = families.filter(~families.is_in(["gamma", "weibull"]))[0]
+        raise InputError(file, "column iat_family", other, "Gamma or Weibull where there are arrivals")
+    return table
+
+
+def _lengths(file: Path) -> pl.DataFrame:
+    table = read_table(file)
+    _has(table, file, ("client", "window_start_s", "field", "value", "probability"))
+    as_whole(table, file, "client", 0, MOST_REQUESTS)
+    as_numbers(table, file, "window_start_s", 0, math.inf)
+    as_numbers(table, file, "probability", 0, math.inf)
+    for field in FIELDS:
+        mine = table.filter(pl.col("field") == field)
+        if mine["probability"].sum() <= 0:
+            raise InputError(file, "column field", field, "rows of it, with a probability above 0")
+        as_numbers(mine, file, "value", 0, 1 if field == "reason_ratio" else MOST_TOKENS)
+    return table
+
+
+def _has(table: pl.DataFrame, file: Path, columns: tuple[str, ...]) -> None:
+    for column in columns:
+        if column not in table.columns:
+            raise InputError(file, "columns", ", ".join(table.columns), f"a column {column}")
