@@ -21,7 +21,7 @@ from ttc_sim.base.notation import parse
 from ttc_sim.base.plugins import REGISTRIES, Registry
 from ttc_sim.cli import main
 from ttc_sim.policies import POLICIES, Policy
-from ttc_sim.scenario import Arrivals, StepTime, scenario_from_dict
+from ttc_sim.scenario import Arrivals, Poisson, StepTime, scenario_from_dict
 from ttc_sim.scenario.base import Model
 from ttc_sim.scenario.deployments import STEP_TIMES
 from ttc_sim.scenario.traffic import ARRIVALS
@@ -31,7 +31,7 @@ from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import load_model
 from ttc_sim.strategies import STRATEGIES, MajorityVote, Single, Strategy, parse_strategy
 from ttc_sim.strategies.outcomes import Outcome
-from ttc_sim.workload import Traffic
+from ttc_sim.workload import Traffic, generate
 
 __all__ = ["site"]
 
@@ -613,6 +613,26 @@ class Asks(Strategy):
     def carry_out(self, trial: Any) -> Any:
         strategy, other = trial.others[self.arm]
         return strategy.carry_out(other).only(np.ones(len(trial), dtype=np.bool_), self.arm)
+
+
+class EveryOther(Poisson):
+    """Made of a shipped process, but not one."""
+
+    process: Literal["every_other"] = "every_other"  # type: ignore[assignment]
+
+    def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
+        both = Poisson(process="poisson", rate_per_s=2 * self.rate_per_s)
+        times = generate(both, 2 * requests, seed, folder=folder, where=where, run=run).arrival_s[1::2]
+        return Traffic.of(times, self.rate_per_s)
+
+
+def test_arrivals_made_of_a_shipped_process_are_not_taken_for_it(site: Path) -> None:
+    ttc.register(EveryOther)
+    scenario = scenario_from_dict(scenario_with({"workload.arrivals": {"process": "every_other", "rate_per_s": 2.0}}))
+    gaps = np.diff(ttc.simulate(scenario, requests=4000, replications=1).runs[0].requests.arrival_s)
+    # Every second of Poisson arrivals: gaps are Erlang, of half the variance.
+    assert gaps.mean() == pytest.approx(0.5, rel=0.05)
+    assert gaps.std() / gaps.mean() == pytest.approx(0.5**0.5, rel=0.05)
 
 
 def test_arms_may_not_lead_back_to_one_another(site: Path) -> None:
