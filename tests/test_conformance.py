@@ -37,6 +37,7 @@ from ttc_sim.scenario import (
     Clients,
     ClosedLoop,
     Columns,
+    Even,
     GpuPool,
     LayerStepTime,
     LinearStepTime,
@@ -224,6 +225,7 @@ SHIPPED_ARRIVALS = [
     Poisson(process="poisson", rate_per_s=3.0),
     Renewal(process="gamma", rate_per_s=2.0, cv=2.0),
     Renewal(process="weibull", rate_per_s=0.1, cv=0.5),
+    Even(process="even", rate_per_s=2.0),
     Piecewise(process="piecewise", steps=STEPS, cv=1.5),
     Clients(process="clients", traffic="servegen-r1", rate_per_s=0.1),
     ClosedLoop(process="closed_loop", users=7, think_s=1.0),
@@ -233,6 +235,7 @@ KNOWN_OF: dict[type, dict[str, Any]] = {
     Clients: {"enough_requests": 8640, "runs": 3},  # a day
     ClosedLoop: {"least_requests": 7},
     Trace: {"random": False},
+    Even: {"random": False},
 }
 
 
