@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.engine.work import EngineResult, Work
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool, Latency, LinearStepTime, Price, Retry
@@ -126,9 +126,7 @@ def _table(dice: Dice, pool: GpuPool) -> StepTable | None:
 def scenario(seed: int, times: Times) -> Case:
     """A scenario of one to forty requests on one to three deployments."""
     dice = Dice(seed, times)
-    deployments: list[Api | GpuPool] = []
-    for _ in range(dice.whole(1, 3)):
-        deployments.append(_pool(dice) if dice.whole(1, 3) < 3 else _api(dice))
+    deployments = [_pool(dice) if dice.whole(1, 3) < 3 else _api(dice) for _ in range(dice.whole(1, 3))]
     tables = [_table(dice, item) if isinstance(item, GpuPool) else None for item in deployments]
     n = dice.of(dice.whole(1, 5), dice.whole(1, 40), dice.whole(1, 40))
     gap_s = dice.of(1.4, 0.17, 0.017, 0.0 if times != "apart" else 0.1)
@@ -154,21 +152,15 @@ def scenario(seed: int, times: Times) -> Case:
         needed=dice.of(True, False),
         conversation=dice.of(True, False),
     )
-    works = []
-    for arm in range(arms):
-        work = _work(dice, seed, arm, n, len(deployments), shape, rule is not None)
-        works.append(
-            Work(
-                **work,
-                arrival_s=arrival_s,
-                backoff=np.floor(uniforms(seed, "backoff", n, 5) * 4) / 4
-                if times != "apart"
-                else uniforms(seed, "backoff", n, 5),
-                priority=priority,
-                after=after,
-                think_s=think_s,
-            )
-        )
+    backoff = uniforms(seed, "backoff", n, 5)
+    common = {
+        "arrival_s": arrival_s,
+        "backoff": backoff if times == "apart" else np.floor(backoff * 4) / 4,
+        "priority": priority,
+        "after": after,
+        "think_s": think_s,
+    }
+    works = [_work(dice, seed, arm, n, len(deployments), shape, rule is not None, common) for arm in range(arms)]
     until_s = dice.when((None, None, 1.7391, 6.1173), (None, None, None, 2.0, 6.25), (None, None, None, 2.0, 6.1))
     return Case(works, deployments, rule, until_s, tables)
 
@@ -185,8 +177,8 @@ class _Shape:
 
 
 def _work(
-    dice: Dice, seed: int, arm: int, n: int, deployments: int, shape: _Shape, routed: bool
-) -> dict[str, I64 | F64]:
+    dice: Dice, seed: int, arm: int, n: int, deployments: int, shape: _Shape, routed: bool, common: dict[str, Any]
+) -> Work:
     long = shape.long
     stages = 1 + (uniforms(seed, f"stages{arm}", n)[:, 0] * shape.stages).astype(np.int64)
     total = int(stages.sum())
@@ -206,24 +198,23 @@ def _work(
         # Coarse, and sometimes no time at all.
         first_s = dice.on_grid(first_s * dice.of(0.0, 0.5, 1.0))
         per_token_s = dice.on_grid(per_token_s * dice.of(0.0, 1.0, 8.0), parts=4)
-    made: dict[str, I64 | F64] = {
-        "stage_start": stage_start,
-        "deployment": deployment,
-        "prompt_tokens": prompt,
-        "prefix_id": (v[:, 3] * shape.prefixes).astype(np.int64) - (v[:, 3] < 0.2)
-        if shape.prefixes
-        else np.full(total, -1),
-        "sample_start": np.concatenate([[0], np.cumsum(samples)]).astype(np.int64),
-        "reasoning_tokens": reasoning,
-        "visible_tokens": visible,
-        "first_token_s": first_s,
-        "per_token_s": per_token_s,
-    }
-    if shape.conversation:
-        made["prefix_tokens"] = (v[:, 4] * 1.5 * long).astype(np.int64)
-    if shape.needed:
-        made["needed"] = 1 + (v[:, 5] * samples).astype(np.int64)
-    return made
+    prefix_id = np.full(total, -1)
+    if shape.prefixes:
+        prefix_id = (v[:, 3] * shape.prefixes).astype(np.int64) - (v[:, 3] < 0.2)
+    return Work(
+        stage_start=stage_start,
+        deployment=deployment,
+        prompt_tokens=prompt,
+        prefix_id=prefix_id,
+        sample_start=np.concatenate([[0], np.cumsum(samples)]).astype(np.int64),
+        reasoning_tokens=reasoning,
+        visible_tokens=visible,
+        first_token_s=first_s,
+        per_token_s=per_token_s,
+        prefix_tokens=(v[:, 4] * 1.5 * long).astype(np.int64) if shape.conversation else None,
+        needed=1 + (v[:, 5] * samples).astype(np.int64) if shape.needed else None,
+        **common,
+    )
 
 
 def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str]:

@@ -14,7 +14,8 @@ from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.work import COMPLETED, IN_FLIGHT, REJECTED, TIMED_OUT, EngineResult
 from ttc_sim.scenario import Api, GpuPool
-from ttc_sim.serving.step_time import step_seconds
+from ttc_sim.serving.pools import pool_table
+from ttc_sim.serving.step_time import StepTable, step_seconds
 
 
 def run_compiled(case: Case) -> EngineResult:
@@ -51,45 +52,41 @@ def watch(replica: Replica) -> None:
 @pytest.mark.parametrize("times", TIMES)
 def test_invariants_hold_at_every_iteration(times: Times) -> None:
     for seed in range(60):
-        case = scenario(seed, times)
-        table_of = {
-            id(item): own or reference.pool_table(item)
-            for item, own in zip(case.deployments, case.tables, strict=True)
-            if isinstance(item, GpuPool)
-        }
-        clocks: dict[int, float] = {}
-        ends: dict[int, float] = {}
-
-        def at_every_event(replica: Replica, clocks=clocks, ends=ends, table_of=table_of) -> None:  # type: ignore[no-untyped-def]
-            watch(replica)
-            now_s = float(replica.recorder.env.now)
-            assert now_s >= clocks.get(id(replica), 0.0)
-            clocks[id(replica)] = now_s
-            if replica.batch:
-                # However its end is worked out, an iteration takes what the table says of it.
-                ends[id(replica)] = now_s + iteration_seconds(replica, table_of[id(replica.pool)])
-            else:
-                assert now_s == pytest.approx(ends[id(replica)], rel=1e-12, abs=1e-9)
-            simulation = replica.recorder
-            known = (~np.isnan(simulation.finished_s)).sum() + (simulation.status == IN_FLIGHT).sum()
-            assert known == len(simulation.status)
-
-        got = reference.run(
-            case.works, case.names, case.deployments, case.rule, case.until_s, at_every_event, case.tables
-        )
-        done = got.status == COMPLETED
-        assert (
-            np.diff([got.arrival_s[done], got.started_s[done], got.first_token_s[done], got.finished_s[done]], axis=0)
-            >= 0
-        ).all()
+        run_watched(scenario(seed, times))
 
 
-def iteration_seconds(replica: Replica, table: object) -> float:
+def run_watched(case: Case) -> None:
+    pools = [(one, table) for one, table in zip(case.deployments, case.tables, strict=True) if isinstance(one, GpuPool)]
+    table_of = {id(pool): table or pool_table(pool) for pool, table in pools}
+    clocks: dict[int, float] = {}
+    ends: dict[int, float] = {}
+
+    def at_every_event(replica: Replica) -> None:
+        watch(replica)
+        now_s = float(replica.recorder.env.now)
+        assert now_s >= clocks.get(id(replica), 0.0)
+        clocks[id(replica)] = now_s
+        if replica.batch:
+            # However its end is worked out, an iteration takes what the table says of it.
+            ends[id(replica)] = now_s + iteration_seconds(replica, table_of[id(replica.pool)])
+        else:
+            assert now_s == pytest.approx(ends[id(replica)], rel=1e-12)
+        simulation = replica.recorder
+        known = (~np.isnan(simulation.finished_s)).sum() + (simulation.status == IN_FLIGHT).sum()
+        assert known == len(simulation.status)
+
+    got = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, at_every_event, case.tables)
+    done = got.status == COMPLETED
+    times = [got.arrival_s[done], got.started_s[done], got.first_token_s[done], got.finished_s[done]]
+    assert (np.diff(times, axis=0) >= 0).all()
+
+
+def iteration_seconds(replica: Replica, table: StepTable) -> float:
     """Of the batch that is about to be computed, from the table."""
     filling = [(one, tokens) for one, tokens in replica.batch.items() if one.prefilling]
     decoding = [one for one in replica.batch if not one.prefilling]
     return step_seconds(
-        table,  # type: ignore[arg-type]
+        table,
         sum(tokens for _, tokens in filling),
         sum(tokens * (one.computed + tokens / 2) for one, tokens in filling),
         len(decoding),

@@ -14,12 +14,15 @@ from ttc_sim.engine.compiled.memory import tables
 from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, NONE, PREFILL, Memory
 from ttc_sim.serving.step_time import decode_line, iterations_on_line, line_seconds, seconds_at
 
+# One copy for both engines, here made part of what calls it.
+_line_seconds, _iterations_on_line = inlined(line_seconds), inlined(iterations_on_line)
+
 
 @inlined
 def end_of_leap(m: Memory, r: int, iterations: int) -> float:
     """When so many further iterations of a line have ended: each attends to as many more KV tokens as there are sequences."""
     rep = m.replicas[r]
-    return float(rep.begun_s + line_seconds(rep.first_step_s, rep.more_s, rep.passed + iterations))
+    return float(rep.begun_s + _line_seconds(rep.first_step_s, rep.more_s, rep.passed + iterations))
 
 
 @compiled
@@ -229,7 +232,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
                 return
             slope, kv_end = decode_line(tables(m), d, decoding, kv)
             rep.begun_s, rep.first_step_s, rep.more_s = now_s, seconds, slope * decoding
-            rep.most = iterations_on_line(kv, decoding, kv_end)
+            rep.most = _iterations_on_line(kv, decoding, kv_end)
             rep.passed = 0
         if taken:
             schedule(m, r, end_of_leap(m, r, 1), BOUNDARY)

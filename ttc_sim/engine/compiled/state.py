@@ -58,8 +58,9 @@ BOUNDARY, PLAN = _constants(2)
 RELEASE, ANSWER, RELEASE_AND_ANSWER, TIMEOUT, GIVE_UP, LEAVE, LEAVE_AND_RELEASE, RETRY, NEXT_STAGE, FOLLOW = _constants(
     10
 )
-ACTS = np.int64(2) << np.int64(40)  # order of an event is its kind's place among the three, and then the request
-NONE = np.int64(0)
+# Order of an event: its kind's place among the three, and then the request.
+ACTS: int = np.int64(2 << 40)  # type: ignore[assignment]
+(NONE,) = _constants(1)
 DONE, GROW, PAUSE = 0, 1, 2
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
