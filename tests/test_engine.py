@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.engine.reference import run
-from ttc_sim.engine.work import COMPLETED, IN_FLIGHT, REJECTED, TIMED_OUT, Work
+from ttc_sim.engine.work import COMPLETED, IN_FLIGHT, REJECTED, TIMED_OUT, Work, tokens_when_answered
 from ttc_sim.policies import Load
 from ttc_sim.scenario import Api, GpuPool, Latency, LinearStepTime, Price, Retry
 from ttc_sim.serving.api_limits import TokenBucket
@@ -135,11 +136,54 @@ def test_a_429_waits_and_calls_again() -> None:
     assert none_left.generated_tokens[0].tolist() == [1000, 0]
 
 
-def test_a_timed_out_api_call_is_billed_in_full() -> None:
-    got = run([work([0.0], [10], [[100]])], ["a"], [api(timeout_s=2.0)])
+@pytest.mark.parametrize(
+    ("timeout_s", "on_timeout", "tokens"),
+    [
+        (2.0, "stop", 16),  # the first after 0.5 s, then one each 0.1 s; the one at the timeout is had
+        (1.99, "stop", 15),
+        (0.49, "stop", 0),
+        (2.0, "finish", 100),
+    ],
+)
+def test_a_timed_out_api_call_is_billed_for_what_it_had(timeout_s: float, on_timeout: str, tokens: int) -> None:
+    got = run([work([0.0], [10], [[100]])], ["a"], [api(timeout_s=timeout_s, on_timeout=on_timeout)])
     assert got.status[0] == TIMED_OUT
-    assert got.finished_s[0] == 2.0
-    assert got.generated_tokens[0][0] == 100
+    assert got.finished_s[0] == timeout_s
+    assert got.generated_tokens[0][0] == tokens
+    assert got.prefilled_tokens[0][0] == 10
+    assert got.busy_s[0] == pytest.approx(timeout_s if on_timeout == "stop" else 10.4)
+
+
+def test_a_stopped_call_leaves_its_place_but_has_counted_against_the_tokens() -> None:
+    made = work([0.0, 2.5], [10, 10], [[100], [11]])
+    retry = Retry(retries=0)
+    for on_timeout, second in (("stop", COMPLETED), ("finish", REJECTED)):
+        got = run([made], ["a"], [api(timeout_s=2.0, on_timeout=on_timeout, concurrency=1, retry=retry)])
+        assert got.status.tolist() == [TIMED_OUT, second]
+    # 110 tokens are gone when the first call is accepted; 2.5 s later 5 are there again.
+    got = run([made], ["a"], [api(timeout_s=2.0, tokens_per_minute=120.0, retry=retry)])
+    assert got.status.tolist() == [TIMED_OUT, REJECTED]
+
+
+def test_a_decided_vote_stops_its_call() -> None:
+    made = dataclasses.replace(work([0.0], [10], [[10, 20, 100]]), needed=np.array([2]))
+    got = run([made], ["a"], [api()])
+    assert got.finished_s[0] == pytest.approx(2.4)
+    assert got.generated_tokens[0].tolist() == [10, 20, 20]
+    assert tokens_when_answered(made, [api()]).tolist() == [10, 20, 20]
+    on = api(on_timeout="finish")
+    got = run([made], ["a"], [on])
+    assert got.finished_s[0] == pytest.approx(2.4)
+    assert got.generated_tokens[0].tolist() == tokens_when_answered(made, [on]).tolist() == [10, 20, 100]
+
+
+def test_stopping_the_clock_counts_what_calls_have_had() -> None:
+    for on_timeout in ("stop", "finish"):
+        got = run([work([0.0, 3.0], [10, 10], [[100], [100]])], ["a"], [api(on_timeout=on_timeout)], until_s=3.25)
+        assert got.status.tolist() == [IN_FLIGHT, IN_FLIGHT]
+        assert got.generated_tokens[0].tolist() == [28, 0]
+        assert got.first_token_s[0] == 0.5
+        assert np.isnan(got.first_token_s[1])
 
 
 def test_a_call_larger_than_the_bucket_is_rejected_at_once() -> None:

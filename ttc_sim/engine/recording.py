@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import simpy
 
+from ttc_sim.engine.clock import Clock
 from ttc_sim.engine.work import IN_FLIGHT, Work
 
 
@@ -21,7 +21,7 @@ class Recorder:
 
     def __init__(self, works: Sequence[Work], watch: Callable[[Any], None] | None) -> None:
         n = works[0].requests
-        self.env = simpy.Environment()
+        self.env = Clock()
         self.works, self.watch = works, watch
         self.status = np.full(n, IN_FLIGHT, dtype=np.int8)
         self.arm, self.retries, self.preemptions = (np.zeros(n, dtype=np.int32) for _ in range(3))

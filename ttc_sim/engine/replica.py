@@ -14,19 +14,19 @@ when the sequence ends.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import simpy
 
+from ttc_sim.engine.clock import SERVERS_BEGIN, SERVERS_END
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for
 from ttc_sim.engine.recording import Recorder
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import GpuPool
-from ttc_sim.serving.step_time import StepTable, seconds_at, stack_tables
-
-_AFTER_ALL_ELSE = 2  # SimPy's own priorities are 0 and 1
+from ttc_sim.serving.step_time import StepTable, decode_line, iterations_on_line, line_seconds, seconds_at, stack_tables
 
 
 class Stage:
@@ -63,19 +63,32 @@ class _Sequence:
         self.left: Chain | None = None  # blocks of its own that it left in the cache when it was preempted
 
 
-class Replica:
-    """One server's loop."""
+@dataclass
+class _Line:
+    """Decode iterations of the same sequences, one after another: each takes ``more_s`` longer than the one before."""
 
-    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable) -> None:
-        self.recorder, self.pool = recorder, pool
+    sequences: Set[_Sequence]
+    begun_s: float
+    first_s: float
+    more_s: float
+    most: int
+    iterations: int = 0
+
+
+class Replica:
+    """One server's loop; ``number`` is its own among all replicas of all pools."""
+
+    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable, number: int) -> None:
+        self.recorder, self.pool, self.number = recorder, pool, number
         self.tables = stack_tables([table])
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
         self.prefixes: dict[int, Chain] = {}
         self.running: list[_Sequence] = []  # in order of admission
         self.waiting: list[_Sequence] = []  # next first
-        self.batch: dict[_Sequence, int] = {}  # tokens of the iteration in progress
+        self.batch: dict[_Sequence, int] = {}  # tokens of the iteration in progress, empty between iterations
+        self.line: _Line | None = None
         self.submitted = 0
-        self.busy_s = 0.0
+        self.busy_s = self.woke_s = 0.0
         self.asleep = True
 
     @property
@@ -112,13 +125,13 @@ class Replica:
             stage.sequences.append(sequence)
             self._enqueue(sequence, first=False)
         if self.asleep:
-            self.asleep = False
+            self.asleep, self.woke_s = False, float(self.recorder.env.now)
             self.recorder.env.process(self._loop())
 
     def drop(self, stage: Stage) -> None:
-        """The client has given up."""
+        """The client has given up; what is in an iteration leaves with the end of that."""
         for sequence in list(stage.sequences):
-            if sequence in self.waiting:
+            if sequence in self.waiting or not self.batch:
                 self._leave(sequence)
             else:
                 sequence.dropped = True
@@ -139,28 +152,25 @@ class Replica:
 
     def _loop(self) -> Generator[simpy.Event, Any, None]:
         env = self.recorder.env
-        yield self._lull()
+        yield env.at(env.now, SERVERS_BEGIN, self.number)
         while self.running or self.waiting:
             self._plan()
             if not self.batch:
                 continue  # the only one that could run has been preempted, and can now be admitted
             if self.recorder.watch:
                 self.recorder.watch(self)
-            seconds = self._seconds()
-            yield env.timeout(seconds)
-            self.busy_s += seconds
+            yield env.at(self._ends_at(), SERVERS_END, self.number)
             self._finish()
             if self.recorder.watch:
                 self.recorder.watch(self)
-            yield self._lull()
+            yield env.at(env.now, SERVERS_BEGIN, self.number)
+        self.stop_counting()
         self.asleep = True
 
-    def _lull(self) -> simpy.Event:
-        """Once everything else that happens at this instant has happened."""
-        event = simpy.Event(self.recorder.env)
-        event._ok, event._value = True, None
-        self.recorder.env.schedule(event, priority=_AFTER_ALL_ELSE)  # type: ignore[arg-type]
-        return event
+    def stop_counting(self) -> None:
+        """Of the time that it is busy."""
+        if not self.asleep:
+            self.busy_s += float(self.recorder.env.now) - self.woke_s
 
     # ------------------------------------------------------------------------------------------------- scheduling
 
@@ -276,7 +286,12 @@ class Replica:
 
     # -------------------------------------------------------------------------------------------------- iteration
 
-    def _seconds(self) -> float:
+    def _ends_at(self) -> float:
+        """When the iteration ends that is about to begin.
+
+        A decode iteration of the same sequences as the one before goes on with their line: its end is worked out from where the
+        line began, as the compiled engine works it out, and not from the end before, which would be rounded otherwise.
+        """
         prefill = decoding = kv_tokens = sampled = 0
         pairs = 0.0
         for sequence, tokens in self.batch.items():
@@ -287,7 +302,17 @@ class Replica:
                 decoding += 1
                 kv_tokens += sequence.length
             sampled += sequence.computed + tokens == sequence.length
-        return float(seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled))
+        now_s, line = float(self.recorder.env.now), self.line
+        if prefill or line is None or line.sequences != self.batch.keys() or line.iterations == line.most:
+            seconds = float(seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled))
+            if prefill:
+                self.line = None
+                return now_s + seconds
+            slope, kv_end = decode_line(self.tables, 0, decoding, kv_tokens)
+            most = iterations_on_line(kv_tokens, decoding, kv_end)
+            line = self.line = _Line(self.batch.keys(), now_s, seconds, float(slope) * decoding, most)
+        line.iterations += 1
+        return line.begun_s + line_seconds(line.first_s, line.more_s, line.iterations)
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,8 @@ class Work:
         backoff: (n, retries) uniform draws for the jitter of the client's backoff.
         prefix_tokens: (stages,) leading tokens of prompt and output that requests with the same prefix have in common; the
             whole prompt if left out. More than the prompt: what is generated is part of a later prompt (a conversation).
-        needed: (stages,) samples that must end before the stage does; the rest are then cancelled. All if left out.
+        needed: (stages,) samples that must end before the stage does; the rest are then cancelled (at an API, if it stops). All
+            if left out.
         priority: (n,) 0 is most urgent; for pools that schedule by priority. All 0 if left out.
         after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user. Its ``arrival_s`` is
             ignored, it arrives ``think_s`` later. Nobody waits if left out.
@@ -170,6 +172,25 @@ def end_of_run(finished_s: F64, until_s: float | None) -> float:
     if until_s is not None:
         return until_s
     return float(np.nanmax(finished_s, initial=0.0))
+
+
+def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I64:
+    """Output tokens (samples,) of API calls that are neither refused nor given up.
+
+    All, but where a stage needs fewer samples than it has and the API stops a call that is no longer needed: what each has had
+    when the last needed one ends. Of a pool, which cancels samples as its queue and batch have it, all are given.
+    """
+    tokens: I64 = work.reasoning_tokens + work.visible_tokens
+    stops = np.array([isinstance(item, Api) and item.on_timeout == "stop" for item in deployments], dtype=np.bool_)
+    if work.needed is None or not (stops[work.deployment] & (work.needed < np.diff(work.sample_start))).any():
+        return tokens
+    stage = np.repeat(np.arange(len(work.deployment)), np.diff(work.sample_start))
+    took_s = work.first_token_s + (tokens - 1) * work.per_token_s
+    last_s = took_s[np.lexsort((took_s, stage))][work.sample_start[:-1] + work.needed - 1][stage]
+    cut = stops[work.deployment][stage] & (took_s > last_s)
+    had = 1 + np.floor((last_s - work.first_token_s)[cut] / np.maximum(work.per_token_s[cut], 1e-300))
+    tokens[cut] = np.maximum(had, 0).astype(np.int64)
+    return tokens
 
 
 def capacity(deployment: Api | GpuPool) -> float:

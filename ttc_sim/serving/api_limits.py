@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numba.extending import register_jitable
+
 from ttc_sim.scenario import Api, Retry
 
 
@@ -65,3 +67,28 @@ class ApiLimits:
 def backoff_s(retry: Retry, attempt: int, u: float) -> float:
     """Seconds that the client waits after its ``attempt``-th 429 (from 0); ``u`` is uniform in (0, 1)."""
     return min(retry.max_s, retry.base_s * 2.0 ** min(attempt, 60)) * (0.5 + u)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def generated_by(at_s: float, accepted_s: float, first_s: float, per_token_s: float, tokens: int) -> int:
+    """Output tokens that one sample of a call has had by a moment, that moment included.
+
+    Args:
+        at_s, accepted_s: seconds on one clock.
+        first_s, per_token_s: from there to the first token, and for each further one.
+        tokens: that it generates if nobody stops it.
+
+    >>> [generated_by(at_s, 10.0, 0.5, 0.25, 9) for at_s in (10.4, 10.5, 10.74, 10.75, 99.0)]
+    [0, 1, 1, 2, 9]
+    """
+    if accepted_s + first_s > at_s:
+        return 0
+    if accepted_s + (first_s + (tokens - 1) * per_token_s) <= at_s:
+        return tokens
+    # Rounding of the quotient is put right by the times themselves, as the engines work them out.
+    had = 1 + int((at_s - accepted_s - first_s) / per_token_s)
+    while had > 1 and accepted_s + (first_s + (had - 1) * per_token_s) > at_s:
+        had -= 1
+    while accepted_s + (first_s + had * per_token_s) <= at_s:
+        had += 1
+    return had

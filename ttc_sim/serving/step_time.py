@@ -313,3 +313,17 @@ def decode_line(tables: StepTables, which: int, decoding: int, kv_tokens: int) -
     rise = row[which, decoding, k + 1] - row[which, decoding, k]
     slope += rise / ((knots[which, 3, k + 1] - knots[which, 3, k]) * decoding)
     return slope, (knots[which, 3, k + 1] * decoding if k + 2 < count else np.inf)
+
+
+def iterations_on_line(kv_tokens: int, decoding: int, kv_end: float) -> int:
+    """Decode iterations from so many KV tokens on, each with ``decoding`` more of them, that begin on a line that ends there."""
+    return 1 << 60 if kv_end == np.inf else max(int((kv_end - kv_tokens) / decoding), 0) + 1
+
+
+def line_seconds(first_s: float, more_s: float, iterations: int) -> float:
+    """Seconds of so many iterations, each ``more_s`` longer than the one before.
+
+    >>> line_seconds(1.0, 0.5, 3)
+    4.5
+    """
+    return iterations * first_s + more_s * (iterations * (iterations - 1) / 2)

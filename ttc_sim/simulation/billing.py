@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
+from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, tokens_when_answered
 from ttc_sim.policies import Requests
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.carrying import Carried
@@ -124,12 +124,9 @@ def bill_run(
         generated, taken_in = result.generated_tokens[index], result.prefilled_tokens[index]
         hidden = np.minimum(generated, work.reasoning_tokens)
         by_stage = [_sums(values, work.sample_start) for values in (hidden, generated - hidden)]
-        planned = [_sums(values, work.sample_start) for values in (work.reasoning_tokens, work.visible_tokens)]
-        if work.needed is not None:
-            planned = [
-                np.where(work.needed < np.diff(work.sample_start), np.minimum(a, b), b)
-                for a, b in zip(by_stage, planned, strict=True)
-            ]
+        answered = tokens_when_answered(work, model.deployments)
+        planned_hidden = np.minimum(answered, work.reasoning_tokens)
+        planned = [_sums(values, work.sample_start) for values in (planned_hidden, answered - planned_hidden)]
         after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
         spent = by_stage[0], _sums(after, work.sample_start)
         correct[here] = offer.correct[here]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.policies import Policy, UserFunction, choose_arms
-from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.step_time import StepTable, full_batch_seconds
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, trial_of
@@ -139,21 +139,24 @@ def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, 
     total = np.zeros((5, len(rows)))
     for stage in outcome.stages:
         at = deployment_of(model, arm, stage)
+        served = model.deployments[at]
         hidden, shown = stage.cut_tokens
+        if isinstance(served, Api) and served.on_timeout == "finish":
+            hidden, shown = stage.reasoning_tokens, stage.visible_tokens
         share = mean(stage.runs)
         tokens = [
             mean(np.where(stage.runs, x, 0)) for x in (stage.prompt_tokens, hidden.sum(axis=1), shown.sum(axis=1))
         ]
-        prices, pool, table = model.prices[at], model.deployments[at], model.step_tables[at]
+        prices, table = model.prices[at], model.step_tables[at]
         bill = seconds = np.zeros(len(rows))
         if prices is not None:
             bill = np.asarray(prices.cost_usd(tokens[0], 0, tokens[1], tokens[2]))
             if prices.long_prompts:  # not linear in tokens: the mean of the bills is not the bill of the means
                 spent = stage.prompt_tokens, np.zeros(1), hidden.sum(axis=1), shown.sum(axis=1)
                 bill = mean(np.where(stage.runs, prices.cost_usd(*spent, stage.calls), 0.0))
-        if isinstance(pool, GpuPool) and table is not None:
+        if isinstance(served, GpuPool) and table is not None:
             samples, often = hidden.shape[1], np.maximum(share, 1e-12)
             output = (tokens[1] + tokens[2]) / samples / often
-            seconds = share * _replica_seconds(pool, table, tokens[0] / often, output, samples)
+            seconds = share * _replica_seconds(served, table, tokens[0] / often, output, samples)
         total += [*tokens, bill, seconds]
     return (mean(outcome.correct), *total)

@@ -130,6 +130,7 @@ def begin_decoding(m: Memory, r: int, q: int) -> None:
     m.due[r * 16 + ((2 - one.offset) & 15)] += 1
     rep.decoding += 1
     rep.kv += one.length
+    rep.most = 0
     push_end(m, r, q)
 
 
@@ -143,6 +144,7 @@ def _stop_decoding(m: Memory, r: int, q: int) -> None:
     m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
     rep.decoding -= 1
     rep.kv -= one.length
+    rep.most = 0
     remove_end(m, r, q)
 
 

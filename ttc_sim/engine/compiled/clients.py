@@ -11,6 +11,7 @@ from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for
 from ttc_sim.engine.compiled.state import (
     ANSWER,
+    BOUNDARY,
     CHOICES,
     DEPLOYMENTS,
     FOLLOW,
@@ -21,9 +22,11 @@ from ttc_sim.engine.compiled.state import (
     HAS_LEVEL,
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
+    LEAVE,
+    LEAVE_AND_RELEASE,
     LIMIT,
+    NEXT_STAGE,
     NONE,
-    ONE,
     OVERFLOW,
     PLAN,
     PREFIXES,
@@ -38,6 +41,7 @@ from ttc_sim.engine.compiled.state import (
     Memory,
 )
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, pick_live
+from ttc_sim.serving.api_limits import generated_by
 
 
 @compiled
@@ -78,10 +82,11 @@ def arrive(m: Memory, request: int, now_s: float) -> int:
 
 @compiled
 def end_stage(m: Memory, request: int, now_s: float) -> int:
-    """A stage has its answer; returns the next one, or -1 if the request is done."""
+    """A stage has its answer; returns the next one, which begins when it is the request's turn, or -1 if the request is done."""
     n = m.counters[REQUESTS]
     stage = m.stage[request] + 1
     if stage < m.stage_start[m.arm[request] * (n + 1) + request + 1]:
+        m.stage[request] = stage
         return int(stage)
     _finish(m, request, COMPLETED, now_s)
     return -1
@@ -133,7 +138,7 @@ def _balance(m: Memory, d: int, session: int, now_s: float) -> int:
 def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     dep = m.deployments[d]
     deadline_s = m.arrived_s[request] + dep.timeout_s
-    if deadline_s - now_s <= 0:
+    if deadline_s <= now_s:
         _finish(m, request, TIMED_OUT, now_s)
         return
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
@@ -189,6 +194,7 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     if deadline_s < np.inf:
         push_event(m, deadline_s, TIMEOUT, request, stage, NONE)
     if rep.place < 0:
+        rep.woke_s = now_s
         schedule(m, r, now_s, PLAN)
     elif (was_waiting == 0 or dep.by_priority) and (rep.running < dep.max_seqs):
         # Behind others that wait for room there is nothing to see, and a full batch admits nobody.
@@ -199,16 +205,20 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
 def _time_out(m: Memory, request: int, now_s: float) -> None:
     g = m.group[request]
     r = m.groups[g].replica
+    cut(m, r, now_s)
+    if m.replicas[r].phase == BOUNDARY and m.replicas[r].at_s == now_s:
+        # An iteration of the leap ends at this instant, and that comes first.
+        push_event(m, now_s, TIMEOUT, request, m.stage[request], NONE)
+        return
     q = m.groups[g].first
     while q >= 0:
         after = m.sequences[q].sibling
-        if m.sequences[q].state == WAITING:
+        if m.sequences[q].state == WAITING or m.replicas[r].phase == PLAN:
             leave(m, r, q)
         else:
             m.sequences[q].dropped = 1
             m.replicas[r].drops += 1
         q = after
-    cut(m, r, now_s)
     _finish(m, request, TIMED_OUT, now_s)
 
 
@@ -259,7 +269,10 @@ def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: floa
     for sample in range(lo, hi):
         asked += m.output_tokens[sample]
     never = (dep.has_tokens and asked > dep.tokens_most) or (dep.has_requests and dep.requests_most < 1)
-    left_s = m.arrived_s[request] + dep.timeout_s - now_s
+    deadline_s = m.arrived_s[request] + dep.timeout_s
+    if deadline_s <= now_s:
+        _finish(m, request, TIMED_OUT, now_s)
+        return
     if never:
         _finish(m, request, REJECTED, now_s)
         return
@@ -270,8 +283,8 @@ def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: floa
         wait_s = min(dep.backoff_max_s, dep.backoff_base_s * 2.0 ** min(attempt, 60))
         wait_s *= 0.5 + m.backoff[request * m.counters[RETRIES] + attempt]
         dep.waiting += 1
-        if left_s <= wait_s:
-            push_event(m, now_s + max(left_s, 0.0), GIVE_UP, request, stage, attempt)
+        if deadline_s <= now_s + wait_s:
+            push_event(m, deadline_s, GIVE_UP, request, stage, attempt)
         else:
             push_event(m, now_s + wait_s, RETRY, request, stage, attempt + 1)
         return
@@ -280,35 +293,37 @@ def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: floa
         dep.busy_since_s = now_s
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
-    first_s = np.inf
-    for sample in range(lo, hi):
-        first_s = min(first_s, m.first_token_draw_s[sample])
-        m.generated[sample] = m.output_tokens[sample]
     m.prefilled[stage] = m.prompt_tokens[stage]
-    released_s = _nth_smallest(m, lo, hi, hi - lo)
-    answered_s = _nth_smallest(m, lo, hi, m.needed[stage]) if m.counters[HAS_NEEDED] else released_s
-    if np.isnan(m.first_token_s[request]) and first_s <= left_s:
-        m.first_token_s[request] = now_s + first_s
-    in_time = answered_s <= left_s
-    if in_time and answered_s == released_s:
-        push_event(m, now_s + released_s, RELEASE_AND_ANSWER, request, stage, ONE)
+    released_s = now_s + _nth_smallest(m, lo, hi, hi - lo)
+    answered_s = now_s + _nth_smallest(m, lo, hi, m.needed[stage]) if m.counters[HAS_NEEDED] else released_s
+    in_time = answered_s <= deadline_s
+    leaves_s = answered_s if in_time else deadline_s
+    if dep.stops:
+        released_s = leaves_s
+    first_s = np.inf
+    # Where the clock is stopped before, what was to happen at that moment does not.
+    upto_s = released_s if released_s < dep.until_s else np.nextafter(dep.until_s, -np.inf)
+    for sample in range(lo, hi):
+        first, more = m.first_token_draw_s[sample], m.per_token_draw_s[sample]
+        first_s = min(first_s, first)
+        m.generated[sample] = generated_by(upto_s, now_s, first, more, m.output_tokens[sample])
+    first_s += now_s
+    if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s:
+        m.first_token_s[request] = first_s
+    if released_s == leaves_s:
+        push_event(m, leaves_s, RELEASE_AND_ANSWER if in_time else LEAVE_AND_RELEASE, request, stage, NONE)
         return
-    push_event(m, now_s + released_s, RELEASE, request, stage, NONE)
-    push_event(
-        m,
-        now_s + max(min(answered_s, left_s), 0.0),
-        ANSWER,
-        request,
-        stage,
-        1 if in_time else 0,
-    )
+    push_event(m, leaves_s, ANSWER if in_time else LEAVE, request, stage, NONE)
+    push_event(m, released_s, RELEASE, request, stage, NONE)
 
 
 @compiled
-def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: float) -> int:
-    """One event of the heap; returns the stage that begins, or is tried again, with it, or -1."""
+def happen(m: Memory, kind: int, request: int, stage: int, now_s: float) -> int:
+    """One event of the heap; returns the stage that begins after it, or is tried again, or -1."""
     if kind == FOLLOW:
         return int(arrive(m, request, now_s))
+    if kind == NEXT_STAGE:
+        return stage
     d = m.deployment_of[stage]
     if kind == TIMEOUT:
         if m.stage[request] == stage and np.isnan(m.finished_s[request]):
@@ -320,14 +335,12 @@ def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: 
         return stage
     if kind == GIVE_UP:
         m.deployments[d].waiting -= 1
-        _finish(m, request, TIMED_OUT, now_s)
-        return -1
-    if kind != ANSWER:
+    elif kind in (RELEASE, RELEASE_AND_ANSWER, LEAVE_AND_RELEASE):
         m.deployments[d].in_progress -= 1
         if m.deployments[d].in_progress == 0:
             m.deployments[d].busy_s += now_s - m.deployments[d].busy_since_s
+    if kind in (ANSWER, RELEASE_AND_ANSWER):
+        return int(end_stage(m, request, now_s))
     if kind != RELEASE:
-        if attempt:
-            return int(end_stage(m, request, now_s))
         _finish(m, request, TIMED_OUT, now_s)
     return -1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
-from ttc_sim.engine.compiled.state import ACTIVE, EVENTS, STAMP, Memory
+from ttc_sim.engine.compiled.state import ACTIVE, ACTS, BOUNDARY, EVENTS, RETRY, TIMEOUT, Memory
 
 # ------------------------------------------------------------------------------------------------------- events
 
@@ -19,11 +19,14 @@ def _earlier(m: Memory, a: int, b: int) -> bool:
 def push_event(m: Memory, at_s: float, kind: int, request: int, stage: int, attempt: int) -> None:
     i = m.counters[EVENTS]
     m.counters[EVENTS] += 1
-    m.counters[STAMP] += 1
-    order = m.counters[STAMP]
+    order = request
+    if kind >= RETRY:
+        order += ACTS
+    elif kind >= TIMEOUT:
+        order += ACTS >> 1
     while i > 0:
         up = (i - 1) // 2
-        if m.events[up].at_s <= at_s:
+        if m.events[up].at_s < at_s or (m.events[up].at_s == at_s and m.events[up].order <= order):
             break
         m.events[i] = m.events[up]
         i = up
@@ -93,6 +96,17 @@ def schedule(m: Memory, r: int, at_s: float, phase: int) -> None:
         i = down
     m.active[i] = r
     rep.place = i
+
+
+@merged
+def happens_at(m: Memory, now_s: float) -> bool:
+    """Whether there is an event, or the end of an iteration, at this instant."""
+    if m.counters[EVENTS] > 0 and m.events[0].at_s == now_s:
+        return True
+    if m.counters[ACTIVE] == 0:
+        return False
+    r = m.active[0]
+    return bool(m.replicas[r].at_s == now_s and m.replicas[r].phase == BOUNDARY)
 
 
 @merged

@@ -12,15 +12,17 @@ from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
 from ttc_sim.engine.compiled.memory import tables
 from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, NONE, PREFILL, Memory
-from ttc_sim.serving.step_time import decode_line, seconds_at
+from ttc_sim.serving.step_time import decode_line, iterations_on_line, line_seconds, seconds_at
+
+# One copy for both engines, here made part of what calls it.
+_line_seconds, _iterations_on_line = inlined(line_seconds), inlined(iterations_on_line)
 
 
 @inlined
-def leap_seconds(m: Memory, r: int, iterations: int) -> float:
-    """Sum of an arithmetic series: each iteration attends to as many more KV tokens as there are sequences."""
+def end_of_leap(m: Memory, r: int, iterations: int) -> float:
+    """When so many further iterations of a line have ended: each attends to as many more KV tokens as there are sequences."""
     rep = m.replicas[r]
-    first, more = rep.first_step_s, rep.more_s
-    return float(iterations * first + more * (iterations * (iterations - 1) / 2))
+    return float(rep.begun_s + _line_seconds(rep.first_step_s, rep.more_s, rep.passed + iterations))
 
 
 @compiled
@@ -45,10 +47,10 @@ def iterations_until(m: Memory, r: int, at_s: float) -> int:
     most = rep.leap
     k = most
     if root >= 0 and linear + math.sqrt(root) > 0:
-        k = min(max(int(math.ceil(2 * since / (linear + math.sqrt(root)))), 1), most)
-    while k > 1 and leap_seconds(m, r, k - 1) >= since:
+        k = min(max(int(math.ceil(2 * since / (linear + math.sqrt(root)))) - rep.passed, 1), most)
+    while k > 1 and end_of_leap(m, r, k - 1) >= at_s:
         k -= 1
-    while k < most and leap_seconds(m, r, k) < since:
+    while k < most and end_of_leap(m, r, k) < at_s:
         k += 1
     return int(k)
 
@@ -62,7 +64,7 @@ def cut(m: Memory, r: int, at_s: float) -> None:
     k = iterations_until(m, r, at_s)
     if k < rep.leap:
         rep.leap = k
-        schedule(m, r, rep.begun_s + leap_seconds(m, r, k), BOUNDARY)
+        schedule(m, r, end_of_leap(m, r, k), BOUNDARY)
 
 
 @merged
@@ -173,6 +175,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
     seq = m.sequences
     while True:
         if rep.running == 0 and rep.waiting == 0:
+            rep.busy_s += now_s - rep.woke_s
             sleep(m, r)
             return
         due = m.due[r * 16 + ((rep.iteration + 1) & 15)]
@@ -217,23 +220,26 @@ def plan(m: Memory, r: int, now_s: float) -> None:
                 prefill += tokens
                 pairs += tokens * (seq[q].computed + 0.5 * tokens)
                 sampled += seq[q].computed + tokens == seq[q].length
-        rep.begun_s = now_s
+        goes_on = rep.passed < rep.most and prefill == 0 and rep.scheduled == decoding
         rep.scheduled = decoding
         rep.prefill = first
-        seconds = seconds_at(tables(m), d, prefill, pairs, decoding, kv, sampled)
-        if prefill > 0 or taken:
-            rep.leap = 0
-            schedule(m, r, now_s + seconds, BOUNDARY)
+        rep.leap = 0
+        if not goes_on:
+            seconds = seconds_at(tables(m), d, prefill, pairs, decoding, kv, sampled)
+            rep.most = 0
+            if prefill > 0:
+                schedule(m, r, now_s + seconds, BOUNDARY)
+                return
+            slope, kv_end = decode_line(tables(m), d, decoding, kv)
+            rep.begun_s, rep.first_step_s, rep.more_s = now_s, seconds, slope * decoding
+            rep.most = _iterations_on_line(kv, decoding, kv_end)
+            rep.passed = 0
+        if taken:
+            schedule(m, r, end_of_leap(m, r, 1), BOUNDARY)
             return
-        slope, kv_end = decode_line(tables(m), d, decoding, kv)
-        k = seq[m.ends[rep.ends_base]].end - rep.iteration
-        if kv_end < np.inf:
-            k = min(k, max(int((kv_end - kv) / decoding), 0) + 1)
-        k = _iterations_that_fit(m, r, k)
-        rep.leap = k
-        rep.first_step_s = seconds
-        rep.more_s = slope * decoding
-        schedule(m, r, now_s + leap_seconds(m, r, k), BOUNDARY)
+        k = min(seq[m.ends[rep.ends_base]].end - rep.iteration, rep.most - rep.passed)
+        rep.leap = _iterations_that_fit(m, r, k)
+        schedule(m, r, end_of_leap(m, r, rep.leap), BOUNDARY)
         return
 
 
@@ -243,8 +249,8 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
     rep = m.replicas[r]
     seq = m.sequences
     leap = rep.leap
-    rep.busy_s += now_s - rep.begun_s
     if leap > 0:
+        rep.passed += leap
         blocks = blocks_of_leap(m, r, leap)
         if blocks > 0:
             take(m, r, blocks)
@@ -252,6 +258,7 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
         rep.kv += rep.decoding * leap
         rep.leap = 0
     else:
+        rep.passed += 1
         rep.iteration += 1
         rep.kv += rep.scheduled
         q = rep.prefill

@@ -25,5 +25,6 @@ merged: Callable[[F], F] = numba.njit(**_LEAN, inline="always")
 def kept(function: Callable[..., Any]) -> Any:
     """A function that Python calls: the result of compiling it is kept on disk, under a key of all the engine's sources."""
     engine = Path(__file__).parents[1]
-    sources = [*sorted(engine.glob("compiled/*.py")), engine / "work.py", engine.parent / "serving" / "step_time.py"]
+    serving = [engine.parent / "serving" / name for name in ("api_limits.py", "step_time.py")]
+    sources = [*sorted(engine.glob("compiled/*.py")), engine / "work.py", *serving]
     return compilation.kept("engine", sources, **_LEAN)(function)

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import I64
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen
-from ttc_sim.engine.compiled.heaps import pop_event, schedule
+from ttc_sim.engine.compiled.heaps import happens_at, pop_event, push_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.memory import memory, memory_at
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
+    ACTS,
     ARRIVED,
     BATCH,
     BOUNDARY,
@@ -42,6 +43,7 @@ from ttc_sim.engine.compiled.state import (
     LEVELS,
     LIMIT,
     NEXT,
+    NEXT_STAGE,
     NONE,
     OVERFLOW,
     PAUSE,
@@ -56,6 +58,7 @@ from ttc_sim.engine.compiled.state import (
     ROOM,
     SEQUENCE,
     STEPS,
+    TIMEOUT,
     State,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
@@ -71,14 +74,14 @@ _EVENTS_AT_A_TIME = 2_000_000
 
 @kept
 def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
-    """Go on for so many events, or until something has to grow (``samples`` is the most that one arrival brings)."""
+    """Go on for so many events, or until something has to grow (``samples`` is the most that one stage brings)."""
     m = memory_at(addresses)
     counters, n = m.counters, m.counters[REQUESTS]
     for _ in range(events):
         if (
             counters[FREE_SEQUENCES] < samples
-            or counters[FREE_GROUPS] < m.counters[BATCH] + 1
-            or counters[EVENTS] + 2 * m.counters[BATCH] + 4 > m.counters[ROOM]
+            or counters[FREE_GROUPS] < 1
+            or counters[EVENTS] + m.counters[BATCH] + 2 > m.counters[ROOM]
         ):
             return GROW
         # Requests that follow another come by event; their own time is not a number.
@@ -86,45 +89,49 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
             counters[NEXT] += 1
         arrival_s = m.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
         event_s = m.events[0].at_s if counters[EVENTS] > 0 else np.inf
-        sooner_s = min(arrival_s, event_s)
+        now_s = min(arrival_s, event_s)
+        replica, boundary = -1, False
         if counters[ACTIVE] > 0:
             r = m.active[0]
-            now_s = m.replicas[r].at_s
             boundary = m.replicas[r].phase == BOUNDARY
-            if now_s < sooner_s or (now_s == sooner_s and boundary):
-                if now_s >= until_s:
-                    return DONE
-                if boundary:
-                    counters[DOING] = STEPS if m.replicas[r].leap == 0 else LEAPS
-                    ended = end_iterations(m, r, now_s)
-                    schedule(m, r, now_s, PLAN)
-                    for i in range(ended):
-                        stage = end_stage(m, m.finished[i], now_s)
-                        if stage >= 0:
-                            begin_stage(m, m.finished[i], stage, NONE, now_s)
-                else:
-                    counters[DOING] = PLANS
-                    plan(m, r, now_s)
-                counters[counters[DOING]] += 1
-                continue
-        if sooner_s >= until_s or sooner_s == np.inf:
+            if m.replicas[r].at_s < now_s or (m.replicas[r].at_s == now_s and boundary):
+                replica, now_s = r, m.replicas[r].at_s
+        if now_s >= until_s or now_s == np.inf:
             return DONE
-        repeated = NONE
-        if event_s <= arrival_s:
+        request, stage, repeated, waits = NONE, -1, NONE, False
+        if replica >= 0:
+            if not boundary:
+                counters[DOING] = PLANS
+                plan(m, replica, now_s)
+                counters[PLANS] += 1
+                continue
+            counters[DOING] = STEPS if m.replicas[replica].leap == 0 else LEAPS
+            ended = end_iterations(m, replica, now_s)
+            schedule(m, replica, now_s, PLAN)
+            for i in range(ended):
+                following = end_stage(m, m.finished[i], now_s)
+                if following >= 0:
+                    if stage >= 0:
+                        push_event(m, now_s, NEXT_STAGE, request, stage, NONE)
+                    request, stage, waits = m.finished[i], following, True
+        elif event_s < arrival_s or (event_s == arrival_s and m.events[0].order < ACTS + counters[NEXT]):
             counters[DOING] = HAPPENED
             event = m.events[0]
             kind, request, stage, attempt = event.kind, event.request, event.stage, event.attempt
             pop_event(m)
-            stage = happen(m, kind, request, stage, attempt, event_s)
+            stage = happen(m, kind, request, stage, now_s)
+            waits = kind < TIMEOUT
             if kind == RETRY:
                 repeated = attempt
         else:
             counters[DOING] = ARRIVED
             request = counters[NEXT]
             counters[NEXT] += 1
-            stage = arrive(m, request, arrival_s)
-        if stage >= 0:
-            begin_stage(m, request, stage, repeated, sooner_s)
+            stage = arrive(m, request, now_s)
+        if stage >= 0 and waits and (arrival_s == now_s or happens_at(m, now_s)):
+            push_event(m, now_s, NEXT_STAGE, request, stage, NONE)
+        elif stage >= 0:
+            begin_stage(m, request, stage, repeated, now_s)
         counters[counters[DOING]] += 1
     return PAUSE
 
@@ -135,10 +142,10 @@ def _stop(addresses: I64, until_s: float) -> None:
     m = memory_at(addresses)
     for r in range(m.counters[REPLICAS]):
         if m.replicas[r].place >= 0 and m.replicas[r].phase == BOUNDARY and m.replicas[r].leap > 0:
-            k = iterations_until(m, r, until_s) - 1  # the one that ends at that moment or later is not done
-            m.replicas[r].iteration += k
-            first, more = m.replicas[r].first_step_s, m.replicas[r].more_s
-            m.replicas[r].busy_s += k * first + more * (k * (k - 1) / 2)
+            # The one that ends at that moment or later is not done.
+            m.replicas[r].iteration += iterations_until(m, r, until_s) - 1
+        if m.replicas[r].place >= 0:
+            m.replicas[r].busy_s += until_s - m.replicas[r].woke_s
         for level in range(-1, m.counters[LEVELS]):
             q = m.replicas[r].first if level < 0 else m.waiting_first[r * m.counters[LEVELS] + level]
             while q >= 0:
@@ -173,9 +180,8 @@ def run(
         check_work(work)
     arrays = _begin(works, deployments, route, tables)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
-    # At one boundary as many stages as fit into a batch may begin anew.
-    most_samples *= len(arrays.finished) + 1
     clock_s = np.inf if until_s is None else until_s
+    arrays.deployments["until_s"] = clock_s
     if watch is not None:
         watch(arrays.counters)
     while True:
@@ -386,7 +392,7 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
                 ends_base += item.max_num_seqs
             continue
         row["concurrency"] = -1 if item.concurrency is None else item.concurrency
-        row["retries"] = item.retry.retries
+        row["retries"], row["stops"] = item.retry.retries, item.on_timeout == "stop"
         row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
         for name, per_minute in (("requests", item.requests_per_minute), ("tokens", item.tokens_per_minute)):
             if per_minute is not None:
@@ -399,8 +405,8 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
 def _grow(arrays: State, samples: int) -> State:
     """Twice the room for sequences, groups and events in flight."""
     slots = len(arrays.sequences)
-    more = max(slots, 64, 2 * samples + len(arrays.finished) + 1)
-    events = max(2 * len(arrays.events), 64, len(arrays.events) + 4 * len(arrays.finished) + 8)
+    more = max(slots, 64, samples)
+    events = max(2 * len(arrays.events), 64, len(arrays.events) + len(arrays.finished) + 2)
     chains = np.zeros(2 * more, dtype=CHAIN)
     chains["following"] = -1
 

@@ -21,16 +21,18 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits.
 DEPLOYMENT = _record(
     "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
-    " concurrency in_progress retries has_requests has_tokens",
-    "timeout_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
+    " concurrency in_progress retries stops has_requests has_tokens",
+    "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
+# Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
+# that it has, 0 if the next iteration cannot go on with it.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
-    " free total ends ends_base submitted drops",
-    "at_s begun_s first_step_s more_s busy_s",
+    " free total ends ends_base submitted drops passed most",
+    "at_s begun_s first_step_s more_s woke_s busy_s",
 )
 # A sequence that decodes grows with its replica's iterations: its length is offset + iteration.
 SEQUENCE = _record(
@@ -51,13 +53,20 @@ def _constants(count: int) -> tuple[int, ...]:
 
 WAITING, PREFILL, DECODE = _constants(3)
 BOUNDARY, PLAN = _constants(2)
-TIMEOUT, RETRY, GIVE_UP, RELEASE, ANSWER, RELEASE_AND_ANSWER, FOLLOW = _constants(7)
-NONE, ONE = _constants(2)
+# Of events at one instant those of servers come first, then those of clients that give up, from TIMEOUT on, then those of
+# clients that act, from RETRY on; of each the lowest request. See docs/engine-order.md.
+RELEASE, ANSWER, RELEASE_AND_ANSWER, TIMEOUT, GIVE_UP, LEAVE, LEAVE_AND_RELEASE, RETRY, NEXT_STAGE, FOLLOW = _constants(
+    10
+)
+# Order of an event: its kind's place among the three, and then the request.
+ACTS: int = np.int64(2 << 40)  # type: ignore[assignment]
+(NONE,) = _constants(1)
 DONE, GROW, PAUSE = 0, 1, 2
-# Counters: next request to arrive, events in the heap, number of the last event, free slots of sequences and groups, running
-# replicas; below them sizes and switches that do not change during a run.
-NEXT, EVENTS, STAMP, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4, 5
+# Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
+# and switches that do not change during a run.
+NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
 LEVELS, OVERFLOW, LIMIT, REQUESTS, REPLICAS, DEPLOYMENTS, PREFIXES, CHOICES, BATCH, ROOM = (
+    5,
     6,
     7,
     8,
@@ -67,12 +76,11 @@ LEVELS, OVERFLOW, LIMIT, REQUESTS, REPLICAS, DEPLOYMENTS, PREFIXES, CHOICES, BAT
     12,
     13,
     14,
-    15,
 )
-RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 16, 17, 18, 19, 20
+RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 15, 16, 17, 18, 19
 # What is being done, and how often it has been, for those who measure where the time goes.
-DOING, ARRIVED, HAPPENED, PLANS, STEPS, LEAPS = 21, 22, 23, 24, 25, 26
-COUNTERS = 27
+DOING, ARRIVED, HAPPENED, PLANS, STEPS, LEAPS = 20, 21, 22, 23, 24, 25
+COUNTERS = 26
 
 
 class State(NamedTuple):

@@ -1,0 +1,232 @@
+"""Small random scenarios for the engines, from a seed: as likely as not with many events at one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from ttc_sim.base.draws import F64, uniforms
+from ttc_sim.engine.work import EngineResult, Work
+from ttc_sim.policies import LiveRule
+from ttc_sim.scenario import Api, GpuPool, Latency, LinearStepTime, Price, Retry
+from ttc_sim.serving.step_time import StepTable, step_table
+
+T = TypeVar("T")
+
+# apart: no two times are alike but by what the engines do. quarters: all times are multiples of binary fractions of a second,
+# so that sums are exact and events meet. tenths: multiples of a tenth, which meet but for rounding.
+Times = Literal["apart", "quarters", "tenths"]
+TIMES: tuple[Times, ...] = ("apart", "quarters", "tenths")
+
+
+@dataclass(frozen=True)
+class Case:
+    works: list[Work]
+    deployments: list[Api | GpuPool]
+    rule: LiveRule | None
+    until_s: float | None
+    tables: list[StepTable | None]
+
+    @property
+    def names(self) -> list[str]:
+        return [str(i) for i in range(len(self.deployments))]
+
+
+class Dice:
+    """Draws one after another."""
+
+    def __init__(self, seed: int, times: Times) -> None:
+        self.times: Times = times
+        self.thrown: Iterator[float] = iter(uniforms(seed, f"dice/{times}", 1, 400)[0].tolist())
+
+    def of(self, *options: T) -> T:
+        return options[int(next(self.thrown) * len(options))]
+
+    def whole(self, low: int, high: int) -> int:
+        return low + int(next(self.thrown) * (high - low + 1))
+
+    def when(self, apart: tuple[T, ...], quarters: tuple[T, ...], tenths: tuple[T, ...]) -> T:
+        return self.of(*{"apart": apart, "quarters": quarters, "tenths": tenths}[self.times])
+
+    def on_grid(self, seconds: F64, parts: int = 1) -> F64:
+        """Times as they are, or rounded to the grid or parts of it."""
+        if self.times == "apart":
+            return seconds
+        unit = (0.25 if self.times == "quarters" else 0.1) / parts
+        rounded: F64 = np.round(seconds / unit) * unit
+        return rounded
+
+
+def _pool(dice: Dice) -> GpuPool:
+    batch = dice.of(1, 1, 2, 3, 5, 8, 16)
+    base_s = dice.when((0.0, 0.0113, 0.031), (0.0, 0.25, 0.5), (0.0, 0.1, 0.3))
+    prefill_s = dice.when((1.7e-4, 0.0031), (1 / 64, 0.25), (0.01, 0.1))
+    step = LinearStepTime(
+        base_s=base_s,
+        per_prefill_token_s=prefill_s if base_s == 0 else dice.of(0.0, prefill_s),
+        per_sequence_s=dice.when((0.0017, 0.0113), (0.25, 0.0625), (0.1, 0.02)) if base_s == 0 else dice.of(0.0, 0.125),
+        per_kv_token_s=dice.when((0.0, 1.9e-5, 3.1e-4), (0.0, 0.0, 1 / 256), (0.0, 0.0, 0.001)),
+    )
+    return GpuPool(
+        kind="gpu_pool",
+        replicas=dice.of(1, 2, 2, 3),
+        usd_per_replica_hour=1.0,
+        step_time=step,
+        max_num_seqs=batch,
+        max_num_batched_tokens=batch + dice.of(0, 1, 7, 30, 200),
+        kv_cache_tokens=dice.of(None, None, 96, 160, 320, 640),
+        prefix_caching=dice.of(True, False),
+        load_balancer=dice.of("round_robin", "least_outstanding", "least_outstanding", "least_kv", "session"),
+        scheduling=dice.of("fcfs", "priority"),
+        queue_limit=dice.of(None, None, 0, 3),
+        timeout_s=dice.when(
+            (None, 0.712345678, 4.039123456), (None, None, 0.5, 1.0, 2.5, 4.0), (None, None, 0.3, 0.7, 1.2, 4.0)
+        ),
+    )
+
+
+def _api(dice: Dice) -> Api:
+    given = {
+        "kind": "api",
+        "price": Price(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0),
+        "first_token": Latency(median_s=1.0),
+        "per_token": Latency(median_s=0.1),
+        "requests_per_minute": dice.of(None, None, 30.0, 60.0, 240.0, 400.0),
+        "tokens_per_minute": dice.of(None, None, 600.0, 2400.0, 90000.0),
+        "concurrency": dice.of(None, 1, 1, 2, 4),
+        "timeout_s": dice.when(
+            (None, 0.917345678, 5.137712345), (None, 0.5, 1.0, 1.5, 5.0), (None, 0.3, 0.6, 1.1, 5.0)
+        ),
+        "retry": Retry(retries=dice.whole(0, 4), base_s=dice.when((0.1371,), (0.25, 0.5), (0.1, 0.2)), max_s=1.0),
+        "on_timeout": dice.of("stop", "stop", "finish"),
+    }
+    return Api.model_validate({name: value for name, value in given.items() if name in Api.model_fields})
+
+
+def _table(dice: Dice, pool: GpuPool) -> StepTable | None:
+    """Sometimes step times that bend with the KV tokens of a sequence, instead of the pool's own."""
+    bends, knots = dice.of(False, False, False, True), dice.of((0, 8, 32), (0, 16, 64, 128))
+    seconds = dice.on_grid(np.array([0.03 * dice.whole(0, 3) for _ in range(2 * len(knots))]), parts=4)
+    base_s = dice.when((0.0113,), (0.25, 0.0625), (0.1, 0.05))
+    if not bends:
+        return None
+    grid = np.array([0.0, 16.0])
+    attention = np.broadcast_to(seconds.reshape(2, -1).cumsum(axis=1), (2, 2, 2, len(knots)))
+    return step_table(
+        pool.max_num_batched_tokens,
+        pool.max_num_seqs,
+        base_s=base_s,
+        attention=(grid, grid, grid, np.array(knots, dtype=np.float64), attention),
+    )
+
+
+def scenario(seed: int, times: Times) -> Case:
+    """A scenario of one to forty requests on one to three deployments."""
+    dice = Dice(seed, times)
+    deployments = [_pool(dice) if dice.whole(1, 3) < 3 else _api(dice) for _ in range(dice.whole(1, 3))]
+    tables = [_table(dice, item) if isinstance(item, GpuPool) else None for item in deployments]
+    n = dice.of(dice.whole(1, 5), dice.whole(1, 40), dice.whole(1, 40))
+    gap_s = dice.of(1.4, 0.17, 0.017, 0.0 if times != "apart" else 0.1)
+    u = uniforms(seed, "case", n, 3)
+    arrival_s = dice.on_grid(np.cumsum(-np.log(u[:, 0])) * gap_s)
+    users = dice.of(0, 0, 1, 4)
+    after = think_s = None
+    if 0 < users < n:
+        after = np.concatenate([np.full(users, -1), np.arange(n - users)]).astype(np.int64)
+        think_s = dice.on_grid(-np.log(u[:, 2]) * dice.of(gap_s, gap_s, 0.0))
+    rule, arms = None, 1
+    if dice.of(True, False) and len(deployments) > 1:
+        arms = len(deployments)
+        kind: Literal["overflow", "least_loaded"] = dice.of("overflow", "least_loaded")
+        rule = LiveRule(kind, np.stack([np.arange(arms)] * n), limit=dice.whole(1, 3))
+    priority = (u[:, 1] * 3).astype(np.int64) if dice.of(True, False) else None
+    shape = _Shape(
+        stages=dice.of(1, 1, 3),
+        samples=dice.of(1, 1, 3),
+        long=dice.of(3, 12, 40, 200),
+        prefixes=dice.of(0, 2, 5),
+        alike=times != "apart" and dice.of(True, False),
+        needed=dice.of(True, False),
+        conversation=dice.of(True, False),
+    )
+    backoff = uniforms(seed, "backoff", n, 5)
+    common = {
+        "arrival_s": arrival_s,
+        "backoff": backoff if times == "apart" else np.floor(backoff * 4) / 4,
+        "priority": priority,
+        "after": after,
+        "think_s": think_s,
+    }
+    works = [_work(dice, seed, arm, n, len(deployments), shape, rule is not None, common) for arm in range(arms)]
+    until_s = dice.when((None, None, 1.7391, 6.1173), (None, None, None, 2.0, 6.25), (None, None, None, 2.0, 6.1))
+    return Case(works, deployments, rule, until_s, tables)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    stages: int
+    samples: int
+    long: int
+    prefixes: int
+    alike: bool
+    needed: bool
+    conversation: bool
+
+
+def _work(
+    dice: Dice, seed: int, arm: int, n: int, deployments: int, shape: _Shape, routed: bool, common: dict[str, Any]
+) -> Work:
+    long = shape.long
+    stages = 1 + (uniforms(seed, f"stages{arm}", n)[:, 0] * shape.stages).astype(np.int64)
+    total = int(stages.sum())
+    v = uniforms(seed, f"stage{arm}", total, 6)
+    samples = 1 + (v[:, 0] * shape.samples).astype(np.int64)
+    w = uniforms(seed, f"sample{arm}", int(samples.sum()), 4)
+    prompt = 1 + (v[:, 1] ** 2 * long).astype(np.int64)
+    reasoning, visible = (w[:, 0] ** 2 * long).astype(np.int64), 1 + (w[:, 1] * 9).astype(np.int64)
+    if shape.alike:
+        prompt[:], reasoning[:], visible[:] = prompt[0], reasoning[0], visible[0]
+    stage_start = np.concatenate([[0], np.cumsum(stages)]).astype(np.int64)
+    deployment = (v[:, 2] * deployments).astype(np.int64)
+    if routed:
+        deployment[stage_start[:-1]] = arm
+    first_s, per_token_s = 0.1 + w[:, 2], 0.03 * w[:, 3]
+    if dice.times != "apart":
+        # Coarse, and sometimes no time at all.
+        first_s = dice.on_grid(first_s * dice.of(0.0, 0.5, 1.0))
+        per_token_s = dice.on_grid(per_token_s * dice.of(0.0, 1.0, 8.0), parts=4)
+    prefix_id = np.full(total, -1)
+    if shape.prefixes:
+        prefix_id = (v[:, 3] * shape.prefixes).astype(np.int64) - (v[:, 3] < 0.2)
+    return Work(
+        stage_start=stage_start,
+        deployment=deployment,
+        prompt_tokens=prompt,
+        prefix_id=prefix_id,
+        sample_start=np.concatenate([[0], np.cumsum(samples)]).astype(np.int64),
+        reasoning_tokens=reasoning,
+        visible_tokens=visible,
+        first_token_s=first_s,
+        per_token_s=per_token_s,
+        prefix_tokens=(v[:, 4] * 1.5 * long).astype(np.int64) if shape.conversation else None,
+        needed=1 + (v[:, 5] * samples).astype(np.int64) if shape.needed else None,
+        **common,
+    )
+
+
+def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str]:
+    """Names of what the engines do not agree on; times may differ by ``rtol``."""
+    found = [
+        name for name in ("status", "arm", "preemptions", "retries") if (getattr(a, name) != getattr(b, name)).any()
+    ]
+    for name in ("generated_tokens", "prefilled_tokens", "cached_tokens"):
+        pairs = zip(getattr(a, name), getattr(b, name), strict=True)
+        found += [name] if any((one != other).any() for one, other in pairs) else []
+    for name in ("arrival_s", "started_s", "first_token_s", "finished_s", "busy_s", "end_s"):
+        one, other = np.asarray(getattr(a, name)), np.asarray(getattr(b, name))
+        if not np.allclose(one, other, rtol=rtol, atol=1e-3 * rtol, equal_nan=True):
+            found.append(name)
+    return found
