@@ -10,7 +10,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.strategies import MajorityVote, carry_out
 from ttc_sim.strategies.outcomes import Attempts, seeded_trial
 
-_DRAWS = 100_000  # requests drawn in all
+_DRAWS = 60_000  # requests drawn in all
 _LEAST = 8
 
 
