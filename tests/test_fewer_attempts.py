@@ -47,9 +47,9 @@ THREE = [
 # attempts to fit it to (how unlike problems are, how alike attempts) was chosen on other models: docs/more-samples.md.
 OFF = {
     1: {"pass_at": 0.065, "vote": 0.042, "longest": 0.17, "tokens": 0.06},
-    2: dict.fromkeys(("pass_at", "vote"), 0.006),
+    2: dict.fromkeys(("pass_at", "vote"), 0.008),
 }
-OFF[2] |= {"longest": 0.07, "tokens": 0.03}
+OFF[2] |= {"longest": 0.085, "tokens": 0.03}
 
 
 def easy(model: str) -> tuple[Attempts, np.ndarray]:
@@ -65,7 +65,7 @@ def easy(model: str) -> tuple[Attempts, np.ndarray]:
 def test_one_and_two_attempts_foretell_what_three_do(model: str) -> None:
     made, _ = easy(model)
     for kept, most in OFF.items():
-        found = foretell(made, kept)
+        found = foretell(made, kept, draws=30_000)
         for name, bound in most.items():
             one = found[name]
             off = one.predicted / one.seen - 1 if name in ("longest", "tokens") else one.predicted - one.seen
@@ -75,7 +75,7 @@ def test_one_and_two_attempts_foretell_what_three_do(model: str) -> None:
         tokens = (few.reasoning_tokens + few.visible_tokens).reshape(-1, kept)
         assert tokens.max(axis=1).mean() < 0.97 * found["longest"].predicted
         if kept == 1:
-            assert abs(found["pass_at"].predicted - found["pass_at"].seen) < 2 * found["pass_at"].doubt
+            assert abs(found["pass_at"].predicted - found["pass_at"].seen) < 2.2 * found["pass_at"].doubt
 
 
 def test_on_models_and_questions_of_another_kind(shared: Path) -> None:
@@ -93,7 +93,7 @@ def test_on_models_and_questions_of_another_kind(shared: Path) -> None:
             rows[p].append((0, int(length), bool(good), 0))
         made = dataclasses.replace(attempts_of(rows, reasoning_known=False), answer=None)
         for kept, errors in off.items():
-            found = foretell(made, kept)
+            found = foretell(made, kept, draws=10_000)
             one, longest = found["pass_at"], found["longest"]
             errors.append((one.predicted - one.seen, one.doubt, longest.predicted / longest.seen - 1))
     for kept, (points, parts) in {1: (0.06, 0.16), 2: (0.035, 0.09)}.items():
@@ -197,11 +197,12 @@ def test_evaluate_says_what_is_modelled_and_what_a_limit_stopped(tmp_path: Path)
         *("--strategy", "MajorityVote(n=5)", "--strategy", "Single(cap=8192)"),
         *("--subset", "reasoning-gym-easy", "--json", str(out)),
     )
-    assert "40% of the samples are modelled, not measured" in done.stdout
+    assert "samples modelled, not measured" in done.stdout
+    assert "40% of those of MajorityVote(n=5)" in done.stdout
     vote, capped = json.loads(out.read_text())["strategies"]
     assert vote["modelled_share"] == pytest.approx(0.4)
     assert capped["modelled_share"] == 0
-    assert any("beyond it is unknown" in note for note in vote["notes"])
+    assert any("stopped at a limit" in note and "5% of all" in note for note in vote["notes"])
     assert not any("unknown" in note or "modelled" in note for note in capped["notes"])
 
 
@@ -226,14 +227,16 @@ def test_a_simulation_says_so_too_and_agrees_with_what_is_expected() -> None:
         expected = expectations.correct[at[name]][draws.row]
         noise = np.sqrt(np.mean(expected * (1 - expected)) / len(draws))
         assert made.correct.mean() == pytest.approx(expected.mean(), abs=4.5 * noise)
-    notes = [note for note in model.notes if "modelled, not measured" in note]
-    assert [note.split(":")[0] for note in notes] == ["arm vote", "arm again", "arm best2", "arm best6"]
-    assert "80% of the samples" in notes[0]
+    [note] = [note for note in model.notes if "modelled, not measured" in note]
+    assert (
+        "80% of those of arm vote, 80% of those of arm again, 50% of those of arm best2, 83% of those of arm best6"
+        in note
+    )
     assert any(
-        "math/sky-t1-32b were stopped at a limit" in note
+        "stopped at a limit" in note and "by math/sky-t1-32b" in note
         for note in load_model(scenario_from_dict(changed("arms.large.strategy", "Single()"))).notes
     )
-    assert not any("math/sky-t1-32b were stopped" in note for note in model.notes)
+    assert not any("by math/sky-t1-32b" in note for note in model.notes)
     raw["workload"]["requests"] = 300
     one, many = (
         simulate(scenario_from_dict(raw), Always(name), replications=2).summary() for name in ("best1", "best6")
@@ -241,7 +244,7 @@ def test_a_simulation_says_so_too_and_agrees_with_what_is_expected() -> None:
     assert one.accuracy is not None
     assert many.accuracy is not None
     assert many.accuracy.sd > one.accuracy.sd  # how unlike problems are is believed, not seen
-    assert any("arm best6" in note for note in many.as_json()["notes"])  # type: ignore[attr-defined]
+    assert any("83% of those of arm best6" in note for note in many.as_json()["notes"])  # type: ignore[attr-defined]
 
 
 def test_a_profile_as_they_are_foretells_itself() -> None:

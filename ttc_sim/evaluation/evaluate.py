@@ -19,7 +19,7 @@ from ttc_sim.measured.profiles import load_problem_set, load_profile
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.strategies import Strategy, carry_out
-from ttc_sim.strategies.outcomes import Attempts, Outcome, modelled_share, seeded_trial
+from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Outcome, modelled_share, seeded_trial
 
 ANY_PRICE = TokenPrices(0.5e-6, 0.5e-6, 2e-6, 2e-6, "0.50 and 2.00 US dollars per million tokens, for want of a price")
 _DRAWS = 200_000  # requests drawn in all, over the profile's problems
@@ -189,13 +189,10 @@ def _said(strategy: Strategy, attempts: Attempts, modelled: float, answers_model
     if strategy.verifiers:
         said.append("a verifier's tokens are billed at the same price")
     if modelled:
-        said.append(f"{strategy!r}: {modelled:.0%} of the samples are modelled, not measured (docs/more-samples.md)")
+        said.append(f"{MODELLED}: {modelled:.0%} of those of {strategy!r}")
     stopped = max((attempts.stopped_before(cap) for cap in strategy.attempt_caps), default=0.0)
     if stopped:
-        said.append(
-            f"{stopped:.2g} of the attempts were stopped at a limit before they answered: what they would have come to "
-            "beyond it is unknown"
-        )
+        said.append(f"{LIMITED}: {100 * stopped:.2g}% of all")
     return said
 
 

@@ -10,7 +10,6 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.strategies import MajorityVote, carry_out
 from ttc_sim.strategies.outcomes import Attempts, seeded_trial
 
-_DRAWS = 60_000  # requests drawn in all
 _LEAST = 8
 
 
@@ -43,12 +42,13 @@ def thinned(attempts: Attempts, kept: int, of: int) -> tuple[Attempts, Attempts]
     return attempts.between(able, zero, zero + kept), attempts.between(able, zero, zero + of)
 
 
-def foretell(attempts: Attempts, kept: int, of: int = 3, seed: int = 1) -> dict[str, Foretold]:
+def foretell(attempts: Attempts, kept: int, of: int = 3, *, seed: int = 1, draws: int = 60_000) -> dict[str, Foretold]:
     """Figures for ``of`` samples from ``kept`` attempts at each problem, beside those from ``of`` attempts.
 
     Args:
         attempts: of a profile; problems with fewer than ``of`` are left out.
         kept: attempts that are looked at, below ``of``.
+        draws: requests drawn in all.
 
     Returns:
         ``pass_at_2`` (if ``of`` is more than 2), ``pass_at``: share of problems solved at least once; ``vote``, where answers were
@@ -62,17 +62,17 @@ def foretell(attempts: Attempts, kept: int, of: int = 3, seed: int = 1) -> dict[
     True
     """
     few, every = thinned(attempts, kept, of)
-    seen = _figures(every, of, seed, 0.0)
-    predicted, less, more = (_figures(few, of, seed, by) for by in (0.0, -1.0, 1.0))
+    seen = _figures(every, of, seed, draws, 0.0)
+    predicted, less, more = (_figures(few, of, seed, draws, by) for by in (0.0, -1.0, 1.0))
     return {
         name: Foretold(kept, of, predicted[name], abs(more[name] - less[name]) / 2, value)
         for name, value in seen.items()
     }
 
 
-def _figures(attempts: Attempts, n: int, seed: int, doubted: float) -> dict[str, float]:
+def _figures(attempts: Attempts, n: int, seed: int, draws: int, doubted: float) -> dict[str, float]:
     problems = len(attempts.count)
-    owner = np.repeat(np.arange(problems), max(_LEAST, -(-_DRAWS // problems)))
+    owner = np.repeat(np.arange(problems), max(_LEAST, -(-draws // problems)))
     trial = replace(seeded_trial(attempts, owner, seed, "foretell"), doubted=doubted)
     samples = trial.samples(n)
     found = {"pass_at_2": float(samples.correct[:, :2].any(axis=1).mean())} if n > 2 else {}

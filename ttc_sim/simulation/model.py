@@ -16,7 +16,7 @@ from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import BudgetForcing, Single, Strategy, carry_out
-from ttc_sim.strategies.outcomes import Attempts, Stage, Trial, modelled_share
+from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Stage, Trial, modelled_share
 from ttc_sim.workload.population import Population, load_population
 
 _Z95 = 1.6448536269514722  # standard normal 95th percentile
@@ -71,23 +71,16 @@ class Model:
             for arm in self.arms
             if arm.attempts is not None and arm.attempts.answer is None and arm.strategy.votes
         ]
-        further = [
-            f"arm {arm.name}: {share:.0%} of the samples that {arm.strategy!r} draws are modelled, not measured: "
-            "it asks for more than were made (docs/more-samples.md)"
-            for arm in self.arms
-            if arm.attempts is not None and (share := _modelled(self, arm)) > 0
-        ]
+        shares = {arm.name: _modelled(self, arm) for arm in self.arms if arm.attempts is not None}
+        parts = [f"{share:.0%} of those of arm {name}" for name, share in shares.items() if share > 0]
+        further = [MODELLED + ": " + ", ".join(parts)] if parts else []
         stopped: dict[str, float] = {}
         for arm in self.arms:
             if arm.attempts is not None:
                 share = max((arm.attempts.stopped_before(cap) for cap in arm.strategy.attempt_caps), default=0.0)
                 stopped[arm.attempts.name] = max(share, stopped.get(arm.attempts.name, 0.0))
-        unknown = [
-            f"{share:.2g} of the attempts of {name} were stopped at a limit before they answered: what they would have come "
-            "to beyond it is unknown"
-            for name, share in stopped.items()
-            if share > 0
-        ]
+        parts = [f"{100 * share:.2g}% of those by {name}" for name, share in stopped.items() if share > 0]
+        unknown = [LIMITED + ": " + ", ".join(parts)] if parts else []
         pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
         doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
         return (

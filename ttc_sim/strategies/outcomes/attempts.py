@@ -14,6 +14,10 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.strategies.outcomes.forcing import ForcedAnswers
 
 Bools = NDArray[np.bool_]
+MODELLED = "samples modelled, not measured, as more are asked for than were made (docs/more-samples.md)"
+"""What is said where :func:`ttc_sim.strategies.outcomes.modelled_share` is above 0."""
+LIMITED = "attempts stopped at a limit before they answered, so that what more tokens would have brought is unknown"
+"""What is said where :meth:`Attempts.stopped_before` is above 0."""
 
 
 @dataclass(frozen=True, eq=False)

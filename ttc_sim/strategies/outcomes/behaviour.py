@@ -126,7 +126,7 @@ class Behaviour:
     right_first: I64
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def behaviour(attempts: Attempts, doubted: float = 0.0) -> Behaviour:
     """Fit what :class:`Behaviour` lists.
 

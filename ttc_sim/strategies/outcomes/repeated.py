@@ -13,6 +13,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.strategies.outcomes.attempts import Attempts
 
 DEFAULT_CONCENTRATION = 2.0
+"""Concentration at which published votes of reasoning models on AIME follow from the accuracy of one sample."""
 AGREE = 0.20
 """Chance that two wrong answers to the same problem are the same, where answers were not recorded; measured on the 100
 problems with 8 samples each of ``math/maj-example`` (SkyThought, Apache-2.0): see :func:`agreement`."""
