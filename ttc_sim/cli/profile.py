@@ -18,6 +18,7 @@ from ttc_sim.measured.profiles import Profile, load_profile, save_profile
 from ttc_sim.measured.summaries import ProfileSummary, outcome_tables, summarize_profile
 
 app = typer.Typer(no_args_is_help=True)
+_Z = 1.96  # two-sided 95% of the normal
 Column = Annotated[str | None, typer.Option(help="Column, if it has none of the usual names.")]
 
 
@@ -168,11 +169,14 @@ def check(
     name: Annotated[str, typer.Argument(help="Profile, by name or folder.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
-    """Fit the model of repeated attempts to half of them, and compare it with the other half."""
+    """Fit the model of repeated attempts to some of them, and compare it with the others."""
+    from ttc_sim.evaluation.thinning import foretell
+    from ttc_sim.measured.aligning import align
     from ttc_sim.measured.checking import check_parametric
 
     check_writable(json_file)
-    found = check_parametric(load_profile(name, Path()))
+    profile = load_profile(name, Path())
+    found = check_parametric(profile)
     console = Console()
     model = found.model
     console.print(
@@ -194,5 +198,28 @@ def check(
         console.print(f"two wrong answers to a problem are the same with chance {found.agreement:.0%}")
     for kind, ratio in found.length_ratio.items():
         console.print(f"median length of {kind} attempts, held back over fitted to: {ratio:.2f}")
+    attempts = align(profile, profile.attempts["problem"].unique().sort())
+    kept = sorted({1, n // 2, n - 1})
+    foretold = [foretell(attempts, few, n) for few in kept]
+    # In brackets, how far off what is fitted may be; that problems are a sample is not in it.
+    table = Table(title=f"{n} samples, from fewer attempts (95%: what is fitted) and from {n}", header_style="bold")
+    table.add_column("")
+    for few in kept:
+        table.add_column(f"from {few}", justify="right")
+    table.add_column("seen", justify="right")
+    for figure, first in foretold[0].items():
+        tokens = figure in ("longest", "tokens")
+        cells = []
+        for one in (found[figure] for found in foretold):
+            low, high = one.predicted - _Z * one.doubt, one.predicted + _Z * one.doubt
+            cells.append(
+                f"{one.predicted:,.0f} ({low:,.0f}-{high:,.0f})"
+                if tokens
+                else f"{one.predicted:.1%} ({100 * low:.1f}-{100 * high:.1f})"
+            )
+        label = f"pass at {n}" if figure == "pass_at" else figure.replace("_", " ")
+        table.add_row(label, *cells, f"{first.seen:,.0f}" if tokens else f"{first.seen:.1%}")
+    console.print(table)
     if json_file is not None:
-        write_json(json_file, asdict(found))
+        said = [{name: asdict(figure) for name, figure in one.items()} for one in foretold]
+        write_json(json_file, {**asdict(found), "foretold": said})

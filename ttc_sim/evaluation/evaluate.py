@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,13 +16,14 @@ from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate, Resampler
-from ttc_sim.measured.aligning import align
+from ttc_sim.evaluation.intervals import mean_interval, share_interval
+from ttc_sim.measured.aligning import align, predicted
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.strategies import Strategy, StrategyLike, as_strategy, carry_out
-from ttc_sim.strategies.outcomes import Attempts, seeded_trial
+from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Outcome, modelled_share, seeded_trial
 
 ANY_PRICE = TokenPrices(0.5e-6, 0.5e-6, 2e-6, 2e-6, "0.50 and 2.00 US dollars per million tokens, for want of a price")
 _DRAWS = 200_000  # requests drawn in all, over the profile's problems
@@ -41,6 +42,9 @@ class Evaluation(Displayed):
         cost_spread: 99th percentile over median of the cost of a request.
         tokens_in_a_row: mean output tokens of the longest sample, stage after stage: what latency goes by.
         by_band: the first three by band of predicted difficulty, where the problem set has one.
+        modelled_share: share of the samples that were never measured, but drawn from what is fitted to those that were.
+        intervals: of ``tokens_per_request``, ``cost_usd_per_request`` and ``tokens_in_a_row``, 95%. All intervals count how far
+            off what is fitted may be.
     """
 
     strategy: str
@@ -53,6 +57,8 @@ class Evaluation(Displayed):
     by_band: Mapping[str, Mapping[str, Any]]
     problems: int
     notes: tuple[str, ...]
+    modelled_share: float = 0.0
+    intervals: Mapping[str, Estimate] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain mapping for JSON."""
@@ -136,61 +142,76 @@ def evaluate(
     if not isinstance(profile, Profile):
         location("evaluate", "profile", profile, "a model profile, its name or its folder")
         profile = load_profile(profile, folder)
-    attempts, groups, difficulty, notes = _measured(profile, subset, folder)
+    attempts, cluster, difficulty, notes = _measured(profile, subset, folder)
+    found = evaluate_attempts(attempts, cluster, asked, prices=prices, difficulty=difficulty, notes=notes, seed=seed)
+    return Evaluations(profile.name, prices.origin, tuple(found))
+
+
+def evaluate_attempts(
+    attempts: Attempts,
+    cluster: I64,
+    strategies: Sequence[Strategy],
+    *,
+    prices: TokenPrices = ANY_PRICE,
+    difficulty: F64 | None = None,
+    notes: Sequence[str] = (),
+    seed: int = 1,
+) -> list[Evaluation]:
+    """The same of attempts at hand.
+
+    Args:
+        attempts: at least one at each problem.
+        cluster: (P,) what is resampled together, 0 to k - 1.
+        strategies, prices, seed: as for :func:`evaluate`.
+        difficulty: (P,) predicted, to give figures by.
+        notes: to add to those of each strategy.
+    """
     problems = len(attempts.count)
     each = max(_LEAST, -(-_DRAWS // problems))
     owner = np.repeat(np.arange(problems), each)
     trial = seeded_trial(attempts, owner, seed, "evaluate")
-    table = Resampler.of(groups)
-    zero, one = np.zeros(problems, dtype=np.int64), np.ones(1)
+    table = Resampler.of(cluster)
     found = []
-    for strategy in asked:
+    for strategy in strategies:
         outcome = carry_out(strategy, trial)
-        prompt, hidden, shown = outcome.prompt_tokens, outcome.reasoning_tokens, outcome.visible_tokens
-        cost = np.asarray(prices.cost_usd(prompt, 0, hidden, shown))
-        row = np.zeros(len(owner))
-        for stage in outcome.stages:
-            row += np.where(stage.runs, np.add(*stage.cut_tokens).max(axis=1), 0)
-
-        def by_problem(values: Any) -> F64:
-            return np.bincount(owner, weights=np.asarray(values, dtype=np.float64), minlength=problems) / each
-
-        right = by_problem(outcome.correct)
-        value, resampled = table.mean(right, zero, one)
-        of_problem = {"tokens": by_problem(hidden + shown), "cost": by_problem(cost)}
-        positive = cost[cost > 0]
-        said = [
-            *notes,
-            *(
-                ["votes by a model of how wrong answers agree: no recorded answers"]
-                if strategy.votes and attempts.answer is None
-                else []
-            ),
-            *(["a verifier's tokens are billed at the same price"] if strategy.verifiers else []),
-        ]
-        if (attempts.count < max(s.visible_tokens.shape[1] for s in outcome.stages)).any():
-            said.append(
-                "where a problem has fewer attempts than samples, more are drawn by its fitted chance to be right"
+        modelled = modelled_share(outcome, trial)
+        answers_modelled = strategy.votes and attempts.answer is None
+        means = _by_problem(outcome, prices, owner, problems, each)
+        doubt = dict.fromkeys(means, np.zeros(problems))
+        if modelled or answers_modelled:
+            less, more = (
+                _by_problem(carry_out(strategy, replace(trial, doubted=by)), prices, owner, problems, each)
+                for by in (-1.0, 1.0)
             )
+            doubt = {name: (more[name] - less[name]) / 2 for name in means}
+        cost = np.asarray(prices.cost_usd(outcome.prompt_tokens, 0, outcome.reasoning_tokens, outcome.visible_tokens))
+        positive = cost[cost > 0]
+        intervals = {
+            name: mean_interval(means[name], table, float(abs(doubt[name].mean())))
+            for name in ("tokens_per_request", "cost_usd_per_request", "tokens_in_a_row")
+        }
+        said = [*notes, *_said(strategy, attempts, modelled, answers_modelled)]
         found.append(
             Evaluation(
                 strategy=repr(strategy),
-                accuracy=Estimate.around(value, float(resampled.std())).clipped(0, 1),
-                tokens_per_request=float(of_problem["tokens"].mean()),
-                cost_usd_per_request=float(of_problem["cost"].mean()),
+                accuracy=share_interval(means["correct"], table, float(abs(doubt["correct"].mean()))),
+                tokens_per_request=intervals["tokens_per_request"].value,
+                cost_usd_per_request=intervals["cost_usd_per_request"].value,
                 cost_spread=float(np.quantile(positive, 0.99) / np.quantile(positive, 0.5)) if len(positive) else 1.0,
                 tokens={
-                    "prompt": float(prompt.mean()),
-                    "reasoning": float(hidden.mean()),
-                    "visible": float(shown.mean()),
+                    "prompt": float(outcome.prompt_tokens.mean()),
+                    "reasoning": float(outcome.reasoning_tokens.mean()),
+                    "visible": float(outcome.visible_tokens.mean()),
                 },
-                tokens_in_a_row=float(np.mean(row)),
-                by_band=_bands(difficulty, table, right, of_problem),
+                tokens_in_a_row=intervals["tokens_in_a_row"].value,
+                by_band=_bands(difficulty, table, means, doubt["correct"]),
                 problems=problems,
                 notes=tuple(said),
+                modelled_share=modelled,
+                intervals=intervals,
             )
         )
-    return Evaluations(profile.name, prices.origin, tuple(found))
+    return found
 
 
 def _several(strategies: object) -> list[Strategy]:
@@ -203,9 +224,40 @@ def _several(strategies: object) -> list[Strategy]:
     return [as_strategy(one, where="evaluate", field=field) for field, one in given.items()]
 
 
-def _bands(
-    difficulty: F64 | None, table: Resampler, right: F64, of_problem: Mapping[str, F64]
-) -> dict[str, dict[str, Any]]:
+def _by_problem(outcome: Outcome, prices: TokenPrices, owner: I64, problems: int, each: int) -> dict[str, F64]:
+    """Means of each problem's requests."""
+    prompt, hidden, shown = outcome.prompt_tokens, outcome.reasoning_tokens, outcome.visible_tokens
+    row = np.zeros(len(owner))
+    for stage in outcome.stages:
+        row += np.where(stage.runs, np.add(*stage.cut_tokens).max(axis=1), 0)
+    values = {
+        "correct": outcome.correct,
+        "tokens_per_request": hidden + shown,
+        "cost_usd_per_request": prices.cost_usd(prompt, 0, hidden, shown),
+        "tokens_in_a_row": row,
+    }
+    return {
+        name: np.bincount(owner, weights=np.asarray(one, dtype=np.float64), minlength=problems) / each
+        for name, one in values.items()
+    }
+
+
+def _said(strategy: Strategy, attempts: Attempts, modelled: float, answers_modelled: bool) -> list[str]:
+    """What a reader of the strategy's figures must know."""
+    said = []
+    if answers_modelled:
+        said.append("votes by a model of how wrong answers agree: no recorded answers")
+    if strategy.verifiers:
+        said.append("a verifier's tokens are billed at the same price")
+    if modelled:
+        said.append(f"{MODELLED}: {modelled:.0%} of those of {strategy!r}")
+    stopped = max((attempts.stopped_before(cap) for cap in strategy.attempt_caps), default=0.0)
+    if stopped:
+        said.append(f"{LIMITED}: {100 * stopped:.2g}% of all")
+    return said
+
+
+def _bands(difficulty: F64 | None, table: Resampler, means: Mapping[str, F64], doubt: F64) -> dict[str, dict[str, Any]]:
     if difficulty is None:
         return {}
     edges = DIFFICULTY_BANDS
@@ -215,14 +267,12 @@ def _bands(
         here = band == k
         if not here.any():
             continue
-        value, resampled = table.restricted(here).mean(
-            right[here], np.zeros(int(here.sum()), dtype=np.int64), np.ones(1)
-        )
+        accuracy = share_interval(means["correct"][here], table.restricted(here), float(abs(doubt[here].mean())))
         out[f"{edges[k]:.1f}-{edges[k + 1]:.1f}"] = {
             "problems": int(here.sum()),
-            "accuracy": asdict(Estimate.around(value, float(resampled.std())).clipped(0, 1)),
-            "tokens_per_request": float(of_problem["tokens"][here].mean()),
-            "cost_usd_per_request": float(of_problem["cost"][here].mean()),
+            "accuracy": asdict(accuracy),
+            "tokens_per_request": float(means["tokens_per_request"][here].mean()),
+            "cost_usd_per_request": float(means["cost_usd_per_request"][here].mean()),
         }
     return out
 
@@ -256,4 +306,5 @@ def _measured(
     if profile.card.reasoning == "filled":
         notes.append(f"thinking lengths are not its own: {profile.card.reasoning_source}")
     codes = np.unique(cluster.to_numpy().astype(np.str_), return_inverse=True)[1].astype(np.int64)
-    return align(profile, measured["problem"]), codes, difficulty, notes
+    expected = predicted(measured, profile.name) if isinstance(measured, pl.DataFrame) else None
+    return align(profile, measured["problem"], expected), codes, difficulty, notes

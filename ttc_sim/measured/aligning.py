@@ -5,14 +5,20 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.draws import I64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.measured.profiles import Profile
 from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.strategies.outcomes.forcing import ForcedAnswers, fit_forced
 
 
-def align(profile: Profile, problems: pl.Series) -> Attempts:
-    """The profile's attempts in the order of the given problems."""
+def align(profile: Profile, problems: pl.Series, expected: F64 | None = None) -> Attempts:
+    """The profile's attempts in the order of the given problems.
+
+    Args:
+        profile: of one model.
+        problems: their keys.
+        expected: of each problem, the predicted chance that the model is right (:func:`predicted`).
+    """
     rows = pl.DataFrame({"problem": problems}).with_row_index("row")
     table = rows.join(profile.attempts, on="problem", how="inner").sort("row", "attempt")
     count = np.bincount(table["row"].to_numpy(), minlength=len(problems))
@@ -35,7 +41,18 @@ def align(profile: Profile, problems: pl.Series) -> Attempts:
         ),
         truncated=table["truncated"].to_numpy().astype(np.bool_),
         forced=_own_forced(profile),
+        expected=expected,
     )
+
+
+def predicted(problems: pl.DataFrame, profile: str) -> F64 | None:
+    """Chances that a profile's model is right, as predicted for it, or for models at large; ``None`` if some have no prediction."""
+    for name, column in ((f"p:{profile}", pl.col(f"p:{profile}")), ("difficulty", 1 - pl.col("difficulty"))):
+        if name in problems.columns and problems[name].null_count() == 0:
+            chance = problems.select(column.cast(pl.Float64)).to_series().to_numpy()
+            if np.isfinite(chance).all():
+                return chance
+    return None
 
 
 def _own_forced(profile: Profile) -> ForcedAnswers | None:

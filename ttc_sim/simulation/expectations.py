@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.policies import Policy, UserFunction, choose_arms
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.step_time import StepTable, full_batch_seconds
@@ -19,8 +19,8 @@ from ttc_sim.strategies import Single, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import Outcome, Trial
 from ttc_sim.workload.population import Population
 
-# Draws a problem for strategies whose expectation over attempts has no short closed form.
-_VOTES = 32
+# Draws a problem for strategies whose expectation over attempts has no short closed form, and least draws in all.
+_VOTES, _LEAST = 32, 20_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Expectations:
     api_cost_usd: F64
     gpu_s: F64
     offered: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+    _doubts: dict[int, F64] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def population(self) -> Population:
@@ -56,11 +57,34 @@ class Expectations:
         at = np.arange(len(arm))
         return {
             "correct": self.correct[arm, at],
+            "correct_doubt": self.doubt(arm),
             "api_cost_usd": self.api_cost_usd[arm, at],
             "prompt": self.prompt[arm, at],
             "reasoning": self.reasoning[arm, at],
             "visible": self.visible[arm, at],
         }
+
+    def doubt(self, arm: I64) -> F64:
+        """(P,) how much less often right, under the arm it is sent to, if what is fitted were one standard error off."""
+        out = np.zeros(len(arm))
+        for v in np.unique(arm):
+            if int(v) not in self._doubts:
+                self._doubts[int(v)] = self._doubt(int(v))
+            here = arm == v
+            out[here] = self._doubts[int(v)][here]
+        return out
+
+    def _doubt(self, v: int) -> F64:
+        item, out = self.model.arms[v], np.zeros(self.correct.shape[1])
+        if item.attempts is None or is_attempt(item.strategy):
+            return out
+        rows = np.flatnonzero(self.offered[v][self.population.source])
+        less, more = (spread_out(self.model, item, rows, doubted) for doubted in (-1.0, 1.0))
+        change = (less[1].correct.astype(np.float64) - more[1].correct) / 2
+        out[rows] = np.bincount(less[0], weights=change, minlength=len(rows)) / np.bincount(
+            less[0], minlength=len(rows)
+        )
+        return out
 
 
 def expected_under(model: Model, policy: Policy, runs: Sequence[Run]) -> dict[str, F64] | None:
@@ -105,8 +129,11 @@ def _replica_seconds(pool: GpuPool, table: StepTable, prompt: F64, output: F64, 
     return alone + (samples - 1) * (alone - full_batch_seconds(table, prompt, np.zeros_like(output), batch))
 
 
-def spread_out(model: Model, arm: ResolvedArm, rows: I64) -> tuple[I64, Outcome]:
-    """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome."""
+def spread_out(model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0) -> tuple[I64, Outcome]:
+    """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome.
+
+    ``doubted`` as for :func:`ttc_sim.strategies.outcomes.behaviour`.
+    """
     attempts, strategy = arm.attempts, arm.strategy
     assert attempts is not None
     if is_attempt(strategy) and isinstance(strategy, Single):
@@ -119,12 +146,15 @@ def spread_out(model: Model, arm: ResolvedArm, rows: I64) -> tuple[I64, Outcome]
         forced = np.tile((np.arange(forced_points) + 0.5) / forced_points, len(owner) // forced_points)
         given = {"pick": picks[:, None], "forced": forced[:, None]}
         return owner, carry_out(strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream]))
-    owner = np.repeat(np.arange(len(rows)), _VOTES)
+    owner = np.repeat(np.arange(len(rows)), max(_VOTES, -(-_LEAST // max(len(rows), 1))))
 
     def drawn(stream: str, count: int) -> F64:
-        return uniforms(0, f"options/{arm.name}/{stream}", len(owner), count)
+        # The same for all arms on a model, as in a simulation: one under two names comes to the same, more samples to no less.
+        return columns(0, f"options/{stream}", len(owner), count)
 
-    return owner, carry_out(strategy, trial_of(model, arm, rows[owner], drawn))
+    trial = trial_of(model, arm, rows[owner], drawn)
+    others = {name: (other, replace(one, doubted=doubted)) for name, (other, one) in trial.others.items()}
+    return owner, carry_out(strategy, replace(trial, doubted=doubted, others=others))
 
 
 def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, F64, F64, F64, F64]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
-from ttc_sim.strategies import Single, Strategy, is_attempt
-from ttc_sim.strategies.outcomes import Attempts, Stage, Trial
+from ttc_sim.strategies import Single, Strategy, carry_out, is_attempt
+from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Stage, Trial, modelled_share
 from ttc_sim.workload.population import Population, load_population
 
 _Z95 = 1.6448536269514722  # standard normal 95th percentile
@@ -62,7 +63,7 @@ class Model:
         """Names of the arms, in the order of the scenario."""
         return tuple(arm.name for arm in self.arms)
 
-    @property
+    @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader of any figure must know."""
         modelled = [
@@ -70,9 +71,25 @@ class Model:
             for arm in self.arms
             if arm.attempts is not None and arm.attempts.answer is None and arm.strategy.votes
         ]
+        shares = {arm.name: _modelled(self, arm) for arm in self.arms if arm.attempts is not None}
+        parts = [f"{share:.0%} of those of arm {name}" for name, share in shares.items() if share > 0]
+        further = [MODELLED + ": " + ", ".join(parts)] if parts else []
+        stopped: dict[str, float] = {}
+        for arm in self.arms:
+            if arm.attempts is not None:
+                share = max((arm.attempts.stopped_before(cap) for cap in arm.strategy.attempt_caps), default=0.0)
+                stopped[arm.attempts.name] = max(share, stopped.get(arm.attempts.name, 0.0))
+        parts = [f"{100 * share:.2g}% of those by {name}" for name, share in stopped.items() if share > 0]
+        unknown = [LIMITED + ": " + ", ".join(parts)] if parts else []
         pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
         doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
-        return (*(self.population.notes if self.population is not None else ()), *modelled, *dict.fromkeys(doubtful))
+        return (
+            *(self.population.notes if self.population is not None else ()),
+            *modelled,
+            *further,
+            *unknown,
+            *dict.fromkeys(doubtful),
+        )
 
 
 def load_model(scenario: Scenario, population: Population | None = None) -> Model:
@@ -115,6 +132,17 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for item in scenario.deployments.values()
     )
     return Model(scenario, population, arms, names, prices, step_tables)
+
+
+def _modelled(model: Model, arm: ResolvedArm) -> float:
+    """Share of the samples drawn by an arm that were never measured, over the problems that it is offered."""
+    assert model.population is not None
+    if is_attempt(arm.strategy):
+        return 0.0
+    offered = [index for index, source in enumerate(model.population.sources) if source in arm.sources]
+    rows = np.flatnonzero(np.isin(model.population.source, offered))
+    trial = trial_of(model, arm, rows, lambda stream, count: columns(0, f"notes/{stream}", len(rows), count))
+    return modelled_share(carry_out(arm.strategy, trial), trial)
 
 
 def deployment_of(model: Model, arm: ResolvedArm, stage: Stage) -> int:

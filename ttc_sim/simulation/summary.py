@@ -96,7 +96,10 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         table = Resampler.of(population.cluster)
         value, resampled = table.mean(expected[name], population.source, population.share)
         change = pooled.per_run(y - x)
-        return Estimate.around(value + float(np.mean(change)), float(np.hypot(resampled.std(), between_runs(change))))
+        # How far off what is fitted to the attempts may be, the same for all problems.
+        doubt = float(population.weight @ expected.get(f"{name}_doubt", np.zeros(len(population))))
+        sd = float(np.hypot(np.hypot(resampled.std(), between_runs(change)), doubt))
+        return Estimate.around(value + float(np.mean(change)), sd)
 
     known = not np.isnan(pooled.correct).any()
     accuracy = mean_of(pooled.correct, pooled.planned_correct, "correct").clipped(0, 1) if known else None

@@ -36,7 +36,7 @@ class Single(Strategy):
 
     def carry_out(self, trial: Trial) -> Outcome:
         """One sample of each request."""
-        return _alone(samples(trial, 1, self, answers=False))
+        return _alone(samples(trial, 1, self))
 
     @property
     def attempt_cap(self) -> int | None:
@@ -79,7 +79,7 @@ class BudgetForcing(Strategy):
 
     def carry_out(self, trial: Trial) -> Outcome:
         """One sample of each request."""
-        return _alone(samples(trial, 1, self, answers=False))
+        return _alone(samples(trial, 1, self))
 
     @property
     def attempt_cap(self) -> int | None:
@@ -100,12 +100,11 @@ def _alone(made: Samples) -> Outcome:
     return Outcome.of(made, made.correct[:, 0])
 
 
-def samples(trial: Trial, n: int, of: Single | BudgetForcing, *, answers: bool = True) -> Samples:
-    """``n`` attempts of each request; ``answers`` as for :meth:`ttc_sim.strategies.outcomes.Trial.samples`."""
+def samples(trial: Trial, n: int, of: Single | BudgetForcing) -> Samples:
+    """``n`` attempts of each request."""
     if isinstance(of, Single):
-        return trial.samples(n, of.cap, of.on_cap, answers=answers)
-    longer = {"min_tokens": of.min_tokens, "extensions": of.extensions}
-    return trial.samples(n, of.cap, "force_answer", **longer, answers=answers)
+        return trial.samples(n, of.cap, of.on_cap)
+    return trial.samples(n, of.cap, "force_answer", min_tokens=of.min_tokens, extensions=of.extensions)
 
 
 def is_attempt(strategy: object) -> TypeGuard[Single | BudgetForcing]:

@@ -66,7 +66,7 @@ class BestOfN(Strategy):
     def carry_out(self, trial: Trial) -> Outcome:
         """Samples, and then one reading of each by the verifier, where that runs on a deployment."""
         n = self.n
-        drawn = samples(trial, n, self.attempt, answers=False)
+        drawn = samples(trial, n, self.attempt)
         if self.scores:
             if drawn.score is None:
                 name = trial.attempts.name
@@ -75,13 +75,19 @@ class BestOfN(Strategy):
             final = np.take_along_axis(drawn.correct, score.argmax(axis=1)[:, None], axis=1)[:, 0]
         else:
             # Which of the samples it is does not matter, only whether it is right: one draw against the chance of that.
+            # What the verifier adds to picking blindly, or spoils, is added to or taken from what the first sample is, so that a
+            # blind one gives exactly what one sample gives.
             if self.auroc is not None:
                 chance = chance_by_auroc(self.auroc, n)
             else:
                 assert self.tpr is not None
                 assert self.fpr is not None
                 chance = chance_by_rates(self.tpr, self.fpr, n)
-            final = trial.draw("verifier", 1)[:, 0] < chance[drawn.correct.sum(axis=1)]
+            right, blind = drawn.correct.sum(axis=1), np.arange(n + 1) / n
+            gain = np.divide(chance - blind, 1 - blind, out=np.zeros(n + 1), where=blind < 1)
+            keep = np.divide(chance, blind, out=np.ones(n + 1), where=blind > 0)
+            u = trial.draw("verifier", 1)[:, 0]
+            final = np.where(drawn.correct[:, 0], u < keep[right], u < gain[right])
         made = Outcome.of(drawn, final)
         if self.verifier is None:
             return made

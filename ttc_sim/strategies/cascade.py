@@ -54,12 +54,13 @@ class Cascade(Strategy):
         runs = np.ones(len(trial), dtype=np.bool_)
         correct = np.zeros(len(trial), dtype=np.bool_)
         stages: list[Stage] = []
+        made: dict[str, int] = {}  # samples so far, by profile: a later stage on the same model tries anew
         for number, stage in enumerate(self.stages):
-            if isinstance(stage, str):
-                named, other = trial.others[stage]
-                part = carry_out(named, other.apart(number) if number else other).only(runs, stage)
-            else:
-                part = carry_out(stage, trial.apart(number) if number else trial).only(runs)
+            named, on = trial.others[stage] if isinstance(stage, str) else (stage, trial)
+            profile = on.attempts.name
+            part = carry_out(named, on.apart(number, made.get(profile, 0)) if number else on)
+            made[profile] = made.get(profile, 0) + part.samples
+            part = part.only(runs, stage if isinstance(stage, str) else None)
             stages += part.stages
             correct = np.where(runs, part.correct, correct)
             if number + 1 == len(self.stages):
@@ -71,6 +72,11 @@ class Cascade(Strategy):
             u: F64 = trial.draw(f"judge/{number}", 1)[:, 0]
             runs = runs & (u >= np.where(part.correct, self.tpr, self.fpr))
         return Outcome(tuple(stages), correct)
+
+    @property
+    def attempt_caps(self) -> tuple[int | None, ...]:
+        """Those of the stages that run on the arm's own model."""
+        return tuple(cap for stage in self.own_stages for cap in stage.attempt_caps)
 
     @property
     def other_arms(self) -> tuple[str, ...]:

@@ -27,6 +27,11 @@ class Strategy:
         return None
 
     @property
+    def attempt_caps(self) -> tuple[int | None, ...]:
+        """The caps on its attempts at the arm's own model, stage after stage."""
+        return (self.attempt_cap,)
+
+    @property
     def takes_cap(self) -> bool:
         """Whether the optimizer may set a cap on it, by :meth:`with_cap`."""
         return False

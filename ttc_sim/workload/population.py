@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.measured.aligning import align
+from ttc_sim.measured.aligning import align, predicted
 from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
@@ -179,7 +179,7 @@ def build_population(
         cluster=np.unique(cluster.astype(np.str_), return_inverse=True)[1].astype(np.int64),
         prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
         scores=_scores(table),
-        attempts={name: align(profile, table["problem"]) for name, profile in profiles.items()},
+        attempts={name: align(profile, table["problem"], predicted(table, name)) for name, profile in profiles.items()},
         offered={name: tuple(where) for name, where in offered.items()},
         notes=tuple(notes),
     )

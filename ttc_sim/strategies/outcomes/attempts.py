@@ -14,6 +14,10 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.strategies.outcomes.forcing import ForcedAnswers
 
 Bools = NDArray[np.bool_]
+MODELLED = "samples modelled, not measured, as more are asked for than were made (docs/more-samples.md)"
+"""What is said where :func:`ttc_sim.strategies.outcomes.modelled_share` is above 0."""
+LIMITED = "attempts stopped at a limit before they answered, so that what more tokens would have brought is unknown"
+"""What is said where :meth:`Attempts.stopped_before` is above 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,7 @@ class Attempts:
         verifier_score: (attempts,) scores of a verifier, higher is better; ``None`` if there are none.
         truncated: (attempts,) whether a limit stopped it before it answered; ``None`` if that was not recorded.
         forced: how answers forced early come out, fitted to the profile's own; ``None`` for the default.
+        expected: (P,) predicted chances to be right, by which problems are alike; ``None`` if there are none.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Attempts:
     verifier_score: F64 | None = None
     truncated: Bools | None = None
     forced: ForcedAnswers | None = None
+    expected: F64 | None = None
 
     @cached_property
     def count(self) -> I64:
@@ -50,11 +56,23 @@ class Attempts:
         return np.diff(self.start)
 
     @cached_property
+    def owner(self) -> I64:
+        """(attempts,) problem of each attempt."""
+        return np.repeat(np.arange(len(self.count)), self.count)
+
+    @cached_property
     def right(self) -> I64:
         """(P,) right attempts on each problem."""
         total = np.concatenate([[0], np.cumsum(self.correct)])
         right: I64 = (total[self.start[1:]] - total[self.start[:-1]]).astype(np.int64)
         return right
+
+    def stopped_before(self, cap: int | None) -> float:
+        """Share of attempts that a limit stopped before they answered, and before they had come to the cap; 0 if not recorded."""
+        if self.truncated is None or not len(self.truncated):
+            return 0.0
+        before = True if cap is None else self.reasoning_tokens + self.visible_tokens < cap
+        return float(np.mean(self.truncated & before))
 
     def selected(self, start: I64, at: I64) -> Attempts:
         """Some of the attempts: ``at`` them, problem by problem as ``start`` says."""
@@ -79,7 +97,8 @@ class Attempts:
         size = last - first
         start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
         at = np.repeat(self.start[problems] + first - start[:-1], size) + np.arange(start[-1])
-        return self.selected(start, at)
+        expected = None if self.expected is None else self.expected[problems]
+        return replace(self.selected(start, at), expected=expected)
 
 
 @dataclass(frozen=True)
@@ -178,6 +197,11 @@ class Outcome:
         return Outcome(
             tuple(replace(one, runs=one.runs & runs, arm=one.arm or arm) for one in self.stages), self.correct
         )
+
+    @property
+    def samples(self) -> int:
+        """Samples of a request on the arm's own deployment, all stages together."""
+        return sum(one.visible_tokens.shape[1] for one in self.stages if one.deployment is None and one.arm is None)
 
     @property
     def prompt_tokens(self) -> I64:

@@ -3,71 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ttc_sim.base.draws import F64, I64, columns, uniforms
+from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.strategies.outcomes.attempts import Attempts, Bools, Outcome, Samples
+from ttc_sim.strategies.outcomes.behaviour import COMMON, OWN, answers_of, behaviour
 from ttc_sim.strategies.outcomes.choosing import pick_attempts
 from ttc_sim.strategies.outcomes.forcing import Extensions, ForcedAnswers
-from ttc_sim.strategies.outcomes.kernels import more
-from ttc_sim.strategies.outcomes.repeated import Repeated, agreement, chances, fit_repeated
+from ttc_sim.strategies.outcomes.kernels import alike, further
 
 OnCap: TypeAlias = Literal["truncate", "force_answer"]
 DEFAULT_FORCED, DEFAULT_EXTENSIONS = ForcedAnswers(), Extensions()
-
-_OWN = np.int64(1) << np.int64(40)  # answers that no other sample gives, from here on, by sample
-
-
-@dataclass(frozen=True, eq=False)
-class Behaviour:
-    """What is fitted to a profile's attempts, for what they do not say themselves.
-
-    Attributes:
-        repeated: chances to be right over problems; chance: (P, 64) quantiles of each problem's own.
-        right_first: attempts of each problem, the right ones first.
-        right_answer: (P,) code of the right answer; negative where none was given.
-        reuse: (P,) chance that a further wrong answer is one of those seen.
-        answer: (attempts,) codes, modelled where they were not recorded.
-    """
-
-    repeated: Repeated
-    chance: F64
-    right_first: I64
-    right_answer: I64
-    reuse: F64
-    answer: I64
-
-
-@lru_cache(maxsize=32)
-def behaviour(attempts: Attempts) -> Behaviour:
-    """Fit what :class:`Behaviour` lists."""
-    owner = np.repeat(np.arange(len(attempts.count)), attempts.count)
-    agree = agreement(attempts)
-    if attempts.answer is not None:
-        answer = attempts.answer
-    else:
-        # Right answers are equal; a wrong one is the common wrong one with a chance that makes two agree as often as measured.
-        common = uniforms(0, f"answers/{attempts.name}", len(owner))[:, 0] < np.sqrt(agree)
-        answer = np.where(attempts.correct, 0, np.where(common, 1, 2 + np.arange(len(owner))))
-        if attempts.truncated is not None:
-            answer = np.where(attempts.truncated & ~attempts.correct, -1, answer)
-    right_first = np.lexsort((~attempts.correct, owner)).astype(np.int64)
-    right_answer = np.full(len(attempts.count), -2, dtype=np.int64)
-    right_answer[owner[attempts.correct][::-1]] = answer[attempts.correct][::-1]
-    wrong = ~attempts.correct
-    _, inverse, times = np.unique(
-        np.stack([owner[wrong], answer[wrong]]), axis=1, return_inverse=True, return_counts=True
-    )
-    same = np.bincount(owner[wrong], weights=times[inverse.ravel()], minlength=len(attempts.count))
-    of_problem = np.bincount(owner[wrong], minlength=len(attempts.count))
-    alike = same / np.maximum(of_problem, 1) ** 2
-    fitted = fit_repeated(attempts.right, attempts.count)
-    reuse = np.minimum(np.sqrt(agree / np.maximum(alike, 1e-9)), 1.0)
-    return Behaviour(fitted, chances(attempts, fitted), right_first, right_answer, reuse, answer)
 
 
 class CarriedOut(Protocol):
@@ -88,6 +37,9 @@ class Trial:
         draw: ``draw(stream, count)`` gives (m, count) uniform numbers; those of column ``j`` do not depend on ``count``.
         others: strategies and trials of the scenario's other arms, for cascades.
         extensions: how they come out.
+        made: samples that earlier stages have drawn of these attempts; further ones come after them.
+        drawn: draws of samples, where ``draw`` is a later stage's own; a request's samples go on from stage to stage.
+        doubted: see :func:`ttc_sim.strategies.outcomes.behaviour.behaviour`.
     """
 
     attempts: Attempts
@@ -95,6 +47,9 @@ class Trial:
     draw: Callable[[str, int], F64]
     others: Mapping[str, tuple[CarriedOut, Trial]] = field(default_factory=dict)
     extensions: Extensions = DEFAULT_EXTENSIONS
+    made: int = 0
+    drawn: Callable[[str, int], F64] | None = None
+    doubted: float = 0.0
 
     def __len__(self) -> int:
         return len(self.problem)
@@ -107,42 +62,40 @@ class Trial:
         *,
         min_tokens: int = 0,
         extensions: int = 0,
-        answers: bool = True,
     ) -> Samples:
         """Draw ``n`` attempts for each request.
 
-        Attempts that the model really made, without repeats, where there are as many; else by the fitted chance to be right,
-        with lengths and answers of the problem's attempts that ended alike. A problem that no attempt solved stays unsolved.
+        First those that the model really made, without repeats, then further ones: right as often as the fitted chances over
+        problems say, given the problem's own attempts, as long as measured ones that ended alike (of problems as long), with
+        wrong answers that agree as often as measured (docs/more-samples.md). Sample ``j`` of a request does not depend on ``n``.
 
         Args:
             n: attempts.
             cap, on_cap: as for :class:`ttc_sim.strategies.Single`.
             min_tokens, extensions: as for :class:`ttc_sim.strategies.BudgetForcing`.
-            answers: whether it matters which answers are the same; if not, only whether there is one is told.
         """
-        attempts, known = self.attempts, behaviour(self.attempts)
-        picks = self.draw("pick", n)
+        attempts, upto = self.attempts, self.made + n
+        picks = self._of_samples("pick", upto)
         chosen = pick_attempts(attempts, self.problem, picks)
-        short = np.flatnonzero(attempts.count[self.problem] < n)
+        prompt = attempts.prompt_tokens[chosen[:, 0]]
+        correct, answer = attempts.correct[chosen], answers_of(attempts).answer[chosen]
+        like = chosen
+        short = np.flatnonzero(attempts.count[self.problem] < upto)
         if len(short):
-            chosen[short] = self._more(known, short, picks)
-        answer = known.answer[chosen]
-        if len(short) and answers:
-            seen = known.reuse[self.problem[short]][:, None]
-            new = ~attempts.correct[chosen[short]] & (answer[short] >= 0) & (self.draw("new", n)[short] >= seen)
-            answer[short] = np.where(new, _OWN + np.arange(n), answer[short])
+            like = self._further(short, picks, chosen, correct, answer)
+        score = None if attempts.verifier_score is None else attempts.verifier_score[like][:, self.made :]
+        if self.made:
+            chosen, correct, answer = chosen[:, self.made :], correct[:, self.made :], answer[:, self.made :]
         reasoning, visible = attempts.reasoning_tokens[chosen], attempts.visible_tokens[chosen]
-        correct = attempts.correct[chosen]
         thinking = reasoning if attempts.reasoning_known else reasoning + visible
         if min_tokens > 0 and extensions > 0:
-            longer, correct, answer = self._extended(thinking, correct, answer, min_tokens, extensions)
+            longer, correct, answer = self._extended(picks, thinking, correct, answer, min_tokens, extensions)
             if attempts.reasoning_known:
                 reasoning = longer
             else:
                 visible = longer
             thinking = longer
         answered = answer >= 0
-        score = None if attempts.verifier_score is None else attempts.verifier_score[chosen]
         if cap is not None:
             total = reasoning + visible
             if on_cap == "truncate":
@@ -161,55 +114,109 @@ class Trial:
                     chance = np.zeros(lengths[-1] + 1)
                     forced = attempts.forced or DEFAULT_FORCED
                     chance[lengths] = forced.stands(cap / lengths, lengths.astype(np.float64))
-                    stands[over] = self.draw("forced", n)[over] < chance[tokens]
-                    answer = np.where(stands, answer, _OWN + np.arange(n))
+                    stands[over] = self._of_samples("forced", upto)[:, self.made :][over] < chance[tokens]
+                    answer = np.where(stands, answer, OWN + np.arange(self.made, self.made + n))
                     correct, answered = correct & stands, answered | over
                     if attempts.reasoning_known:
                         reasoning = np.minimum(reasoning, cap)
                     else:
                         visible = np.where(over, cap, visible)
         answer = np.where(answered, answer, -1)
-        prompt = attempts.prompt_tokens[chosen[:, 0]]
         return Samples(prompt, reasoning, visible, correct, answered, answer, score)
 
-    def _more(self, known: Behaviour, rows: I64, picks: F64) -> I64:
-        """Attempts that stand for those never made."""
-        attempts, n = self.attempts, picks.shape[1]
-        right, level = self.draw("right", n), self.draw("chance", 1)[:, 0]
-        return more(
-            rows, self.problem, attempts.start, attempts.right, known.right_first, known.chance, level, right, picks
+    def _of_samples(self, stream: str, count: int) -> F64:
+        return (self.drawn or self.draw)(stream, count)
+
+    def _further(self, rows: I64, picks: F64, chosen: I64, correct: Bools, answer: I64) -> I64:
+        """Fill in the attempts that were never made of some rows; returns the attempts whose scores they take."""
+        attempts = self.attempts
+        known, codes = behaviour(attempts, self.doubted), answers_of(attempts)
+        long = known.lengths
+        further(
+            rows,
+            self.made,
+            self.problem,
+            attempts.start,
+            attempts.right,
+            (known.a, known.b, known.never),
+            (
+                long.level,
+                long.spread,
+                long.noise,
+                long.longer,
+                long.base,
+                long.step,
+                long.place,
+                long.made,
+                long.first,
+            ),
+            (
+                codes.answer,
+                attempts.correct,
+                codes.right,
+                codes.wrong,
+                known.common,
+                known.silent,
+                COMMON,
+                int(OWN),
+            ),
+            picks,
+            chosen,
+            correct,
+            answer,
         )
+        if attempts.verifier_score is None:
+            return chosen
+        u = self._of_samples("alike", picks.shape[1])
+        return alike(rows, self.problem, attempts.start, attempts.right, known.right_first, correct, u, chosen)
 
     def _extended(
-        self, thinking: I64, correct: Bools, answer: I64, min_tokens: int, extensions: int
+        self, picks: F64, thinking: I64, correct: Bools, answer: I64, min_tokens: int, extensions: int
     ) -> tuple[I64, Bools, I64]:
-        model, known, n = self.extensions, behaviour(self.attempts), thinking.shape[1]
-        solvable = (self.attempts.right[self.problem] > 0)[:, None]
-        right_answer = known.right_answer[self.problem][:, None]
+        model, known, n = self.extensions, behaviour(self.attempts, self.doubted), thinking.shape[1]
+        # What the choice of the first attempt leaves of its draw says whether the problem is never solved, as in ``further``.
+        left = picks[:, 0] * self.attempts.count[self.problem] % 1.0
+        solvable = (left >= known.never[self.problem])[:, None]
+        right_answer = answers_of(self.attempts).right[self.problem][:, None]
         longer = thinking.copy()
         for k in range(extensions):
             go_on = longer < min_tokens
             if not go_on.any():
                 break
-            u = self.draw(f"wait/{k}", n)
+            u = self._of_samples(f"wait/{k}", self.made + n)[:, self.made :]
             gained = go_on & ~correct & solvable & (u < model.gain * model.fades**k)
             lost = go_on & correct & (u < model.loss)
             correct = (correct & ~lost) | gained
-            answer = np.where(gained, right_answer, np.where(lost, _OWN + np.arange(n), answer))
+            answer = np.where(gained, right_answer, np.where(lost, OWN + np.arange(self.made, self.made + n), answer))
             more = np.maximum(model.longer * thinking, 1).astype(np.int64)
             longer = np.where(go_on, longer + more, longer)
         return longer, correct, answer
 
-    def apart(self, stage: int) -> Trial:
-        """The same requests with draws of their own, for a later stage."""
+    def apart(self, stage: int, made: int) -> Trial:
+        """The same requests at a later stage, after ``made`` samples: with further samples, and draws of its own for the rest."""
         draw = self.draw
-        return Trial(
-            self.attempts,
-            self.problem,
-            lambda stream, count: draw(f"stage{stage}/{stream}", count),
-            self.others,
-            self.extensions,
+        return replace(
+            self,
+            draw=lambda stream, count: draw(f"stage{stage}/{stream}", count),
+            made=self.made + made,
+            drawn=self.drawn or draw,
         )
+
+
+def modelled_share(outcome: Outcome, trial: Trial) -> float:
+    """Share of the samples behind an outcome that were never measured: those of a request beyond the attempts at its problem."""
+    made: dict[str, int] = {}
+    drawn = modelled = 0
+    for stage in outcome.stages:
+        if stage.deployment is not None:
+            continue
+        on = trial if stage.arm is None else trial.others[stage.arm][1]
+        count, n = on.attempts.count[on.problem], stage.visible_tokens.shape[1]
+        first = made.get(on.attempts.name, 0)
+        made[on.attempts.name] = first + n
+        drawn += n * int(stage.runs.sum())
+        modelled += int(np.minimum(np.maximum(first + n - count, 0), n)[stage.runs].sum())
+    return modelled / drawn if drawn else 0.0
 
 
 def seeded_trial(attempts: Attempts, problem: I64, seed: int = 0, name: str = "trial") -> Trial:
