@@ -86,7 +86,7 @@ class Mixture:
 def sums_by_arm(question: Question) -> ArmSums:
     """What the measured attempts add up to; rows are problems."""
     expectations, weight, rate_per_s = question.expectations, question.weight, question.rate_per_s
-    model, search = expectations.model, expectations.model.scenario.search
+    model = expectations.model
     pools = [d for d, item in enumerate(model.deployments) if isinstance(item, GpuPool)]
     deployment = np.array([arm.deployment for arm in model.arms])
     busy = expectations.gpu_s * weight * rate_per_s
@@ -97,7 +97,7 @@ def sums_by_arm(question: Question) -> ArmSums:
         pool = model.deployments[d]
         assert isinstance(pool, GpuPool)
         usd.append(pool.hourly_usd / 3600 / rate_per_s)
-        sizes.append(tuple(sorted(set(search.replicas.get(model.deployment_names[d], [pool.replicas])))))
+        sizes.append(question.sizes(model.deployment_names[d]))
     return ArmSums(
         correct=expectations.correct * weight,
         cost=expectations.api_cost_usd * weight,
@@ -155,7 +155,7 @@ class _MixtureProgram:
         self.bounds = np.array([bound for *_, bound in limited])
         # What a choice costs at most is the unit, so that the solver's tolerances, which are absolute, do not matter. A limit
         # missed by its own size costs more than anything that this could buy.
-        pools_usd = float(table.usd @ np.array([max(sizes) for sizes in table.sizes])) if table.pools else 0.0
+        pools_usd = float(table.usd @ np.array([max(sizes, default=0) for sizes in table.sizes])) if table.pools else 0.0
         self.unit = max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd * self.minimize, 1e-12)
         self.row = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
 
@@ -180,7 +180,7 @@ class _MixtureProgram:
         if "cost_usd_per_request" in names:
             replicas[names.index("cost_usd_per_request")] = table.usd / self.row[names.index("cost_usd_per_request")]
         replicas[limits - pools :] = -self.limits.utilization * np.eye(pools)
-        most = [max(sizes) for sizes in table.sizes]
+        most = [max(sizes, default=0) for sizes in table.sizes]
         bought = [(0.0, float(m)) for m in most] if fixed is None else [(float(f), float(f)) for f in fixed]
         for _ in range(_ROUNDS):
             columns = np.array(self.found)
