@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ttc_sim.base.draws import I64
 from ttc_sim.optimizer.novelty import widened_for_novelty
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal
 from ttc_sim.optimizer.space import load_model_like, with_decisions
 from ttc_sim.optimizer.task import CarriedOut, PlanningTask, Timing, times_seen
+from ttc_sim.policies import Policy
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
@@ -129,14 +133,34 @@ def simulate_proposal(
     arm = proposal.choose(task.population, task.model.arm_names)
     expected = task.expectations.under(arm)
     decided = with_decisions(task.model.scenario, proposal.notation, proposal.replicas, proposal.responses)
-    model = load_model_like(task.model, decided)
-    key = (purpose, runs, arm.tobytes(), tuple(sorted(proposal.replicas.items())))
-    carried_out = task.carried_out.get(key)
-    if carried_out is None:
-        done = [run_once(model, proposal.policy, draw(model, k, purpose=purpose)) for k in range(runs)]
-        carried_out = CarriedOut(summarize(model, done, expected=expected), times_seen(model, done))
-        task.carried_out[key] = carried_out
+    carried_out = carry_out(task, proposal.policy, arm, proposal.replicas, proposal.responses, purpose, runs)
     summary = learnt.optimism.taken_off(carried_out.summary)
     summary = widened_for_novelty(summary, task.novelty, task.population, expected)
+    model = load_model_like(task.model, decided)
     simulated = Simulated(proposal, model, summary, check_targets(summary, task.targets), learnt.optimism)
     return simulated, replace(learnt, timing=learnt.timing.after(carried_out.times))
+
+
+def carry_out(
+    task: PlanningTask,
+    policy: Policy,
+    arm: I64,
+    replicas: Mapping[str, int],
+    responses: Mapping[str, Response] | None,
+    purpose: str,
+    runs: int,
+) -> CarriedOut:
+    """Simulate a policy on these replicas; the same choice of arms on the same replicas is simulated once.
+
+    Args:
+        arm: (P,) that the policy sends each problem to; responses: what it expects of the arms, where it needs that.
+        purpose: of the draws; runs: independent runs.
+    """
+    key = (purpose, runs, arm.tobytes(), tuple(sorted(replicas.items())))
+    if key not in task.carried_out:
+        decided = with_decisions(task.model.scenario, None, replicas, responses)
+        model = load_model_like(task.model, decided)
+        done = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(runs)]
+        summary = summarize(model, done, expected=task.expectations.under(arm))
+        task.carried_out[key] = CarriedOut(summary, times_seen(model, done))
+    return task.carried_out[key]

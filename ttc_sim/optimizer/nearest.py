@@ -53,7 +53,8 @@ def look_for_the_nearest(
 def loosened(targets: Targets, share: float) -> Targets:
     """Targets with every bound moved by this share of itself."""
     moved = {
-        name: bound * (1 - share) if at_least else bound * (1 + share) for name, bound, at_least in targets_asked(targets)
+        name: bound * (1 - share) if at_least else bound * (1 + share)
+        for name, bound, at_least in targets_asked(targets)
     }
     for name in ("accuracy", "timeout_rate"):
         if name in moved:

@@ -51,12 +51,24 @@ def search(task: PlanningTask, proposer: Proposer, timing: Timing, say: Progress
     looks = Looks(task.targets)
     learnt = _propose_and_look(task, proposer, Learnt(allowed, timing, optimism), looks, say)
     learnt = look_at_capacities(task, proposer, allowed, learnt, looks, say)
-    if looks.best is None:
-        learnt = look_for_the_nearest(task, proposer, learnt, looks, say)
     learnt = _verify(task, proposer, allowed, learnt, looks, say)
     verified = looks.best_verified
     assert verified is not None
     return Found(proposer, verified, learnt, looks)
+
+
+def nearer(task: PlanningTask, found: Found, say: Progress = lambda _: None) -> Found:
+    """What was found, or what misses the targets by less, where they cannot all be met."""
+    looks, before = found.looks, found.learnt
+    learnt = look_for_the_nearest(task, found.proposer, before, looks, say)
+    for _ in range(VERIFICATIONS):
+        nearest = looks.believed[0]
+        if nearest is looks.best_verified:
+            break
+        _, learnt = verify_proposal(task, nearest, learnt, looks, say)
+    verified = looks.best_verified
+    assert verified is not None
+    return replace(found, verified=verified, learnt=learnt)
 
 
 def verify_proposal(
@@ -70,9 +82,7 @@ def verify_proposal(
     return verified, learnt
 
 
-def _propose_and_look(
-    task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress
-) -> Learnt:
+def _propose_and_look(task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress) -> Learnt:
     """Propose, look, tighten what was missed, until the targets hold or there is nothing left to try."""
     for round_ in range(ROUNDS):
         proposal = proposer.propose(task.question(learnt.limits, learnt.timing))

@@ -191,6 +191,17 @@ def without_pools(expectations: Expectations, kept: set[str]) -> Expectations:
     shut = np.array([arm.deployment in closed for arm in model.arms])
     if not shut.any():
         return expectations
-    tables = ("correct", "prompt", "reasoning", "visible", "api_cost_usd", "gpu_s")
-    hidden = {name: np.where(shut[:, None], np.nan, getattr(expectations, name)) for name in tables}
-    return replace(expectations, **hidden, offered=expectations.offered & ~shut[:, None])
+
+    def hidden(table: F64) -> F64:
+        return np.where(shut[:, None], np.nan, table)
+
+    return replace(
+        expectations,
+        correct=hidden(expectations.correct),
+        prompt=hidden(expectations.prompt),
+        reasoning=hidden(expectations.reasoning),
+        visible=hidden(expectations.visible),
+        api_cost_usd=hidden(expectations.api_cost_usd),
+        gpu_s=hidden(expectations.gpu_s),
+        offered=expectations.offered & ~shut[:, None],
+    )

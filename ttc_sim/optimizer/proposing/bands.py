@@ -211,9 +211,7 @@ def _add_walks(strides: Strides, max_bands: int, rows: _Rows) -> None:
                 rows.add(np.concatenate([arriving, leaving]), signs, 0, 0)
 
 
-def _add_capacity(
-    question: Question, strides: Strides, sizes: list[_Size], rows: _Rows, *, slack: int | None
-) -> None:
+def _add_capacity(question: Question, strides: Strides, sizes: list[_Size], rows: _Rows, *, slack: int | None) -> None:
     """Each pool has at most one size, and carries what is sent to it.
 
     Args:

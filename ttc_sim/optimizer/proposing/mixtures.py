@@ -9,6 +9,7 @@ split between two arms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -109,19 +110,27 @@ def sums_by_arm(question: Question) -> ArmSums:
     )
 
 
-def best_mixture(table: ArmSums, targets: Targets, limits: Limits, *, whole: bool = True) -> Mixture | None:
+def best_mixture(
+    table: ArmSums, targets: Targets, limits: Limits, *, whole: bool = True, every: int = 0
+) -> Mixture | None:
     """The best choices within the limits, arms mixed freely; ``None`` if no choice keeps them.
 
     Args:
         whole: numbers of replicas are those of the search space: every combination near that of the program without this
             condition is tried. Else any number up to the most will do.
+        every: every combination is tried, near or not, where there are no more than so many.
     """
     program = _MixtureProgram(table, targets, limits)
     loose = program.solve(None)
     if loose is None or not table.pools or not whole:
         return loose
     near = []
-    for d, sizes in zip(table.pools, (sorted({0, *s}) for s in table.sizes), strict=True):
+    all_sizes = [sorted({0, *sizes}) for sizes in table.sizes]
+    few = math.prod(len(sizes) for sizes in all_sizes) <= every
+    for d, sizes in zip(table.pools, all_sizes, strict=True):
+        if few:
+            near.append(sizes)
+            continue
         asked = loose.replicas[d]
         above = [size for size in sizes if size >= asked - 1e-9][:2]
         near.append(sorted({*above, *[size for size in sizes if size < asked][-1:]}))
@@ -155,7 +164,9 @@ class _MixtureProgram:
         self.bounds = np.array([bound for *_, bound in limited])
         # What a choice costs at most is the unit, so that the solver's tolerances, which are absolute, do not matter. A limit
         # missed by its own size costs more than anything that this could buy.
-        pools_usd = float(table.usd @ np.array([max(sizes, default=0) for sizes in table.sizes])) if table.pools else 0.0
+        pools_usd = (
+            float(table.usd @ np.array([max(sizes, default=0) for sizes in table.sizes])) if table.pools else 0.0
+        )
         self.unit = max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd * self.minimize, 1e-12)
         self.row = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
 
