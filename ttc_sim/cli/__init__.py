@@ -81,7 +81,7 @@ def simulate(
         result = run(loaded, chosen, replications=replications, requests=requests, progress=say)
         summary = result.summary()
         took_s, memory_gb = time.perf_counter() - start, peak_memory_gb()
-        baselines = {} if no_baselines else compare_with_baselines(result, requests=requests, progress=say)
+        baselines = {} if no_baselines else compare_with_baselines(result, summary, requests=requests, progress=say)
     console = console_for_tables()
     print_summary(console, summary, baselines)
     console.print(

@@ -50,7 +50,7 @@ class _Uncapped(Policy):
 
 
 def compare_with_baselines(
-    result: Result, *, requests: int | None = None, progress: Progress = lambda _: None
+    result: Result, own: Summary, *, requests: int | None = None, progress: Progress = lambda _: None
 ) -> dict[str, Summary]:
     """Figures of always one arm and of the policy without its caps, on the very requests and replicas that the policy ran on.
 
@@ -58,7 +58,8 @@ def compare_with_baselines(
     given. A baseline that sends every request where the policy does is the policy: it is not simulated again.
 
     Args:
-        result: of the policy; requests: of each run, as :func:`ttc_sim.simulate` was asked for; the scenario's if left out.
+        result: of the policy; own: its summary.
+        requests: of each run, as :func:`ttc_sim.simulate` was asked for; the scenario's if left out.
     """
     model, policy = result.model, result.policy
     if model.population is None:
@@ -73,7 +74,6 @@ def compare_with_baselines(
         rivals["uncapped"] = _Uncapped(
             policy, model.arm_names, responses, {name: widest[base_arm(name)] for name in model.arm_names}
         )
-    own = result.summary()
     out: dict[str, Summary] = {}
     known: list[tuple[I64, Summary]] = []
     for label, other in rivals.items():

@@ -54,6 +54,7 @@ def search(task: PlanningTask, proposer: Proposer, timing: Timing, say: Progress
     learnt = _verify(task, proposer, allowed, learnt, looks, say)
     verified = looks.best_verified
     assert verified is not None
+    learnt = replace(learnt, timing=learnt.timing.at(verified.proposal.replicas))
     return Found(proposer, verified, learnt, looks)
 
 

@@ -53,10 +53,13 @@ class Timing:
         return self._with(waiting, {**self.seen, **seen})
 
     def at(self, replicas: Mapping[str, int]) -> Timing:
-        """What is believed of times at these numbers of replicas: as last seen with as many, else as before any simulation."""
+        """What is believed of times at these numbers of replicas: as last seen with as many, else as before any simulation.
+
+        Of pools that are not named it is what it was.
+        """
         guess = first_guess(self.expectations.model)
-        waiting = {name: self.seen.get((name, replicas.get(name, 0)), guess[name]) for name in self.waiting}
-        return self._with(waiting, self.seen)
+        known = {name: self.seen.get((name, count), guess[name]) for name, count in replicas.items()}
+        return self._with({**self.waiting, **known}, self.seen)
 
     def _with(self, waiting: Mapping[str, Waiting], seen: Mapping[tuple[str, int], Waiting]) -> Timing:
         changed = replace(self, waiting=waiting, seen=seen)
