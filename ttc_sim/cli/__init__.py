@@ -58,6 +58,9 @@ def simulate(
     predictor: PredictorOption = None,
     requests: Annotated[int | None, typer.Option(min=1, help="Requests of each run instead of the scenario's.")] = None,
     replications: Annotated[int | None, typer.Option(min=1, help="Independent runs instead of the scenario's.")] = None,
+    no_baselines: Annotated[
+        bool, typer.Option("--no-baselines", help="Run the policy alone, nothing to compare it with.")
+    ] = False,
     records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to this PNG.")] = None,
     json_file: JsonOption = None,
@@ -78,7 +81,7 @@ def simulate(
         result = run(loaded, chosen, replications=replications, requests=requests, progress=say)
         summary = result.summary()
         took_s, memory_gb = time.perf_counter() - start, peak_memory_gb()
-        baselines = compare_with_baselines(result.model, result.policy, say)
+        baselines = {} if no_baselines else compare_with_baselines(result, summary, requests=requests, progress=say)
     console = console_for_tables()
     print_summary(console, summary, baselines)
     console.print(

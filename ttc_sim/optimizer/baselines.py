@@ -4,84 +4,197 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from ttc_sim.base.draws import I64
+from ttc_sim.optimizer.looking import Simulated, carry_out
 from ttc_sim.optimizer.promises import figures_in_brief
-from ttc_sim.optimizer.space import base_arm, expanded_model, load_model_like, with_decisions
-from ttc_sim.optimizer.task import Progress
+from ttc_sim.optimizer.proposing.proposal import Proposal, allowed_replicas
+from ttc_sim.optimizer.space import base_arm, expanded_model
+from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import GpuPool, scenario_from_dict
+from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
-from ttc_sim.simulation.expected_times import expected_seconds, first_guess
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.response_fit import fit_responses
+from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
-
-BASELINE_REQUESTS = 20_000
 
 
 @dataclass(frozen=True)
 class _Uncapped(Policy):
-    """A policy whose choice is replaced by the arm's variant with no cap, or with the highest."""
+    """A policy whose choice is replaced by the arm's variant with no cap, or with the highest.
+
+    Attributes:
+        policy: that chooses among ``own``, with what it expects of them.
+        widest: by arm of its own, the variant that serves instead.
+    """
 
     policy: Policy
+    own: tuple[str, ...]
+    responses: Mapping[str, Response] | None
     widest: Mapping[str, str]
 
     def arm_names(self) -> tuple[str, ...]:
         """The widest variants."""
-        return tuple(self.widest.values())
+        return tuple(dict.fromkeys(self.widest.values()))
 
     def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
         """Index of the widest variant of the policy's choice."""
-        index = np.array([list(arms).index(self.widest[base_arm(name)]) for name in arms], dtype=np.int64)
-        return index[self.policy.choose(requests, arms)]
+        index = np.array([list(arms).index(self.widest[name]) for name in self.own], dtype=np.int64)
+        return index[self.policy.choose(replace(requests, responses=self.responses), self.own)]
 
 
-def compare_with_baselines(model: Model, policy: Policy, progress: Progress = lambda _: None) -> dict[str, Summary]:
-    """Figures of always one arm and of the policy without its caps, on the requests that ``simulate`` draws.
-
-    A policy that is the user's own function has no caps to take away, so only the other baselines are given. Of more requests
-    than are needed to tell policies apart, baselines serve the first ``BASELINE_REQUESTS``.
-    """
-    if model.population is None:
-        return {}
-    per_source = _per_source(policy, model.population.sources)
-    raw = model.scenario.model_dump(mode="python", exclude={"path"})
-    if raw["workload"]["requests"] > BASELINE_REQUESTS:
-        raw["workload"]["requests"] = BASELINE_REQUESTS
-        model = load_model_like(model, scenario_from_dict(raw, model.scenario.path))
-    expectations = expect_arms(expanded_model(model))
-    rate_per_s = draw(expectations.model, 0, purpose="search").traffic.rate_per_s
-    responses = None
-    if policy.uses_responses:
-        fitted = fit_responses(expectations, expected_seconds(expectations, first_guess(expectations.model)))
-        responses = {name: fitted[name] for name in _uncapped_arms(expectations.model)}
-    return simulate_baselines(expectations, rate_per_s, per_source, responses, "simulate", progress)
-
-
-def simulate_baselines(
-    expectations: Expectations,
-    rate_per_s: float,
-    policy: PerSource | None,
-    responses: Mapping[str, Response] | None,
-    purpose: str,
-    progress: Progress,
+def compare_with_baselines(
+    result: Result, own: Summary, *, requests: int | None = None, progress: Progress = lambda _: None
 ) -> dict[str, Summary]:
-    """Always one arm, and the policy without its caps, on the same requests as ``purpose`` draws.
+    """Figures of always one arm and of the policy without its caps, on the very requests and replicas that the policy ran on.
+
+    A policy that looks at live load, or is the user's own function, has no caps to take away, so only the other baselines are
+    given. A baseline that sends every request where the policy does is the policy: it is not simulated again.
 
     Args:
-        expectations: every arm on every problem.
-        rate_per_s: mean rate of all requests.
-        policy: whose caps are taken away, if any; ``responses``: what it expects of the arms, where it needs that.
+        result: of the policy; own: its summary.
+        requests: of each run, as :func:`ttc_sim.simulate` was asked for; the scenario's if left out.
+    """
+    model, policy = result.model, result.policy
+    if model.population is None:
+        return {}
+    whole = expanded_model(model)
+    expectations = expect_arms(whole)
+    uncapped = _uncapped_arms(whole)
+    rivals: dict[str, Policy] = {**_always_rivals(expectations, uncapped, None)}
+    if _has_caps(policy):
+        widest = {base_arm(name): name for name in uncapped}
+        responses = model.population.responses
+        rivals["uncapped"] = _Uncapped(
+            policy, model.arm_names, responses, {name: widest[base_arm(name)] for name in model.arm_names}
+        )
+    out: dict[str, Summary] = {}
+    known: list[tuple[I64, Summary]] = []
+    for label, other in rivals.items():
+        arm = other.choose(expectations.population.as_requests(), whole.arm_names)
+        same = next((summary for choice, summary in known if (choice == arm).all()), None)
+        if same is not None:
+            out[label] = same
+        elif _runs_alike(result, other, whole, arm):
+            out[label] = own
+        else:
+            draws = [draw(whole, run.number, requests=requests) for run in result.runs]
+            done = [run_once(whole, other, one) for one in draws]
+            out[label] = summarize(whole, done, expected=expectations.under(arm))
+        known.append((arm, out[label]))
+        progress(f"{label}: {figures_in_brief(out[label])}")
+    return out
+
+
+def _runs_alike(result: Result, other: Policy, whole: Model, arm: I64) -> bool:
+    """Whether another policy sends every problem, and every request that was sent, to what the policy sends it to.
+
+    Args:
+        arm: (P,) index of the arm of ``whole`` that the other policy sends each problem to.
+    """
+    model = result.model
+    assert model.population is not None
+    mine, others = ([_served_by(one, arm.name) for arm in one.arms] for one in (model, whole))
+    alike = np.array([[a == b for b in others] for a in mine])
+    if not alike.any(axis=1).any():
+        return False
+    live = result.policy.looks_at_load
+    if not live:
+        own = result.policy.choose(model.population.as_requests(), model.arm_names)
+        if not alike[own, arm].all():
+            return False
+    return all(alike[run.arm, other.choose(run.requests, whole.arm_names)].all() for run in result.runs)
+
+
+def _served_by(model: Model, name: str) -> str:
+    """All that says how an arm serves a request."""
+    return repr(model.scenario.arms[name].model_dump(exclude={"sources", "strategy"})) + repr(
+        model.arms[model.arm_names.index(name)].strategy
+    )
+
+
+def _has_caps(policy: Policy) -> bool:
+    """Whether it is a policy that chooses arms by what is known of a request beforehand."""
+    if isinstance(policy, PerSource):
+        return all(_has_caps(one) for one in policy.policies.values())
+    return isinstance(policy, (Always, Banded, Threshold, Utility))
+
+
+def always_proposals(task: PlanningTask) -> dict[str, Proposal]:
+    """Always one arm, as plans: by name."""
+    whole = task.model
+    uncapped = _uncapped_arms(whole)
+    return {
+        label: _proposal(task, policy, None)
+        for label, policy in _always_rivals(task.expectations, uncapped, task).items()
+    }
+
+
+def uncapped_proposal(task: PlanningTask, plan: Proposal) -> Proposal | None:
+    """The plan without its caps, as a plan of its own; ``None`` for a policy that cannot be written down so."""
+    widest = {base_arm(name): name for name in _uncapped_arms(task.model)}
+    policies: dict[str, Policy] = {}
+    for source, one in plan.policy.policies.items():
+        if isinstance(one, Always):
+            policies[source] = Always(widest[base_arm(one.arm)])
+        elif isinstance(one, Banded):
+            policies[source] = _joined(one, [widest[base_arm(name)] for name in one.arms])
+        else:
+            return None
+    return _proposal(task, PerSource(policies), plan.replicas)
+
+
+def carry_out_uncapped(task: PlanningTask, plan: Simulated) -> Summary:
+    """Figures of the plan's own choice without its caps, on the requests that it was verified on."""
+    whole, proposal = task.model, plan.proposal
+    widest = {base_arm(name): name for name in _uncapped_arms(whole)}
+    names = whole.arm_names
+    policy = _Uncapped(proposal.policy, names, proposal.responses, {name: widest[base_arm(name)] for name in names})
+    arm = policy.choose(task.population.as_requests(), names)
+    if (arm == proposal.choose(task.population, names)).all():
+        return plan.summary
+    summary = carry_out(task, policy, arm, proposal.replicas, None, "verify", whole.scenario.replications).summary
+    return plan.optimism.taken_off(summary)
+
+
+def _joined(policy: Banded, arms: Sequence[str]) -> Policy:
+    """The bands with other arms; neighbours with the same arm are one."""
+    edges = [edge for edge, a, b in zip(policy.edges, arms, arms[1:], strict=False) if a != b]
+    kept = [arms[0], *(b for a, b in pairwise(arms) if a != b)]
+    return Banded(edges=edges, arms=kept, score=policy.score) if edges else Always(kept[0])
+
+
+def _proposal(task: PlanningTask, policy: PerSource, replicas: Mapping[str, int] | None) -> Proposal:
+    """A policy by hand as a proposal, on the fewest replicas that carry its load."""
+    arm = policy.choose(task.population.as_requests(), task.model.arm_names)
+    expected, weight = task.expectations.under(arm), task.population.weight
+    counts = _capacity(task.expectations, arm, task.rate_per_s) if replicas is None else replicas
+    return Proposal(
+        policy=policy,
+        replicas=counts,
+        accuracy=float(expected["correct"] @ weight),
+        cost_usd_per_request=float(expected["api_cost_usd"] @ weight) + task.pools_usd_per_request(counts),
+        excess={},
+    )
+
+
+def _always_rivals(
+    expectations: Expectations, uncapped: Sequence[str], task: PlanningTask | None
+) -> dict[str, PerSource]:
+    """Always one arm, by label; the cheapest and the dearest have names of their own.
+
+    Args:
+        task: whose rule says how many replicas a pool has; ``None`` for the scenario's own.
     """
     whole, population = expectations.model, expectations.population
-    uncapped = _uncapped_arms(whole)
     single = {name: _always(expectations, name, uncapped) for name in uncapped}
+    rate_per_s = draw(whole, 0, purpose="search").traffic.rate_per_s if task is None else task.rate_per_s
     bill = {}
     for name, one in single.items():
         arm = one.choose(population.as_requests(), whole.arm_names)
@@ -90,39 +203,14 @@ def simulate_baselines(
             for pool, count in _capacity(expectations, arm, rate_per_s).items():
                 item = whole.scenario.deployments[pool]
                 assert isinstance(item, GpuPool)
-                bill[name] += count * item.hourly_usd / 3600 / rate_per_s
+                bill[name] += (item.replicas if task is None else count) * item.hourly_usd / 3600 / rate_per_s
     everywhere = [name for name in uncapped if len(_arm_sources(whole, name)) == len(population.sources)] or uncapped
     labels = {
         "always-small": min(everywhere, key=lambda name: bill[name]),
         "always-large": max(uncapped, key=lambda name: bill[name]),
     }
-    rivals: dict[str, Policy] = {label: single[name] for label, name in labels.items()}
-    rivals |= {f"always-{name}": single[name] for name in uncapped if name not in labels.values()}
-    if policy is not None:
-        rivals["uncapped"] = _Uncapped(policy, {base_arm(name): name for name in uncapped})
-    able = replace(population, responses=responses)
-    out = {}
-    for label, other in rivals.items():
-        arm = other.choose(able.as_requests(), whole.arm_names)
-        model = load_model_like(
-            whole, with_decisions(whole.scenario, None, _capacity(expectations, arm, rate_per_s), responses)
-        )
-        done = [run_once(model, other, draw(model, k, purpose=purpose)) for k in range(whole.scenario.replications)]
-        out[label] = summarize(model, done, expected=expectations.under(arm))
-        progress(f"{label}: {figures_in_brief(out[label])}")
-    return out
-
-
-def _per_source(policy: Policy, sources: Sequence[str]) -> PerSource | None:
-    if isinstance(policy, PerSource):
-        parts = [_per_source(one, [source]) for source, one in policy.policies.items()]
-        known = [part for part in parts if part is not None]
-        return (
-            PerSource({k: v for part in known for k, v in part.policies.items()}) if len(known) == len(parts) else None
-        )
-    if isinstance(policy, Threshold):
-        policy = Banded(edges=[policy.at], arms=[policy.below, policy.above], score=policy.score)
-    return PerSource(dict.fromkeys(sources, policy)) if isinstance(policy, (Always, Banded, Utility)) else None
+    rivals = {label: single[name] for label, name in labels.items()}
+    return rivals | {f"always-{name}": single[name] for name in uncapped if name not in labels.values()}
 
 
 def _uncapped_arms(model: Model) -> list[str]:
@@ -169,7 +257,7 @@ def _capacity(expectations: Expectations, arm: I64, rate_per_s: float) -> dict[s
         pool = model.deployments[index]
         here = [model.arms[a].deployment == index for a in arm]
         if isinstance(pool, GpuPool) and any(here):
-            choices = sorted(search.replicas.get(name, [pool.replicas]))
+            choices = allowed_replicas(model, name)
             needed = float(load_s[here].sum()) / search.utilization
             replicas[name] = next((r for r in choices if r >= needed), choices[-1])
     return replicas

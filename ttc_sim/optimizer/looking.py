@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+from ttc_sim.base.draws import I64
 from ttc_sim.optimizer.novelty import widened_for_novelty
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal
 from ttc_sim.optimizer.space import load_model_like, with_decisions
-from ttc_sim.optimizer.task import PlanningTask, Timing
+from ttc_sim.optimizer.task import CarriedOut, PlanningTask, Timing, times_seen
+from ttc_sim.policies import Policy
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
@@ -39,12 +43,14 @@ class Simulated:
         model: of the scenario with the proposal's policy and replicas.
         summary: figures, corrected for optimism, with intervals that allow for novel traffic.
         checks: every target beside its figure.
+        optimism: that was taken off.
     """
 
     proposal: Proposal
     model: Model
     summary: Summary
     checks: tuple[TargetCheck, ...]
+    optimism: Optimism
 
     @property
     def meets_targets(self) -> bool:
@@ -68,6 +74,51 @@ class Simulated:
         return (self.largest_miss, cost, wrong) if targets.maximize is None else (self.largest_miss, wrong, cost)
 
 
+@dataclass
+class Looks:
+    """All that was simulated for one kind of policy; what was verified on fresh seeds is believed before what was not.
+
+    Attributes:
+        targets: that looks are ranked by; searched, verified: by what was proposed.
+    """
+
+    targets: Targets
+    searched: dict[str, Simulated] = field(default_factory=dict)
+    verified: dict[str, Simulated] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.searched)
+
+    def add(self, seen: Simulated, *, verified: bool = False) -> None:
+        """Remember a look."""
+        (self.verified if verified else self.searched)[_key(seen.proposal)] = seen
+
+    def get(self, proposal: Proposal) -> Simulated | None:
+        """What is known of this policy on these replicas."""
+        key = _key(proposal)
+        return self.verified.get(key) or self.searched.get(key)
+
+    @property
+    def believed(self) -> list[Simulated]:
+        """Of each policy and capacity what is known, best first."""
+        return sorted({**self.searched, **self.verified}.values(), key=lambda one: one.rank(self.targets))
+
+    @property
+    def best(self) -> Simulated | None:
+        """The best that holds all targets, if any does."""
+        first = next(iter(self.believed), None)
+        return first if first is not None and first.meets_targets else None
+
+    @property
+    def best_verified(self) -> Simulated | None:
+        """The best, or the nearest, of those verified."""
+        return min(self.verified.values(), key=lambda one: one.rank(self.targets), default=None)
+
+
+def _key(proposal: Proposal) -> str:
+    return repr((proposal.policy, sorted(proposal.replicas.items()), proposal.responses))
+
+
 def simulate_proposal(
     task: PlanningTask, proposal: Proposal, learnt: Learnt, purpose: str, runs: int
 ) -> tuple[Simulated, Learnt]:
@@ -79,11 +130,37 @@ def simulate_proposal(
     Returns:
         What simulation says of it; and what has been learnt, with the times that the pools gave.
     """
+    arm = proposal.choose(task.population, task.model.arm_names)
+    expected = task.expectations.under(arm)
     decided = with_decisions(task.model.scenario, proposal.notation, proposal.replicas, proposal.responses)
-    model = load_model_like(task.model, decided)
-    done = [run_once(model, proposal.policy, draw(model, k, purpose=purpose)) for k in range(runs)]
-    expected = task.expectations.under(proposal.choose(task.population, task.model.arm_names))
-    summary = learnt.optimism.taken_off(summarize(model, done, expected=expected))
+    carried_out = carry_out(task, proposal.policy, arm, proposal.replicas, proposal.responses, purpose, runs)
+    summary = learnt.optimism.taken_off(carried_out.summary)
     summary = widened_for_novelty(summary, task.novelty, task.population, expected)
-    simulated = Simulated(proposal, model, summary, check_targets(summary, task.targets))
-    return simulated, replace(learnt, timing=learnt.timing.after(model, done))
+    model = load_model_like(task.model, decided)
+    simulated = Simulated(proposal, model, summary, check_targets(summary, task.targets), learnt.optimism)
+    return simulated, replace(learnt, timing=learnt.timing.after(carried_out.times))
+
+
+def carry_out(
+    task: PlanningTask,
+    policy: Policy,
+    arm: I64,
+    replicas: Mapping[str, int],
+    responses: Mapping[str, Response] | None,
+    purpose: str,
+    runs: int,
+) -> CarriedOut:
+    """Simulate a policy on these replicas; the same choice of arms on the same replicas is simulated once.
+
+    Args:
+        arm: (P,) that the policy sends each problem to; responses: what it expects of the arms, where it needs that.
+        purpose: of the draws; runs: independent runs.
+    """
+    key = (purpose, runs, arm.tobytes(), tuple(sorted(replicas.items())))
+    if key not in task.carried_out:
+        decided = with_decisions(task.model.scenario, None, replicas, responses)
+        model = load_model_like(task.model, decided)
+        done = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(runs)]
+        summary = summarize(model, done, expected=task.expectations.under(arm))
+        task.carried_out[key] = CarriedOut(summary, times_seen(model, done))
+    return task.carried_out[key]

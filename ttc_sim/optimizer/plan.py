@@ -28,11 +28,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """The cheapest policy of the search space at one level of accuracy, before any queue."""
+    """The cheapest policy of the search space at one level of accuracy.
+
+    Attributes:
+        simulated: whether accuracy and cost are simulated figures, like a plan's, or expectations before any queue.
+    """
 
     accuracy: float
     cost_usd_per_request: float
     policy: str
+    simulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Plan(Displayed):
         predicted: figures from independent runs on fresh seeds, corrected for having chosen on the same problems.
         checks: every target beside its figure.
         baselines: by name, figures of other policies on the same requests.
-        frontier: cheapest cost at each level of accuracy.
+        frontier: cheapest cost at each level of accuracy; no point of it is dominated by another, the plan or a baseline.
         optimism: how much better the choice looked on the problems it was made on than on problems kept from it; already
             taken off ``predicted``.
         alternatives: ``bands`` and ``utility``, each at its best; the plan is one of them.
@@ -113,7 +118,12 @@ class Plan(Displayed):
             ],
             "baselines": {name: summary.as_json() for name, summary in self.baselines.items()},
             "frontier": [
-                {"accuracy": p.accuracy, "cost_usd_per_request": p.cost_usd_per_request, "policy": p.policy}
+                {
+                    "accuracy": p.accuracy,
+                    "cost_usd_per_request": p.cost_usd_per_request,
+                    "policy": p.policy,
+                    "simulated": p.simulated,
+                }
                 for p in self.frontier
             ],
             "optimism": dict(self.optimism),

@@ -6,24 +6,29 @@ simplest kind is the plan unless what another gains is more than noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ttc_sim.base.arguments import function
 from ttc_sim.base.errors import InputError
-from ttc_sim.optimizer.baselines import simulate_baselines
-from ttc_sim.optimizer.frontier import frontier_of
+from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
+from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
 from ttc_sim.optimizer.gain import Gain, gain_of
-from ttc_sim.optimizer.plan import Alternative, Plan
+from ttc_sim.optimizer.looking import Simulated, simulate_proposal
+from ttc_sim.optimizer.optimism import HeldOut, Optimism
+from ttc_sim.optimizer.plan import Alternative, FrontierPoint, Plan
 from ttc_sim.optimizer.predictor_worth import predictor_worth
+from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
-from ttc_sim.optimizer.searching import Found, search
+from ttc_sim.optimizer.proposing.proposal import Proposal
+from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.scenario import Scenario, Targets, as_scenario
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.summary import Summary
 
 
 def optimize(scenario: Scenario | str | Path, progress: Progress = lambda _: None) -> Plan:
@@ -56,24 +61,18 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         InputError: no targets, or no problems to judge accuracy on.
     """
     choice = choose_policy(model, progress)
-    task, found = choice.task, choice.chosen
-    verified, learnt = found.verified, found.learnt
-    proposal = verified.proposal
-    progress("comparing with the baselines on the same requests")
-    baselines = simulate_baselines(
-        task.expectations, task.rate_per_s, proposal.policy, proposal.responses, "verify", progress
-    )
+    task, found, verified = choice.task, choice.chosen, choice.verified
+    proposal, learnt = verified.proposal, found.learnt
     missed = tuple(check.name for check in verified.checks if not check.holds)
-    progress("drawing the frontier of accuracy and cost")
     return Plan(
         status=verified.status,
-        binding=tuple(dict.fromkeys([*proposal.excess, *missed])) if missed else (),
+        binding=tuple(dict.fromkeys([*(name for name in proposal.excess if name in missed), *missed])),
         scenario=verified.model.scenario,
         predicted=verified.summary,
         checks=verified.checks,
-        baselines=baselines,
-        frontier=frontier_of(task, found),
-        optimism=learnt.optimism.as_json(),
+        baselines=choice.baselines,
+        frontier=choice.frontier,
+        optimism=verified.optimism.as_json(),
         alternatives={
             name: Alternative(
                 policy=one.verified.proposal.notation,
@@ -84,7 +83,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
             for name, one in choice.found.items()
         },
         gain=choice.gains["utility"],
-        worth=predictor_worth(task.question(learnt.limits, learnt.timing), proposal, learnt.optimism),
+        worth=predictor_worth(task.question(learnt.limits, learnt.timing), proposal, verified.optimism),
         novelty=task.novelty,
     )
 
@@ -97,16 +96,25 @@ class Choice:
         task: what was to be planned; found: by kind, what its search ended with.
         gains: by kind other than the simplest, what it gains over that.
         chosen: one of ``found``.
+        baselines: by name, figures of other policies on the requests that the plan was verified on.
+        frontier: cheapest cost at each level of accuracy.
     """
 
     task: PlanningTask
     found: Mapping[str, Found]
     gains: Mapping[str, Gain]
     chosen: Found
+    baselines: Mapping[str, Summary]
+    frontier: tuple[FrontierPoint, ...]
+
+    @property
+    def verified(self) -> Simulated:
+        """The plan."""
+        return self.chosen.verified
 
 
 def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
-    """Search for each kind of policy at its best, and choose among them; nothing is told of the choice yet.
+    """Search for each kind of policy at its best, and choose among them, the baselines and what the frontier promises.
 
     Each search starts from what the one before it has learnt of the pools' times.
 
@@ -122,16 +130,86 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     for name, start in PROPOSERS.items():
         found[name] = search(task, start(task.expectations, timing.waiting), timing, progress)
         timing = found[name].learnt.timing
-    (_, simplest), *others = found.items()
-    chosen, gains = simplest, {}
+    if not any(one.verified.meets_targets for one in found.values()):
+        found = {name: nearer(task, one, progress) for name, one in found.items()}
+    gains = {name: _gain_over(task, next(iter(found.values())), other) for name, other in list(found.items())[1:]}
+    progress("comparing with the baselines on the same requests")
+    always = _verified_baselines(task, found, progress)
+    chosen = _chosen(found, gains, targets)
+    progress("drawing the frontier of accuracy and cost")
+    promised = promises_of(task, found[chosen])
+    looked = _looked_at(task, found, chosen, promised, progress)
+    chosen = _chosen(found, gains, targets)
+    plan = found[chosen].verified
+    uncapped = uncapped_proposal(task, plan.proposal)
+    if uncapped is not None:
+        _verify_beside(task, found, chosen, uncapped, plan.optimism)
+        plan = found[chosen].verified
+    summaries = {name: _printed(task, one, plan) for name, one in always.items()}
+    summaries["uncapped"] = carry_out_uncapped(task, plan)
+    progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
+    frontier = frontier_of(promised, [*looked, plan], summaries.values(), targets)
+    return Choice(task, found, gains, found[chosen], summaries, frontier)
+
+
+def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targets) -> str:
+    """The kind of policy that is the plan: the simplest stays unless another is better for sure, or alone meets the targets.
+
+    Where none meets them it is the one that misses by the least.
+    """
+    (chosen, _), *others = found.items()
     for name, other in others:
-        gains[name] = _gain_over(task, simplest, other)
-        # The simpler policy stays unless the other is better for sure, or alone meets the targets.
-        met, met_too = chosen.verified.meets_targets, other.verified.meets_targets
-        better = other.verified.rank(targets) < chosen.verified.rank(targets)
-        if met_too and better and (gains[name].more_than_noise or not met):
-            chosen = other
-    return Choice(task, found, gains, chosen)
+        held, mine = found[chosen].verified, other.verified
+        better = mine.rank(targets) < held.rank(targets)
+        met, met_too = held.meets_targets, mine.meets_targets
+        if better and ((met_too and (gains[name].more_than_noise or not met)) or (not met and not met_too)):
+            chosen = name
+    return chosen
+
+
+def _verified_baselines(task: PlanningTask, found: dict[str, Found], progress: Progress) -> dict[str, Simulated]:
+    """Always one arm, simulated like a plan: it is one of the simplest kind, chosen by no outcome, so without optimism."""
+    simplest = next(iter(found))
+    out = {}
+    for name, proposal in always_proposals(task).items():
+        index = proposal.choose(task.population, task.model.arm_names)
+        expected = task.expectations.under(index)
+        held_out = HeldOut(expected["correct"], expected["api_cost_usd"])
+        out[name] = _verify_beside(task, found, simplest, proposal, Optimism(0.0, 0.0, held_out))
+        progress(f"{name}: {figures_in_brief(out[name].summary)}")
+    return out
+
+
+def _looked_at(
+    task: PlanningTask, found: dict[str, Found], kind: str, promised: Sequence[Promise], progress: Progress
+) -> list[Simulated]:
+    """What of the frontier promises to be better than the plan, simulated like it; it is the plan if it holds."""
+    looked: list[Simulated] = []
+    for one in promised:
+        if one.beats(found[kind].verified, task.targets):
+            seen = _verify_beside(task, found, kind, one.proposal, found[kind].learnt.optimism)
+            progress(f"a point of the frontier that promised more: {figures_in_brief(seen.summary)}")
+            looked.append(seen)
+    return looked
+
+
+def _verify_beside(
+    task: PlanningTask, found: dict[str, Found], kind: str, proposal: Proposal, optimism: Optimism
+) -> Simulated:
+    """Simulate a proposal on the requests that plans are verified on; the better of it and the best of its kind is kept."""
+    held = found[kind]
+    learnt = replace(held.learnt, optimism=optimism)
+    seen, _ = simulate_proposal(task, proposal, learnt, "verify", task.model.scenario.replications)
+    if seen.rank(task.targets) < held.verified.rank(task.targets):
+        found[kind] = replace(held, verified=seen)
+    return seen
+
+
+def _printed(task: PlanningTask, baseline: Simulated, plan: Simulated) -> Summary:
+    """Figures of a baseline; those of the plan where both send every problem to the same arm."""
+    names = task.model.arm_names
+    same = baseline.proposal.choose(task.population, names) == plan.proposal.choose(task.population, names)
+    return plan.summary if same.all() else baseline.summary
 
 
 def targets_of(scenario: Scenario) -> Targets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting, first_guess, late_share
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
 Progress = Callable[[str], None]
@@ -35,37 +36,74 @@ class Timing:
     Attributes:
         expectations: of the arms; limits_s: (limits,) seconds of the latency targets asked for.
         waiting: per GPU pool, the times that a request meets there.
+        seen: per GPU pool and number of replicas, the times last seen: what one replica gives says nothing of four.
     """
 
     expectations: Expectations
     limits_s: tuple[float, ...]
     waiting: Mapping[str, Waiting]
+    seen: Mapping[tuple[str, int], Waiting] = field(default_factory=dict)
 
     @cached_property
     def late(self) -> F64:
         """(limits + 1, V, P) chances of being later than each limit, timeouts last."""
         return late_share(self.expectations, np.array(self.limits_s), self.waiting)
 
-    def after(self, model: Model, runs: Sequence[Run]) -> Timing:
-        """The same with the times to first token and per token that the pools gave in these runs of the model."""
-        waiting = dict(self.waiting)
-        for name in self.waiting:
-            of_pool = np.array([model.deployment_names[arm.deployment] == name for arm in model.arms])
-            first: list[F64] = []
-            rest: list[F64] = []
-            for run in runs:
-                served = of_pool[run.arm] & ~np.isnan(run.result.first_token_s) & (run.result.status == 0)
-                ttft = run.result.first_token_s - run.result.arrival_s
-                tokens = (run.reasoning_tokens + run.visible_tokens).astype(np.float64)
-                first.append(ttft[served])
-                rest.append((run.latency_s - ttft)[served] / np.maximum(tokens[served] - 1, 1))
-            if sum(len(part) for part in first) >= _LEAST_SERVED:
-                waiting[name] = Waiting(
-                    float(np.quantile(np.concatenate(first), _TYPICAL)),
-                    float(np.quantile(np.concatenate(rest), _TYPICAL)),
-                )
-        # Chances of being late are worked out anew only where the pools' times have changed.
-        return self if waiting == self.waiting else replace(self, waiting=waiting)
+    def after(self, seen: Mapping[tuple[str, int], Waiting]) -> Timing:
+        """The same with the times that pools gave at these numbers of replicas."""
+        waiting = {**self.waiting, **{name: times for (name, _), times in seen.items()}}
+        return self._with(waiting, {**self.seen, **seen})
+
+    def at(self, replicas: Mapping[str, int]) -> Timing:
+        """What is believed of times at these numbers of replicas: as last seen with as many, else as before any simulation.
+
+        Of pools that are not named it is what it was.
+        """
+        guess = first_guess(self.expectations.model)
+        known = {name: self.seen.get((name, count), guess[name]) for name, count in replicas.items()}
+        return self._with({**self.waiting, **known}, self.seen)
+
+    def _with(self, waiting: Mapping[str, Waiting], seen: Mapping[tuple[str, int], Waiting]) -> Timing:
+        changed = replace(self, waiting=waiting, seen=seen)
+        if waiting == self.waiting and "late" in self.__dict__:
+            # Chances of being late are worked out anew only where the pools' times have changed.
+            changed.__dict__["late"] = self.late
+        return changed
+
+
+def times_seen(model: Model, runs: Sequence[Run]) -> dict[tuple[str, int], Waiting]:
+    """Times to first token and per token that each pool gave with its number of replicas in these runs of the model."""
+    seen = {}
+    for name, pool in model.scenario.deployments.items():
+        if not isinstance(pool, GpuPool):
+            continue
+        of_pool = np.array([model.deployment_names[arm.deployment] == name for arm in model.arms])
+        first: list[F64] = []
+        rest: list[F64] = []
+        for run in runs:
+            served = of_pool[run.arm] & ~np.isnan(run.result.first_token_s) & (run.result.status == 0)
+            ttft = run.result.first_token_s - run.result.arrival_s
+            tokens = (run.reasoning_tokens + run.visible_tokens).astype(np.float64)
+            first.append(ttft[served])
+            rest.append((run.latency_s - ttft)[served] / np.maximum(tokens[served] - 1, 1))
+        if sum(len(part) for part in first) >= _LEAST_SERVED:
+            seen[name, pool.replicas] = Waiting(
+                float(np.quantile(np.concatenate(first), _TYPICAL)),
+                float(np.quantile(np.concatenate(rest), _TYPICAL)),
+            )
+    return seen
+
+
+@dataclass(frozen=True)
+class CarriedOut:
+    """What one choice of arms came to on some replicas.
+
+    Attributes:
+        summary: its figures; times: that the pools gave, by pool and number of replicas.
+    """
+
+    summary: Summary
+    times: Mapping[tuple[str, int], Waiting]
 
 
 @dataclass(frozen=True)
@@ -77,12 +115,14 @@ class PlanningTask:
         targets: of the scenario.
         rate_per_s: mean rate of all requests.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
+        carried_out: what was simulated so far, so that the same choice on the same replicas is not simulated twice.
     """
 
     expectations: Expectations
     targets: Targets
     rate_per_s: float
     novelty: Novelty | None
+    carried_out: dict[object, CarriedOut] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, expectations: Expectations, targets: Targets) -> PlanningTask:
@@ -120,20 +160,28 @@ class PlanningTask:
         return Timing(self.expectations, limits_s, first_guess(self.model))
 
     def question(
-        self, limits: Limits, timing: Timing, *, weight: F64 | None = None, targets: Targets | None = None
+        self,
+        limits: Limits,
+        timing: Timing,
+        *,
+        weight: F64 | None = None,
+        targets: Targets | None = None,
+        replicas: Mapping[str, int] | None = None,
     ) -> Question:
         """What to ask a proposer.
 
         Args:
             weight: (P,) of each problem, instead of the population's own; targets: instead of the task's own.
+            replicas: per GPU pool, if it is decided already how many; pools that are not named are closed.
         """
         return Question(
-            expectations=self.expectations,
+            expectations=self.expectations if replicas is None else without_pools(self.expectations, set(replicas)),
             targets=self.targets if targets is None else targets,
             limits=limits,
             late=timing.late,
             weight=self.population.weight if weight is None else weight,
             rate_per_s=self.rate_per_s,
+            replicas=None if replicas is None else {name: (count,) for name, count in replicas.items()},
         )
 
     def pools_usd_per_request(self, replicas: Mapping[str, int]) -> float:
@@ -144,3 +192,30 @@ class PlanningTask:
             assert isinstance(pool, GpuPool)
             hourly += count * pool.hourly_usd
         return hourly / 3600 / self.rate_per_s
+
+
+def without_pools(expectations: Expectations, kept: set[str]) -> Expectations:
+    """The same with no arm offered on a GPU pool other than those kept."""
+    model = expectations.model
+    closed = {
+        d
+        for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
+        if isinstance(item, GpuPool) and name not in kept
+    }
+    shut = np.array([arm.deployment in closed for arm in model.arms])
+    if not shut.any():
+        return expectations
+
+    def hidden(table: F64) -> F64:
+        return np.where(shut[:, None], np.nan, table)
+
+    return replace(
+        expectations,
+        correct=hidden(expectations.correct),
+        prompt=hidden(expectations.prompt),
+        reasoning=hidden(expectations.reasoning),
+        visible=hidden(expectations.visible),
+        api_cost_usd=hidden(expectations.api_cost_usd),
+        gpu_s=hidden(expectations.gpu_s),
+        offered=expectations.offered & ~shut[:, None],
+    )

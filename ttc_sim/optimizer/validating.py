@@ -61,8 +61,8 @@ class Validation(Displayed):
     Attributes:
         verdicts: by figure: ``accuracy``, ``cost_usd_per_request``, ``latency_p95_s``, ...
         realized: all figures on the new problems.
-        best_in_hindsight: the cheapest policy of the plan's space that meets the targets on these very problems, by
-            expectation; ``None`` if none does.
+        best_in_hindsight: the best choice of arms for each of these very problems, at the accuracy (or cost) that the plan
+            really reached on them; ``None`` where accuracy is unknown or there are no targets.
         problems: problems carried out on; left_out: problems that could not be, and why.
         new_groups: share of the problems whose task type the plan's problems do not have; ``by_novelty`` gives the
             realized accuracy on those and on the others.
@@ -143,7 +143,7 @@ def validate(
     return Validation(
         verdicts=beside_promises(saved.promised, realized),
         realized=realized,
-        best_in_hindsight=best_in_hindsight(model) if scenario.targets is not None else None,
+        best_in_hindsight=best_in_hindsight(model, realized) if scenario.targets is not None else None,
         problems=len(population),
         notes=(*absent, *_own_problems(scenario, population), *population.notes),
         new_groups=new,

@@ -23,7 +23,6 @@ from ttc_sim.policies import DIFFICULTY
 from ttc_sim.scenario import GpuPool, Search
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
-from ttc_sim.simulation.model import Model
 
 
 @dataclass(frozen=True)
@@ -114,13 +113,14 @@ class _Rows:
 def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal | None:
     """The program's solution, ``None`` if it has none; elastic, limits may be missed, and the misses are made least.
 
-    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit.
+    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit and one of each pool's capacity.
     """
     targets, model = question.targets, question.expectations.model
     n = len(strides.arm)
-    sizes = _sizes(model, question.rate_per_s)
+    sizes = _sizes(question)
     limits = _named_limits(strides, question.limits)
-    misses = len(limits) if elastic else 0
+    pools = len({size.deployment for size in sizes})
+    misses = len(limits) + pools if elastic else 0
     pool_usd = np.array([size.usd_per_request for size in sizes])
     cost = np.concatenate([strides.cost, pool_usd])
     rows = _Rows(n + len(sizes) + misses)
@@ -132,7 +132,7 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal |
             indices = np.append(indices, n + len(sizes) + position)
             full = np.append(full, sense * max(abs(bound), 1e-9))
         rows.add(indices, full, bound if sense > 0 else -np.inf, np.inf if sense > 0 else bound)
-    _add_capacity(question, strides, sizes, rows)
+    _add_capacity(question, strides, sizes, rows, slack=n + len(sizes) + len(limits) if elastic else None)
     objective = np.zeros(rows.width)
     if elastic:
         objective[n + len(sizes) :] = 1.0
@@ -156,7 +156,10 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal |
     excess = {}
     if elastic:
         missed = result.x[n + len(sizes) :]
-        excess = {name: float(miss) for (name, *_), miss in zip(limits, missed, strict=True) if miss > 1e-6}
+        excess = {name: float(miss) for (name, *_), miss in zip(limits, missed, strict=False) if miss > 1e-6}
+        overload = float(missed[len(limits) :].max(initial=0.0))
+        if overload > 1e-6:
+            excess["utilization"] = overload
     return Proposal(
         policy=policy_of(strides, chosen, question.expectations.population.sources, model.arm_names),
         replicas={size.pool: size.replicas for k, size in enumerate(sizes) if result.x[n + k] > 0.5},
@@ -166,14 +169,14 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal |
     )
 
 
-def _sizes(model: Model, rate_per_s: float) -> list[_Size]:
+def _sizes(question: Question) -> list[_Size]:
     """Every number of replicas that may be chosen of every pool, smallest first."""
-    search = model.scenario.search
+    model = question.expectations.model
     return [
-        _Size(d, name, count, count * pool.hourly_usd / 3600.0 / rate_per_s)
+        _Size(d, name, count, count * pool.hourly_usd / 3600.0 / question.rate_per_s)
         for d, (name, pool) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
         if isinstance(pool, GpuPool)
-        for count in sorted(set(search.replicas.get(name, [pool.replicas])))
+        for count in question.sizes(name)
     ]
 
 
@@ -208,14 +211,24 @@ def _add_walks(strides: Strides, max_bands: int, rows: _Rows) -> None:
                 rows.add(np.concatenate([arriving, leaving]), signs, 0, 0)
 
 
-def _add_capacity(question: Question, strides: Strides, sizes: list[_Size], rows: _Rows) -> None:
-    """Each pool has at most one size, and carries what is sent to it."""
+def _add_capacity(question: Question, strides: Strides, sizes: list[_Size], rows: _Rows, *, slack: int | None) -> None:
+    """Each pool has at most one size, and carries what is sent to it.
+
+    Args:
+        slack: where the variables start by which pools are overloaded, in terms of their largest size; ``None`` if none may be.
+    """
     n = len(strides.arm)
     deployment = np.array([arm.deployment for arm in question.expectations.model.arms])[strides.arm]
-    for d in dict.fromkeys(size.deployment for size in sizes):
+    for position, d in enumerate(dict.fromkeys(size.deployment for size in sizes)):
         here = np.flatnonzero(deployment == d)
         of_pool = np.array([k for k, size in enumerate(sizes) if size.deployment == d], dtype=np.int64)
         capacity = question.limits.utilization * np.array([sizes[k].replicas for k in of_pool], dtype=np.float64)
         load = strides.gpu_s[here] * question.rate_per_s
-        rows.add(np.concatenate([here, n + of_pool]), np.concatenate([load, -capacity]), -np.inf, 0)
+        indices, values = np.concatenate([here, n + of_pool]), np.concatenate([load, -capacity])
+        if slack is not None:
+            # What is overloaded is bought all the same.
+            bought = np.concatenate([load, np.full(len(of_pool), -max(float(load.sum()), 1e-9))])
+            rows.add(indices, bought, -np.inf, 0)
+            indices, values = np.append(indices, slack + position), np.append(values, -capacity.max())
+        rows.add(indices, values, -np.inf, 0)
         rows.add(n + of_pool, np.ones(len(of_pool)), 0, 1)

@@ -9,6 +9,7 @@ split between two arms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -86,7 +87,7 @@ class Mixture:
 def sums_by_arm(question: Question) -> ArmSums:
     """What the measured attempts add up to; rows are problems."""
     expectations, weight, rate_per_s = question.expectations, question.weight, question.rate_per_s
-    model, search = expectations.model, expectations.model.scenario.search
+    model = expectations.model
     pools = [d for d, item in enumerate(model.deployments) if isinstance(item, GpuPool)]
     deployment = np.array([arm.deployment for arm in model.arms])
     busy = expectations.gpu_s * weight * rate_per_s
@@ -97,7 +98,7 @@ def sums_by_arm(question: Question) -> ArmSums:
         pool = model.deployments[d]
         assert isinstance(pool, GpuPool)
         usd.append(pool.hourly_usd / 3600 / rate_per_s)
-        sizes.append(tuple(sorted(set(search.replicas.get(model.deployment_names[d], [pool.replicas])))))
+        sizes.append(question.sizes(model.deployment_names[d]))
     return ArmSums(
         correct=expectations.correct * weight,
         cost=expectations.api_cost_usd * weight,
@@ -109,19 +110,27 @@ def sums_by_arm(question: Question) -> ArmSums:
     )
 
 
-def best_mixture(table: ArmSums, targets: Targets, limits: Limits, *, whole: bool = True) -> Mixture | None:
+def best_mixture(
+    table: ArmSums, targets: Targets, limits: Limits, *, whole: bool = True, every: int = 0
+) -> Mixture | None:
     """The best choices within the limits, arms mixed freely; ``None`` if no choice keeps them.
 
     Args:
         whole: numbers of replicas are those of the search space: every combination near that of the program without this
             condition is tried. Else any number up to the most will do.
+        every: every combination is tried, near or not, where there are no more than so many.
     """
     program = _MixtureProgram(table, targets, limits)
     loose = program.solve(None)
     if loose is None or not table.pools or not whole:
         return loose
     near = []
-    for d, sizes in zip(table.pools, (sorted({0, *s}) for s in table.sizes), strict=True):
+    all_sizes = [sorted({0, *sizes}) for sizes in table.sizes]
+    few = math.prod(len(sizes) for sizes in all_sizes) <= every
+    for d, sizes in zip(table.pools, all_sizes, strict=True):
+        if few:
+            near.append(sizes)
+            continue
         asked = loose.replicas[d]
         above = [size for size in sizes if size >= asked - 1e-9][:2]
         near.append(sorted({*above, *[size for size in sizes if size < asked][-1:]}))
@@ -155,7 +164,9 @@ class _MixtureProgram:
         self.bounds = np.array([bound for *_, bound in limited])
         # What a choice costs at most is the unit, so that the solver's tolerances, which are absolute, do not matter. A limit
         # missed by its own size costs more than anything that this could buy.
-        pools_usd = float(table.usd @ np.array([max(sizes) for sizes in table.sizes])) if table.pools else 0.0
+        pools_usd = (
+            float(table.usd @ np.array([max(sizes, default=0) for sizes in table.sizes])) if table.pools else 0.0
+        )
         self.unit = max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd * self.minimize, 1e-12)
         self.row = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
 
@@ -180,7 +191,7 @@ class _MixtureProgram:
         if "cost_usd_per_request" in names:
             replicas[names.index("cost_usd_per_request")] = table.usd / self.row[names.index("cost_usd_per_request")]
         replicas[limits - pools :] = -self.limits.utilization * np.eye(pools)
-        most = [max(sizes) for sizes in table.sizes]
+        most = [max(sizes, default=0) for sizes in table.sizes]
         bought = [(0.0, float(m)) for m in most] if fixed is None else [(float(f), float(f)) for f in fixed]
         for _ in range(_ROUNDS):
             columns = np.array(self.found)

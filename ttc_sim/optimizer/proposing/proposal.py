@@ -9,8 +9,9 @@ from typing import Protocol
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.policies import PerSource
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import Targets
+from ttc_sim.scenario import GpuPool, Targets
 from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.simulation.model import Model
 from ttc_sim.workload.population import Population
 
 LATENCY_TARGETS = {"latency_p50_s": 0.50, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
@@ -60,6 +61,7 @@ class Question:
         late: (limits + 1, V, P) chances of being later than the limit of each latency target, timeouts last.
         weight: (P,) share of the requests that each problem stands for; one with weight 0 does not count.
         rate_per_s: mean rate of all requests, which turns replica seconds per request into load.
+        replicas: per GPU pool, the numbers of replicas to choose from, instead of those of the search space.
     """
 
     expectations: Expectations
@@ -68,6 +70,20 @@ class Question:
     late: F64
     weight: F64
     rate_per_s: float
+    replicas: Mapping[str, Sequence[int]] | None = None
+
+    def sizes(self, pool: str) -> tuple[int, ...]:
+        """Numbers of replicas that a GPU pool may have, smallest first; none if it is closed."""
+        if self.replicas is not None:
+            return tuple(sorted(set(self.replicas.get(pool, ()))))
+        return allowed_replicas(self.expectations.model, pool)
+
+
+def allowed_replicas(model: Model, pool: str) -> tuple[int, ...]:
+    """Numbers of replicas of a GPU pool that the search space allows, smallest first; its own if the space names none."""
+    own = model.scenario.deployments[pool]
+    assert isinstance(own, GpuPool)
+    return tuple(sorted(set(model.scenario.search.replicas.get(pool, [own.replicas]))))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,255 @@
+"""How many replicas of each pool: simulation decides.
+
+For given numbers of replicas the best policy is a program without any choice of capacity, and what it costs is a bound: no plan on
+these replicas is cheaper. So numbers are tried from the cheapest bound on, until the next bound is no better than the best that
+was seen to hold (best-first branch and bound). Where many are left, the one in the middle is looked at first, which on a single
+pool is bisection: what fails rules out all that have no more replicas of any pool, what holds rules out all that cost more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
+from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, allowed_replicas
+from ttc_sim.optimizer.task import PlanningTask, Progress, without_pools
+from ttc_sim.optimizer.tightening import between, tightened
+from ttc_sim.scenario import GpuPool, Targets
+
+SEARCH_RUNS = 2  # independent runs behind each look at a proposal
+LOOKS = 60  # most proposals simulated for one kind of policy
+PROGRAMS = 120  # most programs solved for one kind of policy
+_COMBINATIONS = 4096  # of numbers of replicas; of longer lists every so manieth is tried first
+_FEW = 6  # combinations that are tried from the cheapest on; of more, the middle first
+_TIGHTENINGS = 5  # proposals tried at one combination before it is given up
+_REFINEMENTS = 3  # halvings between limits that were too loose and limits that hold
+_ALIKE = 1e-6  # relative difference below which one objective is no better than another
+
+
+def objective(proposal: Proposal, targets: Targets) -> tuple[float, float]:
+    """What is made least, by expectation; of two alike the cheaper, or the more accurate, is better."""
+    cost, wrong = proposal.cost_usd_per_request, -proposal.accuracy
+    return (cost, wrong) if targets.maximize is None else (wrong, cost)
+
+
+def improves(proposal: Proposal, best: Proposal | None, targets: Targets) -> bool:
+    """Whether one proposal is better than another by expectation, by more than rounding."""
+    if best is None:
+        return True
+    (mine, second), (other, its_second) = objective(proposal, targets), objective(best, targets)
+    margin = _ALIKE * max(abs(other), 1e-12)
+    if targets.maximize is None:
+        return mine < other - margin
+    return mine < other - margin or (mine <= other and second < its_second - _ALIKE * max(its_second, 1e-12))
+
+
+@dataclass
+class _Node:
+    """One combination of numbers of replicas.
+
+    Attributes:
+        replicas: of the pools that are open; bound: of the objective, at least.
+        proposal: the best on these replicas, latency left aside, once it is known.
+    """
+
+    replicas: Mapping[str, int]
+    bound: tuple[float, float]
+    proposal: Proposal | None = None
+
+    def within(self, others: Mapping[str, int]) -> bool:
+        """Whether these are no more replicas of any pool than the others."""
+        return all(count <= others.get(name, 0) for name, count in self.replicas.items())
+
+
+def look_at_capacities(
+    task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress = lambda _: None
+) -> Learnt:
+    """Look at numbers of replicas until none is left that promises more than the best that was seen to hold.
+
+    Args:
+        limits: that every proposal must keep to, before anything was simulated.
+        looks: what was simulated so far; what is simulated here is added.
+
+    Returns:
+        What has been learnt; its limits are those of the best proposal if it was found here.
+    """
+    names = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+    if not names:
+        return learnt
+    search = _CapacitySearch(task, proposer, limits, learnt, looks, say)
+    lists = _thinned([allowed_replicas(task.model, name) for name in names])
+    search.run(_nodes(task, names, lists))
+    best = looks.best
+    full = [allowed_replicas(task.model, name) for name in names]
+    if best is not None and lists != full:  # numbers left out beside those of the best
+        held = [best.proposal.replicas.get(name, 0) for name in names]
+        close = [
+            [n for n in whole if _below(some, most) < n <= most]
+            for most, whole, some in zip(held, full, lists, strict=True)
+        ]
+        search.run(_nodes(task, names, _thinned(close)))
+    return search.learnt
+
+
+class _CapacitySearch:
+    """What stays the same from one combination to the next, and what is learnt on the way."""
+
+    def __init__(
+        self, task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress
+    ) -> None:
+        self.task, self.proposer, self.limits, self.looks, self.say = task, proposer, limits, looks, say
+        self.learnt = learnt
+        self.targets = task.targets
+        self.looked = self.solved = 0
+        self.failed: list[Mapping[str, int]] = []
+
+    @property
+    def exhausted(self) -> bool:
+        return self.looked >= LOOKS or self.solved >= PROGRAMS
+
+    @property
+    def best(self) -> Proposal | None:
+        held = self.looks.best
+        return None if held is None else held.proposal
+
+    def run(self, nodes: list[_Node]) -> None:
+        """Look at the nodes, most promising first."""
+        if self.best is not None:
+            root = self.propose(replace(self.limits, late={}, timeout_rate=None), None)
+            if not root.excess and not improves(root, self.best, self.targets):
+                return  # no capacity promises more
+        elif nodes:  # nothing holds so far: before this is said, the most capacity is looked at
+            most = max(nodes, key=lambda node: (len(node.replicas), sum(node.replicas.values())))
+            nodes.remove(most)
+            self.visit(most)
+        while nodes and not self.exhausted:
+            nodes = [node for node in nodes if self.promising(node)]
+            nodes.sort(key=lambda node: (node.bound, sorted(node.replicas.items())))
+            if not nodes:
+                break
+            node = nodes[len(nodes) // 2 if len(nodes) > _FEW else 0]
+            if node.proposal is None and len(nodes) <= _FEW:
+                self.solve(node)
+                continue
+            nodes.remove(node)
+            self.visit(node)
+        if nodes and self.exhausted:
+            self.say(f"{len(nodes)} combinations of replicas were not looked at: {self.looked} others were")
+
+    def promising(self, node: _Node) -> bool:
+        """Whether it may hold something better than the best so far."""
+        if any(node.within(failed) for failed in self.failed):
+            return False
+        if node.proposal is not None:
+            return not node.proposal.excess and improves(node.proposal, self.best, self.targets)
+        if self.best is None:
+            return True
+        bound, held = node.bound[0], objective(self.best, self.targets)[0]
+        return bound < held - _ALIKE * max(abs(held), 1e-12) or self.targets.maximize is not None
+
+    def propose(self, limits: Limits, replicas: Mapping[str, int] | None) -> Proposal:
+        self.solved += 1
+        timing = self.learnt.timing if replicas is None else self.learnt.timing.at(replicas)
+        return self.proposer.propose(self.task.question(limits, timing, replicas=replicas))
+
+    def solve(self, node: _Node) -> Proposal:
+        """The best policy on these replicas, latency left aside: what it comes to bounds all others."""
+        if node.proposal is None:
+            node.proposal = self.propose(replace(self.limits, late={}, timeout_rate=None), node.replicas)
+            node.bound = objective(node.proposal, self.targets)
+            if node.proposal.excess:
+                self.gave_up(node)
+        return node.proposal
+
+    def gave_up(self, node: _Node) -> None:
+        """Nothing holds on these replicas, so nothing does on fewer; a limit on cost may be why, and then fewer may do."""
+        if self.targets.cost_usd_per_request is None:
+            self.failed.append(node.replicas)
+
+    def visit(self, node: _Node) -> None:
+        """Find the best policy on these replicas that keeps the targets in simulation, if it can beat the best so far."""
+        proposal = self.solve(node)
+        if proposal.excess or not improves(proposal, self.best, self.targets):
+            return
+        held_before = self.looks.best
+        limits, loose = self.limits, None
+        for _ in range(_TIGHTENINGS):
+            if self.exhausted:
+                return
+            seen = self.look(proposal)
+            if seen.meets_targets:
+                if self.looks.best is not held_before:
+                    self.learnt = replace(self.learnt, limits=limits)
+                    if loose is not None:
+                        self.refine(node, loose, limits)
+                return
+            if proposal.excess:
+                break  # the fastest that there is
+            loose, limits = limits, tightened(limits, seen)
+            proposal = self.propose(limits, node.replicas)
+            if not proposal.excess and not improves(proposal, self.best, self.targets):
+                return
+        self.gave_up(node)
+
+    def refine(self, node: _Node, loose: Limits, tight: Limits) -> None:
+        """Between limits that were too loose and limits that were kept, the loosest that are kept in simulation."""
+        for _ in range(_REFINEMENTS):
+            if self.exhausted:
+                return
+            middle = between(loose, tight)
+            proposal = self.propose(middle, node.replicas)
+            if not proposal.excess and not improves(proposal, self.best, self.targets):
+                tight = middle
+                continue
+            if not proposal.excess and self.look(proposal).meets_targets:
+                tight = middle
+                self.learnt = replace(self.learnt, limits=middle)
+            else:
+                loose = middle
+
+    def look(self, proposal: Proposal) -> Simulated:
+        """Simulate a proposal that was not simulated before."""
+        known = self.looks.get(proposal)
+        if known is not None:
+            return known
+        seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "search", SEARCH_RUNS)
+        self.looks.add(seen)
+        self.looked += 1
+        replicas = ", ".join(f"{name} x{count}" for name, count in proposal.replicas.items()) or "no pool"
+        self.say(f"look {len(self.looks)} at capacity ({replicas}): {figures_in_brief(seen.summary)}")
+        return seen
+
+
+def _nodes(task: PlanningTask, names: Sequence[str], lists: Sequence[Sequence[int]]) -> list[_Node]:
+    """Every combination on which every source can be served, with a bound that needs no program."""
+    nodes = []
+    for counts in product(*((0, *some) for some in lists)):
+        replicas = {name: count for name, count in zip(names, counts, strict=True) if count}
+        if not without_pools(task.expectations, set(replicas)).offered.any(axis=0).all():
+            continue
+        pools = task.pools_usd_per_request(replicas)
+        most = task.targets.cost_usd_per_request
+        if most is not None and pools > most:
+            continue
+        nodes.append(_Node(replicas, (pools, -1.0) if task.targets.maximize is None else (-1.0, pools)))
+    return nodes
+
+
+def _thinned(lists: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """The lists with so few numbers, the last among them, that there are not too many combinations."""
+    thin = [tuple(some) for some in lists]
+    while math.prod(len(some) + 1 for some in thin) > _COMBINATIONS:
+        k = int(np.argmax([len(some) for some in thin]))
+        thin[k] = tuple(thin[k][::-1][::2][::-1])
+    return thin
+
+
+def _below(numbers: Sequence[int], count: int) -> int:
+    """The greatest of the numbers below ``count``; 0 if there is none."""
+    return max((n for n in numbers if n < count), default=0)
