@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field
 import ttc_sim as ttc
 from ttc_sim.policies import Requests
 
-scenario = ttc.load_plan(os.environ["TTC_PLAN"]).scenario
+plan = ttc.load_plan(os.environ["TTC_PLAN"])
+scenario = plan.scenario
 policy, arms, sources = scenario.parsed_policy(), list(scenario.arms), tuple(scenario.workload.sources)
-predictor = ttc.Predictor.load(os.environ.get("TTC_PREDICTOR"))  # an ONNX file; the shipped one if unset
+predictor = plan.load_predictor(os.environ.get("TTC_PREDICTOR"))  # where its file stands; where the plan says if unset
 app = FastAPI()
 
 

@@ -26,10 +26,11 @@ class PlanRouting(CustomRoutingStrategyBase):
 
     def __init__(self, model_list: list[dict[str, Any]], plan: str, predictor: str | None = None) -> None:
         self.model_list = model_list
-        self.scenario = ttc.load_plan(plan).scenario
+        saved = ttc.load_plan(plan)
+        self.scenario = saved.scenario
         self.policy, self.arms = self.scenario.parsed_policy(), list(self.scenario.arms)
         self.sources = tuple(self.scenario.workload.sources)
-        self.predictor = ttc.Predictor.load(predictor)
+        self.predictor = saved.load_predictor(predictor)  # another one than the plan was made with is refused
 
     def arm(self, prompt: str) -> str:
         """The plan's arm for a prompt of its first source."""

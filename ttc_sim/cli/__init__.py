@@ -132,9 +132,17 @@ def validate(
     plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
     problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
     attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them.")],
-    model: Annotated[
-        Path | None, typer.Option(help="Predictor's ONNX file; the shipped one that the scenario names if left out.")
+    predictor: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictor",
+            "--model",
+            help="Where the ONNX file of the plan's predictor stands now; where the plan says if left out.",
+        ),
     ] = None,
+    other_predictor: Annotated[
+        bool, typer.Option("--other-predictor", help="Route by --predictor even if the plan was made with another one.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
     """Carry a plan out on measured problems it has never seen, and print realized beside promised."""
@@ -143,7 +151,7 @@ def validate(
 
     check_writable(json_file)
     with progress() as say:
-        found = carry_out(plan, problems, attempts, say, predictor=model)
+        found = carry_out(plan, problems, attempts, say, predictor=predictor, other_predictor=other_predictor)
     print_validation(console_for_tables(), found)
     if json_file is not None:
         write_json(json_file, found.as_json())

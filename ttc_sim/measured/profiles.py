@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ttc_sim.base.arguments import location
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.shipped import shipped_folders
+from ttc_sim.base.shipped import is_shipped, shipped_folders
 from ttc_sim.base.tables import read_table
+from ttc_sim.measured.provenance import FAST, ScoredBy, check_scores, is_predictor, scores_name
 
 ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
     "problem": pl.String(),
@@ -33,8 +34,6 @@ ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
 
 
 SCORE = "verifier_score"
-FAST = "fast"
-"""The predictor that scores are by where nothing else is said."""
 
 
 class Card(BaseModel):
@@ -108,11 +107,16 @@ class Profile:
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Problems: ``problem``, ``subset``, ``group``, ``prompt_tokens`` and, where scored, ``difficulty``, ``p:PROFILE``, ..."""
+    """Problems: ``problem``, ``subset``, ``group``, ``prompt_tokens`` and, where scored, ``difficulty``, ``p:PROFILE``, ...
+
+    ``notes``: what a reader of any figure must know of them; ``scored_by``: the predictor, where they are scored.
+    """
 
     name: str
     card: ProblemSetCard
     problems: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    scored_by: ScoredBy | None = None
 
 
 @dataclass(frozen=True)
@@ -209,31 +213,41 @@ def _forced(path: Path) -> pl.DataFrame | None:
     return table.select("thinking_tokens", "needed_percent")
 
 
-def load_problem_set(name: str | Path, folder: str | Path | None = None, predictor: str = FAST) -> ProblemSet:
-    """Load a problem set, with its scores by a predictor (``scores.parquet`` of the fast one) where it has any.
+def load_problem_set(
+    name: str | Path, folder: str | Path | None = None, predictor: str | Path | None = FAST
+) -> ProblemSet:
+    """Load a problem set, with its scores by a predictor where it has any.
+
+    Args:
+        predictor: a shipped one's name, or an ONNX file; its scores stand in ``scores.parquet`` (of the fast one) or
+            ``scores-NAME.parquet``, and must be by this very file. ``None`` leaves scores out.
 
     Raises:
-        InputError: no such set, a column is missing, or no scores by another predictor than the fast one.
+        InputError: no such set, a column is missing, no scores by another predictor than the fast one, or scores by one that is
+            not asked for.
     """
-    if not isinstance(predictor, str):
-        raise InputError("load_problem_set", "predictor", predictor, f"the name of a predictor, such as {FAST}")
+    if predictor is not None and not (isinstance(predictor, (str, Path)) and is_predictor(str(predictor))):
+        expected = f"a shipped predictor, such as {FAST}, or an ONNX file"
+        raise InputError("load_problem_set", "predictor", predictor, expected)
     place = find_folder(name, "problem_set.yaml", folder)
     problems = read_table(place / "problems.parquet")
     for column in ("problem", "subset", "group", "prompt_tokens"):
         if column not in problems.columns:
             raise InputError(place / "problems.parquet", "columns", ", ".join(problems.columns), f"a column {column}")
-    scores_file = place / scores_name(predictor)
-    if predictor != FAST and not scores_file.is_file():
-        raise InputError(scores_file, "predictor", predictor, f"{FAST}, or scores by this predictor in this file")
-    if scores_file.is_file():
-        scores = read_table(scores_file)
-        problems = problems.join(scores, on="problem", how="left", maintain_order="left")
-    return ProblemSet(str(name), _card(place / "problem_set.yaml", ProblemSetCard), problems)
-
-
-def scores_name(predictor: str) -> str:
-    """Name of the file, in a problem set's folder, of its scores by a predictor."""
-    return "scores.parquet" if predictor == FAST else f"scores-{predictor}.parquet"
+    notes: tuple[str, ...] = ()
+    scored_by = None
+    if predictor is not None:
+        scores_file = place / scores_name(predictor)
+        if predictor != FAST and not scores_file.is_file():
+            expected = (
+                f"{FAST}, or this file: `ttc-sim predictor score PROMPTS --model {predictor} --out {scores_file}`"
+            )
+            raise InputError(scores_file, "predictor", str(predictor), expected)
+        if scores_file.is_file():
+            scores = read_table(scores_file)
+            scored_by, notes = check_scores(scores_file, predictor, shipped=is_shipped(place, "profiles"))
+            problems = problems.join(scores, on="problem", how="left", maintain_order="left")
+    return ProblemSet(str(name), _card(place / "problem_set.yaml", ProblemSetCard), problems, notes, scored_by)
 
 
 def load_traffic(name: str, folder: Path | None = None) -> TrafficProfile:

@@ -10,6 +10,7 @@ import polars as pl
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.problem_tables import read_problem_tables
 from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile, resample_reasoning
+from ttc_sim.measured.provenance import ScoredBy, identify
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario
@@ -38,8 +39,10 @@ def over_new_problems(
     problem_table, attempt_table = _read(problems, attempts)
     progress(f"scoring {len(problem_table):,} prompts")
     if scores is None:
-        scored = _scored(problem_table, predictor or scenario.predictor)
+        by: ScoredBy | None = identify(predictor or scenario.predictor_at)
+        scored = _scored(problem_table, predictor or scenario.predictor_at)
     else:
+        by = None
         scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
     profiles = {
         arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
@@ -49,7 +52,10 @@ def over_new_problems(
     scenario, absent = _with_sources_present(scenario, scored, problems)
     problem_sets = {
         source.problem_set: ProblemSet(
-            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
+            source.problem_set,
+            load_problem_set(source.problem_set, scenario.folder, None).card,
+            scored,
+            scored_by=by,
         )
         for source in scenario.workload.sources.values()
     }

@@ -65,10 +65,11 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     )
     missed = tuple(check.name for check in verified.checks if not check.holds)
     progress("drawing the frontier of accuracy and cost")
+    by = task.population.scored_by
     return Plan(
         status=verified.status,
         binding=tuple(dict.fromkeys([*proposal.excess, *missed])) if missed else (),
-        scenario=verified.model.scenario,
+        scenario=verified.model.scenario.model_copy(update={"predictor_sha256": by.sha256 if by is not None else None}),
         predicted=verified.summary,
         checks=verified.checks,
         baselines=baselines,

@@ -21,6 +21,7 @@ from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
 from ttc_sim.optimizer.promises import as_mapping, promises
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, UserFunction
+from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expect_arms
@@ -100,6 +101,7 @@ def validate(
     progress: Progress = lambda _: None,
     *,
     predictor: str | Path | None = None,
+    other_predictor: bool = False,
 ) -> Validation:
     """Carry a plan out on measured problems: scores from their prompts, outcomes and tokens from their attempts.
 
@@ -109,11 +111,12 @@ def validate(
             ``dataset`` or ``subset`` tells which problems belong to it.
         attempts: table with problem, model, output tokens and correctness.
         progress: called with a line about each step.
-        predictor: ONNX file; the shipped one that the scenario names if left out.
+        predictor: where the ONNX file of the plan's predictor stands now; where the plan says if left out.
+        other_predictor: route by that predictor even if it is another one than the plan was made with.
 
     Raises:
-        InputError: an argument of another kind, a column that is missing, or no problem of a source with attempts by all of its
-            arms' models.
+        InputError: an argument of another kind, a column that is missing, no problem of a source with attempts by all of its
+            arms' models, or another predictor than the plan was made with.
     """
     saved = _as_saved(plan)
     location("validate", "problems", problems, "a table of problems")
@@ -122,6 +125,7 @@ def validate(
     if predictor is not None:
         location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
     scenario = as_scenario(saved.scenario, "validate")
+    used, another = planned_predictor(scenario, predictor, other=other_predictor)
     policy = scenario.parsed_policy()
     if policy is None:
         raise InputError(scenario.path, "policy", None, "the policy that was planned")
@@ -130,7 +134,7 @@ def validate(
         fitted = with_responses(load_model(scenario), policy).population
         assert fitted is not None
         scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
-    scenario, population, absent = over_new_problems(scenario, problems, attempts, progress, predictor=predictor)
+    scenario, population, absent = over_new_problems(scenario, problems, attempts, progress, predictor=used)
     model = load_model(scenario, population)
     assert model.population is not None
     population = model.population
@@ -145,7 +149,7 @@ def validate(
         realized=realized,
         best_in_hindsight=best_in_hindsight(model) if scenario.targets is not None else None,
         problems=len(population),
-        notes=(*absent, *_own_problems(scenario, population), *population.notes),
+        notes=(*saved.notes, *another, *absent, *_own_problems(scenario, population), *population.notes),
         new_groups=new,
         by_novelty=by_novelty,
     )
@@ -193,7 +197,7 @@ def _own_problems(scenario: Scenario, population: Population) -> list[str]:
     """A warning where the plan is carried out on problems that it, and the shipped predictor, were made on."""
     known: set[str] = set()
     for source in scenario.workload.sources.values():
-        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["problem"].to_list())
+        known |= set(load_problem_set(source.problem_set, scenario.folder, None).problems["problem"].to_list())
     own = int(np.isin(population.problem, sorted(known)).sum())
     if not own:
         return []
@@ -211,7 +215,7 @@ def _by_novelty(
     """Share of problems of task types that the plan was not made on, and accuracy on both kinds."""
     known: set[str] = set()
     for source in scenario.workload.sources.values():
-        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["group"].to_list())
+        known |= set(load_problem_set(source.problem_set, scenario.folder, None).problems["group"].to_list())
     new = ~np.isin(population.group, sorted(known))
     figures: dict[str, Estimate] = {}
     for label, here in (("known task types", ~new), ("new task types", new)):

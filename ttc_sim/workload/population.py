@@ -14,6 +14,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.measured.aligning import align
 from ttc_sim.measured.profiles import ProblemSet, Profile, load_problem_set, load_profile
+from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, Source
@@ -39,6 +40,7 @@ class Population:
         offered: per arm, the sources whose problems its profile measures.
         notes: what a reader of any figure must know (filled lengths, problems left out).
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; ``None`` if not fitted.
+        scored_by: the predictor that the scores are by; ``None`` without scores.
     """
 
     sources: tuple[str, ...]
@@ -53,6 +55,7 @@ class Population:
     offered: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
     responses: Mapping[str, Response] | None = None
+    scored_by: ScoredBy | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -93,15 +96,25 @@ class Population:
             offered=self.offered,
             notes=self.notes,
             responses=self.responses,
+            scored_by=self.scored_by,
         )
 
 
 def load_population(scenario: Scenario) -> Population:
-    """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario."""
+    """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario.
+
+    Raises:
+        InputError: what is named is not there or is bad, or the scores are by another predictor than the scenario's.
+    """
     problem_sets = {
-        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor)
+        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor_at)
         for source in scenario.workload.sources.values()
     }
+    for problem_set in problem_sets.values():
+        by = problem_set.scored_by
+        if by is not None and scenario.predictor_sha256 not in (None, by.sha256):
+            expected = f"the predictor that the plan was made with, sha256 {str(scenario.predictor_sha256)[:12]}"
+            raise InputError(scenario.path, "predictor", str(by), expected)
     profiles = {
         arm.profile: load_profile(arm.profile, scenario.folder)
         for arm in scenario.arms.values()
@@ -124,7 +137,7 @@ def build_population(
     path = scenario.path
     sources = scenario.workload.sources
     tables: list[pl.DataFrame] = []
-    notes: list[str] = []
+    notes = [note for problem_set in problem_sets.values() for note in problem_set.notes]
     offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
     for index, (name, source) in enumerate(sources.items()):
@@ -168,6 +181,8 @@ def build_population(
     by_group = any(problem_sets[source.problem_set].card.cluster == "group" for source in sources.values())
     cluster = table["group" if by_group else "problem"].to_numpy()
     share = np.array([source.share for source in sources.values()], dtype=np.float64)
+    scores = _scores(table)
+    scored_by = [one.scored_by for one in problem_sets.values() if one.scored_by is not None]
     return Population(
         sources=tuple(sources),
         share=share / share.sum(),
@@ -176,10 +191,11 @@ def build_population(
         source=table["source"].to_numpy().astype(np.int64),
         cluster=np.unique(cluster.astype(np.str_), return_inverse=True)[1].astype(np.int64),
         prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
-        scores=_scores(table),
+        scores=scores,
         attempts={name: align(profile, table["problem"]) for name, profile in profiles.items()},
         offered={name: tuple(where) for name, where in offered.items()},
         notes=tuple(notes),
+        scored_by=scored_by[0] if scores and scored_by else None,
     )
 
 

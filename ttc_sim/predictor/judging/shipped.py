@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.profiles import FAST, list_profiles, load_problem_set
+from ttc_sim.measured.profiles import list_profiles, load_problem_set
+from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.judging.measured import Measured
 
