@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 _PACKAGE = Path(__file__).parents[1]
 PREDICTORS = {
     "fast": _PACKAGE / "predictor" / "model" / "difficulty.onnx",

@@ -15,10 +15,10 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.measured.profiles import load_problem_set
-from ttc_sim.optimizer.hindsight import best_in_hindsight
+from ttc_sim.optimizer.hindsight import Regret, in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
-from ttc_sim.optimizer.promises import as_mapping, promises
+from ttc_sim.optimizer.promises import TargetVerdict, as_mapping, judge_targets, promises
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, UserFunction
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -62,11 +62,14 @@ class Validation(Displayed):
     Attributes:
         verdicts: by figure: ``accuracy``, ``cost_usd_per_request``, ``latency_p95_s``, ...
         realized: all figures on the new problems.
-        best_in_hindsight: the cheapest policy of the plan's space that meets the targets on these very problems, by
-            expectation; ``None`` if none does.
-        problems: problems carried out on; left_out: problems that could not be, and why.
+        best_in_hindsight: the best policy found of the plan's space on these very problems, as accurate as the plan was on them
+            (or as cheap, where accuracy is maximized), by expectation; ``None`` without targets, or where the policy looks at live
+            load.
+        problems: problems carried out on.
         new_groups: share of the problems whose task type the plan's problems do not have; ``by_novelty`` gives the
             realized accuracy on those and on the others.
+        targets: every target of the plan's scenario beside what was realized.
+        regret: how far the plan stayed behind what no choice of arms could have beaten on these very problems.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -76,16 +79,28 @@ class Validation(Displayed):
     notes: tuple[str, ...]
     new_groups: float
     by_novelty: Mapping[str, Estimate]
+    targets: tuple[TargetVerdict, ...] = ()
+    regret: Regret | None = None
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Names of the targets that are missed for sure."""
+        return tuple(target.name for target in self.targets if target.met is False)
 
     def __repr__(self) -> str:
+        missed = f"; misses {', '.join(self.missed)}" if self.missed else ""
         inside = sum(verdict.inside for verdict in self.verdicts.values())
-        return f"<Validation on {self.problems:,} problems: {inside} of {len(self.verdicts)} figures as promised>"
+        return (
+            f"<Validation on {self.problems:,} problems: {inside} of {len(self.verdicts)} figures as promised{missed}>"
+        )
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
         return {
             **{name: verdict.as_json() for name, verdict in self.verdicts.items()},
+            "targets": [target.as_json() for target in self.targets],
             "best_in_hindsight": self.best_in_hindsight,
+            "regret": None if self.regret is None else self.regret.as_json(),
             "problems": self.problems,
             "new_groups_share": self.new_groups,
             "accuracy_by_novelty": {name: as_mapping(figure) for name, figure in self.by_novelty.items()},
@@ -143,15 +158,18 @@ def validate(
     progress(f"carrying the plan out on {len(population):,} problems")
     realized, expected = carry_out(model, policy, "validate")
     progress("looking for the best policy in hindsight")
+    hindsight = None if scenario.targets is None else in_hindsight(model, policy)
     new, by_novelty = _by_novelty(scenario, population, expected)
     return Validation(
         verdicts=beside_promises(saved.promised, realized),
         realized=realized,
-        best_in_hindsight=best_in_hindsight(model) if scenario.targets is not None else None,
+        best_in_hindsight=None if hindsight is None else hindsight[0],
         problems=len(population),
         notes=(*saved.notes, *another, *absent, *_own_problems(scenario, population), *population.notes),
         new_groups=new,
         by_novelty=by_novelty,
+        targets=() if scenario.targets is None else judge_targets(realized, scenario.targets, population),
+        regret=None if hindsight is None else hindsight[1],
     )
 
 
