@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +30,7 @@ from ttc_sim.optimizer.promises import TargetVerdict, judge_targets
 from ttc_sim.optimizer.validating import validate
 from ttc_sim.policies import UserFunction
 from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.learning import network, train
 from ttc_sim.scenario import Targets, load_scenario, scenario_from_dict
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
@@ -97,13 +97,15 @@ def scenario(**changes: Any) -> dict[str, Any]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A predictor of one's own, a problem set scored by it, and the plan that was made with it."""
     folder = tmp_path_factory.mktemp("promises")
-    problems, attempts = sums(1, 300, KINDS)
+    problems, attempts = sums(1, 200, KINDS)
     problems.write_parquet(folder / "p.parquet")
     attempts.write_parquet(folder / "a.parquet")
     write_set(folder, problems, attempts)
     problems.select(pl.col("id").cast(pl.String).alias("problem"), "prompt").write_parquet(folder / "prompts.parquet")
     tables = ["--problems", folder / "p.parquet", "--attempts", folder / "a.parquet"]
-    got = run("predictor", "train", *tables, "--out", folder / "own.onnx", "--workers", 1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train, "RECIPES", (network.Recipe(16, 2, 0.2),))
+        got = run("predictor", "train", *tables, "--out", folder / "own.onnx", "--workers", 1)
     assert got.exit_code == 0, got.output
     scores = folder / "profiles" / "mine" / "scores-own.parquet"
     assert (
@@ -323,6 +325,8 @@ def small(folder: Path, right: dict[str, list[bool]], tokens: dict[str, list[int
         for name in right
     )
     write_set(folder, problems, attempts)
+    file = folder / "profiles" / "mine" / "problems.parquet"
+    pl.read_parquet(file).with_columns(difficulty=uniforms(4, "difficulty", count)[:, 0]).write_parquet(file)
     return load_model(scenario_from_dict(scenario(**changes), str(folder / "s.yaml")))
 
 
@@ -351,12 +355,6 @@ def tables(seed: int, count: int, folder: Path, **changes: Any) -> Model:
     right = {"weak": (u[:, 0] < 0.4).tolist(), "strong": (u[:, 1] < 0.7).tolist()}
     tokens = {"weak": (u[:, 2] * 500 + 1).astype(int).tolist(), "strong": (u[:, 3] * 900 + 1).astype(int).tolist()}
     return small(folder, right, tokens, **changes)
-
-
-def by_table(arm: np.ndarray[Any, Any]) -> Callable[[Any], str]:
-    """A policy that sends the problems, in their order, to these arms."""
-    at = iter(arm)
-    return lambda _: ("weak", "strong")[next(at)]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -462,4 +460,4 @@ def test_a_live_policy_has_no_hindsight(tmp_path: Path) -> None:
     def live(request: Any, load: Any) -> str:
         return "weak"
 
-    assert in_hindsight(model, UserFunction(live)) is None
+    assert in_hindsight(model, UserFunction("live", live)) is None

@@ -19,7 +19,7 @@ from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.shipped import is_shipped, shipped_folders
 from ttc_sim.base.tables import read_table
-from ttc_sim.measured.provenance import FAST, ScoredBy, check_scores, is_predictor, scores_name
+from ttc_sim.measured.provenance import FAST, ScoredBy, check_scores, identify, is_predictor, scores_name
 
 ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
     "problem": pl.String(),
@@ -238,6 +238,8 @@ def load_problem_set(
     scored_by = None
     if predictor is not None:
         scores_file = place / scores_name(predictor)
+        if predictor != FAST:
+            identify(predictor)
         if predictor != FAST and not scores_file.is_file():
             expected = (
                 f"{FAST}, or this file: `ttc-sim predictor score PROMPTS --model {predictor} --out {scores_file}`"

@@ -65,8 +65,8 @@ def in_hindsight(model: Model, policy: Policy) -> tuple[dict[str, object], Regre
 
     Returns:
         The best policy found of the space that is as accurate as this one (or, where accuracy is maximized, as cheap), which is
-        this one if none is better; and the regret. ``None`` for a policy that looks at live load: what it makes of a problem depends
-        on the queue.
+        this one if none is better; and the regret. ``None`` for a policy that looks at live load: what it makes of a problem
+        depends on the queue.
     """
     targets, population = model.scenario.targets, model.population
     assert targets is not None
