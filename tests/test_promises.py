@@ -88,7 +88,7 @@ def scenario(**changes: Any) -> dict[str, Any]:
             "strong": {"profile": "mine/strong", "deployment": "large"},
         },
         "search": {"bands": 6, "max_bands": 2, "scores": ["difficulty"]},
-        "targets": {"minimize": "cost", "accuracy": 0.6},
+        "targets": {"minimize": "cost", "accuracy": 0.55},
     }
     return {**raw, **changes}
 
@@ -97,7 +97,7 @@ def scenario(**changes: Any) -> dict[str, Any]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A predictor of one's own, a problem set scored by it, and the plan that was made with it."""
     folder = tmp_path_factory.mktemp("promises")
-    problems, attempts = sums(1, 200, KINDS)
+    problems, attempts = sums(1, 300, KINDS)
     problems.write_parquet(folder / "p.parquet")
     attempts.write_parquet(folder / "a.parquet")
     write_set(folder, problems, attempts)
