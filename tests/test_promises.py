@@ -22,6 +22,7 @@ from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.cli import app
+from ttc_sim.measured.profiles import ProblemSet
 from ttc_sim.measured.provenance import ScoredBy, identify, said_by
 from ttc_sim.optimizer.hindsight import in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
@@ -224,7 +225,7 @@ def test_scores_say_whose_they_are(made: SimpleNamespace, tmp_path: Path) -> Non
     shutil.copytree(place, tmp_path / "profiles" / "mine")
     mine = tmp_path / "profiles" / "mine" / "scores.parquet"
 
-    def load(predictor: str | Path | None = "fast") -> ttc.measured.profiles.ProblemSet:
+    def load(predictor: str | Path | None = "fast") -> ProblemSet:
         return ttc.load_problem_set("mine", tmp_path, predictor)
 
     assert load().scored_by is None
@@ -384,6 +385,7 @@ def test_no_policy_beats_the_bound_and_a_program_over_all_problems_attains_it(
         each = np.tile(np.eye(count), 2)
         goal, limit, most = (paid * 1e3, -right, -accuracy) if objective == "cost" else (-right, paid * 1e3, cost * 1e3)
         solved = linprog(goal, limit[None], [most + 1e-12], each, np.ones(count), bounds=(0, 1))
+        assert solved.fun is not None
         if objective == "cost":
             assert regret.bound == pytest.approx(solved.fun / 1e3, rel=1e-4)
             assert best["cost_usd_per_request"] <= cost * (1 + 1e-9)  # type: ignore[operator]
