@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from ttc_sim.deploying import LivePlan
 
-# TTC_PREDICTOR: an ONNX file, instead of the predictor that the plan names.
+# TTC_PREDICTOR: where the ONNX file of the plan's predictor stands; another one is refused.
 plan = LivePlan(os.environ["TTC_PLAN"], predictor=os.environ.get("TTC_PREDICTOR"))
 app = FastAPI()
 

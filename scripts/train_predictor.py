@@ -16,8 +16,9 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.measured.folders import list_profiles
-from ttc_sim.measured.problem_sets import load_problem_set, scores_name
+from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile
+from ttc_sim.measured.provenance import identify, scores_name
 from ttc_sim.predictor.learning.card import Origin, scores_out_of_fold, write_model
 from ttc_sim.predictor.learning.data import TrainingSet
 from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder
@@ -59,7 +60,8 @@ def main() -> None:
 
 def write_scores(name: str, tier: str, scores: pl.DataFrame) -> None:
     file = ROOT / "profiles" / name / scores_name(tier)
-    scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False)
+    by = identify(tier).as_metadata()
+    scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False, metadata=by)
 
 
 def easy(data: TrainingSet) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -76,7 +78,9 @@ def load_set(name: str) -> tuple[TrainingSet, dict[str, str]]:
     )
     prompts = raw.select(problem=key, prompt="prompt")
     table = (
-        load_problem_set(name).problems.select("problem", "group").join(prompts, on="problem", maintain_order="left")
+        load_problem_set(name, None, None)
+        .problems.select("problem", "group")
+        .join(prompts, on="problem", maintain_order="left")
     )
     profiles = [load_profile(profile) for profile in list_profiles() if profile.startswith(f"{name}/")]
     attempts = pl.concat(

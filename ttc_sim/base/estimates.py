@@ -111,6 +111,32 @@ class Resampler:
         return exact, out
 
 
+def for_few(figure: Estimate, independent: int) -> Estimate:
+    """The same estimate with an interval for so few independent clusters: Student's, as wide as can be for a single one.
+
+    Resampling few clusters understates how they vary, by the root of ``k / (k - 1)``.
+    """
+    if independent < 2:
+        return Estimate(figure.value, -float("inf"), float("inf"))
+    wider = float(stdtrit(independent - 1, 0.975)) / _Z * (independent / (independent - 1)) ** 0.5
+    low, high = (figure.value + wider * (end - figure.value) for end in (figure.low, figure.high))
+    return Estimate(figure.value, low, high)
+
+
+def not_sure(share: Estimate, independent: int) -> Estimate:
+    """A share's interval, at least as wide as Wilson's of so many independent things: 3 of 3 is not for sure.
+
+    E. B. Wilson (1927).
+
+    >>> round(not_sure(Estimate(1.0, 1.0, 1.0), 3).low, 3)
+    0.438
+    """
+    z2 = _Z**2 / independent
+    middle = (share.value + z2 / 2) / (1 + z2)
+    half = (z2 * (share.value * (1 - share.value) + z2 / 4)) ** 0.5 / (1 + z2)
+    return Estimate(share.value, min(share.low, middle - half), max(share.high, middle + half)).clipped(0, 1)
+
+
 def between_runs(values: Sequence[float]) -> float:
     """Standard error of the mean over independent runs, widened for their small number (Student's t)."""
     runs = len(values)

@@ -30,7 +30,7 @@ app.command("cross-validate")(cross_validate.cross_validate)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
 
-UNREACHABLE = 2  # exit status when targets cannot all be met
+UNREACHABLE = 2  # exit status when targets cannot all be met, or were missed
 
 
 def _version(wanted: bool) -> None:
@@ -135,21 +135,35 @@ def validate(
     plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
     problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
     attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them.")],
-    model: Annotated[
-        Path | None, typer.Option(help="Predictor's ONNX file; the shipped one that the scenario names if left out.")
+    predictor: Annotated[
+        Path | None,
+        typer.Option(
+            "--predictor",
+            "--model",
+            help="Where the ONNX file of the plan's predictor stands now; where the plan says if left out.",
+        ),
     ] = None,
+    other_predictor: Annotated[
+        bool, typer.Option("--other-predictor", help="Route by --predictor even if the plan was made with another one.")
+    ] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Carry a plan out on measured problems it has never seen, and print realized beside promised."""
+    """Carry a plan out on measured problems it has never seen, and print realized beside promised and beside the targets.
+
+    Exit status 2 if a target is missed for sure, by the whole of the 95% interval; 0 if all are met or the problems are too few to
+    tell; 1 where the input is bad.
+    """
     from ttc_sim.optimizer.validating import validate as carry_out
     from ttc_sim.reporting.text import print_validation
 
     check_writable(json_file)
     with progress() as say:
-        found = carry_out(plan, problems, attempts, say, predictor=model)
+        found = carry_out(plan, problems, attempts, say, predictor=predictor, other_predictor=other_predictor)
     print_validation(console_for_tables(), found)
     if json_file is not None:
         write_json(json_file, found.as_json())
+    if found.missed:
+        raise typer.Exit(UNREACHABLE)
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,14 +14,22 @@ if TYPE_CHECKING:
 ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
 PredictorOption = Annotated[
-    Literal["fast", "encoder"] | None,
-    typer.Option(help="Route by the scores of this shipped predictor instead of the scenario's."),
+    str | None,
+    typer.Option(help="Route by this predictor's scores instead of the scenario's: fast, encoder, or an ONNX file."),
 ]
 
 
-def scenario_routed_by(scenario: str, predictor: Literal["fast", "encoder"] | None) -> Scenario:
+def scenario_routed_by(scenario: str, predictor: str | None) -> Scenario:
     """The scenario, with that predictor instead of its own if one is given."""
+    from ttc_sim.base.shipped import PREDICTORS
+    from ttc_sim.measured.provenance import identify
     from ttc_sim.scenario import load_scenario
 
     loaded = load_scenario(scenario)
-    return loaded if predictor is None else loaded.model_copy(update={"predictor": predictor})
+    if predictor is None:
+        return loaded
+    identify(predictor)
+    if predictor not in PREDICTORS:
+        # As a scenario names it: from where the scenario stands.
+        predictor = Path(os.path.relpath(Path(predictor).resolve(), loaded.folder)).as_posix()
+    return loaded.model_copy(update={"predictor": predictor, "predictor_sha256": None})

@@ -113,16 +113,21 @@ def score(
         str, typer.Option("--stdin-format", help="Of standard input: text, a prompt a line, or jsonl.")
     ] = "text",
 ) -> None:
-    """Score prompts as they are read: difficulty, novelty, and each model's chance to be right and output tokens."""
+    """Score prompts as they are read: difficulty, novelty, and each model's chance to be right and output tokens.
+
+    A Parquet file of scores says which predictor made it, so that plans are not carried out with another one.
+    """
+    from ttc_sim.measured.provenance import FAST, identify
     from ttc_sim.predictor import Predictor
     from ttc_sim.predictor.running.stream import read_batches, scored, write_batches
 
     check_writable(out)
     batches = read_batches(file, column, stdin_format)
     predictor = Predictor.load(model)
+    by = identify(model or FAST)
     with progress() as say:
         count = write_batches(
-            (scored(predictor, batch) for batch in batches), out, say if sys.stderr.isatty() else None
+            (scored(predictor, batch) for batch in batches), out, say if sys.stderr.isatty() else None, by
         )
     if out is not None:
         print(f"{count:,} prompts scored, written to {out}", file=sys.stderr)

@@ -10,7 +10,6 @@ import numpy as np
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.policies import Policy, Requests
-from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario
 from ttc_sim.strategies import Single
 
@@ -40,24 +39,27 @@ class LivePlan:
 
     Args:
         plan: file that ``ttc-sim optimize --plan`` wrote.
-        predictor: an ONNX file, or the name of a shipped predictor, instead of the one that the plan names.
+        predictor: where the ONNX file of the plan's predictor stands now, if elsewhere.
+        other_predictor: take it even if it is another one than the plan was made with.
 
     Attributes:
         sources: of requests, as the plan tells them apart; arms: that may be chosen, by source.
 
     Raises:
         InputError: not a plan; one that takes more than a single call (votes, verifiers, cascades, forced answers) or looks at
-            live load; or a predictor that does not predict what the plan routes by.
+            live load; another predictor than the plan was made with; or one that does not
+            predict what the plan routes by.
 
     >>> live = LivePlan("plan.yaml")  # doctest: +SKIP
     >>> live.route("What is 2 + 2?", "everyday")  # doctest: +SKIP
     Route(arm='maverick', deployment='maverick-api', strategy='Single(cap=8192)', max_tokens=8192, difficulty=0.02)
     """
 
-    def __init__(self, plan: str | Path, *, predictor: str | Path | None = None) -> None:
+    def __init__(self, plan: str | Path, *, predictor: str | Path | None = None, other_predictor: bool = False) -> None:
         self._where = str(plan)
-        self._scenario = load_plan(plan).scenario
-        self._predictor = Predictor.load(predictor or self._scenario.predictor)
+        saved = load_plan(plan)
+        self._scenario = saved.scenario
+        self._predictor = saved.load_predictor(predictor, other=other_predictor)
         policy = self._scenario.parsed_policy()
         assert policy is not None  # a plan has one
         if policy.uses_responses and self._scenario.responses is None:

@@ -9,46 +9,61 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.base.shipped import is_shipped
 from ttc_sim.base.tables import read_table
 from ttc_sim.measured.cards import ProblemSetCard, read_card
 from ttc_sim.measured.columns import as_keys, as_numbers, as_tokens
 from ttc_sim.measured.folders import find_folder
+from ttc_sim.measured.provenance import FAST, ScoredBy, check_scores, identify, is_predictor, scores_name
 from ttc_sim.policies.requests import DIFFICULTY, NOVELTY
-
-FAST = "fast"
-"""The predictor that scores are by where nothing else is said."""
 
 
 @dataclass(frozen=True)
 class ProblemSet:
     """Problems: ``problem``, ``subset``, ``group``, ``prompt_tokens`` and, where scored, ``difficulty``, ``p:PROFILE``, ...
 
-    ``notes``: what a reader of any figure must know of them.
+    ``notes``: what a reader of any figure must know of them; ``scored_by``: the predictor, where they are scored.
     """
 
     name: str
     card: ProblemSetCard
     problems: pl.DataFrame
     notes: tuple[str, ...] = ()
+    scored_by: ScoredBy | None = None
 
 
-def load_problem_set(name: str | Path, folder: str | Path | None = None, predictor: str = FAST) -> ProblemSet:
-    """Load a problem set, with its scores by a predictor (``scores.parquet`` of the fast one) where it has any.
+def load_problem_set(
+    name: str | Path, folder: str | Path | None = None, predictor: str | Path | None = FAST
+) -> ProblemSet:
+    """Load a problem set, with its scores by a predictor where it has any.
+
+    Args:
+        predictor: a shipped one's name, or an ONNX file; its scores stand in ``scores.parquet`` (of the fast one) or
+            ``scores-NAME.parquet``, and must be by this very file. ``None`` leaves scores out.
 
     Raises:
-        InputError: no such set, a column is missing, a key that stands twice, a number that cannot be, or no scores by another
-            predictor than the fast one.
+        InputError: no such set, a column is missing, a key that stands twice, a number that cannot be, no scores by another
+            predictor than the fast one, or scores by one that is not asked for.
     """
-    if not isinstance(predictor, str):
-        raise InputError("load_problem_set", "predictor", predictor, f"the name of a predictor, such as {FAST}")
+    if predictor is not None and not (isinstance(predictor, (str, Path)) and is_predictor(str(predictor))):
+        expected = f"a shipped predictor, such as {FAST}, or an ONNX file"
+        raise InputError("load_problem_set", "predictor", predictor, expected)
     place = find_folder(name, "problem_set.yaml", folder)
     card = read_card(place / "problem_set.yaml", ProblemSetCard)
     problems = _problems(place / "problems.parquet")
+    if predictor is None:
+        return ProblemSet(str(name), card, problems)
     scores_file = place / scores_name(predictor)
-    if predictor != FAST and not scores_file.is_file():
-        raise InputError(scores_file, "predictor", predictor, f"{FAST}, or scores by this predictor in this file")
+    if predictor != FAST:
+        identify(predictor)
+        if not scores_file.is_file():
+            expected = (
+                f"{FAST}, or this file: `ttc-sim predictor score PROMPTS --model {predictor} --out {scores_file}`"
+            )
+            raise InputError(scores_file, "predictor", str(predictor), expected)
     if not scores_file.is_file():
         return ProblemSet(str(name), card, problems)
+    scored_by, notes = check_scores(scores_file, predictor, shipped=is_shipped(place, "profiles"))
     scores = _scores(scores_file)
     for column in scores.columns[1:]:
         if column in problems.columns:
@@ -56,11 +71,12 @@ def load_problem_set(name: str | Path, folder: str | Path | None = None, predict
     unknown = scores.filter(~pl.col("problem").is_in(problems["problem"].implode()))
     if len(unknown) == len(scores):
         raise InputError(scores_file, "column problem", scores["problem"][0], f"keys of {place / 'problems.parquet'}")
-    notes: tuple[str, ...] = ()
     if len(unknown):
         first = unknown["problem"][0]
-        notes = (f"{name}: {len(unknown):,} of {len(scores):,} scores are of problems not in the set, {first} first",)
-    return ProblemSet(str(name), card, problems.join(scores, on="problem", how="left", maintain_order="left"), notes)
+        stray = f"{name}: {len(unknown):,} of {len(scores):,} scores are of problems not in the set, {first} first"
+        notes = (*notes, stray)
+    joined = problems.join(scores, on="problem", how="left", maintain_order="left")
+    return ProblemSet(str(name), card, joined, notes, scored_by)
 
 
 def _problems(file: Path) -> pl.DataFrame:
@@ -97,8 +113,3 @@ def _checked(table: pl.DataFrame, file: Path) -> pl.DataFrame:
         elif column.startswith(("tokens:", "tokens_p50:", "tokens_p90:")):
             as_numbers(table, file, column, 0, MOST_TOKENS, above=True, gaps=True)
     return table
-
-
-def scores_name(predictor: str) -> str:
-    """Name of the file, in a problem set's folder, of its scores by a predictor."""
-    return "scores.parquet" if predictor == FAST else f"scores-{predictor}.parquet"

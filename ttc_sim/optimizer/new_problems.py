@@ -12,6 +12,7 @@ from ttc_sim.measured.filling import resample_reasoning
 from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.problem_tables import read_problem_tables
 from ttc_sim.measured.profiles import Profile, load_profile
+from ttc_sim.measured.provenance import ScoredBy, identify
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario
@@ -40,8 +41,10 @@ def over_new_problems(
     problem_table, attempt_table = _read(problems, attempts)
     progress(f"scoring {len(problem_table):,} prompts")
     if scores is None:
-        scored = _scored(problem_table, predictor or scenario.predictor)
+        by: ScoredBy | None = identify(predictor or scenario.predictor_at)
+        scored = _scored(problem_table, predictor or scenario.predictor_at)
     else:
+        by = None
         scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
     profiles = {
         arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
@@ -51,7 +54,10 @@ def over_new_problems(
     scenario, absent = _with_sources_present(scenario, scored, problems)
     problem_sets = {
         source.problem_set: ProblemSet(
-            source.problem_set, load_problem_set(source.problem_set, scenario.folder).card, scored
+            source.problem_set,
+            load_problem_set(source.problem_set, scenario.folder, None).card,
+            scored,
+            scored_by=by,
         )
         for source in scenario.workload.sources.values()
     }

@@ -15,15 +15,20 @@ from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.tables import write_atomically
+from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
 from ttc_sim.optimizer.promises import TargetCheck, as_mapping, figures_in_brief, promises
 from ttc_sim.policies import Policy
+from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.summary import Summary
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Plans of format 1 did not say which predictor they were made with."""
 
 
 @dataclass(frozen=True)
@@ -165,14 +170,26 @@ class Plan(Displayed):
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """A plan read back from its file: the scenario with its policy, and what was promised."""
+    """A plan read back from its file: the scenario with its policy, what was promised, and notes on what was assumed."""
 
     scenario: Scenario
     promised: Mapping[str, Estimate]
     status: str
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<SavedPlan for {self.scenario.name}: {self.status}>"
+
+    def load_predictor(self, predictor: str | Path | None = None, *, other: bool = False) -> Predictor:
+        """The predictor that the plan was made with, to route requests by it.
+
+        Args:
+            predictor: where its ONNX file stands now, if elsewhere; other: take it even if it is another one.
+
+        Raises:
+            InputError: no such file, or another predictor than the plan's.
+        """
+        return Predictor.load(planned_predictor(self.scenario, predictor, other=other)[0])
 
 
 def load_plan(path: str | Path) -> SavedPlan:
@@ -188,10 +205,10 @@ def load_plan(path: str | Path) -> SavedPlan:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(path, "file", str(error).splitlines()[0], "valid YAML in UTF-8") from None
-    if not isinstance(raw, dict) or raw.get("ttc_sim_plan") != FORMAT:
+    if not isinstance(raw, dict) or raw.get("ttc_sim_plan") not in READABLE:
         got = raw.get("ttc_sim_plan") if isinstance(raw, dict) else type(raw).__name__
         raise InputError(
-            path, "ttc_sim_plan", got, f"a plan of format {FORMAT}, as `ttc-sim optimize --plan` writes it"
+            path, "ttc_sim_plan", got, f"a plan of format {FORMAT} or before, as `ttc-sim optimize --plan` writes it"
         )
     try:
         promised = {
@@ -207,4 +224,8 @@ def load_plan(path: str | Path) -> SavedPlan:
     scenario = scenario_from_dict(raw["scenario"], os.path.normpath(home))
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")
-    return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")))
+    notes: tuple[str, ...] = ()
+    if raw["ttc_sim_plan"] == 1 and scenario.predictor_sha256 is None:
+        said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
+        notes = (said,)
+    return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)

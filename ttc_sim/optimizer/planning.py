@@ -64,10 +64,11 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     task, found, verified = choice.task, choice.chosen, choice.verified
     proposal, learnt = verified.proposal, found.learnt
     missed = tuple(check.name for check in verified.checks if not check.holds)
+    by = task.population.scored_by
     return Plan(
         status=verified.status,
         binding=tuple(dict.fromkeys([*(name for name in proposal.excess if name in missed), *missed])),
-        scenario=verified.model.scenario,
+        scenario=verified.model.scenario.model_copy(update={"predictor_sha256": by.sha256 if by is not None else None}),
         predicted=verified.summary,
         checks=verified.checks,
         baselines=choice.baselines,

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.estimates import Estimate, for_few, not_sure
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.summary import Summary
+from ttc_sim.workload.population import Population
 
 PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")
 
@@ -36,6 +37,35 @@ class TargetCheck:
         if self.holds:
             return 0.0
         return abs(self.promised.value - self.bound) / max(abs(self.bound), 1e-9)
+
+
+@dataclass(frozen=True)
+class TargetVerdict:
+    """One target beside what carrying the plan out came to.
+
+    Attributes:
+        name: key of the target; asked: the number in the scenario; at_least: whether it is a floor or a ceiling.
+        realized: the figure, with an interval for as few problems as there are.
+    """
+
+    name: str
+    asked: float
+    at_least: bool
+    realized: Estimate
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met or missed for sure: the whole interval lies on that side; else ``None``."""
+        room = [
+            end - self.asked if self.at_least else self.asked - end for end in (self.realized.low, self.realized.high)
+        ]
+        if min(room) >= 0:
+            return True
+        return False if max(room) < 0 else None
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping."""
+        return {"name": self.name, "asked": self.asked, "realized": as_mapping(self.realized), "met": self.met}
 
 
 def promises(summary: Summary) -> dict[str, Estimate]:
@@ -66,6 +96,25 @@ def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]
         check = TargetCheck(name, bound, at_least, figure, holds, 0.0)
         checks.append(replace(check, chance=_chance(check)))
     return tuple(checks)
+
+
+def judge_targets(realized: Summary, targets: Targets, population: Population) -> tuple[TargetVerdict, ...]:
+    """Every target beside the realized figure.
+
+    A single problem (or task type, where these are resampled) says nothing for sure.
+    """
+    clusters = int(population.cluster.max()) + 1
+    things = {"accuracy": len(population), "timeout_rate": realized.requests * realized.runs}
+    found = []
+    for name, asked, at_least in targets_asked(targets):
+        figure = realized.quantity(name)
+        if figure is None:
+            continue
+        figure = for_few(figure, clusters).clipped(0)
+        if name in things:
+            figure = not_sure(figure, things[name])
+        found.append(TargetVerdict(name, asked, at_least, figure))
+    return tuple(found)
 
 
 def figures_in_brief(summary: Summary) -> str:

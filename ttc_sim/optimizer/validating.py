@@ -15,12 +15,13 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.measured.problem_sets import load_problem_set
-from ttc_sim.optimizer.hindsight import best_in_hindsight
+from ttc_sim.optimizer.hindsight import Regret, in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
-from ttc_sim.optimizer.promises import as_mapping, promises
+from ttc_sim.optimizer.promises import TargetVerdict, as_mapping, judge_targets, promises
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy
+from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under
@@ -61,11 +62,14 @@ class Validation(Displayed):
     Attributes:
         verdicts: by figure: ``accuracy``, ``cost_usd_per_request``, ``latency_p95_s``, ...
         realized: all figures on the new problems.
-        best_in_hindsight: the best choice of arms for each of these very problems, at the accuracy (or cost) that the plan
-            really reached on them; ``None`` where accuracy is unknown or there are no targets.
-        problems: problems carried out on; left_out: problems that could not be, and why.
+        best_in_hindsight: the best policy found of the plan's space on these very problems, as accurate as the plan was on them
+            (or as cheap, where accuracy is maximized), by expectation; ``None`` without targets, or where the policy looks at live
+            load.
+        problems: problems carried out on.
         new_groups: share of the problems whose task type the plan's problems do not have; ``by_novelty`` gives the
             realized accuracy on those and on the others.
+        targets: every target of the plan's scenario beside what was realized.
+        regret: how far the plan stayed behind what no choice of arms could have beaten on these very problems.
     """
 
     verdicts: Mapping[str, Verdict]
@@ -75,16 +79,28 @@ class Validation(Displayed):
     notes: tuple[str, ...]
     new_groups: float
     by_novelty: Mapping[str, Estimate]
+    targets: tuple[TargetVerdict, ...] = ()
+    regret: Regret | None = None
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Names of the targets that are missed for sure."""
+        return tuple(target.name for target in self.targets if target.met is False)
 
     def __repr__(self) -> str:
+        missed = f"; misses {', '.join(self.missed)}" if self.missed else ""
         inside = sum(verdict.inside for verdict in self.verdicts.values())
-        return f"<Validation on {self.problems:,} problems: {inside} of {len(self.verdicts)} figures as promised>"
+        return (
+            f"<Validation on {self.problems:,} problems: {inside} of {len(self.verdicts)} figures as promised{missed}>"
+        )
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
         return {
             **{name: verdict.as_json() for name, verdict in self.verdicts.items()},
+            "targets": [target.as_json() for target in self.targets],
             "best_in_hindsight": self.best_in_hindsight,
+            "regret": None if self.regret is None else self.regret.as_json(),
             "problems": self.problems,
             "new_groups_share": self.new_groups,
             "accuracy_by_novelty": {name: as_mapping(figure) for name, figure in self.by_novelty.items()},
@@ -100,6 +116,7 @@ def validate(
     progress: Progress = lambda _: None,
     *,
     predictor: str | Path | None = None,
+    other_predictor: bool = False,
 ) -> Validation:
     """Carry a plan out on measured problems: scores from their prompts, outcomes and tokens from their attempts.
 
@@ -109,11 +126,12 @@ def validate(
             ``dataset`` or ``subset`` tells which problems belong to it.
         attempts: table with problem, model, output tokens and correctness.
         progress: called with a line about each step.
-        predictor: ONNX file; the shipped one that the scenario names if left out.
+        predictor: where the ONNX file of the plan's predictor stands now; where the plan says if left out.
+        other_predictor: route by that predictor even if it is another one than the plan was made with.
 
     Raises:
-        InputError: an argument of another kind, a column that is missing, or no problem of a source with attempts by all of its
-            arms' models.
+        InputError: an argument of another kind, a column that is missing, no problem of a source with attempts by all of its
+            arms' models, or another predictor than the plan was made with.
     """
     saved = _as_saved(plan)
     location("validate", "problems", problems, "a table of problems")
@@ -122,6 +140,7 @@ def validate(
     if predictor is not None:
         location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
     scenario = as_scenario(saved.scenario, "validate")
+    used, another = planned_predictor(scenario, predictor, other=other_predictor)
     policy = scenario.parsed_policy()
     if policy is None:
         raise InputError(scenario.path, "policy", None, "the policy that was planned")
@@ -130,7 +149,7 @@ def validate(
         fitted = with_responses(load_model(scenario), policy).population
         assert fitted is not None
         scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
-    scenario, population, absent = over_new_problems(scenario, problems, attempts, progress, predictor=predictor)
+    scenario, population, absent = over_new_problems(scenario, problems, attempts, progress, predictor=used)
     model = load_model(scenario, population)
     assert model.population is not None
     population = model.population
@@ -139,15 +158,18 @@ def validate(
     progress(f"carrying the plan out on {len(population):,} problems")
     realized, expected = carry_out(model, policy, "validate")
     progress("looking for the best policy in hindsight")
+    hindsight = None if scenario.targets is None else in_hindsight(model, policy)
     new, by_novelty = _by_novelty(scenario, population, expected)
     return Validation(
         verdicts=beside_promises(saved.promised, realized),
         realized=realized,
-        best_in_hindsight=best_in_hindsight(model, realized) if scenario.targets is not None else None,
+        best_in_hindsight=None if hindsight is None else hindsight[0],
         problems=len(population),
-        notes=(*absent, *_own_problems(scenario, population), *population.notes),
+        notes=(*saved.notes, *another, *absent, *_own_problems(scenario, population), *population.notes),
         new_groups=new,
         by_novelty=by_novelty,
+        targets=() if scenario.targets is None else judge_targets(realized, scenario.targets, population),
+        regret=None if hindsight is None else hindsight[1],
     )
 
 
@@ -191,7 +213,7 @@ def _own_problems(scenario: Scenario, population: Population) -> list[str]:
     """A warning where the plan is carried out on problems that it, and the shipped predictor, were made on."""
     known: set[str] = set()
     for source in scenario.workload.sources.values():
-        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["problem"].to_list())
+        known |= set(load_problem_set(source.problem_set, scenario.folder, None).problems["problem"].to_list())
     own = int(np.isin(population.problem, sorted(known)).sum())
     if not own:
         return []
@@ -209,7 +231,7 @@ def _by_novelty(
     """Share of problems of task types that the plan was not made on, and accuracy on both kinds."""
     known: set[str] = set()
     for source in scenario.workload.sources.values():
-        known |= set(load_problem_set(source.problem_set, scenario.folder).problems["group"].to_list())
+        known |= set(load_problem_set(source.problem_set, scenario.folder, None).problems["group"].to_list())
     new = ~np.isin(population.group, sorted(known))
     figures: dict[str, Estimate] = {}
     for label, here in (("known task types", ~new), ("new task types", new)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
-from ttc_sim.optimizer.promises import TargetCheck, figures_in_brief
+from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
 from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
 from ttc_sim.simulation.pooling import Part
@@ -233,20 +234,57 @@ def print_validation(console: Console, validation: Validation) -> None:
     for name, verdict in validation.verdicts.items():
         table.add_row(name, *_verdict_cells(verdict))
     console.print(table)
-    best = validation.best_in_hindsight
-    if best is None:
-        console.print("No policy of the plan's space meets the targets on these problems, even in hindsight.")
-    else:
-        console.print(
-            f"Best in hindsight: ${1000 * float(str(best['cost_usd_per_request'])):.2f} per 1k requests "
-            f"at accuracy {float(str(best['accuracy'])):.1%}; realized by the plan: "
-            f"${1000 * validation.realized.cost_usd_per_request.value:.2f}."
-        )
+    if validation.targets:
+        console.print(verdicts_table(validation.targets))
+    for line in _regret_in_words(validation):
+        console.print(line)
     for name, figure in validation.by_novelty.items():
         console.print(f"Accuracy on {name}: {_percent(figure)}")
     console.print(f"[dim]{validation.problems:,} problems carried out on.[/]")
     for note in validation.notes:
         console.print(f"[dim]- {escape(note)}[/]")
+
+
+def verdicts_table(targets: Sequence[TargetVerdict]) -> Table:
+    """Every target beside what was realized."""
+    table = Table(title="Targets", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("target")
+    for name in ("asked", "realized", "met"):
+        table.add_column(name, justify="right")
+    words = {True: "yes", False: "[red]no[/]", None: "too few problems to tell"}
+    for one in targets:
+        figure = one.realized
+        realized = f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g})"
+        table.add_row(
+            one.name, f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}", realized, words[one.met]
+        )
+    return table
+
+
+def _regret_in_words(validation: Validation) -> list[str]:
+    lines = []
+    if (best := validation.best_in_hindsight) is not None:
+        lines.append(
+            f"Best policy in hindsight: ${1000 * float(str(best['cost_usd_per_request'])):.2f} per 1k requests at accuracy "
+            f"{float(str(best['accuracy'])):.1%}."
+        )
+    if (one := validation.regret) is not None:
+        lines.append(
+            f"The plan: ${1000 * one.cost_usd_per_request:.2f} at {one.accuracy:.1%}. (Both by expectation, before any queue.)"
+        )
+        figure = one.figure
+        if one.name == "cost_ratio":
+            high = f"{figure.high:.3g}" if math.isfinite(figure.high) else "any number of"
+            lines.append(
+                f"With all outcomes known, no choice of arms, problem by problem, costs less than ${1000 * one.bound:.2f} at the "
+                f"plan's accuracy: the plan costs {figure.value:.3g} ({figure.low:.3g} to {high}) times that."
+            )
+        else:
+            lines.append(
+                f"With all outcomes known, no choice of arms, problem by problem, is right more often than {one.bound:.1%} at the "
+                f"plan's cost: {figure.value:.1%} ({figure.low:.1%} to {figure.high:.1%}) more."
+            )
+    return lines
 
 
 def print_cross_validation(console: Console, found: CrossValidation) -> None:

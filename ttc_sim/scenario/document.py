@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
+from ttc_sim.base.shipped import PREDICTORS
+from ttc_sim.measured.provenance import is_predictor
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import Model, Positive, Share
@@ -99,6 +101,7 @@ class Targets(Model):
 
 Tier = Literal["fast", "encoder"]
 """The shipped predictors."""
+_SHA256_DIGITS = 64
 
 
 class Scenario(Model):
@@ -109,8 +112,11 @@ class Scenario(Model):
         replications: independent runs behind each interval; of a single one, 20 batches of its requests.
         policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is
             ``file.py:function``.
-        predictor: which of the shipped predictors' scores requests are routed by: ``fast``, or ``encoder``, which knows a little
-            more and takes a GPU, or tens of milliseconds a prompt.
+        predictor: whose scores requests are routed by. Of the shipped ones, ``fast``, or ``encoder``, which knows a little
+            more and takes a GPU, or tens of milliseconds a prompt; or the ONNX file of one's own, whose scores stand in the problem
+            set's folder as ``scores-NAME.parquet``.
+        predictor_sha256: content of the predictor's file; another one is refused. A plan writes down that of the predictor that it
+            was made with.
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; fitted on the workload's own
             problems if left out. A plan writes down those that it was made with.
     """
@@ -123,12 +129,32 @@ class Scenario(Model):
     deployments: Annotated[dict[str, Deployment], Field(min_length=1)]
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     policy: str | dict[str, str] | None = None
-    predictor: Tier = "fast"
+    predictor: str = "fast"
+    predictor_sha256: str | None = None
     responses: dict[str, Response] | None = None
     search: Search = Search()
     targets: Targets | None = None
     # Where the file stands; relative paths in it start there.
     path: Annotated[str, Field(exclude=True)] = "scenario"
+
+    @field_validator("predictor")
+    @classmethod
+    def _a_predictor(cls, name: str) -> str:
+        if not is_predictor(name):
+            raise ValueError("'fast', 'encoder', or the path of an ONNX file")
+        return name
+
+    @field_validator("predictor_sha256")
+    @classmethod
+    def _a_digest(cls, digest: str | None) -> str | None:
+        if digest is not None and (len(digest) != _SHA256_DIGITS or set(digest) - set("0123456789abcdef")):
+            raise ValueError("64 hexadecimal digits, as `sha256sum` prints them of the predictor's file")
+        return digest
+
+    @property
+    def predictor_at(self) -> str | Path:
+        """Name of the shipped predictor, or where the ONNX file stands."""
+        return self.predictor if self.predictor in PREDICTORS else self.folder / self.predictor
 
     @property
     def folder(self) -> Path:

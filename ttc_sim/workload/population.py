@@ -15,6 +15,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.measured.aligning import align, predicted
 from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.profiles import Profile, load_profile
+from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, Source
@@ -40,6 +41,7 @@ class Population:
         offered: per arm, the sources whose problems its profile measures.
         notes: what a reader of any figure must know (filled lengths, problems left out).
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; ``None`` if not fitted.
+        scored_by: the predictor that the scores are by; ``None`` without scores.
     """
 
     sources: tuple[str, ...]
@@ -54,6 +56,7 @@ class Population:
     offered: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
     responses: Mapping[str, Response] | None = None
+    scored_by: ScoredBy | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -94,15 +97,25 @@ class Population:
             offered=self.offered,
             notes=self.notes,
             responses=self.responses,
+            scored_by=self.scored_by,
         )
 
 
 def load_population(scenario: Scenario) -> Population:
-    """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario."""
+    """Load what the scenario names, by name from the shipped profiles or from folders beside the scenario.
+
+    Raises:
+        InputError: what is named is not there or is bad, or the scores are by another predictor than the scenario's.
+    """
     problem_sets = {
-        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor)
+        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor_at)
         for source in scenario.workload.sources.values()
     }
+    for problem_set in problem_sets.values():
+        by = problem_set.scored_by
+        if by is not None and scenario.predictor_sha256 not in (None, by.sha256):
+            expected = f"the predictor that the plan was made with, sha256 {str(scenario.predictor_sha256)[:12]}"
+            raise InputError(scenario.path, "predictor", str(by), expected)
     profiles = {
         arm.profile: load_profile(arm.profile, scenario.folder)
         for arm in scenario.arms.values()
@@ -170,6 +183,8 @@ def build_population(
     by_group = any(problem_sets[source.problem_set].card.cluster == "group" for source in sources.values())
     cluster = table["group" if by_group else "problem"].to_numpy()
     share = np.array([source.share for source in sources.values()], dtype=np.float64)
+    scores = _scores(table)
+    scored_by = [one.scored_by for one in problem_sets.values() if one.scored_by is not None]
     return Population(
         sources=tuple(sources),
         share=share / share.sum(),
@@ -178,10 +193,11 @@ def build_population(
         source=table["source"].to_numpy().astype(np.int64),
         cluster=np.unique(cluster.astype(np.str_), return_inverse=True)[1].astype(np.int64),
         prompt_tokens=table["prompt_tokens"].to_numpy().astype(np.int64),
-        scores=_scores(table),
+        scores=scores,
         attempts={name: align(profile, table["problem"], predicted(table, name)) for name, profile in profiles.items()},
         offered={name: tuple(where) for name, where in offered.items()},
         notes=tuple(notes),
+        scored_by=scored_by[0] if scores and scored_by else None,
     )
 
 

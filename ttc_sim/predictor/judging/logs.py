@@ -14,9 +14,10 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import find_column, read_table
 from ttc_sim.measured.columns import labels, texts
-from ttc_sim.measured.problem_sets import FAST, load_problem_set
+from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.problem_tables import CORRECT, MODEL, PROBLEM, PROMPT
 from ttc_sim.measured.profiles import load_profile
+from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.measured import heads_like

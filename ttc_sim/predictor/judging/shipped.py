@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.folders import list_profiles
-from ttc_sim.measured.problem_sets import FAST, load_problem_set
+from ttc_sim.measured.problem_sets import load_problem_set
+from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.judging.measured import Measured
 

@@ -16,14 +16,15 @@ import polars as pl
 from ttc_sim.base.arguments import location
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, Features, featurize
 from ttc_sim.predictor.reading.surface import COUNT
 from ttc_sim.predictor.reading.tokens import Tokenizer
 from ttc_sim.predictor.running.providers import CPU, NAMES, TEXT, Runner, make_runner
 
-SHIPPED = Path(__file__).parents[1] / "model" / "difficulty.onnx"
-TIERS = {"fast": SHIPPED, "encoder": SHIPPED.with_name("encoder.onnx")}
-"""The shipped models: one for a CPU core, and one with a text encoder, for a GPU or for patience."""
+TIERS = PREDICTORS
+"""The shipped models."""
+SHIPPED = TIERS["fast"]
 BATCH = 64
 ENCODER_BATCH = 1
 """Of a text encoder on the CPU: larger ones are slower, as what they compute leaves the cache, and they compute padding too."""

@@ -17,6 +17,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import find_column, written_whole
 from ttc_sim.measured.columns import texts
 from ttc_sim.measured.problem_tables import PROMPT
+from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.predictor.running.session import Predictor
 
 ROWS = 512
@@ -192,8 +193,16 @@ def scored(predictor: Predictor, batch: Batch) -> pl.DataFrame:
     return pl.concat([batch.beside.drop(taken), scores], how="horizontal")
 
 
-def write_batches(tables: Iterator[pl.DataFrame], out: Path | None, say: Callable[[str], None] | None) -> int:
+def write_batches(
+    tables: Iterator[pl.DataFrame],
+    out: Path | None,
+    say: Callable[[str], None] | None,
+    scored_by: ScoredBy | None = None,
+) -> int:
     """Write tables as they come: CSV to standard output, or a file that is there whole or not at all. Returns the rows.
+
+    Args:
+        scored_by: the predictor, which a Parquet file names in its metadata.
 
     Raises:
         InputError: a name with another ending, a place that cannot be written to, or parts whose columns differ.
@@ -204,7 +213,9 @@ def write_batches(tables: Iterator[pl.DataFrame], out: Path | None, say: Callabl
     if suffix not in SUFFIXES:
         raise InputError(out, "file", suffix, "a name ending in " + ", ".join(SUFFIXES))
     with written_whole(out) as beside:
-        return _write_parquet(tables, beside, say) if suffix == ".parquet" else _write_text(tables, beside, suffix, say)
+        if suffix == ".parquet":
+            return _write_parquet(tables, beside, say, {} if scored_by is None else scored_by.as_metadata())
+        return _write_text(tables, beside, suffix, say)
 
 
 def _count(
@@ -234,7 +245,9 @@ def _write_text(tables: Iterator[pl.DataFrame], path: Path, suffix: str, say: Ca
         return _count(tables, lambda table, _: file.write(table.write_ndjson()), say)
 
 
-def _write_parquet(tables: Iterator[pl.DataFrame], path: Path, say: Callable[[str], None] | None) -> int:
+def _write_parquet(
+    tables: Iterator[pl.DataFrame], path: Path, say: Callable[[str], None] | None, metadata: dict[str, str]
+) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -244,7 +257,7 @@ def _write_parquet(tables: Iterator[pl.DataFrame], path: Path, say: Callable[[st
         nonlocal writer
         rows = table.to_arrow()
         if first:
-            writer = parquet.ParquetWriter(path, rows.schema, compression="zstd")
+            writer = parquet.ParquetWriter(path, rows.schema.with_metadata(metadata), compression="zstd")
         try:
             writer.write_table(rows.cast(writer.schema))
         except (pa.ArrowInvalid, ValueError) as error:
