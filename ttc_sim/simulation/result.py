@@ -12,7 +12,7 @@ import polars as pl
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
-from ttc_sim.policies import Policy, UserFunction
+from ttc_sim.policies import Policy
 from ttc_sim.scenario import Scenario
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
@@ -45,10 +45,13 @@ class Result(Displayed):
         return summarize(self.model, self.runs, expected=self._expected())
 
     def _expected(self) -> dict[str, F64] | None:
+        """Expectations over all problems, where the policy sends a problem to the same arm whenever it comes."""
         population = self.model.population
-        if population is None or isinstance(self.policy, UserFunction):
+        if population is None or not self.policy.looks_at_problem_alone:
             return None
         arm = self.policy.choose(population.as_requests(), self.model.arm_names)
+        if any(run.row is None or (run.arm != arm[run.row]).any() for run in self.runs):
+            return None
         return expect_arms(self.model).under(arm)
 
 
