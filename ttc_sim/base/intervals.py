@@ -23,8 +23,8 @@ _ROUNDING = 1e-12  # relative to the values, below which a standard error is a m
 class Variance:
     """Variance of a figure, and from how many independent things it was estimated, less one.
 
-    >>> Variance(4.0, 4).quantile
-    2.7764451051977987
+    >>> round(Variance(4.0, 4).quantile, 3)
+    2.776
     """
 
     value: float
@@ -110,14 +110,12 @@ def share(value: float, variance: Variance, units: float) -> Estimate:
 
     Args:
         value: 0 to 1.
-        units: independent things behind a share whose variance is 0 because it is 0 or 1: their number, or infinity for one that
-            repeats exactly. At most so many count.
+        units: independent things behind a share that cannot be seen to vary, as one of 0 or 1; infinity where it repeats exactly.
     """
-    counted = value * (1 - value) / variance.value if variance.value > 0 else math.inf
-    size = min(counted, units)
+    size = value * (1 - value) / variance.value if variance.value > 0 and 0 < value < 1 else units
     if not math.isfinite(size):
         return Estimate(value, value, value)
-    z2 = (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / max(size, 1e-12)
+    z2 = (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / size
     half = math.sqrt(z2 * (value * (1 - value) + z2 / 4))
     low, high = ((value + z2 / 2 + sign * half) / (1 + z2) for sign in (-1, 1))
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))

@@ -215,22 +215,20 @@ class Pooled:
         population = self.model.population
         assert population is not None
 
-        def estimate(variance: Variance, unit: I64) -> Estimate:
-            # A share of 0 or 1 does not vary; as many as can differ stand behind it.
-            return intervals.share(value, variance, len(np.unique(unit if variance.value <= 0 else rows)))
-
         printed, same = found.variance, found.same_types
-        return estimate(printed, population.cluster[rows]), estimate(same, self._problem[0][rows])
+        return (
+            intervals.share(value, printed, len(np.unique(population.cluster[rows]))),
+            intervals.share(value, same, len(np.unique(self._problem[0][rows]))),
+        )
 
     def rate(self, happened: Bools) -> Estimate:
         """Share of the requests that something happened to."""
-        everyone = self.all.requests
         value = float(happened.mean())
-        variance, _ = self._of_requests(happened.astype(np.float64), everyone, value, 0.5)
-        units = self.count if self.row is None or variance.value > 0 else len(np.unique(self.row))
+        variance, _ = self._of_requests(happened.astype(np.float64), self.all.requests, value, 0.5)
         if variance.value > 0:
             # A few that happen to be as many in each run vary at least like independent ones.
             variance = Variance(max(variance.value, value * (1 - value) / self.count), variance.df)
+        units = self.count if self.row is None else len(np.unique(self.row))
         return intervals.share(value, variance, np.inf if self.replay else units)
 
     def quantiles(self, values: F64, keep: Bools, wanted: Sequence[float]) -> list[Estimate]:

@@ -29,8 +29,8 @@ WORDS: tuple[Word, ...] = ("stable", "backlogged", "overloaded")  # from best to
 
 _SLICES = 48  # of the arrivals, at most: half an hour of a day
 _LEAST = 50  # requests of a slice
-_LOST = 0.05  # of the requests of a slice, turned away because of the load
-_CHANCE = 4.0  # standard deviations of what arrives and is served by chance
+_LEFT = 0.05  # of the requests of a stretch, left waiting or turned away: fewer are nothing to speak of
+_SURE, _LIKELY = 4.0, 1.5  # standard deviations of what a busy queue grows by
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
         begun_s=np.where(never, result.finished_s, result.started_s),
         left_s=result.finished_s,
         alone_s=taken.alone_s,
+        started=~never,
         completed=result.status == COMPLETED,
         lost=late | rejected,
     )
@@ -112,6 +113,7 @@ class _Served:
     begun_s: F64
     left_s: F64
     alone_s: F64
+    started: NDArray[np.bool_]
     completed: NDArray[np.bool_]
     lost: NDArray[np.bool_]
 
@@ -142,56 +144,66 @@ def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Stand
     late = kept & (overdue_s < served.left_s)
     edges = np.linspace(start_s, end_s, min(max(len(arrival_s) // _LEAST, 1), _SLICES) + 1)
 
-    def upto(times: F64, at: F64) -> I64:
-        return np.searchsorted(np.sort(times), at, side="right")
+    def unbegun(at: F64) -> I64:
+        return _upto(served.arrival_s[queued], at) - _upto(served.begun_s[queued], at)
 
-    def waiting_at(at: F64) -> I64:
-        unbegun = upto(served.arrival_s[queued], at) - upto(served.begun_s[queued], at)
-        return unbegun + upto(overdue_s[late], at) - upto(served.left_s[late], at)
+    def overdue(at: F64) -> I64:
+        return _upto(overdue_s[late], at) - _upto(served.left_s[late], at)
 
-    came, waiting = upto(arrival_s, edges), waiting_at(edges)
-    came[0] = waiting[0] = 0  # before the first
-    chance = _chance(arrival_s, came)
-    i, j = np.triu_indices(len(edges), 1)
-    room = np.maximum(_LOST * (came[j] - came[i]), chance * np.sqrt(came[j] - came[i]))
-    grown = (waiting[j] - waiting[i] > room) & (process != "closed_loop")
-    slice_of = np.clip(np.searchsorted(edges, served.arrival_s[here], side="left") - 1, 0, len(edges) - 2)
-    lost = np.bincount(slice_of, weights=served.lost[here], minlength=len(edges) - 1)
-    lossy = lost > np.maximum(_LOST * np.diff(came), 2)
-    tail = max(len(lossy) // 10, 1)
-    lossy_end = bool(lost[-tail:].sum() > max(_LOST * (came[-1] - came[-1 - tail]), 2))
-    high_end = bool(grown[j == len(edges) - 1].any() and 2 * waiting[-1] >= waiting.max())
-    behind = lossy_end or high_end
+    came, waiting = _upto(arrival_s, edges), unbegun(edges) + overdue(edges)
+    lost = _upto(served.arrival_s[here & served.lost], edges)
+    came[0] = waiting[0] = lost[0] = 0  # before the first
+    unserved = waiting + lost
     waits = np.where(queued, served.begun_s - served.arrival_s, served.left_s - served.begun_s - served.alone_s)[here]
-    half = waiting_at(np.array([(start_s + end_s) / 2]))[0]
-    grew = high_end and waiting[-1] - half > max(_LOST * len(arrival_s) / 2, chance * np.sqrt(len(arrival_s) / 2))
-    growth = float(waiting[-1] - half) / ((end_s - start_s) / 2) if grew and end_s > start_s else 0.0
+    longest_s = max(float(waits.max()), 0.0)
+    if process == "closed_loop":
+        # Users who wait send nothing, so that a queue cannot grow.
+        turned_away = bool(lost[-1] > max(_LEFT * len(arrival_s), 2))
+        return Standing("overloaded" if turned_away else "stable", longest_s, turned_away, 0.0)
+    by_chance = _by_chance(arrival_s, came)
 
-    def would_catch_up() -> bool:
-        """Whether less comes in the long run than was answered while it was behind, or the load is over with its last request."""
-        if process == "trace":
-            # What takes a tenth of the time to come that it takes to be answered is a burst, whatever came before it.
-            return float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)
-        if process == "closed_loop" or end_s <= start_s:
-            return False
-        calm = np.flatnonzero(~lossy)
-        since = int(calm[-1] + 1 if len(calm) else 0) if lossy_end else int(waiting[:-1].argmin())
-        since = min(since, len(edges) - 2)
-        done = served.left_s[here & served.completed]
-        carried = float(((done > edges[since]) & (done <= end_s)).sum()) / (end_s - float(edges[since]))
-        return rate_per_s * float(here.mean()) < 0.95 * carried
+    def margin(arrived: I64, deviations: float) -> F64:
+        return np.asarray(np.maximum(np.maximum(_LEFT * arrived, deviations * by_chance * np.sqrt(arrived)), 2.0))
 
-    word: Word = "stable"
-    if lossy.any() or grown.any():
-        word = "overloaded" if behind and not would_catch_up() else "backlogged"
-    return Standing(word, max(float(waits.max()), 0.0), behind, growth)
+    i, j = np.triu_indices(len(edges), 1)
+    fell = bool((unserved[j] - unserved[i] > margin(came[j] - came[i], _SURE)).any())
+    # The stretch from when it was last calm to the last arrival.
+    calm = int(np.flatnonzero(waiting[:-1] <= 0.1 * waiting.max())[-1])
+    arrived, stretch_s = came[-1] - came[calm], end_s - float(edges[calm])
+    tail = -1 - max((len(edges) - 1) // 10, 1)
+    losing = lost[-1] - lost[tail] > max(_LEFT * (came[-1] - came[tail]), 2)
+    still = bool(losing) or 2 * waiting[-1] >= waiting.max()
+    behind = still and bool(unserved[-1] - unserved[calm] > margin(arrived, _LIKELY))
+    # A crowded batch begins all and ends too few; a queue ends all that it begins.
+    hidden = overdue(edges[-1:])[0] > unserved[-1] - unserved[calm] - overdue(edges[-1:])[0]
+    done_s = served.left_s[here & served.completed] if hidden else served.begun_s[here & served.started & ~served.lost]
+    done = int(((done_s > edges[calm]) & (done_s <= end_s)).sum())
+    goes_on = process != "trace" and stretch_s > 0
+    sent = rate_per_s * float(here.mean()) * stretch_s if goes_on else float(arrived)
+    # A load that is over in a tenth of the time that it takes to be served was a burst.
+    burst = process == "trace" and float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)
+    overloaded = behind and not burst and sent - done > 2 * np.sqrt(done) + _LEFT * done
+    half_s = (end_s - start_s) / 2
+    middle = np.array([start_s + half_s])
+    grew = int(waiting[-1] - (unbegun(middle) + overdue(middle))[0])
+    grows = overloaded and half_s > 0 and grew > margin(came[-1:] // 2, _LIKELY)[0]
+    word: Word = "overloaded" if overloaded else "backlogged" if fell else "stable"
+    return Standing(word, longest_s, behind and word != "stable", grew / half_s if grows else 0.0)
 
 
-def _chance(arrival_s: F64, came: I64) -> float:
-    """By how many roots of the number of arrivals a busy queue may grow by chance: as the gaps within slices vary, and service."""
+def _upto(times: F64, at: F64) -> I64:
+    """How many of the times have come at each moment."""
+    return np.searchsorted(np.sort(times), at, side="right")
+
+
+def _by_chance(arrival_s: F64, came: I64) -> float:
+    """Standard deviation of what a busy queue grows by, in roots of the number of arrivals, that come and are served by chance.
+
+    Gaps vary within slices, so that the shape of a day is no chance.
+    """
     variations = []
     for first, last in pairwise(came.tolist()):
         gaps = np.diff(arrival_s[first:last])
         if len(gaps) > 1 and gaps.mean() > 0:
             variations.append(float(gaps.var() / gaps.mean() ** 2))
-    return _CHANCE * float(np.sqrt(1 + max(float(np.median(variations)), 1.0) if variations else 2.0))
+    return float(np.sqrt(1 + max(float(np.median(variations)), 1.0))) if variations else float(np.sqrt(2))
