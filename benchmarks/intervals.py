@@ -1,7 +1,8 @@
 """How often 95% intervals cover the truth: ``python -m benchmarks.intervals [--repetitions 200] [--only NAME] [--json FILE]``.
 
-Made-up worlds whose truth is known by simulating far more than any user would. Each repetition draws another sample of problems from
-an endless supply of them (task types first, then problems of each) and other runs, and asks whether the intervals of one summary cover:
+Made-up worlds whose truth is known by simulating far more than any user would. Each repetition draws another sample of problems
+from an endless supply of them (task types first, then problems of each) and other runs, and asks what the intervals of one summary
+cover:
 
 * ``steady`` and ``day``: problems on a GPU pool and an API, by predicted difficulty, at an even rate or on a day with an overloaded
   hour; figures over all problems (``expected``), and by the requests alone (``records``);
@@ -44,13 +45,13 @@ REQUESTS = 1500
 _ATTEMPTS = 4
 
 
-def world(arrivals: Mapping[str, Any], **workload: Any) -> Scenario:
+def world(arrivals: Mapping[str, Any], requests: int = REQUESTS, **workload: Any) -> Scenario:
     return scenario_from_dict(
         {
             "name": "intervals",
             "workload": {
                 "arrivals": dict(arrivals),
-                "requests": REQUESTS,
+                "requests": requests,
                 "sources": {"all": {"problem_set": "made-up"}},
             }
             | workload,
@@ -151,19 +152,21 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def covered(name: str, repetitions: int, folder: Path) -> dict[str, dict[str, float]]:
+def covered(
+    name: str, repetitions: int, folder: Path, requests: int = REQUESTS, truth_runs: int = 200
+) -> dict[str, dict[str, float]]:
     """Share of intervals that cover the truth, and their mean width relative to the best that repetitions allow."""
     case = CASES[name]
     runs, by_type = case["runs"], case.get("by_type", False)
     if case.get("trace"):
-        model = load_model(replay(folder))
+        model = load_model(replay(folder, requests))
         policy: Policy = LeastLoaded(["own", "other"])
-        truth = figures(summary(model, policy, "truth", 200, False))
+        truth = figures(summary(model, policy, "truth", truth_runs, False))
         found = [figures(summary(model, policy, f"{k}", runs, False)) for k in range(repetitions)]
     else:
-        scenario, policy = world(case["arrivals"]), THRESHOLD
+        scenario, policy = world(case["arrivals"], requests), THRESHOLD
         whole = load_model(scenario, problems(4000, 5, 0, by_type))
-        truth = figures(summary(whole, policy, "truth", 100, True))
+        truth = figures(summary(whole, policy, "truth", truth_runs, True))
         types, each = case.get("types", 60), case.get("each", 5)
         found = []
         for k in range(repetitions):
@@ -186,9 +189,9 @@ def covered(name: str, repetitions: int, folder: Path) -> dict[str, dict[str, fl
     return out
 
 
-def replay(folder: Path) -> Scenario:
+def replay(folder: Path, requests: int) -> Scenario:
     """A recorded day: its arrivals and lengths are fixed."""
-    day = load_model(world(DAY), problems(4000, 1, 7, False))
+    day = load_model(world(DAY, requests), problems(4000, 1, 7, False))
     drawn = draw(day, 0, purpose="record")
     assert drawn.row is not None
     attempts = day.population.attempts["a"] if day.population is not None else None
@@ -198,7 +201,7 @@ def replay(folder: Path) -> Scenario:
     (folder / "day.csv").write_text("\n".join(["t,p,o", *lines]) + "\n")
     columns = {"arrival": "t", "prompt_tokens": "p", "output_tokens": "o"}
     trace = {"process": "trace", "file": str(folder / "day.csv"), "format": "csv", "columns": columns}
-    return world(trace, sources={})
+    return world(trace, requests, sources={})
 
 
 def main() -> None:

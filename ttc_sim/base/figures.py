@@ -69,7 +69,7 @@ def percent(value: float, decimals: int = 1) -> str:
     ('62.0%', '0.020%', '0.0%', '99.996%')
     """
     said = _percentage(value, decimals)
-    return said if math.isnan(value) else f"{said}%"
+    return f"{said}%" if math.isfinite(value) else said
 
 
 def _percentage(value: float, decimals: int) -> str:

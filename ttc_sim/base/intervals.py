@@ -98,9 +98,18 @@ def _unless_rounding(value: float, df: float, influence: F64) -> Variance:
     return Variance(0.0, df) if value <= (_ROUNDING * size) ** 2 else Variance(value, df)
 
 
-def mean(value: float, variance: Variance, least: float = -math.inf, most: float = math.inf) -> Estimate:
-    """A mean and its interval, within the range that it can have."""
-    return Estimate(value, value - variance.half, value + variance.half).clipped(least, most)
+def mean(value: float, variance: Variance, most: float = math.inf) -> Estimate:
+    """A mean of what is never negative, and its interval: the same factor up and down.
+
+    Means of seconds, tokens and dollars, a few of which are large, err more often below the truth than above it.
+
+    Args:
+        most: that it can be.
+    """
+    if value <= 0:
+        return Estimate(value, value, value)
+    factor = math.exp(min(variance.half / value, 700.0))
+    return Estimate(value, value / factor, value * factor).clipped(0.0, most)
 
 
 def share(value: float, variance: Variance, units: float) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -91,9 +92,10 @@ def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
         table.add_column(name, justify="right")
     shared: dict[tuple[str, ...], list[str]] = {}
     for name, summary in rows.items():
-        shared.setdefault(_cells(summary), []).append(name)
-    for cells, names in shared.items():
-        table.add_row(" = ".join(names), *cells, style="bold" if highlight in names else None)
+        shared.setdefault((*_cells(summary), summary.verdict), []).append(name)
+    for (*cells, verdict), names in shared.items():
+        label = " = ".join(names) + (" (overloaded)" if verdict == "overloaded" else "")
+        table.add_row(label, *cells, style="bold" if highlight in names else None)
     return table
 
 
@@ -264,7 +266,7 @@ def verdict_in_words(summary: Summary) -> list[str]:
     """Whether what was asked for can be carried, by deployment where it cannot."""
     lines = []
     for name, one in summary.verdicts.items():
-        waited = f"the longest wait was {seconds(one.longest_wait_s)} s"
+        waited = "" if math.isnan(one.longest_wait_s) else f"; the longest wait was {seconds(one.longest_wait_s)} s"
         if one.verdict == "overloaded":
             growth = summary.queue_growth_per_s.get(name)
             how = "more is asked of it than it can serve"
@@ -273,9 +275,12 @@ def verdict_in_words(summary: Summary) -> list[str]:
             else:
                 how += f": its queue still grows by {growth:.3g} requests a second in the second half of the arrivals"
             how += ". Latency would grow without end, or ever more be turned away; the figures hold for this many requests only"
-            lines.append(f"[bold red]{name} cannot keep up:[/] {how}; {waited}.")
+            lines.append(f"[bold red]{name} cannot keep up:[/] {how}{waited}.")
         elif one.verdict == "backlogged":
-            lines.append(f"[bold]{name} falls behind and catches up within the run:[/] {waited}.")
+            caught = (
+                "has yet to catch up as the last request comes" if one.behind_at_end else "catches up within the run"
+            )
+            lines.append(f"[bold]{name} falls behind, and {caught}[/]{waited}.")
     if not lines:
         lines.append(f"[dim]Every deployment keeps up; the longest wait was {seconds(summary.longest_wait_s)} s.[/]")
     return lines

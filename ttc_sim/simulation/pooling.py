@@ -250,7 +250,7 @@ class Pooled:
         value = float(kept.mean())
         variance, _ = self._of_requests(kept, keep, value, value)
         found = self.quantiles(values, keep, list(QUANTILES.values()))
-        return {"mean": intervals.mean(value, variance, 0.0, self.most_s), **dict(zip(QUANTILES, found, strict=True))}
+        return {"mean": intervals.mean(value, variance, self.most_s), **dict(zip(QUANTILES, found, strict=True))}
 
     # ---------------------------------------------------------------------------------------------------- parts
 
@@ -268,7 +268,7 @@ class Pooled:
         return Part(
             share=share,
             accuracy=None if accuracy is None else accuracy[0],
-            cost_usd_per_request=intervals.mean(cost.value, cost.variance, 0.0),
+            cost_usd_per_request=intervals.mean(cost.value, cost.variance),
             latency_p95_s=self.quantiles(self.latency, timed, [0.95])[0] if timed.any() else UNKNOWN,
             tokens_per_request=tokens["output"].value,
             reasoning_tokens_per_request=tokens["reasoning"].value,

@@ -38,13 +38,16 @@ class Verdict:
     """How one deployment, or all of them, stood up to the load.
 
     Attributes:
-        verdict: ``stable``; ``backlogged``: it fell behind, and caught up within the run; or, of arrivals that go on as they are,
-            it would in the long run; ``overloaded``: more is sent to it than it can serve.
-        longest_wait_s: longest time that a request waited to be begun, or to be given up or rejected.
+        verdict: ``stable``; ``backlogged``: it fell behind, and caught up within the run or, as arrivals go in the long run, would;
+            ``overloaded``: more is sent to it than it can serve.
+        longest_wait_s: longest time that a request waited to be begun, or to be given up or rejected; NaN of a deployment that only
+            later stages of requests come to: when those were begun is not recorded.
+        behind_at_end: whether it was still behind as the last request arrived.
     """
 
     verdict: Word
     longest_wait_s: float
+    behind_at_end: bool
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,13 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
     timeout_s = np.array([np.inf if item.timeout_s is None else item.timeout_s for item in model.deployments])
     never = np.isnan(result.started_s)
     # Those that were slow by themselves, or never fitted, say nothing of the load.
-    in_time = 2 * taken.alone_s < timeout_s[taken.last]
+    in_time = 2 * taken.alone_s < timeout_s[taken.delayed]
     late = (result.status == TIMED_OUT) & (never | in_time)
-    rejected = (result.status == REJECTED) & (taken.longest_tokens - 1 <= _most_tokens(model, "held")[taken.last])
-    rejected &= taken.asked_tokens <= _most_tokens(model, "asked")[taken.last]
+    rejected = (result.status == REJECTED) & (taken.longest_tokens - 1 <= _most_tokens(model, "held")[taken.delayed])
+    rejected &= taken.asked_tokens <= _most_tokens(model, "asked")[taken.delayed]
     served = _Served(
         first=taken.first,
-        last=taken.last,
+        delayed=taken.delayed,
         arrival_s=result.arrival_s,
         begun_s=np.where(never, result.finished_s, result.started_s),
         left_s=result.finished_s,
@@ -83,7 +86,7 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
         completed=result.status == COMPLETED,
         lost=late | rejected,
     )
-    at = np.union1d(taken.first, taken.last).tolist()
+    at = np.union1d(taken.first, taken.delayed).tolist()
     rate_per_s = draws.traffic.rate_per_s
     return {model.deployment_names[d]: _standing(served, d, arrivals.process, rate_per_s) for d in at}
 
@@ -103,12 +106,12 @@ def _most_tokens(model: Model, what: Literal["held", "asked"]) -> F64:
 class _Served:
     """What befell the requests of one run; arrays of (n,), times in seconds.
 
-    ``first`` is the deployment of the first stage, ``last`` that of the last one that the request came to; it was begun (or given
+    ``first`` is the deployment of the first stage, ``delayed`` the one that a delay is put down to; the request was begun (or given
     up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load.
     """
 
     first: I64
-    last: I64
+    delayed: I64
     arrival_s: F64
     begun_s: F64
     left_s: F64
@@ -121,8 +124,9 @@ class _Served:
 def worst(found: Mapping[str, Verdict]) -> Verdict:
     """Of all deployments together."""
     words = [WORDS.index(one.verdict) for one in found.values()]
-    waits = [one.longest_wait_s for one in found.values()]
-    return Verdict(WORDS[max(words, default=0)], max(waits, default=0.0))
+    waits = [one.longest_wait_s for one in found.values() if not np.isnan(one.longest_wait_s)]
+    behind = any(one.behind_at_end for one in found.values())
+    return Verdict(WORDS[max(words, default=0)], max(waits, default=0.0), behind)
 
 
 def over_runs(found: Sequence[Mapping[str, Standing]]) -> dict[str, Verdict]:
@@ -130,13 +134,16 @@ def over_runs(found: Sequence[Mapping[str, Standing]]) -> dict[str, Verdict]:
     out = {}
     for name in dict.fromkeys(name for run in found for name in run):
         words = sorted((WORDS.index(run[name].verdict) if name in run else 0) for run in found)
-        waits = [run[name].longest_wait_s for run in found if name in run]
-        out[name] = Verdict(WORDS[words[len(words) // 2]], max(waits))
+        here = [run[name] for run in found if name in run]
+        word = WORDS[words[len(words) // 2]]
+        behind = word != "stable" and 2 * sum(one.behind for one in here) >= len(here)
+        waits = [one.longest_wait_s for one in here if not np.isnan(one.longest_wait_s)]
+        out[name] = Verdict(word, max(waits, default=np.nan), behind)
     return out
 
 
 def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Standing:
-    queued, kept = served.first == d, served.last == d
+    queued, kept = served.first == d, served.delayed == d
     here = queued | kept
     arrival_s = np.sort(served.arrival_s[here])
     start_s, end_s = float(arrival_s[0]), float(arrival_s[-1])
@@ -154,8 +161,7 @@ def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Stand
     lost = _upto(served.arrival_s[here & served.lost], edges)
     came[0] = waiting[0] = lost[0] = 0  # before the first
     unserved = waiting + lost
-    waits = np.where(queued, served.begun_s - served.arrival_s, served.left_s - served.begun_s - served.alone_s)[here]
-    longest_s = max(float(waits.max()), 0.0)
+    longest_s = float(np.max((served.begun_s - served.arrival_s)[queued], initial=0.0)) if queued.any() else np.nan
     if process == "closed_loop":
         # Users who wait send nothing, so that a queue cannot grow.
         turned_away = bool(lost[-1] > max(_LEFT * len(arrival_s), 2))

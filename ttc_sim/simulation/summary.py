@@ -107,14 +107,12 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     everyone, population = pooled.all, model.population
     rate_per_s = len(runs) / sum(1 / run.rate_per_s for run in runs)
     accuracy, cost = pooled.accuracy(everyone), pooled.cost_usd(everyone)
-    cost_usd = intervals.mean(cost.value, cost.variance, 0.0)
+    cost_usd = intervals.mean(cost.value, cost.variance)
     same = {}
     if pooled.whole_types:
-        same = {"cost_usd_per_request": intervals.mean(cost.value, cost.same_types, 0.0)}
+        same = {"cost_usd_per_request": intervals.mean(cost.value, cost.same_types)}
         same |= {} if accuracy is None else {"accuracy": accuracy[1]}
-    tokens = {
-        name: intervals.mean(found.value, found.variance, 0.0) for name, found in pooled.tokens_of(everyone).items()
-    }
+    tokens = {name: intervals.mean(found.value, found.variance) for name, found in pooled.tokens_of(everyone).items()}
     positive = pooled.cost[pooled.cost > 0]
     spread = float(np.quantile(positive, 0.99) / np.quantile(positive, 0.5)) if len(positive) else 1.0
     verdicts = over_runs([run.standings for run in runs])

@@ -32,7 +32,9 @@ class Taken:
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
         pool_thinking_s: (2, D, n) part of them, as for API calls.
         sent: (D, n) whether a stage of it belongs there.
-        first: (n,) deployment of its first stage; last: of the last stage that it came to.
+        first: (n,) deployment of its first stage.
+        delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
+            calls, else the pool that it takes longest on.
         alone_s: (n,) seconds that it would take on idle servers.
         longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
         correct: (n,) whether it is right in the end; NaN where that is unknown.
@@ -47,7 +49,7 @@ class Taken:
     pool_thinking_s: F64
     sent: NDArray[np.bool_]
     first: I64
-    last: I64
+    delayed: I64
     alone_s: F64
     longest_tokens: I64
     asked_tokens: I64
@@ -71,7 +73,7 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
         pool_thinking_s=np.zeros((2, count, n)),
         sent=np.zeros((count, n), dtype=np.bool_),
         first=np.zeros(n, dtype=np.int64),
-        last=np.zeros(n, dtype=np.int64),
+        delayed=np.zeros(n, dtype=np.int64),
         alone_s=np.zeros(n),
         longest_tokens=np.zeros(n, dtype=np.int64),
         asked_tokens=np.zeros(n, dtype=np.int64),
@@ -166,7 +168,9 @@ def _add(
     taken.longest_tokens[here] = _greatest(work.prompt_tokens + longest, work.stage_start)[here]
     taken.asked_tokens[here] = _greatest(work.prompt_tokens + whole, work.stage_start)[here]
     taken.first[here] = work.deployment[work.stage_start[:-1]][here]
-    taken.last[here] = work.deployment[_last_stage(work, taken_in, made[0] + made[1], whole, result)][here]
+    on_pool = np.array([prices is None for prices in model.prices])
+    delaying = _delaying(work, on_pool, alone_s, taken_in, made[0] + made[1], whole, result)
+    taken.delayed[here] = work.deployment[delaying][here]
 
 
 def _on_pool(
@@ -212,16 +216,31 @@ def _alone(table: StepTable, prompt: I64, longest: I64) -> F64:
     return seconds + decode_seconds(table, tokens, longest.astype(np.float64), 1)
 
 
-def _last_stage(work: Work, taken_in: NDArray[Any], made: I64, whole: I64, result: EngineResult) -> I64:
-    """(n,) the last stage that each request came to."""
+def _delaying(
+    work: Work,
+    on_pool: NDArray[np.bool_],
+    alone_s: F64,
+    taken_in: NDArray[Any],
+    made: I64,
+    whole: I64,
+    result: EngineResult,
+) -> I64:
+    """(n,) the stage that a delay of each request is put down to."""
     first, end = work.stage_start[:-1], work.stage_start[1:]
     if len(taken_in) == len(first):
         return first
-    begun = np.where((taken_in > 0) | (made > 0), np.arange(len(taken_in)), -1)
-    last = np.maximum(_greatest(begun, work.stage_start), first)
-    # One that was not answered, though its last begun stage ended, waited for the next.
-    further = (result.status != COMPLETED) & (made[last] == whole[last]) & (last + 1 < end)
-    return np.asarray(np.where(further, last + 1, last))
+    number = np.arange(len(taken_in))
+    # An endpoint's calls are no slower for the load once they are accepted.
+    weight_s = np.where(
+        on_pool[work.deployment], alone_s, np.where(np.repeat(result.retries, end - first) > 0, np.inf, 0.0)
+    )
+    longest = np.repeat(_greatest(weight_s, work.stage_start), end - first)
+    slowest = _greatest(np.where(weight_s == longest, number, -1), work.stage_start)
+    begun = _greatest(np.where((taken_in > 0) | (made > 0), number, -1), work.stage_start)
+    stopped = np.maximum(begun, first)
+    # Where the last stage that it began had ended, it waited for the next.
+    stopped = np.where((made[stopped] == whole[stopped]) & (stopped + 1 < end), stopped + 1, stopped)
+    return np.asarray(np.where(result.status == COMPLETED, slowest, stopped))
 
 
 def _greatest(values: NDArray[Any], start: I64) -> NDArray[Any]:
