@@ -11,7 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.policies.policy import Policy, choose_arms
-from ttc_sim.policies.requests import Requests
+from ttc_sim.policies.requests import LiveRule, Load, Requests
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,44 @@ class PerSource(Policy):
                     made.append((policy, choice))
                 chosen[here] = choice[here]
         return chosen
+
+    @property
+    def looks_at_load(self) -> bool:
+        """Whether that of any source does."""
+        return any(policy.looks_at_load for policy in self.policies.values())
+
+    @property
+    def looks_at_problem_alone(self) -> bool:
+        """Whether those of all sources do."""
+        return all(policy.looks_at_problem_alone for policy in self.policies.values())
+
+    def choose_one(self, requests: Requests, index: int, arms: Sequence[str], load: Load | None = None) -> int:
+        """Index of the arm of one request as it arrives, by the policy of its source."""
+        source = requests.sources[int(requests.source[index])]
+        return self.policies[source].choose_one(requests, index, arms, load)
+
+    def live_rule(self, requests: Requests, arms: Sequence[str]) -> LiveRule | None:
+        """The policies of all sources as one rule, those that do not look at load as a choice among one; ``None`` if it takes more:
+        a Python function, or rules of different kinds or limits."""
+        rows: dict[int, I64] = {}
+        rules: list[LiveRule] = []
+        for index in np.unique(requests.source).tolist():
+            policy = self.policies[requests.sources[index]]
+            rule = policy.live_rule(requests, arms) if policy.looks_at_load else None
+            if policy.looks_at_load and rule is None:
+                return None
+            if rule is not None:
+                rules.append(rule)
+            rows[index] = choose_arms(policy, requests, arms)[:, None] if rule is None else rule.arms
+        if not rules or len({(rule.kind, rule.limit) for rule in rules}) > 1:
+            return None
+        choices = max(arm.shape[1] for arm in rows.values())
+        table = np.zeros((len(requests), choices), dtype=np.int64)
+        for index, arm in rows.items():
+            here = requests.source == index
+            # The last one again changes nothing in either kind.
+            table[here] = arm[here][:, np.minimum(np.arange(choices), arm.shape[1] - 1)]
+        return LiveRule(rules[0].kind, table, rules[0].limit)
 
     @property
     def uses_responses(self) -> bool:

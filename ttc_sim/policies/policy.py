@@ -44,6 +44,11 @@ class Policy:
         return None
 
     @property
+    def looks_at_problem_alone(self) -> bool:
+        """Whether the arm follows from a request's problem, whenever it arrives, so that expectations over problems hold."""
+        return not self.looks_at_load
+
+    @property
     def uses_responses(self) -> bool:
         """Whether it weighs what arms are expected to do (:class:`ttc_sim.policies.responses.Response`)."""
         return False

@@ -41,6 +41,11 @@ class UserFunction(Policy):
         """Whether the function takes the live load as its second argument."""
         return _takes(self.function) > 1
 
+    @property
+    def looks_at_problem_alone(self) -> bool:
+        """Not known: it may look at the time, or keep count."""
+        return False
+
     def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
         """Call the function for each request, in order of arrival."""
         return np.array([self.choose_one(requests, i, arms) for i in range(len(requests))], dtype=np.int64)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.figures import count, dollars, dollars_of, figure, percent, percent_of, seconds, signed
 from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
@@ -25,6 +25,8 @@ def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Su
     for line in savings(summary, baselines):
         console.print(f"  {escape(line)}")
     console.print(parts_table("By arm", "arm", summary.per_arm))
+    if len(summary.per_source) > 1:
+        console.print(parts_table("By source", "source", summary.per_source))
     if summary.per_band:
         console.print(parts_table("By predicted difficulty", "difficulty", summary.per_band))
     print_notes(console, summary)
@@ -56,15 +58,15 @@ def _worth_in_words(plan: Plan) -> list[str]:
         ("with a perfect predictor", worth.perfect, worth.perfect_usd_per_day),
     ):
         cost, accuracy = reached.cost_usd_at_same_accuracy, reached.accuracy_at_same_cost
-        line = f"{name}: accuracy {worth.accuracy:.1%} "
-        line += "is out of reach" if cost is None else f"would cost ${1000 * cost:.2f} per 1k requests"
-        line += f" (plan: ${1000 * worth.cost_usd_per_request:.2f})"
+        line = f"{name}: accuracy {percent(worth.accuracy)} "
+        line += "is out of reach" if cost is None else f"would cost ${dollars(1000 * cost)} per 1k requests"
+        line += f" (plan: ${dollars(1000 * worth.cost_usd_per_request)})"
         if accuracy is not None:
-            line += f"; at the plan's cost, accuracy {accuracy:.1%}"
+            line += f"; at the plan's cost, accuracy {percent(accuracy)}"
         if usd is not None and reached is worth.none:
-            line += f"; the predictor saves ${usd:,.0f} a day" if usd > 0 else "; the predictor saves nothing"
+            line += f"; the predictor saves ${figure(usd)} a day" if usd > 0 else "; the predictor saves nothing"
         elif usd is not None:
-            line += f"; ${max(usd, 0.0):,.0f} a day still to be had"
+            line += f"; ${figure(max(usd, 0.0))} a day still to be had"
         lines.append(line)
     return lines
 
@@ -85,36 +87,48 @@ def alternatives_in_words(plan: Plan) -> list[str]:
 
 
 def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
-    """Policies side by side."""
+    """Policies side by side; those that come to the same in everything share a row."""
     table = Table(title=None, header_style="bold", pad_edge=False)
     table.add_column("policy")
-    for name in ("accuracy", "$ / 1k requests", "$ / day", "p50 s", "p95 s", "p99 s", "timed out", "thinking", "GPUs"):
+    for name in COLUMNS:
         table.add_column(name, justify="right")
+    shared: dict[tuple[str, ...], list[str]] = {}
     for name, summary in rows.items():
-        latency = summary.latency_s
-        unserved = summary.timeout_rate.value + summary.rejected_rate.value
-        output = summary.tokens_per_request["output"].value
-        thinking = summary.tokens_per_request["reasoning"].value / output if output else 0.0
-        table.add_row(
-            escape(name),
-            "unknown" if summary.accuracy is None else _percent(summary.accuracy),
-            _money(summary.cost_usd_per_request, 1000),
-            f"{summary.cost_usd_per_day.value:,.0f}",
-            *(f"{latency[q].value:.1f}" for q in ("p50", "p95", "p99")),
-            f"{unserved:.1%}",
-            f"{thinking:.0%}",
-            escape(", ".join(f"{pool} x{count}" for pool, count in summary.replicas.items())) or "-",
-            style="bold" if name == highlight else None,
-        )
+        shared.setdefault((*_cells(summary), summary.verdict), []).append(name)
+    for (*cells, verdict), names in shared.items():
+        label = " = ".join(names) + (" (overloaded)" if verdict == "overloaded" else "")
+        table.add_row(escape(label), *cells, style="bold" if highlight in names else None)
     return table
 
 
-def _percent(figure: Estimate) -> str:
-    return f"{figure.value:.1%} ({100 * figure.low:.0f}-{100 * figure.high:.0f})"
+COLUMNS = (
+    "accuracy",
+    "$ / 1k requests",
+    "$ / day",
+    "p50 s",
+    "p95 s",
+    "p99 s",
+    "timed out",
+    "rejected",
+    "thinking",
+    "GPUs",
+)
 
 
-def _money(figure: Estimate, times: float) -> str:
-    return f"{figure.value * times:.2f} ({figure.low * times:.2f}-{figure.high * times:.2f})"
+def _cells(summary: Summary) -> tuple[str, ...]:
+    """A policy's row, below :data:`COLUMNS`."""
+    output = summary.tokens_per_request["output"].value
+    thinking = summary.tokens_per_request["reasoning"].value / output if output else 0.0
+    return (
+        "unknown" if summary.accuracy is None else percent_of(summary.accuracy),
+        dollars_of(summary.cost_usd_per_request, 1000),
+        figure(summary.cost_usd_per_day.value),
+        *(seconds(summary.latency_s[q].value) for q in ("p50", "p95", "p99")),
+        percent(summary.timeout_rate.value),
+        percent(summary.rejected_rate.value),
+        percent(thinking, 0),
+        escape(", ".join(f"{pool} x{replicas}" for pool, replicas in summary.replicas.items())) or "-",
+    )
 
 
 def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
@@ -126,12 +140,12 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
     for name, part in parts.items():
         table.add_row(
             escape(name),
-            f"{part.share:.1%}",
-            "unknown" if part.accuracy is None else _percent(part.accuracy),
-            _money(part.cost_usd_per_request, 1000),
-            f"{part.latency_p95_s.value:.1f}",
-            f"{part.tokens_per_request:,.0f}",
-            f"{part.reasoning_tokens_per_request:,.0f}",
+            percent(part.share),
+            "unknown" if part.accuracy is None else percent_of(part.accuracy),
+            dollars_of(part.cost_usd_per_request, 1000),
+            seconds(part.latency_p95_s.value),
+            count(part.tokens_per_request),
+            count(part.reasoning_tokens_per_request),
         )
     return table
 
@@ -178,51 +192,100 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
     for name in ("asked", "promised", "95% interval", "chance that it holds"):
         table.add_column(name, justify="right")
     for check in checks:
-        figure, sign = check.promised, ">=" if check.at_least else "<="
+        promised, sign = check.promised, ">=" if check.at_least else "<="
         table.add_row(
             check.name,
             f"{sign} {check.bound:g}",
-            f"{figure.value:.4g}" + ("" if check.holds else "  [red]missed[/]"),
-            f"{figure.low:.4g} to {figure.high:.4g}",
+            f"{promised.value:.4g}" + ("" if check.holds else "  [red]missed[/]"),
+            f"{promised.low:.4g} to {promised.high:.4g}",
             f"{check.chance:.0%}",
         )
     return table
 
 
 def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:
-    """What a policy saves beside each baseline, and what it gives up or gains."""
+    """What a policy saves beside each baseline that differs from it, and what it gives up or gains."""
     lines = []
     for name, other in baselines.items():
+        if _cells(other) == _cells(mine):
+            continue
         saved = other.cost_usd_per_day.value - mine.cost_usd_per_day.value
         share = saved / other.cost_usd_per_day.value if other.cost_usd_per_day.value else 0.0
-        line = f"beside {name}: {'saves' if saved >= 0 else 'costs'} ${abs(saved):,.0f} a day"
-        line += f" ({abs(share):.0%}{'' if saved >= 0 else ' more'})"
+        line = f"beside {name}: {'saves' if saved >= 0 else 'costs'} ${figure(abs(saved))} a day"
+        line += f" ({figure(100 * abs(share))}%{'' if saved >= 0 else ' more'})"
         if mine.accuracy is not None and other.accuracy is not None:
-            line += f", accuracy {100 * (mine.accuracy.value - other.accuracy.value):+.1f} points"
-        line += f", p95 {mine.latency_s['p95'].value - other.latency_s['p95'].value:+.1f} s"
+            line += f", accuracy {signed(100 * (mine.accuracy.value - other.accuracy.value))} points"
+        line += f", p95 {signed(mine.latency_s['p95'].value - other.latency_s['p95'].value)} s"
         lines.append(line)
     return lines
 
 
 def print_notes(console: Console, summary: Summary) -> None:
     """What every figure above rests on."""
-    console.print(
-        f"[dim]{summary.runs} independent runs of {summary.requests:,} requests at {summary.rate_per_s:.3g}/s; "
-        f"{summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%.[/]"
-    )
+    for line in rests_on(summary):
+        console.print(f"[dim]{line}[/]")
     if summary.thinking_cost_share > 0:
+        line = f"Thinking is {percent(summary.thinking_cost_share, 0)} of the bill "
+        line += f"({count(summary.reasoning_tokens_per_day)} hidden tokens a day)"
+        if summary.accuracy is not None:
+            line += f", about {percent(summary.idle_thinking_cost_share, 0)} of the bill thinking that changed nothing: what came "
+            line += "after the answer already stood"
         console.print(
-            f"Thinking is {summary.thinking_cost_share:.0%} of the bill ({summary.reasoning_tokens_per_day:,.0f} hidden tokens a "
-            f"day), about {summary.idle_thinking_cost_share:.0%} of the bill thinking that changed nothing: what came after the "
-            f"answer already stood. A request at the 99th percentile costs {summary.cost_spread:.1f} times the median one."
+            f"{line}. A request at the 99th percentile costs {figure(summary.cost_spread, 1)} times the median one."
         )
-    for name, growth in summary.queue_growth_per_s.items():
-        console.print(
-            f"[bold red]{escape(name)} cannot keep up:[/] its queue still grows by {growth:.3g} requests a second in the second "
-            "half of the arrivals, so latency would grow without end; the figures hold for this many requests only."
-        )
+    for line in verdict_in_words(summary):
+        console.print(line)
     for note in summary.notes:
         console.print(f"[dim]- {escape(note)}[/]")
+
+
+def rests_on(summary: Summary) -> list[str]:
+    """How many requests and problems stand behind the figures, and what their intervals are for."""
+    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''} at {summary.rate_per_s:.3g}/s"
+    if summary.replay:
+        return [f"A replay of {each}: nothing in it is random, so another would come out the same and intervals are 0."]
+    runs = "1 run" if summary.runs == 1 else f"{summary.runs} independent runs"
+    if not summary.problems:
+        return [f"{runs} of {each}. Brackets and intervals: 95%, for other runs of the same traffic."]
+    new = "new task types like the measured ones" if summary.same_types else "new problems like the measured ones"
+    lines = [
+        f"{runs} of {each}; {summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%, for {new}."
+    ]
+    if summary.same_types:
+        same = summary.same_types
+        said = []
+        if summary.accuracy is not None and "accuracy" in same:
+            accuracy = same["accuracy"].shifted(summary.accuracy.value - same["accuracy"].value).clipped(0, 1)
+            said.append(f"accuracy {percent_of(accuracy)}")
+        cost = same["cost_usd_per_request"]
+        cost = cost.shifted(summary.cost_usd_per_request.value - cost.value).clipped(0)
+        said.append(f"${dollars_of(cost, 1000)} per 1k requests")
+        lines.append(f"For new problems of the same task types: {', '.join(said)}.")
+    return lines
+
+
+def verdict_in_words(summary: Summary) -> list[str]:
+    """Whether what was asked for can be carried, by deployment where it cannot."""
+    lines = []
+    for name, one in summary.verdicts.items():
+        waited = "" if math.isnan(one.longest_wait_s) else f"; the longest wait was {seconds(one.longest_wait_s)} s"
+        if one.verdict == "overloaded":
+            growth = summary.queue_growth_per_s.get(name)
+            how = "more is asked of it than it can serve"
+            if growth is None:
+                how += ", which only timeouts and rejections hide"
+            else:
+                how += f": its queue still grows by {growth:.3g} requests a second in the second half of the arrivals"
+            how += ". Latency would grow without end, or ever more be turned away; the figures hold for this many requests only"
+            lines.append(f"[bold red]{escape(name)} cannot keep up:[/] {how}{waited}.")
+        elif one.verdict == "backlogged":
+            caught = (
+                "has yet to catch up as the last request comes" if one.behind_at_end else "catches up within the run"
+            )
+            lines.append(f"[bold]{escape(name)} falls behind, and {caught}[/]{waited}.")
+    if not lines:
+        lines.append(f"[dim]Every deployment keeps up; the longest wait was {seconds(summary.longest_wait_s)} s.[/]")
+    return lines
 
 
 def print_validation(console: Console, validation: Validation) -> None:
@@ -238,8 +301,8 @@ def print_validation(console: Console, validation: Validation) -> None:
         console.print(verdicts_table(validation.targets))
     for line in _regret_in_words(validation):
         console.print(line)
-    for name, figure in validation.by_novelty.items():
-        console.print(f"Accuracy on {name}: {_percent(figure)}")
+    for name, accuracy in validation.by_novelty.items():
+        console.print(f"Accuracy on {name}: {percent_of(accuracy)}")
     console.print(f"[dim]{validation.problems:,} problems carried out on.[/]")
     for note in validation.notes:
         console.print(f"[dim]- {escape(note)}[/]")

@@ -216,24 +216,42 @@ def step_seconds(
 def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
     """Seconds of one server that a request takes up when it shares it with others like it.
 
-    Its prompt is taken in beside the others' decoding, in chunks as large as it allows; of each of their decode iterations it
-    bears one part in ``sequences``. An estimate: the engines say what really happens.
+    An estimate: the engines say what really happens.
 
     Args:
         table: of the server.
         prompt_tokens, output_tokens: of each request, any shape.
         sequences: in the batch; at most those of the table.
     """
+    prefill = prefill_seconds(table, prompt_tokens, np.zeros_like(prompt_tokens), sequences)
+    return prefill + decode_seconds(table, prompt_tokens, output_tokens, sequences)
+
+
+def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, sequences: int) -> F64:
+    """Seconds of one server that taking in a prompt adds, beside so many sequences that decode; arrays of any shape.
+
+    The prompt is taken in in chunks as large as the others allow; what is found in the cache is attended to, not computed.
+    """
     most = len(table.dense_s) - 1
+    chunk = max(most - sequences, 1)
+    per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
+
+    def attend(tokens: F64) -> F64:
+        alone = _along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(tokens, chunk))
+        chunks = np.maximum(tokens / chunk, 1.0)
+        return np.asarray(table.per_pair_s * tokens**2 / 2 + alone * chunks * (1 + chunks) / 2)
+
+    seconds: F64 = (prompt_tokens - cached_tokens) * per_token + attend(prompt_tokens)
+    return seconds - np.where(cached_tokens > 0, attend(cached_tokens), 0.0) if np.any(cached_tokens) else seconds
+
+
+def decode_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
+    """Seconds of one server that generating takes: of each iteration a sequence bears one part in ``sequences``, which are
+    taken to be as long as it is; arrays of any shape."""
     held = prompt_tokens + output_tokens / 2
     step_s = table.base_s + table.dense_s[sequences] + table.decode_s[sequences] + table.sampled_s[sequences]
     step_s = step_s + table.per_kv_s * sequences * held + _along(table.kv, table.decode_attention_s[sequences], held)
-    chunk = max(most - sequences, 1)
-    per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
-    alone = _along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(prompt_tokens, chunk))
-    chunks = np.maximum(prompt_tokens / chunk, 1.0)
-    attend = table.per_pair_s * prompt_tokens**2 / 2 + alone * chunks * (1 + chunks) / 2
-    seconds: F64 = prompt_tokens * per_token + attend + output_tokens * step_s / sequences
+    seconds: F64 = output_tokens * step_s / sequences
     return seconds
 
 

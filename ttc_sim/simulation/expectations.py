@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64, columns
-from ttc_sim.policies import Policy, UserFunction, choose_arms
+from ttc_sim.policies import Policy, choose_arms
 from ttc_sim.scenario import Api, GpuPool
-from ttc_sim.serving.step_time import StepTable, full_batch_seconds
+from ttc_sim.serving.step_time import decode_seconds, prefill_seconds
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, trial_of
+from ttc_sim.simulation.pool_seconds import full_batch
 from ttc_sim.strategies import Single, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import Outcome, Trial
 from ttc_sim.workload.population import Population
@@ -56,6 +57,7 @@ class Expectations:
         """Per problem, the expectations under the arm it is sent to: what :func:`ttc_sim.simulation.summary.summarize` takes."""
         at = np.arange(len(arm))
         return {
+            "arm": arm.astype(np.float64),
             "correct": self.correct[arm, at],
             "correct_doubt": self.doubt(arm),
             "api_cost_usd": self.api_cost_usd[arm, at],
@@ -94,7 +96,7 @@ def expected_under(model: Model, policy: Policy, runs: Sequence[Run]) -> dict[st
     there, as the runs tell.
     """
     population = model.population
-    if population is None or isinstance(policy, UserFunction) or policy.looks_at_load:
+    if population is None or not policy.looks_at_problem_alone:
         return None
     arm = choose_arms(policy, population.as_requests(), model.arm_names)
     if any(run.row is None or (run.arm != arm[run.row]).any() for run in runs):
@@ -117,16 +119,6 @@ def expect_arms(model: Model) -> Expectations:
         ):
             table[index, rows] = values
     return Expectations(model, correct, prompt, reasoning, visible, api_cost, gpu_s, offered)
-
-
-def _replica_seconds(pool: GpuPool, table: StepTable, prompt: F64, output: F64, samples: int) -> F64:
-    """Seconds of one replica that requests take up when its batch is as full as its limits and its KV cache allow."""
-    batch = pool.max_num_seqs
-    if pool.kv_cache_tokens is not None and len(output):
-        batch = min(batch, max(int(pool.kv_cache_tokens / max(float(np.mean(prompt + output / 2)), 1.0)), 1))
-    alone = full_batch_seconds(table, prompt, output, batch)
-    # Further samples take in no prompt of their own.
-    return alone + (samples - 1) * (alone - full_batch_seconds(table, prompt, np.zeros_like(output), batch))
 
 
 def spread_out(model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0) -> tuple[I64, Outcome]:
@@ -186,7 +178,10 @@ def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, 
                 bill = mean(np.where(stage.runs, prices.cost_usd(*spent, stage.calls), 0.0))
         if isinstance(served, GpuPool) and table is not None:
             samples, often = hidden.shape[1], np.maximum(share, 1e-12)
-            output = (tokens[1] + tokens[2]) / samples / often
-            seconds = share * _replica_seconds(served, table, tokens[0] / often, output, samples)
+            prompt, output = tokens[0] / often, (tokens[1] + tokens[2]) / samples / often
+            batch = full_batch(served, prompt, output)
+            # Further samples take in no prompt of their own.
+            taking_in = prefill_seconds(table, prompt, np.zeros_like(prompt), batch)
+            seconds = share * (taking_in + samples * decode_seconds(table, prompt, output, batch))
         total += [*tokens, bill, seconds]
     return (mean(outcome.correct), *total)

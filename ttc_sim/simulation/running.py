@@ -10,7 +10,8 @@ import numpy as np
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
-from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_live, rule_of
+from ttc_sim.engine.work import Work, capacity, pick_live
+from ttc_sim.policies import Load, Policy, Requests, choose_arms, choose_live, rule_of
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import Draws, as_requests
@@ -22,8 +23,8 @@ _LOG = logging.getLogger("ttc_sim")
 def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     """Carry one run out: policy, work, engine, bill."""
     requests = as_requests(model, draws)
-    live = _live_route(policy, requests, model.arm_names)
-    if live is None:
+    live = rule_of(policy, requests, model.arm_names) if policy.looks_at_load else None
+    if not policy.looks_at_load:
         arm = choose_arms(policy, requests, model.arm_names)
         _check_offered(model, requests, arm)
         offers = [carry(model, draws, arm)]
@@ -31,30 +32,50 @@ def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
         offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
     works = [offer.work for offer in offers]
     servers = model.deployment_names, model.deployments
-    if live is None or isinstance(live, LiveRule):
+    if live is not None or not policy.looks_at_load:
         result = compiled.run(works, *servers, live, tables=model.step_tables)
     else:
         _LOG.info(
-            "the policy is a Python function that looks at live load: run by the reference engine, which is slower"
+            "live load is looked at by a Python function, or in different ways for different sources: run by the reference "
+            "engine, which is slower"
         )
-        result = reference.run(works, *servers, live, tables=model.step_tables)
+        result = reference.run(works, *servers, _route(model, policy, requests, works), tables=model.step_tables)
     picked = np.zeros(len(draws), dtype=np.int64)
-    if live is not None:
+    if policy.looks_at_load:
         arm = picked = result.arm.astype(np.int64)
         _check_offered(model, requests, arm)
     return bill_run(model, draws, requests, arm, offers, picked, result)
 
 
-def _live_route(
-    policy: Policy, requests: Requests, arms: Sequence[str]
-) -> LiveRule | Callable[[int, Load], int] | None:
-    """How the engine chooses arms as requests arrive, if the policy looks at live load."""
+def _route(model: Model, policy: Policy, requests: Requests, works: Sequence[Work]) -> Callable[[int, Load], int]:
+    """How the reference engine chooses arms as requests arrive: for each source by its own policy."""
+    by_source = {
+        source: _route_of(model, policy.for_source(requests.sources[source]), requests, works)
+        for source in np.unique(requests.source).tolist()
+    }
+    return lambda index, load: by_source[int(requests.source[index])](index, load)
+
+
+def _route_of(model: Model, policy: Policy, requests: Requests, works: Sequence[Work]) -> Callable[[int, Load], int]:
+    names, arms = model.deployment_names, model.arm_names
     if not policy.looks_at_load:
-        return None
+        chosen = choose_arms(policy, requests, arms)
+        return lambda index, _: int(chosen[index])
     rule = rule_of(policy, requests, arms)
-    if rule is not None:
-        return rule
-    return lambda index, load: choose_live(policy, requests, index, arms, load)
+    if rule is None:
+        return lambda index, load: choose_live(policy, requests, index, arms, load)
+    most = np.array([capacity(item) for item in model.deployments])
+
+    def by_rule(index: int, load: Load) -> int:
+        choices = rule.arms[index]
+        at = np.array([works[arm].deployment[works[arm].stage_start[index]] for arm in choices])
+        waiting, in_progress = (
+            np.array([counts[name] for name in names], dtype=np.int64) for counts in (load.waiting, load.in_progress)
+        )
+        overflow = rule.kind == "overflow"
+        return int(choices[pick_live(overflow, rule.limit, len(at), at, waiting, in_progress, most)])
+
+    return by_rule
 
 
 def _check_offered(model: Model, requests: Requests, arm: I64) -> None:

@@ -1,0 +1,137 @@
+"""Policies that look at live load: for all sources or for some, in both engines, and what their headline says."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.intervals import problems
+from tests.test_bills import on_problems
+from ttc_sim.engine import reference
+from ttc_sim.policies import Always, LeastLoaded, LiveRule, Load, Overflow, PerSource, Policy, Request, UserFunction
+from ttc_sim.scenario import scenario_from_dict
+from ttc_sim.simulation.carrying import carry
+from ttc_sim.simulation.drawing import as_requests, draw
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.result import Result
+from ttc_sim.simulation.running import run_once
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """Two sources; both deployments queue."""
+    raw = on_problems({"process": "poisson", "rate_per_s": 3.0}, 600, max_num_seqs=4)
+    raw["workload"]["sources"] = {name: {"problem_set": "made-up"} for name in ("chat", "code")}
+    raw["deployments"]["api"] |= {"concurrency": 5}
+    population = problems(40, 2, 5, False)
+    return load_model(
+        scenario_from_dict(raw),
+        replace(
+            population,
+            sources=("chat", "code"),
+            share=np.array([0.6, 0.4]),
+            source=np.arange(len(population), dtype=np.int64) % 2,
+            offered={"own": ("chat", "code"), "other": ("chat", "code")},
+        ),
+    )
+
+
+def ran(model: Model, policy: Policy) -> Result:
+    return Result(model, policy, (run_once(model, policy, draw(model, 0)), run_once(model, policy, draw(model, 1))))
+
+
+LIVE = (LeastLoaded(["own", "other"]), Overflow(["own", "other"], waiting=2))
+
+
+@pytest.mark.parametrize("policy", LIVE)
+def test_the_same_for_each_source_is_the_same(model: Model, policy: Policy) -> None:
+    whole, parts = ran(model, policy), ran(model, PerSource(dict.fromkeys(("chat", "code"), policy)))
+    assert set(np.unique(whole.runs[0].arm)) == {0, 1}
+    assert whole.records.equals(parts.records)
+    assert whole.summary() == parts.summary()
+
+
+@pytest.mark.parametrize("policy", LIVE)
+def test_one_source_may_look_at_load_and_the_other_not(model: Model, policy: Policy) -> None:
+    """The compiled engine by one rule, the reference engine by a choice for each request: the same."""
+    mixed = PerSource({"chat": policy, "code": Always("own")})
+    draws = draw(model, 0)
+    requests = as_requests(model, draws)
+    assert isinstance(mixed.live_rule(requests, model.arm_names), LiveRule)
+    run = run_once(model, mixed, draws)
+    assert (run.arm[requests.source == 1] == 0).all()
+    assert (run.arm[requests.source == 0] == 1).any()
+    offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)).work for a in range(2)]
+    rule = policy.live_rule(requests, model.arm_names)
+    assert rule is not None
+
+    class Mixed(reference.Simulation):
+        def _choose(self, request: int) -> int:
+            self.route = rule if requests.source[request] == 0 else (lambda *_: 0)
+            return super()._choose(request)
+
+    slow = Mixed(offers, model.deployment_names, model.deployments, None, None, model.step_tables).run(None)
+    assert (slow.arm == run.arm).all()
+    np.testing.assert_allclose(slow.finished_s, run.result.finished_s)
+
+
+def test_sources_with_rules_of_different_kinds(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "ttc_sim"):
+        mixed = ran(model, PerSource({"chat": LIVE[0], "code": Overflow(["other", "own"], waiting=1)}))
+    assert "reference engine" in caplog.text
+    source, arm = mixed.runs[0].requests.source, mixed.runs[0].arm
+    assert set(arm[source == 0]) == set(arm[source == 1]) == {0, 1}
+    in_python = UserFunction("overflow", lambda _, load: "other" if load.waiting["api"] < 1 else "own")
+    assert mixed.records.equals(ran(model, PerSource({"chat": LIVE[0], "code": in_python})).records)
+
+
+def test_a_function_of_one_source_sees_the_load(model: Model) -> None:
+    seen: list[Load] = []
+
+    def by_load(request: Request, load: Load) -> str:
+        assert request.source == "chat"
+        seen.append(load)
+        return "other" if load.in_progress["pool"] >= 2 else "own"
+
+    function = UserFunction("by_load", by_load)
+    result = ran(model, PerSource({"chat": function, "code": Always("own")}))
+    assert len(seen) == sum(int((run.requests.source == 0).sum()) for run in result.runs)
+    assert {load.in_progress["pool"] >= 2 for load in seen} == {True, False}
+    sent = np.concatenate([run.arm[run.requests.source == 0] for run in result.runs])
+    assert (sent == [load.in_progress["pool"] >= 2 for load in seen]).all()
+
+
+def counting() -> Policy:
+    """Every third request to the other arm, whatever it is."""
+    return UserFunction("counting", lambda request: "other" if request.index % 3 == 0 else "own")
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *LIVE,
+        PerSource({"chat": LIVE[0], "code": Always("own")}),
+        counting(),
+        PerSource(dict.fromkeys(("chat", "code"), counting())),
+    ],
+)
+def test_the_headline_is_of_the_arms_that_were_chosen(model: Model, policy: Policy) -> None:
+    result = ran(model, policy)
+    records, summary = result.records, result.summary()
+    assert len(summary.per_arm) == 2
+    assert summary.accuracy is not None
+    assert summary.accuracy.value == pytest.approx(records["correct"].mean())
+    assert summary.cost_usd_per_request.value == pytest.approx(records["cost_usd"].mean())
+
+
+def test_a_policy_by_the_clock_is_not_taken_for_one_by_problem(model: Model) -> None:
+    class Nights(Policy):
+        def choose(self, requests: Any, arms: Any) -> Any:
+            return (requests.arrival_s % 20 > 10).astype(np.int64)
+
+    result = ran(model, Nights())
+    assert result.summary().cost_usd_per_request.value == pytest.approx(result.records["cost_usd"].mean())

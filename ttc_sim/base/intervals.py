@@ -1,0 +1,147 @@
+"""95% intervals from variances: of means, of shares and of quantiles.
+
+A figure is uncertain for two reasons, and each has a variance of its own: the problems measured are a sample of those that will
+come, and a run is one of many that could have been. Each variance is estimated from so many independent things, and says so by its
+degrees of freedom; their sum has those of Welch and Satterthwaite, and the interval is Student's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.estimates import Estimate
+
+_ROUNDING = 1e-12  # relative to the values, below which a standard error is a matter of rounding
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Variance of a figure, and from how many independent things it was estimated, less one.
+
+    >>> round(Variance(4.0, 4).quantile, 3)
+    2.776
+    """
+
+    value: float
+    df: float = math.inf
+
+    @property
+    def quantile(self) -> float:
+        """Half an interval of 95%, in standard errors."""
+        return float(stdtrit(self.df, 0.975)) if math.isfinite(self.df) else 1.959963984540054
+
+    @property
+    def half(self) -> float:
+        """Half an interval of 95%."""
+        return self.quantile * math.sqrt(self.value)
+
+    def plus(self, other: Variance) -> Variance:
+        """Of the sum of independent errors."""
+        total = self.value + other.value
+        if total <= 0 or not math.isfinite(total):
+            return Variance(total, min(self.df, other.df))
+        return Variance(total, total**2 / (self.value**2 / self.df + other.value**2 / other.df or math.ulp(0.0)))
+
+
+NONE = Variance(0.0)
+
+
+def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: float = 0.0) -> Variance:
+    """Variance of a figure whose rows belong to units that are a random sample, within each stratum if there are several.
+
+    A single unit in each stratum says nothing of how units differ: they are then taken to differ by as much as ``scale``.
+
+    Args:
+        influence: (n,) what each row adds to the figure's deviation; unit: (n,) its unit, 0 to k - 1.
+        stratum: (k,) of each unit.
+        scale: size of the figure.
+    """
+    present = np.bincount(unit) > 0
+    total = np.bincount(unit, weights=influence)[present]
+    stratum = np.zeros(len(total), dtype=np.int64) if stratum is None else stratum[: len(present)][present]
+    size = np.bincount(stratum)
+    mean = np.bincount(stratum, weights=total) / np.maximum(size, 1)
+    squares = np.bincount(stratum, weights=(total - mean[stratum]) ** 2)
+    several = size > 1
+    df = int((size[several] - 1).sum())
+    if df == 0:
+        return Variance(scale**2)
+    return _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
+
+
+def of_runs(influence: F64, run: I64, runs: int) -> Variance:
+    """Variance of a figure of several independent runs, or of batches of one that may stand for them.
+
+    Args:
+        influence: (n,) what each row adds to the figure's deviation; run: (n,) its run, below ``runs``, which is at least 2.
+    """
+    total = np.bincount(run, weights=influence, minlength=runs)
+    return _unless_rounding(float(((total - total.mean()) ** 2).sum()) * runs / (runs - 1), runs - 1, influence)
+
+
+def of_neighbours(influence: F64, batch: I64, batches: int) -> Variance:
+    """As :func:`of_runs`, from batches of one run whose load changes with the time of day: by how each differs from the next."""
+    total = np.bincount(batch, weights=influence, minlength=batches)
+    value = float((np.diff(total) ** 2).sum()) / 2 * batches / (batches - 1)
+    return _unless_rounding(
+        value, max(2 * (batches - 1) / 3, 1.0), influence
+    )  # neighbouring differences are not independent
+
+
+def _unless_rounding(value: float, df: float, influence: F64) -> Variance:
+    size = float(np.abs(influence).sum())
+    return Variance(0.0, df) if value <= (_ROUNDING * size) ** 2 else Variance(value, df)
+
+
+def mean(value: float, variance: Variance, most: float = math.inf) -> Estimate:
+    """A mean of what is never negative, and its interval: the same factor up and down.
+
+    Means of seconds, tokens and dollars, a few of which are large, err more often below the truth than above it.
+
+    Args:
+        most: that it can be.
+    """
+    if value <= 0:
+        return Estimate(value, value, value)
+    factor = math.exp(min(variance.half / value, 700.0))
+    return Estimate(value, value / factor, value * factor).clipped(0.0, most)
+
+
+def share(value: float, variance: Variance, units: float) -> Estimate:
+    """A share and Wilson's interval, in which 3 of 3 is not sure.
+
+    E. B. Wilson (1927), on the number of independent things that would give this variance (L. Kish's effective sample size).
+
+    Args:
+        value: 0 to 1.
+        units: independent things behind a share that cannot be seen to vary, as one of 0 or 1; infinity where it repeats exactly.
+    """
+    size = value * (1 - value) / variance.value if variance.value > 0 and 0 < value < 1 else units
+    if not math.isfinite(size):
+        return Estimate(value, value, value)
+    z2 = (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / size
+    half = math.sqrt(z2 * (value * (1 - value) + z2 / 4))
+    low, high = ((value + z2 / 2 + sign * half) / (1 + z2) for sign in (-1, 1))
+    return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
+
+
+def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> Estimate:
+    """A quantile of ordered values, and the values between which it lies: those at the ends of the interval of the share below it.
+
+    R. S. Woodruff (1952). It never leaves the values seen.
+
+    Args:
+        variance: of the share of values that are at most the quantile.
+    """
+    around = share(wanted, variance, units)
+    return Estimate(*(at_share(ordered, part) for part in (around.value, around.low, around.high)))
+
+
+def at_share(ordered: F64, part: float) -> float:
+    """The least of the ordered values that at least such a part of them does not exceed."""
+    return float(ordered[min(max(math.ceil(part * len(ordered) - 1e-9) - 1, 0), len(ordered) - 1)])

@@ -1,0 +1,60 @@
+"""How long the pools of a run are paid for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.engine.work import EngineResult
+from ttc_sim.scenario import Clients, ClosedLoop, Piecewise, Trace
+from ttc_sim.scenario.traffic import Arrivals
+from ttc_sim.workload import Traffic
+
+
+def paid_seconds(
+    arrivals: Arrivals, traffic: Traffic, result: EngineResult, on_pool: NDArray[np.bool_], behind: bool
+) -> float:
+    """Seconds for which the pools in use are provided, and paid for, to serve the requests of one run.
+
+    Pools are provided from the first arrival to the last answer that one of them gives. That is what a trace is billed, and pools
+    that are still behind as the last request arrives. Otherwise the requests of a run are a stretch of traffic that goes on, and
+    share the pools with those before and after them: they are not charged for the pools' filling and draining, so that the bill of
+    a request does not depend on how many of them were simulated:
+
+    * at a rate, or in steps of rates: the time in which so many requests come, in the mean;
+    * from measured clients: from the first to the last arrival, and one mean gap;
+    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered.
+
+    Args:
+        arrivals: as the scenario says; traffic: those of the run.
+        on_pool: (n,) whether a stage of the request belongs to a GPU pool.
+        behind: whether a pool was still behind as the last request arrived.
+    """
+    n = len(result.arrival_s)
+    first_s, last_s = float(np.nanmin(result.arrival_s)), float(np.nanmax(result.arrival_s))
+    answered_s = max(float(np.max(result.finished_s[on_pool], initial=last_s)), last_s)
+    if isinstance(arrivals, ClosedLoop):
+        return _of_users(result, n) or answered_s - first_s
+    if isinstance(arrivals, Trace) or behind:
+        return answered_s - first_s
+    if isinstance(arrivals, Clients) and n > 1:
+        return (last_s - first_s) * n / (n - 1)
+    if isinstance(arrivals, Piecewise):
+        return _of_steps(arrivals, n)
+    return n / traffic.rate_per_s
+
+
+def _of_users(result: EngineResult, n: int) -> float:
+    """By the middle half of the answers, those at one instant all or none; 0 where it takes no time."""
+    answered_s = np.sort(result.finished_s)
+    low_s, high_s = answered_s[n // 4], answered_s[(3 * n) // 4]
+    inside = int(((answered_s > low_s) & (answered_s <= high_s)).sum())
+    return n * float(high_s - low_s) / inside if inside else 0.0
+
+
+def _of_steps(arrivals: Piecewise, n: int) -> float:
+    duration_s = np.array([step.duration_s for step in arrivals.steps])
+    come = np.cumsum([0.0, *(step.duration_s * step.rate_per_s for step in arrivals.steps)])
+    cycles, left = divmod(n, float(come[-1]))
+    into_s = float(np.interp(left, come, np.cumsum([0.0, *duration_s]))) if left else 0.0
+    return cycles * float(duration_s.sum()) + into_s

@@ -1,0 +1,257 @@
+"""What requests took of the deployments: tokens, API calls' US dollars, and seconds of GPU pools' replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine.work import COMPLETED, EngineResult, Work, tokens_when_answered
+from ttc_sim.scenario import GpuPool
+from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
+from ttc_sim.simulation.carrying import Carried
+from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.pool_seconds import typical_batch
+from ttc_sim.strategies.outcomes.trial import DEFAULT_FORCED
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Of each of ``n`` requests; ``D`` deployments.
+
+    Attributes:
+        tokens: (3, n) prompt tokens taken in, reasoning and visible tokens generated; planned_tokens: the same, had it run to its
+            end.
+        api_cost_usd: (n,) bill of API calls; planned_api_cost_usd: likewise.
+        api_thinking_usd: (2, n) part of it for reasoning tokens, and part of that for those after the answer stood.
+        pool_s: (D, n) seconds of a replica that it took, as it shared it with others: a prompt's tokens as they were taken in, but
+            for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
+        pool_thinking_s: (2, D, n) part of them, as for API calls.
+        sent: (D, n) whether a stage of it belongs there.
+        first: (n,) deployment of its first stage.
+        delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
+            calls, else the pool that it takes longest on.
+        alone_s: (n,) seconds that it would take on idle servers.
+        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+        correct: (n,) whether it is right in the end; NaN where that is unknown.
+    """
+
+    tokens: I64
+    planned_tokens: I64
+    api_cost_usd: F64
+    planned_api_cost_usd: F64
+    api_thinking_usd: F64
+    pool_s: F64
+    pool_thinking_s: F64
+    sent: NDArray[np.bool_]
+    first: I64
+    delayed: I64
+    alone_s: F64
+    longest_tokens: I64
+    asked_tokens: I64
+    correct: F64
+
+
+def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result: EngineResult) -> Taken:
+    """Add up what each request took.
+
+    Args:
+        offers: work that the engine was offered; picked: (n,) index of the offer that each request took.
+    """
+    n, count = len(picked), len(model.deployments)
+    taken = Taken(
+        tokens=np.zeros((3, n), dtype=np.int64),
+        planned_tokens=np.zeros((3, n), dtype=np.int64),
+        api_cost_usd=np.zeros(n),
+        planned_api_cost_usd=np.zeros(n),
+        api_thinking_usd=np.zeros((2, n)),
+        pool_s=np.zeros((count, n)),
+        pool_thinking_s=np.zeros((2, count, n)),
+        sent=np.zeros((count, n), dtype=np.bool_),
+        first=np.zeros(n, dtype=np.int64),
+        delayed=np.zeros(n, dtype=np.int64),
+        alone_s=np.zeros(n),
+        longest_tokens=np.zeros(n, dtype=np.int64),
+        asked_tokens=np.zeros(n, dtype=np.int64),
+        correct=np.full(n, np.nan),
+    )
+    on_pools: list[list[_OnPool]] = [[] for _ in range(count)]
+    for index, offer in enumerate(offers):
+        here = picked == index
+        if here.any():
+            _add(model, taken, offer, here, index, result, on_pools)
+    for d, parts in enumerate(on_pools):
+        table, pool = model.step_tables[d], model.deployments[d]
+        if parts and table is not None and isinstance(pool, GpuPool):
+            prompt, cached, output = (
+                np.concatenate([getattr(part, name) for part in parts]) for name in ("prompt", "cached", "output")
+            )
+            batch = typical_batch(pool, table, prompt, cached, output, float(result.busy_s[d]))
+            for part in parts:
+                _share(taken, d, part, table, batch)
+    return taken
+
+
+@dataclass(frozen=True)
+class _OnPool:
+    """Stages on one pool: prompt tokens taken in, those cached, and their requests; then likewise their samples, with the prompt
+    each has before it, tokens generated, and those hidden and after the answer stood."""
+
+    prompt: F64
+    cached: F64
+    request: I64
+    context: F64
+    output: F64
+    thinking: F64
+    sample_request: I64
+
+
+def _add(
+    model: Model,
+    taken: Taken,
+    offer: Carried,
+    here: NDArray[np.bool_],
+    index: int,
+    result: EngineResult,
+    on_pools: list[list[_OnPool]],
+) -> None:
+    """All but the seconds of pools, of the requests that took this offer; what those need goes to ``on_pools``."""
+    work, n = offer.work, len(here)
+    # Only stages that began have taken anything in.
+    generated, taken_in = result.generated_tokens[index], result.prefilled_tokens[index]
+    hidden = np.minimum(generated, work.reasoning_tokens)
+    made = [_sums(values, work.sample_start) for values in (hidden, generated - hidden)]
+    answered = tokens_when_answered(work, model.deployments)
+    planned_hidden = np.minimum(answered, work.reasoning_tokens)
+    planned = [_sums(values, work.sample_start) for values in (planned_hidden, answered - planned_hidden)]
+    whole = _sums(work.reasoning_tokens + work.visible_tokens, work.sample_start)
+    after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
+    spent = made[0], _sums(after, work.sample_start)
+    taken.correct[here] = offer.correct[here]
+    for total, parts in ((taken.tokens, (taken_in, *made)), (taken.planned_tokens, (work.prompt_tokens, *planned))):
+        for row, values in zip(total, parts, strict=True):
+            row[here] = _sums(values, work.stage_start)[here]
+    owner = np.repeat(np.arange(n), np.diff(work.stage_start))
+    alone_s = np.zeros(len(owner))
+    longest = _greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start)
+    for d, prices in enumerate(model.prices):
+        stages = np.flatnonzero((work.deployment == d) & here[owner])
+        if not len(stages):
+            continue
+        who, table = owner[stages], model.step_tables[d]
+        taken.sent[d, who] = True
+        if prices is None:
+            assert table is not None
+            alone_s[stages] = _alone(table, work.prompt_tokens[stages], longest[stages])
+            on_pools[d].append(
+                _on_pool(work, stages, who, taken_in, result.cached_tokens[index], generated, hidden, after)
+            )
+            continue
+        took_s = work.first_token_s + (work.reasoning_tokens + work.visible_tokens - 1) * work.per_token_s
+        alone_s[stages] = _greatest(took_s, work.sample_start)[stages]
+        calls = offer.calls[stages]
+        for k in (0, 1):
+            thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls)
+            taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
+        for bill, one in (
+            (taken.api_cost_usd, prices.cost_usd(taken_in[stages], 0, made[0][stages], made[1][stages], calls)),
+            (
+                taken.planned_api_cost_usd,
+                prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls),
+            ),
+        ):
+            bill += np.bincount(who, weights=one, minlength=n)
+    taken.alone_s[here] = _sums(alone_s, work.stage_start, np.float64)[here]
+    taken.longest_tokens[here] = _greatest(work.prompt_tokens + longest, work.stage_start)[here]
+    taken.asked_tokens[here] = _greatest(work.prompt_tokens + whole, work.stage_start)[here]
+    taken.first[here] = work.deployment[work.stage_start[:-1]][here]
+    on_pool = np.array([prices is None for prices in model.prices])
+    delaying = _delaying(work, on_pool, alone_s, taken_in, made[0] + made[1], whole, result)
+    taken.delayed[here] = work.deployment[delaying][here]
+
+
+def _on_pool(
+    work: Work,
+    stages: I64,
+    who: I64,
+    taken_in: NDArray[Any],
+    cached: NDArray[Any],
+    generated: NDArray[Any],
+    hidden: NDArray[Any],
+    after: NDArray[Any],
+) -> _OnPool:
+    width = np.diff(work.sample_start)[stages]
+    samples = np.repeat(work.sample_start[stages] - np.cumsum(width) + width, width) + np.arange(int(width.sum()))
+    return _OnPool(
+        prompt=taken_in[stages].astype(np.float64),
+        cached=cached[stages].astype(np.float64),
+        request=who,
+        context=np.repeat(work.prompt_tokens[stages], width).astype(np.float64),
+        output=generated[samples].astype(np.float64),
+        thinking=np.stack([hidden[samples], after[samples]]).astype(np.float64),
+        sample_request=np.repeat(who, width),
+    )
+
+
+def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int) -> None:
+    """Add a pool's seconds of some stages."""
+    n = taken.pool_s.shape[1]
+    prefill_s = prefill_seconds(table, part.prompt, part.cached, batch)
+    decode_s = decode_seconds(table, part.context, part.output, batch)
+    taken.pool_s[d] += np.bincount(part.request, weights=prefill_s, minlength=n)
+    taken.pool_s[d] += np.bincount(part.sample_request, weights=decode_s, minlength=n)
+    per_token_s = decode_s / np.maximum(part.output, 1)
+    for k in (0, 1):
+        weights = per_token_s * part.thinking[k]
+        taken.pool_thinking_s[k, d] += np.bincount(part.sample_request, weights=weights, minlength=n)
+
+
+def _alone(table: StepTable, prompt: I64, longest: I64) -> F64:
+    """Seconds of stages on an idle replica, whose samples run side by side."""
+    tokens = prompt.astype(np.float64)
+    seconds: F64 = prefill_seconds(table, tokens, np.zeros_like(tokens), 1)
+    return seconds + decode_seconds(table, tokens, longest.astype(np.float64), 1)
+
+
+def _delaying(
+    work: Work,
+    on_pool: NDArray[np.bool_],
+    alone_s: F64,
+    taken_in: NDArray[Any],
+    made: I64,
+    whole: I64,
+    result: EngineResult,
+) -> I64:
+    """(n,) the stage that a delay of each request is put down to."""
+    first, end = work.stage_start[:-1], work.stage_start[1:]
+    if len(taken_in) == len(first):
+        return first
+    number = np.arange(len(taken_in))
+    # An endpoint's calls are no slower for the load once they are accepted.
+    weight_s = np.where(
+        on_pool[work.deployment], alone_s, np.where(np.repeat(result.retries, end - first) > 0, np.inf, 0.0)
+    )
+    longest = np.repeat(_greatest(weight_s, work.stage_start), end - first)
+    slowest = _greatest(np.where(weight_s == longest, number, -1), work.stage_start)
+    begun = _greatest(np.where((taken_in > 0) | (made > 0), number, -1), work.stage_start)
+    stopped = np.maximum(begun, first)
+    # Where the last stage that it began had ended, it waited for the next.
+    stopped = np.where((made[stopped] == whole[stopped]) & (stopped + 1 < end), stopped + 1, stopped)
+    return np.asarray(np.where(result.status == COMPLETED, slowest, stopped))
+
+
+def _greatest(values: NDArray[Any], start: I64) -> NDArray[Any]:
+    """The greatest over each of the stretches ``start[i]:start[i + 1]``, none of them empty."""
+    return values if len(values) == len(start) - 1 else np.maximum.reduceat(values, start[:-1])
+
+
+def _sums(values: NDArray[Any], start: I64, dtype: type = np.int64) -> NDArray[Any]:
+    """Sum over each of the stretches ``start[i]:start[i + 1]``."""
+    if len(values) == len(start) - 1:
+        return values.astype(dtype)
+    upto = np.concatenate([np.zeros(1, dtype=dtype), np.cumsum(values, dtype=dtype)])
+    return np.asarray(upto[start[1:]] - upto[start[:-1]])
