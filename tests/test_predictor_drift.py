@@ -173,7 +173,7 @@ def test_outcomes_of_logs_are_tested_by_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "says"),
     [
-        ({"correct": [3] * 200}, "column correct: got 3; expected 0 or 1"),
+        ({"correct": [3] * 200}, "column correct, row 1: got 3; expected 0 or 1"),
         ({"correct": ["maybe"] * 200}, "got 'maybe'"),
     ],
 )
