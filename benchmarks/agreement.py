@@ -1,8 +1,8 @@
 """How often the engines differ: ``python -m benchmarks.agreement [--scenarios N] [--first SEED]``.
 
-Both run the same small random scenarios: with times apart, and with times on a grid of quarters or tenths of a second, where events
-meet at one instant (docs/engine-order.md). Statuses, tokens and preemptions are compared, and times to the last digit. A scenario
-that differs is named by its seed: ``tests.random_scenarios.scenario(seed, times)``.
+Both run the same small random scenarios: with times apart, and with times on a grid of quarters or tenths of a second, where
+events meet at one instant (docs/engine-order.md). Statuses, tokens and preemptions are compared, and times to the last digit. A
+scenario that differs is named by its seed: ``tests.random_scenarios.scenario(seed, times)``.
 """
 
 from __future__ import annotations

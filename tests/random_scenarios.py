@@ -60,8 +60,8 @@ class Dice:
         return rounded
 
 
-def _pool(dice: Dice) -> GpuPool:
-    batch = dice.of(1, 1, 2, 3, 5, 8, 16)
+def _pool(dice: Dice, crowded: bool) -> GpuPool:
+    batch = dice.of(5, 8, 16) if crowded else dice.of(1, 1, 2, 3, 5, 8, 16)
     base_s = dice.when((0.0, 0.0113, 0.031), (0.0, 0.25, 0.5), (0.0, 0.1, 0.3))
     prefill_s = dice.when((1.7e-4, 0.0031), (1 / 64, 0.25), (0.01, 0.1))
     step = LinearStepTime(
@@ -72,16 +72,16 @@ def _pool(dice: Dice) -> GpuPool:
     )
     return GpuPool(
         kind="gpu_pool",
-        replicas=dice.of(1, 2, 2, 3),
+        replicas=dice.of(1, 1, 2) if crowded else dice.of(1, 2, 2, 3),
         usd_per_replica_hour=1.0,
         step_time=step,
         max_num_seqs=batch,
         max_num_batched_tokens=batch + dice.of(0, 1, 7, 30, 200),
-        kv_cache_tokens=dice.of(None, None, 96, 160, 320, 640),
+        kv_cache_tokens=dice.of(112, 160, 240) if crowded else dice.of(None, None, 96, 160, 320, 640),
         prefix_caching=dice.of(True, False),
         load_balancer=dice.of("round_robin", "least_outstanding", "least_outstanding", "least_kv", "session"),
         scheduling=dice.of("fcfs", "priority"),
-        queue_limit=dice.of(None, None, 0, 3),
+        queue_limit=None if crowded else dice.of(None, None, 0, 3),
         timeout_s=dice.when(
             (None, 0.712345678, 4.039123456), (None, None, 0.5, 1.0, 2.5, 4.0), (None, None, 0.3, 0.7, 1.2, 4.0)
         ),
@@ -126,10 +126,12 @@ def _table(dice: Dice, pool: GpuPool) -> StepTable | None:
 def scenario(seed: int, times: Times) -> Case:
     """A scenario of one to forty requests on one to three deployments."""
     dice = Dice(seed, times)
-    deployments = [_pool(dice) if dice.whole(1, 3) < 3 else _api(dice) for _ in range(dice.whole(1, 3))]
+    # Many at a time in a small KV cache: preemption, prefixes found again and lost.
+    crowded = dice.of(False, False, True)
+    deployments = [_pool(dice, crowded) if dice.whole(1, 3) < 3 else _api(dice) for _ in range(dice.whole(1, 3))]
     tables = [_table(dice, item) if isinstance(item, GpuPool) else None for item in deployments]
-    n = dice.of(dice.whole(1, 5), dice.whole(1, 40), dice.whole(1, 40))
-    gap_s = dice.of(1.4, 0.17, 0.017, 0.0 if times != "apart" else 0.1)
+    n = dice.of(dice.whole(10, 40) if crowded else dice.whole(1, 5), dice.whole(1, 40), dice.whole(1, 40))
+    gap_s = dice.of(0.1, 0.017) if crowded else dice.of(1.4, 0.17, 0.017, 0.0 if times != "apart" else 0.1)
     u = uniforms(seed, "case", n, 3)
     arrival_s = dice.on_grid(np.cumsum(-np.log(u[:, 0])) * gap_s)
     users = dice.of(0, 0, 1, 4)
@@ -146,8 +148,8 @@ def scenario(seed: int, times: Times) -> Case:
     shape = _Shape(
         stages=dice.of(1, 1, 3),
         samples=dice.of(1, 1, 3),
-        long=dice.of(3, 12, 40, 200),
-        prefixes=dice.of(0, 2, 5),
+        long=dice.of(20, 40) if crowded else dice.of(3, 12, 40, 200),
+        prefixes=2 if crowded else dice.of(0, 2, 5),
         alike=times != "apart" and dice.of(True, False),
         needed=dice.of(True, False),
         conversation=dice.of(True, False),
