@@ -9,6 +9,7 @@ import numpy as np
 
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import FrontierPoint
+from ttc_sim.optimizer.promises import TargetCheck, check_targets
 from ttc_sim.optimizer.proposing.proposal import CHEAPEST, MOST_ACCURATE, Proposal
 from ttc_sim.optimizer.searching import Found
 from ttc_sim.optimizer.task import PlanningTask
@@ -70,23 +71,30 @@ def frontier_of(
 ) -> tuple[FrontierPoint, ...]:
     """The points to print: what was simulated by its simulated figures, if it keeps the latency targets; none that is dominated.
 
+    What misses the latency targets is on no frontier and dominates nothing there.
+
     Args:
         looked: promises that were simulated, and the plan; beside: figures that are printed beside the frontier.
     """
+
+    def in_time(checks: Iterable[TargetCheck]) -> bool:
+        return all(check.holds for check in checks if check.name not in ("accuracy", "cost_usd_per_request"))
+
     points = []
     for one in promised:
         seen = next((seen for seen in looked if seen.proposal == one.proposal), None)
         if seen is None:
             points.append(FrontierPoint(one.accuracy, one.cost_usd_per_request, repr(one.proposal.notation)))
     for seen in looked:
-        late = [
-            check for check in seen.checks if not check.holds and check.name not in ("accuracy", "cost_usd_per_request")
-        ]
         accuracy = seen.summary.accuracy
-        if not late and accuracy is not None:
+        if in_time(seen.checks) and accuracy is not None:
             cost = seen.summary.cost_usd_per_request.value
             points.append(FrontierPoint(accuracy.value, cost, repr(seen.proposal.notation), simulated=True))
-    known = [(s.accuracy.value, s.cost_usd_per_request.value) for s in beside if s.accuracy is not None]
+    known = [
+        (s.accuracy.value, s.cost_usd_per_request.value)
+        for s in beside
+        if s.accuracy is not None and in_time(check_targets(s, targets))
+    ]
     rivals = [*known, *((p.accuracy, p.cost_usd_per_request) for p in points)]
     kept = {
         (p.cost_usd_per_request, p.accuracy): p

@@ -75,7 +75,8 @@ class Plan(Displayed):
         predicted: figures from independent runs on fresh seeds, corrected for having chosen on the same problems.
         checks: every target beside its figure.
         baselines: by name, figures of other policies on the same requests.
-        frontier: cheapest cost at each level of accuracy; no point of it is dominated by another, the plan or a baseline.
+        frontier: cheapest cost at each level of accuracy; no point of it is dominated by another, the plan,
+            or a baseline that keeps the latency targets.
         optimism: how much better the choice looked on the problems it was made on than on problems kept from it; already
             taken off ``predicted``.
         alternatives: ``bands`` and ``utility``, each at its best; the plan is one of them.
