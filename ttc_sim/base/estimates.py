@@ -129,7 +129,7 @@ def not_sure(share: Estimate, independent: int) -> Estimate:
     E. B. Wilson (1927).
 
     >>> round(not_sure(Estimate(1.0, 1.0, 1.0), 3).low, 3)
-    0.438
+    0.439
     """
     z2 = _Z**2 / independent
     middle = (share.value + z2 / 2) / (1 + z2)
