@@ -52,7 +52,7 @@ def write_set(folder: Path, problems: pl.DataFrame, attempts: pl.DataFrame) -> N
     place.mkdir(parents=True)
     (place / "problem_set.yaml").write_text(yaml.safe_dump({**CARD, "kind": "problems", "cluster": "problem"}))
     key = pl.col("id").cast(pl.String).alias("problem")
-    problems.select(key, group=pl.col("task"), subset=pl.lit(""), prompt_tokens=pl.lit(20, pl.Int32)).write_parquet(
+    problems.select(key, group=pl.col("task"), subset=pl.lit("all"), prompt_tokens=pl.lit(20, pl.Int32)).write_parquet(
         place / "problems.parquet"
     )
     for model in ("weak", "strong"):
