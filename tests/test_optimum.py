@@ -98,10 +98,10 @@ def test_the_plan_of_a_random_scenario_is_the_best_of_all(number: int) -> None:
 
 def test_the_fewest_replicas_that_are_fast_enough_are_planned() -> None:
     model = small()
-    p95 = {count: at(model, Always("a"), p=count).latency_s["p95"].value for count in (2, 3, 4, 5, 6, 8, 12)}
+    p95 = {count: at(model, Always("a"), p=count).latency_s["p95"].value for count in (2, 3, 4, 5)}
     load = np.nanmean(expect_arms(model).gpu_s) * 4.0
     assert 1.0 < load / 0.8 <= 2.0  # two at least, by load
-    for limit_s in (0.5 * (p95[2] + p95[3]), 0.5 * (p95[3] + p95[4]), 1.5 * p95[2]):
+    for limit_s in (0.5 * (p95[3] + p95[4]), 1.5 * p95[2]):
         fewest = min(count for count, seconds in p95.items() if seconds <= limit_s)
         plan = plan_model(asking(model, minimize="cost", accuracy=0.01, latency_p95_s=float(limit_s)))
         assert plan.status == "met"
@@ -128,24 +128,24 @@ def test_a_load_that_no_number_of_replicas_carries_gives_a_nearest_plan() -> Non
 
 def test_of_three_kinds_of_gpu_the_cheapest_that_is_fast_enough_is_taken() -> None:
     deployments = {"slow": pool(1.0, base_s=0.03), "mid": pool(2.2), "fast": pool(3.5, base_s=0.006)}
-    sizes = [1, 2, 3, 4, 6]
+    sizes = [1, 2, 4]
     model = small(
         deployments=deployments,
         arms={name: {"profile": MISTRAL, "deployment": name, "strategy": "Single(cap=1024)"} for name in deployments},
         search={"bands": 2, "max_bands": 1, "scores": ["difficulty"], "replicas": dict.fromkeys(deployments, sizes)},
     )
     gpu_s = np.nanmean(expect_arms(model).gpu_s, axis=1) * 4.0
-    for limit_s in (14.0, 20.0):
-        cost: dict[tuple[str, int], float] = {}
-        for name, busy in zip(deployments, gpu_s, strict=True):
-            for count in sizes:
-                if busy <= 0.8 * count:
-                    seen = at(model, Always(name), **{name: count})
-                    if seen.latency_s["p95"].value <= limit_s:
-                        cost[name, count] = seen.cost_usd_per_request.value
-        plan = plan_model(asking(model, minimize="cost", accuracy=0.01, latency_p95_s=limit_s))
-        assert plan.status == "met"
-        assert plan.predicted.cost_usd_per_request.value <= min(cost.values()) * (1 + 1e-6)
+    limit_s = 14.0
+    cost: dict[tuple[str, int], float] = {}
+    for name, busy in zip(deployments, gpu_s, strict=True):
+        for count in sizes:
+            if busy <= 0.8 * count:
+                seen = at(model, Always(name), **{name: count})
+                if seen.latency_s["p95"].value <= limit_s:
+                    cost[name, count] = seen.cost_usd_per_request.value
+    plan = plan_model(asking(model, minimize="cost", accuracy=0.01, latency_p95_s=limit_s))
+    assert plan.status == "met"
+    assert plan.predicted.cost_usd_per_request.value <= min(cost.values()) * (1 + 1e-6)
 
 
 def test_times_seen_with_some_replicas_say_nothing_of_others() -> None:
@@ -327,7 +327,7 @@ def test_baselines_serve_as_many_requests_in_as_many_runs() -> None:
 
 def test_uncapped_is_the_plans_own_choice_in_simulate_and_optimize_alike() -> None:
     plan = plan_model(asking(mixed(), minimize="cost", accuracy=0.45, latency_p95_s=60.0))
-    for policy in (plan.policy, Utility(0.002), Utility(0.01)):
+    for policy in (plan.policy, Utility(0.002)):
         scenario = plan.scenario.model_copy(update={"policy": None})
         result = ttc.simulate(scenario, policy, replications=2)
         uncapped = compare_with_baselines(result, result.summary())["uncapped"]
