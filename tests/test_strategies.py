@@ -18,12 +18,14 @@ from tests.test_outcomes import attempts_of
 from tests.test_scenario import changed
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT
 from ttc_sim.evaluation.evaluate import evaluate
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.policies import Always
 from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.result import simulate
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, carry_out, parse_strategy
@@ -266,6 +268,42 @@ def test_staged_strategies_run_alike_in_both_engines_and_are_billed(strategy: st
         assert run.api_cost_usd == pytest.approx(np.bincount(owner[api], weights=bill, minlength=len(draws)))
     total = np.add.reduceat(fast.generated_tokens[0], made.work.sample_start[:-1][made.work.stage_start[:-1]])
     assert (run.reasoning_tokens + run.visible_tokens == total).all()
+
+
+@pytest.mark.parametrize("on_timeout", ["stop", "finish"])
+@pytest.mark.parametrize("strategy", ["Single(cap=4096)", "MajorityVote(n=4, stop_early=True)"])
+def test_calls_are_billed_as_the_api_ends_them(strategy: str, on_timeout: str) -> None:
+    raw = changed("arms.large.strategy", strategy)
+    raw["workload"]["requests"] = 400
+    raw["deployments"]["api"] |= {"on_timeout": on_timeout, "concurrency": 30, "retry": {"retries": 1}}
+    patient = simulate(scenario_from_dict(raw), Always("large"), replications=1)
+    raw["deployments"]["api"]["timeout_s"] = 20.0
+    hurried = simulate(scenario_from_dict(raw), Always("large"), replications=1)
+    one, other = patient.runs[0], hurried.runs[0]
+    done, timed_out = other.result.status == COMPLETED, other.result.status == TIMED_OUT
+    assert min(done.sum(), timed_out.sum(), (one.result.status == REJECTED).sum()) > 20
+    # What would have been billed does not depend on who timed out or was refused.
+    assert (one.planned_api_cost_usd == other.planned_api_cost_usd).all()
+    for run in (one, other):
+        completed = run.result.status == COMPLETED
+        assert (run.api_cost_usd == run.planned_api_cost_usd)[completed].all()
+        assert not run.api_cost_usd[run.result.status == REJECTED].any()
+    called = timed_out & (other.prompt_tokens > 0)
+    shorter = other.api_cost_usd < other.planned_api_cost_usd
+    assert shorter[called].all() if on_timeout == "stop" else not shorter[called].any()
+
+
+def test_what_is_expected_of_a_decided_vote_is_what_the_api_bills() -> None:
+    raw = changed("arms.large.strategy", "MajorityVote(n=4, stop_early=True)")
+    raw["workload"]["requests"] = 400
+    expected, billed = [], []
+    for on_timeout in ("stop", "finish"):
+        raw["deployments"]["api"]["on_timeout"] = on_timeout
+        run = simulate(scenario_from_dict(raw), Always("large"), replications=1).runs[0]
+        expected.append(expect_arms(load_model(scenario_from_dict(raw))).api_cost_usd[1][run.row].mean())
+        billed.append(run.api_cost_usd.mean())
+    assert expected[1] > 1.02 * expected[0]
+    assert expected[1] / expected[0] == pytest.approx(billed[1] / billed[0], rel=0.005)
 
 
 def test_a_cascade_escalates_what_its_judge_refuses() -> None:

@@ -188,7 +188,10 @@ def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I6
     took_s = work.first_token_s + (tokens - 1) * work.per_token_s
     last_s = took_s[np.lexsort((took_s, stage))][work.sample_start[:-1] + work.needed - 1][stage]
     cut = stops[work.deployment][stage] & (took_s > last_s)
-    had = 1 + np.floor((last_s - work.first_token_s)[cut] / np.maximum(work.per_token_s[cut], 1e-300))
+    first_s, more_s, last_s = work.first_token_s[cut], work.per_token_s[cut], last_s[cut]
+    had = np.floor((last_s - first_s) / np.maximum(more_s, 1e-300)) + 1
+    # As :func:`ttc_sim.serving.api_limits.generated_by`, against rounding of the quotient.
+    had += np.where(first_s + had * more_s <= last_s, 1, 0) - np.where(first_s + (had - 1) * more_s > last_s, 1, 0)
     tokens[cut] = np.maximum(had, 0).astype(np.int64)
     return tokens
 
