@@ -420,7 +420,7 @@ BROKEN_STRATEGIES = [
     (DrawsInOrder(), ["requests_do_not_affect_one_another"]),
     (Remembers(), ["same_draws_same_outcome"]),
     (SortsTheAttempts(), ["attempts_are_left_as_they_are"]),
-    (KnowsEverything(), ["unsolved_problems_stay_unsolved"]),
+    (KnowsEverything(), ["problems_tried_in_vain_stay_unsolved"]),
     (SaysItDoesNotVote(n=5), ["only_votes_look_at_which_answers_agree"]),
     (ShortByOne(), ["a_cap_never_reached_changes_nothing"]),
     (MoreWhenShort(), ["a_higher_cap_never_uses_fewer_tokens"]),
