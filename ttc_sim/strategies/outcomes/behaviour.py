@@ -146,8 +146,9 @@ def behaviour(attempts: Attempts, doubted: float = 0.0) -> Behaviour:
         a=np.broadcast_to(fitted.a + right, right.shape).astype(np.float64),
         b=np.broadcast_to(fitted.b + count - right, right.shape).astype(np.float64),
         never=fitted.unsolvable(right, count),
-        common=np.clip(_common(attempts, chance, doubted), 1e-6, 1.0),
-        silent=(unsaid + _WRONG * unsaid.sum() / max(missed.sum(), 1)) / (missed + _WRONG),
+        # Not 0 or 1, by which a draw would be divided.
+        common=np.clip(_common(attempts, chance, doubted), 1e-6, 1 - 1e-9),
+        silent=np.minimum((unsaid + _WRONG * unsaid.sum() / max(missed.sum(), 1)) / (missed + _WRONG), 1 - 1e-9),
         lengths=fit_lengths(attempts, chance, x, doubted),
         right_first=np.lexsort((~attempts.correct, owner)).astype(np.int64),
     )

@@ -143,7 +143,7 @@ def fit_repeated(right: I64, count: I64, expected: F64 | None = None) -> Repeate
         a, b = concentration * mean, concentration * (1 - mean)
         chance = (1 - never) * np.exp(betaln(a + k, b + n - k) - betaln(a, b)) + never * (k == 0)
         believed = _off(p[1], _LOG_SPREAD) + _off(p[2], _NEVER) + _off(p[3], _SLOPE)
-        average = float(weight @ mean) / total
+        average = float(weight @ mean) / total * (1 - never)
         jeffreys = -0.5 * np.log(average * (1 - average))
         return float(believed + jeffreys - weight @ np.log(np.maximum(chance, 1e-300)))
 
