@@ -183,3 +183,15 @@ def test_times_are_worked_out_from_the_beginning_of_a_line(engine: Engine) -> No
     # Prompt until 0.1 and 0.6, and from there 19 and 14 steps; that one arrives at 1, and waits, is no reason to begin anew.
     assert got.finished_s[:2].tolist() == [0.1 + 19 * 0.1, (0.5 + 0.1) + 14 * 0.1]
     assert got.finished_s[2:].tolist() == [got.finished_s[0] + 0.1, max(2.0, got.finished_s[1]) + 0.1]
+
+
+@both
+def test_stopping_the_clock_in_an_iteration_that_a_sequence_sits_out(engine: Engine) -> None:
+    # In the 18th second the second request needs a third block, there is none, and it goes, being the least urgent; whoever came
+    # after it sits that iteration out, and keeps the 16 tokens that it has had since the second second.
+    made = dataclasses.replace(work([0.0, 0.0, 0.5], [1, 16, 1], [[30], [30], [30]]), priority=np.array([0, 1, 0]))
+    server = steady(scheduling="priority", kv_cache_tokens=80, max_num_seqs=3)
+    got = engine([made], ["p"], [server], until_s=17.5)
+    assert got.preemptions.tolist() == [0, 1, 0]
+    assert got.generated_tokens[0].tolist() == [17, 17, 16]
+    assert got.busy_s[0] == 17.5

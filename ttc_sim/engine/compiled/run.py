@@ -24,6 +24,7 @@ from ttc_sim.engine.compiled.state import (
     CHAIN,
     CHOICES,
     COUNTERS,
+    DECODE,
     DEPLOYMENT,
     DEPLOYMENTS,
     DOING,
@@ -146,11 +147,16 @@ def _stop(addresses: I64, until_s: float) -> None:
             m.replicas[r].iteration += iterations_until(m, r, until_s) - 1
         if m.replicas[r].place >= 0:
             m.replicas[r].busy_s += until_s - m.replicas[r].woke_s
+        sat_out = m.replicas[r].phase == BOUNDARY and m.replicas[r].scheduled < m.replicas[r].decoding
         for level in range(-1, m.counters[LEVELS]):
             q = m.replicas[r].first if level < 0 else m.waiting_first[r * m.counters[LEVELS] + level]
             while q >= 0:
                 one = m.sequences[q]
-                length = one.offset + m.replicas[r].iteration if one.state == 2 else one.length
+                length = one.length
+                if one.state == DECODE:
+                    length = one.offset + m.replicas[r].iteration
+                    if sat_out and one.stamp != m.replicas[r].iteration + 1:
+                        length += 1  # counted as sitting out an iteration that has not ended
                 m.generated[one.sample] = length - one.prompt
                 stage = m.groups[one.group].stage
                 m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
