@@ -165,7 +165,7 @@ def covered(
         found = [figures(summary(model, policy, f"{k}", runs, False)) for k in range(repetitions)]
     else:
         scenario, policy = world(case["arrivals"], requests), THRESHOLD
-        whole = load_model(scenario, problems(4000, 5, 0, by_type))
+        whole = load_model(scenario, problems(30000, 2, 0, by_type))
         truth = figures(summary(whole, policy, "truth", truth_runs, True))
         types, each = case.get("types", 60), case.get("each", 5)
         found = []

@@ -215,7 +215,7 @@ def test_by_problem_there_is_one_interval() -> None:
 
 def test_more_problems_or_runs_make_surer() -> None:
     def width(types: int, runs: int) -> float:
-        raw: dict[str, Any] = on_problems({"process": "poisson", "rate_per_s": 2.0}, 200)
+        raw: dict[str, Any] = on_problems({"process": "poisson", "rate_per_s": 1.0}, 200)
         model = load_model(scenario_from_dict(raw), problems(types, 1, 5, False))
         got = summarize(model, [run_once(model, Always("own"), draw(model, k)) for k in range(runs)]).latency_s["mean"]
         return got.high - got.low

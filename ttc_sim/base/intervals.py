@@ -66,11 +66,16 @@ def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: fl
     stratum = np.zeros(len(total), dtype=np.int64) if stratum is None else stratum[: len(present)][present]
     size = np.bincount(stratum)
     mean = np.bincount(stratum, weights=total) / np.maximum(size, 1)
-    squares = np.bincount(stratum, weights=(total - mean[stratum]) ** 2)
+    deviation = total - mean[stratum]
+    squares = np.bincount(stratum, weights=deviation**2)
     several = size > 1
-    df = int((size[several] - 1).sum())
+    df = float((size[several] - 1).sum())
     if df == 0:
         return Variance(scale**2)
+    if (whole := float(squares.sum())) > 0:
+        # A variance that rests on a few units far off is itself as uncertain as one of fewer units.
+        kurtosis = len(total) * float((deviation**4).sum()) / whole**2
+        df = max(min(df, 2 * len(total) / max(kurtosis - 1, 1e-9)), 1.0)
     return _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
 
 

@@ -12,13 +12,13 @@ import polars as pl
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
 from ttc_sim.policies import Requests
-from ttc_sim.scenario import ClosedLoop, GpuPool
+from ttc_sim.scenario import Api, ClosedLoop, GpuPool
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.paid_time import paid_seconds
 from ttc_sim.simulation.standing import Standing, stand
-from ttc_sim.simulation.taken import what_was_taken
+from ttc_sim.simulation.taken import Taken, what_was_taken
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Run:
             (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
         paid_s: time for which the GPU pools in use are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`); replicas: of each.
+        paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
+        work_s: (n,) what each takes of what requests share: seconds of pools' replicas or, without pools, of endpoints with
+            limits; ``None`` where nothing is shared.
         rate_per_s: requests per second that were served: of the arrivals in the long run, or fewer where a pool fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
     """
 
-    number: int
-    row: I64 | None
+    draws: Draws
     requests: Requests
     arm: I64
     result: EngineResult
@@ -58,9 +60,21 @@ class Run:
     api_cost_usd: F64
     planned_api_cost_usd: F64
     paid_s: float
+    paid_by_work: bool
+    work_s: F64 | None
     rate_per_s: float
     replicas: Mapping[str, int]
     standings: Mapping[str, Standing]
+
+    @property
+    def number(self) -> int:
+        """Of the run."""
+        return self.draws.run
+
+    @property
+    def row(self) -> I64 | None:
+        """(n,) problem of each request in the population; ``None`` without one."""
+        return self.draws.row
 
     @cached_property
     def latency_s(self) -> F64:
@@ -132,8 +146,7 @@ def bill_run(
     by_time = (bool(pools) or isinstance(arrivals, ClosedLoop)) and paid_s > 0
     correct = taken.correct
     return Run(
-        number=draws.run,
-        row=draws.row,
+        draws=draws,
         requests=requests,
         arm=arm,
         result=result,
@@ -149,7 +162,19 @@ def bill_run(
         api_cost_usd=taken.api_cost_usd,
         planned_api_cost_usd=taken.planned_api_cost_usd,
         paid_s=paid_s,
+        paid_by_work=behind or isinstance(arrivals, ClosedLoop),
+        work_s=_work_s(model, taken),
         rate_per_s=n / paid_s if by_time else draws.traffic.rate_per_s,
         replicas={model.deployment_names[d]: pool.replicas for d, pool in pools.items()},
         standings=found,
     )
+
+
+def _work_s(model: Model, taken: Taken) -> F64 | None:
+    if taken.pool_s.any():
+        return np.asarray(taken.pool_s.sum(axis=0))
+    limited = [
+        isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
+        for item in model.deployments
+    ]
+    return taken.alone_s if taken.sent[limited].any() else None

@@ -8,10 +8,9 @@ of a run differs from another says nothing; only where there is a single run do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +18,16 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.intervals import NONE, Variance
+from ttc_sim.base.intervals import Variance
 from ttc_sim.engine.work import REJECTED
 from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
-from ttc_sim.scenario import Api, Clients, Piecewise, Trace
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.model import Model, spread
+from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.other_load import OtherLoad
+from ttc_sim.simulation.uncertainty import Bools, Uncertainty
 
-_BATCHES = 20
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,15 @@ class Members:
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds of each request, and those for which they count: ``name`` is ``latency`` or ``ttft``."""
+
+    name: str
+    values: F64
+    known: Bools
+
+
+@dataclass(frozen=True)
 class Figure:
     """A mean with its variance, and with that for new problems of the same task types."""
 
@@ -65,12 +71,8 @@ class Figure:
     variance: Variance
     same_types: Variance
 
-    def plus(self, other: float) -> Figure:
-        """The same, moved."""
-        return Figure(self.value + other, self.variance, self.same_types)
 
-
-class Pooled:
+class Pooled(Uncertainty):
     """Requests of all runs side by side.
 
     Args:
@@ -79,21 +81,10 @@ class Pooled:
     """
 
     def __init__(self, model: Model, runs: Sequence[Run], expected: Mapping[str, F64] | None = None) -> None:
-        self.model, self.runs = model, runs
-        self.count = sum(len(run.arm) for run in runs)
+        super().__init__(model, runs)
         self.expected = None
         if expected is not None and model.population is not None:
             self.expected = {"output": expected["reasoning"] + expected["visible"], **expected}
-        self.replay = nothing_random(model, runs)
-        self.run = np.repeat(np.arange(len(runs)), [len(run.arm) for run in runs])
-        self.groups = len(runs)
-        if len(runs) == 1:
-            # Batches one after another stand in for independent runs (the method of batch means).
-            self.groups = min(_BATCHES, self.count)
-            self.run = np.arange(self.count) * self.groups // self.count
-        self.by_neighbours = len(runs) == 1 and isinstance(
-            model.scenario.workload.arrivals, Piecewise | Clients | Trace
-        )
         self.arm = self._joined("arm")
         self.status = np.concatenate([run.result.status for run in runs])
         self.latency = self._joined("latency_s")
@@ -104,9 +95,9 @@ class Pooled:
         names = ("prompt_tokens", "reasoning_tokens", "visible_tokens")
         self.tokens = np.stack([self._joined(name) for name in names]).astype(np.float64)
         self.planned_tokens = np.concatenate([run.planned_tokens for run in runs], axis=1).astype(np.float64)
-        self.source = np.concatenate([run.requests.source for run in runs])
-        rows = [run.row for run in runs if run.row is not None]
-        self.row = np.concatenate(rows) if model.population is not None else None
+        # Longer problems make a pool's bill no larger where it is paid for by arrivals alone.
+        by_arrivals = np.repeat([not run.paid_by_work for run in runs], [len(run.arm) for run in runs])
+        self.fixed_cost = by_arrivals * (self.cost - self._joined("api_cost_usd"))
         timeouts = [item.timeout_s for item in model.deployments]
         self.most_s = max((np.inf if one is None else one for one in timeouts), default=np.inf)
 
@@ -120,85 +111,50 @@ class Pooled:
         rows = None if population is None else np.ones(len(population), dtype=np.bool_)
         return Members(np.ones(self.count, dtype=np.bool_), rows)
 
-    # ------------------------------------------------------------------------------------------------ variances
-
-    @cached_property
-    def _problem(self) -> tuple[I64, I64]:
-        """Of the population: (P,) number of each problem, and (problems,) the group of each."""
-        population = self.model.population
-        assert population is not None
-        _, first, number = np.unique(population.problem, return_index=True, return_inverse=True)
-        group = np.unique(population.group, return_inverse=True)[1]
-        return number.astype(np.int64), group[first].astype(np.int64)
-
-    @cached_property
-    def whole_types(self) -> bool:
-        """Whether intervals are for task types like those measured, which is wider than for the same ones."""
-        population = self.model.population
-        return population is not None and int(population.cluster.max()) < int(self._problem[0].max())
-
-    def _of_problems(self, influence: F64, row: I64, scale: float) -> tuple[Variance, Variance]:
-        """Between problems or task types as the problem sets say, and between problems of the same task types."""
-        population = self.model.population
-        assert population is not None
-        printed = intervals.of_units(influence, population.cluster[row], scale=scale)
-        if not self.whole_types:
-            return printed, printed
-        problem, group = self._problem
-        return printed, intervals.of_units(influence, problem[row], group, scale=scale)
-
-    def _of_runs(self, influence: F64, run: I64, scale: float) -> Variance:
-        if self.replay:
-            return NONE
-        if self.groups < 2:
-            return Variance(scale**2)
-        between = intervals.of_neighbours if self.by_neighbours else intervals.of_runs
-        return between(influence, run, self.groups)
-
-    def _of_requests(self, values: F64, keep: Bools, value: float, scale: float) -> tuple[Variance, Variance]:
-        """Variance of the mean of the kept requests' values: as printed, and for the same task types."""
-        run = self._of_runs((values - value) / len(values), self.run[keep], scale)
-        if self.row is None:
-            return run, run
-        row, source = self.row[keep], self.source[keep]
-        size = np.maximum(np.bincount(source), 1)
-        by_source = np.bincount(source, weights=values) / size
-        influence = (values - by_source[source]) / len(values)
-        # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
-        own = float(influence @ influence)
-        printed, same = (
-            Variance(max(one.value - own, 0.0) if np.isfinite(one.df) else one.value, one.df)
-            for one in self._of_problems(influence, row, scale)
-        )
-        return run.plus(printed), run.plus(same)
-
     # -------------------------------------------------------------------------------------------------- figures
 
-    def mean(self, name: str, values: F64, planned: F64, members: Members, scale: float | None = None) -> Figure:
+    def mean(
+        self,
+        name: str,
+        values: F64,
+        planned: F64,
+        members: Members,
+        *,
+        fixed: F64 | None = None,
+        scale: float | None = None,
+    ) -> Figure:
         """Mean over some requests.
 
         Args:
             name: key of what is expected; values: (n,) of each request; planned: the same, had it run to its end.
+            fixed: (n,) part of the values that other problems would not change; nothing if left out.
             scale: what a single problem or run is taken to be uncertain by; the mean itself if left out.
         """
+        here = members.requests
+        kept, changing = values[here], (values if fixed is None else values - fixed)[here]
         if self.expected is None or members.rows is None:
-            kept = values[members.requests]
             value = float(kept.mean())
-            return Figure(
-                value, *self._of_requests(kept, members.requests, value, abs(value) if scale is None else scale)
-            )
+            scale = abs(value) if scale is None else scale
+            return Figure(value, *self.of_requests(kept, here, scale, changing))
         population = self.model.population
         assert population is not None
+        assert self.row is not None
         rows = np.flatnonzero(members.rows)
         share = float(population.weight[rows].sum())
         weight, source, each = population.weight[rows] / share, population.source[rows], self.expected[name][rows]
-        change = (values - planned)[members.requests] / (self.count * share)
+        change = (kept - planned[here]) / (self.count * share)
         value = float(weight @ each + change.sum())
         scale = abs(value) if scale is None else scale
         total = np.bincount(source, weights=weight)
         by_source = np.bincount(source, weights=weight * each) / np.maximum(total, 1e-300)
-        run = self._of_runs(change, self.run[members.requests], scale if change.any() else 0.0)
-        printed, same = self._of_problems(weight * (each - by_source[source]), rows, scale)
+        influence, own = weight * (each - by_source[source]), 0.0
+        changing = changing - planned[here]
+        if changing.any():
+            more = self.centred(changing, self.source[here]) / (self.count * share)
+            influence, rows = np.concatenate([influence, more]), np.concatenate([rows, self.row[here]])
+            own = float(more @ more)
+        run = self.of_runs(change, self.run[here], scale if change.any() else 0.0)
+        printed, same = self.of_problems(influence, rows, scale, own)
         return Figure(value, run.plus(printed), run.plus(same))
 
     def accuracy(self, members: Members) -> tuple[Estimate, Estimate] | None:
@@ -220,7 +176,7 @@ class Pooled:
         printed, same = found.variance.plus(fitted), found.same_types.plus(fitted)
         return (
             intervals.share(value, printed, len(np.unique(population.cluster[rows]))),
-            intervals.share(value, same, len(np.unique(self._problem[0][rows]))),
+            intervals.share(value, same, len(np.unique(self.problem[0][rows]))),
         )
 
     def _doubt(self, members: Members) -> float:
@@ -232,42 +188,77 @@ class Pooled:
         weight = population.weight[members.rows]
         return float(weight @ self.expected["correct_doubt"][members.rows] / weight.sum())
 
-    def rate(self, happened: Bools) -> Estimate:
-        """Share of the requests that something happened to."""
+    def rate(self, *what: int) -> Estimate:
+        """Share of the requests that ended in one of these ways."""
+        happened = np.isin(self.status, what).astype(np.float64)
         value = float(happened.mean())
-        variance, _ = self._of_requests(happened.astype(np.float64), self.all.requests, value, 0.5)
+        first = happened[: len(self.runs[0].arm)]
+        slope = self.slope(first, lambda other: np.isin(other.status, what).astype(np.float64))
+        variance, _ = self.of_requests(happened, self.all.requests, 0.5, slope=slope)
         if variance.value > 0:
             # A few that happen to be as many in each run vary at least like independent ones.
             variance = Variance(max(variance.value, value * (1 - value) / self.count), variance.df)
         units = self.count if self.row is None else len(np.unique(self.row))
         return intervals.share(value, variance, np.inf if self.replay else units)
 
-    def quantiles(self, values: F64, keep: Bools, wanted: Sequence[float]) -> list[Estimate]:
-        """Quantiles of the kept requests' values."""
-        kept = values[keep]
+    def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[Estimate]:
+        """Quantiles of some requests' seconds."""
+        keep = members & times.known
+        kept = times.values[keep]
         ordered = np.sort(kept)
         out = []
         for part in wanted:
-            below = (kept <= intervals.at_share(ordered, part)).astype(np.float64)
-            variance, _ = self._of_requests(below, keep, float(below.mean()), 0.5)
+            at = intervals.at_share(ordered, part)
+
+            def upto(seconds: F64, at: float = at) -> F64:
+                return (seconds <= at).astype(np.float64)
+
+            def below(seconds: F64, at: float = at) -> F64:
+                return (seconds < at).astype(np.float64)
+
+            # The two differ where many take equally long, as those that time out do.
+            variances = [
+                self.of_requests(of(kept), keep, 0.5, slope=self._slope(times, members, of))[0] for of in (upto, below)
+            ]
+            variance = max(variances, key=lambda one: one.half)
             out.append(intervals.quantile(ordered, part, variance, np.inf if self.replay else len(kept)))
         return out
 
-    def times(self, values: F64, keep: Bools) -> dict[str, Estimate]:
-        """Mean and quantiles of the kept requests' seconds; NaN where there are none."""
-        if not keep.any():
+    def _slope(self, times: Times, members: Bools, of: Callable[[F64], F64]) -> float:
+        """By how much a function of some requests' seconds rises, in the mean, with the logarithm of the load."""
+        here = members[: len(self.runs[0].arm)]
+
+        def with_load(other: OtherLoad) -> F64:
+            if times.name == "latency":
+                return of(other.latency_s[here[other.request] & (other.status != REJECTED)])
+            return of(other.ttft_s[here[other.request] & ~np.isnan(other.ttft_s)])
+
+        return self.slope(of(times.values[: len(here)][here & times.known[: len(here)]]), with_load)
+
+    def times(self, name: Literal["latency", "ttft"]) -> dict[str, Estimate]:
+        """Mean and quantiles of the requests' seconds, of those not rejected or that had a token; NaN where there are none."""
+        times, everyone = self.of_name(name), self.all.requests
+        if not times.known.any():
             return {"mean": UNKNOWN, **dict.fromkeys(QUANTILES, UNKNOWN)}
-        kept = values[keep]
+        kept = times.values[times.known]
         value = float(kept.mean())
-        variance, _ = self._of_requests(kept, keep, value, value)
-        found = self.quantiles(values, keep, list(QUANTILES.values()))
+        variance, _ = self.of_requests(
+            kept, times.known, value, slope=self._slope(times, everyone, lambda seconds: seconds)
+        )
+        found = self.quantiles(times, everyone, list(QUANTILES.values()))
         return {"mean": intervals.mean(value, variance, self.most_s), **dict(zip(QUANTILES, found, strict=True))}
+
+    def of_name(self, name: Literal["latency", "ttft"]) -> Times:
+        """Seconds of that name."""
+        if name == "latency":
+            return Times(name, self.latency, self.status != REJECTED)
+        return Times(name, self.ttft, ~np.isnan(self.ttft))
 
     # ---------------------------------------------------------------------------------------------------- parts
 
     def part(self, members: Members) -> Part:
         """Figures of some of the requests."""
-        timed = members.requests & (self.status != REJECTED)
+        latency = self.of_name("latency")
         accuracy = self.accuracy(members)
         cost = self.cost_usd(members)
         if self.expected is not None and members.rows is not None and self.model.population is not None:
@@ -280,7 +271,7 @@ class Pooled:
             share=share,
             accuracy=None if accuracy is None else accuracy[0],
             cost_usd_per_request=intervals.mean(cost.value, cost.variance),
-            latency_p95_s=self.quantiles(self.latency, timed, [0.95])[0] if timed.any() else UNKNOWN,
+            latency_p95_s=self.quantiles(latency, here, [0.95])[0] if (here & latency.known).any() else UNKNOWN,
             tokens_per_request=tokens["output"].value,
             reasoning_tokens_per_request=tokens["reasoning"].value,
             thinking_cost_share=ratio(self.thinking_cost[here], self.cost[here]),
@@ -288,7 +279,7 @@ class Pooled:
 
     def cost_usd(self, members: Members) -> Figure:
         """US dollars of a request: API calls and GPU pools."""
-        return self.mean("api_cost_usd", self.cost, self.planned_api_cost, members)
+        return self.mean("api_cost_usd", self.cost, self.planned_api_cost, members, fixed=self.fixed_cost)
 
     def tokens_of(self, members: Members) -> dict[str, Figure]:
         """Prompt, reasoning, visible and all output tokens of a request."""
@@ -325,20 +316,6 @@ class Pooled:
             for name, one in members.items()
             if (one.rows is not None and one.rows.any() if by_row else one.requests.any())
         }
-
-
-def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
-    """Whether a run is a replay that would come out the same again: a recorded trace, on servers whose times do not vary."""
-    if model.population is not None or not isinstance(model.scenario.workload.arrivals, Trace):
-        return False
-    used = {model.arms[a].deployment for run in runs for a in np.unique(run.arm).tolist()}
-    varies = any(
-        spread(latency) > 0
-        for d in used
-        if isinstance(item := model.deployments[d], Api)
-        for latency in (item.first_token, item.per_token)
-    )
-    return not varies and not any(run.result.retries.any() for run in runs)
 
 
 def ratio(part: F64, whole: F64) -> float:

@@ -1,0 +1,90 @@
+"""What more or less load would do to waits: as other problems, longer or shorter in the mean, would do to everybody's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine import compiled
+from ttc_sim.engine.work import Work
+from ttc_sim.simulation.billing import Run
+from ttc_sim.simulation.carrying import carry
+from ttc_sim.simulation.model import Model
+
+
+@dataclass(frozen=True)
+class OtherLoad:
+    """One run again, with another load; arrays of (m,), a request each.
+
+    Attributes:
+        times: the load.
+        request: of the run, that each is like.
+        status, latency_s, ttft_s: as in the run.
+    """
+
+    times: float
+    request: I64
+    status: NDArray[np.int8]
+    latency_s: F64
+    ttft_s: F64
+
+
+def with_load(model: Model, run: Run, times: float) -> OtherLoad:
+    """So many times the requests in the same time, like those of the run and sent to the same arms.
+
+    Raises:
+        ValueError: arrivals that wait for answers.
+    """
+    arrival_s = run.draws.traffic.arrival_s
+    n = len(arrival_s)
+    at = np.arange(max(int(n * times), 1)) / times
+    request = np.minimum(at.astype(np.int64), n - 1)
+    work = _repeated(carry(model, run.draws, run.arm).work, request)
+    work = replace(work, arrival_s=np.interp(at, np.arange(n), arrival_s))
+    result = compiled.run([work], model.deployment_names, model.deployments, tables=model.step_tables)
+    return OtherLoad(
+        times,
+        request,
+        result.status,
+        result.finished_s - result.arrival_s,
+        result.first_token_s - result.arrival_s,
+    )
+
+
+def _repeated(work: Work, request: I64) -> Work:
+    """The work of these requests, each any number of times."""
+    if work.after is not None:
+        raise ValueError("requests that wait for answers cannot be repeated")
+    stages, stage_start = _stretches(work.stage_start, request)
+    samples, sample_start = _stretches(work.sample_start, stages)
+
+    def of(values: NDArray[Any] | None, at: I64) -> Any:
+        return None if values is None else values[at]
+
+    return Work(
+        arrival_s=work.arrival_s[request],
+        stage_start=stage_start,
+        deployment=work.deployment[stages],
+        prompt_tokens=work.prompt_tokens[stages],
+        prefix_id=work.prefix_id[stages],
+        sample_start=sample_start,
+        reasoning_tokens=work.reasoning_tokens[samples],
+        visible_tokens=work.visible_tokens[samples],
+        first_token_s=work.first_token_s[samples],
+        per_token_s=work.per_token_s[samples],
+        backoff=work.backoff[request],
+        prefix_tokens=of(work.prefix_tokens, stages),
+        needed=of(work.needed, stages),
+        priority=of(work.priority, request),
+    )
+
+
+def _stretches(start: I64, chosen: I64) -> tuple[I64, I64]:
+    """Positions of the stretches ``start[i]:start[i + 1]`` of those chosen, one after another, and where each begins."""
+    size = np.diff(start)[chosen]
+    begins = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+    return np.repeat(start[:-1][chosen] - begins[:-1], size) + np.arange(begins[-1]), begins

@@ -1,0 +1,176 @@
+"""How uncertain figures of several runs are: because of the problems that were measured, and because of the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base import intervals
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.intervals import NONE, Variance
+from ttc_sim.scenario import Api, Clients, Piecewise, Trace
+from ttc_sim.simulation.billing import Run
+from ttc_sim.simulation.model import Model, spread
+from ttc_sim.simulation.other_load import OtherLoad, with_load
+
+_BATCHES = 20
+_LEAST, _MOST = 0.02, 0.5  # other load that is tried, relative
+_NEGLIGIBLE = 0.002  # error of the load, relative, that moves no wait to speak of
+
+Bools = NDArray[np.bool_]
+
+
+class Uncertainty:
+    """Variances of means over the requests of all runs side by side.
+
+    A mean over requests is uncertain by the problems in two ways: those requests would be others, and all requests together would
+    ask for more or less of what they share, which moves everybody's waits. The second is what a little more load is seen to do to
+    the mean, times how well the problems pin the load down.
+    """
+
+    def __init__(self, model: Model, runs: Sequence[Run]) -> None:
+        self.model, self.runs = model, runs
+        self.count = sum(len(run.arm) for run in runs)
+        self.replay = nothing_random(model, runs)
+        self.run = np.repeat(np.arange(len(runs)), [len(run.arm) for run in runs])
+        self.groups = len(runs)
+        if len(runs) == 1:
+            # Batches one after another stand in for independent runs (the method of batch means).
+            self.groups = min(_BATCHES, self.count)
+            self.run = np.arange(self.count) * self.groups // self.count
+        arrivals = model.scenario.workload.arrivals
+        self.by_neighbours = len(runs) == 1 and isinstance(arrivals, Piecewise | Clients | Trace)
+        self.source = np.concatenate([run.requests.source for run in runs])
+        rows = [run.row for run in runs if run.row is not None]
+        self.row = np.concatenate(rows) if model.population is not None else None
+
+    # ------------------------------------------------------------------------------------------------------ problems
+
+    @cached_property
+    def problem(self) -> tuple[I64, I64]:
+        """Of the population: (P,) number of each problem, and (problems,) the task type of each."""
+        population = self.model.population
+        assert population is not None
+        _, first, number = np.unique(population.problem, return_index=True, return_inverse=True)
+        group = np.unique(population.group, return_inverse=True)[1]
+        return number.astype(np.int64), group[first].astype(np.int64)
+
+    @cached_property
+    def whole_types(self) -> bool:
+        """Whether intervals are for task types like those measured, which is wider than for the same ones."""
+        population = self.model.population
+        return population is not None and int(population.cluster.max()) < int(self.problem[0].max())
+
+    def of_problems(self, influence: F64, row: I64, scale: float, own: float = 0.0) -> tuple[Variance, Variance]:
+        """Between problems or task types, as the problem sets say, and between problems of the same task types.
+
+        Args:
+            influence: (n,) what each row adds to the figure's deviation; row: (n,) its problem in the population.
+            scale: what a single problem leaves uncertain.
+            own: part of the sums' squares that is the requests' own, not their problem's.
+        """
+        population = self.model.population
+        assert population is not None
+        printed = same = _less(intervals.of_units(influence, population.cluster[row], scale=scale), own)
+        if self.whole_types:
+            problem, group = self.problem
+            same = _less(intervals.of_units(influence, problem[row], group, scale=scale), own)
+        return printed, same
+
+    # ---------------------------------------------------------------------------------------------------------- runs
+
+    def of_runs(self, influence: F64, run: I64, scale: float) -> Variance:
+        """Between runs, of what each request adds to the figure's deviation."""
+        if self.replay:
+            return NONE
+        if self.groups < 2:
+            return Variance(scale**2)
+        between = intervals.of_neighbours if self.by_neighbours else intervals.of_runs
+        return between(influence, run, self.groups)
+
+    # ---------------------------------------------------------------------------------------------------------- both
+
+    def of_requests(
+        self, values: F64, keep: Bools, scale: float, changing: F64 | None = None, slope: float = 0.0
+    ) -> tuple[Variance, Variance]:
+        """Variance of the mean of some requests' values: as printed, and for the same task types.
+
+        Args:
+            values: of the requests kept.
+            changing: the part of them that other problems would change, where that is not all.
+            slope: by how much the mean rises with the logarithm of the load.
+        """
+        run = self.of_runs((values - values.mean()) / len(values), self.run[keep], scale)
+        if self.row is None:
+            return run, run
+        influence = np.zeros(self.count)
+        influence[keep] = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
+        if slope and self.load is not None:
+            influence += slope * self.load
+        # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
+        whole = keep if not slope else np.ones(self.count, dtype=np.bool_)
+        printed, same = self.of_problems(influence[whole], self.row[whole], scale, float(influence @ influence))
+        return run.plus(printed), run.plus(same)
+
+    def centred(self, values: F64, source: I64) -> F64:
+        """Values less the mean of their source: its share of the requests is given."""
+        size = np.maximum(np.bincount(source), 1)
+        return np.asarray(values - (np.bincount(source, weights=values) / size)[source])
+
+    # ---------------------------------------------------------------------------------------------------------- load
+
+    @cached_property
+    def load(self) -> F64 | None:
+        """(n,) what each request adds to the relative deviation of the load; ``None`` where nothing is shared or queued for."""
+        work = [run.work_s for run in self.runs if run.work_s is not None]
+        if len(work) < len(self.runs) or self.row is None:
+            return None
+        together = np.concatenate(work)
+        total = float(together.sum())
+        return self.centred(together, self.source) / total if total > 0 else None
+
+    @cached_property
+    def other_loads(self) -> tuple[OtherLoad, ...]:
+        """The first run with the least and the most load that the problems allow; nothing where that would change nothing."""
+        if self.load is None or self.row is None or self.runs[0].draws.traffic.after is not None:
+            return ()
+        printed, _ = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))
+        error = float(np.sqrt(printed.value))
+        if error < _NEGLIGIBLE:
+            return ()
+        times = 1 + min(max(printed.quantile * error, _LEAST), _MOST)
+        return with_load(self.model, self.runs[0], 1 / times), with_load(self.model, self.runs[0], times)
+
+    def slope(self, before: F64, after: Callable[[OtherLoad], F64]) -> float:
+        """By how much the mean of the first run's values rises with the logarithm of the load, where it does so most.
+
+        Args:
+            before: values; after: those with another load.
+        """
+        found = [0.0]
+        for other in self.other_loads:
+            values = after(other)
+            if len(before) and len(values):
+                found.append(float(values.mean() - before.mean()) / float(np.log(other.times)))
+        return max(found, key=abs)
+
+
+def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
+    """Whether a run is a replay that would come out the same again: a recorded trace, on servers whose times do not vary."""
+    if model.population is not None or not isinstance(model.scenario.workload.arrivals, Trace):
+        return False
+    used = {model.arms[a].deployment for run in runs for a in np.unique(run.arm).tolist()}
+    varies = any(
+        spread(latency) > 0
+        for d in used
+        if isinstance(item := model.deployments[d], Api)
+        for latency in (item.first_token, item.per_token)
+    )
+    return not varies and not any(run.result.retries.any() for run in runs)
+
+
+def _less(variance: Variance, own: float) -> Variance:
+    return Variance(max(variance.value - own, 0.0), variance.df) if np.isfinite(variance.df) else variance
