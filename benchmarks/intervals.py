@@ -153,7 +153,12 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def covered(
-    name: str, repetitions: int, folder: Path, requests: int = REQUESTS, truth_runs: int = 200
+    name: str,
+    repetitions: int,
+    folder: Path,
+    requests: int = REQUESTS,
+    truth_runs: int = 200,
+    truth_types: int = 30_000,
 ) -> dict[str, dict[str, float]]:
     """Share of intervals that cover the truth, and their mean width relative to the best that repetitions allow."""
     case = CASES[name]
@@ -165,7 +170,7 @@ def covered(
         found = [figures(summary(model, policy, f"{k}", runs, False)) for k in range(repetitions)]
     else:
         scenario, policy = world(case["arrivals"], requests), THRESHOLD
-        whole = load_model(scenario, problems(30000, 2, 0, by_type))
+        whole = load_model(scenario, problems(truth_types, 2, 0, by_type))
         truth = figures(summary(whole, policy, "truth", truth_runs, True))
         types, each = case.get("types", 60), case.get("each", 5)
         found = []
