@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.deploying import LivePlan, live_plan
+from ttc_sim.base.shipped import PREDICTORS
+from ttc_sim.deploying import LivePlan
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.model import load_model
@@ -205,18 +206,13 @@ def test_a_policy_without_what_it_was_planned_with_is_refused(folder: Path) -> N
         )
 
 
-def test_the_predictor_is_the_plans_unless_another_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    fast = Predictor.load()
-
-    class Loader:
-        @staticmethod
-        def load(path: Any) -> Predictor:
-            asked.append(path)
-            return fast
-
-    monkeypatch.setattr(live_plan, "Predictor", Loader)
-    plan = saved(folder, scenario(folder, "Always('weak')").model_copy(update={"predictor": "encoder"}))
-    LivePlan(plan)
-    LivePlan(plan, predictor="mine.onnx")
-    assert asked == ["encoder", "mine.onnx"]
+def test_the_predictor_is_the_plans_unless_another_is_asked_for(folder: Path) -> None:
+    plan = saved(folder, scenario(folder, "Always('weak')"))
+    shipped = PREDICTORS["fast"]
+    (folder / "elsewhere.onnx").write_bytes(shipped.read_bytes())
+    (folder / "mine.onnx").write_bytes(shipped.read_bytes() + b"\x00")
+    for stands_at in (None, "fast", folder / "elsewhere.onnx"):
+        assert LivePlan(plan, predictor=stands_at).route("What is 2 + 2?", "easy").arm == "weak"
+    for another in ("encoder", folder / "mine.onnx"):
+        with pytest.raises(InputError, match="the predictor that the plan was made with, fast"):
+            LivePlan(plan, predictor=another)

@@ -295,7 +295,7 @@ def test_calls_are_billed_as_the_api_ends_them(strategy: str, on_timeout: str) -
 
 def test_what_is_expected_of_a_decided_vote_is_what_the_api_bills() -> None:
     raw = changed("arms.large.strategy", "MajorityVote(n=4, stop_early=True)")
-    raw["workload"]["requests"] = 400
+    raw["workload"]["requests"] = 4000
     expected, billed = [], []
     for on_timeout in ("stop", "finish"):
         raw["deployments"]["api"]["on_timeout"] = on_timeout

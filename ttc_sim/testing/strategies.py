@@ -92,7 +92,7 @@ class StrategyConformance:
         example = attempts_of("tried often", [300, 300, 300], scored=self.strategy.reads_scores)
         trial = self._trial(example, np.arange(REQUESTS))
         right = self._carried(trial).correct[trial.problem == UNSOLVED]
-        assert right.mean() < 0.02, f"{right.mean():.0%} right on a problem that 300 attempts did not solve"
+        assert right.mean() < 0.1, f"{right.mean():.0%} right on a problem that 300 attempts did not solve"
 
     def test_only_votes_look_at_which_answers_agree(self) -> None:
         """Where answers were not recorded, a note says of what :attr:`votes` that they are modelled."""
