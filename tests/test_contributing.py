@@ -115,7 +115,9 @@ print(ttc_sim.__file__, set(arm.tolist()), int((result.status == 0).sum()))
 
 
 def test_a_kind_inside_the_project_is_one_file_and_one_name(mine: Path, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "ttc_sim", tmp_path / "ttc_sim", ignore=shutil.ignore_patterns("__pycache__", "encoder.onnx"))
+    shutil.copytree(
+        ROOT / "ttc_sim", tmp_path / "ttc_sim", ignore=shutil.ignore_patterns("__pycache__", "encoder.onnx")
+    )
     for shipped in ("profiles", "pyproject.toml"):
         (tmp_path / shipped).symlink_to(ROOT / shipped)
     rooms = dict(zip(PACKAGE, ("strategies", "policies", "serving", "workload"), strict=True))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.figures import count, dollars, dollars_of, figure, percent, percent_of, seconds, seconds_of, signed
+from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, seconds_of, signed
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_odd_values(value: float, as_seconds: str, as_dollars: str, as_count: st
 
 @given(st.floats(min_value=1e-12, max_value=1e9), st.integers(0, 3))
 def test_two_digits_count(value: float, decimals: int) -> None:
-    said = figure(value, decimals).replace(",", "")
+    said = number(value, decimals).replace(",", "")
     assert float(said) == pytest.approx(value, rel=0.0501)
     digits = re.sub(r"e.*", "", said).replace(".", "").lstrip("0")
     assert len(digits) >= 2
-    assert signed(-value, decimals) == f"-{figure(value, decimals)}"
+    assert signed(-value, decimals) == f"-{number(value, decimals)}"
 
 
 @given(st.floats(min_value=0.0, max_value=1.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,6 @@ from scipy.special import stdtrit
 from ttc_sim.base.draws import F64, I64, uniforms
 
 RESAMPLES = 400
-_NEAR = 100  # values on either side of a quantile, between which resamples lie
 _Z = 1.959963984540054  # two-sided 95% of the normal
 
 
@@ -84,32 +82,6 @@ class Resampler:
         means = np.where(den > 0, (self.weights @ total) / np.maximum(den, 1e-300), whole)
         return float(whole @ share), means @ share
 
-    def quantiles(self, values: F64, base: F64, wanted: Sequence[float], resamples: int = 200) -> tuple[F64, F64]:
-        """Weighted quantiles of the rows' values: (q,) values and (resamples, q) resamples.
-
-        The values are exact; resamples lie on straight lines between a few hundred of the ordered values, the closer
-        together the closer to a wanted quantile, so that no resample has to look at every row.
-        """
-        order = np.argsort(values)
-        ordered, base = values[order], base[order]
-        upto = np.cumsum(base) / base.sum()
-        asked = np.asarray(wanted)
-        exact = ordered[np.minimum(np.searchsorted(upto, asked, side="left"), len(ordered) - 1)]
-        near = [q + min(q, 1 - q) * np.linspace(-1, 1, 2 * _NEAR + 1) for q in wanted]
-        knots = np.unique(np.minimum(np.searchsorted(upto, np.concatenate(near)), len(ordered) - 1))
-        knots = np.unique(np.append(knots, len(ordered) - 1))
-        # Weight of each cluster between one knot and the next.
-        between = np.searchsorted(knots, np.arange(len(ordered)))
-        flat = self.cluster[order] * len(knots) + between
-        table = np.bincount(flat, weights=base, minlength=self.weights.shape[1] * len(knots))
-        below = np.cumsum(self.weights[:resamples] @ table.reshape(-1, len(knots)), axis=1)
-        out = np.tile(exact, (resamples, 1))
-        for row, one in zip(out, below, strict=True):
-            # A resample that happens to miss all clusters of these rows says nothing.
-            if one[-1] > 0:
-                row[:] = np.interp(asked * one[-1], one, ordered[knots])
-        return exact, out
-
 
 def for_few(figure: Estimate, independent: int) -> Estimate:
     """The same estimate with an interval for so few independent clusters: Student's, as wide as can be for a single one.
@@ -135,11 +107,3 @@ def not_sure(share: Estimate, independent: int) -> Estimate:
     middle = (share.value + z2 / 2) / (1 + z2)
     half = (z2 * (share.value * (1 - share.value) + z2 / 4)) ** 0.5 / (1 + z2)
     return Estimate(share.value, min(share.low, middle - half), max(share.high, middle + half)).clipped(0, 1)
-
-
-def between_runs(values: Sequence[float]) -> float:
-    """Standard error of the mean over independent runs, widened for their small number (Student's t)."""
-    runs = len(values)
-    if runs < 2:
-        return 0.0
-    return float(np.std(values, ddof=1) / np.sqrt(runs) * stdtrit(runs - 1, 0.975) / _Z)

@@ -9,10 +9,10 @@ from ttc_sim.base.estimates import Estimate
 _DIGITS = 2  # that count, at least
 
 
-def figure(value: float, decimals: int = 0) -> str:
+def number(value: float, decimals: int = 0) -> str:
     """A number with so many decimals; more where fewer than two digits would count, none from a thousand on.
 
-    >>> [figure(x, 1) for x in (38.44, 0.734, 0.0, 0.0004, 1e-7, 123456, float("nan"))]
+    >>> [number(x, 1) for x in (38.44, 0.734, 0.0, 0.0004, 1e-7, 123456, float("nan"))]
     ['38.4', '0.73', '0.0', '0.00040', '1.0e-07', '123,456', 'unknown']
     """
     if math.isnan(value):
@@ -41,7 +41,7 @@ def seconds(value: float) -> str:
     >>> seconds(248.79), seconds(0.0312)
     ('248.8', '0.031')
     """
-    return figure(value, 1)
+    return number(value, 1)
 
 
 def dollars(value: float) -> str:
@@ -50,7 +50,7 @@ def dollars(value: float) -> str:
     >>> dollars(1.13), dollars(0.0347), dollars(2718.2)
     ('1.13', '0.035', '2,718')
     """
-    return figure(value, 2)
+    return number(value, 2)
 
 
 def count(value: float) -> str:
@@ -59,7 +59,7 @@ def count(value: float) -> str:
     >>> count(82_098_853), count(0.4)
     ('82,098,853', '0.40')
     """
-    return figure(value, 0)
+    return number(value, 0)
 
 
 def percent(value: float, decimals: int = 1) -> str:
@@ -77,7 +77,7 @@ def _percentage(value: float, decimals: int) -> str:
     if 0 < missing < 1 and float(f"{100 * value:.{decimals}f}") >= 100:
         decimals = max(-_exponent(missing, 1), decimals)
         return f"{100 * value:.{decimals}f}"
-    return figure(100 * value, decimals)
+    return number(100 * value, decimals)
 
 
 def signed(value: float, decimals: int = 1) -> str:
@@ -86,7 +86,7 @@ def signed(value: float, decimals: int = 1) -> str:
     >>> signed(13.2), signed(-0.004), signed(0.0)
     ('+13.2', '-0.0040', '+0.0')
     """
-    return figure(value, decimals) if value < 0 or math.isnan(value) else f"+{figure(value, decimals)}"
+    return number(value, decimals) if value < 0 or math.isnan(value) else f"+{number(value, decimals)}"
 
 
 def percent_of(estimate: Estimate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.figures import number, signed
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 
 _NAMES = {"ttft_s": "first token, s", "tpot_s": "per further token, s", "e2e_s": "end to end, s"}
@@ -82,21 +84,25 @@ def _print_run(got: dict[str, Any]) -> None:
                 figure,
                 f"{pair['measured']:.4g}",
                 f"{pair['predicted']:.4g}",
-                _percent(pair["error_percent"], "+.1f"),
+                _percent(pair["error_percent"], signed),
             )
     console_for_tables().print(table)
     if got["fitted_step_time"] is not None:
         print("step_time: {" + ", ".join(f"{key}: {value:.4g}" for key, value in got["fitted_step_time"].items()) + "}")
     print(
-        f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], '.2f')}; "
+        f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], _error)}; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
     )
     for note in got["notes"]:
         print(note)
 
 
-def _percent(error: float | None, form: str) -> str:
-    return "none" if error is None else f"{error:{form}}%"
+def _percent(error: float | None, written: Callable[[float], str]) -> str:
+    return "none" if error is None else f"{written(error)}%"
+
+
+def _error(percent: float) -> str:
+    return number(percent, 2)
 
 
 def _print_experiments(got: dict[str, Any]) -> None:
@@ -112,7 +118,7 @@ def _print_experiments(got: dict[str, Any]) -> None:
         for load, figures in rows.items():
             cells = [
                 f"{figures[key]['measured']:.5g}  {figures[key]['predicted']:.5g}  "
-                + _percent(figures[key]["error_percent"], "+.1f")
+                + _percent(figures[key]["error_percent"], signed)
                 for key in ("e2e_mean", "ttft_mean", "itl_mean")
             ]
             first = load == "overall"
@@ -122,8 +128,8 @@ def _print_experiments(got: dict[str, Any]) -> None:
     console_for_tables().print(table)
     median = got["median_absolute_error_percent"]
     print(
-        f"median absolute error: end to end {_percent(median['e2e_mean'], '.1f')}, "
-        f"first token {_percent(median['ttft_mean'], '.1f')}, between tokens {_percent(median['itl_mean'], '.1f')}"
+        f"median absolute error: end to end {_percent(median['e2e_mean'], _error)}, "
+        f"first token {_percent(median['ttft_mean'], _error)}, between tokens {_percent(median['itl_mean'], _error)}"
     )
     for one in got["experiments"]:
         if one["rejected"]:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.figures import dollars, number
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 
 if TYPE_CHECKING:
@@ -87,20 +88,20 @@ def _print(found: list[Offer], title: str) -> None:
         last = one.gpu
         count = f"{one.tensor_parallel}{' EP' if one.expert_parallel > 1 else ''}"
         if not one.fits:
-            table.add_row(name, count, f"{one.weight_gib:.0f}", f"does not fit: needs {one.gpus_needed}")
+            table.add_row(name, count, number(one.weight_gib), f"does not fit: needs {one.gpus_needed}")
             continue
         doubt = " ?" if one.warning else ""
         table.add_row(
             name,
             count,
-            f"{one.weight_gib:.0f}",
-            f"{one.kv_gib:.0f}",
+            number(one.weight_gib),
+            number(one.kv_gib),
             f"{one.kv_tokens:,}",
-            f"{one.tokens_per_s_alone:.0f}{doubt}",
+            f"{number(one.tokens_per_s_alone)}{doubt}",
             f"{one.batch}",
-            f"{one.tokens_per_s:,.0f}{doubt}",
-            "" if one.usd_per_hour is None else f"{one.usd_per_hour:.2f}",
-            "" if one.usd_per_million_output_tokens is None else f"{one.usd_per_million_output_tokens:.3f}",
+            f"{number(one.tokens_per_s)}{doubt}",
+            "" if one.usd_per_hour is None else dollars(one.usd_per_hour),
+            "" if one.usd_per_million_output_tokens is None else number(one.usd_per_million_output_tokens, 3),
         )
     console_for_tables().print(table)
     for warning in dict.fromkeys(one.warning for one in found if one.warning):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from ttc_sim.base.figures import dollars_of, number, percent, percent_of, seconds
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 from ttc_sim.policies import NOVEL
 
@@ -249,18 +250,17 @@ def _print_router_in_scenario(in_scenario: RouterInScenario) -> None:
     for name in ("strong calls", "accuracy", "$ / 1k requests", "p50 s", "p95 s"):
         table.add_column(name, justify="right")
     for point in in_scenario.points:
-        cost = point.cost_usd_per_request
         table.add_row(
-            f"{point.strong_share:.0%}",
-            f"{point.accuracy.value:.1%} ({100 * point.accuracy.low:.0f}-{100 * point.accuracy.high:.0f})",
-            f"{1000 * cost.value:.3f} ({1000 * cost.low:.3f}-{1000 * cost.high:.3f})",
-            f"{point.latency_p50_s.value:.1f}",
-            f"{point.latency_p95_s.value:.1f}",
+            percent(point.strong_share, 0),
+            percent_of(point.accuracy),
+            dollars_of(point.cost_usd_per_request, 1000),
+            seconds(point.latency_p50_s.value),
+            seconds(point.latency_p95_s.value),
         )
     console.print(table)
     for part, usd in in_scenario.usd_at_pgr.items():
         console.print(
-            f"[dim]- {part.removeprefix('pgr')}% of the gap is recovered at ${1000 * usd:.3f} / 1k requests[/]"
+            f"[dim]- {part.removeprefix('pgr')}% of the gap is recovered at ${number(1000 * usd, 3)} / 1k requests[/]"
         )
     for note in in_scenario.notes:
         console.print(f"[dim]- {note}[/]", highlight=False)

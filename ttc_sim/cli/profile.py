@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ttc_sim.base.figures import count, percent, signed
 from ttc_sim.base.tables import read_table
 from ttc_sim.cli.output import check_writable, write_json
 from ttc_sim.measured.folders import list_profiles
@@ -97,9 +98,9 @@ def list_() -> None:
             name,
             f"{summary.problems:,}",
             f"{summary.attempts:,}",
-            f"{summary.accuracy:.1%}",
-            f"{output['p50']:,.0f}",
-            f"{output['p95']:,.0f}",
+            percent(summary.accuracy),
+            count(output["p50"]),
+            count(output["p95"]),
             profile.card.reasoning,
             profile.card.licence,
         )
@@ -135,9 +136,9 @@ def show(
 
 def _print_summary(console: Console, summary: ProfileSummary) -> None:
     console.print(
-        f"{summary.problems:,} problems, {summary.attempts:,} attempts; accuracy {summary.accuracy:.1%} "
-        f"({summary.accuracy_low:.1%} to {summary.accuracy_high:.1%}); {summary.truncated:.1%} stopped at the limit; "
-        f"answers {'recorded' if summary.answers_recorded else 'not recorded'}"
+        f"{summary.problems:,} problems, {summary.attempts:,} attempts; accuracy {percent(summary.accuracy)} "
+        f"({percent(summary.accuracy_low)} to {percent(summary.accuracy_high)}); {percent(summary.truncated)} stopped at the "
+        f"limit; answers {'recorded' if summary.answers_recorded else 'not recorded'}"
     )
     table = Table(header_style="bold", pad_edge=False)
     table.add_column("tokens")
@@ -145,7 +146,7 @@ def _print_summary(console: Console, summary: ProfileSummary) -> None:
         table.add_column(column, justify="right")
     rows = {**summary.tokens, **{f"output, {name}": figures for name, figures in summary.output_by_outcome.items()}}
     for name, figures in rows.items():
-        table.add_row(name, *(f"{figures[column]:,.0f}" for column in ("mean", "p50", "p90", "p95", "p99", "max")))
+        table.add_row(name, *(count(figures[column]) for column in ("mean", "p50", "p90", "p95", "p99", "max")))
     console.print(table)
 
 
@@ -188,13 +189,13 @@ def check(
         table.add_column(column, justify="right")
     for group in found.groups:
         off = (group.seen - group.predicted) / group.noise if group.noise > 0 else 0.0
-        shares = f"{group.predicted:.1%}", f"{group.seen:.1%}", f"{off:+.1f}"
+        shares = percent(group.predicted), percent(group.seen), signed(off)
         table.add_row(f"{group.right} of {group.fitted}", f"{group.problems:,}", *shares)
     console.print(table)
     n = found.samples
-    console.print(f"at least one right of {n}: predicted {found.pass_at[0]:.1%}, seen {found.pass_at[1]:.1%}")
+    console.print(f"at least one right of {n}: predicted {percent(found.pass_at[0])}, seen {percent(found.pass_at[1])}")
     if found.vote is not None:
-        console.print(f"majority of {n}: predicted {found.vote[0]:.1%}, seen {found.vote[1]:.1%}")
+        console.print(f"majority of {n}: predicted {percent(found.vote[0])}, seen {percent(found.vote[1])}")
         console.print(f"two wrong answers to a problem are the same with chance {found.agreement:.0%}")
     for kind, ratio in found.length_ratio.items():
         console.print(f"median length of {kind} attempts, held back over fitted to: {ratio:.2f}")

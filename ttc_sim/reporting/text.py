@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ttc_sim.base.figures import count, dollars, dollars_of, figure, percent, percent_of, seconds, signed
+from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, signed
 from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
@@ -64,9 +64,9 @@ def _worth_in_words(plan: Plan) -> list[str]:
         if accuracy is not None:
             line += f"; at the plan's cost, accuracy {percent(accuracy)}"
         if usd is not None and reached is worth.none:
-            line += f"; the predictor saves ${figure(usd)} a day" if usd > 0 else "; the predictor saves nothing"
+            line += f"; the predictor saves ${number(usd)} a day" if usd > 0 else "; the predictor saves nothing"
         elif usd is not None:
-            line += f"; ${figure(max(usd, 0.0))} a day still to be had"
+            line += f"; ${number(max(usd, 0.0))} a day still to be had"
         lines.append(line)
     return lines
 
@@ -122,7 +122,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     return (
         "unknown" if summary.accuracy is None else percent_of(summary.accuracy),
         dollars_of(summary.cost_usd_per_request, 1000),
-        figure(summary.cost_usd_per_day.value),
+        number(summary.cost_usd_per_day.value),
         *(seconds(summary.latency_s[q].value) for q in ("p50", "p95", "p99")),
         percent(summary.timeout_rate.value),
         percent(summary.rejected_rate.value),
@@ -204,15 +204,17 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
 
 
 def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:
-    """What a policy saves beside each baseline that differs from it, and what it gives up or gains."""
+    """What a policy saves beside each baseline that differs from it and from those before, and what it gives up or gains."""
     lines = []
+    seen = {_cells(mine)}
     for name, other in baselines.items():
-        if _cells(other) == _cells(mine):
+        if _cells(other) in seen:
             continue
+        seen.add(_cells(other))
         saved = other.cost_usd_per_day.value - mine.cost_usd_per_day.value
         share = saved / other.cost_usd_per_day.value if other.cost_usd_per_day.value else 0.0
-        line = f"beside {name}: {'saves' if saved >= 0 else 'costs'} ${figure(abs(saved))} a day"
-        line += f" ({figure(100 * abs(share))}%{'' if saved >= 0 else ' more'})"
+        line = f"beside {name}: {'saves' if saved >= 0 else 'costs'} ${number(abs(saved))} a day"
+        line += f" ({number(100 * abs(share))}%{'' if saved >= 0 else ' more'})"
         if mine.accuracy is not None and other.accuracy is not None:
             line += f", accuracy {signed(100 * (mine.accuracy.value - other.accuracy.value))} points"
         line += f", p95 {signed(mine.latency_s['p95'].value - other.latency_s['p95'].value)} s"
@@ -231,7 +233,7 @@ def print_notes(console: Console, summary: Summary) -> None:
             line += f", about {percent(summary.idle_thinking_cost_share, 0)} of the bill thinking that changed nothing: what came "
             line += "after the answer already stood"
         console.print(
-            f"{line}. A request at the 99th percentile costs {figure(summary.cost_spread, 1)} times the median one."
+            f"{line}. A request at the 99th percentile costs {number(summary.cost_spread, 1)} times the median one."
         )
     for line in verdict_in_words(summary):
         console.print(line)
@@ -357,8 +359,8 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     table.add_column("figure")
     for name in ("promised", "interval for so many problems", "realized", "inside"):
         table.add_column(name, justify="right")
-    for number, fold in enumerate(found.folds, 1):
-        label = f"{number}: {fold.problems:,} problems" + ("" if fold.status == "met" else ", [red]targets not met[/]")
+    for k, fold in enumerate(found.folds, 1):
+        label = f"{k}: {fold.problems:,} problems" + ("" if fold.status == "met" else ", [red]targets not met[/]")
         for name, verdict in fold.verdicts.items():
             table.add_row(label, name, *_verdict_cells(verdict))
             label = ""

@@ -195,7 +195,8 @@ class GpuPool(Model):
         replicas: how many.
         load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
             least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
-        usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool. With ``gpu``, that GPU's list
+        usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool: from the first arrival to its last
+            answer or, of traffic that goes on, for the time in which so many requests come. With ``gpu``, that GPU's list
             price (:mod:`ttc_sim.scenario.gpu_prices`) times the GPUs of a replica unless given.
         step_time: how long an iteration takes: coefficients, measurements per layer, a model and a data sheet by name, or a
             ``kind`` of one's own (:class:`StepTime`).

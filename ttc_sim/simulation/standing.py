@@ -142,64 +142,91 @@ def over_runs(found: Sequence[Mapping[str, Standing]]) -> dict[str, Verdict]:
     return out
 
 
-def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Standing:
-    queued, kept = served.first == d, served.delayed == d
-    here = queued | kept
+@dataclass(frozen=True)
+class _Counts:
+    """Of one deployment, at the edges of slices of the arrivals: how many came, wait and were turned away so far.
+
+    ``overdue`` are those among the waiting that were begun, and ``middle`` those that wait halfway through the arrivals.
+    """
+
+    edges: F64
+    came: I64
+    waiting: I64
+    overdue: I64
+    lost: I64
+    middle: int
+    by_chance: float
+
+    def margin(self, arrived: I64, deviations: float) -> F64:
+        """How many of so many arrivals may be left by chance."""
+        noise = deviations * self.by_chance * np.sqrt(arrived)
+        return np.asarray(np.maximum(np.maximum(_LEFT * arrived, noise), 2.0))
+
+
+def _count(served: _Served, queued: NDArray[np.bool_], delayed: NDArray[np.bool_]) -> _Counts:
+    here = queued | delayed
     arrival_s = np.sort(served.arrival_s[here])
-    start_s, end_s = float(arrival_s[0]), float(arrival_s[-1])
+    edges = np.linspace(arrival_s[0], arrival_s[-1], min(max(len(arrival_s) // _LEAST, 1), _SLICES) + 1)
     overdue_s = served.begun_s + 2 * served.alone_s
-    late = kept & (overdue_s < served.left_s)
-    edges = np.linspace(start_s, end_s, min(max(len(arrival_s) // _LEAST, 1), _SLICES) + 1)
+    late = delayed & (overdue_s < served.left_s)
+    came_s, begun_s, overdue_s, left_s = (
+        served.arrival_s[queued],
+        served.begun_s[queued],
+        overdue_s[late],
+        served.left_s[late],
+    )
 
-    def unbegun(at: F64) -> I64:
-        return _upto(served.arrival_s[queued], at) - _upto(served.begun_s[queued], at)
+    def overdue_at(at: F64) -> I64:
+        return _upto(overdue_s, at) - _upto(left_s, at)
 
-    def overdue(at: F64) -> I64:
-        return _upto(overdue_s[late], at) - _upto(served.left_s[late], at)
+    def waiting_at(at: F64) -> I64:
+        return _upto(came_s, at) - _upto(begun_s, at) + overdue_at(at)
 
-    came, waiting = _upto(arrival_s, edges), unbegun(edges) + overdue(edges)
-    lost = _upto(served.arrival_s[here & served.lost], edges)
+    came, lost = _upto(arrival_s, edges), _upto(served.arrival_s[here & served.lost], edges)
+    waiting = waiting_at(edges)
     came[0] = waiting[0] = lost[0] = 0  # before the first
-    unserved = waiting + lost
-    longest_s = float(np.max((served.begun_s - served.arrival_s)[queued], initial=0.0)) if queued.any() else np.nan
+    middle = int(waiting_at(edges[:1] / 2 + edges[-1:] / 2)[0])
+    return _Counts(edges, came, waiting, overdue_at(edges), lost, middle, _by_chance(arrival_s, came))
+
+
+def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Standing:
+    queued, delayed = served.first == d, served.delayed == d
+    here = queued | delayed
+    n = _count(served, queued, delayed)
+    start_s, end_s = float(n.edges[0]), float(n.edges[-1])
+    longest_s = float(np.max((served.begun_s - served.arrival_s)[queued])) if queued.any() else np.nan
     if process == "closed_loop":
         # Users who wait send nothing, so that a queue cannot grow.
-        turned_away = bool(lost[-1] > max(_LEFT * len(arrival_s), 2))
+        turned_away = bool(n.lost[-1] > max(_LEFT * n.came[-1], 2))
         return Standing("overloaded" if turned_away else "stable", longest_s, turned_away, 0.0)
-    by_chance = _by_chance(arrival_s, came)
-
-    def margin(arrived: I64, deviations: float) -> F64:
-        return np.asarray(np.maximum(np.maximum(_LEFT * arrived, deviations * by_chance * np.sqrt(arrived)), 2.0))
-
-    i, j = np.triu_indices(len(edges), 1)
-    fell = bool((unserved[j] - unserved[i] > margin(came[j] - came[i], _SURE)).any())
+    unserved = n.waiting + n.lost
+    i, j = np.triu_indices(len(n.edges), 1)
+    fell = bool((unserved[j] - unserved[i] > n.margin(n.came[j] - n.came[i], _SURE)).any())
     # The stretch from when it was last calm to the last arrival.
-    calm = int(np.flatnonzero(waiting[:-1] <= 0.1 * waiting.max())[-1])
-    arrived, stretch_s = came[-1] - came[calm], end_s - float(edges[calm])
-    tail = -1 - max((len(edges) - 1) // 10, 1)
-    losing = lost[-1] - lost[tail] > max(_LEFT * (came[-1] - came[tail]), 2)
-    still = bool(losing) or 2 * waiting[-1] >= waiting.max()
-    behind = still and bool(unserved[-1] - unserved[calm] > margin(arrived, _LIKELY))
+    calm = int(np.flatnonzero(n.waiting[:-1] <= 0.1 * n.waiting.max())[-1])
+    arrived, left, stretch_s = n.came[-1] - n.came[calm], unserved[-1] - unserved[calm], end_s - float(n.edges[calm])
+    tail = -1 - max((len(n.edges) - 1) // 10, 1)
+    losing = n.lost[-1] - n.lost[tail] > max(_LEFT * (n.came[-1] - n.came[tail]), 2)
+    behind = (losing or 2 * n.waiting[-1] >= n.waiting.max()) and left > n.margin(arrived, _LIKELY)
     # A crowded batch begins all and ends too few; a queue ends all that it begins.
-    hidden = overdue(edges[-1:])[0] > unserved[-1] - unserved[calm] - overdue(edges[-1:])[0]
-    done_s = served.left_s[here & served.completed] if hidden else served.begun_s[here & served.started & ~served.lost]
-    done = int(((done_s > edges[calm]) & (done_s <= end_s)).sum())
+    crowded = 2 * n.overdue[-1] > left
+    done_s = served.left_s[here & served.completed] if crowded else served.begun_s[here & served.started & ~served.lost]
+    done = int(((done_s > n.edges[calm]) & (done_s <= end_s)).sum())
     goes_on = process != "trace" and stretch_s > 0
     sent = rate_per_s * float(here.mean()) * stretch_s if goes_on else float(arrived)
     # A load that is over in a tenth of the time that it takes to be served was a burst.
     burst = process == "trace" and float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)
-    overloaded = behind and not burst and sent - done > 2 * np.sqrt(done) + _LEFT * done
-    half_s = (end_s - start_s) / 2
-    middle = np.array([start_s + half_s])
-    grew = int(waiting[-1] - (unbegun(middle) + overdue(middle))[0])
-    grows = overloaded and half_s > 0 and grew > margin(came[-1:] // 2, _LIKELY)[0]
+    overloaded = bool(behind) and not burst and sent - done > 2 * np.sqrt(done) + _LEFT * done
+    half_s, grew = (end_s - start_s) / 2, int(n.waiting[-1]) - n.middle
+    grows = overloaded and half_s > 0 and grew > n.margin(n.came[-1:] // 2, _LIKELY)[0]
     word: Word = "overloaded" if overloaded else "backlogged" if fell else "stable"
-    return Standing(word, longest_s, behind and word != "stable", grew / half_s if grows else 0.0)
+    return Standing(word, longest_s, bool(behind) and word != "stable", grew / half_s if grows else 0.0)
 
 
 def _upto(times: F64, at: F64) -> I64:
-    """How many of the times have come at each moment."""
-    return np.searchsorted(np.sort(times), at, side="right")
+    """How many of the times have come at each moment, these in order."""
+    place = np.searchsorted(at, times, side="left")
+    return np.asarray(np.cumsum(np.bincount(place, minlength=len(at) + 1)[:-1]))
 
 
 def _by_chance(arrival_s: F64, came: I64) -> float:
