@@ -273,12 +273,10 @@ def verdict_in_words(summary: Summary) -> list[str]:
         waited = "" if math.isnan(one.longest_wait_s) else f"; the longest wait was {seconds(one.longest_wait_s)} s"
         if one.verdict == "overloaded":
             growth = summary.queue_growth_per_s.get(name)
-            how = "more is asked of it than it can serve"
-            if growth is None:
-                how += ", which only timeouts and rejections hide"
-            else:
-                how += f": its queue still grows by {growth:.3g} requests a second in the second half of the arrivals"
-            how += ". Latency would grow without end, or ever more be turned away; the figures hold for this many requests only"
+            how = "more is sent to it than it can serve, and timeouts and rejections hide how much"
+            if growth is not None:
+                how = f"its queue still grows by {growth:.3g} requests a second in the second half of the arrivals, so latency "
+                how += "would grow without end; the figures hold for this many requests only"
             lines.append(f"[bold red]{escape(name)} cannot keep up:[/] {how}{waited}.")
         elif one.verdict == "backlogged":
             caught = (

@@ -24,7 +24,7 @@ from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
-from ttc_sim.simulation.uncertainty import Bools, Uncertainty
+from ttc_sim.simulation.uncertainty import Bools, Uncertainty, both
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
@@ -155,7 +155,7 @@ class Pooled(Uncertainty):
             own = float(more @ more)
         run = self.of_runs(change, self.run[here], scale if change.any() else 0.0)
         printed, same = self.of_problems(influence, rows, scale, own)
-        return Figure(value, run.plus(printed), run.plus(same))
+        return Figure(value, *both(run, printed, same))
 
     def accuracy(self, members: Members) -> tuple[Estimate, Estimate] | None:
         """Share answered correctly, for new task types and for the same ones; ``None`` where that is unknown."""

@@ -113,7 +113,7 @@ class Uncertainty:
         # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
         whole = keep if not slope else np.ones(self.count, dtype=np.bool_)
         printed, same = self.of_problems(influence[whole], self.row[whole], scale, float(influence @ influence))
-        return run.plus(printed), run.plus(same)
+        return both(run, printed, same)
 
     def centred(self, values: F64, source: I64) -> F64:
         """Values less the mean of their source: its share of the requests is given."""
@@ -170,6 +170,15 @@ def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
         for latency in (item.first_token, item.per_token)
     )
     return not varies and not any(run.result.retries.any() for run in runs)
+
+
+def both(run: Variance, printed: Variance, same: Variance) -> tuple[Variance, Variance]:
+    """Variances of runs and of problems together, as printed and for the same task types.
+
+    The second is never the wider, as it can be where few runs leave their variance less sure than that of the problems.
+    """
+    new = run.plus(printed)
+    return new, min(new, run.plus(same), key=lambda one: one.half)
 
 
 def _less(variance: Variance, own: float) -> Variance:
