@@ -279,9 +279,7 @@ def verdict_in_words(summary: Summary) -> list[str]:
                 how += "would grow without end; the figures hold for this many requests only"
             lines.append(f"[bold red]{escape(name)} cannot keep up:[/] {how}{waited}.")
         elif one.verdict == "backlogged":
-            caught = (
-                "has yet to catch up as the last request comes" if one.behind_at_end else "catches up within the run"
-            )
+            caught = "catches up after the last request has come" if one.behind_at_end else "catches up within the run"
             lines.append(f"[bold]{escape(name)} falls behind, and {caught}[/]{waited}.")
     if not lines:
         lines.append(f"[dim]Every deployment keeps up; the longest wait was {seconds(summary.longest_wait_s)} s.[/]")
