@@ -85,7 +85,7 @@ def test_a_quantile_stays_among_the_values(values: list[float], wanted: float, v
 @pytest.mark.parametrize(("case", "requests", "widest"), [("day, records", 300, 2.0), ("trace", 1500, 2.0)])
 def test_intervals_cover_the_truth(case: str, requests: int, widest: float, tmp_path: Path) -> None:
     """95% do, give and take chance, and they are not much wider than they must be; see ``benchmarks/intervals.py``."""
-    found = covered(case, 40, tmp_path, requests=requests, truth_runs=50, truth_types=5000)
+    found = covered(case, 100, tmp_path, requests=requests, truth_runs=50, truth_types=5000)
     for name in ("mean s", "p95 s", "timed out", "$", "accuracy"):
         if name in found:
             assert found[name]["covered"] >= 0.85, name
