@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from numba.extending import register_jitable
-
 from ttc_sim.scenario import Api, Retry
 
 
@@ -69,7 +67,6 @@ def backoff_s(retry: Retry, attempt: int, u: float) -> float:
     return min(retry.max_s, retry.base_s * 2.0 ** min(attempt, 60)) * (0.5 + u)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
 def generated_by(at_s: float, accepted_s: float, first_s: float, per_token_s: float, tokens: int) -> int:
     """Output tokens that one sample of a call has had by a moment, that moment included.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ttc_sim.engine.compiled.batch import enqueue, leave, own_chain
-from ttc_sim.engine.compiled.heaps import push_event, schedule
+from ttc_sim.engine.compiled.heaps import happens_at, push_event, schedule
 from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut, iterations_until
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for
@@ -42,6 +42,8 @@ from ttc_sim.engine.compiled.state import (
 )
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, pick_live
 from ttc_sim.serving.api_limits import generated_by
+
+_generated_by = inlined(generated_by)  # one copy for both engines
 
 
 @compiled
@@ -100,6 +102,15 @@ def begin_stage(m: Memory, request: int, stage: int, attempt: int, now_s: float)
         _submit(m, request, stage, d, now_s)
     else:
         _call(m, request, stage, d, attempt, now_s)
+
+
+@compiled
+def take_turn(m: Memory, request: int, stage: int, now_s: float, others: bool) -> None:
+    """Begin a stage after servers have ended what they did: now, if there are no others whose turn may come before."""
+    if others or happens_at(m, now_s):
+        push_event(m, now_s, NEXT_STAGE, request, stage, NONE)
+    else:
+        begin_stage(m, request, stage, NONE, now_s)
 
 
 # ------------------------------------------------------------------------------------------------------ GPU pool
@@ -294,19 +305,20 @@ def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: floa
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
     m.prefilled[stage] = m.prompt_tokens[stage]
-    released_s = now_s + _nth_smallest(m, lo, hi, hi - lo)
-    answered_s = now_s + _nth_smallest(m, lo, hi, m.needed[stage]) if m.counters[HAS_NEEDED] else released_s
+    ends_s = now_s + _nth_smallest(m, lo, hi, hi - lo)
+    answered_s = now_s + _nth_smallest(m, lo, hi, m.needed[stage]) if m.counters[HAS_NEEDED] else ends_s
     in_time = answered_s <= deadline_s
     leaves_s = answered_s if in_time else deadline_s
-    if dep.stops:
-        released_s = leaves_s
+    released_s = leaves_s if dep.stops else ends_s
     first_s = np.inf
     # Where the clock is stopped before, what was to happen at that moment does not.
     upto_s = released_s if released_s < dep.until_s else np.nextafter(dep.until_s, -np.inf)
     for sample in range(lo, hi):
-        first, more = m.first_token_draw_s[sample], m.per_token_draw_s[sample]
+        first, tokens = m.first_token_draw_s[sample], m.output_tokens[sample]
         first_s = min(first_s, first)
-        m.generated[sample] = generated_by(upto_s, now_s, first, more, m.output_tokens[sample])
+        if upto_s < ends_s:
+            tokens = _generated_by(upto_s, now_s, first, m.per_token_draw_s[sample], tokens)
+        m.generated[sample] = tokens
     first_s += now_s
     if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s:
         m.first_token_s[request] = first_s
@@ -320,27 +332,26 @@ def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: floa
 @compiled
 def happen(m: Memory, kind: int, request: int, stage: int, now_s: float) -> int:
     """One event of the heap; returns the stage that begins after it, or is tried again, or -1."""
-    if kind == FOLLOW:
-        return int(arrive(m, request, now_s))
-    if kind == NEXT_STAGE:
+    if kind >= RETRY:
+        if kind == FOLLOW:
+            return int(arrive(m, request, now_s))
+        if kind == RETRY:
+            m.deployments[m.deployment_of[stage]].waiting -= 1
+            m.retries[request] += 1
         return stage
-    d = m.deployment_of[stage]
     if kind == TIMEOUT:
         if m.stage[request] == stage and np.isnan(m.finished_s[request]):
             _time_out(m, request, now_s)
         return -1
-    if kind == RETRY:
-        m.deployments[d].waiting -= 1
-        m.retries[request] += 1
-        return stage
+    dep = m.deployments[m.deployment_of[stage]]
     if kind == GIVE_UP:
-        m.deployments[d].waiting -= 1
-    elif kind in (RELEASE, RELEASE_AND_ANSWER, LEAVE_AND_RELEASE):
-        m.deployments[d].in_progress -= 1
-        if m.deployments[d].in_progress == 0:
-            m.deployments[d].busy_s += now_s - m.deployments[d].busy_since_s
-    if kind in (ANSWER, RELEASE_AND_ANSWER):
-        return int(end_stage(m, request, now_s))
-    if kind != RELEASE:
+        dep.waiting -= 1
+    elif kind not in (ANSWER, LEAVE):
+        dep.in_progress -= 1
+        if dep.in_progress == 0:
+            dep.busy_s += now_s - dep.busy_since_s
+    if kind >= GIVE_UP:
         _finish(m, request, TIMED_OUT, now_s)
+    elif kind != RELEASE:
+        return int(end_stage(m, request, now_s))
     return -1

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import I64
-from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen
-from ttc_sim.engine.compiled.heaps import happens_at, pop_event, push_event, schedule
+from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
+from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.memory import memory, memory_at
@@ -44,7 +44,6 @@ from ttc_sim.engine.compiled.state import (
     LEVELS,
     LIMIT,
     NEXT,
-    NEXT_STAGE,
     NONE,
     OVERFLOW,
     PAUSE,
@@ -55,7 +54,6 @@ from ttc_sim.engine.compiled.state import (
     REPLICAS,
     REQUESTS,
     RETRIES,
-    RETRY,
     ROOM,
     SEQUENCE,
     STEPS,
@@ -90,49 +88,44 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
             counters[NEXT] += 1
         arrival_s = m.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
         event_s = m.events[0].at_s if counters[EVENTS] > 0 else np.inf
-        now_s = min(arrival_s, event_s)
-        replica, boundary = -1, False
+        sooner_s = min(arrival_s, event_s)
         if counters[ACTIVE] > 0:
             r = m.active[0]
+            now_s = m.replicas[r].at_s
             boundary = m.replicas[r].phase == BOUNDARY
-            if m.replicas[r].at_s < now_s or (m.replicas[r].at_s == now_s and boundary):
-                replica, now_s = r, m.replicas[r].at_s
-        if now_s >= until_s or now_s == np.inf:
-            return DONE
-        request, stage, repeated, waits = NONE, -1, NONE, False
-        if replica >= 0:
-            if not boundary:
-                counters[DOING] = PLANS
-                plan(m, replica, now_s)
-                counters[PLANS] += 1
+            if now_s < sooner_s or (now_s == sooner_s and boundary):
+                if now_s >= until_s:
+                    return DONE
+                if boundary:
+                    counters[DOING] = STEPS if m.replicas[r].leap == 0 else LEAPS
+                    ended = end_iterations(m, r, now_s)
+                    schedule(m, r, now_s, PLAN)
+                    for i in range(ended):
+                        stage = end_stage(m, m.finished[i], now_s)
+                        if stage >= 0:
+                            take_turn(m, m.finished[i], stage, now_s, ended > 1 or now_s == sooner_s)
+                else:
+                    counters[DOING] = PLANS
+                    plan(m, r, now_s)
+                counters[counters[DOING]] += 1
                 continue
-            counters[DOING] = STEPS if m.replicas[replica].leap == 0 else LEAPS
-            ended = end_iterations(m, replica, now_s)
-            schedule(m, replica, now_s, PLAN)
-            for i in range(ended):
-                following = end_stage(m, m.finished[i], now_s)
-                if following >= 0:
-                    if stage >= 0:
-                        push_event(m, now_s, NEXT_STAGE, request, stage, NONE)
-                    request, stage, waits = m.finished[i], following, True
-        elif event_s < arrival_s or (event_s == arrival_s and m.events[0].order < ACTS + counters[NEXT]):
+        if sooner_s >= until_s or sooner_s == np.inf:
+            return DONE
+        if event_s < arrival_s or (event_s == arrival_s and m.events[0].order < ACTS + counters[NEXT]):
             counters[DOING] = HAPPENED
             event = m.events[0]
             kind, request, stage, attempt = event.kind, event.request, event.stage, event.attempt
             pop_event(m)
-            stage = happen(m, kind, request, stage, now_s)
-            waits = kind < TIMEOUT
-            if kind == RETRY:
-                repeated = attempt
+            stage = happen(m, kind, request, stage, event_s)
+            if stage >= 0 and kind < TIMEOUT:
+                take_turn(m, request, stage, event_s, event_s == arrival_s)
+            elif stage >= 0:
+                begin_stage(m, request, stage, attempt, event_s)
         else:
             counters[DOING] = ARRIVED
             request = counters[NEXT]
             counters[NEXT] += 1
-            stage = arrive(m, request, now_s)
-        if stage >= 0 and waits and (arrival_s == now_s or happens_at(m, now_s)):
-            push_event(m, now_s, NEXT_STAGE, request, stage, NONE)
-        elif stage >= 0:
-            begin_stage(m, request, stage, repeated, now_s)
+            begin_stage(m, request, arrive(m, request, arrival_s), NONE, arrival_s)
         counters[counters[DOING]] += 1
     return PAUSE
 
@@ -411,8 +404,8 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
 def _grow(arrays: State, samples: int) -> State:
     """Twice the room for sequences, groups and events in flight."""
     slots = len(arrays.sequences)
-    more = max(slots, 64, samples)
-    events = max(2 * len(arrays.events), 64, len(arrays.events) + len(arrays.finished) + 2)
+    more = max(slots, 1024, samples)
+    events = max(2 * len(arrays.events), 1024, len(arrays.events) + len(arrays.finished) + 2)
     chains = np.zeros(2 * more, dtype=CHAIN)
     chains["following"] = -1
 
