@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def on_problems(arrivals: dict[str, Any], requests: int, **pool: Any) -> dict[st
         "name": "bill",
         "replications": 2,
         "workload": {"arrivals": arrivals, "requests": requests, "sources": {"all": {"problem_set": "made-up"}}},
-        "deployments": {"pool": {**POOL, **pool}, "api": API},
+        "deployments": {"pool": {**POOL, **pool}, "api": copy.deepcopy(API)},
         "arms": {"own": {"profile": "a", "deployment": "pool"}, "other": {"profile": "b", "deployment": "api"}},
     }
 
