@@ -28,7 +28,7 @@ from ttc_sim.optimizer.hindsight import in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.promises import TargetVerdict, judge_targets
-from ttc_sim.optimizer.validating import validate
+from ttc_sim.optimizer.validating import Verdict, validate
 from ttc_sim.policies import UserFunction
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.learning import network, train
@@ -463,3 +463,9 @@ def test_a_live_policy_has_no_hindsight(tmp_path: Path) -> None:
         return "weak"
 
     assert in_hindsight(model, UserFunction("live", live)) is None
+
+
+def test_a_fixed_price_is_kept_whatever_its_last_digit() -> None:
+    promised = Estimate(0.005555555555555556, 0.005555555555555556, 0.005555555555555556)
+    assert Verdict(promised, Estimate(*[0.005555555555555555] * 3)).inside
+    assert not Verdict(promised, Estimate(*[0.005556] * 3)).inside

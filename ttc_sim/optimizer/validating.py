@@ -46,8 +46,10 @@ class Verdict:
 
     @property
     def inside(self) -> bool:
-        """Whether the realized value lies in the promised interval."""
-        return self.promised.low <= self.realized.value <= self.promised.high
+        """Whether the realized value lies in the promised interval, rounding left aside: that of a fixed price has no width."""
+        value = self.realized.value
+        ends = self.promised.low, self.promised.high
+        return ends[0] <= value <= ends[1] or any(math.isclose(value, end, rel_tol=1e-9) for end in ends)
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
