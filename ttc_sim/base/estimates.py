@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from ttc_sim.base.draws import F64, I64, uniforms
 
 RESAMPLES = 400
-_Z = 1.959963984540054  # two-sided 95% of the normal
+Z95 = 1.959963984540054  # two-sided 95% of the normal
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,12 @@ class Estimate:
     @property
     def sd(self) -> float:
         """Standard error that the interval stands for."""
-        return (self.high - self.low) / (2 * _Z)
+        return (self.high - self.low) / (2 * Z95)
 
     @staticmethod
     def around(value: float, sd: float) -> Estimate:
         """A normal 95% interval."""
-        return Estimate(value, value - _Z * sd, value + _Z * sd)
+        return Estimate(value, value - Z95 * sd, value + Z95 * sd)
 
 
 @dataclass(frozen=True)
@@ -81,29 +80,3 @@ class Resampler:
         den = self.weights @ count
         means = np.where(den > 0, (self.weights @ total) / np.maximum(den, 1e-300), whole)
         return float(whole @ share), means @ share
-
-
-def for_few(figure: Estimate, independent: int) -> Estimate:
-    """The same estimate with an interval for so few independent clusters: Student's, as wide as can be for a single one.
-
-    Resampling few clusters understates how they vary, by the root of ``k / (k - 1)``.
-    """
-    if independent < 2:
-        return Estimate(figure.value, -float("inf"), float("inf"))
-    wider = float(stdtrit(independent - 1, 0.975)) / _Z * (independent / (independent - 1)) ** 0.5
-    low, high = (figure.value + wider * (end - figure.value) for end in (figure.low, figure.high))
-    return Estimate(figure.value, low, high)
-
-
-def not_sure(share: Estimate, independent: int) -> Estimate:
-    """A share's interval, at least as wide as Wilson's of so many independent things: 3 of 3 is not for sure.
-
-    E. B. Wilson (1927).
-
-    >>> round(not_sure(Estimate(1.0, 1.0, 1.0), 3).low, 3)
-    0.439
-    """
-    z2 = _Z**2 / independent
-    middle = (share.value + z2 / 2) / (1 + z2)
-    half = (z2 * (share.value * (1 - share.value) + z2 / 4)) ** 0.5 / (1 + z2)
-    return Estimate(share.value, min(share.low, middle - half), max(share.high, middle + half)).clipped(0, 1)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.estimates import Z95, Estimate
 
 _ROUNDING = 1e-12  # relative to the values, below which a standard error is a matter of rounding
 
@@ -33,7 +33,7 @@ class Variance:
     @property
     def quantile(self) -> float:
         """Half an interval of 95%, in standard errors."""
-        return float(stdtrit(self.df, 0.975)) if math.isfinite(self.df) else 1.959963984540054
+        return float(stdtrit(self.df, 0.975)) if math.isfinite(self.df) else Z95
 
     @property
     def half(self) -> float:
@@ -129,10 +129,14 @@ def share(value: float, variance: Variance, units: float) -> Estimate:
     size = value * (1 - value) / variance.value if variance.value > 0 and 0 < value < 1 else units
     if not math.isfinite(size):
         return Estimate(value, value, value)
-    z2 = (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / size
-    half = math.sqrt(z2 * (value * (1 - value) + z2 / 4))
-    low, high = ((value + z2 / 2 + sign * half) / (1 + z2) for sign in (-1, 1))
+    low, high = wilson(value, (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / size)
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
+
+
+def wilson(value: float, z2: float) -> tuple[float, float]:
+    """Ends of Wilson's interval of a share; ``z2``: the squared quantile over the number of trials."""
+    half = math.sqrt(z2 * (value * (1 - value) + z2 / 4))
+    return (value + z2 / 2 - half) / (1 + z2), (value + z2 / 2 + half) / (1 + z2)
 
 
 def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> Estimate:
@@ -150,3 +154,27 @@ def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> E
 def at_share(ordered: F64, part: float) -> float:
     """The least of the ordered values that at least such a part of them does not exceed."""
     return float(ordered[min(max(math.ceil(part * len(ordered) - 1e-9) - 1, 0), len(ordered) - 1)])
+
+
+def for_few(figure: Estimate, independent: int) -> Estimate:
+    """The same estimate with an interval for so few independent clusters: Student's, as wide as can be for a single one.
+
+    Resampling few clusters understates how they vary, by the root of ``k / (k - 1)``.
+    """
+    if independent < 2:
+        return Estimate(figure.value, -float("inf"), float("inf"))
+    wider = float(stdtrit(independent - 1, 0.975)) / Z95 * (independent / (independent - 1)) ** 0.5
+    low, high = (figure.value + wider * (end - figure.value) for end in (figure.low, figure.high))
+    return Estimate(figure.value, low, high)
+
+
+def not_sure(share: Estimate, independent: int) -> Estimate:
+    """A share's interval, at least as wide as Wilson's of so many independent things: 3 of 3 is not for sure.
+
+    E. B. Wilson (1927).
+
+    >>> round(not_sure(Estimate(1.0, 1.0, 1.0), 3).low, 3)
+    0.439
+    """
+    low, high = wilson(share.value, Z95**2 / independent)
+    return Estimate(share.value, min(share.low, low), max(share.high, high)).clipped(0, 1)

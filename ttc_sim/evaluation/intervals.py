@@ -6,9 +6,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ttc_sim.base.draws import F64
-from ttc_sim.base.estimates import Estimate, Resampler
-
-_Z = 1.959963984540054  # two-sided 95% of the normal
+from ttc_sim.base.estimates import Z95, Estimate, Resampler
+from ttc_sim.base.intervals import wilson
 
 
 def share_interval(values: F64, table: Resampler, doubt: float = 0.0) -> Estimate:
@@ -31,11 +30,9 @@ def share_interval(values: F64, table: Resampler, doubt: float = 0.0) -> Estimat
     found, worst = (clusters - 1) * variance * clusters, (clusters - 1) * value * (1 - value)
     ratio = min((found + 0.25) / (worst + 0.25), 1.0)
     # Of few clusters the variance is little known either, but no variance is worse than the worst.
-    z2 = min(float(stdtrit(clusters, 0.975)) ** 2, _Z**2 / ratio)
+    z2 = min(float(stdtrit(clusters, 0.975)) ** 2, Z95**2 / ratio)
     trials = clusters / ratio
-    middle = (value + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = np.sqrt(z2 * (value * (1 - value) / trials + z2 / (4 * trials**2))) / (1 + z2 / trials)
-    return _doubted(value, middle - half, middle + half, doubt).clipped(0, 1)
+    return _doubted(value, *wilson(value, z2 / trials), doubt).clipped(0, 1)
 
 
 def mean_interval(values: F64, table: Resampler, doubt: float = 0.0) -> Estimate:
@@ -70,5 +67,5 @@ def _resampled(values: F64, table: Resampler) -> tuple[float, float, int]:
 
 def _doubted(value: float, low: float, high: float, doubt: float) -> Estimate:
     return Estimate(
-        value, value - float(np.hypot(value - low, _Z * doubt)), value + float(np.hypot(high - value, _Z * doubt))
+        value, value - float(np.hypot(value - low, Z95 * doubt)), value + float(np.hypot(high - value, Z95 * doubt))
     )

@@ -15,7 +15,8 @@ from itertools import product
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.estimates import Estimate, Resampler, for_few
+from ttc_sim.base.estimates import Estimate, Resampler
+from ttc_sim.base.intervals import for_few
 from ttc_sim.optimizer.promises import as_mapping
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.mixtures import ArmSums, best_mixture, sums_by_arm

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ttc_sim.base.estimates import Estimate, for_few, not_sure
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.intervals import for_few, not_sure
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population

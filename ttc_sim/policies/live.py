@@ -14,8 +14,27 @@ from ttc_sim.policies.policy import Policy
 from ttc_sim.policies.requests import LiveRule, Requests
 
 
+class _ByLoad(Policy):
+    """One of several arms by live load; the first in an empty system, and where two are alike."""
+
+    arms: Sequence[str]
+
+    def arm_names(self) -> tuple[str, ...]:
+        """The arms, in order of preference."""
+        return tuple(self.arms)
+
+    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
+        """What an empty system would give: the first arm."""
+        return np.full(len(requests), list(arms).index(self.arms[0]), dtype=np.int64)
+
+    @property
+    def looks_at_load(self) -> bool:
+        """It does."""
+        return True
+
+
 @dataclass(frozen=True)
-class Overflow(Policy):
+class Overflow(_ByLoad):
     """The first arm whose deployment has fewer than ``waiting`` sequences in its queues; the last arm takes what is left.
 
     >>> Overflow(arms=["own-gpu", "api"], waiting=8).arm_names()
@@ -34,26 +53,13 @@ class Overflow(Policy):
         ):
             raise InputError("Overflow", "waiting", self.waiting, f"a whole number from 1 to {MOST_REQUESTS:,}")
 
-    def arm_names(self) -> tuple[str, ...]:
-        """The arms, in order of preference."""
-        return tuple(self.arms)
-
-    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
-        """What an empty system would give: the first arm."""
-        return np.full(len(requests), list(arms).index(self.arms[0]), dtype=np.int64)
-
-    @property
-    def looks_at_load(self) -> bool:
-        """It does."""
-        return True
-
     def live_rule(self, requests: Requests, arms: Sequence[str]) -> LiveRule:
         """The rule of this name."""
         return LiveRule("overflow", _in_order(self.arms, requests, arms), self.waiting)
 
 
 @dataclass(frozen=True)
-class LeastLoaded(Policy):
+class LeastLoaded(_ByLoad):
     """The arm whose deployment has the least in progress and waiting, as a share of what it can have in progress.
 
     >>> LeastLoaded(arms=["east", "west"]).arm_names()
@@ -64,19 +70,6 @@ class LeastLoaded(Policy):
 
     def __post_init__(self) -> None:
         _several_arms("LeastLoaded", self.arms)
-
-    def arm_names(self) -> tuple[str, ...]:
-        """The arms; the first wins a tie."""
-        return tuple(self.arms)
-
-    def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
-        """What an empty system would give: the first arm."""
-        return np.full(len(requests), list(arms).index(self.arms[0]), dtype=np.int64)
-
-    @property
-    def looks_at_load(self) -> bool:
-        """It does."""
-        return True
 
     def live_rule(self, requests: Requests, arms: Sequence[str]) -> LiveRule:
         """The rule of this name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, Self, TypeGuard, cast
 
 from ttc_sim.base.arguments import whole
 from ttc_sim.base.errors import InputError
@@ -15,8 +15,35 @@ from ttc_sim.strategies.outcomes import OnCap, Outcome, Samples, Trial
 MOST_SAMPLES = 1024
 
 
+class _OneAttempt(Strategy):
+    """A single attempt with a cap of its own."""
+
+    cap: int | None
+
+    def carry_out(self, trial: Trial) -> Outcome:
+        """One sample of each request."""
+        assert isinstance(self, (Single, BudgetForcing))
+        made = samples(trial, 1, self)
+        return Outcome.of(made, made.correct[:, 0])
+
+    @property
+    def attempt_cap(self) -> int | None:
+        """The cap."""
+        return self.cap
+
+    @property
+    def takes_cap(self) -> bool:
+        """It does."""
+        return True
+
+    def with_cap(self, cap: int | None) -> Self:
+        """The same attempt under another cap."""
+        capped: Self = dataclasses.replace(cast(Any, self), cap=cap)
+        return capped
+
+
 @dataclass(frozen=True, repr=False)
-class Single(Strategy):
+class Single(_OneAttempt):
     """One attempt, with an optional cap on its output tokens (reasoning and visible together).
 
     Args:
@@ -34,27 +61,9 @@ class Single(Strategy):
     def __post_init__(self) -> None:
         check_cap("Single", self.cap, self.on_cap)
 
-    def carry_out(self, trial: Trial) -> Outcome:
-        """One sample of each request."""
-        return _alone(samples(trial, 1, self))
-
-    @property
-    def attempt_cap(self) -> int | None:
-        """The cap."""
-        return self.cap
-
-    @property
-    def takes_cap(self) -> bool:
-        """It does."""
-        return True
-
-    def with_cap(self, cap: int | None) -> Single:
-        """The same attempt under another cap."""
-        return dataclasses.replace(self, cap=cap)
-
 
 @dataclass(frozen=True, repr=False)
-class BudgetForcing(Strategy):
+class BudgetForcing(_OneAttempt):
     """One chain of thought, made longer or shorter (s1, arXiv 2501.19393).
 
     Args:
@@ -77,27 +86,34 @@ class BudgetForcing(Strategy):
         if self.cap is not None and self.min_tokens > self.cap:
             raise InputError("BudgetForcing", "min_tokens", self.min_tokens, f"at most the cap, {self.cap}")
 
-    def carry_out(self, trial: Trial) -> Outcome:
-        """One sample of each request."""
-        return _alone(samples(trial, 1, self))
+
+class SeveralAttempts(Strategy):
+    """Base of strategies that choose among attempts, each like ``of`` or, without it, ``Single(cap, on_cap)``."""
+
+    cap: int | None
+    on_cap: OnCap
+    of: Single | BudgetForcing | None
+
+    @property
+    def attempt(self) -> Single | BudgetForcing:
+        """What each attempt does."""
+        return self.of or Single(self.cap, self.on_cap)
 
     @property
     def attempt_cap(self) -> int | None:
-        """The cap on thinking."""
-        return self.cap
+        """The cap of each attempt."""
+        return self.attempt.cap
 
     @property
     def takes_cap(self) -> bool:
         """It does."""
         return True
 
-    def with_cap(self, cap: int | None) -> BudgetForcing:
-        """The same under another cap."""
-        return dataclasses.replace(self, cap=cap)
-
-
-def _alone(made: Samples) -> Outcome:
-    return Outcome.of(made, made.correct[:, 0])
+    def with_cap(self, cap: int | None) -> Self:
+        """The same, each attempt under another cap."""
+        changes = {"cap": cap} if self.of is None else {"of": self.of.with_cap(cap)}
+        capped: Self = dataclasses.replace(cast(Any, self), **changes)
+        return capped
 
 
 def samples(trial: Trial, n: int, of: Single | BudgetForcing) -> Samples:

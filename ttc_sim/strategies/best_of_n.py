@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +9,20 @@ import numpy as np
 from ttc_sim.base.arguments import share, whole
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
-from ttc_sim.strategies.attempt import MOST_SAMPLES, BudgetForcing, Single, check_cap, check_sample, samples
-from ttc_sim.strategies.kind import Strategy
+from ttc_sim.strategies.attempt import (
+    MOST_SAMPLES,
+    BudgetForcing,
+    SeveralAttempts,
+    Single,
+    check_cap,
+    check_sample,
+    samples,
+)
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Trial, chance_by_auroc, chance_by_rates, reading
 
 
 @dataclass(frozen=True, repr=False)
-class BestOfN(Strategy):
+class BestOfN(SeveralAttempts):
     """``n`` parallel attempts; a verifier picks one.
 
     The verifier is given by its ``auroc`` (its scores of right and of wrong answers are normal, with equal variance), by its
@@ -94,27 +100,6 @@ class BestOfN(Strategy):
         # Every attempt is read with the request's prompt before it.
         prompt = n * drawn.prompt_tokens + drawn.visible_tokens.sum(axis=1)
         return made.then([reading(self.verifier, prompt, n, self.verifier_tokens, made.stages[0].runs)], final)
-
-    @property
-    def attempt(self) -> Single | BudgetForcing:
-        """What each attempt does."""
-        return self.of or Single(self.cap, self.on_cap)
-
-    @property
-    def attempt_cap(self) -> int | None:
-        """The cap of each attempt."""
-        return self.attempt.cap
-
-    @property
-    def takes_cap(self) -> bool:
-        """It does."""
-        return True
-
-    def with_cap(self, cap: int | None) -> BestOfN:
-        """The same, each attempt under another cap."""
-        if self.of is not None:
-            return dataclasses.replace(self, of=self.of.with_cap(cap))
-        return dataclasses.replace(self, cap=cap)
 
     @property
     def verifiers(self) -> tuple[str, ...]:

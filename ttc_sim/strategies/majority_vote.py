@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,13 +9,20 @@ import numpy as np
 
 from ttc_sim.base.arguments import share, whole
 from ttc_sim.base.errors import InputError
-from ttc_sim.strategies.attempt import MOST_SAMPLES, BudgetForcing, Single, check_cap, check_sample, samples
-from ttc_sim.strategies.kind import Strategy
+from ttc_sim.strategies.attempt import (
+    MOST_SAMPLES,
+    BudgetForcing,
+    SeveralAttempts,
+    Single,
+    check_cap,
+    check_sample,
+    samples,
+)
 from ttc_sim.strategies.outcomes import OnCap, Outcome, Trial, enough, vote
 
 
 @dataclass(frozen=True, repr=False)
-class MajorityVote(Strategy):
+class MajorityVote(SeveralAttempts):
     """``n`` parallel attempts; the most frequent answer wins.
 
     Args:
@@ -59,27 +65,6 @@ class MajorityVote(Strategy):
         shortest = made.tokens if self.ties == "shortest" else None
         final = vote(answer, made.correct, trial.draw("tie", 1)[:, 0], shortest)
         return Outcome.of(made, final, needed)
-
-    @property
-    def attempt(self) -> Single | BudgetForcing:
-        """What each attempt does."""
-        return self.of or Single(self.cap, self.on_cap)
-
-    @property
-    def attempt_cap(self) -> int | None:
-        """The cap of each attempt."""
-        return self.attempt.cap
-
-    @property
-    def takes_cap(self) -> bool:
-        """It does."""
-        return True
-
-    def with_cap(self, cap: int | None) -> MajorityVote:
-        """The same, each attempt under another cap."""
-        if self.of is not None:
-            return dataclasses.replace(self, of=self.of.with_cap(cap))
-        return dataclasses.replace(self, cap=cap)
 
     @property
     def votes(self) -> bool:
