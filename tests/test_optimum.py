@@ -195,8 +195,18 @@ def is_not_beaten(plan: Plan) -> None:
         assert miss_of(other, targets) >= mine - 1e-9, name
         if mine == 0 and miss_of(other, targets) == 0 and targets.maximize is None:
             assert other.cost_usd_per_request.value >= cost * (1 - 1e-9), name
-    for one in plan.alternatives.values():
+    for name, one in plan.alternatives.items():
         assert miss_of(one.predicted, targets) >= mine - 1e-9
+        said = one.as_json()[one.objective]
+        if one.status == "within noise":
+            assert not plan.gain.more_than_noise
+            assert said is None
+        elif one.status == "met" and mine == 0:
+            usd, right = one.predicted.cost_usd_per_request.value, one.predicted.accuracy
+            assert right is not None
+            assert plan.predicted.accuracy is not None
+            better = usd >= cost if targets.maximize is None else right.value <= plan.predicted.accuracy.value
+            assert better, name
     points = [(p.accuracy, p.cost_usd_per_request) for p in plan.frontier]
     beside = [
         (s.accuracy.value, s.cost_usd_per_request.value)

@@ -78,7 +78,7 @@ def alternatives_in_words(plan: Plan) -> list[str]:
     figures = ", ".join(f"{times * x:+.3g}" for x in (gain.low, gain.high))
     line = f"Utility beside bands, on problems kept from both: {times * gain.value:+.3g} {unit} ({figures}): "
     line += "more than noise" if gain.more_than_noise else "no more than noise"
-    if not other.chosen and other.status != "met":
+    if not other.chosen and other.status == "nearest":
         line += "; it misses the targets"
     elif not other.chosen and gain.more_than_noise:
         line += f"; yet simulated it does no better ({figures_in_brief(other.predicted)})"
