@@ -29,8 +29,9 @@ from ttc_sim.scenario import (
     scenario_from_dict,
 )
 from ttc_sim.workload import Traffic, generate
-from ttc_sim.workload.arrivals import Family, gamma_gaps, gamma_shape, weibull_shape
+from ttc_sim.workload.arrivals import Family, gamma_gaps, gamma_shape, gap_met, weibull_shape
 from ttc_sim.workload.arrivals import gaps as unit_gaps
+from ttc_sim.workload.clients import _client
 
 
 def made(
@@ -286,3 +287,16 @@ def test_the_recorded_traces(shared: Path) -> None:
     )
     assert moon.prompt_tokens is not None
     assert moon.prompt_tokens.min() >= 1
+
+
+@pytest.mark.parametrize(("family", "shape"), [("gamma", 0.1), ("gamma", 1.0), ("weibull", 0.5), ("weibull", 3.0)])
+def test_a_client_that_is_met_at_any_moment_is_as_busy_from_the_start(family: Family, shape: float) -> None:
+    """Stationary: as many requests come in the first stretch as in any other, and gaps met are those of renewal theory."""
+    rate = np.array([1.0])
+    times = [_client(rate, {0: (family, shape)}, c, 7, "0", 0, 1, 20.0) for c in range(4000)]
+    counts = np.histogram(np.concatenate(times), bins=10, range=(0, 20))[0] / len(times)
+    spread = np.sqrt(2 * (1 + 1 / shape) * 4 / len(times))
+    assert counts == pytest.approx(np.full(10, 2.0), abs=4 * spread)
+    u = (np.arange(200_000) + 0.5) / 200_000
+    drawn = unit_gaps(family, shape, u)
+    assert gap_met(family, shape, u).mean() == pytest.approx((drawn**2).mean() / drawn.mean(), rel=0.01)

@@ -13,7 +13,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
 from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Question
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import GpuPool, Targets, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
@@ -136,6 +136,8 @@ class PlanningTask:
         model = expectations.model
         traffic = draw(model, 0, purpose="search").traffic
         rate_per_s = traffic.rate_per_s
+        if math.isnan(rate_per_s) and isinstance(model.scenario.workload.arrivals, Trace):
+            rate_per_s = float(len(traffic.arrival_s))  # all at one instant: pools are priced as if within a second
         if not math.isfinite(rate_per_s) and any(isinstance(pool, GpuPool) for pool in model.deployments):
             process = model.scenario.workload.arrivals.process
             expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"

@@ -64,9 +64,9 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
     period_s = span_s * n / max(n - 1, 1) if span_s > 0 else 1.0
     cycle, at = np.divmod(np.arange(requests), n)
     times = cycle * period_s + found.arrival_s[at]
-    rate_per_s = n / period_s
+    rate_per_s = n / period_s if span_s > 0 else np.nan
     if trace.rate_per_s is not None:
-        times, rate_per_s = times * rate_per_s / trace.rate_per_s, trace.rate_per_s
+        times, rate_per_s = times * (n / period_s) / trace.rate_per_s, trace.rate_per_s
 
     def of(values: I64 | None) -> I64 | None:
         return None if values is None else values[at]
