@@ -261,6 +261,11 @@ def test_nothing_beside_a_plan_is_better_and_a_looser_target_costs_no_more() -> 
         plan = plan_model(asking(model, minimize="cost", accuracy=accuracy, latency_p95_s=60.0))
         assert plan.status == "met"
         is_not_beaten(plan)
+        assert set(plan.predicted.same_types) == {"accuracy", "cost_usd_per_request"}
+        for name, figure in plan.predicted.same_types.items():
+            headline = plan.predicted.quantity(name)
+            assert headline is not None
+            assert figure.value == pytest.approx(headline.value)  # one figure, two intervals
         assert plan.predicted.cost_usd_per_request.value >= cost
         cost = plan.predicted.cost_usd_per_request.value
 
