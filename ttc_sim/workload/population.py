@@ -141,6 +141,7 @@ def build_population(
     notes = [note for problem_set in problem_sets.values() for note in problem_set.notes]
     notes += _strays(problem_sets, profiles)
     offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
+    covered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
     stages = {name: arm.parsed(path, name).other_arms for name, arm in scenario.arms.items()}
     by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
@@ -158,6 +159,7 @@ def build_population(
             if asked and not covers.any():
                 models = " and ".join(dict.fromkeys(by_arm[arm_name]))
                 raise InputError(path, f"arms.{arm_name}.sources", name, f"a source that {models} was measured on")
+            covered[arm_name].append(f"{int(covers.sum()):,} of the {total:,} of {name}")
             if asked or covers.mean() >= LEAST_COVERAGE:  # type: ignore[operator]  # a Boolean mean is a float
                 offered[arm_name].append(name)
                 for profile in by_arm[arm_name]:
@@ -178,8 +180,9 @@ def build_population(
                 expected = "a source, or an arm whose strategy names this one: nothing would ever come to it"
                 raise InputError(path, f"arms.{arm_name}.sources", [], expected)
         elif not where:
-            expected = "a profile measured on the workload's problems"
-            expected += ", as those of the arms that it names" if stages[arm_name] else ""
+            expected = f"a profile measured on at least {LEAST_COVERAGE:.0%} of a source's problems"
+            expected += ", as those of the arms that it names," if stages[arm_name] else ""
+            expected += f", not on {', '.join(covered[arm_name])}; or `sources`, to keep to those that were"
             raise InputError(path, f"arms.{arm_name}.profile", scenario.arms[arm_name].profile, expected)
         elif len(where) < len(sources) and scenario.arms[arm_name].sources is None:
             absent = ", ".join(source for source in sources if source not in where)
