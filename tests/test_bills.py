@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.intervals import problems
-from ttc_sim.policies import Always, LeastLoaded, Policy, Threshold
+from ttc_sim.policies import Always, LeastLoaded, Overflow, Policy, Threshold
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expect_arms
@@ -138,6 +138,18 @@ def test_a_pool_that_only_rejects_is_paid_for(tmp_path: Path) -> None:
     assert (result.records["status"] == "rejected").all()
     assert result.records["cost_usd"].to_numpy() == pytest.approx(0.1 / 101)
     assert result.summary().cost_usd_per_request.value == pytest.approx(0.1 / 101)
+
+
+def test_a_pool_that_stood_by_for_an_overflow_is_paid_for() -> None:
+    """Two pools, the second of which no request ever needed: both stood there all the time."""
+    raw = on_problems({"process": "even", "rate_per_s": 0.05}, 50)
+    raw["deployments"]["spare"] = {**POOL, "usd_per_replica_hour": 7.2}
+    raw["arms"]["other"] |= {"deployment": "spare"}
+    result, summary = carried_out(raw, Overflow(["own", "other"], waiting=3))
+    assert set(result.records["arm"]) == {"own"}
+    assert summary.replicas == {"pool": 1, "spare": 1}
+    assert summary.cost_usd_per_request.value == pytest.approx((0.001 + 0.002) * 20)
+    assert result.records["cost_usd"].sum() == pytest.approx(2 * 50 * 0.06)
 
 
 def test_a_pool_that_nothing_is_sent_to_is_not_paid_for() -> None:

@@ -135,3 +135,48 @@ def test_a_policy_by_the_clock_is_not_taken_for_one_by_problem(model: Model) -> 
 
     result = ran(model, Nights())
     assert result.summary().cost_usd_per_request.value == pytest.approx(result.records["cost_usd"].mean())
+
+
+def test_a_function_of_one_source_is_called_for_its_requests_alone(model: Model) -> None:
+    """Beside a policy by load as beside one that looks at nothing; one that two sources share counts over both."""
+    seen: list[str] = []
+
+    def counting(request: Request) -> str:
+        seen.append(request.source)
+        return "other" if len(seen) % 2 else "own"
+
+    for beside in (Always("own"), LIVE[0]):
+        seen.clear()
+        result = ran(model, PerSource({"chat": UserFunction("counting", counting), "code": beside}))
+        assert set(seen) == {"chat"}
+        assert len(seen) == sum(int((run.requests.source == 0).sum()) for run in result.runs)
+    seen.clear()
+    draws = draw(model, 0)
+    shared = UserFunction("counting", counting)
+    arm = run_once(model, PerSource({"chat": shared, "code": shared}), draws).arm
+    assert (arm == (1 - np.arange(len(draws)) % 2)).all()
+
+
+@pytest.mark.parametrize("order", [["a", "b", "c"], ["c", "a", "b"]])
+def test_the_least_loaded_of_endpoints_without_a_limit_is_the_one_with_the_fewest(order: list[str]) -> None:
+    """Each is at 0 of what it can do: then what they have in progress counts, and steady load is shared out evenly."""
+    raw = on_problems({"process": "poisson", "rate_per_s": 20.0}, 900)
+    api = dict(raw["deployments"]["api"])
+    for limit in ("concurrency", "requests_per_minute", "tokens_per_minute"):
+        api.pop(limit, None)
+    raw["deployments"] = {name: dict(api) for name in order}
+    raw["arms"] = {name: {**raw["arms"]["other"], "deployment": name} for name in order}
+    raw["policy"] = repr(LeastLoaded(order))
+    everywhere = problems(40, len(order), 5, False)
+    model = load_model(scenario_from_dict(raw), replace(everywhere, offered=dict.fromkeys(order, everywhere.sources)))
+    run = run_once(model, LeastLoaded(order), draw(model, 0))
+    assert np.bincount(run.arm, minlength=3).min() > 0.25 * len(run.arm)
+    in_progress = np.zeros(3, dtype=np.int64)
+    events = sorted(
+        [(t, 1, i) for i, t in enumerate(run.result.arrival_s)]
+        + [(t, 0, i) for i, t in enumerate(run.result.finished_s)]
+    )
+    for _, arrives, i in events:
+        if arrives:
+            assert in_progress[run.arm[i]] == in_progress.min()
+        in_progress[run.arm[i]] += 1 if arrives else -1

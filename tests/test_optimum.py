@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,14 @@ import pytest
 import ttc_sim as ttc
 from benchmarks.optimum import compare
 from ttc_sim.base.draws import uniforms
-from ttc_sim.optimizer.baselines import compare_with_baselines
+from ttc_sim.optimizer.baselines import always_proposals, compare_with_baselines
 from ttc_sim.optimizer.hindsight import in_hindsight
 from ttc_sim.optimizer.nearest import loosened
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.planning import plan_model
 from ttc_sim.optimizer.promises import check_targets
 from ttc_sim.optimizer.space import load_model_like
-from ttc_sim.optimizer.task import Timing
+from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
 from ttc_sim.scenario import Targets, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
@@ -160,6 +161,37 @@ def test_times_seen_with_some_replicas_say_nothing_of_others() -> None:
     assert after.at({"p": 4}).late == pytest.approx(timing.late)
 
 
+DAY = {
+    "process": "piecewise",
+    "steps": [{"duration_s": 200, "rate_per_s": 1.0}, {"duration_s": 200, "rate_per_s": 8.0}],
+}
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "requests"),
+    [
+        ({"process": "poisson", "rate_per_s": 4.0}, 400),
+        (DAY, 300),  # half of them in the slow first part
+        (DAY, 3000),
+        ({"process": "trace", "format": "csv", "columns": {"arrival": "t"}}, 500),
+    ],
+    ids=["steady", "part of a day", "days", "part of a trace"],
+)
+def test_pools_are_priced_as_they_are_billed(arrivals: dict[str, Any], requests: int, tmp_path: Path) -> None:
+    """By the time that the simulated requests take to come, not by the mean rate of a whole day or trace."""
+    if arrivals["process"] == "trace":
+        times = np.concatenate([np.arange(500) / 2.0, 250 + np.arange(2000) / 20.0])
+        (tmp_path / "t.csv").write_text("t\n" + "\n".join(map(str, times)) + "\n")
+        arrivals = {**arrivals, "file": str(tmp_path / "t.csv")}
+    model = small(
+        workload={"arrivals": arrivals, "requests": requests, "sources": EASY}, search={"replicas": {"p": [16]}}
+    )
+    task = PlanningTask.of(expect_arms(model), Targets(minimize="cost", accuracy=0.01))
+    proposal = always_proposals(task)["always-small"]
+    billed = at(model, proposal.policy, p=16).cost_usd_per_request.value
+    assert proposal.cost_usd_per_request == pytest.approx(billed, rel=0.06 if arrivals["process"] == "trace" else 1e-9)
+
+
 # ------------------------------------------------------------------------------- nothing beside the plan is better
 
 
@@ -195,8 +227,18 @@ def is_not_beaten(plan: Plan) -> None:
         assert miss_of(other, targets) >= mine - 1e-9, name
         if mine == 0 and miss_of(other, targets) == 0 and targets.maximize is None:
             assert other.cost_usd_per_request.value >= cost * (1 - 1e-9), name
-    for one in plan.alternatives.values():
+    for name, one in plan.alternatives.items():
         assert miss_of(one.predicted, targets) >= mine - 1e-9
+        said = one.as_json()[one.objective]
+        if one.status == "within noise":
+            assert not plan.gain.more_than_noise
+            assert said is None
+        elif one.status == "met" and mine == 0:
+            usd, right = one.predicted.cost_usd_per_request.value, one.predicted.accuracy
+            assert right is not None
+            assert plan.predicted.accuracy is not None
+            no_better = usd >= cost if targets.maximize is None else right.value <= plan.predicted.accuracy.value
+            assert no_better, name
     points = [(p.accuracy, p.cost_usd_per_request) for p in plan.frontier]
     beside = [
         (s.accuracy.value, s.cost_usd_per_request.value)
@@ -219,6 +261,11 @@ def test_nothing_beside_a_plan_is_better_and_a_looser_target_costs_no_more() -> 
         plan = plan_model(asking(model, minimize="cost", accuracy=accuracy, latency_p95_s=60.0))
         assert plan.status == "met"
         is_not_beaten(plan)
+        assert set(plan.predicted.same_types) == {"accuracy", "cost_usd_per_request"}
+        for name, figure in plan.predicted.same_types.items():
+            headline = plan.predicted.quantity(name)
+            assert headline is not None
+            assert figure.value == pytest.approx(headline.value)  # one figure, two intervals
         assert plan.predicted.cost_usd_per_request.value >= cost
         cost = plan.predicted.cost_usd_per_request.value
 

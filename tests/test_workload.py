@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from ttc_sim.scenario import (
     scenario_from_dict,
 )
 from ttc_sim.workload import Traffic, generate
-from ttc_sim.workload.arrivals import Family, gamma_gaps, gamma_shape, weibull_shape
+from ttc_sim.workload.arrivals import Family, gamma_gaps, gamma_shape, gap_met, weibull_shape
 from ttc_sim.workload.arrivals import gaps as unit_gaps
+from ttc_sim.workload.checking import checked
+from ttc_sim.workload.clients import _client
 
 
 def made(
@@ -234,7 +237,7 @@ def test_traces_are_replayed_rescaled_and_repeated(tmp_path: Path) -> None:
     got = made(Trace(process="trace", file="a.csv", format="azure"), 5, tmp_path)
     assert got.arrival_s == pytest.approx([0.0, 0.5, 2.5, 3.75, 4.25])
     assert got.visible_tokens is not None
-    assert got.visible_tokens.tolist() == [10, 1, 3, 10, 1]
+    assert got.visible_tokens.tolist() == [10, 10, 3, 10, 10]  # the second failed
     fast = made(Trace(process="trace", file="a.csv", format="azure", rate_per_s=8.0), 3, tmp_path)
     assert fast.arrival_s == pytest.approx(np.array([0.0, 0.5, 2.5]) * (3 / 3.75) / 8.0)
     (tmp_path / "m.jsonl").write_text(
@@ -286,3 +289,52 @@ def test_the_recorded_traces(shared: Path) -> None:
     )
     assert moon.prompt_tokens is not None
     assert moon.prompt_tokens.min() >= 1
+
+
+@pytest.mark.parametrize(("family", "shape"), [("gamma", 0.1), ("gamma", 1.0), ("weibull", 0.5), ("weibull", 3.0)])
+def test_a_client_that_is_met_at_any_moment_is_as_busy_from_the_start(family: Family, shape: float) -> None:
+    """Stationary: as many requests come in the first stretch as in any other, and gaps met are those of renewal theory."""
+    rate = np.array([1.0])
+    times = [_client(rate, {0: (family, shape)}, c, 7, "0", 0, 1, 20.0) for c in range(4000)]
+    counts = np.histogram(np.concatenate(times), bins=10, range=(0, 20))[0] / len(times)
+    spread = np.sqrt(2 * (1 + 1 / shape) * 4 / len(times))
+    assert counts == pytest.approx(np.full(10, 2.0), abs=4 * spread)
+    u = (np.arange(200_000) + 0.5) / 200_000
+    drawn = unit_gaps(family, shape, u)
+    assert gap_met(family, shape, u).mean() == pytest.approx((drawn**2).mean() / drawn.mean(), rel=0.01)
+
+
+def trace_of(folder: Path, text: str, columns: Columns, requests: int) -> Traffic:
+    (folder / "t.csv").write_text(text)
+    return made(Trace(process="trace", file="t.csv", format="csv", columns=columns), requests, folder)
+
+
+def test_requests_that_failed_come_and_are_served_like_those_beside_them(tmp_path: Path) -> None:
+    """Their tokens are not averaged in, and their arrivals are not lost."""
+    columns = Columns(arrival="t", prompt_tokens="p", reasoning_tokens="r", output_tokens="o")
+    rows = ["t,p,r,o", "0,5,0,0", "1,6,2,9", "2,0,0,0", "3,8,0,0", "4,9,0,7"]
+    got = trace_of(tmp_path, "\n".join(rows), columns, 5)
+    assert got.visible_tokens is not None
+    assert got.reasoning_tokens is not None
+    assert got.prompt_tokens is not None
+    assert got.visible_tokens.tolist() == [7, 7, 7, 7, 7]
+    assert got.reasoning_tokens.tolist() == [2, 2, 2, 2, 0]
+    assert got.prompt_tokens.tolist() == [5, 6, 1, 8, 9]
+    assert got.rate_per_s == pytest.approx(1.0)
+    assert [note.split(" rows")[0] for note in got.notes] == ["3 of 5", "1 of 5"]
+    with pytest.raises(InputError, match="0 in every row"):
+        trace_of(tmp_path, "t,p,r,o\n0,5,0,0\n1,6,0,0\n", columns, 2)
+    quiet = trace_of(tmp_path, "t,p,r,o\n0,5,1,2\n1,6,0,3\n", columns, 2)
+    assert quiet.notes == ()
+
+
+def test_prefixes_of_a_users_own_arrivals_are_as_long_as_it_says() -> None:
+    times, two = np.array([0.0, 1.0]), np.array([0, 0], dtype=np.int64)
+    mine = Traffic(times, two, two + 900, two, two + 5, two, 1.0, prefix_tokens=two + 64, notes=("as I said",))
+    got = checked(mine, 2, "mine", carries_lengths=True)
+    assert got.prefix_tokens is not None
+    assert got.prefix_tokens.tolist() == [64, 64]
+    assert got.notes == ("as I said",)
+    for wrong in (replace(mine, prefix_tokens=two - 1), replace(mine, prefix_id=None), replace(mine, notes="no list")):  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"prefix_tokens|notes"):
+            checked(wrong, 2, "mine", carries_lengths=True)

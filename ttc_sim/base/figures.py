@@ -74,7 +74,7 @@ def percent(value: float, decimals: int = 1) -> str:
 
 def _percentage(value: float, decimals: int) -> str:
     missing = 100 * (1 - value)
-    if 0 < missing < 1 and float(f"{100 * value:.{decimals}f}") >= 100:
+    if 1e-10 < missing < 1 and float(f"{100 * value:.{decimals}f}") >= 100:
         decimals = max(-_exponent(missing, 1), decimals)
         return f"{100 * value:.{decimals}f}"
     return number(100 * value, decimals)

@@ -211,9 +211,11 @@ def pick_live(overflow: bool, limit: int, choices: int, at: I64, waiting: I64, i
             if waiting[at[choice]] < limit:
                 return choice
         return choices - 1
-    best, least = 0, np.inf
+    best, least, fewest = 0, np.inf, np.inf
     for choice in range(choices):
-        load = (waiting[at[choice]] + in_progress[at[choice]]) / most[at[choice]]
-        if load < least:
-            best, least = choice, load
+        count = waiting[at[choice]] + in_progress[at[choice]]
+        load = count / most[at[choice]]
+        # Of endpoints that have no limit every share is 0.
+        if load < least or (load == least and count < fewest):
+            best, least, fewest = choice, load, count
     return best

@@ -72,7 +72,7 @@ def compare_with_baselines(
         widest = {base_arm(name): name for name in uncapped}
         responses = model.population.responses
         rivals["uncapped"] = _Uncapped(
-            policy, model.arm_names, responses, {name: widest[base_arm(name)] for name in model.arm_names}
+            policy, model.arm_names, responses, {name: widest.get(base_arm(name), name) for name in model.arm_names}
         )
     out: dict[str, Summary] = {}
     known: list[tuple[I64, Summary]] = []
@@ -155,7 +155,9 @@ def carry_out_uncapped(task: PlanningTask, plan: Simulated) -> Summary:
     whole, proposal = task.model, plan.proposal
     widest = {base_arm(name): name for name in _uncapped_arms(whole)}
     names = whole.arm_names
-    policy = _Uncapped(proposal.policy, names, proposal.responses, {name: widest[base_arm(name)] for name in names})
+    policy = _Uncapped(
+        proposal.policy, names, proposal.responses, {name: widest.get(base_arm(name), name) for name in names}
+    )
     arm = policy.choose(task.population.as_requests(), names)
     if (arm == proposal.choose(task.population, names)).all():
         return plan.summary
@@ -214,9 +216,11 @@ def _always_rivals(
 
 
 def _uncapped_arms(model: Model) -> list[str]:
-    """Of each arm of the scenario the variant with no cap, or with the highest."""
+    """Of each arm of the scenario that requests may be sent to, the variant with no cap, or with the highest."""
     best: dict[str, str] = {}
     for arm in model.arms:
+        if not arm.sources:
+            continue
         base = base_arm(arm.name)
         held = best.get(base)
         cap = arm.strategy.attempt_cap

@@ -8,6 +8,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.folds import deal_out, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
@@ -52,14 +53,19 @@ class Optimism:
 
     def taken_off(self, summary: Summary) -> Summary:
         """The figures without it."""
-        cost = summary.cost_usd_per_request.shifted(-self.cost_usd_per_request)
         per_day = -self.cost_usd_per_request * summary.rate_per_s * 86400
-        accuracy = summary.accuracy
+
+        def corrected(name: str, figure: Estimate) -> Estimate:
+            if name == "accuracy":
+                return figure.shifted(-self.accuracy).clipped(0, 1)
+            return figure.shifted(-self.cost_usd_per_request)
+
         return replace(
             summary,
-            accuracy=None if accuracy is None else accuracy.shifted(-self.accuracy).clipped(0, 1),
-            cost_usd_per_request=cost,
+            accuracy=None if summary.accuracy is None else corrected("accuracy", summary.accuracy),
+            cost_usd_per_request=corrected("cost_usd_per_request", summary.cost_usd_per_request),
             cost_usd_per_day=summary.cost_usd_per_day.shifted(per_day),
+            same_types={name: corrected(name, figure) for name, figure in summary.same_types.items()},
         )
 
     def as_json(self) -> dict[str, float]:

@@ -50,17 +50,23 @@ class Alternative:
     """One kind of policy (``bands`` or ``utility``) at its best.
 
     Attributes:
-        policy: per source; status: ``"met"`` or ``"nearest"``; predicted: its figures; chosen: whether it is the plan's.
+        policy: per source; predicted: its figures; chosen: whether it is the plan's.
+        status: ``"met"``, ``"nearest"``, or ``"within noise"``: simulated it is better than the plan, but by no more than noise on
+            problems that neither was chosen on (:class:`ttc_sim.optimizer.gain.Gain`), so that it is not said to be.
+        objective: the figure that is minimized or maximized.
     """
 
     policy: Mapping[str, str]
     status: str
     predicted: Summary
     chosen: bool
+    objective: str
 
     def as_json(self) -> dict[str, object]:
-        """Policy, status, and the figures that a plan can be held to."""
-        figures = {name: as_mapping(figure) for name, figure in promises(self.predicted).items()}
+        """Policy, status, and the figures that a plan can be held to; no objective that only seems better."""
+        figures: dict[str, object] = {name: as_mapping(figure) for name, figure in promises(self.predicted).items()}
+        if self.status == "within noise":
+            figures[self.objective] = None
         return {"policy": dict(self.policy), "status": self.status, "chosen": self.chosen, **figures}
 
 

@@ -74,18 +74,22 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         baselines=choice.baselines,
         frontier=choice.frontier,
         optimism=verified.optimism.as_json(),
-        alternatives={
-            name: Alternative(
-                policy=one.verified.proposal.notation,
-                status=one.verified.status,
-                predicted=one.verified.summary,
-                chosen=one is found,
-            )
-            for name, one in choice.found.items()
-        },
+        alternatives={name: _alternative(one, found, task.targets) for name, one in choice.found.items()},
         gain=choice.gains["utility"],
         worth=predictor_worth(task.question(learnt.limits, learnt.timing), proposal, verified.optimism),
         novelty=task.novelty,
+    )
+
+
+def _alternative(one: Found, plan: Found, targets: Targets) -> Alternative:
+    seen = one.verified
+    better = one is not plan and seen.rank(targets) < plan.verified.rank(targets)
+    return Alternative(
+        policy=seen.proposal.notation,
+        status="within noise" if better else seen.status,
+        predicted=seen.summary,
+        chosen=one is plan,
+        objective="cost_usd_per_request" if targets.maximize is None else "accuracy",
     )
 
 

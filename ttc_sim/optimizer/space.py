@@ -14,20 +14,29 @@ from ttc_sim.simulation.model import Model, load_model
 def expand_caps(scenario: Scenario) -> Scenario:
     """The scenario with an arm of its own for each cap that ``search.caps`` allows.
 
-    An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``.
+    An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``. One that another arm's strategy names
+    stays what it is under its own name, for that strategy alone if its cap is none of those to choose from.
     """
     if not scenario.search.caps:
         return scenario
     raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
+    made = {name: arm.parsed(scenario.path, name) for name, arm in scenario.arms.items()}
+    named = {other for strategy in made.values() for other in strategy.other_arms}
     arms: dict[str, object] = {}
-    for name, arm in scenario.arms.items():
-        strategy = arm.parsed(scenario.path, name)
-        if name in scenario.search.caps and not strategy.takes_cap:
+    for name, strategy in made.items():
+        if name not in scenario.search.caps:
+            arms[name] = raw["arms"][name]
+            continue
+        if not strategy.takes_cap:
             raise InputError(scenario.path, f"search.caps.{name}", repr(strategy), "an arm whose attempts have a cap")
-        for cap in scenario.search.caps.get(name, [None]):
-            label = name if cap is None or name not in scenario.search.caps else f"{name}@{cap}"
-            said = repr(strategy.with_cap(cap)) if name in scenario.search.caps else raw["arms"][name]["strategy"]
-            arms[label] = {**raw["arms"][name], "strategy": said}
+        for cap in scenario.search.caps[name]:
+            capped = strategy.with_cap(cap)
+            # The name alone is the arm as others know it.
+            alone = repr(capped) == repr(strategy) if name in named else cap is None
+            label = name if alone else f"{name}@{'uncapped' if cap is None else cap}"
+            arms[label] = {**raw["arms"][name], "strategy": repr(capped)}
+        if name in named and name not in arms:
+            arms[name] = {**raw["arms"][name], "sources": []}
     search = {**raw["search"], "caps": {}}
     return scenario_from_dict({**raw, "arms": arms, "search": search}, scenario.path)
 
@@ -52,7 +61,8 @@ def load_model_like(model: Model, scenario: Scenario) -> Model:
     if population is None:
         return load_model(scenario)
     offered = {
-        name: population.offered[name if name in population.offered else base_arm(name)] for name in scenario.arms
+        name: () if arm.sources == [] else population.offered[name if name in population.offered else base_arm(name)]
+        for name, arm in scenario.arms.items()
     }
     return load_model(scenario, replace(population, offered=offered))
 

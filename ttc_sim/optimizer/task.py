@@ -13,12 +13,13 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
 from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Question
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import GpuPool, Targets, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting, first_guess, late_share
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.paid_time import seconds_of_arrivals
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
@@ -113,7 +114,8 @@ class PlanningTask:
     Attributes:
         expectations: every arm of the search space, a cap each, on every problem.
         targets: of the scenario.
-        rate_per_s: mean rate of all requests.
+        rate_per_s: mean rate of the requests that are simulated, by which pools are priced: of the first hours of a day that of
+            those hours.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
         carried_out: what was simulated so far, so that the same choice on the same replicas is not simulated twice.
     """
@@ -132,11 +134,17 @@ class PlanningTask:
             InputError: GPU pools are to be sized, and the arrivals have no rate of their own.
         """
         model = expectations.model
-        rate_per_s = draw(model, 0, purpose="search").traffic.rate_per_s
+        traffic = draw(model, 0, purpose="search").traffic
+        rate_per_s = traffic.rate_per_s
+        if math.isnan(rate_per_s) and isinstance(model.scenario.workload.arrivals, Trace):
+            rate_per_s = float(len(traffic.arrival_s))  # all at one instant: pools are priced as if within a second
         if not math.isfinite(rate_per_s) and any(isinstance(pool, GpuPool) for pool in model.deployments):
             process = model.scenario.workload.arrivals.process
             expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"
             raise InputError(model.scenario.path, "workload.arrivals.process", process, expected)
+        seconds = seconds_of_arrivals(model.scenario.workload.arrivals, traffic)
+        if any(isinstance(pool, GpuPool) for pool in model.deployments) and seconds > 0:
+            rate_per_s = len(traffic.arrival_s) / seconds
         return cls(expectations, targets, rate_per_s, novelty_of(expectations.population))
 
     @property

@@ -62,6 +62,8 @@ class Overflow(_ByLoad):
 class LeastLoaded(_ByLoad):
     """The arm whose deployment has the least in progress and waiting, as a share of what it can have in progress.
 
+    Where shares are alike, as between endpoints without a limit, of which each is at 0, the one with the fewest; then the first.
+
     >>> LeastLoaded(arms=["east", "west"]).arm_names()
     ('east', 'west')
     """

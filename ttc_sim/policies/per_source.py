@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.policies.policy import Policy, choose_arms
 from ttc_sim.policies.requests import LiveRule, Load, Requests
+from ttc_sim.policies.users_own import UserFunction
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,18 @@ class PerSource(Policy):
     def choose(self, requests: Requests, arms: Sequence[str]) -> I64:
         """Index of the arm of each request, by the policy of its source."""
         chosen = np.zeros(len(requests), dtype=np.int64)
-        made: list[tuple[Policy, I64]] = []  # sources often share a policy, which then need not choose again
+        shared: list[
+            tuple[Policy, NDArray[np.bool_]]
+        ] = []  # sources often share a policy, which then need not choose again
         for index, source in enumerate(requests.sources):
-            here = requests.source == index
-            if here.any():
-                policy = self.policies[source]
-                choice = next((choice for other, choice in made if other == policy), None)
-                if choice is None:
-                    choice = choose_arms(policy, requests, arms)
-                    made.append((policy, choice))
-                chosen[here] = choice[here]
+            policy, here = self.policies[source], requests.source == index
+            same = next((mask for other, mask in shared if other == policy), None)
+            if same is not None:
+                same |= here
+            elif here.any():
+                shared.append((policy, here))
+        for policy, here in shared:
+            chosen[here] = _chosen(policy, requests, arms, here)
         return chosen
 
     @property
@@ -64,24 +68,23 @@ class PerSource(Policy):
     def live_rule(self, requests: Requests, arms: Sequence[str]) -> LiveRule | None:
         """The policies of all sources as one rule, those that do not look at load as a choice among one; ``None`` if it takes more:
         a Python function, or rules of different kinds or limits."""
-        rows: dict[int, I64] = {}
+        rows: list[tuple[NDArray[np.bool_], I64]] = []
         rules: list[LiveRule] = []
         for index in np.unique(requests.source).tolist():
-            policy = self.policies[requests.sources[index]]
+            policy, here = self.policies[requests.sources[index]], requests.source == index
             rule = policy.live_rule(requests, arms) if policy.looks_at_load else None
             if policy.looks_at_load and rule is None:
                 return None
             if rule is not None:
                 rules.append(rule)
-            rows[index] = choose_arms(policy, requests, arms)[:, None] if rule is None else rule.arms
+            rows.append((here, _chosen(policy, requests, arms, here)[:, None] if rule is None else rule.arms[here]))
         if not rules or len({(rule.kind, rule.limit) for rule in rules}) > 1:
             return None
-        choices = max(arm.shape[1] for arm in rows.values())
+        choices = max(arm.shape[1] for _, arm in rows)
         table = np.zeros((len(requests), choices), dtype=np.int64)
-        for index, arm in rows.items():
-            here = requests.source == index
+        for here, arm in rows:
             # The last one again changes nothing in either kind.
-            table[here] = arm[here][:, np.minimum(np.arange(choices), arm.shape[1] - 1)]
+            table[here] = arm[:, np.minimum(np.arange(choices), arm.shape[1] - 1)]
         return LiveRule(rules[0].kind, table, rules[0].limit)
 
     @property
@@ -92,6 +95,13 @@ class PerSource(Policy):
     def for_source(self, source: str) -> Policy:
         """The policy of that source."""
         return self.policies[source]
+
+
+def _chosen(policy: Policy, requests: Requests, arms: Sequence[str], here: NDArray[np.bool_]) -> I64:
+    """Arms of the requests ``here``; a user's function, which may count, is called for those alone."""
+    if isinstance(policy, UserFunction):
+        return np.array([policy.choose_one(requests, i, arms) for i in np.flatnonzero(here).tolist()], dtype=np.int64)
+    return choose_arms(policy, requests, arms)[here]
 
 
 def check_sources(policies: Mapping[str, object], sources: Mapping[str, object], where: str | Path) -> None:

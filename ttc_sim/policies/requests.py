@@ -90,7 +90,8 @@ class LiveRule:
 
     Attributes:
         kind: ``overflow``: the first arm whose deployment has fewer than ``limit`` sequences waiting, else the last;
-            ``least_loaded``: the arm whose deployment has the least in progress and waiting for its capacity.
+            ``least_loaded``: the arm whose deployment has the least in progress and waiting for its capacity, of those alike
+            the one with the fewest.
         arms: (n, choices) arms in order of preference.
         limit: for ``overflow``.
     """

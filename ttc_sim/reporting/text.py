@@ -78,7 +78,7 @@ def alternatives_in_words(plan: Plan) -> list[str]:
     figures = ", ".join(f"{times * x:+.3g}" for x in (gain.low, gain.high))
     line = f"Utility beside bands, on problems kept from both: {times * gain.value:+.3g} {unit} ({figures}): "
     line += "more than noise" if gain.more_than_noise else "no more than noise"
-    if not other.chosen and other.status != "met":
+    if not other.chosen and other.status == "nearest":
         line += "; it misses the targets"
     elif not other.chosen and gain.more_than_noise:
         line += f"; yet simulated it does no better ({figures_in_brief(other.predicted)})"
@@ -243,7 +243,9 @@ def print_notes(console: Console, summary: Summary) -> None:
 
 def rests_on(summary: Summary) -> list[str]:
     """How many requests and problems stand behind the figures, and what their intervals are for."""
-    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''} at {summary.rate_per_s:.3g}/s"
+    known = math.isfinite(summary.rate_per_s)
+    pace = f"at {summary.rate_per_s:.3g}/s" if known else "at one instant, so that nothing is known of a day"
+    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''} {pace}"
     if summary.replay:
         return [f"A replay of {each}: nothing in it is random, so another would come out the same and intervals are 0."]
     runs = "1 run" if summary.runs == 1 else f"{summary.runs} independent runs"

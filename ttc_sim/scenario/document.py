@@ -28,7 +28,8 @@ class Arm(Model):
             trace carries the lengths.
         strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``, see :mod:`ttc_sim.strategies`; a user's own is
             ``file.py:function``.
-        sources: offer the arm only to these sources; by default to every source whose problems its profile covers.
+        sources: offer the arm only to these sources; by default to every source whose problems its profile covers, and those of
+            the arms that its strategy names. ``[]``: to none, it is there for the strategies of other arms that name it.
     """
 
     profile: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -119,6 +119,7 @@ def bill_run(
     offers: Sequence[Carried],
     picked: I64,
     result: EngineResult,
+    ready: Collection[int] = (),
 ) -> Run:
     """The bill of a run.
 
@@ -126,12 +127,17 @@ def bill_run(
         requests: as the policy saw them; arm: (n,) index of the arm of each.
         offers: work that the engine was offered: of the arms chosen or, where it chose by live load, one of each arm.
         picked: (n,) index of the offer that each request took; result: what the engine made of it.
+        ready: deployments that requests might have been sent to by live load: pools among them are paid for even if none was.
     """
     n = len(draws)
     arrivals = model.scenario.workload.arrivals
     taken = what_was_taken(model, offers, picked, result)
     found = stand(model, draws, taken, result)
-    pools = {d: item for d, item in enumerate(model.deployments) if isinstance(item, GpuPool) and taken.sent[d].any()}
+    pools = {
+        d: item
+        for d, item in enumerate(model.deployments)
+        if isinstance(item, GpuPool) and (d in ready or taken.sent[d].any())
+    }
     behind = any(found[model.deployment_names[d]].behind for d in pools if model.deployment_names[d] in found)
     on_pool = np.asarray(taken.sent[list(pools)].any(axis=0))
     paid_s = paid_seconds(arrivals, draws.traffic, result, on_pool, behind)
@@ -139,9 +145,10 @@ def bill_run(
     for d, pool in pools.items():
         usd = pool.replicas * pool.hourly_usd / 3600.0 * paid_s
         took_s = taken.pool_s[d].sum()
-        # Where nothing was taken, those that were sent there share the bill.
-        per_s = usd / (took_s or taken.sent[d].sum())
-        cost += per_s * (taken.pool_s[d] if took_s else taken.sent[d])
+        # Where nothing was taken, those that were sent there share the bill; where none was, all for whom it stood by.
+        shared_by = taken.pool_s[d] if took_s else taken.sent[d] if taken.sent[d].any() else np.ones(n)
+        per_s = usd / shared_by.sum()
+        cost += per_s * shared_by
         thinking += per_s * taken.pool_thinking_s[:, d]
     by_time = (bool(pools) or isinstance(arrivals, ClosedLoop)) and paid_s > 0
     correct = taken.correct

@@ -30,17 +30,29 @@ def paid_seconds(
         on_pool: (n,) whether a stage of the request belongs to a GPU pool.
         behind: whether a pool was still behind as the last request arrived.
     """
-    n = len(result.arrival_s)
     first_s, last_s = float(np.nanmin(result.arrival_s)), float(np.nanmax(result.arrival_s))
     answered_s = max(float(np.max(result.finished_s[on_pool], initial=last_s)), last_s)
     if isinstance(arrivals, ClosedLoop):
-        return _of_users(result, n) or answered_s - first_s
+        return _of_users(result, len(result.arrival_s)) or answered_s - first_s
     if isinstance(arrivals, Trace) or behind:
         return answered_s - first_s
-    if isinstance(arrivals, Clients) and n > 1:
-        return (last_s - first_s) * n / (n - 1)
+    return seconds_of_arrivals(arrivals, traffic)
+
+
+def seconds_of_arrivals(arrivals: Arrivals, traffic: Traffic) -> float:
+    """Seconds for which pools that keep up are paid for, as far as can be said before anything is served; NaN of a closed loop.
+
+    Of a trace it is the time from the first to the last arrival, so 0 where all come at one instant.
+    """
+    n = len(traffic.arrival_s)
     if isinstance(arrivals, Piecewise):
         return _of_steps(arrivals, n)
+    if isinstance(arrivals, (Clients, Trace)):
+        span_s = float(np.max(traffic.arrival_s) - np.min(traffic.arrival_s))
+        if isinstance(arrivals, Trace):
+            return span_s
+        if n > 1:
+            return span_s * n / (n - 1)
     return n / traffic.rate_per_s
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +23,13 @@ from ttc_sim.base.intervals import Variance
 from ttc_sim.engine.work import REJECTED
 from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
 from ttc_sim.simulation.billing import Run
+from ttc_sim.simulation.counting import Counting, Quantity, count
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.uncertainty import Bools, Uncertainty, both
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+_TOKENS = ("prompt", "reasoning", "visible")
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
@@ -97,7 +100,9 @@ class Pooled(Uncertainty):
         self.planned_tokens = np.concatenate([run.planned_tokens for run in runs], axis=1).astype(np.float64)
         # Longer problems make a pool's bill no larger where it is paid for by arrivals alone.
         by_arrivals = np.repeat([not run.paid_by_work for run in runs], [len(run.arm) for run in runs])
-        self.fixed_cost = by_arrivals * (self.cost - self._joined("api_cost_usd"))
+        self.api_cost = self._joined("api_cost_usd")
+        self.pool_cost = self.cost - self.api_cost
+        self.fixed_cost = by_arrivals * self.pool_cost
         timeouts = [item.timeout_s for item in model.deployments]
         self.most_s = max((np.inf if one is None else one for one in timeouts), default=np.inf)
 
@@ -113,6 +118,29 @@ class Pooled(Uncertainty):
 
     # -------------------------------------------------------------------------------------------------- figures
 
+    @cached_property
+    def counting(self) -> dict[str, Counting | None]:
+        """What counts in means, by what is expected of problems."""
+        population = self.model.population
+        if self.expected is None or population is None or self.row is None:
+            return {}
+        none = (np.zeros(self.count, dtype=np.int64), np.zeros(len(population), dtype=np.int64))
+        by_arm = (self.arm, self.expected["arm"].astype(np.int64)) if "arm" in self.expected else none
+        parts = [by_arm, (self.source, population.source)]
+        band = self._band()
+        if band is not None:
+            parts.append((band[self.row], band))
+        pairs = {name: (self.tokens[k], self.planned_tokens[k]) for k, name in enumerate(_TOKENS)}
+        pairs["output"] = (self.tokens[1] + self.tokens[2], self.planned_tokens[1] + self.planned_tokens[2])
+        pairs["api_cost_usd"] = (self.api_cost, self.planned_api_cost)
+        spent = {name: Quantity(*pair, self.expected[name]) for name, pair in pairs.items()}
+        found: dict[str, Counting | None] = {}
+        found |= dict.fromkeys(spent, count(spent, "output", parts, population.weight))
+        if not np.isnan(self.correct).any():
+            right = Quantity(self.correct, self.planned_correct, self.expected["correct"])
+            found["correct"] = count({"correct": right}, "correct", parts, population.weight)
+        return found
+
     def mean(
         self,
         name: str,
@@ -120,6 +148,7 @@ class Pooled(Uncertainty):
         planned: F64,
         members: Members,
         *,
+        beside: F64 | None = None,
         fixed: F64 | None = None,
         scale: float | None = None,
     ) -> Figure:
@@ -127,10 +156,15 @@ class Pooled(Uncertainty):
 
         Args:
             name: key of what is expected; values: (n,) of each request; planned: the same, had it run to its end.
-            fixed: (n,) part of the values that other problems would not change; nothing if left out.
+            beside: (n,) what comes to the values, and was neither planned nor is expected; fixed: (n,) part of that which other
+                problems would not change; nothing if left out.
             scale: what a single problem or run is taken to be uncertain by; the mean itself if left out.
         """
         here = members.requests
+        counting = self.counting.get(name)
+        if counting is not None:
+            values, planned = values * counting.was, planned * counting.planned
+        values = values if beside is None else values + beside
         kept, changing = values[here], (values if fixed is None else values - fixed)[here]
         if self.expected is None or members.rows is None:
             value = float(kept.mean())
@@ -142,6 +176,7 @@ class Pooled(Uncertainty):
         rows = np.flatnonzero(members.rows)
         share = float(population.weight[rows].sum())
         weight, source, each = population.weight[rows] / share, population.source[rows], self.expected[name][rows]
+        each = each if counting is None else each * counting.expected[rows]
         change = (kept - planned[here]) / (self.count * share)
         value = float(weight @ each + change.sum())
         scale = abs(value) if scale is None else scale
@@ -279,12 +314,14 @@ class Pooled(Uncertainty):
 
     def cost_usd(self, members: Members) -> Figure:
         """US dollars of a request: API calls and GPU pools."""
-        return self.mean("api_cost_usd", self.cost, self.planned_api_cost, members, fixed=self.fixed_cost)
+        beside, fixed = self.pool_cost, self.fixed_cost
+        return self.mean("api_cost_usd", self.api_cost, self.planned_api_cost, members, beside=beside, fixed=fixed)
 
     def tokens_of(self, members: Members) -> dict[str, Figure]:
         """Prompt, reasoning, visible and all output tokens of a request."""
-        kinds = ("prompt", "reasoning", "visible")
-        found = {name: self.mean(name, self.tokens[k], self.planned_tokens[k], members) for k, name in enumerate(kinds)}
+        found = {
+            name: self.mean(name, self.tokens[k], self.planned_tokens[k], members) for k, name in enumerate(_TOKENS)
+        }
         output, planned = (both[1] + both[2] for both in (self.tokens, self.planned_tokens))
         return {**found, "output": self.mean("output", output, planned, members)}
 
@@ -301,12 +338,18 @@ class Pooled(Uncertainty):
 
     def bands(self) -> dict[str, Part]:
         """Figures by band of predicted difficulty, where it is predicted."""
-        population, edges = self.model.population, DIFFICULTY_BANDS
-        if population is None or self.row is None or DIFFICULTY not in population.scores:
+        band, edges = self._band(), DIFFICULTY_BANDS
+        if band is None or self.row is None:
             return {}
-        band = np.clip(np.digitize(population.scores[DIFFICULTY], edges[1:-1]), 0, len(edges) - 2)
         names = {k: f"{edges[k]:.1f}-{edges[k + 1]:.1f}" for k in range(len(edges) - 1)}
         return self._parts(names, band[self.row], band)
+
+    def _band(self) -> I64 | None:
+        """(P,) number of the band of predicted difficulty that each problem lies in, where it is predicted."""
+        population, edges = self.model.population, DIFFICULTY_BANDS
+        if population is None or DIFFICULTY not in population.scores:
+            return None
+        return np.clip(np.digitize(population.scores[DIFFICULTY], edges[1:-1]), 0, len(edges) - 2).astype(np.int64)
 
     def _parts(self, names: Mapping[int, str], of_request: I64, of_row: I64 | None) -> dict[str, Part]:
         by_row = self.expected is not None and of_row is not None

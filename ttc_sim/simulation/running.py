@@ -11,7 +11,7 @@ from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import Work, capacity, pick_live
-from ttc_sim.policies import Load, Policy, Requests, choose_arms, choose_live, rule_of
+from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_live, rule_of
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import Draws, as_requests
@@ -44,7 +44,15 @@ def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     if policy.looks_at_load:
         arm = picked = result.arm.astype(np.int64)
         _check_offered(model, requests, arm)
-    return bill_run(model, draws, requests, arm, offers, picked, result)
+    return bill_run(model, draws, requests, arm, offers, picked, result, _ready(policy, live, works))
+
+
+def _ready(policy: Policy, live: LiveRule | None, works: Sequence[Work]) -> set[int]:
+    """Deployments that a policy might have sent requests to by live load, whether it did or not."""
+    if not policy.looks_at_load:
+        return set()
+    arms = range(len(works)) if live is None else np.unique(live.arms).tolist()
+    return {d for a in arms for d in np.unique(works[a].deployment).tolist()}
 
 
 def _route(model: Model, policy: Policy, requests: Requests, works: Sequence[Work]) -> Callable[[int, Load], int]:

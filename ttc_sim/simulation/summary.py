@@ -145,7 +145,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         runs=len(runs),
         replay=pooled.replay,
         problems=0 if population is None else len(population),
-        notes=model.notes,
+        notes=(*model.notes, *runs[0].draws.traffic.notes),
     )
 
 

@@ -68,6 +68,18 @@ def gaps(family: Family, shape: float, u: F64) -> F64:
     return np.asarray(gammaincinv(shape, u) / shape)
 
 
+def gap_met(family: Family, shape: float, u: F64) -> F64:
+    """The gap that an arbitrary moment falls into, in means of all gaps: a long one is met the more often the longer it is.
+
+    Its density is that of the gaps times their length: Gamma of the next shape, or a root of a Gamma for Weibull (D. R. Cox,
+    Renewal Theory, 1962, section 5.4). The mean is 1 plus the squared coefficient of variation.
+    """
+    if family == "weibull":
+        scale = np.exp(-gammaln(1 + 1 / shape))
+        return np.asarray(scale * gammaincinv(1 + 1 / shape, u) ** (1 / shape))
+    return np.asarray(gammaincinv(shape + 1, u) / shape)
+
+
 _WILSON_HILFERTY = 1e10  # from this shape on their cube of a normal is the Gamma law to the last digit
 _LOGITS = 37.0  # beyond any double between 0 and 1, but for the smallest, that a generator gives
 

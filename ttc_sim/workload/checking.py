@@ -52,8 +52,27 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
     prefix = None if made.prefix_id is None else whole_numbers(where, "prefix_id", made.prefix_id, (n,))
     if prefix is not None:
         refuse(where, "prefix_id", prefix, prefix < -1, "an id, at least 0, or -1 for none")
+    shared = None if made.prefix_tokens is None else whole_numbers(where, "prefix_tokens", made.prefix_tokens, (n,))
+    if shared is not None:
+        if prefix is None:
+            raise InputError(
+                where, "prefix_tokens", "given", "'prefix_id', the prefixes that they belong to, beside it"
+            )
+        refuse(where, "prefix_tokens", shared, shared < 0, "at least 0 tokens")
+    if not isinstance(made.notes, (list, tuple)) or not all(isinstance(note, str) for note in made.notes):
+        raise InputError(where, "notes", made.notes, "a list of lines of text")
     lengths = _lengths(made, n, where, carries_lengths)
-    return Traffic(arrival_s, client, *lengths, prefix, float(rate_per_s), after, think_s)
+    return Traffic(
+        arrival_s,
+        client,
+        *lengths,
+        prefix,
+        float(rate_per_s),
+        after,
+        think_s,
+        prefix_tokens=shared,
+        notes=tuple(made.notes),
+    )
 
 
 def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | None]:

@@ -17,7 +17,7 @@ from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.traffic import TrafficProfile, load_traffic
 from ttc_sim.scenario import Clients
-from ttc_sim.workload.arrivals import Family, gaps
+from ttc_sim.workload.arrivals import Family, gap_met, gaps
 from ttc_sim.workload.traffic import Traffic
 
 Lengths = Mapping[tuple[int, int], tuple[F64, F64]]  # (client, window) -> values, cumulative probability
@@ -124,9 +124,8 @@ def _client(
         family, shape = law[w]
         stream = f"client/{run}/{client}/{first + step}"
         if fresh:
-            # Where the client is in its first gap is unknown: a uniform share of it has passed.
             start = uniforms(seed, stream + "/phase", 1, 2)[0]
-            carried = float(gaps(family, shape, start[:1])[0] * start[1])
+            carried = float(gap_met(family, shape, start[:1])[0] * start[1])  # a uniform share of it is left
             fresh = False
         if carried >= room:
             carried -= room

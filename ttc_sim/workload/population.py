@@ -130,7 +130,7 @@ def build_population(
     """Put problems, scores and attempts side by side.
 
     A source keeps the problems that every arm offered to it has been measured on, so that all arms are compared on the
-    same problems.
+    same problems. An arm that sends requests on to others is measured where those are, too.
 
     Raises:
         InputError: an empty source, an arm measured on none of its sources' problems, missing scores.
@@ -141,21 +141,29 @@ def build_population(
     notes = [note for problem_set in problem_sets.values() for note in problem_set.notes]
     notes += _strays(problem_sets, profiles)
     offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
+    covered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
+    stages = {name: arm.parsed(path, name).other_arms for name, arm in scenario.arms.items()}
+    by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
     for index, (name, source) in enumerate(sources.items()):
         table = _problems_of(problem_sets[source.problem_set], source, path, name)
         total = len(table)
         kept = table
         for arm_name, arm in scenario.arms.items():
-            covers = table["problem"].is_in(measured[str(arm.profile)])
+            covers = pl.Series(np.ones(total, dtype=np.bool_))
+            for profile in by_arm[arm_name]:
+                covers &= table["problem"].is_in(measured[profile])
             asked = arm.sources is not None and name in arm.sources
             if arm.sources is not None and not asked:
                 continue
             if asked and not covers.any():
-                raise InputError(path, f"arms.{arm_name}.sources", name, f"a source that {arm.profile} was measured on")
+                models = " and ".join(dict.fromkeys(by_arm[arm_name]))
+                raise InputError(path, f"arms.{arm_name}.sources", name, f"a source that {models} was measured on")
+            covered[arm_name].append(f"{int(covers.sum()):,} of the {total:,} of {name}")
             if asked or covers.mean() >= LEAST_COVERAGE:  # type: ignore[operator]  # a Boolean mean is a float
                 offered[arm_name].append(name)
-                kept = kept.filter(kept["problem"].is_in(measured[str(arm.profile)]))
+                for profile in by_arm[arm_name]:
+                    kept = kept.filter(kept["problem"].is_in(measured[profile]))
         if kept.is_empty():
             raise InputError(
                 path, f"workload.sources.{name}", source.problem_set, "problems that its arms were measured on"
@@ -166,14 +174,19 @@ def build_population(
             )
         tables.append(kept.with_columns(source=pl.lit(index, dtype=pl.Int64)))
     for arm_name, where in offered.items():
-        if not where:
-            profile = scenario.arms[arm_name].profile
-            raise InputError(path, f"arms.{arm_name}.profile", profile, "a profile measured on the workload's problems")
-        if len(where) < len(sources):
+        models = " and ".join(dict.fromkeys(by_arm[arm_name]))
+        if not where and scenario.arms[arm_name].sources == []:
+            if not any(arm_name in others for others in stages.values()):
+                expected = "a source, or an arm whose strategy names this one: nothing would ever come to it"
+                raise InputError(path, f"arms.{arm_name}.sources", [], expected)
+        elif not where:
+            expected = f"a profile measured on at least {LEAST_COVERAGE:.0%} of a source's problems"
+            expected += ", as those of the arms that it names," if stages[arm_name] else ""
+            expected += f", not on {', '.join(covered[arm_name])}; or `sources`, to keep to those that were"
+            raise InputError(path, f"arms.{arm_name}.profile", scenario.arms[arm_name].profile, expected)
+        elif len(where) < len(sources) and scenario.arms[arm_name].sources is None:
             absent = ", ".join(source for source in sources if source not in where)
-            notes.append(
-                f"arm {arm_name} is not offered on {absent}: {scenario.arms[arm_name].profile} was not measured there"
-            )
+            notes.append(f"arm {arm_name} is not offered on {absent}: {models} was not measured there")
     notes += [
         f"thinking lengths of {measured_one.name} are not its own: {measured_one.card.reasoning_source}"
         for measured_one in profiles.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Recorded:
         arrival_s: (n,) seconds from the first arrival.
         prompt_tokens, reasoning_tokens, visible_tokens: (n,), or ``None`` where the trace has none.
         prefix_id, prefix_tokens: (n,) as :class:`~ttc_sim.workload.traffic.Traffic` has them, or ``None``.
+        notes: how rows were read that could be doubted.
     """
 
     arrival_s: F64
@@ -42,6 +43,7 @@ class Recorded:
     visible_tokens: I64 | None
     prefix_id: I64 | None = None
     prefix_tokens: I64 | None = None
+    notes: tuple[str, ...] = ()
 
 
 def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
@@ -64,9 +66,9 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
     period_s = span_s * n / max(n - 1, 1) if span_s > 0 else 1.0
     cycle, at = np.divmod(np.arange(requests), n)
     times = cycle * period_s + found.arrival_s[at]
-    rate_per_s = n / period_s
+    rate_per_s = n / period_s if span_s > 0 else np.nan
     if trace.rate_per_s is not None:
-        times, rate_per_s = times * rate_per_s / trace.rate_per_s, trace.rate_per_s
+        times, rate_per_s = times * (n / period_s) / trace.rate_per_s, trace.rate_per_s
 
     def of(values: I64 | None) -> I64 | None:
         return None if values is None else values[at]
@@ -83,6 +85,7 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
         prefix_id=prefix,
         rate_per_s=rate_per_s,
         prefix_tokens=of(found.prefix_tokens),
+        notes=found.notes,
     )
 
 
@@ -96,13 +99,14 @@ def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
     assert columns is not None
     times = _times(table, path, columns.arrival, columns.unit)
     prompt = _tokens(table, path, columns.prompt_tokens)
-    hidden, visible = _output(table, path, columns)
-    found = Recorded(times - times[0], None if prompt is None else np.maximum(prompt, 1), hidden, visible)
+    hidden, visible, notes = _answered(*_output(table, path, columns), path)
+    prompt, more = _asked(prompt, path)
+    found = Recorded(times - times[0], prompt, hidden, visible, notes=notes + more)
     if trace.format != "mooncake" or "hash_ids" not in table.columns or found.prompt_tokens is None:
         return found
     prefix, blocks = shared_prefixes(_blocks(table, path))
     shared = np.minimum(blocks * _MOONCAKE_BLOCK, found.prompt_tokens)
-    return Recorded(found.arrival_s, found.prompt_tokens, hidden, visible, prefix, shared)
+    return replace(found, prefix_id=prefix, prefix_tokens=shared)
 
 
 def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:
@@ -149,26 +153,56 @@ def _tokens(table: pl.DataFrame, path: Path, column: str | None) -> I64 | None:
 
 
 def _output(table: pl.DataFrame, path: Path, columns: Columns) -> tuple[I64 | None, I64 | None]:
-    """Reasoning and visible tokens, together at least 1."""
+    """Reasoning and visible tokens."""
     reasoning = _tokens(table, path, columns.reasoning_tokens)
     visible = _tokens(table, path, columns.visible_tokens)
     output = _tokens(table, path, columns.output_tokens)
     if visible is not None:
-        hidden = np.zeros_like(visible) if reasoning is None else reasoning
-        return hidden, np.maximum(visible, np.where(hidden > 0, 0, 1))
+        return np.zeros_like(visible) if reasoning is None else reasoning, visible
     if output is None:
         return None, None
     if reasoning is None:
-        return np.zeros_like(output), np.maximum(output, 1)
+        return np.zeros_like(output), output
     over = np.flatnonzero(reasoning > output)
     if len(over):
         row = int(over[0])
         expected = f"at most {columns.output_tokens}, {output[row]}, which holds it; where it stands beside it, "
         expected += f"'visible_tokens: {columns.output_tokens}' in the trace's columns says so"
         raise InputError(path, f"column {columns.reasoning_tokens}, row {row + 1}", int(reasoning[row]), expected)
-    output = np.maximum(output, 1)
-    hidden = np.minimum(reasoning, output - 1)
+    hidden = np.minimum(reasoning, np.maximum(output - 1, 0))
     return hidden, output - hidden
+
+
+def _answered(hidden: I64 | None, visible: I64 | None, path: Path) -> tuple[I64 | None, I64 | None, tuple[str, ...]]:
+    """Tokens of answers. Requests that got none failed where they were recorded: here they are served like those beside them.
+
+    Raises:
+        InputError: no row has output tokens.
+    """
+    if hidden is None or visible is None:
+        return hidden, visible, ()
+    answered = hidden + visible > 0
+    if answered.all():
+        return hidden, visible, ()
+    if not answered.any():
+        raise InputError(path, "output tokens", "0 in every row", "a row that was answered")
+    number = np.cumsum(answered) - 1  # of the last answered row so far
+    like = np.flatnonzero(answered)[np.maximum(number, 0)]
+    failed = (
+        f"{int((~answered).sum()):,} of {len(answered):,} rows of {path.name} have no output tokens, as failed requests"
+    )
+    note = f"{failed}: they come when they came, and are served like the answered request before them"
+    return hidden[like], visible[like], (note,)
+
+
+def _asked(prompt: I64 | None, path: Path) -> tuple[I64 | None, tuple[str, ...]]:
+    """Tokens of prompts, at least 1."""
+    empty = 0 if prompt is None else int((prompt == 0).sum())
+    if prompt is None or not empty:
+        return prompt, ()
+    return np.maximum(prompt, 1), (
+        f"{empty:,} of {len(prompt):,} rows of {path.name} have no prompt tokens: one is counted",
+    )
 
 
 def _blocks(table: pl.DataFrame, path: Path) -> list[list[int]]:

@@ -21,6 +21,7 @@ class Traffic:
         after: (n,) request whose answer this one waits for, or -1, with ``think_s`` (n,) seconds between; ``None`` if none waits.
         rate_per_s: mean rate in the long run: the configured one where there is one, else that of these arrivals.
         prefix_tokens: (n,) leading tokens of the prompt that are those of its prefix; all of it if ``None``.
+        notes: what a reader of any figure must know of them.
     """
 
     arrival_s: F64
@@ -33,6 +34,7 @@ class Traffic:
     after: I64 | None = None
     think_s: F64 | None = None
     prefix_tokens: I64 | None = None
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def of(arrival_s: F64, rate_per_s: float) -> Traffic:
