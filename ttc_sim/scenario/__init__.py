@@ -16,6 +16,7 @@ from ttc_sim.scenario.deployments import (
     StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
+from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
 from ttc_sim.scenario.traffic import (
     Arrivals,
@@ -44,7 +45,9 @@ __all__ = [
     "GpuPool",
     "Latency",
     "LayerStepTime",
+    "Lengths",
     "LinearStepTime",
+    "LogNormal",
     "PhysicsStepTime",
     "Piecewise",
     "Poisson",

@@ -74,8 +74,8 @@ def _first_error(path: str, error: ValidationError) -> InputError:
     # An unknown key is the likeliest slip and the cause of "missing" errors beside it, so it is named first.
     unknown = (UNKNOWN_KEY, "extra_forbidden")
     details = sorted(error.errors(), key=lambda item: item["type"] not in unknown)[0]
-    # Pydantic puts the tag of a union, "api" or "gpu_pool", after the place where the union stands.
-    tag = 2 if details["loc"][:1] == ("deployments",) else None
+    # Pydantic puts the tag of a union, such as "api" or "gpu_pool", after the place where the union stands.
+    tag = 2 if details["loc"][:1] == ("deployments",) else 3 if details["loc"][:2] == ("workload", "lengths") else None
     location = [str(part) for at, part in enumerate(details["loc"]) if at != tag]
     field = ".".join(location) or "scenario"
     kind, cause = details["type"], details.get("ctx", {}).get("error")
@@ -132,8 +132,12 @@ def _check_references(scenario: Scenario) -> None:
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
     check_cascades({name: arm.parsed(path, name) for name, arm in scenario.arms.items()}, path)
-    if not sources and not scenario.workload.arrivals.carries_lengths:
-        raise InputError(path, "workload.sources", {}, "sources, or arrivals that carry lengths (clients or trace)")
+    lengths = scenario.workload.lengths
+    if sources and lengths is not None:
+        raise InputError(path, "workload.lengths", "given", "no lengths beside sources: those of the problems count")
+    if not sources and lengths is None and not scenario.workload.arrivals.carries_lengths:
+        expected = "sources, arrivals that carry lengths (clients or trace), or workload.lengths"
+        raise InputError(path, "workload.sources", {}, expected)
     for name in scenario.search.caps:
         if name not in scenario.arms:
             raise InputError(path, "search.caps", name, nearest(name, scenario.arms))

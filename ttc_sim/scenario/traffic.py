@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name
+from ttc_sim.scenario.lengths import Lengths
 
 
 class Arrivals(Model):
@@ -198,9 +199,11 @@ class Source(Model):
 class Workload(Model):
     """What arrives: an arrival process and, per source, problems.
 
-    Without ``sources`` the lengths come from the trace or the clients, and nothing is known of accuracy.
+    Without ``sources`` lengths come from the trace or the clients, or are said plainly (``lengths``), and nothing is known of
+    accuracy.
     """
 
     arrivals: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
     requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     sources: dict[str, Source] = Field(default_factory=dict)
+    lengths: Lengths | None = None

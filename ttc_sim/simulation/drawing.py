@@ -9,7 +9,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns, uniforms
 from ttc_sim.policies import Requests
 from ttc_sim.simulation.model import Model
-from ttc_sim.workload import Traffic, generate
+from ttc_sim.workload import Traffic, generate, with_lengths
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     # Runs for different purposes must not share arrivals either.
     label = f"{purpose}/{run}"
     traffic = generate(workload.arrivals, count, scenario.seed, folder=scenario.folder, where=scenario.path, run=label)
+    if workload.lengths is not None:
+        seed, folder = scenario.seed, scenario.folder
+        traffic = with_lengths(workload.lengths, traffic, seed, label, folder=folder, where=scenario.path)
     drawn = Draws(seed=scenario.seed, run=run, purpose=purpose, traffic=traffic, row=None)
     if population is None:
         return drawn

@@ -160,7 +160,10 @@ class Uncertainty:
 
 def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
     """Whether a run is a replay that would come out the same again: a recorded trace, on servers whose times do not vary."""
-    if model.population is not None or not isinstance(model.scenario.workload.arrivals, Trace):
+    workload = model.scenario.workload
+    if model.population is not None or not isinstance(workload.arrivals, Trace):
+        return False
+    if workload.lengths is not None and workload.lengths.vary:
         return False
     used = {model.arms[a].deployment for run in runs for a in np.unique(run.arm).tolist()}
     varies = any(

@@ -8,6 +8,7 @@ from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poi
 from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal
 from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import mixture
+from ttc_sim.workload.lengths import with_lengths
 from ttc_sim.workload.traces import replay
 from ttc_sim.workload.traffic import Traffic
 
@@ -57,4 +58,4 @@ def generate(
     return own_arrivals(arrivals, requests, seed, run, folder=folder, where=where)
 
 
-__all__ = ["Traffic", "generate"]
+__all__ = ["Traffic", "generate", "with_lengths"]
