@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import Scenario, scenario_from_dict
+from ttc_sim.scenario import Scenario, read_mapping
 from ttc_sim.simulation.model import Model, load_model
 
 
@@ -20,8 +20,8 @@ def expand_caps(scenario: Scenario) -> Scenario:
         return scenario
     raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
     arms: dict[str, object] = {}
-    for name, arm in scenario.arms.items():
-        strategy = arm.parsed(scenario.path, name)
+    for name in scenario.arms:
+        strategy = scenario.parsed_strategy(name)
         if name in scenario.search.caps and not strategy.takes_cap:
             raise InputError(scenario.path, f"search.caps.{name}", repr(strategy), "an arm whose attempts have a cap")
         for cap in scenario.search.caps.get(name, [None]):
@@ -29,7 +29,7 @@ def expand_caps(scenario: Scenario) -> Scenario:
             said = repr(strategy.with_cap(cap)) if name in scenario.search.caps else raw["arms"][name]["strategy"]
             arms[label] = {**raw["arms"][name], "strategy": said}
     search = {**raw["search"], "caps": {}}
-    return scenario_from_dict({**raw, "arms": arms, "search": search}, scenario.path)
+    return read_mapping({**raw, "arms": arms, "search": search}, scenario.path, scenario.code)
 
 
 def base_arm(name: str) -> str:
@@ -67,4 +67,5 @@ def with_decisions(
     raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
     for name, count in replicas.items():
         raw["deployments"][name]["replicas"] = count
-    return scenario_from_dict({**raw, "policy": policy and dict(policy), "responses": responses}, scenario.path)
+    decided = {**raw, "policy": policy and dict(policy), "responses": responses}
+    return read_mapping(decided, scenario.path, scenario.code)

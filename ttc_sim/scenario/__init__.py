@@ -16,7 +16,7 @@ from ttc_sim.scenario.deployments import (
     StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
-from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
+from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
 from ttc_sim.scenario.traffic import (
     Arrivals,
     Clients,
@@ -63,6 +63,7 @@ __all__ = [
     "checked",
     "find_scenario",
     "load_scenario",
+    "read_mapping",
     "scenario_from_dict",
     "with_changes",
 ]
