@@ -6,7 +6,6 @@ import copy
 import hashlib
 import pickle
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,7 +230,7 @@ def test_a_remembered_file_runs_until_it_changes(
     caplog.clear()
     assert said(monkeypatch, capsys, *command, "--remember-code")[0] == 0
     store = store_of_consent()
-    assert caplog.messages == [f"{home / 'own.py'} is remembered in {store}"]
+    assert caplog.messages == [f"{str(home / 'own.py')!r} is remembered in {str(store)!r}"]
     assert store is not None
     digest = hashlib.sha256((home / "own.py").read_bytes()).hexdigest()
     assert store.read_text() == f"{digest}  {home / 'own.py'}\n"
@@ -269,13 +268,14 @@ def test_code_outside_of_the_scenarios_folder_is_refused(home: Path, tmp_path: P
     (home / "file.py").symlink_to(outside / "own.py")
     (home / "folder").symlink_to(outside)
     (home / "circle.py").symlink_to(home / "circle.py")
+    (home / "folder.py").mkdir()
     for named in ("../outside/own.py", str(outside / "own.py"), "file.py", "folder/own.py"):
         for changes in ({"policy": f"{named}:choose"}, {"arms": with_arm(f"{named}:brief"), "policy": None}):
             with pytest.raises(
                 InputError, match=r"s\.yaml: (policy|arms\.mine\.strategy): got .*; expected a file in "
             ):
                 ttc.load_scenario(write(home, **changes), allow_code=True)
-    for named in ("absent.py", "circle.py", "x" * 5000 + ".py", "a\0.py"):
+    for named in ("absent.py", "circle.py", "folder.py", "x" * 5000 + ".py", "a\0.py"):
         with pytest.raises(InputError, match="an existing Python file"):
             ttc.load_scenario(write(home, policy=f"{named}:choose"))
     with pytest.raises(InputError, match="the name of a function"):
@@ -354,29 +354,24 @@ def test_what_is_no_arm_is_refused(returned: str, home: Path) -> None:
 def _nothing() -> None: ...
 
 
-def _choices(scenario: ttc.Scenario) -> list[str]:
-    return records(scenario)["arm"].to_list()
-
-
-def _refusal(scenario: ttc.Scenario) -> str:
-    with pytest.raises(InputError) as caught:
-        records(scenario)
-    return str(caught.value)
-
-
-def in_process(work: Callable[[ttc.Scenario], Any], scenario: ttc.Scenario) -> Any:
-    with processes(2, _nothing, ()) as mapped:
-        return next(iter(mapped(work, [scenario])))
+def _choices(scenario: ttc.Scenario) -> list[str] | str:
+    """Arms that its policy chose, or why it did not."""
+    try:
+        return records(scenario)["arm"].to_list()
+    except InputError as error:
+        return str(error)
 
 
 def test_another_process_has_the_same_consent_and_the_same_bytes(home: Path) -> None:
-    file = write(home)
-    allowed = ttc.load_scenario(file, allow_code=True)
-    assert in_process(_choices, allowed) == _choices(allowed)
-    (home / "ran").unlink()
-    assert "consent" in in_process(_refusal, ttc.load_scenario(file))
-    (home / "own.py").write_text(OWN.format(mark="changed").replace("at = 0.5", "at = 0.1"))
-    assert "it has changed since" in in_process(_refusal, allowed)
+    allowed, refused = (ttc.load_scenario(write(home), allow_code=allow) for allow in (True, False))
+    assert set(_choices(allowed)) == {"small", "large"}
+    with processes(2, _nothing, ()) as mapped:
+        first, second = mapped(_choices, [allowed, refused])
+        assert first == _choices(allowed)
+        assert "expected consent" in second
+        (home / "ran").unlink()
+        (home / "own.py").write_text(OWN.format(mark="changed").replace("at = 0.5", "at = 0.1"))
+        assert all("it has changed since" in one for one in mapped(_choices, [allowed, refused]))
     assert not ran(home)
 
 
@@ -421,7 +416,7 @@ def test_a_plan_cannot_reach_out_of_its_own_folder(home: Path, tmp_path: Path) -
     mail = tmp_path / "mail"
     mail.mkdir()
     plan = saved(mail, write(home), "../home/s.yaml")
-    with pytest.raises(InputError, match=r"expected a file in .*mail or below"):
+    with pytest.raises(InputError, match=r"expected a file in .*mail' or below"):
         ttc.load_plan(plan, allow_code=True)
     # Above the scenario's folder it may stand.
     assert LivePlan(saved(tmp_path, home / "s.yaml", "home/s.yaml"), allow_code=True).arms
@@ -447,6 +442,14 @@ def test_a_plan_knows_the_code_that_it_was_made_with(home: Path, tmp_path: Path)
     assert (home / "ran").read_text().count("changed") == 0
 
 
+def test_a_plan_that_needs_no_code_needs_no_consent(home: Path) -> None:
+    plan = ttc.optimize(write(home, workload={**GOOD["workload"], "requests": 20}))  # which has a policy of its own
+    plan.save(home / "plan.yaml")
+    assert "code_sha256" not in (home / "plan.yaml").read_text()
+    assert LivePlan(home / "plan.yaml").arms
+    assert not ran(home)
+
+
 def test_a_place_for_the_plan_is_looked_at_before_the_work(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -456,3 +459,52 @@ def test_a_place_for_the_plan_is_looked_at_before_the_work(
     status, error = said(monkeypatch, capsys, "optimize", file, "--allow-code", "--plan", plan)
     assert (status, error.count("\n"), ran(home), plan.exists()) == (1, 1, False, False)
     assert "which must not lie elsewhere" in error
+
+
+def measured(folder: Path) -> tuple[object, ...]:
+    """Options that name new problems and attempts at them."""
+    rows = range(40)
+    prompts = [f"What is {k} + {k + 1}? " * (1 + k % 3) for k in rows]
+    dataset = ["aime24" if k % 2 else "amc23" for k in rows]
+    pl.DataFrame({"id": rows, "prompt": prompts, "dataset": dataset}).write_parquet(folder / "p.parquet")
+    models = {"sky-t1-32b": 2, "qwen2.5-14b-instruct": 3}
+    attempts = [(k, model, 100 * (k + 3), k % every == 0) for k in rows for model, every in models.items()]
+    names = ["id", "model", "output_tokens", "correct"]
+    pl.DataFrame(attempts, schema=names, orient="row").write_parquet(folder / "a.parquet")
+    return "--problems", folder / "p.parquet", "--attempts", folder / "a.parquet"
+
+
+def test_validate_asks_for_consent_to_what_the_plan_uses(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy and, where there are targets, every arm: it may be the best in hindsight."""
+    command = ("validate", home / "plan.yaml", *measured(home))
+
+    def carried_out(*more: str, **changes: Any) -> tuple[int, str]:
+        saved(home, write(home, **changes))
+        return said(monkeypatch, capsys, *command, *more)
+
+    mine = with_arm("own.py:brief")
+    status, error = carried_out(policy="Always('small')", arms=mine)
+    assert status == 1
+    assert "arms.mine.strategy: got 'own.py:brief'; expected consent" in error
+    assert carried_out(policy="Always('small')", arms=mine, targets=None)[0] == 0
+    assert "policy: got 'own.py:choose'; expected consent" in carried_out(arms=mine, targets=None)[1]
+    assert not ran(home)
+    assert carried_out("--allow-code", arms=mine, targets=None)[0] == 0
+    assert ran(home)
+
+
+def test_a_router_asks_for_consent_to_its_two_arms(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--weak", "qwen2.5-14b-instruct", "--strong", "sky-t1-32b", "--no-baselines", "--resamples", "100")
+    command = ("predictor", "evaluate", *measured(home), *asked, "--scenario")
+    # Its policy and third arm are not asked.
+    assert said(monkeypatch, capsys, *command, write(home, arms=with_arm("own.py:brief")))[0] == 0
+    arms = with_arm("own.py:brief")
+    arms["large"] = arms["mine"]
+    assert "expected consent" in said(monkeypatch, capsys, *command, write(home, arms=arms))[1]
+    assert not ran(home)
+    assert said(monkeypatch, capsys, *command, home / "s.yaml", "--allow-code")[0] == 0
+    assert ran(home)

@@ -85,7 +85,9 @@ class FileFunction:
         """
         source = _content(self.file, self.where, self.field)
         if _digest(source) != self.sha256:
-            expected = f"{self.file} as it was when it was read: it has changed since, so read what names it again"
+            expected = (
+                f"{str(self.file)!r} as it was when it was read: it has changed since, so read what names it again"
+            )
             raise InputError(self.where, self.field, self.said, expected)
         if self.allow == "remember":
             _remember(self.file, self.sha256, self.where, self.field)
@@ -95,7 +97,7 @@ class FileFunction:
             self.where,
             self.field,
             self.said,
-            f"consent to run code: {self.name}() of {self.file} would {self.use}. Look at the file, then give --allow-code "
+            f"consent to run code: {self.name}() of {str(self.file)!r} would {self.use}. Look at the file, then give --allow-code "
             "(in Python allow_code=True), or --remember-code to be asked again only when the file has changed",
         )
 
@@ -157,7 +159,7 @@ class Code:
             raise InputError(where, field, said, "an existing Python file") from None
         for root in roots:
             if not file.is_relative_to(root):
-                expected = f"a file in {root} or below it: code may only run from the folder of what names it"
+                expected = f"a file in {str(root)!r} or below it: code may only run from the folder of what names it"
                 raise InputError(where, field, said, expected)
         if not is_file:
             raise InputError(where, field, str(folder / named), "an existing Python file")
@@ -223,7 +225,7 @@ def _remember(file: Path, digest: str, where: str, field: str) -> None:
         said = getattr(error, "strerror", None) or "a name that is not text"
         expected = "a file of one's own to remember code in: --allow-code needs none"
         raise InputError(store, "file", said, expected) from None
-    _LOG.info("%s is remembered in %s", file, store)
+    _LOG.info("%r is remembered in %r", str(file), str(store))
 
 
 def _content(file: Path, where: str, field: str) -> bytes:
