@@ -258,6 +258,19 @@ def test_a_remembered_file_runs_until_it_changes(
     assert not ran(elsewhere)
 
 
+def test_a_name_that_cannot_be_printed_is_not_remembered(home: Path) -> None:
+    name = "own\x1b[2K\n.py"
+    (home / "own.py").rename(home / name)
+    scenario = write(home, policy=f"{name}:choose")
+    with pytest.raises(InputError, match="consent") as asked:
+        records(scenario)
+    assert str(asked.value).isprintable()
+    with pytest.raises(InputError, match="a name that can be printed"):
+        records(scenario, allow_code="remember")
+    assert not ran(home)
+    assert len(records(scenario, allow_code=True)) == 40
+
+
 # ------------------------------------------------------------------------------------------------------------ where
 
 
@@ -390,6 +403,12 @@ def test_a_function_that_ran_is_run_anew_elsewhere(home: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------ plans
 
 
+SMALL: dict[str, Any] = {
+    "workload": {**GOOD["workload"], "requests": 20},
+    "search": {"bands": 4, "max_bands": 2, "scores": ["difficulty"]},
+}
+
+
 def saved(folder: Path, scenario: Path, made_from: str = "s.yaml", **more: Any) -> Path:
     """A plan of that scenario, as one writes it who wants it to be carried out."""
     file = folder / "plan.yaml"
@@ -423,7 +442,7 @@ def test_a_plan_cannot_reach_out_of_its_own_folder(home: Path, tmp_path: Path) -
 
 
 def test_a_plan_knows_the_code_that_it_was_made_with(home: Path, tmp_path: Path) -> None:
-    file = write(home, arms=with_arm("own.py:brief"), workload={**GOOD["workload"], "requests": 20})
+    file = write(home, arms=with_arm("own.py:brief"), **SMALL)
     plan = ttc.optimize(file, allow_code=True)
     plan.save(home / "plan.yaml")
     read = ttc.load_plan(home / "plan.yaml")
@@ -443,7 +462,7 @@ def test_a_plan_knows_the_code_that_it_was_made_with(home: Path, tmp_path: Path)
 
 
 def test_a_plan_that_needs_no_code_needs_no_consent(home: Path) -> None:
-    plan = ttc.optimize(write(home, workload={**GOOD["workload"], "requests": 20}))  # which has a policy of its own
+    plan = ttc.optimize(write(home, **SMALL))  # which has a policy of its own
     plan.save(home / "plan.yaml")
     assert "code_sha256" not in (home / "plan.yaml").read_text()
     assert LivePlan(home / "plan.yaml").arms

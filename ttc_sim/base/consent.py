@@ -56,15 +56,15 @@ class FileFunction:
         Raises:
             InputError: no consent, a file that has changed since it was named or that fails, or no such function in it.
         """
-        source = self.check_consent()
+        source, shown = self.check_consent(), repr(self.file.name)[1:-1]
         module = ModuleType(f"ttc_sim_user_{self.file.stem}")
         module.__file__ = str(self.file)
         sys.modules[module.__name__] = module  # dataclasses look their own module up
-        with users_code(self.where, self.field, f"{self.file.name} to run without an error"):
+        with users_code(self.where, self.field, f"{shown} to run without an error"):
             exec(compile(source, str(self.file), "exec", dont_inherit=True), vars(module))
         function: Any = vars(module).get(self.name)
         if not callable(function):
-            raise InputError(self.where, self.field, self.name, f"a function of {self.file.name}")
+            raise InputError(self.where, self.field, self.name, f"a function of {shown}")
         return cast("Callable[..., Any]", function)
 
     @property
@@ -212,8 +212,8 @@ def _remember(file: Path, digest: str, where: str, field: str) -> None:
     if _is_remembered(file, digest):
         return
     store, line = store_of_consent(), _line(file, digest)
-    if store is None or "\n" in line:
-        expected = "a name on one line, and a home folder to remember it in: --allow-code needs neither"
+    if store is None or not line.isprintable():
+        expected = "a name that can be printed, and a home folder to remember it in: --allow-code needs neither"
         raise InputError(where, field, str(file), expected)
     try:
         store.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
