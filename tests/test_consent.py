@@ -134,6 +134,8 @@ def test_a_command_that_uses_no_code_needs_no_consent(
     file = write(home, arms=with_arm("own.py:brief"))
     one = ("simulate", file, "--policy", "Always('small')", "--requests", 20)
     assert said(monkeypatch, capsys, *one, "--no-baselines")[0] == 0
+    policy = write(home, name="policy.yaml")
+    assert said(monkeypatch, capsys, "simulate", policy, "--policy", "Always('small')", "--requests", 20)[0] == 0
     # With them every arm is carried out: said before anything is.
     status, error = said(monkeypatch, capsys, *one)
     assert (status, error.count("\n"), ran(home)) == (1, 1, False)

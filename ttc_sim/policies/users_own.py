@@ -48,17 +48,13 @@ class UserFunction(Policy):
         Raises:
             InputError: it takes nothing, or stands in a file that may not run or fails.
         """
-        function = called_by(self.function)
-        try:
-            with users_code(self.name, "policy", _EXPECTED):
-                takes = _takes(function)
-        except InputError as error:
-            cause = error.__cause__
-            # Nothing that can be called, or one that does not say what it takes.
-            said = str(cause) if isinstance(cause, (TypeError, ValueError)) else error.value
-            raise InputError(self.name, "policy", said, _EXPECTED) from None
-        if takes == 0:
-            raise InputError(self.name, "policy", str(inspect.signature(function)), _EXPECTED)
+        with users_code(
+            self.name, "policy", _EXPECTED
+        ):  # nothing that can be called, or that does not say what it takes
+            function = called_by(self.function)
+            takes = _takes(function)
+            if takes == 0:
+                raise InputError(self.name, "policy", str(inspect.signature(function)), _EXPECTED)
         return takes > 1
 
     @property
@@ -87,7 +83,9 @@ class UserFunction(Policy):
         with users_code(self.name, f"policy, request {index}", "the name of an arm"):
             arm = function(*given)
         if not isinstance(arm, str) or arm not in arms:
-            raise InputError(self.name, f"policy, request {index}", arm, nearest(str(arm), arms))
+            raise InputError(
+                self.name, f"policy, request {index}", arm, nearest(arm if isinstance(arm, str) else "", arms)
+            )
         return list(arms).index(arm)
 
 
