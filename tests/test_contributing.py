@@ -81,12 +81,14 @@ def test_a_function(mine: Path) -> None:
     raw["deployments"]["pool"]["step_time"] = {"model": "Qwen/Qwen3-32B", "gpu": "H100", "tensor_parallel": 2}
     raw["arms"]["shortest"]["strategy"] = "own.py:longest"
     (mine / "plain.yaml").write_text(yaml.safe_dump({**raw, "policy": "own.py:choose"}))
-    result = ttc.simulate(ttc.load_scenario(mine / "plain.yaml"), requests=60, replications=1)
+    result = ttc.simulate(ttc.load_scenario(mine / "plain.yaml", allow_code=True), requests=60, replications=1)
     assert set(result.records["arm"]) == {"once", "shortest"}
-    said = done(command(mine, "evaluate", "math/maj-example", "--strategy", "own.py:longest"))
+    said = done(command(mine, "evaluate", "math/maj-example", "--strategy", "own.py:longest", "--allow-code"))
     assert "own.py:longest" in said
     few = "--requests", "20", "--replications", "1"
-    assert "shortest" in done(command(mine, "simulate", "plain.yaml", "--policy", "own.py:choose", *few))
+    assert "shortest" in done(
+        command(mine, "simulate", "plain.yaml", "--policy", "own.py:choose", "--allow-code", *few)
+    )
 
 
 def test_three_lines_of_pytest(mine: Path, site: Path) -> None:

@@ -183,14 +183,14 @@ def test_an_arm_of_more_than_one_call_is_refused(folder: Path, strategy: str, po
 def test_a_policy_that_looks_at_live_load_is_refused(folder: Path, policy: Any) -> None:
     (folder / "looks.py").write_text("def choose(request, load):\n    return 'weak'\n")
     with pytest.raises(InputError, match=r"scenario\.policy of source easy: got .* alone: the deployments' live load"):
-        LivePlan(saved(folder, scenario(folder, policy)))
+        LivePlan(saved(folder, scenario(folder, policy)), allow_code=True)
 
 
 def test_a_users_own_function_is_called(folder: Path) -> None:
     (folder / "own.py").write_text(
         "def choose(request):\n    return 'weak' if request.difficulty < 0.4 else 'strong@500'\n"
     )
-    live = LivePlan(saved(folder, scenario(folder, "own.py:choose")))
+    live = LivePlan(saved(folder, scenario(folder, "own.py:choose")), allow_code=True)
     routes = [live.route(prompt, "easy") for prompt in PROMPTS]
     assert {route.arm for route in routes} == {"weak", "strong@500"}
     assert all((route.arm == "weak") == (route.difficulty < 0.4) for route in routes)

@@ -61,7 +61,7 @@ def test_an_arm_that_another_names_stays_what_it_is(
 ) -> None:
     expanded = expand_caps(scenario(**arms(caps, cap)))
     assert {name for name, arm in expanded.arms.items() if arm.sources != []} == {*offered, "both"}
-    assert expanded.arms["first"].parsed("", "first").attempt_cap == cap
+    assert expanded.parsed_strategy("first").attempt_cap == cap
     assert (expanded.arms["first"].sources == []) == behind
 
 

@@ -170,15 +170,15 @@ def test_a_function_of_the_users_routes_and_sees_load(tmp_path: Path) -> None:
         "def by_load(request, load):\n    return 'maverick' if load.in_progress['dear'] > 3 else 'claude'\n"
         "def wrong(request):\n    return 'gpt'\n"
     )
-    scenario = scenario_from_dict(gateway(policy="route.py:by_score"), str(tmp_path / "s.yaml"))
+    scenario = scenario_from_dict(gateway(policy="route.py:by_score"), str(tmp_path / "s.yaml"), allow_code=True)
     banded = ttc.simulate(scenario, Banded([0.5], ["maverick", "claude"]), replications=2).records
     same = ttc.simulate(scenario, replications=2).records
     # A difficulty of exactly 0.5 aside, both say the same.
     assert (banded["arm"] == same["arm"]).to_numpy().mean() > 0.999
-    load_aware = scenario_from_dict(gateway(policy="route.py:by_load"), str(tmp_path / "s.yaml"))
+    load_aware = scenario_from_dict(gateway(policy="route.py:by_load"), str(tmp_path / "s.yaml"), allow_code=True)
     summary = ttc.simulate(load_aware, replications=2).summary()
     assert set(summary.per_arm) == {"claude", "maverick"}
-    broken = scenario_from_dict(gateway(policy="route.py:wrong"), str(tmp_path / "s.yaml"))
+    broken = scenario_from_dict(gateway(policy="route.py:wrong"), str(tmp_path / "s.yaml"), allow_code=True)
     with pytest.raises(InputError, match="gpt"):
         ttc.simulate(broken, replications=2)
 

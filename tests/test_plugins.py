@@ -16,6 +16,7 @@ import yaml
 import ttc_sim as ttc
 from tests.packages import install, site
 from tests.test_scenario import GOOD
+from ttc_sim.base.consent import called_by
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.notation import parse
 from ttc_sim.base.plugins import REGISTRIES, Registry
@@ -29,7 +30,7 @@ from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import step_table
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import load_model
-from ttc_sim.strategies import STRATEGIES, MajorityVote, Single, Strategy, parse_strategy
+from ttc_sim.strategies import STRATEGIES, MajorityVote, Single, Strategy, UserStrategy, parse_strategy
 from ttc_sim.strategies.outcomes import Outcome
 from ttc_sim.workload import Traffic, generate
 
@@ -656,7 +657,7 @@ def test_a_function_may_only_name_what_is_there(tmp_path: Path) -> None:
     )
     raw = scenario_with({"arms.small.strategy": "own.py:judged"})
     with pytest.raises(InputError, match=r"arms\.small\.strategy: got 'nowhere'; expected one of api, pool"):
-        ttc.simulate(scenario_from_dict(raw, str(tmp_path / "s.yaml")), requests=20, replications=1)
+        ttc.simulate(scenario_from_dict(raw, str(tmp_path / "s.yaml")), requests=20, replications=1, allow_code=True)
 
 
 # ------------------------------------------------------------------------------------------------------ the notation
@@ -699,7 +700,9 @@ def test_a_file_may_hold_dataclasses(tmp_path: Path) -> None:
         "@dataclass\nclass Limits:\n    cap: int = 5\n\n"
         "def brief(trial):\n    return Single(Limits().cap).carry_out(trial)\n\n"
     )
-    assert callable(parse_strategy("mine.py:brief", folder=tmp_path).function)  # type: ignore[attr-defined]
+    brief = parse_strategy("mine.py:brief", folder=tmp_path, allow_code=True)
+    assert isinstance(brief, UserStrategy)
+    assert callable(called_by(brief.function))
     (tmp_path / "ends.py").write_text("import sys\nsys.exit()\n")
     with pytest.raises(InputError, match="SystemExit"):
-        parse_strategy("ends.py:brief", folder=tmp_path)
+        called_by(parse_strategy("ends.py:brief", folder=tmp_path, allow_code=True).function)  # type: ignore[attr-defined]

@@ -52,7 +52,7 @@ def test_a_policy_of_the_scores_alone_is_judged_by_expectation() -> None:
 
 def test_a_live_function_that_fails_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "route.py").write_text("def by_load(request, load):\n    return load.nowhere\n")
-    policy = parse_policy("route.py:by_load", where="s.yaml", field="policy", folder=tmp_path)
+    policy = parse_policy("route.py:by_load", where="s.yaml", field="policy", folder=tmp_path, allow_code=True)
     with pytest.raises(InputError, match=r"route\.py:by_load: policy, request 0: .*no attribute 'nowhere'"):
         ttc.simulate(scenario_from_dict(changed("workload.requests", 20)), policy, replications=1)
 

@@ -334,14 +334,14 @@ def broken(trial):
 
 def test_a_users_own_strategy(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(OWN)
-    made = carry_out(parse_strategy("mine.py:longest_of_three", folder=tmp_path), trial_on(MIXED))
+    made = carry_out(parse_strategy("mine.py:longest_of_three", folder=tmp_path, allow_code=True), trial_on(MIXED))
     # The longest of three is right only if both others are shorter right ones: never here.
     assert not made.correct.any()
     for name, says in (("wrong", "an Outcome"), ("broken", "ZeroDivisionError")):
         with pytest.raises(InputError, match=says):
-            carry_out(parse_strategy(f"mine.py:{name}", folder=tmp_path), trial_on(MIXED, 10))
+            carry_out(parse_strategy(f"mine.py:{name}", folder=tmp_path, allow_code=True), trial_on(MIXED, 10))
     with pytest.raises(InputError, match=r"a function of mine\.py"):
-        parse_strategy("mine.py:absent", folder=tmp_path)
+        carry_out(parse_strategy("mine.py:absent", folder=tmp_path, allow_code=True), trial_on(MIXED, 10))
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ def users_code(where: str | Path, field: str, expected: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # a file that calls sys.exit() must not end what reads it
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit() in it must not end what runs it, least of all as if all had gone well
         raise InputError(where, field, f"{type(error).__name__}: {error}", expected) from error
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from ttc_sim.base import plugins
-from ttc_sim.base.errors import InputError, nearest, users_code
+from ttc_sim.base.errors import InputError, nearest
 
 
 def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> Any:
@@ -75,7 +72,9 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type], where: str, f
         return made(**values)
     except InputError as error:
         raise InputError(where, f"{field}: {name}: {error.field}", error.value, error.expected) from None
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         # What a user's own class raises is theirs to see; a shipped one was given a value of another kind.
         said = text if plugins.is_shipped(made) else f"{type(error).__name__}: {error}"
         called = name if plugins.is_shipped(made) else plugins.called(made)
@@ -92,32 +91,3 @@ def call_of(made: Any) -> str:
         if field.init and (field.default is dataclasses.MISSING or value != field.default):
             said.append(f"{field.name}={list(value) if isinstance(value, tuple) else value!r}")
     return f"{type(made).__name__}({', '.join(said)})"
-
-
-def names_function(text: str) -> bool:
-    """Whether the text is ``file.py:function``."""
-    file, colon, _ = text.rpartition(":")
-    return bool(colon) and file.endswith(".py")
-
-
-def load_function(text: str, folder: str | Path, *, where: str, field: str) -> Callable[..., Any]:
-    """Load what ``file.py:function`` names, from a Python file of the user's.
-
-    Raises:
-        InputError: no such file or function, or the file does not run.
-    """
-    name = text.rpartition(":")[2]
-    file = Path(folder) / text.rpartition(":")[0]
-    if not file.is_file():
-        raise InputError(where, field, str(file), "an existing Python file")
-    spec = importlib.util.spec_from_file_location(f"ttc_sim_user_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise InputError(where, field, str(file), "a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
-    with users_code(where, field, f"{file.name} to run without an error"):
-        spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise InputError(where, field, name, f"a function of {file.name}")
-    return cast("Callable[..., Any]", function)

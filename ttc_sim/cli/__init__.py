@@ -6,15 +6,26 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import backtest, cross_validate, evaluate, gpus, predictor, profile
-from ttc_sim.cli.options import JsonOption, PredictorOption, ScenarioArgument, scenario_routed_by
+from ttc_sim.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    PredictorOption,
+    RememberCodeOption,
+    ScenarioArgument,
+    consent,
+    scenario_routed_by,
+)
 from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
+
+if TYPE_CHECKING:
+    from ttc_sim.scenario import Scenario
 
 app = typer.Typer(
     name="ttc-sim",
@@ -64,6 +75,8 @@ def simulate(
     records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to this PNG.")] = None,
     json_file: JsonOption = None,
+    allow_code: AllowCodeOption = False,
+    remember_code: RememberCodeOption = False,
 ) -> None:
     """Run a scenario's policy and print what it comes to."""
     from ttc_sim.optimizer.baselines import compare_with_baselines
@@ -71,11 +84,14 @@ def simulate(
     from ttc_sim.reporting.text import print_summary
     from ttc_sim.simulation.result import simulate as run
 
-    loaded = scenario_routed_by(scenario, predictor)
+    allowed = consent(allow_code, remember_code)
+    loaded = scenario_routed_by(scenario, predictor, allowed)
     chosen = None
     if policy is not None:
-        chosen = parse_policy(policy, where="--policy", field="policy", folder=Path())
+        chosen = parse_policy(policy, where="--policy", field="policy", folder=Path(), allow_code=allowed)
     check_writable(records, plot, json_file)
+    if not no_baselines:
+        _check_consent_to_baselines(loaded)
     with progress() as say:
         start = time.perf_counter()
         result = run(loaded, chosen, replications=replications, requests=requests, progress=say)
@@ -99,6 +115,14 @@ def simulate(
         result.plot().savefig(plot, dpi=150)
 
 
+def _check_consent_to_baselines(scenario: Scenario) -> None:
+    try:
+        scenario.check_consent()  # every arm is one
+    except InputError as error:
+        expected = f"{error.expected}; --no-baselines runs no other arms than the policy's"
+        raise InputError(error.where, error.field, error.value, expected) from None
+
+
 @app.command()
 def optimize(
     scenario: ScenarioArgument,
@@ -106,15 +130,20 @@ def optimize(
     plan_file: Annotated[Path | None, typer.Option("--plan", help="Save the plan to this YAML file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the plan and the frontier to this PNG.")] = None,
     json_file: JsonOption = None,
+    allow_code: AllowCodeOption = False,
+    remember_code: RememberCodeOption = False,
 ) -> None:
     """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
     from rich.markup import escape
 
+    from ttc_sim.optimizer.plan import check_beside_code
     from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
-    loaded = scenario_routed_by(scenario, predictor)
+    loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
     check_writable(plan_file, plot, json_file)
+    if plan_file is not None:
+        check_beside_code(loaded, plan_file)
     console = console_for_tables()
     console.print(f"[bold]{escape(loaded.name)}[/] {escape(loaded.description)}\n", soft_wrap=True)
     with progress() as say:
@@ -147,6 +176,8 @@ def validate(
         bool, typer.Option("--other-predictor", help="Route by --predictor even if the plan was made with another one.")
     ] = False,
     json_file: JsonOption = None,
+    allow_code: AllowCodeOption = False,
+    remember_code: RememberCodeOption = False,
 ) -> None:
     """Carry a plan out on measured problems it has never seen, and print realized beside promised and beside the targets.
 
@@ -158,7 +189,15 @@ def validate(
 
     check_writable(json_file)
     with progress() as say:
-        found = carry_out(plan, problems, attempts, say, predictor=predictor, other_predictor=other_predictor)
+        found = carry_out(
+            plan,
+            problems,
+            attempts,
+            say,
+            predictor=predictor,
+            other_predictor=other_predictor,
+            allow_code=consent(allow_code, remember_code),
+        )
     print_validation(console_for_tables(), found)
     if json_file is not None:
         write_json(json_file, found.as_json())

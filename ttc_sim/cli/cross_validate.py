@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ttc_sim.cli.options import JsonOption, PredictorOption, ScenarioArgument, scenario_routed_by
+from ttc_sim.cli.options import (
+    AllowCodeOption,
+    JsonOption,
+    PredictorOption,
+    RememberCodeOption,
+    ScenarioArgument,
+    consent,
+    scenario_routed_by,
+)
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 
 
@@ -21,13 +29,15 @@ def cross_validate(
         Path | None, typer.Option(help="Write one row per fold and figure to this Parquet or CSV file.")
     ] = None,
     json_file: JsonOption = None,
+    allow_code: AllowCodeOption = False,
+    remember_code: RememberCodeOption = False,
 ) -> None:
     """Plan on a part of the problems, carry the plan out on the rest: print realized beside promised for every fold."""
     from ttc_sim.base.tables import write_table
     from ttc_sim.optimizer.cross_validating import cross_validate as carry_out
     from ttc_sim.reporting.text import print_cross_validation
 
-    loaded = scenario_routed_by(scenario, predictor)
+    loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
     check_writable(table, json_file)
     with progress() as say:
         found = carry_out(loaded, folds, say)

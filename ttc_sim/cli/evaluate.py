@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent
 from ttc_sim.cli.output import check_writable, console_for_tables, write_json
 
 
@@ -23,6 +24,8 @@ def evaluate(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this PNG.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    allow_code: AllowCodeOption = False,
+    remember_code: RememberCodeOption = False,
 ) -> None:
     """What strategies make of a model: accuracy, tokens and dollars per request, also by difficulty."""
     from ttc_sim.evaluation.evaluate import ANY_PRICE
@@ -38,7 +41,8 @@ def evaluate(
     if input_usd_per_mtok is not None and output_usd_per_mtok is not None:
         each = input_usd_per_mtok / 1e6, output_usd_per_mtok / 1e6
         prices = TokenPrices(each[0], each[0], each[1], each[1], "given")
-    parsed = [parse_strategy(text, where="--strategy", field="strategy") for text in strategy]
+    allowed = consent(allow_code, remember_code)
+    parsed = [parse_strategy(text, where="--strategy", field="strategy", allow_code=allowed) for text in strategy]
     found = carry_out(profile, parsed, prices=prices, subset=subset, folder=Path())
     title = f"{profile}: {found[0].problems:,} problems; price {prices.origin}"
     print_evaluations(console_for_tables(), found, title)

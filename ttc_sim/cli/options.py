@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ttc_sim.base.consent import AllowCode
+
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
 
@@ -17,15 +19,26 @@ PredictorOption = Annotated[
     str | None,
     typer.Option(help="Route by this predictor's scores instead of the scenario's: fast, encoder, or an ONNX file."),
 ]
+AllowCodeOption = Annotated[
+    bool, typer.Option("--allow-code", help="Run functions that are named as FILE.py:NAME; look at the file first.")
+]
+RememberCodeOption = Annotated[
+    bool, typer.Option("--remember-code", help="The same, from now on: until the file that is run changes.")
+]
 
 
-def scenario_routed_by(scenario: str, predictor: str | None) -> Scenario:
+def consent(allow_code: bool, remember_code: bool) -> AllowCode:
+    """What the two options come to."""
+    return "remember" if remember_code else allow_code
+
+
+def scenario_routed_by(scenario: str, predictor: str | None, allow_code: AllowCode) -> Scenario:
     """The scenario, with that predictor instead of its own if one is given."""
     from ttc_sim.base.shipped import PREDICTORS
     from ttc_sim.measured.provenance import identify
     from ttc_sim.scenario import load_scenario
 
-    loaded = load_scenario(scenario)
+    loaded = load_scenario(scenario, allow_code=allow_code)
     if predictor is None:
         return loaded
     identify(predictor)

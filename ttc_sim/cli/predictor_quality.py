@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.figures import dollars_of, number, percent, percent_of, seconds
+from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent
 from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
 from ttc_sim.policies import NOVEL
 
@@ -60,6 +61,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and folds.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw reliability and the router's curves to this PNG.")] = None,
     json_file: JsonOption = None,
+    allow_code: AllowCodeOption = False,
+    remember_code: RememberCodeOption = False,
 ) -> None:
     """What a predictor is worth on measured problems: as a forecaster, as a router, in dollars and in seconds."""
     from ttc_sim.base.errors import InputError
@@ -73,7 +76,7 @@ def evaluate(
     if scenario is not None:
         from ttc_sim.scenario import load_scenario
 
-        loaded = load_scenario(scenario)
+        loaded = load_scenario(scenario, allow_code=consent(allow_code, remember_code))
     with progress() as say:
         report = evaluate_predictor(
             problems,

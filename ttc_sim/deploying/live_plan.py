@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.policies import Policy, Requests
@@ -41,6 +42,7 @@ class LivePlan:
         plan: file that ``ttc-sim optimize --plan`` wrote.
         predictor: where the ONNX file of the plan's predictor stands now, if elsewhere.
         other_predictor: take it even if it is another one than the plan was made with.
+        allow_code: whether a function in a file that the plan names as its policy may run, as for :func:`ttc_sim.load_plan`.
 
     Attributes:
         sources: of requests, as the plan tells them apart; arms: that may be chosen, by source.
@@ -55,13 +57,21 @@ class LivePlan:
     Route(arm='maverick', deployment='maverick-api', strategy='Single(cap=8192)', max_tokens=8192, difficulty=0.02)
     """
 
-    def __init__(self, plan: str | Path, *, predictor: str | Path | None = None, other_predictor: bool = False) -> None:
+    def __init__(
+        self,
+        plan: str | Path,
+        *,
+        predictor: str | Path | None = None,
+        other_predictor: bool = False,
+        allow_code: AllowCode = False,
+    ) -> None:
         self._where = str(plan)
-        saved = load_plan(plan)
+        saved = load_plan(plan, allow_code=allow_code)
         self._scenario = saved.scenario
         self._predictor = saved.load_predictor(predictor, other=other_predictor)
         policy = self._scenario.parsed_policy()
         assert policy is not None  # a plan has one
+        policy.get_ready()
         if policy.uses_responses and self._scenario.responses is None:
             expected = "the responses that the policy was planned with, as `ttc-sim optimize --plan` writes them"
             raise InputError(plan, "scenario.responses", None, expected)
@@ -102,7 +112,7 @@ class LivePlan:
         names = list(self._scenario.arms)
         name = names[int(self._policy.choose(request, names)[0])]
         arm = self._scenario.arms[name]
-        strategy = arm.parsed(self._scenario.path, name)
+        strategy = self._scenario.parsed_strategy(name)
         return Route(name, arm.deployment, arm.strategy, strategy.attempt_cap, float(scores.difficulty[0]))
 
     def _offered(self, source: str) -> tuple[str, ...]:
@@ -117,7 +127,7 @@ class LivePlan:
 
     def _check(self, name: str) -> None:
         """Refuse an arm that is more than a call with a limit."""
-        strategy = self._scenario.arms[name].parsed(self._scenario.path, name)
+        strategy = self._scenario.parsed_strategy(name)
         if not isinstance(strategy, Single) or (strategy.cap is not None and strategy.on_cap != "truncate"):
             expected = (
                 "Single(), or Single(cap=...) that truncates: one call with max_tokens, which is all that is done here"

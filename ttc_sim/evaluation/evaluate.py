@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.arguments import count, location
+from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
@@ -107,6 +108,7 @@ def evaluate(
     subset: str | None = None,
     folder: str | Path | None = None,
     seed: int = 1,
+    allow_code: AllowCode = False,
 ) -> Evaluations:
     """Carry strategies out on a profile's problems, every problem equally often, all on the same draws.
 
@@ -114,11 +116,12 @@ def evaluate(
         profile: a model profile, its name or its folder.
         strategies: one or several, each itself, its notation or a function of a
             :class:`~ttc_sim.strategies.outcomes.Trial`, see :mod:`ttc_sim.strategies`; those that name other arms need a
-            scenario. ``file.py:function`` is looked up from the current folder.
+            scenario. ``file.py:function`` is looked up from the current folder, and must lie there.
         prices: of the model's tokens, and of a verifier's.
         subset: of the problem set only.
         folder: to look for the profile in.
         seed: of the draws, at least 0.
+        allow_code: whether such functions may run; ``"remember"`` allows them from now on. See :func:`ttc_sim.load_scenario`.
 
     Raises:
         InputError: an argument of another kind, no such profile or subset, or a strategy that needs what the profile does not
@@ -128,7 +131,7 @@ def evaluate(
     >>> 0.2 < one.accuracy.value < 0.4
     True
     """
-    asked = _several(strategies)
+    asked = _several(strategies, Code(allow_code))
     if not isinstance(prices, TokenPrices):
         raise InputError("evaluate", "prices", prices, "TokenPrices")
     if subset is not None and not isinstance(subset, str):
@@ -137,6 +140,7 @@ def evaluate(
         raise InputError("evaluate", "folder", folder, "an existing folder")
     seed = count("evaluate", "seed", seed, 0, math.inf)
     for strategy in asked:
+        strategy.check_consent()
         for name in strategy.other_arms:
             raise InputError("strategy", "stages", name, "strategies: other arms can be named in a scenario only")
     if not isinstance(profile, Profile):
@@ -214,14 +218,14 @@ def evaluate_attempts(
     return found
 
 
-def _several(strategies: object) -> list[Strategy]:
+def _several(strategies: object, code: Code) -> list[Strategy]:
     """The strategies that were asked for, of one or of several."""
     given: dict[str, Any] = {"strategies": strategies}
     if isinstance(strategies, Iterable) and not isinstance(strategies, (str, bytes, Mapping, Strategy)):
         given = {f"strategies[{k}]": one for k, one in enumerate(strategies)}
     if not given:
         raise InputError("evaluate", "strategies", strategies, "at least one strategy")
-    return [as_strategy(one, where="evaluate", field=field) for field, one in given.items()]
+    return [as_strategy(one, where="evaluate", field=field, allow_code=code) for field, one in given.items()]
 
 
 def _by_problem(outcome: Outcome, prices: TokenPrices, owner: I64, problems: int, each: int) -> dict[str, F64]:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.arguments import count, function
+from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
@@ -117,7 +118,11 @@ class CrossValidation:
 
 
 def cross_validate(
-    scenario: Scenario | str | Path, folds: int = 4, progress: Progress = lambda _: None
+    scenario: Scenario | str | Path,
+    folds: int = 4,
+    progress: Progress = lambda _: None,
+    *,
+    allow_code: AllowCode = False,
 ) -> CrossValidation:
     """Cut the problems into parts; for each, plan on all the others and carry the plan out on it.
 
@@ -130,6 +135,7 @@ def cross_validate(
         scenario: with ``targets`` and sources of problems: itself, its file, or the name of a shipped one.
         folds: number of parts, at least 2: as many plans are made.
         progress: called with a line about each step.
+        allow_code: as for :func:`ttc_sim.optimize`.
 
     Raises:
         InputError: no targets, no problems, or too few of a source for so many parts.
@@ -137,10 +143,11 @@ def cross_validate(
     >>> found = cross_validate("reasoning-gateway", folds=2)  # doctest: +SKIP
     >>> found.table  # doctest: +SKIP
     """
-    scenario = as_scenario(scenario, "cross_validate")
+    scenario = as_scenario(scenario, "cross_validate", allow_code)
     folds = count(scenario.path, "folds", folds, 2, math.inf, "parts")
     function("cross_validate", "progress", progress, "a function that takes a line of text")
     targets_of(scenario)
+    scenario.check_consent()
     population = load_model(scenario).population
     if population is None:
         raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")

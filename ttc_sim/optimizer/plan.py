@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ttc_sim.base.arguments import location
+from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
@@ -23,7 +24,7 @@ from ttc_sim.optimizer.promises import TargetCheck, as_mapping, figures_in_brief
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
-from ttc_sim.scenario import Scenario, scenario_from_dict
+from ttc_sim.scenario import Scenario, read_mapping
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 2
@@ -154,8 +155,14 @@ class Plan(Displayed):
         return SavedPlan(scenario=self.scenario, promised=promises(self.predicted), status=self.status)
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as YAML, all at once; :func:`load_plan` reads it back."""
+        """Write the plan as YAML, all at once; :func:`load_plan` reads it back.
+
+        Raises:
+            InputError: no place for it: see :func:`check_beside_code`.
+        """
         path = location("Plan.save", "path", path, "a file to write to")
+        check_beside_code(self.scenario, path)
+        files = {one.named_file: one.sha256 for one in self.scenario.functions_in_files()}
         origin = os.path.relpath(Path(self.scenario.path).resolve(), path.resolve().parent)
         raw = {
             "ttc_sim_plan": FORMAT,
@@ -168,6 +175,7 @@ class Plan(Displayed):
             "predictor": self.worth.as_json(),
             **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
             "made_from": origin,
+            **({"code_sha256": files} if files else {}),
             "scenario": self.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True),
         }
         write_atomically(
@@ -199,11 +207,30 @@ class SavedPlan:
         return Predictor.load(planned_predictor(self.scenario, predictor, other=other)[0])
 
 
-def load_plan(path: str | Path) -> SavedPlan:
-    """Read a plan that :meth:`Plan.save` wrote.
+def check_beside_code(scenario: Scenario, plan: Path) -> None:
+    """A plan says itself where its scenario stood, so code that it names must stand in the plan's own folder, or below.
 
     Raises:
-        InputError: not a plan, or of another format.
+        InputError: it would not.
+    """
+    for one in scenario.functions_in_files():
+        if not one.file.is_relative_to(plan.resolve().parent):
+            expected = (
+                f"a file in {one.file.parent} or above it: {one.field} runs {one.said}, which must not lie elsewhere"
+            )
+            raise InputError(plan, "file", str(plan), expected)
+
+
+def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
+    """Read a plan that :meth:`Plan.save` wrote. Nothing of it is run.
+
+    Args:
+        path: of the file.
+        allow_code: whether functions in files that the plan names may run once they are used, as for
+            :func:`ttc_sim.load_scenario`. The files must lie in the plan's folder or below, and be those that it was made with.
+
+    Raises:
+        InputError: not a plan, of another format, or a file that is another one now.
     """
     path = location("load_plan", "path", path, "a plan's file")
     if not path.is_file():
@@ -228,11 +255,28 @@ def load_plan(path: str | Path) -> SavedPlan:
         raise InputError(path, "scenario", raw.get("scenario"), "the scenario that was planned")
     # Paths in the scenario start where the scenario stood, not where the plan stands.
     home = path.resolve().parent / str(raw.get("made_from", path.name))
-    scenario = scenario_from_dict(raw["scenario"], os.path.normpath(home))
+    scenario = read_mapping(raw["scenario"], os.path.normpath(home), Code(allow_code, (path.resolve().parent,)))
+    unsaid = _check_code(scenario, raw.get("code_sha256", {}), path)
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = tuple(
+        f"the plan does not say what {name} held when it was made: taken to be as it is" for name in unsaid
+    )
     if raw["ttc_sim_plan"] == 1 and scenario.predictor_sha256 is None:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
-        notes = (said,)
+        notes = (*notes, said)
     return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)
+
+
+def _check_code(scenario: Scenario, recorded: object, path: Path) -> list[str]:
+    """Refuse code that has changed since the plan was made; names of the files that it says nothing of."""
+    if not isinstance(recorded, dict) or not all(isinstance(digest, str) for digest in recorded.values()):
+        raise InputError(path, "code_sha256", recorded, "the SHA-256 of each file that the plan runs, by its name")
+    files = {one.named_file: one.sha256 for one in scenario.functions_in_files()}
+    for name, now in files.items():
+        if recorded.get(name, now) != now:
+            expected = (
+                f"{recorded[name]}: the file has changed since the plan was made, whose figures are of the former"
+            )
+            raise InputError(path, f"code_sha256.{name}", now, expected)
+    return [name for name in files if name not in recorded]

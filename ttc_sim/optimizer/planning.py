@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ttc_sim.base.arguments import function
+from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
@@ -31,7 +32,9 @@ from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.summary import Summary
 
 
-def optimize(scenario: Scenario | str | Path, progress: Progress = lambda _: None) -> Plan:
+def optimize(
+    scenario: Scenario | str | Path, progress: Progress = lambda _: None, *, allow_code: AllowCode = False
+) -> Plan:
     """Find the policy, caps and capacity that best meet the scenario's targets.
 
     A mixed-integer program over bands of predicted scores and arms proposes; simulation checks latency and timeouts, and
@@ -42,15 +45,18 @@ def optimize(scenario: Scenario | str | Path, progress: Progress = lambda _: Non
     Args:
         scenario: with ``targets`` and sources of problems: itself, its file, or the name of a shipped one.
         progress: called with a line about each step.
+        allow_code: whether functions in files that arms name may run, beside what the scenario was given: every arm is carried
+            out. See :func:`ttc_sim.load_scenario`.
 
     Raises:
         InputError: no targets, no problems to judge accuracy on, or a scenario that is wrong since it was changed in Python.
 
     >>> plan = optimize("reasoning-gateway")  # doctest: +SKIP
     """
-    scenario = as_scenario(scenario, "optimize")
+    scenario = as_scenario(scenario, "optimize", allow_code)
     function("optimize", "progress", progress, "a function that takes a line of text")
     targets_of(scenario)
+    scenario.check_consent()
     return plan_model(load_model(scenario), progress)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import Scenario, scenario_from_dict
+from ttc_sim.scenario import Scenario, read_mapping
 from ttc_sim.simulation.model import Model, load_model
 
 
@@ -20,7 +20,7 @@ def expand_caps(scenario: Scenario) -> Scenario:
     if not scenario.search.caps:
         return scenario
     raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
-    made = {name: arm.parsed(scenario.path, name) for name, arm in scenario.arms.items()}
+    made = {name: scenario.parsed_strategy(name) for name in scenario.arms}
     named = {other for strategy in made.values() for other in strategy.other_arms}
     arms: dict[str, object] = {}
     for name, strategy in made.items():
@@ -38,7 +38,7 @@ def expand_caps(scenario: Scenario) -> Scenario:
         if name in named and name not in arms:
             arms[name] = {**raw["arms"][name], "sources": []}
     search = {**raw["search"], "caps": {}}
-    return scenario_from_dict({**raw, "arms": arms, "search": search}, scenario.path)
+    return read_mapping({**raw, "arms": arms, "search": search}, scenario.path, scenario.code)
 
 
 def base_arm(name: str) -> str:
@@ -77,4 +77,5 @@ def with_decisions(
     raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
     for name, count in replicas.items():
         raw["deployments"][name]["replicas"] = count
-    return scenario_from_dict({**raw, "policy": policy and dict(policy), "responses": responses}, scenario.path)
+    decided = {**raw, "policy": policy and dict(policy), "responses": responses}
+    return read_mapping(decided, scenario.path, scenario.code)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ttc_sim.base.arguments import function, location
+from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
@@ -119,6 +120,7 @@ def validate(
     *,
     predictor: str | Path | None = None,
     other_predictor: bool = False,
+    allow_code: AllowCode = False,
 ) -> Validation:
     """Carry a plan out on measured problems: scores from their prompts, outcomes and tokens from their attempts.
 
@@ -130,22 +132,26 @@ def validate(
         progress: called with a line about each step.
         predictor: where the ONNX file of the plan's predictor stands now; where the plan says if left out.
         other_predictor: route by that predictor even if it is another one than the plan was made with.
+        allow_code: whether functions in files that the plan names may run, as for :func:`ttc_sim.load_plan`.
 
     Raises:
         InputError: an argument of another kind, a column that is missing, no problem of a source with attempts by all of its
             arms' models, or another predictor than the plan was made with.
     """
-    saved = _as_saved(plan)
+    saved = _as_saved(plan, allow_code)
     location("validate", "problems", problems, "a table of problems")
     location("validate", "attempts", attempts, "a table of attempts")
     function("validate", "progress", progress, "a function that takes a line of text")
     if predictor is not None:
         location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
-    scenario = as_scenario(saved.scenario, "validate")
+    scenario = as_scenario(saved.scenario, "validate", allow_code)
     used, another = planned_predictor(scenario, predictor, other=other_predictor)
     policy = scenario.parsed_policy()
     if policy is None:
         raise InputError(scenario.path, "policy", None, "the policy that was planned")
+    policy.get_ready()
+    if scenario.targets is not None and not policy.looks_at_load:
+        scenario.check_consent()  # the best in hindsight may be any arm
     if policy.uses_responses and scenario.responses is None:
         # A scenario by hand: what it was planned on is its own problems.
         fitted = with_responses(load_model(scenario), policy).population
@@ -175,12 +181,12 @@ def validate(
     )
 
 
-def _as_saved(plan: object) -> SavedPlan:
+def _as_saved(plan: object, allow_code: AllowCode) -> SavedPlan:
     if isinstance(plan, Plan):
         return plan.saved()
     if isinstance(plan, SavedPlan):
         return plan
-    return load_plan(location("validate", "plan", plan, "a plan, or its file"))
+    return load_plan(location("validate", "plan", plan, "a plan, or its file"), allow_code=allow_code)
 
 
 def carry_out(model: Model, policy: Policy, purpose: str) -> tuple[Summary, dict[str, F64] | None]:

@@ -92,6 +92,11 @@ class PerSource(Policy):
         """Whether that of any source does."""
         return any(policy.uses_responses for policy in self.policies.values())
 
+    def get_ready(self) -> None:
+        """Those of all sources."""
+        for policy in self.policies.values():
+            policy.get_ready()
+
     def for_source(self, source: str) -> Policy:
         """The policy of that source."""
         return self.policies[source]

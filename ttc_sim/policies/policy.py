@@ -53,6 +53,9 @@ class Policy:
         """Whether it weighs what arms are expected to do (:class:`ttc_sim.policies.responses.Response`)."""
         return False
 
+    def get_ready(self) -> None:
+        """Have all that is needed to choose, before long work is begun: what a user's file holds is run."""
+
     def for_source(self, source: str) -> Policy:
         """The policy of one source of requests: itself, unless it has one of its own for each."""
         return self

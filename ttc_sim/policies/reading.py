@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ttc_sim.base import notation, plugins
+from ttc_sim.base.consent import AllowCode, Code, names_function
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.live import LeastLoaded, Overflow
 from ttc_sim.policies.per_source import PerSource
@@ -43,12 +44,20 @@ PolicyLike: TypeAlias = Policy | str | Mapping[str, Policy | str | Callable[...,
 _EXPECTED = "a policy such as Always('small') or Banded(edges=[0.5], arms=['a', 'b'])"
 
 
-def as_policy(given: PolicyLike, *, where: str, field: str = "policy", folder: str | Path = ".") -> Policy:
+def as_policy(
+    given: PolicyLike,
+    *,
+    where: str,
+    field: str = "policy",
+    folder: str | Path = ".",
+    allow_code: AllowCode | Code = False,
+) -> Policy:
     """A policy from whatever may be given for one.
 
     Args:
         where: the file or function, and ``field`` the key or argument, that an error names.
-        folder: that a user's file is looked up from.
+        folder: that a user's file is looked up from, and must lie in.
+        allow_code: whether that file may run once the policy is used; ``"remember"`` allows it from now on.
 
     Raises:
         InputError: none of these, or a notation that cannot be read.
@@ -58,13 +67,14 @@ def as_policy(given: PolicyLike, *, where: str, field: str = "policy", folder: s
     >>> as_policy(lambda request: "small" if request.difficulty < 0.3 else "large", where="simulate")
     <lambda>
     """
+    code = allow_code if isinstance(allow_code, Code) else Code(allow_code)
     if isinstance(given, Policy):
         return given
     if isinstance(given, str):
-        return _parsed(given, where, field, folder)
+        return _parsed(given, where, field, folder, code)
     if isinstance(given, Mapping):
         policies = {
-            source: as_policy(one, where=where, field=f"{field}.{source}", folder=folder)
+            source: as_policy(one, where=where, field=f"{field}.{source}", folder=folder, allow_code=code)
             for source, one in given.items()
         }
         return PerSource(policies)
@@ -74,19 +84,24 @@ def as_policy(given: PolicyLike, *, where: str, field: str = "policy", folder: s
 
 
 def parse_policy(
-    said: str | Mapping[str, str], *, where: str = "policy", field: str = "policy", folder: str | Path = "."
+    said: str | Mapping[str, str],
+    *,
+    where: str = "policy",
+    field: str = "policy",
+    folder: str | Path = ".",
+    allow_code: AllowCode | Code = False,
 ) -> Policy:
     """Read a policy in the notation of calls, one per source, or a user's ``file.py:function``; the rest as :func:`as_policy`.
 
     >>> parse_policy("Always('small')")
     Always(arm='small')
     """
-    return as_policy(said, where=where, field=field, folder=folder)
+    return as_policy(said, where=where, field=field, folder=folder, allow_code=allow_code)
 
 
-def _parsed(text: str, where: str, field: str, folder: str | Path) -> Policy:
-    if notation.names_function(text):
-        function = notation.load_function(text, folder, where=where, field=field)
+def _parsed(text: str, where: str, field: str, folder: str | Path, code: Code) -> Policy:
+    if names_function(text):
+        function = code.function(text, folder, where=where, field=field, use="choose the arms of requests")
         return UserFunction(name=text.rpartition("/")[2], function=function)
     made: Any = notation.parse(text, POLICIES, where=where, field=field)
     if not isinstance(made, Policy):

@@ -5,29 +5,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from ttc_sim.base.consent import FileFunction, called_by
 from ttc_sim.base.draws import I64
-from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.errors import InputError, nearest, users_code
 from ttc_sim.policies.policy import Policy
 from ttc_sim.policies.requests import Load, Request, Requests
 
 
 @dataclass(frozen=True)
 class UserFunction(Policy):
-    """The user's own function: ``f(request)`` or, to see live load, ``f(request, load)``; returns an arm's name."""
+    """The user's own function: ``f(request)`` or, to see live load, ``f(request, load)``; returns an arm's name.
+
+    One in a file is not known, and the file does not run, before the policy is used.
+    """
 
     name: str
-    function: Callable[..., str]
+    function: Callable[..., str] | FileFunction
 
     def __post_init__(self) -> None:
-        try:
-            takes = _takes(self.function)
-        except (TypeError, ValueError) as error:  # nothing that can be called, or one that does not say what it takes
-            raise InputError(self.name, "policy", str(error), _EXPECTED) from None
-        if takes == 0:
-            raise InputError(self.name, "policy", str(inspect.signature(self.function)), _EXPECTED)
+        if not isinstance(self.function, FileFunction):
+            self.get_ready()
+
+    def get_ready(self) -> None:
+        """Have the function, if it stands in a file, and see that it takes what it is given."""
+        _ = self.looks_at_load
 
     def __repr__(self) -> str:
         return self.name
@@ -36,10 +41,21 @@ class UserFunction(Policy):
         """Nothing is known before the function runs."""
         return ()
 
-    @property
+    @cached_property
     def looks_at_load(self) -> bool:
-        """Whether the function takes the live load as its second argument."""
-        return _takes(self.function) > 1
+        """Whether the function takes the live load as its second argument.
+
+        Raises:
+            InputError: it takes nothing, or stands in a file that may not run or fails.
+        """
+        with users_code(
+            self.name, "policy", _EXPECTED
+        ):  # nothing that can be called, or that does not say what it takes
+            function = called_by(self.function)
+            takes = _takes(function)
+            if takes == 0:
+                raise InputError(self.name, "policy", str(inspect.signature(function)), _EXPECTED)
+        return takes > 1
 
     @property
     def looks_at_problem_alone(self) -> bool:
@@ -63,13 +79,13 @@ class UserFunction(Policy):
             prompt_tokens=int(requests.prompt_tokens[index]),
             scores={name: float(values[index]) for name, values in requests.scores.items()},
         )
-        try:
-            arm = self.function(request, load) if self.looks_at_load else self.function(request)
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise InputError(self.name, f"policy, request {index}", what, "the name of an arm") from error
-        if arm not in arms:
-            raise InputError(self.name, f"policy, request {index}", arm, nearest(str(arm), arms))
+        function, given = called_by(self.function), (request, load) if self.looks_at_load else (request,)
+        with users_code(self.name, f"policy, request {index}", "the name of an arm"):
+            arm = function(*given)
+        if not isinstance(arm, str) or arm not in arms:
+            raise InputError(
+                self.name, f"policy, request {index}", arm, nearest(arm if isinstance(arm, str) else "", arms)
+            )
         return list(arms).index(arm)
 
 

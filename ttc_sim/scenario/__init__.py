@@ -17,7 +17,7 @@ from ttc_sim.scenario.deployments import (
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
 from ttc_sim.scenario.lengths import Lengths, LogNormal
-from ttc_sim.scenario.load import find_scenario, load_scenario, scenario_from_dict
+from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
 from ttc_sim.scenario.traffic import (
     Arrivals,
     Clients,
@@ -66,6 +66,7 @@ __all__ = [
     "checked",
     "find_scenario",
     "load_scenario",
+    "read_mapping",
     "scenario_from_dict",
     "with_changes",
 ]

@@ -80,7 +80,9 @@ def read_settings(registry: Registry[Any], given: dict[Any, Any]) -> Any:
         return made.model_validate(given)
     except (ValidationError, InputError):
         raise
-    except (Exception, SystemExit) as error:  # a validator of the user's own
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a validator of the user's own
         raise InputError(
             called(made), "settings", f"{type(error).__name__}: {error}", "settings that it takes"
         ) from error

@@ -10,29 +10,31 @@ import numpy as np
 from pydantic import BaseModel
 
 from ttc_sim.base.arguments import location
+from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.scenario.deployments import GpuPool, limits_of
 from ttc_sim.scenario.document import Scenario
-from ttc_sim.scenario.load import load_scenario, scenario_from_dict
+from ttc_sim.scenario.load import load_scenario, read_mapping
 
 
-def as_scenario(given: Scenario | str | Path, function: str) -> Scenario:
+def as_scenario(given: Scenario | str | Path, function: str, allow_code: AllowCode = False) -> Scenario:
     """The scenario itself, or that of a file or name; checked anew, since what is changed in Python was not checked by then.
 
     Args:
         function: that takes it, for errors.
+        allow_code: consent beside the scenario's own, as for :func:`load_scenario`.
 
     Raises:
         InputError: no scenario, or the first thing wrong with it.
     """
     if isinstance(given, Scenario):
-        return checked(given)
+        return checked(given, allow_code)
     if not isinstance(given, (str, Path)):
         raise InputError(function, "scenario", given, "a scenario, its file, or the name of a shipped one")
-    return load_scenario(given)
+    return load_scenario(given, allow_code=allow_code)
 
 
-def checked(scenario: Scenario) -> Scenario:
+def checked(scenario: Scenario, allow_code: AllowCode = False) -> Scenario:
     """The same scenario, if all that it says may be said in a file too.
 
     ``model_copy(update=...)`` and ``model_construct`` take any value, such as a pool of 0 replicas.
@@ -43,16 +45,19 @@ def checked(scenario: Scenario) -> Scenario:
     raw = _plain(scenario)
     path = raw.pop("path", "scenario")
     location("scenario", "path", path, "the file that it stands in")
-    return scenario_from_dict(raw, path)
+    return read_mapping(raw, path, scenario.code.allowing(allow_code))
 
 
-def with_changes(scenario: Scenario | str | Path, changes: Mapping[str, object]) -> Scenario:
+def with_changes(
+    scenario: Scenario | str | Path, changes: Mapping[str, object], *, allow_code: AllowCode = False
+) -> Scenario:
     """The scenario with other values, checked as if they stood in its file.
 
     Args:
         scenario: itself, its file, or the name of a shipped one; it is left as it was.
         changes: new values by the keys that lead to them, joined by dots. Limits of a batch that followed from a pool's GPU
             follow from the new one where ``gpu`` is changed.
+        allow_code: as for :func:`load_scenario`, beside what the scenario was given.
 
     Raises:
         InputError: keys that lead nowhere, or the first thing wrong with the changed scenario.
@@ -61,7 +66,7 @@ def with_changes(scenario: Scenario | str | Path, changes: Mapping[str, object])
     >>> larger.deployments["llama-70b-pool"].replicas, larger.seed
     (3, 7)
     """
-    before = as_scenario(scenario, "with_changes")
+    before = as_scenario(scenario, "with_changes", allow_code)
     if not isinstance(changes, Mapping) or not all(isinstance(keys, str) for keys in changes):
         raise InputError("with_changes", "changes", changes, "new values by keys such as 'workload.requests'")
     raw = {key: item for key, item in _plain(before).items() if key != "path"}
@@ -74,7 +79,7 @@ def with_changes(scenario: Scenario | str | Path, changes: Mapping[str, object])
             for limit, usual in limits_of(was.gpu).items():
                 if getattr(was, limit) == usual and f"deployments.{pool}.{limit}" not in changes:
                     raw["deployments"][pool].pop(limit, None)
-    return scenario_from_dict(raw, before.path)
+    return read_mapping(raw, before.path, before.code)
 
 
 def _put(place: dict[str, Any], keys: str, value: object, where: str) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from ttc_sim.base.consent import Code, FileFunction, names_function
 from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
 from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.measured.provenance import is_predictor
@@ -27,7 +28,7 @@ class Arm(Model):
         profile: measured behaviour of the model that the deployment serves; may be left out when the workload's
             trace carries the lengths.
         strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``, see :mod:`ttc_sim.strategies`; a user's own is
-            ``file.py:function``.
+            ``file.py:function``, which runs once it is carried out, and only with consent: :mod:`ttc_sim.base.consent`.
         sources: offer the arm only to these sources; by default to every source whose problems its profile covers, and those of
             the arms that its strategy names. ``[]``: to none, it is there for the strategies of other arms that name it.
     """
@@ -36,12 +37,6 @@ class Arm(Model):
     deployment: str
     strategy: str = "Single()"
     sources: list[str] | None = None
-
-    def parsed(self, where: str, name: str) -> Strategy:
-        """The strategy as an object."""
-        return parse_strategy(
-            self.strategy, where=where, field=f"arms.{name}.strategy", folder=Path(where).resolve().parent
-        )
 
 
 class Search(Model):
@@ -112,7 +107,7 @@ class Scenario(Model):
         seed: of every draw; the same seed gives the same bytes.
         replications: independent runs behind each interval; of a single one, 20 batches of its requests.
         policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is
-            ``file.py:function``.
+            ``file.py:function``, which runs once it is used, and only with consent.
         predictor: whose scores requests are routed by. Of the shipped ones, ``fast``, or ``encoder``, which knows a little
             more and takes a GPU, or tens of milliseconds a prompt; or the ONNX file of one's own, whose scores stand in the problem
             set's folder as ``scores-NAME.parquet``.
@@ -137,6 +132,8 @@ class Scenario(Model):
     targets: Targets | None = None
     # Where the file stands; relative paths in it start there.
     path: Annotated[str, Field(exclude=True)] = "scenario"
+    # No field: no file can consent for its reader.
+    _code: Code = PrivateAttr(default_factory=Code)
 
     @field_validator("predictor")
     @classmethod
@@ -166,4 +163,42 @@ class Scenario(Model):
         """The policy as an object; ``None`` if the scenario names none."""
         if self.policy is None:
             return None
-        return parse_policy(self.policy, where=self.path, field="policy", folder=self.folder)
+        return parse_policy(self.policy, where=self.path, field="policy", folder=self.folder, allow_code=self._code)
+
+    def parsed_strategy(self, arm: str) -> Strategy:
+        """An arm's strategy as an object."""
+        field = f"arms.{arm}.strategy"
+        return parse_strategy(
+            self.arms[arm].strategy, where=self.path, field=field, folder=self.folder, allow_code=self._code
+        )
+
+    def check_consent(self) -> None:
+        """See, before long work is begun, that every arm may be carried out.
+
+        Raises:
+            InputError: a function in a file that nobody has consented to.
+        """
+        for arm in self.arms:
+            self.parsed_strategy(arm).check_consent()
+
+    @property
+    def code(self) -> Code:
+        """Whether functions in files that it names may run, and what those files held when it was read."""
+        return self._code
+
+    def with_code(self, code: Code) -> Scenario:
+        """The same scenario with another consent."""
+        other = self.model_copy()
+        other._code = code
+        return other
+
+    def functions_in_files(self) -> tuple[FileFunction, ...]:
+        """What policies and arms name by file."""
+        policies = self.policy if isinstance(self.policy, dict) else {"": self.policy or ""}
+        said = {f"policy.{source}".rstrip("."): text for source, text in policies.items()}
+        said |= {f"arms.{name}.strategy": arm.strategy for name, arm in self.arms.items()}
+        return tuple(
+            self._code.function(text, self.folder, where=self.path, field=field, use="be run")
+            for field, text in said.items()
+            if names_function(text)
+        )

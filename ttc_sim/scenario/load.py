@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from ttc_sim.base.arguments import location
+from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.policies import check_sources
@@ -21,8 +22,15 @@ from ttc_sim.scenario.document import Scenario
 from ttc_sim.strategies import check_cascades
 
 
-def load_scenario(path: str | Path) -> Scenario:
+def load_scenario(path: str | Path, *, allow_code: AllowCode = False) -> Scenario:
     """Read and check a scenario, given by file or by the name of a shipped one.
+
+    Nothing of it is run. A function that it names by ``file.py:function`` runs once it is used.
+
+    Args:
+        path: of the file, or a shipped scenario's name.
+        allow_code: whether such functions may run; if not, only those of files that were remembered. ``"remember"`` remembers the
+            files that run: they need no consent until they change.
 
     Raises:
         InputError: the first thing wrong with it: file, key, value, and what was expected.
@@ -40,7 +48,7 @@ def load_scenario(path: str | Path) -> Scenario:
         raise InputError(path, line, getattr(error, "problem", str(error)), "valid YAML in UTF-8") from None
     if not isinstance(raw, dict):
         raise InputError(path, "file", type(raw).__name__, "a mapping with the keys of a scenario")
-    return scenario_from_dict(raw, str(found))
+    return read_mapping(raw, str(found), Code(allow_code))
 
 
 def find_scenario(path: str | Path) -> Path:
@@ -56,14 +64,20 @@ def find_scenario(path: str | Path) -> Path:
     raise InputError(path, "file", str(path), "an existing scenario file, or " + nearest(str(given), shipped))
 
 
-def scenario_from_dict(raw: dict[str, Any], path: str = "scenario") -> Scenario:
-    """Check a scenario given as a plain mapping; ``path`` is the file that errors name."""
+def scenario_from_dict(raw: dict[str, Any], path: str = "scenario", *, allow_code: AllowCode = False) -> Scenario:
+    """Check a scenario given as a plain mapping; ``path`` is the file that errors name, and ``allow_code`` as for
+    :func:`load_scenario`."""
+    return read_mapping(raw, path, Code(allow_code))
+
+
+def read_mapping(raw: dict[str, Any], path: str, code: Code) -> Scenario:
+    """The same, of a mapping whose files are known already."""
     if not isinstance(raw, dict):
         raise InputError(path, "scenario", raw, "a mapping with the keys of a scenario")
     if "path" in raw:
         raise InputError(path, "path", raw["path"], nearest("path", set(Scenario.model_fields) - {"path"}))
     try:
-        scenario = Scenario.model_validate({**raw, "path": path})
+        scenario = Scenario.model_validate({**raw, "path": path}).with_code(code)
     except ValidationError as error:
         raise _first_error(path, error) from None
     _check_references(scenario)
@@ -131,7 +145,7 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
-    check_cascades({name: arm.parsed(path, name) for name, arm in scenario.arms.items()}, path)
+    check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)
     lengths = scenario.workload.lengths
     if sources and lengths is not None:
         raise InputError(path, "workload.lengths", "given", "no lengths beside sources: those of the problems count")

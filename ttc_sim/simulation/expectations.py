@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,11 +101,11 @@ def expected_under(model: Model, policy: Policy, runs: Sequence[Run]) -> dict[st
     arm = choose_arms(policy, population.as_requests(), model.arm_names)
     if any(run.row is None or (run.arm != arm[run.row]).any() for run in runs):
         return None
-    return expect_arms(model).under(arm)
+    return expect_arms(model, set(arm.tolist())).under(arm)
 
 
-def expect_arms(model: Model) -> Expectations:
-    """Work out every arm on every problem."""
+def expect_arms(model: Model, only: Collection[int] | None = None) -> Expectations:
+    """Work out every arm on every problem; of the others than ``only``, nothing is known then, and NaN."""
     population = model.population
     assert population is not None
     shape = (len(model.arms), len(population))
@@ -113,6 +113,8 @@ def expect_arms(model: Model) -> Expectations:
     offered = np.zeros((len(model.arms), len(population.sources)), dtype=np.bool_)
     for index, arm in enumerate(model.arms):
         offered[index] = [source in arm.sources for source in population.sources]
+        if only is not None and index not in only:
+            continue
         rows = np.flatnonzero(offered[index][population.source])
         for table, values in zip(
             (correct, prompt, reasoning, visible, api_cost, gpu_s), _expectations(model, arm, rows), strict=True

@@ -15,7 +15,7 @@ from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.serving.step_time import StepTable
-from ttc_sim.strategies import Single, Strategy, carry_out, is_attempt
+from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Stage, Trial, modelled_share
 from ttc_sim.workload.population import Population, load_population
 
@@ -110,7 +110,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         ResolvedArm(
             name=name,
             deployment=names.index(arm.deployment),
-            strategy=arm.parsed(scenario.path, name),
+            strategy=scenario.parsed_strategy(name),
             attempts=population.attempts[str(arm.profile)] if population is not None else None,
             sources=population.offered[name] if population is not None else (),
         )
@@ -139,6 +139,9 @@ def _modelled(model: Model, arm: ResolvedArm) -> float:
     assert model.population is not None
     if is_attempt(arm.strategy):
         return 0.0
+    others = [other.strategy for other in model.arms if other.name in arm.strategy.other_arms]
+    if any(isinstance(one, UserStrategy) and not one.is_at_hand for one in (arm.strategy, *others)):
+        return 0.0  # nothing was sent there, and a user's file does not run for a note
     offered = [index for index, source in enumerate(model.population.sources) if source in arm.sources]
     rows = np.flatnonzero(np.isin(model.population.source, offered))
     trial = trial_of(model, arm, rows, lambda stream, count: columns(0, f"notes/{stream}", len(rows), count))

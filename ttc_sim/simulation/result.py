@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from ttc_sim.base.arguments import count, function
+from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.display import Displayed, in_short
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
@@ -64,6 +65,7 @@ def simulate(
     replications: int | None = None,
     requests: int | None = None,
     progress: Callable[[str], Any] = lambda _: None,
+    allow_code: AllowCode = False,
 ) -> Result:
     """Run a policy on the scenario's workload.
 
@@ -71,9 +73,11 @@ def simulate(
         scenario: what to simulate: itself, its file, or the name of a shipped one.
         policy: instead of the scenario's own: itself, its notation, one of these for each source, or a function of a request
             (and of the live load, if it takes two arguments) that returns the name of an arm. ``file.py:function`` is looked up
-            from the current folder.
+            from the current folder, and must lie there.
         replications: independent runs, 1 to 1,000, instead of the scenario's own number; requests: of each run, likewise.
         progress: called with a line about each run.
+        allow_code: whether functions in files that the policy and the arms that are used name may run, beside what the scenario
+            was given; ``"remember"`` allows those that run from now on. See :func:`ttc_sim.load_scenario`.
 
     Raises:
         InputError: an argument of another kind or out of its range, a scenario that is wrong since it was changed in Python,
@@ -85,14 +89,14 @@ def simulate(
     >>> result.summary().accuracy.low < 0.5 < result.summary().accuracy.high
     True
     """
-    scenario = as_scenario(scenario, "simulate")
+    scenario = as_scenario(scenario, "simulate", allow_code)
     runs = scenario.replications
     if replications is not None:
         runs = count("simulate", "replications", replications, 1, MOST_REPLICATIONS, "runs")
     if requests is not None:
         requests = count("simulate", "requests", requests, 1, MOST_REQUESTS, "requests")
     function("simulate", "progress", progress, "a function that takes a line of text")
-    chosen = scenario.parsed_policy() if policy is None else as_policy(policy, where="simulate")
+    chosen = scenario.parsed_policy() if policy is None else as_policy(policy, where="simulate", allow_code=allow_code)
     if chosen is None:
         raise InputError(
             scenario.path, "policy", None, "a policy such as Always('small'), or `ttc-sim optimize` to find one"
@@ -102,6 +106,7 @@ def simulate(
     for name in chosen.arm_names():
         if name not in scenario.arms:
             raise InputError(scenario.path, "policy", name, "one of the arms " + ", ".join(scenario.arms))
+    chosen.get_ready()
     model = with_responses(load_model(scenario), chosen)
     done = []
     for k in range(runs):

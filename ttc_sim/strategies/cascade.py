@@ -73,6 +73,11 @@ class Cascade(Strategy):
             runs = runs & (u >= np.where(part.correct, self.tpr, self.fpr))
         return Outcome(tuple(stages), correct)
 
+    def check_consent(self) -> None:
+        """That of the stages that are no other arms."""
+        for stage in self.own_stages:
+            stage.check_consent()
+
     @property
     def attempt_caps(self) -> tuple[int | None, ...]:
         """Those of the stages that run on the arm's own model."""

@@ -64,6 +64,13 @@ class Strategy:
         """Whether a verifier's scores must be in the profile."""
         return False
 
+    def check_consent(self) -> None:
+        """See, before long work is begun, that it may be carried out.
+
+        Raises:
+            InputError: a function in a file that nobody has consented to.
+        """
+
     def __repr__(self) -> str:
         """The call without what is left at its default: its notation."""
         return call_of(self)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ttc_sim.base import notation, plugins
+from ttc_sim.base.consent import AllowCode, Code, names_function
 from ttc_sim.base.errors import InputError
 from ttc_sim.strategies.attempt import BudgetForcing, Single
 from ttc_sim.strategies.best_of_n import BestOfN
@@ -49,12 +50,20 @@ StrategyLike: TypeAlias = Strategy | str | Callable[[Trial], Outcome]
 _EXPECTED = "a strategy such as Single(cap=4096) or MajorityVote(n=3)"
 
 
-def as_strategy(given: StrategyLike, *, where: str, field: str = "strategy", folder: str | Path = ".") -> Strategy:
+def as_strategy(
+    given: StrategyLike,
+    *,
+    where: str,
+    field: str = "strategy",
+    folder: str | Path = ".",
+    allow_code: AllowCode | Code = False,
+) -> Strategy:
     """A strategy from whatever may be given for one.
 
     Args:
         where: the file or function, and ``field`` the key or argument, that an error names.
-        folder: that a user's file is looked up from.
+        folder: that a user's file is looked up from, and must lie in.
+        allow_code: whether that file may run once the strategy is carried out; ``"remember"`` allows it from now on.
 
     Raises:
         InputError: none of these, or a notation that cannot be read.
@@ -65,29 +74,36 @@ def as_strategy(given: StrategyLike, *, where: str, field: str = "strategy", fol
     if isinstance(given, Strategy):
         return given
     if isinstance(given, str):
-        return parse_strategy(given, where=where, field=field, folder=folder)
+        return parse_strategy(given, where=where, field=field, folder=folder, allow_code=allow_code)
     if callable(given) and not isinstance(given, type):
         return UserStrategy(getattr(given, "__name__", type(given).__name__), given)
     raise InputError(where, field, given, f"{_EXPECTED}, or a function of a Trial")
 
 
 def parse_strategy(
-    text: str, *, where: str = "strategy", field: str = "strategy", folder: str | Path = "."
+    text: str,
+    *,
+    where: str = "strategy",
+    field: str = "strategy",
+    folder: str | Path = ".",
+    allow_code: AllowCode | Code = False,
 ) -> Strategy:
     """Read the one notation of strategies.
 
     Args:
         text: a call, or ``file.py:function`` for the user's own.
         where: the file, and ``field`` the key, that an error names.
-        folder: that a user's file is looked up from.
+        folder: that a user's file is looked up from, and must lie in.
+        allow_code: whether that file may run once the strategy is carried out; ``"remember"`` allows it from now on.
 
     >>> parse_strategy("MajorityVote(n=3, cap=2048)")
     MajorityVote(n=3, cap=2048)
     """
     if not isinstance(text, str):
         raise InputError(where, field, text, _EXPECTED)
-    if notation.names_function(text):
-        return UserStrategy(text, notation.load_function(text, folder, where=where, field=field))
+    code = allow_code if isinstance(allow_code, Code) else Code(allow_code)
+    if names_function(text):
+        return UserStrategy(text, code.function(text, folder, where=where, field=field, use="carry requests out"))
     made = notation.parse(text, STRATEGIES, where=where, field=field)
     if not isinstance(made, Strategy):
         raise InputError(where, field, text, _EXPECTED)

@@ -143,7 +143,7 @@ def build_population(
     offered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     covered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
-    stages = {name: arm.parsed(path, name).other_arms for name, arm in scenario.arms.items()}
+    stages = {name: scenario.parsed_strategy(name).other_arms for name in scenario.arms}
     by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
     for index, (name, source) in enumerate(sources.items()):
         table = _problems_of(problem_sets[source.problem_set], source, path, name)
