@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import ttc_sim as ttc
 from tests.test_optimum import MAVERICK, MISTRAL, api, asking, small
 from ttc_sim.base.errors import InputError
+from ttc_sim.optimizer.new_problems import _with_sources_present
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.planning import plan_model
 from ttc_sim.optimizer.space import expand_caps
@@ -115,3 +117,17 @@ def test_no_word_of_what_was_not_measured_where_an_arm_was_kept_from_a_source() 
     parts["arms"]["both"] = {"profile": MAVERICK, "deployment": "large", "sources": ["easy"]}
     model = load_model(scenario(**parts))
     assert not any("not offered" in note for note in model.notes)
+
+
+def test_a_source_of_several_subsets_keeps_those_that_new_problems_have() -> None:
+    whole = ttc.load_scenario("competition-maths")
+    (name,) = whole.workload.sources
+    subsets = whole.workload.sources[name].subset
+    assert isinstance(subsets, list)
+    narrowed, notes = _with_sources_present(whole, pl.DataFrame({"subset": subsets[:1] * 3}), "new")
+    assert narrowed.workload.sources[name].subset == subsets[:1]
+    assert len(notes) == 1
+    assert subsets[1] in notes[0]
+    same, notes = _with_sources_present(whole, pl.DataFrame({"subset": subsets}), "new")
+    assert same == whole
+    assert notes == []

@@ -123,13 +123,17 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
         if wanted is None:
             sources[name] = source
         elif here := [subset for subset in wanted if subset in present]:
-            sources[name] = source.model_copy(update={"subset": here})
+            sources[name] = source.model_copy(update={"subset": here}) if len(here) < len(wanted) else source
+            if absent := [subset for subset in wanted if subset not in present]:
+                notes.append(
+                    f"no problem of {', '.join(absent)} among the new ones of source {name}: the others stand for them"
+                )
         else:
             notes.append(f"no problem of source {name} among the new ones: its share of the promise is not tested")
     if not sources:
         subsets = ", ".join(sorted(present)[:8])
         raise InputError(where, "subset", subsets, "problems of a subset that the plan has sources for")
-    if len(sources) == len(scenario.workload.sources):
+    if sources == scenario.workload.sources:
         return scenario, notes
     workload = scenario.workload.model_copy(update={"sources": sources})
     policy = scenario.policy
