@@ -326,9 +326,12 @@ def test_a_new_file_has_the_mode_that_is_usual_here(tmp_path: Path, umask: int, 
 def test_a_folder_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
     place = tmp_path / "mine"
     place.mkdir(mode=0o750)
+    (place / "card").touch(mode=0o640)
     with folder_written_whole(place, ["card"]) as beside:
-        (beside / "card").write_text("")
+        (beside / "card").write_text("new")
     assert stat.S_IMODE(place.stat().st_mode) == 0o750
+    assert stat.S_IMODE((place / "card").stat().st_mode) == 0o640
+    assert (place / "card").read_text() == "new"
 
 
 def test_a_device_is_written_into() -> None:

@@ -38,6 +38,8 @@ def folder_written_whole(folder: Path, own: Collection[str]) -> Iterator[Path]:
             yield beside
             for name in own:
                 sync(beside / name)
+                if (place / name).exists():
+                    keep_owner_and_mode(beside / name, (place / name).stat())
             _take_place(place, beside)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
