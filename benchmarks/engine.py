@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.draws import I64, uniforms
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.compiled.state import ARRIVED, DOING, HAPPENED, LEAPS, PLANS, STEPS
 from ttc_sim.engine.work import Work, single_stage
@@ -188,7 +189,7 @@ def main() -> None:
     if given.ten_million:
         print(f"ten million canonical requests: {figures['ten_million']}")
     if given.json is not None:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_atomically(given.json, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

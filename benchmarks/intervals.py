@@ -26,6 +26,7 @@ from scipy.special import expit, ndtri
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.policies import LeastLoaded, Policy, Threshold
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
@@ -227,7 +228,7 @@ def main() -> None:
             table.add_row(figure, f"{row['truth']:.4g}", *cells)
         console.print(table)
     if given.json is not None:
-        given.json.write_text(json.dumps(every, indent=2) + "\n")
+        write_atomically(given.json, json.dumps(every, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine import canonical
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.engine import compiled
 
 INTERVAL_S = 0.25
@@ -67,7 +68,7 @@ def main() -> None:
         table.add_row(name, f"{theirs:,.0f}", f"{ours:,.0f}", f"{ours / theirs:,.0f}")
     Console().print(table)
     if given.json is not None:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_atomically(given.json, json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.predictor import Predictor
 
 BATCHES = (1, 32, 512)
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     console.print(table)
     console.print(f"one prompt at a time: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     if given.json is not None:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_atomically(given.json, json.dumps(figures, indent=2) + "\n")
 
 
 def _rate(predictor: Predictor, prompts: list[str], batch: int) -> float:

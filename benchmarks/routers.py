@@ -25,6 +25,7 @@ from rich.table import Table
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.estimates import Estimate, Resampler
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.optimizer.proposing.bands import candidate_scores
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.policies import Utility
@@ -305,7 +306,7 @@ def main() -> None:
             )
         console.print(table)
     if given.json is not None:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_atomically(given.json, json.dumps(figures, indent=2) + "\n")
 
 
 def _percent(figure: dict[str, float]) -> str:

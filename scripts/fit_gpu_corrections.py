@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from ttc_sim.base.draws import F64
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.fidelity.operating_points import Point, Predicted, by_model_gpu, load_points, predict
 from ttc_sim.serving.catalogue import has_experts, installed
 from ttc_sim.serving.corrections import FILE
@@ -115,7 +116,7 @@ def write(points: Sequence[Point], known: dict[str, Corrections]) -> None:
         f"aiconfigurator-core {installed()} (Apache-2.0, NVIDIA); pairs: median absolute error in percent of the even rows"
     )
     kept = {kind: {name: round(v, 3) for name, v in asdict(one).items()} for kind, one in known.items()}
-    FILE.write_text(json.dumps({"origin": origin, "corrections": kept, "pairs": pairs}, indent=1) + "\n")
+    write_atomically(FILE, json.dumps({"origin": origin, "corrections": kept, "pairs": pairs}, indent=1) + "\n")
     print(FILE.read_text())
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from ttc_sim.base.writing import written_whole
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile
@@ -61,7 +62,8 @@ def main() -> None:
 def write_scores(name: str, tier: str, scores: pl.DataFrame) -> None:
     file = ROOT / "profiles" / name / scores_name(tier)
     by = identify(tier).as_metadata()
-    scores.write_parquet(file, compression="zstd", compression_level=19, statistics=False, metadata=by)
+    with written_whole(file) as beside:
+        scores.write_parquet(beside, compression="zstd", compression_level=19, statistics=False, metadata=by)
 
 
 def easy(data: TrainingSet) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

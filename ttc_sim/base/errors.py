@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ttc_sim.base.plain import plain
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -33,7 +35,7 @@ class InputError(ValueError):
         if len(shown) > 120:
             shown = shown[:117] + "..."
         # One line, also of what shows itself in several, such as a table.
-        return " ".join(f"{self.where}: {self.field}: got {shown}; expected {self.expected}".splitlines())
+        return plain(" ".join(f"{self.where}: {self.field}: got {shown}; expected {self.expected}".splitlines()))
 
 
 @contextmanager

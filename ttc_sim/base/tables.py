@@ -1,16 +1,15 @@
-"""Read a user's table, whatever its format, find the columns in it, and write files whole or not at all."""
+"""Read a user's table, whatever its format, find the columns in it, and write one."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.writing import unwritable, written_whole
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
@@ -85,8 +84,10 @@ def find_column(
 def write_table(table: pl.DataFrame, path: str | Path) -> None:
     """Write Parquet, CSV or JSONL by the file's ending, all at once or not at all.
 
+    Values are written as they are, text that a spreadsheet would take for a formula (``=1+1``) too: what is read back is the same.
+
     Raises:
-        InputError: another ending, or a folder that cannot be written to.
+        InputError: columns of a kind that the format cannot hold, another ending, or a folder that cannot be written to.
     """
     path = Path(path)
     writers: dict[str, Callable[[Path], object]] = {
@@ -95,34 +96,14 @@ def write_table(table: pl.DataFrame, path: str | Path) -> None:
         ".jsonl": table.write_ndjson,
         ".ndjson": table.write_ndjson,
     }
-    if path.suffix.lower() not in writers:
+    suffix = path.suffix.lower()
+    if suffix not in writers:
         raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(writers))
     with written_whole(path) as beside:
-        writers[path.suffix.lower()](beside)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old one or the new one, never a part.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written to.
-    """
-    with written_whole(path) as beside:
-        beside.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A place beside the file to write to: it becomes the file at the end, or is gone if anything fails.
-
-    Raises:
-        InputError: the folder does not exist or cannot be written to.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield beside
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(path, "file", error.strerror or str(error), "a place that can be written to") from None
-    finally:
-        beside.unlink(missing_ok=True)
+        try:
+            writers[suffix](beside)
+        except pl.exceptions.PolarsError as error:
+            if "(os error" in str(error):
+                raise unwritable(path, error) from None
+            first_line = str(error).strip().splitlines()[0]
+            raise InputError(path, "file", first_line, f"columns that a {suffix[1:]} file can hold") from None

@@ -20,9 +20,20 @@ from ttc_sim.cli.options import (
     RememberCodeOption,
     ScenarioArgument,
     consent,
+    inputs_of,
     scenario_routed_by,
 )
-from ttc_sim.cli.output import check_writable, console_for_tables, peak_memory_gb, progress, write_json
+from ttc_sim.cli.output import (
+    PlainLines,
+    check_outputs,
+    on_any_terminal,
+    paper_for_tables,
+    peak_memory_gb,
+    progress,
+    styled,
+    write_json,
+    written_together,
+)
 
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
@@ -56,7 +67,9 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    lines = logging.StreamHandler()
+    lines.setFormatter(PlainLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("ttc_sim").setLevel(logging.INFO)
 
 
@@ -72,8 +85,10 @@ def simulate(
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Run the policy alone, nothing to compare it with.")
     ] = False,
-    records: Annotated[Path | None, typer.Option(help="Write one row per request to this Parquet or CSV file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the result to this PNG.")] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="Write one row per request to this Parquet, CSV or JSONL file.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the result to this file: PNG, SVG or PDF.")] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
@@ -89,7 +104,7 @@ def simulate(
     chosen = None
     if policy is not None:
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path(), allow_code=allowed)
-    check_writable(records, plot, json_file)
+    check_outputs(*inputs_of(loaded), table=records, plot=plot, json=json_file)
     if not no_baselines:
         _check_consent_to_baselines(loaded)
     with progress() as say:
@@ -98,21 +113,23 @@ def simulate(
         summary = result.summary()
         took_s, memory_gb = time.perf_counter() - start, peak_memory_gb()
         baselines = {} if no_baselines else compare_with_baselines(result, summary, requests=requests, progress=say)
-    console = console_for_tables()
-    print_summary(console, summary, baselines)
-    console.print(
-        f"[dim]{summary.runs * summary.requests:,} requests, from draws to intervals, in {took_s:.1f} s; "
-        f"peak memory {memory_gb:.2f} GB[/]"
-    )
-    if json_file is not None:
-        beside = {name: other.as_json() for name, other in baselines.items()}
-        write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
-    if records is not None:
-        from ttc_sim.base.tables import write_table
+    with written_together():
+        if json_file is not None:
+            beside = {name: other.as_json() for name, other in baselines.items()}
+            write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
+        if records is not None:
+            from ttc_sim.base.tables import write_table
 
-        write_table(result.records, records)
-    if plot is not None:
-        result.plot().savefig(plot, dpi=150)
+            write_table(result.records, records)
+        if plot is not None:
+            result.plot().savefig(plot, dpi=150)
+    paper = paper_for_tables()
+    print_summary(paper, summary, baselines)
+    paper.say(
+        f"{summary.runs * summary.requests:,} requests, from draws to intervals, in {took_s:.1f} s; "
+        f"peak memory {memory_gb:.2f} GB",
+        "dim",
+    )
 
 
 def _check_consent_to_baselines(scenario: Scenario) -> None:
@@ -128,33 +145,35 @@ def optimize(
     scenario: ScenarioArgument,
     predictor: PredictorOption = None,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="Save the plan to this YAML file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the plan and the frontier to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the plan and the frontier to this file: PNG, SVG or PDF.")
+    ] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
 ) -> None:
     """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
-    from rich.markup import escape
-
     from ttc_sim.optimizer.plan import check_beside_code
     from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
-    check_writable(plan_file, plot, json_file)
+    check_outputs(*inputs_of(loaded), plan=plan_file, plot=plot, json=json_file)
     if plan_file is not None:
         check_beside_code(loaded, plan_file)
-    console = console_for_tables()
-    console.print(f"[bold]{escape(loaded.name)}[/] {escape(loaded.description)}\n", soft_wrap=True)
     with progress() as say:
         plan = find(loaded, say)
-    print_plan(console, plan)
-    if plan_file is not None:
-        plan.save(plan_file)
-    if json_file is not None:
-        write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
-    if plot is not None:
-        plan.plot().savefig(plot, dpi=150)
+    with written_together():
+        if plan_file is not None:
+            plan.save(plan_file)
+        if json_file is not None:
+            write_json(json_file, {"scenario": loaded.name, **plan.as_json()})
+        if plot is not None:
+            plan.plot().savefig(plot, dpi=150)
+    paper = paper_for_tables()
+    paper.say(styled((loaded.name, "bold"), f" {loaded.description}"))
+    paper.say()
+    print_plan(paper, plan)
     if plan.status != "met":
         raise typer.Exit(UNREACHABLE)
 
@@ -187,7 +206,7 @@ def validate(
     from ttc_sim.optimizer.validating import validate as carry_out
     from ttc_sim.reporting.text import print_validation
 
-    check_writable(json_file)
+    check_outputs(plan, problems, attempts, predictor, json=json_file)
     with progress() as say:
         found = carry_out(
             plan,
@@ -198,13 +217,14 @@ def validate(
             other_predictor=other_predictor,
             allow_code=consent(allow_code, remember_code),
         )
-    print_validation(console_for_tables(), found)
     if json_file is not None:
         write_json(json_file, found.as_json())
+    print_validation(paper_for_tables(), found)
     if found.missed:
         raise typer.Exit(UNREACHABLE)
 
 
+@on_any_terminal()
 def main() -> None:
     """Entry point: a user's mistake is one line and status 1."""
     try:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import number, signed
-from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
+if TYPE_CHECKING:
+    from ttc_sim.reporting.paper import Paper
+
+FILES_OF_RUN = ("requests.jsonl", "meta.json")
 _NAMES = {"ttft_s": "first token, s", "tpot_s": "per further token, s", "e2e_s": "end to end, s"}
 
 
@@ -25,7 +29,9 @@ def backtest(
     precision: Annotated[str | None, typer.Option(help="Of the weights, with --gpu: bf16, fp8, fp4 or int4.")] = None,
     silicon: Annotated[Path | None, typer.Option(help="File of measured operating points instead (CSV).")] = None,
     backend: Annotated[str | None, typer.Option(help="Its rows of vllm, sglang or trtllm only.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw predicted over measured to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw predicted over measured to this file: PNG, SVG or PDF.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
@@ -43,35 +49,40 @@ def backtest(
         raise InputError("backtest", "--backend", backend, "--silicon FILE, whose rows it picks")
     if precision is not None and gpu is None:
         raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
-    check_writable(plot, json_file)
+    read = [folder / name for folder in (run, *(calibrate_on or [])) if folder is not None for name in FILES_OF_RUN]
+    check_outputs(*read, experiments, silicon, plot=plot, json=json_file)
     if silicon is not None:
         from ttc_sim.fidelity.operating_points import backtest_operating_points
 
         with progress() as say:
             got = backtest_operating_points(silicon, backend, say)
-        _print_silicon(got)
+        show = _print_silicon
     elif experiments is not None:
         got = backtest_experiments(experiments)
-        _print_experiments(got)
+        show = _print_experiments
     else:
         assert run is not None
         fitted = (gpu_profile, calibrate_on or [])
         got = backtest_run(run, *fitted) if gpu is None else backtest_run(run, gpu=gpu, precision=precision)
-        _print_run(got)
         if gpu is not None and any(fitted):
             got["beside"] = backtest_run(run, *fitted)
-            _print_run(got["beside"])
-        if plot is not None and not got["requests"]:
-            print(f"{plot} is not drawn: no request was completed")
-        elif plot is not None:
+        show = _print_run
+    with written_together():
+        if plot is not None and got["requests"]:
             from ttc_sim.reporting.plots import plot_backtest
 
             plot_backtest(got).savefig(plot, dpi=120)
-    if json_file is not None:
-        write_json(json_file, got)
+        if json_file is not None:
+            write_json(json_file, got)
+    paper = paper_for_tables()
+    show(paper, got)
+    if "beside" in got:
+        show(paper, got["beside"])
+    if plot is not None and not got["requests"]:
+        paper.say(f"{plot} is not drawn: no request was completed")
 
 
-def _print_run(got: dict[str, Any]) -> None:
+def _print_run(paper: Paper, got: dict[str, Any]) -> None:
     table = Table(title=f"{got['run']}: step time {got['step_time']}")
     for column in ("", "figure", "measured", "predicted", "error"):
         table.add_column(column, justify="left" if column in ("", "figure") else "right")
@@ -86,15 +97,17 @@ def _print_run(got: dict[str, Any]) -> None:
                 f"{pair['predicted']:.4g}",
                 _percent(pair["error_percent"], signed),
             )
-    console_for_tables().print(table)
+    paper.print(table)
     if got["fitted_step_time"] is not None:
-        print("step_time: {" + ", ".join(f"{key}: {value:.4g}" for key, value in got["fitted_step_time"].items()) + "}")
-    print(
+        paper.say(
+            "step_time: {" + ", ".join(f"{key}: {value:.4g}" for key, value in got["fitted_step_time"].items()) + "}"
+        )
+    paper.say(
         f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], _error)}; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
     )
     for note in got["notes"]:
-        print(note)
+        paper.say(note)
 
 
 def _percent(error: float | None, written: Callable[[float], str]) -> str:
@@ -105,7 +118,7 @@ def _error(percent: float) -> str:
     return number(percent, 2)
 
 
-def _print_experiments(got: dict[str, Any]) -> None:
+def _print_experiments(paper: Paper, got: dict[str, Any]) -> None:
     table = Table(title="mean times, ms: measured, predicted, error", caption=got["fitting"])
     for column in ("experiment", "model", "load", "end to end", "first token", "between tokens", "peers, end to end"):
         table.add_column(column)
@@ -125,18 +138,18 @@ def _print_experiments(got: dict[str, Any]) -> None:
             table.add_row(
                 str(one["id"]) if first else "", one["model"] if first else "", load, *cells, said if first else ""
             )
-    console_for_tables().print(table)
+    paper.print(table)
     median = got["median_absolute_error_percent"]
-    print(
+    paper.say(
         f"median absolute error: end to end {_percent(median['e2e_mean'], _error)}, "
         f"first token {_percent(median['ttft_mean'], _error)}, between tokens {_percent(median['itl_mean'], _error)}"
     )
     for one in got["experiments"]:
         if one["rejected"]:
-            print(f"{one['id']}: {one['rejected']:,} requests rejected, and in no figure")
+            paper.say(f"{one['id']}: {one['rejected']:,} requests rejected, and in no figure")
 
 
-def _print_silicon(got: dict[str, Any]) -> None:
+def _print_silicon(paper: Paper, got: dict[str, Any]) -> None:
     table = Table(title="median absolute error of measured operating points")
     for column in ("model", "GPU", "rows", "first token", "per token", ""):
         table.add_column(column, justify="left" if column in ("model", "GPU", "") else "right")
@@ -146,20 +159,20 @@ def _print_silicon(got: dict[str, Any]) -> None:
         table.add_row(
             one["model"], one["gpu"], str(one["rows"]), f"{median['ttft']:.1f}%", f"{median['tpot']:.1f}%", doubt
         )
-    console_for_tables().print(table)
+    paper.print(table)
     for kind, name in (("dense", "dense models"), ("experts", "mixtures of experts")):
         if kind in got["held_out"]:
             held = got["held_out"][kind]
-            print(
+            paper.say(
                 f"{name}, {held['rows']} rows that nothing was fitted to: per token {held['corrected']['tpot']:.1f}% "
                 f"(uncorrected {held['uncorrected']['tpot']:.1f}%), first token {held['corrected']['ttft']:.1f}% "
                 f"({held['uncorrected']['ttft']:.1f}%)"
             )
     median = got["median_absolute_error_percent"]
     if median is not None:
-        print(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
+        paper.say(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
     reasons: dict[str, int] = {}
     for one in got["refused"]:
         reasons[one["reason"]] = reasons.get(one["reason"], 0) + 1
     for reason, count in reasons.items():
-        print(f"refused, {count} row{'s' if count > 1 else ''}: {reason}")
+        paper.say(f"refused, {count} row{'s' if count > 1 else ''}: {reason}")

@@ -14,9 +14,10 @@ from ttc_sim.cli.options import (
     RememberCodeOption,
     ScenarioArgument,
     consent,
+    inputs_of,
     scenario_routed_by,
 )
-from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
 
 def cross_validate(
@@ -26,7 +27,7 @@ def cross_validate(
     ] = 4,
     predictor: PredictorOption = None,
     table: Annotated[
-        Path | None, typer.Option(help="Write one row per fold and figure to this Parquet or CSV file.")
+        Path | None, typer.Option(help="Write one row per fold and figure to this Parquet, CSV or JSONL file.")
     ] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
@@ -38,11 +39,12 @@ def cross_validate(
     from ttc_sim.reporting.text import print_cross_validation
 
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
-    check_writable(table, json_file)
+    check_outputs(*inputs_of(loaded), table=table, json=json_file)
     with progress() as say:
         found = carry_out(loaded, folds, say)
-    print_cross_validation(console_for_tables(), found)
-    if table is not None:
-        write_table(found.table, table)
-    if json_file is not None:
-        write_json(json_file, found.as_json())
+    with written_together():
+        if table is not None:
+            write_table(found.table, table)
+        if json_file is not None:
+            write_json(json_file, found.as_json())
+    print_cross_validation(paper_for_tables(), found)

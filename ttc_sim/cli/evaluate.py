@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent
-from ttc_sim.cli.output import check_writable, console_for_tables, write_json
+from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent, files_of
+from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json, written_together
 
 
 def evaluate(
@@ -22,7 +22,7 @@ def evaluate(
     output_usd_per_mtok: Annotated[
         float | None, typer.Option(min=0, help="The same of output tokens, thinking too.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this PNG.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this file: PNG, SVG or PDF.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
@@ -34,7 +34,7 @@ def evaluate(
     from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.strategies import parse_strategy
 
-    check_writable(plot, json_file)
+    check_outputs(*files_of(profile, folder=Path()), plot=plot, json=json_file)
     if (input_usd_per_mtok is None) != (output_usd_per_mtok is None):
         raise InputError("evaluate", "price", None, "both --input-usd-per-mtok and --output-usd-per-mtok, or neither")
     prices = ANY_PRICE
@@ -45,10 +45,11 @@ def evaluate(
     parsed = [parse_strategy(text, where="--strategy", field="strategy", allow_code=allowed) for text in strategy]
     found = carry_out(profile, parsed, prices=prices, subset=subset, folder=Path())
     title = f"{profile}: {found[0].problems:,} problems; price {prices.origin}"
-    print_evaluations(console_for_tables(), found, title)
-    if json_file is not None:
-        said = [one.as_json() for one in found]
-        first = said[0] if len(said) == 1 else {}
-        write_json(json_file, {"profile": profile, "price": prices.origin, **first, "strategies": said})
-    if plot is not None:
-        found.plot().savefig(plot, dpi=150)
+    with written_together():
+        if json_file is not None:
+            said = [one.as_json() for one in found]
+            first = said[0] if len(said) == 1 else {}
+            write_json(json_file, {"profile": profile, "price": prices.origin, **first, "strategies": said})
+        if plot is not None:
+            found.plot().savefig(plot, dpi=150)
+    print_evaluations(paper_for_tables(), found, title)

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import dollars, number
-from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
 if TYPE_CHECKING:
+    from ttc_sim.reporting.paper import Paper
     from ttc_sim.serving.offers import Offer
 
 
@@ -23,13 +24,15 @@ def gpus(
     precision: Annotated[str | None, typer.Option(help="bf16, fp8, fp4 or int4 instead of the model's own.")] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Prompt of each request (for one model).")] = 1024,
     output_tokens: Annotated[int, typer.Option(min=1, help="Output of each request (for one model).")] = 1024,
-    plot: Annotated[Path | None, typer.Option(help="Draw speed and price of one model to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw speed and price of one model to this file: PNG, SVG or PDF.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """List what runs on which GPU; with a model's name, its memory, speed and price on each."""
     from ttc_sim.serving import offers as catalogue
 
-    check_writable(plot, json_file)
+    check_outputs(plot=plot, json=json_file)
     model = catalogue.named_model(words or [])
     if model is None:
         if plot is not None or precision is not None:
@@ -39,9 +42,9 @@ def gpus(
         table = Table("model", "precision", "GPUs", "backends", title="measured together")
         for row in rows:
             table.add_row(row.model, row.precision, ", ".join(row.gpus), ", ".join(row.backends))
-        console_for_tables().print(table)
         if json_file is not None:
             write_json(json_file, {"together": [row._asdict() for row in rows]})
+        paper_for_tables().print(table)
         return
     with progress() as say:
         found, refused = catalogue.offers(
@@ -55,9 +58,6 @@ def gpus(
     title = (
         f"{model}, {precision or 'its own precision'}, {backend}: {prompt_tokens} + {output_tokens} tokens a request"
     )
-    _print(found, title)
-    for one in refused:
-        print(f"{one['gpu']}: cannot be estimated: expected {one['reason']}")
     content = {
         "model": model,
         "precision": precision,
@@ -67,15 +67,20 @@ def gpus(
         "offers": [asdict(one) for one in found],
         "refused": refused,
     }
-    if json_file is not None:
-        write_json(json_file, content)
-    if plot is not None:
-        from ttc_sim.reporting.plots import plot_offers
+    with written_together():
+        if json_file is not None:
+            write_json(json_file, content)
+        if plot is not None:
+            from ttc_sim.reporting.plots import plot_offers
 
-        plot_offers(found, title).savefig(plot, dpi=150)
+            plot_offers(found, title).savefig(plot, dpi=150)
+    paper = paper_for_tables()
+    _print(paper, found, title)
+    for one in refused:
+        paper.say(f"{one['gpu']}: cannot be estimated: expected {one['reason']}")
 
 
-def _print(found: list[Offer], title: str) -> None:
+def _print(paper: Paper, found: list[Offer], title: str) -> None:
     from ttc_sim.scenario.gpu_prices import GPU_PRICES
 
     table = Table(title=title)
@@ -103,11 +108,11 @@ def _print(found: list[Offer], title: str) -> None:
             "" if one.usd_per_hour is None else dollars(one.usd_per_hour),
             "" if one.usd_per_million_output_tokens is None else number(one.usd_per_million_output_tokens, 3),
         )
-    console_for_tables().print(table)
+    paper.print(table)
     for warning in dict.fromkeys(one.warning for one in found if one.warning):
-        print(f"? {warning}")
+        paper.say(f"? {warning}")
     shown = {one.gpu for one in found} & set(GPU_PRICES)
     for origin in dict.fromkeys((GPU_PRICES[gpu].on, GPU_PRICES[gpu].origin) for gpu in sorted(shown)):
-        print(
+        paper.say(
             f"prices of {', '.join(g for g in sorted(shown) if GPU_PRICES[g][1:] == origin)}: {origin[1]}, {origin[0]}"
         )

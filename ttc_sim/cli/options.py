@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +32,34 @@ RememberCodeOption = Annotated[
 def consent(allow_code: bool, remember_code: bool) -> AllowCode:
     """What the two options come to."""
     return "remember" if remember_code else allow_code
+
+
+def inputs_of(scenario: Scenario) -> list[Path]:
+    """Files that a scenario is read from: its own, and whatever it names that stands beside it or among the profiles."""
+    return [Path(scenario.path), *files_of(*_words(scenario.model_dump(mode="json")), folder=scenario.folder)]
+
+
+def files_of(*names: str, folder: Path) -> list[Path]:
+    """Files of those names, and all in the profiles, problem sets and traffic of those names."""
+    from ttc_sim.measured.cards import CARD_FILES
+    from ttc_sim.measured.folders import search_folders
+
+    files = []
+    for at in (place / name for name in names for place in (folder, *search_folders(folder))):
+        with suppress(OSError, ValueError):  # most words in a scenario can be no name of a file at all
+            if at.is_file():
+                files.append(at)
+            elif any((at / card).is_file() for card in CARD_FILES):
+                files += [file for file in at.iterdir() if file.is_file()]
+    return files
+
+
+def _words(content: object) -> Iterator[str]:
+    """Every text in it."""
+    if isinstance(content, str):
+        yield content
+    for part in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        yield from _words(part)
 
 
 def scenario_routed_by(scenario: str, predictor: str | None, allow_code: AllowCode) -> Scenario:

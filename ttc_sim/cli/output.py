@@ -3,47 +3,90 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from rich.console import Console
+from ttc_sim.base.plain import plain
+from ttc_sim.base.writing import check_outputs, write_atomically, written_together
+from ttc_sim.reporting.paper import Paper, paper_for_tables, styled, unprinted
 
-from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import write_atomically
+BROKEN_PIPE = 141
+"""Exit status where the reader of the output has left, as of a program that the signal for it ended."""
+
+
+@contextmanager
+def on_any_terminal() -> Iterator[None]:
+    """What the terminal's encoding lacks is shown as a question mark, and a reader that leaves, as ``head`` does, is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # closed, or a stream of somebody else's, such as a test's
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        yield
+    except BrokenPipeError:
+        _leave(BROKEN_PIPE)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            _leave(BROKEN_PIPE)
+        _flush()
+        raise
+    _flush()
+
+
+def _flush() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _leave(BROKEN_PIPE)
+    except OSError as error:
+        note(f"error: {unprinted(error)}")
+        _leave(1)
+
+
+def _leave(status: int) -> NoReturn:
+    # What is still buffered would be written, in vain, when Python ends.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(status) from None
 
 
 class progress:  # noqa: N801  # reads as a context, not as a thing
-    """A status line on a terminal; nothing where output is piped."""
+    """A status line on a terminal; lines where output is piped, and nothing where nobody reads them."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
-        self.status = self.console.status("starting")
+        self.paper = Paper(stderr=True)
+        self.status = self.paper.status("starting", spinner="dots" if self.paper.encoding.startswith("utf") else "line")
 
     def __enter__(self) -> Callable[[str], None]:
-        if self.console.is_terminal:
+        if self.paper.is_terminal:
             self.status.start()
-            return lambda line: self.status.update(line)
-        return lambda line: print(line, file=sys.stderr, flush=True)
+            return lambda line: self.status.update(styled(line))
+        return note
 
     def __exit__(self, *_: object) -> None:
         self.status.stop()
 
 
-def console_for_tables() -> Console:
-    """Wide enough for the tables when output goes to a file or a pipe."""
-    console = Console(emoji=False)
-    return console if console.is_terminal else Console(width=150, emoji=False)
+def note(line: str) -> None:
+    """A line beside the results; the work goes on whether or not somebody reads it."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(plain(line), file=sys.stderr, flush=True)
 
 
-def check_writable(*files: Path | None) -> None:
-    """Long work must not end on a path that was wrong from the start."""
-    for file in files:
-        if file is not None and (not file.resolve().parent.is_dir() or file.is_dir()):
-            raise InputError(file, "file", str(file), "a file in an existing folder")
+class PlainLines(logging.Formatter):
+    """Log messages as single lines that no terminal takes for commands."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The message alone."""
+        return plain(record.getMessage())
 
 
 def peak_memory_gb() -> float:
@@ -66,3 +109,17 @@ def _plain(content: Any) -> Any:
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content
+
+
+__all__ = [
+    "PlainLines",
+    "check_outputs",
+    "note",
+    "on_any_terminal",
+    "paper_for_tables",
+    "peak_memory_gb",
+    "progress",
+    "styled",
+    "write_json",
+    "written_together",
+]

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import predictor_quality
-from ttc_sim.cli.output import check_writable, console_for_tables, progress
+from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress
 
 app = typer.Typer(no_args_is_help=True)
 _PACKAGES = {"fast": ("onnx", "threadpoolctl"), "encoder": ("onnx", "threadpoolctl", "safetensors", "tokenizers")}
@@ -50,13 +50,14 @@ def train(
         raise InputError("--tier", "tier", tier, " or ".join(_PACKAGES))
     if encoder is not None and tier != "encoder":
         raise InputError("--encoder", "tier", tier, "--tier encoder")
-    if out.suffix != ".onnx":
+    if out.suffix != ".onnx":  # a pipe or a device too, as its card stands beside it
         raise InputError(out, "file", out.suffix, "a name ending in .onnx")
-    check_writable(out)
+    from ttc_sim.predictor.judging.card_figures import card_path
+
+    check_outputs(problems, attempts, encoder, model=out, card=card_path(out))
     for package in _PACKAGES[tier]:
         if importlib.util.find_spec(package) is None:
             raise InputError("packages", package, "not installed", "pip install 'ttc-sim[train]'")
-    from ttc_sim.predictor.judging.card_figures import card_path
     from ttc_sim.predictor.learning.card import Origin, write_model
     from ttc_sim.predictor.learning.data import read_training_set
     from ttc_sim.predictor.learning.text_encoder import installed_encoder, read_text_encoder
@@ -71,18 +72,18 @@ def train(
             trained = learn(sets, seed, say, workers=workers, text=text, keep=keep)
     except KeyboardInterrupt:
         if keep.is_dir():
-            print(f"what was read is kept in {keep}: the same command goes on from there", file=sys.stderr)
+            note(f"what was read is kept in {keep}: the same command goes on from there")
         raise
     said = origin or f"{problems.name} and {attempts.name}"
     card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence))
     shutil.rmtree(keep, ignore_errors=True)
-    console = console_for_tables()
-    console.print(f"{len(data.prompts):,} problems, {len(data.row):,} attempts, {len(data.heads)} models")
+    paper = paper_for_tables()
+    paper.say(f"{len(data.prompts):,} problems, {len(data.row):,} attempts, {len(data.heads)} models")
     for name, title in (("new_problems", "problems left out"), ("new_task_types", "whole task types left out")):
-        console.print(_figures(title, card["metrics"]["data"][name]))
+        paper.print(_figures(title, card["metrics"]["data"][name]))
     for line in data.left_out:
-        console.print(f"- left out: {line}", soft_wrap=True)
-    console.print(f"written to {out}, its card to {card_path(out)}")
+        paper.say(f"- left out: {line}")
+    paper.say(f"written to {out}, its card to {card_path(out)}")
 
 
 def _figures(title: str, by_model: dict[str, dict[str, float]]) -> Table:
@@ -121,7 +122,7 @@ def score(
     from ttc_sim.predictor import Predictor
     from ttc_sim.predictor.running.stream import read_batches, scored, write_batches
 
-    check_writable(out)
+    check_outputs(None if file == "-" else file, model, table=out)
     batches = read_batches(file, column, stdin_format)
     predictor = Predictor.load(model)
     by = identify(model or FAST)
@@ -130,4 +131,4 @@ def score(
             (scored(predictor, batch) for batch in batches), out, say if sys.stderr.isatty() else None, by
         )
     if out is not None:
-        print(f"{count:,} prompts scored, written to {out}", file=sys.stderr)
+        note(f"{count:,} prompts scored, written to {out}")

@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.figures import dollars_of, number, percent, percent_of, seconds
-from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent
-from ttc_sim.cli.output import check_writable, console_for_tables, progress, write_json
+from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent, inputs_of
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 from ttc_sim.policies import NOVEL
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.routers import RouterInScenario
     from ttc_sim.predictor.judging.drift import Drift
     from ttc_sim.predictor.judging.report import Report
+    from ttc_sim.reporting.paper import Paper
 
 _SHORT = {
     "constant_per_category": "category",
@@ -59,7 +60,9 @@ def evaluate(
     ] = "text",
     resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and folds.")] = 0,
-    plot: Annotated[Path | None, typer.Option(help="Draw reliability and the router's curves to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw reliability and the router's curves to this file: PNG, SVG or PDF.")
+    ] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
@@ -69,7 +72,6 @@ def evaluate(
     from ttc_sim.predictor.judging.evaluate import evaluate_predictor
     from ttc_sim.predictor.judging.shipped import shipped_scores
 
-    check_writable(plot, json_file)
     if scenario is not None and weak is None:
         raise InputError("evaluate", "--scenario", scenario, "--weak and --strong beside it: models to route between")
     loaded = None
@@ -77,6 +79,8 @@ def evaluate(
         from ttc_sim.scenario import load_scenario
 
         loaded = load_scenario(scenario, allow_code=consent(allow_code, remember_code))
+    read = [] if loaded is None else inputs_of(loaded)
+    check_outputs(problems, attempts, model, *read, plot=plot, json=json_file)
     with progress() as say:
         report = evaluate_predictor(
             problems,
@@ -101,17 +105,20 @@ def evaluate(
             in_scenario = route_in_scenario(
                 loaded, problems, attempts, weak, strong, predictor=model, scores=scores, progress=say
             )
-    _print_report(report)
-    if in_scenario is not None:
-        _print_router_in_scenario(in_scenario)
-        if subset is not None:
-            print(f"- the scenario's own sources say which problems it takes, not --subset {subset}")
-    if json_file is not None:
-        write_json(json_file, {**report.as_json(), "scenario": None if in_scenario is None else in_scenario.as_json()})
-    if plot is not None:
-        from ttc_sim.reporting.predictor_plots import plot_report
+    with written_together():
+        if json_file is not None:
+            beside = None if in_scenario is None else in_scenario.as_json()
+            write_json(json_file, {**report.as_json(), "scenario": beside})
+        if plot is not None:
+            from ttc_sim.reporting.predictor_plots import plot_report
 
-        plot_report(report, in_scenario).savefig(plot, dpi=150)
+            plot_report(report, in_scenario).savefig(plot, dpi=150)
+    paper = paper_for_tables()
+    _print_report(paper, report)
+    if in_scenario is not None:
+        _print_router_in_scenario(paper, in_scenario)
+        if subset is not None:
+            paper.say(f"- the scenario's own sources say which problems it takes, not --subset {subset}")
 
 
 def check(
@@ -131,17 +138,16 @@ def check(
     """Whether scores or calibration have moved on recent logs; exit status 2 if they have."""
     from ttc_sim.predictor.judging.drift import check_drift
 
-    check_writable(json_file)
+    check_outputs(*logs, reference, model, json=json_file)
     drift = check_drift(logs, reference=reference, model=model, alpha=alpha)
-    _print_drift(drift)
     if json_file is not None:
         write_json(json_file, drift.as_json())
+    _print_drift(paper_for_tables(), drift)
     if drift.moved:
         raise typer.Exit(MOVED)
 
 
-def _print_drift(drift: Drift) -> None:
-    console = console_for_tables()
+def _print_drift(paper: Paper, drift: Drift) -> None:
     title = f"{drift.prompts:,} recent prompts beside {drift.origin}"
     table = Table(
         title=title + (f" ({drift.reference_prompts:,})" if drift.reference_prompts else ""), header_style="bold"
@@ -158,7 +164,7 @@ def _print_drift(drift: Drift) -> None:
             f"{test.p_value:.2g}",
             f"{test.adjusted:.2g}" + (" moved" if test.adjusted < drift.alpha else ""),
         )
-    console.print(table)
+    paper.print(table)
     for model, found in drift.now.items():
         before = drift.reference.get(model)
         parts = [
@@ -166,19 +172,18 @@ def _print_drift(drift: Drift) -> None:
             + ("" if before is None else f", was {getattr(before, name).value:.3f}")
             for name, label in (("auroc", "AUROC"), ("brier", "Brier"), ("calibration_error", "calibration error"))
         ]
-        console.print(f"[dim]- {model}: {'; '.join(parts)}[/]", highlight=False)
-    console.print(
-        "[dim]- scores: mean, by the Kolmogorov-Smirnov test; PSI under 0.1 is small, over 0.25 large. Calibration in the large: "
-        "intercept in logits (0 is perfect); slope: 1 is perfect[/]",
-        highlight=False,
+        paper.say(f"- {model}: {'; '.join(parts)}", "dim")
+    paper.say(
+        "- scores: mean, by the Kolmogorov-Smirnov test; PSI under 0.1 is small, over 0.25 large. Calibration in the large: "
+        "intercept in logits (0 is perfect); slope: 1 is perfect",
+        "dim",
     )
     for note in drift.notes:
-        console.print(f"[dim]- {note}[/]", highlight=False)
-    console.print(f"[bold]{drift.verdict}[/]", highlight=False, soft_wrap=True)
+        paper.say(f"- {note}", "dim")
+    paper.say(drift.verdict, "bold")
 
 
-def _print_report(report: Report) -> None:
-    console = console_for_tables()
+def _print_report(paper: Paper, report: Report) -> None:
     table = Table(title=f"{report.predictor}: {report.problems:,} problems", header_style="bold")
     for name in ("model", "problems", "AUROC", "Brier", "constant's", "ECE"):
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=name != "model", overflow="fold")
@@ -187,9 +192,9 @@ def _print_report(report: Report) -> None:
         cells = [found.auroc, found.brier, found.brier_constant, found.calibration_error]
         row = [name, f"{found.problems:,}", *(_shown(cell) for cell in cells)]
         table.add_row(*row)
-    console.print(table)
+    paper.print(table)
     if any(one.by_novelty is not None for one in report.models.values()):
-        console.print(_by_novelty(report))
+        paper.print(_by_novelty(report))
     if report.baselines:
         table = Table(
             title="beside cheap baselines: AUROC, and what the predictor gains on the best", header_style="bold"
@@ -199,7 +204,7 @@ def _print_report(report: Report) -> None:
             table.add_column(name, justify="right", no_wrap=True)
         for name in report.models:
             table.add_row(name, *_beside_baselines(report, name))
-        console.print(table)
+        paper.print(table)
     if report.router is not None:
         router = report.router
         table = Table(
@@ -214,11 +219,11 @@ def _print_report(report: Report) -> None:
             if one_router is not None:
                 cells = [one_router.apgr, one_router.cpt50, one_router.cpt80, one_router.oracle_gap]
                 table.add_row(name, *(_shown(cell) for cell in cells))
-        console.print(table)
-        console.print(f"[dim]- routed by {router.score}; a router that draws lots has APGR 0.5[/]", highlight=False)
-    console.print(f"[dim]- 95% intervals resample {report.resampled}[/]", highlight=False)
+        paper.print(table)
+        paper.say(f"- routed by {router.score}; a router that draws lots has APGR 0.5", "dim")
+    paper.say(f"- 95% intervals resample {report.resampled}", "dim")
     for note in report.notes:
-        console.print(f"[dim]- {note}[/]", highlight=False)
+        paper.say(f"- {note}", "dim")
 
 
 def _by_novelty(report: Report) -> Table:
@@ -244,8 +249,7 @@ def _beside_baselines(report: Report, model: str) -> list[str]:
     return [*figures, f"{gain.value:+.3f} ({gain.low:+.3f}, {gain.high:+.3f})"]
 
 
-def _print_router_in_scenario(in_scenario: RouterInScenario) -> None:
-    console = console_for_tables()
+def _print_router_in_scenario(paper: Paper, in_scenario: RouterInScenario) -> None:
     table = Table(
         title=f"{in_scenario.scenario}: below the threshold {in_scenario.weak_arm}, above it {in_scenario.strong_arm}",
         header_style="bold",
@@ -260,13 +264,13 @@ def _print_router_in_scenario(in_scenario: RouterInScenario) -> None:
             seconds(point.latency_p50_s.value),
             seconds(point.latency_p95_s.value),
         )
-    console.print(table)
+    paper.print(table)
     for part, usd in in_scenario.usd_at_pgr.items():
-        console.print(
-            f"[dim]- {part.removeprefix('pgr')}% of the gap is recovered at ${number(1000 * usd, 3)} / 1k requests[/]"
+        paper.say(
+            f"- {part.removeprefix('pgr')}% of the gap is recovered at ${number(1000 * usd, 3)} / 1k requests", "dim"
         )
     for note in in_scenario.notes:
-        console.print(f"[dim]- {note}[/]", highlight=False)
+        paper.say(f"- {note}", "dim")
 
 
 def _shown(figure: Estimate) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.figures import count, percent, signed
 from ttc_sim.base.tables import read_table
-from ttc_sim.cli.output import check_writable, write_json
+from ttc_sim.cli.options import files_of
+from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
 from ttc_sim.measured.folders import list_profiles
-from ttc_sim.measured.profiles import Profile, load_profile, save_profile
+from ttc_sim.measured.profiles import Profile, check_profile_folder, load_profile, save_profile
 from ttc_sim.measured.summaries import ProfileSummary, outcome_tables, summarize_profile
+
+if TYPE_CHECKING:
+    from ttc_sim.evaluation.thinning import Foretold
+    from ttc_sim.measured.checking import ProfileCheck
+    from ttc_sim.reporting.paper import Paper
 
 app = typer.Typer(no_args_is_help=True)
 _Z = 1.96  # two-sided 95% of the normal
@@ -47,7 +53,9 @@ def build(
     correct_column: Column = None,
     truncated_column: Column = None,
     answer_column: Column = None,
-    replace: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+    replace: Annotated[
+        bool, typer.Option(help="Replace the profile if there is one; other files in its folder stay.")
+    ] = False,
 ) -> None:
     """Turn a table of attempts into a profile, check it, and print what it holds."""
     from ttc_sim.measured.building import build_profile
@@ -74,13 +82,14 @@ def build(
         "problem_set": problem_set,
         "output_limit_tokens": output_limit_tokens,
     }
-    profile, said = build_profile(read_table(table), table, out.name, card, columns)
+    check_profile_folder(out, replace=replace, reads=table)
+    profile, said = build_profile(read_table(table), table, out.resolve().name, card, columns)
     save_profile(profile, out, replace=replace)
-    console = Console()
+    paper = paper_for_tables()
     for line in said:
-        console.print(f"[dim]{line}[/]")
-    _print_summary(console, summarize_profile(profile))
-    console.print(f"written to {out}")
+        paper.say(line, "dim")
+    _print_summary(paper, summarize_profile(profile))
+    paper.say(f"written to {out}")
 
 
 @app.command(name="list")
@@ -104,38 +113,41 @@ def list_() -> None:
             profile.card.reasoning,
             profile.card.licence,
         )
-    console = Console()
-    (console if console.is_terminal else Console(width=130)).print(rows)
+    paper_for_tables().print(rows)
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Name or folder of a profile.")],
-    plot: Annotated[Path | None, typer.Option(help="Draw the length distribution by outcome to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the length distribution by outcome to this file: PNG, SVG or PDF.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Show a profile: where it comes from, what it holds, and how long right and wrong attempts are."""
+    check_outputs(*files_of(name, folder=Path()), plot=plot, json=json_file)
     profile = load_profile(name)
     summary = summarize_profile(profile)
-    console = Console()
     card = profile.card
-    console.print(f"[bold]{profile.name}[/]  {card.model}" + (f" ({card.effort})" if card.effort else ""))
-    console.print(f"{card.origin}; {card.licence}; {card.date}; tokens: {card.tokenizer}")
-    console.print(f"[dim]{card.limits}[/]")
+    with written_together():
+        if json_file is not None:
+            write_json(json_file, {"card": card.model_dump(), **asdict(summary)})
+        if plot is not None:
+            from ttc_sim.reporting.plots import plot_profile
+
+            plot_profile(profile).savefig(plot, dpi=150)
+    paper = paper_for_tables()
+    paper.say(styled((profile.name, "bold"), f"  {card.model}" + (f" ({card.effort})" if card.effort else "")))
+    paper.say(f"{card.origin}; {card.licence}; {card.date}; tokens: {card.tokenizer}")
+    paper.say(card.limits, "dim")
     if card.reasoning_source:
-        console.print(f"[yellow]Thinking lengths are not its own: {card.reasoning_source}[/]")
-    _print_summary(console, summary)
-    _draw_lengths(console, profile)
-    if json_file is not None:
-        write_json(json_file, {"card": card.model_dump(), **asdict(summary)})
-    if plot is not None:
-        from ttc_sim.reporting.plots import plot_profile
-
-        plot_profile(profile).savefig(plot, dpi=150)
+        paper.say(f"Thinking lengths are not its own: {card.reasoning_source}", "yellow")
+    _print_summary(paper, summary)
+    _draw_lengths(paper, profile)
 
 
-def _print_summary(console: Console, summary: ProfileSummary) -> None:
-    console.print(
+def _print_summary(paper: Paper, summary: ProfileSummary) -> None:
+    paper.say(
         f"{summary.problems:,} problems, {summary.attempts:,} attempts; accuracy {percent(summary.accuracy)} "
         f"({percent(summary.accuracy_low)} to {percent(summary.accuracy_high)}); {percent(summary.truncated)} stopped at the "
         f"limit; answers {'recorded' if summary.answers_recorded else 'not recorded'}"
@@ -147,10 +159,10 @@ def _print_summary(console: Console, summary: ProfileSummary) -> None:
     rows = {**summary.tokens, **{f"output, {name}": figures for name, figures in summary.output_by_outcome.items()}}
     for name, figures in rows.items():
         table.add_row(name, *(count(figures[column]) for column in ("mean", "p50", "p90", "p95", "p99", "max")))
-    console.print(table)
+    paper.print(table)
 
 
-def _draw_lengths(console: Console, profile: Profile) -> None:
+def _draw_lengths(paper: Paper, profile: Profile) -> None:
     """A histogram in characters: a row a doubling of length, a bar an outcome."""
     tables = {name: values.to_numpy() for name, values in outcome_tables(profile).items() if len(values)}
     total = sum(len(values) for values in tables.values())
@@ -158,11 +170,14 @@ def _draw_lengths(console: Console, profile: Profile) -> None:
     counts = {name: np.histogram(np.log2(values), bins=np.arange(0, top + 1))[0] for name, values in tables.items()}
     most = max(sum(int(c[k]) for c in counts.values()) for k in range(top)) or 1
     colors = {"correct": "green", "wrong": "red", "stopped at the limit": "yellow"}
-    console.print("\noutput tokens, share of attempts: " + ", ".join(f"[{colors[n]}]█[/] {n}" for n in tables))
+    block = "█" if paper.encoding.startswith("utf") else "#"
+    paper.say()
+    legend = [part for n in tables for part in ((block, colors[n]), f" {n}", ", ")][:-1]
+    paper.say(styled("output tokens, share of attempts: ", *legend))
     for k in range(top):
         share = sum(int(c[k]) for c in counts.values()) / total
-        bar = "".join(f"[{colors[name]}]" + "█" * round(50 * int(c[k]) / most) + "[/]" for name, c in counts.items())
-        console.print(f"{2**k:>7,} - {2 ** (k + 1) - 1:<7,} {share:>5.1%} {bar}", highlight=False)
+        bar = [(block * round(50 * int(c[k]) / most), colors[name]) for name, c in counts.items()]
+        paper.say(styled(f"{2**k:>7,} - {2 ** (k + 1) - 1:<7,} {share:>5.1%} ", *bar))
 
 
 @app.command()
@@ -175,14 +190,27 @@ def check(
     from ttc_sim.measured.aligning import align
     from ttc_sim.measured.checking import check_parametric
 
-    check_writable(json_file)
+    check_outputs(*files_of(name, folder=Path()), json=json_file)
     profile = load_profile(name, Path())
     found = check_parametric(profile)
-    console = Console()
+    attempts = align(profile, profile.attempts["problem"].unique().sort())
+    n = found.samples
+    kept = sorted({1, n // 2, n - 1})
+    foretold = [foretell(attempts, few, n) for few in kept]
+    if json_file is not None:
+        said = [{name: asdict(figure) for name, figure in one.items()} for one in foretold]
+        write_json(json_file, {**asdict(found), "foretold": said})
+    _print_check(paper_for_tables(), name, found, dict(zip(kept, foretold, strict=True)))
+
+
+def _print_check(paper: Paper, name: str, found: ProfileCheck, foretold: Mapping[int, Mapping[str, Foretold]]) -> None:
     model = found.model
-    console.print(
-        f"[bold]{name}[/]: {found.problems:,} problems with several attempts. Fitted to the first half of each: chance to be "
-        f"right Beta({model.a:.2f}, {model.b:.2f}), {model.never:.0%} of problems never solved."
+    paper.say(
+        styled(
+            (name, "bold"),
+            f": {found.problems:,} problems with several attempts. Fitted to the first half of each: chance to be "
+            f"right Beta({model.a:.2f}, {model.b:.2f}), {model.never:.0%} of problems never solved.",
+        )
     )
     table = Table(title="held-back attempts, by how many of those fitted to were right", header_style="bold")
     for column in ("right", "problems", "predicted", "seen", "off by (standard errors)"):
@@ -191,27 +219,24 @@ def check(
         off = (group.seen - group.predicted) / group.noise if group.noise > 0 else 0.0
         shares = percent(group.predicted), percent(group.seen), signed(off)
         table.add_row(f"{group.right} of {group.fitted}", f"{group.problems:,}", *shares)
-    console.print(table)
+    paper.print(table)
     n = found.samples
-    console.print(f"at least one right of {n}: predicted {percent(found.pass_at[0])}, seen {percent(found.pass_at[1])}")
+    paper.say(f"at least one right of {n}: predicted {percent(found.pass_at[0])}, seen {percent(found.pass_at[1])}")
     if found.vote is not None:
-        console.print(f"majority of {n}: predicted {percent(found.vote[0])}, seen {percent(found.vote[1])}")
-        console.print(f"two wrong answers to a problem are the same with chance {found.agreement:.0%}")
+        paper.say(f"majority of {n}: predicted {percent(found.vote[0])}, seen {percent(found.vote[1])}")
+        paper.say(f"two wrong answers to a problem are the same with chance {found.agreement:.0%}")
     for kind, ratio in found.length_ratio.items():
-        console.print(f"median length of {kind} attempts, held back over fitted to: {ratio:.2f}")
-    attempts = align(profile, profile.attempts["problem"].unique().sort())
-    kept = sorted({1, n // 2, n - 1})
-    foretold = [foretell(attempts, few, n) for few in kept]
+        paper.say(f"median length of {kind} attempts, held back over fitted to: {ratio:.2f}")
     # In brackets, how far off what is fitted may be; that problems are a sample is not in it.
     table = Table(title=f"{n} samples, from fewer attempts (95%: what is fitted) and from {n}", header_style="bold")
     table.add_column("")
-    for few in kept:
+    for few in foretold:
         table.add_column(f"from {few}", justify="right")
     table.add_column("seen", justify="right")
-    for figure, first in foretold[0].items():
+    for figure, first in next(iter(foretold.values())).items():
         tokens = figure in ("longest", "tokens")
         cells = []
-        for one in (found[figure] for found in foretold):
+        for one in (each[figure] for each in foretold.values()):
             low, high = one.predicted - _Z * one.doubt, one.predicted + _Z * one.doubt
             cells.append(
                 f"{one.predicted:,.0f} ({low:,.0f}-{high:,.0f})"
@@ -220,7 +245,4 @@ def check(
             )
         label = f"pass at {n}" if figure == "pass_at" else figure.replace("_", " ")
         table.add_row(label, *cells, f"{first.seen:,.0f}" if tokens else f"{first.seen:.1%}")
-    console.print(table)
-    if json_file is not None:
-        said = [{name: asdict(figure) for name, figure in one.items()} for one in foretold]
-        write_json(json_file, {**asdict(found), "foretold": said})
+    paper.print(table)

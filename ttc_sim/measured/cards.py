@@ -67,7 +67,11 @@ class TrafficCard(Card):
     kind: Literal["traffic"] = "traffic"
 
 
-CARD_FILES = {"profile.yaml": ProfileCard, "problem_set.yaml": ProblemSetCard, "traffic.yaml": TrafficCard}
+CARD_FILES: dict[str, type[Card]] = {
+    "profile.yaml": ProfileCard,
+    "problem_set.yaml": ProblemSetCard,
+    "traffic.yaml": TrafficCard,
+}
 AnyCard = TypeVar("AnyCard", bound=Card)
 
 

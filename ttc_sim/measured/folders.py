@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import polars as pl
@@ -11,8 +10,11 @@ import yaml
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.leftovers import put_back
 from ttc_sim.base.shipped import shipped_folders
-from ttc_sim.measured.cards import Card
+from ttc_sim.base.whole_folders import folder_written_whole
+from ttc_sim.base.writing import check_room, unwritable
+from ttc_sim.measured.cards import CARD_FILES, Card, read_card
 
 
 def search_folders(folder: str | Path | None = None) -> list[Path]:
@@ -43,6 +45,7 @@ def find_folder(name: str | Path, card_file: str, folder: str | Path | None = No
     kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
     location(kind, "name", name, f"the name of a {kind}, or its folder")
     for place in [Path(name), *(place / name for place in search_folders(folder))]:
+        put_back(place)
         if (place / card_file).is_file():
             return place
     expected = nearest(str(name), list_profiles(folder, card_file=card_file))
@@ -52,25 +55,43 @@ def find_folder(name: str | Path, card_file: str, folder: str | Path | None = No
 def save_folder(
     folder: str | Path, card_file: str, card: Card, tables: dict[str, pl.DataFrame], *, replace: bool
 ) -> None:
-    """Write a card and its tables so that the folder is there whole or not at all.
+    """Write a card and its tables so that they are there whole or as before; what else stands in the folder stays.
 
     Raises:
-        InputError: the folder exists and is not to be replaced, or cannot be written.
+        InputError: as :func:`check_folder_to_save`, or the folder cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not replace:
-        raise InputError(folder, "folder", str(folder), "a folder that does not exist yet, or --replace")
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        beside.mkdir(parents=True)
+    check_folder_to_save(folder, card_file, replace=replace)
+    files = {f"{name}.parquet": table for name, table in tables.items()}
+    with folder_written_whole(folder, [card_file, *files]) as beside:
         content = card.model_dump(exclude_none=True)
         text = yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
         (beside / card_file).write_text(text, encoding="utf-8")
-        for name, table in tables.items():
-            table.write_parquet(beside / f"{name}.parquet", compression="zstd", compression_level=19, statistics=False)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise InputError(folder, "folder", error.strerror or str(error), "a place that can be written to") from None
+        for name, table in files.items():
+            try:
+                table.write_parquet(beside / name, compression="zstd", compression_level=19, statistics=False)
+            except pl.exceptions.PolarsError as error:
+                raise unwritable(folder, error) from None
+
+
+def check_folder_to_save(folder: Path, card_file: str, *, replace: bool) -> None:
+    """Refuse a folder that cannot be written, or that holds something else than what shall be replaced.
+
+    Raises:
+        InputError: the reason.
+    """
+    place = Path(os.path.realpath(folder))
+    above = next(parent for parent in place.parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(folder, "folder", str(above), "a folder, to write it in")
+    check_room(folder, above)
+    if not place.exists():
+        return
+    if place.is_dir() and not replace:
+        raise InputError(folder, "folder", str(folder), "a folder that does not exist yet, or --replace")
+    if not place.is_dir() or (any(place.iterdir()) and not (place / card_file).is_file()):
+        raise InputError(folder, "folder", str(folder), f"a folder with {card_file}, to replace what that describes")
+    if (place / card_file).is_file():
+        read_card(place / card_file, CARD_FILES[card_file])
+    if Path.cwd().is_relative_to(place):
+        raise InputError(folder, "folder", str(folder), "another folder than the one that you are in: it is replaced")

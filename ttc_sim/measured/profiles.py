@@ -12,7 +12,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import read_table
 from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens, as_whole
-from ttc_sim.measured.folders import find_folder, save_folder
+from ttc_sim.measured.folders import check_folder_to_save, find_folder, save_folder
 
 ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
     "problem": pl.String(),
@@ -127,6 +127,22 @@ def check_profile(profile: Profile, where: str | Path) -> None:
 
 
 def save_profile(profile: Profile, folder: str | Path, *, replace: bool = False) -> None:
-    """Write a profile folder."""
+    """Write a profile folder: its card and its attempts. What else stands there stays, a ``forced.csv`` too.
+
+    Raises:
+        InputError: the folder exists and is not to be replaced, is no profile's, or cannot be written.
+    """
     tables = {"attempts": profile.attempts}
     save_folder(folder, "profile.yaml", profile.card, tables, replace=replace)
+
+
+def check_profile_folder(folder: str | Path, *, replace: bool = False, reads: str | Path | None = None) -> None:
+    """Refuse, before any work, a folder that :func:`save_profile` could not write; ``reads`` is the table it comes from.
+
+    Raises:
+        InputError: as :func:`save_profile`, or the table is what would be replaced.
+    """
+    check_folder_to_save(Path(folder), "profile.yaml", replace=replace)
+    own = Path(folder) / "attempts.parquet"
+    if reads is not None and own.exists() and Path(reads).exists() and own.samefile(reads):
+        raise InputError(reads, "file", str(reads), "another table than the one that is replaced")

@@ -15,7 +15,7 @@ from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.tables import write_atomically
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty

@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from ttc_sim.base.display import RENDERERS, Displayed, Renderer
+from ttc_sim.base.plain import plain
 from ttc_sim.evaluation.evaluate import Evaluation, Evaluations
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.validating import Validation
+from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.picture import as_png
 from ttc_sim.reporting.plots import plot_evaluation, plot_plan, plot_result, plot_strategies, plot_validation
 from ttc_sim.reporting.strategies import print_evaluations
@@ -31,21 +32,20 @@ _LINE = "1px solid rgba(128, 128, 128, 0.4)"
 _RED = "#e0443e"
 
 
-class Page(Console):
+class Page(Paper):
     """Takes what a report prints, and keeps it as HTML: the same figures and words, whatever the report comes to say."""
 
     def __init__(self) -> None:
-        super().__init__(file=io.StringIO())
+        super().__init__(io.StringIO())
         self.parts: list[str] = []
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Keep tables as tables, and lines as lines."""
         for one in objects:
-            said = Text(str(one)) if options.get("markup") is False else one
-            self.parts.append(self._table(one) if isinstance(one, Table) else self._line(said))
+            self.parts.append(self._table(one) if isinstance(one, Table) else self._line(one, options.get("style")))
 
-    def _line(self, said: object) -> str:
-        return f'<div style="margin: 2px 0; max-width: 75em">{self._inline(said)}</div>'
+    def _line(self, said: object, style: str | None) -> str:
+        return f'<div style="margin: 2px 0; max-width: 75em">{self._inline(said, style)}</div>'
 
     def _table(self, table: Table) -> str:
         aligned = [f"text-align: {'right' if column.justify == 'right' else 'left'}" for column in table.columns]
@@ -70,9 +70,9 @@ class Page(Console):
         )
         return f'<tr style="background: none">{"".join(written)}</tr>'
 
-    def _inline(self, said: object) -> str:
-        """Text with its marks, all that the user named escaped."""
-        text = said if isinstance(said, Text) else Text.from_markup(str(said), emoji=False)
+    def _inline(self, said: object, style: str | None = None) -> str:
+        """Text with its styles, all that the user named escaped."""
+        text = said if isinstance(said, Text) else self.render_str(str(said), style=style or "")
         out = []
         for part in text.render(self, end=""):
             css = _css(part.style)
@@ -92,14 +92,14 @@ def _css(style: Style | None) -> str:
     return "; ".join(rule for rule, holds in rules.items() if holds)
 
 
-def _show(kind: type[Shown], plot: Callable[[Shown], Figure], report: Callable[[Console, Shown], None]) -> None:
+def _show(kind: type[Shown], plot: Callable[[Shown], Figure], report: Callable[[Paper, Shown], None]) -> None:
     """Register how one class is shown."""
 
     def page(shown: Shown) -> str:
         paper = Page()
         report(paper, shown)
         picture = b64encode(as_png(plot(shown))).decode("ascii")
-        name = html.escape(repr(shown).removeprefix("<").removesuffix(">"))
+        name = html.escape(plain(repr(shown)).removeprefix("<").removesuffix(">"))
         return (
             f'<div style="font-size: 13px; line-height: 1.35"><div><b>{name}</b></div>{"".join(paper.parts)}'
             f'<img style="max-width: 100%; margin-top: 6px" alt="{name}" src="data:image/png;base64,{picture}"></div>'
@@ -112,12 +112,12 @@ def _plot_evaluations(found: Evaluations) -> Figure:
     return plot_strategies({one.strategy: [one] for one in found})
 
 
-def _print_evaluations(console: Console, found: Evaluations) -> None:
-    print_evaluations(console, found, f"price {found.price}")
+def _print_evaluations(paper: Paper, found: Evaluations) -> None:
+    print_evaluations(paper, found, f"price {found.price}")
 
 
-_show(Result, plot_result, lambda console, result: print_summary(console, result.summary(), {}))
+_show(Result, plot_result, lambda paper, result: print_summary(paper, result.summary(), {}))
 _show(Plan, plot_plan, print_plan)
 _show(Validation, plot_validation, print_validation)
-_show(Evaluation, plot_evaluation, lambda console, one: print_evaluations(console, [one]))
+_show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))
 _show(Evaluations, _plot_evaluations, _print_evaluations)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.plain import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,12 +61,13 @@ def _legend_below(figure: Figure, columns: int) -> None:
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 
-def _named(name: str, most: int = 32) -> str:
+def named(name: str, most: int = 32) -> str:
     """A user's name as it stands, no longer than there is room for.
 
     matplotlib reads dollars as formulas, and leaves what begins with an underscore out of legends.
     """
-    short = name if len(name) <= most else f"{name[: most - 3]}..."
+    shown = plain(name)
+    short = shown if len(shown) <= most else f"{shown[: most - 3]}..."
     return (" " if name.startswith("_") else "") + short.replace("$", r"\$")
 
 
@@ -80,7 +82,7 @@ def plot_result(result: Result) -> Figure:
             values = rows[column].drop_nulls().to_numpy() * unit
             values = values[values > 0]
             if len(values):
-                axes.ecdf(values, color=color, label=_named(label) if axes is left else None)
+                axes.ecdf(values, color=color, label=named(label) if axes is left else None)
     left.set(xlabel="latency (s)", ylabel="share of the arm's requests", title="Latency")
     middle.set(xlabel="cost of a request ($ / 1,000)", title="Cost")
     for axes in (left, middle):
@@ -91,7 +93,7 @@ def plot_result(result: Result) -> Figure:
         assert part.accuracy is not None
         right.bar(k, part.accuracy.value, color=COLORS[k % len(COLORS)], width=0.6)
         right.errorbar(k, part.accuracy.value, yerr=_bars(part.accuracy), color="black", capsize=3)
-    labels = [f"{_named(name)}: {100 * known[name].share:.3g}%" for name in sorted(known)]
+    labels = [f"{named(name)}: {100 * known[name].share:.3g}%" for name in sorted(known)]
     right.set_xticks(range(len(known)), labels, rotation=20, ha="right", fontsize=8)
     right.set(xlim=(-0.6, max(len(known), 3) - 0.4), ylim=(0, 1), title="Accuracy by arm (95% interval)")
     right.set_xlabel("arm: share of requests" if known else "not known: no problems behind these requests")
@@ -130,7 +132,7 @@ def plot_plan(plan: Plan) -> Figure:
             markersize=14 if name == "plan" else 6,
             color=color,
             elinewidth=0.8,
-            label=_named(name),
+            label=named(name),
         )
         p50, p95, p99 = (summary.latency_s[q] for q in ("p50", "p95", "p99"))
         right.plot([p50.value, p99.value], [k, k], color=color, linewidth=2)
@@ -149,7 +151,7 @@ def plot_plan(plan: Plan) -> Figure:
         right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
         right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
     left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
-    right.set_yticks(range(len(rows)), [_named(name) for name in rows])
+    right.set_yticks(range(len(rows)), [named(name) for name in rows])
     right.set(xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))
     _logarithmic(right)
     for axes in (left, right):
@@ -217,7 +219,7 @@ def plot_profile(profile: Profile) -> Figure:
         xscale="log",
         xlabel="output tokens of an attempt" + source,
         ylabel="share of attempts",
-        title=_named(profile.name, 60),
+        title=named(profile.name, 60),
     )
     axes.legend(frameon=False, fontsize=9)
     tidy(axes)
@@ -238,7 +240,7 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
     tidy(axes)
     error = got["per_request_median_error_percent"]
     axes.set(
-        title=_named(got["run"], 40) + ("" if error is None else f": median error {error:.2f}%"),
+        title=named(got["run"], 40) + ("" if error is None else f": median error {error:.2f}%"),
         xlabel="measured end to end, s",
         ylabel="predicted end to end, s",
         xlim=(0, most),
@@ -254,7 +256,7 @@ def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
         accuracy = [one.accuracy.value for one in found]
         marker = "o" if len(found) < 12 else None
         left.plot(
-            [one.tokens_per_request for one in found], accuracy, marker=marker, color=color, label=_named(name, 140)
+            [one.tokens_per_request for one in found], accuracy, marker=marker, color=color, label=named(name, 140)
         )
         right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color)
     left.set(xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
@@ -285,7 +287,7 @@ def plot_evaluation(evaluation: Evaluation) -> Figure:
         axes.set_xticks(range(len(bars)), list(bars))
         axes.set_xlabel("predicted difficulty" if evaluation.by_band else "")
         tidy(axes)
-    figure.suptitle(_named(evaluation.strategy, 100), fontsize=10)
+    figure.suptitle(named(evaluation.strategy, 100), fontsize=10)
     return figure
 
 
@@ -293,7 +295,7 @@ def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     """Accuracy over the number of samples with each verifier, between a vote and a perfect verifier."""
     figure, (axes,) = _figure(1, 6.5, 4.2)
     for color, (name, curve) in zip(COLORS * 8, curves.items(), strict=False):
-        axes.plot(curve.n, curve.best_of, color=color, label=_named(name))
+        axes.plot(curve.n, curve.best_of, color=color, label=named(name))
     first = next(iter(curves.values()))
     axes.plot(first.n, first.pass_at, color="black", linestyle=":", label="perfect (pass@n)")
     axes.plot(first.n, first.vote, color="black", linestyle="--", label="majority vote")
@@ -317,10 +319,10 @@ def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
         style = "--" if mine[0].warning else "-"
         name = f"{gpu} (doubtful)" if mine[0].warning else gpu
         color = COLORS[k % len(COLORS)]
-        axes.plot(speed, price, marker="o", linestyle=style, color=color, label=name)
+        axes.plot(speed, price, marker="o", linestyle=style, color=color, label=named(name))
         for one, x, y in zip(mine, speed, price, strict=True):
             axes.annotate(str(one.tensor_parallel), (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axes.set(xscale="log", yscale="log", title=title)
+    axes.set(xscale="log", yscale="log", title=named(title, 160))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter("{x:g}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttc_sim.predictor.judging.report import Report, RouterReport
 from ttc_sim.predictor.judging.routing import SHARES, Routing
-from ttc_sim.reporting.plots import COLORS, tidy
+from ttc_sim.reporting.plots import COLORS, named, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def _reliability(axes: Axes, report: Report) -> None:
         x = [one.predicted for one in found.reliability]
         y = np.array([one.right.value for one in found.reliability])
         low, high = (np.array([getattr(one.right, end) for one in found.reliability]) for end in ("low", "high"))
-        label = f"{name} (ECE {found.calibration_error.value:.3f})"
+        label = f"{named(name)} (ECE {found.calibration_error.value:.3f})"
         if len(shown) <= 3:
             axes.errorbar(x, y, yerr=[y - low, high - y], color=color, marker="o", ms=4, capsize=2, lw=1, label=label)
         else:
@@ -89,7 +89,7 @@ def _router(axes: Axes, report: RouterReport, others: Mapping[str, Routing]) -> 
         xlim=(0, 1),
         xlabel="share of strong calls",
         ylabel="accuracy",
-        title=f"Router: {report.weak} / {report.strong}",
+        title=f"Router: {named(report.weak)} / {named(report.strong)}",
     )
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -129,7 +129,9 @@ def _dollars(axes: Axes, in_scenario: RouterInScenario) -> None:
     for at, value, point in zip(x, y, points, strict=True):
         axes.annotate(f"{point.strong_share:.0%}", (at, value), (5, -11), textcoords="offset points", fontsize=8)
     axes.set(
-        xlabel="$ / 1,000 requests", ylabel="accuracy", title=f"{in_scenario.scenario}: dollars (marks: strong calls)"
+        xlabel="$ / 1,000 requests",
+        ylabel="accuracy",
+        title=f"{named(in_scenario.scenario)}: dollars (marks: strong calls)",
     )
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=8, loc="lower right")

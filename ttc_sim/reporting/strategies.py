@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ttc_sim.base.figures import count, number, percent, percent_of
 from ttc_sim.evaluation.evaluate import Evaluation
+from ttc_sim.reporting.paper import Paper
 
 
-def print_evaluations(console: Console, found: Sequence[Evaluation], title: str | None = None) -> None:
+def print_evaluations(paper: Paper, found: Sequence[Evaluation], title: str | None = None) -> None:
     """Figures of each strategy, then by predicted difficulty, and what they rest on."""
-    table = Table(title=None if title is None else escape(title), header_style="bold")
+    table = Table(title=title, header_style="bold")
     table.add_column("")
     table.add_column("strategy", overflow="fold")
     for name in ("accuracy", "output tokens", "thinking", "tokens in a row", "$ / 1k requests", "$ p99 / p50"):
@@ -23,7 +22,7 @@ def print_evaluations(console: Console, found: Sequence[Evaluation], title: str 
         thinking = one.tokens["reasoning"] / one.tokens_per_request if one.tokens_per_request else 0.0
         table.add_row(
             str(place),
-            escape(one.strategy),
+            one.strategy,
             percent_of(one.accuracy),
             count(one.tokens_per_request),
             percent(thinking, 0),
@@ -31,7 +30,7 @@ def print_evaluations(console: Console, found: Sequence[Evaluation], title: str 
             number(1000 * one.cost_usd_per_request, 3),
             number(one.cost_spread, 1),
         )
-    console.print(table)
+    paper.print(table)
     if found[0].by_band:
         bands = Table(title="accuracy and output tokens by predicted difficulty", header_style="bold")
         bands.add_column("difficulty")
@@ -41,6 +40,6 @@ def print_evaluations(console: Console, found: Sequence[Evaluation], title: str 
             cells = [one.by_band[band] for one in found]
             texts = (f"{percent(cell['accuracy']['value'])}  {count(cell['tokens_per_request'])}" for cell in cells)
             bands.add_row(band, *texts)
-        console.print(bands)
+        paper.print(bands)
     for note in dict.fromkeys(note for one in found for note in one.notes):
-        console.print(f"[dim]- {escape(note)}[/]")
+        paper.say(f"- {note}", "dim")

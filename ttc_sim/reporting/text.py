@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, signed
 from ttc_sim.optimizer.cross_validating import CrossValidation
@@ -15,38 +14,40 @@ from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
 from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
+from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
 
 
-def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
+def print_summary(paper: Paper, summary: Summary, baselines: Mapping[str, Summary]) -> None:
     """One policy beside its baselines, then by arm and by difficulty."""
-    console.print(comparison({"policy": summary, **baselines}, "policy"))
+    paper.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
-        console.print(f"  {escape(line)}")
-    console.print(parts_table("By arm", "arm", summary.per_arm))
+        paper.say(f"  {line}")
+    paper.print(parts_table("By arm", "arm", summary.per_arm))
     if len(summary.per_source) > 1:
-        console.print(parts_table("By source", "source", summary.per_source))
+        paper.print(parts_table("By source", "source", summary.per_source))
     if summary.per_band:
-        console.print(parts_table("By predicted difficulty", "difficulty", summary.per_band))
-    print_notes(console, summary)
+        paper.print(parts_table("By predicted difficulty", "difficulty", summary.per_band))
+    print_notes(paper, summary)
 
 
-def print_plan(console: Console, plan: Plan) -> None:
+def print_plan(paper: Paper, plan: Plan) -> None:
     """The plan beside its baselines, the policy in words, targets, savings."""
     title = "plan" if plan.status == "met" else "nearest plan"
-    console.print(comparison({title: plan.predicted, **plan.baselines}, title))
-    _print_policy(console, plan)
-    console.print(targets_table(plan.checks))
+    paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
+    _print_policy(paper, plan)
+    paper.print(targets_table(plan.checks))
     for line in savings(plan.predicted, plan.baselines):
-        console.print(f"  {escape(line)}")
+        paper.say(f"  {line}")
     for line in [*_worth_in_words(plan), *alternatives_in_words(plan)]:
-        console.print(f"  {escape(line)}")
+        paper.say(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
-        console.print(f"[bold red]The targets cannot all be met. Binding: {named}.[/] Shown is the nearest plan.")
-    console.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
-    print_notes(console, plan.predicted)
+        unmet = f"The targets cannot all be met. Binding: {named}."
+        paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
+    paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
+    print_notes(paper, plan.predicted)
 
 
 def _worth_in_words(plan: Plan) -> list[str]:
@@ -97,7 +98,7 @@ def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
         shared.setdefault((*_cells(summary), summary.verdict), []).append(name)
     for (*cells, verdict), names in shared.items():
         label = " = ".join(names) + (" (overloaded)" if verdict == "overloaded" else "")
-        table.add_row(escape(label), *cells, style="bold" if highlight in names else None)
+        table.add_row(label, *cells, style="bold" if highlight in names else None)
     return table
 
 
@@ -127,7 +128,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         percent(summary.timeout_rate.value),
         percent(summary.rejected_rate.value),
         percent(thinking, 0),
-        escape(", ".join(f"{pool} x{replicas}" for pool, replicas in summary.replicas.items())) or "-",
+        ", ".join(f"{pool} x{replicas}" for pool, replicas in summary.replicas.items()) or "-",
     )
 
 
@@ -139,7 +140,7 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
         table.add_column(name, justify="right")
     for name, part in parts.items():
         table.add_row(
-            escape(name),
+            name,
             percent(part.share),
             "unknown" if part.accuracy is None else percent_of(part.accuracy),
             dollars_of(part.cost_usd_per_request, 1000),
@@ -150,14 +151,15 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
     return table
 
 
-def _print_policy(console: Console, plan: Plan) -> None:
-    console.print("\n[bold]Which requests go where[/]")
+def _print_policy(paper: Paper, plan: Plan) -> None:
+    paper.say()
+    paper.say("Which requests go where", "bold")
     policy = plan.policy
     policies = policy.policies if isinstance(policy, PerSource) else {"all": policy}
     for source, one in policies.items():
         for line in policy_in_words(one):
-            console.print(f"  {escape(f'{source}: {line}')}")
-    console.print()
+            paper.say(f"  {source}: {line}")
+    paper.say()
 
 
 def policy_in_words(policy: Policy) -> list[str]:
@@ -196,7 +198,7 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
         table.add_row(
             check.name,
             f"{sign} {check.bound:g}",
-            f"{promised.value:.4g}" + ("" if check.holds else "  [red]missed[/]"),
+            styled(f"{promised.value:.4g}", *([] if check.holds else [("  missed", "red")])),
             f"{promised.low:.4g} to {promised.high:.4g}",
             f"{check.chance:.0%}",
         )
@@ -222,23 +224,23 @@ def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:
     return lines
 
 
-def print_notes(console: Console, summary: Summary) -> None:
+def print_notes(paper: Paper, summary: Summary) -> None:
     """What every figure above rests on."""
     for line in rests_on(summary):
-        console.print(f"[dim]{line}[/]")
+        paper.say(line, "dim")
     if summary.thinking_cost_share > 0:
         line = f"Thinking is {percent(summary.thinking_cost_share, 0)} of the bill "
         line += f"({count(summary.reasoning_tokens_per_day)} hidden tokens a day)"
         if summary.accuracy is not None:
             line += f", about {percent(summary.idle_thinking_cost_share, 0)} of the bill thinking that changed nothing: what came "
             line += "after the answer already stood"
-        console.print(
+        paper.say(
             f"{line}. A request at the 99th percentile costs {number(summary.cost_spread, 1)} times the median one."
         )
-    for line in verdict_in_words(summary):
-        console.print(line)
+    for verdict in verdict_in_words(summary):
+        paper.say(verdict)
     for note in summary.notes:
-        console.print(f"[dim]- {escape(note)}[/]")
+        paper.say(f"- {note}", "dim")
 
 
 def rests_on(summary: Summary) -> list[str]:
@@ -268,7 +270,7 @@ def rests_on(summary: Summary) -> list[str]:
     return lines
 
 
-def verdict_in_words(summary: Summary) -> list[str]:
+def verdict_in_words(summary: Summary) -> list[Text]:
     """Whether what was asked for can be carried, by deployment where it cannot."""
     lines = []
     for name, one in summary.verdicts.items():
@@ -279,16 +281,17 @@ def verdict_in_words(summary: Summary) -> list[str]:
             if growth is not None:
                 how = f"its queue still grows by {growth:.3g} requests a second in the second half of the arrivals, so latency "
                 how += "would grow without end; the figures hold for this many requests only"
-            lines.append(f"[bold red]{escape(name)} cannot keep up:[/] {how}{waited}.")
+            lines.append(styled((f"{name} cannot keep up:", "bold red"), f" {how}{waited}."))
         elif one.verdict == "backlogged":
             caught = "catches up after the last request has come" if one.behind_at_end else "catches up within the run"
-            lines.append(f"[bold]{escape(name)} falls behind, and {caught}[/]{waited}.")
+            lines.append(styled((f"{name} falls behind, and {caught}", "bold"), f"{waited}."))
     if not lines:
-        lines.append(f"[dim]Every deployment keeps up; the longest wait was {seconds(summary.longest_wait_s)} s.[/]")
+        calm = f"Every deployment keeps up; the longest wait was {seconds(summary.longest_wait_s)} s."
+        lines.append(styled((calm, "dim")))
     return lines
 
 
-def print_validation(console: Console, validation: Validation) -> None:
+def print_validation(paper: Paper, validation: Validation) -> None:
     """Realized beside promised."""
     table = Table(header_style="bold", pad_edge=False)
     table.add_column("figure")
@@ -296,16 +299,16 @@ def print_validation(console: Console, validation: Validation) -> None:
         table.add_column(name, justify="right")
     for name, verdict in validation.verdicts.items():
         table.add_row(name, *_verdict_cells(verdict))
-    console.print(table)
+    paper.print(table)
     if validation.targets:
-        console.print(verdicts_table(validation.targets))
+        paper.print(verdicts_table(validation.targets))
     for line in _regret_in_words(validation):
-        console.print(line)
+        paper.say(line)
     for name, accuracy in validation.by_novelty.items():
-        console.print(f"Accuracy on {name}: {percent_of(accuracy)}")
-    console.print(f"[dim]{validation.problems:,} problems carried out on.[/]")
+        paper.say(f"Accuracy on {name}: {percent_of(accuracy)}")
+    paper.say(f"{validation.problems:,} problems carried out on.", "dim")
     for note in validation.notes:
-        console.print(f"[dim]- {escape(note)}[/]")
+        paper.say(f"- {note}", "dim")
 
 
 def verdicts_table(targets: Sequence[TargetVerdict]) -> Table:
@@ -314,7 +317,7 @@ def verdicts_table(targets: Sequence[TargetVerdict]) -> Table:
     table.add_column("target")
     for name in ("asked", "realized", "met"):
         table.add_column(name, justify="right")
-    words = {True: "yes", False: "[red]no[/]", None: "too few problems to tell"}
+    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red")), None: "too few problems to tell"}
     for one in targets:
         figure = one.realized
         realized = f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g})"
@@ -350,7 +353,7 @@ def _regret_in_words(validation: Validation) -> list[str]:
     return lines
 
 
-def print_cross_validation(console: Console, found: CrossValidation) -> None:
+def print_cross_validation(paper: Paper, found: CrossValidation) -> None:
     """Realized beside promised in every fold, and over all of them."""
     table = Table(header_style="bold", pad_edge=False)
     table.add_column("fold")
@@ -358,33 +361,35 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     for name in ("promised", "interval for so many problems", "realized", "inside"):
         table.add_column(name, justify="right")
     for k, fold in enumerate(found.folds, 1):
-        label = f"{k}: {fold.problems:,} problems" + ("" if fold.status == "met" else ", [red]targets not met[/]")
+        unmet = [] if fold.status == "met" else [(", targets not met", "red")]
+        label = styled(f"{k}: {fold.problems:,} problems", *unmet)
         for name, verdict in fold.verdicts.items():
             table.add_row(label, name, *_verdict_cells(verdict))
-            label = ""
+            label = styled("")
         table.add_section()
-    console.print(table)
+    paper.print(table)
     table = Table(title="Over all folds", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("figure")
     for name in ("promised, mean", "realized, mean", "inside"):
         table.add_column(name, justify="right")
     for name, one in found.overall.items():
         table.add_row(name, f"{one.promised:.4g}", f"{one.realized:.4g}", f"{one.inside:.0%}")
-    console.print(table)
-    console.print(
-        f"[dim]{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
-        "as they say where about 95% of the figures are inside.[/]"
+    paper.print(table)
+    paper.say(
+        f"{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
+        "as they say where about 95% of the figures are inside.",
+        "dim",
     )
     for note in found.notes:
-        console.print(f"[dim]- {note}[/]")
+        paper.say(f"- {note}", "dim")
 
 
-def _verdict_cells(verdict: Verdict) -> tuple[str, str, str, str]:
+def _verdict_cells(verdict: Verdict) -> tuple[str | Text, ...]:
     """Promised, its interval, realized, inside."""
     promised, realized = verdict.promised, verdict.realized
     return (
         f"{promised.value:.4g}",
         f"{promised.low:.4g} to {promised.high:.4g}",
         f"{realized.value:.4g} ({realized.low:.4g} to {realized.high:.4g})",
-        "yes" if verdict.inside else "[red]no[/]",
+        "yes" if verdict.inside else styled(("no", "red")),
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.leftovers import temporary_folder
 
 PACKAGE = "aiconfigurator-core"
 BACKENDS = ("vllm", "sglang", "trtllm")
@@ -153,13 +153,9 @@ def path_of(model: str) -> str:
     """What the estimator takes for a model: its name, or a folder with its ``config.json``."""
     if model not in SHAPES:
         return model
-    folder = tempfile.TemporaryDirectory(prefix="ttc-sim-")
-    _folders.append(folder)
-    (Path(folder.name) / "config.json").write_text(json.dumps(SHAPES[model]), encoding="utf-8")
-    return folder.name
-
-
-_folders: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends, and then removed
+    folder = temporary_folder("shape")
+    (folder / "config.json").write_text(json.dumps(SHAPES[model]), encoding="utf-8")
+    return str(folder)
 
 
 def shape(model: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.shipped import shipped_folders
-from ttc_sim.base.tables import write_atomically
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.serving import catalogue
 from ttc_sim.serving.catalogue import ALIASES, Served
 from ttc_sim.serving.operator_lookup import grid, measure

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
-from ttc_sim.base.tables import write_atomically, written_whole
+from ttc_sim.base.writing import write_atomically, written_together
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.judging.metrics import auroc, brier, calibration_error
@@ -123,15 +123,16 @@ def measures(
 
 
 def write_model(path: Path, trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) -> dict[str, object]:
-    """Write the ONNX file and its card, each whole or not at all; return the card.
+    """Write the ONNX file and its card, together or not at all; return the card.
 
     Raises:
         InputError: the folder cannot be written to.
     """
     card = describe(trained, sets, origin)
-    with written_whole(path) as beside:
-        beside.write_bytes(to_onnx(trained.model))
-    write_atomically(card_path(path), yaml.dump(card, Dumper=_Card, sort_keys=False, width=110, allow_unicode=True))
+    said = yaml.dump(card, Dumper=_Card, sort_keys=False, width=110, allow_unicode=True)
+    with written_together():
+        write_atomically(path, to_onnx(trained.model))
+        write_atomically(card_path(path), said)
     return card
 
 

@@ -13,6 +13,7 @@ import json
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import written_whole
 from ttc_sim.base.workers import processes
+from ttc_sim.base.writing import write_atomically
 from ttc_sim.predictor.learning.graph import Graph
 from ttc_sim.predictor.reading.tokens import MAX_TOKENS, PADDING, Tokenizer
 
@@ -229,8 +230,9 @@ def _kept(folder: Path | None, name: str) -> F32 | None:
 
 def _keep(folder: Path, name: str, vectors: F32) -> None:
     folder.mkdir(exist_ok=True)
-    with written_whole(folder / name) as beside, beside.open("wb") as file:
-        np.save(file, vectors)
+    content = BytesIO()
+    np.save(content, vectors)
+    write_atomically(folder / name, content.getvalue())
 
 
 def _embedder(encoder: TextEncoder) -> bytes:

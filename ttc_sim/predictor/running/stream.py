@@ -14,7 +14,8 @@ from typing import Any
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import find_column, written_whole
+from ttc_sim.base.tables import find_column
+from ttc_sim.base.writing import written_whole
 from ttc_sim.measured.columns import texts
 from ttc_sim.measured.problem_tables import PROMPT
 from ttc_sim.measured.provenance import ScoredBy
@@ -208,7 +209,7 @@ def write_batches(
         InputError: a name with another ending, a place that cannot be written to, or parts whose columns differ.
     """
     if out is None:
-        return _count(tables, lambda table, first: sys.stdout.write(_csv(table, first)), say)
+        return _count(tables, lambda table, first: _print(_csv(table, first)), say)
     suffix = out.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(out, "file", suffix, "a name ending in " + ", ".join(SUFFIXES))
@@ -232,6 +233,15 @@ def _count(
         if say is not None:
             say(f"{count:,} prompts scored")
     return count
+
+
+def _print(text: str) -> None:
+    """To a terminal in its own encoding; to a program or a file in UTF-8, as every table, whatever the terminal's."""
+    binary = None if sys.stdout.isatty() else getattr(sys.stdout, "buffer", None)
+    if binary is None:
+        sys.stdout.write(text)
+    else:
+        binary.write(text.encode())
 
 
 def _csv(table: pl.DataFrame, first: bool) -> str:
