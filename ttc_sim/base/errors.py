@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
+
+_SHOWN_BITS = 3300  # of a thousand digits: Python shows at most 4,300
 
 
 class InputError(ValueError):
@@ -29,11 +32,33 @@ class InputError(ValueError):
         super().__init__(self.where, field, value, expected)
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        if len(shown) > 120:
-            shown = shown[:117] + "..."
+        where, field, expected = (cut(part, 600) for part in (self.where, self.field, self.expected))
         # One line, also of what shows itself in several, such as a table.
-        return " ".join(f"{self.where}: {self.field}: got {shown}; expected {self.expected}".splitlines())
+        return " ".join(f"{where}: {field}: got {shortened(self.value)}; expected {expected}".splitlines())
+
+
+def cut(text: str, most: int) -> str:
+    """The text, cut where it is longer.
+
+    >>> cut("abcdefghij", 8)
+    'abcde...'
+    """
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shortened(value: object, most: int = 120) -> str:
+    """How a value shows itself, cut where that is long; whatever it is, it can be shown.
+
+    >>> shortened(10**5000)
+    'a whole number of 5,001 digits'
+    """
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"a whole number of {int(value.bit_length() * math.log10(2)) + 1:,} digits"
+    try:
+        # Of a long text only the beginning is looked at: showing all of a gigabyte takes several.
+        return cut(repr(value[:most] if isinstance(value, (str, bytes)) else value), most)
+    except (Exception, RecursionError):  # the value's own, of a user's class; or an endless or a very long one in it
+        return f"a value of type {type(value).__name__} that cannot be shown"
 
 
 @contextmanager

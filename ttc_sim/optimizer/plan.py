@@ -12,6 +12,7 @@ import yaml
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.display import Displayed
+from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.tables import write_atomically
@@ -200,12 +201,7 @@ def load_plan(path: str | Path) -> SavedPlan:
         InputError: not a plan, or of another format.
     """
     path = location("load_plan", "path", path, "a plan's file")
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing plan file")
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error).splitlines()[0], "valid YAML in UTF-8") from None
+    raw: Any = read_yaml(path, expected="an existing plan file")
     if not isinstance(raw, dict) or raw.get("ttc_sim_plan") not in READABLE:
         got = raw.get("ttc_sim_plan") if isinstance(raw, dict) else type(raw).__name__
         raise InputError(

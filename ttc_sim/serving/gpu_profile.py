@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import yaml
 
 from ttc_sim.base.draws import F64
+from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
@@ -141,12 +141,7 @@ def all_reduce_seconds(tokens: F64, hidden: int, tensor_parallel: int, bytes_per
 
 def _known_architecture(folder: Path) -> Architecture:
     path = folder / "meta.yaml"
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing file, or an architecture as argument")
-    try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error).splitlines()[0], "readable YAML") from error
+    meta = read_yaml(path, expected="an existing file, or an architecture as argument")
     model = meta.get("model") if isinstance(meta, dict) else None
     if model not in ARCHITECTURES:
         raise InputError(path, "model", model, nearest(str(model), ARCHITECTURES) + ", or an architecture as argument")

@@ -6,7 +6,6 @@ longer, at efficiencies fitted to measured vLLM servers (:class:`Coefficients`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from scipy.optimize import lsq_linear
 
 from ttc_sim.base.draws import F64
+from ttc_sim.base.documents import read_json
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.serving.step_time import StepTable, step_table
 
@@ -115,12 +115,7 @@ def load_architecture(path: str | Path) -> Architecture:
         InputError: no such file, not JSON, or a key that is missing.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "model", path.name, f"an existing config.json, or {nearest(path.name, ARCHITECTURES)}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error), "valid JSON") from None
+    config = read_json(path, "model", f"an existing config.json, or {nearest(path.name, ARCHITECTURES)}")
     if not isinstance(config, dict):
         raise InputError(path, "file", type(config).__name__, "an object with the model's shape")
     return architecture_from(config, path, "file")
