@@ -221,7 +221,7 @@ def parse_json(text: str | bytes, where: str | Path, field: str | None = None, e
         return int(digits)
 
     def constant(name: str) -> NoReturn:
-        raise InputError(where, at, name, "numbers: JSON has no NaN or infinity")
+        raise InputError(where, at, name, "finite numbers: JSON has no NaN or infinity")
 
     try:
         made = json.loads(text, object_pairs_hook=once, parse_float=number, parse_int=whole, parse_constant=constant)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 _SHOWN_BITS = 3300  # of a thousand digits: Python shows at most 4,300
 
@@ -83,7 +84,53 @@ def from_validation(where: str | Path, error: ValidationError, whole: str) -> In
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or whole
     value = "nothing" if first["type"] == "missing" else first["input"]
-    return InputError(where, field, value, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
+    return InputError(where, field, value, in_our_words(first))
+
+
+_KINDS = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number that 64 bits hold",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_unicode": "text in UTF-8",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dataclass_type": "a mapping",
+    "is_instance_of": "an object of its class",
+    "none_required": "nothing",
+    "missing": "this key to be given",
+    "extra_forbidden": "no key that is not known",
+    "invalid_key": "a key that is text",
+    "date_type": "a date",
+    "date_from_datetime_parsing": "a date",
+    "union_tag_not_found": "a key that says of which kind it is",
+    "recursion_loop": "no value inside itself",
+}
+
+
+def in_our_words(found: ErrorDetails) -> str:
+    """What was expected where a model of pydantic's found something wrong."""
+    kind, context = found["type"], found.get("ctx", {})
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if kind in ("too_short", "string_too_short"):
+        return f"at least {context.get('min_length')} of them" if kind == "too_short" else "a text that is not empty"
+    if kind in ("too_long", "string_too_long"):
+        return f"at most {context.get('max_length')} of them"
+    if kind == "union_tag_invalid":
+        return f"{context.get('discriminator')}: one of {context.get('expected_tags')}"
+    return found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.documents import read_yaml
-from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.errors import InputError, in_our_words, nearest
 from ttc_sim.base.files import is_file, readable
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.policies import check_sources
@@ -88,11 +88,9 @@ def _first_error(path: str, error: ValidationError) -> InputError:
         return InputError(
             path, ".".join(location[:-1]) or "scenario", details["input"], "a key that is text" + _as_text(True)
         )
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = in_our_words(details)
     if kind in ("string_type", "float_type"):
         message += _as_text(details["input"])
-    if kind in ("model_type", "model_attributes_type"):
-        message = "a mapping"
     return InputError(path, field, details["input"], message)
 
 
