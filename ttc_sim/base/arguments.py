@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,16 @@ def count(where: str, field: str, value: object, least: int, most: float, what: 
     whole(where, field, value, least, most, what)
     assert isinstance(value, int)
     return value
+
+
+def finite(value: object) -> bool:
+    """Whether it is a number that a float can hold, and no truth value.
+
+    >>> finite(1.5), finite(float("inf")), finite(10**400), finite(True)
+    (True, False, False, False)
+    """
+    most = sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
 
 
 def share(where: str, field: str, value: object) -> None:

@@ -100,7 +100,7 @@ def _request(line: bytes, path: Path, number: int) -> list[float]:
             raise InputError(path, f"line {number}", f"no {field}", "the fields " + ", ".join(_FIELDS))
         value = row[field]
         if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _MOST_S:
-            raise InputError(path, f"line {number}, {field}", value, "a finite number")
+            raise InputError(path, f"line {number}", value, f"a finite number as {field}")
         values.append(float(value))
     for field, tokens in zip(_FIELDS[1:3], values[1:3], strict=True):
         if not 1 <= tokens <= MOST_TOKENS or tokens != int(tokens):

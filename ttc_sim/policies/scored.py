@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ttc_sim.base.arguments import finite
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.policy import Policy
@@ -58,8 +58,7 @@ class Banded(Policy):
 
     def __post_init__(self) -> None:
         edges: list[Any] = list(self.edges) if isinstance(self.edges, (list, tuple, np.ndarray)) else [None]
-        numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in edges)
-        if not numbers or any(a >= b for a, b in pairwise(edges)):
+        if not all(map(finite, edges)) or any(a >= b for a, b in pairwise(edges)):
             raise InputError("Banded", "edges", self.edges, "increasing numbers")
         arms = self.arms if isinstance(self.arms, (list, tuple)) else []
         if len(arms) != len(edges) + 1 or not all(isinstance(arm, str) for arm in arms):
