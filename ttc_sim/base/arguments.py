@@ -62,7 +62,7 @@ def function(where: str, field: str, value: object, expected: str) -> None:
         raise InputError(where, field, value, expected)
 
 
-def location(where: str, field: str, value: object, expected: str) -> Path:
+def location(where: str | Path, field: str, value: object, expected: str) -> Path:
     """A path, whether or not anything is there.
 
     Raises:

@@ -29,6 +29,9 @@ MOST_GPUS = 1024
 LEAST_RATE, MOST_RATE = 1e-9, 1e9
 """Requests per second: from one in thirty years to more than the world sends, so that times stay finite."""
 
+MOST_AMOUNT = 1e15
+"""Seconds, or US dollars: thirty million years, so that products and squares of them stay finite."""
+
 MOST_DIGITS = 1000
 """Digits of a number in a file, in a notation or on the command line: the widest float has 309 before its point."""
 

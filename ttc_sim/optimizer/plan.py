@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,17 +11,17 @@ from typing import Any
 
 import yaml
 
-from ttc_sim.base.arguments import location
+from ttc_sim.base.arguments import finite, location
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.documents import read_yaml
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.tables import write_atomically
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
-from ttc_sim.optimizer.promises import TargetCheck, as_mapping, figures_in_brief, promises
+from ttc_sim.optimizer.promises import PROMISES, TargetCheck, as_mapping, figures_in_brief, promises
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -194,11 +195,40 @@ class SavedPlan:
         return Predictor.load(planned_predictor(self.scenario, predictor, other=other)[0])
 
 
+_KEYS = (
+    *("ttc_sim_plan", "status", "binding", "promised", "measured_on", "optimism", "utility_gain", "predictor"),
+    *("novelty", "made_from", "scenario"),
+)
+
+
+def _promised(raw: object, path: Path) -> dict[str, Estimate]:
+    """Figures that a plan can be held to, as they stand in its file."""
+    if not isinstance(raw, dict) or not raw:
+        raise InputError(path, "promised", raw, "figures with value, low and high")
+    found = {}
+    for name, figure in raw.items():
+        if name not in PROMISES:
+            raise InputError(path, "promised", name, nearest(str(name), PROMISES))
+        if not isinstance(figure, dict) or set(figure) != {"value", "low", "high"}:
+            raise InputError(path, f"promised.{name}", figure, "value, low and high")
+        most = 1.0 if name in ("accuracy", "timeout_rate") else math.inf
+        for key, number in figure.items():
+            # An interval may reach beyond what the figure itself can be.
+            least, greatest = (0.0, most) if key == "value" else (-math.inf, math.inf)
+            if not finite(number) or not least <= number <= greatest:
+                limited = "from 0 to 1" if most == 1 else "at least 0"
+                raise InputError(path, f"promised.{name}.{key}", number, f"a finite number, {limited}")
+        if not figure["low"] <= figure["value"] <= figure["high"]:
+            raise InputError(path, f"promised.{name}", figure, "a value from low to high")
+        found[name] = Estimate(*(float(figure[key]) for key in ("value", "low", "high")))
+    return found
+
+
 def load_plan(path: str | Path) -> SavedPlan:
     """Read a plan that :meth:`Plan.save` wrote.
 
     Raises:
-        InputError: not a plan, or of another format.
+        InputError: not a plan, of another format, or with a key or a figure that no plan has.
     """
     path = location("load_plan", "path", path, "a plan's file")
     raw: Any = read_yaml(path, expected="an existing plan file")
@@ -207,17 +237,19 @@ def load_plan(path: str | Path) -> SavedPlan:
         raise InputError(
             path, "ttc_sim_plan", got, f"a plan of format {FORMAT} or before, as `ttc-sim optimize --plan` writes it"
         )
-    try:
-        promised = {
-            str(name): Estimate(*(float(figure[key]) for key in ("value", "low", "high")))
-            for name, figure in raw["promised"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(path, "promised", raw.get("promised"), "figures with value, low and high") from None
+    for key in raw:
+        if key not in _KEYS:
+            raise InputError(path, "plan", key, nearest(str(key), _KEYS))
+    if raw.get("status") not in ("met", "nearest"):
+        raise InputError(path, "status", raw.get("status"), "met or nearest")
+    promised = _promised(raw.get("promised"), path)
     if not isinstance(raw.get("scenario"), dict):
         raise InputError(path, "scenario", raw.get("scenario"), "the scenario that was planned")
     # Paths in the scenario start where the scenario stood, not where the plan stands.
-    home = path.resolve().parent / str(raw.get("made_from", path.name))
+    made_from = raw.get("made_from", path.name)
+    if not isinstance(made_from, str):
+        raise InputError(path, "made_from", made_from, "the scenario's file, from the plan's folder")
+    home = location(path, "made_from", path.resolve().parent / made_from, "the scenario's file, from the plan's folder")
     scenario = scenario_from_dict(raw["scenario"], os.path.normpath(home))
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")
@@ -225,4 +257,4 @@ def load_plan(path: str | Path) -> SavedPlan:
     if raw["ttc_sim_plan"] == 1 and scenario.predictor_sha256 is None:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
         notes = (said,)
-    return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)
+    return SavedPlan(scenario=scenario, promised=promised, status=raw["status"], notes=notes)
