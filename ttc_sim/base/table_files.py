@@ -208,7 +208,7 @@ def _inside(kind: Any) -> list[Any]:
     return [field.dtype for field in kind.fields] if isinstance(kind, pl.Struct) else [kind.inner]
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: Path, error: BaseException) -> InputError:
     """What is wrong with a table that Polars could not read."""
     suffix = path.suffix.lower()
     try:

@@ -74,7 +74,8 @@ def read_table(path: str | Path) -> pl.DataFrame:
         check_levels(table, path)
     except InputError:
         raise
-    except (pl.exceptions.PolarsError, OSError, ValueError, RecursionError) as error:
+    # What Polars itself does not foresee in a garbled file is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from None
     if table.is_empty():
         raise InputError(path, "file", "0 rows", "at least one row")

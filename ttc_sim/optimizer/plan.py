@@ -213,9 +213,7 @@ def _promised(raw: object, path: Path) -> dict[str, Estimate]:
             raise InputError(path, f"promised.{name}", figure, "value, low and high")
         most = 1.0 if name in ("accuracy", "timeout_rate") else math.inf
         for key, number in figure.items():
-            # An interval may reach beyond what the figure itself can be.
-            least, greatest = (0.0, most) if key == "value" else (-math.inf, math.inf)
-            if not finite(number) or not least <= number <= greatest:
+            if not finite(number) or not 0 <= number <= most:
                 limited = "from 0 to 1" if most == 1 else "at least 0"
                 raise InputError(path, f"promised.{name}.{key}", number, f"a finite number, {limited}")
         if not figure["low"] <= figure["value"] <= figure["high"]:
