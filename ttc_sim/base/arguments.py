@@ -13,7 +13,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
 
 
-def whole(where: str, field: str, value: object, least: int, most: float, what: str = "") -> None:
+def whole(where: str | Path, field: str, value: object, least: int, most: float, what: str = "") -> None:
     """Refuse what is no whole number (of ``what``) within the limits.
 
     >>> whole("simulate", "requests", 0, 1, math.inf, "requests")

@@ -26,8 +26,9 @@ class StepTable(NamedTuple):
     yield a token] + per_kv_s * KV tokens of the decoding sequences + per_pair_s * pairs of prefill tokens and the tokens they
     attend to + attention``
 
-    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment) in
-    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence.
+    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment, and never below 0) in
+    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence. Where it falls from
+    the last but one to the last number of KV tokens, as noise may have it, it stays the same beyond: :func:`step_table` adds a knot.
 
     Attributes:
         base_s: seconds of every iteration.
@@ -107,6 +108,10 @@ def step_table(
         for count in range(max_sequences + 1):
             i, w = _find(knots[2][None, None], 0, 0, len(knots[2]), float(count))
             decode[count] = (1 - w) * seconds[0, 0, i] + w * seconds[0, 0, i + 1]
+        if (decode[:, -1] < decode[:, -2]).any() or (seconds[..., -1] < seconds[..., -2]).any():
+            knots[3] = np.append(knots[3], 2 * knots[3][-1] - knots[3][-2])
+            seconds, decode = _one_more(seconds), _one_more(decode)
+        decode = np.maximum(decode, 0.0)  # beyond the last number of sequences it may have fallen
     return StepTable(
         base_s=float(base_s),
         per_kv_s=float(per_kv_s),
@@ -122,6 +127,12 @@ def step_table(
         attention_s=seconds,
         decode_attention_s=decode,
     )
+
+
+def _one_more(values: F64) -> F64:
+    """With one more along the last axis, as far from the last as that is from the one before it; no less than the last."""
+    more = values[..., -1:] + np.maximum(values[..., -1:] - values[..., -2:-1], 0.0)
+    return np.ascontiguousarray(np.concatenate([values, more], axis=-1))
 
 
 def linear_table(model: LinearStepTime, max_tokens: int, max_sequences: int) -> StepTable:
@@ -237,7 +248,7 @@ def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, se
     per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
 
     def attend(tokens: F64) -> F64:
-        alone = _along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(tokens, chunk))
+        alone = np.maximum(_along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(tokens, chunk)), 0.0)
         chunks = np.maximum(tokens / chunk, 1.0)
         return np.asarray(table.per_pair_s * tokens**2 / 2 + alone * chunks * (1 + chunks) / 2)
 
@@ -307,12 +318,13 @@ def seconds_at(
     c, wc = _find(knots, which, 0, counts[which, 0], float(prefill_tokens))
     p, wp = _find(knots, which, 1, counts[which, 1], context)
     s, ws = _find(knots, which, 2, counts[which, 2], float(decoding))
+    attention = 0.0
     for corner in range(16):
         dc, dp, ds, dk = corner & 1, (corner >> 1) & 1, (corner >> 2) & 1, corner >> 3
         weight = (wc if dc else 1 - wc) * (wp if dp else 1 - wp) * (ws if ds else 1 - ws) * (wk if dk else 1 - wk)
         if weight != 0.0:
-            seconds += weight * tables.attention_s[which, c + dc, p + dp, s + ds, k + dk]
-    return seconds
+            attention += weight * tables.attention_s[which, c + dc, p + dp, s + ds, k + dk]
+    return seconds + max(attention, 0.0)
 
 
 @register_jitable  # type: ignore[untyped-decorator]

@@ -61,7 +61,7 @@ from ttc_sim.engine.compiled.state import (
     State,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
-from ttc_sim.engine.work import IN_FLIGHT, EngineResult, Work, capacity, check_work, end_of_run
+from ttc_sim.engine.work import IN_FLIGHT, EngineResult, Work, capacity, check_clock, check_work, end_of_run
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.pools import pool_table
@@ -175,6 +175,7 @@ def run(
     can read there what is being done.
     """
     warm_up()
+    check_clock(until_s)
     for work in works:
         check_work(work)
     arrays = _begin(works, deployments, route, tables)

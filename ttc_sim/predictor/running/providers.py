@@ -76,7 +76,8 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
 
     size = check_model(path)
     try:
-        session = ort.InferenceSession(str(path), _options(ort), providers=[CPU])
+        with _silenced():  # it prints what it makes of names that are no text
+            session = ort.InferenceSession(str(path), _options(ort), providers=[CPU])
     except Exception:  # its errors share no base of their own, and are its own words
         expected = "a readable ONNX model of an opset up to this ONNX Runtime's"
         raise InputError(path, "model", f"{size:,} bytes that are none", expected) from None
