@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def count(where: str, field: str, value: object, least: int, most: float, what: 
     return value
 
 
-def finite(value: object) -> bool:
+def finite(value: object) -> TypeGuard[float]:
     """Whether it is a number that a float can hold, and no truth value.
 
     >>> finite(1.5), finite(float("inf")), finite(10**400), finite(True)

@@ -61,7 +61,9 @@ def parse_yaml(text: str, where: str | Path) -> Any:
             loader.dispose()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise InputError(where, f"line {line}", chr(int(error.character)), "valid YAML: no control characters") from None
+        raise InputError(
+            where, f"line {line}", chr(int(error.character)), "valid YAML: no control characters"
+        ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = 0 if mark is None else mark.line
@@ -83,7 +85,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """Counts what an alias stands for each time: nine lines can say a billion values."""
-        event = self.peek_event()
+        event: yaml.events.NodeEvent = self.peek_event()  # type: ignore[no-untyped-call]
         line, anchor = event.start_mark.line + 1, event.anchor
         before, above = self._nodes, self._deepest
         self._depth += 1
@@ -157,7 +159,9 @@ class _Loader(yaml.SafeLoader):
         """Text, of characters that there are."""
         found = str(self.construct_scalar(node))
         if not _are_characters(found):
-            self.refuse(node.start_mark.line + 1, node.value, "text that UTF-8 can hold: no half of a pair of surrogates")
+            self.refuse(
+                node.start_mark.line + 1, node.value, "text that UTF-8 can hold: no half of a pair of surrogates"
+            )
         return found
 
     def tagged(self, node: Node) -> NoReturn:
@@ -206,7 +210,9 @@ def parse_json(text: str | bytes, where: str | Path, field: str | None = None, e
         made = dict(pairs)
         if len(made) < len(pairs):
             names = [name for name, _ in pairs]
-            raise InputError(where, at, next(name for name in names if names.count(name) > 1), "each key of an object once")
+            raise InputError(
+                where, at, next(name for name in names if names.count(name) > 1), "each key of an object once"
+            )
         return made
 
     def number(digits: str) -> float:

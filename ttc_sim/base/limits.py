@@ -77,4 +77,6 @@ def most(variable: str) -> float:
 
 def at_most(variable: str) -> str:
     """The limit as errors say it, and how to raise it."""
-    return f"at most {most(variable):,.12g} {ADJUSTABLE[variable][1]}; environment variable {variable} sets another limit"
+    return (
+        f"at most {most(variable):,.12g} {ADJUSTABLE[variable][1]}; environment variable {variable} sets another limit"
+    )

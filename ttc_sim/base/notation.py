@@ -32,7 +32,7 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
         where: the file, and ``field`` the key, that an error names.
 
     Raises:
-        InputError: unknown name, unknown or missing argument, a value that the class refuses, or a text that is too long or too deep.
+        InputError: unknown name, unknown or missing argument, a value that the class refuses, or a text too long or too deep.
     """
     _check_size(text, where, field)
     try:

@@ -1,4 +1,4 @@
-"""Files of tables, looked at before they are read: what they would become in memory, and what is wrong where they cannot be read."""
+"""Files of tables, looked at before they are read: what they would become, and what is wrong where they cannot be read."""
 
 from __future__ import annotations
 
@@ -106,10 +106,13 @@ def check_text(path: Path, size: int, *, in_parts: bool = False) -> int:
         decoded(begins[:2] if begins.startswith((b"\xff", b"\xfe")) else b"", path)
         file.seek(0)
         while block := file.read(_BLOCK):
-            first = block.find(b"\n")
-            if length + (len(block) if first < 0 else first) > longest:
-                raise InputError(path, f"line {lines}", f"more than {longest / 1e6:,.0f} MB", at_most("TTC_SIM_MAX_LINE_MB"))
-            length = length + len(block) if first < 0 else len(block) - block.rfind(b"\n") - 1
+            first, last = block.find(b"\n"), block.rfind(b"\n")
+            begun = length + (len(block) if first < 0 else first)
+            length = begun if first < 0 else len(block) - last - 1
+            if max(begun, length) > longest:
+                at = lines if begun > longest else lines + block.count(b"\n")
+                expected = at_most("TTC_SIM_MAX_LINE_MB")
+                raise InputError(path, f"line {at}", f"more than {longest / 1e6:,.12g} MB", expected)
             lines += block.count(b"\n")
     return lines
 
@@ -266,4 +269,14 @@ def _look_through_json(path: Path) -> None:
                     raise InputError(path, f"line {number}", found, "a JSON object")
 
 
-__all__ = ["UTF8_MARK", "check_columns", "check_json_lines", "check_levels", "check_parquet", "check_text", "check_texts", "csv_names", "unreadable"]
+__all__ = [
+    "UTF8_MARK",
+    "check_columns",
+    "check_json_lines",
+    "check_levels",
+    "check_parquet",
+    "check_text",
+    "check_texts",
+    "csv_names",
+    "unreadable",
+]

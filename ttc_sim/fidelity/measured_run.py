@@ -71,7 +71,9 @@ def load_run(folder: str | Path) -> MeasuredRun:
     kwargs = _field(meta, "engine_kwargs", dict, folder / "meta.json")
     gpus = _field(kwargs, "tensor_parallel_size", int, folder / "meta.json", 1)
     if not 1 <= gpus <= MOST_GPUS:
-        raise InputError(folder / "meta.json", "tensor_parallel_size", gpus, f"GPUs of one server, from 1 to {MOST_GPUS:,}")
+        raise InputError(
+            folder / "meta.json", "tensor_parallel_size", gpus, f"GPUs of one server, from 1 to {MOST_GPUS:,}"
+        )
     return MeasuredRun(
         path=folder,
         arrival_s=arrival - arrival[0],

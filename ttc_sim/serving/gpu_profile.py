@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.draws import F64
 from ttc_sim.base.documents import read_yaml
+from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts

@@ -16,7 +16,13 @@ _MOST = {
     "vocab_size": 100_000_000,
 }
 """What are whole numbers, and the most that each may be."""
-_NONE_OF_THEM = ("num_local_experts", "num_experts", "n_routed_experts", "num_experts_per_tok", "num_nextn_predict_layers")
+_NONE_OF_THEM = (
+    "num_local_experts",
+    "num_experts",
+    "n_routed_experts",
+    "num_experts_per_tok",
+    "num_nextn_predict_layers",
+)
 
 
 def check_shape(config: Mapping[str, Any], where: str | Path, field: str) -> None:

@@ -27,8 +27,8 @@ class StepTable(NamedTuple):
     attend to + attention``
 
     ``attention`` is interpolated (multilinear; beyond the last knots along their last segment, and never below 0) in
-    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence. Where it falls from
-    the last but one to the last number of KV tokens, as noise may have it, it stays the same beyond: :func:`step_table` adds a knot.
+    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence. Where it falls
+    towards the last number of KV tokens, as noise may have it, it stays the same beyond: :func:`step_table` adds a knot.
 
     Attributes:
         base_s: seconds of every iteration.

@@ -24,7 +24,6 @@ from ttc_sim.scenario import GpuPool, Search
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
 
-
 _SMALL, _NEXT_TO_NOTHING = 1e-4, 1e-6
 
 

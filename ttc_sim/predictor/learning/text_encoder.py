@@ -61,7 +61,8 @@ def read_text_encoder(path: str | Path) -> TextEncoder:
     """
     path = Path(path)
     found = _files(path)
-    config = parse_json(decoded(found["config.json"], path / "config.json"), path / "config.json", "file", "settings; this is not JSON")
+    settings = path / "config.json"
+    config = parse_json(decoded(found["config.json"], settings), settings, "file", "settings; this is not JSON")
     if not isinstance(config, dict):
         raise InputError(path / "config.json", "file", config, "the settings of an encoder")
     for name, wanted in _WANTED.items():
@@ -128,7 +129,9 @@ def _files(path: Path) -> dict[str, bytes]:
     except (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(path, "encoder", f"{size:,} bytes", f"{expected}; this is damaged, locked, or no zip") from None
+        raise InputError(
+            path, "encoder", f"{size:,} bytes", f"{expected}; this is damaged, locked, or no zip"
+        ) from None
 
 
 def add_text_encoder(graph: Graph, encoder: TextEncoder, tokens: str, kind: int) -> str:

@@ -22,6 +22,7 @@ from ttc_sim.base.table_files import (
     check_levels,
     check_parquet,
     check_text,
+    check_texts,
     csv_names,
     unreadable,
 )
@@ -214,7 +215,9 @@ def _scanned(path: Path) -> Iterator[pl.DataFrame]:
         if path.suffix.lower() == ".csv":
             yield from _csv_rows(path)
         else:
-            yield from pl.scan_parquet(path).collect_batches(chunk_size=ROWS, maintain_order=True)
+            for table in pl.scan_parquet(path).collect_batches(chunk_size=ROWS, maintain_order=True):
+                check_texts(table, path, size)
+                yield table
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from None
 
