@@ -51,6 +51,14 @@ def finite(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
 
 
+def in_python(made: object, *fields: str) -> None:
+    """NumPy's numbers and arrays in a frozen dataclass become Python's: its notation is to be read back."""
+    for name in fields:
+        value = getattr(made, name)
+        if isinstance(value, (np.generic, np.ndarray)):
+            object.__setattr__(made, name, value.tolist())
+
+
 def share(where: str, field: str, value: object) -> None:
     """Refuse what is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:

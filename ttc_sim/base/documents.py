@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         """Counts what an alias stands for each time: nine lines can say a billion values."""
-        event: yaml.events.NodeEvent = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         line, anchor = event.start_mark.line + 1, event.anchor
         before, above = self._nodes, self._deepest
         self._depth += 1

@@ -88,10 +88,10 @@ def from_validation(where: str | Path, error: ValidationError, whole: str) -> In
 
 
 _KINDS = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
+    "int_type": "a whole number (an integer)",
+    "int_parsing": "a whole number (an integer)",
     "int_parsing_size": "a whole number that 64 bits hold",
-    "int_from_float": "a whole number",
+    "int_from_float": "a whole number (an integer)",
     "float_type": "a number",
     "float_parsing": "a number",
     "finite_number": "a finite number",

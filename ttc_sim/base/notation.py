@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from ttc_sim.base import plugins
 from ttc_sim.base.errors import InputError, nearest, users_code
 from ttc_sim.base.limits import MOST_DIGITS, MOST_NESTED, at_most, most
@@ -34,7 +36,7 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
     Raises:
         InputError: unknown name, unknown or missing argument, a value that the class refuses, or a text too long or too deep.
     """
-    _check_size(text, where, field)
+    _check_size(text, classes, where, field)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's own on texts such as '1if'
@@ -46,7 +48,7 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
         raise InputError(where, field, text, "a call such as " + _example(classes)) from None
 
 
-def _check_size(text: str, where: str, field: str) -> None:
+def _check_size(text: str, classes: Mapping[str, type], where: str, field: str) -> None:
     """Refuse what Python's parser would take long for, or fall over."""
     if len(text) > MOST_LETTERS:
         raise InputError(where, field, text, f"at most {MOST_LETTERS:,} letters")
@@ -57,7 +59,7 @@ def _check_size(text: str, where: str, field: str) -> None:
         levels += 1 if mark in "[({" else -1
         deepest = max(deepest, levels)
     if deepest > min(most("TTC_SIM_MAX_DEPTH"), MOST_NESTED):
-        raise InputError(where, field, text, at_most("TTC_SIM_MAX_DEPTH"))
+        raise InputError(where, field, text, f"a call such as {_example(classes)}, of {at_most('TTC_SIM_MAX_DEPTH')}")
 
 
 def _example(classes: Mapping[str, type]) -> str:
@@ -115,6 +117,7 @@ def call_of(made: Any) -> str:
     said = []
     for field in dataclasses.fields(made):
         value = getattr(made, field.name)
+        value = value.item() if isinstance(value, np.generic) else value
         if field.init and (field.default is dataclasses.MISSING or value != field.default):
             said.append(f"{field.name}={list(value) if isinstance(value, tuple) else value!r}")
     return f"{type(made).__name__}({', '.join(said)})"

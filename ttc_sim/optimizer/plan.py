@@ -238,7 +238,7 @@ def load_plan(path: str | Path) -> SavedPlan:
     for key in raw:
         if key not in _KEYS:
             raise InputError(path, "plan", key, nearest(str(key), _KEYS))
-    if raw.get("status") not in ("met", "nearest"):
+    if raw.get("status", "met") not in ("met", "nearest"):
         raise InputError(path, "status", raw.get("status"), "met or nearest")
     promised = _promised(raw.get("promised"), path)
     if not isinstance(raw.get("scenario"), dict):
@@ -255,4 +255,4 @@ def load_plan(path: str | Path) -> SavedPlan:
     if raw["ttc_sim_plan"] == 1 and scenario.predictor_sha256 is None:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
         notes = (said,)
-    return SavedPlan(scenario=scenario, promised=promised, status=raw["status"], notes=notes)
+    return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)

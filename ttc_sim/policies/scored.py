@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ttc_sim.base.arguments import finite
+from ttc_sim.base.arguments import finite, in_python
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.policy import Policy
@@ -65,6 +65,9 @@ class Banded(Policy):
             raise InputError("Banded", "arms", self.arms, f"{len(edges) + 1} arms, one more than edges")
         if not isinstance(self.score, str):
             raise InputError("Banded", "score", self.score, "difficulty or p:MODEL")
+        in_python(self, "edges")
+        if isinstance(self.edges, (list, tuple)) and any(isinstance(edge, np.generic) for edge in self.edges):
+            object.__setattr__(self, "edges", type(self.edges)(map(float, self.edges)))
 
     def arm_names(self) -> tuple[str, ...]:
         """The arms, lowest band first."""
@@ -92,6 +95,7 @@ class Threshold(Policy):
 
     def __post_init__(self) -> None:
         self._banded()
+        in_python(self, "at")
 
     def _banded(self) -> Banded:
         return Banded(edges=[self.at], arms=[self.below, self.above], score=self.score)

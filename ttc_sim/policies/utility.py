@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttc_sim.base.arguments import finite
+from ttc_sim.base.arguments import finite, in_python
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.policy import Policy
@@ -39,6 +39,7 @@ class Utility(Policy):
             price = getattr(self, name)
             if not finite(price) or price < 0:
                 raise InputError("Utility", name, price, "a finite number of US dollars, at least 0")
+        in_python(self, "price_of_accuracy", "price_of_second")
 
     def arm_names(self) -> tuple[str, ...]:
         """Nothing is known before the requests are: any arm that is offered."""

@@ -26,7 +26,8 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
-from ttc_sim.serving.step_time import StepTable, step_table
+from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
+from ttc_sim.serving.users_own import checked
 
 US = 1e-6
 HOST_S = 0.0
@@ -81,7 +82,8 @@ def load_gpu_profile(
         link_latency_s: seconds of the smallest all-reduce.
 
     Raises:
-        InputError: a file, column, layer or degree is missing, or a time is negative or not a number.
+        InputError: a file, column, layer or degree is missing, a time is negative or not a number, or times fall with more tokens
+            so that iterations beyond what was measured would take none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -110,14 +112,15 @@ def load_gpu_profile(
     if tensor_parallel > 1:
         dense += 2 * depth * all_reduce_seconds(tokens, shape.hidden, tensor_parallel, link_bytes_per_s, link_latency_s)
     dense[0] = 0.0
-    return step_table(
+    made = step_table(
         max_tokens,
         max_sequences,
         base_s=host_s,
         dense_s=dense,
         sampled_s=_sequence_seconds(here / "per_sequence.csv", max_sequences),
-        attention=_attention(here / "attention.csv", depth),
+        attention=flat_where_falling(_attention(here / "attention.csv", depth)),
     )
+    return checked(made, max_tokens, max_sequences, str(here))
 
 
 def profiled_degrees(folder: str | Path) -> list[int]:

@@ -26,9 +26,8 @@ class StepTable(NamedTuple):
     yield a token] + per_kv_s * KV tokens of the decoding sequences + per_pair_s * pairs of prefill tokens and the tokens they
     attend to + attention``
 
-    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment, and never below 0) in
-    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence. Where it falls
-    towards the last number of KV tokens, as noise may have it, it stays the same beyond: :func:`step_table` adds a knot.
+    ``attention`` is interpolated (multilinear; beyond the last knots along their last segment) in
+    ``attention_s`` over prefill tokens, their context, decoding sequences, and KV tokens per decoding sequence.
 
     Attributes:
         base_s: seconds of every iteration.
@@ -108,10 +107,6 @@ def step_table(
         for count in range(max_sequences + 1):
             i, w = _find(knots[2][None, None], 0, 0, len(knots[2]), float(count))
             decode[count] = (1 - w) * seconds[0, 0, i] + w * seconds[0, 0, i + 1]
-        if (decode[:, -1] < decode[:, -2]).any() or (seconds[..., -1] < seconds[..., -2]).any():
-            knots[3] = np.append(knots[3], 2 * knots[3][-1] - knots[3][-2])
-            seconds, decode = _one_more(seconds), _one_more(decode)
-        decode = np.maximum(decode, 0.0)  # beyond the last number of sequences it may have fallen
     return StepTable(
         base_s=float(base_s),
         per_kv_s=float(per_kv_s),
@@ -129,10 +124,23 @@ def step_table(
     )
 
 
-def _one_more(values: F64) -> F64:
-    """With one more along the last axis, as far from the last as that is from the one before it; no less than the last."""
-    more = values[..., -1:] + np.maximum(values[..., -1:] - values[..., -2:-1], 0.0)
-    return np.ascontiguousarray(np.concatenate([values, more], axis=-1))
+def flat_where_falling(
+    attention: tuple[F64, F64, F64, F64, F64],
+) -> tuple[F64, F64, F64, F64, F64]:
+    """Measured knots and seconds with one more knot on each axis along which times fall at the end, as noise may have it.
+
+    Beyond the last knots a table goes on along its last segments, and would lead below 0. Between the knots nothing changes;
+    beyond, what falls stays the same, and what rises goes on.
+    """
+    knots, seconds = list(attention[:4]), attention[4]
+    for axis in range(4):
+        along = np.moveaxis(seconds, axis, -1)
+        more = along[..., -1] - along[..., -2]
+        if (more < 0).any():
+            knots[axis] = np.append(knots[axis], 2 * knots[axis][-1] - knots[axis][-2])
+            beyond = (along[..., -1] + np.maximum(more, 0.0))[..., None]
+            seconds = np.moveaxis(np.concatenate([along, beyond], axis=-1), -1, axis)
+    return knots[0], knots[1], knots[2], knots[3], np.ascontiguousarray(seconds)
 
 
 def linear_table(model: LinearStepTime, max_tokens: int, max_sequences: int) -> StepTable:
@@ -248,7 +256,7 @@ def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, se
     per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
 
     def attend(tokens: F64) -> F64:
-        alone = np.maximum(_along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(tokens, chunk)), 0.0)
+        alone = _along(table.chunks, table.attention_s[:, 0, 0, 0], np.minimum(tokens, chunk))
         chunks = np.maximum(tokens / chunk, 1.0)
         return np.asarray(table.per_pair_s * tokens**2 / 2 + alone * chunks * (1 + chunks) / 2)
 
@@ -318,13 +326,12 @@ def seconds_at(
     c, wc = _find(knots, which, 0, counts[which, 0], float(prefill_tokens))
     p, wp = _find(knots, which, 1, counts[which, 1], context)
     s, ws = _find(knots, which, 2, counts[which, 2], float(decoding))
-    attention = 0.0
     for corner in range(16):
         dc, dp, ds, dk = corner & 1, (corner >> 1) & 1, (corner >> 2) & 1, corner >> 3
         weight = (wc if dc else 1 - wc) * (wp if dp else 1 - wp) * (ws if ds else 1 - ws) * (wk if dk else 1 - wk)
         if weight != 0.0:
-            attention += weight * tables.attention_s[which, c + dc, p + dp, s + ds, k + dk]
-    return seconds + max(attention, 0.0)
+            seconds += weight * tables.attention_s[which, c + dc, p + dp, s + ds, k + dk]
+    return seconds
 
 
 @register_jitable  # type: ignore[untyped-decorator]

@@ -174,8 +174,8 @@ def run(
     :class:`LiveRule`. Can be interrupted from the keyboard. ``watch`` gets the engine's counters before it starts; another thread
     can read there what is being done.
     """
-    warm_up()
     check_clock(until_s)
+    warm_up()
     for work in works:
         check_work(work)
     arrays = _begin(works, deployments, route, tables)

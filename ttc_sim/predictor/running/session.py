@@ -195,12 +195,11 @@ def _batches(prompts: Sequence[str], most: int) -> Iterator[list[int]]:
 
 def _heads(meta: Mapping[str, str], path: Path) -> tuple[list[str], dict[str, float]]:
     """Names of the models that a graph's metadata say it predicts, and the share that each had right in training."""
+    wanted = "a predictor of this version: a list in JSON, as `ttc-sim predictor train` writes it"
     for key in ("heads", "rates"):
         if key not in meta:
-            raise InputError(
-                path, f"metadata {key}", "nothing", "a list in JSON, as `ttc-sim predictor train` writes it"
-            )
-    heads, rates = (parse_json(meta[key], path, f"metadata {key}", "a list in JSON") for key in ("heads", "rates"))
+            raise InputError(path, f"metadata {key}", "nothing", wanted)
+    heads, rates = (parse_json(meta[key], path, f"metadata {key}", wanted) for key in ("heads", "rates"))
     if not isinstance(heads, list) or not heads or not all(isinstance(head, str) and head for head in heads):
         raise InputError(path, "metadata heads", heads, "a list of models' names")
     if len(set(heads)) < len(heads):
