@@ -168,17 +168,15 @@ def _with_targets(small: dict[str, Any], **targets: Any) -> Scenario:
     [
         ({"maximize": "accuracy", "cost_usd_per_request": 1e-9}, {"cost_usd_per_request"}),
         ({"maximize": "accuracy", "cost_usd_per_request": 5e-324}, {"cost_usd_per_request"}),
-        ({"maximize": "accuracy", "cost_usd_per_request": 1e300}, set()),
         ({"maximize": "accuracy", "latency_p95_s": 1e-300}, {"latency_p95_s"}),
         ({"minimize": "cost", "accuracy": 1.0, "cost_usd_per_request": 1e-12}, {"accuracy", "cost_usd_per_request"}),
-        ({"minimize": "cost", "accuracy": 0.0, "timeout_rate": 0.0}, set()),
     ],
 )
 def test_targets_that_nothing_meets_end_in_the_nearest_plan(
     small: dict[str, Any], targets: dict[str, Any], missed: set[str]
 ) -> None:
     plan = optimize(_with_targets(small, **targets))
-    assert plan.status == ("nearest" if missed else "met")
+    assert plan.status == "nearest"
     assert set(plan.binding) == missed
     if "cost_usd_per_request" in missed:  # nearest is what costs least: the small model
         assert plan.policy.for_source("contest") == Always("instruct-14b")
@@ -452,7 +450,8 @@ SHAPE = {
 
 @pytest.mark.parametrize("key", [*SHAPE, "head_dim", "num_experts"])
 def test_shapes_of_models_are_whole_numbers(key: str, tmp_path: Path) -> None:
-    for value in ("32", "many", -1, 1.5, True, [32], {}, 10**30, math.inf):
+    wrong: list[Any] = ["32", "many", -1, 1.5, True, [32], {}, 10**30, math.inf]
+    for value in wrong:
         assert key in line_of(lambda value=value: architecture_from({**SHAPE, key: value}, "config.json", "file"))  # type: ignore[misc]
     if key in ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "intermediate_size"):
         for missing in ({k: v for k, v in SHAPE.items() if k != key}, {**SHAPE, key: None}):
@@ -557,7 +556,8 @@ def test_measured_requests_of_another_kind(change: dict[str, Any], said: str, tm
     assert said in line_of(lambda: load_run(tmp_path))
     (tmp_path / "requests.jsonl").write_text(json.dumps({**row, "last_token_ts": 2.0}))
     load_run(tmp_path)
-    for meta in ([], 5, {"engine_kwargs": []}, {"engine_kwargs": {**kwargs, "tensor_parallel_size": 0}}):
+    wrong: list[Any] = [[], 5, {"engine_kwargs": []}, {"engine_kwargs": {**kwargs, "tensor_parallel_size": 0}}]
+    for meta in wrong:
         (tmp_path / "meta.json").write_text(json.dumps(meta))
         assert "meta.json" in line_of(lambda: load_run(tmp_path))
 
@@ -583,7 +583,7 @@ def test_times_that_fall_at_the_end_never_fall_below_nothing() -> None:
                     took_s = step_seconds(table, prefill, prefill * context, decoding, kv_tokens, decoding)
                     assert took_s >= 1e-3 - 1e-9, (prefill, decoding, kv_tokens, context)
     rising = (*knots, np.ones((3, 2, 3, 3)) * knots[3])
-    np.testing.assert_equal(flat_where_falling(rising), rising)  # type: ignore[arg-type]
+    np.testing.assert_equal(flat_where_falling(rising), rising)
 
 
 @pytest.mark.parametrize("engine", [reference, compiled])
