@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
 
 
-def whole(where: str, field: str, value: object, least: int, most: float, what: str = "") -> None:
+def whole(where: str | Path, field: str, value: object, least: int, most: float, what: str = "") -> None:
     """Refuse what is no whole number (of ``what``) within the limits.
 
     >>> whole("simulate", "requests", 0, 1, math.inf, "requests")
@@ -39,6 +41,24 @@ def count(where: str, field: str, value: object, least: int, most: float, what: 
     return value
 
 
+def finite(value: object) -> TypeGuard[float]:
+    """Whether it is a number that a float can hold, and no truth value.
+
+    >>> finite(1.5), finite(float("inf")), finite(10**400), finite(True)
+    (True, False, False, False)
+    """
+    most = sys.float_info.max
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -most <= value <= most
+
+
+def in_python(made: object, *fields: str) -> None:
+    """NumPy's numbers and arrays in a frozen dataclass become Python's: its notation is to be read back."""
+    for name in fields:
+        value = getattr(made, name)
+        if isinstance(value, (np.generic, np.ndarray)):
+            object.__setattr__(made, name, value.tolist())
+
+
 def share(where: str, field: str, value: object) -> None:
     """Refuse what is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
@@ -51,7 +71,7 @@ def function(where: str, field: str, value: object, expected: str) -> None:
         raise InputError(where, field, value, expected)
 
 
-def location(where: str, field: str, value: object, expected: str) -> Path:
+def location(where: str | Path, field: str, value: object, expected: str) -> Path:
     """A path, whether or not anything is there.
 
     Raises:

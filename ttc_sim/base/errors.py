@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ttc_sim.base.plain import plain
+
+_SHOWN_BITS = 3300  # of a thousand digits: Python shows at most 4,300
 
 
 class InputError(ValueError):
@@ -31,11 +35,33 @@ class InputError(ValueError):
         super().__init__(self.where, field, value, expected)
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        if len(shown) > 120:
-            shown = shown[:117] + "..."
+        where, field, expected = (cut(part, 600) for part in (self.where, self.field, self.expected))
         # One line, also of what shows itself in several, such as a table.
-        return plain(" ".join(f"{self.where}: {self.field}: got {shown}; expected {self.expected}".splitlines()))
+        return plain(" ".join(f"{where}: {field}: got {shortened(self.value)}; expected {expected}".splitlines()))
+
+
+def cut(text: str, most: int) -> str:
+    """The text, cut where it is longer.
+
+    >>> cut("abcdefghij", 8)
+    'abcde...'
+    """
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shortened(value: object, most: int = 120) -> str:
+    """How a value shows itself, cut where that is long; whatever it is, it can be shown.
+
+    >>> shortened(10**5000)
+    'a whole number of 5,001 digits'
+    """
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"a whole number of {int(value.bit_length() * math.log10(2)) + 1:,} digits"
+    try:
+        # Of a long text only the beginning is looked at: showing all of a gigabyte takes several.
+        return cut(repr(value[:most] if isinstance(value, (str, bytes)) else value), most)
+    except (Exception, RecursionError):  # the value's own, of a user's class; or an endless or a very long one in it
+        return f"a value of type {type(value).__name__} that cannot be shown"
 
 
 @contextmanager
@@ -62,7 +88,53 @@ def from_validation(where: str | Path, error: ValidationError, whole: str) -> In
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"]) or whole
     value = "nothing" if first["type"] == "missing" else first["input"]
-    return InputError(where, field, value, first["msg"].removeprefix("Value error, ").removeprefix("Input should be "))
+    return InputError(where, field, value, in_our_words(first))
+
+
+_KINDS = {
+    "int_type": "a whole number (an integer)",
+    "int_parsing": "a whole number (an integer)",
+    "int_parsing_size": "a whole number that 64 bits hold",
+    "int_from_float": "a whole number (an integer)",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_unicode": "text in UTF-8",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dataclass_type": "a mapping",
+    "is_instance_of": "an object of its class",
+    "none_required": "nothing",
+    "missing": "this key to be given",
+    "extra_forbidden": "no key that is not known",
+    "invalid_key": "a key that is text",
+    "date_type": "a date",
+    "date_from_datetime_parsing": "a date",
+    "union_tag_not_found": "a key that says of which kind it is",
+    "recursion_loop": "no value inside itself",
+}
+
+
+def in_our_words(found: ErrorDetails) -> str:
+    """What was expected where a model of pydantic's found something wrong."""
+    kind, context = found["type"], found.get("ctx", {})
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if kind in ("too_short", "string_too_short"):
+        return f"at least {context.get('min_length')} of them" if kind == "too_short" else "a text that is not empty"
+    if kind in ("too_long", "string_too_long"):
+        return f"at most {context.get('max_length')} of them"
+    if kind == "union_tag_invalid":
+        return f"{context.get('discriminator')}: one of {context.get('expected_tags')}"
+    return found["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ttc_sim.base import plugins
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.limits import MOST_DIGITS, MOST_NESTED, at_most, most
+
+MOST_LETTERS = 100_000
 
 
 def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> Any:
@@ -24,13 +31,32 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
         where: the file, and ``field`` the key, that an error names.
 
     Raises:
-        InputError: unknown name, unknown or missing argument, or a value that the class refuses.
+        InputError: unknown name, unknown or missing argument, a value that the class refuses, or a text too long or too deep.
     """
+    _check_size(text, classes, where, field)
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's own on texts such as '1if'
+            tree = ast.parse(text.strip(), mode="eval").body
+        return _build(tree, text, classes, where, field)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(where, field, text, "a call such as " + _example(classes)) from None
-    return _build(tree, text, classes, where, field)
+
+
+def _check_size(text: str, classes: Mapping[str, type], where: str, field: str) -> None:
+    """Refuse what Python's parser would take long for, or fall over."""
+    if len(text) > MOST_LETTERS:
+        raise InputError(where, field, text, f"at most {MOST_LETTERS:,} letters")
+    if digits := re.search(rf"[0-9_]{{{MOST_DIGITS + 1},}}", text):
+        raise InputError(where, field, digits[0], f"numbers of at most {MOST_DIGITS:,} digits")
+    levels = deepest = 0
+    for mark in re.findall(r"[\[({})\]]", text):
+        levels += 1 if mark in "[({" else -1
+        deepest = max(deepest, levels)
+    if deepest > min(most("TTC_SIM_MAX_DEPTH"), MOST_NESTED):
+        raise InputError(where, field, text, f"a call such as {_example(classes)}, of {at_most('TTC_SIM_MAX_DEPTH')}")
 
 
 def _example(classes: Mapping[str, type]) -> str:
@@ -47,7 +73,9 @@ def _build(node: ast.expr, text: str, classes: Mapping[str, type], where: str, f
             return ast.literal_eval(node)
         except (ValueError, TypeError):
             raise InputError(where, field, text, "numbers, text, lists, or " + _example(classes)) from None
-    name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    if not isinstance(node.func, ast.Name):
+        raise InputError(where, field, text, "a call such as " + _example(classes))
+    name = node.func.id
     made: type[Any] = plugins.find(classes, name, where=where, field=field)
     fields = [item for item in dataclasses.fields(made) if item.init]
     names = [item.name for item in fields]
@@ -88,6 +116,7 @@ def call_of(made: Any) -> str:
     said = []
     for field in dataclasses.fields(made):
         value = getattr(made, field.name)
+        value = value.item() if isinstance(value, np.generic) else value
         if field.init and (field.default is dataclasses.MISSING or value != field.default):
             said.append(f"{field.name}={list(value) if isinstance(value, tuple) else value!r}")
     return f"{type(made).__name__}({', '.join(said)})"

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.files import readable
+from ttc_sim.base.table_files import (
+    UTF8_MARK,
+    check_columns,
+    check_json_lines,
+    check_levels,
+    check_parquet,
+    check_text,
+    check_texts,
+    csv_names,
+    unreadable,
+)
 from ttc_sim.base.writing import unwritable, written_whole
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        names = file.readline().strip()
-    for mark, between in ((";", "semicolons"), ("\t", "tabs")):
-        if mark in names and "," not in names:
-            expected = f"commas between columns where this file has {between}, and points in decimal numbers"
-            raise InputError(path, "file", names, expected)
+def _read_parquet(path: Path, size: int) -> pl.DataFrame:
+    check_parquet(path, size)
+    table = pl.read_parquet(path)
+    check_texts(table, path, size)
+    return table
+
+
+def _read_csv(path: Path, size: int) -> pl.DataFrame:
+    lines = check_text(path, size)
+    check_columns(path, len(csv_names(path)), lines, size)
     return pl.read_csv(path, infer_schema_length=None)
 
 
-READERS: dict[str, Callable[[Path], pl.DataFrame]] = {
-    ".parquet": pl.read_parquet,
-    ".csv": _read_csv,
+def _read_json_lines(path: Path, size: int) -> pl.DataFrame:
+    lines = check_text(path, size)
+    with path.open("rb") as file:
+        marked = file.read(len(UTF8_MARK)) == UTF8_MARK
+    source = io.BytesIO(path.read_bytes().removeprefix(UTF8_MARK)) if marked else path
+    check_json_lines(path, size, lines)
     # Types by all rows: a column may be empty in the first hundred.
-    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
-    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
+    return pl.read_ndjson(source, infer_schema_length=None)
+
+
+READERS: dict[str, Callable[[Path, int], pl.DataFrame]] = {
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
 }
 
 
@@ -35,20 +59,23 @@ def read_table(path: str | Path) -> pl.DataFrame:
     """Read Parquet, CSV or JSONL, told apart by the file's ending.
 
     Raises:
-        InputError: the file is missing, has another ending, cannot be read as what its ending says, or has no rows.
+        InputError: the file is missing, has another ending, cannot be read as what its ending says, is or becomes too large
+            (:data:`~ttc_sim.base.limits.ADJUSTABLE`), or has no rows.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
         raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(READERS))
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing file")
+    size = readable(path)
     try:
-        table = READERS[path.suffix.lower()](path)
+        if not size:
+            raise InputError(path, "file", "an empty file", "at least one row")
+        table = READERS[path.suffix.lower()](path, size)
+        check_levels(table, path)
     except InputError:
         raise
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(path, "file", first_line, f"a readable {path.suffix[1:]} table") from error
+    # What Polars itself does not foresee in a garbled file is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from None
     if table.is_empty():
         raise InputError(path, "file", "0 rows", "at least one row")
     return table

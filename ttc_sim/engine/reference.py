@@ -44,6 +44,7 @@ from ttc_sim.engine.work import (
     EngineResult,
     Work,
     capacity,
+    check_clock,
     check_work,
     end_of_run,
     pick_live,
@@ -83,7 +84,9 @@ def run(
 
     Raises:
         ValueError: work that no engine could carry out.
+        InputError: a clock that stops at 0 or before.
     """
+    check_clock(until_s)
     for work in works:
         check_work(work)
     return Simulation(works, names, deployments, route, watch, tables).run(until_s)

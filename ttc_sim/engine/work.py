@@ -9,7 +9,9 @@ import numpy as np
 from numba.extending import register_jitable
 from numpy.typing import NDArray
 
+from ttc_sim.base.arguments import finite
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import Api, GpuPool
 
 I32 = NDArray[np.int32]
@@ -139,6 +141,16 @@ class EngineResult:
     cached_tokens: tuple[I64, ...]
     busy_s: F64
     end_s: float
+
+
+def check_clock(until_s: float | None) -> None:
+    """Refuse a clock that stops before it starts.
+
+    Raises:
+        InputError: no seconds above 0.
+    """
+    if until_s is not None and not (finite(until_s) and until_s > 0):
+        raise InputError("run", "until_s", until_s, "seconds above 0, or None to run to the end")
 
 
 def check_work(work: Work) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from ttc_sim.base.documents import parse_json, read_json
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, from_validation
-from ttc_sim.base.limits import MOST_TOKENS
-from ttc_sim.fidelity.beside import ANY_STEP, read_json
+from ttc_sim.base.files import readable
+from ttc_sim.base.limits import MOST_GPUS, MOST_TOKENS
+from ttc_sim.base.table_files import UTF8_MARK, check_text
+from ttc_sim.fidelity.beside import ANY_STEP
 from ttc_sim.scenario import GpuPool
 
 
@@ -52,10 +54,13 @@ def load_run(folder: str | Path) -> MeasuredRun:
     """
     folder = Path(folder)
     meta = read_json(folder / "meta.json")
+    if not isinstance(meta, dict):
+        raise InputError(folder / "meta.json", "file", meta, "an object with engine_kwargs")
     path = folder / "requests.jsonl"
-    if not path.is_file():
-        raise InputError(folder, "requests.jsonl", None, "a folder with requests.jsonl and meta.json")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    size = readable(path, expected="a folder with requests.jsonl and meta.json")
+    if size:
+        check_text(path, size)
+    lines = path.read_bytes().removeprefix(UTF8_MARK).splitlines()
     rows = [_request(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise InputError(path, "file", "no requests", "one JSON object per line")
@@ -64,6 +69,11 @@ def load_run(folder: str | Path) -> MeasuredRun:
     arrival, prompt, output, queued, first, last = table.T
     offset = (queued - arrival).min()
     kwargs = _field(meta, "engine_kwargs", dict, folder / "meta.json")
+    gpus = _field(kwargs, "tensor_parallel_size", int, folder / "meta.json", 1)
+    if not 1 <= gpus <= MOST_GPUS:
+        raise InputError(
+            folder / "meta.json", "tensor_parallel_size", gpus, f"GPUs of one server, from 1 to {MOST_GPUS:,}"
+        )
     return MeasuredRun(
         path=folder,
         arrival_s=arrival - arrival[0],
@@ -72,25 +82,28 @@ def load_run(folder: str | Path) -> MeasuredRun:
         ttft_s=first - arrival - offset,
         e2e_s=last - arrival - offset,
         model=str(kwargs.get("model", "")),
-        tensor_parallel=_field(kwargs, "tensor_parallel_size", int, folder / "meta.json", 1),
+        tensor_parallel=gpus,
         pool=_pool(meta, kwargs, folder / "meta.json"),
     )
 
 
+_MOST_S = 1e15  # seconds on any clock; beyond it what lies between two requests is lost
 _FIELDS = ("arrival_time", "input_toks", "output_toks", "queued_ts", "first_token_ts", "last_token_ts")
 
 
-def _request(line: str, path: Path, number: int) -> list[float]:
+def _request(line: bytes, path: Path, number: int) -> list[float]:
     """The fields of one line."""
-    try:
-        row = json.loads(line)
-        values = [float(row[field]) for field in _FIELDS]
-    except (json.JSONDecodeError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(path, f"line {number}", str(error), "a JSON object with numbers") from None
-    except KeyError as error:
-        raise InputError(path, f"line {number}", f"no {error}", "the fields " + ", ".join(_FIELDS)) from None
-    if not np.isfinite(values).all():
-        raise InputError(path, f"line {number}", line[:80], "finite numbers")
+    row = parse_json(line, path, f"line {number}", "a JSON object")
+    if not isinstance(row, dict):
+        raise InputError(path, f"line {number}", row, "a JSON object")
+    values = []
+    for field in _FIELDS:
+        if field not in row:
+            raise InputError(path, f"line {number}", f"no {field}", "the fields " + ", ".join(_FIELDS))
+        value = row[field]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > _MOST_S:
+            raise InputError(path, f"line {number}", value, f"a finite number as {field}")
+        values.append(float(value))
     for field, tokens in zip(_FIELDS[1:3], values[1:3], strict=True):
         if not 1 <= tokens <= MOST_TOKENS or tokens != int(tokens):
             raise InputError(
@@ -126,10 +139,13 @@ def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
         raise from_validation(path, error, "meta") from None
 
 
+_KINDS = {int: "a whole number", bool: "true or false", dict: "an object"}
+
+
 def _field(raw: Any, name: str, kind: type, path: Path, default: Any = None) -> Any:
     value = raw.get(name) if isinstance(raw, dict) else raw
     if value is None and default is not None:
         return default
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(path, name, value, f"a value of type {kind.__name__}")
+        raise InputError(path, name, value, _KINDS[kind])
     return value

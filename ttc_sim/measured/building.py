@@ -134,7 +134,7 @@ def prompt_tokens(table: pl.DataFrame, where: str | Path, column: str, said: lis
     prompt = as_tokens(table, where, column)
     beside = [name for name in BESIDE_INPUT if name in table.columns and column == "input_tokens"]
     for name in beside:
-        prompt = prompt + as_tokens(table.with_columns(pl.col(name).fill_null(0)), where, name)
+        prompt = prompt + as_tokens(table, where, name, empty=0)
     if beside:
         said.append(f"prompt_tokens: {column} and what was cached of the prompt, {' and '.join(beside)}")
     return prompt

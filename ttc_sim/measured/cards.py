@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ttc_sim.base.errors import InputError, from_validation
+from ttc_sim.base.documents import read_yaml
+from ttc_sim.base.errors import from_validation
 from ttc_sim.base.limits import MOST_TOKENS
 
 
@@ -82,9 +82,6 @@ def read_card(path: Path, kind: type[AnyCard]) -> AnyCard:
         InputError: not YAML, or the first field that is missing or wrong.
     """
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return kind.model_validate(raw)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error).splitlines()[0], "valid YAML in UTF-8") from None
+        return kind.model_validate(read_yaml(path))
     except ValidationError as error:
         raise from_validation(path, error, "card") from None

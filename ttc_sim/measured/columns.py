@@ -12,22 +12,37 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
 
 
-def as_tokens(table: pl.DataFrame, where: str | Path, column: str, *, least: int = 0) -> pl.Series:
+def as_tokens(
+    table: pl.DataFrame, where: str | Path, column: str, *, least: int = 0, empty: int | None = None
+) -> pl.Series:
     """A column of token counts, from ``least`` to :data:`~ttc_sim.base.limits.MOST_TOKENS`.
+
+    Args:
+        empty: what an empty value stands for.
 
     Raises:
         InputError: an empty value, another number, or no number.
     """
-    return as_whole(table, where, column, least, MOST_TOKENS, "of tokens")
+    return as_whole(table, where, column, least, MOST_TOKENS, "of tokens", empty)
 
 
-def as_whole(table: pl.DataFrame, where: str | Path, column: str, least: int, most: int, what: str = "") -> pl.Series:
-    """A column of whole numbers from ``least`` to ``most``.
+def as_whole(
+    table: pl.DataFrame,
+    where: str | Path,
+    column: str,
+    least: int,
+    most: int,
+    what: str = "",
+    empty: int | None = None,
+) -> pl.Series:
+    """A column of whole numbers from ``least`` to ``most``; ``empty`` is what an empty value stands for, if for anything.
 
     Raises:
         InputError: an empty value, another number, or no number.
     """
     values = table[column]
+    if empty is not None and (values.dtype.is_numeric() or values.null_count() == len(values)):
+        values = values.cast(pl.Float64).fill_null(empty)
     if not values.dtype.is_numeric():
         raise InputError(where, f"column {column}", str(values.dtype), f"whole numbers {what}".strip())
     numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
@@ -75,10 +90,10 @@ def as_text(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
     """A column of text or numbers, as text; empty ones stay empty.
 
     Raises:
-        InputError: lists, records or bytes.
+        InputError: lists, records, bytes or lengths of time.
     """
     kind = table[column].dtype
-    if kind.is_nested() or kind in (pl.Binary, pl.Object):
+    if kind.is_nested() or kind in (pl.Binary, pl.Object, pl.Duration):
         raise InputError(where, f"column {column}", str(kind), "text or numbers")
     return table[column].cast(pl.String)
 

@@ -206,7 +206,7 @@ def _output(tries: pl.DataFrame, where: str | Path) -> tuple[pl.Series, pl.Serie
     if reasoning is None or tries[reasoning].null_count() == len(tries):
         return total, nothing
     unknown = tries[reasoning].is_null()
-    thought = as_tokens(tries.with_columns(pl.col(reasoning).fill_null(0)), where, reasoning)
+    thought = as_tokens(tries, where, reasoning, empty=0)
     over = (thought > total).arg_true()
     if len(over):
         row = over[0]

@@ -14,6 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import readable
 from ttc_sim.base.shipped import PREDICTORS
 
 FAST = "fast"
@@ -63,6 +64,7 @@ def identify(predictor: str | Path) -> ScoredBy:
     if not is_predictor(str(predictor)):
         raise InputError("predictor", "file", str(predictor), f"{' or '.join(PREDICTORS)}, or an ONNX file")
     try:
+        readable(file, "predictor", "an existing ONNX file")
         stat = file.stat()
         sha256 = _sha256(file.resolve(), stat.st_mtime_ns, stat.st_size)
     except OSError:

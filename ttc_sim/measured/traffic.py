@@ -12,7 +12,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_RATE, MOST_REQUESTS, MOST_TOKENS
 from ttc_sim.base.tables import read_table
 from ttc_sim.measured.cards import TrafficCard, read_card
-from ttc_sim.measured.columns import as_numbers, as_whole
+from ttc_sim.measured.columns import as_numbers, as_text, as_whole
 from ttc_sim.measured.folders import find_folder
 
 
@@ -59,7 +59,7 @@ def _arrivals(file: Path) -> pl.DataFrame:
     if active.is_empty():
         raise InputError(file, "column rate_per_s", 0, "a rate above 0 in some window")
     as_numbers(active, file, "iat_shape", 0, math.inf, above=True)
-    families = active["iat_family"].cast(pl.String).fill_null("").str.to_lowercase()
+    families = as_text(active, file, "iat_family").fill_null("").str.to_lowercase()
     if not families.is_in(["gamma", "weibull"]).all():
         other = families.filter(~families.is_in(["gamma", "weibull"]))[0]
         raise InputError(file, "column iat_family", other, "Gamma or Weibull where there are arrivals")
@@ -72,8 +72,9 @@ def _lengths(file: Path) -> pl.DataFrame:
     as_whole(table, file, "client", 0, MOST_REQUESTS)
     as_numbers(table, file, "window_start_s", 0, math.inf)
     as_numbers(table, file, "probability", 0, math.inf)
+    named = as_text(table, file, "field")
     for field in FIELDS:
-        mine = table.filter(pl.col("field") == field)
+        mine = table.filter(named == field)
         if mine["probability"].sum() <= 0:
             raise InputError(file, "column field", field, "rows of it, with a probability above 0")
         as_numbers(mine, file, "value", 0, 1 if field == "reason_ratio" else MOST_TOKENS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,17 +11,18 @@ from typing import Any
 
 import yaml
 
-from ttc_sim.base.arguments import location
+from ttc_sim.base.arguments import finite, location
 from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.documents import read_yaml
+from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.writing import write_atomically
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
-from ttc_sim.optimizer.promises import TargetCheck, as_mapping, figures_in_brief, promises
+from ttc_sim.optimizer.promises import PROMISES, TargetCheck, as_mapping, figures_in_brief, promises
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -207,6 +209,33 @@ class SavedPlan:
         return Predictor.load(planned_predictor(self.scenario, predictor, other=other)[0])
 
 
+_KEYS = (
+    *("ttc_sim_plan", "status", "binding", "promised", "measured_on", "optimism", "utility_gain", "predictor"),
+    *("novelty", "made_from", "code_sha256", "scenario"),
+)
+
+
+def _promised(raw: object, path: Path) -> dict[str, Estimate]:
+    """Figures that a plan can be held to, as they stand in its file."""
+    if not isinstance(raw, dict) or not raw:
+        raise InputError(path, "promised", raw, "figures with value, low and high")
+    found = {}
+    for name, figure in raw.items():
+        if name not in PROMISES:
+            raise InputError(path, "promised", name, nearest(str(name), PROMISES))
+        if not isinstance(figure, dict) or set(figure) != {"value", "low", "high"}:
+            raise InputError(path, f"promised.{name}", figure, "value, low and high")
+        most = 1.0 if name in ("accuracy", "timeout_rate") else math.inf
+        for key, number in figure.items():
+            if not finite(number) or not 0 <= number <= most:
+                limited = "from 0 to 1" if most == 1 else "at least 0"
+                raise InputError(path, f"promised.{name}.{key}", number, f"a finite number, {limited}")
+        if not figure["low"] <= figure["value"] <= figure["high"]:
+            raise InputError(path, f"promised.{name}", figure, "a value from low to high")
+        found[name] = Estimate(*(float(figure[key]) for key in ("value", "low", "high")))
+    return found
+
+
 def check_beside_code(scenario: Scenario, plan: Path) -> None:
     """A plan says itself where its scenario stood, so code that it names must stand in the plan's own folder, or below.
 
@@ -230,31 +259,28 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
             :func:`ttc_sim.load_scenario`. The files must lie in the plan's folder or below, and be those that it was made with.
 
     Raises:
-        InputError: not a plan, of another format, or a file that is another one now.
+        InputError: not a plan, of another format, with a key or a figure that no plan has, or a file that is another one now.
     """
     path = location("load_plan", "path", path, "a plan's file")
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing plan file")
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error).splitlines()[0], "valid YAML in UTF-8") from None
+    raw: Any = read_yaml(path, expected="an existing plan file")
     if not isinstance(raw, dict) or raw.get("ttc_sim_plan") not in READABLE:
         got = raw.get("ttc_sim_plan") if isinstance(raw, dict) else type(raw).__name__
         raise InputError(
             path, "ttc_sim_plan", got, f"a plan of format {FORMAT} or before, as `ttc-sim optimize --plan` writes it"
         )
-    try:
-        promised = {
-            str(name): Estimate(*(float(figure[key]) for key in ("value", "low", "high")))
-            for name, figure in raw["promised"].items()
-        }
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise InputError(path, "promised", raw.get("promised"), "figures with value, low and high") from None
+    for key in raw:
+        if key not in _KEYS:
+            raise InputError(path, "plan", key, nearest(str(key), _KEYS))
+    if raw.get("status", "met") not in ("met", "nearest"):
+        raise InputError(path, "status", raw.get("status"), "met or nearest")
+    promised = _promised(raw.get("promised"), path)
     if not isinstance(raw.get("scenario"), dict):
         raise InputError(path, "scenario", raw.get("scenario"), "the scenario that was planned")
     # Paths in the scenario start where the scenario stood, not where the plan stands.
-    home = path.resolve().parent / str(raw.get("made_from", path.name))
+    made_from = raw.get("made_from", path.name)
+    if not isinstance(made_from, str):
+        raise InputError(path, "made_from", made_from, "the scenario's file, from the plan's folder")
+    home = location(path, "made_from", path.resolve().parent / made_from, "the scenario's file, from the plan's folder")
     scenario = read_mapping(raw["scenario"], os.path.normpath(home), Code(allow_code, (path.resolve().parent,)))
     unsaid = _check_code(scenario, raw.get("code_sha256", {}), path)
     if scenario.policy is None:

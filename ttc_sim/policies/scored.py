@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ttc_sim.base.arguments import finite, in_python
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.policy import Policy
@@ -58,14 +58,16 @@ class Banded(Policy):
 
     def __post_init__(self) -> None:
         edges: list[Any] = list(self.edges) if isinstance(self.edges, (list, tuple, np.ndarray)) else [None]
-        numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) and math.isfinite(e) for e in edges)
-        if not numbers or any(a >= b for a, b in pairwise(edges)):
+        if not all(map(finite, edges)) or any(a >= b for a, b in pairwise(edges)):
             raise InputError("Banded", "edges", self.edges, "increasing numbers")
         arms = self.arms if isinstance(self.arms, (list, tuple)) else []
         if len(arms) != len(edges) + 1 or not all(isinstance(arm, str) for arm in arms):
             raise InputError("Banded", "arms", self.arms, f"{len(edges) + 1} arms, one more than edges")
         if not isinstance(self.score, str):
             raise InputError("Banded", "score", self.score, "difficulty or p:MODEL")
+        in_python(self, "edges")
+        if isinstance(self.edges, (list, tuple)) and any(isinstance(edge, np.generic) for edge in self.edges):
+            object.__setattr__(self, "edges", type(self.edges)(map(float, self.edges)))
 
     def arm_names(self) -> tuple[str, ...]:
         """The arms, lowest band first."""
@@ -93,6 +95,7 @@ class Threshold(Policy):
 
     def __post_init__(self) -> None:
         self._banded()
+        in_python(self, "at")
 
     def _banded(self) -> Banded:
         return Banded(edges=[self.at], arms=[self.below, self.above], score=self.score)

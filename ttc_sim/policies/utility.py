@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ttc_sim.base.arguments import finite, in_python
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.policy import Policy
@@ -37,8 +37,9 @@ class Utility(Policy):
     def __post_init__(self) -> None:
         for name in ("price_of_accuracy", "price_of_second"):
             price = getattr(self, name)
-            if isinstance(price, bool) or not isinstance(price, (int, float)) or not math.isfinite(price) or price < 0:
+            if not finite(price) or price < 0:
                 raise InputError("Utility", name, price, "a finite number of US dollars, at least 0")
+        in_python(self, "price_of_accuracy", "price_of_second")
 
     def arm_names(self) -> tuple[str, ...]:
         """Nothing is known before the requests are: any arm that is offered."""

@@ -8,11 +8,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.limits import LEAST_RATE, MOST_RATE
+from ttc_sim.base.limits import LEAST_RATE, MOST_AMOUNT, MOST_RATE
 from ttc_sim.base.plugins import Registry, called
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=MOST_AMOUNT, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=MOST_AMOUNT, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 UNKNOWN_KEY = "unknown_key"

@@ -13,11 +13,13 @@ from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.measured.provenance import is_predictor
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario.base import Model, Positive, Share
+from ttc_sim.scenario.base import Model, Share
 from ttc_sim.scenario.deployments import Deployment
 from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
 
+Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Of a target: any number above 0, as one that cannot be met, or always is, has an answer too."""
 MOST_REPLICATIONS = 1000
 
 
@@ -78,10 +80,10 @@ class Targets(Model):
     minimize: Literal["cost"] | None = None
     maximize: Literal["accuracy"] | None = None
     accuracy: Share | None = None
-    cost_usd_per_request: Positive | None = None
-    latency_p50_s: Positive | None = None
-    latency_p95_s: Positive | None = None
-    latency_p99_s: Positive | None = None
+    cost_usd_per_request: Bound | None = None
+    latency_p50_s: Bound | None = None
+    latency_p95_s: Bound | None = None
+    latency_p99_s: Bound | None = None
     timeout_rate: Share | None = None
 
     @model_validator(mode="after")

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode, Code
-from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.documents import read_yaml
+from ttc_sim.base.errors import InputError, in_our_words, nearest
+from ttc_sim.base.files import is_file, readable
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
@@ -40,12 +41,7 @@ def load_scenario(path: str | Path, *, allow_code: AllowCode = False) -> Scenari
     """
     location("load_scenario", "path", path, "a scenario's file, or the name of a shipped one")
     found = find_scenario(path)
-    try:
-        raw = yaml.safe_load(found.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"line {mark.line + 1}" if mark is not None else "file"
-        raise InputError(path, line, getattr(error, "problem", str(error)), "valid YAML in UTF-8") from None
+    raw = read_yaml(found, expected="a scenario")
     if not isinstance(raw, dict):
         raise InputError(path, "file", type(raw).__name__, "a mapping with the keys of a scenario")
     return read_mapping(raw, str(found), Code(allow_code))
@@ -54,12 +50,14 @@ def load_scenario(path: str | Path, *, allow_code: AllowCode = False) -> Scenari
 def find_scenario(path: str | Path) -> Path:
     """The file itself, or the shipped scenario of that name."""
     given = Path(path)
-    if given.is_file():
+    if is_file(given):
         return given
     for folder in shipped_folders("scenarios"):
         candidate = folder / f"{given}.yaml"
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
+    if given.exists():
+        readable(given)  # says what it is instead of a file
     shipped = sorted({item.stem for folder in shipped_folders("scenarios") for item in folder.glob("*.yaml")})
     raise InputError(path, "file", str(path), "an existing scenario file, or " + nearest(str(given), shipped))
 
@@ -104,11 +102,9 @@ def _first_error(path: str, error: ValidationError) -> InputError:
         return InputError(
             path, ".".join(location[:-1]) or "scenario", details["input"], "a key that is text" + _as_text(True)
         )
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = in_our_words(details)
     if kind in ("string_type", "float_type"):
         message += _as_text(details["input"])
-    if kind in ("model_type", "model_attributes_type"):
-        message = "a mapping"
     return InputError(path, field, details["input"], message)
 
 

@@ -17,8 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ttc_sim.base.documents import read_json
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.leftovers import temporary_folder
+from ttc_sim.serving.model_shape import check_shape
 
 PACKAGE = "aiconfigurator-core"
 BACKENDS = ("vllm", "sglang", "trtllm")
@@ -140,10 +142,20 @@ def config_of(model: str) -> Mapping[str, Any] | None:
 
     if model not in SHAPES and model not in DefaultHFModels and not Path(model).is_dir():
         return None
+    folder = Path(model)
+    if model not in SHAPES and model not in DefaultHFModels:
+        config = read_json(folder / "config.json")
+        if not isinstance(config, dict):
+            raise InputError(folder / "config.json", "file", config, "an object with the model's shape")
+        for part in (config, config.get("text_config")):
+            if isinstance(part, dict):
+                check_shape(part, folder / "config.json", "file")
     with quiet():
         try:
             found: Mapping[str, Any] = utils.get_model_config_from_model_path(path_of(model))
-        except (OSError, ValueError, KeyError, RuntimeError, utils.HuggingFaceDownloadError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError):
+            return None
+        except utils.HuggingFaceDownloadError:
             return None
     return found
 

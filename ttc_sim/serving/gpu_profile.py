@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import yaml
 
+from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
-from ttc_sim.serving.step_time import StepTable, step_table
+from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
+from ttc_sim.serving.users_own import checked
 
 US = 1e-6
 HOST_S = 0.0
@@ -81,7 +82,8 @@ def load_gpu_profile(
         link_latency_s: seconds of the smallest all-reduce.
 
     Raises:
-        InputError: a file, column, layer or degree is missing, or a time is negative or not a number.
+        InputError: a file, column, layer or degree is missing, a time is negative or not a number, or times fall with more tokens
+            so that iterations beyond what was measured would take none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -110,14 +112,15 @@ def load_gpu_profile(
     if tensor_parallel > 1:
         dense += 2 * depth * all_reduce_seconds(tokens, shape.hidden, tensor_parallel, link_bytes_per_s, link_latency_s)
     dense[0] = 0.0
-    return step_table(
+    made = step_table(
         max_tokens,
         max_sequences,
         base_s=host_s,
         dense_s=dense,
         sampled_s=_sequence_seconds(here / "per_sequence.csv", max_sequences),
-        attention=_attention(here / "attention.csv", depth),
+        attention=flat_where_falling(_attention(here / "attention.csv", depth)),
     )
+    return checked(made, max_tokens, max_sequences, str(here))
 
 
 def profiled_degrees(folder: str | Path) -> list[int]:
@@ -141,12 +144,7 @@ def all_reduce_seconds(tokens: F64, hidden: int, tensor_parallel: int, bytes_per
 
 def _known_architecture(folder: Path) -> Architecture:
     path = folder / "meta.yaml"
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing file, or an architecture as argument")
-    try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error).splitlines()[0], "readable YAML") from error
+    meta = read_yaml(path, expected="an existing file, or an architecture as argument")
     model = meta.get("model") if isinstance(meta, dict) else None
     if model not in ARCHITECTURES:
         raise InputError(path, "model", model, nearest(str(model), ARCHITECTURES) + ", or an architecture as argument")

@@ -84,7 +84,7 @@ def measure(served: Served, where: str | Path, field: str = "") -> OperatorTimes
         with quiet():
             handle = EngineHandle.compile(model, served.gpu, served.backend, **arguments)
             return _times(served, handle, _memory(served, model, arguments))
-    except (ValueError, RuntimeError, KeyError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(
             where,
             f"{field}model",

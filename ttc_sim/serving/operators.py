@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ttc_sim.base.draws import F64
-from ttc_sim.serving.step_time import StepTable, step_table
+from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
 
 KINDS = ("matrix", "experts", "link", "other")
 
@@ -146,7 +146,9 @@ def operator_table(times: OperatorTimes, known: Corrections, max_tokens: int, ma
         dense_s=1e-3 * dense,
         prefill_s=np.where(tokens > 0, 1e-6 * known.prefill_layer_us * times.layers, 0.0),
         sampled_s=1e-3 * known.matrix * _line(served, SEQUENCES, np.array(times.head)),
-        attention=(chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None])),
+        attention=flat_where_falling(
+            (chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None]))
+        ),
     )
 
 

@@ -6,7 +6,6 @@ longer, at efficiencies fitted to measured vLLM servers (:class:`Coefficients`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.optimize import lsq_linear
 
+from ttc_sim.base.documents import read_json
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.serving.model_shape import check_shape, experts_of
 from ttc_sim.serving.step_time import StepTable, step_table
 
 
@@ -75,15 +76,19 @@ def architecture_from(config: Mapping[str, Any], where: str | Path, field: str) 
         config: the file's content; ``where``: the file, and ``field`` the key, that an error names.
 
     Raises:
-        InputError: a key that is missing.
+        InputError: a key that is missing, or a number that no model has.
 
     >>> config = {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "num_key_value_heads": 8}
     >>> architecture_from({**config, "intermediate_size": 14336, "vocab_size": 128256}, "config.json", "").head_dim
     128
     """
+    check_shape(config, where, field)
+    for key in ("num_attention_heads", "hidden_size", "num_hidden_layers", "vocab_size"):
+        if config.get(key) is None:
+            raise InputError(where, field, f"no {key}", "the model's shape as in its config.json")
     try:
         heads, hidden = config["num_attention_heads"], config["hidden_size"]
-        experts = config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts") or 0
+        experts = experts_of(config)
         moe = {}
         if experts:
             apart = "intermediate_size_mlp" in config  # Llama 4 names the experts' width like the dense one's elsewhere
@@ -91,10 +96,10 @@ def architecture_from(config: Mapping[str, Any], where: str | Path, field: str) 
                 "experts": experts,
                 "experts_per_token": config["num_experts_per_tok"],
                 "expert_ffn": config.get("moe_intermediate_size") or config["intermediate_size"],
-                "moe_every": config.get("interleave_moe_layer_step", 1),
+                "moe_every": config.get("interleave_moe_layer_step") or 1,
                 "shared_ffn": config["intermediate_size"] if apart else 0,
             }
-        return Architecture(
+        made = Architecture(
             layers=config["num_hidden_layers"],
             hidden=hidden,
             heads=heads,
@@ -104,8 +109,11 @@ def architecture_from(config: Mapping[str, Any], where: str | Path, field: str) 
             vocab=config["vocab_size"],
             **moe,
         )
+        if None in vars(made).values():
+            raise KeyError("intermediate_size" if made.ffn is None else "num_experts_per_tok")
+        return made
     except KeyError as error:
-        raise InputError(where, field, f"no {error}", "the model's shape as in its config.json") from None
+        raise InputError(where, field, f"no {error.args[0]}", "the model's shape as in its config.json") from None
 
 
 def load_architecture(path: str | Path) -> Architecture:
@@ -115,12 +123,7 @@ def load_architecture(path: str | Path) -> Architecture:
         InputError: no such file, not JSON, or a key that is missing.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "model", path.name, f"an existing config.json, or {nearest(path.name, ARCHITECTURES)}")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, "file", str(error), "valid JSON") from None
+    config = read_json(path, "model", f"an existing config.json, or {nearest(path.name, ARCHITECTURES)}")
     if not isinstance(config, dict):
         raise InputError(path, "file", type(config).__name__, "an object with the model's shape")
     return architecture_from(config, path, "file")

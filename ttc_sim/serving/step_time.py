@@ -124,6 +124,25 @@ def step_table(
     )
 
 
+def flat_where_falling(
+    attention: tuple[F64, F64, F64, F64, F64],
+) -> tuple[F64, F64, F64, F64, F64]:
+    """Measured knots and seconds with one more knot on each axis along which times fall at the end, as noise may have it.
+
+    Beyond the last knots a table goes on along its last segments, and would lead below 0. Between the knots nothing changes;
+    beyond, what falls stays the same, and what rises goes on.
+    """
+    knots, seconds = list(attention[:4]), attention[4]
+    for axis in range(4):
+        along = np.moveaxis(seconds, axis, -1)
+        more = along[..., -1] - along[..., -2]
+        if (more < 0).any():
+            knots[axis] = np.append(knots[axis], 2 * knots[axis][-1] - knots[axis][-2])
+            beyond = (along[..., -1] + np.maximum(more, 0.0))[..., None]
+            seconds = np.moveaxis(np.concatenate([along, beyond], axis=-1), -1, axis)
+    return knots[0], knots[1], knots[2], knots[3], np.ascontiguousarray(seconds)
+
+
 def linear_table(model: LinearStepTime, max_tokens: int, max_sequences: int) -> StepTable:
     """Step time linear in prefilled tokens, decoding sequences and their KV tokens.
 

@@ -61,7 +61,7 @@ from ttc_sim.engine.compiled.state import (
     State,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
-from ttc_sim.engine.work import IN_FLIGHT, EngineResult, Work, capacity, check_work, end_of_run
+from ttc_sim.engine.work import IN_FLIGHT, EngineResult, Work, capacity, check_clock, check_work, end_of_run
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.pools import pool_table
@@ -174,6 +174,7 @@ def run(
     :class:`LiveRule`. Can be interrupted from the keyboard. ``watch`` gets the engine's counters before it starts; another thread
     can read there what is being done.
     """
+    check_clock(until_s)
     warm_up()
     for work in works:
         check_work(work)

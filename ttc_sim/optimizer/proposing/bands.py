@@ -24,6 +24,8 @@ from ttc_sim.scenario import GpuPool, Search
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
 
+_SMALL, _NEXT_TO_NOTHING = 1e-4, 1e-6
+
 
 @dataclass(frozen=True)
 class BandsProposer:
@@ -75,7 +77,9 @@ def solve(question: Question, strides: Strides) -> Proposal:
     if proposal is None:
         proposal = _solve(question, strides, elastic=True)
     if proposal is None:
-        raise RuntimeError("the elastic program has a solution by construction, but HiGHS returned none")
+        where = question.expectations.model.scenario.path
+        expected = "a smaller search space: nothing was found within 20,000 nodes of the integer program"
+        raise InputError(where, "search", f"{len(strides.arm):,} strides", expected)
     return proposal
 
 
@@ -128,9 +132,14 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal |
     for position, (name, values, sense, bound) in enumerate(limits):
         full = np.concatenate([values, pool_usd]) if name == "cost_usd_per_request" else values
         indices = np.arange(len(full))
-        if elastic:  # a unit of slack is a miss by the size of the limit itself
+        # A unit of slack is a miss by the size of the limit itself, or of what is next to nothing beside the figures it limits.
+        size = float(np.abs(full).max(initial=0.0)) or 1.0
+        unit = max(abs(bound), _NEXT_TO_NOTHING * size)
+        if elastic:
             indices = np.append(indices, n + len(sizes) + position)
-            full = np.append(full, sense * max(abs(bound), 1e-9))
+            full = np.append(full, sense * unit)
+        if unit < _SMALL:  # HiGHS takes 1e-9 for nothing, and a miss by 1e-6 for none
+            full, bound = full / size, bound / size
         rows.add(indices, full, bound if sense > 0 else -np.inf, np.inf if sense > 0 else bound)
     _add_capacity(question, strides, sizes, rows, slack=n + len(sizes) + len(limits) if elastic else None)
     objective = np.zeros(rows.width)

@@ -23,6 +23,7 @@ from ttc_sim.scenario import GpuPool, Targets
 
 _ROUNDS = 200
 _PENALTY = 100.0
+_LEAST_ROW = 1e-9  # a smaller bound is nothing beside what it limits, and nothing may be divided by it
 _GAP = 1e-5  # of the objective: how far from the optimum it may stay
 
 
@@ -168,7 +169,7 @@ class _MixtureProgram:
             float(table.usd @ np.array([max(sizes, default=0) for sizes in table.sizes])) if table.pools else 0.0
         )
         self.unit = max(float(np.nanmax(np.abs(self.objective()), axis=0).sum()), pools_usd * self.minimize, 1e-12)
-        self.row = np.where(self.bounds == 0, 1.0, np.abs(self.bounds))
+        self.row = np.where(self.bounds == 0, 1.0, np.maximum(np.abs(self.bounds), _LEAST_ROW))
 
     def objective(self) -> F64:
         """(V, R) what is made least."""

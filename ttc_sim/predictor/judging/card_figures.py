@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.documents import read_yaml
+from ttc_sim.base.files import is_file
 from ttc_sim.predictor.judging.score_quantiles import CardScores, from_card
 
 _ON_CARDS = ("rate", "auroc", "brier", "calibration_error")
@@ -47,11 +46,8 @@ def card_scores(model: Path) -> dict[str, CardScores]:
 def _card(model: Path) -> tuple[Path, Any]:
     """The card and where it stands; nothing (``None``) where there is none."""
     for path in (model.with_suffix(".yaml"), card_path(model), model.parent / "card.yaml"):
-        if path.is_file():
-            try:
-                return path, yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError):
-                raise InputError(path, "file", path.name, "a card in YAML") from None
+        if is_file(path):
+            return path, read_yaml(path)
     return card_path(model), None
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.errors import InputError
 from ttc_sim.base.tables import find_column, read_table
-from ttc_sim.measured.columns import labels, texts
+from ttc_sim.measured.columns import as_numbers, as_text, labels, texts
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.problem_tables import CORRECT, MODEL, PROBLEM, PROMPT
 from ttc_sim.measured.profiles import load_profile
@@ -54,11 +53,9 @@ def read_log(path: str | Path, predictor: Predictor, notes: list[str]) -> Sample
         scores = table.select(
             pl.col(name) for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")
         )
-        for name in scores.columns:
-            if not scores[name].dtype.is_numeric() or not scores[name].is_between(0, 1).fill_null(value=False).all():
-                raise InputError(path, f"column {name}", str(scores[name].dtype), "numbers from 0 to 1 in every row")
+        scores = scores.with_columns(as_numbers(table, path, name, 0, 1) for name in scores.columns)
         key = find_column(table, path, "problem", PROBLEM, required=False)
-        prompt = clusters_of(table[key].cast(pl.String).fill_null("")) if key else np.arange(len(table))
+        prompt = clusters_of(as_text(table, path, key).fill_null("")) if key else np.arange(len(table))
     else:
         asked = texts(table, path, str(find_column(table, path, "prompt", PROMPT)))
         different, prompt = np.unique(np.asarray(asked.to_list(), dtype=object), return_inverse=True)
@@ -79,7 +76,7 @@ def _outcomes(
         return {}
     right = labels(table, path, correct, shares=True).to_numpy().astype(np.float64)
     named = find_column(table, path, "model", MODEL, required=False)
-    models: Any = table[named].cast(pl.String).fill_null("").to_numpy() if named else np.full(len(table), "")
+    models: Any = as_text(table, path, named).fill_null("").to_numpy() if named else np.full(len(table), "")
     heads = [name.removeprefix("p:") for name in scores if name.startswith("p:")]
     parts: dict[str, list[np.ndarray[Any, Any]]] = {}
     for name in sorted(set(models)):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,7 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ttc_sim.base.arguments import finite, whole
+from ttc_sim.base.documents import parse_json
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import check_growth, decoded, is_folder, readable
 from ttc_sim.base.workers import processes
 from ttc_sim.base.writing import write_atomically
 from ttc_sim.predictor.learning.graph import Graph
@@ -59,12 +62,10 @@ def read_text_encoder(path: str | Path) -> TextEncoder:
     """
     path = Path(path)
     found = _files(path)
-    try:
-        config = json.loads(found["config.json"])
-        if not isinstance(config, dict):
-            raise TypeError
-    except (ValueError, TypeError):
-        raise InputError(path / "config.json", "file", "not JSON", "the settings of an encoder") from None
+    settings = path / "config.json"
+    config = parse_json(decoded(found["config.json"], settings), settings, "file", "settings; this is not JSON")
+    if not isinstance(config, dict):
+        raise InputError(path / "config.json", "file", config, "the settings of an encoder")
     for name, wanted in _WANTED.items():
         if config.get(name) != wanted:
             raise InputError(path / "config.json", name, config.get(name), f"{wanted} (encoders of the BERT family)")
@@ -73,18 +74,25 @@ def read_text_encoder(path: str | Path) -> TextEncoder:
 
     try:
         raw = load(found["model.safetensors"])
-    except SafetensorError as error:
-        raise InputError(path / "model.safetensors", "file", str(error)[:100], "weights of an encoder") from None
-    weights = {name.removeprefix("bert."): np.asarray(value, dtype=np.float32) for name, value in raw.items()}
+        weights = {name.removeprefix("bert."): np.asarray(value, dtype=np.float32) for name, value in raw.items()}
+    except (SafetensorError, KeyError, TypeError, ValueError):  # damaged, or of a type that NumPy has not
+        said = f"{len(found['model.safetensors']):,} bytes"
+        raise InputError(path / "model.safetensors", "file", said, "weights of an encoder in 16 or 32 bits") from None
     text = found["tokenizer.json"].decode("utf-8", "replace")
     vocabulary = Tokenizer.of(text, path / "tokenizer.json").vocabulary
-    made = TextEncoder(
-        weights, config["num_hidden_layers"], config["num_attention_heads"], config["layer_norm_eps"], text
-    )
+    for name, most in (("num_hidden_layers", 1000), ("num_attention_heads", 1000)):
+        whole(path / "config.json", name, config.get(name), 1, most)
+    epsilon = config.get("layer_norm_eps")
+    if not finite(epsilon) or not 0 < epsilon < 1:
+        raise InputError(path / "config.json", "layer_norm_eps", epsilon, "a number above 0, below 1")
+    made = TextEncoder(weights, config["num_hidden_layers"], config["num_attention_heads"], epsilon, text)
     try:
         _embedder(made)
     except KeyError as error:
         raise InputError(path / "model.safetensors", "weight", f"no {error.args[0]}", "all of a BERT") from None
+    except (ValueError, IndexError, TypeError):
+        shapes = {name: value.shape for name, value in weights.items()}
+        raise InputError(path / "model.safetensors", "weights", shapes, "the shapes of a BERT's") from None
     for table, least in (("word", vocabulary), ("position", MAX_TOKENS)):
         rows = len(weights[f"embeddings.{table}_embeddings.weight"])
         if rows < least:
@@ -106,14 +114,25 @@ def installed_encoder() -> Path:
 
 
 def _files(path: Path) -> dict[str, bytes]:
+    expected = f"a folder, or a zip, with {', '.join(FILES)}"
+    if is_folder(path):
+        total = sum(readable(path / name, "encoder", expected) for name in FILES)
+        check_growth(path, total, total, "TTC_SIM_MAX_MODEL_GB")
+        return {name: (path / name).read_bytes() for name in FILES}
+    size = readable(path, "encoder", expected)
     try:
-        if path.is_dir():
-            return {name: (path / name).read_bytes() for name in FILES}
         with zipfile.ZipFile(path) as packed:
-            return {name: packed.read(name) for name in FILES}
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        got = error.filename if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(path, "encoder", got, f"a folder, or a zip, with {', '.join(FILES)}") from None
+            check_growth(path, size, sum(packed.getinfo(name).file_size for name in FILES), "TTC_SIM_MAX_MODEL_GB")
+            return {name: packed.read(name) for name in FILES}  # no more of each than its size says
+    except KeyError:
+        missing = [name for name in FILES if name not in packed.namelist()]
+        raise InputError(path, "encoder", f"no {', '.join(missing)}", expected) from None
+    except (OSError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            path, "encoder", f"{size:,} bytes", f"{expected}; this is damaged, locked, or no zip"
+        ) from None
 
 
 def add_text_encoder(graph: Graph, encoder: TextEncoder, tokens: str, kind: int) -> str:

@@ -43,8 +43,8 @@ class Tokenizer:
             raise InputError("packages", "tokenizers", "not installed", "pip install 'ttc-sim[encoder]'") from None
         try:
             made = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # its errors share no base of their own
-            raise InputError(origin, "tokenizer", str(error)[:100], "a tokenizer.json of Hugging Face") from None
+        except Exception:  # its errors share no base of their own, and are its own words
+            raise InputError(origin, "tokenizer", text, "a tokenizer.json of Hugging Face") from None
         made.no_truncation()
         made.no_padding()
         if made.id_to_token(PADDING) not in ("[PAD]", "<pad>"):

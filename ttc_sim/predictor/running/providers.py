@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import readable
+from ttc_sim.base.limits import at_most, most
+from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.predictor.reading.features import Features
 
 CPU = "CPUExecutionProvider"
@@ -26,6 +30,8 @@ HALF = "half"
 TEXT = "text"
 """Input of a graph with a text encoder: a prompt's tokens."""
 _TOLERANCE = 0.01
+_ELSEWHERE = b"\x0a\x08location\x12"
+"""How ONNX writes, key and beginning of the value, in which other file a tensor stands."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +74,21 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
     """
     import onnxruntime as ort
 
+    size = check_model(path)
     try:
-        session = ort.InferenceSession(str(path), _options(ort), providers=[CPU])
-    except Exception as error:  # its errors share no base of their own
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise InputError(
-            path, "model", lines[0][:100], "a readable ONNX model of an opset up to this ONNX Runtime's"
-        ) from None
+        with _silenced():  # it prints what it makes of names that are no text
+            session = ort.InferenceSession(str(path), _options(ort), providers=[CPU])
+    except Exception:  # its errors share no base of their own, and are its own words
+        expected = "a readable ONNX model of an opset up to this ONNX Runtime's"
+        raise InputError(path, "model", f"{size:,} bytes that are none", expected) from None
     probe = check(session)
     able = HALF in {item.name for item in session.get_overridable_initializers()}
     on_cpu = Runner(session, CPU, half=able and half is True)
+    try:
+        on_cpu(probe, [])
+    except Exception:
+        shapes = ", ".join(f"{item.name} {item.type} {item.shape}" for item in session.get_inputs())
+        raise InputError(path, "model", shapes, "a graph that takes a prompt's ids, values and surface") from None
     wanted = NAMES[device]
     for at, provider in enumerate(wanted[:-1]):
         if provider in ort.get_available_providers():
@@ -85,6 +96,22 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
             if found is not None and _alike(found, on_cpu, probe):
                 return found
     return on_cpu
+
+
+def check_model(path: Path) -> int:
+    """Size of an ONNX file, in bytes.
+
+    Raises:
+        InputError: no file, too large, or one whose weights stand in other files, which may be any.
+    """
+    size = readable(path, "model", "an existing ONNX file")
+    if size > most("TTC_SIM_MAX_MODEL_GB") * 1e9:
+        raise InputError(path, "model", f"{size / 1e9:,.1f} GB", at_most("TTC_SIM_MAX_MODEL_GB"))
+    if size and path not in PREDICTORS.values():
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content.find(_ELSEWHERE) >= 0:
+                raise InputError(path, "model", "weights in other files", "one ONNX file with its weights in it")
+    return size
 
 
 def _options(ort: Any) -> Any:

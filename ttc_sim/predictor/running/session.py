@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.arguments import location
+from ttc_sim.base.arguments import finite, location
+from ttc_sim.base.documents import parse_json
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.shipped import PREDICTORS
@@ -101,8 +101,6 @@ class Predictor:
         device = (os.environ.get("TTC_SIM_DEVICE") or "cuda") if device is None else device
         if not isinstance(device, str) or device not in NAMES:
             raise InputError("device", "device", device, "one of " + ", ".join(NAMES))
-        if not path.is_file():
-            raise InputError(path, "model", str(path), "an existing ONNX file")
         tokenizers: list[Tokenizer | None] = []
 
         def probe(made: Any) -> Features:
@@ -114,9 +112,9 @@ class Predictor:
         if provider not in _said:
             _said.add(provider)
             log.info("predictor runs on %s", "the CPU" if provider == CPU else f"the GPU ({provider[:-17]})")
-        meta = runner.session.get_modelmeta().custom_metadata_map
-        heads = json.loads(meta["heads"])
-        return cls(runner, heads, dict(zip(heads, json.loads(meta["rates"]), strict=True)), tokenizers[-1])
+        made = cls(runner, *_heads(runner.session.get_modelmeta().custom_metadata_map, path), tokenizers[-1])
+        made.check_outputs(path)
+        return made
 
     def score(self, prompts: Iterable[str]) -> Scores:
         """Score prompts of any length and language, in batches of prompts of like length.
@@ -138,8 +136,29 @@ class Predictor:
             difficulty[rows], novelty[rows] = found["difficulty"], found["novelty"]
             for kind, whole in per_model.items():
                 whole[rows] = found[kind]
+        for kind, values in {"difficulty": difficulty, "novelty": novelty, **per_model}.items():
+            if not np.isfinite(values).all():
+                at = int(np.flatnonzero(~np.isfinite(values.reshape(n, -1)).all(axis=1))[0])
+                raise InputError("predictor", kind, f"no number for prompt {at + 1}", "a number for every prompt")
         p, *tokens = (dict(zip(self.heads, whole.T, strict=True)) for whole in per_model.values())
         return Scores(difficulty, novelty, p, *tokens)
+
+    def check_outputs(self, path: Path) -> None:
+        """See what it says of a prompt.
+
+        Raises:
+            InputError: something else than a number for each model, or no chance where one is meant; ``path`` is its file.
+        """
+        shapes = {**dict.fromkeys(PER_MODEL, (1, len(self.heads))), "difficulty": (1,), "novelty": (1,)}
+        for name, values in self.run(_features(["try"], self._tokenizer)).items():
+            found = np.asarray(values)
+            expected = f"numbers of shape {shapes[name]}"
+            if found.dtype.kind not in "fiu" or found.shape != shapes[name]:
+                raise InputError(path, f"output {name}", f"{found.dtype} of shape {found.shape}", expected)
+            most = np.inf if name.startswith("tokens") else 1.0
+            if not (np.isfinite(found).all() and (found >= 0).all() and (found <= most).all()):
+                expected = "finite numbers, at least 0" if np.isinf(most) else "numbers from 0 to 1"
+                raise InputError(path, f"output {name}", found.ravel()[:4].tolist(), expected)
 
     def run(self, batch: Features) -> dict[str, Any]:
         """The graph's outputs, by name."""
@@ -174,6 +193,22 @@ def _batches(prompts: Sequence[str], most: int) -> Iterator[list[int]]:
         yield batch
 
 
+def _heads(meta: Mapping[str, str], path: Path) -> tuple[list[str], dict[str, float]]:
+    """Names of the models that a graph's metadata say it predicts, and the share that each had right in training."""
+    wanted = "a predictor of this version: a list in JSON, as `ttc-sim predictor train` writes it"
+    for key in ("heads", "rates"):
+        if key not in meta:
+            raise InputError(path, f"metadata {key}", "nothing", wanted)
+    heads, rates = (parse_json(meta[key], path, f"metadata {key}", wanted) for key in ("heads", "rates"))
+    if not isinstance(heads, list) or not heads or not all(isinstance(head, str) and head for head in heads):
+        raise InputError(path, "metadata heads", heads, "a list of models' names")
+    if len(set(heads)) < len(heads):
+        raise InputError(path, "metadata heads", heads, "each model once")
+    if not isinstance(rates, list) or len(rates) != len(heads) or not all(finite(r) and 0 <= r <= 1 for r in rates):
+        raise InputError(path, "metadata rates", rates, f"a share right for each of {len(heads)} models, from 0 to 1")
+    return heads, dict(zip(heads, map(float, rates), strict=True))
+
+
 def _check_graph(session: Any, path: Path) -> Tokenizer | None:
     """Its tokenizer, if it has a text encoder."""
     inputs = {item.name: item.shape for item in session.get_inputs()}
@@ -181,14 +216,9 @@ def _check_graph(session: Any, path: Path) -> Tokenizer | None:
     meta = session.get_modelmeta().custom_metadata_map
     wanted = f"a predictor of this version: inputs ids, values, surface ({BUCKETS} buckets, {COUNT} figures), outputs p, tokens"
     good = set(inputs) - {TEXT} == {"ids", "values", "surface"} and {*PER_MODEL, "difficulty", "novelty"} <= outputs
-    if not good or inputs["surface"][-1] != COUNT or meta.get("buckets") != str(BUCKETS):
+    if not good or list(inputs["surface"])[-1:] != [COUNT] or meta.get("buckets") != str(BUCKETS):
         raise InputError(path, "model", f"inputs {sorted(inputs)}, outputs {sorted(outputs)}", wanted)
-    try:
-        heads, rates = json.loads(meta["heads"]), json.loads(meta["rates"])
-        if len(heads) != len(rates) or not all(isinstance(head, str) for head in heads):
-            raise ValueError
-    except (KeyError, ValueError, TypeError):
-        raise InputError(path, "model", meta.get("heads", "no names of heads")[:60], wanted) from None
+    _heads(meta, path)
     return Tokenizer.of(meta.get("tokenizer", ""), path) if TEXT in inputs else None
 
 

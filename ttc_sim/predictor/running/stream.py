@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
+from ttc_sim.base.documents import parse_json
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import readable
+from ttc_sim.base.limits import at_most, most
+from ttc_sim.base.table_files import (
+    UTF8_MARK,
+    check_columns,
+    check_levels,
+    check_parquet,
+    check_text,
+    check_texts,
+    csv_names,
+    unreadable,
+)
 from ttc_sim.base.tables import find_column
 from ttc_sim.base.writing import written_whole
 from ttc_sim.measured.columns import texts
@@ -46,7 +58,7 @@ def read_batches(source: str, column: str | None, stdin_format: str = "text") ->
     if source != "-":
         tables = _scanned(Path(source))
     elif stdin_format == "jsonl":
-        tables = _json_lines(sys.stdin.buffer, where)
+        tables = _json_lines(_lines_of(sys.stdin.buffer, where), where)
     else:
         return _some(_plain_lines(), where, "prompts, one a line")
     return _some(_with_prompts(tables, where, column), where, "at least one row")
@@ -76,7 +88,7 @@ def _parts(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 def _plain_lines() -> Iterator[Batch]:
     done = 0
-    for part in _parts(sys.stdin.buffer):
+    for part in _parts(_lines_of(sys.stdin.buffer, "standard input")):
         prompts = [line.rstrip(b"\r\n").decode("utf-8", "replace") for line in part]
         yield Batch(prompts, pl.DataFrame({"line": range(done + 1, done + len(part) + 1)}))
         done += len(part)
@@ -90,10 +102,7 @@ def _json_lines(lines: Iterable[bytes], where: str) -> Iterator[pl.DataFrame]:
         for at, line in enumerate(part, done + 1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
+            row = parse_json(line, where, f"line {at}", "a JSON object")
             if not isinstance(row, dict):
                 raise InputError(where, f"line {at}", line[:60].decode("utf-8", "replace"), "a JSON object")
             rows.append(row)
@@ -101,25 +110,51 @@ def _json_lines(lines: Iterable[bytes], where: str) -> Iterator[pl.DataFrame]:
         if not rows:
             continue
         columns = columns or dict.fromkeys(name for row in rows for name in row)
+        check_columns(Path(where), len(columns))
         try:
             table = pl.DataFrame([{**dict.fromkeys(columns), **row} for row in rows], infer_schema_length=None)
-        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
-            raise InputError(where, f"lines from {first}", _first_line(error), "one type in each column") from None
+            check_levels(table, Path(where))
+        except InputError:
+            raise
+        except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError, RecursionError):
+            raise InputError(where, f"lines from {first}", _kinds(rows), "one type in each column") from None
         yield table
+
+
+def _kinds(rows: Sequence[dict[str, Any]]) -> str:
+    """The first column whose values are of several kinds."""
+    for name in dict.fromkeys(name for row in rows for name in row):
+        kinds = {type(row[name]).__name__ for row in rows if row.get(name) is not None}
+        if len(kinds) > 1:
+            return f"column {name} of {' and '.join(sorted(kinds))}"
+    return "values that fit into no table"
+
+
+def _lines_of(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """Lines; none is read to its end that has none."""
+    longest = int(min(most("TTC_SIM_MAX_LINE_MB") * 1e6, sys.maxsize - 2))
+    number = 0
+    while line := file.readline(longest + 1):
+        number += 1
+        if len(line) > longest:
+            raise InputError(where, f"line {number}", line[:60], at_most("TTC_SIM_MAX_LINE_MB"))
+        yield line.removeprefix(UTF8_MARK) if number == 1 else line
 
 
 def _json_file(path: Path) -> Iterator[pl.DataFrame]:
     try:
         with path.open("rb") as file:
-            yield from _json_lines(file, str(path))
+            yield from _json_lines(_lines_of(file, str(path)), str(path))
     except OSError as error:
         raise InputError(path, "file", error.strerror or str(error), "a file that can be read") from None
 
 
 def _csv_rows(path: Path) -> Iterator[pl.DataFrame]:
     """Parts of a CSV file, of the types that its first rows have; Polars would read far ahead."""
+    check_columns(path, len(csv_names(path)))
     schema = pl.scan_csv(path).collect_schema()
     csv.field_size_limit(2**31 - 1)
+    done = 0
     part: list[list[str | None]] = []
     size = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -135,28 +170,45 @@ def _csv_rows(path: Path) -> Iterator[pl.DataFrame]:
             part.append([value or None for value in row])
             size += sum(map(len, row))
             if len(part) == ROWS or size >= BYTES:
-                yield _typed(part, schema)
+                yield _typed(part, schema, path, done)
+                done += len(part)
                 part, size = [], 0
     if part:
-        yield _typed(part, schema)
+        yield _typed(part, schema, path, done)
 
 
-def _typed(rows: list[list[str | None]], schema: pl.Schema) -> pl.DataFrame:
+_TRUTH = {"true": True, "false": False}
+
+
+def _typed(rows: list[list[str | None]], schema: pl.Schema, path: Path, done: int) -> pl.DataFrame:
+    """Rows of a CSV file, those from ``done`` on, in the types that its first rows have."""
     table = pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String), orient="row")
-    return table.with_columns(
-        pl.col(name).replace_strict({"true": True, "false": False}, return_dtype=pl.Boolean)
+    typed = table.with_columns(
+        pl.col(name).str.to_lowercase().replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean)
         if kind == pl.Boolean
-        else pl.col(name).cast(kind)
+        else pl.col(name).cast(kind, strict=False)
         for name, kind in schema.items()
         if kind != pl.String
     )
+    for name, kind in schema.items():
+        lost = (typed[name].is_null() & table[name].is_not_null()).arg_true()
+        if len(lost):
+            what = "true or false" if kind == pl.Boolean else "whole numbers" if kind.is_integer() else "numbers"
+            row = f"column {name}, row {done + lost[0] + 1}"
+            raise InputError(path, row, table[name][lost[0]], f"{what}, as in the first rows")
+    return typed
 
 
 def _scanned(path: Path) -> Iterator[pl.DataFrame]:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(path, "file", path.suffix, "a name ending in " + ", ".join(SUFFIXES))
-    if not path.is_file():
-        raise InputError(path, "file", str(path), "an existing file")
+    size = readable(path)
+    if not size:
+        return
+    if path.suffix.lower() == ".parquet":
+        check_parquet(path, size, in_parts=True)
+    else:
+        check_text(path, size, in_parts=True)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         yield from _json_file(path)
         return
@@ -164,14 +216,11 @@ def _scanned(path: Path) -> Iterator[pl.DataFrame]:
         if path.suffix.lower() == ".csv":
             yield from _csv_rows(path)
         else:
-            yield from pl.scan_parquet(path).collect_batches(chunk_size=ROWS, maintain_order=True)
-    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, "file", _first_line(error), f"a readable {path.suffix[1:]} table in UTF-8") from None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+            for table in pl.scan_parquet(path).collect_batches(chunk_size=ROWS, maintain_order=True):
+                check_texts(table, path, size)
+                yield table
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError, csv.Error) as error:
+        raise unreadable(path, error) from None
 
 
 def _with_prompts(tables: Iterator[pl.DataFrame], where: str, column: str | None) -> Iterator[Batch]:
@@ -270,8 +319,10 @@ def _write_parquet(
             writer = parquet.ParquetWriter(path, rows.schema.with_metadata(metadata), compression="zstd")
         try:
             writer.write_table(rows.cast(writer.schema))
-        except (pa.ArrowInvalid, ValueError) as error:
-            raise InputError("prompts", "columns", _first_line(error), "the same types in every row") from None
+        except (pa.ArrowException, ValueError):
+            before = zip(writer.schema, rows.schema, strict=False)
+            other = next((f"{was.name} of {now.type}" for was, now in before if was.type != now.type), "other columns")
+            raise InputError("prompts", "columns", other, "the same types in every row") from None
 
     try:
         return _count(tables, write, say)
