@@ -17,11 +17,11 @@ import nbformat
 import pytest
 from matplotlib.figure import Figure
 from nbclient import NotebookClient
+from rich.console import Console
 
 import ttc_sim as ttc
 from ttc_sim.base.display import Displayed, renderer
 from ttc_sim.optimizer.validating import Validation, Verdict
-from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.strategies import print_evaluations
 from ttc_sim.reporting.text import print_plan, print_summary, print_validation
 
@@ -54,8 +54,8 @@ class Shown:
     figures: list[float] = field(default_factory=list)
 
 
-def printed(report: Callable[[Paper], None]) -> str:
-    console = Paper(io.StringIO(), width=2000)
+def printed(report: Callable[[Console], None]) -> str:
+    console = Console(file=io.StringIO(), width=2000, emoji=False)
     report(console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

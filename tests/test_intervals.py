@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from scipy.stats import binomtest, t
 
 from benchmarks.intervals import covered, problems
@@ -17,7 +18,6 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.intervals import NONE, Variance
 from ttc_sim.policies import Always
-from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.text import print_notes
 from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation.drawing import draw
@@ -122,7 +122,7 @@ def test_a_replay_repeats_exactly(tmp_path: Path) -> None:
             got.rejected_rate,
         ]
         assert all(one.low == one.value == one.high for one in figures)
-        console = Paper(width=200, record=True)
+        console = Console(width=200, record=True)
         print_notes(console, got)
         assert "replay" in (said := console.export_text())
         assert "independent" not in said
@@ -200,7 +200,7 @@ def test_the_same_task_types_are_surer_than_new_ones(expected: bool) -> None:
     between = np.sqrt(correct.mean(axis=1).var(ddof=1) / 12)
     assert (got.accuracy.high - got.accuracy.low) > 2 * (same.high - same.low) > 2 * 1.96 * known
     assert (got.accuracy.high - got.accuracy.low) / 2 == pytest.approx(t.ppf(0.975, 11) * between, rel=0.25)
-    console = Paper(width=200, record=True)
+    console = Console(width=200, record=True)
     print_notes(console, got)
     assert "new task types" in (said := console.export_text())
     assert "same task types: accuracy" in said

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 import ttc_sim as ttc
@@ -26,6 +27,7 @@ from ttc_sim.cli import app, main
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.policies import Banded
 from ttc_sim.reporting.paper import Paper, styled
+from ttc_sim.reporting.text import print_summary
 
 from .test_scenario import GOOD
 
@@ -289,3 +291,16 @@ def test_any_text_is_shown_literally_on_paper_and_in_errors() -> None:
         assert first == plain(name)
         assert second == f"\x1b[1m{plain(name)}\x1b[0m"
         seen(str(InputError(name, name, name, name)))
+
+
+def test_a_report_is_printed_literally_on_any_console(scenario: Path) -> None:
+    summary = ttc.simulate(scenario).summary()
+    console = Console(file=io.StringIO(), width=2000, force_terminal=False, record=True)
+    print_summary(console, summary, {})
+    said = console.export_text()
+    assert isinstance(console.file, io.StringIO)
+    seen(console.file.getvalue())
+    for name in HOSTILE:
+        assert plain(name) in said
+    console.print("[bold]still its own[/]")  # the console of the caller's stays what it was
+    assert console.file.getvalue().endswith("\nstill its own\n")

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.test_bills import API, carried_out, on_problems, replayed
 from ttc_sim.cli import app
 from ttc_sim.policies import Always
-from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.text import print_summary
 from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation.result import simulate
@@ -20,7 +20,7 @@ from ttc_sim.simulation.summary import Summary
 
 
 def said_of(summary: Summary, **baselines: Summary) -> str:
-    console = Paper(width=220, record=True)
+    console = Console(width=220, record=True)
     print_summary(console, summary, baselines)
     return console.export_text()
 

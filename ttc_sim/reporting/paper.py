@@ -17,8 +17,20 @@ class Paper(Console):
     What shall look different is printed with ``style``, or is a :func:`styled` text.
     """
 
+    unbroken = False
+    """Whether lines of words are left as long as they are, for a pipe."""
+
     def __init__(self, file: IO[str] | None = None, **options: Any) -> None:
         super().__init__(file=file, emoji=False, highlight=False, markup=False, **options)
+
+    @classmethod
+    def of(cls, console: Console) -> Paper:
+        """The same console, that takes strings literally."""
+        if isinstance(console, Paper):
+            return console
+        paper = cls.__new__(cls)
+        vars(paper).update(vars(console))
+        return paper
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text itself."""
@@ -26,8 +38,8 @@ class Paper(Console):
         return super().render_str(plain(text), **{**options, **literally})
 
     def say(self, line: str | Text = "", style: str | None = None) -> None:
-        """A line of words, which a pipe gets unbroken."""
-        self.print(line, style=style, soft_wrap=not self.is_terminal)
+        """A line of words."""
+        self.print(line, style=style, soft_wrap=self.unbroken)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich's.
@@ -60,7 +72,10 @@ def unprinted(error: OSError) -> InputError:
 def paper_for_tables(width: int = 150) -> Paper:
     """Wide enough for the tables when output goes to a file or a pipe."""
     paper = Paper()
-    return paper if paper.is_terminal else Paper(width=width)
+    if not paper.is_terminal:
+        paper = Paper(width=width)
+        paper.unbroken = True
+    return paper
 
 
 __all__ = ["Paper", "paper_for_tables", "styled", "unprinted"]

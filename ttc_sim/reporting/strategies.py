@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.figures import count, number, percent, percent_of
@@ -11,8 +12,9 @@ from ttc_sim.evaluation.evaluate import Evaluation
 from ttc_sim.reporting.paper import Paper
 
 
-def print_evaluations(paper: Paper, found: Sequence[Evaluation], title: str | None = None) -> None:
+def print_evaluations(console: Console, found: Sequence[Evaluation], title: str | None = None) -> None:
     """Figures of each strategy, then by predicted difficulty, and what they rest on."""
+    paper = Paper.of(console)
     table = Table(title=title, header_style="bold")
     table.add_column("")
     table.add_column("strategy", overflow="fold")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +20,9 @@ from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
 
 
-def print_summary(paper: Paper, summary: Summary, baselines: Mapping[str, Summary]) -> None:
+def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
     """One policy beside its baselines, then by arm and by difficulty."""
+    paper = Paper.of(console)
     paper.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
         paper.say(f"  {line}")
@@ -32,8 +34,9 @@ def print_summary(paper: Paper, summary: Summary, baselines: Mapping[str, Summar
     print_notes(paper, summary)
 
 
-def print_plan(paper: Paper, plan: Plan) -> None:
+def print_plan(console: Console, plan: Plan) -> None:
     """The plan beside its baselines, the policy in words, targets, savings."""
+    paper = Paper.of(console)
     title = "plan" if plan.status == "met" else "nearest plan"
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
     _print_policy(paper, plan)
@@ -224,8 +227,9 @@ def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:
     return lines
 
 
-def print_notes(paper: Paper, summary: Summary) -> None:
+def print_notes(console: Console, summary: Summary) -> None:
     """What every figure above rests on."""
+    paper = Paper.of(console)
     for line in rests_on(summary):
         paper.say(line, "dim")
     if summary.thinking_cost_share > 0:
@@ -291,8 +295,9 @@ def verdict_in_words(summary: Summary) -> list[Text]:
     return lines
 
 
-def print_validation(paper: Paper, validation: Validation) -> None:
+def print_validation(console: Console, validation: Validation) -> None:
     """Realized beside promised."""
+    paper = Paper.of(console)
     table = Table(header_style="bold", pad_edge=False)
     table.add_column("figure")
     for name in ("promised", "interval for so many problems", "realized", "inside"):
@@ -353,8 +358,9 @@ def _regret_in_words(validation: Validation) -> list[str]:
     return lines
 
 
-def print_cross_validation(paper: Paper, found: CrossValidation) -> None:
+def print_cross_validation(console: Console, found: CrossValidation) -> None:
     """Realized beside promised in every fold, and over all of them."""
+    paper = Paper.of(console)
     table = Table(header_style="bold", pad_edge=False)
     table.add_column("fold")
     table.add_column("figure")
