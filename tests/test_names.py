@@ -22,7 +22,7 @@ import ttc_sim as ttc
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.plain import plain
-from ttc_sim.base.tables import write_table
+from ttc_sim.base.tables import read_table, write_table
 from ttc_sim.cli import app, main
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.policies import Banded
@@ -304,3 +304,12 @@ def test_a_report_is_printed_literally_on_any_console(scenario: Path) -> None:
         assert plain(name) in said
     console.print("[bold]still its own[/]")  # the console of the caller's stays what it was
     assert console.file.getvalue().endswith("\nstill its own\n")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_names_of_files_are_no_patterns(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "x[]*?{a}"
+    folder.mkdir()
+    table = pl.DataFrame({"a": [1, 2]})
+    write_table(table, folder / f"t[1].{ending}")
+    assert read_table(folder / f"t[1].{ending}").equals(table)

@@ -26,7 +26,7 @@ from ttc_sim.base.writing import unwritable, written_whole
 
 def _read_parquet(path: Path, size: int) -> pl.DataFrame:
     check_parquet(path, size)
-    table = pl.read_parquet(path)
+    table = pl.read_parquet(path, glob=False)
     check_texts(table, path, size)
     return table
 
@@ -34,17 +34,17 @@ def _read_parquet(path: Path, size: int) -> pl.DataFrame:
 def _read_csv(path: Path, size: int) -> pl.DataFrame:
     lines = check_text(path, size)
     check_columns(path, len(csv_names(path)), lines, size)
-    return pl.read_csv(path, infer_schema_length=None)
+    return pl.read_csv(path, glob=False, infer_schema_length=None)
 
 
 def _read_json_lines(path: Path, size: int) -> pl.DataFrame:
-    lines = check_text(path, size)
-    with path.open("rb") as file:
+    check_json_lines(path, size, check_text(path, size))
+    with path.open("rb") as file:  # a path would be taken for a pattern
         marked = file.read(len(UTF8_MARK)) == UTF8_MARK
-    source = io.BytesIO(path.read_bytes().removeprefix(UTF8_MARK)) if marked else path
-    check_json_lines(path, size, lines)
-    # Types by all rows: a column may be empty in the first hundred.
-    return pl.read_ndjson(source, infer_schema_length=None)
+        file.seek(len(UTF8_MARK) if marked else 0)
+        source = io.BytesIO(file.read()) if marked else file
+        # Types by all rows: a column may be empty in the first hundred.
+        return pl.read_ndjson(source, infer_schema_length=None)
 
 
 READERS: dict[str, Callable[[Path, int], pl.DataFrame]] = {

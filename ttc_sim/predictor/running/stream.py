@@ -152,7 +152,7 @@ def _json_file(path: Path) -> Iterator[pl.DataFrame]:
 def _csv_rows(path: Path) -> Iterator[pl.DataFrame]:
     """Parts of a CSV file, of the types that its first rows have; Polars would read far ahead."""
     check_columns(path, len(csv_names(path)))
-    schema = pl.scan_csv(path).collect_schema()
+    schema = pl.scan_csv(path, glob=False).collect_schema()
     csv.field_size_limit(2**31 - 1)
     done = 0
     part: list[list[str | None]] = []
@@ -216,7 +216,7 @@ def _scanned(path: Path) -> Iterator[pl.DataFrame]:
         if path.suffix.lower() == ".csv":
             yield from _csv_rows(path)
         else:
-            for table in pl.scan_parquet(path).collect_batches(chunk_size=ROWS, maintain_order=True):
+            for table in pl.scan_parquet(path, glob=False).collect_batches(chunk_size=ROWS, maintain_order=True):
                 check_texts(table, path, size)
                 yield table
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, UnicodeDecodeError, csv.Error) as error:
