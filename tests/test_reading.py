@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 import yaml
 
-from ttc_sim import load_plan, load_scenario
+from ttc_sim import load_plan, load_scenario, simulate
 from ttc_sim.base.documents import parse_json, parse_yaml, read_json, read_yaml
 from ttc_sim.base.errors import InputError, shortened
 from ttc_sim.base.limits import ADJUSTABLE
@@ -328,3 +328,29 @@ def test_scenarios_say_what_they_expect_in_plain_words(key: str, value: object, 
     raw = read_yaml(load_scenario("qa-gateway").path)
     raw["workload"][key] = value
     assert said in line_of(lambda: scenario_from_dict(raw, "mine.yaml"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+@pytest.mark.parametrize(
+    "at",
+    [
+        ("workload", "arrivals", {"process": "trace", "format": "csv", "columns": {"arrival": "t"}, "file": None}),
+        ("workload", "arrivals", {"process": "clients", "traffic": None}),
+        ("deployments", "llama-8b-pool", "model"),
+        ("workload", "sources", "questions", "problem_set"),
+        ("arms", "llama-8b", "profile"),
+        ("predictor",),
+    ],
+    ids=lambda at: str(at[-1])[:30],
+)
+def test_names_in_a_scenario_that_no_file_has(at: tuple[Any, ...], name: str) -> None:
+    scenario = load_scenario("qa-gateway")
+    raw = read_yaml(scenario.path)
+    place = raw
+    for key in at[:-1]:
+        place = place.get(key, place)
+    if isinstance(at[-1], dict):
+        raw["workload"][at[1]] = {key: name if value is None else value for key, value in at[-1].items()}
+    else:
+        place[at[-1]] = f"{name}.onnx" if at == ("predictor",) else name
+    line_of(lambda: simulate(scenario_from_dict(raw, scenario.path), requests=10, replications=1))

@@ -10,6 +10,7 @@ import yaml
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.files import is_file, is_folder
 from ttc_sim.base.leftovers import put_back
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.base.whole_folders import folder_written_whole
@@ -25,7 +26,7 @@ def search_folders(folder: str | Path | None = None) -> list[Path]:
         places = [at / "profiles", at]
     if os.environ.get("TTC_SIM_PROFILES"):
         places.append(Path(os.environ["TTC_SIM_PROFILES"]))
-    return [place for place in [*places, Path("profiles"), *shipped_folders("profiles")] if place.is_dir()]
+    return [place for place in [*places, Path("profiles"), *shipped_folders("profiles")] if is_folder(place)]
 
 
 def list_profiles(folder: str | Path | None = None, *, card_file: str = "profile.yaml") -> list[str]:
@@ -46,7 +47,7 @@ def find_folder(name: str | Path, card_file: str, folder: str | Path | None = No
     location(kind, "name", name, f"the name of a {kind}, or its folder")
     for place in [Path(name), *(place / name for place in search_folders(folder))]:
         put_back(place)
-        if (place / card_file).is_file():
+        if is_file(place / card_file):
             return place
     expected = nearest(str(name), list_profiles(folder, card_file=card_file))
     raise InputError(name, kind, str(name), f"a folder with {card_file}, or {expected}")

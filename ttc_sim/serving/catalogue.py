@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ttc_sim.base.documents import read_json
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.files import is_folder
 from ttc_sim.base.leftovers import temporary_folder
 from ttc_sim.serving.model_shape import check_shape
 
@@ -140,7 +141,7 @@ def config_of(model: str) -> Mapping[str, Any] | None:
     from aiconfigurator_core.sdk import utils
     from aiconfigurator_core.sdk.common import DefaultHFModels
 
-    if model not in SHAPES and model not in DefaultHFModels and not Path(model).is_dir():
+    if model not in SHAPES and model not in DefaultHFModels and not is_folder(model):
         return None
     folder = Path(model)
     if model not in SHAPES and model not in DefaultHFModels:

@@ -24,6 +24,7 @@ import polars as pl
 from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.files import is_folder
 from ttc_sim.base.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
 from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
@@ -86,7 +87,7 @@ def load_gpu_profile(
             so that iterations beyond what was measured would take none.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(folder, "folder", str(folder), "an existing folder")
     for name, value in (("max_tokens", max_tokens), ("max_sequences", max_sequences)):
         if value < 1:

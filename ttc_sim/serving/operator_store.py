@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import is_file
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.base.writing import write_atomically
 from ttc_sim.serving import catalogue
@@ -99,6 +100,6 @@ def _shipped(served: Served) -> OperatorTimes | None:
         return None
     for folder in shipped_folders("operators"):
         path = folder / shipped_name(served)
-        if path.is_file():
+        if is_file(path):
             return from_json(path.read_text(encoding="utf-8"))
     return None

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for
@@ -41,7 +42,7 @@ def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
     model = str(pool.model)
     own = Path(folder) / model
     return Served(
-        model=str(own) if (own / "config.json").is_file() else model,
+        model=str(own) if is_file(own / "config.json") else model,
         gpu=str(pool.gpu),
         backend=pool.backend or "vllm",
         tensor_parallel=pool.gpus,

@@ -11,6 +11,7 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.files import is_file
 from ttc_sim.base.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario import Columns, Trace
@@ -56,7 +57,7 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
             many, more requests than rows of a trace whose rows all have one time and that is given no rate.
     """
     path = folder / trace.file
-    status = path.stat() if path.is_file() else None
+    status = path.stat() if is_file(path) else None
     found = _recorded(trace, path, 0 if status is None else status.st_mtime_ns, 0 if status is None else status.st_size)
     n = len(found.arrival_s)
     span_s = float(found.arrival_s[-1])

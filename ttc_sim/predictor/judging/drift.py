@@ -21,6 +21,7 @@ from scipy.stats import ks_2samp
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.files import is_file
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
@@ -296,7 +297,7 @@ def _reference(
             )
         notes.append(_LEARNT)
         return shipped_sample(str(reference), model)
-    if not Path(reference).is_file():
+    if not is_file(reference):
         raise InputError(
             "check", "--reference", str(reference), f"an existing file, or {nearest(str(reference), sets)}"
         )
