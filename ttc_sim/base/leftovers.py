@@ -55,9 +55,9 @@ def clear_left(folder: Path) -> None:
 
 def put_back(folder: Path) -> None:
     """Put a folder back that a run had moved away to replace it when it was killed."""
-    if folder.exists():
-        return
     with suppress(OSError):
+        if folder.exists():
+            return
         for left in folder.parent.iterdir():
             found = _LEFT.fullmatch(left.name)
             if found is not None and found["name"] == folder.name and found["what"] == "old":
