@@ -1,0 +1,149 @@
+"""Cases in processes of their own, so that one that hangs or takes its process down is a finding like any other."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing as mp
+import os
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from fuzzing.case import Outcome, carried_out, kept, kind_of
+
+TIMEOUT_S = 60.0
+MOST_MEMORY = 8 << 30
+CASES_EACH = 2000
+"""After so many a worker is replaced: what leaks must not pile up."""
+
+
+def _work(connection: Connection, corpus: Path, at: Path, findings: Path, kinds: tuple[str, ...]) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.environ["COLUMNS"] = "120"
+    where = (at / "hang").open("w")
+    while True:
+        seed = connection.recv()
+        if seed is None:
+            return
+        kind = kind_of(seed) if not kinds else kinds[seed % len(kinds)]
+        folder = at / "case"
+        shutil.rmtree(folder, ignore_errors=True)
+        where.seek(0)
+        where.truncate()
+        connection.send((kind, seed))
+        faulthandler.dump_traceback_later(TIMEOUT_S, exit=True, file=where)
+        outcome = carried_out(kind, seed, corpus, folder)
+        faulthandler.cancel_dump_traceback_later()
+        if outcome.found:
+            kept(outcome, corpus, folder, findings)
+        connection.send(outcome)
+
+
+@dataclass
+class _Worker:
+    """A process and what it is at."""
+
+    corpus: Path
+    findings: Path
+    kinds: tuple[str, ...]
+    at: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ttc-sim-fuzz-")))
+    cases: int = 0
+    now: tuple[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        context = mp.get_context("spawn")
+        self.connection, other = context.Pipe()
+        arguments = (other, self.corpus, self.at, self.findings, self.kinds)
+        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        self.process.start()
+        other.close()
+        self.cases, self.now = 0, None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+    def died(self) -> Outcome | None:
+        """What came of the case that it was at."""
+        self.process.join(5)
+        code = self.process.exitcode
+        if self.now is None:
+            return None
+        trace = (self.at / "hang").read_text() if (self.at / "hang").is_file() else ""
+        ours = [line for line in trace.splitlines() if "/ttc_sim/" in line]
+        place = ours[0].rpartition("/ttc_sim/")[2].replace('"', "") if ours else "no line of the project"
+        hangs = bool(trace)
+        outcome = Outcome(*self.now, "hang" if hangs else "crash", place if hangs else f"exit status {code}", trace)
+        if (self.at / "case").is_dir():
+            kept(outcome, self.corpus, self.at / "case", self.findings)
+        return outcome
+
+
+def outcomes(
+    seeds: Iterator[int],
+    corpus: Path,
+    findings: Path,
+    *,
+    workers: int,
+    kinds: tuple[str, ...] = (),
+    until: Callable[[], bool] = lambda: False,
+) -> Iterator[Outcome]:
+    """What comes of each seed, in no order, until they are used up or time is."""
+    each = [_Worker(corpus, findings, kinds) for _ in range(workers)]
+    busy: list[_Worker] = []
+
+    def give(worker: _Worker) -> None:
+        seed = None if until() else next(seeds, None)
+        if seed is not None:
+            worker.connection.send(seed)
+            worker.cases += 1
+            busy.append(worker)
+
+    try:
+        for worker in each:
+            give(worker)
+        while busy:
+            ready = wait([worker.connection for worker in busy], timeout=TIMEOUT_S * 2)
+            if not ready:
+                for worker in busy:
+                    worker.process.kill()  # not even the watchdog could end it
+            for worker in [one for one in busy if one.connection in ready]:
+                try:
+                    said = worker.connection.recv()
+                except (EOFError, ConnectionResetError):
+                    outcome = worker.died()
+                    worker.connection.close()
+                    worker.start()
+                    if outcome is not None:
+                        yield outcome
+                else:
+                    if not isinstance(said, Outcome):
+                        worker.now = said
+                        continue
+                    yield said
+                    worker.now = None
+                    if worker.cases >= CASES_EACH:
+                        worker.stop()
+                        worker.start()
+                busy.remove(worker)
+                give(worker)
+    finally:
+        for worker in each:
+            worker.stop()
+            shutil.rmtree(worker.at, ignore_errors=True)
+
+
+def minutes(count: float) -> Callable[[], bool]:
+    """Whether so many have passed since now."""
+    end = time.monotonic() + 60 * count
+    return lambda: time.monotonic() > end
