@@ -15,7 +15,7 @@ from pathlib import Path
 from fuzzing.case import Outcome, replay
 from fuzzing.corpus import write_corpus
 from fuzzing.kinds import KINDS
-from fuzzing.workers import minutes, outcomes
+from fuzzing.workers import Job, minutes, outcomes
 
 FINDINGS = Path("fuzz-findings")
 EVERY_S = 10.0
@@ -43,7 +43,7 @@ def main() -> int:
         found: dict[tuple[str, str], list[Outcome]] = {}
         kinds: Counter[str] = Counter()
         refused, said = 0, time.monotonic()
-        for one in outcomes(seeds, corpus, FINDINGS, workers=given.workers, kinds=tuple(given.kinds), until=until):
+        for one in outcomes(seeds, Job(corpus, FINDINGS, tuple(given.kinds)), given.workers, until):
             kinds[one.kind] += 1
             refused += one.refused
             if one.found:

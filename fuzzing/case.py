@@ -19,10 +19,9 @@ import polars as pl
 
 from fuzzing.checking import Nonsense, check_outputs, read, records_agree
 from fuzzing.dice import Dice
-from fuzzing.kinds import KINDS, Commands
+from fuzzing.kinds import COMMANDS, KINDS, Commands
 from fuzzing.special import SPECIAL
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli import app
 
 STATUSES = (0, 1, 2)
 _COMMANDS = ".commands"
@@ -137,7 +136,7 @@ def carry_out(words: list[str]) -> tuple[int, str]:
     logging.getLogger().handlers.clear()  # they hold on to the streams of the case before
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            app(words, prog_name="ttc-sim")
+            COMMANDS[()].main(words, prog_name="ttc-sim")
             status = 0
         except InputError as error:
             print(f"error: {error}", file=err)

@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +216,7 @@ def mutate_file(path: Path, dice: Dice) -> None:
     if dice.chance(0.15):
         path.write_bytes(raw(path.read_bytes(), dice))
     elif path.suffix in (".yaml", ".json") and dice.chance(0.75):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changed = tree(content, dice)
+        changed = tree(_content(path.read_text(encoding="utf-8")), dice)
         path.write_text(json.dumps(changed, default=str) if path.suffix == ".json" else _as_yaml(changed), encoding="utf-8")
     elif path.suffix == ".jsonl" and dice.chance(0.5):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -232,6 +232,11 @@ def mutate_file(path: Path, dice: Dice) -> None:
 
 
 _NOT_IN_CSV = (pl.Binary, pl.Duration)
+
+
+@lru_cache(maxsize=64)
+def _content(said: str) -> Any:
+    return yaml.safe_load(said)
 
 
 def _as_yaml(content: Any) -> str:

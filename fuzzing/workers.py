@@ -18,30 +18,53 @@ from fuzzing.case import Outcome, carried_out, kept, kind_of
 
 TIMEOUT_S = 60.0
 MOST_MEMORY = 8 << 30
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+START_S = 60.0
 CASES_EACH = 2000
 """After so many a worker is replaced: what leaks must not pile up."""
 
 
-def _work(connection: Connection, corpus: Path, at: Path, findings: Path, kinds: tuple[str, ...]) -> None:
+CarryOut = Callable[[str, int, Path, Path], Outcome]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every case.
+
+    Attributes:
+        corpus: folder of good inputs; findings: folder for what is found.
+        kinds: only these in turn, if any; timeout_s: a case that takes longer hangs.
+        carry_out: makes a case and carries it out.
+    """
+
+    corpus: Path
+    findings: Path
+    kinds: tuple[str, ...] = ()
+    timeout_s: float = TIMEOUT_S
+    carry_out: CarryOut = carried_out
+
+
+def _work(connection: Connection, job: Job, at: Path) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.environ["COLUMNS"] = "120"
     where = (at / "hang").open("w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of their own panics
     while True:
         seed = connection.recv()
         if seed is None:
             return
-        kind = kind_of(seed) if not kinds else kinds[seed % len(kinds)]
+        kind = kind_of(seed) if not job.kinds else job.kinds[seed % len(job.kinds)]
         folder = at / "case"
         shutil.rmtree(folder, ignore_errors=True)
         where.seek(0)
         where.truncate()
         connection.send((kind, seed))
-        faulthandler.dump_traceback_later(TIMEOUT_S, exit=True, file=where)
-        outcome = carried_out(kind, seed, corpus, folder)
+        faulthandler.dump_traceback_later(job.timeout_s, exit=True, file=where)
+        outcome = job.carry_out(kind, seed, job.corpus, folder)
         faulthandler.cancel_dump_traceback_later()
         if outcome.found:
-            kept(outcome, corpus, folder, findings)
+            kept(outcome, job.corpus, folder, job.findings)
         connection.send(outcome)
 
 
@@ -49,10 +72,8 @@ def _work(connection: Connection, corpus: Path, at: Path, findings: Path, kinds:
 class _Worker:
     """A process and what it is at."""
 
-    corpus: Path
-    findings: Path
-    kinds: tuple[str, ...]
-    at: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ttc-sim-fuzz-")))
+    job: Job
+    at: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ttc-sim-fuzz-", dir=IN_MEMORY)))
     cases: int = 0
     now: tuple[str, int] | None = None
 
@@ -62,8 +83,7 @@ class _Worker:
     def start(self) -> None:
         context = mp.get_context("spawn")
         self.connection, other = context.Pipe()
-        arguments = (other, self.corpus, self.at, self.findings, self.kinds)
-        self.process = context.Process(target=_work, args=arguments, daemon=True)
+        self.process = context.Process(target=_work, args=(other, self.job, self.at), daemon=True)
         self.process.start()
         other.close()
         self.cases, self.now = 0, None
@@ -85,21 +105,13 @@ class _Worker:
         hangs = bool(trace)
         outcome = Outcome(*self.now, "hang" if hangs else "crash", place if hangs else f"exit status {code}", trace)
         if (self.at / "case").is_dir():
-            kept(outcome, self.corpus, self.at / "case", self.findings)
+            kept(outcome, self.job.corpus, self.at / "case", self.job.findings)
         return outcome
 
 
-def outcomes(
-    seeds: Iterator[int],
-    corpus: Path,
-    findings: Path,
-    *,
-    workers: int,
-    kinds: tuple[str, ...] = (),
-    until: Callable[[], bool] = lambda: False,
-) -> Iterator[Outcome]:
+def outcomes(seeds: Iterator[int], job: Job, workers: int, until: Callable[[], bool] = lambda: False) -> Iterator[Outcome]:
     """What comes of each seed, in no order, until they are used up or time is."""
-    each = [_Worker(corpus, findings, kinds) for _ in range(workers)]
+    each = [_Worker(job) for _ in range(workers)]
     busy: list[_Worker] = []
 
     def give(worker: _Worker) -> None:
@@ -113,7 +125,7 @@ def outcomes(
         for worker in each:
             give(worker)
         while busy:
-            ready = wait([worker.connection for worker in busy], timeout=TIMEOUT_S * 2)
+            ready = wait([worker.connection for worker in busy], timeout=job.timeout_s * 2 + START_S)
             if not ready:
                 for worker in busy:
                     worker.process.kill()  # not even the watchdog could end it
