@@ -27,7 +27,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--cases", type=int, help="so many instead")
     parser.add_argument("--seed", type=int, help="of the first case; another each time if left out")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count())
+    parser.add_argument(
+        "--workers", type=int, default=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    )
     parser.add_argument("--kinds", nargs="*", default=[], choices=list(KINDS))
     parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="carry findings out again instead")
     given = parser.parse_args()
@@ -51,7 +53,9 @@ def main() -> int:
             if time.monotonic() > said + EVERY_S:
                 said = time.monotonic()
                 print(f"{kinds.total():,} cases, {refused:,} refused, {len(found)} places", file=sys.stderr, flush=True)
-    print(f"{kinds.total():,} cases ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}); {refused:,} were refused")
+    print(
+        f"{kinds.total():,} cases ({', '.join(f'{count:,} {kind}' for kind, count in kinds.items())}); {refused:,} were refused"
+    )
     _print(found)
     return 1 if found else 0
 
@@ -61,7 +65,7 @@ def _print(found: dict[tuple[str, str], list[Outcome]]) -> None:
         first = cases[0]
         print(f"{len(cases):>6}  {what:<9}  {place}  ({first.kind}-{first.seed}.json)")
     if found:
-        print(f"{sum(map(len, found.values())):,} findings at {len(found)} places; python -m fuzzing --replay {FINDINGS}/FILE shows one")
+        print(f"{sum(map(len, found.values())):,} findings at {len(found)} places; --replay {FINDINGS}/FILE shows one")
     else:
         print("no traceback, no hang, no nonsense")
 

@@ -15,9 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
-
-from fuzzing.checking import Nonsense, check_outputs, read, records_agree
+from fuzzing.checking import NonsenseError, check_outputs, read, records_agree
 from fuzzing.dice import Dice
 from fuzzing.kinds import COMMANDS, KINDS, Commands
 from fuzzing.special import SPECIAL
@@ -80,7 +78,7 @@ def run(kind: str, seed: int, folder: Path, commands: Commands) -> Outcome:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        found = "nonsense" if isinstance(error, Nonsense) else "traceback"
+        found = "nonsense" if isinstance(error, NonsenseError) else "traceback"
         place = str(error) if found == "nonsense" else f"{place_of(error)} {type(error).__name__}"
         return Outcome(kind, seed, found, place, "".join(traceback.format_exception(error)))
 
@@ -111,16 +109,18 @@ def _carry_out(words: list[str], folder: Path) -> bool:
         return False
     status, said = carry_out(words)
     if status not in STATUSES:
-        raise Nonsense(f"exit status {status}")
+        raise NonsenseError(f"exit status {status}")
     check_said(said)
     if status == 1:
         return True
     check_outputs(folder, before)
-    wanted = [words[k + 1] for k, word in enumerate(words[:-1]) if word in ("--json", "--records") and words[0] == "simulate"]
+    wanted = [
+        words[k + 1] for k, word in enumerate(words[:-1]) if word in ("--json", "--records") and words[0] == "simulate"
+    ]
     if status == 0 and not {"--help", "-h", "--version"} & set(words):
         missing = [name for name in wanted if name.startswith("made") and not Path(name).exists()]
         if missing:
-            raise Nonsense("status 0, yet what was asked for is not written")
+            raise NonsenseError("status 0, yet what was asked for is not written")
         if len(wanted) == 2 and wanted[0] == "made.json" and wanted[1] in ("made.csv", "made.parquet"):
             records_agree(read(Path(wanted[1])), json.loads(Path("made.json").read_text()))
     return False
@@ -143,22 +143,22 @@ def carry_out(words: list[str]) -> tuple[int, str]:
             status = 1
         except SystemExit as left:
             status = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
-    return status, err.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    return status, err.buffer.getvalue().decode()
 
 
 def check_said(said: str) -> None:
     """A refusal is one line of a readable length, and sends nothing to the terminal but text.
 
     Raises:
-        Nonsense: it is not.
+        NonsenseError: it is not.
     """
     for line in said.splitlines():
         if line.startswith("error: ") and len(line) > 2000:
-            raise Nonsense("a refusal of more than 2,000 letters")
+            raise NonsenseError("a refusal of more than 2,000 letters")
     if "\x1b" in said or "\x07" in said or "\x00" in said:
-        raise Nonsense("a refusal with control characters")
+        raise NonsenseError("a refusal with control characters")
     if "Traceback (most recent call last)" in said:
-        raise Nonsense("a traceback on stderr")
+        raise NonsenseError("a traceback on stderr")
 
 
 def kept(outcome: Outcome, corpus: Path, folder: Path, at: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,38 @@ import yaml
 SLACK = 1e-9
 STATUSES = {"completed", "rejected", "timed out", "timed_out", "in flight", "in_flight"}
 # Parts of a file that hold differences, errors and inputs, which may have any sign and size.
-ANY_SIGN = ("gain", "optimism", "error", "saved", "difference", "beside", "correction", "slope", "step_time", "architecture", "card", "predictor.")
-AT_LEAST_0 = ("usd", "tokens", "latency", "ttft", "itl", "e2e", "wait", "seconds", "requests", "runs", "problems", "count")
+ANY_SIGN = (
+    "gain",
+    "optimism",
+    "error",
+    "saved",
+    "difference",
+    "beside",
+    "correction",
+    "slope",
+    "step_time",
+    "architecture",
+    "card",
+    "predictor.",
+)
+AT_LEAST_0 = (
+    "usd",
+    "tokens",
+    "latency",
+    "ttft",
+    "itl",
+    "e2e",
+    "wait",
+    "seconds",
+    "requests",
+    "runs",
+    "problems",
+    "count",
+)
 SHARES = ("share", "accuracy", "timeout_rate", "rejected_rate", "unserved_rate", "auroc", "brier")
 
 
-class Nonsense(Exception):
+class NonsenseError(Exception):
     """What was written cannot be."""
 
 
@@ -27,14 +53,14 @@ def check_outputs(folder: Path, since: set[str]) -> None:
     """Check every file that a command has written.
 
     Raises:
-        Nonsense: one that is not whole, or a figure that cannot be.
+        NonsenseError: one that is not whole, or a figure that cannot be.
     """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if name in since or not path.is_file():
             continue
         if ".tmp" in path.name or path.name.startswith("."):
-            raise Nonsense(f"a temporary file is left: {path.name}")
+            raise NonsenseError(f"a temporary file is left: {path.name}")
         if path.suffix == ".json":
             check_json(path)
         elif path.suffix in (".parquet", ".csv"):
@@ -52,7 +78,7 @@ def check_json(path: Path) -> None:
     """Valid JSON without NaN, whose figures can be."""
 
     def refuse(word: str) -> None:
-        raise Nonsense(f"JSON with {word}")
+        raise NonsenseError(f"JSON with {word}")
 
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     walk(content, "")
@@ -73,11 +99,11 @@ def walk(content: Any, at: str) -> None:
     if {"value", "low", "high"} <= content.keys() and None not in (content["value"], content["low"], content["high"]):
         value, low, high = content["value"], content["low"], content["high"]
         if not low - SLACK * abs(low) <= value <= high + SLACK * abs(high):
-            raise Nonsense(f"{_place(at)}: value outside its interval")
+            raise NonsenseError(f"{_place(at)}: value outside its interval")
     quantiles = [number(content[key]) for key in ("p50", "p90", "p95", "p99") if key in content]
     known = [one for one in quantiles if one is not None]
-    if any(b < a * (1 - SLACK) for a, b in zip(known, known[1:], strict=False)):
-        raise Nonsense(f"{_place(at)}: quantiles out of order")
+    if any(b < a * (1 - SLACK) for a, b in pairwise(known)):
+        raise NonsenseError(f"{_place(at)}: quantiles out of order")
     for key, one in content.items():
         place = f"{at}.{key}"
         value = number(one)
@@ -88,10 +114,13 @@ def walk(content: Any, at: str) -> None:
 
 def _check_size(place: str, key: str, value: float) -> None:
     named = place.rsplit(".", 2)[-2] if key in ("value", "low", "high", "mean", "p50", "p90", "p95", "p99") else key
-    if any(named == word or named.endswith(("_" + word, "." + word)) for word in SHARES) and not -SLACK <= value <= 1 + SLACK:
-        raise Nonsense(f"{_place(place)}: a share outside 0 to 1")
+    if (
+        any(named == word or named.endswith(("_" + word, "." + word)) for word in SHARES)
+        and not -SLACK <= value <= 1 + SLACK
+    ):
+        raise NonsenseError(f"{_place(place)}: a share outside 0 to 1")
     if any(word in named for word in AT_LEAST_0) and value < -SLACK:
-        raise Nonsense(f"{_place(place)}: below 0")
+        raise NonsenseError(f"{_place(place)}: below 0")
 
 
 def number(one: Any) -> float | None:
@@ -104,7 +133,9 @@ def number(one: Any) -> float | None:
 def _place(at: str) -> str:
     """Without the names that a scenario gives, so that findings of one kind come together."""
     parts = at.strip(".").split(".")
-    return ".".join(part if part.replace("_", "").isalnum() and not part.isdigit() else "*" for part in parts[:2] + parts[-2:])
+    return ".".join(
+        part if part.replace("_", "").isalnum() and not part.isdigit() else "*" for part in parts[:2] + parts[-2:]
+    )
 
 
 def check_parts(summary: dict[str, Any], off: float) -> None:
@@ -116,13 +147,13 @@ def check_parts(summary: dict[str, Any], off: float) -> None:
             continue
         shares = math.fsum(part["share"] for part in parts)
         if abs(shares - 1) > 1e-6:
-            raise Nonsense(f"{name}: shares add up to {shares:.6g}")
+            raise NonsenseError(f"{name}: shares add up to {shares:.6g}")
         costs = [part["cost_usd_per_request"]["value"] for part in parts]
         if None in costs:
             continue
         bill = math.fsum(part["share"] * cost for part, cost in zip(parts, costs, strict=True))
         if min(abs(bill - total), abs(bill - off - total)) > 1e-6 * max(abs(total), 1e-12):
-            raise Nonsense(f"{name}: bills do not add up to the total")
+            raise NonsenseError(f"{name}: bills do not add up to the total")
 
 
 def check_records(table: pl.DataFrame) -> None:
@@ -131,29 +162,37 @@ def check_records(table: pl.DataFrame) -> None:
         return
     counts = table.group_by("run").agg(pl.len().alias("n"), pl.col("request").n_unique().alias("distinct"))
     if counts["n"].n_unique() != 1 or (counts["n"] != counts["distinct"]).any():
-        raise Nonsense("records: requests lost or doubled")
+        raise NonsenseError("records: requests lost or doubled")
     strange = set(table["status"]) - STATUSES
     if strange:
-        raise Nonsense(f"records: status {strange}")
-    for name in ("latency_s", "ttft_s", "cost_usd", "thinking_cost_usd", "idle_cost_usd", "prompt_tokens", "visible_tokens"):
+        raise NonsenseError(f"records: status {strange}")
+    for name in (
+        "latency_s",
+        "ttft_s",
+        "cost_usd",
+        "thinking_cost_usd",
+        "idle_cost_usd",
+        "prompt_tokens",
+        "visible_tokens",
+    ):
         least = table[name].min()
         if isinstance(least, (int, float)) and least < -SLACK:
-            raise Nonsense(f"records: {name} below 0")
+            raise NonsenseError(f"records: {name} below 0")
     for early, late in (("arrival_s", "started_s"), ("started_s", "first_token_s"), ("first_token_s", "finished_s")):
         if (table[early] > table[late] + 1e-6).any():
-            raise Nonsense(f"records: {early} after {late}")
+            raise NonsenseError(f"records: {early} after {late}")
     if (table["thinking_cost_usd"] > table["cost_usd"] * (1 + 1e-9) + 1e-12).any():
-        raise Nonsense("records: thinking costs more than all")
+        raise NonsenseError("records: thinking costs more than all")
 
 
 def records_agree(records: pl.DataFrame, summary: dict[str, Any]) -> None:
     """Completed, rejected and timed out are all there are, as often as the summary says."""
     if len(records) != summary["runs"] * summary["requests"]:
-        raise Nonsense("records: not one for every request")
+        raise NonsenseError("records: not one for every request")
     for status, rate in (("timed", "timeout_rate"), ("rejected", "rejected_rate")):
         found = records["status"].str.starts_with(status).mean()
         if not isinstance(found, float) or abs(found - summary[rate]["value"]) > 1e-9:
-            raise Nonsense(f"records: {rate} is another than the summary's")
+            raise NonsenseError(f"records: {rate} is another than the summary's")
 
 
-__all__ = ["Nonsense", "check_json", "check_outputs", "records_agree"]
+__all__ = ["NonsenseError", "check_json", "check_outputs", "records_agree"]

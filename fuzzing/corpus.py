@@ -63,7 +63,10 @@ CONFIG = {
 
 def scenarios() -> dict[str, dict[str, Any]]:
     """By file, scenarios that between them use every key."""
-    sources = {"easy": {"problem_set": "tiny", "subset": "a", "share": 2.0}, "all": {"problem_set": "tiny", "priority": 1}}
+    sources = {
+        "easy": {"problem_set": "tiny", "subset": "a", "share": 2.0},
+        "all": {"problem_set": "tiny", "priority": 1},
+    }
     arms = {
         "small": {"profile": "tiny/small", "deployment": "pool", "strategy": "Single(cap=400)"},
         "large": {"profile": "tiny/large", "deployment": "api", "strategy": "BudgetForcing(min_tokens=50, cap=900)"},
@@ -81,7 +84,11 @@ def scenarios() -> dict[str, dict[str, Any]]:
         "description": "two sources, five arms",
         "seed": 3,
         "replications": 2,
-        "workload": {"arrivals": {"process": "gamma", "rate_per_s": 2.0, "cv": 1.5}, "requests": 40, "sources": sources},
+        "workload": {
+            "arrivals": {"process": "gamma", "rate_per_s": 2.0, "cv": 1.5},
+            "requests": 40,
+            "sources": sources,
+        },
         "deployments": {"pool": POOL, "api": LIMITED},
         "arms": arms,
         "policy": {"easy": "Threshold(at=0.5, below='small', above='large')", "all": "Always('both')"},
@@ -92,7 +99,10 @@ def scenarios() -> dict[str, dict[str, Any]]:
         **first,
         "name": "second",
         "workload": {
-            "arrivals": {"process": "piecewise", "steps": [{"duration_s": 5, "rate_per_s": 3.0}, {"duration_s": 5, "rate_per_s": 1}]},
+            "arrivals": {
+                "process": "piecewise",
+                "steps": [{"duration_s": 5, "rate_per_s": 3.0}, {"duration_s": 5, "rate_per_s": 1}],
+            },
             "requests": 30,
             "sources": {"all": {"problem_set": "tiny", "subset": ["a", "b"]}},
         },
@@ -173,7 +183,14 @@ def _write_profiles(at: Path) -> None:
     folder = at / "profiles" / "tiny"
     for name, each, chance in (("small", 3, 0.5), ("large", 2, 0.8)):
         (folder / name).mkdir(parents=True)
-        card = {**CARD, "model": name, "kind": "model", "problem_set": "tiny", "reasoning": "recorded", "output_limit_tokens": 2000}
+        card = {
+            **CARD,
+            "model": name,
+            "kind": "model",
+            "problem_set": "tiny",
+            "reasoning": "recorded",
+            "output_limit_tokens": 2000,
+        }
         (folder / name / "profile.yaml").write_text(yaml.safe_dump(card))
         _attempts(name, each, chance).write_parquet(folder / name / "attempts.parquet")
     forced = pl.DataFrame({"thinking_tokens": range(40, 1000, 40), "needed_percent": range(4, 100, 4)})
@@ -185,14 +202,28 @@ def _write_profiles(at: Path) -> None:
     traffic.mkdir()
     (traffic / "traffic.yaml").write_text(yaml.safe_dump({**CARD, "kind": "traffic"}))
     client, start = np.repeat([0, 1], 2), np.tile([0, 600], 2)
-    arrivals = {"client": client, "t_start_s": start, "rate_per_s": [1.0, 0.5, 0.2, 0.0], "iat_cv": [1.0, 2.0, 1.5, 0.0]}
-    shapes = {"iat_family": ["Gamma", "Weibull", "Gamma", ""], "iat_shape": [1.0, 0.5, 0.4, 0.0], "iat_scale": [1.0, 2.0, 5.0, 0.0]}
+    arrivals = {
+        "client": client,
+        "t_start_s": start,
+        "rate_per_s": [1.0, 0.5, 0.2, 0.0],
+        "iat_cv": [1.0, 2.0, 1.5, 0.0],
+    }
+    shapes = {
+        "iat_family": ["Gamma", "Weibull", "Gamma", ""],
+        "iat_shape": [1.0, 0.5, 0.4, 0.0],
+        "iat_scale": [1.0, 2.0, 5.0, 0.0],
+    }
     pl.DataFrame({**arrivals, **shapes}).write_parquet(traffic / "arrivals.parquet")
     fields = ("input_tokens", "output_tokens", "reason_ratio")
-    lengths = [(c, 0, f, value, 0.5) for c in (0, 1) for f in fields for value in ((0.5, 0.8) if f == fields[2] else (30.0, 90.0))]
-    pl.DataFrame(lengths, schema=["client", "window_start_s", "field", "value", "probability"], orient="row").write_parquet(
-        traffic / "lengths.parquet"
-    )
+    lengths = [
+        (c, 0, f, value, 0.5)
+        for c in (0, 1)
+        for f in fields
+        for value in ((0.5, 0.8) if f == fields[2] else (30.0, 90.0))
+    ]
+    pl.DataFrame(
+        lengths, schema=["client", "window_start_s", "field", "value", "probability"], orient="row"
+    ).write_parquet(traffic / "lengths.parquet")
 
 
 def _write_traces(at: Path) -> None:
@@ -203,7 +234,10 @@ def _write_traces(at: Path) -> None:
     stamps = [f"2023-11-16 18:17:{3 + second:06.3f}" for second in t]
     pl.DataFrame({"TIMESTAMP": stamps, "ContextTokens": p, "GeneratedTokens": o}).write_csv(at / "azure.csv")
     rows = zip((1000 * t).astype(int).tolist(), p.tolist(), o.tolist(), strict=True)
-    lines = [{"timestamp": a, "input_length": 512 * 2 + b, "output_length": c, "hash_ids": [1, 2 + a % 2, a]} for a, b, c in rows]
+    lines = [
+        {"timestamp": a, "input_length": 512 * 2 + b, "output_length": c, "hash_ids": [1, 2 + a % 2, a]}
+        for a, b, c in rows
+    ]
     (at / "mooncake.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -233,12 +267,24 @@ def _write_runs(at: Path) -> None:
         arrival = np.cumsum(-np.log(u[:, 0])).tolist()
         lines = []
         for a, (p, o) in zip(arrival, (5 + 90 * u[:, 1:3]).astype(int).tolist(), strict=True):
-            times = {"arrival_time": 1e9 + a, "queued_ts": a, "first_token_ts": a + 0.1, "last_token_ts": a + 0.1 + 0.02 * o}
+            times = {
+                "arrival_time": 1e9 + a,
+                "queued_ts": a,
+                "first_token_ts": a + 0.1,
+                "last_token_ts": a + 0.1 + 0.02 * o,
+            }
             lines.append({**times, "input_toks": p, "output_toks": o})
         (at / name / "requests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         engine = {"tensor_parallel_size": 1, "max_num_seqs": 32, "max_num_batched_tokens": 512}
-        (at / name / "meta.json").write_text(json.dumps({"engine_kwargs": engine, "kv_cache": {"num_gpu_blocks": 2000}}))
-    shared = {"num_unique_system_prompts": 2, "num_users_per_system_prompt": 2, "system_prompt_len": 50, "question_len": 60}
+        (at / name / "meta.json").write_text(
+            json.dumps({"engine_kwargs": engine, "kv_cache": {"num_gpu_blocks": 2000}})
+        )
+    shared = {
+        "num_unique_system_prompts": 2,
+        "num_users_per_system_prompt": 2,
+        "system_prompt_len": 50,
+        "question_len": 60,
+    }
     measured = {"e2e_mean": 900.0, "ttft_mean": 60.0, "itl_mean": 20.0, "e2e_p90": 950.0, "ttft_p99": 90.0}
     one = {
         "model": "made/up",
@@ -250,7 +296,9 @@ def _write_runs(at: Path) -> None:
         "max_num_batched_tokens": 512,
         "kv_blocks": 800,
         "kv_block_size": 16,
-        "workload_spec": {"inference_perf": {"shared_prefix": {**shared, "output_len": 40}, "stages": [{"duration": 5, "rate": 2.0}]}},
+        "workload_spec": {
+            "inference_perf": {"shared_prefix": {**shared, "output_len": 40}, "stages": [{"duration": 5, "rate": 2.0}]}
+        },
         "measured_ms": {"overall": measured, "stage_0": measured},
         "peer_percent_error_overall": {"another": {"e2e_mean": -40.0}},
     }
@@ -298,7 +346,9 @@ def write_corpus(at: Path) -> None:
     _write_logs(at)
     for name, content in scenarios().items():
         (at / name).write_text(yaml.safe_dump(content, sort_keys=False))
-    (at / "own.py").write_text("def choose(request):\n    return 'small'\n\ndef leaves(request):\n    raise SystemExit(0)\n")
+    (at / "own.py").write_text(
+        "def choose(request):\n    return 'small'\n\ndef leaves(request):\n    raise SystemExit(0)\n"
+    )
     from ttc_sim.cli import app
 
     before = Path.cwd()

@@ -16,9 +16,13 @@ Commands = list[list[str]]
 
 SCENARIOS = ("first", "second", "third", "loop", "trace", "azure", "mooncake", "clients")
 WITH_SOURCES = SCENARIOS[:4]
-_BUILD = "profile build own.csv made --model m --origin o --licence l --date 2026-01-01 --tokenizer t --problem-set tiny"
+_BUILD = (
+    "profile build own.csv made --model m --origin o --licence l --date 2026-01-01 --tokenizer t --problem-set tiny"
+)
 _VALIDATE = "validate plan.yaml --problems problems.parquet --attempts attempts.csv --json made.json"
-_QUALITY = "predictor evaluate --problems problems.parquet --attempts attempts.csv --weak tiny/small --strong tiny/large"
+_QUALITY = (
+    "predictor evaluate --problems problems.parquet --attempts attempts.csv --weak tiny/small --strong tiny/large"
+)
 _TRAIN = "predictor train --problems problems.parquet --attempts attempts.csv --out made.onnx --workers 1"
 
 
@@ -38,7 +42,9 @@ def scenarios(dice: Dice, folder: Path) -> Commands:
     mutating.mutate_file(folder / f"{name}.yaml", dice)
     if dice.chance(0.75):
         return [_simulate(dice, name)]
-    line = dice.of(("optimize {}.yaml --plan made.yaml", "optimize {}.yaml", "cross-validate {}.yaml --folds 2 --table made.csv"))
+    line = dice.of(
+        ("optimize {}.yaml --plan made.yaml", "optimize {}.yaml", "cross-validate {}.yaml --folds 2 --table made.csv")
+    )
     return [_of(line.format(name), "--json", "made.json")]
 
 
@@ -130,8 +136,16 @@ _NOTATIONS = {
         "Cascade(stages=[Single(cap=100), Single()], tpr=0.9, fpr=0.2)",
     ),
     "policy": (
-        *("Always('small')", "Threshold(at=0.5, below='small', above='large')", "Utility(price_of_accuracy=0.01, price_of_second=1e-5)"),
-        *("Banded(edges=[0.2, 0.6], arms=['small', 'large', 'small'], score='p:tiny/small')", "own.py:choose", "own.py:leaves"),
+        *(
+            "Always('small')",
+            "Threshold(at=0.5, below='small', above='large')",
+            "Utility(price_of_accuracy=0.01, price_of_second=1e-5)",
+        ),
+        *(
+            "Banded(edges=[0.2, 0.6], arms=['small', 'large', 'small'], score='p:tiny/small')",
+            "own.py:choose",
+            "own.py:leaves",
+        ),
         *("Overflow(arms=['small', 'large'], waiting=2)", "LeastLoaded(arms=['small', 'large'])"),
     ),
 }
@@ -165,15 +179,41 @@ def notations(dice: Dice, folder: Path) -> Commands:
 _LINES = (
     *("simulate first.yaml --requests 20 --replications 2", "simulate second.yaml --policy Always('small')", "gpus qwen3 h100"),
     *("optimize second.yaml --plan made.yaml", _VALIDATE, "cross-validate second.yaml --folds 2", "profile list", _BUILD),
-    *("evaluate tiny/small --strategy Single() --input-usd-per-mtok 1 --output-usd-per-mtok 2 --subset a", "profile show tiny/small"),
+    *("evaluate tiny/small --strategy Single() --input-usd-per-mtok 1 --output-usd-per-mtok 2 --subset a", "predictor --help"),
     *("backtest run --calibrate-on other-run", "backtest --experiments experiments.json", "profile check tiny/small", "--version"),
-    *("predictor score prompts.jsonl --out made.csv", "predictor check logs.jsonl --reference scores.parquet", "predictor --help"),
-    *(f"{_QUALITY} --resamples 100", "predictor train --problems problems.csv --attempts attempts.jsonl --out made.onnx --workers 1"),
+    *("predictor score prompts.jsonl --out made.csv", "profile show tiny/small"),
+    "predictor check logs.jsonl --reference scores.parquet",
+    *(f"{_QUALITY} --resamples 100", _TRAIN),
 )  # fmt: skip
 # Nothing outside of the case's folder is ever written to.
 _PATHS = (
-    *("made.json", "made.csv", "made.parquet", "made.yaml", "made.png", "made.onnx", "made", "nowhere/made.json", ".", "gpu", "x" * 300),
-    *("first.yaml", "plan.yaml", "trace.csv", "own.csv", "problems.parquet", "attempts.csv", "run", "config.json", "", "-", "ä.json", "[x].json"),
+    *(
+        "made.json",
+        "made.csv",
+        "made.parquet",
+        "made.yaml",
+        "made.png",
+        "made.onnx",
+        "made",
+        "nowhere/made.json",
+        ".",
+        "gpu",
+        "x" * 300,
+    ),
+    *(
+        "first.yaml",
+        "plan.yaml",
+        "trace.csv",
+        "own.csv",
+        "problems.parquet",
+        "attempts.csv",
+        "run",
+        "config.json",
+        "",
+        "-",
+        "ä.json",
+        "[x].json",
+    ),
 )
 
 
@@ -221,7 +261,14 @@ def command_lines(dice: Dice, folder: Path) -> Commands:
             del line[min(at, len(line) - 1)]
         elif kind == 7 and len(line) > len(name):
             at = min(at, len(line) - 1)
-            safe = line[0] == "profile" or line[at - 1 : at] in (["--out"], ["--json"], ["--plan"], ["--plot"], ["--records"], ["--table"])
+            safe = line[0] == "profile" or line[at - 1 : at] in (
+                ["--out"],
+                ["--json"],
+                ["--plan"],
+                ["--plot"],
+                ["--records"],
+                ["--table"],
+            )
             line[at] = dice.of(_PATHS) if safe else str(mutating.scalar(dice))
         elif kind == 8:
             line.insert(at, dice.of(("--", "-", "--x", "-h", "--json", "--plot", "--help")))

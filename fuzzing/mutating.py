@@ -17,6 +17,7 @@ import yaml
 
 from fuzzing.dice import Dice
 
+# fmt: off
 NUMBERS: tuple[Any, ...] = (
     *(0, 1, -1, 2, 3, 7, 100, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 10**19, 10**40, -(2**63), -(10**30)),
     *(0.0, -0.0, 0.5, 1.0, 1.5, -0.5, 1e-9, 1e-300, 5e-324, 1e9, 1e15, 1e300, 0.1 + 0.2, 1 - 1e-16),
@@ -24,14 +25,29 @@ NUMBERS: tuple[Any, ...] = (
 )
 TEXTS: tuple[str, ...] = (
     *("", " ", "0", "1", "-1", "1e3", "nan", "NaN", "inf", "null", "None", "true", "yes", "on", "a", "b", "all", "small", "large"),
-    *("thinker [/v2]", "[bold red]x[/]", "[link=file:///etc]x[/link]", "\x1b[31mred\x1b[0m", "\x1b]8;;http://x\x07y", "\x00", "\ufeffname"),
-    *("ä", "日本", "\ud7ff", "e\u0301", "\u202eabc", "🙂", "x" * 300, "x" * 5000, "a\nb", "a\r\nb", "a\tb", "'", '"', "`", "\\", "%s", "{}"),
-    *("../..", "/", "/dev/null", "/etc/passwd", ".", "..", "~", "first.yaml", "C:\\x", "file:///x", "-", "--help", "a,b", "a;b", "#", "!!x"),
-    *("2026-11-24", "2026-13-45", "9999-12-31", "0000-00-00", "12:30", "1_000", "0x1f", "1" * 400, "٣", "½", "Single()", "Always('small')"),
+    *("thinker [/v2]", "[bold red]x[/]", "[link=file:///etc]x[/link]", "\x1b[31mred\x1b[0m", "\x1b]8;;http://x\x07y", "\x00"),
+    *("\ufeffname", "ä", "日本", "\ud7ff", "e\u0301", "\u202eabc", "🙂"),
+    *("x" * 300, "x" * 5000, "a\nb", "a\r\nb", "a\tb", "'", '"', "`", "\\", "%s", "{}"),
+    *("../..", "/", "/dev/null", "/etc/passwd", ".", "..", "~", "first.yaml", "C:\\x", "file:///x"),
+    *("-", "--help", "a,b", "a;b", "#", "!!x"),
+    *("2026-11-24", "2026-13-45", "9999-12-31", "0000-00-00", "12:30"),
+    *("1_000", "0x1f", "1" * 400, "٣", "½", "Single()", "Always('small')"),
     *("tiny/small", "tiny", "difficulty", "p:tiny/small", "cost", "accuracy", "api", "gpu_pool", "BF16", "H100", "fast", "encoder"),
 )
+# fmt: on
 # A run that is only long is no finding: large numbers under these keys, and no hang of theirs.
-COSTLY = {"requests", "replications", "users", "replicas", "extensions", "bands", "max_bands", "folds", "resamples", "retries"}
+COSTLY = {
+    "requests",
+    "replications",
+    "users",
+    "replicas",
+    "extensions",
+    "bands",
+    "max_bands",
+    "folds",
+    "resamples",
+    "retries",
+}
 LARGEST = 50
 
 
@@ -107,7 +123,10 @@ def _change(holder: Any, key: Any, places: list[tuple[Any, Any]], dice: Dice) ->
         holder[key] = min(holder[key], LARGEST) if dice.chance(0.9) else holder[key] + 10**13
 
 
-PIECES = ("&a ", "*a", "<<: ", "- ", ": ", "[", "]", "{", "}", "'", '"', "\n", "\t", "#", "!!python/object:os.x ", "---\n", ",", "(", ")", "=", "\0")
+PIECES = (
+    *("&a ", "*a", "<<: ", "- ", ": ", "[", "]", "{", "}", "'", '"', "\n", "\t", "#", "!!python/object:os.x ", "---\n"),
+    *(",", "(", ")", "=", "\0"),
+)
 
 
 def text(given: str, dice: Dice) -> str:
@@ -146,7 +165,9 @@ def raw(given: bytes, dice: Dice) -> bytes:
         elif kind == 1:
             given = given[:at] + dice.bytes(dice.of((1, 4, 64))) + given[at:]
         elif kind == 2 and dice.chance(0.2):
-            given = dice.of((b"", b"\xff\xfe" + given, b"\xef\xbb\xbf" + given, b"\0" * len(given), given + given, b"PAR1PAR1"))
+            given = dice.of(
+                (b"", b"\xff\xfe" + given, b"\xef\xbb\xbf" + given, b"\0" * len(given), given + given, b"PAR1PAR1")
+            )
         elif given:
             given = given[:at] + bytes([given[at] ^ (1 << dice.whole(0, 7))]) + given[at + 1 :]
     return given
@@ -163,12 +184,20 @@ def table(given: pl.DataFrame, dice: Dice) -> pl.DataFrame:
             given = given.drop(name)
         elif kind == 1:
             new = dice.of((*TEXTS, *given.columns))
-            given = given.rename({name: new}) if new not in given.columns else given.with_columns(given[name].alias(new))
+            given = (
+                given.rename({name: new}) if new not in given.columns else given.with_columns(given[name].alias(new))
+            )
         elif kind == 2:
             rows = dice.of((0, 1, 2, len(given) // 2))
             given = given.head(rows)
         elif kind == 3:
-            given = dice.of((given.reverse(), pl.concat([given, given]), given.sample(fraction=1.0, shuffle=True, seed=dice.whole(0, 99))))
+            given = dice.of(
+                (
+                    given.reverse(),
+                    pl.concat([given, given]),
+                    given.sample(fraction=1.0, shuffle=True, seed=dice.whole(0, 99)),
+                )
+            )
         elif kind < 7:
             given = given.with_columns(_with_values(given[name], dice))
         else:
@@ -217,7 +246,9 @@ def mutate_file(path: Path, dice: Dice) -> None:
         path.write_bytes(raw(path.read_bytes(), dice))
     elif path.suffix in (".yaml", ".json") and dice.chance(0.75):
         changed = tree(_content(path.read_text(encoding="utf-8")), dice)
-        path.write_text(json.dumps(changed, default=str) if path.suffix == ".json" else _as_yaml(changed), encoding="utf-8")
+        path.write_text(
+            json.dumps(changed, default=str) if path.suffix == ".json" else _as_yaml(changed), encoding="utf-8"
+        )
     elif path.suffix == ".jsonl" and dice.chance(0.5):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         changed = tree(rows, dice)
@@ -260,7 +291,9 @@ def written(content: pl.DataFrame, suffix: str) -> bytes:
         content.write_parquet(buffer)
     elif suffix == ".csv":
         plain = [
-            pl.Series(one.name, [str(value) for value in one]) if one.dtype.is_nested() or one.dtype in _NOT_IN_CSV else one
+            pl.Series(one.name, [str(value) for value in one])
+            if one.dtype.is_nested() or one.dtype in _NOT_IN_CSV
+            else one
             for one in content
         ]
         pl.DataFrame(plain).write_csv(buffer)

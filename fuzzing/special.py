@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzzing import mutating
-from fuzzing.checking import Nonsense, check_outputs
+from fuzzing.checking import NonsenseError, check_outputs
 from fuzzing.dice import Dice
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies import parse_policy
@@ -30,8 +30,18 @@ from ttc_sim.strategies.reading import STRATEGIES
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_START_S = 5.0
 
-_SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4) | st.complex_numbers()
-_LIKELY = st.integers(0, 5) | st.floats(0, 1) | st.sampled_from(["truncate", "force_answer", "random", "small", "difficulty"])
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.binary(max_size=4)
+    | st.complex_numbers()
+)
+_LIKELY = (
+    st.integers(0, 5) | st.floats(0, 1) | st.sampled_from(["truncate", "force_answer", "random", "small", "difficulty"])
+)
 _PARTS = _LIKELY | _SCALARS
 _ANYTHING = _PARTS | st.lists(_PARTS, max_size=4) | st.dictionaries(st.text(max_size=3), _PARTS, max_size=2)
 
@@ -50,7 +60,7 @@ def _values_of(classes: Any, parse: Callable[[str], Any]) -> Callable[[bytes], A
         except InputError:
             return
         if parse(repr(made)) != made:
-            raise Nonsense(f"{made_of.__name__}: its notation reads back as another")
+            raise NonsenseError(f"{made_of.__name__}: its notation reads back as another")
 
     # The same bytes, the same values.
     return made_and_read.hypothesis.fuzz_one_input  # type: ignore[attr-defined, no-any-return]
@@ -91,7 +101,7 @@ def model(words: list[str], folder: Path) -> None:
         scores = table_of(folder / "made.parquet")
         chances = [scores[name] for name in scores.columns if name == "difficulty" or name.startswith("p:")]
         if any((one < 0).any() or (one > 1).any() or one.is_nan().any() for one in chances):
-            raise Nonsense("scores outside 0 to 1")
+            raise NonsenseError("scores outside 0 to 1")
 
 
 _MODULE = """
@@ -145,7 +155,7 @@ def _code(folder: Path, dice: Dice) -> None:
         exec(compile(_MODULE, str(source), "exec"), module.__dict__)
         step, total = kept("fuzzing", [source])(module.step), kept("fuzzing", [source])(module.total)
         if (step(4), step(0.5), total(10)) != (13, 2.5, 285):
-            raise Nonsense("compiled code from a damaged cache computes something else")
+            raise NonsenseError("compiled code from a damaged cache computes something else")
         if turn < 2:
             _damage(folder / "cache", dice)
 
@@ -159,7 +169,7 @@ def _operators(folder: Path, dice: Dice) -> None:
     for _ in range(3):
         _damage(folder / "cache", dice)
         if repr(operator_times.__wrapped__(served)) != repr(whole):
-            raise Nonsense("operator times from a damaged cache are others")
+            raise NonsenseError("operator times from a damaged cache are others")
 
 
 def kill(words: list[str], folder: Path) -> None:
@@ -177,8 +187,13 @@ def kill(words: list[str], folder: Path) -> None:
     check_outputs(folder, before | left)
     status, said = carry_out(words[1:])
     if status == 1:
-        raise Nonsense(f"after a kill the command refuses: {said.splitlines()[-1][:100]}")
+        raise NonsenseError(f"after a kill the command refuses: {said.splitlines()[-1][:100]}")
     check_outputs(folder, before)
 
 
-SPECIAL: dict[str, Callable[[list[str], Path], None]] = {"@values": values, "@model": model, "@cache": cache, "@kill": kill}
+SPECIAL: dict[str, Callable[[list[str], Path], None]] = {
+    "@values": values,
+    "@model": model,
+    "@cache": cache,
+    "@kill": kill,
+}

@@ -109,7 +109,9 @@ class _Worker:
         return outcome
 
 
-def outcomes(seeds: Iterator[int], job: Job, workers: int, until: Callable[[], bool] = lambda: False) -> Iterator[Outcome]:
+def outcomes(
+    seeds: Iterator[int], job: Job, workers: int, until: Callable[[], bool] = lambda: False
+) -> Iterator[Outcome]:
     """What comes of each seed, in no order, until they are used up or time is."""
     each = [_Worker(job) for _ in range(workers)]
     busy: list[_Worker] = []

@@ -100,10 +100,10 @@ def test_entries_that_are_cut_off_changed_or_empty_are_compiled_anew_and_said_on
         assert user.run() == (3, [])
     for _ in range(3):
         for path in user.files:
-            content = bytearray(path.read_bytes())
+            changed = bytearray(path.read_bytes())
             for _ in range(3):
-                content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
-            path.write_bytes(content)
+                changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
+            path.write_bytes(changed)
         hits, said = user.run()
         assert hits == 0
         assert len(said) == 3
@@ -118,17 +118,17 @@ def test_a_bit_that_was_flipped_anywhere_in_an_entry_is_seen(tmp_path: Path) -> 
     for at in range(len(whole)):
         for bit in range(8):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-            with pytest.raises(cache.BadEntry):
+            with pytest.raises(cache.BadEntryError):
                 cache.read_entry(path, MADE_BY)
         path.write_bytes(whole[:at])
-        with pytest.raises(cache.BadEntry):
+        with pytest.raises(cache.BadEntryError):
             cache.read_entry(path, MADE_BY)
 
 
 def test_an_entry_of_other_versions_is_refused_even_under_the_right_name(tmp_path: Path) -> None:
     path = tmp_path / "ttc-sim" / "test" / "one.bin"
     cache.write_entry(path, ["numba 0", "a processor"], b"code")
-    with pytest.raises(cache.BadEntry, match="other versions"):
+    with pytest.raises(cache.BadEntryError, match="other versions"):
         cache.read_entry(path, MADE_BY)
 
 
@@ -196,7 +196,12 @@ def refuse(number: int) -> Callable[..., None]:
 
 @pytest.mark.parametrize(
     ("number", "where"),
-    [(errno.EROFS, "os.open"), (errno.ENOSPC, "os.open"), (errno.EACCES, "os.mkdir"), (errno.ENOSPC, "pathlib.Path.replace")],
+    [
+        (errno.EROFS, "os.open"),
+        (errno.ENOSPC, "os.open"),
+        (errno.EACCES, "os.mkdir"),
+        (errno.ENOSPC, "pathlib.Path.replace"),
+    ],
 )
 def test_where_nothing_can_be_kept_code_is_compiled_all_the_same(
     user: User, monkeypatch: pytest.MonkeyPatch, number: int, where: str

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fuzzing import case, workers
-from fuzzing.checking import Nonsense, check_json
+from fuzzing.checking import NonsenseError, check_json
 from fuzzing.corpus import write_corpus
 
 
@@ -75,5 +75,5 @@ def test_processes_that_hang_or_die_are_counted_and_cases_go_on(tmp_path: Path) 
 )
 def test_nonsense_is_seen(tmp_path: Path, content: str) -> None:
     (tmp_path / "made.json").write_text(content)
-    with pytest.raises((Nonsense, json.JSONDecodeError)):
+    with pytest.raises((NonsenseError, json.JSONDecodeError)):
         check_json(tmp_path / "made.json")

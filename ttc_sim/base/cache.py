@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 _said: set[str] = set()
 
 
-class BadEntry(ValueError):
+class BadEntryError(ValueError):
     """An entry that is damaged, or was made by something else; the text says which."""
 
 
-class NotTrusted(OSError):
+class NotTrustedError(OSError):
     """A file or folder that somebody else could have written to; the text says how."""
 
 
@@ -33,7 +33,7 @@ def cache_root() -> Path:
     """``XDG_CACHE_HOME``, or ``~/.cache``.
 
     Raises:
-        NotTrusted: there is neither.
+        NotTrustedError: there is neither.
     """
     named = os.environ.get("XDG_CACHE_HOME")
     if named:
@@ -41,7 +41,7 @@ def cache_root() -> Path:
     try:
         return Path.home() / ".cache"
     except RuntimeError:
-        raise NotTrusted("no home directory is known") from None
+        raise NotTrustedError("no home directory is known") from None
 
 
 def read_entry(path: Path, made_by: Sequence[str]) -> bytes | None:
@@ -52,8 +52,8 @@ def read_entry(path: Path, made_by: Sequence[str]) -> bytes | None:
         made_by: versions of all that it depends on.
 
     Raises:
-        BadEntry: cut off, changed, or made by other versions.
-        NotTrusted: somebody else could have written it.
+        BadEntryError: cut off, changed, or made by other versions.
+        NotTrustedError: somebody else could have written it.
         OSError: it cannot be read.
     """
     _check_folders(path)
@@ -66,10 +66,10 @@ def read_entry(path: Path, made_by: Sequence[str]) -> bytes | None:
     magic, _, rest = content.partition(b"\n")
     digest, _, sealed = rest.partition(b"\n")
     if magic != _MAGIC or digest != _digest(sealed):
-        raise BadEntry("its content does not match its checksum")
+        raise BadEntryError("its content does not match its checksum")
     versions, _, payload = sealed.partition(b"\n")
     if versions != _versions(made_by):
-        raise BadEntry("it was made by other versions")
+        raise BadEntryError("it was made by other versions")
     return payload
 
 
@@ -77,7 +77,7 @@ def write_entry(path: Path, made_by: Sequence[str], payload: bytes) -> None:
     """Keep an entry: readers see the old one or the new one, never a part. Folders that are made are the user's alone.
 
     Raises:
-        NotTrusted: somebody else could write to the folder.
+        NotTrustedError: somebody else could write to the folder.
         OSError: it cannot be written.
     """
     path.parent.parent.parent.mkdir(parents=True, exist_ok=True)
@@ -128,11 +128,11 @@ def _check(path: Path, found: os.stat_result, others: int) -> None:
     if not hasattr(os, "geteuid"):  # Windows keeps the folders of users apart
         return
     if found.st_uid not in (os.geteuid(), 0):
-        raise NotTrusted(f"{path} belongs to somebody else")
+        raise NotTrustedError(f"{path} belongs to somebody else")
     if stat.S_ISLNK(found.st_mode):
-        raise NotTrusted(f"{path} is a link to another place")
+        raise NotTrustedError(f"{path} is a link to another place")
     if found.st_mode & others:
-        raise NotTrusted(f"{path} can be written to by others (chmod go-w lets it be used)")
+        raise NotTrustedError(f"{path} can be written to by others (chmod go-w lets it be used)")
 
 
 def _tidy(folder: Path) -> None:
@@ -143,4 +143,4 @@ def _tidy(folder: Path) -> None:
                 path.unlink()
 
 
-__all__ = ["BadEntry", "NotTrusted", "cache_root", "drop_entry", "read_entry", "say_once", "write_entry"]
+__all__ = ["BadEntryError", "NotTrustedError", "cache_root", "drop_entry", "read_entry", "say_once", "write_entry"]

@@ -18,7 +18,6 @@ from numba.core.caching import _Cache
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 from numba.core.compiler_machinery import LoweringPass, register_pass
-from numba.core.dispatcher import Dispatcher
 from numba.core.serialize import dumps
 from numba.core.typed_passes import AnnotateTypes
 
@@ -98,7 +97,7 @@ def kept(name: str, sources: Sequence[Path], **options: Any) -> Callable[[F], F]
 
     def decorate(function: F) -> F:
         made: Any = numba.njit(**options, nogil=True)(function)
-        if isinstance(made, Dispatcher):  # and not the function itself, where compiling is switched off
+        if hasattr(made, "_cache"):  # and not the function itself, where compiling is switched off
             made._cache = _Kept(function, f"{name}-{key}", repr(sorted(options.items(), key=str)))
         return cast("F", made)
 
@@ -159,7 +158,9 @@ class _Kept(_Cache):  # type: ignore[misc]
         return [*libraries, sys.version, *map(str, codegen.magic_tuple())]
 
     def _say(self, error: OSError) -> None:
-        why = str(error) if isinstance(error, cache.NotTrusted) else f"{self.cache_path}: {error.strerror or error}"
+        why = (
+            str(error) if isinstance(error, cache.NotTrustedError) else f"{self.cache_path}: {error.strerror or error}"
+        )
         cache.say_once(f"compiled code is not kept ({why}): each run compiles for some seconds")
 
     def enable(self) -> None:

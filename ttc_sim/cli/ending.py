@@ -31,7 +31,18 @@ STATUSES = (
 # ClickException, of click or of the copy of it that typer carries.
 _UsageError: Any = typer.BadParameter.__mro__[2]
 _LONGEST = 300
-_ABOUT = ("ttc-sim", "numba", "llvmlite", "numpy", "polars", "pyarrow", "onnxruntime-gpu", "onnxruntime", "pydantic", "typer")
+_ABOUT = (
+    "ttc-sim",
+    "numba",
+    "llvmlite",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "pydantic",
+    "typer",
+)
 
 
 def carry_out(command: Any, words: Sequence[str]) -> int:
@@ -66,7 +77,8 @@ def _said(line: str, status: int) -> int:
 
 
 def _usage(error: Any, words: Sequence[str]) -> int:
-    context, option = getattr(error, "ctx", None), getattr(error, "param", None)
+    context: Any = getattr(error, "ctx", None)
+    option: Any = getattr(error, "param", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         print(context.get_help())
         return BAD_INPUT

@@ -57,7 +57,7 @@ def operator_times(served: Served, where: str | Path = "catalogue", field: str =
     try:
         cache.write_entry(_path(made_by), made_by, text.encode())
     except OSError as error:
-        why = str(error) if isinstance(error, cache.NotTrusted) else f"its folder cannot be written to: {error}"
+        why = str(error) if isinstance(error, cache.NotTrustedError) else f"its folder cannot be written to: {error}"
         cache.say_once(f"operator times are looked up anew each time ({why})")
     # As it will be read again: the same digits, whether or not it was kept.
     return from_json(text)
