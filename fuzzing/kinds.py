@@ -173,7 +173,9 @@ def notations(dice: Dice, folder: Path) -> Commands:
         return [["@values", dice.of(("strategies", "policies")), dice.bytes(dice.of((16, 64, 400))).hex()]]
     if dice.chance(0.5):
         return [_of("evaluate tiny/small --json made.json --strategy", notation("strategy", dice))]
-    return [_of("simulate second.yaml --no-baselines --json made.json --policy", notation("policy", dice))]
+    line = _of("simulate second.yaml --no-baselines --json made.json --policy", notation("policy", dice))
+    consents = any("--allow-code" in one.opts for one in COMMANDS[("simulate",)].params)
+    return [[*line, "--allow-code"] if consents and dice.chance(0.8) else line]
 
 
 _LINES = (

@@ -51,8 +51,9 @@ def _work(connection: Connection, job: Job, at: Path) -> None:
     where = (at / "hang").open("w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of their own panics
     while True:
-        seed = connection.recv()
-        if seed is None:
+        try:
+            seed = connection.recv()
+        except EOFError:
             return
         kind = kind_of(seed) if not job.kinds else job.kinds[seed % len(job.kinds)]
         folder = at / "case"
@@ -83,7 +84,7 @@ class _Worker:
     def start(self) -> None:
         context = mp.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, self.job, self.at), daemon=True)
+        self.process = context.Process(target=_work, args=(other, self.job, self.at))
         self.process.start()
         other.close()
         self.cases, self.now = 0, None

@@ -55,9 +55,9 @@ def _leave() -> None:
 
 def _take_control() -> None:
     """Newer versions of threadpoolctl let only the thread that came first set OpenBLAS's number of threads."""
-    controller = getattr(threadpoolctl, "OpenBLASController", None)
-    if hasattr(controller, "clear_controlling_thread"):
-        controller.clear_controlling_thread(force=True)
+    clear = getattr(getattr(threadpoolctl, "OpenBLASController", None), "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)
 
 
 __all__ = ["one_thread"]
