@@ -65,7 +65,7 @@ class UserFunction(Policy):
         )
         try:
             arm = self.function(request, load) if self.looks_at_load else self.function(request)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a function that calls sys.exit() must not end what calls it
             what = f"{type(error).__name__}: {error}"
             raise InputError(self.name, f"policy, request {index}", what, "the name of an arm") from error
         if arm not in arms:
