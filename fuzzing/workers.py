@@ -19,6 +19,8 @@ from fuzzing.case import Outcome, carried_out, kept, kind_of
 TIMEOUT_S = 60.0
 MOST_MEMORY = 8 << 30
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+# As many workers as processors: threads of one would only wait for those of another.
+ALONE = {"POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 START_S = 60.0
 CASES_EACH = 2000
 """After so many a worker is replaced: what leaks must not pile up."""
@@ -85,7 +87,11 @@ class _Worker:
         context = mp.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_work, args=(other, self.job, self.at))
+        before = os.environ.copy()
+        os.environ |= ALONE
         self.process.start()
+        os.environ.clear()
+        os.environ |= before
         other.close()
         self.cases, self.now = 0, None
 
