@@ -137,3 +137,18 @@ def test_an_interruption_is_one_line() -> None:
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err == "interrupted; no result was written\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_output_that_nobody_takes_is_no_traceback() -> None:
+    line = [sys.executable, "-c", "from ttc_sim.cli import main; main()", "simulate", "--help"]
+    with Path("/dev/full").open("w") as full:
+        got = subprocess.run(line, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (got.returncode, len(got.stderr.splitlines())) == (1, 1)
+    assert "No space left on device" in got.stderr
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,9 +86,9 @@ def write_entry(path: Path, made_by: Sequence[str], payload: bytes) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
     _check_folders(path)
     sealed = _versions(made_by) + b"\n" + payload
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
+        with open(beside, "wb", opener=_for_the_user_alone) as file:
             file.write(b"\n".join((_MAGIC, _digest(sealed), sealed)))
         beside.replace(path)
     finally:
@@ -106,6 +107,10 @@ def say_once(message: str) -> None:
     if message not in _said:
         _said.add(message)
         _log.warning("%s", message)
+
+
+def _for_the_user_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _digest(content: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -53,7 +54,8 @@ def carry_out(command: Any, words: Sequence[str]) -> int:
     try:
         with command.make_context("ttc-sim", list(words)) as context:
             command.invoke(context)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         return 0
     except InputError as error:
         return _said(f"error: {error}", BAD_INPUT)
@@ -63,16 +65,25 @@ def carry_out(command: Any, words: Sequence[str]) -> int:
         return _usage(error, words)
     except (KeyboardInterrupt, typer.Abort):
         return _said("interrupted; no result was written", INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has had enough; what is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BAD_INPUT
+    except BrokenPipeError:  # whoever read the output has had enough
+        return _no_more_output(BAD_INPUT)
     except BaseException as error:  # panics of libraries are no Exceptions; and a SystemExit is none of ours
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return _no_more_output(
+                _said(f"error: {error.strerror}: what is printed, or kept meanwhile, has no room", BAD_INPUT)
+            )
         return _said(f"error: {_unforeseen(error)}; {_trace_kept(error, words)}", UNFORESEEN)
 
 
 def _said(line: str, status: int) -> int:
     print(line, file=sys.stderr)
+    return status
+
+
+def _no_more_output(status: int) -> int:
+    """What is still buffered goes nowhere: Python would try again when it ends, and say so in its own words."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
 
 
