@@ -104,11 +104,14 @@ def test_what_is_not_foreseen_is_one_line_and_its_trace_is_in_a_file_of_the_user
 def test_a_trace_that_cannot_be_written_is_no_second_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fails(*_: object, **__: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def fails(*_: object) -> None:
+        raise KeyError
+
     monkeypatch.setattr(cli, "scenario_routed_by", fails)
-    monkeypatch.setattr("tempfile.mkstemp", fails)
+    monkeypatch.setattr("tempfile.mkstemp", full)
     assert end(monkeypatch, "simulate", "x") == 70
     assert "could not be written (No space left on device)" in capsys.readouterr().err
 

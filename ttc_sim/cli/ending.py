@@ -68,6 +68,8 @@ def carry_out(command: Any, words: Sequence[str]) -> int:
     except BrokenPipeError:  # whoever read the output has had enough
         return _no_more_output(BAD_INPUT)
     except BaseException as error:  # panics of libraries are no Exceptions; and a SystemExit is none of ours
+        if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):  # so rich passes it on
+            return _no_more_output(BAD_INPUT)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return _no_more_output(
                 _said(f"error: {error.strerror}: what is printed, or kept meanwhile, has no room", BAD_INPUT)
