@@ -7,16 +7,20 @@ import multiprocessing as mp
 import os
 import resource
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import IO
 
 from fuzzing.case import Outcome, carried_out, kept, kind_of
 
 TIMEOUT_S = 60.0
+WAITS = 10
+"""A process may wait for others on a busy machine for that many times as long as it may work."""
 MOST_MEMORY = 8 << 30
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # As many workers as processors: threads of one would only wait for those of another.
@@ -35,7 +39,7 @@ class Job:
 
     Attributes:
         corpus: folder of good inputs; findings: folder for what is found.
-        kinds: only these in turn, if any; timeout_s: a case that takes longer hangs.
+        kinds: only these in turn, if any; timeout_s: a case that works for longer hangs.
         carry_out: makes a case and carries it out.
     """
 
@@ -63,12 +67,23 @@ def _work(connection: Connection, job: Job, at: Path) -> None:
         where.seek(0)
         where.truncate()
         connection.send((kind, seed))
-        faulthandler.dump_traceback_later(job.timeout_s, exit=True, file=where)
+        _watch(job.timeout_s, where)
         outcome = job.carry_out(kind, seed, job.corpus, folder)
-        faulthandler.cancel_dump_traceback_later()
+        _watch(0.0, where)
         if outcome.found:
             kept(outcome, job.corpus, folder, job.findings)
         connection.send(outcome)
+
+
+def _watch(timeout_s: float, where: IO[str]) -> None:
+    """End the process, with a trace of where it was, after so many seconds of its own, or a while of waiting; not at all at 0."""
+    if hasattr(signal, "SIGPROF"):
+        faulthandler.register(signal.SIGPROF, file=where, chain=True)
+        signal.setitimer(signal.ITIMER_PROF, timeout_s)
+    if timeout_s:
+        faulthandler.dump_traceback_later(WAITS * timeout_s, exit=True, file=where)
+    else:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass
@@ -134,7 +149,7 @@ def outcomes(
         for worker in each:
             give(worker)
         while busy:
-            ready = wait([worker.connection for worker in busy], timeout=job.timeout_s * 2 + START_S)
+            ready = wait([worker.connection for worker in busy], timeout=job.timeout_s * WAITS + START_S)
             if not ready:
                 for worker in busy:
                     worker.process.kill()  # not even the watchdog could end it
