@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PEERS := .venv-peers
 
-.PHONY: demo test lint bench bench-peers profiles predictor clean
+.PHONY: demo test lint fuzz bench bench-peers profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,11 @@ lint: $(VENV)/dev.stamp
 
 test: lint
 	$(BIN)/pytest
+
+# Broken inputs of every kind until time is up; what gives way is kept in fuzz-findings/, and the exit status is 1.
+MINUTES ?= 10
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m fuzzing --minutes $(MINUTES)
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks

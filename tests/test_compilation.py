@@ -46,7 +46,7 @@ def test_the_place_may_be_named_as_for_numba(tmp_path: Path, cache: Path, monkey
     source = tmp_path / "source_for_test.py"
     function = module_of(source, "def once(x):\n    return x + 1\n", monkeypatch).once
     assert kept("test", [source])(function)(1) == 2
-    assert list((tmp_path / "named" / "ttc-sim").glob("test-*/*/*.nbi"))
+    assert list((tmp_path / "named" / "ttc-sim").glob("test-*/once-*.bin"))
     assert not cache.exists()
     assert str(tmp_path / "named") == numba.config.CACHE_DIR
 
@@ -60,4 +60,4 @@ def test_where_nothing_can_be_written_functions_are_compiled_all_the_same(
     once = kept("test", [source])(function)
     assert once(1) == 2
     assert not once.stats.cache_hits
-    assert not list(tmp_path.rglob("*.nbi"))
+    assert not list(tmp_path.rglob("*.bin"))

@@ -50,6 +50,14 @@ def test_a_policy_of_the_scores_alone_is_judged_by_expectation() -> None:
     assert few.accuracy.value == pytest.approx(many.accuracy.value, abs=1e-12)
 
 
+def test_a_function_that_leaves_does_not_end_what_calls_it() -> None:
+    def leaves(request: object) -> str:
+        raise SystemExit(0)
+
+    with pytest.raises(InputError, match="SystemExit: 0"):
+        ttc.simulate(scenario_from_dict(changed("workload.requests", 20)), leaves, replications=1)
+
+
 def test_a_live_function_that_fails_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "route.py").write_text("def by_load(request, load):\n    return load.nowhere\n")
     policy = parse_policy("route.py:by_load", where="s.yaml", field="policy", folder=tmp_path, allow_code=True)

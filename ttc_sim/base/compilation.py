@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import logging
+import pickle
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import llvmlite
 import numba
+import numpy as np
 from numba.core import config
+from numba.core.caching import _Cache
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder
 from numba.core.compiler_machinery import LoweringPass, register_pass
+from numba.core.serialize import dumps
 from numba.core.typed_passes import AnnotateTypes
 
+from ttc_sim.base import cache
+
+_log = logging.getLogger(__name__)
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -76,9 +84,9 @@ INNER = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class":
 def kept(name: str, sources: Sequence[Path], **options: Any) -> Callable[[F], F]:
     """Compile at the first call and keep the result in the user's cache directory, under a key of all sources that take part.
 
-    Numba itself looks only at the file of the function, and would go on with an old version of what it calls. The directory is
-    that of ``NUMBA_CACHE_DIR``, or else of ``XDG_CACHE_HOME``, or else ``~/.cache``. Where it cannot be written, each process
-    compiles for itself.
+    Numba's own cache looks only at the file of the function, and would go on with an old version of what it calls; and it takes
+    what it finds for whole. The directory is that of ``NUMBA_CACHE_DIR``, or else of ``XDG_CACHE_HOME``, or else ``~/.cache``.
+    Where it cannot be written, or somebody else can write to it, each process compiles for itself.
 
     Args:
         name: of the folder in the cache.
@@ -88,25 +96,85 @@ def kept(name: str, sources: Sequence[Path], **options: Any) -> Callable[[F], F]
     key = hashlib.sha256(b"".join(source.read_bytes() for source in [Path(__file__), *sources])).hexdigest()[:16]
 
     def decorate(function: F) -> F:
-        before = config.CACHE_DIR
-        try:
-            folder = _cache_root() / "ttc-sim" / f"{name}-{key}"
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()  # Numba would go on to other places, without the key
-            config.CACHE_DIR = str(folder)
-            made: F = numba.njit(**options, nogil=True, cache=True)(function)
-        except (OSError, RuntimeError):
-            made = numba.njit(**options, nogil=True)(function)
-        finally:
-            config.CACHE_DIR = before
-        return made
+        made: Any = numba.njit(**options, nogil=True)(function)
+        if hasattr(made, "_cache"):  # and not the function itself, where compiling is switched off
+            made._cache = _Kept(function, f"{name}-{key}", repr(sorted(options.items(), key=str)))
+        return cast("F", made)
 
     return decorate
 
 
+class _Kept(_Cache):  # type: ignore[misc]
+    """Compiled code of one function on disk: a file for each signature."""
+
+    def __init__(self, function: Callable[..., Any], folder: str, options: str) -> None:
+        self._function, self._folder, self._options = function, folder, options
+
+    @property
+    def cache_path(self) -> str | None:
+        """Its folder; ``None`` where there can be none."""
+        try:
+            return str(_cache_root() / "ttc-sim" / self._folder)
+        except OSError:
+            return None
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The function compiled for that signature, or ``None``."""
+        target.refresh()
+        made_by = self._made_by(target.codegen())
+        try:
+            path = self._path(signature, made_by)
+            payload = cache.read_entry(path, made_by)
+            if payload is None:
+                return None
+            return CompileResult._rebuild(target, *pickle.loads(payload))
+        except OSError as error:
+            self._say(error)
+            return None
+        except Exception as error:  # whatever unpickling and loading raise
+            _log.warning("%s cannot be used (%s): it is compiled anew", path, error)
+            cache.drop_entry(path)
+            return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep what was compiled."""
+        if result.library.has_dynamic_globals or result.lifted:
+            return
+        made_by = self._made_by(result.codegen)
+        try:
+            cache.write_entry(self._path(signature, made_by), made_by, dumps(result._reduce()))
+        except OSError as error:
+            self._say(error)
+
+    def _path(self, signature: Any, made_by: list[str]) -> Path:
+        of = (*made_by, self._options, str(signature), self._function.__qualname__)
+        key = hashlib.sha256(repr(of).encode() + self._function.__code__.co_code).hexdigest()[:16]
+        return _cache_root() / "ttc-sim" / self._folder / f"{self._function.__name__}-{key}.bin"
+
+    @staticmethod
+    def _made_by(codegen: Any) -> list[str]:
+        """What code depends on besides its sources: libraries, Python, and the processor that it is for."""
+        libraries = [f"{one.__name__} {one.__version__}" for one in (numba, llvmlite, np)]
+        return [*libraries, sys.version, *map(str, codegen.magic_tuple())]
+
+    def _say(self, error: OSError) -> None:
+        why = (
+            str(error) if isinstance(error, cache.NotTrustedError) else f"{self.cache_path}: {error.strerror or error}"
+        )
+        cache.say_once(f"compiled code is not kept ({why}): each run compiles for some seconds")
+
+    def enable(self) -> None:
+        """It always is."""
+
+    def disable(self) -> None:
+        """It never is."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
 def _cache_root() -> Path:
-    named = config.CACHE_DIR or os.environ.get("XDG_CACHE_HOME")
-    return Path(named) if named else Path.home() / ".cache"
+    return Path(config.CACHE_DIR) if config.CACHE_DIR else cache.cache_root()
 
 
 __all__ = ["INNER", "kept"]

@@ -13,6 +13,7 @@ import typer
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import backtest, cross_validate, evaluate, gpus, predictor, profile
+from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
     AllowCodeOption,
     JsonOption,
@@ -42,6 +43,7 @@ app = typer.Typer(
     name="ttc-sim",
     help="Plan test-time compute before you deploy: accuracy, cost and latency from measured data.",
     no_args_is_help=True,
+    epilog=STATUSES,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -51,8 +53,6 @@ app.command()(gpus.gpus)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
-
-UNREACHABLE = 2  # exit status when targets cannot all be met, or were missed
 
 
 def _version(wanted: bool) -> None:
@@ -226,12 +226,5 @@ def validate(
 
 @on_any_terminal()
 def main() -> None:
-    """Entry point: a user's mistake is one line and status 1."""
-    try:
-        app()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted; no result was written", file=sys.stderr)
-        raise SystemExit(130) from None
+    """Entry point: a user's mistake is one line and status 1, and nothing is a traceback (:mod:`ttc_sim.cli.ending`)."""
+    raise SystemExit(carry_out(typer.main.get_command(app), sys.argv[1:]))

@@ -17,6 +17,7 @@ from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate, Resampler
+from ttc_sim.base.threads import one_thread
 from ttc_sim.evaluation.intervals import mean_interval, share_interval
 from ttc_sim.measured.aligning import align, predicted
 from ttc_sim.measured.problem_sets import load_problem_set
@@ -100,6 +101,7 @@ class Evaluations(Displayed, Sequence[Evaluation]):
         return f"<Evaluations: {several} on {self.profile}{problems}>"
 
 
+@one_thread()
 def evaluate(
     profile: str | Path | Profile,
     strategies: StrategyLike | Iterable[StrategyLike],
@@ -151,6 +153,7 @@ def evaluate(
     return Evaluations(profile.name, prices.origin, tuple(found))
 
 
+@one_thread()
 def evaluate_attempts(
     attempts: Attempts,
     cluster: I64,

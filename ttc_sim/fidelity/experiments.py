@@ -13,6 +13,7 @@ from ttc_sim.base.documents import read_json
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_TOKENS
+from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, single_stage
 from ttc_sim.fidelity.beside import ANY_STEP, pair
@@ -107,6 +108,7 @@ class Experiment(_Read):
         return self.workload_spec.inference_perf
 
 
+@one_thread()
 def backtest_experiments(file: str | Path) -> dict[str, Any]:
     """Predicted beside measured means of the experiments of a file, each with coefficients fitted to all the others.
 

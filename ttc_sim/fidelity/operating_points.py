@@ -21,6 +21,7 @@ from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.base.tables import read_table
+from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.fidelity.beside import ANY_STEP, pair
@@ -277,6 +278,7 @@ def predict(
     return out
 
 
+@one_thread()
 def backtest_operating_points(
     file: str | Path, backend: str | None = None, progress: Callable[[str], None] | None = None
 ) -> dict[str, Any]:

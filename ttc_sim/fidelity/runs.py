@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
@@ -34,6 +35,7 @@ def replay(run: MeasuredRun, table: StepTable) -> EngineResult:
     return compiled.run([work], ["server"], [run.pool], tables=[table])
 
 
+@one_thread()
 def fit_linear(runs: Sequence[MeasuredRun]) -> LinearStepTime:
     """Linear step time under which replaying the runs comes closest to what was measured, by least squares.
 
@@ -138,6 +140,7 @@ def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepT
     return table, f"{run.model} on {served.gpus} {gpu}, {times.origin}, corrected as fitted to other servers"
 
 
+@one_thread()
 def backtest_run(
     folder: str | Path,
     gpu_profile: str | Path | None = None,

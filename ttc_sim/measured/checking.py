@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.aligning import align
 from ttc_sim.measured.profiles import Profile
 from ttc_sim.strategies import MajorityVote, carry_out
@@ -55,6 +56,7 @@ class ProfileCheck:
     agreement: float | None
 
 
+@one_thread()
 def check_parametric(profile: Profile) -> ProfileCheck:
     """Fit to the first half of each problem's attempts, and look at the rest.
 

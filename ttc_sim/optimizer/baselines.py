@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from ttc_sim.base.draws import I64
+from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.looking import Simulated, carry_out
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal, allowed_replicas
@@ -49,6 +50,7 @@ class _Uncapped(Policy):
         return index[self.policy.choose(replace(requests, responses=self.responses), self.own)]
 
 
+@one_thread()
 def compare_with_baselines(
     result: Result, own: Summary, *, requests: int | None = None, progress: Progress = lambda _: None
 ) -> dict[str, Summary]:

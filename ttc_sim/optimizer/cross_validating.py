@@ -15,6 +15,7 @@ from ttc_sim.base.arguments import count, function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.planning import choose_policy, targets_of
 from ttc_sim.optimizer.promises import promises
@@ -117,6 +118,7 @@ class CrossValidation:
         return {"scenario": self.name, "folds": folds, "overall": overall, "notes": list(self.notes)}
 
 
+@one_thread()
 def cross_validate(
     scenario: Scenario | str | Path,
     folds: int = 4,

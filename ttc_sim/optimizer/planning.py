@@ -13,6 +13,7 @@ from pathlib import Path
 from ttc_sim.base.arguments import function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
 from ttc_sim.optimizer.gain import Gain, gain_of
@@ -32,6 +33,7 @@ from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.summary import Summary
 
 
+@one_thread()
 def optimize(
     scenario: Scenario | str | Path, progress: Progress = lambda _: None, *, allow_code: AllowCode = False
 ) -> Plan:
@@ -60,6 +62,7 @@ def optimize(
     return plan_model(load_model(scenario), progress)
 
 
+@one_thread()
 def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     """The same for a loaded model, for instance over a part of the problems (:meth:`Population.restricted`).
 
@@ -124,6 +127,7 @@ class Choice:
         return self.chosen.verified
 
 
+@one_thread()
 def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     """Search for each kind of policy at its best, and choose among them, the baselines and what the frontier promises.
 

@@ -12,6 +12,7 @@ import polars as pl
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Always, Policy, Threshold
@@ -71,6 +72,7 @@ class RouterInScenario:
         return {**asdict(self), "curve": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
+@one_thread()
 def route_in_scenario(
     scenario: Scenario,
     problems: str | Path,

@@ -15,6 +15,7 @@ from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.optimizer.hindsight import Regret, in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
@@ -112,6 +113,7 @@ class Validation(Displayed):
         }
 
 
+@one_thread()
 def validate(
     plan: str | Path | Plan | SavedPlan,
     problems: str | Path,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.threads import one_thread
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, SMALL_GPU_LIMITS, SMALL_GPUS
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue
@@ -115,6 +116,7 @@ class Offer:
     warning: str | None
 
 
+@one_thread()
 def offers(
     model: str,
     *,

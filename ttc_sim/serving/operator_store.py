@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from functools import lru_cache
 from pathlib import Path
 
-from ttc_sim.base.errors import InputError
+from ttc_sim.base import cache
 from ttc_sim.base.files import is_file
 from ttc_sim.base.shipped import shipped_folders
-from ttc_sim.base.writing import write_atomically
 from ttc_sim.serving import catalogue
 from ttc_sim.serving.catalogue import ALIASES, Served
 from ttc_sim.serving.operator_lookup import grid, measure
@@ -51,47 +49,50 @@ def operator_times(served: Served, where: str | Path = "catalogue", field: str =
     if shipped is not None:
         return shipped
     served = catalogue.checked(served, where, field)
-    path = cache_folder() / f"{_key(served)}.json"
-    kept = _kept(path)
+    made_by = _made_by(served)
+    kept = _kept(made_by)
     if kept is not None:
         return kept
     found = measure(served, where, field)
     text = as_json(found)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, f"{_digest(text)}\n{text}\n")
-    except (OSError, InputError):
-        _log.warning("%s cannot be written to: operator times are looked up anew each time", path.parent)
+        cache.write_entry(_path(made_by), made_by, text.encode())
+    except OSError as error:
+        why = str(error) if isinstance(error, cache.NotTrustedError) else f"its folder cannot be written to: {error}"
+        cache.say_once(f"operator times are looked up anew each time ({why})")
     # As it will be read again: the same digits, whether or not it was kept.
     return from_json(text)
 
 
 def cache_folder() -> Path:
-    """Folder of the user's cache."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "ttc-sim" / "operators"
+    """Folder of the user's cache.
+
+    Raises:
+        OSError: there is no home directory.
+    """
+    return cache.cache_root() / "ttc-sim" / "operator-times"
 
 
-def _key(served: Served) -> str:
-    """Of the package's version, the deployment, the model's shape and the grid, so that what is kept is what would be looked up."""
-    content = json.dumps([LAYOUT, catalogue.installed(), list(served), catalogue.shape(served.model), grid()])
-    return hashlib.sha256(content.encode()).hexdigest()[:24]
+def _made_by(served: Served) -> list[str]:
+    """The package's version, the deployment, the model's shape and the grid: what is kept is what would be looked up."""
+    content = [LAYOUT, catalogue.installed(), list(served), catalogue.shape(served.model), grid()]
+    return [json.dumps(one) for one in content]
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _path(made_by: list[str]) -> Path:
+    return cache_folder() / f"{hashlib.sha256(json.dumps(made_by).encode()).hexdigest()[:24]}.json"
 
 
-def _kept(path: Path) -> OperatorTimes | None:
+def _kept(made_by: list[str]) -> OperatorTimes | None:
     try:
-        digest, _, text = path.read_text(encoding="utf-8").partition("\n")
-        if _digest(text.rstrip("\n")) != digest:
-            raise ValueError("its content does not match its checksum")
-        return from_json(text)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        path = _path(made_by)
+        content = cache.read_entry(path, made_by)
+        return None if content is None else from_json(content.decode())
+    except OSError:
+        return None  # said when it is to be written
+    except (ValueError, TypeError, KeyError) as error:
         _log.warning("%s cannot be used (%s): operator times are looked up anew", path, error)
+        cache.drop_entry(path)
         return None
 
 

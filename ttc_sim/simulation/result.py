@@ -15,6 +15,7 @@ from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.display import Displayed, in_short
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import PerSource, Policy, PolicyLike, as_policy, check_sources
 from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario
 from ttc_sim.simulation.billing import Run
@@ -48,6 +49,7 @@ class Result(Displayed):
         return self._summary
 
     @cached_property
+    @one_thread()
     def _summary(self) -> Summary:
         return summarize(self.model, self.runs, expected=expected_under(self.model, self.policy, self.runs))
 
@@ -58,6 +60,7 @@ class Result(Displayed):
         return f"<Result: {in_short(self.policy)} on {self.model.scenario.name}, {runs} of {requests}>"
 
 
+@one_thread()
 def simulate(
     scenario: Scenario | str | Path,
     policy: PolicyLike | None = None,

@@ -22,6 +22,7 @@ from scipy.stats import ks_2samp
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.files import is_file
+from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor
@@ -110,6 +111,7 @@ class Drift:
         }
 
 
+@one_thread()
 def check_drift(
     logs: Sequence[str | Path],
     *,
@@ -152,6 +154,7 @@ def check_drift(
     return found
 
 
+@one_thread()
 def compare(
     now: Sample,
     before: Sample | CardScores | None,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging import baselines as cheap
@@ -35,6 +36,7 @@ Scores = Mapping[str, F64]
 FoldsBy = Literal["text", "group"]
 
 
+@one_thread()
 def evaluate_predictor(
     problems: str | Path,
     attempts: str | Path,

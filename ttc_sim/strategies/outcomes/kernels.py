@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
 
-import numba
 import numpy as np
 
+from ttc_sim.base.compilation import kept
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.strategies.outcomes.attempts import Bools
 
-F = TypeVar("F", bound=Callable[..., Any])
-_compiled: Callable[[F], F] = numba.njit(cache=True, error_model="numpy")
+_compiled = kept("outcomes", [Path(__file__)], error_model="numpy")
 
 
 @_compiled

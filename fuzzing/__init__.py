@@ -1,0 +1,1 @@
+"""Broken inputs of every kind, until something gives way that should have been refused."""
