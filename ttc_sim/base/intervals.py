@@ -156,6 +156,41 @@ def at_share(ordered: F64, part: float) -> float:
     return float(ordered[min(max(math.ceil(part * len(ordered) - 1e-9) - 1, 0), len(ordered) - 1)])
 
 
+@dataclass(frozen=True)
+class ByLoad:
+    """How far a figure falls and rises at the ends of the 95% interval of what it depends on besides, and the correlation of that
+    with the rest of its error."""
+
+    down: float
+    up: float
+    correlation: float
+
+
+NO_LOAD = ByLoad(0.0, 0.0, 0.0)
+
+
+def covariance(one: F64, other: F64, unit: I64) -> float:
+    """Of two figures whose rows belong to units that are a random sample, as :func:`of_units`."""
+    present = np.bincount(unit) > 0
+    a, b = (np.bincount(unit, weights=influence)[present] for influence in (one, other))
+    k = len(a)
+    return float((a - a.mean()) @ (b - b.mean())) * k / max(k - 1, 1)
+
+
+def moved(rest: Estimate, by: ByLoad, most: float = math.inf) -> Estimate:
+    """An interval, and how far each of its ends lies further out for another source of error.
+
+    G. Y. Zou and A. Donner (2008): squares of the distances add up, each side for itself.
+    """
+    rho = min(max(by.correlation, -1.0), 1.0)
+
+    def side(one: float, other: float) -> float:
+        return math.sqrt(max(one * one + other * other + 2 * rho * one * other, max(one, other) ** 2 if rho > 0 else 0.0))
+
+    low, high = rest.value - side(rest.value - rest.low, by.down), rest.value + side(rest.high - rest.value, by.up)
+    return Estimate(rest.value, low, high).clipped(0.0, most)
+
+
 def for_few(figure: Estimate, independent: int) -> Estimate:
     """The same estimate with an interval for so few independent clusters: Student's, as wide as can be for a single one.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.intervals import Variance
+from ttc_sim.base.intervals import NO_LOAD, ByLoad, Variance
 from ttc_sim.engine.work import REJECTED
 from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
 from ttc_sim.simulation.billing import Run
@@ -191,15 +191,16 @@ class Pooled(Uncertainty):
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
         happened = np.isin(self.status, what).astype(np.float64)
+        everyone = self.all.requests
         value = float(happened.mean())
-        first = happened[: len(self.runs[0].arm)]
-        slope = self.slope(first, lambda other: np.isin(other.status, what).astype(np.float64))
-        variance, _ = self.of_requests(happened, self.all.requests, 0.5, slope=slope)
+        variance, _ = self.of_requests(happened, everyone, 0.5)
         if variance.value > 0:
             # A few that happen to be as many in each run vary at least like independent ones.
             variance = Variance(max(variance.value, value * (1 - value) / self.count), variance.df)
+        first = float(happened[: len(self.runs[0].arm)].mean())
+        by = self.by_load(happened, everyone, variance, first, lambda other: float(np.isin(other.status, what).mean()))
         units = self.count if self.row is None else len(np.unique(self.row))
-        return intervals.share(value, variance, np.inf if self.replay else units)
+        return intervals.moved(intervals.share(value, variance, np.inf if self.replay else units), by, 1.0)
 
     def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[Estimate]:
         """Quantiles of some requests' seconds."""
@@ -209,31 +210,33 @@ class Pooled(Uncertainty):
         out = []
         for part in wanted:
             at = intervals.at_share(ordered, part)
-
-            def upto(seconds: F64, at: float = at) -> F64:
-                return (seconds <= at).astype(np.float64)
-
-            def below(seconds: F64, at: float = at) -> F64:
-                return (seconds < at).astype(np.float64)
-
             # The two differ where many take equally long, as those that time out do.
-            variances = [
-                self.of_requests(of(kept), keep, 0.5, slope=self._slope(times, members, of))[0] for of in (upto, below)
-            ]
-            variance = max(variances, key=lambda one: one.half)
-            out.append(intervals.quantile(ordered, part, variance, np.inf if self.replay else len(kept)))
+            beyond = [(kept > at).astype(np.float64), (kept >= at).astype(np.float64)]
+            variances = [self.of_requests(over, keep, 0.5)[0] for over in beyond]
+            variance, over = max(zip(variances, beyond), key=lambda one: one[0].half)
+            rest = intervals.quantile(ordered, part, variance, np.inf if self.replay else len(kept))
+            by = self._by_load(times, members, over, variance, lambda s, part=part: intervals.at_share(np.sort(s), part))
+            out.append(intervals.moved(rest, by, self.most_s))
         return out
 
-    def _slope(self, times: Times, members: Bools, of: Callable[[F64], F64]) -> float:
-        """By how much a function of some requests' seconds rises, in the mean, with the logarithm of the load."""
+    def _by_load(self, times: Times, members: Bools, values: F64, rest: Variance, figure: Callable[[F64], float]) -> ByLoad:
+        """What more or less load does to a figure of some requests' seconds."""
+        if not self.other_loads:
+            return NO_LOAD
         here = members[: len(self.runs[0].arm)]
 
-        def with_load(other: OtherLoad) -> F64:
+        def with_load(other: OtherLoad) -> float:
             if times.name == "latency":
-                return of(other.latency_s[here[other.request] & (other.status != REJECTED)])
-            return of(other.ttft_s[here[other.request] & ~np.isnan(other.ttft_s)])
+                seconds = other.latency_s[here[other.request] & (other.status != REJECTED)]
+            else:
+                seconds = other.ttft_s[here[other.request] & ~np.isnan(other.ttft_s)]
+            return figure(seconds) if len(seconds) else before
 
-        return self.slope(of(times.values[: len(here)][here & times.known[: len(here)]]), with_load)
+        seconds = times.values[: len(here)][here & times.known[: len(here)]]
+        if not len(seconds):
+            return NO_LOAD
+        before = figure(seconds)
+        return self.by_load(values, members & times.known, rest, before, with_load)
 
     def times(self, name: Literal["latency", "ttft"]) -> dict[str, Estimate]:
         """Mean and quantiles of the requests' seconds, of those not rejected or that had a token; NaN where there are none."""
@@ -242,11 +245,11 @@ class Pooled(Uncertainty):
             return {"mean": UNKNOWN, **dict.fromkeys(QUANTILES, UNKNOWN)}
         kept = times.values[times.known]
         value = float(kept.mean())
-        variance, _ = self.of_requests(
-            kept, times.known, value, slope=self._slope(times, everyone, lambda seconds: seconds)
-        )
+        variance, _ = self.of_requests(kept, times.known, value)
+        by = self._by_load(times, everyone, kept, variance, lambda seconds: float(seconds.mean()))
         found = self.quantiles(times, everyone, list(QUANTILES.values()))
-        return {"mean": intervals.mean(value, variance, self.most_s), **dict(zip(QUANTILES, found, strict=True))}
+        mean = intervals.moved(intervals.mean(value, variance, self.most_s), by, self.most_s)
+        return {"mean": mean, **dict(zip(QUANTILES, found, strict=True))}
 
     def of_name(self, name: Literal["latency", "ttft"]) -> Times:
         """Seconds of that name."""

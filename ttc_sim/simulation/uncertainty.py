@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.intervals import NONE, Variance
+from ttc_sim.base.intervals import NO_LOAD, NONE, ByLoad, Variance
 from ttc_sim.scenario import Api, Clients, Piecewise, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, spread
@@ -93,26 +93,19 @@ class Uncertainty:
 
     # ---------------------------------------------------------------------------------------------------------- both
 
-    def of_requests(
-        self, values: F64, keep: Bools, scale: float, changing: F64 | None = None, slope: float = 0.0
-    ) -> tuple[Variance, Variance]:
+    def of_requests(self, values: F64, keep: Bools, scale: float, changing: F64 | None = None) -> tuple[Variance, Variance]:
         """Variance of the mean of some requests' values: as printed, and for the same task types.
 
         Args:
             values: of the requests kept.
             changing: the part of them that other problems would change, where that is not all.
-            slope: by how much the mean rises with the logarithm of the load.
         """
         run = self.of_runs((values - values.mean()) / len(values), self.run[keep], scale)
         if self.row is None:
             return run, run
-        influence = np.zeros(self.count)
-        influence[keep] = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
-        if slope and self.load is not None:
-            influence += slope * self.load
+        influence = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
         # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
-        whole = keep if not slope else np.ones(self.count, dtype=np.bool_)
-        printed, same = self.of_problems(influence[whole], self.row[whole], scale, float(influence @ influence))
+        printed, same = self.of_problems(influence, self.row[keep], scale, float(influence @ influence))
         return both(run, printed, same)
 
     def centred(self, values: F64, source: I64) -> F64:
@@ -133,30 +126,47 @@ class Uncertainty:
         return self.centred(together, self.source) / total if total > 0 else None
 
     @cached_property
+    def load_variance(self) -> Variance:
+        """Of the load, relative, between samples of problems."""
+        assert self.load is not None
+        assert self.row is not None
+        return self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))[0]
+
+    @property
+    def load_half(self) -> float:
+        """Half an interval of 95% of the load, relative."""
+        return self.load_variance.half
+
+    @cached_property
     def other_loads(self) -> tuple[OtherLoad, ...]:
         """The first run with the least and the most load that the problems allow; nothing where that would change nothing."""
         if self.load is None or self.row is None or self.runs[0].draws.traffic.after is not None:
             return ()
-        printed, _ = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))
-        error = float(np.sqrt(printed.value))
-        if error < _NEGLIGIBLE:
+        if np.sqrt(self.load_variance.value) < _NEGLIGIBLE:
             return ()
-        times = 1 + min(max(printed.quantile * error, _LEAST), _MOST)
+        times = 1 + min(max(self.load_half, _LEAST), _MOST)
         return with_load(self.model, self.runs[0], 1 / times), with_load(self.model, self.runs[0], times)
 
-    def slope(self, before: F64, after: Callable[[OtherLoad], F64]) -> float:
-        """By how much the mean of the first run's values rises with the logarithm of the load, where it does so most.
+    def by_load(self, values: F64, keep: Bools, rest: Variance, before: float, after: Callable[[OtherLoad], float]) -> ByLoad:
+        """What the load, as uncertain as the problems leave it, does to a figure of some requests.
 
         Args:
-            before: values; after: those with another load.
+            values: of the requests kept, whose mean rises and falls with the figure; rest: variance of that mean.
+            before: the figure in the first run; after: with another load.
         """
-        found = [0.0]
-        for other in self.other_loads:
-            values = after(other)
-            if len(before) and len(values):
-                found.append(float(values.mean() - before.mean()) / float(np.log(other.times)))
-        return max(found, key=abs)
-
+        if not self.other_loads or self.load is None or self.row is None:
+            return NO_LOAD
+        # What was tried is the end of the load's interval, unless that is too near or too far to try.
+        changes = [(after(other) - before) * abs(self.load_half / np.log(other.times)) for other in self.other_loads]
+        population = self.model.population
+        assert population is not None
+        influence = np.zeros(self.count)
+        influence[keep] = self.centred(values, self.source[keep]) / len(values)
+        together = intervals.covariance(influence, self.load, population.cluster[self.row])
+        together -= float(influence @ self.load)
+        by = together / np.sqrt(rest.value * self.load_variance.value) if rest.value > 0 else 0.0
+        rises = changes[-1] >= changes[0]
+        return ByLoad(max(0.0, -min(changes)), max(0.0, *changes), float(by) if rises else -float(by))
 
 def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
     """Whether a run is a replay that would come out the same again: a recorded trace, on servers whose times do not vary."""
