@@ -51,7 +51,15 @@ class Variance:
 NONE = Variance(0.0)
 
 
-def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: float = 0.0) -> Variance:
+def of_units(
+    influence: F64,
+    unit: I64,
+    stratum: I64 | None = None,
+    *,
+    scale: float = 0.0,
+    own: float = 0.0,
+    one_more: bool = False,
+) -> Variance:
     """Variance of a figure whose rows belong to units that are a random sample, within each stratum if there are several.
 
     A single unit in each stratum says nothing of how units differ: they are then taken to differ by as much as ``scale``.
@@ -59,7 +67,9 @@ def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: fl
     Args:
         influence: (n,) what each row adds to the figure's deviation; unit: (n,) its unit, 0 to k - 1.
         stratum: (k,) of each unit.
-        scale: size of the figure.
+        scale: standard error that a single unit would leave.
+        own: part of the sums' squares that is the rows' own, not their unit's.
+        one_more: count one unit more that is off by as much as ``scale``, so that few units that happen to be alike claim little.
     """
     present = np.bincount(unit) > 0
     total = np.bincount(unit, weights=influence)[present]
@@ -76,7 +86,19 @@ def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: fl
         # A variance that rests on a few units far off is itself as uncertain as one of fewer units.
         kurtosis = len(total) * float((deviation**4).sum()) / whole**2
         df = max(min(df, 2 * len(total) / max(kurtosis - 1, 1e-9)), 1.0)
-    return _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
+    found = _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
+    return Variance(max(found.value - own, 0.0) + one_more * (scale / 2 / len(total)) ** 2, df)
+
+
+def covariance(one: F64, other: F64, unit: I64) -> float:
+    """Covariance of two figures whose rows belong to units that are a random sample.
+
+    Args:
+        one, other: (n,) what each row adds to the figure's deviation; unit: (n,) its unit, 0 to k - 1.
+    """
+    present = np.bincount(unit) > 0
+    a, b = (np.bincount(unit, weights=influence)[present] for influence in (one, other))
+    return float((a - a.mean()) @ (b - b.mean())) * len(a) / max(len(a) - 1, 1)
 
 
 def of_runs(influence: F64, run: I64, runs: int) -> Variance:
@@ -126,11 +148,18 @@ def share(value: float, variance: Variance, units: float) -> Estimate:
         value: 0 to 1.
         units: independent things behind a share that cannot be seen to vary, as one of 0 or 1; infinity where it repeats exactly.
     """
-    size = value * (1 - value) / variance.value if variance.value > 0 and 0 < value < 1 else units
+    size = _trials(value, variance, units)
     if not math.isfinite(size):
         return Estimate(value, value, value)
-    low, high = wilson(value, (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / size)
+    low, high = wilson(value, Z95**2 / size)
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
+
+
+def _trials(value: float, variance: Variance, units: float) -> float:
+    """Independent things, in endless supply, that would say as much of a share as its variance with its degrees of freedom."""
+    if variance.value > 0 and 0 < value < 1:
+        return value * (1 - value) / variance.half**2 * Z95**2
+    return units
 
 
 def wilson(value: float, z2: float) -> tuple[float, float]:
@@ -151,44 +180,64 @@ def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> E
     return Estimate(*(at_share(ordered, part) for part in (around.value, around.low, around.high)))
 
 
+def open_ended(
+    found: Estimate, wanted: float, variance: Variance, units: float, least: float = 0.0, most: float = math.inf
+) -> Estimate:
+    """A quantile's interval with the ends open, at what is possible, that so few independent things cannot tell.
+
+    The largest of n values lies below a quantile with probability ``wanted ** n``: only from 72 on does it bound the 95th
+    percentile by 97.5%, only from 368 on the 99th.
+
+    Args:
+        wanted, variance, units: as of :func:`quantile`.
+        least, most: that it can be.
+    """
+    size, tail = _trials(wanted, variance, units), 0.025
+    if not math.isfinite(size):
+        return found
+    low, high = (1 - wanted) ** size > tail, wanted**size > tail
+    return Estimate(found.value, least if low else found.low, max(most, found.high) if high else found.high)
+
+
 def at_share(ordered: F64, part: float) -> float:
     """The least of the ordered values that at least such a part of them does not exceed."""
     return float(ordered[min(max(math.ceil(part * len(ordered) - 1e-9) - 1, 0), len(ordered) - 1)])
 
 
 @dataclass(frozen=True)
-class ByLoad:
-    """How far a figure falls and rises at the ends of the 95% interval of what it depends on besides, and the correlation of that
-    with the rest of its error."""
+class Swing:
+    """What else a figure depends on: how far it falls and rises at the ends of that one's interval of 95%, and how much that goes
+    with the rest of its error.
+
+    Attributes:
+        down, up: at least 0; correlation: -1 to 1.
+    """
 
     down: float
     up: float
     correlation: float
 
 
-NO_LOAD = ByLoad(0.0, 0.0, 0.0)
+STILL = Swing(0.0, 0.0, 0.0)
 
 
-def covariance(one: F64, other: F64, unit: I64) -> float:
-    """Of two figures whose rows belong to units that are a random sample, as :func:`of_units`."""
-    present = np.bincount(unit) > 0
-    a, b = (np.bincount(unit, weights=influence)[present] for influence in (one, other))
-    k = len(a)
-    return float((a - a.mean()) @ (b - b.mean())) * k / max(k - 1, 1)
+def swung(rest: Estimate, swing: Swing, least: float = 0.0, most: float = math.inf) -> Estimate:
+    """The interval of a figure that depends on something else too: squares of distances add up, each side for itself.
 
+    G. Y. Zou and A. Donner (2008), "Construction of confidence limits about effect measures".
 
-def moved(rest: Estimate, by: ByLoad, most: float = math.inf) -> Estimate:
-    """An interval, and how far each of its ends lies further out for another source of error.
-
-    G. Y. Zou and A. Donner (2008): squares of the distances add up, each side for itself.
+    Args:
+        rest: the interval, were that other thing known.
+        least, most: that the figure can be.
     """
-    rho = min(max(by.correlation, -1.0), 1.0)
 
     def side(one: float, other: float) -> float:
-        return math.sqrt(max(one * one + other * other + 2 * rho * one * other, max(one, other) ** 2 if rho > 0 else 0.0))
+        if other == 0:
+            return one
+        return math.sqrt(max(one * one + other * other + 2 * swing.correlation * one * other, 0.0))
 
-    low, high = rest.value - side(rest.value - rest.low, by.down), rest.value + side(rest.high - rest.value, by.up)
-    return Estimate(rest.value, low, high).clipped(0.0, most)
+    low, high = side(rest.value - rest.low, swing.down), side(rest.high - rest.value, swing.up)
+    return Estimate(rest.value, rest.value - low, rest.value + high).clipped(least, most)
 
 
 def for_few(figure: Estimate, independent: int) -> Estimate:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.intervals import NO_LOAD, NONE, ByLoad, Variance
+from ttc_sim.base.intervals import NONE, STILL, Swing, Variance
 from ttc_sim.scenario import Api, Clients, Piecewise, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, spread
@@ -26,9 +26,9 @@ Bools = NDArray[np.bool_]
 class Uncertainty:
     """Variances of means over the requests of all runs side by side.
 
-    A mean over requests is uncertain by the problems in two ways: those requests would be others, and all requests together would
-    ask for more or less of what they share, which moves everybody's waits. The second is what a little more load is seen to do to
-    the mean, times how well the problems pin the load down.
+    A figure is uncertain by the problems in two ways: those requests would be others, and all requests together would ask for
+    more or less of what they share, which moves everybody's waits. The second is what it comes to at the least and the most load
+    that the problems allow.
     """
 
     def __init__(self, model: Model, runs: Sequence[Run]) -> None:
@@ -64,20 +64,24 @@ class Uncertainty:
         population = self.model.population
         return population is not None and int(population.cluster.max()) < int(self.problem[0].max())
 
-    def of_problems(self, influence: F64, row: I64, scale: float, own: float = 0.0) -> tuple[Variance, Variance]:
+    def of_problems(
+        self, influence: F64, row: I64, scale: float, own: float = 0.0, *, share: bool = False
+    ) -> tuple[Variance, Variance]:
         """Between problems or task types, as the problem sets say, and between problems of the same task types.
 
         Args:
             influence: (n,) what each row adds to the figure's deviation; row: (n,) its problem in the population.
             scale: what a single problem leaves uncertain.
             own: part of the sums' squares that is the requests' own, not their problem's.
+            share: whether the figure is one, of which a problem more could be all or nothing.
         """
         population = self.model.population
         assert population is not None
-        printed = same = _less(intervals.of_units(influence, population.cluster[row], scale=scale), own)
+        cluster = population.cluster[row]
+        printed = same = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
         if self.whole_types:
             problem, group = self.problem
-            same = _less(intervals.of_units(influence, problem[row], group, scale=scale), own)
+            same = intervals.of_units(influence, problem[row], group, scale=scale, own=own, one_more=share)
         return printed, same
 
     # ---------------------------------------------------------------------------------------------------------- runs
@@ -93,11 +97,14 @@ class Uncertainty:
 
     # ---------------------------------------------------------------------------------------------------------- both
 
-    def of_requests(self, values: F64, keep: Bools, scale: float, changing: F64 | None = None) -> tuple[Variance, Variance]:
+    def of_requests(
+        self, values: F64, keep: Bools, scale: float, changing: F64 | None = None, *, share: bool = False
+    ) -> tuple[Variance, Variance]:
         """Variance of the mean of some requests' values: as printed, and for the same task types.
 
         Args:
             values: of the requests kept.
+            scale, share: as of :meth:`of_problems`.
             changing: the part of them that other problems would change, where that is not all.
         """
         run = self.of_runs((values - values.mean()) / len(values), self.run[keep], scale)
@@ -105,8 +112,14 @@ class Uncertainty:
             return run, run
         influence = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
         # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
-        printed, same = self.of_problems(influence, self.row[keep], scale, float(influence @ influence))
+        own = float(influence @ influence)
+        printed, same = self.of_problems(influence, self.row[keep], scale, own, share=share)
         return both(run, printed, same)
+
+    def of_shares(self, values: F64, keep: Bools) -> Variance:
+        """Variance of the share of some requests, by 0 or 1 of each of them."""
+        value = float(values.mean())
+        return self.of_requests(values, keep, float(np.sqrt(value * (1 - value))), share=True)[0]
 
     def centred(self, values: F64, source: I64) -> F64:
         """Values less the mean of their source: its share of the requests is given."""
@@ -126,47 +139,69 @@ class Uncertainty:
         return self.centred(together, self.source) / total if total > 0 else None
 
     @cached_property
-    def load_variance(self) -> Variance:
-        """Of the load, relative, between samples of problems."""
+    def of_load(self) -> Variance:
+        """Of the load, relative, between samples of problems; of a single run also between runs."""
         assert self.load is not None
         assert self.row is not None
-        return self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))[0]
+        own = float(self.load @ self.load)
+        found, _ = self.of_problems(self.load, self.row, 0.0, own)
+        if len(self.runs) > 1:
+            return found
+        # Batches of a run say little of a queue that builds up over many of them.
+        recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
+        return found.plus(Variance((own + (0.0 if recorded else 1 / self.count)) * self._unevenness))
 
-    @property
-    def load_half(self) -> float:
-        """Half an interval of 95% of the load, relative."""
-        return self.load_variance.half
+    @cached_property
+    def _unevenness(self) -> float:
+        """How many times fewer requests make up the load that counts: 1 where waits rise with it at all times alike."""
+        if (others := self._with_other_loads) is None:
+            return 1.0
+        by_batch = []
+        for other in others:
+            n = len(other.latency_s)
+            by_batch.append(np.bincount(np.arange(n) * _BATCHES // n, weights=other.latency_s, minlength=_BATCHES) / n)
+        rise = np.maximum(by_batch[1] - by_batch[0], 0.0)
+        return _BATCHES * float(rise @ rise) / float(rise.sum()) ** 2 if rise.any() else 1.0
+
+    @cached_property
+    def _with_other_loads(self) -> tuple[OtherLoad, OtherLoad] | None:
+        """The first run with about the least and the most load that the problems allow."""
+        if self.load is None or self.row is None or self.runs[0].draws.traffic.after is not None:
+            return None
+        half = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))[0].half
+        times = 1 + min(max(half, _LEAST), _MOST)
+        return with_load(self.model, self.runs[0], 1 / times), with_load(self.model, self.runs[0], times)
 
     @cached_property
     def other_loads(self) -> tuple[OtherLoad, ...]:
-        """The first run with the least and the most load that the problems allow; nothing where that would change nothing."""
-        if self.load is None or self.row is None or self.runs[0].draws.traffic.after is not None:
+        """The first run with less and with more load; nothing where the load is known so well that it would change nothing."""
+        if self.load is None or np.sqrt(self.of_load.value) < _NEGLIGIBLE:
             return ()
-        if np.sqrt(self.load_variance.value) < _NEGLIGIBLE:
-            return ()
-        times = 1 + min(max(self.load_half, _LEAST), _MOST)
-        return with_load(self.model, self.runs[0], 1 / times), with_load(self.model, self.runs[0], times)
+        return self._with_other_loads or ()
 
-    def by_load(self, values: F64, keep: Bools, rest: Variance, before: float, after: Callable[[OtherLoad], float]) -> ByLoad:
-        """What the load, as uncertain as the problems leave it, does to a figure of some requests.
+    def swing(
+        self, values: F64, keep: Bools, rest: Variance, before: float, after: Callable[[OtherLoad], float]
+    ) -> Swing:
+        """What the load, as uncertain as it is, does to a figure of some requests.
 
         Args:
-            values: of the requests kept, whose mean rises and falls with the figure; rest: variance of that mean.
+            values: of the requests kept, whose mean rises with the figure; rest: variance of that mean, were the load known.
             before: the figure in the first run; after: with another load.
         """
-        if not self.other_loads or self.load is None or self.row is None:
-            return NO_LOAD
-        # What was tried is the end of the load's interval, unless that is too near or too far to try.
-        changes = [(after(other) - before) * abs(self.load_half / np.log(other.times)) for other in self.other_loads]
-        population = self.model.population
-        assert population is not None
+        if not self.other_loads or self.load is None or self.row is None or self.model.population is None:
+            return STILL
+        # What was tried is about the end of the load's interval.
+        less, more = (
+            (after(other) - before) * self.of_load.half / abs(float(np.log(other.times))) for other in self.other_loads
+        )
         influence = np.zeros(self.count)
         influence[keep] = self.centred(values, self.source[keep]) / len(values)
-        together = intervals.covariance(influence, self.load, population.cluster[self.row])
-        together -= float(influence @ self.load)
-        by = together / np.sqrt(rest.value * self.load_variance.value) if rest.value > 0 else 0.0
-        rises = changes[-1] >= changes[0]
-        return ByLoad(max(0.0, -min(changes)), max(0.0, *changes), float(by) if rises else -float(by))
+        together = intervals.covariance(influence, self.load, self.model.population.cluster[self.row])
+        together -= float(influence @ self.load)  # the requests' own
+        errors = float(np.sqrt(rest.value * self.of_load.value))
+        correlation = min(max(together / errors, -1.0), 1.0) if errors > 0 else 0.0
+        return Swing(max(-less, -more, 0.0), max(less, more, 0.0), correlation if more >= less else -correlation)
+
 
 def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
     """Whether a run is a replay that would come out the same again: a recorded trace, on servers whose times do not vary."""
@@ -189,7 +224,3 @@ def both(run: Variance, printed: Variance, same: Variance) -> tuple[Variance, Va
     """
     new = run.plus(printed)
     return new, min(new, run.plus(same), key=lambda one: one.half)
-
-
-def _less(variance: Variance, own: float) -> Variance:
-    return Variance(max(variance.value - own, 0.0), variance.df) if np.isfinite(variance.df) else variance
