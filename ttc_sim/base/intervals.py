@@ -126,17 +126,19 @@ def _unless_rounding(value: float, df: float, influence: F64) -> Variance:
 
 
 def mean(value: float, variance: Variance, most: float = math.inf) -> Estimate:
-    """A mean of what is never negative, and its interval: the same factor up and down.
+    """A mean of what is never negative, and its interval: as far down as up for one over its root.
 
-    Means of seconds, tokens and dollars, a few of which are large, err more often below the truth than above it.
+    Means of seconds, tokens and dollars, a few of which are large, err more often and farther below the truth than above it; so
+    little may be known of them that nothing bounds them from above.
 
     Args:
         most: that it can be.
     """
     if value <= 0:
         return Estimate(value, value, value)
-    factor = math.exp(min(variance.half / value, 700.0))
-    return Estimate(value, value / factor, value * factor).clipped(0.0, most)
+    half = variance.half / (2 * value)
+    high = value / (1 - half) ** 2 if half < 1 else math.inf
+    return Estimate(value, value / (1 + half) ** 2, high).clipped(0.0, most)
 
 
 def share(value: float, variance: Variance, units: float) -> Estimate:
