@@ -252,15 +252,3 @@ def for_few(figure: Estimate, independent: int) -> Estimate:
     wider = float(stdtrit(independent - 1, 0.975)) / Z95 * (independent / (independent - 1)) ** 0.5
     low, high = (figure.value + wider * (end - figure.value) for end in (figure.low, figure.high))
     return Estimate(figure.value, low, high)
-
-
-def not_sure(share: Estimate, independent: int) -> Estimate:
-    """A share's interval, at least as wide as Wilson's of so many independent things: 3 of 3 is not for sure.
-
-    E. B. Wilson (1927).
-
-    >>> round(not_sure(Estimate(1.0, 1.0, 1.0), 3).low, 3)
-    0.439
-    """
-    low, high = wilson(share.value, Z95**2 / independent)
-    return Estimate(share.value, min(share.low, low), max(share.high, high)).clipped(0, 1)

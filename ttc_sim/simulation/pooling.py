@@ -99,6 +99,7 @@ class Pooled(Uncertainty):
         # Longer problems make a pool's bill no larger where it is paid for by arrivals alone.
         by_arrivals = np.repeat([not run.paid_by_work for run in runs], [len(run.arm) for run in runs])
         self.fixed_cost = by_arrivals * (self.cost - self._joined("api_cost_usd"))
+        self.open_ended: dict[str, tuple[str, ...]] = {}
         timeouts = [item.timeout_s for item in model.deployments]
         self.most_s = max((np.inf if one is None else one for one in timeouts), default=np.inf)
 
@@ -218,8 +219,8 @@ class Pooled(Uncertainty):
             return np.inf
         return float(keep.sum()) if self.row is None else len(np.unique(self.row[keep]))
 
-    def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[Estimate]:
-        """Quantiles of some requests' seconds."""
+    def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[tuple[Estimate, bool]]:
+        """Quantiles of some requests' seconds, and whether so few problems or requests leave an end open, at what is possible."""
         keep = members & times.known
         kept = times.values[keep]
         ordered, units = np.sort(kept), self._units(keep)
@@ -233,7 +234,8 @@ class Pooled(Uncertainty):
             variance, tail = variances[surest], tails[surest]
             swing = self._swing(times, members, tail, variance, partial(_quantile, part=part))
             found = intervals.swung(intervals.quantile(ordered, part, variance, units), swing, most=self.most_s)
-            out.append(intervals.open_ended(found, part, variance, units, most=self.most_s))
+            ended = intervals.open_ended(found, part, variance, units, most=self.most_s)
+            out.append((ended, ended != found))
         return out
 
     def _swing(
@@ -266,7 +268,8 @@ class Pooled(Uncertainty):
         swing = self._swing(times, everyone, kept, variance, lambda seconds: float(seconds.mean()))
         found = self.quantiles(times, everyone, list(QUANTILES.values()))
         mean = intervals.swung(intervals.mean(value, variance, self.most_s), swing, most=self.most_s)
-        return {"mean": mean, **dict(zip(QUANTILES, found, strict=True))}
+        self.open_ended[name] = tuple(key for key, (_, is_open) in zip(QUANTILES, found, strict=True) if is_open)
+        return {"mean": mean, **{key: figure for key, (figure, _) in zip(QUANTILES, found, strict=True)}}
 
     def of_name(self, name: Literal["latency", "ttft"]) -> Times:
         """Seconds of that name."""
@@ -291,7 +294,7 @@ class Pooled(Uncertainty):
             share=share,
             accuracy=None if accuracy is None else accuracy[0],
             cost_usd_per_request=intervals.mean(cost.value, cost.variance),
-            latency_p95_s=self.quantiles(latency, here, [0.95])[0] if (here & latency.known).any() else UNKNOWN,
+            latency_p95_s=self.quantiles(latency, here, [0.95])[0][0] if (here & latency.known).any() else UNKNOWN,
             tokens_per_request=tokens["output"].value,
             reasoning_tokens_per_request=tokens["reasoning"].value,
             thinking_cost_share=ratio(self.thinking_cost[here], self.cost[here]),
