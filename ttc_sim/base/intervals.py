@@ -234,7 +234,7 @@ def swung(rest: Estimate, swing: Swing, least: float = 0.0, most: float = math.i
     """
 
     def side(one: float, other: float) -> float:
-        if other == 0:
+        if other == 0 or math.isinf(one):
             return one
         return math.sqrt(max(one * one + other * other + 2 * swing.correlation * one * other, 0.0))
 

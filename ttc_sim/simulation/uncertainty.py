@@ -18,6 +18,8 @@ from ttc_sim.simulation.other_load import OtherLoad, with_load
 
 _BATCHES = 20
 _LEAST, _MOST = 0.02, 0.5  # other load that is tried, relative
+_LEAST_REPLAYED = 100  # requests of a replay of which lengths may explain the variation
+_LEAST_BY_CHANCE = 0.1  # of the variance
 _NEGLIGIBLE = 0.002  # error of the load, relative, that moves no wait to speak of
 
 Bools = NDArray[np.bool_]
@@ -107,7 +109,7 @@ class Uncertainty:
             scale, share: as of :meth:`of_problems`.
             changing: the part of them that other problems would change, where that is not all.
         """
-        run = self.of_runs((values - values.mean()) / len(values), self.run[keep], scale)
+        run = self.of_runs(self._by_chance(values, keep) / len(values), self.run[keep], scale)
         if self.row is None:
             return run, run
         influence = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
@@ -115,6 +117,26 @@ class Uncertainty:
         own = float(influence @ influence)
         printed, same = self.of_problems(influence, self.row[keep], scale, own, share=share)
         return both(run, printed, same)
+
+    def _by_chance(self, values: F64, keep: Bools) -> F64:
+        """Values less their mean; of one replay less all that its lengths, the same in every run, say of them."""
+        plain = np.asarray(values - values.mean())
+        lengths = None if self._lengths is None else self._lengths[keep]
+        if lengths is None or len(lengths) < _LEAST_REPLAYED:
+            return plain
+        rest = np.asarray(values - lengths @ np.linalg.lstsq(lengths, values, rcond=None)[0])
+        # Where lengths say nearly all, the rest is a few requests cut short, and one run does not tell how few there may be.
+        return rest if rest @ rest > _LEAST_BY_CHANCE * (plain @ plain) else plain
+
+    @cached_property
+    def _lengths(self) -> F64 | None:
+        """(n, k) what lengths a single replay was given, and 1; ``None`` where they are drawn."""
+        traffic = self.runs[0].draws.traffic
+        recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
+        if len(self.runs) > 1 or self.row is not None or not recorded:
+            return None
+        given = [traffic.prompt_tokens, traffic.reasoning_tokens, traffic.visible_tokens]
+        return np.stack([np.ones(self.count), *(np.asarray(x, np.float64) for x in given if x is not None)], axis=1)
 
     def of_shares(self, values: F64, keep: Bools) -> Variance:
         """Variance of the share of some requests, by 0 or 1 of each of them."""
