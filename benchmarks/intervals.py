@@ -8,7 +8,7 @@ cover:
   busy hour, and on one with an overloaded hour; figures over all problems (``expected``), and by the requests alone (``records``);
 * ``few``: 12 problems, or 12 task types, stand for all that will come;
 * ``same types``: intervals for new problems of the very task types that were measured;
-* ``single``: one run each;
+* ``two`` and ``single``: so many runs each;
 * ``trace``: a recorded day replayed, lengths and arrivals fixed, by live load on a pool and an API whose times vary; its first 300
   requests; its arrivals with problems that are drawn;
 * ``evaluate``: without a queue.
@@ -173,6 +173,8 @@ CASES: dict[str, dict[str, Any]] = {
     "day, expected": {"arrivals": DAY, "expected": True},
     "day, records": {"arrivals": DAY},
     "day, three runs": {"arrivals": DAY, "expected": True, "runs": 3},
+    "two, steady": {"arrivals": STEADY, "expected": True, "runs": 2},
+    "two, day": {"arrivals": DAY, "expected": True, "runs": 2},
     "single, steady": {"arrivals": STEADY, "expected": True, "runs": 1},
     "single, busy": {"arrivals": BUSY, "expected": True, "runs": 1},
     "single, day": {"arrivals": DAY, "expected": True, "runs": 1},

@@ -17,6 +17,7 @@ from ttc_sim.simulation.model import Model, spread
 from ttc_sim.simulation.other_load import OtherLoad, with_load
 
 _BATCHES = 20
+_FEW_RUNS = 3  # fewer say less of how runs differ than their batches do
 _LEAST, _MOST = 0.02, 0.5  # other load that is tried, relative
 _LEAST_REPLAYED = 100  # requests of a replay of which lengths may explain the variation
 _LEAST_BY_CHANCE = 0.1  # of the variance
@@ -39,12 +40,13 @@ class Uncertainty:
         self.replay = nothing_random(model, runs)
         self.run = np.repeat(np.arange(len(runs)), [len(run.arm) for run in runs])
         self.groups = len(runs)
-        if len(runs) == 1:
+        self.batched = len(runs) < _FEW_RUNS
+        if self.batched:
             # Batches one after another stand in for independent runs (the method of batch means).
-            self.groups = min(_BATCHES, self.count)
+            self.groups = min(_BATCHES * len(runs), self.count)
             self.run = np.arange(self.count) * self.groups // self.count
         arrivals = model.scenario.workload.arrivals
-        self.by_neighbours = len(runs) == 1 and isinstance(arrivals, Piecewise | Clients | Trace)
+        self.by_neighbours = self.batched and isinstance(arrivals, Piecewise | Clients | Trace)
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
@@ -119,24 +121,25 @@ class Uncertainty:
         return both(run, printed, same)
 
     def _by_chance(self, values: F64, keep: Bools) -> F64:
-        """Values less their mean; of one replay less all that its lengths, the same in every run, say of them."""
+        """Values less their mean; of few replays less all that lengths, the same in every run, say of them."""
         plain = np.asarray(values - values.mean())
         lengths = None if self._lengths is None else self._lengths[keep]
         if lengths is None or len(lengths) < _LEAST_REPLAYED:
             return plain
         rest = np.asarray(values - lengths @ np.linalg.lstsq(lengths, values, rcond=None)[0])
-        # Where lengths say nearly all, the rest is a few requests cut short, and one run does not tell how few there may be.
+        # Where lengths say nearly all, the rest is a few requests cut short, and few runs do not tell how few there may be.
         return rest if rest @ rest > _LEAST_BY_CHANCE * (plain @ plain) else plain
 
     @cached_property
     def _lengths(self) -> F64 | None:
-        """(n, k) what lengths a single replay was given, and 1; ``None`` where they are drawn."""
+        """(n, k) what lengths a few replays were given, and 1; ``None`` where they are drawn."""
         traffic = self.runs[0].draws.traffic
         recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
-        if len(self.runs) > 1 or self.row is not None or not recorded:
+        if not self.batched or self.row is not None or not recorded:
             return None
         given = [traffic.prompt_tokens, traffic.reasoning_tokens, traffic.visible_tokens]
-        return np.stack([np.ones(self.count), *(np.asarray(x, np.float64) for x in given if x is not None)], axis=1)
+        known = [np.tile(lengths.astype(np.float64), len(self.runs)) for lengths in given if lengths is not None]
+        return np.stack([np.ones(self.count), *known], axis=1)
 
     def of_shares(self, values: F64, keep: Bools) -> Variance:
         """Variance of the share of some requests, by 0 or 1 of each of them."""
@@ -162,12 +165,12 @@ class Uncertainty:
 
     @cached_property
     def of_load(self) -> Variance:
-        """Of the load, relative, between samples of problems; of a single run also between runs."""
+        """Of the load, relative, between samples of problems; of few runs also between runs."""
         assert self.load is not None
         assert self.row is not None
         own = float(self.load @ self.load)
         found, _ = self.of_problems(self.load, self.row, 0.0, own)
-        if len(self.runs) > 1:
+        if not self.batched:
             return found
         # Batches of a run say little of a queue that builds up over many of them.
         recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
