@@ -11,11 +11,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.optimize import brentq
+from scipy.special import betainc, stdtrit
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Z95, Estimate
 
+_TAIL = 0.025  # on each side of an interval of 95%
+_ENDLESS = 1e12  # independent things, so many that nothing is left uncertain
 _ROUNDING = 1e-12  # relative to the values, below which a standard error is a matter of rounding
 
 
@@ -171,15 +174,32 @@ def wilson(value: float, z2: float) -> tuple[float, float]:
 
 
 def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> Estimate:
-    """A quantile of ordered values, and the values between which it lies: those at the ends of the interval of the share below it.
+    """A quantile of ordered values, and the values between which it lies: order statistics of as many independent ones.
 
-    R. S. Woodruff (1952). It never leaves the values seen.
+    Of n independent values the j-th lies below the quantile with the probability that at least j of n do (W. R. Thompson, 1936); n
+    is here what would leave the share below the quantile as uncertain as it is (R. S. Woodruff, 1952; L. Kish). The interval never
+    leaves the values seen, see :func:`open_ended`.
 
     Args:
         variance: of the share of values that are at most the quantile.
+        units: independent things behind a share that cannot be seen to vary.
     """
-    around = share(wanted, variance, units)
-    return Estimate(*(at_share(ordered, part) for part in (around.value, around.low, around.high)))
+    value, size = at_share(ordered, wanted), _trials(wanted, variance, units)
+    if size > _ENDLESS:
+        return Estimate(value, value, value)
+    low, high = float(ordered[0]), float(ordered[-1])
+    if (1 - wanted) ** size < _TAIL:
+        low = float(ordered[int(max(_rank(wanted, size, 1 - _TAIL) - 1, 0.0) / size * len(ordered) + 1e-9)])
+    if wanted**size < _TAIL:
+        high = at_share(ordered, _rank(wanted, size, _TAIL) / size)
+    return Estimate(value, min(low, value), max(high, value))
+
+
+def _rank(wanted: float, size: float, probability: float) -> float:
+    """Which of ``size`` independent values, in order and between them, lies below a quantile with that probability."""
+    if wanted**size >= probability:
+        return size
+    return float(brentq(lambda j: betainc(j, size - j + 1, wanted) - probability, 1e-9, size))
 
 
 def open_ended(
@@ -194,10 +214,8 @@ def open_ended(
         wanted, variance, units: as of :func:`quantile`.
         least, most: that it can be.
     """
-    size, tail = _trials(wanted, variance, units), 0.025
-    if not math.isfinite(size):
-        return found
-    low, high = (1 - wanted) ** size > tail, wanted**size > tail
+    size = _trials(wanted, variance, units)
+    low, high = (1 - wanted) ** size >= _TAIL, wanted**size >= _TAIL
     return Estimate(found.value, least if low else found.low, max(most, found.high) if high else found.high)
 
 

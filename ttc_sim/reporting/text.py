@@ -17,6 +17,7 @@ from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
+from ttc_sim.simulation.uncertainty import FEW_RUNS
 
 
 def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
@@ -248,6 +249,10 @@ def rests_on(summary: Summary) -> list[str]:
         return [f"A replay of {each}: nothing in it is random, so another would come out the same and intervals are 0."]
     runs = "1 run" if summary.runs == 1 else f"{summary.runs} independent runs"
     few = _too_few(summary)
+    if not summary.problems and summary.runs < FEW_RUNS and summary.verdict != "stable":
+        few.append(
+            f"What waits builds up over much of a run, so {runs} may say too little of times: ask for {FEW_RUNS} or more."
+        )
     if not summary.problems:
         return [f"{runs} of {each}. Brackets and intervals: 95%, for other runs of the same traffic.", *few]
     new = "new task types like the measured ones" if summary.same_types else "new problems like the measured ones"

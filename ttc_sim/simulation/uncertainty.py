@@ -17,7 +17,7 @@ from ttc_sim.simulation.model import Model, spread
 from ttc_sim.simulation.other_load import OtherLoad, with_load
 
 _BATCHES = 20
-_FEW_RUNS = 3  # fewer say less of how runs differ than their batches do
+FEW_RUNS = 3  # fewer say less of how runs differ than their batches do
 _LEAST, _MOST = 0.02, 0.5  # other load that is tried, relative
 _LEAST_REPLAYED = 100  # requests of a replay of which lengths may explain the variation
 _LEAST_BY_CHANCE = 0.1  # of the variance
@@ -40,7 +40,7 @@ class Uncertainty:
         self.replay = nothing_random(model, runs)
         self.run = np.repeat(np.arange(len(runs)), [len(run.arm) for run in runs])
         self.groups = len(runs)
-        self.batched = len(runs) < _FEW_RUNS
+        self.batched = len(runs) < FEW_RUNS
         if self.batched:
             # Batches one after another stand in for independent runs (the method of batch means).
             self.groups = min(_BATCHES * len(runs), self.count)
