@@ -208,7 +208,7 @@ def test_what_varies_is_no_replay(tmp_path: Path) -> None:
     assert got.cost_usd_per_request.low == got.cost_usd_per_request.high
 
 
-@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("runs", [1, 2, 3])
 @pytest.mark.parametrize("requests", [1, 3, 40])
 @pytest.mark.parametrize("rate_per_s", [0.05, 5.0])
 def test_nothing_lies_beyond_what_is_possible(runs: int, requests: int, rate_per_s: float) -> None:
@@ -255,6 +255,20 @@ def test_what_too_few_problems_cannot_bound_is_open_and_said() -> None:
             assert got.latency_s["p99"].high == (timeout_s or np.inf)
         assert got.latency_s["p99"].low > 0
         raw = on_problems({"process": "poisson", "rate_per_s": 0.5}, 400)
+
+
+@pytest.mark.parametrize(("runs", "rate_per_s", "said"), [(1, 2.0, True), (1, 0.05, False), (3, 2.0, False)])
+def test_one_run_of_a_queue_that_builds_up_is_said_to_be_too_few(
+    runs: int, rate_per_s: float, said: bool, tmp_path: Path
+) -> None:
+    """Without problems nothing but the run itself says what more load would do."""
+    scenario = replayed(tmp_path, [(i / rate_per_s, 100, 400) for i in range(200)])
+    varying = scenario.model_dump(mode="python", exclude={"path"})
+    varying["deployments"]["pool"] = {**API, "concurrency": 2}
+    got = simulate(scenario_from_dict(varying, scenario.path), replications=runs).summary()
+    console = Console(width=200, record=True)
+    print_notes(console, got)
+    assert ("may say too little of times" in console.export_text()) == said, got.verdict
 
 
 def test_three_of_three_is_not_sure() -> None:
