@@ -4,10 +4,14 @@ Made-up worlds whose truth is known by simulating far more than any user would. 
 from an endless supply of them (task types first, then problems of each) and other runs, and asks what the intervals of one summary
 cover:
 
-* ``steady`` and ``day``: problems on a GPU pool and an API, by predicted difficulty, at an even rate or on a day with an overloaded
-  hour; figures over all problems (``expected``), and by the requests alone (``records``);
-* ``single``: the same from one run each;
-* ``trace``: a recorded day replayed, lengths and arrivals fixed, by live load on a pool and an API whose times vary.
+* ``steady``, ``busy`` and ``day``: problems on a GPU pool and an API, by predicted difficulty, at an even rate, on a day with a
+  busy hour, and on one with an overloaded hour; figures over all problems (``expected``), and by the requests alone (``records``);
+* ``few``: 12 problems, or 12 task types, stand for all that will come;
+* ``same types``: intervals for new problems of the very task types that were measured;
+* ``two`` and ``single``: so many runs each;
+* ``trace``: a recorded day replayed, lengths and arrivals fixed, by live load on a pool and an API whose times vary; its first 300
+  requests; its arrivals with problems that are drawn;
+* ``evaluate``: without a queue.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from scipy.special import expit, ndtri
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.writing import write_atomically
+from ttc_sim.evaluation.evaluate import evaluate_attempts
 from ttc_sim.policies import LeastLoaded, Policy, Threshold
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
@@ -34,6 +39,7 @@ from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
+from ttc_sim.strategies import BestOfN, Single
 from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.workload.population import Population
 
@@ -87,9 +93,15 @@ def world(arrivals: Mapping[str, Any], requests: int = REQUESTS, **workload: Any
     )
 
 
-def problems(types: int, each: int, seed: int, by_type: bool) -> Population:
-    """So many task types with so many problems each: drawn from an endless supply of both."""
-    u = ndtri(uniforms(seed, "types", types, 2))
+BUSY = {
+    "process": "piecewise",
+    "steps": [{"duration_s": s, "rate_per_s": r} for s, r in ((120, 2.0), (60, 6.0), (120, 4.0), (60, 2.0))],
+}
+
+
+def problems(types: int, each: int, seed: int, by_type: bool, types_seed: int | None = None) -> Population:
+    """So many task types with so many problems each: drawn from an endless supply of both; the types by a seed of their own."""
+    u = ndtri(uniforms(seed if types_seed is None else types_seed, "types", types, 2))
     kind = np.repeat(np.arange(types, dtype=np.int64), each)
     v = ndtri(uniforms(seed, "problems", len(kind), 3))
     hard, long = 0.8 * u[kind, 0] + v[:, 0], 0.3 * u[kind, 1] + 0.6 * v[:, 1]
@@ -138,18 +150,44 @@ def figures(found: Summary) -> dict[str, Estimate]:
     return out if found.accuracy is None else {"accuracy": found.accuracy, **out}
 
 
+def strategies(sample: Population) -> dict[str, Estimate]:
+    """Figures of strategies on the problems, without a queue."""
+    found = evaluate_attempts(sample.attempts["a"], sample.cluster, [Single(), BestOfN(n=3, auroc=0.8)])
+    return {
+        f"{short} {name}": figure
+        for short, one in zip(("single", "best of 3"), found, strict=True)
+        for name, figure in {"accuracy": one.accuracy, **one.intervals}.items()
+    }
+
+
 THRESHOLD = Threshold(at=0.5, below="own", above="other")
+LIVE = LeastLoaded(["own", "other"])
 CASES: dict[str, dict[str, Any]] = {
-    "steady, expected": {"arrivals": STEADY, "expected": True, "runs": 5},
-    "steady, records": {"arrivals": STEADY, "expected": False, "runs": 5},
-    "steady, types": {"arrivals": STEADY, "expected": True, "runs": 5, "by_type": True},
-    "steady, few": {"arrivals": STEADY, "expected": True, "runs": 5, "types": 12, "each": 1},
-    "day, expected": {"arrivals": DAY, "expected": True, "runs": 5},
-    "day, records": {"arrivals": DAY, "expected": False, "runs": 5},
+    "steady, expected": {"arrivals": STEADY, "expected": True},
+    "steady, records": {"arrivals": STEADY},
+    "steady, types": {"arrivals": STEADY, "expected": True, "by_type": True},
+    "same types": {"arrivals": STEADY, "expected": True, "by_type": True, "same": True},
+    "few, expected": {"arrivals": STEADY, "expected": True, "types": 12, "each": 1},
+    "few, records": {"arrivals": STEADY, "types": 12, "each": 1},
+    "few, types": {"arrivals": STEADY, "expected": True, "types": 12, "by_type": True},
+    "busy, expected": {"arrivals": BUSY, "expected": True},
+    "day, expected": {"arrivals": DAY, "expected": True},
+    "day, records": {"arrivals": DAY},
     "day, three runs": {"arrivals": DAY, "expected": True, "runs": 3},
+    "two, steady": {"arrivals": STEADY, "expected": True, "runs": 2},
+    "two, day": {"arrivals": DAY, "expected": True, "runs": 2},
     "single, steady": {"arrivals": STEADY, "expected": True, "runs": 1},
+    "single, busy": {"arrivals": BUSY, "expected": True, "runs": 1},
     "single, day": {"arrivals": DAY, "expected": True, "runs": 1},
-    "trace": {"trace": True, "runs": 5},
+    "trace": {"trace": True},
+    "trace, short": {"trace": True, "first": 300},
+    "trace, single": {"trace": True, "runs": 1},
+    "trace, short, single": {"trace": True, "runs": 1, "first": 300},
+    "trace, problems": {"trace": True, "drawn": True, "expected": True},
+    "trace, problems, short": {"trace": True, "drawn": True, "expected": True, "first": 300},
+    "evaluate": {"evaluate": True},
+    "evaluate, types": {"evaluate": True, "by_type": True},
+    "evaluate, few": {"evaluate": True, "types": 12, "each": 1},
 }
 
 
@@ -162,52 +200,83 @@ def covered(
     truth_types: int = 30_000,
 ) -> dict[str, dict[str, float]]:
     """Share of intervals that cover the truth, and their mean width relative to the best that repetitions allow."""
-    case = CASES[name]
-    runs, by_type = case["runs"], case.get("by_type", False)
-    if case.get("trace"):
-        model = load_model(replay(folder, requests))
-        policy: Policy = LeastLoaded(["own", "other"])
-        truth = figures(summary(model, policy, "truth", truth_runs, False))
-        found = [figures(summary(model, policy, f"{k}", runs, False)) for k in range(repetitions)]
-    else:
-        scenario, policy = world(case["arrivals"], requests), THRESHOLD
-        whole = load_model(scenario, problems(truth_types, 2, 0, by_type))
-        truth = figures(summary(whole, policy, "truth", truth_runs, True))
-        types, each = case.get("types", 60), case.get("each", 5)
-        found = []
-        for k in range(repetitions):
-            # Where problems are the unit, each is drawn alone, else whole types.
-            sample = problems(types, each, k + 1, by_type) if by_type else problems(types * each, 1, k + 1, by_type)
-            found.append(figures(summary(load_model(scenario, sample), policy, f"{k}", runs, case["expected"])))
+    truth, found = measured(CASES[name], repetitions, folder, requests, truth_runs, truth_types)
     out = {}
     for figure, true in truth.items():
         low, value, high = (np.array([getattr(one[figure], end) for one in found]) for end in ("low", "value", "high"))
-        slack = 1e-9 * abs(true.value)
-        inside = (low <= true.value + slack) & (true.value - slack <= high)
+        slack = 1e-9 * abs(true)
+        inside = (low <= true + slack) & (true - slack <= high)
         ideal = 2 * 1.96 * float(value.std())
         out[figure] = {
-            "truth": true.value,
+            "truth": true,
             "covered": float(inside.mean()),
-            "above": float((low > true.value + slack).mean()),
-            "below": float((high < true.value - slack).mean()),
-            "width": float((high - low).mean()) / ideal if ideal > 0 else 0.0,
+            "above": float((low > true + slack).mean()),
+            "below": float((high < true - slack).mean()),
+            "width": float(np.median(high - low)) / ideal if ideal > 0 else 0.0,
         }
     return out
 
 
-def replay(folder: Path, requests: int) -> Scenario:
-    """A recorded day: its arrivals and lengths are fixed."""
+def measured(
+    case: Mapping[str, Any], repetitions: int, folder: Path, requests: int, truth_runs: int, truth_types: int
+) -> tuple[dict[str, float], list[dict[str, Estimate]]]:
+    """The true figures of a case, and those with intervals of every repetition."""
+    runs, expected, by_type = case.get("runs", 5), case.get("expected", False), case.get("by_type", False)
+    requests = case.get("first", requests)
+    types, each = case.get("types", 60), case.get("each", 5)
+    fixed = 0 if case.get("same") else None
+
+    def sample(k: int) -> Population:
+        # Where problems are the unit, each is drawn alone, else whole types.
+        return problems(types, each, k + 1, by_type, fixed) if by_type else problems(types * each, 1, k + 1, by_type)
+
+    def all_that_come() -> Population:
+        return (
+            problems(types, truth_types // types, 0, by_type, 0) if fixed == 0 else problems(truth_types, 2, 0, by_type)
+        )
+
+    if case.get("evaluate"):
+        whole = strategies(all_that_come())
+        return values(whole), [strategies(sample(k)) for k in range(repetitions)]
+    if case.get("trace") and not case.get("drawn"):
+        model = load_model(replay(folder, requests))
+        truth = figures(summary(model, LIVE, "truth", truth_runs, False))
+        return values(truth), [figures(summary(model, LIVE, f"{k}", runs, False)) for k in range(repetitions)]
+    scenario = replay(folder, requests, drawn=True) if case.get("trace") else world(case["arrivals"], requests)
+    truth = figures(summary(load_model(scenario, all_that_come()), THRESHOLD, "truth", truth_runs, True))
+    found = []
+    for k in range(repetitions):
+        one = summary(load_model(scenario, sample(k)), THRESHOLD, f"{k}", runs, expected)
+        found.append({**figures(one), **(same_types(one) if fixed == 0 else {})})
+    if fixed == 0:
+        names = same_types(one)
+        return {name: truth[name].value for name in names}, found
+    return values(truth), found
+
+
+def same_types(found: Summary) -> dict[str, Estimate]:
+    """Figures with intervals for new problems of the same task types."""
+    same = found.same_types
+    return {"accuracy": same["accuracy"], "$": same["cost_usd_per_request"]}
+
+
+def values(found: Mapping[str, Estimate]) -> dict[str, float]:
+    return {name: figure.value for name, figure in found.items()}
+
+
+def replay(folder: Path, requests: int, drawn: bool = False) -> Scenario:
+    """A recorded day: its arrivals and lengths are fixed, or its arrivals alone while problems are drawn."""
     day = load_model(world(DAY, requests), problems(4000, 1, 7, False))
-    drawn = draw(day, 0, purpose="record")
-    assert drawn.row is not None
+    record = draw(day, 0, purpose="record")
+    assert record.row is not None
     attempts = day.population.attempts["a"] if day.population is not None else None
     assert attempts is not None
-    output = attempts.visible_tokens[attempts.start[drawn.row]]
-    lines = [f"{t:.6f},200,{o}" for t, o in zip(drawn.traffic.arrival_s, output, strict=True)]
+    output = attempts.visible_tokens[attempts.start[record.row]]
+    lines = [f"{t:.6f},200,{o}" for t, o in zip(record.traffic.arrival_s, output, strict=True)]
     (folder / "day.csv").write_text("\n".join(["t,p,o", *lines]) + "\n")
-    columns = {"arrival": "t", "prompt_tokens": "p", "output_tokens": "o"}
+    columns = {"arrival": "t", **({} if drawn else {"prompt_tokens": "p", "output_tokens": "o"})}
     trace = {"process": "trace", "file": str(folder / "day.csv"), "format": "csv", "columns": columns}
-    return world(trace, requests, sources={})
+    return world(trace, requests, **({} if drawn else {"sources": {}}))
 
 
 def main() -> None:

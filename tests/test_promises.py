@@ -348,6 +348,21 @@ def test_a_few_problems_that_all_go_wrong_do_not_miss_for_sure(
     assert cost.met is (None if count == 1 else False)
 
 
+def test_a_target_is_judged_by_the_interval_that_is_printed(tmp_path: Path) -> None:
+    """Not by a wider one: a plan that keeps a target by more than its figure's own error is not too close to call."""
+    right = [bool(x) for x in uniforms(6, "right", 60)[:, 0] < 0.7]
+    tokens = (100 + 400 * uniforms(6, "tokens", 60)[:, 0]).astype(int).tolist()
+    model = small(tmp_path, dict.fromkeys(("weak", "strong"), right), dict.fromkeys(("weak", "strong"), tokens))
+    assert model.population is not None
+    found = simulate(model.scenario, "Always('weak')", replications=3, requests=300).summary()
+    assert found.accuracy is not None
+    for asked in (found.accuracy.low - 1e-9, found.accuracy.low + 1e-9):
+        targets = Targets(minimize="cost", accuracy=asked, cost_usd_per_request=1.0, latency_p95_s=30, timeout_rate=0.5)
+        judged = judge_targets(found, targets, model.population)
+        assert [one.realized for one in judged] == [found.quantity(one.name) for one in judged]
+        assert judged[0].met is (True if asked < found.accuracy.low else None)
+
+
 # ------------------------------------------------------------------------------------- hindsight
 
 

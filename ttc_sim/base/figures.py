@@ -109,6 +109,15 @@ def dollars_of(estimate: Estimate, times: float = 1.0) -> str:
     return f"{value}{_between(estimate, low, high)}"
 
 
+def span(estimate: Estimate) -> str:
+    """An interval, without its figure.
+
+    >>> span(Estimate(0.62, 0.54, 0.7)), span(Estimate(9.0, 4.5, math.inf))
+    ('0.54 to 0.7', '4.5 or more')
+    """
+    return f"{estimate.low:.4g} or more" if math.isinf(estimate.high) else f"{estimate.low:.4g} to {estimate.high:.4g}"
+
+
 def seconds_of(estimate: Estimate) -> str:
     """Seconds with their interval."""
     return f"{seconds(estimate.value)}{_between(estimate, seconds(estimate.low), seconds(estimate.high))}"
@@ -116,4 +125,6 @@ def seconds_of(estimate: Estimate) -> str:
 
 def _between(estimate: Estimate, low: str, high: str) -> str:
     """An interval in brackets; none where it repeats exactly or is unknown."""
-    return "" if estimate.low == estimate.high or math.isnan(estimate.value) else f" ({low}-{high})"
+    if estimate.low == estimate.high or math.isnan(estimate.value):
+        return ""
+    return f" ({low} or more)" if math.isinf(estimate.high) else f" ({low}-{high})"

@@ -11,11 +11,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.optimize import brentq
+from scipy.special import betainc, stdtrit
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Z95, Estimate
 
+_TAIL = 0.025  # on each side of an interval of 95%
+_ENDLESS = 1e12  # independent things, so many that nothing is left uncertain
 _ROUNDING = 1e-12  # relative to the values, below which a standard error is a matter of rounding
 
 
@@ -51,7 +54,15 @@ class Variance:
 NONE = Variance(0.0)
 
 
-def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: float = 0.0) -> Variance:
+def of_units(
+    influence: F64,
+    unit: I64,
+    stratum: I64 | None = None,
+    *,
+    scale: float = 0.0,
+    own: float = 0.0,
+    one_more: bool = False,
+) -> Variance:
     """Variance of a figure whose rows belong to units that are a random sample, within each stratum if there are several.
 
     A single unit in each stratum says nothing of how units differ: they are then taken to differ by as much as ``scale``.
@@ -59,7 +70,9 @@ def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: fl
     Args:
         influence: (n,) what each row adds to the figure's deviation; unit: (n,) its unit, 0 to k - 1.
         stratum: (k,) of each unit.
-        scale: size of the figure.
+        scale: standard error that a single unit would leave.
+        own: part of the sums' squares that is the rows' own, not their unit's.
+        one_more: count one unit more that is off by as much as ``scale``, so that few units that happen to be alike claim little.
     """
     present = np.bincount(unit) > 0
     total = np.bincount(unit, weights=influence)[present]
@@ -76,7 +89,19 @@ def of_units(influence: F64, unit: I64, stratum: I64 | None = None, *, scale: fl
         # A variance that rests on a few units far off is itself as uncertain as one of fewer units.
         kurtosis = len(total) * float((deviation**4).sum()) / whole**2
         df = max(min(df, 2 * len(total) / max(kurtosis - 1, 1e-9)), 1.0)
-    return _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
+    found = _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
+    return Variance(max(found.value - own, 0.0) + one_more * (scale / 2 / len(total)) ** 2, df)
+
+
+def covariance(one: F64, other: F64, unit: I64) -> float:
+    """Covariance of two figures whose rows belong to units that are a random sample.
+
+    Args:
+        one, other: (n,) what each row adds to the figure's deviation; unit: (n,) its unit, 0 to k - 1.
+    """
+    present = np.bincount(unit) > 0
+    a, b = (np.bincount(unit, weights=influence)[present] for influence in (one, other))
+    return float((a - a.mean()) @ (b - b.mean())) * len(a) / max(len(a) - 1, 1)
 
 
 def of_runs(influence: F64, run: I64, runs: int) -> Variance:
@@ -104,17 +129,19 @@ def _unless_rounding(value: float, df: float, influence: F64) -> Variance:
 
 
 def mean(value: float, variance: Variance, most: float = math.inf) -> Estimate:
-    """A mean of what is never negative, and its interval: the same factor up and down.
+    """A mean of what is never negative, and its interval: as far down as up for one over its root.
 
-    Means of seconds, tokens and dollars, a few of which are large, err more often below the truth than above it.
+    Means of seconds, tokens and dollars, a few of which are large, err more often and farther below the truth than above it; so
+    little may be known of them that nothing bounds them from above.
 
     Args:
         most: that it can be.
     """
     if value <= 0:
         return Estimate(value, value, value)
-    factor = math.exp(min(variance.half / value, 700.0))
-    return Estimate(value, value / factor, value * factor).clipped(0.0, most)
+    half = variance.half / (2 * value)
+    high = value / (1 - half) ** 2 if half < 1 else math.inf
+    return Estimate(value, value / (1 + half) ** 2, high).clipped(0.0, most)
 
 
 def share(value: float, variance: Variance, units: float) -> Estimate:
@@ -126,11 +153,18 @@ def share(value: float, variance: Variance, units: float) -> Estimate:
         value: 0 to 1.
         units: independent things behind a share that cannot be seen to vary, as one of 0 or 1; infinity where it repeats exactly.
     """
-    size = value * (1 - value) / variance.value if variance.value > 0 and 0 < value < 1 else units
+    size = _trials(value, variance, units)
     if not math.isfinite(size):
         return Estimate(value, value, value)
-    low, high = wilson(value, (variance.quantile if variance.value > 0 else NONE.quantile) ** 2 / size)
+    low, high = wilson(value, Z95**2 / size)
     return Estimate(value, min(max(low, 0.0), value), max(min(high, 1.0), value))
+
+
+def _trials(value: float, variance: Variance, units: float) -> float:
+    """Independent things, in endless supply, that would say as much of a share as its variance with its degrees of freedom."""
+    if variance.value > 0 and 0 < value < 1:
+        return value * (1 - value) / variance.half**2 * Z95**2
+    return units
 
 
 def wilson(value: float, z2: float) -> tuple[float, float]:
@@ -140,20 +174,90 @@ def wilson(value: float, z2: float) -> tuple[float, float]:
 
 
 def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> Estimate:
-    """A quantile of ordered values, and the values between which it lies: those at the ends of the interval of the share below it.
+    """A quantile of ordered values, and the values between which it lies: order statistics of as many independent ones.
 
-    R. S. Woodruff (1952). It never leaves the values seen.
+    Of n independent values the j-th lies below the quantile with the probability that at least j of n do (W. R. Thompson, 1936); n
+    is here what would leave the share below the quantile as uncertain as it is (R. S. Woodruff, 1952; L. Kish). The interval never
+    leaves the values seen, see :func:`open_ended`.
 
     Args:
         variance: of the share of values that are at most the quantile.
+        units: independent things behind a share that cannot be seen to vary.
     """
-    around = share(wanted, variance, units)
-    return Estimate(*(at_share(ordered, part) for part in (around.value, around.low, around.high)))
+    value, size = at_share(ordered, wanted), _trials(wanted, variance, units)
+    if size > _ENDLESS:
+        return Estimate(value, value, value)
+    low, high = float(ordered[0]), float(ordered[-1])
+    if (1 - wanted) ** size < _TAIL:
+        low = float(ordered[int(max(_rank(wanted, size, 1 - _TAIL) - 1, 0.0) / size * len(ordered) + 1e-9)])
+    if wanted**size < _TAIL:
+        high = at_share(ordered, _rank(wanted, size, _TAIL) / size)
+    return Estimate(value, min(low, value), max(high, value))
+
+
+def _rank(wanted: float, size: float, probability: float) -> float:
+    """Which of ``size`` independent values, in order and between them, lies below a quantile with that probability."""
+    if wanted**size >= probability:
+        return size
+    return float(brentq(lambda j: betainc(j, size - j + 1, wanted) - probability, 1e-9, size))
+
+
+def open_ended(
+    found: Estimate, wanted: float, variance: Variance, units: float, least: float = 0.0, most: float = math.inf
+) -> Estimate:
+    """A quantile's interval with the ends open, at what is possible, that so few independent things cannot tell.
+
+    The largest of n values lies below a quantile with probability ``wanted ** n``: only from 72 on does it bound the 95th
+    percentile by 97.5%, only from 368 on the 99th.
+
+    Args:
+        wanted, variance, units: as of :func:`quantile`.
+        least, most: that it can be.
+    """
+    size = _trials(wanted, variance, units)
+    low, high = (1 - wanted) ** size >= _TAIL, wanted**size >= _TAIL
+    return Estimate(found.value, least if low else found.low, max(most, found.high) if high else found.high)
 
 
 def at_share(ordered: F64, part: float) -> float:
     """The least of the ordered values that at least such a part of them does not exceed."""
     return float(ordered[min(max(math.ceil(part * len(ordered) - 1e-9) - 1, 0), len(ordered) - 1)])
+
+
+@dataclass(frozen=True)
+class Swing:
+    """What else a figure depends on: how far it falls and rises at the ends of that one's interval of 95%, and how much that goes
+    with the rest of its error.
+
+    Attributes:
+        down, up: at least 0; correlation: -1 to 1.
+    """
+
+    down: float
+    up: float
+    correlation: float
+
+
+STILL = Swing(0.0, 0.0, 0.0)
+
+
+def swung(rest: Estimate, swing: Swing, least: float = 0.0, most: float = math.inf) -> Estimate:
+    """The interval of a figure that depends on something else too: squares of distances add up, each side for itself.
+
+    G. Y. Zou and A. Donner (2008), "Construction of confidence limits about effect measures".
+
+    Args:
+        rest: the interval, were that other thing known.
+        least, most: that the figure can be.
+    """
+
+    def side(one: float, other: float) -> float:
+        if other == 0 or math.isinf(one):
+            return one
+        return math.sqrt(max(one * one + other * other + 2 * swing.correlation * one * other, 0.0))
+
+    low, high = side(rest.value - rest.low, swing.down), side(rest.high - rest.value, swing.up)
+    return Estimate(rest.value, rest.value - low, rest.value + high).clipped(least, most)
 
 
 def for_few(figure: Estimate, independent: int) -> Estimate:
@@ -166,15 +270,3 @@ def for_few(figure: Estimate, independent: int) -> Estimate:
     wider = float(stdtrit(independent - 1, 0.975)) / Z95 * (independent / (independent - 1)) ** 0.5
     low, high = (figure.value + wider * (end - figure.value) for end in (figure.low, figure.high))
     return Estimate(figure.value, low, high)
-
-
-def not_sure(share: Estimate, independent: int) -> Estimate:
-    """A share's interval, at least as wide as Wilson's of so many independent things: 3 of 3 is not for sure.
-
-    E. B. Wilson (1927).
-
-    >>> round(not_sure(Estimate(1.0, 1.0, 1.0), 3).low, 3)
-    0.439
-    """
-    low, high = wilson(share.value, Z95**2 / independent)
-    return Estimate(share.value, min(share.low, low), max(share.high, high)).clipped(0, 1)

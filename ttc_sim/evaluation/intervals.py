@@ -7,7 +7,7 @@ from scipy.special import stdtrit
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Z95, Estimate, Resampler
-from ttc_sim.base.intervals import wilson
+from ttc_sim.base.intervals import of_units, wilson
 
 
 def share_interval(values: F64, table: Resampler, doubt: float = 0.0) -> Estimate:
@@ -40,7 +40,7 @@ def mean_interval(values: F64, table: Resampler, doubt: float = 0.0) -> Estimate
 
     Student's t for the logarithm of the mean, as lengths and bills are skewed: more lies above the mean than below. The variance
     between clusters is taken with one more cluster that is as far from the mean as that is from 0, so that one problem alone says
-    little.
+    little; where few clusters are far off, with the degrees of freedom of as few.
 
     Args:
         values: (P,) of the problems; table: the clusters that they are resampled by.
@@ -54,8 +54,9 @@ def mean_interval(values: F64, table: Resampler, doubt: float = 0.0) -> Estimate
     if value <= 0:
         return Estimate(value, value, value)
     spread = ((clusters - 1) * variance * clusters / value**2 + 1) / clusters
-    half = float(stdtrit(clusters, 0.975) * np.sqrt(spread / clusters))
-    return _doubted(value, value * np.exp(-half), value * (1 + half + half**2 / 2), doubt).clipped(0)
+    df = min(clusters, of_units(values - value, table.cluster).df)
+    half = float(stdtrit(df, 0.975) * np.sqrt(spread / clusters))
+    return _doubted(value, value * np.exp(-half), value * np.exp(min(half, 50.0)), doubt).clipped(0)
 
 
 def _resampled(values: F64, table: Resampler) -> tuple[float, float, int]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.intervals import for_few, not_sure
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
@@ -46,7 +45,7 @@ class TargetVerdict:
 
     Attributes:
         name: key of the target; asked: the number in the scenario; at_least: whether it is a floor or a ceiling.
-        realized: the figure, with an interval for as few problems as there are.
+        realized: the figure, with its 95% interval.
     """
 
     name: str
@@ -100,20 +99,18 @@ def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]
 
 
 def judge_targets(realized: Summary, targets: Targets, population: Population) -> tuple[TargetVerdict, ...]:
-    """Every target beside the realized figure.
+    """Every target beside the realized figure and its interval, which is for as few problems and runs as there are.
 
     A single problem (or task type, where these are resampled) says nothing for sure.
     """
-    clusters = int(population.cluster.max()) + 1
-    things = {"accuracy": len(population), "timeout_rate": realized.requests * realized.runs}
+    alone = int(population.cluster.max()) == 0
     found = []
     for name, asked, at_least in targets_asked(targets):
         figure = realized.quantity(name)
         if figure is None:
             continue
-        figure = for_few(figure, clusters).clipped(0)
-        if name in things:
-            figure = not_sure(figure, things[name])
+        if alone:
+            figure = Estimate(figure.value, 0.0, 1.0 if name in ("accuracy", "timeout_rate") else math.inf)
         found.append(TargetVerdict(name, asked, at_least, figure))
     return tuple(found)
 

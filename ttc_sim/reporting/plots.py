@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +105,9 @@ def plot_result(result: Result) -> Figure:
 
 
 def _bars(figure: Estimate) -> list[list[float]]:
-    return [[max(figure.value - figure.low, 0.0)], [max(figure.high - figure.value, 0.0)]]
+    """Lengths of an interval's two sides; one that nothing bounds is not drawn."""
+    up = figure.high - figure.value
+    return [[max(figure.value - figure.low, 0.0)], [max(up, 0.0) if math.isfinite(up) else 0.0]]
 
 
 def plot_plan(plan: Plan) -> Figure:
@@ -177,13 +180,16 @@ def plot_validation(validation: Validation) -> Figure:
     figure, panels = _figure(len(verdicts), 2.1 * len(verdicts) + 0.4, 3.2)
     for axes, (name, verdict) in zip(panels, verdicts.items(), strict=True):
         title, times, on_axis, written = _PROMISED[name]
-        axes.axhspan(times * verdict.promised.low, times * verdict.promised.high, color="#eeeeee")
         labels = []
         color = COLORS[0 if verdict.inside else 1]
         for k, (label, one) in enumerate((("promised", verdict.promised), ("realized", verdict.realized))):
             value, error = times * one.value, [[times * x[0]] for x in _bars(one)]
             axes.errorbar(k, value, yerr=error, fmt="o", color=color if k else "#888888", capsize=4, elinewidth=1.5)
             labels.append(f"{label}\n{written.format(x=value)}")
+        if math.isinf(verdict.promised.high):
+            axes.axhspan(times * verdict.promised.low, axes.get_ylim()[1], color="#eeeeee", zorder=0)
+        else:
+            axes.axhspan(times * verdict.promised.low, times * verdict.promised.high, color="#eeeeee", zorder=0)
         tidy(axes)
         axes.grid(visible=False, axis="x")
         axes.set_xticks([0, 1], labels)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, signed
+from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, signed, span
 from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
@@ -18,6 +18,7 @@ from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utili
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
+from ttc_sim.simulation.uncertainty import FEW_RUNS
 
 
 def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
@@ -202,7 +203,7 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
             check.name,
             f"{sign} {check.bound:g}",
             styled(f"{promised.value:.4g}", *([] if check.holds else [("  missed", "red")])),
-            f"{promised.low:.4g} to {promised.high:.4g}",
+            span(promised),
             f"{check.chance:.0%}",
         )
     return table
@@ -255,8 +256,13 @@ def rests_on(summary: Summary) -> list[str]:
     if summary.replay:
         return [f"A replay of {each}: nothing in it is random, so another would come out the same and intervals are 0."]
     runs = "1 run" if summary.runs == 1 else f"{summary.runs} independent runs"
+    few = _too_few(summary)
+    if not summary.problems and summary.runs < FEW_RUNS and summary.verdict != "stable":
+        few.append(
+            f"What waits builds up over much of a run, so {runs} may say too little of times: ask for {FEW_RUNS} or more."
+        )
     if not summary.problems:
-        return [f"{runs} of {each}. Brackets and intervals: 95%, for other runs of the same traffic."]
+        return [f"{runs} of {each}. Brackets and intervals: 95%, for other runs of the same traffic.", *few]
     new = "new task types like the measured ones" if summary.same_types else "new problems like the measured ones"
     lines = [
         f"{runs} of {each}; {summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%, for {new}."
@@ -271,7 +277,16 @@ def rests_on(summary: Summary) -> list[str]:
         cost = cost.shifted(summary.cost_usd_per_request.value - cost.value).clipped(0)
         said.append(f"${dollars_of(cost, 1000)} per 1k requests")
         lines.append(f"For new problems of the same task types: {', '.join(said)}.")
-    return lines
+    return [*lines, *few]
+
+
+def _too_few(summary: Summary) -> list[str]:
+    """The percentiles that are not bounded by what was seen."""
+    if not summary.open_ended:
+        return []
+    what = "problems or task types" if summary.problems else "requests or runs"
+    names = " and ".join(summary.open_ended)
+    return [f"Too few {what} to bound {names}: the interval reaches to what is possible."]
 
 
 def verdict_in_words(summary: Summary) -> list[Text]:
@@ -325,7 +340,7 @@ def verdicts_table(targets: Sequence[TargetVerdict]) -> Table:
     words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red")), None: "too few problems to tell"}
     for one in targets:
         figure = one.realized
-        realized = f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g})"
+        realized = f"{figure.value:.4g} ({span(figure)})"
         table.add_row(
             one.name, f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}", realized, words[one.met]
         )
@@ -395,7 +410,7 @@ def _verdict_cells(verdict: Verdict) -> tuple[str | Text, ...]:
     promised, realized = verdict.promised, verdict.realized
     return (
         f"{promised.value:.4g}",
-        f"{promised.low:.4g} to {promised.high:.4g}",
-        f"{realized.value:.4g} ({realized.low:.4g} to {realized.high:.4g})",
+        span(promised),
+        f"{realized.value:.4g} ({span(realized)})",
         "yes" if verdict.inside else styled(("no", "red")),
     )

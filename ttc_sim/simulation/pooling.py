@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.intervals import Variance
-from ttc_sim.engine.work import REJECTED
+from ttc_sim.base.intervals import STILL, Swing, Variance
+from ttc_sim.engine.work import COMPLETED, REJECTED
 from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.counting import Counting, Quantity, count
@@ -103,6 +103,7 @@ class Pooled(Uncertainty):
         self.api_cost = self._joined("api_cost_usd")
         self.pool_cost = self.cost - self.api_cost
         self.fixed_cost = by_arrivals * self.pool_cost
+        self.open_ended: dict[str, tuple[str, ...]] = {}
         timeouts = [item.timeout_s for item in model.deployments]
         self.most_s = max((np.inf if one is None else one for one in timeouts), default=np.inf)
 
@@ -150,7 +151,7 @@ class Pooled(Uncertainty):
         *,
         beside: F64 | None = None,
         fixed: F64 | None = None,
-        scale: float | None = None,
+        share: bool = False,
     ) -> Figure:
         """Mean over some requests.
 
@@ -158,7 +159,7 @@ class Pooled(Uncertainty):
             name: key of what is expected; values: (n,) of each request; planned: the same, had it run to its end.
             beside: (n,) what comes to the values, and was neither planned nor is expected; fixed: (n,) part of that which other
                 problems would not change; nothing if left out.
-            scale: what a single problem or run is taken to be uncertain by; the mean itself if left out.
+            share: whether it is one: a single problem or run leaves it as uncertain as all or nothing, else by as much as it is.
         """
         here = members.requests
         counting = self.counting.get(name)
@@ -168,35 +169,34 @@ class Pooled(Uncertainty):
         kept, changing = values[here], (values if fixed is None else values - fixed)[here]
         if self.expected is None or members.rows is None:
             value = float(kept.mean())
-            scale = abs(value) if scale is None else scale
-            return Figure(value, *self.of_requests(kept, here, scale, changing))
+            return Figure(value, *self.of_requests(kept, here, _scale(value, share), changing, share=share))
         population = self.model.population
         assert population is not None
         assert self.row is not None
         rows = np.flatnonzero(members.rows)
-        share = float(population.weight[rows].sum())
-        weight, source, each = population.weight[rows] / share, population.source[rows], self.expected[name][rows]
+        part = float(population.weight[rows].sum())
+        weight, source, each = population.weight[rows] / part, population.source[rows], self.expected[name][rows]
         each = each if counting is None else each * counting.expected[rows]
-        change = (kept - planned[here]) / (self.count * share)
+        change = (kept - planned[here]) / (self.count * part)
         value = float(weight @ each + change.sum())
-        scale = abs(value) if scale is None else scale
+        scale = _scale(value, share)
         total = np.bincount(source, weights=weight)
         by_source = np.bincount(source, weights=weight * each) / np.maximum(total, 1e-300)
         influence, own = weight * (each - by_source[source]), 0.0
         changing = changing - planned[here]
         if changing.any():
-            more = self.centred(changing, self.source[here]) / (self.count * share)
+            more = self.centred(changing, self.source[here]) / (self.count * part)
             influence, rows = np.concatenate([influence, more]), np.concatenate([rows, self.row[here]])
             own = float(more @ more)
         run = self.of_runs(change, self.run[here], scale if change.any() else 0.0)
-        printed, same = self.of_problems(influence, rows, scale, own)
+        printed, same = self.of_problems(influence, rows, scale, own, share=share)
         return Figure(value, *both(run, printed, same))
 
     def accuracy(self, members: Members) -> tuple[Estimate, Estimate] | None:
         """Share answered correctly, for new task types and for the same ones; ``None`` where that is unknown."""
         if np.isnan(self.correct[members.requests]).any() or self.row is None:
             return None
-        found = self.mean("correct", self.correct, self.planned_correct, members, scale=0.5)
+        found = self.mean("correct", self.correct, self.planned_correct, members, share=True)
         value = min(max(found.value, 0.0), 1.0)
         rows = (
             np.flatnonzero(members.rows)
@@ -209,10 +209,22 @@ class Pooled(Uncertainty):
         # How far off what is fitted to the attempts may be, the same for all problems.
         fitted = Variance(self._doubt(members) ** 2)
         printed, same = found.variance.plus(fitted), found.same_types.plus(fitted)
-        return (
+        here = members.requests
+        swing = self.swing(
+            self.correct[here], here, printed, self._lost(members, None), lambda o: self._lost(members, o)
+        )
+        each = (
             intervals.share(value, printed, len(np.unique(population.cluster[rows]))),
             intervals.share(value, same, len(np.unique(self.problem[0][rows]))),
         )
+        return intervals.swung(each[0], swing, most=1.0), intervals.swung(each[1], swing, most=1.0)
+
+    def _lost(self, members: Members, other: OtherLoad | None) -> float:
+        """Accuracy that timeouts and rejections change, in the first run: as it was, or with another load."""
+        n = len(self.runs[0].arm)
+        request, status = (np.arange(n), self.status[:n]) if other is None else (other.request, other.status)
+        here = members.requests[:n][request]
+        return -float((self.planned_correct[request] * (status != COMPLETED))[here].mean()) if here.any() else 0.0
 
     def _doubt(self, members: Members) -> float:
         """Standard error of accuracy that comes of what is fitted to the attempts where fewer were made than are drawn."""
@@ -226,49 +238,58 @@ class Pooled(Uncertainty):
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
         happened = np.isin(self.status, what).astype(np.float64)
-        value = float(happened.mean())
-        first = happened[: len(self.runs[0].arm)]
-        slope = self.slope(first, lambda other: np.isin(other.status, what).astype(np.float64))
-        variance, _ = self.of_requests(happened, self.all.requests, 0.5, slope=slope)
+        everyone, value = self.all.requests, float(happened.mean())
+        variance = self.of_shares(happened, everyone)
         if variance.value > 0:
             # A few that happen to be as many in each run vary at least like independent ones.
             variance = Variance(max(variance.value, value * (1 - value) / self.count), variance.df)
-        units = self.count if self.row is None else len(np.unique(self.row))
-        return intervals.share(value, variance, np.inf if self.replay else units)
+        first = float(happened[: len(self.runs[0].arm)].mean())
+        swing = self.swing(happened, everyone, variance, first, lambda other: float(np.isin(other.status, what).mean()))
+        return intervals.swung(intervals.share(value, variance, self._units(everyone)), swing, most=1.0)
 
-    def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[Estimate]:
-        """Quantiles of some requests' seconds."""
+    def _units(self, keep: Bools) -> float:
+        """Independent things behind a share of some requests that cannot be seen to vary."""
+        if self.replay:
+            return np.inf
+        return float(keep.sum()) if self.row is None else len(np.unique(self.row[keep]))
+
+    def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[tuple[Estimate, bool]]:
+        """Quantiles of some requests' seconds, and whether so few problems or requests leave an end open, at what is possible."""
         keep = members & times.known
         kept = times.values[keep]
-        ordered = np.sort(kept)
+        ordered, units = np.sort(kept), self._units(keep)
         out = []
         for part in wanted:
             at = intervals.at_share(ordered, part)
-
-            def upto(seconds: F64, at: float = at) -> F64:
-                return (seconds <= at).astype(np.float64)
-
-            def below(seconds: F64, at: float = at) -> F64:
-                return (seconds < at).astype(np.float64)
-
             # The two differ where many take equally long, as those that time out do.
-            variances = [
-                self.of_requests(of(kept), keep, 0.5, slope=self._slope(times, members, of))[0] for of in (upto, below)
-            ]
-            variance = max(variances, key=lambda one: one.half)
-            out.append(intervals.quantile(ordered, part, variance, np.inf if self.replay else len(kept)))
+            tails = [(kept > at).astype(np.float64), (kept >= at).astype(np.float64)]
+            variances = [self.of_shares(tail, keep) for tail in tails]
+            surest = variances[0].half < variances[1].half
+            variance, tail = variances[surest], tails[surest]
+            swing = self._swing(times, members, tail, variance, partial(_quantile, part=part))
+            found = intervals.swung(intervals.quantile(ordered, part, variance, units), swing, most=self.most_s)
+            ended = intervals.open_ended(found, part, variance, units, most=self.most_s)
+            out.append((ended, ended != found))
         return out
 
-    def _slope(self, times: Times, members: Bools, of: Callable[[F64], F64]) -> float:
-        """By how much a function of some requests' seconds rises, in the mean, with the logarithm of the load."""
+    def _swing(
+        self, times: Times, members: Bools, values: F64, rest: Variance, figure: Callable[[F64], float]
+    ) -> Swing:
+        """What the load does to a figure of some requests' seconds."""
         here = members[: len(self.runs[0].arm)]
+        seconds = times.values[: len(here)][here & times.known[: len(here)]]
+        if not self.other_loads or not len(seconds):
+            return STILL
+        before = figure(seconds)
 
-        def with_load(other: OtherLoad) -> F64:
+        def after(other: OtherLoad) -> float:
             if times.name == "latency":
-                return of(other.latency_s[here[other.request] & (other.status != REJECTED)])
-            return of(other.ttft_s[here[other.request] & ~np.isnan(other.ttft_s)])
+                seconds = other.latency_s[here[other.request] & (other.status != REJECTED)]
+            else:
+                seconds = other.ttft_s[here[other.request] & ~np.isnan(other.ttft_s)]
+            return figure(seconds) if len(seconds) else before
 
-        return self.slope(of(times.values[: len(here)][here & times.known[: len(here)]]), with_load)
+        return self.swing(values, members & times.known, rest, before, after)
 
     def times(self, name: Literal["latency", "ttft"]) -> dict[str, Estimate]:
         """Mean and quantiles of the requests' seconds, of those not rejected or that had a token; NaN where there are none."""
@@ -277,11 +298,12 @@ class Pooled(Uncertainty):
             return {"mean": UNKNOWN, **dict.fromkeys(QUANTILES, UNKNOWN)}
         kept = times.values[times.known]
         value = float(kept.mean())
-        variance, _ = self.of_requests(
-            kept, times.known, value, slope=self._slope(times, everyone, lambda seconds: seconds)
-        )
+        variance, _ = self.of_requests(kept, times.known, value)
+        swing = self._swing(times, everyone, kept, variance, lambda seconds: float(seconds.mean()))
         found = self.quantiles(times, everyone, list(QUANTILES.values()))
-        return {"mean": intervals.mean(value, variance, self.most_s), **dict(zip(QUANTILES, found, strict=True))}
+        mean = intervals.swung(intervals.mean(value, variance, self.most_s), swing, most=self.most_s)
+        self.open_ended[name] = tuple(key for key, (_, is_open) in zip(QUANTILES, found, strict=True) if is_open)
+        return {"mean": mean, **{key: figure for key, (figure, _) in zip(QUANTILES, found, strict=True)}}
 
     def of_name(self, name: Literal["latency", "ttft"]) -> Times:
         """Seconds of that name."""
@@ -306,7 +328,7 @@ class Pooled(Uncertainty):
             share=share,
             accuracy=None if accuracy is None else accuracy[0],
             cost_usd_per_request=intervals.mean(cost.value, cost.variance),
-            latency_p95_s=self.quantiles(latency, here, [0.95])[0] if (here & latency.known).any() else UNKNOWN,
+            latency_p95_s=self.quantiles(latency, here, [0.95])[0][0] if (here & latency.known).any() else UNKNOWN,
             tokens_per_request=tokens["output"].value,
             reasoning_tokens_per_request=tokens["reasoning"].value,
             thinking_cost_share=ratio(self.thinking_cost[here], self.cost[here]),
@@ -359,6 +381,14 @@ class Pooled(Uncertainty):
             for name, one in members.items()
             if (one.rows is not None and one.rows.any() if by_row else one.requests.any())
         }
+
+
+def _quantile(seconds: F64, part: float) -> float:
+    return intervals.at_share(np.sort(seconds), part)
+
+
+def _scale(value: float, share: bool) -> float:
+    return float(np.sqrt(max(value * (1 - value), 0.0))) if share else abs(value)
 
 
 def ratio(part: F64, whole: F64) -> float:

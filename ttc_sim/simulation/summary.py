@@ -31,6 +31,8 @@ class Summary:
             task types that were measured; empty where the others do already.
         latency_s: ``mean``, ``p50``, ``p90``, ``p95``, ``p99`` of requests answered or timed out (a timed-out one counts
             the time it waited); ttft_s: the same to the first generated token.
+        open_ended: percentiles of latency for which there are too few problems, requests or runs: where the interval ends is not
+            measured, but 0 or the longest possible (the timeout, or infinity).
         tokens_per_request: ``prompt``, ``reasoning``, ``visible``, ``output``.
         timeout_rate: share timed out; rejected_rate: share rejected; unserved_rate: either.
         cost_spread: 99th percentile over median of the cost of a request.
@@ -54,6 +56,7 @@ class Summary:
     same_types: Mapping[str, Estimate]
     latency_s: Mapping[str, Estimate]
     ttft_s: Mapping[str, Estimate]
+    open_ended: tuple[str, ...]
     tokens_per_request: Mapping[str, Estimate]
     timeout_rate: Estimate
     rejected_rate: Estimate
@@ -117,13 +120,15 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     spread = float(np.quantile(positive, 0.99) / np.quantile(positive, 0.5)) if len(positive) else 1.0
     verdicts = over_runs([run.standings for run in runs])
     overall = worst(verdicts)
+    latency_s = pooled.times("latency")
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
         cost_usd_per_request=cost_usd,
         cost_usd_per_day=Estimate(*(x * rate_per_s * 86400 for x in (cost_usd.value, cost_usd.low, cost_usd.high))),
         same_types=same,
-        latency_s=pooled.times("latency"),
+        latency_s=latency_s,
         ttft_s=pooled.times("ttft"),
+        open_ended=pooled.open_ended.get("latency", ()),
         tokens_per_request=tokens,
         timeout_rate=pooled.rate(TIMED_OUT),
         rejected_rate=pooled.rate(REJECTED),

@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.intervals import NONE, Variance
+from ttc_sim.base.intervals import NONE, STILL, Swing, Variance
 from ttc_sim.scenario import Api, Clients, Piecewise, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, spread
 from ttc_sim.simulation.other_load import OtherLoad, with_load
 
 _BATCHES = 20
+FEW_RUNS = 3  # fewer say less of how runs differ than their batches do
 _LEAST, _MOST = 0.02, 0.5  # other load that is tried, relative
+_LEAST_REPLAYED = 100  # requests of a replay of which lengths may explain the variation
+_LEAST_BY_CHANCE = 0.1  # of the variance
 _NEGLIGIBLE = 0.002  # error of the load, relative, that moves no wait to speak of
 
 Bools = NDArray[np.bool_]
@@ -26,9 +29,9 @@ Bools = NDArray[np.bool_]
 class Uncertainty:
     """Variances of means over the requests of all runs side by side.
 
-    A mean over requests is uncertain by the problems in two ways: those requests would be others, and all requests together would
-    ask for more or less of what they share, which moves everybody's waits. The second is what a little more load is seen to do to
-    the mean, times how well the problems pin the load down.
+    A figure is uncertain by the problems in two ways: those requests would be others, and all requests together would ask for
+    more or less of what they share, which moves everybody's waits. The second is what it comes to at the least and the most load
+    that the problems allow.
     """
 
     def __init__(self, model: Model, runs: Sequence[Run]) -> None:
@@ -37,12 +40,13 @@ class Uncertainty:
         self.replay = nothing_random(model, runs)
         self.run = np.repeat(np.arange(len(runs)), [len(run.arm) for run in runs])
         self.groups = len(runs)
-        if len(runs) == 1:
+        self.batched = len(runs) < FEW_RUNS
+        if self.batched:
             # Batches one after another stand in for independent runs (the method of batch means).
-            self.groups = min(_BATCHES, self.count)
+            self.groups = min(_BATCHES * len(runs), self.count)
             self.run = np.arange(self.count) * self.groups // self.count
         arrivals = model.scenario.workload.arrivals
-        self.by_neighbours = len(runs) == 1 and isinstance(arrivals, Piecewise | Clients | Trace)
+        self.by_neighbours = self.batched and isinstance(arrivals, Piecewise | Clients | Trace)
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
@@ -64,20 +68,24 @@ class Uncertainty:
         population = self.model.population
         return population is not None and int(population.cluster.max()) < int(self.problem[0].max())
 
-    def of_problems(self, influence: F64, row: I64, scale: float, own: float = 0.0) -> tuple[Variance, Variance]:
+    def of_problems(
+        self, influence: F64, row: I64, scale: float, own: float = 0.0, *, share: bool = False
+    ) -> tuple[Variance, Variance]:
         """Between problems or task types, as the problem sets say, and between problems of the same task types.
 
         Args:
             influence: (n,) what each row adds to the figure's deviation; row: (n,) its problem in the population.
             scale: what a single problem leaves uncertain.
             own: part of the sums' squares that is the requests' own, not their problem's.
+            share: whether the figure is one, of which a problem more could be all or nothing.
         """
         population = self.model.population
         assert population is not None
-        printed = same = _less(intervals.of_units(influence, population.cluster[row], scale=scale), own)
+        cluster = population.cluster[row]
+        printed = same = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
         if self.whole_types:
             problem, group = self.problem
-            same = _less(intervals.of_units(influence, problem[row], group, scale=scale), own)
+            same = intervals.of_units(influence, problem[row], group, scale=scale, own=own, one_more=share)
         return printed, same
 
     # ---------------------------------------------------------------------------------------------------------- runs
@@ -94,26 +102,49 @@ class Uncertainty:
     # ---------------------------------------------------------------------------------------------------------- both
 
     def of_requests(
-        self, values: F64, keep: Bools, scale: float, changing: F64 | None = None, slope: float = 0.0
+        self, values: F64, keep: Bools, scale: float, changing: F64 | None = None, *, share: bool = False
     ) -> tuple[Variance, Variance]:
         """Variance of the mean of some requests' values: as printed, and for the same task types.
 
         Args:
             values: of the requests kept.
+            scale, share: as of :meth:`of_problems`.
             changing: the part of them that other problems would change, where that is not all.
-            slope: by how much the mean rises with the logarithm of the load.
         """
-        run = self.of_runs((values - values.mean()) / len(values), self.run[keep], scale)
+        run = self.of_runs(self._by_chance(values, keep) / len(values), self.run[keep], scale)
         if self.row is None:
             return run, run
-        influence = np.zeros(self.count)
-        influence[keep] = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
-        if slope and self.load is not None:
-            influence += slope * self.load
+        influence = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
         # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
-        whole = keep if not slope else np.ones(self.count, dtype=np.bool_)
-        printed, same = self.of_problems(influence[whole], self.row[whole], scale, float(influence @ influence))
+        own = float(influence @ influence)
+        printed, same = self.of_problems(influence, self.row[keep], scale, own, share=share)
         return both(run, printed, same)
+
+    def _by_chance(self, values: F64, keep: Bools) -> F64:
+        """Values less their mean; of few replays less all that lengths, the same in every run, say of them."""
+        plain = np.asarray(values - values.mean())
+        lengths = None if self._lengths is None else self._lengths[keep]
+        if lengths is None or len(lengths) < _LEAST_REPLAYED:
+            return plain
+        rest = np.asarray(values - lengths @ np.linalg.lstsq(lengths, values, rcond=None)[0])
+        # Where lengths say nearly all, the rest is a few requests cut short, and few runs do not tell how few there may be.
+        return rest if rest @ rest > _LEAST_BY_CHANCE * (plain @ plain) else plain
+
+    @cached_property
+    def _lengths(self) -> F64 | None:
+        """(n, k) what lengths a few replays were given, and 1; ``None`` where they are drawn."""
+        traffic = self.runs[0].draws.traffic
+        recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
+        if not self.batched or self.row is not None or not recorded:
+            return None
+        given = [traffic.prompt_tokens, traffic.reasoning_tokens, traffic.visible_tokens]
+        known = [np.tile(lengths.astype(np.float64), len(self.runs)) for lengths in given if lengths is not None]
+        return np.stack([np.ones(self.count), *known], axis=1)
+
+    def of_shares(self, values: F64, keep: Bools) -> Variance:
+        """Variance of the share of some requests, by 0 or 1 of each of them."""
+        value = float(values.mean())
+        return self.of_requests(values, keep, float(np.sqrt(value * (1 - value))), share=True)[0]
 
     def centred(self, values: F64, source: I64) -> F64:
         """Values less the mean of their source: its share of the requests is given."""
@@ -133,29 +164,68 @@ class Uncertainty:
         return self.centred(together, self.source) / total if total > 0 else None
 
     @cached_property
-    def other_loads(self) -> tuple[OtherLoad, ...]:
-        """The first run with the least and the most load that the problems allow; nothing where that would change nothing."""
+    def of_load(self) -> Variance:
+        """Of the load, relative, between samples of problems; of few runs also between runs."""
+        assert self.load is not None
+        assert self.row is not None
+        own = float(self.load @ self.load)
+        found, _ = self.of_problems(self.load, self.row, 0.0, own)
+        if not self.batched:
+            return found
+        # Batches of a run say little of a queue that builds up over many of them.
+        recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
+        return found.plus(Variance((own + (0.0 if recorded else 1 / self.count)) * self._unevenness))
+
+    @cached_property
+    def _unevenness(self) -> float:
+        """How many times fewer requests make up the load that counts: 1 where waits rise with it at all times alike."""
+        if (others := self._with_other_loads) is None:
+            return 1.0
+        by_batch = []
+        for other in others:
+            n = len(other.latency_s)
+            by_batch.append(np.bincount(np.arange(n) * _BATCHES // n, weights=other.latency_s, minlength=_BATCHES) / n)
+        rise = np.maximum(by_batch[1] - by_batch[0], 0.0)
+        return _BATCHES * float(rise @ rise) / float(rise.sum()) ** 2 if rise.any() else 1.0
+
+    @cached_property
+    def _with_other_loads(self) -> tuple[OtherLoad, OtherLoad] | None:
+        """The first run with about the least and the most load that the problems allow."""
         if self.load is None or self.row is None or self.runs[0].draws.traffic.after is not None:
-            return ()
-        printed, _ = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))
-        error = float(np.sqrt(printed.value))
-        if error < _NEGLIGIBLE:
-            return ()
-        times = 1 + min(max(printed.quantile * error, _LEAST), _MOST)
+            return None
+        half = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))[0].half
+        times = 1 + min(max(half, _LEAST), _MOST)
         return with_load(self.model, self.runs[0], 1 / times), with_load(self.model, self.runs[0], times)
 
-    def slope(self, before: F64, after: Callable[[OtherLoad], F64]) -> float:
-        """By how much the mean of the first run's values rises with the logarithm of the load, where it does so most.
+    @cached_property
+    def other_loads(self) -> tuple[OtherLoad, ...]:
+        """The first run with less and with more load; nothing where the load is known so well that it would change nothing."""
+        if self.load is None or np.sqrt(self.of_load.value) < _NEGLIGIBLE:
+            return ()
+        return self._with_other_loads or ()
+
+    def swing(
+        self, values: F64, keep: Bools, rest: Variance, before: float, after: Callable[[OtherLoad], float]
+    ) -> Swing:
+        """What the load, as uncertain as it is, does to a figure of some requests.
 
         Args:
-            before: values; after: those with another load.
+            values: of the requests kept, whose mean rises with the figure; rest: variance of that mean, were the load known.
+            before: the figure in the first run; after: with another load.
         """
-        found = [0.0]
-        for other in self.other_loads:
-            values = after(other)
-            if len(before) and len(values):
-                found.append(float(values.mean() - before.mean()) / float(np.log(other.times)))
-        return max(found, key=abs)
+        if not self.other_loads or self.load is None or self.row is None or self.model.population is None:
+            return STILL
+        # What was tried is about the end of the load's interval.
+        less, more = (
+            (after(other) - before) * self.of_load.half / abs(float(np.log(other.times))) for other in self.other_loads
+        )
+        influence = np.zeros(self.count)
+        influence[keep] = self.centred(values, self.source[keep]) / len(values)
+        together = intervals.covariance(influence, self.load, self.model.population.cluster[self.row])
+        together -= float(influence @ self.load)  # the requests' own
+        errors = float(np.sqrt(rest.value * self.of_load.value))
+        correlation = min(max(together / errors, -1.0), 1.0) if errors > 0 else 0.0
+        return Swing(max(-less, -more, 0.0), max(less, more, 0.0), correlation if more >= less else -correlation)
 
 
 def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
@@ -182,7 +252,3 @@ def both(run: Variance, printed: Variance, same: Variance) -> tuple[Variance, Va
     """
     new = run.plus(printed)
     return new, min(new, run.plus(same), key=lambda one: one.half)
-
-
-def _less(variance: Variance, own: float) -> Variance:
-    return Variance(max(variance.value - own, 0.0), variance.df) if np.isfinite(variance.df) else variance
