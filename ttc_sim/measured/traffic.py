@@ -49,9 +49,11 @@ def load_traffic(name: str, folder: Path | None = None) -> TrafficProfile:
 def _arrivals(file: Path) -> pl.DataFrame:
     table = read_table(file)
     _has(table, file, ("client", "t_start_s", "rate_per_s", "iat_family", "iat_shape"))
-    as_whole(table, file, "client", 0, MOST_REQUESTS)
-    as_numbers(table, file, "t_start_s", 0, math.inf)
-    as_numbers(table, file, "rate_per_s", 0, MOST_RATE)
+    table = table.with_columns(
+        as_whole(table, file, "client", 0, MOST_REQUESTS),
+        as_numbers(table, file, "t_start_s", 0, math.inf),
+        as_numbers(table, file, "rate_per_s", 0, MOST_RATE),
+    )
     starts = table["t_start_s"].unique().sort()
     if len(starts) < 2 or starts.diff().drop_nulls().n_unique() > 1:
         raise InputError(file, "column t_start_s", starts.to_list()[:4], "windows of one length, at least two")
@@ -59,26 +61,31 @@ def _arrivals(file: Path) -> pl.DataFrame:
     if active.is_empty():
         raise InputError(file, "column rate_per_s", 0, "a rate above 0 in some window")
     as_numbers(active, file, "iat_shape", 0, math.inf, above=True)
+    shape = as_numbers(table, file, "iat_shape", -math.inf, math.inf, gaps=True)
     families = as_text(active, file, "iat_family").fill_null("").str.to_lowercase()
     if not families.is_in(["gamma", "weibull"]).all():
         other = families.filter(~families.is_in(["gamma", "weibull"]))[0]
         raise InputError(file, "column iat_family", other, "Gamma or Weibull where there are arrivals")
-    return table
+    return table.with_columns(shape, as_text(table, file, "iat_family"))
 
 
 def _lengths(file: Path) -> pl.DataFrame:
     table = read_table(file)
     _has(table, file, ("client", "window_start_s", "field", "value", "probability"))
-    as_whole(table, file, "client", 0, MOST_REQUESTS)
-    as_numbers(table, file, "window_start_s", 0, math.inf)
-    as_numbers(table, file, "probability", 0, math.inf)
     named = as_text(table, file, "field")
+    table = table.with_columns(
+        named,
+        as_whole(table, file, "client", 0, MOST_REQUESTS),
+        as_numbers(table, file, "window_start_s", 0, math.inf),
+        as_numbers(table, file, "probability", 0, math.inf),
+    )
+    read = table.filter(named.is_in(FIELDS))
     for field in FIELDS:
         mine = table.filter(named == field)
         if mine["probability"].sum() <= 0:
             raise InputError(file, "column field", field, "rows of it, with a probability above 0")
         as_numbers(mine, file, "value", 0, 1 if field == "reason_ratio" else MOST_TOKENS)
-    return table
+    return read.with_columns(as_numbers(read, file, "value", 0, MOST_TOKENS))
 
 
 def _has(table: pl.DataFrame, file: Path, columns: tuple[str, ...]) -> None:

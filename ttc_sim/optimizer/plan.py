@@ -217,7 +217,7 @@ _KEYS = (
 
 def _promised(raw: object, path: Path) -> dict[str, Estimate]:
     """Figures that a plan can be held to, as they stand in its file."""
-    if not isinstance(raw, dict) or not raw:
+    if not isinstance(raw, dict):
         raise InputError(path, "promised", raw, "figures with value, low and high")
     found = {}
     for name, figure in raw.items():
@@ -227,7 +227,8 @@ def _promised(raw: object, path: Path) -> dict[str, Estimate]:
             raise InputError(path, f"promised.{name}", figure, "value, low and high")
         most = 1.0 if name in ("accuracy", "timeout_rate") else math.inf
         for key, number in figure.items():
-            if not finite(number) or not 0 <= number <= most:
+            open_ended = key == "high" and number == most == math.inf  # too few problems to bound it
+            if not open_ended and not (finite(number) and 0 <= number <= most):
                 limited = "from 0 to 1" if most == 1 else "at least 0"
                 raise InputError(path, f"promised.{name}.{key}", number, f"a finite number, {limited}")
         if not figure["low"] <= figure["value"] <= figure["high"]:

@@ -32,6 +32,7 @@ from ttc_sim.serving.users_own import checked
 
 US = 1e-6
 HOST_S = 0.0
+_FAR = 131_072  # tokens of context: measured tables end at some ten thousand, and noise of their last segments grows beyond
 """Seconds per iteration in which the GPU waits for the host. None with asynchronous scheduling, which schedules the next
 iteration while the GPU computes: two servers measured so (vLLM 0.19) leave nothing to fit. Without it, about 2 ms (see
 :class:`ttc_sim.serving.physics.Coefficients`)."""
@@ -121,7 +122,7 @@ def load_gpu_profile(
         sampled_s=_sequence_seconds(here / "per_sequence.csv", max_sequences),
         attention=flat_where_falling(_attention(here / "attention.csv", depth)),
     )
-    return checked(made, max_tokens, max_sequences, str(here))
+    return checked(made, max_tokens, max_sequences, str(here), _FAR)
 
 
 def profiled_degrees(folder: str | Path) -> list[int]:

@@ -31,8 +31,11 @@ def own_table(settings: StepTime, max_tokens: int, max_sequences: int, folder: P
     return checked(made, max_tokens, max_sequences, where)
 
 
-def checked(made: object, max_tokens: int, max_sequences: int, where: str) -> StepTable:
+def checked(made: object, max_tokens: int, max_sequences: int, where: str, far: int = FAR) -> StepTable:
     """A table as it is said to be (:class:`ttc_sim.serving.step_time.StepTable`), of so many tokens and sequences.
+
+    Args:
+        far: tokens of context up to which every step must take time.
 
     Raises:
         InputError: it is not, a time is negative or not finite, or some step would take no time.
@@ -68,7 +71,7 @@ def checked(made: object, max_tokens: int, max_sequences: int, where: str) -> St
         attention_s=part("attention_s", *grid),
         decode_attention_s=part("decode_attention_s", max_sequences + 1, len(kv)),
     )
-    _takes_time(table, max_tokens, max_sequences, where)
+    _takes_time(table, max_tokens, max_sequences, where, far)
     return table
 
 
@@ -86,7 +89,7 @@ def _knots(where: str, name: str, value: object) -> F64:
     return knots
 
 
-def _takes_time(table: StepTable, max_tokens: int, max_sequences: int, where: str) -> None:
+def _takes_time(table: StepTable, max_tokens: int, max_sequences: int, where: str, far: int) -> None:
     """A step that does something takes time, however long the context: the clock of a server must go on, and never back."""
     expected = "an iteration that takes time"
     count = np.arange(max_sequences + 1)
@@ -101,7 +104,7 @@ def _takes_time(table: StepTable, max_tokens: int, max_sequences: int, where: st
         return
     # Beyond the last knots a table goes on along its last segments, which must not lead below 0.
     batch = min(max_sequences, max_tokens - 1)
-    contexts, lengths = (sorted({1.0, float(knots[-1]), float(FAR)}) for knots in (table.contexts, table.kv))
+    contexts, lengths = (sorted({1.0, float(knots[-1]), float(far)}) for knots in (table.contexts, table.kv))
     for prefill, decoding in ((0, 1), (0, max_sequences), (1, 0), (max_tokens, 0), (max_tokens - batch, batch)):
         for context, kv in product(contexts, lengths):
             pairs = prefill * (context + prefill / 2)
