@@ -204,7 +204,6 @@ def plan_file(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -
         (("promised", "latency_p95_s", "low"), 1e9, "a value from low to high"),
         (("promised", "latency_p95_s"), [1, 2], "value, low and high"),
         (("promised", "beauty"), {"value": 1, "low": 1, "high": 1}, "got 'beauty'"),
-        (("promised",), {}, "figures with value"),
         (("promised",), "much", "figures with value"),
         (("colour",), "green", "plan: got 'colour'"),
         (("status",), "perhaps", "met or nearest"),
