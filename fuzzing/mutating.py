@@ -112,7 +112,19 @@ def _change(holder: Any, key: Any, places: list[tuple[Any, Any]], dice: Dice) ->
         other, at = dice.of(places)
         holder[key] = copy.deepcopy(other[at])
     elif isinstance(old, (int, float)) and not isinstance(old, bool):
-        holder[key] = dice.of((old * 1000, -old, old + 1, old - 1, old / 3, str(old), [old], old * 1e12, int(old)))
+        holder[key] = dice.of(
+            (
+                old * 1000,
+                -old,
+                old + 1,
+                old - 1,
+                old / 3,
+                str(old),
+                [old],
+                old * 1e12,
+                round(old) if math.isfinite(old) else 0,
+            )
+        )
     elif isinstance(old, str):
         holder[key] = dice.of((text(old, dice), old.upper(), old + " ", old * 50, [old], {old: old}))
     elif isinstance(old, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -388,3 +389,17 @@ def test_uncapped_is_the_plans_own_choice_in_simulate_and_optimize_alike() -> No
         assert uncapped.accuracy is not None
         assert uncapped.accuracy.value == pytest.approx(accuracy, abs=1e-9)
     assert plan.baselines["uncapped"].accuracy is not None
+
+
+def test_without_scores_there_is_a_plan_and_a_word_on_what_makes_them() -> None:
+    """Nothing to route by: one arm for each source."""
+    model = small(search={"bands": 2, "scores": [], "replicas": {"p": [2, 3]}})
+    assert model.population is not None
+    plan = plan_model(asking(model, minimize="cost", accuracy=0.01, latency_p95_s=60.0))
+    assert plan.policy == PerSource({"easy": Always("a")})
+    assert not any("predictor score" in note for note in plan.predicted.notes)
+    search = {"bands": 2, "replicas": {"p": [2, 3]}}
+    bare = load_model(small(search=search).scenario, replace(model.population, scores={}))
+    plan = plan_model(asking(bare, minimize="cost", accuracy=0.01, latency_p95_s=60.0))
+    assert plan.policy == PerSource({"easy": Always("a")})
+    assert sum("ttc-sim predictor score" in note and "scores.parquet" in note for note in plan.predicted.notes) == 1

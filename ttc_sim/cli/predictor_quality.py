@@ -58,7 +58,7 @@ def evaluate(
     folds_by: Annotated[
         Literal["text", "group"], typer.Option(help="Folds of the baselines: by text, or whole task types.")
     ] = "text",
-    resamples: Annotated[int, typer.Option(min=100, help="Resamples behind the intervals.")] = 1000,
+    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Resamples behind the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and folds.")] = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw reliability and the router's curves to this file: PNG, SVG or PDF.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ttc_sim.base.documents import read_json
 from ttc_sim.base.draws import F64, uniforms
@@ -21,6 +21,7 @@ from ttc_sim.scenario import GpuPool
 from ttc_sim.scenario.base import NonNegative, Positive, Rate
 from ttc_sim.serving import physics
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
 Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 
@@ -94,13 +95,20 @@ class Experiment(_Read):
     kv_block_size: Count = 16
     workload_spec: WorkloadSpec
     measured_ms: dict[str, Measured]
-    peer_percent_error_overall: dict[str, Any] = {}
+    peer_percent_error_overall: dict[str, dict[str, Finite | None]] = {}
 
     @model_validator(mode="after")
     def _measured_overall(self) -> Experiment:
         if "overall" not in self.measured_ms:
             raise ValueError("overall in measured_ms")
         return self
+
+    @field_validator("precision")
+    @classmethod
+    def _of_weights(cls, precision: str) -> str:
+        if precision.upper() not in physics.WEIGHT_BYTES:
+            raise ValueError(" or ".join(physics.WEIGHT_BYTES))
+        return precision
 
     @property
     def load(self) -> InferencePerf:

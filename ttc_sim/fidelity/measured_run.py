@@ -116,7 +116,7 @@ def _request(line: bytes, path: Path, number: int) -> list[float]:
 
 def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
     """One replica with the engine's limits."""
-    cache = meta.get("kv_cache") or {}
+    cache = _field(meta, "kv_cache", dict, path, {})
     blocks = _field(cache, "num_gpu_blocks", int, path, 0)
     sequences, tokens = (_field(kwargs, name, int, path) for name in ("max_num_seqs", "max_num_batched_tokens"))
     if not 1 <= sequences <= tokens:

@@ -14,6 +14,7 @@ from ttc_sim.base.arguments import function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.threads import one_thread
+from ttc_sim.measured.provenance import scores_name
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
 from ttc_sim.optimizer.gain import Gain, gain_of
@@ -78,7 +79,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         status=verified.status,
         binding=tuple(dict.fromkeys([*(name for name in proposal.excess if name in missed), *missed])),
         scenario=verified.model.scenario.model_copy(update={"predictor_sha256": by.sha256 if by is not None else None}),
-        predicted=verified.summary,
+        predicted=replace(verified.summary, notes=(*verified.summary.notes, *_unscored(task))),
         checks=verified.checks,
         baselines=choice.baselines,
         frontier=choice.frontier,
@@ -88,6 +89,19 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         worth=predictor_worth(task.question(learnt.limits, learnt.timing), proposal, verified.optimism),
         novelty=task.novelty,
     )
+
+
+def _unscored(task: PlanningTask) -> list[str]:
+    """What to do where nothing is predicted of the problems, so that nothing can be routed by."""
+    scenario = task.model.scenario
+    if task.population.scores or not task.population.offered:
+        return []
+    sets = dict.fromkeys(source.problem_set for source in scenario.workload.sources.values())
+    return [
+        f"problem set {name} has no predictor's scores, so that all requests of a source go to one arm: `ttc-sim predictor score "
+        f"PROMPTS --out {name}/{scores_name(scenario.predictor)}` makes them of a table with columns problem and prompt"
+        for name in sets
+    ]
 
 
 def _alternative(one: Found, plan: Found, targets: Targets) -> Alternative:

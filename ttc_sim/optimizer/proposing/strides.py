@@ -38,12 +38,16 @@ class Strides:
     edges: Mapping[tuple[int, int], F64]
 
 
+_NO_SCORE = ""
+
+
 def lay_out_strides(question: Question, scores: Sequence[str]) -> Strides:
     """Every stride over quantile bands of every score, as many bands as the search space says.
 
     Args:
-        scores: names of the scores to route by.
+        scores: names of the scores to route by; without any there is one band, of all problems of a source.
     """
+    scores = tuple(scores) or (_NO_SCORE,)
     expectations, weight, late = question.expectations, question.weight, question.late
     population, bands = expectations.population, expectations.model.scenario.search.bands
     parts: list[tuple[F64, ...]] = []
@@ -59,7 +63,7 @@ def lay_out_strides(question: Question, scores: Sequence[str]) -> Strides:
         }
         lates = [late[k][np.ix_(arms, rows)] * w for k in range(len(late))]
         for k, name in enumerate(scores if len(rows) else ()):
-            values = population.scores[name][rows]
+            values = np.zeros(len(rows)) if name == _NO_SCORE else population.scores[name][rows]
             # Four digits are as fine as a person reads, and rounding here keeps the policy exactly what was evaluated.
             inner = np.unique(np.round(np.quantile(values, np.linspace(0, 1, bands + 1)[1:-1]), 4))
             inner = inner[inner > values.min()]
