@@ -263,6 +263,13 @@ def test_nothing_beside_a_plan_is_better_and_a_looser_target_costs_no_more() -> 
         assert plan.status == "met"
         is_not_beaten(plan)
         assert set(plan.predicted.same_types) == {"accuracy", "cost_usd_per_request"}
+        assert plan.optimism["cost_usd_per_request"] < 0 or plan.optimism["accuracy"] > 0
+        for parts in (plan.predicted.per_arm, plan.predicted.per_source, plan.predicted.per_band):
+            bills = sum(p.share * p.cost_usd_per_request.value for p in parts.values())
+            right = sum(p.share * p.accuracy.value for p in parts.values() if p.accuracy is not None)
+            assert bills == pytest.approx(plan.predicted.cost_usd_per_request.value, rel=1e-9)
+            assert plan.predicted.accuracy is not None
+            assert right == pytest.approx(plan.predicted.accuracy.value, rel=1e-9)
         for name, figure in plan.predicted.same_types.items():
             headline = plan.predicted.quantity(name)
             assert headline is not None

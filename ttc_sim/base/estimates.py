@@ -25,6 +25,10 @@ class Estimate:
         """The same estimate, moved."""
         return Estimate(self.value + by, self.low + by, self.high + by)
 
+    def scaled(self, by: float) -> Estimate:
+        """The same estimate, so many times as large."""
+        return Estimate(self.value * by, self.low * by, self.high * by)
+
     def clipped(self, least: float, most: float = float("inf")) -> Estimate:
         """The same estimate within the range that the figure can have."""
         return Estimate(*(float(min(max(x, least), most)) for x in (self.value, self.low, self.high)))

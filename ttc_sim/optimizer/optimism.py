@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.folds import deal_out, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
+from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
 
 FOLDS = 4  # parts of the problems, each held out once
@@ -60,12 +62,31 @@ class Optimism:
                 return figure.shifted(-self.accuracy).clipped(0, 1)
             return figure.shifted(-self.cost_usd_per_request)
 
+        def times(name: str, whole: Estimate | None) -> float:
+            return corrected(name, whole).value / whole.value if whole is not None and whole.value > 0 else 1.0
+
+        # Each part by the same factor, so that they still add up to the whole.
+        right, paid = times("accuracy", summary.accuracy), times("cost_usd_per_request", summary.cost_usd_per_request)
+
+        def of(parts: Mapping[str, Part]) -> dict[str, Part]:
+            return {
+                name: replace(
+                    part,
+                    accuracy=None if part.accuracy is None else part.accuracy.scaled(right),
+                    cost_usd_per_request=part.cost_usd_per_request.scaled(paid),
+                )
+                for name, part in parts.items()
+            }
+
         return replace(
             summary,
             accuracy=None if summary.accuracy is None else corrected("accuracy", summary.accuracy),
             cost_usd_per_request=corrected("cost_usd_per_request", summary.cost_usd_per_request),
             cost_usd_per_day=summary.cost_usd_per_day.shifted(per_day),
             same_types={name: corrected(name, figure) for name, figure in summary.same_types.items()},
+            per_arm=of(summary.per_arm),
+            per_source=of(summary.per_source),
+            per_band=of(summary.per_band),
         )
 
     def as_json(self) -> dict[str, float]:
