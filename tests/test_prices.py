@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+import ttc_sim as ttc
+from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import Price, scenario_from_dict
 from ttc_sim.serving.prices import TokenPrices, resolve_price
 from ttc_sim.simulation.expectations import expect_arms
@@ -124,3 +126,32 @@ def test_a_verifiers_readings_are_calls_of_their_own_in_the_bill_and_in_what_is_
         costs.append((float(result.runs[0].cost_usd.mean()), expected))
     assert costs[0] == pytest.approx(costs[1], rel=1e-9)
     assert costs[0][0] > 0
+
+
+def test_the_day_of_a_price_needs_no_quotes(tmp_path: Path) -> None:
+    """Neither the key, which YAML 1.1 takes for true, nor the day, which YAML takes for a date."""
+    (tmp_path / "t.csv").write_text("t,p,o\n0,500,100\n1,500,100\n")
+    text = """
+name: on
+workload:
+  arrivals: {process: trace, file: t.csv, format: csv, columns: {arrival: t, prompt_tokens: p, output_tokens: o}}
+  requests: 2
+deployments:
+  place:
+    kind: api
+    price: {provider: openrouter, model: deepseek/deepseek-r1, on: 2026-11-24}
+    first_token: {median_s: 1.0}
+    per_token: {median_s: 0.02}
+arms: {only: {deployment: place}}
+policy: Always('only')
+"""
+    bills = []
+    for said in (text, text.replace("on: 2026-11-24", '"on": "2026-11-24"')):
+        (tmp_path / "s.yaml").write_text(said)
+        scenario = ttc.load_scenario(tmp_path / "s.yaml")
+        assert scenario.name == "on"
+        bills.append(ttc.simulate(scenario).summary().cost_usd_per_request.value)
+    assert bills[0] == bills[1] > 0
+    (tmp_path / "s.yaml").write_text(text.replace("2026-11-24", "2e-2"))
+    with pytest.raises(InputError, match=r"price\.on: got '2e-2'; expected a day as YYYY-MM-DD"):
+        ttc.simulate(tmp_path / "s.yaml")

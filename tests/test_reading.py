@@ -91,12 +91,14 @@ base: &base {cap: 1, model: x}
 one: {<<: *base, cap: 2}
 two: {<<: [*base, {extra: 5}]}
 three: {<<: *base}
-numbers: [1, 1.5, -3, 0x10, 1_000, .inf, 1.0e+3, 1e3, on, ~, 2026-11-25, '2026-13-45', "x: y"]
+numbers: [1, 1.5, -3, 0x10, 1_000, .inf, 1.0e+3, 1e3, true, ~, 2026-11-25, '2026-13-45', "x: y"]
 text: |
   several
   lines
 """
     assert parse_yaml(said, "mine.yaml") == yaml.safe_load(said)
+    # As YAML 1.2 has it, and as people write the day of a price.
+    assert parse_yaml("{on: yes, off: True, n: NO}", "mine.yaml") == {"on": "yes", "off": True, "n": "NO"}
     for name in ("qa-gateway", "competition-maths", "reasoning-gateway"):
         file = Path(load_scenario(name).path)
         assert read_yaml(file) == yaml.safe_load(file.read_text())

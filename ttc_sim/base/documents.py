@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -173,6 +174,12 @@ class _Loader(yaml.SafeLoader):
         raise InputError(self._where, f"line {line}", value, expected)
 
 
+# As YAML 1.2 has it: on, off, yes and no are text, such as the key `on` of a price.
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in known if tag != f"{_TAG}bool"]
+    for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(f"{_TAG}bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 _Loader.yaml_constructors = {
     **{f"{_TAG}{name}": SafeConstructor.yaml_constructors[f"{_TAG}{name}"] for name in ("null", "seq", "map")},
     f"{_TAG}str": _Loader.text,

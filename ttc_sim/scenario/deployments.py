@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,11 @@ from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 
+def _day(given: object) -> object:
+    """YAML reads a day that stands without quotes as a date."""
+    return given.isoformat() if type(given) is datetime.date else given
+
+
 class Price(Model):
     """US dollars per million tokens: from a maintained price table, from the scenario, or both (the scenario wins).
 
@@ -24,7 +30,7 @@ class Price(Model):
 
     provider: str | None = None
     model: str | None = None
-    on: str | None = None
+    on: Annotated[str | None, BeforeValidator(_day)] = None
     input_usd_per_mtok: NonNegative | None = None
     cached_input_usd_per_mtok: NonNegative | None = None
     reasoning_usd_per_mtok: NonNegative | None = None

@@ -111,7 +111,7 @@ def _first_error(path: str, error: ValidationError) -> InputError:
 def _as_text(value: object) -> str:
     """What YAML 1.1 made of a value that was meant as something else."""
     if isinstance(value, bool):
-        return ": YAML reads on, off, yes and no as true and false unless they stand in quotes"
+        return ": YAML reads true and false as truth values unless they stand in quotes"
     if isinstance(value, datetime.date):
         return f": YAML reads a day as a date unless it stands in quotes, '{value}'"
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):

@@ -160,7 +160,7 @@ def build_population(
                 models = " and ".join(dict.fromkeys(by_arm[arm_name]))
                 raise InputError(path, f"arms.{arm_name}.sources", name, f"a source that {models} was measured on")
             covered[arm_name].append(f"{int(covers.sum()):,} of the {total:,} of {name}")
-            if asked or covers.mean() >= LEAST_COVERAGE:  # type: ignore[operator]  # a Boolean mean is a float
+            if asked or covers.sum() >= LEAST_COVERAGE * total:
                 offered[arm_name].append(name)
                 for profile in by_arm[arm_name]:
                     kept = kept.filter(kept["problem"].is_in(measured[profile]))
