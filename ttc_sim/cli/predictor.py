@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_SEED
 from ttc_sim.cli import predictor_quality
 from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress
 
@@ -31,7 +32,7 @@ def train(
     problems: Annotated[Path, typer.Option(help="Prompts: a key and a text each, perhaps a task type.")],
     attempts: Annotated[Path, typer.Option(help="Attempts: key, model, right or not, output tokens.")],
     out: Annotated[Path, typer.Option(help="ONNX file to write; its card goes beside it.")] = Path("predictor.onnx"),
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="The same seed gives the same file.")] = 0,
     tier: Annotated[
         str, typer.Option(help="Kind of model: fast, for one CPU core; or encoder, with a text encoder, for a GPU.")
     ] = "fast",

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.figures import dollars_of, number, percent, percent_of, seconds
+from ttc_sim.base.limits import MOST_SEED
 from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent, inputs_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 from ttc_sim.policies import NOVEL
@@ -59,7 +60,7 @@ def evaluate(
         Literal["text", "group"], typer.Option(help="Folds of the baselines: by text, or whole task types.")
     ] = "text",
     resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Resamples behind the intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of resamples and folds.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Of resamples and folds.")] = 0,
     plot: Annotated[
         Path | None, typer.Option(help="Draw reliability and the router's curves to this file: PNG, SVG or PDF.")
     ] = None,

@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from ttc_sim.base.arguments import whole
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.limits import MOST_SEED
 from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
 from ttc_sim.predictor import Predictor
@@ -71,6 +73,8 @@ def evaluate_predictor(
         InputError: tables that cannot be used, a model that is not there, two models that share no problem or of which the
             strong one is not the better.
     """
+    whole("evaluate", "resamples", resamples, 1, 100_000)
+    whole("evaluate", "seed", seed, 0, MOST_SEED)
     if (weak is None) != (strong is None):
         raise InputError("evaluate", "weak and strong", weak or strong, "both --weak and --strong, or neither")
     data = read_measured(problems, attempts, subset=subset)
