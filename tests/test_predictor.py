@@ -26,6 +26,7 @@ from ttc_sim.cli import app
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile
+from ttc_sim.measured.provenance import identify, said_by
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.judging.metrics import auroc, brier, calibration_error
@@ -194,7 +195,11 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_train(folder: Path, out: str, workers: int = 1) -> Any:
     files = ["--problems", str(folder / "problems.csv"), "--attempts", str(folder / "attempts.jsonl")]
     return CliRunner().invoke(
-        app, ["predictor", "train", *files, "--out", str(folder / out), "--seed", "3", "--workers", str(workers)]
+        app,
+        [
+            *("predictor", "train", *files, "--out", str(folder / out), "--seed", "3", "--workers", str(workers)),
+            *("--scores", str(folder / out.replace(".onnx", ".parquet"))),
+        ],
     )
 
 
@@ -214,6 +219,23 @@ def test_what_is_learnt_holds_on_new_problems(learnt: Path) -> None:
         assert scores.tokens[model][row].sum() == pytest.approx(tokens.sum(), rel=0.1)
         assert np.corrcoef(np.log(scores.tokens_p50[model][row]), np.log(tokens))[0, 1] > 0.6
     assert scores.difficulty == pytest.approx(1 - (scores.p["strong"] + scores.p["weak"]) / 2, abs=1e-5)
+
+
+def test_scores_of_what_it_was_trained_on_are_by_models_that_were_not(learnt: Path) -> None:
+    """They know what can be known of a new problem, not how this one came out; a plan can tell whose they are."""
+    written = pl.read_parquet(learnt / "m.parquet")
+    problems = pl.read_csv(learnt / "problems.csv").with_columns(problem=pl.col("id").cast(pl.String))
+    assert sorted(written["problem"]) == sorted(problems["problem"])
+    assert said_by(learnt / "m.parquet") == identify(learnt / "m.onnx")
+    table = problems.join(written, on="problem", maintain_order="left")
+    own = Predictor.load(learnt / "m.onnx").score(problems["prompt"].to_list())
+    attempts = pl.read_ndjson(learnt / "attempts.jsonl")
+    for model in ("strong", "weak"):
+        right = attempts.filter(pl.col("model") == model).group_by("id").agg(share=pl.col("correct").mean())
+        share = problems.select("id").join(right, on="id", maintain_order="left")["share"].to_numpy()
+        out_of_fold, in_sample = (np.mean((p - share) ** 2) for p in (table[f"p:{model}"].to_numpy(), own.p[model]))
+        assert auroc(table[f"p:{model}"].to_numpy(), share) > 0.8
+        assert out_of_fold > in_sample
 
 
 def test_far_from_the_training_data_the_training_rate_is_what_is_left(learnt: Path) -> None:

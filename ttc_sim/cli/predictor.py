@@ -45,6 +45,13 @@ def train(
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 2,
     origin: Annotated[str | None, typer.Option(help="Where the data comes from, for the card.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the model, for the card.")] = "not stated",
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the problems' scores to this Parquet file, each by models that were not trained on it: scores-NAME.parquet "
+            "in the folder of their problem set, NAME.onnx being the model's file."
+        ),
+    ] = None,
 ) -> None:
     """Train a predictor on measured attempts, and print what it is worth on problems that it was not trained on."""
     if tier not in _PACKAGES:
@@ -55,7 +62,11 @@ def train(
         raise InputError(out, "file", out.suffix, "a name ending in .onnx")
     from ttc_sim.predictor.judging.card_figures import card_path
 
-    check_outputs(problems, attempts, encoder, model=out, card=card_path(out))
+    if scores is not None and scores.suffix != ".parquet":
+        raise InputError(
+            scores, "file", scores.suffix, "a name ending in .parquet, which can say whose scores they are"
+        )
+    check_outputs(problems, attempts, encoder, model=out, card=card_path(out), scores=scores)
     for package in _PACKAGES[tier]:
         if importlib.util.find_spec(package) is None:
             raise InputError("packages", package, "not installed", "pip install 'ttc-sim[train]'")
@@ -76,7 +87,8 @@ def train(
             note(f"what was read is kept in {keep}: the same command goes on from there")
         raise
     said = origin or f"{problems.name} and {attempts.name}"
-    card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence))
+    wanted = {} if scores is None else {"data": scores}
+    card: dict[str, Any] = write_model(out, trained, sets, Origin(data=said, licence=licence), wanted)
     shutil.rmtree(keep, ignore_errors=True)
     paper = paper_for_tables()
     paper.say(f"{len(data.prompts):,} problems, {len(data.row):,} attempts, {len(data.heads)} models")
@@ -84,7 +96,7 @@ def train(
         paper.print(_figures(title, card["metrics"]["data"][name]))
     for line in data.left_out:
         paper.say(f"- left out: {line}")
-    paper.say(f"written to {out}, its card to {card_path(out)}")
+    paper.say(f"written to {out}, its card to {card_path(out)}{'' if scores is None else f', scores to {scores}'}")
 
 
 def _figures(title: str, by_model: dict[str, dict[str, float]]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,8 @@ import yaml
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
-from ttc_sim.base.writing import write_atomically, written_together
+from ttc_sim.base.writing import write_atomically, written_together, written_whole
+from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.judging.metrics import auroc, brier, calibration_error
@@ -122,17 +124,31 @@ def measures(
     return found
 
 
-def write_model(path: Path, trained: Trained, sets: Mapping[str, TrainingSet], origin: Origin) -> dict[str, object]:
+def write_model(
+    path: Path,
+    trained: Trained,
+    sets: Mapping[str, TrainingSet],
+    origin: Origin,
+    scores: Mapping[str, Path] | None = None,
+) -> dict[str, object]:
     """Write the ONNX file and its card, together or not at all; return the card.
 
+    Args:
+        scores: by training set, where to write its scores out of fold (:func:`scores_out_of_fold`), as by this predictor.
+
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: a folder cannot be written to.
     """
     card = describe(trained, sets, origin)
     said = yaml.dump(card, Dumper=_Card, sort_keys=False, width=110, allow_unicode=True)
+    model = to_onnx(trained.model)
+    by = ScoredBy(path.name, hashlib.sha256(model).hexdigest()).as_metadata()
     with written_together():
-        write_atomically(path, to_onnx(trained.model))
+        write_atomically(path, model)
         write_atomically(card_path(path), said)
+        for name, file in (scores or {}).items():
+            with written_whole(file) as beside:
+                scores_out_of_fold(sets[name], trained.held[name]).write_parquet(beside, metadata=by)
     return card
 
 
