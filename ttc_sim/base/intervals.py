@@ -221,7 +221,12 @@ def open_ended(
 
 def at_share(ordered: F64, part: float) -> float:
     """The least of the ordered values that at least such a part of them does not exceed."""
-    return float(ordered[min(max(math.ceil(part * len(ordered) - 1e-9) - 1, 0), len(ordered) - 1)])
+    return float(ordered[place(len(ordered), part)])
+
+
+def place(n: int, part: float) -> int:
+    """Index of that value among ``n`` in order."""
+    return min(max(math.ceil(part * n - 1e-9) - 1, 0), n - 1)
 
 
 @dataclass(frozen=True)

@@ -124,12 +124,13 @@ class Means(Uncertainty):
                 problems would not change; nothing if left out.
             share: whether it is one: a single problem or run leaves it as uncertain as all or nothing, else by as much as it is.
         """
-        here = members.requests
-        counting = self.counting.get(name)
+        here, counting = members.requests, self.counting.get(name)
+        at = slice(None) if here.all() else np.flatnonzero(here)
+        kept, off = values[at], planned[at]
         if counting is not None:
-            values, planned = values * counting.was, planned * counting.planned
-        values = values if beside is None else values + beside
-        kept, changing = values[here], (values if fixed is None else values - fixed)[here]
+            kept, off = kept * counting.was[at], off * counting.planned[at]
+        kept = kept if beside is None else kept + beside[at]
+        changing = kept if fixed is None else kept - fixed[at]
         if self.expected is None or members.rows is None:
             value = float(kept.mean())
             return Figure(value, *self.of_requests(kept, here, _scale(value, share), changing, share=share))
@@ -140,18 +141,18 @@ class Means(Uncertainty):
         part = float(population.weight[rows].sum())
         weight, source, each = population.weight[rows] / part, population.source[rows], self.expected[name][rows]
         each = each if counting is None else each * counting.expected[rows]
-        change = (kept - planned[here]) / (self.count * part)
+        change = (kept - off) / (self.count * part)
         value = float(weight @ each + change.sum())
         scale = _scale(value, share)
         total = np.bincount(source, weights=weight)
         by_source = np.bincount(source, weights=weight * each) / np.maximum(total, 1e-300)
         influence, own = weight * (each - by_source[source]), 0.0
-        changing = changing - planned[here]
+        changing = changing - off
         if changing.any():
-            more = self.centred(changing, self.source[here]) / (self.count * part)
-            influence, rows = np.concatenate([influence, more]), np.concatenate([rows, self.row[here]])
+            more = self.centred(changing, self.source[at]) / (self.count * part)
+            influence, rows = np.concatenate([influence, more]), np.concatenate([rows, self.row[at]])
             own = float(more @ more)
-        run = self.of_runs(change, self.run[here], scale if change.any() else 0.0)
+        run = self.of_runs(change, self.run[at], scale if change.any() else 0.0)
         printed, same = self.of_problems(influence, rows, scale, own, share=share)
         return Figure(value, *both(run, printed, same))
 
