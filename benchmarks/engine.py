@@ -30,10 +30,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.draws import I64, uniforms
-from ttc_sim.base.writing import write_atomically
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.compiled.state import ARRIVED, DOING, HAPPENED, LEAPS, PLANS, STEPS
 from ttc_sim.engine.work import Work, single_stage
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.scenario import GpuPool, LinearStepTime
 
 KINDS = {"arrivals": ARRIVED, "other events": HAPPENED, "plans": PLANS, "ends of steps": STEPS, "ends of leaps": LEAPS}

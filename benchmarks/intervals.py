@@ -30,8 +30,8 @@ from scipy.special import expit, ndtri
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.writing import write_atomically
 from ttc_sim.evaluation.evaluate import evaluate_attempts
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.policies import LeastLoaded, Policy, Threshold
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.drawing import draw

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine import canonical
-from ttc_sim.base.writing import write_atomically
 from ttc_sim.engine import compiled
+from ttc_sim.files.writing import write_atomically
 
 INTERVAL_S = 0.25
 # Requests of the peer's run, so that it takes a few seconds, and what the issue of speed is about: output tokens.

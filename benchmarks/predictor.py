@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ttc_sim.base.writing import write_atomically
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.predictor import Predictor
 
 BATCHES = (1, 32, 512)

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.estimates import Estimate, Resampler
-from ttc_sim.base.writing import write_atomically
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.optimizer.proposing.bands import candidate_scores
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.policies import Utility

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -15,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzzing.carrying_out import carry_out
 from fuzzing.checking import NonsenseError, check_outputs, read, records_agree
 from fuzzing.dice import Dice
-from fuzzing.kinds import COMMANDS, KINDS, Commands
+from fuzzing.kinds import KINDS, Commands
 from fuzzing.special import SPECIAL
-from ttc_sim.base.errors import InputError
 
 STATUSES = (0, 1, 2)
 _COMMANDS = ".commands"
@@ -124,26 +122,6 @@ def _carry_out(words: list[str], folder: Path) -> bool:
         if len(wanted) == 2 and wanted[0] == "made.json" and wanted[1] in ("made.csv", "made.parquet"):
             records_agree(read(Path(wanted[1])), json.loads(Path("made.json").read_text()))
     return False
-
-
-def carry_out(words: list[str]) -> tuple[int, str]:
-    """Exit status of a command line, and what it says to the user.
-
-    Raises:
-        BaseException: whatever the command raises that is no mistake of the user's.
-    """
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    logging.getLogger().handlers.clear()  # they hold on to the streams of the case before
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            COMMANDS[()].main(words, prog_name="ttc-sim")
-            status = 0
-        except InputError as error:
-            print(f"error: {error}", file=err)
-            status = 1
-        except SystemExit as left:
-            status = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
-    return status, err.buffer.getvalue().decode()
 
 
 def check_said(said: str) -> None:

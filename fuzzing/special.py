@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzzing import mutating
+from fuzzing.carrying_out import carry_out
 from fuzzing.checking import NonsenseError, check_outputs
 from fuzzing.dice import Dice
 from ttc_sim.base.errors import InputError
@@ -76,7 +77,6 @@ def values(words: list[str], folder: Path) -> None:
 
 def model(words: list[str], folder: Path) -> None:
     """The shipped predictor, damaged: refused, or its scores can be."""
-    from fuzzing.case import carry_out
     from ttc_sim.predictor.running.session import SHIPPED
 
     how, number = words
@@ -174,8 +174,6 @@ def _operators(folder: Path, dice: Dice) -> None:
 
 def kill(words: list[str], folder: Path) -> None:
     """Killed at some moment, a command leaves whole files; carried out again, it works and tidies up."""
-    from fuzzing.case import carry_out
-
     before = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", "from ttc_sim.cli import main; main()", *words[1:]]

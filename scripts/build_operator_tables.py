@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttc_sim.base.writing import write_atomically
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.scenario import GpuPool, load_scenario
 from ttc_sim.serving.catalogue import checked
 from ttc_sim.serving.operator_lookup import measure

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from ttc_sim.base.draws import F64
-from ttc_sim.base.writing import write_atomically
 from ttc_sim.fidelity.operating_points import Point, Predicted, by_model_gpu, load_points, predict
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.serving.catalogue import has_experts, installed
 from ttc_sim.serving.corrections import FILE
 from ttc_sim.serving.operators import NONE, Corrections

@@ -14,8 +14,8 @@ import polars as pl
 from scipy.special import logit, ndtri
 from scipy.stats import rankdata
 
-from ttc_sim.base.writing import write_atomically
 from ttc_sim.evaluation.thinning import Foretold, foretell
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.measured.aligning import align, predicted
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.measured.problem_sets import load_problem_set

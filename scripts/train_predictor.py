@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.writing import written_whole
+from ttc_sim.files.writing import written_whole
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile

@@ -18,13 +18,13 @@ import yaml
 
 from tests.test_reading import line_of
 from ttc_sim import load_plan, optimize
-from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.shipped import PREDICTORS
-from ttc_sim.base.tables import read_table
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import single_stage
 from ttc_sim.fidelity.measured_run import load_run
+from ttc_sim.files.documents import read_yaml
+from ttc_sim.files.tables import read_table
 from ttc_sim.measured.building import build_profile
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.problem_tables import read_problem_tables

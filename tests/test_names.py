@@ -22,8 +22,8 @@ import ttc_sim as ttc
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.plain import plain
-from ttc_sim.base.tables import read_table, write_table
 from ttc_sim.cli import app, main
+from ttc_sim.files.tables import read_table, write_table
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.policies import Banded
 from ttc_sim.reporting.paper import Paper, styled

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import read_table
 from ttc_sim.cli import app
+from ttc_sim.files.tables import read_table
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
+from ttc_sim.files.tables import write_table
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.optimizer.routers import route_in_scenario
 from ttc_sim.policies import Always

@@ -13,8 +13,8 @@ import yaml
 from typer.testing import CliRunner
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import write_table
 from ttc_sim.cli import app
+from ttc_sim.files.tables import write_table
 from ttc_sim.measured.columns import labels
 from ttc_sim.measured.problem_tables import ProblemTables, read_problem_tables
 from ttc_sim.predictor.learning import network, train

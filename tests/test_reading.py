@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from ttc_sim import load_plan, load_scenario, simulate
-from ttc_sim.base.documents import parse_json, parse_yaml, read_json, read_yaml
 from ttc_sim.base.errors import InputError, shortened
 from ttc_sim.base.limits import ADJUSTABLE
-from ttc_sim.base.tables import read_table
+from ttc_sim.files.documents import parse_json, parse_yaml, read_json, read_yaml
+from ttc_sim.files.tables import read_table
 from ttc_sim.measured.cards import TrafficCard, read_card
 from ttc_sim.predictor.judging.card_figures import card_scores
 from ttc_sim.predictor.learning.text_encoder import read_text_encoder

@@ -24,13 +24,13 @@ import yaml
 from typer.testing import CliRunner
 
 import ttc_sim as ttc
-from ttc_sim.base import leftovers, whole_folders, writing
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.leftovers import clear_left, put_back, temporary_folder
-from ttc_sim.base.tables import write_table
-from ttc_sim.base.whole_folders import folder_written_whole, swap
-from ttc_sim.base.writing import check_outputs, write_atomically, written_together, written_whole
 from ttc_sim.cli import app
+from ttc_sim.files import leftovers, whole_folders, writing
+from ttc_sim.files.leftovers import clear_left, put_back, temporary_folder
+from ttc_sim.files.tables import write_table
+from ttc_sim.files.whole_folders import folder_written_whole, swap
+from ttc_sim.files.writing import check_outputs, write_atomically, written_together, written_whole
 from ttc_sim.measured.profiles import load_profile
 
 from .conftest import ROOT
@@ -260,7 +260,7 @@ def test_a_temporary_folder_is_gone_with_its_process_or_with_the_next(
     words = [
         sys.executable,
         "-c",
-        "from ttc_sim.base.leftovers import temporary_folder as t; print(t('shape').is_dir())",
+        "from ttc_sim.files.leftovers import temporary_folder as t; print(t('shape').is_dir())",
     ]
     got = subprocess.run(
         words, env={**ENVIRONMENT, "TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True

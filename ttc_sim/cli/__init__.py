@@ -118,7 +118,7 @@ def simulate(
             beside = {name: other.as_json() for name, other in baselines.items()}
             write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
         if records is not None:
-            from ttc_sim.base.tables import write_table
+            from ttc_sim.files.tables import write_table
 
             write_table(result.records, records)
         if plot is not None:

@@ -34,7 +34,7 @@ def cross_validate(
     remember_code: RememberCodeOption = False,
 ) -> None:
     """Plan on a part of the problems, carry the plan out on the rest: print realized beside promised for every fold."""
-    from ttc_sim.base.tables import write_table
+    from ttc_sim.files.tables import write_table
     from ttc_sim.optimizer.cross_validating import cross_validate as carry_out
     from ttc_sim.reporting.text import print_cross_validation
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ttc_sim.base.plain import plain
-from ttc_sim.base.writing import check_outputs, write_atomically, written_together
+from ttc_sim.files.writing import check_outputs, write_atomically, written_together
 from ttc_sim.reporting.paper import Paper, paper_for_tables, styled, unprinted
 
 BROKEN_PIPE = 141

@@ -12,9 +12,9 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.figures import count, percent, signed
-from ttc_sim.base.tables import read_table
 from ttc_sim.cli.options import files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
+from ttc_sim.files.tables import read_table
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.measured.profiles import Profile, check_profile_folder, load_profile, save_profile
 from ttc_sim.measured.summaries import ProfileSummary, outcome_tables, summarize_profile

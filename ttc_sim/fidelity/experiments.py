@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ttc_sim.base.documents import read_json
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_TOKENS
@@ -17,6 +16,7 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, single_stage
 from ttc_sim.fidelity.beside import ANY_STEP, pair
+from ttc_sim.files.documents import read_json
 from ttc_sim.scenario import GpuPool
 from ttc_sim.scenario.base import NonNegative, Positive, Rate
 from ttc_sim.serving import physics

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ttc_sim.base.documents import parse_json, read_json
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, from_validation
-from ttc_sim.base.files import readable
 from ttc_sim.base.limits import MOST_GPUS, MOST_TOKENS
-from ttc_sim.base.table_files import UTF8_MARK, check_text
 from ttc_sim.fidelity.beside import ANY_STEP
+from ttc_sim.files.documents import parse_json, read_json
+from ttc_sim.files.opening import readable
+from ttc_sim.files.table_files import UTF8_MARK, check_text
 from ttc_sim.scenario import GpuPool
 
 

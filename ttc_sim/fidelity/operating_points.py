@@ -20,11 +20,11 @@ import numpy as np
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_TOKENS
-from ttc_sim.base.tables import read_table
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.fidelity.beside import ANY_STEP, pair
+from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted

@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ttc_sim.base.errors import InputError, from_validation
-from ttc_sim.base.tables import find_column
+from ttc_sim.files.tables import find_column
 from ttc_sim.measured.cards import ProfileCard
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens
 from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, MOST_ATTEMPTS, SCORE, Profile, check_profile

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.errors import from_validation
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.files.documents import read_yaml
 
 
 class Card(BaseModel):

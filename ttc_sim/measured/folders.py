@@ -10,11 +10,11 @@ import yaml
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.files import is_file, is_folder
-from ttc_sim.base.leftovers import put_back
 from ttc_sim.base.shipped import shipped_folders
-from ttc_sim.base.whole_folders import folder_written_whole
-from ttc_sim.base.writing import check_room, unwritable
+from ttc_sim.files.leftovers import put_back
+from ttc_sim.files.opening import is_file, is_folder
+from ttc_sim.files.whole_folders import folder_written_whole
+from ttc_sim.files.writing import check_room, unwritable
 from ttc_sim.measured.cards import CARD_FILES, Card, read_card
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.tables import find_column, read_table
+from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.building import USUAL_NAMES, prompt_tokens, stopped_at_limit
 from ttc_sim.measured.columns import as_keys, as_text, as_tokens, labels, texts
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.tables import read_table
+from ttc_sim.files.tables import read_table
 from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens, as_whole
 from ttc_sim.measured.folders import check_folder_to_save, find_folder, save_folder

@@ -14,8 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import readable
 from ttc_sim.base.shipped import PREDICTORS
+from ttc_sim.files.opening import readable
 
 FAST = "fast"
 """The predictor that scores are by where nothing else is said."""

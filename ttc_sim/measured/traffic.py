@@ -10,7 +10,7 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_RATE, MOST_REQUESTS, MOST_TOKENS
-from ttc_sim.base.tables import read_table
+from ttc_sim.files.tables import read_table
 from ttc_sim.measured.cards import TrafficCard, read_card
 from ttc_sim.measured.columns import as_numbers, as_text, as_whole
 from ttc_sim.measured.folders import find_folder

@@ -14,10 +14,10 @@ import yaml
 from ttc_sim.base.arguments import finite, location
 from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
-from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.writing import write_atomically
+from ttc_sim.files.documents import read_yaml
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty

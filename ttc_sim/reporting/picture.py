@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.writing import write_atomically
+from ttc_sim.files.writing import write_atomically
 
 # Without the day and what else differs from run to run: the same figure is the same bytes.
 _UNDATED: dict[str, dict[str, None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode, Code
-from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.errors import InputError, in_our_words, nearest
-from ttc_sim.base.files import is_file, readable
 from ttc_sim.base.shipped import shipped_folders
+from ttc_sim.files.documents import read_yaml
+from ttc_sim.files.opening import is_file, readable
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import UNKNOWN_KEY

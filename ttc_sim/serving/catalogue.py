@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttc_sim.base.documents import read_json
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.files import is_folder
-from ttc_sim.base.leftovers import temporary_folder
+from ttc_sim.files.documents import read_json
+from ttc_sim.files.leftovers import temporary_folder
+from ttc_sim.files.opening import is_folder
 from ttc_sim.serving.model_shape import check_shape
 
 PACKAGE = "aiconfigurator-core"

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.documents import read_yaml
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.files import is_folder
-from ttc_sim.base.tables import read_table
+from ttc_sim.files.documents import read_yaml
+from ttc_sim.files.opening import is_folder
+from ttc_sim.files.tables import read_table
 from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
 from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
 from ttc_sim.serving.users_own import checked

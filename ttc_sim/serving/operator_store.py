@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from ttc_sim.base import cache
-from ttc_sim.base.files import is_file
 from ttc_sim.base.shipped import shipped_folders
+from ttc_sim.files.opening import is_file
 from ttc_sim.serving import catalogue
 from ttc_sim.serving.catalogue import ALIASES, Served
 from ttc_sim.serving.operator_lookup import grid, measure

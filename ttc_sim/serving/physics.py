@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.optimize import lsq_linear
 
-from ttc_sim.base.documents import read_json
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.files.documents import read_json
 from ttc_sim.serving.model_shape import check_shape, experts_of
 from ttc_sim.serving.step_time import StepTable, step_table
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import is_file
+from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for

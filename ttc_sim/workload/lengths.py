@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
-from ttc_sim.base.tables import find_column, read_table
+from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario.lengths import Law, Lengths, LogNormal
 from ttc_sim.workload.traffic import Traffic

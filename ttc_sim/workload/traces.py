@@ -11,8 +11,8 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import is_file
-from ttc_sim.base.tables import find_column, read_table
+from ttc_sim.files.opening import is_file
+from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario import Columns, Trace
 from ttc_sim.workload.prefixes import shared_prefixes

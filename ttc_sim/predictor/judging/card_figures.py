@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ttc_sim.base.documents import read_yaml
-from ttc_sim.base.files import is_file
+from ttc_sim.files.documents import read_yaml
+from ttc_sim.files.opening import is_file
 from ttc_sim.predictor.judging.score_quantiles import CardScores, from_card
 
 _ON_CARDS = ("rate", "auroc", "brier", "calibration_error")

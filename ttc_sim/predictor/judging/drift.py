@@ -21,8 +21,8 @@ from scipy.stats import ks_2samp
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.files import is_file
 from ttc_sim.base.threads import one_thread
+from ttc_sim.files.opening import is_file
 from ttc_sim.measured.folders import list_profiles
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor import Predictor

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.tables import find_column, read_table
+from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_numbers, as_text, labels, texts
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.problem_tables import CORRECT, MODEL, PROBLEM, PROMPT

@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
-from ttc_sim.base.writing import write_atomically, written_together, written_whole
+from ttc_sim.files.writing import write_atomically, written_together, written_whole
 from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.policies import DIFFICULTY, NOVELTY
 from ttc_sim.predictor.judging.card_figures import card_path

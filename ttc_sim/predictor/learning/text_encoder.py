@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.arguments import finite, whole
-from ttc_sim.base.documents import parse_json
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import check_growth, decoded, is_folder, readable
 from ttc_sim.base.workers import processes
-from ttc_sim.base.writing import write_atomically
+from ttc_sim.files.documents import parse_json
+from ttc_sim.files.opening import check_growth, decoded, is_folder, readable
+from ttc_sim.files.writing import write_atomically
 from ttc_sim.predictor.learning.graph import Graph
 from ttc_sim.predictor.reading.tokens import MAX_TOKENS, PADDING, Tokenizer
 

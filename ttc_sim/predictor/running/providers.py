@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import readable
 from ttc_sim.base.limits import at_most, most
 from ttc_sim.base.shipped import PREDICTORS
+from ttc_sim.files.opening import readable
 from ttc_sim.predictor.reading.features import Features
 
 CPU = "CPUExecutionProvider"

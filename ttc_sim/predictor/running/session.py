@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.arguments import finite, location
-from ttc_sim.base.documents import parse_json
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.shipped import PREDICTORS
+from ttc_sim.files.documents import parse_json
 from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, Features, featurize
 from ttc_sim.predictor.reading.surface import COUNT
 from ttc_sim.predictor.reading.tokens import Tokenizer

@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
-from ttc_sim.base.documents import parse_json
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import readable
 from ttc_sim.base.limits import at_most, most
-from ttc_sim.base.table_files import (
+from ttc_sim.files.documents import parse_json
+from ttc_sim.files.opening import readable
+from ttc_sim.files.table_files import (
     UTF8_MARK,
     check_columns,
     check_levels,
@@ -26,8 +26,8 @@ from ttc_sim.base.table_files import (
     csv_names,
     unreadable,
 )
-from ttc_sim.base.tables import find_column
-from ttc_sim.base.writing import written_whole
+from ttc_sim.files.tables import find_column
+from ttc_sim.files.writing import written_whole
 from ttc_sim.measured.columns import texts
 from ttc_sim.measured.problem_tables import PROMPT
 from ttc_sim.measured.provenance import ScoredBy

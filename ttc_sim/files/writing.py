@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.leftovers import clear_left, temporary_names
+from ttc_sim.files.leftovers import clear_left, temporary_names
 
 ENDINGS = {
     "json": (".json",),

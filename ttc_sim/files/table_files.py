@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.documents import parse_json
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import check_growth, decoded
 from ttc_sim.base.limits import MOST_NESTED, at_most, most
 from ttc_sim.base.shipped import is_shipped
+from ttc_sim.files.documents import parse_json
+from ttc_sim.files.opening import check_growth, decoded
 
 UTF8_MARK = b"\xef\xbb\xbf"
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}

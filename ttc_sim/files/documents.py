@@ -13,8 +13,8 @@ from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.files import read_text
 from ttc_sim.base.limits import MOST_DIGITS, MOST_NESTED, at_most, most
+from ttc_sim.files.opening import read_text
 
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = "mappings, lists, text, numbers, true, false, null and dates, without tags"
@@ -36,7 +36,7 @@ def read_yaml(path: str | Path, field: str = "file", expected: str = "an existin
     """What a YAML file holds.
 
     Raises:
-        InputError: as :func:`~ttc_sim.base.files.read_text`, or as :func:`parse_yaml`.
+        InputError: as :func:`~ttc_sim.files.opening.read_text`, or as :func:`parse_yaml`.
     """
     return parse_yaml(read_text(path, field, expected), path)
 
@@ -196,7 +196,7 @@ def read_json(path: str | Path, field: str = "file", expected: str = "an existin
     """What a JSON file holds.
 
     Raises:
-        InputError: as :func:`~ttc_sim.base.files.read_text`, or as :func:`parse_json`.
+        InputError: as :func:`~ttc_sim.files.opening.read_text`, or as :func:`parse_json`.
     """
     return parse_json(read_text(path, field, expected), path)
 

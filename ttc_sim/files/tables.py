@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.files import readable
-from ttc_sim.base.table_files import (
+from ttc_sim.files.opening import readable
+from ttc_sim.files.table_files import (
     UTF8_MARK,
     check_columns,
     check_json_lines,
@@ -21,7 +21,7 @@ from ttc_sim.base.table_files import (
     csv_names,
     unreadable,
 )
-from ttc_sim.base.writing import unwritable, written_whole
+from ttc_sim.files.writing import unwritable, written_whole
 
 
 def _read_parquet(path: Path, size: int) -> pl.DataFrame:

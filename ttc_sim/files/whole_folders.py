@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ttc_sim.base.leftovers import clear_left, temporary_names
-from ttc_sim.base.writing import keep_owner_and_mode, sync, unwritable
+from ttc_sim.files.leftovers import clear_left, temporary_names
+from ttc_sim.files.writing import keep_owner_and_mode, sync, unwritable
 
 _NOT_HERE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV)
 _AT_FDCWD = -100

@@ -1,0 +1,1 @@
+"""Files: read whole and within limits, written whole or not at all."""
