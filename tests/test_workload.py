@@ -216,6 +216,11 @@ def test_clients_scale_to_any_rate_and_start_anywhere() -> None:
         made(Clients(process="clients", traffic="servegen-r1", start_s=1e6), 10)
 
 
+def test_clients_that_send_more_than_can_be_counted_are_refused() -> None:
+    with pytest.raises(InputError, match=r"busiest window: got .*at most 100,000,000 requests"):
+        made(Clients(process="clients", traffic="servegen-r1", rate_per_s=1e8), 10)
+
+
 @given(st.sampled_from(["gamma", "weibull"]), st.floats(0.05, 50), st.integers(1, 300))
 @settings(max_examples=60, deadline=None)
 def test_times_never_go_back(process: str, cv: float, requests: int) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.measured.traffic import TrafficProfile, load_traffic
 from ttc_sim.scenario import Clients
 from ttc_sim.workload.arrivals import Family, gap_met, gaps
@@ -40,6 +41,10 @@ def mixture(arrivals: Clients, requests: int, seed: int, run: str, *, folder: Pa
         raise InputError(arrivals.traffic, "workload.arrivals.start_s", arrivals.start_s, f"less than {day_s:g}")
     measured = float(table["rate_per_s"].sum()) / windows
     scale = 1.0 if arrivals.rate_per_s is None else arrivals.rate_per_s / measured
+    most = float(table.group_by("t_start_s").agg(pl.col("rate_per_s").sum())["rate_per_s"].max()) * scale * window_s  # type: ignore[arg-type]
+    if most > MOST_REQUESTS:  # whole windows are generated
+        expected = f"at most {MOST_REQUESTS:,} requests in a window of {window_s:g} s"
+        raise InputError(arrivals.traffic, "workload.arrivals: requests of the busiest window", f"{most:.4g}", expected)
     first = int(arrivals.start_s // window_s)
     time_s, client = _merge(table, requests, seed, run, first, windows, window_s, scale)
     # Whole windows were generated; what lies before the start or beyond the last request is dropped.
