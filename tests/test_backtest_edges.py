@@ -203,7 +203,7 @@ def test_requests_that_cannot_be_are_refused_by_line(tmp_path: Path, field: str,
         ({"kv_cache": {"num_gpu_blocks": 1}}, "kv_cache.num_gpu_blocks: got 1"),
         ({"kv_cache": {"num_gpu_blocks": "many"}}, "num_gpu_blocks: got 'many'"),
         ({"kv_cache": {"num_gpu_blocks": 100, "block_size": "16"}}, "block_size: got '16'"),
-        ({"kv_cache": [100]}, r"num_gpu_blocks: got \[100\]"),
+        ({"kv_cache": [100]}, r"kv_cache: got \[100\]"),
     ],
 )
 def test_engines_that_cannot_be_are_refused_by_field(tmp_path: Path, change: dict[str, Any], says: str) -> None:
