@@ -251,7 +251,8 @@ def _attention(path: Path, depth: int) -> tuple[F64, F64, F64, F64, F64]:
         if len(values) < 2:
             raise InputError(path, axis, values.tolist(), "measurements at more than one value")
     places = [
-        np.searchsorted(values, mean[axis].to_numpy()) for axis, values in zip(ATTENTION_AXES, knots, strict=True)
+        np.searchsorted(values, mean[axis].cast(pl.Float64).to_numpy())
+        for axis, values in zip(ATTENTION_AXES, knots, strict=True)
     ]
     grid = np.full([len(values) for values in knots], np.nan)
     grid[tuple(places)] = mean["time_us"].to_numpy() * US
