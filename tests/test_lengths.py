@@ -142,6 +142,7 @@ def test_a_replay_with_lengths_that_vary_is_no_replay(tmp_path: Path) -> None:
         ({"prompt_tokens": "p", "output_tokens": "o", "reasoning_tokens": "r", "file": "l.csv"}, "row 2"),
         ({"prompt_tokens": "p", "output_tokens": "n", "file": "l.csv"}, "0 in every row"),
         ({"prompt_tokens": "p", "output_tokens": "o", "file": "none.csv"}, "none.csv"),
+        ({"prompt_tokens": "p", "output_tokens": "o", "file": "n" * 300 + ".csv"}, "nnn"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, lengths: dict[str, Any], names: str) -> None:

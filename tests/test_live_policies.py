@@ -180,3 +180,25 @@ def test_the_least_loaded_of_endpoints_without_a_limit_is_the_one_with_the_fewes
         if arrives:
             assert in_progress[run.arm[i]] == in_progress.min()
         in_progress[run.arm[i]] += 1 if arrives else -1
+
+
+def test_a_pool_that_no_policy_names_is_not_paid_for(model: Model) -> None:
+    """Rules of different kinds, which the reference engine runs, stand by on the arms that they name alone."""
+    raw = model.scenario.model_dump(mode="python", exclude={"path"})
+    raw["deployments"]["far"], raw["arms"]["far"] = raw["deployments"]["pool"], {"profile": "a", "deployment": "far"}
+    assert model.population is not None
+    offered = {**model.population.offered, "far": ("chat", "code")}
+    three = load_model(scenario_from_dict(raw), replace(model.population, offered=offered))
+    seen: list[str] = []
+
+    def counting(request: Request) -> str:
+        seen.append(request.source)
+        return "other"
+
+    mixed = PerSource({"chat": LIVE[0], "code": Overflow(["other", "own"], waiting=1)})
+    assert ran(three, mixed).summary().replicas == {"pool": 1}
+    # A function that looks at the load might choose any arm; one that does not is called for its own source alone.
+    by_load = UserFunction("by_load", lambda _, load: "own" if load.waiting["pool"] < 2 else "other")
+    result = ran(three, PerSource({"chat": UserFunction("counting", counting), "code": by_load}))
+    assert result.summary().replicas == {"pool": 1, "far": 1}
+    assert set(seen) == {"chat"}

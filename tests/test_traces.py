@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.scenario import Columns, Trace, scenario_from_dict
@@ -254,3 +255,21 @@ def test_the_recorded_conversations_share_what_they_can(shared: Path) -> None:
     prefix, depth = shared_prefixes(blocks)
     all_of_it = findable(blocks)
     assert 0.95 * all_of_it < found_again(blocks, prefix, depth) <= all_of_it
+
+
+def test_no_word_of_a_traces_own_lengths_where_problems_have_theirs(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t,o\n0,5\n1,0\n2,7\n")
+    trace = {"process": "trace", "file": "t.csv", "format": "csv", "columns": {"arrival": "t", "output_tokens": "o"}}
+    price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 5.0}
+    raw = {
+        "name": "failed",
+        "replications": 1,
+        "workload": {"arrivals": trace, "requests": 3, "sources": {"q": {"problem_set": "mmlu-pro"}}},
+        "deployments": {
+            "web": {"kind": "api", "price": price, "first_token": {"median_s": 1.0}, "per_token": {"median_s": 0.02}}
+        },
+        "arms": {"only": {"profile": "mmlu-pro/phi-3-mini-4k-instruct", "deployment": "web"}},
+        "policy": "Always('only')",
+    }
+    notes = ttc.simulate(scenario_from_dict(raw, str(tmp_path / "s.yaml"))).summary().notes
+    assert not any("failed requests" in note for note in notes)

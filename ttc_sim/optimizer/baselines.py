@@ -71,11 +71,8 @@ def compare_with_baselines(
     uncapped = _uncapped_arms(whole)
     rivals: dict[str, Policy] = {**_always_rivals(expectations, uncapped, None)}
     if _has_caps(policy):
-        widest = {base_arm(name): name for name in uncapped}
         responses = model.population.responses
-        rivals["uncapped"] = _Uncapped(
-            policy, model.arm_names, responses, {name: widest.get(base_arm(name), name) for name in model.arm_names}
-        )
+        rivals["uncapped"] = _Uncapped(policy, model.arm_names, responses, _widest(whole, model.arm_names))
     out: dict[str, Summary] = {}
     known: list[tuple[I64, Summary]] = []
     for label, other in rivals.items():
@@ -140,13 +137,13 @@ def always_proposals(task: PlanningTask) -> dict[str, Proposal]:
 
 def uncapped_proposal(task: PlanningTask, plan: Proposal) -> Proposal | None:
     """The plan without its caps, as a plan of its own; ``None`` for a policy that cannot be written down so."""
-    widest = {base_arm(name): name for name in _uncapped_arms(task.model)}
+    widest = _widest(task.model, task.model.arm_names)
     policies: dict[str, Policy] = {}
     for source, one in plan.policy.policies.items():
         if isinstance(one, Always):
-            policies[source] = Always(widest[base_arm(one.arm)])
+            policies[source] = Always(widest[one.arm])
         elif isinstance(one, Banded):
-            policies[source] = _joined(one, [widest[base_arm(name)] for name in one.arms])
+            policies[source] = _joined(one, [widest[name] for name in one.arms])
         else:
             return None
     return _proposal(task, PerSource(policies), plan.replicas)
@@ -155,11 +152,8 @@ def uncapped_proposal(task: PlanningTask, plan: Proposal) -> Proposal | None:
 def carry_out_uncapped(task: PlanningTask, plan: Simulated) -> Summary:
     """Figures of the plan's own choice without its caps, on the requests that it was verified on."""
     whole, proposal = task.model, plan.proposal
-    widest = {base_arm(name): name for name in _uncapped_arms(whole)}
     names = whole.arm_names
-    policy = _Uncapped(
-        proposal.policy, names, proposal.responses, {name: widest.get(base_arm(name), name) for name in names}
-    )
+    policy = _Uncapped(proposal.policy, names, proposal.responses, _widest(whole, names))
     arm = policy.choose(task.population.as_requests(), names)
     if (arm == proposal.choose(task.population, names)).all():
         return plan.summary
@@ -230,6 +224,12 @@ def _uncapped_arms(model: Model) -> list[str]:
         if held is None or (before is not None and (cap is None or cap > before)):
             best[base] = arm.name
     return list(best.values())
+
+
+def _widest(model: Model, names: Sequence[str]) -> dict[str, str]:
+    """Of each of these arms the variant with no cap, or with the highest; itself, where requests may be sent to none."""
+    widest = {base_arm(name): name for name in _uncapped_arms(model)}
+    return {name: widest.get(base_arm(name), name) for name in names}
 
 
 def _arm_sources(model: Model, name: str) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
 def _unscored(task: PlanningTask) -> list[str]:
     """What to do where nothing is predicted of the problems, so that nothing can be routed by."""
     scenario = task.model.scenario
-    if task.population.scores or not task.population.offered:
+    if task.population.scores:
         return []
     sets = dict.fromkeys(source.problem_set for source in scenario.workload.sources.values())
     return [

@@ -6,7 +6,7 @@
 """
 
 from ttc_sim.policies.live import LeastLoaded, Overflow
-from ttc_sim.policies.per_source import PerSource, check_sources
+from ttc_sim.policies.per_source import PerSource, check_sources, choose_for
 from ttc_sim.policies.policy import Policy, choose_arms, choose_live, rule_of
 from ttc_sim.policies.reading import POLICIES, PolicyLike, as_policy, parse_policy
 from ttc_sim.policies.requests import DIFFICULTY, NOVEL, NOVELTY, LiveRule, Load, Request, Requests
@@ -36,6 +36,7 @@ __all__ = [
     "as_policy",
     "check_sources",
     "choose_arms",
+    "choose_for",
     "choose_live",
     "parse_policy",
     "rule_of",

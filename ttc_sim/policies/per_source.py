@@ -47,7 +47,7 @@ class PerSource(Policy):
             elif here.any():
                 shared.append((policy, here))
         for policy, here in shared:
-            chosen[here] = _chosen(policy, requests, arms, here)
+            chosen[here] = choose_for(policy, requests, arms, here)
         return chosen
 
     @property
@@ -77,7 +77,7 @@ class PerSource(Policy):
                 return None
             if rule is not None:
                 rules.append(rule)
-            rows.append((here, _chosen(policy, requests, arms, here)[:, None] if rule is None else rule.arms[here]))
+            rows.append((here, choose_for(policy, requests, arms, here)[:, None] if rule is None else rule.arms[here]))
         if not rules or len({(rule.kind, rule.limit) for rule in rules}) > 1:
             return None
         choices = max(arm.shape[1] for _, arm in rows)
@@ -102,7 +102,7 @@ class PerSource(Policy):
         return self.policies[source]
 
 
-def _chosen(policy: Policy, requests: Requests, arms: Sequence[str], here: NDArray[np.bool_]) -> I64:
+def choose_for(policy: Policy, requests: Requests, arms: Sequence[str], here: NDArray[np.bool_]) -> I64:
     """Arms of the requests ``here``; a user's function, which may count, is called for those alone."""
     if isinstance(policy, UserFunction):
         return np.array([policy.choose_one(requests, i, arms) for i in np.flatnonzero(here).tolist()], dtype=np.int64)

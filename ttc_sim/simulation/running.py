@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import Work, capacity, pick_live
-from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_live, rule_of
+from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_for, choose_live, rule_of
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import Draws, as_requests
@@ -44,30 +45,47 @@ def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     if policy.looks_at_load:
         arm = picked = result.arm.astype(np.int64)
         _check_offered(model, requests, arm)
-    return bill_run(model, draws, requests, arm, offers, picked, result, _ready(policy, live, works))
+    return bill_run(
+        model, draws, requests, arm, offers, picked, result, _ready(policy, live, requests, model.arm_names, works)
+    )
 
 
-def _ready(policy: Policy, live: LiveRule | None, works: Sequence[Work]) -> set[int]:
+def _ready(
+    policy: Policy, live: LiveRule | None, requests: Requests, arms: Sequence[str], works: Sequence[Work]
+) -> set[int]:
     """Deployments that a policy might have sent requests to by live load, whether it did or not."""
     if not policy.looks_at_load:
         return set()
-    arms = range(len(works)) if live is None else np.unique(live.arms).tolist()
-    return {d for a in arms for d in np.unique(works[a].deployment).tolist()}
+    if live is not None:
+        able = set(np.unique(live.arms).tolist())
+    else:  # what a policy does not name beforehand may be any arm
+        looking = [one for one in _by_source(policy, requests).values() if one.looks_at_load]
+        able = {arms.index(name) for one in looking for name in one.arm_names() or arms}
+    return {d for a in able for d in np.unique(works[a].deployment).tolist()}
 
 
 def _route(model: Model, policy: Policy, requests: Requests, works: Sequence[Work]) -> Callable[[int, Load], int]:
     """How the reference engine chooses arms as requests arrive: for each source by its own policy."""
     by_source = {
-        source: _route_of(model, policy.for_source(requests.sources[source]), requests, works)
-        for source in np.unique(requests.source).tolist()
+        source: _route_of(model, one, requests, works, requests.source == source)
+        for source, one in _by_source(policy, requests).items()
     }
     return lambda index, load: by_source[int(requests.source[index])](index, load)
 
 
-def _route_of(model: Model, policy: Policy, requests: Requests, works: Sequence[Work]) -> Callable[[int, Load], int]:
+def _by_source(policy: Policy, requests: Requests) -> dict[int, Policy]:
+    """The policy of each source that sends requests."""
+    return {source: policy.for_source(requests.sources[source]) for source in np.unique(requests.source).tolist()}
+
+
+def _route_of(
+    model: Model, policy: Policy, requests: Requests, works: Sequence[Work], here: NDArray[np.bool_]
+) -> Callable[[int, Load], int]:
+    """The same for the requests ``here``, which share a policy."""
     names, arms = model.deployment_names, model.arm_names
     if not policy.looks_at_load:
-        chosen = choose_arms(policy, requests, arms)
+        chosen = np.zeros(len(requests), dtype=np.int64)
+        chosen[here] = choose_for(policy, requests, arms, here)
         return lambda index, _: int(chosen[index])
     rule = rule_of(policy, requests, arms)
     if rule is None:

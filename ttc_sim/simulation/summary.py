@@ -150,7 +150,8 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         runs=len(runs),
         replay=pooled.replay,
         problems=0 if population is None else len(population),
-        notes=(*model.notes, *runs[0].draws.traffic.notes),
+        # With problems the lengths are theirs, whatever a trace says of its own.
+        notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ())),
     )
 
 

@@ -15,6 +15,7 @@ from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario.lengths import Law, Lengths, LogNormal
+from ttc_sim.workload.recorded import check_held, failed_requests, state_of
 from ttc_sim.workload.traffic import Traffic
 
 _Z95 = float(ndtri(0.95))
@@ -79,8 +80,7 @@ def _table(lengths: Lengths, folder: Path) -> tuple[dict[str, I64], tuple[str, .
     if lengths.file is None:
         return {}, ()
     path = folder / lengths.file
-    status = path.stat() if path.is_file() else None
-    return _read(lengths, path, 0 if status is None else status.st_mtime_ns, 0 if status is None else status.st_size)
+    return _read(lengths, path, *state_of(path))
 
 
 @lru_cache(maxsize=4)
@@ -94,11 +94,8 @@ def _read(lengths: Lengths, path: Path, changed_ns: int, size: int) -> tuple[dic
     if not len(table):
         raise InputError(path, "file", "no rows", "a row for each request")
     inside, hidden = read.get("output_tokens"), read.get("reasoning_tokens")
-    if inside is not None and hidden is not None and (hidden > inside).any():
-        at = int(np.flatnonzero(hidden > inside)[0])
-        expected = f"at most {columns['output_tokens']}, {inside[at]}, which holds it; where it stands beside it, "
-        expected += f"'visible_tokens: {columns['output_tokens']}' in the lengths says so"
-        raise InputError(path, f"column {columns['reasoning_tokens']}, row {at + 1}", int(hidden[at]), expected)
+    if inside is not None and hidden is not None:
+        check_held(path, (columns["reasoning_tokens"], hidden), (columns["output_tokens"], inside), "the lengths")
     # Nothing is left out where a part of the output is no column of the table.
     whole = [read.get(name) for name in ("output_tokens", "visible_tokens")]
     answered = next((part > 0 for part in whole if part is not None), np.ones(len(table), dtype=np.bool_))
@@ -108,5 +105,5 @@ def _read(lengths: Lengths, path: Path, changed_ns: int, size: int) -> tuple[dic
         return read, ()
     if not answered.any():
         raise InputError(path, "output tokens", "0 in every row", "a row that was answered")
-    note = f"{int((~answered).sum()):,} of {len(table):,} rows of {path.name} have no output tokens, as failed requests: left out"
+    note = f"{failed_requests(path, int(answered.sum()), len(table))}: left out"
     return {name: values[answered] for name, values in read.items()}, (note,)

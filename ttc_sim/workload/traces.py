@@ -11,11 +11,11 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.files.opening import is_file
 from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario import Columns, Trace
 from ttc_sim.workload.prefixes import shared_prefixes
+from ttc_sim.workload.recorded import check_held, failed_requests, state_of
 from ttc_sim.workload.traffic import Traffic
 
 _AZURE = Columns(arrival="TIMESTAMP", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens")
@@ -57,8 +57,7 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
             many, more requests than rows of a trace whose rows all have one time and that is given no rate.
     """
     path = folder / trace.file
-    status = path.stat() if is_file(path) else None
-    found = _recorded(trace, path, 0 if status is None else status.st_mtime_ns, 0 if status is None else status.st_size)
+    found = _recorded(trace, path, *state_of(path))
     n = len(found.arrival_s)
     span_s = float(found.arrival_s[-1])
     if span_s == 0 and requests > n and trace.rate_per_s is None:
@@ -164,12 +163,8 @@ def _output(table: pl.DataFrame, path: Path, columns: Columns) -> tuple[I64 | No
         return None, None
     if reasoning is None:
         return np.zeros_like(output), output
-    over = np.flatnonzero(reasoning > output)
-    if len(over):
-        row = int(over[0])
-        expected = f"at most {columns.output_tokens}, {output[row]}, which holds it; where it stands beside it, "
-        expected += f"'visible_tokens: {columns.output_tokens}' in the trace's columns says so"
-        raise InputError(path, f"column {columns.reasoning_tokens}, row {row + 1}", int(reasoning[row]), expected)
+    beside = str(columns.reasoning_tokens), reasoning
+    check_held(path, beside, (str(columns.output_tokens), output), "the trace's columns")
     hidden = np.minimum(reasoning, np.maximum(output - 1, 0))
     return hidden, output - hidden
 
@@ -189,9 +184,7 @@ def _answered(hidden: I64 | None, visible: I64 | None, path: Path) -> tuple[I64 
         raise InputError(path, "output tokens", "0 in every row", "a row that was answered")
     number = np.cumsum(answered) - 1  # of the last answered row so far
     like = np.flatnonzero(answered)[np.maximum(number, 0)]
-    failed = (
-        f"{int((~answered).sum()):,} of {len(answered):,} rows of {path.name} have no output tokens, as failed requests"
-    )
+    failed = failed_requests(path, int(answered.sum()), len(answered))
     note = f"{failed}: they come when they came, and are served like the answered request before them"
     return hidden[like], visible[like], (note,)
 
