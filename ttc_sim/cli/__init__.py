@@ -12,7 +12,7 @@ import typer
 
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli import backtest, cross_validate, evaluate, gpus, predictor, profile
+from ttc_sim.cli import backtest, cross_validate, evaluate, gpus, importing, predictor, profile
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
     AllowCodeOption,
@@ -51,6 +51,7 @@ app.command()(evaluate.evaluate)
 app.command()(backtest.backtest)
 app.command()(gpus.gpus)
 app.command("cross-validate")(cross_validate.cross_validate)
+app.command("import")(importing.import_)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
 

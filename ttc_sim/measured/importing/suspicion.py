@@ -1,0 +1,117 @@
+"""What in a log looks as if it had not been measured, and answers that end at a limit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from ttc_sim.measured.building import STOPPED
+
+_FEW = 20
+_MOSTLY = 0.9
+_PILE, _PILE_SHARE = 5, 0.01
+_THINKS = re.compile(
+    r"(^|[/:_\s-])(o[134](-|$|\b)|gpt-5|qwq|grok-(3-mini|4)|magistral|(deepseek-)?r1(\b|-))|reason|think(?!less)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """By model, the length at which answers pile up; whether the log says itself why answers ended."""
+
+    said: bool
+    piles: dict[str | None, int]
+
+
+def look_for_limits(calls: pl.LazyFrame) -> Limits:
+    """Where the log does not say which answers were stopped, find the lengths at which they pile up."""
+    known = calls.select(pl.col("reason").is_not_null().any()).collect(engine="streaming").item()
+    if known:
+        return Limits(said=True, piles={})
+    length = pl.coalesce(pl.col("output"), pl.col("visible") + pl.col("reasoning").fill_null(0))
+    longest = (
+        calls.select("model", length=length)
+        .filter(pl.col("length") > 0)
+        .group_by("model", "length")
+        .len("rows")
+        .group_by("model")
+        .agg(
+            pl.col("length").max().alias("most"),
+            pl.col("rows").sort_by("length").last().alias("piled"),
+            pl.col("rows").sum().alias("rows"),
+            pl.len().alias("kinds"),
+        )
+        .collect(engine="streaming")
+    )
+    piles = {
+        row["model"]: int(row["most"])
+        for row in longest.iter_rows(named=True)
+        if row["kinds"] > 1
+        and row["most"] >= 16
+        and max(_PILE, _PILE_SHARE * row["rows"]) <= row["piled"] <= _MOSTLY * row["rows"]
+    }
+    return Limits(said=False, piles=piles)
+
+
+def stopped_at(limits: Limits) -> pl.Expr:
+    """Which answers were stopped at a limit."""
+    if limits.said:
+        return pl.col("reason").str.to_lowercase().is_in(STOPPED).fill_null(value=False)
+    found = pl.lit(value=False)
+    for model, length in limits.piles.items():
+        mine = pl.col("model").is_null() if model is None else (pl.col("model") == model)
+        total = pl.col("visible_tokens") + pl.col("reasoning_tokens").fill_null(0)
+        found = found | (mine & (total == length)).fill_null(value=False)
+    return found
+
+
+def limits_line(limits: Limits, stopped: int, answers: int) -> dict[str, Any]:
+    """For the audit: how many answers were stopped, and how that is known."""
+    if limits.said:
+        how = "by the reasons for which answers ended"
+    elif limits.piles:
+        shown = ", ".join(
+            f"{length:,}{f' of {model}' if model else ''}"
+            for model, length in sorted(limits.piles.items(), key=str)[:6]
+        )
+        how = f"by lengths at which answers pile up: {shown}; the log gives no reasons"
+    else:
+        how = "the log gives no reasons, and answers pile up at no length"
+    return {"rows": stopped, "of": answers, "how": how}
+
+
+def look_for_made_up(calls: pl.LazyFrame) -> list[str]:
+    """What looks as if it had not been measured, a line each."""
+    columns = ("prompt", "output", "visible", "cached", "reasoning")
+    counts = calls.filter(pl.col("status") == "ok").group_by("model")
+    seen = counts.agg(
+        pl.len().alias("rows"),
+        *(pl.col(name).is_not_null().sum().alias(f"{name}_given") for name in columns),
+        *(pl.col(name).min().alias(f"{name}_least") for name in columns),
+        *(pl.col(name).max().alias(f"{name}_most") for name in columns),
+        *((pl.col(name) == pl.col(name).median()).sum().alias(f"{name}_same") for name in columns[:3]),
+        *((pl.col(name) == 0).sum().alias(f"{name}_zero") for name in columns),
+        (pl.col("estimated") & 1).sum().alias("prompt_estimated"),
+    ).sort("model", nulls_last=True).collect(engine="streaming")  # fmt: skip
+    said: list[str] = []
+    for row in seen.iter_rows(named=True):
+        of = f" of {row['model']}" if row["model"] else ""
+        if row["rows"] < _FEW:
+            continue
+        for name in columns[:3]:
+            given = row[f"{name}_given"]
+            if given < _FEW:
+                continue
+            if row[f"{name}_most"] == 0:
+                said.append(f"{name} tokens{of} are 0 in all {given:,} rows")
+            elif row[f"{name}_least"] == row[f"{name}_most"]:
+                said.append(f"{name} tokens{of} are {row[f'{name}_most']:,} in all {given:,} rows")
+            elif row[f"{name}_same"] > _MOSTLY * given:
+                said.append(f"{name} tokens{of} are the same in {row[f'{name}_same'] / given:.0%} of {given:,} rows")
+        if row["model"] and _THINKS.search(row["model"]) and not row["reasoning_most"]:
+            said.append(f"{row['model']} is a model that thinks, and no row counts its reasoning tokens")
+    return said
