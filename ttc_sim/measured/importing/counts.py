@@ -99,7 +99,9 @@ def _placed(
     elif over:
         place, why = "outside", f"{over:,} of {rows:,} rows have more than the {whole} that would hold them"
         if documented == "inside":
-            question = f"{title} counts {what} inside the {whole}, it is said, and here they cannot be: `{option}` says what they are"
+            question = (
+                f"{title} counts {what} inside the {whole}, and here they cannot be: `{option}` says what they are"
+            )
     elif documented is not None:
         place, why = documented, f"{title} counts them so; nothing in the {rows:,} rows says otherwise"
     else:

@@ -18,6 +18,7 @@ import polars as pl
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
 from ttc_sim.files.writing import check_room, unwritable, written_together, written_whole
+from ttc_sim.measured.dates import Order
 from ttc_sim.measured.importing.audit import Audit
 from ttc_sim.measured.importing.call import OUTPUT_ESTIMATED, PROMPT_ESTIMATED, Call, as_rows
 from ttc_sim.measured.importing.counts import Counts, understand_counts, with_counts
@@ -29,7 +30,7 @@ from ttc_sim.measured.importing.outcomes import Graded, graded
 from ttc_sim.measured.importing.reading import Left, Sample, decimal_mark
 from ttc_sim.measured.importing.spool import FOLDER, Spool, check_own, write_part
 from ttc_sim.measured.importing.suspicion import Limits, limits_line, look_for_limits, look_for_made_up, stopped_at
-from ttc_sim.measured.importing.times import Order, Times, Unit, understand_times, with_times
+from ttc_sim.measured.importing.times import Times, Unit, understand_times, with_times
 from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, write_traffic
 from ttc_sim.measured.provenance import ScoredBy
 
