@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.importing.logs import imported, lines, table, traffic
+from tests.importing.helping import imported, lines, table, traffic
 from ttc_sim.base.errors import InputError
 
 START = datetime.datetime(2026, 11, 24, 9, 59, 58, tzinfo=datetime.UTC)

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.importing.logs import imported, lines, traffic
+from tests.importing.helping import imported, lines, traffic
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing import Scoring, call, import_logs, running
 from ttc_sim.measured.importing import traffic as writing

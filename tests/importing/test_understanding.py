@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.importing.logs import imported, lines, table, traffic, understood
+from tests.importing.helping import imported, lines, table, traffic, understood
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing import Audit
 
