@@ -76,6 +76,7 @@ def test_the_good_one_is_good() -> None:
         ("deployments.api.price.output_usd_per_mtok", -2.0, ["output_usd_per_mtok", "-2.0"]),
         ("deployments.api.price.output_usd", 2.0, ["price", "output_usd"]),
         ("deployments.api.first_token.p95_s", 0.1, ["first_token", "at least median_s"]),
+        ("deployments.api.first_token.p95_s", 5001.0, ["first_token", "at most 10,000 times median_s"]),
         ("deployments.api.timeout_ms", 5, ["deployments.api", "timeout_ms", "timeout_s"]),
         ("deployments.pool.replicas", 1.5, ["replicas", "1.5"]),
         ("deployments.pool.max_num_seqs", 4096, ["max_num_batched_tokens"]),

@@ -47,7 +47,13 @@ class Latency(Model):
     def _ordered(self) -> Latency:
         if self.p95_s is not None and self.p95_s < self.median_s:
             raise ValueError(f"p95_s {self.p95_s} must be at least median_s {self.median_s}")
+        if self.p95_s is not None and self.p95_s > MOST_SPREAD * self.median_s:
+            raise ValueError(f"p95_s {self.p95_s} must be at most {MOST_SPREAD:,} times median_s {self.median_s}")
         return self
+
+
+MOST_SPREAD = 10_000
+"""A 95th percentile over its median: the mean of a log-normal law is 6 million medians there, and soon beyond any number."""
 
 
 class Retry(Model):

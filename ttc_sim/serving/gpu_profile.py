@@ -148,9 +148,9 @@ def _known_architecture(folder: Path) -> Architecture:
     path = folder / "meta.yaml"
     meta = read_yaml(path, expected="an existing file, or an architecture as argument")
     model = meta.get("model") if isinstance(meta, dict) else None
-    if model not in ARCHITECTURES:
+    if not isinstance(model, str) or model not in ARCHITECTURES:
         raise InputError(path, "model", model, nearest(str(model), ARCHITECTURES) + ", or an architecture as argument")
-    return ARCHITECTURES[str(model)]
+    return ARCHITECTURES[model]
 
 
 def _read(path: Path, columns: Sequence[str]) -> pl.DataFrame:

@@ -13,6 +13,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
+from ttc_sim.measured.dates import as_day_and_second, look_at_dates
 from ttc_sim.scenario import Columns, Trace
 from ttc_sim.workload.prefixes import shared_prefixes
 from ttc_sim.workload.recorded import check_held, failed_requests, state_of
@@ -114,15 +115,14 @@ def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:
     values = table[column]
     if values.dtype == pl.String and values.cast(pl.Float64, strict=False).null_count() == values.null_count():
         values = values.cast(pl.Float64)
+    if values.dtype == pl.Null or not len(values.drop_nulls()):
+        raise InputError(path, f"column {column}", "no value", _TIMES)
+    times: F64
     if values.dtype == pl.String:
-        try:
-            values = values.str.to_datetime(time_unit="ns", strict=True)
-        except pl.exceptions.PolarsError:
-            raise InputError(path, f"column {column}", values[0], _TIMES) from None
-    if isinstance(values.dtype, pl.Datetime):
-        times: F64 = (values - values[0]).dt.total_nanoseconds().cast(pl.Float64).fill_null(
-            float("nan")
-        ).to_numpy() * 1e-9
+        times = _dates(values, path, column)
+    elif isinstance(values.dtype, (pl.Datetime, pl.Date)):
+        since = values.cast(pl.Datetime("ns")) - values.drop_nulls().cast(pl.Datetime("ns"))[0]
+        times = since.dt.total_nanoseconds().cast(pl.Float64).fill_null(float("nan")).to_numpy() * 1e-9
     elif values.dtype.is_numeric():
         times = values.cast(pl.Float64).fill_null(float("nan")).to_numpy() * _SECONDS[unit]
     else:
@@ -141,6 +141,33 @@ def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:
     back = np.flatnonzero(np.diff(times) < 0)
     if len(back):
         raise InputError(path, f"column {column}, row {back[0] + 2}", float(times[back[0] + 1]), "times in order")
+    return times
+
+
+def _dates(values: pl.Series, path: Path, column: str) -> F64:
+    """Seconds from the first of dates that are text.
+
+    Raises:
+        InputError: a value that is no date, or dates whose day cannot be told from their month.
+    """
+    table = values.alias("at").to_frame()
+    dates = look_at_dates(table.lazy(), "at")
+    if dates.example is not None or not dates.count:
+        row = int((values == dates.example).arg_max() or 0) + 1
+        raise InputError(path, f"column {column}, row {row}", dates.example, _TIMES)
+    try:
+        order = dates.order()
+    except ValueError as error:
+        raise InputError(path, f"column {column}", str(error), "dates in one order") from None
+    if order is None and dates.year_last:
+        row = int(values.is_not_null().arg_max() or 0)
+        expected = "dates that tell the day from the month, such as 2026-04-03 10:00:00"
+        raise InputError(path, f"column {column}, row {row + 1}", values[row], expected)
+    day, second = as_day_and_second("at", order or "day-first")
+    found = table.select(day=day, second=second)
+    start = found.drop_nulls().row(0) if len(found.drop_nulls()) else (0.0, 0.0)
+    since = (found["day"] - start[0]) * 86400.0 + (found["second"] - start[1])
+    times: F64 = since.fill_null(float("nan")).to_numpy()
     return times
 
 

@@ -52,6 +52,7 @@ class Audit:
         made_up: what looks as if it had not been measured.
         stopped: answers that were cut off at a limit, and how that is known; ``None`` without answers.
         notes: everything else.
+        models, sources: rows by name, the most frequent first.
         outputs: by name of the file, its rows.
         day: of the newest row, where times say it.
     """
@@ -69,6 +70,8 @@ class Audit:
     made_up: list[str] = field(default_factory=list)
     stopped: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    models: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
     day: str | None = None
 
@@ -101,11 +104,13 @@ class Audit:
                 "why": left,
             },
             "understood": [asdict(one) for one in self.understood],
-            "tokens": {one.what: asdict(one) for one in self.understood if one.what.endswith("tokens")},
+            "tokens": [asdict(one) for one in self.understood if one.what.endswith("tokens")],
             "questions": self.questions,
             "looks_made_up": self.made_up,
             "stopped_at_a_limit": self.stopped,
             "notes": self.notes,
+            "models": self.models,
+            "sources": self.sources,
             "outputs": self.outputs,
             "day": self.day,
         }

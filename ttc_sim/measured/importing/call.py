@@ -15,6 +15,7 @@ from ttc_sim.measured.importing.values import (
     as_count,
     as_seconds,
     as_text,
+    as_truth,
     block_ids,
     estimated_tokens,
     hash_of,
@@ -37,7 +38,8 @@ class Call:
         prompt, cached, cache_write, output, reasoning, visible, total: tokens.
         status: ``ok``, ``failed`` (an error, refused by a limit), ``partial`` (the stream broke off) or ``retry`` (asked again
             later).
-        reason: why the answer ended (``stop``, ``length``, ...).
+        reason: why the answer ended (``stop``, ``length``, ...); truncated: whether it was stopped at a limit, where the log
+            says so itself.
         first_token_s, latency_s: seconds.
         text: the prompt; answer_text: the answer, where nothing counts its tokens: they are estimated, and it is forgotten.
         problem, subset, group: key, dataset and task type of what was asked, where answers are graded.
@@ -61,6 +63,7 @@ class Call:
     total: Any = None
     status: str = "ok"
     reason: Any = None
+    truncated: Any = None
     first_token_s: Any = None
     latency_s: Any = None
     text: str | None = None
@@ -94,6 +97,7 @@ ROWS: dict[str, pl.DataType] = {
     "text": pl.String(),
     "text_hash": pl.UInt64(),
     "estimated": pl.Int8(),
+    "truncated": pl.Boolean(),
     "attempt": pl.Float64(),
     "label": pl.String(),
     "answer": pl.String(),
@@ -159,6 +163,7 @@ def _row(call: Call, decimal: str) -> dict[str, Any]:
     if call.answer_text is not None and found.get("output") is None and found.get("visible") is None:
         found["output"], found["estimated"] = estimated_tokens(call.answer_text), found["estimated"] | OUTPUT_ESTIMATED
     found["attempt"] = as_seconds(call.attempt, decimal)
+    found["truncated"] = as_truth(call.truncated)
     found["label"] = as_text(call.label, 64)
     found["answer"] = kept_answer(call.answer)
     if call.hash_ids is not None:

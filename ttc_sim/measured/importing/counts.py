@@ -16,10 +16,13 @@ _NONE = pl.lit(0, dtype=pl.Int64)
 
 @dataclass(frozen=True)
 class Counts:
-    """By model (``None`` where the log names none), where reasoning and cached tokens stand."""
+    """By model (``None`` where the log names none), where reasoning and cached tokens stand, and whether somebody said so of
+    all."""
 
     reasoning: dict[str | None, Place]
     cached: dict[str | None, Place]
+    reasoning_said: bool = False
+    cached_said: bool = False
 
 
 def understand_counts(
@@ -70,7 +73,7 @@ def understand_counts(
                 (row["hit"], row["hit_inside"], row["hit_outside"], row["over_hit"]),
             )  # fmt: skip
             said.append(Understood("cached tokens", *how, of=model or ""))
-    return Counts(hidden_at, hit_at), _same_for_all(said)
+    return Counts(hidden_at, hit_at, reasoning is not None, cached is not None), _same_for_all(said)
 
 
 def _placed(
@@ -99,7 +102,9 @@ def _placed(
     elif over:
         place, why = "outside", f"{over:,} of {rows:,} rows have more than the {whole} that would hold them"
         if documented == "inside":
-            question = f"{title} counts {what} inside the {whole}, it is said, and here they cannot be: `{option}` says what they are"
+            question = (
+                f"{title} counts {what} inside the {whole}, and here they cannot be: `{option}` says what they are"
+            )
     elif documented is not None:
         place, why = documented, f"{title} counts them so; nothing in the {rows:,} rows says otherwise"
     else:
@@ -141,17 +146,20 @@ def with_counts(rows: pl.DataFrame, counts: Counts) -> pl.DataFrame:
 
     hidden, hit = pl.col("reasoning").fill_null(0), pl.col("cached").fill_null(0) + pl.col("cache_write").fill_null(0)
     rest = pl.col("total") - pl.col("prompt") - pl.col("output")
+    outside, hit_outside = beside(counts.reasoning), beside(counts.cached)
     # A row's own total says it where it can.
-    outside = (
-        pl.when((hidden > 0) & (rest == 0)).then(statement=False)
-        .when((hidden > 0) & (rest == hidden) & (hidden != hit)).then(statement=True)
-        .otherwise(beside(counts.reasoning))
-    )  # fmt: skip
-    hit_outside = (
-        pl.when((hit > 0) & (rest == 0)).then(statement=False)
-        .when((hit > 0) & (rest == hit) & (hidden != hit)).then(statement=True)
-        .otherwise(beside(counts.cached))
-    )  # fmt: skip
+    if not counts.reasoning_said:
+        outside = (
+            pl.when((hidden > 0) & (rest == 0)).then(statement=False)
+            .when((hidden > 0) & (rest == hidden) & (hidden != hit)).then(statement=True)
+            .otherwise(outside)
+        )  # fmt: skip
+    if not counts.cached_said:
+        hit_outside = (
+            pl.when((hit > 0) & (rest == 0)).then(statement=False)
+            .when((hit > 0) & (rest == hit) & (hidden != hit)).then(statement=True)
+            .otherwise(hit_outside)
+        )  # fmt: skip
     visible = (
         pl.when(pl.col("visible").is_not_null()).then(pl.col("visible"))
         .when(outside).then(pl.col("output")).otherwise(pl.col("output") - hidden)

@@ -12,7 +12,8 @@ _SAME = (
     "status", "latency_s",
     "first_token_s", "problem", "subset", "attempt", "label", "answer", "text_hash", "blocks_hash",
 )  # fmt: skip
-_MOSTLY = 0.4
+_MOSTLY, _FEW = 0.4, 5
+_ROWS_AT_ONCE = 4_000_000
 _PLACE = ("file", "row")
 
 
@@ -24,36 +25,46 @@ def written_twice(calls: pl.LazyFrame, times: Times, audit: Audit) -> pl.DataFra
     nearly
     every row has its like; otherwise they are kept, and said.
     """
-    keyed = calls.filter(pl.col("key").is_not_null())
-    again = keyed.group_by("key").len().filter(pl.col("len") > 1).select("key").collect(engine="streaming")
-    dropped = [pl.DataFrame(schema={"file": pl.Int32(), "row": pl.Int64()})]
-    if len(again):
-        complete = (
-            (pl.col("status") == "ok").cast(pl.Int8),
-            (pl.col("label").is_not_null()).cast(pl.Int8),
-            pl.coalesce("output", "visible").fill_null(-1),
-        )
-        several = keyed.join(again.lazy(), on="key", how="semi").collect(engine="streaming")
-        best = several.sort(*complete, *_PLACE).group_by("key", maintain_order=True).agg(pl.col(*_PLACE).last())
-        dropped.append(several.join(best, on=list(_PLACE), how="anti").select(_PLACE))
-        audit.leave_out("written again: another row has the same id, and more in it or comes later", len(dropped[-1]))
-    rest = calls.filter(pl.col("key").is_null()).select(*_PLACE, hash=pl.struct(_SAME).hash(seed=1))
-    equal = rest.group_by("hash").agg(pl.len(), pl.col("file").first(), pl.col("row").first()).filter(pl.col("len") > 1)
-    found = equal.collect(engine="streaming")
-    if not len(found):
-        return pl.concat(dropped)
-    more = int((found["len"] - 1).sum())
     total = int(calls.select(pl.len()).collect(engine="streaming").item())
-    fine = times.there and bool(calls.select(_finer(times)).collect(engine="streaming").item())
-    if not fine and more < _MOSTLY * total:
-        audit.notes.append(
-            f"{more:,} rows are equal to another in every column: kept, since times in whole seconds or none tell nothing"
-        )
+    passes = max(-(-total // _ROWS_AT_ONCE), 1)
+    none = pl.DataFrame(schema={"file": pl.Int32(), "row": pl.Int64()})
+    dropped = [none, *(_of_one_key(calls.filter(pl.col("key") % passes == k)) for k in range(passes))]
+    audit.leave_out("written again: another row has the same id, and more in it or comes later", sum(map(len, dropped)))
+    rest = calls.filter(pl.col("key").is_null()).select(*_PLACE, hash=pl.struct(_SAME).hash(seed=1))
+    twice = pl.concat([none, *(_equal(rest.filter(pl.col("hash") % passes == k)) for k in range(passes))])
+    if not len(twice):
         return pl.concat(dropped)
-    twice = rest.join(found.lazy().select("hash"), on="hash", how="semi").collect(engine="streaming")
-    dropped.append(twice.filter(pl.struct(_PLACE) != pl.struct(_PLACE).first().over("hash")).select(_PLACE))
-    audit.leave_out("written again: equal to another row in every column", len(dropped[-1]))
-    return pl.concat(dropped)
+    fine = times.there and bool(calls.select(_finer(times)).collect(engine="streaming").item())
+    if not times.there or (not fine and len(twice) < max(_MOSTLY * total, _FEW)):
+        why = (
+            "times in whole seconds tell nothing"
+            if times.there
+            else "without times nothing tells what was written twice"
+        )
+        audit.notes.append(f"{len(twice):,} rows are equal to another in every column: kept, since {why}")
+        return pl.concat(dropped)
+    audit.leave_out("written again: equal to another row in every column", len(twice))
+    return pl.concat([*dropped, twice])
+
+
+def _of_one_key(calls: pl.LazyFrame) -> pl.DataFrame:
+    """Places of rows whose key stands in a row that is more complete, or as complete and later."""
+    again = calls.group_by("key").len().filter(pl.col("len") > 1).select("key").collect(engine="streaming")
+    complete = {
+        "ok": pl.col("status") == "ok",
+        "graded": pl.col("label").is_not_null(),
+        "tokens": pl.coalesce("output", "visible").fill_null(-1),
+    }
+    several = calls.join(again.lazy(), on="key", how="semi").select(*_PLACE, "key", **complete)
+    rows = several.collect(engine="streaming").sort(*complete, *_PLACE)
+    return rows.filter(pl.int_range(pl.len()).over("key") < pl.len().over("key") - 1).select(_PLACE)
+
+
+def _equal(rows: pl.LazyFrame) -> pl.DataFrame:
+    """Places of rows before which one with the same hash stands."""
+    again = rows.group_by("hash").len().filter(pl.col("len") > 1).select("hash").collect(engine="streaming")
+    found = rows.join(again.lazy(), on="hash", how="semi").collect(engine="streaming").sort(*_PLACE)
+    return found.filter(pl.int_range(pl.len()).over("hash") > 0).select(_PLACE)
 
 
 def _finer(times: Times) -> pl.Expr:

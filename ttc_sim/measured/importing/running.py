@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +20,7 @@ import polars as pl
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
 from ttc_sim.files.writing import check_room, unwritable, written_together, written_whole
+from ttc_sim.measured.dates import Order
 from ttc_sim.measured.importing.audit import Audit
 from ttc_sim.measured.importing.call import OUTPUT_ESTIMATED, PROMPT_ESTIMATED, Call, as_rows
 from ttc_sim.measured.importing.counts import Counts, understand_counts, with_counts
@@ -29,7 +32,7 @@ from ttc_sim.measured.importing.outcomes import Graded, graded
 from ttc_sim.measured.importing.reading import Left, Sample, decimal_mark
 from ttc_sim.measured.importing.spool import FOLDER, Spool, check_own, write_part
 from ttc_sim.measured.importing.suspicion import Limits, limits_line, look_for_limits, look_for_made_up, stopped_at
-from ttc_sim.measured.importing.times import Order, Times, Unit, understand_times, with_times
+from ttc_sim.measured.importing.times import Times, Unit, understand_times, with_times
 from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, write_traffic
 from ttc_sim.measured.provenance import ScoredBy
 
@@ -51,6 +54,8 @@ OUTPUTS = ("import.json", "traffic.parquet", "problems.parquet", "attempts.parqu
 _ROWS_AT_ONCE = 50_000
 _LETTERS_AT_ONCE = 32_000_000
 _EVERY_S = 1.0
+_NAMED = 100  # models and sources in the audit
+_WORTH_KEEPING = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -122,22 +127,24 @@ def import_logs(
         _spool_all(logs, importer, spool, keep_prompts, scoring, progress)
     except InputError:
         spool.clear()
-        if made:
-            _remove_if_empty(out)
+        _remove_if_empty(out, made)
         raise
     try:
-        return _understand(logs, importer, spool, audit, answers, out, keep_prompts, scoring, progress)
-    finally:
-        spool.clear()
-        if made:
-            _remove_if_empty(out)
+        found = _understand(logs, importer, spool, audit, answers, out, keep_prompts, scoring, progress)
+    except InputError:
+        # What took long to read is there for a second try, such as one that answers a question.
+        if sum(log.size for log, _ in logs) < _WORTH_KEEPING:
+            spool.clear()
+            _remove_if_empty(out, made)
+        raise
+    spool.clear()
+    return found
 
 
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return
+def _remove_if_empty(folder: Path, made: bool) -> None:
+    if made:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_out(out: Path, replace: bool) -> None:
@@ -169,6 +176,9 @@ def _recognised(
             paths += [(one, True) for one in inside]
         else:
             paths.append((path, False))
+    again = next((path for path, times in Counter(path.resolve() for path, _ in paths).items() if times > 1), None)
+    if again is not None:
+        raise InputError(again, "file", str(again), "each file once")
     if not paths:
         raise InputError("import", "files", "none", "at least one log")
     notes: list[str] = []
@@ -349,7 +359,16 @@ def _understand(
     if answers.correct_from is not None and outcome is None:
         raise InputError("--correct-from", "score", answers.correct_from, "nothing: no row of this log has a grade")
     if not len(arrivals) and outcome is None:
-        raise InputError(where, "log", _why_nothing(audit, times), "rows with times and token counts, or graded ones")
+        raise InputError(
+            where,
+            "log",
+            _why_nothing(audit, times),
+            "rows with times and token counts, or graded ones; a table of lengths alone can be `workload.lengths` of a scenario",
+        )
+    if outcome is not None and len(arrivals):
+        audit.notes.append(
+            "graded rows that have a time are traffic as well: leave it out of a scenario if they are no users' requests"
+        )
     if not times.there:
         audit.notes.append("no times: no traffic is written, and arrivals are to be said in the scenario")
     progress("writing")
@@ -395,6 +414,11 @@ def _count_read(every: pl.LazyFrame, logs: list[tuple[LogFile, Sample]], audit: 
     )
     for one in reasons.iter_rows(named=True):
         audit.leave_out(one["left_out"], one["rows"], f"row {one['row']}" + (f": {one['said']}" if one["said"] else ""))
+    for role, named in (("model", audit.models), ("source", audit.sources)):
+        kinds = (
+            every.filter(pl.col(role).is_not_null()).group_by(role).len().sort("len", role, descending=[True, False])
+        )
+        named.update(kinds.head(_NAMED).collect(engine="streaming").iter_rows())
     for bit, what in ((PROMPT_ESTIMATED, "prompt"), (OUTPUT_ESTIMATED, "output")):
         rows = int(
             every.select(((pl.col("estimated").fill_null(0) & bit) > 0).sum()).collect(engine="streaming").item()

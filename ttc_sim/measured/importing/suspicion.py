@@ -29,7 +29,11 @@ class Limits:
 
 def look_for_limits(calls: pl.LazyFrame) -> Limits:
     """Where the log does not say which answers were stopped, find the lengths at which they pile up."""
-    known = calls.select(pl.col("reason").is_not_null().any()).collect(engine="streaming").item()
+    known = (
+        calls.select((pl.col("reason").is_not_null() | pl.col("truncated").is_not_null()).any())
+        .collect(engine="streaming")
+        .item()
+    )
     if known:
         return Limits(said=True, piles={})
     length = pl.coalesce(pl.col("output"), pl.col("visible") + pl.col("reasoning").fill_null(0))
@@ -60,7 +64,8 @@ def look_for_limits(calls: pl.LazyFrame) -> Limits:
 def stopped_at(limits: Limits) -> pl.Expr:
     """Which answers were stopped at a limit."""
     if limits.said:
-        return pl.col("reason").str.to_lowercase().is_in(STOPPED).fill_null(value=False)
+        by_reason = pl.col("reason").str.to_lowercase().is_in(STOPPED)
+        return pl.coalesce("truncated", by_reason, pl.lit(value=False))
     found = pl.lit(value=False)
     for model, length in limits.piles.items():
         mine = pl.col("model").is_null() if model is None else (pl.col("model") == model)
@@ -72,7 +77,7 @@ def stopped_at(limits: Limits) -> pl.Expr:
 def limits_line(limits: Limits, stopped: int, answers: int) -> dict[str, Any]:
     """For the audit: how many answers were stopped, and how that is known."""
     if limits.said:
-        how = "by the reasons for which answers ended"
+        how = "the log says so of each answer"
     elif limits.piles:
         shown = ", ".join(
             f"{length:,}{f' of {model}' if model else ''}"

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ttc_sim.measured.grades import RIGHT, WRONG
+
 KEEP_ANSWER = 64
 """Letters of an answer that is kept as it is."""
 
@@ -79,6 +81,16 @@ def as_number(value: Any, decimal: str = ".") -> float | None:
 def as_seconds(value: Any, decimal: str = ".") -> float | None:
     """A number of seconds, or of anything; ``None`` if it is none."""
     return as_number(value, decimal)
+
+
+def as_truth(value: Any) -> bool | None:
+    """True or false, also as a word or a number; ``None`` if it is neither.
+
+    >>> as_truth("TRUE"), as_truth(0), as_truth("perhaps")
+    (True, False, None)
+    """
+    word = str(value).strip().lower()
+    return True if word in (*RIGHT, "1", "1.0") else False if word in (*WRONG, "0", "0.0") else None
 
 
 def as_text(value: Any, most: int | None) -> str | None:

@@ -41,6 +41,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "status": ("status", "status_code", "http_status", "outcome", "success", "state"),
     "error": ("error", "error_message", "error_code", "exception"),
     "reason": ("finish_reason", "stop_reason"),
+    "truncated": ("truncated", "stopped_at_limit"),
     "first_token_s": ("first_token_s", "ttft_s", "time_to_first_token_s", "ttft_ms", "first_token_ms", "time_to_first_token_ms"),
     "latency_s": ("latency_s", "duration_s", "latency_seconds", "duration_seconds", "e2e_latency_s", "latency_ms",
                   "duration_ms", "e2e_latency_ms",
@@ -59,7 +60,8 @@ ROLES = {
     "arrival": "at", "request_id": "key", "source": "source", "model": "model", "session": "session", "turn": "turn",
     "prompt_tokens": "prompt", "cached_tokens": "cached", "cache_write_tokens": "cache_write", "output_tokens": "output",
     "reasoning_tokens": "reasoning", "visible_tokens": "visible", "total_tokens": "total", "status": "status", "error": "error",
-    "finish_reason": "reason", "first_token_s": "first_token_s", "latency_s": "latency_s", "prompt": "text", "problem": "problem",
+    "finish_reason": "reason", "truncated": "truncated", "first_token_s": "first_token_s", "latency_s": "latency_s",
+    "prompt": "text", "problem": "problem",
     "subset": "subset", "group": "group", "attempt": "attempt", "correct": "label", "answer": "answer",
 }  # fmt: skip
 """What columns can be named for, as users write it, and the field of a call."""
