@@ -29,8 +29,9 @@ _SECONDS: dict[str, dict[str, float]] = {
 _SESSION = ("session_id", "sessionId", "session", "conversation_id", "conversationId", "thread_id", "chat_id")
 _SOURCE = ("source", "route", "application", "app", "service", "team", "use_case")
 _OF_OTHERS = frozenset(
-    {"call_type", "litellm_params", "resourceSpans", "schemaType", "observations", "traceId", "trace_id"}
-)
+    {"call_type", "litellm_params", "resourceSpans", "spanId", "schemaType", "observations", "usageDetails", "usage_details",
+     "parentObservationId"}
+)  # fmt: skip
 _SINCE_1970 = 1e8
 _MOST_OPEN = 256
 SEVERAL = "several answers to one prompt, whose tokens are counted together"
@@ -147,6 +148,8 @@ def became(record: Any, body: Mapping[str, Any]) -> str:
 def prompt_text(messages: Any) -> str | None:
     """The text of a prompt or of messages, parts of a message joined; ``None`` if there is none."""
     texts = list(_texts(unpacked(messages), 0))
+    if not texts and isinstance(messages, str):
+        return messages or None
     return "\n".join(texts) or None
 
 

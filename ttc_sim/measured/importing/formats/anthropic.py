@@ -40,7 +40,7 @@ class Anthropic(Importer):
         "https://docs.anthropic.com/en/api/messages, .../messages-streaming, .../retrieving-message-batch-results and "
         ".../build-with-claude/prompt-caching"
     )
-    arrays = ("data", "messages", "responses")
+    arrays = ("data", "responses")
     reasoning = "inside"
     cached = "outside"
 
@@ -81,6 +81,7 @@ class Anthropic(Importer):
             reasoning=find(usage, "output_tokens_details", "thinking_tokens"),
             status=status,
             reason=body.get("stop_reason"),
+            truncated=True if body.get("stop_reason") == "model_context_window_exceeded" else None,
             text=_asked(request),
             **own_of(record, body),
         )

@@ -53,7 +53,7 @@ class Bedrock(Importer):
         inner = _inner(record)
         if inner is None:
             return
-        if inner.get("schemaType") == _SCHEMA or "modelId" in inner:
+        if _is_logged(inner):
             yield from _logged(inner)
         elif "modelOutput" in inner or ("recordId" in inner and inner.get("error")):
             body, asked = as_object(inner.get("modelOutput")) or {}, as_object(inner.get("modelInput")) or {}
@@ -65,6 +65,12 @@ class Bedrock(Importer):
             )
         else:
             yield from _converse(inner)
+
+
+def _is_logged(record: Mapping[str, Any]) -> bool:
+    operation = record.get("operation")
+    named = isinstance(operation, str) and operation.startswith(_OPERATIONS) and "modelId" in record
+    return named or record.get("schemaType") == _SCHEMA
 
 
 def _logged(record: Mapping[str, Any]) -> Iterable[Call]:
@@ -122,12 +128,10 @@ def _marks(record: Any) -> int:
     inner = _inner(record)
     if inner is None:
         return 0
-    if inner.get("schemaType") == _SCHEMA:
+    if _is_logged(inner):
         return 6
     if of_another_format(inner):
         return 0
-    if isinstance(inner.get("operation"), str) and inner["operation"].startswith(_OPERATIONS) and "modelId" in inner:
-        return 5
     if "modelInput" in inner and "recordId" in inner:
         return 4
     return 3 + ("ResponseMetadata" in inner) if _is_converse(response_of(inner) or {}) else 0

@@ -8,15 +8,16 @@ from typing import Any
 from ttc_sim.measured.importing.bodies import added, as_object, between, prompt_text, unpacked
 from ttc_sim.measured.importing.call import NOTHING, Call
 from ttc_sim.measured.importing.importer import Importer
-from ttc_sim.measured.importing.nesting import Span, around_calls, name_of
+from ttc_sim.measured.importing.nesting import COUNTED_INSIDE, Nesting, Span, name_of, nesting_of
 from ttc_sim.measured.importing.opening import LogFile
 from ttc_sim.measured.importing.reading import Read, Sample
+from ttc_sim.measured.importing.values import as_count
 
 _KIND = "GENERATION"
 _KINDS = frozenset(
     {_KIND, "SPAN", "EVENT", "AGENT", "TOOL", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL"}
 )
-_AROUND = "around calls"
+_NESTING = "nesting"
 _GRADES = ("correct", "is_correct", "correctness", "passed", "pass", "exact_match", "resolved", "accuracy")
 
 
@@ -25,7 +26,7 @@ class Langfuse(Importer):
     ``input_cached_tokens``, ``output`` without ``output_reasoning_tokens``), whatever their spelling; what names input is prompt.
     Who sends other counts than that sends a total that shows it.
 
-    A generation around other generations is counted in them alone.
+    Of a generation around others that counts their tokens once more, only those inside count.
     """
 
     title = "Langfuse export"
@@ -43,7 +44,7 @@ class Langfuse(Importer):
 
     def read(self, file: LogFile, at: Callable[[int], None], head: dict[str, Any]) -> Read:
         first = (record for _, record in super().read(file, lambda seen: at(seen // 2), {}))
-        head[_AROUND] = around_calls(_span(one) for record in first for one in _observations(record))
+        head[_NESTING] = nesting_of(_span(one) for record in first for one in _observations(record))
         yield from super().read(file, lambda seen: at(file.size // 2 + seen // 2), head)
 
     def notes(self, sample: Sample) -> list[str]:
@@ -53,27 +54,25 @@ class Langfuse(Importer):
         return [said] if estimated else []
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
-        outer = record if isinstance(record, dict) else {}
+        trace = isinstance(record, dict) and isinstance(record.get("observations"), list)
+        outer: Mapping[str, Any] = record if trace else head
+        nesting: Nesting = head.get(_NESTING) or Nesting()
         for one in _observations(record):
-            if one.get("type") != _KIND or name_of(one.get("id")) in head.get(_AROUND, ()):
+            if one.get("type") != _KIND:
+                continue
+            if name_of(one.get("id")) in nesting.twice:
+                yield Call(left_out=COUNTED_INSIDE)
                 continue
             began, ended, first = (_at(one, name) for name in ("startTime", "endTime", "completionStartTime"))
-            level, message = _get(one, "level"), _get(one, "statusMessage")
             item, dataset = _get(one, "experimentItemId"), _get(one, "experimentDatasetId")
             meta = as_object(one.get("metadata")) or {}
             yield Call(
                 key=one.get("id"),
                 at=began,
-                source=_get(one, "traceName") or outer.get("name")
-                if one is not outer
-                else _get(one, "traceName") or one.get("name"),
+                source=_get(one, "traceName") or outer.get("name") or one.get("name"),
                 model=_get(one, "model") or _get(one, "providedModelName"),
                 session=_get(one, "sessionId") or _get(outer, "sessionId"),
-                status="ok"
-                if str(level).upper() != "ERROR"
-                else "partial"
-                if "cancel" in str(message).lower()
-                else "failed",
+                status=_status(one),
                 first_token_s=between(began, first),
                 latency_s=between(began, ended),
                 text=_asked(one),
@@ -95,7 +94,8 @@ def _observations(record: Any) -> Iterator[dict[str, Any]]:
 
 
 def _marks(one: Mapping[str, Any]) -> int:
-    if one.get("type") not in _KINDS:
+    kind = one.get("type")
+    if not isinstance(kind, str) or kind not in _KINDS:
         return 0
     names = (
         "traceId",
@@ -109,8 +109,15 @@ def _marks(one: Mapping[str, Any]) -> int:
 
 
 def _span(one: Mapping[str, Any]) -> Span:
-    parent = _get(one, "parentObservationId")
-    return one.get("id"), None if parent in NOTHING else parent, one.get("type") == _KIND
+    usage = _usage(one)
+    tokens = as_count(added(usage["output"], usage["reasoning"]))
+    return Span(one.get("id"), _get(one, "parentObservationId"), one.get("type") == _KIND, tokens)
+
+
+def _status(one: Mapping[str, Any]) -> str:
+    if str(_get(one, "level")).upper() != "ERROR":
+        return "ok"
+    return "partial" if "cancel" in str(_get(one, "statusMessage")).lower() else "failed"
 
 
 def _get(one: Mapping[str, Any], name: str) -> Any:

@@ -59,7 +59,9 @@ class OpenAIChat(Importer):
     cached = "inside"
 
     def recognises(self, sample: Sample) -> int:
-        marks = max((_marks(record) for record in sample.records), default=0) if sample.kind == "json" else 0
+        if sample.kind != "json" or any(_of_responses(record) for record in sample.records):
+            return 0
+        marks = max((_marks(record) for record in sample.records), default=0)
         return marks if marks >= 2 else 0
 
     def unit(self, sample: Sample) -> str | None:
@@ -121,6 +123,11 @@ def _marks(record: Any) -> int:
     return 3 * failed
 
 
+def _of_responses(record: Any) -> bool:
+    """Whether it is of the Responses API, whose batches have the same envelope."""
+    return (response_of(record) or {}).get("object") == "response"
+
+
 def _chunk(record: Any) -> dict[str, Any] | None:
     if isinstance(record, dict):
         for piece in (record, record.get("data"), record.get("chunk")):
@@ -161,7 +168,7 @@ def _asked(record: Any, request: Mapping[str, Any]) -> str | None:
 
 def _answered(choice: Mapping[str, Any], body: Mapping[str, Any]) -> str | None:
     if isinstance(body.get(_TEXT), list):
-        return "".join(body[_TEXT]) or None
+        return "".join(one for one in body[_TEXT] if isinstance(one, str)) or None
     message = choice.get("message")
     if not isinstance(message, dict):
         return choice["text"] if isinstance(choice.get("text"), str) else None

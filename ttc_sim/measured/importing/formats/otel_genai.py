@@ -8,7 +8,7 @@ from typing import Any
 from ttc_sim.measured.importing.bodies import SEVERAL, as_object, between, prompt_text, unpacked
 from ttc_sim.measured.importing.call import Call, find
 from ttc_sim.measured.importing.importer import Importer
-from ttc_sim.measured.importing.nesting import around_calls, name_of
+from ttc_sim.measured.importing.nesting import COUNTED_INSIDE, Nesting, Span, name_of, nesting_of
 from ttc_sim.measured.importing.opening import LogFile
 from ttc_sim.measured.importing.reading import Read, Sample
 from ttc_sim.measured.importing.values import as_count, as_number
@@ -57,13 +57,13 @@ _NO_CALL = frozenset(
 )  # fmt: skip
 _KINDS = ("gen_ai.operation.name", "llm.request.type", "traceloop.span.kind", "openinference.span.kind")
 _CHUNK_EVENTS = ("llm.content.completion.chunk", "gen_ai.content.completion.chunk", "ai.stream.firstChunk")
-_AROUND = "around calls"
+_NESTING = "nesting"
 _NS = 1e9
 
 
 class OtelGenAI(Importer):
-    """A span of ``chat``, ``text_completion`` or ``generate_content`` a call; of spans around other calls (agents, chains, clients
-    that are traced twice) only the innermost counts.
+    """A span of ``chat``, ``text_completion`` or ``generate_content`` a call. Spans of agents sum up their calls and are none; of
+    calls that are traced twice (a framework's span around its client's, of as many tokens) the inner one counts.
 
     Cached tokens are a part of the input, and reasoning one of the output, says the convention; not all that write it hold to it.
     """
@@ -86,13 +86,19 @@ class OtelGenAI(Importer):
     def read(self, file: LogFile, at: Callable[[int], None], head: dict[str, Any]) -> Read:
         first = (record for _, record in super().read(file, lambda seen: at(seen // 2), {}))
         spans = (one for record in first for one, _ in _spans(record))
-        head[_AROUND] = around_calls((one["id"], one["parent"], _kind(one) == "call") for one in spans)
+        head[_NESTING] = nesting_of(
+            Span(one["id"], one["parent"], _kind(one) == "call", as_count(_first(one, _OUTPUT))) for one in spans
+        )
         yield from super().read(file, lambda seen: at(file.size // 2 + seen // 2), head)
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
+        nesting: Nesting = head.get(_NESTING) or Nesting()
         for span, source in _spans(record):
             kind = _kind(span)
-            if kind is None or name_of(span["id"]) in head.get(_AROUND, ()):
+            if kind is None or (kind == "agent" and name_of(span["id"]) in nesting.around):
+                continue
+            if name_of(span["id"]) in nesting.twice:
+                yield Call(left_out=COUNTED_INSIDE)
                 continue
             if kind == "agent":
                 yield Call(left_out="an agent's span: what calls without spans of their own used together")
