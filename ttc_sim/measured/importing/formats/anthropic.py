@@ -69,10 +69,10 @@ class Anthropic(Importer):
             return
         if status == "ok" and "stop_reason" in body and body["stop_reason"] is None:
             status = "partial"
-        usage = as_object(body.get("usage")) or {}
+        usage, own = as_object(body.get("usage")) or {}, began(record, body)
         yield Call(
             key=body.get("id") or find(record, "custom_id"),
-            at=body.get("timestamp") if events else began(record, body),
+            at=own if own is not None else body.get("timestamp"),
             model=body.get("model") or request.get("model"),
             prompt=find(usage, "input_tokens"),
             cached=find(usage, "cache_read_input_tokens"),
