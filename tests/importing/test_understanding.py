@@ -58,6 +58,20 @@ def test_each_model_is_understood_by_itself(tmp_path: Path) -> None:
     assert by.rows() == [("gpt", 600), ("grok", 1000)]
 
 
+def test_counts_in_objects_are_found(tmp_path: Path) -> None:
+    rows = [
+        {"meta": {"ts": 1795511702 + k}, "usage": {"promptTokens": 9, "completionTokens": 50 + k}, "other": {"t": 1}}
+        for k in range(3)
+    ]
+    audit, out = imported(tmp_path, lines(rows))
+    assert traffic(out).select("arrival_s", "prompt_tokens", "visible_tokens").rows() == [
+        (0, 9, 50),
+        (1, 9, 51),
+        (2, 9, 52),
+    ]
+    assert "prompt_tokens: column usage.promptTokens" in audit.notes
+
+
 def test_what_nothing_tells_is_asked(tmp_path: Path) -> None:
     rows = [call(k, output_tokens=50, reasoning_tokens=20) for k in range(30)]
     audit, out = imported(tmp_path, lines(rows))
