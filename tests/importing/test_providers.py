@@ -69,7 +69,7 @@ def test_events_as_a_list_with_an_error(tmp_path: Path) -> None:
     start = {"type": "message_start", "message": message(1, 20, 1, None)}
     ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 7}}
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"timestamp": "2025-11-25T10:00:00Z", "events": [start, ended]},
         {
             "timestamp": "2025-11-25T10:00:01Z",
@@ -117,12 +117,9 @@ def test_gemini(tmp_path: Path) -> None:
 
 def test_gemini_without_totals_counts_thoughts_beside(tmp_path: Path) -> None:
     usage = {"promptTokenCount": 10, "candidatesTokenCount": 500, "thoughtsTokenCount": 20}
-    body = {
-        "candidates": [{"content": {}, "finishReason": "STOP"}],
-        "usageMetadata": usage,
-        "createTime": "2025-11-25T10:00:00Z",
-    }
-    _, out = imported(tmp_path, lines([body, {**body, "candidates": body["candidates"] * 2}]))
+    answer = {"content": {}, "finishReason": "STOP"}
+    body = {"usageMetadata": usage, "createTime": "2025-11-25T10:00:00Z"}
+    _, out = imported(tmp_path, lines([{**body, "candidates": [answer] * several} for several in (1, 2)]))
     assert traffic(out).select(COUNTS).rows() == [(10, None, 20, 500)]
 
 
