@@ -120,7 +120,7 @@ def own_of(record: Any, body: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field, names in _SECONDS.items():
         for name, scale in names.items():
-            if (number := as_number(record.get(name))) is not None:
+            if name in record and (number := as_number(record[name])) is not None:
                 found[field] = number * scale
                 break
     if "latency_s" not in found and record is not body:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -25,6 +26,7 @@ from ttc_sim.measured.importing.reading import Left, Read, Sample
 _EVENTS = frozenset(
     {"message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta", "content_block_stop", "ping"}
 )  # fmt: skip
+_NAMED = ("request_id", "requestId", "stream_id", "call_id", "message_id", "id")
 _BATCHED = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -45,7 +47,7 @@ class Anthropic(Importer):
     cached = "outside"
 
     def recognises(self, sample: Sample) -> int:
-        return max((_marks(record) for record in sample.records), default=0) if sample.kind == "json" else 0
+        return max((_marks(record) for record in sample.records), default=0)
 
     def read(self, file: LogFile, at: Callable[[int], None], head: dict[str, Any]) -> Read:
         return _joined(super().read(file, at, head))
@@ -54,6 +56,9 @@ class Anthropic(Importer):
         events = [event for piece in pieces_of(record) if (event := _event(piece)) is not None]
         body = reduce(with_event, events, None) if events else _message(record)
         if body is None:
+            return
+        if body.get("mixed") is True:
+            yield Call(left_out="events of several streams, mixed, and nothing tells which are whose")
             return
         request = request_of(record) if isinstance(record, dict) else {}
         batched = find(record, "result", "type") if isinstance(record, dict) else None
@@ -138,33 +143,60 @@ def with_event(message: dict[str, Any] | None, event: Mapping[str, Any]) -> dict
     return made
 
 
+@dataclass
+class _Stream:
+    """Events that follow each other: the message they are making, and those that may be mixed with it."""
+
+    open: dict[str, Any] | None = None
+    held: list[dict[str, Any]] = field(default_factory=list)
+
+    def settled(self) -> list[dict[str, Any]]:
+        """Messages that nothing more belongs to."""
+        made, self.held = self.held, []
+        return made
+
+    def take(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """One more event; the messages that are whole by it."""
+        kind, done = event["type"], []
+        if kind == "message_start":
+            done = self.settled()
+            if self.open is not None:  # broke off, or is mixed with this one: what comes after them tells
+                self.held.append(self.open)
+            self.open = with_event(None, event)
+        elif self.open is not None:
+            self.open = with_event(self.open, event)
+            if kind == "message_stop":
+                self.held.append(self.open)
+                self.open = None
+                done = self.settled() if len(self.held) == 1 else []
+        elif kind in ("message_delta", "message_stop"):
+            for message in self.held:
+                message["mixed"] = True
+        return done
+
+
 def _joined(records: Read) -> Read:
-    """Records with the events of a stream, which follow each other, as one message."""
-    message: dict[str, Any] | None = None
+    """Records with the events of a stream as one message. Events do not name theirs: where the log names none either, those of
+    one follow each other, or none of them is used."""
+    streams: dict[str, _Stream] = {}
     last = 1
     for last, record in records:
         event = None if isinstance(record, Left) else _event(record)
-        if event is None:
-            if message is not None and isinstance(record, dict) and record.get("type") == "error":
-                message["error"] = record.get("error") or True
-                continue
+        failed = isinstance(record, dict) and record.get("type") == "error" and len(streams) == 1
+        if event is None and failed and (open_one := next(iter(streams.values())).open) is not None:
+            open_one["error"] = record.get("error") or True
+        elif event is None:
             yield last, record
-            continue
-        if event["type"] == "message_start" and message is not None:
+        else:
+            named = next((record[name] for name in _NAMED if record is not event and record.get(name)), "")
+            stream = streams.setdefault(str(named)[:128], _Stream())
+            for message in stream.take(event):
+                yield last, message
+            if named and stream.open is None and not stream.held:
+                del streams[str(named)[:128]]
+    for stream in streams.values():
+        for message in [*stream.settled(), *([stream.open] if stream.open is not None else [])]:
             yield last, message
-            message = None
-        if message is None and event["type"] != "message_start":
-            continue  # of a stream whose beginning is not in the log
-        message = with_event(message, event)
-        if event["type"] == "message_stop":
-            yield last, message
-            message = None
-    yield from _rest(last, message)
-
-
-def _rest(last: int, message: dict[str, Any] | None) -> Iterator[tuple[int, Any]]:
-    if message is not None:
-        yield last, message
 
 
 def _asked(request: Mapping[str, Any]) -> str | None:

@@ -37,7 +37,7 @@ class Gemini(Importer):
     cached = "inside"
 
     def recognises(self, sample: Sample) -> int:
-        return max((_marks(record) for record in sample.records), default=0) if sample.kind == "json" else 0
+        return max((_marks(record) for record in sample.records), default=0)
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
         pieces = [piece for piece in pieces_of(record) if _is_response(piece)]

@@ -9,6 +9,7 @@ from typing import Any
 from ttc_sim.measured.importing.bodies import (
     REQUESTS,
     SEVERAL,
+    as_object,
     became,
     began,
     merged,
@@ -18,6 +19,7 @@ from ttc_sim.measured.importing.bodies import (
     prompt_text,
     request_of,
     response_of,
+    unpacked,
 )
 from ttc_sim.measured.importing.call import Call, find
 from ttc_sim.measured.importing.importer import Importer
@@ -59,7 +61,7 @@ class OpenAIChat(Importer):
     cached = "inside"
 
     def recognises(self, sample: Sample) -> int:
-        if sample.kind != "json" or any(_of_responses(record) for record in sample.records):
+        if any(_of_responses(record) for record in sample.records):
             return 0
         marks = max((_marks(record) for record in sample.records), default=0)
         return marks if marks >= 2 else 0
@@ -78,8 +80,8 @@ class OpenAIChat(Importer):
         if body is None:
             return
         request = request_of(record) if isinstance(record, dict) else {}
-        choices, usage, status = _choices(body), body.get("usage"), became(record, body)
-        if not choices and not isinstance(usage, dict) and status == "ok":
+        choices, usage, status = _choices(body), as_object(body.get("usage")), became(record, body)
+        if not choices and usage is None and status == "ok":
             if prompt_text(request.get("messages") or request.get("prompt")) is not None:
                 yield Call(left_out="a request without its response")
             return
@@ -89,7 +91,7 @@ class OpenAIChat(Importer):
             yield Call(left_out=SEVERAL)
             return
         choice = choices[0] if choices else {}
-        usage = usage if isinstance(usage, dict) else {}
+        usage = usage or {}
         own = began(record, body)
         yield Call(
             key=body.get("id") or (record.get("custom_id") if isinstance(record, dict) else None),
@@ -115,9 +117,9 @@ def _marks(record: Any) -> int:
     body = response_of(record)
     if body is None or of_another_format(record):
         return 0
-    named, choices, usage = body.get("object") in _OBJECTS, bool(_choices(body)), body.get("usage")
+    named, choices = body.get("object") in _OBJECTS, bool(_choices(body))
     if named or choices:
-        counted = isinstance(usage, dict) and "completion_tokens" in usage
+        counted = "completion_tokens" in (as_object(body.get("usage")) or {})
         return 2 * named + choices + counted + ("custom_id" in record)
     failed = str(record.get("id")).startswith("batch_req_") and body.get("object") is None
     return 3 * failed
@@ -137,7 +139,7 @@ def _chunk(record: Any) -> dict[str, Any] | None:
 
 
 def _choices(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    choices = body.get("choices")
+    choices = unpacked(body.get("choices"))
     if not isinstance(choices, list):
         return []
     marks = {"message", "text", "delta", "finish_reason"}

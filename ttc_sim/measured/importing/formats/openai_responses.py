@@ -45,7 +45,7 @@ class OpenAIResponses(Importer):
     cached = "inside"
 
     def recognises(self, sample: Sample) -> int:
-        return max((_marks(record) for record in sample.records), default=0) if sample.kind == "json" else 0
+        return max((_marks(record) for record in sample.records), default=0)
 
     def unit(self, sample: Sample) -> str | None:
         own = any(began(record, response_of(record)) is not None for record in sample.records)
@@ -55,7 +55,7 @@ class OpenAIResponses(Importer):
         return merged(super().read(file, at, head), _stream, _with_event, lambda one: one["ended"], lambda *_: False)
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
-        events = [event for event in pieces_of(record) if _event(event)]
+        events = [event for event in pieces_of(record) if _event(event) is not None]
         streamed = reduce(_with_event, events, None) if events else record if _is_stream(record) else None
         body = streamed["response"] if streamed is not None else response_of(record)
         if body is None:
@@ -100,7 +100,7 @@ class OpenAIResponses(Importer):
 
 
 def _marks(record: Any) -> int:
-    if any(_event(piece) for piece in (pieces_of(record) or [record])):
+    if any(_event(piece) is not None for piece in (pieces_of(record) or [record])):
         return 5
     body = response_of(record)
     if body is None or body.get("object") != "response" or of_another_format(record):
@@ -108,10 +108,14 @@ def _marks(record: Any) -> int:
     return 3 + isinstance(body.get("output"), list) + (find(body, "usage", "output_tokens") is not None)
 
 
-def _event(record: Any) -> str | None:
-    """What kind of event a record is, if it is one of a stream."""
-    kind = record.get("type") if isinstance(record, dict) else None
-    return kind if isinstance(kind, str) and kind.startswith("response.") else None
+def _event(record: Any) -> dict[str, Any] | None:
+    """The event of a stream in a record, bare or under ``data`` or ``event``."""
+    if isinstance(record, dict):
+        for held in (record, record.get("data"), record.get("event")):
+            event = as_object(held)
+            if event is not None and isinstance(event.get("type"), str) and event["type"].startswith("response."):
+                return event
+    return None
 
 
 def _is_stream(record: Any) -> bool:
@@ -120,11 +124,13 @@ def _is_stream(record: Any) -> bool:
 
 def _stream(record: Any) -> str | None:
     """Events within a response name none: only those that hold it count."""
-    return str(find(record, "response", "id"))[:256] if _event(record) and find(record, "response", "id") else None
+    name = find(_event(record) or {}, "response", "id")
+    return None if name is None else str(name)[:256]
 
 
-def _with_event(stream: dict[str, Any] | None, event: Any) -> dict[str, Any]:
-    made = stream or {"response": {}, "ended": False, "timestamp": began(event, None)}
+def _with_event(stream: dict[str, Any] | None, record: Any) -> dict[str, Any]:
+    event = _event(record) or {}
+    made = stream or {"response": {}, "ended": False, "timestamp": began(record, event)}
     response = event.get("response")
     if isinstance(response, dict):
         made["response"] = response

@@ -58,6 +58,7 @@ _NO_CALL = frozenset(
 _KINDS = ("gen_ai.operation.name", "llm.request.type", "traceloop.span.kind", "openinference.span.kind")
 _CHUNK_EVENTS = ("llm.content.completion.chunk", "gen_ai.content.completion.chunk", "ai.stream.firstChunk")
 _NESTING = "nesting"
+_SCALARS = ("stringValue", "intValue", "doubleValue", "boolValue")
 _NS = 1e9
 
 
@@ -181,6 +182,7 @@ def _span(one: Any) -> dict[str, Any] | None:
 
 def _attributes(given: Any) -> dict[str, Any]:
     """Attributes by name: as they are, or as OTLP has them, a list of keys and typed values."""
+    given = unpacked(given)
     if isinstance(given, dict):
         return given
     pairs = given if isinstance(given, list) else ()
@@ -190,12 +192,13 @@ def _attributes(given: Any) -> dict[str, Any]:
 def _value(typed: Any) -> Any:
     if not isinstance(typed, dict):
         return typed
-    values = find(typed, "arrayValue", "values")
-    if isinstance(values, list):
-        return [_value(one) for one in values]
-    return next(
-        (typed[name] for name in ("stringValue", "intValue", "doubleValue", "boolValue") if name in typed), None
-    )
+    for kind, value in typed.items():
+        if kind in _SCALARS:
+            return value
+        if kind == "arrayValue":
+            values = value.get("values") if isinstance(value, dict) else None
+            return [_value(one) for one in values] if isinstance(values, list) else None
+    return None
 
 
 def _kind(span: Mapping[str, Any]) -> str | None:
