@@ -129,3 +129,13 @@ def test_what_is_no_call_or_failed(tmp_path: Path) -> None:
     assert (audit.answered, audit.failed, audit.partial) == (1, 2, 1)
     assert sum(left(audit).values()) == 4  # several answers, written twice, no count, cut off
     assert traffic(out)["status"].to_list() == ["ok", "failed"]
+
+
+def test_of_a_batch_only_the_span_that_was_sent_again_is_left_out(tmp_path: Path) -> None:
+    def batch(*names: str) -> dict[str, Any]:
+        spans = [span(name, "", k, chat(9, int(name, 16))) for k, name in enumerate(names)]
+        return {"resourceSpans": [{"resource": {}, "scopeSpans": [{"scope": {}, "spans": spans}]}]}
+
+    audit, out = imported(tmp_path, lines([batch("a1", "b2", "c3"), batch("d4", "b2", "e5")]))
+    assert sum(left(audit).values()) == 1
+    assert sorted(traffic(out)["visible_tokens"]) == [0xA1, 0xB2, 0xC3, 0xD4, 0xE5]

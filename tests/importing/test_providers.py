@@ -85,6 +85,27 @@ def test_events_as_a_list_with_an_error(tmp_path: Path) -> None:
     assert (audit.read, sum(left(audit).values())) == (2, 1)  # one id: the whole one stays
 
 
+def event(kind: str, number: int, at: int, **more: Any) -> dict[str, Any]:
+    if kind == "message_start":
+        more = {"message": message(number, 10 * number, 1, None)}
+    if kind == "message_delta":
+        more = {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 100 * number}}
+    return {"timestamp": f"2025-11-25T10:00:0{at}Z", "event": {"type": kind, **more}}
+
+
+def test_events_of_streams_that_are_mixed(tmp_path: Path) -> None:
+    """Whose counts are whose nobody can tell, unless the log names the streams; those around them are not touched."""
+    kinds = ("message_start", "message_delta", "message_stop")
+    before, after = ([event(kind, number, at) for kind in kinds] for number, at in ((1, 0), (4, 9)))
+    mixed = [event(kind, number, 2 + number) for kind in kinds for number in (2, 3)]
+    audit, out = imported(tmp_path, lines([*before, *mixed, *after]))
+    assert left(audit) == {"events of several streams, mixed, and nothing tells which are whose": 2}
+    assert traffic(out).select("prompt_tokens", "visible_tokens").rows() == [(10, 100), (40, 400)]
+    named = [{**one, "request_id": f"r{k % 2}"} for k, one in enumerate(mixed)]
+    audit, out = imported(tmp_path, lines([*before, *named, *after]))
+    assert traffic(out).select("prompt_tokens", "visible_tokens").rows() == [(10, 100), (20, 200), (30, 300), (40, 400)]
+
+
 def test_transcripts_of_claude_code(tmp_path: Path) -> None:
     audit, out = of_file(tmp_path, "anthropic/claude_code.jsonl")
     assert (audit.read, sum(left(audit).values())) == (3, 1)  # a message is written again with each of its blocks

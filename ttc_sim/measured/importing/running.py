@@ -448,7 +448,7 @@ def _settled(
             progress(f"understanding: {number / spool.parts:.0%}")
         rows = pl.read_parquet(spool.part(number), glob=False).filter(pl.col("left_out").is_null())
         if len(twice):
-            rows = rows.join(twice, on=["file", "row"], how="anti", maintain_order="left")
+            rows = rows.join(twice, on=["file", "row", "call"], how="anti", maintain_order="left")
         rows = with_times(with_counts(rows, counts), times)
         rows = _with_status(rows, times).with_columns(truncated=stopped_at(limits))
         scores = spool.part(number, "scores")
@@ -531,7 +531,7 @@ def _ready(rows: pl.DataFrame) -> pl.DataFrame:
         prompt="text",
         truncated=pl.when(pl.col("status") == "ok").then("truncated"),
     )
-    return made.select("file", "row", *ALWAYS, *(name for name in WHERE_KNOWN if name in made.columns))
+    return made.select("file", "row", "call", *ALWAYS, *(name for name in WHERE_KNOWN if name in made.columns))
 
 
 def _write(
