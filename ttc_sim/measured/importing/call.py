@@ -134,7 +134,7 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
 def _row(call: Call, decimal: str) -> dict[str, Any]:
     found: dict[str, Any] = {"left_out": call.left_out, "status": call.status}
     if call.left_out is not None:
-        return found
+        return {**found, "said": as_text(call.label, 80)}
     for name in COUNTS:
         value = getattr(call, name)
         if value is None:

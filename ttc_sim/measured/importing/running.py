@@ -456,6 +456,9 @@ def _settled(
             predicted = pl.read_parquet(scores, glob=False)
             named = [name for name in ("difficulty", "novelty") if name in predicted.columns]
             rows = rows.join(predicted.select("text_hash", *named), on="text_hash", how="left", maintain_order="left")
+        # Parts without a prompt have no scores, and all parts have the same columns.
+        scored = {name: pl.col(name) if name in rows.columns else pl.lit(None) for name in ("difficulty", "novelty")}
+        rows = rows.with_columns(**{name: value.cast(pl.Float64) for name, value in scored.items()})
         left = rows.filter(pl.col("left_out").is_not_null())
         for (why,), some in left.group_by("left_out", maintain_order=True):
             first = some.row(0, named=True)

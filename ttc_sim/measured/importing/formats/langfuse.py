@@ -63,6 +63,10 @@ class Langfuse(Importer):
             if name_of(one.get("id")) in nesting.twice:
                 yield Call(left_out=COUNTED_INSIDE)
                 continue
+            unit = (as_object(one.get("usage")) or {}).get("unit") or _get(one, "unit")
+            if isinstance(unit, str) and unit.upper() != "TOKENS":
+                yield Call(left_out="counted in another unit than tokens", label=unit)
+                continue
             began, ended, first = (_at(one, name) for name in ("startTime", "endTime", "completionStartTime"))
             item, dataset = _get(one, "experimentItemId"), _get(one, "experimentDatasetId")
             meta = as_object(one.get("metadata")) or {}
