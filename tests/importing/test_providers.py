@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.importing.helping import imported, left, lines, of_file, traffic, understood
+from tests.importing.helping import imported, left, lines, of_file, table, traffic, understood
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing.bodies import added, between, moment
 
@@ -184,6 +184,19 @@ def test_bedrock_by_cloudwatch_and_converse(tmp_path: Path) -> None:
     audit, out = imported(tmp_path, lines([{"timestamp": 0, "response": body}]))
     # A total of 70 is not that of all models: read from the cache are 10 more, as is documented.
     assert (audit.format, traffic(out).select(COUNTS).rows()) == ("bedrock", [(30, 10, 0, 50)])
+
+
+def test_tables_whose_columns_hold_responses(tmp_path: Path) -> None:
+    """CloudWatch's Logs Insights, Vertex's batches in BigQuery and gateways write bodies as text into columns."""
+    logs = Path(__file__).parent / "logs"
+    rows = [json.loads(line) for line in (logs / "bedrock" / "invocations.jsonl").read_text().splitlines()]
+    audit, out = imported(tmp_path, table([{"@timestamp": "?", "@message": json.dumps(row)} for row in rows]), "a.csv")
+    assert (audit.format, traffic(out)["prompt_tokens"].to_list()) == ("bedrock", [2312, 730, 0, 5])
+    for name, expected in (("gemini/vertex_batch.jsonl", [30, 4]), ("openai-chat/pairs.jsonl", [120, 200, 7, 50, 90])):
+        rows = [json.loads(line) for line in (logs / name).read_text().splitlines()]
+        packed = [{key: json.dumps(one) if isinstance(one, dict) else one for key, one in row.items()} for row in rows]
+        audit, out = imported(tmp_path, table(packed), "b.csv")
+        assert (audit.format, traffic(out)["prompt_tokens"].to_list()) == (name.partition("/")[0], expected)
 
 
 def test_a_log_of_bedrock_that_is_cut_off(tmp_path: Path) -> None:

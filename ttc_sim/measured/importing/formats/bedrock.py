@@ -47,7 +47,7 @@ class Bedrock(Importer):
     cached = "outside"
 
     def recognises(self, sample: Sample) -> int:
-        return max((_marks(record) for record in sample.records), default=0) if sample.kind == "json" else 0
+        return max((_marks(record) for record in sample.records), default=0)
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
         inner = _inner(record)
