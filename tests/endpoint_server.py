@@ -25,8 +25,9 @@ NOW = [0]
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
     def do_POST(self) -> None:
@@ -108,7 +109,9 @@ class Handler(BaseHTTPRequestHandler):
             if k < thought and how in ("content", "reasoning"):
                 self.chunk({"reasoning_content" if how == "content" else "reasoning": spaced})
             elif k < thought and how == "tags":
-                self.chunk({"content": ("<think>" if k == 0 else "") + spaced + ("</think>" if k == thought - 1 else "")})
+                self.chunk(
+                    {"content": ("<think>" if k == 0 else "") + spaced + ("</think>" if k == thought - 1 else "")}
+                )
             elif k < thought:
                 self.chunk({"reasoning_content": spaced})
             else:

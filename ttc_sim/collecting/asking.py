@@ -7,6 +7,8 @@ import datetime
 import email.utils
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -232,8 +234,9 @@ def _cause(error: BaseException | None) -> str:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
             continue
-        if isinstance(error, OSError) and error.strerror:
-            said = error.strerror
+        if isinstance(error, OSError) and error.errno:
+            named = isinstance(error, socket.gaierror)  # whose numbers are its own
+            said = error.strerror if named else os.strerror(error.errno)
         elif "CERTIFICATE" in str(error):
             said = str(error)
         error = error.__cause__ or error.__context__
