@@ -236,7 +236,7 @@ def _cause(error: BaseException | None) -> str:
             continue
         if isinstance(error, OSError) and error.errno:
             named = isinstance(error, socket.gaierror)  # whose numbers are its own
-            said = error.strerror if named else os.strerror(error.errno)
+            said = error.strerror or "" if named else os.strerror(error.errno)
         elif "CERTIFICATE" in str(error):
             said = str(error)
         error = error.__cause__ or error.__context__
