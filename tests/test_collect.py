@@ -260,6 +260,17 @@ def test_the_endpoint_is_given_the_time_it_asks_for(server: Server, tmp_path: Pa
         line_of(caught)
 
 
+def test_what_is_turned_away_has_not_failed(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = prompts(tmp_path, {"say": "x", "first": [429] * 6, "wait": "0"})
+    assert run(server, file, retries=0).table["tries"].to_list() == [7]
+    monkeypatch.setattr(running, "MOST_ASKED_WAIT_S", 0.3)
+    file = prompts(tmp_path, {"say": "y", "first": [503] * 1000, "wait": "0"})
+    with pytest.raises(ttc.InputError, match=r"status 503.*for 0 s") as caught:
+        run(server, file, out=tmp_path / "b.csv")
+    line_of(caught)
+    assert 2 <= len(server.asked()) - 7 < 100
+
+
 def test_waits_are_read_in_all_their_forms() -> None:
     def wait(**headers: str) -> float | None:
         return _asked_to_wait(httpx2.Headers({name.replace("_", "-"): value for name, value in headers.items()}))
@@ -397,7 +408,14 @@ def test_a_cap_that_is_ignored_ends_it(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ttc.InputError, match="--cap-field max_completion_tokens") as caught:
         run(server, file, caps=[10], concurrency=2, budget_usd=5.0, **PRICE)
     line_of(caught)
-    assert len(server.asked()) <= 4
+    asked = len(server.asked())
+    assert asked <= 4
+    # What was answered is no answer under a cap, and is not taken for one later.
+    with pytest.raises(ttc.InputError, match="--cap-field max_completion_tokens"):
+        run(server, file, caps=[10], concurrency=2, budget_usd=5.0, **PRICE)
+    assert len(server.asked()) == asked
+    with pytest.raises(ttc.InputError, match="larger --endpoint-limit-tokens"):
+        run(server, file, budget_usd=5.0, endpoint_limit_tokens=50, out=tmp_path / "c.csv", **PRICE)
     assert {"max_tokens", "stream_options"} <= set(server.asked()[0]["keys"])
     file = prompts(tmp_path, {"say": "x y z"})
     run(server, file, caps=[2], cap_field="max_completion_tokens", out=tmp_path / "b.csv")
@@ -651,6 +669,31 @@ def test_the_key_is_sent_and_stands_nowhere(
     assert figures["answers"] == 3
     assert figures["accuracy"] == pytest.approx(2 / 3)
     assert list(figures["failures"].values()) == [1]
+
+
+def test_a_proxy_is_used_where_that_is_asked_for(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url.removesuffix("/v1"))
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    file = prompts(tmp_path, {"say": "x"})
+    assert run(server, file, endpoint="http://models.invalid/v1", env_proxy=True).complete
+    assert server.asked()[-1]["path"] == "http://models.invalid/v1/chat/completions"
+    with pytest.raises(ttc.InputError, match="cannot be reached"):
+        run(server, file, endpoint="http://models.invalid/v1", out=tmp_path / "b.csv")
+
+
+def test_progress_says_how_far_it_is_and_what_is_spent(server: Server, tmp_path: Path) -> None:
+    file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]}, {"say": "y", "pause": 0.3})
+    said: list[str] = []
+    given: dict[str, Any] = {"endpoint": server.url, "model": "m", "out": tmp_path / "o.csv", "caps": [20], **PRICE}
+    plan_collecting(file, budget_usd=1.0, concurrency=2, **given).run(said.append, every_s=0)
+    assert any(
+        re.fullmatch(r"4 of 5 answers, 1 on their way; \$\S+ spent, .* of \$1.00; about \d+ s left", one)
+        for one in said
+    )
+    assert "0 on their way" not in said[0]
 
 
 def test_a_dry_run_says_what_it_could_cost_and_asks_nothing(server: Server, tmp_path: Path) -> None:

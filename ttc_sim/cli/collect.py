@@ -65,7 +65,9 @@ def collect(
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
     timeout_s: Annotated[float, typer.Option(help="Seconds that one request may take in all.")] = 600.0,
-    retries: Annotated[int, typer.Option(min=0, help="Further tries of a request that fails.")] = 4,
+    retries: Annotated[
+        int, typer.Option(min=0, help="Further tries of a request that fails; one that is turned away (429) waits.")
+    ] = 4,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     body: Annotated[
         str | None, typer.Option(help='Further keys of each request, as \'{"reasoning_effort": "high"}\'.')
@@ -103,6 +105,7 @@ def collect(
     Exit status 2 if some attempts have no answer: the budget was spent, or they failed for good.
     """
     from ttc_sim.collecting import plan_collecting
+    from ttc_sim.collecting.endpoints import unencrypted
     from ttc_sim.collecting.wanted import parse_caps
     from ttc_sim.files.documents import parse_json
 
@@ -145,6 +148,8 @@ def collect(
             write_json(json_file, found.as_json())
         _print_dry_run(paper, found)
         return
+    if key_env is not None and (host := unencrypted(planned.endpoint.url)) is not None:
+        note(f"the key goes to {host} unencrypted, by http")
     try:
         with progress() as say:
             collected = planned.run(say, every_s=1.0 if sys.stderr.isatty() else 15.0)

@@ -42,6 +42,15 @@ class Tokens:
     counted: str
 
 
+SPECIAL_TOKENS = 16
+"""That a count may hold beyond the limit of an answer."""
+
+
+def is_over(tokens: Tokens, limit: int | None) -> bool:
+    """Whether more was generated than was asked for."""
+    return limit is not None and tokens.reasoning + tokens.visible > limit + SPECIAL_TOKENS
+
+
 @dataclass
 class Answer:
     """What was streamed so far.
@@ -105,7 +114,7 @@ class Answer:
         if isinstance(delta.get("refusal"), str) and delta["refusal"]:
             self.content.append(delta["refusal"])
         reason = choice.get("finish_reason")
-        if reason is not None:
+        if reason:  # some send an empty one until it has ended
             self.finish_reason = str(reason)[:60]
 
     def _take_content(self, content: object, data: str) -> None:

@@ -58,6 +58,7 @@ class FailedError(Exception):
         wait_s: that the endpoint asks to wait, if it does.
         late: whether it took too long.
         unlike: whether it is what something else than such an endpoint would do.
+        away: whether it was turned away for now, before any work.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class FailedError(Exception):
         wait_s: float | None = None,
         late: bool = False,
         unlike: bool = False,
+        away: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason, self.then, self.billed = reason, then, billed
-        self.wait_s, self.late, self.unlike = wait_s, late, unlike
+        self.wait_s, self.late, self.unlike, self.away = wait_s, late, unlike, away
 
 
 @dataclass
@@ -190,7 +192,7 @@ async def _refused(response: httpx2.Response, endpoint: Endpoint) -> FailedError
         hint = "; --key-env names the variable with the key" if status == 401 and not endpoint.key else ""
         return FailedError(reason + hint, "stop", billed=False)
     if status in _REFUSED_FIRST:
-        return FailedError(reason, "again", billed=False, wait_s=_asked_to_wait(response.headers))
+        return FailedError(reason, "again", billed=False, wait_s=_asked_to_wait(response.headers), away=True)
     if status >= 500:
         return FailedError(reason, "again", billed=True, wait_s=_asked_to_wait(response.headers))
     return FailedError(reason, "never", billed=False)

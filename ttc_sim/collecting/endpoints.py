@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from ttc_sim.base.errors import InputError, cut
 from ttc_sim.base.plain import plain
+from ttc_sim.collecting.answers import Tokens
 
 _PATH = "/chat/completions"
 _OWN = ("model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "seed")
@@ -143,4 +144,33 @@ def checked_body(body: object) -> dict[str, Any]:
     return dict(body)
 
 
-__all__ = ["CAP_FIELDS", "Endpoint", "address", "checked_body", "field_for_caps", "key_from"]
+def over_the_cap(endpoint: Endpoint, tokens: Tokens, cap: int | None) -> InputError:
+    """What to say of an endpoint that does not know what a cap is."""
+    got = f"{tokens.reasoning + tokens.visible:,} tokens for a cap of {cap:,}"
+    other = "max_tokens" if endpoint.cap_field != "max_tokens" else "max_completion_tokens"
+    expected = f"no more than the cap, which went as {endpoint.cap_field}: --cap-field {other}, and another --out"
+    return InputError(endpoint.url, "endpoint", got, expected)
+
+
+def unencrypted(url: str) -> str | None:
+    """The host that a key would reach over a network without encryption; ``None`` where it would not.
+
+    >>> unencrypted("http://10.0.0.7:8000/v1/chat/completions")
+    '10.0.0.7'
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    local = host == "localhost" or host == "::1" or host.startswith("127.")
+    return host if parts.scheme == "http" and not local else None
+
+
+__all__ = [
+    "CAP_FIELDS",
+    "Endpoint",
+    "address",
+    "checked_body",
+    "field_for_caps",
+    "key_from",
+    "over_the_cap",
+    "unencrypted",
+]

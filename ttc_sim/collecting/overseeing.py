@@ -53,11 +53,11 @@ def oversee(
                         break
                 else:
                     done += 1
-                    if error is None and line["counted"] is not None:
+                    if error is None and not interrupted and line["counted"] is not None:
                         take(attempt, line)
                 if time.monotonic() - said >= every_s:
                     said = time.monotonic()
-                    say(_how_far(run, wanted, earlier, done, budget, said - start, interrupted))
+                    say(_how_far(run, wanted, earlier, done, budget, said - start))
             except InputError as found:
                 error = found
                 run.stop()
@@ -79,7 +79,7 @@ def oversee(
         raise failed
 
 
-def _how_far(run: Run, wanted: int, earlier: int, done: int, budget: Budget, passed_s: float, interrupted: bool) -> str:
+def _how_far(run: Run, wanted: int, earlier: int, done: int, budget: Budget, passed_s: float) -> str:
     line = f"{done:,} of {wanted:,} answers, {run.in_flight} on their way"
     if sum(run.failures.values()):
         line += f", {sum(run.failures.values()):,} failed"
@@ -89,7 +89,7 @@ def _how_far(run: Run, wanted: int, earlier: int, done: int, budget: Budget, pas
             line += f", up to ${dollars(budget.maybe_usd)} more by failed requests"
         if budget.limit_usd is not None:
             line += f" of ${dollars(budget.limit_usd)}"
-    if interrupted:
+    if run.stopping:
         return f"{line}; stopping"
     if done > earlier:
         line += f"; about {_duration(passed_s / (done - earlier) * (wanted - done))} left"

@@ -15,9 +15,9 @@ from ttc_sim.base.arguments import count, finite
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_AMOUNT
-from ttc_sim.collecting.answers import count_tokens, tokens_in
+from ttc_sim.collecting.answers import count_tokens, is_over, tokens_in
 from ttc_sim.collecting.budget import Budget, checked_limit, most_output_of, prices_for, prompt_bound
-from ttc_sim.collecting.endpoints import Endpoint, address, checked_body, field_for_caps, key_from
+from ttc_sim.collecting.endpoints import Endpoint, address, checked_body, field_for_caps, key_from, over_the_cap
 from ttc_sim.collecting.grading import Grade, Grading
 from ttc_sim.collecting.journal import Journal, Key, Past, read_journal
 from ttc_sim.collecting.prompts import read_prompts
@@ -244,11 +244,18 @@ def _count_past(budget: Budget, past: Past) -> None:
 def _counted(
     journal: Journal, attempts: Sequence[Attempt], tokenizer: Callable[[str], int] | None, endpoint: Endpoint
 ) -> Past:
-    """What the journal holds, with tokens counted now where the endpoint had counted none."""
+    """What the journal holds, with tokens counted now where the endpoint had counted none.
+
+    Raises:
+        InputError: there is nothing to count them with, or they are no answers under the cap.
+    """
     past = journal.past
     prompts = {one.key: one.prompt.text for one in attempts}
     for key, line in past.done.items():
-        if line["counted"] is not None or key not in prompts:
+        found = tokens_in(line)
+        if found is not None and is_over(found, key[1]):
+            raise over_the_cap(endpoint, found, key[1])
+        if found is not None or key not in prompts:
             continue
         if tokenizer is None:
             expected = "--tokenizer TOKENIZER.json, as the endpoint counted no tokens of it"

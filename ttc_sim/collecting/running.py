@@ -18,20 +18,19 @@ import httpx2
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
-from ttc_sim.collecting.answers import Tokens, count_tokens, tokens_in
+from ttc_sim.collecting.answers import Tokens, count_tokens, is_over, tokens_in
 from ttc_sim.collecting.asking import FailedError, Timed, ask, client_for
 from ttc_sim.collecting.budget import Budget, prompt_bound
-from ttc_sim.collecting.endpoints import Endpoint
+from ttc_sim.collecting.endpoints import Endpoint, over_the_cap
 from ttc_sim.collecting.journal import Journal
 from ttc_sim.collecting.wanted import Attempt
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 MOST_ASKED_WAIT_S = 600.0
-"""An endpoint that wants to be left alone for longer is asked another day."""
+"""An endpoint that wants to be left alone for longer, or turns everything away for so long, is asked another day."""
 _MOST_LATE = 2  # tries of one attempt that take too long: a third would too
 _MOST_IN_A_ROW = 10  # attempts that fail for good, without an answer between them: something is wrong with the endpoint
 _LOOK_S = 0.05
-_SPECIAL_TOKENS = 16  # that a count may hold beyond the cap
 MOST_SEED = 2**31 - 1
 """What endpoints take."""
 
@@ -51,7 +50,7 @@ class Run:
         answered: lines of the journal, as they come.
         failures: reasons of attempts that failed for good, and how many each.
         in_flight: requests on their way; tries: requests sent.
-        short: whether the budget ended it.
+        stopping: whether nothing more is sent; short: whether the budget is why.
     """
 
     def __init__(
@@ -72,8 +71,9 @@ class Run:
         self.failures: Counter[str] = Counter()
         self.in_flight = self.tries = self._in_a_row = 0
         self._beyond = 0  # tokens that prompts turned out to have beyond what they were taken to have at the most
-        self.short = self._reached = self._stopping = False
+        self.short = self._reached = self.stopping = False
         self.error: InputError | None = None
+        self._heard = time.monotonic()  # when the last answer was there
         self._not_before = 0.0  # time.monotonic(), for all: what the endpoint asked one to wait
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -84,11 +84,11 @@ class Run:
 
     def stop(self) -> None:
         """Send nothing more; what is on its way is waited for. From any thread."""
-        self._stopping = True
+        self.stopping = True
 
     def leave(self) -> None:
         """Do not wait for what is on its way either. From any thread."""
-        self._stopping = True
+        self.stopping = True
         loop, task = self._loop, self._task
         if loop is not None and task is not None and not loop.is_closed():
             loop.call_soon_threadsafe(task.cancel)
@@ -100,7 +100,7 @@ class Run:
                 group.create_task(self._worker(client))
 
     async def _worker(self, client: httpx2.AsyncClient) -> None:
-        while not self._stopping and (attempt := next(self._todo, None)) is not None:
+        while not self.stopping and (attempt := next(self._todo, None)) is not None:
             try:
                 await self._attempt(client, attempt)
             except InputError as error:  # the journal cannot be written, or the like
@@ -108,17 +108,16 @@ class Run:
 
     def _end(self, error: InputError) -> None:
         self.error = self.error or error
-        self._stopping = True
+        self.stopping = True
 
     async def _attempt(self, client: httpx2.AsyncClient, attempt: Attempt) -> None:
-        late = 0
-        for number in range(self._pace.retries + 1):
+        failures = late = tries = 0
+        while True:
+            tries += 1
             try:
-                await self._try(client, attempt, number + 1)
+                await self._try(client, attempt, tries)
                 return
             except FailedError as failed:
-                late += failed.late
-                hopeless = failed.then != "again" or number == self._pace.retries or late == _MOST_LATE
                 # Where nothing was ever answered, what fails is the endpoint or how it is asked.
                 if failed.then == "stop" or (not self._reached and (failed.then == "never" or failed.unlike)):
                     self._end(self._said(failed.reason))
@@ -126,10 +125,16 @@ class Run:
                 if failed.wait_s is not None and failed.wait_s > MOST_ASKED_WAIT_S:
                     self._end(self._said(f"{failed.reason}, and asks to wait {failed.wait_s:,.0f} s"))
                     return
-                if hopeless:
-                    self._give_up(failed)
-                    return
-                await self._wait(attempt, number, failed.wait_s)
+                if failed.away:  # it has not failed: it is not its turn yet
+                    if time.monotonic() - self._heard > MOST_ASKED_WAIT_S:
+                        self._end(self._said(f"{failed.reason}, for {MOST_ASKED_WAIT_S:,.0f} s"))
+                        return
+                else:
+                    failures, late = failures + 1, late + failed.late
+                    if failed.then == "never" or failures > self._pace.retries or late == _MOST_LATE:
+                        self._give_up(failed)
+                        return
+                await self._wait(attempt, tries - 1, failed.wait_s)
 
     def _said(self, reason: str) -> InputError:
         expected = "an OpenAI-compatible endpoint that streams chat completions, as --endpoint http://HOST/v1"
@@ -146,12 +151,12 @@ class Run:
         problem, cap, sample = attempt.key
         stream = f"collect/wait/{problem}/{cap}/{sample}"
         jitter = 0.5 + float(uniforms(self._seed or 0, stream, 1, start=number)[0, 0])
-        wait_s = min(FIRST_WAIT_S * 2**number, LONGEST_WAIT_S) * jitter
+        wait_s = min(FIRST_WAIT_S * 2 ** min(number, 20), LONGEST_WAIT_S) * jitter
         if asked_s is not None:
             self._not_before = max(self._not_before, time.monotonic() + asked_s)
             wait_s = asked_s + min(wait_s, 0.1 * asked_s + 0.05)
         until = time.monotonic() + wait_s
-        while time.monotonic() < until and not self._stopping:
+        while time.monotonic() < until and not self.stopping:
             await asyncio.sleep(_LOOK_S)
 
     async def _try(self, client: httpx2.AsyncClient, attempt: Attempt, number: int) -> None:
@@ -162,11 +167,11 @@ class Run:
         """
         bound = prompt_bound(attempt.prompt.text, self._endpoint.system) + self._beyond
         worst = self._budget.worst_usd(bound, attempt.cap)
-        while not self._stopping and (time.monotonic() < self._not_before or not self._budget.fits(worst)):
+        while not self.stopping and (time.monotonic() < self._not_before or not self._budget.fits(worst)):
             if not self.in_flight and not self._budget.fits(worst):
-                self.short = self._stopping = True
+                self.short = self.stopping = True
             await asyncio.sleep(_LOOK_S)
-        if self._stopping:
+        if self.stopping:
             return
         self._budget.reserve(worst)
         self.in_flight += 1
@@ -183,7 +188,7 @@ class Run:
                 raise
             line = self._line(attempt, timed, number)
             await asyncio.to_thread(self._journal.write, line)
-            self._reached, self._in_a_row = True, 0
+            self._reached, self._in_a_row, self._heard = True, 0, time.monotonic()
             tokens = tokens_in(line)
             if tokens is not None:
                 spent = self._budget.cost_usd(tokens)
@@ -236,11 +241,14 @@ class Run:
         if tokens is None:
             expected = "usage at the end of the stream (stream_options.include_usage); or --tokenizer TOKENIZER.json, which counts"
             self._end(InputError(self._endpoint.url, "usage", "none with its answer", expected))
-        elif attempt.cap is not None and tokens.reasoning + tokens.visible > attempt.cap + _SPECIAL_TOKENS:
-            got = f"{tokens.reasoning + tokens.visible:,} tokens for a cap of {attempt.cap:,}"
-            other = "max_tokens" if self._endpoint.cap_field != "max_tokens" else "max_completion_tokens"
-            expected = f"no more than the cap, which was sent as {self._endpoint.cap_field}: try --cap-field {other}"
-            self._end(InputError(self._endpoint.url, "endpoint", got, expected))
+        elif is_over(tokens, attempt.cap):
+            self._end(over_the_cap(self._endpoint, tokens, attempt.cap))
+        elif self._budget.limit_usd is not None and is_over(
+            tokens, self._budget.most_output if attempt.cap is None else None
+        ):
+            got = f"an answer of {tokens.reasoning + tokens.visible:,} tokens"
+            expected = f"at most {self._budget.most_output:,}: a larger --endpoint-limit-tokens"
+            self._end(InputError(self._endpoint.url, "--endpoint-limit-tokens", got, expected))
 
 
 __all__ = ["Pace", "Run"]

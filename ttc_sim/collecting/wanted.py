@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.limits import MOST_REQUESTS, MOST_TOKENS
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.collecting.journal import Key
 from ttc_sim.collecting.prompts import Prompt
+
+MOST_ATTEMPTS = 10_000_000
+"""Of one table: they stand in memory."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ def wanted_attempts(prompts: Sequence[Prompt], caps: Sequence[int | None], sampl
     Raises:
         InputError: they are too many.
     """
-    if len(prompts) * len(caps) * samples > MOST_REQUESTS:
+    if len(prompts) * len(caps) * samples > MOST_ATTEMPTS:
         asked = f"{len(prompts):,} prompts, {len(caps)} caps, {samples:,} samples"
-        raise InputError("collect", "attempts", asked, f"at most {MOST_REQUESTS:,} attempts")
+        raise InputError("collect", "attempts", asked, f"at most {MOST_ATTEMPTS:,} attempts")
     return [Attempt(prompt, cap, k) for prompt in prompts for cap in caps for k in range(samples)]
 
 
