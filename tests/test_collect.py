@@ -24,9 +24,10 @@ from polars.testing import assert_frame_equal
 import ttc_sim as ttc
 from ttc_sim import cli
 from ttc_sim.collecting import Collected, collect, grading, patterns, plan_collecting, running
+from ttc_sim.collecting.answers import Answer, NonsenseError, count_tokens, read_usage
 from ttc_sim.collecting.asking import _asked_to_wait
 from ttc_sim.collecting.budget import Budget, prompt_bound
-from ttc_sim.collecting.journal import Journal
+from ttc_sim.collecting.journal import Journal, read_journal
 from ttc_sim.collecting.patterns import Pattern
 from ttc_sim.measured.building import build_profile
 from ttc_sim.serving.prices import LongPrompts, TokenPrices
@@ -873,3 +874,122 @@ def test_without_its_package_one_line_says_how_to_get_it(
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
     with pytest.raises(ttc.InputError, match=re.escape("pip install 'ttc-sim[collect]'")):
         run(server, prompts(tmp_path, {"say": "x"}))
+
+
+# ------------------------------------------------------------------------------------------------- odd streams, odd journals
+
+
+def streamed(*events: object) -> Answer:
+    answer = Answer()
+    for event in events:
+        answer.take(event if isinstance(event, str) else json.dumps(event))
+    return answer
+
+
+def delta(reason: str | None = None, **said: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": said, "finish_reason": reason}]}
+
+
+def test_streams_of_many_servers_are_read() -> None:
+    halves = streamed(delta(content="a \ud83d"), delta(content="\ude42"), delta(content="\ud83d!"))
+    assert halves.parts() == ("", "a \U0001f642\ufffd!", False)
+    both = streamed(delta(reasoning="so", reasoning_content="so", content=None), delta(content="4"))
+    assert both.parts() == ("so", "4", False)
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "so"}]}, {"type": "text", "text": "4"}]
+    assert streamed(delta(content=parts)).parts() == ("so", "4", False)
+    assert streamed(delta(refusal="no")).parts() == ("", "no", False)
+    assert streamed(delta(content="thought</think>\n4")).parts() == ("thought", "\n4", True)
+    assert streamed(delta(content="\n<think>cut off")).parts() == ("cut off", "", True)
+    early = streamed(delta("", content="4"), {"choices": [], "usage": None}, {"choices": None, "usage": {}})
+    assert early.finish_reason is None
+    assert early.usage is None
+    others = {"choices": [{"index": 1, "delta": {"content": "another"}}], "model": "m"}
+    assert streamed(others, delta("stop", content="4")).parts()[1] == "4"
+    for odd in (
+        "",
+        "null",
+        "[]",
+        "3",
+        "{",
+        '{"id": 1}',
+        '{"choices": [3]}',
+        '{"choices": [{"delta": 3}]}',
+        "[" * 100_000,
+    ):
+        with pytest.raises(NonsenseError):
+            streamed(odd)
+    for count in (-1, 1.5, "3", True, 10**12):
+        with pytest.raises(NonsenseError):
+            streamed({"choices": [], "usage": {"prompt_tokens": count, "completion_tokens": 1}})
+
+
+@pytest.mark.parametrize(
+    ("usage", "thinking", "visible", "tokens"),
+    [
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 4}}, "", "x", (4, 5)),
+        ({"completion_tokens": 9, "reasoning_tokens": 4}, "", "x", (4, 5)),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 0}}, "hm", "x", (6, 3)),
+        ({"completion_tokens": 9, "completion_tokens_details": None}, "", "x", (0, 9)),
+        ({"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 0}}, "", "", (0, 9)),
+        ({"completion_tokens": 9}, "", "", (9, 0)),
+        ({"completion_tokens": 0}, "", "", (0, 0)),
+        ({"completion_tokens": 1}, "h" * 99, "x", (0, 1)),
+        ({"completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 7}}, "", "x", (7, 5)),
+        (
+            {"completion_tokens": 9, "total_tokens": 23, "completion_tokens_details": {"reasoning_tokens": 4}},
+            "",
+            "x",
+            (4, 9),
+        ),
+        (
+            {"completion_tokens": 9, "total_tokens": 19, "completion_tokens_details": {"reasoning_tokens": 4}},
+            "",
+            "x",
+            (4, 5),
+        ),
+    ],
+)
+def test_output_is_divided_by_what_is_known_of_it(
+    usage: dict[str, Any], thinking: str, visible: str, tokens: tuple[int, int]
+) -> None:
+    cached = {"prompt_tokens_details": {"cached_tokens": 6}}
+    read = read_usage({"prompt_tokens": 10, **usage, **cached}, "")
+    found = count_tokens(read, thinking, visible, "prompt", None)
+    assert found is not None
+    assert (found.reasoning, found.visible) == tokens
+    assert (found.prompt, found.cached) == (10, 6)
+
+
+def test_a_journal_that_ends_anywhere_is_read(server: Server, tmp_path: Path) -> None:
+    file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]})
+    run(server, file, keep_answers=True)
+    path = tmp_path / "out.parquet.journal"
+    settings = json.loads(path.read_text().splitlines()[0])["settings"]
+    assert len(read_journal(path, settings).done) == 4
+    sent = {"sent": ["p0", None, 1], "prompt_bound": 600}
+    content = path.read_bytes() + "".join(json.dumps(one) + "\n" for one in (sent, sent)).encode()
+    first = content.index(b"\n") + 1
+    for end in range(first, len(content) + 1, 7):
+        path.write_bytes(content[:end])
+        past = read_journal(path, settings)
+        whole = [json.loads(line) for line in content[:end].split(b"\n")[:-1]]
+        assert len(past.done) == sum("done" in line for line in whole)
+        assert len(past.lost) == sum("lost" in line or "sent" in line for line in whole)
+    for middle in (
+        b"null\n",
+        b'{"done": 3}\n',
+        b'{"done": ["p0", null, 0]}\n',
+        b'{"sent": 1}\n',
+        b"\xff\n",
+        b"\n",
+        b"\0" * 40 + b"\n",
+    ):
+        path.write_bytes(content[:first] + middle + content[first:])
+        with pytest.raises(ttc.InputError, match="line 2") as caught:
+            read_journal(path, settings)
+        line_of(caught)
+    for beginning in (b"", b"x\n", b"[1]\n", b'{"collect": 2}\n', b'{"collect": 1, "settings": 3}\n'):
+        path.write_bytes(beginning + content[first:])
+        with pytest.raises(ttc.InputError) as caught:
+            read_journal(path, settings)
+        line_of(caught)
