@@ -183,6 +183,11 @@ def _print_dry_run(paper: Paper, found: DryRun) -> None:
         paper.say(
             f"at worst ${dollars(found.worst_usd)}, each answer as long as it may be, and none sent again ({found.price})"
         )
+        if "none" in found.by_cap:
+            tokens = f"{found.without_cap_tokens:,}"
+            paper.say(
+                f"without a cap an answer counts as {tokens} tokens; --endpoint-limit-tokens sets another limit", "dim"
+            )
     if found.held_usd:
         paper.say(f"spent before, or perhaps: ${dollars(found.held_usd)}")
     if found.budget_usd is not None and found.worst_usd + found.held_usd > found.budget_usd:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_AMOUNT, MOST_TOKENS
 from ttc_sim.collecting.answers import Tokens
-from ttc_sim.scenario import Price
-from ttc_sim.serving.prices import LongPrompts, TokenPrices, resolve_price
+
+if TYPE_CHECKING:
+    from ttc_sim.serving.prices import LongPrompts, TokenPrices
 
 TEMPLATE_TOKENS = 512
 """Beyond the prompt's own: the chat template, and a system prompt that it may add."""
@@ -45,6 +47,8 @@ def prices_for(
         if input_usd_per_mtok is None or output_usd_per_mtok is None:
             expected = "both --input-usd-per-mtok and --output-usd-per-mtok, or --price"
             raise InputError("collect", "price", given[0], expected)
+        from ttc_sim.serving.prices import TokenPrices
+
         each = input_usd_per_mtok / 1e6, output_usd_per_mtok / 1e6
         return TokenPrices(each[0], each[0], each[1], each[1], "given"), None
     if given:
@@ -52,6 +56,9 @@ def prices_for(
     provider, slash, model = price.partition("/")
     if not slash or not provider or not model:
         raise InputError("collect", "--price", price, "PROVIDER/MODEL as genai-prices names them, such as openai/gpt-5")
+    from ttc_sim.scenario import Price
+    from ttc_sim.serving.prices import resolve_price
+
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     looked_up = Price(provider=provider, model=model, on=today)
     return resolve_price(looked_up, where="collect", field="--price"), _context_of(provider, model)

@@ -43,31 +43,34 @@ def oversee(
     done = earlier
     with ThreadPoolExecutor(1, "collect") as threads:
         future = threads.submit(run)
-        while True:
-            try:
-                over = future.done()
+        try:
+            while True:
                 try:
-                    attempt, line = run.answered.get(timeout=0 if over else _LOOK_S)
-                except queue.Empty:
-                    if over:
-                        break
-                else:
-                    done += 1
-                    if error is None and not interrupted and line["counted"] is not None:
-                        take(attempt, line)
-                if time.monotonic() - said >= every_s:
-                    said = time.monotonic()
-                    say(_how_far(run, wanted, earlier, done, budget, said - start))
-            except InputError as found:
-                error = found
-                run.stop()
-            except KeyboardInterrupt:
-                if interrupted:
-                    run.leave()
-                    continue
-                interrupted = True
-                run.stop()
-                say(f"stopping: {run.in_flight} requests on their way are waited for; Ctrl-C again leaves them")
+                    over = future.done()
+                    try:
+                        attempt, line = run.answered.get(timeout=0 if over else _LOOK_S)
+                    except queue.Empty:
+                        if over:
+                            break
+                    else:
+                        done += 1
+                        if error is None and not interrupted and line["counted"] is not None:
+                            take(attempt, line)
+                    if time.monotonic() - said >= every_s:
+                        said = time.monotonic()
+                        say(_how_far(run, wanted, earlier, done, budget, said - start))
+                except InputError as found:
+                    error = found
+                    run.stop()
+                except KeyboardInterrupt:
+                    if interrupted:
+                        raise
+                    interrupted = True
+                    run.stop()
+                    say(f"stopping: {run.in_flight} requests on their way are waited for; Ctrl-C again leaves them")
+        except BaseException:  # interrupted again, wherever that was; or what nobody foresaw
+            run.leave()
+            raise
     failed = future.exception()
     while isinstance(failed, BaseExceptionGroup):
         failed = failed.exceptions[0]
