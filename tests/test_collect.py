@@ -11,13 +11,15 @@ from typing import Any
 
 import polars as pl
 import pytest
+import typer
 from polars.testing import assert_frame_equal
 
 import ttc_sim as ttc
-from tests.endpoints import KEY, PRICE, Server, line_of, many, process, prompts, run, server, worst
+from tests.endpoints import KEY, PRICE, ROOT, Server, line_of, many, process, prompts, run, server, worst
 from ttc_sim import cli
 from ttc_sim.collecting import plan_collecting
 from ttc_sim.collecting.journal import Journal
+from ttc_sim.collecting.tabulating import COLUMNS, TEXTS
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.building import build_profile
 
@@ -163,6 +165,13 @@ def test_the_key_is_sent_and_stands_nowhere(
     assert list(figures["failures"].values()) == [1]
 
 
+def test_what_a_server_does_not_know_can_be_left_out(server: Server, tmp_path: Path) -> None:
+    file = prompts(tmp_path, {"say": "x"})
+    given: dict[str, Any] = {"temperature": 0.5, "stream_options": None}
+    run(server, file, body=given, system="Be brief.")
+    assert server.asked()[-1]["keys"] == ["messages", "model", "stream", "temperature"]
+
+
 def test_a_proxy_is_used_where_that_is_asked_for(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,3 +246,17 @@ def test_a_journal_is_for_one_run_of_one_kind(server: Server, tmp_path: Path) ->
     journal.unlink()
     with pytest.raises(ttc.InputError, match="--out"):
         run(server, file)  # the table is somebody's
+
+
+def test_the_page_about_it_names_what_there_is() -> None:
+    text = (ROOT / "docs" / "collect.md").read_text(encoding="utf-8")
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]  # a group has them
+    known = {
+        option
+        for command in (commands["collect"], commands["profile"].commands["build"])
+        for one in command.params
+        for option in one.opts
+    }
+    # Rows are chosen by `profile build --where`.
+    assert set(re.findall(r"(?<!\S)`?(--[a-z][a-z-]+)", text)) - {"--where"} <= known
+    assert set(re.findall(r"`(\w+)`", text)) >= {*COLUMNS, *TEXTS}

@@ -138,6 +138,16 @@ def test_the_budget_holds(server: Server, tmp_path: Path, concurrency: int) -> N
     assert server.bill_usd() <= whole.spent_usd + whole.maybe_usd  # type: ignore[operator]
 
 
+def test_what_has_no_limit_may_have_cost_anything(server: Server, tmp_path: Path) -> None:
+    file = prompts(tmp_path, {"say": "x", "first": [500]})
+    assert run(server, file, **PRICE).maybe_usd == float("inf")
+    with pytest.raises(ttc.InputError, match="--endpoint-limit-tokens") as caught:
+        run(server, file, caps=[5], budget_usd=1.0, **PRICE)
+    line_of(caught)
+    found = run(server, file, caps=[5], budget_usd=1.0, endpoint_limit_tokens=100, **PRICE)
+    assert found.maybe_usd == pytest.approx(worst(file, 100)[0])
+
+
 def test_a_prompt_in_a_dearer_tier_is_reserved_for_at_its_price() -> None:
     prices = TokenPrices(1e-6, 1e-7, 2e-6, 3e-6, "x", (LongPrompts(1000, 4e-6, 1e-6, 5e-6, 5e-6),))
     budget = Budget(1.0, prices, None)

@@ -76,6 +76,7 @@ FILES = {
         ("good", {"key_env": "ODD_KEY"}, ["environment: ODD_KEY"]),
         ("good", {"body": {"max_tokens": 5}}, ["--body", "max_tokens"]),
         ("good", {"body": [5]}, ["--body"]),
+        ("good", {"body": {"stream_options": {}}}, ["--body", "stream_options"]),
         ("good", {"grade": "fuzzy"}, ["exact, regex:PATTERN"]),
         ("good", {"grade": "regex:("}, ["--grade", "regular expression"]),
         ("good", {"grade": "no.py:f"}, ["existing Python file"]),

@@ -188,7 +188,7 @@ def _print_dry_run(paper: Paper, found: DryRun) -> None:
             paper.say(
                 f"without a cap an answer counts as {tokens} tokens; --endpoint-limit-tokens sets another limit", "dim"
             )
-    if found.held_usd:
+    if found.held_usd and not math.isinf(found.held_usd):
         paper.say(f"spent before, or perhaps: ${dollars(found.held_usd)}")
     if found.budget_usd is not None and found.worst_usd + found.held_usd > found.budget_usd:
         paper.say(f"more than the budget of ${dollars(found.budget_usd)}: it ends there unless answers are shorter")
@@ -218,6 +218,8 @@ def _print_collected(paper: Paper, found: Collected) -> None:
         paper.say("tokens are means, seconds medians", "dim")
     if found.spent_usd is not None and found.maybe_usd is not None:
         more = f", and up to ${dollars(found.maybe_usd)} by requests that failed" if found.maybe_usd else ""
+        if math.isinf(found.maybe_usd):
+            more = ", and an unknown amount by requests that failed without a cap"
         of = f" of ${dollars(found.budget_usd)}" if found.budget_usd is not None else ""
         paper.say(f"${dollars(found.spent_usd)} spent{more}{of} ({found.price})")
     for line in found.notes:

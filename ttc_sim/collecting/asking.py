@@ -195,6 +195,8 @@ async def _refused(response: httpx2.Response, endpoint: Endpoint) -> FailedError
         return FailedError(reason, "again", billed=False, wait_s=_asked_to_wait(response.headers), away=True)
     if status >= 500:
         return FailedError(reason, "again", billed=True, wait_s=_asked_to_wait(response.headers))
+    if "stream_options" in message:
+        reason += """; --body '{"stream_options": null}' leaves it out"""
     return FailedError(reason, "never", billed=False)
 
 

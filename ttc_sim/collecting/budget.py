@@ -83,7 +83,8 @@ class Budget:
         limit_usd: ``None`` for no limit.
         prices: ``None`` where dollars are not known.
         most_output: tokens that the endpoint generates at the most where no cap is asked for.
-        spent_usd: of answers; maybe_usd: of tries that failed after they were sent, at their worst; reserved_usd: of those in
+        spent_usd: of answers; maybe_usd: of tries that failed after they were sent, at their worst (infinite where a length had no
+            limit); reserved_usd: of those in
             flight.
     """
 
@@ -135,7 +136,7 @@ class Budget:
         """End a request: what was reserved for it, what it cost, what it may have cost."""
         self.reserved_usd = max(self.reserved_usd - (0.0 if math.isinf(usd) else usd), 0.0)
         self.spent_usd += spent
-        self.maybe_usd += 0.0 if math.isinf(maybe) else maybe
+        self.maybe_usd += maybe
 
 
 def checked_limit(budget_usd: float | None, no_budget: bool, *, priced: bool) -> float | None:

@@ -48,8 +48,9 @@ class Endpoint:
             "model": self.model,
             "messages": [*messages, {"role": "user", "content": prompt}],
             "stream": True,
-            "stream_options": {"include_usage": True},
+            **({} if "stream_options" in self.body else {"stream_options": {"include_usage": True}}),
         }
+        asked = {name: value for name, value in asked.items() if name != "stream_options" or value is not None}
         if cap is not None:
             asked[self.cap_field] = cap
         if seed is not None:
@@ -139,7 +140,8 @@ def checked_body(body: object) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InputError("collect", "--body", body, 'a JSON object, such as {"reasoning_effort": "high"}')
     for name in body:
-        if name in _OWN or not isinstance(name, str):
+        # Without it some send usage all the same, and some know nothing of it.
+        if (name in _OWN and not (name == "stream_options" and body[name] is None)) or not isinstance(name, str):
             raise InputError("collect", "--body", name, "keys that are not set by the command itself or its options")
     return dict(body)
 

@@ -149,7 +149,11 @@ def plan_collecting(
         past=Past(),
         progress=progress,
     )
-    return replace(planned, past=read_journal(journal, planned.settings))
+    past = read_journal(journal, planned.settings)
+    if limit is not None and budget.most_output is None and any(one.cap is None for one in past.lost):
+        expected = "it, as some requests without a cap failed before: how much they may have cost"
+        raise InputError(where, "--endpoint-limit-tokens", None, expected)
+    return replace(planned, past=past)
 
 
 _Given = ParamSpec("_Given")

@@ -51,7 +51,8 @@ class Collected:
         table: :data:`COLUMNS`, a row an answer, in the order of prompts, caps and attempts.
         wanted: attempts that were asked for; asked: requests that this run sent; earlier: answers that were there before.
         failures: attempts that failed for good, by the reason.
-        spent_usd: of all answers; maybe_usd: at most, of requests that failed after they were sent. ``None`` without a price.
+        spent_usd: of all answers; maybe_usd: at most, of requests that failed after they were sent, infinite where those had no
+            limit. ``None`` without a price.
         out, journal: files; ``out`` is not written where there is no answer.
         budget_spent: whether the budget ended it.
         notes: what to know of the numbers.
