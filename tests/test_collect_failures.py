@@ -251,17 +251,14 @@ def test_what_counts_no_tokens_is_refused_or_counted_here(server: Server, tmp_pa
     with pytest.raises(ttc.InputError, match="--tokenizer") as caught:
         run(server, file, grade="regex:\\d+")
     line_of(caught)
-    found = run(
-        server,
-        file,
-        grade="regex:\\d+",
-        tokenizer=tmp_path / "tokenizer.json",
-        budget_usd=1.0,
-        caps=[50, None][:1],
-        **PRICE,
-    )
+    tokenizer: dict[str, Any] = {"grade": "regex:\\d+", "tokenizer": tmp_path / "tokenizer.json"}
+    capped: dict[str, Any] = {"caps": [50], "budget_usd": 1.0, **PRICE, **tokenizer}
+    with pytest.raises(ttc.InputError, match="--endpoint-limit-tokens"):
+        run(server, file, **capped)
+    found = run(server, file, endpoint_limit_tokens=100, **capped)
+    assert found.complete
     assert found.earlier == 0  # of another cap
-    found = run(server, file, grade="regex:\\d+", tokenizer=tmp_path / "tokenizer.json")
+    found = run(server, file, **tokenizer)
     assert found.earlier == 1
     assert found.table.select("reasoning_tokens", "visible_tokens").rows() == [(6, 3)] * 3
     assert all("tokenizer" in said for said in found.table["tokens_from"])

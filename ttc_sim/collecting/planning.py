@@ -150,8 +150,9 @@ def plan_collecting(
         progress=progress,
     )
     past = read_journal(journal, planned.settings)
-    if limit is not None and budget.most_output is None and any(one.cap is None for one in past.lost):
-        expected = "it, as some requests without a cap failed before: how much they may have cost"
+    unknown = [one.cap for one in past.lost] + [key[1] for key, line in past.done.items() if not line["usage"]]
+    if limit is not None and budget.most_output is None and None in unknown:
+        expected = "it, as earlier requests without a cap failed or were not counted: how much they may have cost"
         raise InputError(where, "--endpoint-limit-tokens", None, expected)
     return replace(planned, past=past)
 
