@@ -108,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
             spaced = word if k in (0, thought) else f" {word}"
             if k < thought and how in ("content", "reasoning"):
                 self.chunk({"reasoning_content" if how == "content" else "reasoning": spaced})
+            elif k < thought and how == "closing tag":
+                self.chunk({"content": spaced + ("</think>" if k == thought - 1 else "")})
             elif k < thought and how == "tags":
                 self.chunk(
                     {"content": ("<think>" if k == 0 else "") + spaced + ("</think>" if k == thought - 1 else "")}

@@ -57,6 +57,18 @@ def test_tokens_are_told_apart_however_they_are_sent(server: Server, tmp_path: P
     assert "text" not in table.columns
 
 
+def test_thinking_that_the_template_opens_is_told_by_its_end_or_by_word(server: Server, tmp_path: Path) -> None:
+    file = prompts(tmp_path, {"say": "4", "think": 10, "how": "closing tag"})
+    given: dict[str, Any] = {"caps": [6, None], "grade": "regex:hm|4"}
+    found = run(server, file, **given)
+    assert found.table.select("reasoning_tokens", "visible_tokens", "answer").rows()[0] == (0, 6, "hm")
+    assert any("--starts-thinking" in note for note in found.notes)
+    known = run(server, file, starts_thinking=True, out=tmp_path / "b.csv", **given)
+    assert known.table.select("reasoning_tokens", "visible_tokens", "answer").rows()[0] == (6, 0, None)
+    assert not any("--starts-thinking" in note for note in known.notes)
+    assert known.table["reasoning_tokens"][1] == found.table["reasoning_tokens"][1] >= 9
+
+
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
 def test_the_table_is_what_profiles_are_built_from(server: Server, tmp_path: Path, ending: str) -> None:
     file = prompts(tmp_path, *many(3))

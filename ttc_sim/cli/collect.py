@@ -84,6 +84,10 @@ def collect(
             help="tokenizer.json, to tell reasoning from visible tokens, or to count, where the endpoint does not."
         ),
     ] = None,
+    starts_thinking: Annotated[
+        bool,
+        typer.Option("--starts-thinking", help="Answers are thinking up to </think>, though no <think> begins them."),
+    ] = False,
     env_proxy: Annotated[
         bool, typer.Option("--env-proxy", help="Use the proxy that HTTPS_PROXY and the like name; otherwise none is.")
     ] = False,
@@ -99,8 +103,9 @@ def collect(
 ) -> None:
     """Measure a live endpoint: ask it prompts, and write a table of attempts that `profile build` takes.
 
-    What was answered is kept in OUT.journal: interrupted, the same command goes on and asks nothing twice. With several caps, give
-    `profile build` the rows of one, as in --where cap=1024 or --where cap=none.
+    What was answered is kept in OUT.journal: interrupted, the same command goes on and asks nothing twice.
+
+    With several caps, give `profile build` the rows of one: --where cap=1024, or --where cap=none.
 
     Exit status 2 if some attempts have no answer: the budget was spent, or they failed for good.
     """
@@ -135,6 +140,7 @@ def collect(
         prompt_column=prompt_column,
         target_column=target_column,
         tokenizer=tokenizer,
+        starts_thinking=starts_thinking,
         keep_answers=keep_answers,
         env_proxy=env_proxy,
         allow_code=consent(allow_code, remember_code),

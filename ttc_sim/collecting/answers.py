@@ -140,20 +140,23 @@ class Answer:
                     if isinstance(one, dict) and isinstance(one.get("text"), str) and one["text"]
                 ]
 
-    def parts(self) -> tuple[str, str, bool]:
+    def parts(self, *, starts_thinking: bool = False) -> tuple[str, str, bool]:
         """Thinking, visible text, and whether tags in the text told them apart."""
         thinking, content = _whole(self.thinking), _whole(self.content)
-        return (thinking, content, False) if thinking else split_at_tags(content)
+        return (thinking, content, False) if thinking else split_at_tags(content, starts_thinking=starts_thinking)
 
 
-def split_at_tags(content: str) -> tuple[str, str, bool]:
-    """Thinking and the rest of a text that holds both; the template may have opened the thinking already.
+def split_at_tags(content: str, *, starts_thinking: bool = False) -> tuple[str, str, bool]:
+    """Thinking and the rest of a text that holds both.
+
+    Args:
+        starts_thinking: the chat template has opened the thinking already, so that a text without any tag is all thinking.
 
     >>> split_at_tags("<think>2 and 2</think>4")
     ('2 and 2', '4', True)
     """
     begins = content.lstrip()
-    if not begins.startswith(OPENS) and CLOSES not in content:
+    if not starts_thinking and not begins.startswith(OPENS) and CLOSES not in content:
         return "", content, False
     thinking, _, visible = begins.removeprefix(OPENS).partition(CLOSES)
     return thinking, visible, True

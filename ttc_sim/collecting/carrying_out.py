@@ -88,6 +88,7 @@ class Collecting:
             "body": dict(one.body),
             "cap_field": one.cap_field,
             "seed": self.seed,
+            "starts_thinking": one.starts_thinking,
         }
 
     def dry_run(self) -> DryRun:

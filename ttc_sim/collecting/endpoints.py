@@ -27,6 +27,7 @@ class Endpoint:
         url: of chat completions themselves.
         cap_field: what a limit of output tokens is called there.
         body: further keys of each request.
+        starts_thinking: whether answers begin inside of thinking, which no tag opens.
         key: sent as a bearer token, and never shown.
         env_proxy: whether proxies of the environment are used.
     """
@@ -37,6 +38,7 @@ class Endpoint:
     system: str | None
     body: Mapping[str, Any]
     timeout_s: float
+    starts_thinking: bool = False
     env_proxy: bool = False
     key: str | None = field(default=None, repr=False)
 

@@ -56,6 +56,7 @@ def plan_collecting(
     prompt_column: str | None = None,
     target_column: str | None = None,
     tokenizer: str | Path | None = None,
+    starts_thinking: bool = False,
     keep_answers: bool = False,
     env_proxy: bool = False,
     allow_code: AllowCode = False,
@@ -79,6 +80,7 @@ def plan_collecting(
         grade: ``exact``, ``regex:PATTERN``, ``FILE.py:NAME`` or ``none``.
         problem_column, prompt_column, target_column: columns without one of the usual names.
         tokenizer: ``tokenizer.json``, to count what the endpoint does not.
+        starts_thinking: whether answers are thinking up to ``</think>``, or altogether, though no ``<think>`` begins them.
         keep_answers: whether the table, and the journal, keep texts; env_proxy: whether proxies of the environment are used.
         allow_code: whether the function of ``grade`` may run.
         progress: told every few seconds how far it is.
@@ -134,6 +136,7 @@ def plan_collecting(
             system=system or None,
             body=checked_body({} if body is None else body),
             timeout_s=float(timeout_s),
+            starts_thinking=starts_thinking,
             env_proxy=env_proxy,
         ),
         grading=grading,

@@ -211,7 +211,7 @@ class Run:
 
     def _line(self, attempt: Attempt, timed: Timed, tries: int) -> dict[str, Any]:
         answer = timed.answer
-        thinking, visible, tagged = answer.parts()
+        thinking, visible, tagged = answer.parts(starts_thinking=self._endpoint.starts_thinking)
         prompt = attempt.prompt.text + (self._endpoint.system or "")
         tokens = count_tokens(answer.usage, thinking, visible, prompt, self._tokenizer)
         line: dict[str, Any] = {
