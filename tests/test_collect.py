@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -180,6 +181,9 @@ def test_the_key_is_sent_and_stands_nowhere(
 def test_what_a_server_does_not_know_can_be_left_out(server: Server, tmp_path: Path) -> None:
     file = prompts(tmp_path, {"say": "x"})
     given: dict[str, Any] = {"temperature": 0.5, "stream_options": None}
+    stop: dict[str, Any] = {"stop": ("a", "b")}
+    for _ in range(2):  # the second asks nothing, and is not taken for another kind of request
+        assert run(server, file, body=stop, out=tmp_path / "stop.csv").complete
     run(server, file, body=given, system="Be brief.")
     assert server.asked()[-1]["keys"] == ["messages", "model", "stream", "temperature"]
 
@@ -272,3 +276,10 @@ def test_the_page_about_it_names_what_there_is() -> None:
     # Rows are chosen by `profile build --where`.
     assert set(re.findall(r"(?<!\S)`?(--[a-z][a-z-]+)", text)) - {"--where"} <= known
     assert set(re.findall(r"`(\w+)`", text)) >= {*COLUMNS, *TEXTS}
+
+
+def test_it_can_be_called_where_an_event_loop_runs_already(server: Server, tmp_path: Path) -> None:
+    async def as_in_a_notebook() -> bool:
+        return run(server, prompts(tmp_path, *many(2))).complete
+
+    assert asyncio.run(as_in_a_notebook())

@@ -127,12 +127,13 @@ class Collecting:
         """
         if importlib.util.find_spec("httpx2") is None:
             raise InputError("packages", "httpx2", "not installed", "pip install 'ttc-sim[collect]'")
-        endpoint = replace(self.endpoint, key=key_from(self.key_env))
         self.grading.check()
         budget = replace(self.budget)
         before = {one.key for one in self.attempts} & set(self.past.done)
         _count_past(budget, self.past)
+        endpoint = self.endpoint
         if len(before) < len(self.attempts):
+            endpoint = replace(endpoint, key=key_from(self.key_env))
             self._check_one_fits(budget)
         with suppress(OSError):  # the journal says why it cannot stand there
             self.out.parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +146,11 @@ def checked_body(body: object) -> dict[str, Any]:
         # Without it some send usage all the same, and some know nothing of it.
         if (name in _OWN and not (name == "stream_options" and body[name] is None)) or not isinstance(name, str):
             raise InputError("collect", "--body", name, "keys that are not set by the command itself or its options")
-    return dict(body)
+    try:
+        made: dict[str, Any] = json.loads(json.dumps(body, allow_nan=False))  # as the journal will say it
+    except (TypeError, ValueError, RecursionError):
+        raise InputError("collect", "--body", body, "what JSON can say") from None
+    return made
 
 
 def over_the_cap(endpoint: Endpoint, tokens: Tokens, cap: int | None) -> InputError:

@@ -6,6 +6,7 @@ what was on its way is known: it may have been paid for.
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.collecting.answers import tokens_in
 from ttc_sim.files.writing import unwritable, write_atomically
 
 Key: TypeAlias = tuple[str, int | None, int]
@@ -62,17 +64,11 @@ class Past:
         else:
             key = _key(line["done"])
             self._open.pop(key, None)
-            for name in (
-                "prompt",
-                "finish_reason",
-                "tries",
-                "started_at",
-                "latency_s",
-                "counted",
-                "usage",
-                "prompt_bound",
-            ):
-                line[name]
+            _ = [line[name] for name in ("prompt", "finish_reason", "latency_s", "usage")]
+            int(line["tries"]), int(line["prompt_bound"]), tokens_in(line)
+            datetime.datetime.fromisoformat(line["started_at"])
+            if "graded" in line:
+                _ = [line["graded"][name] for name in ("by", "correct", "answer")]
             self.done[key] = dict(line)
 
     def settle(self) -> None:

@@ -170,8 +170,8 @@ def notes_on(table: pl.DataFrame, model: str) -> tuple[str, ...]:
     unsure = table.filter(~tagged & pl.col("truncated") & (pl.col("reasoning_tokens") == 0))
     if tagged.any() and len(unsure):
         notes.append(
-            f"{len(unsure):,} answers stopped at their cap before any </think>: their text counts as visible and was graded, though "
-            "it may be thinking; --starts-thinking says that it is, and a server that sends reasoning apart needs no tags"
+            f"{len(unsure):,} answers stopped at their cap before any </think>: their text counts as visible and was graded, "
+            "though it may be thinking; --starts-thinking says that it is, and a server that sends reasoning apart needs no tags"
         )
     served = [name for name in table["served_model"].unique().drop_nulls().sort().to_list() if name != model]
     if served:
