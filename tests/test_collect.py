@@ -100,8 +100,8 @@ def test_times_are_those_of_the_stream(server: Server, tmp_path: Path) -> None:
     row = run(server, file).table.row(0, named=True)
     took_s = time.monotonic() - start
     assert row["tries"] == 2
-    assert 0.1 <= row["first_token_s"] < row["first_visible_s"] - 0.2
-    assert 0.5 <= row["first_visible_s"] < row["latency_s"] - 0.2
+    assert 0.1 <= row["first_token_s"] < row["first_visible_s"]
+    assert 0.5 <= row["first_visible_s"] < row["latency_s"]
     assert 0.8 <= row["latency_s"] < took_s - 0.5  # of the answer alone, without the wait before it
 
 
@@ -202,7 +202,7 @@ def test_a_proxy_is_used_where_that_is_asked_for(
 
 
 def test_progress_says_how_far_it_is_and_what_is_spent(server: Server, tmp_path: Path) -> None:
-    file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]}, {"say": "y", "pause": 0.3})
+    file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]}, {"say": "y", "pause": 1.0})
     said: list[str] = []
     given: dict[str, Any] = {"endpoint": server.url, "model": "m", "out": tmp_path / "o.csv", "caps": [20], **PRICE}
     plan_collecting(file, budget_usd=1.0, concurrency=2, **given).run(said.append, every_s=0)
