@@ -208,6 +208,14 @@ def test_a_server_that_is_gone_is_one_line(server: Server, tmp_path: Path) -> No
     with pytest.raises(ttc.InputError, match="cannot be reached") as caught:
         run(server, prompts(tmp_path, {"say": "x"}), endpoint="http://127.0.0.1:9/v1")
     assert "refused" in line_of(caught)
+    with pytest.raises(ttc.InputError, match=r"cannot be reached.*TLS") as caught:
+        run(
+            server,
+            prompts(tmp_path, {"say": "x"}),
+            endpoint=server.url.replace("http:", "https:"),
+            out=tmp_path / "b.csv",
+        )
+    line_of(caught)
 
 
 def test_a_server_that_breaks_down_is_left_alone(server: Server, tmp_path: Path) -> None:

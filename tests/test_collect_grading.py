@@ -62,6 +62,20 @@ def test_a_pattern_that_takes_for_ever_is_ended_and_nothing_is_lost(
     assert found.earlier == asked
 
 
+def test_texts_that_are_kept_can_be_graded_again(server: Server, tmp_path: Path) -> None:
+    file = prompts(tmp_path, *({"say": f"it is {k}"} for k in range(3)))
+    found = run(server, file, keep_answers=True)
+    assert found.accuracy is None
+    assert found.table["correct"].null_count() == found.table["answer"].null_count() == 3
+    assert run(server, file, keep_answers=True, grade="exact").accuracy == 0.0
+    assert run(server, file, keep_answers=True, grade="regex:\\d").accuracy == 1.0
+    # Another right answer is another grade.
+    changed = file.read_text().replace('"target": "2"', '"target": "3"')
+    file.write_text(changed)
+    assert run(server, file, keep_answers=True, grade="regex:\\d").table["correct"].to_list() == [True, True, False]
+    assert len(server.asked()) == 3
+
+
 def test_an_own_function_grades_with_consent_and_what_it_breaks_is_not_lost(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,13 +159,9 @@ def collect(
     try:
         with progress() as say:
             collected = planned.run(say, every_s=1.0 if sys.stderr.isatty() else 15.0)
-    except KeyboardInterrupt:
-        if planned.journal.exists():
-            note(f"what was answered is kept in {planned.journal}: the same command goes on from there")
-        raise
-    except InputError:
-        if planned.journal.exists():
-            note(f"what was answered, if anything, is kept in {planned.journal}: the same command goes on from there")
+    except (KeyboardInterrupt, InputError):
+        if answers := planned.answers_so_far():
+            note(f"{answers:,} answers are kept in {planned.journal}: the same command goes on from there")
         raise
     if json_file is not None:
         write_json(json_file, {"endpoint": planned.endpoint.url, "model": model, **collected.as_json()})

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import socket
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -221,7 +222,7 @@ def _broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
     if isinstance(error, httpx2.ConnectTimeout):
         return FailedError("no connection in time", "again", billed=False, unlike=True)
     if "CERTIFICATE_VERIFY_FAILED" in said or "certificate" in said.lower():
-        return FailedError("its certificate cannot be trusted", "stop", billed=False)
+        return FailedError("its certificate is not one that this system trusts", "stop", billed=False)
     if isinstance(error, (httpx2.InvalidURL, httpx2.UnsupportedProtocol)):
         return FailedError("no address that can be asked", "stop", billed=False)
     if isinstance(error, httpx2.SSEError):
@@ -238,7 +239,9 @@ def _cause(error: BaseException | None) -> str:
         if isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
             continue
-        if isinstance(error, OSError) and error.errno:
+        if isinstance(error, ssl.SSLError):  # an OSError whose number is none of the system's
+            said = f"TLS: {error.reason or type(error).__name__}"
+        elif isinstance(error, OSError) and error.errno:
             named = isinstance(error, socket.gaierror)  # whose numbers are its own
             said = error.strerror or "" if named else os.strerror(error.errno)
         elif "CERTIFICATE" in str(error):

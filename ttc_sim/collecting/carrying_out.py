@@ -112,6 +112,13 @@ class Collecting:
             without_cap_tokens=budget.most_output,
         )
 
+    def answers_so_far(self) -> int:
+        """How many the journal holds by now."""
+        try:
+            return len(read_journal(self.journal, self.settings).done)
+        except InputError:
+            return 0
+
     def _worst_usd(self, attempt: Attempt) -> float:
         return self.budget.worst_usd(prompt_bound(attempt.prompt.text, self.endpoint.system), attempt.cap)
 
