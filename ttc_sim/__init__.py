@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.errors import InputError
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
+    from ttc_sim.collecting import Collected, collect
     from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
     from ttc_sim.measured.folders import list_profiles
     from ttc_sim.measured.problem_sets import load_problem_set
@@ -57,6 +58,7 @@ _HOME = {
     "BestOfN": "strategies",
     "BudgetForcing": "strategies",
     "Cascade": "strategies",
+    "Collected": "collecting",
     "CrossValidation": "optimizer.cross_validating",
     "Estimate": "base.estimates",
     "Evaluation": "evaluation.evaluate",
@@ -84,6 +86,7 @@ _HOME = {
     "Trial": "strategies.outcomes",
     "Utility": "policies",
     "Validation": "optimizer.validating",
+    "collect": "collecting",
     "cross_validate": "optimizer.cross_validating",
     "evaluate": "evaluation.evaluate",
     "list_profiles": "measured.folders",
@@ -107,6 +110,7 @@ __all__ = [
     "BestOfN",
     "BudgetForcing",
     "Cascade",
+    "Collected",
     "CrossValidation",
     "Estimate",
     "Evaluation",
@@ -135,6 +139,7 @@ __all__ = [
     "Utility",
     "Validation",
     "__version__",
+    "collect",
     "cross_validate",
     "evaluate",
     "list_profiles",

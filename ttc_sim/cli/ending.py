@@ -19,13 +19,14 @@ from ttc_sim.base.errors import InputError
 BAD_INPUT = 1
 """What the user gave cannot be used, be it in a file or on the command line."""
 UNREACHABLE = 2
-"""Targets cannot all be met, or were missed; scores have moved."""
+"""Targets cannot all be met, or were missed; scores have moved; answers are missing."""
 UNFORESEEN = 70
 """An error of the program's own (``EX_SOFTWARE`` of sysexits.h)."""
 INTERRUPTED = 130
 
 STATUSES = (
-    "Exit status: 0 done; 1 what was given cannot be used; 2 targets cannot be met or were missed, or scores have moved; "
+    "Exit status: 0 done; 1 what was given cannot be used; 2 targets cannot be met or were missed, scores have moved, or "
+    "answers are missing; "
     "70 an error of the program's own, whose trace is in the file that the last line names; 130 interrupted."
 )
 
