@@ -101,6 +101,8 @@ def test_a_call_made_within_anothers_stream_is_its_own() -> None:
         ({"llm.token_count.prompt": 9, "llm.token_count.completion": 4, "openinference.span.kind": "LLM",
           "llm.token_count.prompt_details.cache_read": 3, "llm.token_count.completion_details.reasoning": 1}, (9, 3, 1, 3)),
         ({"gen_ai.usage.prompt_tokens": 9, "gen_ai.usage.completion_tokens": 4, "gen_ai.latency.e2e": 1.5}, (9, None, 0, 4)),
+        ({"gen_ai.usage.input_tokens": 9, "gen_ai.usage.output_tokens": 4, "ai.usage.cachedInputTokens": 2,
+          "ai.usage.reasoningTokens": 3, "operation.name": "ai.generateText.doGenerate"}, (9, 2, 3, 1)),
         (chat(9, 4, **{"gen_ai.usage.cache_read_input_tokens": 80}), (89, 80, 0, 4)),  # not as the convention has it
         (chat(9, 4, **{"gen_ai.usage.reasoning_tokens": 7, "gen_ai.usage.total_tokens": 20}), (9, None, 7, 4)),
     ],

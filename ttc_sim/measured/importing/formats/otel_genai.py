@@ -25,7 +25,7 @@ _OUTPUT = (
 _CACHED = (
     "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.input_tokens.cached",
     "gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens",
-    "llm.token_count.prompt_details.cache_read",
+    "llm.token_count.prompt_details.cache_read", "ai.usage.cachedInputTokens",
 )  # fmt: skip
 _WRITTEN = (
     "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens",
@@ -35,7 +35,7 @@ _WRITTEN = (
 _REASONING = (
     "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens", "gen_ai.usage.output_tokens.reasoning",
     "gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens", "llm.usage.reasoning_tokens",
-    "llm.token_count.completion_details.reasoning",
+    "llm.token_count.completion_details.reasoning", "ai.usage.reasoningTokens",
 )  # fmt: skip
 _TOTAL = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total")
 _REASON = (
