@@ -86,6 +86,7 @@ TEXTS = ("source", "model", "session", "reason", "problem", "subset", "group")
 ROWS: dict[str, pl.DataType] = {
     "file": pl.Int32(),
     "row": pl.Int64(),
+    "call": pl.Int32(),
     "key": pl.UInt64(),
     "at": pl.Float64(),
     "at_text": pl.String(),
@@ -107,8 +108,8 @@ ROWS: dict[str, pl.DataType] = {
     "left_out": pl.String(),
     "said": pl.String(),
 }
-"""Columns of what is spooled: a call each, and where it stands; ``left_out`` is why one is no request, ``said`` the value that
-made it so."""
+"""Columns of what is spooled: a call each, and where it stands (``call`` counts those of one row); ``left_out`` is why one is
+no request, ``said`` the value that made it so."""
 
 
 def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".") -> pl.DataFrame:
@@ -119,9 +120,12 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
         decimal: mark before the decimals of numbers that stand as text.
     """
     made: dict[str, list[Any]] = {name: [] for name in ROWS}
+    last, number = -1, 0
     for row, call in calls:
         found = _row(call, decimal)
-        found["file"], found["row"] = file, row
+        number = number + 1 if row == last else 0
+        last = row
+        found["file"], found["row"], found["call"] = file, row, number
         for name, values in made.items():
             values.append(found.get(name))
     return pl.DataFrame(made, schema=ROWS)
@@ -130,7 +134,7 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
 def _row(call: Call, decimal: str) -> dict[str, Any]:
     found: dict[str, Any] = {"left_out": call.left_out, "status": call.status}
     if call.left_out is not None:
-        return found
+        return {**found, "said": as_text(call.label, 80)}
     for name in COUNTS:
         value = getattr(call, name)
         if value is None:

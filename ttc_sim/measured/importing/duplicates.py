@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from ttc_sim.measured.importing.audit import Audit
+from ttc_sim.measured.importing.call import ROWS
 from ttc_sim.measured.importing.times import Times
 
 _SAME = (
@@ -14,12 +15,12 @@ _SAME = (
 )  # fmt: skip
 _MOSTLY, _FEW = 0.4, 5
 _ROWS_AT_ONCE = 4_000_000
-_PLACE = ("file", "row")
+_PLACE = ("file", "row", "call")
 
 
 def written_twice(calls: pl.LazyFrame, times: Times, audit: Audit) -> pl.DataFrame:
-    """Places (``file``, ``row``) of rows that another row stands for: of those with one key the most complete counts, the last
-    of equals.
+    """Places (``file``, ``row``, ``call``) of calls that another one stands for: of those with one key the most complete counts,
+    the last of equals.
 
     Rows without a key that are equal in every column are taken to be written twice where their times are finer than a second or
     nearly
@@ -27,7 +28,7 @@ def written_twice(calls: pl.LazyFrame, times: Times, audit: Audit) -> pl.DataFra
     """
     total = int(calls.select(pl.len()).collect(engine="streaming").item())
     passes = max(-(-total // _ROWS_AT_ONCE), 1)
-    none = pl.DataFrame(schema={"file": pl.Int32(), "row": pl.Int64()})
+    none = pl.DataFrame(schema={name: ROWS[name] for name in _PLACE})
     dropped = [none, *(_of_one_key(calls.filter(pl.col("key") % passes == k)) for k in range(passes))]
     audit.leave_out("written again: another row has the same id, and more in it or comes later", sum(map(len, dropped)))
     rest = calls.filter(pl.col("key").is_null()).select(*_PLACE, hash=pl.struct(_SAME).hash(seed=1))

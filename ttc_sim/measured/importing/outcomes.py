@@ -51,7 +51,7 @@ def graded(rows: pl.DataFrame, audit: Audit, where: str, correct_from: float | N
     again = rows.select("problem", "model", "attempt").drop_nulls().is_duplicated().sum()
     if again:
         audit.notes.append(f"{again:,} attempts share their number with another at the same problem: counted on")
-    rows = rows.sort("problem", "model", "attempt", "file", "row", nulls_last=True)
+    rows = rows.sort("problem", "model", "attempt", "file", "row", "call", nulls_last=True)
     number = pl.int_range(pl.len()).over("problem", "model")
     attempts = rows.select(
         "problem",

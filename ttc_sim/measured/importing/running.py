@@ -448,7 +448,7 @@ def _settled(
             progress(f"understanding: {number / spool.parts:.0%}")
         rows = pl.read_parquet(spool.part(number), glob=False).filter(pl.col("left_out").is_null())
         if len(twice):
-            rows = rows.join(twice, on=["file", "row"], how="anti", maintain_order="left")
+            rows = rows.join(twice, on=["file", "row", "call"], how="anti", maintain_order="left")
         rows = with_times(with_counts(rows, counts), times)
         rows = _with_status(rows, times).with_columns(truncated=stopped_at(limits))
         scores = spool.part(number, "scores")
@@ -456,6 +456,9 @@ def _settled(
             predicted = pl.read_parquet(scores, glob=False)
             named = [name for name in ("difficulty", "novelty") if name in predicted.columns]
             rows = rows.join(predicted.select("text_hash", *named), on="text_hash", how="left", maintain_order="left")
+        # Parts without a prompt have no scores, and all parts have the same columns.
+        scored = {name: pl.col(name) if name in rows.columns else pl.lit(None) for name in ("difficulty", "novelty")}
+        rows = rows.with_columns(**{name: value.cast(pl.Float64) for name, value in scored.items()})
         left = rows.filter(pl.col("left_out").is_not_null())
         for (why,), some in left.group_by("left_out", maintain_order=True):
             first = some.row(0, named=True)
@@ -531,7 +534,7 @@ def _ready(rows: pl.DataFrame) -> pl.DataFrame:
         prompt="text",
         truncated=pl.when(pl.col("status") == "ok").then("truncated"),
     )
-    return made.select("file", "row", *ALWAYS, *(name for name in WHERE_KNOWN if name in made.columns))
+    return made.select("file", "row", "call", *ALWAYS, *(name for name in WHERE_KNOWN if name in made.columns))
 
 
 def _write(

@@ -48,7 +48,9 @@ def write_traffic(spool: Spool, arrivals: F64, known: tuple[str, ...], path: Pat
             rows = pl.scan_parquet(parts, glob=False).filter(here).collect(engine="streaming")
             if rows.is_empty():
                 continue
-            rows = rows.sort("arrival_s", "file", "row").with_columns(arrival_s=(pl.col("arrival_s") - start).round(9))
+            rows = rows.sort("arrival_s", "file", "row", "call").with_columns(
+                arrival_s=(pl.col("arrival_s") - start).round(9)
+            )
             table = rows.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
