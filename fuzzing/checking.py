@@ -44,7 +44,7 @@ AT_LEAST_0 = (
     "problems",
     "count",
 )
-SHARES = ("share", "accuracy", "timeout_rate", "rejected_rate", "unserved_rate", "auroc", "brier")
+SHARES = ("share", "accuracy", "timeout_rate", "rejected_rate", "unserved_rate", "cut_off_rate", "auroc", "brier")
 
 
 class NonsenseError(Exception):

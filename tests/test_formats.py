@@ -43,13 +43,15 @@ def test_from_a_log_to_a_plan(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert python(tmp_path, "tables.py", path=(ROOT,)).returncode == 0
-    done = []
+    done, said = [], []
     for words in COMMANDS:
         result = command(tmp_path, *words, path=(ROOT,))
         assert result.returncode == 0, result.stdout + result.stderr
         done.append(words[0])
-    assert done == ["profile", "profile", "predictor", "optimize"]
-    assert "predictor score" not in result.stdout
+        said.append(result.stdout)
+    assert done == ["profile", "profile", "predictor", "optimize", "optimize", "simulate"]
+    assert "predictor score" not in said[3]
+    assert "nothing is known of accuracy" in " ".join(said[4].split())
     # The predictor tells the two kinds of tickets apart, so that both models are worth having.
     plan = load_plan(tmp_path / "plan.yaml").scenario
     per_arm = ttc.simulate(plan, requests=300, replications=1).summary().per_arm

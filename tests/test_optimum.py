@@ -232,6 +232,7 @@ def is_not_beaten(plan: Plan) -> None:
         assert miss_of(one.predicted, targets) >= mine - 1e-9
         said = one.as_json()[one.objective]
         if one.status == "within noise":
+            assert plan.gain is not None
             assert not plan.gain.more_than_noise
             assert said is None
         elif one.status == "met" and mine == 0:

@@ -356,6 +356,7 @@ def test_a_plan_with_utility_says_what_it_gains_and_reads_back(tmp_path: Path) -
     assert sum(one.chosen for one in plan.alternatives.values()) == 1
     bands, utility = plan.alternatives["bands"], plan.alternatives["utility"]
     saved = bands.predicted.cost_usd_per_request.value - utility.predicted.cost_usd_per_request.value
+    assert plan.gain is not None
     assert utility.chosen == (plan.gain.more_than_noise and utility.status == "met" and saved > 0)
     said = plan.as_json()
     json.dumps(said)

@@ -20,6 +20,7 @@ from ttc_sim.cli.options import (
     PredictorOption,
     RememberCodeOption,
     ScenarioArgument,
+    ScenarioOrPlanArgument,
     consent,
     inputs_of,
     scenario_routed_by,
@@ -77,7 +78,7 @@ def _main(
 
 @app.command()
 def simulate(
-    scenario: ScenarioArgument,
+    scenario: ScenarioOrPlanArgument,
     policy: Annotated[
         str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")
     ] = None,
@@ -102,11 +103,11 @@ def simulate(
     from ttc_sim.simulation.result import simulate as run
 
     allowed = consent(allow_code, remember_code)
-    loaded = scenario_routed_by(scenario, predictor, allowed)
+    loaded = scenario_routed_by(scenario, predictor, allowed, True)
     chosen = None
     if policy is not None:
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path(), allow_code=allowed)
-    check_outputs(*inputs_of(loaded), table=records, plot=plot, json=json_file)
+    check_outputs(*inputs_of(loaded), Path(scenario), table=records, plot=plot, json=json_file)
     if not no_baselines:
         _check_consent_to_baselines(loaded)
     with progress() as say:

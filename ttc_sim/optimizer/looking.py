@@ -10,8 +10,8 @@ from ttc_sim.base.draws import I64
 from ttc_sim.optimizer.novelty import widened_for_novelty
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
-from ttc_sim.optimizer.proposing.proposal import Limits, Proposal
-from ttc_sim.optimizer.space import load_model_like, with_decisions
+from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Proposal
+from ttc_sim.optimizer.space import with_decisions
 from ttc_sim.optimizer.task import CarriedOut, PlanningTask, Timing, times_seen
 from ttc_sim.policies import Policy
 from ttc_sim.policies.responses import Response
@@ -68,9 +68,16 @@ class Simulated:
         return max([check.miss for check in self.checks], default=0.0)
 
     def rank(self, targets: Targets) -> tuple[float, float, float]:
-        """Misses first, then the objective; of two that are alike in that, the cheaper or the more accurate. Lower is better."""
+        """Misses first, then the objective; of two that are alike in that, the cheaper, the more accurate or, where nothing is
+        known of accuracy, the one that cuts fewer answers off. Lower is better."""
         cost = self.summary.cost_usd_per_request.value
-        wrong = -self.summary.accuracy.value if self.summary.accuracy is not None else math.inf
+        if self.summary.accuracy is None:
+            cut_off = self.summary.cut_off_rate
+            if targets.minimize in LATENCY_TARGETS:
+                slow = self.summary.quantity(targets.minimize)
+                return self.largest_miss, math.inf if slow is None else slow.value, cost
+            return self.largest_miss, cost, 0.0 if cut_off is None else cut_off.value
+        wrong = -self.summary.accuracy.value
         return (self.largest_miss, cost, wrong) if targets.maximize is None else (self.largest_miss, wrong, cost)
 
 
@@ -132,11 +139,13 @@ def simulate_proposal(
     """
     arm = proposal.choose(task.population, task.model.arm_names)
     expected = task.expectations.under(arm)
-    decided = with_decisions(task.model.scenario, proposal.notation, proposal.replicas, proposal.responses)
+    decided = with_decisions(task.model.scenario, task.written(proposal), proposal.replicas, proposal.responses)
     carried_out = carry_out(task, proposal.policy, arm, proposal.replicas, proposal.responses, purpose, runs)
-    summary = learnt.optimism.taken_off(carried_out.summary)
-    summary = widened_for_novelty(summary, task.novelty, task.population, expected)
-    model = load_model_like(task.model, decided)
+    summary = carried_out.summary
+    if not task.traffic_alone:
+        summary = learnt.optimism.taken_off(summary)
+        summary = widened_for_novelty(summary, task.novelty, task.population, expected)
+    model = task.load(decided)
     simulated = Simulated(proposal, model, summary, check_targets(summary, task.targets), learnt.optimism)
     return simulated, replace(learnt, timing=learnt.timing.after(carried_out.times))
 
@@ -156,10 +165,11 @@ def carry_out(
         arm: (P,) that the policy sends each problem to; responses: what it expects of the arms, where it needs that.
         purpose: of the draws; runs: independent runs.
     """
-    key = (purpose, runs, arm.tobytes(), tuple(sorted(replicas.items())))
+    live = repr(policy) if policy.looks_at_load else ""
+    key = (purpose, runs, live, arm.tobytes(), tuple(sorted(replicas.items())))
     if key not in task.carried_out:
         decided = with_decisions(task.model.scenario, None, replicas, responses)
-        model = load_model_like(task.model, decided)
+        model = task.load(decided)
         done = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(runs)]
         summary = summarize(model, done, expected=task.expectations.under(arm))
         task.carried_out[key] = CarriedOut(summary, times_seen(model, done))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ttc_sim.optimizer.looking import Learnt, Looks, simulate_proposal
-from ttc_sim.optimizer.promises import figures_in_brief, targets_asked
+from ttc_sim.optimizer.promises import SHARES, figures_in_brief, targets_asked
 from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Proposer, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.scenario import GpuPool, Targets
@@ -56,7 +56,7 @@ def loosened(targets: Targets, share: float) -> Targets:
         name: bound * (1 - share) if at_least else bound * (1 + share)
         for name, bound, at_least in targets_asked(targets)
     }
-    for name in ("accuracy", "timeout_rate"):
+    for name in SHARES:
         if name in moved:
             moved[name] = min(max(moved[name], 0.0), 1.0)
     return targets.model_copy(update=moved)

@@ -44,6 +44,11 @@ class Optimism:
     cost_usd_per_request: float
     held_out: HeldOut
 
+    @classmethod
+    def none(cls, problems: int) -> Optimism:
+        """Of a choice by no outcome, such as one arm for all, or by lengths that every run draws anew."""
+        return cls(0.0, 0.0, HeldOut(np.zeros(problems), np.zeros(problems)))
+
     def allowed_for(self, limits: Limits) -> Limits:
         """Limits that hold once the optimism is taken off."""
         if limits.accuracy is not None:
@@ -105,6 +110,8 @@ def measure_optimism(
         InputError: a source all of whose problems would be held out at once.
     """
     population = task.population
+    if task.traffic_alone:
+        return Optimism.none(len(population))
     fold = _folds(task)
     weight = population.weight
     held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)))

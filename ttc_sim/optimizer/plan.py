@@ -22,7 +22,7 @@ from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
-from ttc_sim.optimizer.promises import PROMISES, TargetCheck, as_mapping, figures_in_brief, promises
+from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping, figures_in_brief, promises
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -92,6 +92,9 @@ class Plan(Displayed):
         gain: of ``utility`` over ``bands``, see :func:`ttc_sim.optimizer.gain.gain_of`.
         worth: what a perfect predictor, and none, would reach.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
+
+    Of traffic without problems nothing is known of accuracy: ``frontier`` and ``optimism`` are empty there, ``gain`` and ``worth``
+    are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there is a choice.
     """
 
     status: str
@@ -103,8 +106,8 @@ class Plan(Displayed):
     frontier: tuple[FrontierPoint, ...]
     optimism: Mapping[str, float]
     alternatives: Mapping[str, Alternative]
-    gain: Gain
-    worth: PredictorWorth
+    gain: Gain | None
+    worth: PredictorWorth | None
     novelty: Novelty | None
 
     @property
@@ -143,14 +146,24 @@ class Plan(Displayed):
             ],
             "optimism": dict(self.optimism),
             "alternatives": {name: one.as_json() for name, one in self.alternatives.items()},
-            "utility_gain": self.gain.as_json(),
-            "predictor": self.worth.as_json(),
+            "utility_gain": None if self.gain is None else self.gain.as_json(),
+            "predictor": None if self.worth is None else self.worth.as_json(),
             "novelty": None if self.novelty is None else asdict(self.novelty),
         }
 
     def __repr__(self) -> str:
         met = "meets its targets" if self.status == "met" else f"nearest, misses {', '.join(self.binding)}"
         return f"<Plan for {self.scenario.name}: {met}; {figures_in_brief(self.predicted)}>"
+
+    def _of_problems(self) -> dict[str, object]:
+        """What a saved plan says of its problems; of traffic without any that nothing is known of accuracy."""
+        if self.gain is None or self.worth is None:
+            return {"accuracy": None}
+        return {
+            "optimism": dict(self.optimism),
+            "utility_gain": self.gain.as_json(),
+            "predictor": self.worth.as_json(),
+        }
 
     def saved(self) -> SavedPlan:
         """What is read back of it once it is saved."""
@@ -172,9 +185,7 @@ class Plan(Displayed):
             "binding": list(self.binding),
             "promised": {name: as_mapping(figure) for name, figure in promises(self.predicted).items()},
             "measured_on": {"problems": self.predicted.problems, "notes": list(self.predicted.notes)},
-            "optimism": dict(self.optimism),
-            "utility_gain": self.gain.as_json(),
-            "predictor": self.worth.as_json(),
+            **self._of_problems(),
             **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
             "made_from": origin,
             **({"code_sha256": files} if files else {}),
@@ -211,7 +222,7 @@ class SavedPlan:
 
 _KEYS = (
     *("ttc_sim_plan", "status", "binding", "promised", "measured_on", "optimism", "utility_gain", "predictor"),
-    *("novelty", "made_from", "code_sha256", "scenario"),
+    *("accuracy", "novelty", "made_from", "code_sha256", "scenario"),
 )
 
 
@@ -225,7 +236,7 @@ def _promised(raw: object, path: Path) -> dict[str, Estimate]:
             raise InputError(path, "promised", name, nearest(str(name), PROMISES))
         if not isinstance(figure, dict) or set(figure) != {"value", "low", "high"}:
             raise InputError(path, f"promised.{name}", figure, "value, low and high")
-        most = 1.0 if name in ("accuracy", "timeout_rate") else math.inf
+        most = 1.0 if name in SHARES else math.inf
         for key, number in figure.items():
             open_ended = key == "high" and number == most == math.inf  # too few problems to bound it
             if not open_ended and not (finite(number) and 0 <= number <= most):
@@ -275,6 +286,9 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
     if raw.get("status", "met") not in ("met", "nearest"):
         raise InputError(path, "status", raw.get("status"), "met or nearest")
     promised = _promised(raw.get("promised"), path)
+    if raw.get("accuracy") is not None:
+        expected = "null, as of traffic without problems: what is promised of any stands below 'promised'"
+        raise InputError(path, "accuracy", raw["accuracy"], expected)
     if not isinstance(raw.get("scenario"), dict):
         raise InputError(path, "scenario", raw.get("scenario"), "the scenario that was planned")
     # Paths in the scenario start where the scenario stood, not where the plan stands.

@@ -28,6 +28,7 @@ from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import Scenario, Targets, as_scenario
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
@@ -45,14 +46,17 @@ def optimize(
     for having been chosen on the problems they are measured on. The same is done for the prices of ``Utility``; that is the plan
     where it gains more than noise, else the bands are, which a person can read.
 
+    Of traffic without problems accuracy is unknown: caps, arms and capacity are chosen by cost, latency and the shares of requests
+    that are dropped or cut off (:mod:`ttc_sim.optimizer.without_problems`).
+
     Args:
-        scenario: with ``targets`` and sources of problems: itself, its file, or the name of a shipped one.
+        scenario: with ``targets``: itself, its file, or the name of a shipped one.
         progress: called with a line about each step.
         allow_code: whether functions in files that arms name may run, beside what the scenario was given: every arm is carried
             out. See :func:`ttc_sim.load_scenario`.
 
     Raises:
-        InputError: no targets, no problems to judge accuracy on, or a scenario that is wrong since it was changed in Python.
+        InputError: no targets, or such as nothing is known of, or a scenario that is wrong since it was changed in Python.
 
     >>> plan = optimize("reasoning-gateway")  # doctest: +SKIP
     """
@@ -68,8 +72,10 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     """The same for a loaded model, for instance over a part of the problems (:meth:`Population.restricted`).
 
     Raises:
-        InputError: no targets, or no problems to judge accuracy on.
+        InputError: no targets, or targets without which a plan that drops or cuts off what it can would be best.
     """
+    if model.population is None:
+        return plan_for_traffic(model, targets_of(model.scenario), progress)
     choice = choose_policy(model, progress)
     task, found, verified = choice.task, choice.chosen, choice.verified
     proposal, learnt = verified.proposal, found.learnt
@@ -248,7 +254,8 @@ def targets_of(scenario: Scenario) -> Targets:
         InputError: it asks for nothing.
     """
     if scenario.targets is None:
-        raise InputError(scenario.path, "targets", None, "targets, such as {minimize: cost, accuracy: 0.7}")
+        example = "accuracy: 0.7" if scenario.workload.sources else "latency_p95_s: 30"
+        raise InputError(scenario.path, "targets", None, f"targets, such as {{minimize: cost, {example}}}")
     return scenario.targets
 
 

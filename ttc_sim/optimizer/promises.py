@@ -11,7 +11,8 @@ from ttc_sim.scenario import Targets
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
-PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", "timeout_rate")
+SHARES = ("accuracy", "timeout_rate", "cut_off_rate")
+PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", *SHARES[1:])
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def judge_targets(realized: Summary, targets: Targets, population: Population) -
         if figure is None:
             continue
         if alone:
-            figure = Estimate(figure.value, 0.0, 1.0 if name in ("accuracy", "timeout_rate") else math.inf)
+            figure = Estimate(figure.value, 0.0, 1.0 if name in SHARES else math.inf)
         found.append(TargetVerdict(name, asked, at_least, figure))
     return tuple(found)
 

@@ -20,7 +20,7 @@ from ttc_sim.optimizer.tightening import tightened
 
 ROUNDS = 8  # proposals tried before giving up on a latency target
 VERIFICATIONS = 3  # tries to find a proposal that holds on fresh seeds too
-_NEAR_MISSES = 3  # better looks that missed by no more than noise, verified too
+NEAR_MISSES = 3  # better looks that missed by no more than noise, verified too
 _NOISE = 0.03  # relative miss that may be noise, whatever a few runs say of it
 
 
@@ -133,13 +133,13 @@ def _verify(
 
 def _verify_near_misses(task: PlanningTask, learnt: Learnt, looks: Looks, say: Progress) -> Learnt:
     """Verify what would be better than the best, and missed a target by no more than noise."""
-    for _ in range(_NEAR_MISSES):
+    for _ in range(NEAR_MISSES):
         best = looks.best_verified
         assert best is not None
         near = [
             one
             for key, one in looks.searched.items()
-            if key not in looks.verified and _within_noise(one) and improves(one.proposal, best.proposal, task.targets)
+            if key not in looks.verified and within_noise(one) and improves(one.proposal, best.proposal, task.targets)
         ]
         if not near:
             break
@@ -148,7 +148,7 @@ def _verify_near_misses(task: PlanningTask, learnt: Learnt, looks: Looks, say: P
     return learnt
 
 
-def _within_noise(seen: Simulated) -> bool:
+def within_noise(seen: Simulated) -> bool:
     """Whether a few runs more may show that the targets hold."""
     return all(
         check.holds or check.miss <= max(_NOISE, check.promised.sd / max(abs(check.bound), 1e-9))

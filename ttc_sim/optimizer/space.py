@@ -69,7 +69,7 @@ def load_model_like(model: Model, scenario: Scenario) -> Model:
 
 def with_decisions(
     scenario: Scenario,
-    policy: Mapping[str, str] | None,
+    policy: Mapping[str, str] | str | None,
     replicas: Mapping[str, int],
     responses: Mapping[str, Response] | None = None,
 ) -> Scenario:
@@ -77,5 +77,5 @@ def with_decisions(
     raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
     for name, count in replicas.items():
         raw["deployments"][name]["replicas"] = count
-    decided = {**raw, "policy": policy and dict(policy), "responses": responses}
+    decided = {**raw, "policy": dict(policy) if isinstance(policy, Mapping) else policy, "responses": responses}
     return read_mapping(decided, scenario.path, scenario.code)

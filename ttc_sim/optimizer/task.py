@@ -8,17 +8,19 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
-from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Question
-from ttc_sim.scenario import GpuPool, Targets, Trace
+from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Proposal, Question
+from ttc_sim.optimizer.space import load_model_like
+from ttc_sim.scenario import GpuPool, Scenario, Targets, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting, first_guess, late_share
-from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.paid_time import seconds_of_arrivals
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
@@ -157,6 +159,20 @@ class PlanningTask:
         """The problems."""
         return self.expectations.population
 
+    @property
+    def traffic_alone(self) -> bool:
+        """Whether no problems stand behind the requests: the population is the traffic's own (:mod:`.traffic_alone`)."""
+        return not self.model.scenario.workload.sources
+
+    def load(self, scenario: Scenario) -> Model:
+        """Another scenario on the same traffic, to be simulated."""
+        return load_model(scenario) if self.traffic_alone else load_model_like(self.model, scenario)
+
+    def written(self, proposal: Proposal) -> dict[str, str] | str:
+        """A proposal's policy as a scenario says it: by source or, of traffic alone, for all."""
+        said = proposal.notation
+        return next(iter(said.values())) if self.traffic_alone else said
+
     def limits(self) -> Limits:
         """The targets as they stand, before anything was simulated."""
         return Limits.of(self.targets, self.model.scenario.search.utilization)
@@ -210,7 +226,11 @@ def without_pools(expectations: Expectations, kept: set[str]) -> Expectations:
         for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
         if isinstance(item, GpuPool) and name not in kept
     }
-    shut = np.array([arm.deployment in closed for arm in model.arms])
+    return without_arms(expectations, np.array([arm.deployment in closed for arm in model.arms]))
+
+
+def without_arms(expectations: Expectations, shut: NDArray[np.bool_]) -> Expectations:
+    """The same with some of the ``V`` arms offered to nobody."""
     if not shut.any():
         return expectations
 

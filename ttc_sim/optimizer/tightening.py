@@ -15,7 +15,7 @@ def tightened(limits: Limits, simulated: Simulated) -> Limits:
         if check.holds:
             continue
         gap = abs(check.promised.value - check.bound)
-        if check.name == "accuracy" and limits.accuracy is not None:
+        if check.name in ("accuracy", "cut_off_rate") and limits.accuracy is not None:
             limits = replace(limits, accuracy=limits.accuracy + 1.05 * gap + 1e-4)
         elif check.name == "cost_usd_per_request" and limits.cost_usd_per_request is not None:
             limits = replace(limits, cost_usd_per_request=max(limits.cost_usd_per_request - 1.05 * gap, 0.0))

@@ -147,6 +147,9 @@ def validate(
     if predictor is not None:
         location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
     scenario = as_scenario(saved.scenario, "validate", allow_code)
+    if not scenario.workload.sources:
+        can = "`ttc-sim simulate PLAN` carries out one for traffic without any, of which no answer can be judged"
+        raise InputError(scenario.path, "workload.sources", {}, f"a plan for problems: {can}")
     used, another = planned_predictor(scenario, predictor, other=other_predictor)
     policy = scenario.parsed_policy()
     if policy is None:

@@ -9,7 +9,7 @@ from ttc_sim.policies.live import LeastLoaded, Overflow
 from ttc_sim.policies.per_source import PerSource, check_sources, choose_for
 from ttc_sim.policies.policy import Policy, choose_arms, choose_live, rule_of
 from ttc_sim.policies.reading import POLICIES, PolicyLike, as_policy, parse_policy
-from ttc_sim.policies.requests import DIFFICULTY, NOVEL, NOVELTY, LiveRule, Load, Request, Requests
+from ttc_sim.policies.requests import DIFFICULTY, NOVEL, NOVELTY, PROMPT_TOKENS, LiveRule, Load, Request, Requests
 from ttc_sim.policies.scored import Always, Banded, Threshold
 from ttc_sim.policies.users_own import UserFunction
 from ttc_sim.policies.utility import Utility
@@ -19,6 +19,7 @@ __all__ = [
     "NOVEL",
     "NOVELTY",
     "POLICIES",
+    "PROMPT_TOKENS",
     "Always",
     "Banded",
     "LeastLoaded",

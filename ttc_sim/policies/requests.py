@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.policies.responses import Response
 
 DIFFICULTY = "difficulty"
+PROMPT_TOKENS = "prompt_tokens"  # known of every request, predictor or not
 NOVELTY = "novelty"
 NOVEL = 0.5  # from this novelty on, farther than 95% of new problems of known kinds, a request is unlike what was trained on
 # Bands of predicted difficulty in which figures are reported, the same for every policy.
@@ -43,13 +46,15 @@ class Requests:
         return len(self.arrival_s)
 
     def score(self, name: str, where: str = "policy") -> F64:
-        """(n,) predictions of that name.
+        """(n,) predictions of that name; ``prompt_tokens`` are known without any.
 
         Raises:
             InputError: there are none; ``where`` is what asked for them.
         """
+        if name == PROMPT_TOKENS and name not in self.scores:
+            return self.prompt_tokens.astype(np.float64)
         if name not in self.scores:
-            raise InputError(where, "score", name, nearest(name, self.scores))
+            raise InputError(where, "score", name, nearest(name, [*self.scores, PROMPT_TOKENS]))
         return self.scores[name]
 
 

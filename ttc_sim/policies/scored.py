@@ -46,7 +46,7 @@ class Banded(Policy):
     Args:
         edges: increasing; band ``k`` holds scores from ``edges[k - 1]`` up to, not including, ``edges[k]``.
         arms: one more than edges.
-        score: ``difficulty`` or ``p:MODEL``.
+        score: ``difficulty``, ``p:MODEL``, or ``prompt_tokens``, which needs no predictor.
 
     >>> Banded(edges=[0.3], arms=["small", "large"]).arm_names()
     ('small', 'large')
@@ -64,7 +64,7 @@ class Banded(Policy):
         if len(arms) != len(edges) + 1 or not all(isinstance(arm, str) for arm in arms):
             raise InputError("Banded", "arms", self.arms, f"{len(edges) + 1} arms, one more than edges")
         if not isinstance(self.score, str):
-            raise InputError("Banded", "score", self.score, "difficulty or p:MODEL")
+            raise InputError("Banded", "score", self.score, "difficulty, p:MODEL or prompt_tokens")
         in_python(self, "edges")
         if isinstance(self.edges, (list, tuple)) and any(isinstance(edge, np.generic) for edge in self.edges):
             object.__setattr__(self, "edges", type(self.edges)(map(float, self.edges)))

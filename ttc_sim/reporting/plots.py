@@ -111,26 +111,28 @@ def _bars(figure: Estimate) -> list[list[float]]:
 
 
 def plot_plan(plan: Plan) -> Figure:
-    """Accuracy over cost with the frontier and the baselines, and what each costs in latency."""
+    """Accuracy over cost with the frontier and the baselines, and what each costs in latency; of traffic without problems the 95th
+    percentile of latency over cost."""
     figure, (left, right) = _figure(2, 12, 4.6)
-    frontier = plan.frontier
-    left.plot(
-        [1000 * point.cost_usd_per_request for point in frontier],
-        [point.accuracy for point in frontier],
-        color="#888888",
-        marker=".",
-        label="cheapest policies (before any queue)",
-    )
+    known = plan.predicted.accuracy is not None
+    if plan.frontier:
+        left.plot(
+            [1000 * point.cost_usd_per_request for point in plan.frontier],
+            [point.accuracy for point in plan.frontier],
+            color="#888888",
+            marker=".",
+            label="cheapest policies (before any queue)",
+        )
     rows = {"plan": plan.predicted, **plan.baselines}
     tops = []
     for k, (name, summary) in enumerate(rows.items()):
-        accuracy, cost, color = summary.accuracy, summary.cost_usd_per_request, COLORS[k % len(COLORS)]
-        assert accuracy is not None
+        cost, color = summary.cost_usd_per_request, COLORS[k % len(COLORS)]
+        reached = summary.latency_s["p95"] if summary.accuracy is None else summary.accuracy
         left.errorbar(
             1000 * cost.value,
-            accuracy.value,
+            reached.value,
             xerr=[[1000 * x[0]] for x in _bars(cost)],
-            yerr=_bars(accuracy),
+            yerr=_bars(reached),
             fmt="*" if name == "plan" else "o",
             markersize=14 if name == "plan" else 6,
             color=color,
@@ -153,7 +155,11 @@ def plot_plan(plan: Plan) -> Figure:
     if targets is not None and targets.latency_p95_s is not None:
         right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
         right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
+        if not known:
+            left.axhline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1, label="p95 target")
     left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
+    if not known:
+        left.set(ylabel="p95 latency (s)", title="Latency and cost (95% intervals); accuracy unknown")
     right.set_yticks(range(len(rows)), [named(name) for name in rows])
     right.set(xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))
     _logarithmic(right)
@@ -171,6 +177,7 @@ _PROMISED = {
     "latency_p95_s": ("p95 (s)", 1, "{x:g}", "{x:.3g}"),
     "latency_p99_s": ("p99 (s)", 1, "{x:g}", "{x:.3g}"),
     "timeout_rate": ("timed out or rejected", 100, "{x:g}%", "{x:.3g}%"),
+    "cut_off_rate": ("cut off at a cap", 100, "{x:g}%", "{x:.3g}%"),
 }
 
 

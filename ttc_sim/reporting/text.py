@@ -14,7 +14,18 @@ from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
 from ttc_sim.optimizer.validating import Validation, Verdict
-from ttc_sim.policies import Always, Banded, PerSource, Policy, Threshold, Utility
+from ttc_sim.policies import (
+    PROMPT_TOKENS,
+    Always,
+    Banded,
+    LeastLoaded,
+    Overflow,
+    PerSource,
+    Policy,
+    Threshold,
+    Utility,
+    parse_policy,
+)
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
@@ -44,7 +55,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     paper.print(targets_table(plan.checks))
     for line in savings(plan.predicted, plan.baselines):
         paper.say(f"  {line}")
-    for line in [*_worth_in_words(plan), *alternatives_in_words(plan)]:
+    for line in kinds_in_words(plan) if plan.worth is None else [*_worth_in_words(plan), *alternatives_in_words(plan)]:
         paper.say(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
@@ -57,6 +68,7 @@ def print_plan(console: Console, plan: Plan) -> None:
 def _worth_in_words(plan: Plan) -> list[str]:
     """What the predictor is worth, between none and a perfect one."""
     worth = plan.worth
+    assert worth is not None
     lines = []
     for name, reached, usd in (
         ("without a predictor", worth.none, worth.usd_per_day),
@@ -76,9 +88,23 @@ def _worth_in_words(plan: Plan) -> list[str]:
     return lines
 
 
+def kinds_in_words(plan: Plan) -> list[str]:
+    """Of traffic without problems, each kind of policy at its best that is not the plan's."""
+    lines = []
+    for kind, one in plan.alternatives.items():
+        if not one.chosen:
+            policy = parse_policy(one.policy)
+            assert isinstance(policy, PerSource)
+            said = "; ".join(line for part in policy.policies.values() for line in policy_in_words(part))
+            missed = "" if one.status == "met" else "; it misses the targets"
+            lines.append(f"by {kind}: {said} ({figures_in_brief(one.predicted)}){missed}")
+    return lines
+
+
 def alternatives_in_words(plan: Plan) -> list[str]:
     """What weighing every arm (``Utility``) gains over bands, and whether that is more than noise."""
     gain, other = plan.gain, plan.alternatives["utility"]
+    assert gain is not None
     times, unit = (1000.0, "$ per 1k requests") if gain.unit == "usd_per_request" else (100.0, "points of accuracy")
     figures = ", ".join(f"{times * x:+.3g}" for x in (gain.low, gain.high))
     line = f"Utility beside bands, on problems kept from both: {times * gain.value:+.3g} {unit} ({figures}): "
@@ -95,7 +121,8 @@ def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
     """Policies side by side; those that come to the same in everything share a row."""
     table = Table(title=None, header_style="bold", pad_edge=False)
     table.add_column("policy")
-    for name in COLUMNS:
+    cut_off = any(summary.cut_off_rate is not None for summary in rows.values())
+    for name in [*COLUMNS, "cut off"] if cut_off else COLUMNS:
         table.add_column(name, justify="right")
     shared: dict[tuple[str, ...], list[str]] = {}
     for name, summary in rows.items():
@@ -133,6 +160,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         percent(summary.rejected_rate.value),
         percent(thinking, 0),
         ", ".join(f"{pool} x{replicas}" for pool, replicas in summary.replicas.items()) or "-",
+        *([] if summary.cut_off_rate is None else [percent(summary.cut_off_rate.value)]),
     )
 
 
@@ -175,18 +203,25 @@ def policy_in_words(policy: Policy) -> list[str]:
     if isinstance(policy, Utility):
         line = f"the arm expected to be worth most: ${policy.price_of_accuracy:.4g} a right answer, less its cost"
         return [line + (f", less ${policy.price_of_second:.4g} a second" if policy.price_of_second else "")]
+    if isinstance(policy, Overflow):
+        others = ", then ".join(policy.arms[1:])
+        room = "nothing waits" if policy.waiting == 1 else f"fewer than {policy.waiting} sequences wait"
+        return [f"{policy.arms[0]} as long as {room} for it, then {others}"]
+    if isinstance(policy, LeastLoaded):
+        return [f"the least loaded of {', '.join(policy.arms)}"]
     if not isinstance(policy, Banded):
         return [repr(policy)]
-    what = policy.score if policy.score == "difficulty" else f"chance that {policy.score[2:]} is right"
-    edges = list(policy.edges)
+    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens"}.get(policy.score)
+    what = what or f"chance that {policy.score[2:]} is right"
+    edges = [f"{edge:,.0f}" if policy.score == PROMPT_TOKENS else f"{edge:.4g}" for edge in policy.edges]
     lines = []
     for k, arm in enumerate(policy.arms):
         if k == 0:
-            span = f"below {edges[0]:.4g}"
+            span = f"below {edges[0]}"
         elif k == len(edges):
-            span = f"{edges[-1]:.4g} and above"
+            span = f"{edges[-1]} and above"
         else:
-            span = f"{edges[k - 1]:.4g} to {edges[k]:.4g}"
+            span = f"{edges[k - 1]} to {edges[k]}"
         lines.append(f"{what} {span}: {arm}")
     return lines
 

@@ -45,12 +45,14 @@ class Search(Model):
     """What the optimizer may choose from.
 
     Args:
-        scores: predictions to route by, each tried; all that the problem sets carry if left out.
+        scores: predictions to route by, each tried; all that the problem sets carry if left out. Of traffic without problems there
+            is only ``prompt_tokens``; ``[]`` tells no requests apart.
         bands: quantile bands of a score offered to the program, per source.
         max_bands: most bands, per source, in the plan's policy, so that a person can read it.
         caps: per arm, the caps to choose from (``null`` is uncapped); the arm's own cap if not named.
         replicas: per GPU pool, the numbers of replicas to choose from; the deployment's own if not named.
-        utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput.
+        utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput; where what a
+            pool cannot take goes elsewhere by live load, most that both together may be.
     """
 
     scores: list[str] | None = None
@@ -69,15 +71,17 @@ class Targets(Model):
     """What must hold, and what to make best of.
 
     Args:
-        minimize: ``cost``, under ``accuracy`` and latency targets; or
+        minimize: ``cost``, under ``accuracy`` and latency targets; of traffic without problems, where nothing is known of accuracy,
+            under the others, or the 50th, 95th or 99th percentile of ``latency`` (``latency_p95_s``); or
         maximize: ``accuracy``, under cost and latency targets.
         accuracy: least share of requests answered correctly in time.
         cost_usd_per_request: most US dollars per request.
         latency_p50_s: and the like: most seconds that half, 95 or 99 percent of requests may take.
         timeout_rate: most requests that may time out or be rejected.
+        cut_off_rate: of traffic without problems, most requests whose answer a cap may cut off.
     """
 
-    minimize: Literal["cost"] | None = None
+    minimize: Literal["cost", "latency_p50_s", "latency_p95_s", "latency_p99_s"] | None = None
     maximize: Literal["accuracy"] | None = None
     accuracy: Share | None = None
     cost_usd_per_request: Bound | None = None
@@ -85,13 +89,12 @@ class Targets(Model):
     latency_p95_s: Bound | None = None
     latency_p99_s: Bound | None = None
     timeout_rate: Share | None = None
+    cut_off_rate: Share | None = None
 
     @model_validator(mode="after")
     def _one_objective(self) -> Targets:
         if (self.minimize is None) == (self.maximize is None):
             raise ValueError("exactly one of 'minimize: cost' and 'maximize: accuracy' must be given")
-        if self.minimize == "cost" and self.accuracy is None:
-            raise ValueError("'minimize: cost' needs an 'accuracy' target: without one the cheapest arm always wins")
         if self.maximize == "accuracy" and self.accuracy is not None:
             raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
         return self

@@ -20,6 +20,7 @@ from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import UNKNOWN_KEY
 from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
+from ttc_sim.scenario.objectives import check_objective
 from ttc_sim.strategies import check_cascades
 
 
@@ -44,6 +45,11 @@ def load_scenario(path: str | Path, *, allow_code: AllowCode = False) -> Scenari
     raw = read_yaml(found, expected="a scenario")
     if not isinstance(raw, dict):
         raise InputError(path, "file", type(raw).__name__, "a mapping with the keys of a scenario")
+    if "ttc_sim_plan" in raw:
+        expected = (
+            "a scenario: that of a plan is `ttc_sim.load_plan(path).scenario`, which `ttc-sim simulate` takes too"
+        )
+        raise InputError(path, "file", "a plan", expected)
     return read_mapping(raw, str(found), Code(allow_code))
 
 
@@ -157,6 +163,7 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(path, "search.replicas", name, nearest(name, pools))
     if isinstance(scenario.policy, dict):
         check_sources(scenario.policy, sources, path)
+    check_objective(scenario)
     policy = scenario.parsed_policy()
     if policy is not None and policy.uses_responses and not sources:
         raise InputError(

@@ -28,6 +28,7 @@ class Run:
     Attributes:
         answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown.
         planned_correct: the same, had no request timed out or been rejected.
+        cut_off: 1.0 if it was answered, and a cap ended the answer before it was whole; NaN where accuracy is known.
         reasoning_tokens: generated hidden tokens, summed over samples; visible_tokens: likewise.
         prompt_tokens: prompt tokens taken in.
         planned_tokens: (3, n) prompt, reasoning and visible tokens, had every request run to its end.
@@ -50,6 +51,7 @@ class Run:
     result: EngineResult
     answered_correctly: F64
     planned_correct: F64
+    cut_off: F64
     prompt_tokens: I64
     reasoning_tokens: I64
     visible_tokens: I64
@@ -108,6 +110,8 @@ class Run:
         if population is not None and rows is not None:
             columns["problem"] = population.problem[rows]
             columns |= {name: values for name, values in self.requests.scores.items() if name == "difficulty"}
+        else:
+            columns["cut_off"] = self.cut_off == 1.0
         return pl.DataFrame(columns).fill_nan(None)
 
 
@@ -159,6 +163,7 @@ def bill_run(
         result=result,
         answered_correctly=np.where(result.status == COMPLETED, correct, np.where(np.isnan(correct), np.nan, 0.0)),
         planned_correct=correct,
+        cut_off=np.where(np.isnan(taken.cut_off) | (result.status == COMPLETED), taken.cut_off, 0.0),
         prompt_tokens=taken.tokens[0],
         reasoning_tokens=taken.tokens[1],
         visible_tokens=taken.tokens[2],

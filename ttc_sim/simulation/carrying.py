@@ -24,18 +24,20 @@ class Carried:
     Attributes:
         work: for the engine.
         correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
+        cut_off: (n,) 1.0 where a cap ends the answer before it is whole, else 0.0; NaN where accuracy is known, which has it.
         calls: (stages,) API calls that each stage is: a verifier reads every sample in one of its own.
     """
 
     work: Work
     correct: F64
+    cut_off: F64
     calls: I64
 
 
 def carry(model: Model, draws: Draws, arm: I64) -> Carried:
     """Turn requests and their arms into work."""
     n = len(draws)
-    correct = np.full(n, np.nan)
+    correct, cut_off = np.full(n, np.nan), np.full(n, np.nan)
     parts: list[tuple[I64, int, Stage, int]] = []  # requests that run a stage, its number, the stage, its deployment
     stages = np.zeros(n, dtype=np.int64)
     for index, item in enumerate(model.arms):
@@ -45,6 +47,8 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         outcome = _outcome(model, item, draws, members)
         if item.attempts is not None:
             correct[members] = outcome.correct
+        else:
+            cut_off[members] = _cut_off(item, draws, members)
         for number, stage in enumerate(outcome.stages):
             deployment = deployment_of(model, item, stage)
             parts.append((members, number, stage, deployment))
@@ -96,7 +100,7 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         after=draws.traffic.after,
         think_s=draws.traffic.think_s,
     )
-    return Carried(work=work, correct=correct, calls=calls)
+    return Carried(work=work, correct=correct, cut_off=cut_off, calls=calls)
 
 
 def _priority(model: Model, draws: Draws) -> I64 | None:
@@ -129,6 +133,15 @@ def _outcome(model: Model, arm: ResolvedArm, draws: Draws, members: I64) -> Outc
     problem = draws.row[members]
     # One stream per profile, not per arm: the same request makes the same attempts whatever cap or arm it is given.
     return carry_out(arm.strategy, trial_of(model, arm, problem, lambda s, k: draws.samples(s, k, members)))
+
+
+def _cut_off(arm: ResolvedArm, draws: Draws, members: I64) -> F64:
+    """Whether the arm's cap ends each of the requests, whose lengths come with the traffic, before its last token."""
+    cap, traffic = arm.strategy.attempt_cap, draws.traffic
+    if cap is None or traffic.visible_tokens is None:
+        return np.zeros(len(members))
+    whole = traffic.visible_tokens + (0 if traffic.reasoning_tokens is None else traffic.reasoning_tokens)
+    return (whole[members] > cap).astype(np.float64)
 
 
 def _times(latency: Latency, draws: Draws, stream: str, members: I64, samples: int) -> F64:

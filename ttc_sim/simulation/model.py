@@ -117,10 +117,8 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for name, arm in scenario.arms.items()
     )
     for arm in arms:
-        if arm.attempts is None and not (is_attempt(arm.strategy) and isinstance(arm.strategy, Single)):
-            raise InputError(
-                scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), "Single() without a profile"
-            )
+        if arm.attempts is None:
+            _check_without_profile(scenario, arm)
         if arm.attempts is not None and arm.attempts.verifier_score is None and arm.strategy.reads_scores:
             expected = f"a profile with a verifier_score: {arm.attempts.name} has none, they were not recorded"
             raise InputError(scenario.path, f"arms.{arm.name}.strategy", repr(arm.strategy), expected)
@@ -132,6 +130,16 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for item in scenario.deployments.values()
     )
     return Model(scenario, population, arms, names, prices, step_tables)
+
+
+def _check_without_profile(scenario: Scenario, arm: ResolvedArm) -> None:
+    """Nothing is known of a request there but how long it is."""
+    strategy, field = arm.strategy, f"arms.{arm.name}.strategy"
+    if not (is_attempt(strategy) and isinstance(strategy, Single)):
+        raise InputError(scenario.path, field, repr(strategy), "Single() without a profile")
+    if strategy.cap is not None and strategy.on_cap != "truncate":
+        expected = "a cap that truncates: without a profile nothing is known of an answer that is forced"
+        raise InputError(scenario.path, field, repr(strategy), expected)
 
 
 def _modelled(model: Model, arm: ResolvedArm) -> float:

@@ -76,13 +76,25 @@ class Pooled(Means):
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
         happened = np.isin(self.status, what).astype(np.float64)
+        return self._share(happened, lambda other: float(np.isin(other.status, what).mean()))
+
+    def cut_off_rate(self) -> Estimate | None:
+        """Share of the requests whose answer a cap ended; ``None`` where problems say what such an answer is worth."""
+        cut = self._joined("cut_off")
+        if np.isnan(cut).any():
+            return None
+        capped = any(self.model.arms[a].strategy.attempt_cap is not None for a in np.unique(self.arm).tolist())
+        # Without problems no load is tried but the one that came.
+        return self._share(cut, lambda _: float(cut.mean())) if capped else Estimate(0.0, 0.0, 0.0)
+
+    def _share(self, happened: F64, after: Callable[[OtherLoad], float]) -> Estimate:
         everyone, value = self.all.requests, float(happened.mean())
         variance = self.of_shares(happened, everyone)
         if variance.value > 0:
             # A few that happen to be as many in each run vary at least like independent ones.
             variance = Variance(max(variance.value, value * (1 - value) / self.count), variance.df)
         first = float(happened[: len(self.runs[0].arm)].mean())
-        swing = self.swing(happened, everyone, variance, first, lambda other: float(np.isin(other.status, what).mean()))
+        swing = self.swing(happened, everyone, variance, first, after)
         return intervals.swung(intervals.share(value, variance, self._units(everyone)), swing, most=1.0)
 
     def _units(self, keep: Bools) -> float:

@@ -35,6 +35,7 @@ class Summary:
             measured, but 0 or the longest possible (the timeout, or infinity).
         tokens_per_request: ``prompt``, ``reasoning``, ``visible``, ``output``.
         timeout_rate: share timed out; rejected_rate: share rejected; unserved_rate: either.
+        cut_off_rate: share answered in part, up to a cap; ``None`` with problems, where such an answer is a wrong one.
         cost_spread: 99th percentile over median of the cost of a request.
         thinking_cost_share: part of the bill that is for hidden reasoning tokens.
         idle_thinking_cost_share: part of the bill for thinking on after the answer stood, in expectation.
@@ -61,6 +62,7 @@ class Summary:
     timeout_rate: Estimate
     rejected_rate: Estimate
     unserved_rate: Estimate
+    cut_off_rate: Estimate | None
     cost_spread: float
     thinking_cost_share: float
     idle_thinking_cost_share: float
@@ -92,6 +94,8 @@ class Summary:
             return self.cost_usd_per_request
         if target == "timeout_rate":
             return self.unserved_rate
+        if target == "cut_off_rate":
+            return self.cut_off_rate
         return self.latency_s[target.removeprefix("latency_").removesuffix("_s")]
 
 
@@ -133,6 +137,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         timeout_rate=pooled.rate(TIMED_OUT),
         rejected_rate=pooled.rate(REJECTED),
         unserved_rate=pooled.rate(TIMED_OUT, REJECTED),
+        cut_off_rate=pooled.cut_off_rate(),
         cost_spread=spread,
         thinking_cost_share=ratio(pooled.thinking_cost, pooled.cost),
         idle_thinking_cost_share=ratio(pooled.idle_cost, pooled.cost),

@@ -38,6 +38,7 @@ class Taken:
         alone_s: (n,) seconds that it would take on idle servers.
         longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
         correct: (n,) whether it is right in the end; NaN where that is unknown.
+        cut_off: (n,) whether a cap ends it before it is whole; NaN where accuracy is known.
     """
 
     tokens: I64
@@ -54,6 +55,7 @@ class Taken:
     longest_tokens: I64
     asked_tokens: I64
     correct: F64
+    cut_off: F64
 
 
 def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result: EngineResult) -> Taken:
@@ -78,6 +80,7 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
         longest_tokens=np.zeros(n, dtype=np.int64),
         asked_tokens=np.zeros(n, dtype=np.int64),
         correct=np.full(n, np.nan),
+        cut_off=np.full(n, np.nan),
     )
     on_pools: list[list[_OnPool]] = [[] for _ in range(count)]
     for index, offer in enumerate(offers):
@@ -132,6 +135,7 @@ def _add(
     after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
     spent = made[0], _sums(after, work.sample_start)
     taken.correct[here] = offer.correct[here]
+    taken.cut_off[here] = offer.cut_off[here]
     for total, parts in ((taken.tokens, (taken_in, *made)), (taken.planned_tokens, (work.prompt_tokens, *planned))):
         for row, values in zip(total, parts, strict=True):
             row[here] = _sums(values, work.stage_start)[here]

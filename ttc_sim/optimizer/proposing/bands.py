@@ -19,7 +19,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of
-from ttc_sim.policies import DIFFICULTY
+from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
 from ttc_sim.scenario import GpuPool, Search
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
@@ -52,7 +52,8 @@ class BandsProposer:
 
 
 def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
-    """Scores worth routing by: those named, else difficulty and the chances of the models on offer.
+    """Scores worth routing by: those named, else difficulty and the chances of the models on offer; of traffic without problems the
+    length of prompts.
 
     Raises:
         InputError: a score is named that the problems do not have.
@@ -64,7 +65,9 @@ def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
                 raise InputError(expectations.model.scenario.path, "search.scores", name, nearest(name, scores))
         return search.scores
     models = {arm.attempts.name for arm in expectations.model.arms if arm.attempts is not None}
-    return [name for name in scores if name == DIFFICULTY or (name.startswith("p:") and name[2:] in models)]
+    return [
+        name for name in scores if name in (DIFFICULTY, PROMPT_TOKENS) or (name.startswith("p:") and name[2:] in models)
+    ]
 
 
 def solve(question: Question, strides: Strides) -> Proposal:

@@ -25,7 +25,8 @@ class Limits:
     """What a proposal must keep to: the targets, with the margins that simulation has shown to be needed.
 
     Attributes:
-        accuracy: least expected accuracy; ``None`` if not asked for.
+        accuracy: least expected accuracy or, of traffic without problems, least share of answers that no cap cuts off; ``None`` if
+            not asked for.
         cost_usd_per_request: most expected cost.
         late: per latency target, most requests (share) later than its limit.
         timeout_rate: most requests that run into a timeout.
@@ -42,7 +43,7 @@ class Limits:
     def of(cls, targets: Targets, utilization: float) -> Limits:
         """The targets as they stand, before anything was simulated."""
         return cls(
-            accuracy=targets.accuracy,
+            accuracy=targets.accuracy if targets.cut_off_rate is None else 1 - targets.cut_off_rate,
             cost_usd_per_request=targets.cost_usd_per_request,
             late={name: 1 - q for name, q in LATENCY_TARGETS.items() if getattr(targets, name) is not None},
             timeout_rate=targets.timeout_rate,

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.proposing.proposal import Question
-from ttc_sim.policies import Always, Banded, PerSource, Policy
+from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, PerSource, Policy
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def lay_out_strides(question: Question, scores: Sequence[str]) -> Strides:
         for k, name in enumerate(scores if len(rows) else ()):
             values = np.zeros(len(rows)) if name == _NO_SCORE else population.scores[name][rows]
             # Four digits are as fine as a person reads, and rounding here keeps the policy exactly what was evaluated.
-            inner = np.unique(np.round(np.quantile(values, np.linspace(0, 1, bands + 1)[1:-1]), 4))
+            inner = np.quantile(values, np.linspace(0, 1, bands + 1)[1:-1])
+            inner = np.unique(np.ceil(inner) if name == PROMPT_TOKENS else np.round(inner, 4))
             inner = inner[inner > values.min()]
             edges[s, k] = inner
             band = np.searchsorted(inner, values, side="right")

@@ -1,0 +1,91 @@
+"""Traffic without problems, as a population that a proposer can sum over: its rows are requests with the lengths they came with.
+
+What is "right" of a request there is that no cap cuts its answer off: nothing is known of accuracy, and nothing here makes any up.
+The rows only propose. What is proposed is simulated on the traffic itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ttc_sim.base.draws import I64
+from ttc_sim.base.errors import InputError
+from ttc_sim.policies import PROMPT_TOKENS
+from ttc_sim.scenario import Trace
+from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.model import Model
+from ttc_sim.strategies.outcomes import Attempts
+from ttc_sim.workload import Traffic, with_lengths
+from ttc_sim.workload.population import Population
+
+SOURCE = "traffic"
+"""The one source of a workload that names none."""
+_MOST_RUNS = 16  # whose requests are summed over
+_MOST_ROWS = 4000  # more say no more of the means that a proposal rests on
+
+
+def as_population(model: Model) -> Model:
+    """The model with requests of its traffic as the population, by whose sums policies are proposed.
+
+    Raises:
+        InputError: requests without lengths, or no arm that they may be sent to.
+    """
+    scenario = model.scenario
+    prompt, hidden, visible = _lengths(model)
+    rows, zeros = len(prompt), np.zeros(len(prompt), dtype=np.int64)
+    offered = {arm.name: () if scenario.arms[arm.name].sources == [] else (SOURCE,) for arm in model.arms}
+    if not any(offered.values()):
+        raise InputError(
+            scenario.path, "arms", list(offered), "an arm that requests may be sent to: all have 'sources: []'"
+        )
+    attempts = Attempts(
+        name=SOURCE,
+        start=np.arange(rows + 1, dtype=np.int64),
+        prompt_tokens=prompt,
+        reasoning_tokens=hidden,
+        visible_tokens=visible,
+        correct=np.ones(rows, dtype=np.bool_),
+        answer=None,
+        reasoning_known=True,
+    )
+    population = Population(
+        sources=(SOURCE,),
+        share=np.ones(1),
+        problem=np.arange(rows).astype(np.str_),
+        group=np.full(rows, SOURCE),
+        source=zeros,
+        cluster=np.arange(rows, dtype=np.int64),
+        prompt_tokens=prompt,
+        scores={PROMPT_TOKENS: prompt.astype(np.float64)},
+        attempts={SOURCE: attempts},
+        offered=offered,
+        notes=(),
+    )
+    arms = tuple(replace(arm, attempts=attempts, sources=offered[arm.name]) for arm in model.arms)
+    return replace(model, population=population, arms=arms)
+
+
+def _lengths(model: Model) -> tuple[I64, I64, I64]:
+    """Prompt, reasoning and visible tokens of requests such as will come: of many more than a run has, where they are drawn."""
+    scenario, workload = model.scenario, model.scenario.workload
+    if workload.lengths is not None:
+        drawn = Traffic.of(np.zeros(_MOST_ROWS), 1.0)
+        folder, where = scenario.folder, scenario.path
+        traffics = [with_lengths(workload.lengths, drawn, scenario.seed, "rows", folder=folder, where=where)]
+    else:
+        same = isinstance(workload.arrivals, Trace)  # in every run
+        runs = 1 if same else min(-(-_MOST_ROWS // workload.requests), _MOST_RUNS)
+        traffics = [draw(model, k, purpose="rows").traffic for k in range(runs)]
+    parts = []
+    for one in traffics:
+        if one.prompt_tokens is None or one.visible_tokens is None:
+            expected = "a trace or clients that carry token lengths, or workload.lengths"
+            raise InputError(scenario.path, "workload.arrivals", "no lengths", expected)
+        hidden = np.zeros_like(one.visible_tokens) if one.reasoning_tokens is None else one.reasoning_tokens
+        parts.append(np.stack([one.prompt_tokens, hidden, one.visible_tokens]))
+    whole = np.concatenate(parts, axis=1)
+    rows = min(whole.shape[1], _MOST_ROWS)
+    taken = whole[:, np.arange(rows) * whole.shape[1] // rows]
+    return taken[0], taken[1], taken[2]

@@ -1,0 +1,99 @@
+"""Plans for traffic without problems: caps, arms and capacity by cost, latency and answers cut off; accuracy is unknown.
+
+Three kinds of policy are searched, from the simplest on: one arm for all, bands of the prompt's length, two arms by live load. A
+kind is the plan only if it is better than all that are simpler. Every one is simulated on the same requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
+from ttc_sim.optimizer.choosing import Choosing
+from ttc_sim.optimizer.plan import Alternative, Plan
+from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.space import expanded_model
+from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.traffic_alone import as_population
+from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
+from ttc_sim.scenario import Api, Targets
+from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.summary import Summary
+
+_UNKNOWN = (
+    "no problems stand behind these requests, so nothing is known of accuracy, and no arm was chosen or left out for it: there is "
+    "no frontier of accuracy and cost, no gain in right answers, and nothing to say of a predictor's worth"
+)
+
+
+def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda _: None) -> Plan:
+    """Search for each kind of policy at its best, and choose among them and the baselines.
+
+    Raises:
+        InputError: a target is missing without which the lowest cap, or dropping requests, would be best; requests without lengths;
+            no arm that they may be sent to.
+    """
+    whole = expanded_model(model)
+    _check_asked(whole, targets)
+    choosing = Choosing(PlanningTask.of(expect_arms(as_population(whole)), targets), progress)
+    for look in (look_at_one_arm, look_at_lengths, look_at_live_load):
+        look(choosing)
+    baselines = _baselines(choosing)
+    plan = choosing.found[choosing.chosen]
+    objective = "cost_usd_per_request" if targets.minimize == "cost" else str(targets.minimize)
+    return Plan(
+        status=plan.status,
+        binding=tuple(check.name for check in plan.checks if not check.holds),
+        scenario=plan.model.scenario,
+        predicted=replace(plan.summary, notes=(*plan.summary.notes, _UNKNOWN)),
+        checks=plan.checks,
+        baselines=baselines,
+        frontier=(),
+        optimism={},
+        alternatives={
+            kind: Alternative(one.proposal.notation, one.status, one.summary, one is plan, objective)
+            for kind, one in choosing.found.items()
+        },
+        gain=None,
+        worth=None,
+        novelty=None,
+    )
+
+
+def _baselines(choosing: Choosing) -> dict[str, Summary]:
+    """Always one arm, and the plan without its caps, on the requests that the plan was verified on; the plan, if one is better."""
+    choosing.say("comparing with the baselines on the same requests")
+    baselines = {}
+    for name, proposal in always_proposals(choosing.task).items():
+        baselines[name] = choosing.verify(proposal, ONE_ARM).summary
+        choosing.say(f"{name}: {figures_in_brief(baselines[name])}")
+    kind = choosing.chosen
+    plan = choosing.found[kind].proposal
+    uncapped = None if plan.policy.looks_at_load else uncapped_proposal(choosing.task, plan)
+    if uncapped is not None:
+        baselines["uncapped"] = choosing.verify(uncapped, kind).summary
+    return baselines
+
+
+def _check_asked(model: Model, targets: Targets) -> None:
+    """Where a lower cap, or a dropped request, makes a plan cheaper and nothing speaks against it, no plan is worth its name."""
+    path = model.scenario.path
+    caps = {arm.strategy.attempt_cap for arm in model.arms}
+    if targets.cut_off_rate is None and len(caps) > 1:
+        expected = "most answers that caps may cut off, such as 0.01: without it the lowest cap always wins"
+        raise InputError(path, "targets.cut_off_rate", None, expected)
+    if targets.timeout_rate is not None:
+        return
+    for name, item in zip(model.deployment_names, model.deployments, strict=True):
+        keys = ["timeout_s"]
+        keys += ["concurrency", "requests_per_minute", "tokens_per_minute"] if isinstance(item, Api) else []
+        keys += ["queue_limit", "kv_cache_tokens"] if not isinstance(item, Api) else []
+        drops = next((key for key in keys if getattr(item, key) is not None), None)
+        if drops is not None:
+            expected = (
+                f"most requests that may time out or be rejected, such as 0.01: deployment {name} may drop some by its "
+            )
+            expected += f"{drops}, and without it nothing speaks against that"
+            raise InputError(path, "targets.timeout_rate", None, expected)
