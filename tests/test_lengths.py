@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import ttc_sim as ttc
 from tests.test_bills import API, POOL
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli.options import scenario_routed_by
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import load_model
@@ -160,3 +162,13 @@ def test_lengths_are_said_once() -> None:
         scenario_from_dict(raw)
     with pytest.raises(InputError, match="lengths of their own"):
         lengths_of(scenario(law, arrivals={"process": "clients", "traffic": "servegen-r1"}))
+
+
+def test_a_predictor_that_has_nothing_to_score_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = scenario({"prompt_tokens": 100, "output_tokens": 20})
+    raw = {**one.model_dump(exclude={"path"}), "predictor": "encoder"}
+    with pytest.raises(InputError, match="predictor: got 'encoder'; expected none: a workload without sources"):
+        scenario_from_dict(raw)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(one.model_dump(mode="json", exclude={"path"}, exclude_none=True)))
+    with pytest.raises(InputError, match="--predictor"):
+        scenario_routed_by(str(tmp_path / "s.yaml"), "encoder", False)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttc_sim.base.consent import AllowCode
+from ttc_sim.base.errors import InputError
 
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
@@ -70,11 +71,14 @@ def scenario_routed_by(
 ) -> Scenario:
     """The scenario, with that predictor instead of its own if one is given; also that of a plan's file, if ``or_planned``."""
     from ttc_sim.scenario import load_scenario
+    from ttc_sim.scenario.load import NOTHING_TO_SCORE
 
     loaded = _planned(scenario, allow_code) if or_planned else None
     loaded = load_scenario(scenario, allow_code=allow_code) if loaded is None else loaded
     if predictor is None:
         return loaded
+    if not loaded.workload.sources:
+        raise InputError("--predictor", "predictor", predictor, NOTHING_TO_SCORE)
     from ttc_sim.base.shipped import PREDICTORS
     from ttc_sim.measured.provenance import identify
 

@@ -15,6 +15,7 @@ from ttc_sim.base.errors import InputError, in_our_words, nearest
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.files.opening import is_file, readable
+from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import UNKNOWN_KEY
@@ -22,6 +23,8 @@ from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.objectives import check_objective
 from ttc_sim.strategies import check_cascades
+
+NOTHING_TO_SCORE = "none: a workload without sources has no problems that a predictor could score"
 
 
 def load_scenario(path: str | Path, *, allow_code: AllowCode = False) -> Scenario:
@@ -164,6 +167,8 @@ def _check_references(scenario: Scenario) -> None:
     if isinstance(scenario.policy, dict):
         check_sources(scenario.policy, sources, path)
     check_objective(scenario)
+    if not sources and scenario.predictor != FAST:
+        raise InputError(path, "predictor", scenario.predictor, NOTHING_TO_SCORE)
     policy = scenario.parsed_policy()
     if policy is not None and policy.uses_responses and not sources:
         raise InputError(
