@@ -31,6 +31,8 @@ class Importer:
         cached: the same for cached tokens and the prompt.
         time_unit: of numbers in ``at`` (``s``, ``ms``, ``us``, ``ns``); ``None`` where the format leaves it open.
         zips: whether it reads zip files, which it opens by itself (:meth:`sample`, :meth:`read`).
+        keyed: whether its keys tell problems apart, whatever their prompts: chat templates and examples differ between models
+            and runs.
     """
 
     title: ClassVar[str]
@@ -40,6 +42,7 @@ class Importer:
     cached: ClassVar[Place | None] = None
     time_unit: ClassVar[str | None] = None
     zips: ClassVar[bool] = False
+    keyed: ClassVar[bool] = False
 
     def sample(self, file: LogFile) -> Sample | None:
         """The beginning of a log, or ``None`` where its container is none of this format's."""
@@ -88,6 +91,8 @@ IMPORTERS = Registry(
         "openai-chat": f"{_FORMATS}.openai_chat:OpenAIChat",
         "azure": f"{_FORMATS}.azure:Azure",
         "mooncake": f"{_FORMATS}.mooncake:Mooncake",
+        "inspect": f"{_FORMATS}.inspect_log:Inspect",
+        "lm-eval": f"{_FORMATS}.lm_eval:LMEval",
     },
     key="format",
 )

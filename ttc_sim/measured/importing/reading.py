@@ -35,6 +35,7 @@ class Sample:
         records: its first records: of a table, its first rows by name of the column.
         columns: names of a table's columns.
         head: of a JSON document that is one object, what it holds beside its records.
+        path: of the file: some formats tell the model by its folder, or have more in files beside it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Sample:
     records: tuple[Any, ...]
     columns: tuple[str, ...] = ()
     head: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ def sample_of(file: LogFile, arrays: tuple[str, ...] = ()) -> Sample:
         first = next(record for record in found if isinstance(record, Left))
         raise InputError(file.path, "file", first.said or file.path.name, f"a log; here: {first.why}")
     if file.kind in ("table", "parquet"):
-        return Sample(file.path.name, "table", good, tuple(good[0]) if good else ())
-    return Sample(file.path.name, "json", good, head=head)
+        return Sample(file.path.name, "table", good, tuple(good[0]) if good else (), path=file.path)
+    return Sample(file.path.name, "json", good, head=head, path=file.path)
 
 
 def inside(sample: Sample, arrays: tuple[str, ...]) -> Sample:
@@ -102,7 +104,7 @@ def inside(sample: Sample, arrays: tuple[str, ...]) -> Sample:
     if sample.kind == "json" and len(sample.records) == 1 and isinstance(sample.records[0], dict):
         head: dict[str, Any] = {}
         records = tuple(record for _, record in islice(_document(sample.records[0], arrays, head), SAMPLED))
-        return Sample(sample.name, "json", records, head=head)
+        return Sample(sample.name, "json", records, head=head, path=sample.path)
     return sample
 
 
