@@ -24,8 +24,8 @@ class Importer:
 
     Attributes:
         title: of the format, as the audit calls it; origin: where it is documented.
-        arrays: keys under which a JSON document that is one object may hold its records, the first found counts; without any of
-            them the whole document is one record.
+        arrays: keys (of keys, ``a.b``) under which a JSON document that is one object may hold its records, the first found counts;
+            without any of them the whole document is one record.
         reasoning: whether the count of the output holds the reasoning (``inside``) or it stands beside it; ``None`` where the
             format leaves it open.
         cached: the same for cached tokens and the prompt.
@@ -91,8 +91,14 @@ IMPORTERS = Registry(
         "openai-chat": f"{_FORMATS}.openai_chat:OpenAIChat",
         "azure": f"{_FORMATS}.azure:Azure",
         "mooncake": f"{_FORMATS}.mooncake:Mooncake",
+        "deepeval": f"{_FORMATS}.deepeval:DeepEval",
+        "every-eval-ever": f"{_FORMATS}.every_eval_ever:EveryEvalEver",
+        "helm": f"{_FORMATS}.helm:HELM",
         "inspect": f"{_FORMATS}.inspect_log:Inspect",
         "lm-eval": f"{_FORMATS}.lm_eval:LMEval",
+        "openai-evals": f"{_FORMATS}.openai_evals:OpenAIEvals",
+        "promptfoo": f"{_FORMATS}.promptfoo:Promptfoo",
+        "simple-evals": f"{_FORMATS}.simple_evals:SimpleEvals",
     },
     key="format",
 )

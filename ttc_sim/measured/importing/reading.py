@@ -18,6 +18,7 @@ import polars as pl
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import at_most, most
 from ttc_sim.files.table_files import check_parquet
+from ttc_sim.measured.importing.call import find
 from ttc_sim.measured.importing.opening import UNPACKING, LogFile, cut_off, open_bytes
 
 SAMPLED = 50
@@ -183,12 +184,13 @@ def _document(document: Any, arrays: tuple[str, ...], head: dict[str, Any]) -> R
     if isinstance(document, list):
         yield from enumerate(document, 1)
         return
-    key = next((name for name in arrays if isinstance(document.get(name), list)), None)
-    if key is None:
+    found = ((name.partition(".")[0], find(document, *name.split("."))) for name in arrays)
+    key, records = next(((key, value) for key, value in found if isinstance(value, list)), (None, None))
+    if records is None:
         yield 1, document
         return
     head.update({name: value for name, value in document.items() if name != key})
-    yield from enumerate(document[key], 1)
+    yield from enumerate(records, 1)
 
 
 def _whole(
@@ -241,8 +243,8 @@ def _items(
                 wanted = "item"
             elif prefix == "" and event == "map_key":
                 key = value
-                if value in arrays and wanted is None:
-                    wanted = f"{value}.item"
+            elif wanted is None and event == "start_array" and prefix in arrays:
+                wanted = f"{prefix}.item"
             elif builder is None and wanted and prefix == wanted and event in ("start_map", "start_array"):
                 builder = ObjectBuilder()
             elif builder is None and prefix == key and event in ("string", "number", "boolean") and key is not None:

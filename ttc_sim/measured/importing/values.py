@@ -120,6 +120,12 @@ def block_ids(ids: Sequence[Any]) -> list[int]:
     return [one if isinstance(one, int) and 0 <= one <= _U64 else hash_of(repr(one)) for one in ids]
 
 
+def given_answer(answer: Any, response: str | None) -> Any:
+    """An answer that was extracted; ``None`` for a long response as a whole, of which no two are the same."""
+    whole = isinstance(answer, str) and len(answer) > KEEP_ANSWER and response is not None
+    return None if whole and answer.strip() == (response or "").strip() else answer
+
+
 def thinking_and_answer(text: str) -> tuple[str | None, str]:
     """What a model thought, where it is marked in its answer, and the rest.
 

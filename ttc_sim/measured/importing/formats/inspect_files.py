@@ -1,4 +1,4 @@
-"""Files of Inspect AI's logs: the members of a ``.eval`` zip file one by one, each within limits, and headers of large documents."""
+"""Files of Inspect AI's logs: members of a ``.eval`` zip file one by one, each within limits, and headers of large documents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ _WANTED = frozenset({"id", "epoch", "input", "target", "scores", "score", "outpu
                      "limit", "invalidation", "turn_count"})  # fmt: skip
 _LARGEST_HEADER = 64_000_000
 _ZSTD = 93
-_BAD = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, RecursionError, OSError, struct.error)
+_BAD = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    RecursionError,
+    OSError,
+    struct.error,
+)
 """What damaged members raise; encrypted ones too."""
 
 
@@ -45,7 +55,9 @@ class Members:
             self._zip = zipfile.ZipFile(file.path)
         except _BAD:
             raise InputError(file.path, "file", file.path.name, "a zip file that is whole") from None
-        self._names = {info.filename: info for info in self._zip.infolist()}  # the last of a name counts, as for every reader
+        self._names = {
+            info.filename: info for info in self._zip.infolist()
+        }  # the last of a name counts, as for every reader
 
     def __enter__(self) -> Members:
         return self

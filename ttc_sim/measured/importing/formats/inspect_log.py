@@ -12,6 +12,7 @@ from ttc_sim.measured.importing.formats.openai_chat import prompt_text
 from ttc_sim.measured.importing.importer import Importer
 from ttc_sim.measured.importing.opening import LogFile
 from ttc_sim.measured.importing.reading import SAMPLED, Left, Read, Sample, read_records
+from ttc_sim.measured.importing.values import given_answer
 
 _VALUES = {"C": 1, "I": 0, "P": 0.5, "N": 0}
 """Correct, incorrect, partial and no answer, as Inspect's ``value_to_float`` has them."""
@@ -108,6 +109,7 @@ class Inspect(Importer):
         thinking, answer = _answer(record)
         counted = bool(usage)
         yield Call(
+            key=record.get("uuid"),
             model=model or head["model"],
             prompt=usage.get("input_tokens"),
             cached=usage.get("input_tokens_cache_read"),
@@ -126,7 +128,7 @@ class Inspect(Importer):
             group=head["task"],
             attempt=record["epoch"],
             label=label,
-            answer=find(found, "answer"),
+            answer=given_answer(find(found, "answer"), answer) if isinstance(found, dict) else None,
         )
 
 
@@ -154,7 +156,9 @@ def _usage(record: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Any, Map
     ``model_usage`` sums all calls of a model in a sample, also those that graded it; events tell which those were.
     """
     by_model = record.get("model_usage")
-    by_model = {str(one): use for one, use in by_model.items() if isinstance(use, dict)} if isinstance(by_model, dict) else {}
+    by_model = (
+        {str(one): use for one, use in by_model.items() if isinstance(use, dict)} if isinstance(by_model, dict) else {}
+    )
     asked = head["model"] if isinstance(head["model"], str) else None
     name = asked if asked in by_model else next(iter(by_model)) if len(by_model) == 1 else None
     own = find(record, "output", "usage")
@@ -208,7 +212,7 @@ def _turns(record: Any) -> int:
     """Answers of models in a sample."""
     messages = _list(find(record, "messages")) if isinstance(record, dict) else []
     counted = find(record, "turn_count") if isinstance(record, dict) else None
-    found = sum(find(one, "role") == "assistant" for one in messages if isinstance(one, dict))
+    found: int = sum(find(one, "role") == "assistant" for one in messages if isinstance(one, dict))
     return max(found, counted) if isinstance(counted, int) else found
 
 

@@ -13,6 +13,7 @@ from ttc_sim.measured.importing.call import Call, find
 from ttc_sim.measured.importing.formats.openai_chat import prompt_text
 from ttc_sim.measured.importing.importer import Importer
 from ttc_sim.measured.importing.reading import Sample
+from ttc_sim.measured.importing.values import given_answer
 
 _GRADES = ("exact_match", "math_verify", "acc", "acc_norm", "em", "pass@1", "pass_at_1", "prompt_level_strict_acc",
            "extractive_match", "accuracy", "correct", "score")  # fmt: skip
@@ -22,13 +23,14 @@ _VOTES = re.compile(r"maj|vote|consensus|pass@|best[_-]?of", re.IGNORECASE)
 _DATED = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d\d-\d\dT[\d.:-]+$")
 _MODEL = re.compile(r"(?:^|,)(?:peft|delta|pretrained|model|path|engine)=([^,]+)")
 _LARGEST_RESULTS = 64_000_000
+_NO_ANSWER = "[invalid]"  # what filters put where they find nothing
 
 
 class LMEval(Importer):
     """A file a task; a document has a row for each filter, of which the first in the file is taken."""
 
     title = "lm-evaluation-harness samples"
-    origin = "https://github.com/EleutherAI/lm-evaluation-harness (lm_eval/evaluator.py, loggers/evaluation_tracker.py; --log_samples)"
+    origin = "https://github.com/EleutherAI/lm-evaluation-harness, --log_samples (evaluator.py, loggers/evaluation_tracker.py)"
     keyed = True
 
     def recognises(self, sample: Sample) -> int:
@@ -78,16 +80,16 @@ class LMEval(Importer):
         if why is not None:
             yield Call(left_out=why)
             return
-        filtered = _first(record.get("filtered_resps"))
+        filtered, said = _first(record.get("filtered_resps")), _text(_first(record.get("resps")))
         yield Call(
             model=head["model"],
             text=_prompt(record.get("arguments")),
-            answer_text=_text(_first(record.get("resps"))),
+            answer_text=said,
             problem=record["doc_id"],
             subset=head["task"],
             group=head["task"],
             label=label,
-            answer=filtered if isinstance(filtered, str) else None,
+            answer=given_answer(filtered, said) if isinstance(filtered, str) and filtered != _NO_ANSWER else None,
         )
 
 
