@@ -8,16 +8,29 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing import Answers, import_logs
 
 LOGS = Path(__file__).parent / "logs"
 
 
-def imported(*files: Path, out: Path, answers: Answers | None = None, format: str | None = None) -> tuple[pl.DataFrame, dict[str, Any]]:
+def imported(
+    *files: Path, out: Path, answers: Answers | None = None, format: str | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Attempts and audit of an import."""
     audit = import_logs(files, out, answers=answers, format=format)
     return pl.read_parquet(out / "attempts.parquet"), audit.as_json()
+
+
+def read_or_refused(*files: Path, out: Path) -> None:
+    """Import; what is refused is refused in our words, not in those of a library or of Python."""
+    try:
+        import_logs(files, out)
+    except InputError as error:
+        if "Error" in str(error):
+            pytest.fail(str(error))
 
 
 def as_lines(path: Path, records: Iterable[Any]) -> Path:

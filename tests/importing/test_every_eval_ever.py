@@ -52,11 +52,17 @@ def test_a_share_is_no_grade_though_it_is_called_correct(tmp_path: Path) -> None
 
 def test_without_counts_tokens_are_estimated_and_conversations_left_out(tmp_path: Path) -> None:
     thought = {"output": {"raw": ["4"], "reasoning_trace": ["one and three"]}}
-    turns = {"interaction_type": "agentic", "output": None, "messages": [{"turn_idx": 0, "role": "user", "content": "1"}]}
+    turns = {
+        "interaction_type": "agentic",
+        "output": None,
+        "messages": [{"turn_idx": 0, "role": "user", "content": "1"}],
+    }
     failed = {"error": "timeout", "token_usage": {"input_tokens": 5, "output_tokens": 0, "total_tokens": 5}}
     rows = [row("1", True, 1.0, "4", **thought), row("2", True, 1.0, "", **turns), row("3", False, 0.0, "", **failed)]
     attempts, audit = imported(as_lines(tmp_path / "a_samples.jsonl", rows), out=tmp_path / "out")
-    assert columns(attempts, "problem", "reasoning_tokens", "visible_tokens") == [("1", estimated_tokens("one and three"), 1)]
+    assert columns(attempts, "problem", "reasoning_tokens", "visible_tokens") == [
+        ("1", estimated_tokens("one and three"), 1)
+    ]
     assert left_out(audit) == {
         "several calls of a model, and no count of their tokens": 1,
         "graded, but failed or broken off: no attempt": 1,

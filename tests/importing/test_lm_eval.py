@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.importing.evaluations import LOGS, as_document, as_lines, columns, imported, left_out
+from tests.importing.evaluations import LOGS, as_document, as_lines, columns, imported, left_out, read_or_refused
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing.values import estimated_tokens
 
@@ -45,7 +45,9 @@ def test_first_filter_counts_and_the_others_are_no_further_attempts(tmp_path: Pa
 def test_documents_are_numbered_anew_in_each_task_and_models_come_from_beside_them(tmp_path: Path) -> None:
     for model, right in (("acme__small", 1.0), ("acme__large", 0.0)):
         for task in ("sums", "gsm8k_cot_zeroshot"):
-            as_lines(tmp_path / "logs" / model / f"samples_{task}_{DATE}.jsonl", [sample(0, f"{model} {task}", "2", right)])
+            as_lines(
+                tmp_path / "logs" / model / f"samples_{task}_{DATE}.jsonl", [sample(0, f"{model} {task}", "2", right)]
+            )
     results = {"model_name": "acme/small-8B", "config": {"model_args": "pretrained=other"}, "results": {}}
     as_document(tmp_path / "logs" / "acme__small" / f"results_{DATE}.json", results)
     attempts, audit = imported(tmp_path / "logs", out=tmp_path / "out")
@@ -61,11 +63,16 @@ def test_documents_are_numbered_anew_in_each_task_and_models_come_from_beside_th
 def test_models_share_problems_though_their_chat_templates_differ(tmp_path: Path) -> None:
     logs = []
     for model, prompt in (("a__a", "<s>[INST] 1 + 1? [/INST]"), ("b__b", '[{"role": "user", "content": "1 + 1?"}]')):
-        arguments = {"gen_args_0": {"arg_0": prompt if model == "a__a" else [prompt], "arg_1": {}}}
-        logs.append(as_lines(tmp_path / model / f"samples_t_{DATE}.jsonl", [sample(7, "2", "2", 1, arguments=arguments)]))
+        arguments: dict[str, Any] = {"gen_args_0": {"arg_0": prompt if model == "a__a" else [prompt], "arg_1": {}}}
+        logs.append(
+            as_lines(tmp_path / model / f"samples_t_{DATE}.jsonl", [sample(7, "2", "2", 1, arguments=arguments)])
+        )
     attempts, audit = imported(*logs, out=tmp_path / "out")
     assert attempts["problem"].to_list() == ["7", "7"]
-    assert attempts["prompt_tokens"].to_list() == [estimated_tokens("<s>[INST] 1 + 1? [/INST]"), estimated_tokens("1 + 1?")]
+    assert attempts["prompt_tokens"].to_list() == [
+        estimated_tokens("<s>[INST] 1 + 1? [/INST]"),
+        estimated_tokens("1 + 1?"),
+    ]
     assert any("several wordings" in line for line in audit["notes"])
 
 
@@ -106,7 +113,9 @@ def test_first_of_repeated_answers_is_the_graded_one(tmp_path: Path) -> None:
 
 
 def test_a_task_of_choices_alone_is_refused_with_the_reason(tmp_path: Path) -> None:
-    row = sample(0, "", "", 1.0, resps=[[["-1.5", "False"]]], filtered_resps=[["-1.5", "False"]], metrics=["acc"], acc=1.0)
+    row = sample(
+        0, "", "", 1.0, resps=[[["-1.5", "False"]]], filtered_resps=[["-1.5", "False"]], metrics=["acc"], acc=1.0
+    )
     with pytest.raises(InputError, match="choices compared by likelihood"):
         imported(as_lines(tmp_path / f"samples_mmlu_{DATE}.jsonl", [row]), out=tmp_path / "out")
 
@@ -124,7 +133,4 @@ def test_hostile_values_do_no_harm(tmp_path: Path, value: Any) -> None:
     for name in ("doc_id", "arguments", "resps", "filtered_resps", "metrics", "exact_match", "target"):
         bad = {**sample(1, "3", "3", 0.0), name: value}
         log = as_lines(tmp_path / f"samples_t_{DATE}.jsonl", [sample(0, "2", "2", 1.0), bad])
-        try:
-            imported(log, out=tmp_path / name)
-        except InputError as error:
-            assert "Error" not in str(error), name
+        read_or_refused(log, out=tmp_path / name)

@@ -80,7 +80,7 @@ class SimpleEvals(Importer):
             yield row, {**made, "usage": usage[number] if number < len(usage) else {}}
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or "convo" not in record:
             yield Call(left_out="no conversation")
             return
         convo, usage = record["convo"], record["usage"]
