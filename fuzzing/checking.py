@@ -27,6 +27,8 @@ ANY_SIGN = (
     "architecture",
     "card",
     "predictor.",
+    "models.",
+    "sources.",
 )
 AT_LEAST_0 = (
     "usd",
@@ -82,9 +84,22 @@ def check_json(path: Path) -> None:
 
     content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     walk(content, "")
+    if isinstance(content, dict) and {"looks_made_up", "outputs"} <= content.keys():
+        check_audit(content)
     if isinstance(content, dict) and {"per_arm", "per_band", "cost_usd_per_request"} <= content.keys():
         for one in (content, *content.get("baselines", {}).values()):
             check_parts(one)
+
+
+def check_audit(content: dict[str, Any]) -> None:
+    """Every row of a log is kept or left out, and no table has more rows than were read."""
+    rows = content["rows"]
+    left = sum(one["rows"] for why, one in rows["why"].items() if not why.startswith("graded"))
+    if rows["read"] != rows["kept"] + left:
+        raise NonsenseError("import: rows lost")
+    most = max((count for name, count in content["outputs"].items()), default=0)
+    if most > rows["kept"]:
+        raise NonsenseError("import: rows made up")
 
 
 def walk(content: Any, at: str) -> None:

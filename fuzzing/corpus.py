@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import yaml
 from ttc_sim.base.draws import uniforms
 
 SEED = 7
+_OTHERS = Path(__file__).resolve().parents[1] / "tests" / "importing" / "logs"
+"""Logs of other tools, made up."""
 PROBLEMS, LOGGED = 24, 120
 WORDS = ("sum", "product", "integral", "river", "cell", "treaty")
 CARD = {"origin": "made up", "licence": "none", "date": "2026-11-24", "tokenizer": "none", "limits": "made up"}
@@ -344,6 +347,7 @@ def write_corpus(at: Path) -> None:
     _write_gpu_profile(at)
     _write_runs(at)
     _write_logs(at)
+    shutil.copytree(_OTHERS, at / "logs")
     for name, content in scenarios().items():
         (at / name).write_text(yaml.safe_dump(content, sort_keys=False))
     (at / "own.py").write_text(

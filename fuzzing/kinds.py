@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,31 @@ def logs(dice: Dice, folder: Path) -> Commands:
     return [_of(dice.of(lines))]
 
 
+_ANSWERS = (
+    *("--reasoning outside", "--cached inside", "--time-unit ms", "--dates day-first", "--correct-from 0.5"),
+    *("--keep-prompts", "--column prompt_tokens=a", "--format table"),
+)
+
+
+def imports(dice: Dice, folder: Path) -> Commands:
+    """A log of another tool, with a few places or bytes changed, packed now and then."""
+    file = dice.of(sorted(path for path in (folder / "logs").rglob("*") if path.is_file()))
+    if file.suffix in (".jsonl", ".json", ".csv", ".parquet") and dice.chance(0.9):
+        mutating.mutate_file(file, dice)
+    else:
+        file.write_bytes(mutating.raw(file.read_bytes(), dice))
+    if dice.chance(0.05):
+        file.write_bytes(mutating.raw(gzip.compress(file.read_bytes()), dice))
+    line = ["import", file.relative_to(folder).as_posix(), "--out", "made", "--json", "made.json"]
+    if dice.chance(0.3):
+        line += ["--format", file.parent.name]
+    if dice.chance(0.7):
+        line.append("--no-scores")
+    for _ in range(dice.of((0, 0, 1, 2))):
+        line += dice.of(_ANSWERS).split()
+    return [line]
+
+
 def cards(dice: Dice, folder: Path) -> Commands:
     """Cards of profiles, problem sets and traffic; a model's config.json; a GPU profile's meta.yaml."""
     name, line = dice.of(
@@ -185,7 +211,7 @@ _LINES = (
     *("backtest run --calibrate-on other-run", "backtest --experiments experiments.json", "profile check tiny/small", "--version"),
     *("predictor score prompts.jsonl --out made.csv", "profile show tiny/small"),
     "predictor check logs.jsonl --reference scores.parquet",
-    *(f"{_QUALITY} --resamples 100", _TRAIN),
+    *(f"{_QUALITY} --resamples 100", _TRAIN, "import logs/table/gateway.csv --out made"),
 )  # fmt: skip
 # Nothing outside of the case's folder is ever written to.
 _PATHS = (
@@ -263,7 +289,7 @@ def command_lines(dice: Dice, folder: Path) -> Commands:
             del line[min(at, len(line) - 1)]
         elif kind == 7 and len(line) > len(name):
             at = min(at, len(line) - 1)
-            safe = line[0] == "profile" or line[at - 1 : at] in (
+            safe = line[0] in ("profile", "import") or line[at - 1 : at] in (
                 ["--out"],
                 ["--json"],
                 ["--plan"],
@@ -300,6 +326,7 @@ _WRITING = (
     f"{_BUILD} --replace",
     "predictor score prompts.jsonl --out made.parquet",
     "cross-validate second.yaml --folds 2 --table made.csv --json made.json",
+    "import logs/table/gateway.csv --out made --replace",
 )
 
 
@@ -314,6 +341,7 @@ KINDS: dict[str, tuple[float, Callable[[Dice, Path], Commands]]] = {
     "plans": (8, plans),
     "tables": (24, tables),
     "logs": (6, logs),
+    "imports": (12, imports),
     "cards": (6, cards),
     "runs": (7, runs),
     "notations": (10, notations),

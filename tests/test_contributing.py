@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from tests.packages import ROOT, command, install, python
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS: dict[str, str] = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
 PACKAGE = {name: text for name, text in BLOCKS.items() if name.startswith("my_package/")}
-KINDS = ("strategies", "policies", "step_times", "arrivals")
+KINDS = ("strategies", "policies", "step_times", "arrivals", "importers")
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +53,14 @@ def test_every_kind_has_a_recipe() -> None:
 
 
 def test_the_commands_of_a_package(mine: Path, site: Path) -> None:
-    simulate, evaluate = (shlex.split(line)[1:] for line in TEXT.splitlines() if line.startswith("ttc-sim "))
+    simulate, evaluate, importing = (shlex.split(line)[1:] for line in TEXT.splitlines() if line.startswith("ttc-sim "))
     simulate += ["--requests", "60", "--replications", "1"]
     assert "shortest" in done(command(mine, *simulate, path=(site, ROOT)))
     assert "ShortestOfN(n=4)" in done(command(mine, *evaluate, path=(site, ROOT)))
+    call = {"edge_request": "e1", "unix_ms": 1795511702123, "tokens": {"in": 90, "out": 41, "thought": 7}, "code": 200}
+    (mine / "edge.jsonl").write_text("".join(json.dumps({**call, "edge_request": k}) + "\n" for k in range(3)))
+    assert "log of our edge proxy" in done(command(mine, *importing, path=(site, ROOT)))
+    assert command(mine, *importing[:-1], "elsewhere").returncode == 1
     # Without the package its names are not known: one line.
     refused = command(mine, *simulate)
     assert refused.returncode == 1
@@ -122,7 +127,9 @@ def test_a_kind_inside_the_project_is_one_file_and_one_name(mine: Path, tmp_path
     )
     for shipped in ("profiles", "pyproject.toml"):
         (tmp_path / shipped).symlink_to(ROOT / shipped)
-    rooms = dict(zip(PACKAGE, ("strategies", "policies", "serving", "workload"), strict=True))
+    rooms = dict(
+        zip(PACKAGE, ("strategies", "policies", "serving", "workload", "measured/importing/formats"), strict=True)
+    )
     tables = [name for name in BLOCKS if name.startswith("ttc_sim/")]
     assert len(tables) == len(KINDS)
     for (name, text), table in zip(PACKAGE.items(), tables, strict=True):
@@ -134,7 +141,7 @@ def test_a_kind_inside_the_project_is_one_file_and_one_name(mine: Path, tmp_path
         assert registry is not None
         known = known[: registry.end()] + line + known[registry.end() :]
         if not line.endswith('",'):  # a class, not its place as text: it is imported too
-            module = f"ttc_sim.{rooms[name]}.{Path(name).stem}"
+            module = f"ttc_sim.{rooms[name].replace('/', '.')}.{Path(name).stem}"
             first = "from __future__ import annotations\n"
             known = known.replace(first, f"{first}\nfrom {module} import {line.split(': ')[1][:-1]}", 1)
         (tmp_path / table).write_text(known)

@@ -21,6 +21,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.notation import parse
 from ttc_sim.base.plugins import REGISTRIES, Registry
 from ttc_sim.cli import main
+from ttc_sim.measured.importing import IMPORTERS
 from ttc_sim.policies import POLICIES, Policy
 from ttc_sim.scenario import Arrivals, Poisson, StepTime, scenario_from_dict
 from ttc_sim.scenario.base import Model
@@ -545,8 +546,8 @@ def test_what_cannot_be_registered(site: Path) -> None:
 
     add(site, "strategies", STRATEGY, package="theirs")
     for made, name, says in (
-        (5, None, "a class that inherits from Strategy, Policy, StepTime or Arrivals"),
-        (dict, None, "a class that inherits from Strategy, Policy, StepTime or Arrivals"),
+        (5, None, "a class that inherits from Strategy, Policy, StepTime, Arrivals or Importer"),
+        (dict, None, "a class that inherits from Strategy, Policy, StepTime, Arrivals or Importer"),
         (Strategy, None, "a class that inherits from"),
         (Single, None, "Single comes with ttc-sim"),
         (Mine, None, "theirs gives it"),
@@ -571,7 +572,7 @@ def test_a_shipped_class_may_stand_higher_in_the_order_of_imports(site: Path) ->
         assert kinds["kind"].__name__ == "Kind"
     finally:
         del REGISTRIES["things"]
-    assert {STRATEGIES.group, POLICIES.group, STEP_TIMES.group, ARRIVALS.group} == {
+    assert {STRATEGIES.group, POLICIES.group, STEP_TIMES.group, ARRIVALS.group, IMPORTERS.group} == {
         f"ttc_sim.{kind}" for kind in REGISTRIES
     }
 

@@ -111,7 +111,10 @@ def test_dates_of_a_table_are_times(tmp_path: Path) -> None:
     [
         (["24/11/2026 10:00", "24/11/2026 10:01", "01/12/2026 00:00"], [0, 60, 6 * 86400 + 14 * 3600]),
         (["11/24/2026 10:00 AM", "11/24/2026 12:30 PM", "12/01/2026 12:00 AM"], [0, 9000, 6 * 86400 + 14 * 3600]),
-        (["03/04/2026 10:00:00.5", "03/04/2026 10:00:01"], [0, 0.5]),  # one day: its place in the year tells nothing here
+        (
+            ["03/04/2026 10:00:00.5", "03/04/2026 10:00:01"],
+            [0, 0.5],
+        ),  # one day: its place in the year tells nothing here
         (["03.04.2026 10:00", "04.04.2026 10:00"], [0, 86400]),
         (["2026-10-25T02:30:00+02:00", "2026-10-25T02:10:00+01:00"], [0, 2400]),  # clocks were set back
         (["2026-11-24 10:00:00", "2026-11-24T10:00:01Z"], [0, 1]),
@@ -125,7 +128,10 @@ def test_dates_are_read_as_people_write_them(tmp_path: Path, texts: list[str], s
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        (["03/04/2026 10:00", "05/04/2026 10:00"], "row 1: got '03/04/2026 10:00'; expected dates that tell the day from"),
+        (
+            ["03/04/2026 10:00", "05/04/2026 10:00"],
+            "row 1: got '03/04/2026 10:00'; expected dates that tell the day from",
+        ),
         (["24/11/2026 10:00", "11/25/2026 10:00"], "both days and months above 12"),
         (["2026-11-24 10:00", "soon"], "row 2: got 'soon'"),
         (["2026-11-24 10:00", "2026-13-45 10:00"], "row 2: got nan"),

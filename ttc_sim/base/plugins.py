@@ -1,6 +1,7 @@
 """Kinds of things by name: those that come with the package, those of installed packages, and those registered by hand.
 
-A package adds a strategy (a policy, a step-time model, an arrival process) by an entry point in its ``pyproject.toml``::
+A package adds a strategy (a policy, a step-time model, an arrival process, an importer) by an entry point in its
+``pyproject.toml``::
 
     [project.entry-points."ttc_sim.strategies"]
     Debate = "my_package.debate:Debate"
@@ -120,7 +121,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         """Names that the class itself says it has; empty if it leaves that open."""
         if self.key is None:
             return (made.__name__,)
-        said = cast("Any", made).model_fields[self.key].annotation
+        fields = getattr(made, "model_fields", {})
+        said = fields[self.key].annotation if self.key in fields else None
         return get_args(said) if get_origin(said) is Literal else ()
 
     def _check_kind(self, made: object, where: str, name: str) -> None:
@@ -143,14 +145,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
 
 def register(made: type[T], name: str | None = None) -> type[T]:
-    """Make a class of one's own known by its name: a strategy, a policy, a step-time model or an arrival process.
+    """Make a class of one's own known by its name: a strategy, a policy, a step-time model, an arrival process or an importer.
 
     Returns the class, so that it can stand above it as ``@ttc.register``.
 
     Args:
         made: a class that inherits from the base of its kind.
-        name: that scenarios call a step-time model or an arrival process by: what its ``kind`` or ``process`` says, or else the
-            class's own, if left out. A strategy or policy always has its class's.
+        name: that scenarios call a step-time model or an arrival process by, and ``--format`` an importer: what its ``kind`` or
+            ``process`` says, or else the class's own, if left out. A strategy or policy always has its class's.
 
     Raises:
         InputError: of no kind that can be added, or a name that is taken.
@@ -170,7 +172,9 @@ def register(made: type[T], name: str | None = None) -> type[T]:
         if isinstance(made, type) and issubclass(made, registry.base):
             registry.register(made, name)
             return made
-    raise InputError("register", "class", made, "a class that inherits from Strategy, Policy, StepTime or Arrivals")
+    raise InputError(
+        "register", "class", made, "a class that inherits from Strategy, Policy, StepTime, Arrivals or Importer"
+    )
 
 
 def find(registry: Mapping[str, type[T]], name: str, *, where: str, field: str) -> type[T]:

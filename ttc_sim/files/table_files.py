@@ -140,6 +140,7 @@ def csv_names(path: Path) -> list[str]:
     for mark, between in ((";", "semicolons"), ("\t", "tabs")):
         if mark in text and "," not in text:
             expected = f"commas between columns where this file has {between}, and points in decimal numbers"
+            expected += "; `ttc-sim import` reads such files"
             raise InputError(path, "file", text, expected)
     names = next(csv.reader([text]), [])
     twice = next((name for name, times in Counter(names).items() if times > 1), None)

@@ -115,6 +115,10 @@ def check_sources(policies: Mapping[str, object], sources: Mapping[str, object],
     Raises:
         InputError: another source, or one without a policy.
     """
+    if not sources:
+        raise InputError(
+            where, "policy", dict(policies), "one policy: the workload has no sources that others could be for"
+        )
     for source in policies:
         if source not in sources:
             raise InputError(where, "policy", source, nearest(str(source), sources))

@@ -1,4 +1,4 @@
-"""Conformance suites for a strategy, policy, step-time model or arrival process of one's own: three lines of pytest.
+"""Conformance suites for a strategy, policy, step-time model, arrival process or importer of one's own: three lines of pytest.
 
     from ttc_sim.testing import StrategyConformance
 
@@ -10,8 +10,15 @@ object; what a suite cannot know (names of arms, a folder of files, whether a pr
 """
 
 from ttc_sim.testing.arrivals import ArrivalsConformance
+from ttc_sim.testing.importers import ImporterConformance
 from ttc_sim.testing.policies import PolicyConformance
 from ttc_sim.testing.step_times import StepTimeConformance
 from ttc_sim.testing.strategies import StrategyConformance
 
-__all__ = ["ArrivalsConformance", "PolicyConformance", "StepTimeConformance", "StrategyConformance"]
+__all__ = [
+    "ArrivalsConformance",
+    "ImporterConformance",
+    "PolicyConformance",
+    "StepTimeConformance",
+    "StrategyConformance",
+]

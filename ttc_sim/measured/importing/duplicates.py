@@ -12,7 +12,7 @@ _SAME = (
     "status", "latency_s",
     "first_token_s", "problem", "subset", "attempt", "label", "answer", "text_hash", "blocks_hash",
 )  # fmt: skip
-_MOSTLY = 0.4
+_MOSTLY, _FEW = 0.4, 5
 _ROWS_AT_ONCE = 4_000_000
 _PLACE = ("file", "row")
 
@@ -35,7 +35,7 @@ def written_twice(calls: pl.LazyFrame, times: Times, audit: Audit) -> pl.DataFra
     if not len(twice):
         return pl.concat(dropped)
     fine = times.there and bool(calls.select(_finer(times)).collect(engine="streaming").item())
-    if not times.there or (not fine and len(twice) < _MOSTLY * total):
+    if not times.there or (not fine and len(twice) < max(_MOSTLY * total, _FEW)):
         why = (
             "times in whole seconds tell nothing"
             if times.there

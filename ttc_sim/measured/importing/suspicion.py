@@ -12,7 +12,8 @@ from ttc_sim.measured.building import STOPPED
 
 _FEW = 20
 _MOSTLY = 0.9
-_PILE, _PILE_SHARE = 5, 0.01
+_PILE, _PILE_SHARE = 5, 0.01  # answers of one length, and their share, that make a pile
+_NEAR, _HALF, _SHORT = 0.9, 0.5, 16
 _THINKS = re.compile(
     r"(^|[/:_\s-])(o[134](-|$|\b)|gpt-5|qwq|grok-(3-mini|4)|magistral|(deepseek-)?r1(\b|-))|reason|think(?!less)",
     re.IGNORECASE,
@@ -37,25 +38,28 @@ def look_for_limits(calls: pl.LazyFrame) -> Limits:
     if known:
         return Limits(said=True, piles={})
     length = pl.coalesce(pl.col("output"), pl.col("visible") + pl.col("reasoning").fill_null(0))
-    longest = (
-        calls.select("model", length=length)
-        .filter(pl.col("length") > 0)
-        .group_by("model", "length")
-        .len("rows")
-        .group_by("model")
+    counted = calls.select("model", length=length).filter(pl.col("length") > 0).group_by("model", "length").len("rows")
+    near = pl.col("length") >= _NEAR * pl.col("length").max()
+    found = (
+        counted.group_by("model")
         .agg(
-            pl.col("length").max().alias("most"),
-            pl.col("rows").sort_by("length").last().alias("piled"),
+            # Of the longest, the length that most have: another tokenizer's counts lie a little to both sides of the limit.
+            pl.col("length")
+            .filter(near)
+            .sort_by(pl.col("rows").filter(near), pl.col("length").filter(near))
+            .last()
+            .alias("limit"),
+            pl.col("rows").filter(near).max().alias("piled"),
+            pl.col("rows").filter(near).sum().alias("longest"),
             pl.col("rows").sum().alias("rows"),
-            pl.len().alias("kinds"),
         )
         .collect(engine="streaming")
     )
     piles = {
-        row["model"]: int(row["most"])
-        for row in longest.iter_rows(named=True)
-        if row["kinds"] > 1
-        and row["most"] >= 16
+        row["model"]: int(row["limit"])
+        for row in found.iter_rows(named=True)
+        if row["limit"] >= _SHORT
+        and row["piled"] >= _HALF * row["longest"]
         and max(_PILE, _PILE_SHARE * row["rows"]) <= row["piled"] <= _MOSTLY * row["rows"]
     }
     return Limits(said=False, piles=piles)
@@ -70,7 +74,7 @@ def stopped_at(limits: Limits) -> pl.Expr:
     for model, length in limits.piles.items():
         mine = pl.col("model").is_null() if model is None else (pl.col("model") == model)
         total = pl.col("visible_tokens") + pl.col("reasoning_tokens").fill_null(0)
-        found = found | (mine & (total == length)).fill_null(value=False)
+        found = found | (mine & (total >= length)).fill_null(value=False)
     return found
 
 

@@ -37,7 +37,7 @@ def write_traffic(spool: Spool, arrivals: F64, known: tuple[str, ...], path: Pat
     )
     start = float(arrivals.min())
     columns = [*ALWAYS, *known]
-    parts = [path for number in range(spool.parts) if (path := spool.part(number, KIND)).is_file()]
+    parts = [part for part in (spool.part(number, KIND) for number in range(spool.parts)) if part.is_file()]
     writer: pq.ParquetWriter | None = None
     written = 0
     try:

@@ -66,6 +66,7 @@ ROLES = {
 }  # fmt: skip
 """What columns can be named for, as users write it, and the field of a call."""
 _NUMBERS = ("prompt", "output", "visible")
+_DEEPEST = 3
 _UNITS = {"_ms": 1e-3, "_us": 1e-6}
 
 
@@ -115,7 +116,8 @@ class Table(Importer):
             yield Call(left_out="no JSON object")
             return
         taken: Mapping[str, str] = head["columns"]
-        found = {role: record.get(column) for role, column in taken.items()}
+        values = flat(record)
+        found = {role: values.get(column) for role, column in taken.items()}
         found = {
             role: None if isinstance(value, str) and value.strip().lower() in NOTHING else value
             for role, value in found.items()
@@ -133,12 +135,27 @@ class Table(Importer):
 
 
 def _key(sample: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    records = [record for record in sample.records if isinstance(record, dict)]
-    names = sample.columns or tuple(dict.fromkeys(str(name) for record in records for name in record))
+    records = [flat(record) for record in sample.records if isinstance(record, dict)]
+    names = tuple(dict.fromkeys(str(name) for record in records for name in record))
     constant = tuple(
         name for name in names if len(records) > 1 and len({str(record.get(name)) for record in records}) == 1
     )
     return names, constant
+
+
+def flat(record: Mapping[Any, Any], before: str = "", depth: int = 0) -> dict[str, Any]:
+    """Values of a record by name, those of objects in it by names with a point, such as ``usage.prompt_tokens``.
+
+    >>> flat({"model": "m", "usage": {"prompt_tokens": 7}})
+    {'model': 'm', 'usage.prompt_tokens': 7}
+    """
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, dict) and depth < _DEEPEST:
+            found |= flat(value, f"{before}{name}.", depth + 1)
+        else:
+            found[f"{before}{name}"] = value
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -152,6 +169,8 @@ def columns_of(key: tuple[tuple[str, ...], tuple[str, ...]], named: tuple[tuple[
     by_name: dict[str, str] = {}
     for name in names:
         by_name.setdefault(_snake(name), name)
+    for name in names:
+        by_name.setdefault(_snake(name.rpartition(".")[2]), name)
     taken: dict[str, str] = dict(named)
     for role, usual in NAMES.items():
         there = [by_name[name] for name in usual if name in by_name]
