@@ -46,6 +46,11 @@ class Sample:
     head: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    @property
+    def first(self) -> Any:
+        """The first record; ``None`` without any."""
+        return self.records[0] if self.records else None
+
 
 @dataclass(frozen=True)
 class Left:

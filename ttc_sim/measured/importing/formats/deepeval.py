@@ -18,7 +18,7 @@ class DeepEval(Importer):
     arrays = ("testCases", "test_cases")
 
     def recognises(self, sample: Sample) -> int:
-        first = sample.records[0]
+        first = sample.first
         if sample.kind != "json" or not isinstance(first, dict) or "success" not in first:
             return 0
         found = sum(name in first for name in ("actualOutput", "metricsData", "expectedOutput", "runDuration"))

@@ -26,7 +26,7 @@ class EveryEvalEver(Importer):
     )
 
     def recognises(self, sample: Sample) -> int:
-        first = sample.records[0]
+        first = sample.first
         if sample.kind != "json" or not isinstance(first, dict) or not isinstance(first.get("evaluation"), dict):
             return 0
         return len(_MARKS & set(first)) if {"sample_id", "evaluation_id"} <= set(first) else 0

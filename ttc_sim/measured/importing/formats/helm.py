@@ -41,7 +41,7 @@ class HELM(Importer):
     keyed = True
 
     def recognises(self, sample: Sample) -> int:
-        first = sample.records[0]
+        first = sample.first
         if sample.kind != "json" or not isinstance(first, dict):
             return 0
         if {"instance", "request", "train_trial_index"} <= set(first):
@@ -55,9 +55,9 @@ class HELM(Importer):
         spec = _spec(sample.path)
         adapter = spec.get("adapter_spec")
         adapter = adapter if isinstance(adapter, dict) else {}
-        folder = sample.path.resolve().parent.name if sample.path is not None else None
+        folder = sample.path.resolve().parent.name if sample.path is not None else ""
         name = spec.get("name")
-        name = name if isinstance(name, str) else folder
+        name = name if isinstance(name, str) else folder if ":" in folder else None  # folders are named after their runs
         return {
             "model": adapter.get("model") or adapter.get("model_deployment"),
             "subset": _without_model(name),
@@ -71,7 +71,7 @@ class HELM(Importer):
         metrics = _graded(sample)
         lines = []
         if len(metrics) > 1:
-            lines.append(f"{found['subset']}: graded by {metrics[0]}, not by {' or '.join(metrics[1:])}")
+            lines.append(f"{found['subset'] or sample.name}: graded by {metrics[0]}, not by {' or '.join(metrics[1:])}")
         if found["model"] is None:
             lines.append(f"{sample.name}: no {SPEC} beside it that names the model: it stays unnamed")
         if sample.path is not None and not (sample.path.parent / STATES).is_file():
@@ -112,7 +112,7 @@ class HELM(Importer):
         state = record.get("state")
         state = state if isinstance(state, dict) else {}
         why = None
-        if record["perturbation"] is not None:
+        if record.get("perturbation") is not None:
             why = "a perturbed copy of the problem"
         elif state.get("reference_index") is not None:
             why = "choices compared by likelihood: nothing was generated"
@@ -141,10 +141,10 @@ class HELM(Importer):
             text=prompt if isinstance(prompt, str) else None,
             answer_text=said if isinstance(said, str) else None,
             thinking_text=thought if isinstance(thought, str) else None,
-            problem=record["instance_id"],
+            problem=record.get("instance_id"),
             subset=head["subset"],
             group=head["group"],
-            attempt=record["trial"],
+            attempt=record.get("trial"),
             label=label,
             answer=given_answer(said.strip(), said) if isinstance(said, str) else None,
         )

@@ -48,10 +48,10 @@ class Inspect(Importer):
             yield from members.samples(at)
 
     def recognises(self, sample: Sample) -> int:
-        if sample.kind != "json" or not isinstance(sample.records[0], dict):
+        first = sample.first
+        if sample.kind != "json" or not isinstance(first, dict):
             return 0
         ends = {"status", "eval"} <= set(sample.head)
-        first = sample.records[0]
         return 4 * ends + 2 * ({"id", "epoch", "target"} <= set(first)) + ("model_usage" in first)
 
     def prepared(self, sample: Sample) -> dict[str, Any]:

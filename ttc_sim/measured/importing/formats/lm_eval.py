@@ -34,7 +34,7 @@ class LMEval(Importer):
     keyed = True
 
     def recognises(self, sample: Sample) -> int:
-        first = sample.records[0]
+        first = sample.first
         if sample.kind != "json" or not isinstance(first, dict) or not {"doc_id", "doc", "resps"} <= set(first):
             return 0
         return 4 + ("filtered_resps" in first) + ("target" in first) + ("arguments" in first)

@@ -56,12 +56,15 @@ class OpenAIEvals(Importer):
                 yield number, {**made, "sampled": waiting.pop(key, [])}
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
-        data, sampled = record["data"], [one for one in record["sampled"] if isinstance(one, dict)]
+        data, sampled = record.get("data"), record.get("sampled")
+        if not isinstance(data, dict) or not isinstance(sampled, list):
+            return
+        sampled = [one for one in sampled if isinstance(one, dict)]
         label = data.get("correct", data.get("score"))
         failed = record.get("failed", False)
         if label is None and not failed:
             return
-        if len(sampled) > 1 and record["type"] == "match":
+        if len(sampled) > 1 and record.get("type") == "match":
             yield Call(left_out="several calls of a model for one sample")
             return
         first = sampled[0] if sampled else {}
@@ -71,7 +74,7 @@ class OpenAIEvals(Importer):
         said = said[0] if isinstance(said, list) and len(said) == 1 else said
         picked = data.get("picked")
         yield Call(
-            key=record["event"],
+            key=record.get("event"),
             model=first.get("model") or head["model"],
             prompt=usage.get("prompt_tokens"),
             cached=find(usage, "prompt_tokens_details", "cached_tokens"),
@@ -81,7 +84,7 @@ class OpenAIEvals(Importer):
             status="failed" if failed else "ok",
             text=prompt_text(first.get("prompt")),
             answer_text=said if isinstance(said, str) else None,
-            problem=record["key"],
+            problem=record.get("key"),
             subset=head["task"],
             group=head["task"],
             label=label,

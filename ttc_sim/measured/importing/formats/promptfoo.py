@@ -21,7 +21,7 @@ class Promptfoo(Importer):
     arrays = ("results.results", "results")
 
     def recognises(self, sample: Sample) -> int:
-        first = sample.records[0]
+        first = sample.first
         if sample.kind != "json" or not isinstance(first, dict):
             return 0
         found = sum(

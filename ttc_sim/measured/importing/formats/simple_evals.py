@@ -36,7 +36,7 @@ class SimpleEvals(Importer):
     keyed = True
 
     def recognises(self, sample: Sample) -> int:
-        first = sample.records[0]
+        first = sample.first
         if sample.kind == "table":
             if sample.columns and sample.columns[0].lower().startswith(("<!doctype html", "<html")):
                 raise InputError(sample.path or sample.name, "file", "a page of HTML", f"a log; of simple-evals {_ALL}")
@@ -80,16 +80,17 @@ class SimpleEvals(Importer):
             yield row, {**made, "usage": usage[number] if number < len(usage) else {}}
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
-        if not isinstance(record, dict) or "convo" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("convo"), list):
             yield Call(left_out="no conversation")
             return
-        convo, usage = record["convo"], record["usage"]
+        convo, usage = record["convo"], record.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
         answers = 0
         for message in reversed(convo):
             if not isinstance(message, dict) or message.get("role") != "assistant":
                 break
             answers += 1
-        if answers != 1 or record["grade"] in (None, "None", ""):
+        if answers != 1 or record.get("grade") in (None, "None", ""):
             yield Call(left_out="several answers graded together, not one by one" if answers > 1 else "not graded")
             return
         said = convo[-1].get("content")
@@ -103,12 +104,12 @@ class SimpleEvals(Importer):
             status="failed" if said == "No response (bad request)." else "ok",
             text=prompt_text(convo[:-1]),
             answer_text=prompt_text([convo[-1]]) or "",
-            problem=record["problem"],
+            problem=record.get("problem"),
             subset=head["task"],
             group=head["task"],
-            attempt=record["attempt"],
+            attempt=record.get("attempt"),
             label=record["grade"],
-            answer=record["answer"],
+            answer=record.get("answer"),
         )
 
 
