@@ -339,7 +339,9 @@ def _names(path: Path, given: list[str]) -> list[str]:
         raise InputError(path, "line 1", ", ".join(names), "names of the columns: this line has numbers alone")
     twice = next((name for name, times in Counter(names).items() if times > 1 and name), None)
     if twice is not None:
-        raise InputError(path, "line 1", twice, "each column once")
+        raise InputError(
+            path, "line 1", twice, "each column once; of several lines of names, the one that names them all"
+        )
     return names
 
 

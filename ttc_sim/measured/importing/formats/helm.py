@@ -57,7 +57,9 @@ class HELM(Importer):
         adapter = adapter if isinstance(adapter, dict) else {}
         folder = sample.path.resolve().parent.name if sample.path is not None else ""
         name = spec.get("name")
-        name = name if isinstance(name, str) else folder if ":" in folder else None  # folders are named after their runs
+        name = (
+            name if isinstance(name, str) else folder if ":" in folder else None
+        )  # folders are named after their runs
         return {
             "model": adapter.get("model") or adapter.get("model_deployment"),
             "subset": _without_model(name),
