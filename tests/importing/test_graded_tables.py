@@ -22,7 +22,7 @@ def csv(path: Path, text: str) -> Path:
 
 def test_a_table_that_is_sorted_by_problem_keeps_its_key(tmp_path: Path) -> None:
     # The first 50 rows, by which columns are chosen, are all of one problem, and `id` numbers the rows.
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"task_id": f"HumanEval/{k // 60}", "id": k, "prompt_tokens": 9, "output_tokens": 10 + k, "passed": k % 3 == 0}
         for k in range(180)
     ]

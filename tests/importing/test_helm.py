@@ -114,9 +114,22 @@ def test_what_is_no_attempt_is_left_out(tmp_path: Path) -> None:
         "not graded as right or wrong": 1,
         "graded, but failed or broken off: no attempt": 1,
     }
-    run(tmp_path / "several", stats[:1], None, outputs=5)
-    with pytest.raises(InputError, match="several answers counted together"):
-        imported(tmp_path / "several", out=tmp_path / "none")
+    several = state("a", "A")
+    several["result"]["completions"] *= 5
+    for number, asked in enumerate((None, [several])):
+        run(tmp_path / f"several{number}", stats[:1], asked, outputs=5)
+        with pytest.raises(InputError, match="several answers counted together"):
+            imported(tmp_path / f"several{number}", out=tmp_path / "none")
+
+
+@pytest.mark.parametrize("with_states", [True, False])
+def test_multiple_choice_asks_for_one_answer_whatever_num_outputs_says(tmp_path: Path, with_states: bool) -> None:
+    stats = [instance("a", num_prompt_tokens=50, num_output_tokens=1, exact_match=1)]
+    folder = run(tmp_path / "run", stats, [state("a", "A")] if with_states else None, outputs=5)
+    spec = {"name": "mmlu:model=m", "adapter_spec": {"model": "m", "num_outputs": 5, "method": "multiple_choice_joint"}}
+    as_document(folder / "run_spec.json", spec)
+    attempts, _ = imported(folder, out=tmp_path / "out")
+    assert columns(attempts, "visible_tokens", "correct") == [(1, True)]
 
 
 def test_requests_alone_have_no_grades_and_the_file_that_has_them_is_named(tmp_path: Path) -> None:

@@ -231,6 +231,16 @@ def test_another_zip_file_and_one_that_is_cut_off_are_refused_in_our_words(tmp_p
     assert (len(attempts), left_out(audit)) == (3, {"a damaged sample": 1})
 
 
+def test_a_log_without_samples_is_refused_and_is_no_table(tmp_path: Path) -> None:
+    document = log([])
+    del document["samples"]
+    with pytest.raises(InputError, match="samples: got 'none'; expected a log with samples"):
+        imported(
+            as_document(tmp_path / "a.json", {**document, "stats": {"model_usage": {MODEL: usage(9, 9)}}}),
+            out=tmp_path / "out",
+        )
+
+
 @pytest.mark.parametrize("value", [[], {}, 3, "x", [None], {"match": 3}, [[1]], float("nan"), True])
 def test_hostile_values_do_no_harm(tmp_path: Path, value: Any) -> None:
     for name in (

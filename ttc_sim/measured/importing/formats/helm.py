@@ -64,7 +64,8 @@ class HELM(Importer):
             "model": adapter.get("model") or adapter.get("model_deployment"),
             "subset": _without_model(name),
             "group": name.partition(":")[0].partition(",")[0] if name else None,
-            "outputs": adapter.get("num_outputs"),
+            # Multiple choice asks for one answer, and takes `num_outputs` for how many likeliest tokens it wants to see.
+            "outputs": None if str(adapter.get("method")).startswith("multiple_choice") else adapter.get("num_outputs"),
             "metric": next(iter(_graded(sample)), None),
         }
 
@@ -118,7 +119,7 @@ class HELM(Importer):
             why = "a perturbed copy of the problem"
         elif state.get("reference_index") is not None:
             why = "choices compared by likelihood: nothing was generated"
-        elif isinstance(head["outputs"], (int, float)) and head["outputs"] > 1:
+        elif _answers(state, head["outputs"]) > 1:
             why = "several answers counted together, not one by one"
         label = record.get(head["metric"]) if head["metric"] else None
         failed = find(state, "result", "success") is False
@@ -150,6 +151,14 @@ class HELM(Importer):
             label=label,
             answer=given_answer(said.strip(), said) if isinstance(said, str) else None,
         )
+
+
+def _answers(state: Mapping[str, Any], outputs: Any) -> float:
+    """How many answers were asked for at once: tokens are counted of all together."""
+    completions = find(state, "result", "completions")
+    if isinstance(completions, list) and completions:
+        return len(completions)
+    return outputs if isinstance(outputs, (int, float)) else 1
 
 
 def _place(key: Any, record: Mapping[str, Any], instance: Any = None) -> tuple[str, Any, str | None]:

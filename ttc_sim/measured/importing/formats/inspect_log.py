@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing.call import Call, find
 from ttc_sim.measured.importing.formats.inspect_files import Members, header_of_document
 from ttc_sim.measured.importing.formats.openai_chat import prompt_text
@@ -51,6 +52,11 @@ class Inspect(Importer):
         first = sample.first
         if sample.kind != "json" or not isinstance(first, dict):
             return 0
+        if {"status", "eval", "plan"} <= set(first) and isinstance(first["eval"], dict) and "model" in first["eval"]:
+            where = sample.path or sample.name
+            raise InputError(
+                where, "samples", "none", "a log with samples: `inspect eval` without --no-log-samples writes one"
+            )
         ends = {"status", "eval"} <= set(sample.head)
         return 4 * ends + 2 * ({"id", "epoch", "target"} <= set(first)) + ("model_usage" in first)
 
@@ -162,7 +168,7 @@ def _usage(record: Mapping[str, Any], head: Mapping[str, Any]) -> tuple[Any, Map
     asked = head["model"] if isinstance(head["model"], str) else None
     name = asked if asked in by_model else next(iter(by_model)) if len(by_model) == 1 else None
     own = find(record, "output", "usage")
-    own = own if _turns(record) == 1 and isinstance(own, dict) else None
+    own = own if _turns(record) <= 1 and isinstance(own, dict) else None
     if name is None:
         # Nothing counted: the answer came from Inspect's cache, and tells the tokens it took when it was made.
         return (None, None) if by_model else (asked or find(record, "output", "model"), own)
