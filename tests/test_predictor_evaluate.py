@@ -145,7 +145,7 @@ def test_the_constant_is_the_training_rate_where_the_card_names_it(tmp_path: Pat
     ("change", "says"),
     [
         ({"correct": [2.0] * 4}, "column correct, row 1: got 2.0; expected 0 or 1"),
-        ({"correct": ["yes"] * 4}, "column correct, row 1: got 'yes'; expected 0 or 1"),
+        ({"correct": ["maybe"] * 4}, "column correct, row 1: got 'maybe'; expected 0 or 1"),
         ({"correct": [1.0, None, 0.0, 1.0]}, "1 empty values"),
         ({"correct": [float("nan")] * 4}, "column correct, row 1: got nan"),
         ({"outcome": [1, 0, 1, 0]}, "a column named correct or is_correct or passed"),

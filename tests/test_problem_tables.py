@@ -121,8 +121,8 @@ def test_labels_are_numbers_from_0_to_1() -> None:
     for values, shares in (([0.25], False), ([2], True), ([-1, 1], True), ([float("nan")], False)):
         with pytest.raises(InputError, match=f"got {values[0]}; expected 0 or 1, true or false"):
             of(values, shares=shares)
-    with pytest.raises(InputError, match="got 'yes'"):
-        of(["1", "yes"])
+    with pytest.raises(InputError, match="got 'maybe'"):
+        of(["1", "maybe"])
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ EMPTY = [1, *[None] * 239]
     ("changes", "says"),
     [
         ({"a_correct": 2}, "column correct, row 1: got 2; expected 0 or 1"),
-        ({"a_correct": "yes"}, "column correct, row 1: got 'yes'; expected 0 or 1"),
+        ({"a_correct": "maybe"}, "column correct, row 1: got 'maybe'; expected 0 or 1"),
         ({"a_correct": EMPTY}, "column correct: got '239 empty values'"),
         ({"p_problem_id": 1}, "column problem_id: got 'reasoning-gym-easy/1'; expected each once"),
         ({"p_problem_id": [None] * 120}, "column problem_id: got '120 empty values'"),

@@ -66,7 +66,7 @@ def test_build_save_and_load_give_the_same_profile(tmp_path: Path) -> None:
         ({"output_tokens": [10.0, 1.5, 30.0]}, "output_tokens, row 2"),
         ({"output_tokens": ["10", "1", "30"]}, "whole numbers"),
         ({"correct": [1, 2, 0]}, "correct"),
-        ({"correct": ["yes", "no", "no"]}, "correct"),
+        ({"correct": ["maybe", "no", "no"]}, "correct"),
         ({"correct": [True, None, False]}, "correct"),
         ({"reasoning_tokens": [11, 0, 0]}, "output_tokens, row 1"),
         ({"attempt": [0, 0, 0]}, "each attempt of a problem once"),

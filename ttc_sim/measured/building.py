@@ -13,6 +13,7 @@ from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.files.tables import find_column
 from ttc_sim.measured.cards import ProfileCard
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens
+from ttc_sim.measured.grades import GOLD, is_gold
 from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, MOST_ATTEMPTS, SCORE, Profile, check_profile
 
 USUAL_NAMES: dict[str, tuple[str, ...]] = {
@@ -24,8 +25,10 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "output_tokens": ("output_tokens", "completion_tokens", "generated_tokens"),
     "correct": ("correct", "is_correct", "passed"),
     "truncated": ("truncated", "stopped_at_limit"),
-    "answer": ("answer", "prediction"),
+    "answer": ("prediction", "predicted_answer", "extracted_answer", "model_answer", "given_answer", "answer"),
 }
+BENCHMARK = "task_id"
+"""A key in some tables, the benchmark's name in others: where it is the same in all rows, another column is the key."""
 DATASET = ("dataset", "subset")
 REASON = ("finish_reason", "stop_reason")
 STOPPED = ("length", "max_tokens", "max_output_tokens", "model_length")
@@ -59,8 +62,8 @@ def build_profile(
     named = columns or {}
     needed = {"problem", "prompt_tokens", "correct"}
     found = {
-        role: find_column(table, where, role, usual, named.get(role), required=role in needed)
-        for role, usual in USUAL_NAMES.items()
+        role: find_column(table, where, role, usual_names(table, role), named.get(role), required=role in needed)
+        for role in USUAL_NAMES
     }
     said = [f"{role}: column {column}" for role, column in found.items() if column is not None]
     if found["output_tokens"] is None and found["visible_tokens"] is None:
@@ -83,6 +86,14 @@ def build_profile(
             "answer": as_text(table, where, found["answer"]) if found["answer"] else pl.Series([None] * len(table)),
         }
     ).cast(dict(ATTEMPT_COLUMNS))  # type: ignore[arg-type]
+    if found["answer"] is not None and is_gold(made["problem"], made["answer"], made["correct"]):
+        if named.get("answer") is not None:
+            raise InputError(
+                where, f"column {found['answer']}", "the right answers", f"answers that were given; here {GOLD}"
+            )
+        said.remove(f"answer: column {found['answer']}")
+        said.append(f"column {found['answer']} holds the right answers, not given ones ({GOLD}): left out")
+        made = made.with_columns(answer=pl.lit(None, dtype=pl.String))
     if SCORE in table.columns:
         made = made.with_columns(as_numbers(table, where, SCORE, -math.inf, math.inf).alias(SCORE))
     how = "recorded" if found["reasoning_tokens"] else "none"
@@ -93,6 +104,14 @@ def build_profile(
     profile = Profile(name, checked, made.sort("problem", "attempt"))
     check_profile(profile, where)
     return profile, said
+
+
+def usual_names(table: pl.DataFrame, role: str) -> tuple[str, ...]:
+    """Usual names of the column that plays a role, in the order in which they count for this table."""
+    names = USUAL_NAMES[role]
+    if role == "problem" and BENCHMARK in table.columns and len(table) > 1 and table[BENCHMARK].n_unique() == 1:
+        return (*(name for name in names if name != BENCHMARK), BENCHMARK)
+    return names
 
 
 def _problems(table: pl.DataFrame, where: str | Path, column: str, said: list[str]) -> pl.Series:

@@ -10,6 +10,7 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.measured.grades import as_grades
 
 
 def as_tokens(
@@ -112,7 +113,7 @@ def as_keys(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
 
 
 def as_booleans(table: pl.DataFrame, where: str | Path, column: str) -> pl.Series:
-    """A column of 0 and 1 or true and false, a value in every row.
+    """A column of 0 and 1, true and false or the like, a value in every row.
 
     Raises:
         InputError: an empty value, or another.
@@ -125,26 +126,19 @@ def as_booleans(table: pl.DataFrame, where: str | Path, column: str) -> pl.Serie
 
 
 def labels(table: pl.DataFrame, where: str | Path, column: str, *, shares: bool) -> pl.Series:
-    """Outcomes as numbers from 0 to 1; empty ones stay empty.
+    """Outcomes as numbers from 0 to 1, however a table writes them (:mod:`~ttc_sim.measured.grades`); empty ones stay empty.
 
     Args:
         shares: whether they may lie between 0 and 1.
 
     Raises:
-        InputError: text, or another number.
+        InputError: another word or number, or lists, records, dates.
     """
     expected = "0 or 1, true or false" + (", or a share between them" if shares else "")
     values = table[column]
-    if values.dtype == pl.Boolean or values.null_count() == len(values):
-        return values.cast(pl.Float64)
-    if values.dtype == pl.String:  # as a CSV file has them whose first rows are empty
-        said = values.str.to_lowercase()
-        numbers = said.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
-        numbers = numbers.to_frame().select(pl.when(said != "").then(numbers.fill_null(-1))).to_series()
-    elif values.dtype.is_numeric():
-        numbers = values.cast(pl.Float64)
-    else:
+    if not (values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.String, pl.Null, pl.Categorical, pl.Enum)):
         raise InputError(where, f"column {column}", str(values.dtype), expected)
+    numbers = as_grades(values)
     good = numbers.is_between(0, 1) if shares else numbers.is_in([0.0, 1.0])
     bad = (~good.fill_null(value=True)).arg_true()
     if len(bad):

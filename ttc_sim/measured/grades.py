@@ -34,3 +34,21 @@ def as_grades(values: pl.Series) -> pl.Series:
     if len(known) and known.is_in([0.0, 100.0]).all() and (known == 100.0).any():
         numbers = numbers / 100
     return numbers.alias(values.name)
+
+
+GOLD = "those of wrong attempts are always those of right attempts at the same problem"
+"""Why a column of answers is taken for the right ones."""
+
+
+def is_gold(problem: pl.Series, answer: pl.Series, correct: pl.Series) -> bool:
+    """Whether answers are the right ones of each problem, not those that were given: wrong attempts have the same as right ones.
+
+    >>> is_gold(pl.Series(["a", "a"]), pl.Series(["7", "7"]), pl.Series([True, False]))
+    True
+    >>> is_gold(pl.Series(["a", "a"]), pl.Series(["7", "8"]), pl.Series([True, False]))
+    False
+    """
+    rows = pl.DataFrame({"problem": problem, "answer": answer, "correct": correct}).drop_nulls()
+    right = rows.filter(pl.col("correct"))
+    wrong = rows.filter(~pl.col("correct")).join(right, on="problem", how="semi")
+    return len(wrong) > 0 and wrong.join(right, on=["problem", "answer"], how="anti").is_empty()

@@ -13,8 +13,9 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.tables import find_column, read_table
-from ttc_sim.measured.building import USUAL_NAMES, prompt_tokens, stopped_at_limit
+from ttc_sim.measured.building import USUAL_NAMES, prompt_tokens, stopped_at_limit, usual_names
 from ttc_sim.measured.columns import as_keys, as_text, as_tokens, labels, texts
+from ttc_sim.measured.grades import is_gold
 
 PROBLEM = USUAL_NAMES["problem"]
 PROMPT = ("prompt", "question", "text")
@@ -35,7 +36,8 @@ class ProblemTables:
             ``subset`` (dataset) and ``group`` (task type or category); all text, the last two empty where nothing is known.
         attempts: a row an attempt at one of the problems, in the order of the file: ``problem``, ``model``, ``correct`` (0 to 1)
             and, if asked for, ``output_tokens`` (reasoning included), ``reasoning_tokens`` (null where not recorded),
-            ``prompt_tokens`` (1 where there is no such column), ``truncated`` and ``answer`` (null where not recorded).
+            ``prompt_tokens`` (1 where there is no such column), ``truncated`` and ``answer`` (null where not recorded, and where
+            the column holds the right answers and not those that were given).
         has_groups: whether there is a column of task types or categories; group_is_task: whether it names task types.
     """
 
@@ -65,7 +67,10 @@ def read_problem_tables(
             apart, no attempt at any problem.
     """
     table, tries = read_table(problems), read_table(attempts)
-    key, prompt = _named(table, problems, "problem", PROBLEM), _named(table, problems, "prompt", PROMPT)
+    key, prompt = (
+        _named(table, problems, "problem", usual_names(table, "problem")),
+        _named(table, problems, "prompt", PROMPT),
+    )
     dataset = find_column(table, problems, "subset", SUBSET, required=False)
     task = find_column(table, problems, "task", TASK, required=False)
     group = task or find_column(table, problems, "category", CATEGORY, required=False)
@@ -92,7 +97,7 @@ def read_problem_tables(
             problems, f"column {key}", twice["problem"][0], f"each once, or with the same {prompt} each time"
         )
 
-    try_key = _named(tries, attempts, "problem", PROBLEM)
+    try_key = _named(tries, attempts, "problem", usual_names(tries, "problem"))
     try_plain = as_keys(tries, attempts, try_key)
     try_dataset = find_column(tries, attempts, "subset", SUBSET, required=False)
     if dataset and try_dataset:
@@ -111,6 +116,8 @@ def read_problem_tables(
         .join(asked.select({"problem", match}), on=match, how="inner", maintain_order="left")
         .select("problem", *outcomes.columns)
     )
+    if with_tokens and is_gold(made["problem"], made["answer"], made["correct"] == 1):
+        made = made.with_columns(answer=pl.lit(None, dtype=pl.String))
     if made.is_empty():
         few = ", ".join(keys.head(3).to_list())
         raise InputError(attempts, f"column {try_key}", few, f"keys of the problems that stand in {problems}")

@@ -19,6 +19,7 @@ from ttc_sim.measured.importing.values import (
     block_ids,
     estimated_tokens,
     hash_of,
+    thinking_and_answer,
 )
 
 
@@ -41,7 +42,9 @@ class Call:
         reason: why the answer ended (``stop``, ``length``, ...); truncated: whether it was stopped at a limit, where the log
             says so itself.
         first_token_s, latency_s: seconds.
-        text: the prompt; answer_text: the answer, where nothing counts its tokens: they are estimated, and it is forgotten.
+        text: the prompt; answer_text: the answer, where nothing counts its tokens: they are estimated, and it is forgotten; the
+            same holds of thinking_text, which stands beside the answer. Of an answer with ``</think>`` in it, what comes before is
+            the thinking.
         problem, subset, group: key, dataset and task type of what was asked, where answers are graded.
         attempt: its number; label: the grade as it stands; answer: what was answered.
         hash_ids: ids of the prompt's blocks, from the first on; block_tokens: tokens of a block.
@@ -68,6 +71,7 @@ class Call:
     latency_s: Any = None
     text: str | None = None
     answer_text: str | None = None
+    thinking_text: str | None = None
     problem: Any = None
     subset: Any = None
     group: Any = None
@@ -164,8 +168,7 @@ def _row(call: Call, decimal: str) -> dict[str, Any]:
     found["estimated"] = 0
     if found.get("prompt") is None and call.text is not None:
         found["prompt"], found["estimated"] = estimated_tokens(call.text), PROMPT_ESTIMATED
-    if call.answer_text is not None and found.get("output") is None and found.get("visible") is None:
-        found["output"], found["estimated"] = estimated_tokens(call.answer_text), found["estimated"] | OUTPUT_ESTIMATED
+    _estimate_output(call, found)
     found["attempt"] = as_seconds(call.attempt, decimal)
     found["truncated"] = as_truth(call.truncated)
     found["label"] = as_text(call.label, 64)
@@ -176,7 +179,18 @@ def _row(call: Call, decimal: str) -> dict[str, Any]:
     return found
 
 
-PROMPT_ESTIMATED, OUTPUT_ESTIMATED = 1, 2
+def _estimate_output(call: Call, found: dict[str, Any]) -> None:
+    answer, thinking = call.answer_text, call.thinking_text
+    if answer is not None and found.get("output") is None and found.get("visible") is None:
+        if thinking is None and found.get("reasoning") is None:
+            thinking, answer = thinking_and_answer(answer)
+        place = "output" if thinking is None else "visible"
+        found[place], found["estimated"] = estimated_tokens(answer), found["estimated"] | OUTPUT_ESTIMATED
+    if thinking is not None and found.get("reasoning") is None:
+        found["reasoning"], found["estimated"] = estimated_tokens(thinking), found["estimated"] | REASONING_ESTIMATED
+
+
+PROMPT_ESTIMATED, OUTPUT_ESTIMATED, REASONING_ESTIMATED = 1, 2, 4
 """Marks in the column ``estimated``: tokens that nobody counted."""
 NOTHING = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "nil", "\\n"})
 """What stands in tables where nothing is meant, in lower case."""

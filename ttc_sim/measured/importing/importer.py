@@ -24,13 +24,15 @@ class Importer:
 
     Attributes:
         title: of the format, as the audit calls it; origin: where it is documented.
-        arrays: keys under which a JSON document that is one object may hold its records, the first found counts; without any of
-            them the whole document is one record.
+        arrays: keys (of keys, ``a.b``) under which a JSON document that is one object may hold its records, the first found counts;
+            without any of them the whole document is one record.
         reasoning: whether the count of the output holds the reasoning (``inside``) or it stands beside it; ``None`` where the
             format leaves it open.
         cached: the same for cached tokens and the prompt.
         time_unit: of numbers in ``at`` (``s``, ``ms``, ``us``, ``ns``); ``None`` where the format leaves it open.
         zips: whether it reads zip files, which it opens by itself (:meth:`sample`, :meth:`read`).
+        keyed: whether its keys tell problems apart, whatever their prompts: chat templates and examples differ between models
+            and runs.
     """
 
     title: ClassVar[str]
@@ -40,6 +42,7 @@ class Importer:
     cached: ClassVar[Place | None] = None
     time_unit: ClassVar[str | None] = None
     zips: ClassVar[bool] = False
+    keyed: ClassVar[bool] = False
 
     def sample(self, file: LogFile) -> Sample | None:
         """The beginning of a log, or ``None`` where its container is none of this format's."""
@@ -95,6 +98,14 @@ IMPORTERS = Registry(
         "otel-genai": f"{_FORMATS}.otel_genai:OtelGenAI",
         "azure": f"{_FORMATS}.azure:Azure",
         "mooncake": f"{_FORMATS}.mooncake:Mooncake",
+        "deepeval": f"{_FORMATS}.deepeval:DeepEval",
+        "every-eval-ever": f"{_FORMATS}.every_eval_ever:EveryEvalEver",
+        "helm": f"{_FORMATS}.helm:HELM",
+        "inspect": f"{_FORMATS}.inspect_log:Inspect",
+        "lm-eval": f"{_FORMATS}.lm_eval:LMEval",
+        "openai-evals": f"{_FORMATS}.openai_evals:OpenAIEvals",
+        "promptfoo": f"{_FORMATS}.promptfoo:Promptfoo",
+        "simple-evals": f"{_FORMATS}.simple_evals:SimpleEvals",
     },
     key="format",
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.grades import as_grades
+from ttc_sim.measured.grades import GOLD, as_grades, is_gold
 from ttc_sim.measured.importing.audit import Audit, Understood
 from ttc_sim.measured.profiles import MOST_ATTEMPTS
 
@@ -22,11 +22,14 @@ class Graded:
     attempts: pl.DataFrame
 
 
-def graded(rows: pl.DataFrame, audit: Audit, where: str, correct_from: float | None) -> Graded | None:
+def graded(
+    rows: pl.DataFrame, audit: Audit, where: str, correct_from: float | None, *, keyed: bool = False
+) -> Graded | None:
     """Problems and attempts of the rows that have a grade; ``None`` if none has.
 
     Args:
         rows: that are kept, with counts; correct_from: score from which on an answer counts as right.
+        keyed: keys tell problems apart, whatever their prompts.
 
     Raises:
         InputError: grades that are neither right nor wrong, no keys, too many attempts at one problem.
@@ -47,7 +50,8 @@ def graded(rows: pl.DataFrame, audit: Audit, where: str, correct_from: float | N
             )
         return None
     audit.leave_out("graded, but without token counts", len(uncounted))
-    rows = _keyed(rows.filter(counted), audit, where)
+    rows = _keyed(rows.filter(counted), audit, where, keyed)
+    rows = _with_given_answers(rows, audit)
     again = rows.select("problem", "model", "attempt").drop_nulls().is_duplicated().sum()
     if again:
         audit.notes.append(f"{again:,} attempts share their number with another at the same problem: counted on")
@@ -111,7 +115,7 @@ def _right(rows: pl.DataFrame, audit: Audit, where: str, correct_from: float | N
     return grades == 1.0
 
 
-def _keyed(rows: pl.DataFrame, audit: Audit, where: str) -> pl.DataFrame:
+def _keyed(rows: pl.DataFrame, audit: Audit, where: str, keyed: bool) -> pl.DataFrame:
     """Rows with ``problem`` as it tells problems apart."""
     named = pl.col("problem").is_not_null()
     if rows.select((~named & pl.col("text_hash").is_null()).any()).item():
@@ -125,7 +129,9 @@ def _keyed(rows: pl.DataFrame, audit: Audit, where: str) -> pl.DataFrame:
     by_text = pl.format("prompt-{}", pl.col("text_hash"))
     keys = rows.filter(named).group_by("subset", "problem").agg(pl.col("text_hash").drop_nulls().n_unique())
     several = keys.filter(pl.col("text_hash") > 1)
-    if len(several):
+    if len(several) and keyed:
+        audit.notes.append(f"{len(several):,} problems were asked in several wordings: their keys tell them apart")
+    elif len(several):
         example = several.sort("problem")["problem"][0]
         audit.understood.append(
             Understood(
@@ -141,3 +147,11 @@ def _keyed(rows: pl.DataFrame, audit: Audit, where: str) -> pl.DataFrame:
         full = pl.concat_str(pl.col("subset").fill_null(_ALL), "problem", separator="/")
         return rows.with_columns(problem=pl.coalesce(full, by_text))
     return rows.with_columns(problem=pl.coalesce("problem", by_text))
+
+
+def _with_given_answers(rows: pl.DataFrame, audit: Audit) -> pl.DataFrame:
+    """Rows without ``answer`` where it holds the right one of each problem, whatever was answered."""
+    if not is_gold(rows["problem"], rows["answer"], rows["correct"]):
+        return rows
+    audit.understood.append(Understood("answers", "left out: they are the right ones", GOLD))
+    return rows.with_columns(answer=pl.lit(None, dtype=pl.String))

@@ -18,6 +18,7 @@ import polars as pl
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import at_most, most
 from ttc_sim.files.table_files import check_parquet
+from ttc_sim.measured.importing.call import find
 from ttc_sim.measured.importing.opening import UNPACKING, LogFile, cut_off, open_bytes
 
 SAMPLED = 50
@@ -35,6 +36,7 @@ class Sample:
         records: its first records: of a table, its first rows by name of the column.
         columns: names of a table's columns.
         head: of a JSON document that is one object, what it holds beside its records.
+        path: of the file: some formats tell the model by its folder, or have more in files beside it.
     """
 
     name: str
@@ -42,6 +44,12 @@ class Sample:
     records: tuple[Any, ...]
     columns: tuple[str, ...] = ()
     head: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    @property
+    def first(self) -> Any:
+        """The first record; ``None`` without any."""
+        return self.records[0] if self.records else None
 
 
 @dataclass(frozen=True)
@@ -93,8 +101,8 @@ def sample_of(file: LogFile, arrays: tuple[str, ...] = ()) -> Sample:
         first = next(record for record in found if isinstance(record, Left))
         raise InputError(file.path, "file", first.said or file.path.name, f"a log; here: {first.why}")
     if file.kind in ("table", "parquet"):
-        return Sample(file.path.name, "table", good, tuple(good[0]) if good else ())
-    return Sample(file.path.name, "json", good, head=head)
+        return Sample(file.path.name, "table", good, tuple(good[0]) if good else (), path=file.path)
+    return Sample(file.path.name, "json", good, head=head, path=file.path)
 
 
 def inside(sample: Sample, arrays: tuple[str, ...]) -> Sample:
@@ -102,7 +110,7 @@ def inside(sample: Sample, arrays: tuple[str, ...]) -> Sample:
     if sample.kind == "json" and len(sample.records) == 1 and isinstance(sample.records[0], dict):
         head: dict[str, Any] = {}
         records = tuple(record for _, record in islice(_document(sample.records[0], arrays, head), SAMPLED))
-        return Sample(sample.name, "json", records, head=head)
+        return Sample(sample.name, "json", records, head=head, path=sample.path)
     return sample
 
 
@@ -181,12 +189,13 @@ def _document(document: Any, arrays: tuple[str, ...], head: dict[str, Any]) -> R
     if isinstance(document, list):
         yield from enumerate(document, 1)
         return
-    key = next((name for name in arrays if isinstance(document.get(name), list)), None)
-    if key is None:
+    found = ((name.partition(".")[0], find(document, *name.split("."))) for name in arrays)
+    key, records = next(((key, value) for key, value in found if isinstance(value, list)), (None, None))
+    if records is None:
         yield 1, document
         return
     head.update({name: value for name, value in document.items() if name != key})
-    yield from enumerate(document[key], 1)
+    yield from enumerate(records, 1)
 
 
 def _whole(
@@ -239,8 +248,8 @@ def _items(
                 wanted = "item"
             elif prefix == "" and event == "map_key":
                 key = value
-                if value in arrays and wanted is None:
-                    wanted = f"{value}.item"
+            elif wanted is None and event == "start_array" and prefix in arrays:
+                wanted = f"{prefix}.item"
             elif builder is None and wanted and prefix == wanted and event in ("start_map", "start_array"):
                 builder = ObjectBuilder()
             elif builder is None and prefix == key and event in ("string", "number", "boolean") and key is not None:
@@ -330,7 +339,9 @@ def _names(path: Path, given: list[str]) -> list[str]:
         raise InputError(path, "line 1", ", ".join(names), "names of the columns: this line has numbers alone")
     twice = next((name for name, times in Counter(names).items() if times > 1 and name), None)
     if twice is not None:
-        raise InputError(path, "line 1", twice, "each column once")
+        raise InputError(
+            path, "line 1", twice, "each column once; of several lines of names, the one that names them all"
+        )
     return names
 
 

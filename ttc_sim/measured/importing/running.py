@@ -22,7 +22,7 @@ from ttc_sim.base.plugins import called
 from ttc_sim.files.writing import check_room, unwritable, written_together, written_whole
 from ttc_sim.measured.dates import Order
 from ttc_sim.measured.importing.audit import Audit
-from ttc_sim.measured.importing.call import OUTPUT_ESTIMATED, PROMPT_ESTIMATED, Call, as_rows
+from ttc_sim.measured.importing.call import OUTPUT_ESTIMATED, PROMPT_ESTIMATED, REASONING_ESTIMATED, Call, as_rows
 from ttc_sim.measured.importing.counts import Counts, understand_counts, with_counts
 from ttc_sim.measured.importing.detecting import importer_of, recognise
 from ttc_sim.measured.importing.duplicates import written_twice
@@ -355,7 +355,7 @@ def _understand(
     limits = look_for_limits(kept)
     audit.made_up += look_for_made_up(kept)
     arrivals, known, found = _settled(spool, counts, times, twice, limits, audit, progress)
-    outcome = graded(found, audit, where, answers.correct_from) if len(found) else None
+    outcome = graded(found, audit, where, answers.correct_from, keyed=importer.keyed) if len(found) else None
     if answers.correct_from is not None and outcome is None:
         raise InputError("--correct-from", "score", answers.correct_from, "nothing: no row of this log has a grade")
     if not len(arrivals) and outcome is None:
@@ -419,7 +419,7 @@ def _count_read(every: pl.LazyFrame, logs: list[tuple[LogFile, Sample]], audit: 
             every.filter(pl.col(role).is_not_null()).group_by(role).len().sort("len", role, descending=[True, False])
         )
         named.update(kinds.head(_NAMED).collect(engine="streaming").iter_rows())
-    for bit, what in ((PROMPT_ESTIMATED, "prompt"), (OUTPUT_ESTIMATED, "output")):
+    for bit, what in ((PROMPT_ESTIMATED, "prompt"), (OUTPUT_ESTIMATED, "output"), (REASONING_ESTIMATED, "reasoning")):
         rows = int(
             every.select(((pl.col("estimated").fill_null(0) & bit) > 0).sum()).collect(engine="streaming").item()
         )

@@ -120,6 +120,26 @@ def block_ids(ids: Sequence[Any]) -> list[int]:
     return [one if isinstance(one, int) and 0 <= one <= _U64 else hash_of(repr(one)) for one in ids]
 
 
+def given_answer(answer: Any, response: str | None) -> Any:
+    """An answer that was extracted; ``None`` for a long response as a whole, of which no two are the same."""
+    whole = isinstance(answer, str) and len(answer) > KEEP_ANSWER and response is not None
+    return None if whole and answer.strip() == (response or "").strip() else answer
+
+
+def thinking_and_answer(text: str) -> tuple[str | None, str]:
+    """What a model thought, where it is marked in its answer, and the rest.
+
+    >>> thinking_and_answer("<think>2 + 2</think>4"), thinking_and_answer("<think>2 +"), thinking_and_answer("4")
+    (('2 + 2', '4'), ('2 +', ''), (None, '4'))
+    """
+    thinking, mark, answer = text.partition("</think>")
+    if mark:
+        return thinking.lstrip().removeprefix("<think>"), answer
+    if text.lstrip().startswith("<think>"):  # stopped before it was done
+        return text.lstrip().removeprefix("<think>"), ""
+    return None, text
+
+
 _PIECES = re.compile(r" ?[^\W\d_]+|\d{1,3}|[^\w\s]+|\s+(?=\S)|_+")
 _WORD, _OF_LONG, _OF_MARKS = (
     12,

@@ -12,9 +12,10 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.files.tables import find_column, read_table
+from ttc_sim.measured.building import usual_names
 from ttc_sim.measured.columns import as_numbers, as_text, labels, texts
 from ttc_sim.measured.problem_sets import load_problem_set
-from ttc_sim.measured.problem_tables import CORRECT, MODEL, PROBLEM, PROMPT
+from ttc_sim.measured.problem_tables import CORRECT, MODEL, PROMPT
 from ttc_sim.measured.profiles import load_profile
 from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import DIFFICULTY, NOVELTY
@@ -54,7 +55,7 @@ def read_log(path: str | Path, predictor: Predictor, notes: list[str]) -> Sample
             pl.col(name) for name in table.columns if name in (DIFFICULTY, NOVELTY) or name.startswith("p:")
         )
         scores = scores.with_columns(as_numbers(table, path, name, 0, 1) for name in scores.columns)
-        key = find_column(table, path, "problem", PROBLEM, required=False)
+        key = find_column(table, path, "problem", usual_names(table, "problem"), required=False)
         prompt = clusters_of(as_text(table, path, key).fill_null("")) if key else np.arange(len(table))
     else:
         asked = texts(table, path, str(find_column(table, path, "prompt", PROMPT)))

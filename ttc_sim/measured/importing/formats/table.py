@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.measured.building import BENCHMARK, USUAL_NAMES
+from ttc_sim.measured.grades import RIGHT, WRONG
 from ttc_sim.measured.importing.call import NOTHING, Call
 from ttc_sim.measured.importing.importer import Importer
-from ttc_sim.measured.importing.reading import Sample
+from ttc_sim.measured.importing.opening import look_at
+from ttc_sim.measured.importing.reading import SAMPLED, Sample, read_records
 from ttc_sim.measured.importing.statuses import status_of
-from ttc_sim.measured.importing.values import as_number
+from ttc_sim.measured.importing.values import as_count, as_number
 
 NAMES: dict[str, tuple[str, ...]] = {
     "at": ("arrival_s", "arrival_ms", "arrival_us", "arrival", "arrival_time", "timestamp_ms", "timestamp", "ts",
@@ -52,7 +56,10 @@ NAMES: dict[str, tuple[str, ...]] = {
     "group": ("group", "task", "task_name", "category", "subject"),
     "attempt": ("attempt", "attempt_id", "sample", "trial", "repeat", "epoch", "run"),
     "label": ("correct", "is_correct", "passed", "is_right", "resolved", "grade", "graded_correct", "score", "acc", "accuracy"),
-    "answer": ("prediction", "predicted_answer", "extracted_answer", "model_answer", "response_answer", "given_answer", "answer"),
+    "answer": (*USUAL_NAMES["answer"][:-1], "response_answer", "answer"),
+    "answer_text": ("response", "response_text", "completion", "output", "output_text", "generation",
+                    "model_output", "model_response"),
+    "thinking_text": ("reasoning_content", "reasoning_text", "reasoning", "thinking", "thinking_text", "thoughts"),
 }  # fmt: skip
 """By field of a :class:`~ttc_sim.measured.importing.call.Call`, the usual names of columns in snake case, the first that is
 there counts."""
@@ -63,9 +70,13 @@ ROLES = {
     "finish_reason": "reason", "truncated": "truncated", "first_token_s": "first_token_s", "latency_s": "latency_s",
     "prompt": "text", "problem": "problem",
     "subset": "subset", "group": "group", "attempt": "attempt", "correct": "label", "answer": "answer",
+    "response": "answer_text", "thinking": "thinking_text",
 }  # fmt: skip
 """What columns can be named for, as users write it, and the field of a call."""
 _NUMBERS = ("prompt", "output", "visible")
+_TEXTS = ("text", "answer_text", "thinking_text")
+_GRADING = ("success", "outcome", "status", "state")
+"""Names of columns that say either whether a call came through or whether its answer was right."""
 _DEEPEST = 3
 _UNITS = {"_ms": 1e-3, "_us": 1e-6}
 
@@ -127,20 +138,59 @@ class Table(Importer):
             if scale is not None and (number := as_number(found[role])) is not None:
                 found[role] = number * scale
         status = status_of(found.pop("status", None), found.pop("error", None))
-        text = found.pop("text", None)
-        yield Call(**found, status=status, text=text if isinstance(text, str) else None)
+        found |= {role: None for role in _TEXTS if not isinstance(found.get(role), str)}
+        yield Call(**found, status=status)
 
     def _columns(self, sample: Sample) -> dict[str, str]:
         return columns_of(_key(sample), tuple(self.named.items()))
 
 
-def _key(sample: Sample) -> tuple[tuple[str, ...], tuple[str, ...]]:
+class Columns(NamedTuple):
+    """What is to be known of a table's columns: their names, which are the same in every row, whole numbers, or grades alone."""
+
+    names: tuple[str, ...]
+    constant: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
+    grades: tuple[str, ...] = ()
+
+
+def _key(sample: Sample) -> Columns:
     records = [flat(record) for record in sample.records if isinstance(record, dict)]
     names = tuple(dict.fromkeys(str(name) for record in records for name in record))
+    values = {name: [record[name] for record in records if record.get(name) not in (None, "")] for name in names}
     constant = tuple(
-        name for name in names if len(records) > 1 and len({str(record.get(name)) for record in records}) == 1
+        name
+        for name in names
+        if _snake(name) == BENCHMARK and len(records) > 1 and len({str(record.get(name)) for record in records}) == 1
     )
-    return names, constant
+    return Columns(
+        names,
+        tuple(
+            name
+            for name in constant
+            if sample.path is None or _stays(sample.path, name, len(records), sample.path.stat().st_mtime_ns)
+        ),
+        tuple(name for name in names if values[name] and all(as_count(one) is not None for one in values[name])),
+        tuple(name for name in names if _snake(name) in _GRADING and _are_grades(values[name])),
+    )
+
+
+@lru_cache(maxsize=64)
+def _stays(path: Path, name: str, seen: int, changed: int) -> bool:
+    """Whether a column stays what it is in the first rows: tables that are sorted by problem begin with many of the first."""
+    del changed  # the cache knows it
+    if seen < SAMPLED:
+        return True
+    rows = (
+        flat(row) for _, row in read_records(look_at(path), Table.arrays, lambda _: None, {}) if isinstance(row, dict)
+    )
+    first = next(rows, {}).get(name)
+    return all(row.get(name) == first for row in rows)
+
+
+def _are_grades(values: list[Any]) -> bool:
+    words = {str(value).strip().lower() for value in values}
+    return words <= {*RIGHT, *WRONG, "0", "1"} and bool(words - {"success", "failure", "failed", "ok", "0", "1"})
 
 
 def flat(record: Mapping[Any, Any], before: str = "", depth: int = 0) -> dict[str, Any]:
@@ -159,13 +209,13 @@ def flat(record: Mapping[Any, Any], before: str = "", depth: int = 0) -> dict[st
 
 
 @lru_cache(maxsize=64)
-def columns_of(key: tuple[tuple[str, ...], tuple[str, ...]], named: tuple[tuple[str, str], ...] = ()) -> dict[str, str]:
-    """Which column plays which part, by the names of all columns and of those that are the same in every row.
+def columns_of(columns: Columns, named: tuple[tuple[str, str], ...] = ()) -> dict[str, str]:
+    """Which column plays which part.
 
-    >>> columns_of((("Timestamp", "Request tokens", "responseTokens"), ()))
+    >>> columns_of(Columns(("Timestamp", "Request tokens", "responseTokens")))
     {'at': 'Timestamp', 'prompt': 'Request tokens', 'output': 'responseTokens'}
     """
-    names, constant = key
+    names, constant, numbers, grades = columns
     by_name: dict[str, str] = {}
     for name in names:
         by_name.setdefault(_snake(name), name)
@@ -174,11 +224,21 @@ def columns_of(key: tuple[tuple[str, ...], tuple[str, ...]], named: tuple[tuple[
     taken: dict[str, str] = dict(named)
     for role, usual in NAMES.items():
         there = [by_name[name] for name in usual if name in by_name]
-        if role == "problem":  # what is the same in every row is no key
+        if role == "problem":  # a benchmark's name is no key
             there = [name for name in there if name not in constant] or there
+        elif role in _TEXTS:
+            there = [name for name in there if name not in numbers]
         there = [name for name in there if name not in taken.values()]
         if there and role not in taken:
             taken[role] = there[0]
+    if "at" not in taken and taken.get("status") in grades and "status" not in dict(named):
+        if "label" in taken:
+            del taken["status"]
+        elif "problem" in taken:
+            taken["label"] = taken.pop("status")
+    pair = [by_name.get(name) for name in ("input", "output")]
+    if all(name in numbers for name in pair) and not {"prompt", "output", "visible"} & set(taken):
+        taken["prompt"], taken["output"] = map(str, pair)
     if "label" not in taken:
         for role in ("problem", "subset", "attempt", "answer", "group"):
             taken.pop(role, None)
