@@ -155,7 +155,7 @@ def estimated_tokens(text: str) -> int:
     nine of ten.
 
     >>> estimated_tokens("What is 12 times 345?")
-    9
+    8
     """
     tokens = 0
     for piece in _PIECES.findall(text):
