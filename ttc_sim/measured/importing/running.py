@@ -30,7 +30,7 @@ from ttc_sim.measured.importing.reading import Left, Sample, decimal_mark
 from ttc_sim.measured.importing.spool import FOLDER, Spool, check_own, write_part
 from ttc_sim.measured.importing.suspicion import Limits, limits_line, look_for_limits, look_for_made_up, stopped_at
 from ttc_sim.measured.importing.times import Order, Times, Unit, understand_times, with_times
-from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, write_traffic
+from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, write_lengths, write_traffic
 from ttc_sim.measured.provenance import ScoredBy
 
 
@@ -47,7 +47,14 @@ class Scoring:
     by: ScoredBy
 
 
-OUTPUTS = ("import.json", "traffic.parquet", "problems.parquet", "attempts.parquet", "scores.parquet")
+OUTPUTS = (
+    "import.json",
+    "traffic.parquet",
+    "lengths.parquet",
+    "problems.parquet",
+    "attempts.parquet",
+    "scores.parquet",
+)
 _ROWS_AT_ONCE = 50_000
 _LETTERS_AT_ONCE = 32_000_000
 _EVERY_S = 1.0
@@ -82,8 +89,8 @@ def import_logs(
     replace: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Audit:
-    """Turn logs of calls into ``traffic.parquet`` and, where answers are graded, ``problems.parquet`` and ``attempts.parquet``
-    in ``out``.
+    """Turn logs of calls into ``traffic.parquet`` (``lengths.parquet`` where nothing says when calls came) and, where answers are
+    graded, ``problems.parquet`` and ``attempts.parquet`` in ``out``.
 
     Memory does not grow with the size of a log; an interrupted import goes on where it was when it is called again.
 
@@ -351,9 +358,10 @@ def _understand(
     if not len(arrivals) and outcome is None:
         raise InputError(where, "log", _why_nothing(audit, times), "rows with times and token counts, or graded ones")
     if not times.there:
-        audit.notes.append("no times: no traffic is written, and arrivals are to be said in the scenario")
+        also = "; lengths.parquet has the requests without them, for `lengths` of a workload" if len(arrivals) else ""
+        audit.notes.append(f"no times: no traffic is written, and arrivals are to be said in the scenario{also}")
     progress("writing")
-    _write(spool, arrivals, known, outcome, audit, out, keep_prompts, scoring)
+    _write(spool, arrivals, times.there, known, outcome, audit, out, keep_prompts, scoring)
     return audit
 
 
@@ -414,7 +422,8 @@ def _settled(
     audit: Audit,
     progress: Callable[[str], None],
 ) -> tuple[Any, tuple[str, ...], pl.DataFrame]:
-    """Parts as they will be written: arrivals of all requests, the columns that are known of some, and the graded rows."""
+    """Parts as they will be written: arrivals of all requests (NaN where there are no times), the columns that are known of some,
+    and the graded rows."""
     arrivals: list[Any] = []
     known: set[str] = set()
     found: list[pl.DataFrame] = []
@@ -439,7 +448,8 @@ def _settled(
                 str(why), len(some), f"row {first['row']}" + (f": {first['said']}" if first["said"] else "")
             )
         rows = rows.filter(pl.col("left_out").is_null())
-        here = rows.filter(pl.col("arrival").is_not_null() & pl.col("prompt_tokens").is_not_null())
+        timed = pl.col("arrival").is_not_null() if times.there else pl.col("label").is_null()
+        here = rows.filter(timed & pl.col("prompt_tokens").is_not_null())
         if len(here):
             ready = _ready(here)
             known |= {name for name in WHERE_KNOWN if name in ready.columns and ready[name].is_not_null().any()}
@@ -465,7 +475,7 @@ def _settled(
     joined = np.concatenate(arrivals) if arrivals else np.empty(0)
     if times.epoch and len(joined):
         audit.day = datetime.fromtimestamp(min(float(joined.max()), 2e11), UTC).strftime("%Y-%m-%d")
-    start = float(joined.min()) if len(joined) else 0.0
+    start = float(joined.min()) if len(joined) and times.there else 0.0
     marked = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
     if len(marked):
         marked = marked.with_columns(arrival_s=pl.col("arrival") - start)
@@ -513,6 +523,7 @@ def _ready(rows: pl.DataFrame) -> pl.DataFrame:
 def _write(
     spool: Spool,
     arrivals: Any,
+    timed: bool,
     known: tuple[str, ...],
     outcome: Graded | None,
     audit: Audit,
@@ -525,7 +536,10 @@ def _write(
     except OSError as error:
         raise unwritable(out, error) from None
     with written_together():
-        if len(arrivals):
+        if len(arrivals) and not timed:
+            with written_whole(out / "lengths.parquet") as beside:
+                audit.outputs["lengths.parquet"] = write_lengths(spool, known, beside)
+        elif len(arrivals):
             with written_whole(out / "traffic.parquet") as beside:
                 audit.outputs["traffic.parquet"] = write_traffic(spool, arrivals, known, beside)
         if outcome is not None:

@@ -1,4 +1,5 @@
-"""The table of traffic, in order of arrival, whatever the size of the log: in ranges of time that fit into memory."""
+"""The table of traffic, in order of arrival, whatever the size of the log: in ranges of time that fit into memory; and of lengths
+alone, where nothing says when requests came."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def write_traffic(spool: Spool, arrivals: F64, known: tuple[str, ...], path: Pat
     )
     start = float(arrivals.min())
     columns = [*ALWAYS, *known]
-    parts = [path for number in range(spool.parts) if (path := spool.part(number, KIND)).is_file()]
+    parts = [part for number in range(spool.parts) if (part := spool.part(number, KIND)).is_file()]
     writer: pq.ParquetWriter | None = None
     written = 0
     try:
@@ -49,6 +50,32 @@ def write_traffic(spool: Spool, arrivals: F64, known: tuple[str, ...], path: Pat
             if rows.is_empty():
                 continue
             rows = rows.sort("arrival_s", "file", "row").with_columns(arrival_s=(pl.col("arrival_s") - start).round(9))
+            table = rows.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+            written += len(rows)
+    finally:
+        if writer is not None:
+            writer.close()
+    return written
+
+
+def write_lengths(spool: Spool, known: tuple[str, ...], path: Path) -> int:
+    """Write parts of requests without arrivals, in the log's order.
+
+    Args:
+        known: of :data:`WHERE_KNOWN`, the columns that some row has.
+
+    Returns:
+        Requests written.
+    """
+    import pyarrow.parquet as pq
+
+    columns = [*(name for name in ALWAYS if name != "arrival_s"), *known]
+    writer: pq.ParquetWriter | None = None
+    written = 0
+    try:
+        for rows in spool.each(KIND):
             table = rows.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
