@@ -93,12 +93,18 @@ class _Samples:
             return importer.sample(self._file) if importer.zips else None
         if self._whole is not None:
             return inside(self._whole, importer.arrays)
-        if importer.arrays not in self._large:
+        own = type(importer).sample is not Importer.sample
+        key = (type(importer).__name__,) if own else importer.arrays
+        if key not in self._large:
             try:
-                self._large[importer.arrays] = sample_of(self._file, importer.arrays)
+                sample = importer.sample(self._file)
             except InputError as error:
-                self._large[importer.arrays] = error
-        found = self._large[importer.arrays]
+                self._large[key] = error
+            else:
+                if sample is None:
+                    return None
+                self._large[key] = sample
+        found = self._large[key]
         return None if isinstance(found, InputError) else found
 
     def error(self) -> InputError | None:
