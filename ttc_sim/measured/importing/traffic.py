@@ -38,7 +38,7 @@ def write_traffic(spool: Spool, arrivals: F64, known: tuple[str, ...], path: Pat
     )
     start = float(arrivals.min())
     columns = [*ALWAYS, *known]
-    parts = [part for number in range(spool.parts) if (part := spool.part(number, KIND)).is_file()]
+    parts = [part for part in (spool.part(number, KIND) for number in range(spool.parts)) if part.is_file()]
     writer: pq.ParquetWriter | None = None
     written = 0
     try:
