@@ -150,7 +150,8 @@ def _row(call: Call, decimal: str) -> dict[str, Any]:
     elif at is not None:
         found["at_text"] = as_text(at, 64)
     found["key"] = None if call.key is None or call.key == "" else hash_of(as_text(call.key, None) or "")
-    found["turn"] = as_count(call.turn, decimal)
+    turn = as_count(call.turn, decimal)
+    found["turn"] = turn if turn is not None and abs(turn) <= _MOST_TURNS else None
     if call.text is not None:
         found["text"], found["text_hash"] = call.text, hash_of(call.text)
     found["estimated"] = 0
@@ -171,6 +172,7 @@ PROMPT_ESTIMATED, OUTPUT_ESTIMATED = 1, 2
 """Marks in the column ``estimated``: tokens that nobody counted."""
 NOTHING = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "nil", "\\n"})
 """What stands in tables where nothing is meant, in lower case."""
+_MOST_TURNS = 2**62
 MOST_LETTERS = 256
 """Of a name: longer ones are cut."""
 

@@ -82,6 +82,7 @@ class _Samples:
         self._file = file
         self._whole: Sample | None = None
         self._large: dict[tuple[str, ...], Sample | InputError] = {}
+        self._own: set[tuple[str, ...]] = set()
         if file.kind != "zip":
             try:
                 self._whole = sample_of(file)
@@ -95,6 +96,8 @@ class _Samples:
             return inside(self._whole, importer.arrays)
         own = type(importer).sample is not Importer.sample
         key = (type(importer).__name__,) if own else importer.arrays
+        if own:
+            self._own.add(key)
         if key not in self._large:
             try:
                 sample = importer.sample(self._file)
@@ -108,9 +111,12 @@ class _Samples:
         return None if isinstance(found, InputError) else found
 
     def error(self) -> InputError | None:
-        """Why nothing could be read."""
+        """Why nothing could be read: as an importer says it that knows the file, if any does."""
         found = [one for one in self._large.values() if isinstance(one, InputError)]
-        return found[0] if found and len(found) == len(self._large) else None
+        if not found or len(found) < len(self._large):
+            return None
+        own = (one for key, one in self._large.items() if key in self._own and isinstance(one, InputError))
+        return next((one for one in own if str(one) != str(found[0])), found[0])
 
 
 def _shown(file: LogFile, sample: Sample | None) -> str:

@@ -27,4 +27,5 @@ class Azure(Importer):
         return ["NumImages: not used; whether ContextTokens hold the tokens of images is not documented"]
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
-        yield Call(at=record["TIMESTAMP"], prompt=record["ContextTokens"], output=record["GeneratedTokens"])
+        at, prompt, output = map(record.get, _COLUMNS)
+        yield Call(at=at, prompt=prompt, output=output)

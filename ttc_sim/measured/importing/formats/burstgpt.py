@@ -27,12 +27,12 @@ class BurstGPT(Importer):
 
     def calls(self, record: Any, head: Mapping[str, Any]) -> Iterable[Call]:
         yield Call(
-            at=record["Timestamp"],
+            at=record.get("Timestamp"),
             source=record.get("Log Type"),
-            model=record["Model"],
+            model=record.get("Model"),
             session=record.get("Session ID") or None,
-            prompt=record["Request tokens"],
-            output=record["Response tokens"],
+            prompt=record.get("Request tokens"),
+            output=record.get("Response tokens"),
             total=record.get("Total tokens"),
             latency_s=record.get("Elapsed time"),
         )

@@ -60,7 +60,7 @@ class GuideLLM(Importer):
         return max((_marks(record) for record in sample.records if isinstance(record, dict)), default=0)
 
     def prepared(self, sample: Sample) -> dict[str, Any]:
-        return {"several": len(sample.records) > 1 or any("path" in record for record in sample.records)}
+        return {"several": len(sample.records) > 1 or any(find(record, "path") for record in sample.records)}
 
     def notes(self, sample: Sample) -> list[str]:
         if sample.kind == "table":
@@ -83,13 +83,14 @@ class GuideLLM(Importer):
             yield Call(left_out=f"no request of a benchmark; wanted: {_ELSEWHERE}")
             return
         group = path.removeprefix(f"{_EACH}.requests.").removesuffix(".item")
+        kept = find(record, "kept")
         first = as_number(one.get("time_to_first_token_ms"))
         start = one.get("request_start_time", one.get("start_time"))
         yield Call(
             key=one.get("request_id"),
             at=start if start is not None else find(one, "info", "timings", "request_start"),
             source=f"benchmark {record.get('number')}" if head.get("several") else None,
-            model=next(iter((record.get("kept") or {}).values()), None),
+            model=next(iter(kept.values()), None) if isinstance(kept, dict) else None,
             session=find(one, "info", "conversation_id"),
             turn=find(one, "info", "turn_index") if find(one, "info", "conversation_id") else None,
             prompt=_tokens(one, "prompt_tokens", "input_metrics"),

@@ -59,7 +59,7 @@ class ServeGen(Importer):
         thought = None if output is None or share is None or not 0 <= share <= 1 else round(share * output)
         yield Call(
             key=record.get("request_id"),
-            at=record["timestamp"],
+            at=record.get("timestamp"),
             source=record.get("client_id"),
             prompt=prompt,
             output=fields.get("output_tokens"),

@@ -8,9 +8,11 @@ from typing import Any
 from ttc_sim.measured.importing.call import Call
 from ttc_sim.measured.importing.importer import Importer
 from ttc_sim.measured.importing.reading import Sample
+from ttc_sim.measured.importing.values import as_count
 
 _TABLE = {"session", "t_s", "input_tokens", "output_tokens", "reused_tokens"}
 _DOCUMENT = {"id", "block_size", "requests"}
+_LARGEST_BLOCK = 1_000_000
 
 
 class Sessions(Importer):
@@ -64,7 +66,8 @@ class Sessions(Importer):
             )
 
     def _of_document(self, record: Mapping[str, Any]) -> Iterable[Call]:
-        block, session = record.get("block_size"), record.get("id")
+        block, session = as_count(record.get("block_size")), record.get("id")
+        block = block if block is not None and 0 < block <= _LARGEST_BLOCK else None
         for number, (agent, one) in enumerate(_requests(record.get("requests"), "main"), 1):
             ids = one.get("hash_ids")
             # Ids are the session's own: what they stand for is another block in another session.
@@ -80,8 +83,8 @@ class Sessions(Importer):
                 reason=one.get("stop") or None,
                 first_token_s=one.get("ttft"),
                 latency_s=one.get("api_time"),
-                hash_ids=own if isinstance(block, int) else None,
-                block_tokens=block if isinstance(block, int) else None,
+                hash_ids=None if block is None else own,
+                block_tokens=block,
             )
 
 
