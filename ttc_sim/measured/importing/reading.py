@@ -316,7 +316,7 @@ def _table(file: LogFile, stream: IO[bytes], tick: Callable[[], None]) -> Read:
                 return
             if not any(row):
                 continue
-            if [cell.strip() for cell in row] == names:
+            if row[0].strip() == names[0] and [cell.strip() for cell in row] == names:
                 yield number, Left("the names of the columns once more")
             elif (len(row) != len(names) and any(cell.strip() for cell in row[len(names) :])) or len(row) < len(names):
                 yield number, Left(f"{len(row)} fields where the first line has {len(names)}", mark.join(row)[:60])

@@ -295,8 +295,11 @@ def _calls(
         if isinstance(record, Left):
             yield row, Call(left_out=record.why, label=record.said)
             continue
-        with users_code(log.path, f"{said}, record {row}", "calls"):
+        try:
             made = list(importer.calls(record, head))
+        except BaseException:
+            with users_code(log.path, f"{said}, record {row}", "calls"):
+                raise
         for call in made:
             yield row, call
 
