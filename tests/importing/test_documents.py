@@ -8,16 +8,21 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from tests.importing.helping import imported, lines, traffic
 from ttc_sim.measured.importing import reading
+from ttc_sim.measured.importing.call import COUNTS, Call, as_rows, field_names
 from ttc_sim.measured.importing.documents import DAMAGED, Column, Lenient, nested, runs
 from ttc_sim.measured.importing.formats import genai_perf, guidellm
 from ttc_sim.measured.importing.opening import look_at
 from ttc_sim.measured.importing.reading import Left
+from ttc_sim.measured.importing.traffic import Arrivals
 
 LOGS = Path(__file__).parent / "logs"
+TYPED = {"text", "answer_text", "hash_ids", "left_out", "status", "block_tokens"}
 COLUMNS: dict[str, Column] = {"plain": "values", "lists": "sums", "texts": "marks"}
 
 
@@ -118,3 +123,61 @@ def test_a_number_of_a_turn_that_no_table_holds_is_none(tmp_path: Path) -> None:
     rows = [{"timestamp": k, "input_length": 9, "output_length": 5, "turn": 10**30 if k else 1} for k in range(2)]
     _, out = imported(tmp_path, lines(rows))
     assert traffic(out)["turn"].to_list() == [1, None]
+
+
+def test_rows_made_together_are_rows_made_one_by_one() -> None:
+    """Whatever stands in the fields of others: columns never mix."""
+    rng = random.Random(8)
+    odd = [
+        None,
+        "",
+        "many",
+        -1,
+        1e308,
+        float("nan"),
+        True,
+        [],
+        {},
+        10**12,
+        "1,234",
+        "7.5",
+        "n/a",
+        5,
+        12.0,
+        "\ud800x",
+        "0012",
+    ]
+    calls = []
+    for number in range(1, 301):
+        named: dict[str, Any] = {
+            one: rng.choice(odd) for one in field_names() if one not in TYPED and rng.random() < 0.4
+        }
+        typed: dict[str, Any] = {
+            "text": rng.choice([None, None, "a b 12"]),
+            "answer_text": rng.choice([None, "one two"]),
+            "hash_ids": rng.choice([None, [1, "a", 2**64, -3]]),
+            "left_out": rng.choice([None] * 9 + ["why"]),
+        }
+        calls.append((number, Call(**named, **typed, status=rng.choice(["ok", "failed"]), block_tokens=16)))
+    together = as_rows(calls, 3)
+    assert together.equals(pl.concat([as_rows([one], 3) for one in calls]))
+    left = together.filter(pl.col("left_out").is_not_null())
+    assert 0 < len(left) < len(together)
+    assert left.select(pl.col(*COUNTS, "at", "key", "text").is_not_null().any()).row(0) == (False,) * (len(COUNTS) + 3)
+
+
+def test_ranges_of_time_hold_about_as_many_whatever_the_parts() -> None:
+    rng = random.Random(4)
+    sizes = [40_000, *[rng.randrange(1, 400) for _ in range(60)]]
+    parts = [np.array([rng.expovariate(0.1) + 5 * k for _ in range(size)]) for k, size in enumerate(sizes)]
+    found = Arrivals()
+    for part in parts:
+        found.add(part)
+    every = np.concatenate(parts)
+    assert (len(found), found.first, found.last) == (len(every), every.min(), every.max())
+    held = np.histogram(every, [*found.edges(20), np.inf])[0]
+    assert held.sum() == len(every)
+    assert held.max() < 1.3 * len(every) / 20
+    same = Arrivals()
+    same.add(np.full(1000, 7.0))
+    assert same.edges(5).tolist() == [7.0]

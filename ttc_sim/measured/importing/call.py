@@ -143,8 +143,8 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
             counts[k], reasons[k], said[k], read[k] = None, f"{name} is {expected}", as_text(value, 80), _NOTHING
         made[name] = counts
     if any(read[k] is _NOTHING for k, (_, call) in enumerate(numbered) if call.left_out is None):
-        for name, counts in made.items():
-            made[name] = [None if call is _NOTHING else count for count, call in zip(counts, read, strict=True)]
+        for name, column in made.items():
+            made[name] = [None if call is _NOTHING else count for count, call in zip(column, read, strict=True)]
     for name in SECONDS:
         if (values := _column(read, name)) is not None:
             made[name] = [as_seconds(value, decimal) for value in values]

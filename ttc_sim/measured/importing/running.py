@@ -30,7 +30,7 @@ from ttc_sim.measured.importing.reading import Left, Sample, decimal_mark
 from ttc_sim.measured.importing.spool import FOLDER, Spool, check_own, write_part
 from ttc_sim.measured.importing.suspicion import Limits, limits_line, look_for_limits, look_for_made_up, stopped_at
 from ttc_sim.measured.importing.times import Order, Times, Unit, understand_times, with_times
-from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, write_lengths, write_traffic
+from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, Arrivals, write_lengths, write_traffic
 from ttc_sim.measured.provenance import ScoredBy
 
 
@@ -57,6 +57,7 @@ OUTPUTS = (
 )
 _ROWS_AT_ONCE = 50_000
 _LETTERS_AT_ONCE = 32_000_000
+_OF_AN_ID = 40  # bytes of a prefix block's id, as letters are counted
 _EVERY_S = 1.0
 
 
@@ -265,7 +266,7 @@ def _chunks(
         letters = 0
         for row, call in islice(calls, _ROWS_AT_ONCE):
             some.append((row, call))
-            letters += len(call.text or "") + len(call.answer_text or "")
+            letters += len(call.text or "") + len(call.answer_text or "") + _OF_AN_ID * len(call.hash_ids or ())
             if letters > _LETTERS_AT_ONCE:
                 break
         if not some:
@@ -424,10 +425,10 @@ def _settled(
     limits: Limits,
     audit: Audit,
     progress: Callable[[str], None],
-) -> tuple[Any, tuple[str, ...], pl.DataFrame]:
+) -> tuple[Arrivals, tuple[str, ...], pl.DataFrame]:
     """Parts as they will be written: arrivals of all requests (NaN where there are no times), the columns that are known of some,
     and the graded rows."""
-    arrivals: list[Any] = []
+    arrivals = Arrivals()
     known: set[str] = set()
     found: list[pl.DataFrame] = []
     last, back, stopped, answered = -np.inf, 0, 0, 0
@@ -458,7 +459,7 @@ def _settled(
             known |= {name for name in WHERE_KNOWN if name in ready.columns and ready[name].is_not_null().any()}
             write_part(ready, spool.part(number, KIND))
             at = ready["arrival_s"].to_numpy()
-            arrivals.append(at)
+            arrivals.add(at)
             back += int((np.diff(at, prepend=last) < 0).sum())
             last = float(at[-1])
         audit.kept += len(rows)
@@ -475,14 +476,13 @@ def _settled(
         audit.stopped = limits_line(limits, stopped, answered)
     if back:
         audit.notes.append(f"{back:,} rows came before the row above them: sorted by time")
-    joined = np.concatenate(arrivals) if arrivals else np.empty(0)
-    if times.epoch and len(joined):
-        audit.day = datetime.fromtimestamp(min(float(joined.max()), 2e11), UTC).strftime("%Y-%m-%d")
-    start = float(joined.min()) if len(joined) and times.there else 0.0
+    if times.epoch and len(arrivals):
+        audit.day = datetime.fromtimestamp(min(arrivals.last, 2e11), UTC).strftime("%Y-%m-%d")
+    start = arrivals.first if len(arrivals) and times.there else 0.0
     marked = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
     if len(marked):
         marked = marked.with_columns(arrival_s=pl.col("arrival") - start)
-    return joined, tuple(name for name in WHERE_KNOWN if name in known), marked
+    return arrivals, tuple(name for name in WHERE_KNOWN if name in known), marked
 
 
 def _with_status(rows: pl.DataFrame, times: Times) -> pl.DataFrame:
@@ -525,7 +525,7 @@ def _ready(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _write(
     spool: Spool,
-    arrivals: Any,
+    arrivals: Arrivals,
     timed: bool,
     known: tuple[str, ...],
     outcome: Graded | None,
