@@ -128,7 +128,7 @@ def test_a_number_of_a_turn_that_no_table_holds_is_none(tmp_path: Path) -> None:
 def test_rows_made_together_are_rows_made_one_by_one() -> None:
     """Whatever stands in the fields of others: columns never mix."""
     rng = random.Random(8)
-    odd = [
+    odd: list[Any] = [
         None,
         "",
         "many",
