@@ -163,7 +163,7 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
 def _column(calls: Sequence[Call], name: str) -> list[Any] | None:
     """A field of all calls; ``None`` if no call has it, which is so of most fields of most formats."""
     values = list(map(attrgetter(name), calls))
-    return values if any(value is not None for value in values) else None
+    return values if values.count(None) < len(values) else None
 
 
 def _times(calls: Sequence[Call]) -> dict[str, Sequence[Any]]:
