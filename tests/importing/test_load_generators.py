@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from tests.importing.helping import imported, lines, traffic
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing.formats.load_tests import OWN_ARRIVALS
+from ttc_sim.scenario.lengths import Lengths
+from ttc_sim.workload.lengths import with_lengths
+from ttc_sim.workload.traffic import Traffic
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -21,7 +25,7 @@ def given(name: str) -> Any:
     return json.loads((LOGS / name).read_text())
 
 
-def lengths(out: Path) -> pl.DataFrame:
+def table_of_lengths(out: Path) -> pl.DataFrame:
     return pl.read_parquet(out / "lengths.parquet")
 
 
@@ -61,7 +65,8 @@ def test_appended_runs_stand_apart_and_summaries_among_them_are_left_out(tmp_pat
 
 def test_a_summary_is_refused_with_the_flag_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"no row that can be used of 1.*vllm bench serve --save-result --save-detailed"
+        InputError,
+        match=r"json: row 1: got 'no row that can be used of 1'.*vllm bench serve --save-result --save-detailed",
     ):
         imported(tmp_path, json.dumps(SUMMARY), "result.json")
     sglang = json.loads((LOGS / "sglang-bench/runs.jsonl").read_text().splitlines()[0])
@@ -95,7 +100,7 @@ def test_damaged_runs_are_left_out_with_the_reason(tmp_path: Path, damage: str) 
 def test_without_start_times_lengths_alone_come_out(tmp_path: Path) -> None:
     """SGLang's have none in any version, vLLM's before 0.10 neither."""
     audit, out = imported(tmp_path, (LOGS / "sglang-bench/runs.jsonl").read_bytes())
-    rows = lengths(out)
+    rows = table_of_lengths(out)
     assert (audit.format, audit.answered, audit.failed) == ("sglang-bench", 3, 1)
     assert not (out / "traffic.parquet").exists()
     assert rows["prompt_tokens"].to_list() == [50, 40, 30, 100]
@@ -106,7 +111,19 @@ def test_without_start_times_lengths_alone_come_out(tmp_path: Path) -> None:
     assert set(rows["model"]) == {"qwen3-8b"}
     assert audit.outputs == {"lengths.parquet": 4}
     old = {key: value for key, value in VLLM.items() if key != "start_times"}
-    assert len(lengths(imported(tmp_path, json.dumps(old))[1])) == 4
+    assert len(table_of_lengths(imported(tmp_path, json.dumps(old))[1])) == 4
+
+
+def test_lengths_without_times_are_what_a_workload_draws_from(tmp_path: Path) -> None:
+    _, out = imported(tmp_path, (LOGS / "sglang-bench/runs.jsonl").read_bytes())
+    none = np.zeros(200, dtype=np.int64)
+    arrivals = Traffic(np.arange(200.0), none, None, None, None, None, 1.0)
+    lengths = Lengths(prompt_tokens="prompt_tokens", visible_tokens="visible_tokens", file="lengths.parquet")
+    drawn = with_lengths(lengths, arrivals, 1, "0", folder=out, where="test")
+    assert drawn.prompt_tokens is not None
+    assert drawn.visible_tokens is not None
+    pairs = set(zip(drawn.prompt_tokens.tolist(), drawn.visible_tokens.tolist(), strict=True))
+    assert pairs == {(50, 12), (40, 8), (100, 7)}  # the failed one is left out, and lengths stay together
 
 
 def test_aiperf_by_the_units_it_names(tmp_path: Path) -> None:

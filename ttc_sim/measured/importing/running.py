@@ -335,7 +335,7 @@ def _understand(
         reason, first = next(iter(audit.left_out.items()))
         raise InputError(
             where,
-            f"row {first.first or 1}",
+            first.first.partition(":")[0] or "row 1",
             f"no row that can be used of {audit.read:,}",
             f"{importer.title}; first: {reason}",
         )
