@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from tests.importing.helping import imported, lines, traffic
+from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing import reading
 from ttc_sim.measured.importing.call import COUNTS, Call, as_rows, field_names
 from ttc_sim.measured.importing.documents import DAMAGED, Column, Lenient, nested, runs
@@ -117,6 +118,12 @@ def test_a_document_too_large_to_be_read_at_once_is_recognised(
     audit, large = imported(tmp_path, content, "log.json")
     assert audit.format == name.split("/")[0]
     assert traffic(large).equals(traffic(small))
+
+
+@pytest.mark.parametrize("text", ['{"a": ', '[{"input_lens": [1', '{"benchmarks": [{"requests": '])
+def test_what_is_cut_off_before_anything_can_be_known_is_refused_so(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="damaged or cut off"):
+        imported(tmp_path, text)
 
 
 def test_a_number_of_a_turn_that_no_table_holds_is_none(tmp_path: Path) -> None:

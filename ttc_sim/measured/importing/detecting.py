@@ -112,8 +112,9 @@ class _Samples:
 
     def error(self) -> InputError | None:
         """Why nothing could be read: as an importer says it that knows the file, if any does."""
-        found = [one for one in self._large.values() if isinstance(one, InputError)]
-        if not found or len(found) < len(self._large):
+        common = [one for key, one in self._large.items() if key not in self._own]
+        found = [one for one in common if isinstance(one, InputError)]
+        if not found or len(found) < len(common):
             return None
         own = (one for key, one in self._large.items() if key in self._own and isinstance(one, InputError))
         return next((one for one in own if str(one) != str(found[0])), found[0])
