@@ -49,3 +49,14 @@ def traffic(out: Path) -> pl.DataFrame:
 def understood(audit: Audit, what: str) -> list[str]:
     """As what something was taken, of each model it is said of."""
     return [one.taken for one in audit.understood if one.what == what]
+
+
+def of_file(folder: Path, name: str, **how: Any) -> tuple[Audit, Path]:
+    """As :func:`imported`, of a file under ``logs/``."""
+    path = Path(__file__).parent / "logs" / name
+    return imported(folder, path.read_bytes(), path.name, **how)
+
+
+def left(audit: Audit) -> dict[str, int]:
+    """Rows left out, by reason."""
+    return {why: one.rows for why, one in audit.left_out.items()}

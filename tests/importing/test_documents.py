@@ -188,3 +188,11 @@ def test_ranges_of_time_hold_about_as_many_whatever_the_parts() -> None:
     same = Arrivals()
     same.add(np.full(1000, 7.0))
     assert same.edges(5).tolist() == [7.0]
+
+
+def test_counts_that_are_mostly_one_number_are_said(tmp_path: Path) -> None:
+    rows = [{"timestamp": k, "input_length": 512 if k % 20 else k + 1, "output_length": k + 1} for k in range(400)]
+    audit, _ = imported(tmp_path, lines(rows))
+    assert audit.made_up == ["prompt tokens are the same in 95% of 400 rows"]
+    few = [{**row, "input_length": 512 if k % 5 else k + 1} for k, row in enumerate(rows)]
+    assert imported(tmp_path, lines(few))[0].made_up == []

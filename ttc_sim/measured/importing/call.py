@@ -88,6 +88,7 @@ TEXTS = ("source", "model", "session", "reason", "problem", "subset", "group")
 ROWS: dict[str, pl.DataType] = {
     "file": pl.Int32(),
     "row": pl.Int64(),
+    "call": pl.Int32(),
     "key": pl.UInt64(),
     "at": pl.Float64(),
     "at_text": pl.String(),
@@ -109,8 +110,8 @@ ROWS: dict[str, pl.DataType] = {
     "left_out": pl.String(),
     "said": pl.String(),
 }
-"""Columns of what is spooled: a call each, and where it stands; ``left_out`` is why one is no request, ``said`` the value that
-made it so."""
+"""Columns of what is spooled: a call each, and where it stands (``call`` counts those of one row); ``left_out`` is why one is
+no request, ``said`` the value that made it so."""
 
 
 def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".") -> pl.DataFrame:
@@ -152,12 +153,21 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
         if (values := _column(read, name)) is not None:
             made[name] = [as_text(value, MOST_LETTERS) for value in values]
     made |= _times(read) | _keys(read, decimal) | _answers(read, decimal) | _texts(read, made)
-    made |= {"file": [file] * len(read), "row": [row for row, _ in numbered]}
+    rows = [row for row, _ in numbered]
+    made |= {"file": [file] * len(read), "row": rows, "call": _repeated(rows)}
     made |= {"status": statuses, "left_out": reasons, "said": said}
     frame = pl.DataFrame(made, schema={name: kind for name, kind in ROWS.items() if name in made})
     blocks = _blocks(read)
     rest = (pl.lit(None, dtype=kind).alias(name) for name, kind in ROWS.items() if name not in made)
     return frame.with_columns(rest).with_columns(blocks).select(list(ROWS))
+
+
+def _repeated(rows: Sequence[int]) -> list[int]:
+    """How many equal ones stand right before each."""
+    made: list[int] = []
+    for row, before in zip(rows, [None, *rows], strict=False):
+        made.append(made[-1] + 1 if row == before else 0)
+    return made
 
 
 def _column(calls: Sequence[Call], name: str) -> list[Any] | None:
