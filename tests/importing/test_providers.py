@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from tests.importing.helping import imported, left, lines, of_file, table, traffic, understood
-from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing.bodies import added, between, moment
 
 COUNTS = ("prompt_tokens", "cached_tokens", "reasoning_tokens", "visible_tokens")
@@ -120,8 +120,10 @@ def test_results_of_anthropics_batches(tmp_path: Path) -> None:
         {"type": "canceled"},
     ]
     log = lines([{"custom_id": f"q{k}", "result": one} for k, one in enumerate(results)])
-    with pytest.raises(InputError, match="rows with times"):  # which batches have none of
-        imported(tmp_path, log)
+    audit, out = imported(tmp_path, log)  # batches have no times
+    found = pl.read_parquet(out / "lengths.parquet")
+    assert found.select("prompt_tokens", "visible_tokens", "status").rows() == [(5, 9, "ok"), (0, 0, "failed")]
+    assert any("lengths.parquet has the requests without them" in note for note in audit.notes)
 
 
 def test_gemini(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import polars as pl
@@ -123,73 +125,144 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
         calls: number of the row in its file, from 1, and what it says; file: number of the file.
         decimal: mark before the decimals of numbers that stand as text.
     """
-    made: dict[str, list[Any]] = {name: [] for name in ROWS}
-    last, number = -1, 0
-    for row, call in calls:
-        found = _row(call, decimal)
-        number = number + 1 if row == last else 0
-        last = row
-        found["file"], found["row"], found["call"] = file, row, number
-        for name, values in made.items():
-            values.append(found.get(name))
-    return pl.DataFrame(made, schema=ROWS)
-
-
-def _row(call: Call, decimal: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"left_out": call.left_out, "status": call.status}
-    if call.left_out is not None:
-        return {**found, "said": as_text(call.label, 80)}
+    numbered = list(calls)
+    statuses = [call.status for _, call in numbered]
+    reasons = [call.left_out for _, call in numbered]
+    said = [None if call.left_out is None else as_text(call.label, 80) for _, call in numbered]
+    # Nothing else is read of what is left out.
+    read = [call if call.left_out is None else _NOTHING for _, call in numbered]
+    made: dict[str, Sequence[Any]] = {}
     for name in COUNTS:
-        value = getattr(call, name)
-        if value is None:
+        counts = _column(read, name)
+        if counts is None:
             continue
-        count = as_count(value, decimal)
-        if count is None or not 0 <= count <= MOST_TOKENS:
+        for k, value in enumerate(counts):
+            if value is None or (type(value) is int and 0 <= value <= MOST_TOKENS):
+                continue
+            counts[k] = count = as_count(value, decimal)
+            if count is not None and 0 <= count <= MOST_TOKENS:
+                continue
             if count is None and isinstance(value, str) and value.strip().lower() in NOTHING:
                 continue
-            expected = (
-                "no whole number of tokens" if count is None or count < 0 else f"more than {MOST_TOKENS:,} tokens"
-            )
-            return {"left_out": f"{name} is {expected}", "said": as_text(value, 80), "status": call.status}
-        found[name] = count
+            expected = "no whole number of tokens" if (count or 0) <= 0 else f"more than {MOST_TOKENS:,} tokens"
+            counts[k], reasons[k], said[k], read[k] = None, f"{name} is {expected}", as_text(value, 80), _NOTHING
+        made[name] = counts
+    if any(read[k] is _NOTHING for k, (_, call) in enumerate(numbered) if call.left_out is None):
+        for name, column in made.items():
+            made[name] = [None if call is _NOTHING else count for count, call in zip(column, read, strict=True)]
     for name in SECONDS:
-        found[name] = as_seconds(getattr(call, name), decimal)
+        if (values := _column(read, name)) is not None:
+            made[name] = [as_seconds(value, decimal) for value in values]
     for name in TEXTS:
-        found[name] = as_text(getattr(call, name), MOST_LETTERS)
-    at = call.at
-    if isinstance(at, (int, float)) and not isinstance(at, bool):
-        found["at"] = float(at) if abs(at) < 1e300 else None
-    elif at is not None:
-        found["at_text"] = as_text(at, 64)
-    found["key"] = None if call.key is None or call.key == "" else hash_of(as_text(call.key, None) or "")
-    found["turn"] = as_count(call.turn, decimal)
-    if call.text is not None:
-        found["text"], found["text_hash"] = call.text, hash_of(call.text)
-    found["estimated"] = 0
-    if found.get("prompt") is None and call.text is not None:
-        found["prompt"], found["estimated"] = estimated_tokens(call.text), PROMPT_ESTIMATED
-    _estimate_output(call, found)
-    found["attempt"] = as_seconds(call.attempt, decimal)
-    found["truncated"] = as_truth(call.truncated)
-    found["label"] = as_text(call.label, 64)
-    found["answer"] = kept_answer(call.answer)
-    if call.hash_ids is not None:
-        ids = block_ids(call.hash_ids)
-        found["hash_ids"], found["blocks_hash"], found["block_tokens"] = ids, hash(tuple(ids)), call.block_tokens
-    return found
+        if (values := _column(read, name)) is not None:
+            made[name] = [as_text(value, MOST_LETTERS) for value in values]
+    made |= _times(read) | _keys(read, decimal) | _answers(read, decimal) | _texts(read, made)
+    rows = [row for row, _ in numbered]
+    made |= {"file": [file] * len(read), "row": rows, "call": _repeated(rows)}
+    made |= {"status": statuses, "left_out": reasons, "said": said}
+    frame = pl.DataFrame(made, schema={name: kind for name, kind in ROWS.items() if name in made})
+    blocks = _blocks(read)
+    rest = (pl.lit(None, dtype=kind).alias(name) for name, kind in ROWS.items() if name not in made)
+    return frame.with_columns(rest).with_columns(blocks).select(list(ROWS))
 
 
-def _estimate_output(call: Call, found: dict[str, Any]) -> None:
-    answer, thinking = call.answer_text, call.thinking_text
-    if answer is not None and found.get("output") is None and found.get("visible") is None:
-        if thinking is None and found.get("reasoning") is None:
-            thinking, answer = thinking_and_answer(answer)
-        place = "output" if thinking is None else "visible"
-        found[place], found["estimated"] = estimated_tokens(answer), found["estimated"] | OUTPUT_ESTIMATED
-    if thinking is not None and found.get("reasoning") is None:
-        found["reasoning"], found["estimated"] = estimated_tokens(thinking), found["estimated"] | REASONING_ESTIMATED
+def _repeated(rows: Sequence[int]) -> list[int]:
+    """How many equal ones stand right before each."""
+    made: list[int] = []
+    for row, before in zip(rows, [None, *rows], strict=False):
+        made.append(made[-1] + 1 if row == before else 0)
+    return made
 
 
+def _column(calls: Sequence[Call], name: str) -> list[Any] | None:
+    """A field of all calls; ``None`` if no call has it, which is so of most fields of most formats."""
+    values = list(map(attrgetter(name), calls))
+    return values if values.count(None) < len(values) else None
+
+
+def _times(calls: Sequence[Call]) -> dict[str, Sequence[Any]]:
+    at = _column(calls, "at")
+    if at is None:
+        return {}
+    number = [isinstance(one, (int, float)) and not isinstance(one, bool) for one in at]
+    return {
+        "at": [float(one) if yes and abs(one) < 1e300 else None for one, yes in zip(at, number, strict=True)],
+        "at_text": [None if yes else as_text(one, 64) for one, yes in zip(at, number, strict=True)],
+    }
+
+
+def _keys(calls: Sequence[Call], decimal: str) -> dict[str, Sequence[Any]]:
+    made: dict[str, Sequence[Any]] = {}
+    if (keys := _column(calls, "key")) is not None:
+        made["key"] = [None if key is None or key == "" else hash_of(as_text(key, None) or "") for key in keys]
+    if (turns := _column(calls, "turn")) is not None:
+        numbers = [as_count(turn, decimal) for turn in turns]
+        made["turn"] = [number if number is not None and abs(number) <= _MOST_TURNS else None for number in numbers]
+    return made
+
+
+def _answers(calls: Sequence[Call], decimal: str) -> dict[str, Sequence[Any]]:
+    made: dict[str, Sequence[Any]] = {}
+    readers: dict[str, Callable[[Any], Any]] = {
+        "attempt": partial(as_seconds, decimal=decimal),
+        "truncated": as_truth,
+        "label": lambda value: as_text(value, 64),
+        "answer": kept_answer,
+    }
+    for name, reader in readers.items():
+        if (values := _column(calls, name)) is not None:
+            made[name] = [reader(value) for value in values]
+    return made
+
+
+def _texts(calls: Sequence[Call], counted: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Prompts, what tells them apart, and tokens estimated from texts where nothing counts them."""
+    n = len(calls)
+    none: Sequence[Any] = [None] * n
+    estimated: list[int | None] = [None if call is _NOTHING else 0 for call in calls]
+    made: dict[str, Sequence[Any]] = {"estimated": estimated}
+    if (texts := _column(calls, "text")) is not None:
+        made["text"], made["text_hash"] = texts, [None if text is None else hash_of(text) for text in texts]
+        prompts = list(counted.get("prompt", none))
+        for k, text in enumerate(texts):
+            if text is not None and prompts[k] is None:
+                prompts[k], estimated[k] = estimated_tokens(text), PROMPT_ESTIMATED
+        made["prompt"] = prompts
+    answers, thinking = _column(calls, "answer_text"), _column(calls, "thinking_text")
+    if answers is None and thinking is None:
+        return made
+    columns = {name: list(counted.get(name, none)) for name in ("output", "visible", "reasoning")}
+    for k, (answer, thought) in enumerate(zip(answers or none, thinking or none, strict=True)):
+        if answer is not None and columns["output"][k] is None and columns["visible"][k] is None:
+            if thought is None and columns["reasoning"][k] is None:
+                thought, answer = thinking_and_answer(answer)
+            columns["output" if thought is None else "visible"][k] = estimated_tokens(answer)
+            estimated[k] = (estimated[k] or 0) | OUTPUT_ESTIMATED
+        if thought is not None and columns["reasoning"][k] is None:
+            columns["reasoning"][k], estimated[k] = estimated_tokens(thought), (estimated[k] or 0) | REASONING_ESTIMATED
+    made |= columns
+    return made
+
+
+def _blocks(calls: Sequence[Call]) -> list[pl.Series]:
+    import pyarrow as pa
+
+    if (given := _column(calls, "hash_ids")) is None:
+        return []
+    ids = [None if one is None else block_ids(one) for one in given]
+    # Many times faster than by lists of Python's.
+    column = pl.Series("hash_ids", pa.array(ids, pa.large_list(pa.uint64())), dtype=ROWS["hash_ids"])
+    marks = [None if one is None else hash(tuple(one)) for one in ids]
+    sizes = [None if call.hash_ids is None else call.block_tokens for call in calls]
+    return [
+        column,
+        pl.Series("blocks_hash", marks, dtype=ROWS["blocks_hash"]),
+        pl.Series("block_tokens", sizes, dtype=ROWS["block_tokens"]),
+    ]
+
+
+_NOTHING = Call()
+_MOST_TURNS = 2**62
 PROMPT_ESTIMATED, OUTPUT_ESTIMATED, REASONING_ESTIMATED = 1, 2, 4
 """Marks in the column ``estimated``: tokens that nobody counted."""
 NOTHING = frozenset({"", "null", "none", "nan", "na", "n/a", "-", "nil", "\\n"})

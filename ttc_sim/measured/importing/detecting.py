@@ -82,6 +82,7 @@ class _Samples:
         self._file = file
         self._whole: Sample | None = None
         self._large: dict[tuple[str, ...], Sample | InputError] = {}
+        self._own: set[tuple[str, ...]] = set()
         if file.kind != "zip":
             try:
                 self._whole = sample_of(file)
@@ -93,18 +94,30 @@ class _Samples:
             return importer.sample(self._file) if importer.zips else None
         if self._whole is not None:
             return inside(self._whole, importer.arrays)
-        if importer.arrays not in self._large:
+        own = type(importer).sample is not Importer.sample
+        key = (type(importer).__name__,) if own else importer.arrays
+        if own:
+            self._own.add(key)
+        if key not in self._large:
             try:
-                self._large[importer.arrays] = sample_of(self._file, importer.arrays)
+                sample = importer.sample(self._file)
             except InputError as error:
-                self._large[importer.arrays] = error
-        found = self._large[importer.arrays]
+                self._large[key] = error
+            else:
+                if sample is None:
+                    return None
+                self._large[key] = sample
+        found = self._large[key]
         return None if isinstance(found, InputError) else found
 
     def error(self) -> InputError | None:
-        """Why nothing could be read."""
-        found = [one for one in self._large.values() if isinstance(one, InputError)]
-        return found[0] if found and len(found) == len(self._large) else None
+        """Why nothing could be read: as an importer says it that knows the file, if any does."""
+        common = [one for key, one in self._large.items() if key not in self._own]
+        found = [one for one in common if isinstance(one, InputError)]
+        if not found or len(found) < len(common):
+            return None
+        own = (one for key, one in self._large.items() if key in self._own and isinstance(one, InputError))
+        return next((one for one in own if str(one) != str(found[0])), found[0])
 
 
 def _shown(file: LogFile, sample: Sample | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from ttc_sim.measured.importing.opening import UNPACKING, LogFile, cut_off, open
 SAMPLED = 50
 _DECIMAL_COMMA = re.compile(r"[+-]?(?:0,\d+|\d{4,},\d+|\d+,(?:\d{1,2}|\d{4,})|\d{1,3}(?:\.\d{3})+,\d+)")
 _WHOLE = 64_000_000  # bytes of a JSON document that is read at once; a larger one is read item by item
+_LOOKED_INTO = 2 * _WHOLE  # bytes of a document that are searched for its first record
 _BATCH = 20_000
 
 
@@ -64,13 +66,21 @@ Read = Iterator[tuple[int, Any]]
 """Number of each record, from 1 (of lines: the line's), and the record or a :class:`Left`."""
 
 
-def read_records(file: LogFile, arrays: tuple[str, ...], at: Callable[[int], None], head: dict[str, Any]) -> Read:
+def read_records(
+    file: LogFile,
+    arrays: tuple[str, ...],
+    at: Callable[[int], None],
+    head: dict[str, Any],
+    *,
+    within: float = math.inf,
+) -> Read:
     """The records of a log.
 
     Args:
         arrays: keys of a document that is one object under which its records may stand.
         at: told now and then how many bytes of the file have been read.
         head: filled with what such a document holds beside its records.
+        within: bytes of a JSON document within which its first record must stand.
 
     Raises:
         InputError: the file cannot be read as what it begins like.
@@ -83,7 +93,7 @@ def read_records(file: LogFile, arrays: tuple[str, ...], at: Callable[[int], Non
             if file.kind == "table":
                 yield from _table(file, stream, lambda: at(raw.tell()))
             else:
-                yield from _json(file, stream, arrays, lambda: at(raw.tell()), head)
+                yield from _json(file, stream, arrays, lambda: at(raw.tell()), head, within)
     except UNPACKING as error:
         raise cut_off(file.path, file.packed, error) from None
 
@@ -95,7 +105,8 @@ def sample_of(file: LogFile, arrays: tuple[str, ...] = ()) -> Sample:
         InputError: none of its first records can be read.
     """
     head: dict[str, Any] = {}
-    found = [record for _, record in islice(read_records(file, arrays, lambda _: None, head), SAMPLED)]
+    records = read_records(file, arrays, lambda _: None, head, within=_LOOKED_INTO)
+    found = [record for _, record in islice(records, SAMPLED)]
     good = tuple(record for record in found if not isinstance(record, Left))
     if found and not good:
         first = next(record for record in found if isinstance(record, Left))
@@ -115,7 +126,12 @@ def inside(sample: Sample, arrays: tuple[str, ...]) -> Sample:
 
 
 def _json(
-    file: LogFile, stream: IO[bytes], arrays: tuple[str, ...], tick: Callable[[], None], head: dict[str, Any]
+    file: LogFile,
+    stream: IO[bytes],
+    arrays: tuple[str, ...],
+    tick: Callable[[], None],
+    head: dict[str, Any],
+    within: float,
 ) -> Read:
     longest = int(most("TTC_SIM_MAX_LINE_MB") * 1e6)
     first = b""
@@ -144,7 +160,7 @@ def _json(
                 yield from _lines(stream, longest, tick, number + 1, second)
                 return
             first += second or b""
-    yield from _whole(file, first, stream, arrays, tick, head)
+    yield from _whole(file, first, stream, arrays, tick, head, within)
 
 
 def _next_line(stream: IO[bytes], longest: int) -> bytes | None:
@@ -205,6 +221,7 @@ def _whole(
     arrays: tuple[str, ...],
     tick: Callable[[], None],
     head: dict[str, Any],
+    within: float,
 ) -> Read:
     block = stream.read(_WHOLE + 1)
     if len(block) <= _WHOLE:
@@ -217,14 +234,14 @@ def _whole(
             yield from _document(document, arrays, head)
             return
     # Large, damaged or cut off: item by item, as far as it can be read.
-    yield from _items(file, io.BufferedReader(_Again(begun + block, stream), 1 << 16), arrays, tick, head)
+    yield from _items(file, _Again(begun + block, stream), arrays, tick, head, within)
 
 
 class _Again(io.RawIOBase):
     """What has been read of a stream already, and the rest of it."""
 
     def __init__(self, begun: bytes, stream: IO[bytes]) -> None:
-        self._begun, self._stream = io.BytesIO(begun), stream
+        self._begun, self._stream, self.passed = io.BytesIO(begun), stream, 0
 
     def readable(self) -> bool:
         return True
@@ -232,18 +249,28 @@ class _Again(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         block = self._begun.read(len(buffer)) or self._stream.read(len(buffer))
         buffer[: len(block)] = block
+        self.passed += len(block)
         return len(block)
 
 
 def _items(
-    file: LogFile, stream: IO[bytes], arrays: tuple[str, ...], tick: Callable[[], None], head: dict[str, Any]
+    file: LogFile,
+    stream: _Again,
+    arrays: tuple[str, ...],
+    tick: Callable[[], None],
+    head: dict[str, Any],
+    within: float,
 ) -> Read:
     import ijson
     from ijson.common import ObjectBuilder
 
     number, builder, wanted, key = 0, None, None, None
+    expected = f"a JSON array of records, or an object with {' or '.join(arrays) or 'one'}"
+    within = within if arrays else min(within, 1 << 20)  # of an object that is a record itself
     try:
-        for prefix, event, value in ijson.parse(stream, use_float=True):
+        for prefix, event, value in ijson.parse(io.BufferedReader(stream, 1 << 16), use_float=True):
+            if wanted is None and stream.passed > within:
+                raise InputError(file.path, "file", file.path.name, expected)
             if builder is None and prefix == "" and event == "start_array":
                 wanted = "item"
             elif prefix == "" and event == "map_key":
@@ -270,7 +297,6 @@ def _items(
             raise InputError(file.path, "file", file.path.name, expected) from None
         yield number + 1, Left("the document is damaged or cut off from here on")
     if not number and wanted is None:
-        expected = f"a JSON array of records, or an object with {' or '.join(arrays) or 'one'}"
         raise InputError(file.path, "file", file.path.name, expected)
 
 
@@ -299,7 +325,7 @@ def _table(file: LogFile, stream: IO[bytes], tick: Callable[[], None]) -> Read:
                 return
             if not any(row):
                 continue
-            if [cell.strip() for cell in row] == names:
+            if row[0].strip() == names[0] and [cell.strip() for cell in row] == names:
                 yield number, Left("the names of the columns once more")
             elif (len(row) != len(names) and any(cell.strip() for cell in row[len(names) :])) or len(row) < len(names):
                 yield number, Left(f"{len(row)} fields where the first line has {len(names)}", mark.join(row)[:60])
@@ -335,7 +361,7 @@ def _names(path: Path, given: list[str]) -> list[str]:
         raise InputError(path, "line 1", ", ".join(given), "names of the columns")
     if len(names) > most("TTC_SIM_MAX_COLUMNS"):
         raise InputError(path, "columns", len(names), at_most("TTC_SIM_MAX_COLUMNS"))
-    if all(_is_number(name) for name in names):
+    if all(_is_number(name) for name in names if name):
         raise InputError(path, "line 1", ", ".join(names), "names of the columns: this line has numbers alone")
     twice = next((name for name, times in Counter(names).items() if times > 1 and name), None)
     if twice is not None:

@@ -33,7 +33,7 @@ from ttc_sim.measured.importing.reading import Left, Sample, decimal_mark
 from ttc_sim.measured.importing.spool import FOLDER, Spool, check_own, write_part
 from ttc_sim.measured.importing.suspicion import Limits, limits_line, look_for_limits, look_for_made_up, stopped_at
 from ttc_sim.measured.importing.times import Times, Unit, understand_times, with_times
-from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, write_traffic
+from ttc_sim.measured.importing.traffic import ALWAYS, KIND, WHERE_KNOWN, Arrivals, write_lengths, write_traffic
 from ttc_sim.measured.provenance import ScoredBy
 
 
@@ -50,9 +50,17 @@ class Scoring:
     by: ScoredBy
 
 
-OUTPUTS = ("import.json", "traffic.parquet", "problems.parquet", "attempts.parquet", "scores.parquet")
+OUTPUTS = (
+    "import.json",
+    "traffic.parquet",
+    "lengths.parquet",
+    "problems.parquet",
+    "attempts.parquet",
+    "scores.parquet",
+)
 _ROWS_AT_ONCE = 50_000
 _LETTERS_AT_ONCE = 32_000_000
+_OF_AN_ID = 40  # bytes of a prefix block's id, as letters are counted
 _EVERY_S = 1.0
 _NAMED = 100  # models and sources in the audit
 _WORTH_KEEPING = 100_000_000
@@ -87,8 +95,8 @@ def import_logs(
     replace: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Audit:
-    """Turn logs of calls into ``traffic.parquet`` and, where answers are graded, ``problems.parquet`` and ``attempts.parquet``
-    in ``out``.
+    """Turn logs of calls into ``traffic.parquet`` (``lengths.parquet`` where nothing says when calls came) and, where answers are
+    graded, ``problems.parquet`` and ``attempts.parquet`` in ``out``.
 
     Memory does not grow with the size of a log; an interrupted import goes on where it was when it is called again.
 
@@ -268,7 +276,7 @@ def _chunks(
         letters = 0
         for row, call in islice(calls, _ROWS_AT_ONCE):
             some.append((row, call))
-            letters += len(call.text or "") + len(call.answer_text or "")
+            letters += len(call.text or "") + len(call.answer_text or "") + _OF_AN_ID * len(call.hash_ids or ())
             if letters > _LETTERS_AT_ONCE:
                 break
         if not some:
@@ -298,8 +306,11 @@ def _calls(
         if isinstance(record, Left):
             yield row, Call(left_out=record.why, label=record.said)
             continue
-        with users_code(log.path, f"{said}, record {row}", "calls"):
+        try:
             made = list(importer.calls(record, head))
+        except BaseException:
+            with users_code(log.path, f"{said}, record {row}", "calls"):
+                raise
         for call in made:
             yield row, call
 
@@ -334,7 +345,7 @@ def _understand(
         reason, first = next(iter(audit.left_out.items()))
         raise InputError(
             where,
-            f"row {first.first or 1}",
+            first.first.partition(":")[0] or "row 1",
             f"no row that can be used of {audit.read:,}",
             f"{importer.title}; first: {reason}",
         )
@@ -370,9 +381,10 @@ def _understand(
             "graded rows that have a time are traffic as well: leave it out of a scenario if they are no users' requests"
         )
     if not times.there:
-        audit.notes.append("no times: no traffic is written, and arrivals are to be said in the scenario")
+        also = "; lengths.parquet has the requests without them, for `lengths` of a workload" if len(arrivals) else ""
+        audit.notes.append(f"no times: no traffic is written, and arrivals are to be said in the scenario{also}")
     progress("writing")
-    _write(spool, arrivals, known, outcome, audit, out, keep_prompts, scoring)
+    _write(spool, arrivals, times.there, known, outcome, audit, out, keep_prompts, scoring)
     return audit
 
 
@@ -437,9 +449,10 @@ def _settled(
     limits: Limits,
     audit: Audit,
     progress: Callable[[str], None],
-) -> tuple[Any, tuple[str, ...], pl.DataFrame]:
-    """Parts as they will be written: arrivals of all requests, the columns that are known of some, and the graded rows."""
-    arrivals: list[Any] = []
+) -> tuple[Arrivals, tuple[str, ...], pl.DataFrame]:
+    """Parts as they will be written: arrivals of all requests (NaN where there are no times), the columns that are known of some,
+    and the graded rows."""
+    arrivals = Arrivals()
     known: set[str] = set()
     found: list[pl.DataFrame] = []
     last, back, stopped, answered = -np.inf, 0, 0, 0
@@ -466,13 +479,15 @@ def _settled(
                 str(why), len(some), f"row {first['row']}" + (f": {first['said']}" if first["said"] else "")
             )
         rows = rows.filter(pl.col("left_out").is_null())
-        here = rows.filter(pl.col("arrival").is_not_null() & pl.col("prompt_tokens").is_not_null())
+        timed = pl.col("arrival").is_not_null() if times.there else pl.col("label").is_null()
+        # What failed arrived, whether or not its prompt was counted.
+        here = rows.filter(timed & (pl.col("prompt_tokens").is_not_null() | (pl.col("status") != "ok")))
         if len(here):
             ready = _ready(here)
             known |= {name for name in WHERE_KNOWN if name in ready.columns and ready[name].is_not_null().any()}
             write_part(ready, spool.part(number, KIND))
             at = ready["arrival_s"].to_numpy()
-            arrivals.append(at)
+            arrivals.add(at)
             back += int((np.diff(at, prepend=last) < 0).sum())
             last = float(at[-1])
         audit.kept += len(rows)
@@ -489,14 +504,13 @@ def _settled(
         audit.stopped = limits_line(limits, stopped, answered)
     if back:
         audit.notes.append(f"{back:,} rows came before the row above them: sorted by time")
-    joined = np.concatenate(arrivals) if arrivals else np.empty(0)
-    if times.epoch and len(joined):
-        audit.day = datetime.fromtimestamp(min(float(joined.max()), 2e11), UTC).strftime("%Y-%m-%d")
-    start = float(joined.min()) if len(joined) else 0.0
+    if times.epoch and len(arrivals):
+        audit.day = datetime.fromtimestamp(min(arrivals.last, 2e11), UTC).strftime("%Y-%m-%d")
+    start = arrivals.first if len(arrivals) and times.there else 0.0
     marked = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
     if len(marked):
         marked = marked.with_columns(arrival_s=pl.col("arrival") - start)
-    return joined, tuple(name for name in WHERE_KNOWN if name in known), marked
+    return arrivals, tuple(name for name in WHERE_KNOWN if name in known), marked
 
 
 def _with_status(rows: pl.DataFrame, times: Times) -> pl.DataFrame:
@@ -539,7 +553,8 @@ def _ready(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _write(
     spool: Spool,
-    arrivals: Any,
+    arrivals: Arrivals,
+    timed: bool,
     known: tuple[str, ...],
     outcome: Graded | None,
     audit: Audit,
@@ -552,7 +567,10 @@ def _write(
     except OSError as error:
         raise unwritable(out, error) from None
     with written_together():
-        if len(arrivals):
+        if len(arrivals) and not timed:
+            with written_whole(out / "lengths.parquet") as beside:
+                audit.outputs["lengths.parquet"] = write_lengths(spool, known, beside)
+        elif len(arrivals):
             with written_whole(out / "traffic.parquet") as beside:
                 audit.outputs["traffic.parquet"] = write_traffic(spool, arrivals, known, beside)
         if outcome is not None:

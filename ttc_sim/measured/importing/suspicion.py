@@ -102,10 +102,10 @@ def look_for_made_up(calls: pl.LazyFrame) -> list[str]:
         *(pl.col(name).is_not_null().sum().alias(f"{name}_given") for name in columns),
         *(pl.col(name).min().alias(f"{name}_least") for name in columns),
         *(pl.col(name).max().alias(f"{name}_most") for name in columns),
-        *((pl.col(name) == pl.col(name).median()).sum().alias(f"{name}_same") for name in columns[:3]),
         *((pl.col(name) == 0).sum().alias(f"{name}_zero") for name in columns),
         (pl.col("estimated") & 1).sum().alias("prompt_estimated"),
     ).sort("model", nulls_last=True).collect(engine="streaming")  # fmt: skip
+    same = {name: _most_alike(calls, name) for name in columns[:3]}
     said: list[str] = []
     for row in seen.iter_rows(named=True):
         of = f" of {row['model']}" if row["model"] else ""
@@ -119,8 +119,14 @@ def look_for_made_up(calls: pl.LazyFrame) -> list[str]:
                 said.append(f"{name} tokens{of} are 0 in all {given:,} rows")
             elif row[f"{name}_least"] == row[f"{name}_most"]:
                 said.append(f"{name} tokens{of} are {row[f'{name}_most']:,} in all {given:,} rows")
-            elif row[f"{name}_same"] > _MOSTLY * given:
-                said.append(f"{name} tokens{of} are the same in {row[f'{name}_same'] / given:.0%} of {given:,} rows")
+            elif (alike := same[name][row["model"]]) > _MOSTLY * given:
+                said.append(f"{name} tokens{of} are the same in {alike / given:.0%} of {given:,} rows")
         if row["model"] and _THINKS.search(row["model"]) and not row["reasoning_most"]:
             said.append(f"{row['model']} is a model that thinks, and no row counts its reasoning tokens")
     return said
+
+
+def _most_alike(calls: pl.LazyFrame, name: str) -> dict[str | None, int]:
+    """By model, how many answered rows have the most frequent count."""
+    kinds = calls.filter((pl.col("status") == "ok") & pl.col(name).is_not_null()).group_by("model", name).len("rows")
+    return dict(kinds.group_by("model").agg(pl.col("rows").max()).collect(engine="streaming").iter_rows())

@@ -17,6 +17,8 @@ _GROUPED = {mark: re.compile(rf"[+-]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:{r
             for mark, other in ((",", "."), (".", ","))}  # fmt: skip
 _SPACED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+")
 _PLAIN = re.compile(r"[+-]?\d+")
+_SIMPLE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,15})?")
+_SHORT = 19
 _U64 = 2**64 - 1
 
 
@@ -37,6 +39,8 @@ def as_count(value: Any, decimal: str = ".") -> int | None:
         return int(value) if value.is_integer() else None
     if not isinstance(value, str):
         return None
+    if len(value) < _SHORT and value.isascii() and value.isdigit():  # nearly all are
+        return int(value)
     text = value.strip()
     if len(text) > 40:
         return None
@@ -59,6 +63,8 @@ def as_number(value: Any, decimal: str = ".") -> float | None:
     """
     if isinstance(value, bool) or value is None:
         return None
+    if isinstance(value, str) and decimal == "." and _SIMPLE.fullmatch(value):  # nearly all are
+        return float(value)
     if isinstance(value, str):
         text = re.sub(r"[ \u00a0\u202f'’]", "", value.strip())
         if len(text) > 60 or not text or text[-1].isalpha() or text[0] in "nNiI":
@@ -95,6 +101,8 @@ def as_truth(value: Any) -> bool | None:
 
 def as_text(value: Any, most: int | None) -> str | None:
     """A name as text that files and screens can hold: lone surrogates become question marks, more than ``most`` letters are cut."""
+    if isinstance(value, str) and value.isascii():
+        return value if most is None else value[:most]
     if value is None or isinstance(value, (dict, list, tuple, bytes)):
         return None
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -117,7 +125,7 @@ def block_ids(ids: Sequence[Any]) -> list[int]:
     >>> block_ids([7, 2**64 + 5, "b1"])[0]
     7
     """
-    return [one if isinstance(one, int) and 0 <= one <= _U64 else hash_of(repr(one)) for one in ids]
+    return [one if type(one) is int and 0 <= one <= _U64 else hash_of(repr(one)) for one in ids]
 
 
 def given_answer(answer: Any, response: str | None) -> Any:
