@@ -25,6 +25,9 @@ def folder_written_whole(folder: Path, own: Collection[str]) -> Iterator[Path]:
 
     What else stands in ``folder`` stays in it.
 
+    Args:
+        own: names of files, in folders of ``folder``'s too (``small/profile.yaml``), which are there to be written into.
+
     Raises:
         InputError: a place that cannot be written to; what stood there is kept.
     """
@@ -50,18 +53,21 @@ def folder_written_whole(folder: Path, own: Collection[str]) -> Iterator[Path]:
 def _begin(place: Path, beside: Path, own: Collection[str]) -> None:
     """What is not written anew is in both folders."""
     beside.mkdir()
-    if not place.exists():
-        return
-    left_out = {str(place): own}
-    shutil.copytree(
-        place,
-        beside,
-        symlinks=True,
-        ignore=lambda at, _: left_out.get(str(at), ()),
-        copy_function=_linked,
-        dirs_exist_ok=True,
-    )
-    keep_owner_and_mode(beside, place.stat())
+    if place.exists():
+        left_out: dict[str, list[str]] = {}
+        for name in own:
+            left_out.setdefault(str((place / name).parent), []).append(Path(name).name)
+        shutil.copytree(
+            place,
+            beside,
+            symlinks=True,
+            ignore=lambda at, _: left_out.get(str(at), ()),
+            copy_function=_linked,
+            dirs_exist_ok=True,
+        )
+        keep_owner_and_mode(beside, place.stat())
+    for name in own:
+        (beside / name).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _linked(source: str, target: str) -> None:

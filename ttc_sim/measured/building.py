@@ -28,6 +28,9 @@ USUAL_NAMES: dict[str, tuple[str, ...]] = {
 }
 DATASET = ("dataset", "subset")
 REASON = ("finish_reason", "stop_reason")
+STATUS = "status"
+FAILED = ("failed", "error")
+"""Values of ``status``, in lower case, of attempts that got no answer."""
 STOPPED = ("length", "max_tokens", "max_output_tokens", "model_length")
 """Reasons of an answer's end, in lower case, that mean it was cut off at a limit."""
 BESIDE_INPUT = ("cache_creation_input_tokens", "cache_read_input_tokens")
@@ -41,7 +44,7 @@ def build_profile(
     card: dict[str, object],
     columns: dict[str, str | None] | None = None,
 ) -> tuple[Profile, list[str]]:
-    """Turn a table of attempts into a checked profile.
+    """Turn a table of attempts into a checked profile. Those that failed, by a column ``status``, are left out.
 
     Args:
         table: a row an attempt.
@@ -63,6 +66,7 @@ def build_profile(
         for role, usual in USUAL_NAMES.items()
     }
     said = [f"{role}: column {column}" for role, column in found.items() if column is not None]
+    table, where = _without_failed(table, where, said)
     if found["output_tokens"] is None and found["visible_tokens"] is None:
         have = ", ".join(table.columns)
         raise InputError(
@@ -95,18 +99,53 @@ def build_profile(
     return profile, said
 
 
+def _without_failed(table: pl.DataFrame, where: str | Path, said: list[str]) -> tuple[pl.DataFrame, str | Path]:
+    """Attempts that got an answer, and what errors then call the table."""
+    if table.schema.get(STATUS) != pl.String:
+        return table, where
+    failed = table[STATUS].str.to_lowercase().is_in(FAILED).fill_null(value=False)
+    if not failed.any():
+        return table, where
+    if failed.all():
+        raise InputError(where, f"column {STATUS}", str(table[STATUS][0]), "an attempt that did not fail")
+    said.append(f"{failed.sum():,} of {len(table):,} attempts failed, by column {STATUS}: they are left out")
+    return table.filter(~failed), f"{where} (without failed rows)"
+
+
+def keyed_alike(table: pl.DataFrame, where: str | Path, problem: str | None = None) -> tuple[pl.DataFrame, list[str]]:
+    """The table with keys that are the same whichever of its rows are then taken for a profile, and what was made of them.
+
+    Args:
+        problem: column of the keys, if it has none of the usual names.
+
+    Raises:
+        InputError: no such column, or one that holds no keys.
+    """
+    column = str(find_column(table, where, "problem", USUAL_NAMES["problem"], problem))
+    if _dataset_within(table, where, column) is None:
+        return table, []
+    said: list[str] = []
+    return table.with_columns(_problems(table, where, column, said).alias(column)), said
+
+
 def _problems(table: pl.DataFrame, where: str | Path, column: str, said: list[str]) -> pl.Series:
     """Keys; with their dataset before them, as in tables of problems, where they start anew in each."""
     keys = as_keys(table, where, column)
-    dataset = find_column(table, where, "dataset", DATASET, required=False)
-    if dataset is None or dataset == column:
-        return keys
-    within = as_keys(table, where, dataset)
-    datasets = pl.DataFrame({"key": keys, "within": within}).group_by("key").agg(pl.col("within").n_unique())
-    if datasets["within"].max() == 1:
+    dataset = _dataset_within(table, where, column)
+    if dataset is None:
         return keys
     said.append(f"{column} starts anew in every {dataset}: problems are {dataset}/{column}")
-    return within + "/" + keys
+    return as_keys(table, where, dataset) + "/" + keys
+
+
+def _dataset_within(table: pl.DataFrame, where: str | Path, column: str) -> str | None:
+    """The column of datasets in each of which the keys start anew; ``None`` if there is none."""
+    dataset = find_column(table, where, "dataset", DATASET, required=False)
+    if dataset is None or dataset == column:
+        return None
+    both = pl.DataFrame({"key": as_text(table, where, column), "within": as_text(table, where, dataset)})
+    most = both.group_by("key").agg(pl.col("within").n_unique())["within"].max()
+    return dataset if most != 1 else None
 
 
 def _attempts(
