@@ -40,7 +40,9 @@ Column = Annotated[str | None, typer.Option(help="Column, if it has none of the 
 @app.command()
 def build(
     table: Annotated[Path, typer.Argument(help="Attempts, a row each: Parquet, CSV or JSONL.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write; with --by, the folder to write a profile's folder each in.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write; with --by, the folder to write a profile's folder each in.")
+    ],
     origin: Annotated[str, typer.Option(help="Where the attempts come from.")],
     licence: Annotated[str, typer.Option(help="Licence of the numbers.")],
     date: Annotated[str, typer.Option(help="Day of the measurement.")],
@@ -107,7 +109,7 @@ def build(
         raise InputError("profile build", "--model", "nothing", "the model that made the attempts, or --by COLUMN")
     if by is None:
         check_profile_folder(out, replace=replace, reads=table)
-    rows, keys = read_table(table), []
+    rows, keys = read_table(table), list[str]()
     if where or by is not None:
         rows, keys = keyed_alike(rows, table, problem_column)
         rows = rows_where(rows, table, where or [])

@@ -78,9 +78,7 @@ def write_in_folder(folder: Path, card_file: str, card: Card, tables: Mapping[st
     (folder / card_file).write_text(text, encoding="utf-8")
     for name, table in tables.items():
         try:
-            table.write_parquet(
-                folder / f"{name}.parquet", compression="zstd", compression_level=19, statistics=False
-            )
+            table.write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=19, statistics=False)
         except pl.exceptions.PolarsError as error:
             raise unwritable(folder, error) from None
 

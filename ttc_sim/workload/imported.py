@@ -18,18 +18,19 @@ _READ = ("arrival_s", "prompt_tokens", "reasoning_tokens", "visible_tokens", "st
 
 
 def without_failed(
-    table: pl.DataFrame, path: Path, output: tuple[I64 | None, I64 | None]
-) -> tuple[tuple[I64 | None, I64 | None], tuple[str, ...]]:
-    """Reasoning and visible tokens, none of requests that failed, and lines on what else the table says of them.
+    table: pl.DataFrame, path: Path, output: tuple[I64 | None, I64 | None], said: list[str]
+) -> tuple[I64 | None, I64 | None]:
+    """Reasoning and visible tokens, none of requests that failed; ``said`` gets lines on what else the table says of them.
 
     Raises:
         InputError: a status that is none.
     """
     others = [name for name in table.columns if name not in _READ]
-    notes = [f"{path.name}: {', '.join(others)} are of the log, and have no effect on a trace"] if others else []
+    if others:
+        said.append(f"{path.name}: {', '.join(others)} are of the log, and have no effect on a trace")
     hidden, visible = output
     if "status" not in table.columns or hidden is None or visible is None:
-        return output, tuple(notes)
+        return output
     status = as_text(table, path, "status").fill_null("")
     strange = (~status.is_in(STATUSES)).arg_true()
     if len(strange):
@@ -37,10 +38,12 @@ def without_failed(
     failed, partial = (status == "failed").to_numpy(), int((status == "partial").sum())
     kept = int((failed & (hidden + visible > 0)).sum())
     if kept:
-        notes.append(f"{kept:,} failed rows of {path.name} have output tokens, which are not counted")
+        said.append(f"{kept:,} failed rows of {path.name} have output tokens, which are not counted")
     if partial:
-        notes.append(f"{partial:,} of {len(table):,} rows of {path.name} are partial: their answers end where they ended")
-    return (np.where(failed, 0, hidden), np.where(failed, 0, visible)), tuple(notes)
+        said.append(
+            f"{partial:,} of {len(table):,} rows of {path.name} are partial: their answers end where they ended then"
+        )
+    return np.where(failed, 0, hidden), np.where(failed, 0, visible)
 
 
 def block_sizes(table: pl.DataFrame, path: Path) -> I64:

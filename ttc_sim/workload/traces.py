@@ -107,22 +107,21 @@ def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
     assert columns is not None
     times = _times(table, path, columns.arrival, columns.unit)
     prompt = _tokens(table, path, columns.prompt_tokens)
-    output, said = _output(table, path, columns), ()
+    output, said = _output(table, path, columns), list[str]()
     if trace.format == "traffic":
-        output, said = without_failed(table, path, output)
+        output = without_failed(table, path, output, said)
     hidden, visible, notes = _answered(*output, path)
     prompt, more = _asked(prompt, path)
-    found = Recorded(times - times[0], prompt, hidden, visible, notes=said + notes + more)
+    found = Recorded(times - times[0], prompt, hidden, visible, notes=(*said, *notes, *more))
     if trace.format not in ("mooncake", "traffic") or "hash_ids" not in table.columns or found.prompt_tokens is None:
         return found
-    blocks = _blocks(table, path)
-    size: int | I64 = _MOONCAKE_BLOCK
+    blocks, block_tokens = _blocks(table, path), np.full(len(table), _MOONCAKE_BLOCK)
     if trace.format == "traffic":
-        size = block_sizes(table, path)
-        # Equal ids of blocks of unequal size are of two logs, and not equal.
-        blocks = [[(int(tokens), one) for one in ids] for tokens, ids in zip(size, blocks, strict=True)]
+        block_tokens = block_sizes(table, path)
+        # Equal ids of blocks of unequal size are of two logs, and mean two things.
+        blocks = [[(each, one) for one in ids] for each, ids in zip(block_tokens.tolist(), blocks, strict=True)]
     prefix, depth = shared_prefixes(blocks)
-    return replace(found, prefix_id=prefix, prefix_tokens=np.minimum(depth * size, found.prompt_tokens))
+    return replace(found, prefix_id=prefix, prefix_tokens=np.minimum(depth * block_tokens, found.prompt_tokens))
 
 
 def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:

@@ -1,0 +1,327 @@
+"""Make a folder that works: problem set, profiles, scores, trace and a commented scenario."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.drafting.document import Arrivals, Draft, Figures, Source, scenario_text
+from ttc_sim.drafting.endpoints import Pool, endpoints_of
+from ttc_sim.drafting.imported import PROBLEMS, TRAFFIC, Imported, read_imports
+from ttc_sim.drafting.measured import Measured, asked_models, measure, models_of
+from ttc_sim.drafting.scores import CARD, MODEL, Scored, score
+from ttc_sim.drafting.timing import timing_of
+from ttc_sim.files.leftovers import temporary_folder
+from ttc_sim.files.whole_folders import folder_written_whole
+from ttc_sim.files.writing import write_atomically, written_together
+from ttc_sim.measured.folders import check_folder_to_save, write_in_folder
+from ttc_sim.measured.naming import folder_names
+from ttc_sim.measured.profiles import save_profile
+from ttc_sim.measured.provenance import scores_name
+from ttc_sim.scenario import load_scenario
+from ttc_sim.simulation.result import simulate
+
+SCENARIO = "scenario.yaml"
+LEAST_REQUESTS, MOST_TRACED, LOOKED_AT = 500, 20_000, 5_000
+"""Requests of a run at least, of a trace at most, and of the runs that targets are set from."""
+LEAST_PROBLEMS = 2
+"""Of a source, so that a plan can be made."""
+_MOST_SOURCES, _SHOWN = 12, 5
+_MOST_REPLICAS = 64
+_ASSUMED_RATE = 1.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """A scenario that was written.
+
+    Attributes:
+        file: its file; said: what a reader must know, a line each; draft: what it was made of.
+        plannable: whether there are problems enough to plan with, or none are needed.
+    """
+
+    file: Path
+    said: tuple[str, ...]
+    draft: Draft
+    plannable: bool
+
+
+def make_scenario(
+    folder: Path,
+    imports: Sequence[Path] = (),
+    *,
+    models: Sequence[str] = (),
+    prices: Sequence[str] = (),
+    gpus: Sequence[str] = (),
+    name: str | None = None,
+    day: str | None = None,
+    train: bool = True,
+    replace_old: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Made:
+    """Make a scenario from imports. What it consists of is all written, or nothing is.
+
+    Args:
+        folder: to write to; imports: folders that ``ttc-sim import`` wrote, ``folder`` itself if left out.
+        models: names, all of the import's if left out; prices, gpus: as for :func:`~ttc_sim.drafting.endpoints.endpoints_of`.
+        name: of the scenario and its problem set, the folder's if left out.
+        day: whose prices hold; that of the newest request, or today's, if left out.
+        train: whether a predictor may be trained.
+        replace_old: whether a scenario that stands there is replaced.
+
+    Raises:
+        InputError: no import, or one that no scenario can be made of; a price that is not known; a file that would be replaced.
+    """
+    imported = read_imports(list(imports) or [folder])
+    called = next(iter(folder_names([name if name is not None else folder.resolve().name], otherwise="mine").values()))
+    _check_free(folder, called, imported, replace_old=replace_old)
+    said = list(imported.said)
+    graded = imported.problems is not None
+    chosen = models_of(imported, models) if graded else _models_of_traffic(imported, models, said)
+    taken = ("problem_set.yaml", PROBLEMS, "scores.parquet", scores_name(MODEL))
+    names = folder_names(chosen, taken)
+    measured = measure(imported, chosen, names, called, said) if graded else None
+    on = _day(day, imported, said)
+    timings = {model: timing_of(imported.traffic, model) for model in chosen}
+    endpoints = endpoints_of(chosen, prices, gpus, timings, on, _longest(imported, measured))
+    said += _cached(imported)
+    work = temporary_folder("scenario")
+    scored: Scored | None = None
+    if measured is not None:
+        _write_measured(measured, names, work, called)
+        scored = score(imported, measured, names, work, called, folder, train=train, say=progress)
+    if imported.traffic is not None:
+        imported.traffic.drop("prompt", strict=False).write_parquet(work / TRAFFIC)
+    draft = Draft(
+        name=called,
+        origin=imported.origin,
+        left_out=tuple(said),
+        arms=names,
+        endpoints=endpoints,
+        problem_set=None if measured is None else called,
+        sources=_sources(imported, measured, said),
+        arrivals=_arrivals(imported, measured is not None, said),
+        predictor=None if scored is None else scored.predictor,
+        routing="" if scored is None else scored.why,
+        caps={} if measured is None else {names[m]: caps for m in chosen if (caps := _caps(measured, m))},
+        replicas={names[model]: 1 for model in chosen if isinstance(endpoints[model], Pool)},
+        policy=names[chosen[0]],
+        figures={},
+        targets={},
+    )
+    try:
+        draft = _with_targets(draft, work, progress)
+    except InputError as error:
+        # What was put together for the moment stands elsewhere.
+        where = error.where.replace(str(work), str(folder))
+        raise InputError(where, error.field, error.value, error.expected.replace(str(work), str(folder))) from None
+    draft = replace(draft, left_out=tuple(said))
+    if scored is not None:
+        said.append(scored.why if scored.how is None else f"{scored.why} {scored.how}")
+    _commit(draft, work, folder, imported, scored)
+    plannable = measured is None or len(measured.problems) >= LEAST_PROBLEMS
+    if not plannable:
+        said.append("a plan takes two problems, so that one can be kept from the choice to judge it by: there is one")
+    return Made(folder / SCENARIO, tuple(said), draft, plannable)
+
+
+def _check_free(folder: Path, name: str, imported: Imported, *, replace_old: bool) -> None:
+    """Refuse what would be replaced without being asked for."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(folder, "folder", str(folder), "a folder, or none yet")
+    for file in (SCENARIO, MODEL, CARD, TRAFFIC):
+        own = file == TRAFFIC and (imported.traffic_file is None or _same(imported.traffic_file, folder / file))
+        if (folder / file).exists() and not replace_old and not own:
+            raise InputError(folder / file, "file", str(folder / file), "no such file yet, or --replace")
+    profiles = folder / "profiles" / name
+    check_folder_to_save(profiles, "problem_set.yaml", replace=replace_old)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def _models_of_traffic(imported: Imported, asked: Sequence[str], said: list[str]) -> list[str]:
+    """Those that are asked for, be they in the log or not, as lengths are the log's; all that answered if none is."""
+    assert imported.traffic is not None
+    known: list[str] = []
+    if "model" in imported.traffic.columns:
+        known = [one for one in imported.traffic["model"].unique(maintain_order=True).to_list() if one]
+    chosen = asked_models(asked, known) or known or ["model"]
+    if len(chosen) > 1 or (known and chosen != known):
+        said.append(
+            "how long a request is, thinking too, is as its own model answered it in the log, whatever arm it is sent to: graded "
+            "attempts would say what another makes of it"
+        )
+    return chosen
+
+
+def _day(asked: str | None, imported: Imported, said: list[str]) -> str:
+    if asked is not None:
+        try:
+            return datetime.date.fromisoformat(asked).isoformat()
+        except ValueError:
+            raise InputError("scenario init", "--on", asked, "a day as YYYY-MM-DD") from None
+    return imported.day or datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def _cached(imported: Imported) -> list[str]:
+    """What is said of prompts that were read from a provider's cache."""
+    traffic = imported.traffic
+    if traffic is None or "cached_tokens" not in traffic.columns or "hash_ids" in traffic.columns:
+        return []
+    cached, prompt = traffic["cached_tokens"].cast(pl.Float64).sum(), traffic["prompt_tokens"].sum()
+    if not cached or not prompt:
+        return []
+    return [
+        f"{cached / prompt:.0%} of the log's prompt tokens were read from a cache: nothing says of what, and here all are paid in full"
+    ]
+
+
+def _longest(imported: Imported, measured: Measured | None) -> int:
+    tables = [] if measured is None else [profile.attempts for profile in measured.profiles.values()]
+    tables += [imported.traffic] if measured is None and imported.traffic is not None else []
+    whole = pl.col("prompt_tokens") + pl.col("reasoning_tokens") + pl.col("visible_tokens")
+    return max(int(table.select(whole.cast(pl.Int64).max()).item()) for table in tables)
+
+
+def _write_measured(measured: Measured, names: Mapping[str, str], work: Path, name: str) -> None:
+    place = work / "profiles" / name
+    place.mkdir(parents=True)
+    write_in_folder(place, "problem_set.yaml", measured.card, {"problems": measured.problems})
+    for model, profile in measured.profiles.items():
+        save_profile(profile, place / names[model])
+
+
+def _sources(imported: Imported, measured: Measured | None, said: list[str]) -> list[Source]:
+    """A stream for each subset of the problems that the log's requests name as their source; otherwise one for all."""
+    if measured is None:
+        return []
+    subsets = measured.problems["subset"].unique(maintain_order=True).to_list()
+    traffic = imported.traffic
+    if traffic is None or "source" not in traffic.columns:
+        return [Source("all")]
+    counts = {
+        str(source): int(count)
+        for source, count in traffic["source"].fill_null("").value_counts(sort=True).iter_rows()
+        if source
+    }
+    # Of one problem nothing could be kept from the choice, to judge it by.
+    sizes = dict(measured.problems["subset"].value_counts().iter_rows())
+    known = [subset for subset in subsets if subset in counts and sizes[subset] >= LEAST_PROBLEMS]
+    if not known or len(known) > _MOST_SOURCES:
+        if counts and not known:
+            named = ", ".join(subsets[:_SHOWN])
+            said.append(
+                f"no source of the log's requests is a subset of several problems ({named}): one stream for all"
+            )
+        return [Source("all")]
+    others = sum(count for source, count in counts.items() if source not in known)
+    if others:
+        said.append(f"{others:,} of the log's requests are of sources without problems: of them the times count alone")
+    if absent := [subset for subset in subsets if subset not in known]:
+        said.append(f"no stream is of {', '.join(absent[:_SHOWN])}: too few problems, or no request in the log")
+    keys = folder_names(known, otherwise="source")
+    return [Source(keys[subset], subset, counts[subset]) for subset in known]
+
+
+def _arrivals(imported: Imported, graded: bool, said: list[str]) -> Arrivals:
+    traffic = imported.traffic
+    if traffic is None:
+        return Arrivals(False, _ASSUMED_RATE, "assumed: the import holds no times", 1000, 0)
+    times = traffic["arrival_s"].cast(pl.Float64).to_numpy()
+    rows, span_s = len(times), float(times[-1] - times[0]) if len(times) else 0.0
+    answered = bool((traffic["reasoning_tokens"] + traffic["visible_tokens"] > 0).any())
+    if not math.isfinite(span_s) or span_s <= 0 or (graded and not answered):
+        why = (
+            "assumed: the log's requests have one time"
+            if span_s == 0
+            else "assumed: none of the log's requests was answered"
+        )
+        return Arrivals(False, _ASSUMED_RATE, why, 1000, rows)
+    requests = min(rows, MOST_TRACED) if rows >= LEAST_REQUESTS else rows * math.ceil(LEAST_REQUESTS / rows)
+    return Arrivals(True, (rows - 1) / span_s, "", requests, rows)
+
+
+def _caps(measured: Measured, model: str) -> list[int | None]:
+    """Where a fifth, and a twentieth, of a model's answers are longer."""
+    attempts = measured.profiles[model].attempts
+    output = (attempts["reasoning_tokens"] + attempts["visible_tokens"]).to_numpy()
+    caps = sorted({_round_up(float(np.quantile(output, q))) for q in (0.8, 0.95)})
+    return [cap for cap in caps if cap < output.max()] + [None] if output.max() > min(caps) else []
+
+
+def _round_up(tokens: float) -> int:
+    """In two digits."""
+    step = 10 ** max(math.floor(math.log10(max(tokens, 1.0))) - 1, 0)
+    return int(math.ceil(tokens / step) * step)
+
+
+def _with_targets(draft: Draft, work: Path, progress: Callable[[str], None]) -> Draft:
+    """The draft with enough servers, and targets that some policy should meet."""
+    file = work / SCENARIO
+    figures: dict[str, Figures] = {}
+    for arm in draft.arms.values():
+        progress(f"sending everything to {arm}")
+        while True:
+            file.write_text(scenario_text(draft), encoding="utf-8")
+            scenario = load_scenario(file)
+            requests = min(scenario.workload.requests, LOOKED_AT)
+            found = simulate(scenario, f"Always({arm!r})", replications=1, requests=requests).summary()
+            replicas = draft.replicas.get(arm)
+            if replicas is None or found.verdict == "stable" or replicas >= _MOST_REPLICAS:
+                break
+            draft = replace(draft, replicas={**draft.replicas, arm: 2 * replicas})
+        right = None if found.accuracy is None else found.accuracy.value
+        figures[arm] = Figures(right, found.cost_usd_per_request.value, found.latency_s["p95"].value)
+    other = "or `maximize: accuracy`, under a cost_usd_per_request" if draft.problem_set is not None else "the bill"
+    targets: dict[str, tuple[float | str, str]] = {"minimize": ("cost", other)}
+    slowest = max(figures.values(), key=lambda one: one.p95_s)
+    cheapest = min(figures, key=lambda arm: figures[arm].cost_usd)
+    rights = {arm: one.accuracy for arm, one in figures.items() if one.accuracy is not None}
+    if rights:
+        best = max(rights, key=lambda arm: rights[arm])
+        low, high = rights[cheapest], rights[best]
+        middle = math.floor(50 * (low + high)) / 100
+        if high - low >= 0.02:
+            targets["accuracy"] = (middle, f"halfway from {cheapest}, the cheapest, to {best}, the best")
+        else:
+            targets["accuracy"] = (math.floor(90 * high) / 100, f"nine tenths of what {best} reaches")
+    if 0 < slowest.p95_s < math.inf:
+        targets["latency_p95_s"] = (_two_digits_up(1.2 * slowest.p95_s), "what the slowest takes, and a fifth")
+    return replace(draft, figures=figures, targets=targets, policy=cheapest)
+
+
+def _two_digits_up(value: float) -> float:
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / step) * step:.6g}")
+
+
+def _commit(draft: Draft, work: Path, folder: Path, imported: Imported, scored: Scored | None) -> None:
+    """What was made comes to stand in its folder."""
+    text = scenario_text(draft)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, "folder", error.strerror or str(error), "a folder that can be written to") from None
+    with written_together():
+        write_atomically(folder / SCENARIO, text)
+        if imported.traffic_file is not None and not _same(imported.traffic_file, folder / TRAFFIC):
+            write_atomically(folder / TRAFFIC, (work / TRAFFIC).read_bytes())
+        for file in (MODEL, CARD) if scored is not None and scored.predictor is not None else ():
+            write_atomically(folder / file, (work / file).read_bytes())
+        if draft.problem_set is None:
+            return
+        made = work / "profiles" / draft.problem_set
+        files = [file.relative_to(made) for file in sorted(made.rglob("*")) if file.is_file()]
+        with folder_written_whole(folder / "profiles" / draft.problem_set, [str(file) for file in files]) as beside:
+            for one in files:
+                shutil.copyfile(made / one, beside / one)
