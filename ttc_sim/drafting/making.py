@@ -178,12 +178,11 @@ def _cached(imported: Imported) -> list[str]:
     traffic = imported.traffic
     if traffic is None or "cached_tokens" not in traffic.columns or "hash_ids" in traffic.columns:
         return []
-    cached, prompt = traffic["cached_tokens"].cast(pl.Float64).sum(), traffic["prompt_tokens"].sum()
+    cached, prompt = (float(traffic[f"{kind}_tokens"].cast(pl.Float64).sum()) for kind in ("cached", "prompt"))
     if not cached or not prompt:
         return []
-    return [
-        f"{cached / prompt:.0%} of the log's prompt tokens were read from a cache: nothing says of what, and here all are paid in full"
-    ]
+    share = f"{cached / prompt:.0%} of the log's prompt tokens were read from a cache"
+    return [f"{share}: nothing says what prompts had in common, and here all tokens are paid in full"]
 
 
 def _longest(imported: Imported, measured: Measured | None) -> int:

@@ -67,12 +67,12 @@ def timing_of(traffic: pl.DataFrame | None, model: str | None) -> Timing:
 
 
 def _along_a_line(tokens: F64, seconds: F64) -> Timing:
-    """Of answers whose time is known as a whole: what it comes to at no token, and what each of them adds."""
+    """Of answers whose time is known as a whole: what it comes to at one token, and what each further one adds."""
+    rest = tokens - 1
     # By relative errors: long answers are late by more.
-    start, _ = nnls(np.column_stack([np.ones(len(tokens)), tokens]) / seconds[:, None], np.ones(len(tokens)))[0]
+    start, _ = nnls(np.column_stack([np.ones(len(rest)), rest]) / seconds[:, None], np.ones(len(tokens)))[0]
     first = min(max(float(start), _LEAST_S), float(seconds.min()))
-    rest = np.maximum(tokens - 1, 1)
-    each = np.maximum(seconds - first, _LEAST_S) / rest
+    each = np.maximum(seconds - first, _LEAST_S) / np.maximum(rest, 1)
     long = tokens > _SHORT
     each = each[long] if long.sum() >= LEAST_ROWS else each
     count = f"of {len(seconds):,} answers in the log that say how long they took as a whole"
