@@ -10,13 +10,18 @@ from pathlib import Path
 import polars as pl
 
 import ttc_sim as ttc
+from tests.imports import write_import
 from tests.packages import ROOT, command, python
 from ttc_sim.base.draws import uniforms
 from ttc_sim.optimizer.plan import load_plan
 
 TEXT = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 BLOCKS: dict[str, str] = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
-COMMANDS = [shlex.split(line)[1:] for line in TEXT.splitlines() if line.startswith("ttc-sim ")]
+QUICKLY, BY_HAND = TEXT.split("\n## 1. ")
+
+
+def commands(text: str) -> list[list[str]]:
+    return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("ttc-sim ")]
 
 
 def log(rows: int) -> list[dict[str, object]]:
@@ -44,11 +49,11 @@ def test_from_a_log_to_a_plan(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     assert python(tmp_path, "tables.py", path=(ROOT,)).returncode == 0
     done = []
-    for words in COMMANDS:
+    for words in commands(BY_HAND):
         result = command(tmp_path, *words, path=(ROOT,))
         assert result.returncode == 0, result.stdout + result.stderr
         done.append(words[0])
-    assert done == ["profile", "profile", "predictor", "optimize"]
+    assert done == ["profile", "predictor", "optimize"]
     assert "predictor score" not in result.stdout
     # The predictor tells the two kinds of tickets apart, so that both models are worth having.
     plan = load_plan(tmp_path / "plan.yaml").scenario
@@ -63,3 +68,52 @@ def test_from_a_log_to_a_plan(tmp_path: Path) -> None:
             )
     for column in pl.read_parquet_schema(tmp_path / "profiles/tickets/small/attempts.parquet"):
         assert f"`{column}`" in TEXT
+
+
+def imported(folder: Path) -> None:
+    """What an import of the log leaves, without its audit's details."""
+    table = pl.DataFrame(log(120))
+    first = table.unique("id", keep="first", maintain_order=True)
+    problems = first.select(
+        pl.col("id").cast(pl.String).alias("problem"), "prompt", "prompt_tokens", subset="route", group="route"
+    )
+    visible = pl.col("output_tokens") - pl.col("reasoning_tokens")
+    attempts = table.select(
+        pl.col("id").cast(pl.String).alias("problem"),
+        "model",
+        "prompt_tokens",
+        "reasoning_tokens",
+        pl.col("correct").cast(pl.Boolean),
+        visible_tokens=visible,
+        attempt=0,
+        truncated=False,
+        answer=pl.lit(None, dtype=pl.String),
+    )
+    arrivals = table.select(
+        pl.int_range(pl.len()).cast(pl.Float64).alias("arrival_s"),
+        "prompt_tokens",
+        "reasoning_tokens",
+        "model",
+        visible_tokens=visible,
+        cached_tokens=pl.lit(None, dtype=pl.Int64),
+        status=pl.lit("ok"),
+        source="route",
+        latency_s=0.5 + 0.02 * pl.col("output_tokens"),
+    )
+    write_import(folder, arrivals=arrivals, tables=(problems, attempts))
+
+
+def test_from_a_log_to_a_plan_in_three_commands(tmp_path: Path) -> None:
+    first, *then = commands(QUICKLY)
+    assert first == ["import", "log.jsonl", "--out", "tickets", "--keep-prompts"]
+    imported(tmp_path / "tickets")
+    for words in then:
+        result = command(tmp_path, *words, path=(ROOT,))
+        assert result.returncode == 0, result.stdout + result.stderr
+        if words[0] == "scenario":
+            assert result.stdout.splitlines()[-1] == shlex.join(["ttc-sim", *then[-1]])
+    per_arm = ttc.simulate(load_plan(tmp_path / "tickets" / "plan.yaml").scenario, replications=1).summary().per_arm
+    assert {name.split("@")[0] for name in per_arm} == {"small", "large"}
+    spoken = QUICKLY[QUICKLY.index("| `traffic.parquet`") :].split("\n\n")[0]
+    for column in pl.read_parquet_schema(tmp_path / "tickets" / "traffic.parquet"):
+        assert f"`{column}`" in spoken

@@ -407,3 +407,35 @@ def test_an_import_that_was_scored_keeps_its_scores(tmp_path: Path) -> None:
     (folder / "scores.parquet").unlink()
     said = " ".join(made(folder, replace_old=True).said)
     assert f"`ttc-sim import log.jsonl --out {folder} --keep-prompts`" in said
+
+
+def test_what_stands_beside_the_scenario_is_read_wherever_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of the import's name, where one happens to be, with a profile of another model in it."""
+    write_import(tmp_path / "mine", tables=graded(10))
+    figures = made(tmp_path / "mine").draft.figures
+    monkeypatch.chdir(tmp_path / "mine")
+    problems, tries = graded(10)
+    other = write_import(tmp_path / "other", tables=(problems, tries.with_columns(correct=pl.lit(False))))
+    made(other, name="mine")
+    shutil.copytree(other / "profiles" / "mine", tmp_path / "mine" / "mine")
+    assert load_profile("mine/small").attempts["correct"].sum() == 0
+    found = ttc.simulate(tmp_path / "mine" / "scenario.yaml", "Always('small')", replications=1).summary().accuracy
+    assert found is not None
+    assert found.value == pytest.approx(figures["small"].accuracy)
+    again = made(tmp_path / "mine", replace_old=True)
+    assert again.draft.figures == figures
+
+
+def test_attempts_that_were_never_right_and_traffic_that_was_never_answered(tmp_path: Path) -> None:
+    problems, tries = graded(4)
+    log = traffic(30, status=["failed"] * 30, visible_tokens=[0] * 30, reasoning_tokens=[0] * 30)
+    tables = problems, tries.with_columns(correct=pl.lit(False))
+    found = made(write_import(tmp_path / "mine", arrivals=log, tables=tables))
+    assert "no attempt was right: accuracy is 0 whatever is done" in found.said
+    assert "assumed: none of the log's requests was answered" in found.file.read_text()
+    assert ttc.optimize(found.file).status == "met"
+    with pytest.raises(InputError, match=r"mine2/traffic.parquet: output tokens: got '0 in every row'"):
+        made(write_import(tmp_path / "mine2", arrivals=log))
+    assert not (tmp_path / "mine2" / "scenario.yaml").exists()

@@ -123,6 +123,8 @@ def make_scenario(
         # What was put together for the moment stands elsewhere.
         where = error.where.replace(str(work), str(folder))
         raise InputError(where, error.field, error.value, error.expected.replace(str(work), str(folder))) from None
+    if draft.figures and not any(one.accuracy is None or one.accuracy > 0 for one in draft.figures.values()):
+        said.append("no attempt was right: accuracy is 0 whatever is done")
     draft = replace(draft, left_out=tuple(said))
     if scored is not None:
         said.append(scored.why if scored.how is None else f"{scored.why} {scored.how}")

@@ -41,12 +41,16 @@ def list_profiles(folder: str | Path | None = None, *, card_file: str = "profile
 def find_folder(name: str | Path, card_file: str, folder: str | Path | None = None) -> Path:
     """The folder of that name or path that holds such a card.
 
+    What stands beside a scenario, in its ``folder`` or in ``profiles/`` there, comes before a folder of the same name where one
+    happens to be.
+
     Raises:
         InputError: there is none; names the nearest.
     """
     kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
     location(kind, "name", name, f"the name of a {kind}, or its folder")
-    for place in [Path(name), *(place / name for place in search_folders(folder))]:
+    beside = [] if folder in (None, Path()) else [Path(folder) / "profiles" / name, Path(folder) / name]
+    for place in [*beside, Path(name), *(place / name for place in search_folders(folder))]:
         put_back(place)
         if is_file(place / card_file):
             return place
