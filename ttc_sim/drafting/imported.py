@@ -175,7 +175,8 @@ def _attempts(files: Sequence[Path], problems: pl.DataFrame, said: list[str]) ->
             said.append(f"{ungraded.sum():,} of {len(table):,} attempts of {file} are not graded, and left out")
             table = table.filter(~ungraded)
         keys = [as_keys(table, file, column) for column in ("problem", "model")]
-        table = table.with_columns(*keys, as_booleans(table, file, "correct"))
+        tokens = [as_tokens(table, file, "prompt_tokens", empty=0)] if "prompt_tokens" in table.columns else []
+        table = table.with_columns(*keys, *tokens, as_booleans(table, file, "correct"))
         # Numbers of attempts are those within one import.
         parts.append(table if len(files) == 1 else table.drop("attempt", strict=False))
     table = pl.concat(parts, how="diagonal_relaxed")
@@ -197,4 +198,7 @@ def _traffic(file: Path) -> pl.DataFrame:
         if column in table.columns
     ]
     tokens = [as_tokens(table, file, f"{kind}_tokens") for kind in ("prompt", "reasoning", "visible")]
-    return table.with_columns(*named, *times, *tokens)
+    if "cached_tokens" in table.columns:
+        as_tokens(table, file, "cached_tokens", empty=0)  # what is not known stays so
+    arrival = as_numbers(table, file, "arrival_s", 0, float("inf"))
+    return table.with_columns(*named, *times, *tokens, arrival)

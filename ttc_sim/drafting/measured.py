@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from ttc_sim.base.errors import InputError, cut, nearest
-from ttc_sim.drafting.imported import ATTEMPTS, PROBLEMS, Imported
+from ttc_sim.drafting.imported import ATTEMPTS, Imported
 from ttc_sim.measured.building import build_profile
 from ttc_sim.measured.cards import ProblemSetCard
+from ttc_sim.measured.columns import as_tokens
 from ttc_sim.measured.profiles import Profile
+from ttc_sim.measured.selecting import part_of
 
 _SHOWN = 12
 
@@ -84,19 +86,25 @@ def measure(
         raise InputError("scenario init", f"problems by model: {', '.join(shown)}", "none in common", expected)
     left_out = len(imported.problems) - len(problems)
     if left_out:
-        all_of = "the model was" if len(models) == 1 else f"all {len(models)} models were"
-        said.append(f"{left_out:,} of {len(imported.problems):,} problems left out: not {all_of} tried on them")
+        by = "the model was not" if len(models) == 1 else f"not all {len(models)} models were"
+        said.append(f"{left_out:,} of {len(imported.problems):,} problems left out: {by} tried on them")
     tried = tried.join(problems.select("problem", asked="prompt_tokens"), on="problem", maintain_order="left")
     place = imported.folders[0] / ATTEMPTS if len(imported.folders) == 1 else "attempts"
     day = imported.day or "not stated"
-    stated = {"origin": cut(imported.origin, 300), "licence": "not stated", "date": day, "tokenizer": imported.tokens}
-    limits = f"as imported; `{PROBLEMS}` that all chosen models were tried on"
+    stated = {
+        "origin": cut(imported.origin, 300),
+        "licence": "not stated",
+        "date": day,
+        "tokenizer": cut(imported.tokens, 300),
+    }
+    limits = "problems that all of the models were tried on"
     profiles = {}
     for model in models:
-        rows = _with_tokens(tried.filter(pl.col("model") == model), model, said).drop("asked")
+        where = part_of(place, "model", model)
+        rows = _with_tokens(tried.filter(pl.col("model") == model), where, model, said).drop("asked")
         card: dict[str, object] = {**stated, "limits": limits, "model": model, "problem_set": problem_set}
-        made, lines = build_profile(rows, f"{place} (model {cut(model, 80)})", f"{problem_set}/{names[model]}", card)
-        said += [f"{model}: {line}" for line in lines if "without output" in line]
+        made, lines = build_profile(rows, where, f"{problem_set}/{names[model]}", card)
+        said += [f"{model}: {line}" for line in lines if "without output" in line or "failed" in line]
         profiles[model] = made
     prompts = problems.select("problem", "prompt", "group") if "prompt" in problems.columns else None
     attempts = pl.concat(
@@ -113,11 +121,11 @@ def measure(
     return Measured(card_of_set, kept, prompts, attempts, profiles)
 
 
-def _with_tokens(rows: pl.DataFrame, model: str, said: list[str]) -> pl.DataFrame:
+def _with_tokens(rows: pl.DataFrame, where: str, model: str, said: list[str]) -> pl.DataFrame:
     """What is not recorded of an attempt: its prompt is the problem's, its reasoning is a part of what can be seen."""
-    nothing = pl.col("prompt_tokens").is_null() | (pl.col("prompt_tokens") < 1)
+    nothing = pl.col("prompt_tokens") < 1
     if "prompt_tokens" not in rows.columns:
-        rows = rows.with_columns(prompt_tokens=pl.lit(None, dtype=pl.Int64))
+        rows = rows.with_columns(prompt_tokens=0)
     if missing := int(rows.select(nothing.sum()).item()):
         said.append(f"{model}: {missing:,} of {len(rows):,} attempts have no prompt tokens: those of the problem count")
         rows = rows.with_columns(prompt_tokens=pl.when(nothing).then("asked").otherwise("prompt_tokens"))
@@ -130,4 +138,4 @@ def _with_tokens(rows: pl.DataFrame, model: str, said: list[str]) -> pl.DataFram
         said.append(
             f"{model}: {unknown:,} of {len(rows):,} attempts have no reasoning tokens recorded: all their output counts as visible"
         )
-    return rows.with_columns(pl.col("reasoning_tokens").fill_null(0))
+    return rows.with_columns(as_tokens(rows, where, "reasoning_tokens", empty=0))
