@@ -165,3 +165,14 @@ def test_what_would_have_no_effect_is_refused(tmp_path: Path) -> None:
         build(log(), tmp_path, "--by", "engine")
     with pytest.raises(InputError, match="column model: got '1 empty values'"):
         build(log(model=["a", "b", None, "b", "c"]), tmp_path, "--by", "model")
+
+
+def test_reasoning_that_was_not_recorded_is_no_reasoning(tmp_path: Path) -> None:
+    """Of one model none is recorded, of the other not all."""
+    table = log(reasoning_tokens=[None, None, 5, None, 7])
+    said = build(table, tmp_path, "--by", "model")
+    assert "column reasoning_tokens is empty: all output counts as visible" in said
+    assert "reasoning_tokens: 1 of 3 are not recorded: all output of these counts as visible" in said
+    a, b = (load_profile(tmp_path / "out" / name) for name in ("a", "b-c"))
+    assert (a.card.reasoning, b.card.reasoning) == ("none", "recorded")
+    assert b.attempts.select("reasoning_tokens", "visible_tokens").rows() == [(5, 25), (0, 40), (7, 43)]

@@ -146,7 +146,7 @@ def test_what_is_not_recorded_of_attempts_is_said(tmp_path: Path) -> None:
     )
     write_import(tmp_path / "mine", tables=(problems, tries))
     said = " ".join(made(tmp_path / "mine").said)
-    assert "large: 1 of 9 attempts have no reasoning tokens recorded" in said
+    assert "large: reasoning_tokens: 1 of 9 are not recorded: all output of these counts as visible" in said
     assert "large: 1 of 9 attempts have no prompt tokens: those of the problem count" in said
     assert "2 of 20 attempts" in said
     assert "1 of 10 problems left out" in said
@@ -439,3 +439,31 @@ def test_attempts_that_were_never_right_and_traffic_that_was_never_answered(tmp_
     with pytest.raises(InputError, match=r"mine2/traffic.parquet: output tokens: got '0 in every row'"):
         made(write_import(tmp_path / "mine2", arrivals=log))
     assert not (tmp_path / "mine2" / "scenario.yaml").exists()
+
+
+def test_a_long_log_says_that_its_beginning_is_not_its_busiest_hour(tmp_path: Path) -> None:
+    """20,000 requests in the first hour, 40,000 in the second, and then an hour of none but the last."""
+    log = traffic(10)
+    times = [*np.arange(20_000) * 0.18, *(3600 + np.arange(40_000) * 0.09), 3.5 * 3600]
+    log = pl.concat([log] * 6001).head(len(times)).with_columns(arrival_s=pl.Series(times))
+    found = made(write_import(tmp_path / "mine", arrivals=log, tables=graded(10, prompts=False)))
+    said = "of the log's 60,001 requests the first 20,000 are planned for, 5.6 a second, all are 4.8, its busiest hour 11.1"
+    assert any(line.startswith(said) for line in found.said)
+    assert load_scenario(found.file).workload.requests == 20_000
+    assert "the first of the log's 60,001" in found.file.read_text()
+
+
+def test_links_and_other_imports_stay_as_they_are(tmp_path: Path) -> None:
+    folder = write_import(tmp_path / "mine", arrivals=traffic(30), tables=graded(6))
+    made(folder)
+    (tmp_path / "outside").mkdir()
+    shutil.rmtree(folder / "profiles" / "mine" / "small")
+    (folder / "profiles" / "mine" / "small").symlink_to(tmp_path / "outside")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="profiles/mine/small: folder: got 'a link'"):
+        made(folder, replace_old=True, models=["small"], prices=PRICES[:1])
+    other = write_import(tmp_path / "other", arrivals=traffic(40))
+    before |= {path: path.read_bytes() for path in other.iterdir()}
+    with pytest.raises(InputError, match=r"other/traffic.parquet: file: .* of an import that stands there"):
+        made(other, imports=[folder], replace_old=True)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -13,9 +13,10 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.drafting.document import Arrivals, Draft, Figures, Source, scenario_text
+from ttc_sim.drafting.arriving import LEAST_PROBLEMS, arrivals_of, cached_prompts, sources_of
+from ttc_sim.drafting.document import Draft, Figures, scenario_text
 from ttc_sim.drafting.endpoints import Pool, endpoints_of
-from ttc_sim.drafting.imported import PROBLEMS, TRAFFIC, Imported, read_imports
+from ttc_sim.drafting.imported import AUDIT, PROBLEMS, TRAFFIC, Imported, read_imports
 from ttc_sim.drafting.measured import Measured, asked_models, measure, models_of
 from ttc_sim.drafting.scores import CARD, MODEL, Scored, score
 from ttc_sim.drafting.timing import timing_of
@@ -30,13 +31,7 @@ from ttc_sim.scenario import load_scenario
 from ttc_sim.simulation.result import simulate
 
 SCENARIO = "scenario.yaml"
-LEAST_REQUESTS, MOST_TRACED, LOOKED_AT = 500, 20_000, 5_000
-"""Requests of a run at least, of a trace at most, and of the runs that targets are set from."""
-LEAST_PROBLEMS = 2
-"""Of a source, so that a plan can be made."""
-_MOST_SOURCES, _SHOWN = 12, 5
 _MOST_REPLICAS = 64
-_ASSUMED_RATE = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +84,10 @@ def make_scenario(
     taken = ("problem_set.yaml", PROBLEMS, "scores.parquet", scores_name(MODEL))
     names = folder_names(chosen, taken)
     measured = measure(imported, chosen, names, called, said) if graded else None
-    on = _day(day, imported, said)
+    on = _day(day, imported)
     timings = {model: timing_of(imported.traffic, model) for model in chosen}
     endpoints = endpoints_of(chosen, prices, gpus, timings, on, _longest(imported, measured))
-    said += _cached(imported)
+    said += cached_prompts(imported)
     work = temporary_folder("scenario")
     scored: Scored | None = None
     if measured is not None:
@@ -107,8 +102,8 @@ def make_scenario(
         arms=names,
         endpoints=endpoints,
         problem_set=None if measured is None else called,
-        sources=_sources(imported, measured, said),
-        arrivals=_arrivals(imported, measured is not None, said),
+        sources=sources_of(imported, measured, said),
+        arrivals=arrivals_of(imported, measured is not None, said),
         predictor=None if scored is None else scored.predictor,
         routing="" if scored is None else scored.why,
         caps={} if measured is None else {names[m]: caps for m in chosen if (caps := _caps(measured, m))},
@@ -143,6 +138,11 @@ def _check_free(folder: Path, name: str, imported: Imported, *, replace_old: boo
         own = file == TRAFFIC and (imported.traffic_file is None or _same(imported.traffic_file, folder / file))
         if (folder / file).exists() and not replace_old and not own:
             raise InputError(folder / file, "file", str(folder / file), "no such file yet, or --replace")
+    mine = folder.resolve() in [one.resolve() for one in imported.folders]
+    if (folder / AUDIT).exists() and (folder / TRAFFIC).exists() and not mine:
+        raise InputError(
+            folder / TRAFFIC, "file", str(folder / TRAFFIC), "another folder: this is of an import that stands there"
+        )
     profiles = folder / "profiles" / name
     check_folder_to_save(profiles, "problem_set.yaml", replace=replace_old)
 
@@ -166,25 +166,13 @@ def _models_of_traffic(imported: Imported, asked: Sequence[str], said: list[str]
     return chosen
 
 
-def _day(asked: str | None, imported: Imported, said: list[str]) -> str:
+def _day(asked: str | None, imported: Imported) -> str:
     if asked is not None:
         try:
             return datetime.date.fromisoformat(asked).isoformat()
         except ValueError:
             raise InputError("scenario init", "--on", asked, "a day as YYYY-MM-DD") from None
     return imported.day or datetime.datetime.now(datetime.UTC).date().isoformat()
-
-
-def _cached(imported: Imported) -> list[str]:
-    """What is said of prompts that were read from a provider's cache."""
-    traffic = imported.traffic
-    if traffic is None or "cached_tokens" not in traffic.columns or "hash_ids" in traffic.columns:
-        return []
-    cached, prompt = (float(traffic[f"{kind}_tokens"].cast(pl.Float64).sum()) for kind in ("cached", "prompt"))
-    if not cached or not prompt:
-        return []
-    share = f"{cached / prompt:.0%} of the log's prompt tokens were read from a cache"
-    return [f"{share}: nothing says what prompts had in common, and here all tokens are paid in full"]
 
 
 def _longest(imported: Imported, measured: Measured | None) -> int:
@@ -200,56 +188,6 @@ def _write_measured(measured: Measured, names: Mapping[str, str], work: Path, na
     write_in_folder(place, "problem_set.yaml", measured.card, {"problems": measured.problems})
     for model, profile in measured.profiles.items():
         save_profile(profile, place / names[model])
-
-
-def _sources(imported: Imported, measured: Measured | None, said: list[str]) -> list[Source]:
-    """A stream for each subset of the problems that the log's requests name as their source; otherwise one for all."""
-    if measured is None:
-        return []
-    subsets = measured.problems["subset"].unique(maintain_order=True).to_list()
-    traffic = imported.traffic
-    if traffic is None or "source" not in traffic.columns:
-        return [Source("all")]
-    counts = {
-        str(source): int(count)
-        for source, count in traffic["source"].fill_null("").value_counts(sort=True).iter_rows()
-        if source
-    }
-    # Of one problem nothing could be kept from the choice, to judge it by.
-    sizes = dict(measured.problems["subset"].value_counts().iter_rows())
-    known = [subset for subset in subsets if subset in counts and sizes[subset] >= LEAST_PROBLEMS]
-    if not known or len(known) > _MOST_SOURCES:
-        if counts and not known:
-            named = ", ".join(subsets[:_SHOWN])
-            said.append(
-                f"no source of the log's requests is a subset of several problems ({named}): one stream for all"
-            )
-        return [Source("all")]
-    others = sum(count for source, count in counts.items() if source not in known)
-    if others:
-        said.append(f"{others:,} of the log's requests are of sources without problems: of them the times count alone")
-    if absent := [subset for subset in subsets if subset not in known]:
-        said.append(f"no stream is of {', '.join(absent[:_SHOWN])}: too few problems, or no request in the log")
-    keys = folder_names(known, otherwise="source")
-    return [Source(keys[subset], subset, counts[subset]) for subset in known]
-
-
-def _arrivals(imported: Imported, graded: bool, said: list[str]) -> Arrivals:
-    traffic = imported.traffic
-    if traffic is None:
-        return Arrivals(False, _ASSUMED_RATE, "assumed: the import holds no times", 1000, 0)
-    times = traffic["arrival_s"].cast(pl.Float64).to_numpy()
-    rows, span_s = len(times), float(times[-1] - times[0]) if len(times) else 0.0
-    answered = bool((traffic["reasoning_tokens"] + traffic["visible_tokens"] > 0).any())
-    if not math.isfinite(span_s) or span_s <= 0 or (graded and not answered):
-        why = (
-            "assumed: the log's requests have one time"
-            if span_s == 0
-            else "assumed: none of the log's requests was answered"
-        )
-        return Arrivals(False, _ASSUMED_RATE, why, 1000, rows)
-    requests = min(rows, MOST_TRACED) if rows >= LEAST_REQUESTS else rows * math.ceil(LEAST_REQUESTS / rows)
-    return Arrivals(True, (rows - 1) / span_s, "", requests, rows)
 
 
 def _caps(measured: Measured, model: str) -> list[int | None]:
@@ -274,9 +212,7 @@ def _with_targets(draft: Draft, work: Path, progress: Callable[[str], None]) -> 
         progress(f"sending everything to {arm}")
         while True:
             file.write_text(scenario_text(draft), encoding="utf-8")
-            scenario = load_scenario(file)
-            requests = min(scenario.workload.requests, LOOKED_AT)
-            found = simulate(scenario, f"Always({arm!r})", replications=1, requests=requests).summary()
+            found = simulate(load_scenario(file), f"Always({arm!r})", replications=1).summary()
             replicas = draft.replicas.get(arm)
             if replicas is None or found.verdict == "stable" or replicas >= _MOST_REPLICAS:
                 break

@@ -11,11 +11,11 @@ from ttc_sim.base.errors import InputError, cut, nearest
 from ttc_sim.drafting.imported import ATTEMPTS, Imported
 from ttc_sim.measured.building import build_profile
 from ttc_sim.measured.cards import ProblemSetCard
-from ttc_sim.measured.columns import as_tokens
 from ttc_sim.measured.profiles import Profile
 from ttc_sim.measured.selecting import part_of
 
 _SHOWN = 12
+_DOUBTS = ("without output", "failed", "not recorded")  # of what is said of a profile, what changes its figures
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ def measure(
     profiles = {}
     for model in models:
         where = part_of(place, "model", model)
-        rows = _with_tokens(tried.filter(pl.col("model") == model), where, model, said).drop("asked")
+        rows = _with_prompts(tried.filter(pl.col("model") == model), model, said).drop("asked")
         card: dict[str, object] = {**stated, "limits": limits, "model": model, "problem_set": problem_set}
         made, lines = build_profile(rows, where, f"{problem_set}/{names[model]}", card)
-        said += [f"{model}: {line}" for line in lines if "without output" in line or "failed" in line]
+        said += [f"{model}: {line}" for line in lines if any(word in line for word in _DOUBTS)]
         profiles[model] = made
     prompts = problems.select("problem", "prompt", "group") if "prompt" in problems.columns else None
     attempts = pl.concat(
@@ -121,21 +121,12 @@ def measure(
     return Measured(card_of_set, kept, prompts, attempts, profiles)
 
 
-def _with_tokens(rows: pl.DataFrame, where: str, model: str, said: list[str]) -> pl.DataFrame:
-    """What is not recorded of an attempt: its prompt is the problem's, its reasoning is a part of what can be seen."""
+def _with_prompts(rows: pl.DataFrame, model: str, said: list[str]) -> pl.DataFrame:
+    """Attempts whose prompt was not counted have that of the problem."""
     nothing = pl.col("prompt_tokens") < 1
     if "prompt_tokens" not in rows.columns:
         rows = rows.with_columns(prompt_tokens=0)
     if missing := int(rows.select(nothing.sum()).item()):
         said.append(f"{model}: {missing:,} of {len(rows):,} attempts have no prompt tokens: those of the problem count")
         rows = rows.with_columns(prompt_tokens=pl.when(nothing).then("asked").otherwise("prompt_tokens"))
-    if "reasoning_tokens" not in rows.columns:
-        return rows
-    unknown = int(rows["reasoning_tokens"].null_count())
-    if unknown == len(rows):
-        return rows.drop("reasoning_tokens")
-    if unknown:
-        said.append(
-            f"{model}: {unknown:,} of {len(rows):,} attempts have no reasoning tokens recorded: all their output counts as visible"
-        )
-    return rows.with_columns(as_tokens(rows, where, "reasoning_tokens", empty=0))
+    return rows

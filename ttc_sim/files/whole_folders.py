@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.files.leftovers import clear_left, temporary_names
 from ttc_sim.files.writing import keep_owner_and_mode, sync, unwritable
 
@@ -29,7 +30,7 @@ def folder_written_whole(folder: Path, own: Collection[str]) -> Iterator[Path]:
         own: names of files, in folders of ``folder``'s too (``small/profile.yaml``), which are there to be written into.
 
     Raises:
-        InputError: a place that cannot be written to; what stood there is kept.
+        InputError: a place that cannot be written to, or a link where a folder of ``own`` should be; what stood there is kept.
     """
     place = Path(os.path.realpath(folder))
     try:
@@ -67,6 +68,10 @@ def _begin(place: Path, beside: Path, own: Collection[str]) -> None:
         )
         keep_owner_and_mode(beside, place.stat())
     for name in own:
+        within = [beside / parent for parent in Path(name).parents]
+        if link := next((parent for parent in within if parent.is_symlink()), None):
+            said = str(place / link.relative_to(beside))
+            raise InputError(said, "folder", "a link", "a folder, or none yet: what a link leads to stays as it is")
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -182,9 +182,15 @@ def prompt_tokens(table: pl.DataFrame, where: str | Path, column: str, said: lis
 def _output(
     table: pl.DataFrame, where: str | Path, found: dict[str, str | None], said: list[str]
 ) -> tuple[pl.Series, pl.Series]:
-    """Reasoning and visible tokens, together at least 1."""
+    """Reasoning and visible tokens, together at least 1; reasoning that was not recorded counts as visible."""
+    thought = found["reasoning_tokens"]
+    unknown = 0 if thought is None else table[thought].null_count()
+    if unknown == len(table):
+        found["reasoning_tokens"] = None
+    elif unknown:
+        said.append(f"{thought}: {unknown:,} of {len(table):,} are not recorded: all output of these counts as visible")
     counts = {
-        role: as_tokens(table, where, column)
+        role: as_tokens(table, where, column, empty=0 if column == thought else None)
         for role in ("reasoning_tokens", "visible_tokens", "output_tokens")
         if (column := found[role]) is not None
     }
@@ -204,7 +210,8 @@ def _output(
         if found["reasoning_tokens"] is not None:
             said.append(f"{found['reasoning_tokens']} are taken to be a part of {found['output_tokens']}")
     if found["reasoning_tokens"] is None:
-        said.append("no column of reasoning tokens: all output counts as visible")
+        none = "no column of reasoning tokens" if thought is None else f"column {thought} is empty"
+        said.append(f"{none}: all output counts as visible")
     empty = (reasoning + visible) == 0
     if empty.any():
         said.append(f"{empty.sum()} attempts without output count as 1 token")
