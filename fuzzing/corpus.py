@@ -338,6 +338,35 @@ def _write_logs(at: Path) -> None:
     logs = attempts.join(problems.select("problem", "prompt"), on="problem")
     logs.select("prompt", "model", "correct").write_ndjson(at / "logs.jsonl")
     problems.select("prompt").write_ndjson(at / "prompts.jsonl")
+    _write_import(at / "imported", problems, attempts)
+
+
+def _write_import(at: Path, problems: pl.DataFrame, attempts: pl.DataFrame) -> None:
+    """What ``ttc-sim import`` leaves of a log with graded answers."""
+    at.mkdir()
+    audit = {
+        "format": "own",
+        "files": ["log.jsonl"],
+        "rows": {"read": 1, "kept": 1, "left_out": 0},
+        "day": "2026-11-24",
+    }
+    (at / "import.json").write_text(json.dumps({**audit, "notes": [], "tokens": "reasoning inside output"}))
+    few = problems.head(30)
+    few.select("problem", "group", "prompt", subset="dataset", prompt_tokens=30).write_parquet(at / "problems.parquet")
+    tried = attempts.join(few, on="problem", how="semi").rename({"dataset": "source"})
+    tried = tried.with_columns(visible_tokens=pl.col("output_tokens") - pl.col("reasoning_tokens"))
+    tried.select(
+        "problem", "model", "prompt_tokens", "reasoning_tokens", "visible_tokens", "correct", attempt=0, truncated=False
+    ).write_parquet(at / "attempts.parquet")
+    tried.select(
+        *("source", "model", "prompt_tokens", "reasoning_tokens", "visible_tokens"),
+        arrival_s=pl.int_range(pl.len()) * 0.5,
+        cached_tokens=10,
+        status=pl.lit("ok"),
+        latency_s=0.3 + 0.01 * pl.col("output_tokens"),
+        hash_ids=pl.lit([1, 2]),
+        block_tokens=16,
+    ).write_parquet(at / "traffic.parquet")
 
 
 def write_corpus(at: Path) -> None:

@@ -20,6 +20,8 @@ WITH_SOURCES = SCENARIOS[:4]
 _BUILD = (
     "profile build own.csv made --model m --origin o --licence l --date 2026-01-01 --tokenizer t --problem-set tiny"
 )
+_BUILD_ALL = "profile build attempts.csv made --by model --origin o --licence l --date 2026-01-01 --tokenizer t"
+_INIT = "scenario init imported --no-predictor --price tiny/small=1/2 --price tiny/large=2/8"
 _VALIDATE = "validate plan.yaml --problems problems.parquet --attempts attempts.csv --json made.json"
 _QUALITY = (
     "predictor evaluate --problems problems.parquet --attempts attempts.csv --weak tiny/small --strong tiny/large"
@@ -70,6 +72,11 @@ _READ_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("azure.csv", ("simulate azure.yaml --json made.json",)),
     ("mooncake.jsonl", ("simulate mooncake.yaml --json made.json",)),
     ("own.csv", (_BUILD,)),
+    ("attempts.csv", (_BUILD_ALL,)),
+    ("imported/traffic.parquet", (_INIT,)),
+    ("imported/problems.parquet", (_INIT,)),
+    ("imported/attempts.parquet", (_INIT,)),
+    ("imported/import.json", (_INIT,)),
     ("gpu/tp1/attention.csv", ("simulate azure.yaml --json made.json", "backtest run --gpu-profile gpu --json made.json")),
     ("gpu/tp1/dense.csv", ("simulate azure.yaml --json made.json", "backtest run --gpu-profile gpu --json made.json")),
     ("gpu/tp1/per_sequence.csv", ("simulate azure.yaml --json made.json",)),
@@ -207,6 +214,7 @@ def notations(dice: Dice, folder: Path) -> Commands:
 _LINES = (
     *("simulate first.yaml --requests 20 --replications 2", "simulate second.yaml --policy Always('small')", "gpus qwen3 h100"),
     *("optimize second.yaml --plan made.yaml", _VALIDATE, "cross-validate second.yaml --folds 2", "profile list", _BUILD),
+    *(_BUILD_ALL, f"{_INIT} --models tiny/small,tiny/large --name a --on 2026-11-24 --replace"),
     *("evaluate tiny/small --strategy Single() --input-usd-per-mtok 1 --output-usd-per-mtok 2 --subset a", "predictor --help"),
     *("backtest run --calibrate-on other-run", "backtest --experiments experiments.json", "profile check tiny/small", "--version"),
     *("predictor score prompts.jsonl --out made.csv", "profile show tiny/small"),
@@ -324,6 +332,8 @@ _WRITING = (
     "simulate first.yaml --json made.json --records made.parquet --plot made.png",
     "optimize second.yaml --plan made.yaml --json made.json",
     f"{_BUILD} --replace",
+    f"{_BUILD_ALL} --replace",
+    f"{_INIT} --replace",
     "predictor score prompts.jsonl --out made.parquet",
     "cross-validate second.yaml --folds 2 --table made.csv --json made.json",
     "import logs/table/gateway.csv --out made --replace",

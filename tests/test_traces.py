@@ -233,7 +233,7 @@ def test_conversations_that_grow_find_all_that_they_sent(tmp_path: Path) -> None
     prefix, depth = shared_prefixes(blocks)
     assert found_again(blocks, prefix, depth) == findable(blocks)
     names = {one: f"block {one}" for ids in blocks for one in ids}
-    renamed = shared_prefixes([[names[one] for one in ids] for ids in blocks])  # type: ignore[misc]
+    renamed = shared_prefixes([[names[one] for one in ids] for ids in blocks])
     assert renamed[0].tolist() == prefix.tolist()
     # A first block that all have in common does not make one conversation of them.
     assert found_again(blocks, *shared_prefixes([[0, *ids] for ids in blocks])) >= findable(blocks)

@@ -13,6 +13,7 @@ import typer
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import backtest, collect, cross_validate, evaluate, gpus, importing, predictor, profile
+from ttc_sim.cli import scenario as scenario_commands
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
     AllowCodeOption,
@@ -55,6 +56,7 @@ app.command()(collect.collect)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command("import")(importing.import_)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
+app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
 
 

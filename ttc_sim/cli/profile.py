@@ -11,12 +11,20 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, percent, signed
 from ttc_sim.cli.options import files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.folders import list_profiles
-from ttc_sim.measured.profiles import Profile, check_profile_folder, load_profile, save_profile
+from ttc_sim.measured.profiles import (
+    Profile,
+    check_profile_folder,
+    check_profile_folders,
+    load_profile,
+    save_profile,
+    save_profiles,
+)
 from ttc_sim.measured.summaries import ProfileSummary, outcome_tables, summarize_profile
 
 if TYPE_CHECKING:
@@ -32,12 +40,26 @@ Column = Annotated[str | None, typer.Option(help="Column, if it has none of the 
 @app.command()
 def build(
     table: Annotated[Path, typer.Argument(help="Attempts, a row each: Parquet, CSV or JSONL.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    model: Annotated[str, typer.Option(help="The model that made the attempts.")],
+    out: Annotated[
+        Path, typer.Argument(help="Folder to write; with --by, the folder to write a profile's folder each in.")
+    ],
     origin: Annotated[str, typer.Option(help="Where the attempts come from.")],
     licence: Annotated[str, typer.Option(help="Licence of the numbers.")],
     date: Annotated[str, typer.Option(help="Day of the measurement.")],
     tokenizer: Annotated[str, typer.Option(help="Tokenizer that the tokens were counted with.")],
+    model: Annotated[
+        str | None, typer.Option(help="The model that made the attempts; with --by, each value unless given.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="COLUMN=VALUE: only such rows, as in --where model=small. May be given several times: one column has either of "
+            "its values, several must all have theirs."
+        ),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column, such as model: a profile of each of its values, all of them or none.")
+    ] = None,
     limits: Annotated[str, typer.Option(help="What the numbers do not cover.")] = "none stated",
     effort: Annotated[str | None, typer.Option(help="Effort setting of the model.")] = None,
     problem_set: Annotated[str | None, typer.Option(help="Problem set that the problems belong to.")] = None,
@@ -57,8 +79,10 @@ def build(
         bool, typer.Option(help="Replace the profile if there is one; other files in its folder stay.")
     ] = False,
 ) -> None:
-    """Turn a table of attempts into a profile, check it, and print what it holds."""
-    from ttc_sim.measured.building import build_profile
+    """Turn a table of attempts into a profile, or one for each model, check it, and print what it holds."""
+    from ttc_sim.measured.building import build_profile, keyed_alike
+    from ttc_sim.measured.naming import folder_names
+    from ttc_sim.measured.selecting import part_of, rows_by, rows_where
 
     columns = {
         "problem": problem_column,
@@ -72,7 +96,6 @@ def build(
         "answer": answer_column,
     }
     card: dict[str, object] = {
-        "model": model,
         "origin": origin,
         "licence": licence,
         "date": date,
@@ -82,14 +105,43 @@ def build(
         "problem_set": problem_set,
         "output_limit_tokens": output_limit_tokens,
     }
-    check_profile_folder(out, replace=replace, reads=table)
-    profile, said = build_profile(read_table(table), table, out.resolve().name, card, columns)
-    save_profile(profile, out, replace=replace)
+    if by is None and model is None:
+        raise InputError("profile build", "--model", "nothing", "the model that made the attempts, or --by COLUMN")
+    if by is None:
+        check_profile_folder(out, replace=replace, reads=table)
+    rows, keys = read_table(table), list[str]()
+    if where or by is not None:
+        rows, keys = keyed_alike(rows, table, problem_column)
+        rows = rows_where(rows, table, where or [])
+    told = f"{table} ({' '.join(where)})" if where else str(table)
     paper = paper_for_tables()
+    if by is None:
+        profile, said = build_profile(rows, told, out.resolve().name, {**card, "model": model}, columns)
+        save_profile(profile, out, replace=replace)
+        _print_built(paper, profile, keys + said, out)
+        return
+    parts = rows_by(rows, table, by)
+    names = folder_names(parts)
+    check_profile_folders(out, list(names.values()), replace=replace, reads=table)
+    built = {
+        names[value]: build_profile(
+            part, part_of(told, by, value), names[value], {**card, "model": value if model is None else model}, columns
+        )
+        for value, part in parts.items()
+    }
+    save_profiles({name: profile for name, (profile, _) in built.items()}, out, replace=replace)
+    for line in keys:
+        paper.say(line, "dim")
+    for value, name in names.items():
+        paper.say(styled((name, "bold"), "" if name == value else f" ({by} {value})"))
+        _print_built(paper, *built[name], out / name)
+
+
+def _print_built(paper: Paper, profile: Profile, said: list[str], at: Path) -> None:
     for line in said:
         paper.say(line, "dim")
     _print_summary(paper, summarize_profile(profile))
-    paper.say(f"written to {out}")
+    paper.say(f"written to {at}")
 
 
 @app.command(name="list")

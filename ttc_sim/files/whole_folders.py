@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.files.leftovers import clear_left, temporary_names
 from ttc_sim.files.writing import keep_owner_and_mode, sync, unwritable
 
@@ -25,8 +26,11 @@ def folder_written_whole(folder: Path, own: Collection[str]) -> Iterator[Path]:
 
     What else stands in ``folder`` stays in it.
 
+    Args:
+        own: names of files, in folders of ``folder``'s too (``small/profile.yaml``), which are there to be written into.
+
     Raises:
-        InputError: a place that cannot be written to; what stood there is kept.
+        InputError: a place that cannot be written to, or a link where a folder of ``own`` should be; what stood there is kept.
     """
     place = Path(os.path.realpath(folder))
     try:
@@ -50,18 +54,25 @@ def folder_written_whole(folder: Path, own: Collection[str]) -> Iterator[Path]:
 def _begin(place: Path, beside: Path, own: Collection[str]) -> None:
     """What is not written anew is in both folders."""
     beside.mkdir()
-    if not place.exists():
-        return
-    left_out = {str(place): own}
-    shutil.copytree(
-        place,
-        beside,
-        symlinks=True,
-        ignore=lambda at, _: left_out.get(str(at), ()),
-        copy_function=_linked,
-        dirs_exist_ok=True,
-    )
-    keep_owner_and_mode(beside, place.stat())
+    if place.exists():
+        left_out: dict[str, list[str]] = {}
+        for name in own:
+            left_out.setdefault(str((place / name).parent), []).append(Path(name).name)
+        shutil.copytree(
+            place,
+            beside,
+            symlinks=True,
+            ignore=lambda at, _: left_out.get(str(at), ()),
+            copy_function=_linked,
+            dirs_exist_ok=True,
+        )
+        keep_owner_and_mode(beside, place.stat())
+    for name in own:
+        within = [beside / parent for parent in Path(name).parents]
+        if link := next((parent for parent in within if parent.is_symlink()), None):
+            said = str(place / link.relative_to(beside))
+            raise InputError(said, "folder", "a link", "a folder, or none yet: what a link leads to stays as it is")
+        (beside / name).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _linked(source: str, target: str) -> None:

@@ -31,6 +31,9 @@ BENCHMARK = "task_id"
 """A key in some tables, the benchmark's name in others: where it is the same in all rows, another column is the key."""
 DATASET = ("dataset", "subset")
 REASON = ("finish_reason", "stop_reason")
+STATUS = "status"
+FAILED = ("failed", "error")
+"""Values of ``status``, in lower case, of attempts that got no answer."""
 STOPPED = ("length", "max_tokens", "max_output_tokens", "model_length")
 """Reasons of an answer's end, in lower case, that mean it was cut off at a limit."""
 BESIDE_INPUT = ("cache_creation_input_tokens", "cache_read_input_tokens")
@@ -44,7 +47,7 @@ def build_profile(
     card: dict[str, object],
     columns: dict[str, str | None] | None = None,
 ) -> tuple[Profile, list[str]]:
-    """Turn a table of attempts into a checked profile.
+    """Turn a table of attempts into a checked profile. Those that failed, by a column ``status``, are left out.
 
     Args:
         table: a row an attempt.
@@ -66,6 +69,7 @@ def build_profile(
         for role in USUAL_NAMES
     }
     said = [f"{role}: column {column}" for role, column in found.items() if column is not None]
+    table, where = _without_failed(table, where, said)
     if found["output_tokens"] is None and found["visible_tokens"] is None:
         have = ", ".join(table.columns)
         raise InputError(
@@ -114,18 +118,53 @@ def usual_names(table: pl.DataFrame, role: str) -> tuple[str, ...]:
     return names
 
 
+def _without_failed(table: pl.DataFrame, where: str | Path, said: list[str]) -> tuple[pl.DataFrame, str | Path]:
+    """Attempts that got an answer, and what errors then call the table."""
+    if table.schema.get(STATUS) != pl.String:
+        return table, where
+    failed = table[STATUS].str.to_lowercase().is_in(FAILED).fill_null(value=False)
+    if not failed.any():
+        return table, where
+    if failed.all():
+        raise InputError(where, f"column {STATUS}", str(table[STATUS][0]), "an attempt that did not fail")
+    said.append(f"{failed.sum():,} of {len(table):,} attempts failed, by column {STATUS}: they are left out")
+    return table.filter(~failed), f"{where} (without failed rows)"
+
+
+def keyed_alike(table: pl.DataFrame, where: str | Path, problem: str | None = None) -> tuple[pl.DataFrame, list[str]]:
+    """The table with keys that are the same whichever of its rows are then taken for a profile, and what was made of them.
+
+    Args:
+        problem: column of the keys, if it has none of the usual names.
+
+    Raises:
+        InputError: no such column, or one that holds no keys.
+    """
+    column = str(find_column(table, where, "problem", usual_names(table, "problem"), problem))
+    if _dataset_within(table, where, column) is None:
+        return table, []
+    said: list[str] = []
+    return table.with_columns(_problems(table, where, column, said).alias(column)), said
+
+
 def _problems(table: pl.DataFrame, where: str | Path, column: str, said: list[str]) -> pl.Series:
     """Keys; with their dataset before them, as in tables of problems, where they start anew in each."""
     keys = as_keys(table, where, column)
-    dataset = find_column(table, where, "dataset", DATASET, required=False)
-    if dataset is None or dataset == column:
-        return keys
-    within = as_keys(table, where, dataset)
-    datasets = pl.DataFrame({"key": keys, "within": within}).group_by("key").agg(pl.col("within").n_unique())
-    if datasets["within"].max() == 1:
+    dataset = _dataset_within(table, where, column)
+    if dataset is None:
         return keys
     said.append(f"{column} starts anew in every {dataset}: problems are {dataset}/{column}")
-    return within + "/" + keys
+    return as_keys(table, where, dataset) + "/" + keys
+
+
+def _dataset_within(table: pl.DataFrame, where: str | Path, column: str) -> str | None:
+    """The column of datasets in each of which the keys start anew; ``None`` if there is none."""
+    dataset = find_column(table, where, "dataset", DATASET, required=False)
+    if dataset is None or dataset == column:
+        return None
+    both = pl.DataFrame({"key": as_text(table, where, column), "within": as_text(table, where, dataset)})
+    most = both.group_by("key").agg(pl.col("within").n_unique())["within"].max()
+    return dataset if most != 1 else None
 
 
 def _attempts(
@@ -162,9 +201,15 @@ def prompt_tokens(table: pl.DataFrame, where: str | Path, column: str, said: lis
 def _output(
     table: pl.DataFrame, where: str | Path, found: dict[str, str | None], said: list[str]
 ) -> tuple[pl.Series, pl.Series]:
-    """Reasoning and visible tokens, together at least 1."""
+    """Reasoning and visible tokens, together at least 1; reasoning that was not recorded counts as visible."""
+    thought = found["reasoning_tokens"]
+    unknown = 0 if thought is None else table[thought].null_count()
+    if unknown == len(table):
+        found["reasoning_tokens"] = None
+    elif unknown:
+        said.append(f"{thought}: {unknown:,} of {len(table):,} are not recorded: all output of these counts as visible")
     counts = {
-        role: as_tokens(table, where, column)
+        role: as_tokens(table, where, column, empty=0 if column == thought else None)
         for role in ("reasoning_tokens", "visible_tokens", "output_tokens")
         if (column := found[role]) is not None
     }
@@ -184,7 +229,8 @@ def _output(
         if found["reasoning_tokens"] is not None:
             said.append(f"{found['reasoning_tokens']} are taken to be a part of {found['output_tokens']}")
     if found["reasoning_tokens"] is None:
-        said.append("no column of reasoning tokens: all output counts as visible")
+        none = "no column of reasoning tokens" if thought is None else f"column {thought} is empty"
+        said.append(f"{none}: all output counts as visible")
     empty = (reasoning + visible) == 0
     if empty.any():
         said.append(f"{empty.sum()} attempts without output count as 1 token")

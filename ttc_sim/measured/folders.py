@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -40,12 +41,16 @@ def list_profiles(folder: str | Path | None = None, *, card_file: str = "profile
 def find_folder(name: str | Path, card_file: str, folder: str | Path | None = None) -> Path:
     """The folder of that name or path that holds such a card.
 
+    What stands beside a scenario, in its ``folder`` or in ``profiles/`` there, comes before a folder of the same name where one
+    happens to be.
+
     Raises:
         InputError: there is none; names the nearest.
     """
     kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
     location(kind, "name", name, f"the name of a {kind}, or its folder")
-    for place in [Path(name), *(place / name for place in search_folders(folder))]:
+    beside = [] if folder in (None, Path()) else [Path(folder) / "profiles" / name, Path(folder) / name]
+    for place in [*beside, Path(name), *(place / name for place in search_folders(folder))]:
         put_back(place)
         if is_file(place / card_file):
             return place
@@ -63,16 +68,23 @@ def save_folder(
     """
     folder = Path(folder)
     check_folder_to_save(folder, card_file, replace=replace)
-    files = {f"{name}.parquet": table for name, table in tables.items()}
-    with folder_written_whole(folder, [card_file, *files]) as beside:
-        content = card.model_dump(exclude_none=True)
-        text = yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
-        (beside / card_file).write_text(text, encoding="utf-8")
-        for name, table in files.items():
-            try:
-                table.write_parquet(beside / name, compression="zstd", compression_level=19, statistics=False)
-            except pl.exceptions.PolarsError as error:
-                raise unwritable(folder, error) from None
+    with folder_written_whole(folder, [card_file, *(f"{name}.parquet" for name in tables)]) as beside:
+        write_in_folder(beside, card_file, card, tables)
+
+
+def write_in_folder(folder: Path, card_file: str, card: Card, tables: Mapping[str, pl.DataFrame]) -> None:
+    """A card and tables, into a folder that is there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = yaml.safe_dump(card.model_dump(exclude_none=True), sort_keys=False, width=110, allow_unicode=True)
+    (folder / card_file).write_text(text, encoding="utf-8")
+    for name, table in tables.items():
+        try:
+            table.write_parquet(folder / f"{name}.parquet", compression="zstd", compression_level=19, statistics=False)
+        except pl.exceptions.PolarsError as error:
+            raise unwritable(folder, error) from None
 
 
 def check_folder_to_save(folder: Path, card_file: str, *, replace: bool) -> None:
@@ -94,5 +106,14 @@ def check_folder_to_save(folder: Path, card_file: str, *, replace: bool) -> None
         raise InputError(folder, "folder", str(folder), f"a folder with {card_file}, to replace what that describes")
     if (place / card_file).is_file():
         read_card(place / card_file, CARD_FILES[card_file])
-    if Path.cwd().is_relative_to(place):
+    check_not_within(folder)
+
+
+def check_not_within(folder: Path) -> None:
+    """Refuse a folder to be replaced that one is in: the place that one is at would be gone.
+
+    Raises:
+        InputError: one is.
+    """
+    if Path.cwd().is_relative_to(os.path.realpath(folder)):
         raise InputError(folder, "folder", str(folder), "another folder than the one that you are in: it is replaced")

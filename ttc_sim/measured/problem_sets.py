@@ -17,6 +17,8 @@ from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.provenance import FAST, ScoredBy, check_scores, identify, is_predictor, scores_name
 from ttc_sim.policies.requests import DIFFICULTY, NOVELTY
 
+_LENGTHS = ("tokens:", "tokens_p50:", "tokens_p90:")
+
 
 @dataclass(frozen=True)
 class ProblemSet:
@@ -65,9 +67,11 @@ def load_problem_set(
         return ProblemSet(str(name), card, problems)
     scored_by, notes = check_scores(scores_file, predictor, shipped=is_shipped(place, "profiles"))
     scores = _scores(scores_file)
-    for column in scores.columns[1:]:
-        if column in problems.columns:
+    both = [column for column in scores.columns[1:] if column in problems.columns]
+    for column in both:
+        if _is_score(column):
             raise InputError(scores_file, "columns", column, f"no column of {place / 'problems.parquet'}")
+    scores = scores.drop(both)  # those of the table that was scored
     unknown = scores.filter(~pl.col("problem").is_in(problems["problem"].implode()))
     if len(unknown) == len(scores):
         raise InputError(scores_file, "column problem", scores["problem"][0], f"keys of {place / 'problems.parquet'}")
@@ -110,6 +114,10 @@ def _checked(table: pl.DataFrame, file: Path) -> pl.DataFrame:
     for column in table.columns:
         if column in (DIFFICULTY, NOVELTY) or column.startswith("p:"):
             as_numbers(table, file, column, 0, 1, gaps=True)
-        elif column.startswith(("tokens:", "tokens_p50:", "tokens_p90:")):
+        elif column.startswith(_LENGTHS):
             as_numbers(table, file, column, 0, MOST_TOKENS, above=True, gaps=True)
     return table
+
+
+def _is_score(column: str) -> bool:
+    return column in (DIFFICULTY, NOVELTY) or column.startswith(("p:", *_LENGTHS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,16 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.tables import read_table
+from ttc_sim.files.whole_folders import folder_written_whole
 from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens, as_whole
-from ttc_sim.measured.folders import check_folder_to_save, find_folder, save_folder
+from ttc_sim.measured.folders import (
+    check_folder_to_save,
+    check_not_within,
+    find_folder,
+    save_folder,
+    write_in_folder,
+)
 
 ATTEMPT_COLUMNS: dict[str, pl.DataType] = {
     "problem": pl.String(),
@@ -134,6 +142,36 @@ def save_profile(profile: Profile, folder: str | Path, *, replace: bool = False)
     """
     tables = {"attempts": profile.attempts}
     save_folder(folder, "profile.yaml", profile.card, tables, replace=replace)
+
+
+def save_profiles(profiles: Mapping[str, Profile], folder: str | Path, *, replace: bool = False) -> None:
+    """Write several profiles, by the names of their folders in ``folder``: all of them or none.
+
+    What else stands in ``folder``, or in the profiles' own, stays.
+
+    Raises:
+        InputError: as :func:`check_profile_folders`, or they cannot be written.
+    """
+    check_profile_folders(folder, list(profiles), replace=replace)
+    own = [f"{name}/{file}" for name in profiles for file in ("profile.yaml", "attempts.parquet")]
+    with folder_written_whole(Path(folder), own) as beside:
+        for name, profile in profiles.items():
+            write_in_folder(beside / name, "profile.yaml", profile.card, {"attempts": profile.attempts})
+
+
+def check_profile_folders(
+    folder: str | Path, names: Sequence[str], *, replace: bool = False, reads: str | Path | None = None
+) -> None:
+    """Refuse, before anything is written, folders that :func:`save_profiles` could not write.
+
+    Raises:
+        InputError: one of them as for :func:`check_profile_folder`, a link, or you are in the folder, which is replaced.
+    """
+    for name in names:
+        if (Path(folder) / name).is_symlink():
+            raise InputError(Path(folder) / name, "folder", "a link", "a folder, or none yet")
+        check_profile_folder(Path(folder) / name, replace=replace, reads=reads)
+    check_not_within(Path(folder))
 
 
 def check_profile_folder(folder: str | Path, *, replace: bool = False, reads: str | Path | None = None) -> None:

@@ -6,6 +6,7 @@ simplest kind is the plan unless what another gains is more than noise.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ttc_sim.base.arguments import function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.threads import one_thread
+from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.provenance import scores_name
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
@@ -103,11 +105,26 @@ def _unscored(task: PlanningTask) -> list[str]:
     if task.population.scores:
         return []
     sets = dict.fromkeys(source.problem_set for source in scenario.workload.sources.values())
-    return [
-        f"problem set {name} has no predictor's scores, so that all requests of a source go to one arm: `ttc-sim predictor score "
-        f"PROMPTS --out {name}/{scores_name(scenario.predictor)}` makes them of a table with columns problem and prompt"
-        for name in sets
-    ]
+    said = []
+    for name in sets:
+        file = find_folder(name, "problem_set.yaml", scenario.folder) / scores_name(scenario.predictor)
+        if file.is_file():
+            said.append(
+                f"no score in {file} is there for every problem, so that all requests of a source go to one arm"
+            )
+            continue
+        command = f"ttc-sim predictor score PROMPTS --out {shlex.quote(str(_as_said(file, scenario)))}"
+        said.append(
+            f"problem set {name} has no predictor's scores, so that all requests of a source go to one arm: `{command}` "
+            "makes them of a table with columns problem and prompt"
+        )
+    return said
+
+
+def _as_said(file: Path, scenario: Scenario) -> Path:
+    """A file beside the scenario, from where the scenario was said to be."""
+    beside = file.is_relative_to(scenario.folder)
+    return Path(scenario.path).parent / file.relative_to(scenario.folder) if beside else file
 
 
 def _alternative(one: Found, plan: Found, targets: Targets) -> Alternative:

@@ -146,12 +146,17 @@ class Columns(Model):
 
 
 class Trace(Arrivals):
-    """A recorded trace, replayed. ``rate_per_s`` stretches or squeezes its time axis to that mean rate."""
+    """A recorded trace, replayed. ``rate_per_s`` stretches or squeezes its time axis to that mean rate.
+
+    Args:
+        format: how its table is to be read: ``traffic`` is what ``ttc-sim import`` writes, ``csv`` any table whose ``columns`` are
+            named.
+    """
 
     carries_lengths = True
     process: Literal["trace"]
     file: str
-    format: Literal["azure", "mooncake", "csv"]
+    format: Literal["azure", "mooncake", "traffic", "csv"]
     columns: Columns | None = None
     rate_per_s: Rate | None = None
 

@@ -173,6 +173,28 @@ def offers(
     return found, refused
 
 
+def fewest_gpus(model: str, gpu: str, tokens: int, *, where: str, field: str) -> Served:
+    """A model on the fewest GPUs of a kind, from one to eight, whose KV cache holds a request of so many tokens.
+
+    Raises:
+        InputError: the catalogue is not installed, a name is unknown, or eight do not hold it.
+    """
+    name = catalogue.known(model, where, field)
+    if gpu not in catalogue.gpus():
+        raise InputError(where, f"{field}gpu", gpu, nearest(gpu, catalogue.gpus()))
+    reason = "a GPU with more memory: eight of these do not hold it"
+    for count in PARALLEL:
+        if catalogue.heads(name) % count:
+            continue
+        served = Served(name, gpu, "vllm", count, **_experts(name, count, None))
+        try:
+            if operator_times(served, where, field).kv_tokens >= tokens:
+                return served
+        except InputError as error:
+            reason = error.expected
+    raise InputError(where, f"{field}gpu", f"{model} on {gpu}", reason)
+
+
 def _experts(model: str, count: int, precision: str | None) -> dict[str, Any]:
     """Whole experts on each GPU where they cannot be cut."""
     if catalogue.has_experts(model) and not catalogue.cuttable(model, count, precision):

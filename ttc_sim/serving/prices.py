@@ -181,6 +181,27 @@ def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, _Rate],
     return table, f"genai-prices {version}: {found.provider.id}/{found.model.id} on {price.on}"
 
 
+def listed_as(model: str) -> tuple[str, str] | None:
+    """Provider and model of the price table that a model's name stands for, ``None`` if it has none.
+
+    A name may begin with its provider; otherwise the provider is the one that makes the model, where the table knows it by name.
+
+    >>> listed_as("gpt-4o-2024-08-06"), listed_as("azure/gpt-4o"), listed_as("our-own")
+    (('openai', 'gpt-4o-2024-08-06'), ('azure', 'gpt-4o'), None)
+    """
+    import genai_prices
+    from genai_prices.data import providers
+
+    first, slash, rest = model.partition("/")
+    named = next((item.id for item in providers if slash and item.id == first.lower()), None)
+    usage = genai_prices.Usage(input_tokens=_MILLION, output_tokens=_MILLION)
+    try:
+        found = genai_prices.calc_price(usage, model_ref=rest if named else model, provider_id=named)
+    except LookupError:
+        return None
+    return found.provider.id, rest if named else model
+
+
 def _rate(given: object) -> _Rate | None:
     """A rate of the table, where it has tiers by prompt length with them."""
     base = getattr(given, "base", given)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from ttc_sim.base.draws import I64
 
 
-def shared_prefixes(blocks: Sequence[Sequence[int]]) -> tuple[I64, I64]:
+def shared_prefixes(blocks: Sequence[Sequence[Hashable]]) -> tuple[I64, I64]:
     """Put requests whose prompts begin alike under one prefix each, and say how far each follows it.
 
     The engines know one prefix a request, so that a prompt is found again only among those under the same one: of any two of
@@ -18,7 +18,7 @@ def shared_prefixes(blocks: Sequence[Sequence[int]]) -> tuple[I64, I64]:
     What is found is therefore never more than a cache could, and for conversations that grow by turns it is all.
 
     Args:
-        blocks: per request, the ids of its prompt's blocks from the first on; any whole numbers.
+        blocks: per request, the ids of its prompt's blocks from the first on; any values that can be told apart.
 
     Returns:
         (n,) prefix of each request, numbered from 0 in order of appearance, or -1 for none; and (n,) its leading blocks that
@@ -27,7 +27,7 @@ def shared_prefixes(blocks: Sequence[Sequence[int]]) -> tuple[I64, I64]:
     >>> shared_prefixes([[7], [7, 8], [7, 8, 9], [5]])
     (array([ 0,  0,  0, -1]), array([1, 2, 3, 0]))
     """
-    node_of: dict[tuple[int, int], int] = {}
+    node_of: dict[tuple[int, Hashable], int] = {}
     parent, depth, requests = [-1], [0], [len(blocks)]
     ends = []
     for ids in blocks:

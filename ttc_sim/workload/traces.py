@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.measured.dates import as_day_and_second, look_at_dates
 from ttc_sim.scenario import Columns, Trace
+from ttc_sim.workload.imported import block_sizes, without_failed
 from ttc_sim.workload.prefixes import shared_prefixes
 from ttc_sim.workload.recorded import check_held, failed_requests, state_of
 from ttc_sim.workload.traffic import Traffic
@@ -22,6 +24,12 @@ from ttc_sim.workload.traffic import Traffic
 _AZURE = Columns(arrival="TIMESTAMP", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens")
 _MOONCAKE = Columns(arrival="timestamp", unit="ms", prompt_tokens="input_length", output_tokens="output_length")
 _MOONCAKE_BLOCK = 512  # tokens of the prompt that one of its hash ids stands for
+_TRAFFIC = Columns(
+    arrival="arrival_s",
+    prompt_tokens="prompt_tokens",
+    reasoning_tokens="reasoning_tokens",
+    visible_tokens="visible_tokens",
+)
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _LAST_S = 1e11  # seconds since 1970 until the year 5138: what is beyond is in another unit
@@ -96,18 +104,25 @@ def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
     table = read_table(path)
     if trace.format == "csv" and trace.columns is None:
         raise InputError(path, "workload.arrivals.columns", None, "the columns of a csv trace, at least arrival")
-    columns = {"azure": _AZURE, "mooncake": _MOONCAKE}.get(trace.format) or trace.columns
+    columns = {"azure": _AZURE, "mooncake": _MOONCAKE, "traffic": _TRAFFIC}.get(trace.format) or trace.columns
     assert columns is not None
     times = _times(table, path, columns.arrival, columns.unit)
     prompt = _tokens(table, path, columns.prompt_tokens)
-    hidden, visible, notes = _answered(*_output(table, path, columns), path)
+    output, said = _output(table, path, columns), list[str]()
+    if trace.format == "traffic":
+        output = without_failed(table, path, output, said)
+    hidden, visible, notes = _answered(*output, path)
     prompt, more = _asked(prompt, path)
-    found = Recorded(times - times[0], prompt, hidden, visible, notes=notes + more)
-    if trace.format != "mooncake" or "hash_ids" not in table.columns or found.prompt_tokens is None:
+    found = Recorded(times - times[0], prompt, hidden, visible, notes=(*said, *notes, *more))
+    if trace.format not in ("mooncake", "traffic") or "hash_ids" not in table.columns or found.prompt_tokens is None:
         return found
-    prefix, blocks = shared_prefixes(_blocks(table, path))
-    shared = np.minimum(blocks * _MOONCAKE_BLOCK, found.prompt_tokens)
-    return replace(found, prefix_id=prefix, prefix_tokens=shared)
+    blocks, block_tokens = _blocks(table, path), np.full(len(table), _MOONCAKE_BLOCK)
+    if trace.format == "traffic":
+        block_tokens = block_sizes(table, path)
+        # Equal ids of blocks of unequal size are of two logs, and mean two things.
+        blocks = [[(each, one) for one in ids] for each, ids in zip(block_tokens.tolist(), blocks, strict=True)]
+    prefix, depth = shared_prefixes(blocks)
+    return replace(found, prefix_id=prefix, prefix_tokens=np.minimum(depth * block_tokens, found.prompt_tokens))
 
 
 def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:
@@ -226,9 +241,13 @@ def _asked(prompt: I64 | None, path: Path) -> tuple[I64 | None, tuple[str, ...]]
     )
 
 
-def _blocks(table: pl.DataFrame, path: Path) -> list[list[int]]:
+def _blocks(table: pl.DataFrame, path: Path) -> list[list[Hashable]]:
     ids = table["hash_ids"]
     inner = ids.dtype.inner if isinstance(ids.dtype, pl.List) else None
-    if inner is None or not (inner.is_integer() or inner in (pl.String, pl.Null)):
+    if ids.dtype != pl.Null and (inner is None or not (inner.is_integer() or inner in (pl.String, pl.Null))):
         raise InputError(path, "column hash_ids", str(ids.dtype), "a list of block ids in every row")
-    return [one or [] for one in ids.to_list()]
+    found: list[list[Hashable]] = [one or [] for one in ids.to_list()]
+    empty = next((row for row, one in enumerate(found) if None in one), None)
+    if empty is not None:
+        raise InputError(path, f"column hash_ids, row {empty + 1}", None, "an id for each block")
+    return found
