@@ -18,8 +18,9 @@ PROMPTS = (
 
 
 def audit(**changes: Any) -> dict[str, Any]:
-    base = {"format": "openai-chat", "files": ["log.jsonl"], "rows": {"read": 9, "kept": 9, "left_out": 0}, "notes": []}
-    return {**base, "day": "2026-11-24", "tokens": "reasoning inside output", **changes}
+    base = {"format": "openai-chat", "files": [{"name": "log.jsonl", "bytes": 99, "rows": 9}], "notes": []}
+    tokens = [{"what": "reasoning tokens", "taken": "a part of the output tokens", "of": "large"}]
+    return {**base, "rows": {"read": 9, "kept": 9, "left_out": 0}, "day": "2026-11-24", "tokens": tokens, **changes}
 
 
 def traffic(rows: int, models: Sequence[str] = ("small", "large"), **columns: Any) -> pl.DataFrame:

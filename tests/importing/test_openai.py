@@ -56,7 +56,7 @@ def test_batches(tmp_path: Path) -> None:
     assert traffic(out).select("arrival_s", *COUNTS).rows() == [(0, 1000, 0, 640, 260), (1, 1010, 0, 0, 300)]
     assert left(audit) == {"no time that can be read": 1}  # what failed in a batch has no time
     expired = {"id": "batch_req_3", "custom_id": "3", "response": None, "error": {"code": "batch_expired"}}
-    with pytest.raises(InputError, match="1 rows without times or grades"):
+    with pytest.raises(InputError, match="no answer in 1 rows"):
         imported(tmp_path, lines([expired]))
 
 
@@ -67,6 +67,7 @@ def test_chunks_of_streams_that_are_mixed(tmp_path: Path) -> None:
     assert found.select("prompt_tokens", "visible_tokens", "finish_reason").rows() == [
         (11, 3, "stop"),
         (21, 6, "length"),
+        (0, 1, None),  # broken off before anything was counted
     ]
 
 
@@ -163,13 +164,17 @@ def test_responses(tmp_path: Path) -> None:
     assert left(audit) == {"not finished when it was logged": 1}
     assert understood(audit, "reasoning tokens") == ["a part of the output tokens"]
     found = traffic(out).select("arrival_s", *COUNTS, "truncated", "session")
-    assert found.rows() == [(0, 328, 128, 192, 58, False, "conv_1"), (2, 100, 0, 1024, 0, True, None)]
+    assert found.rows() == [
+        (0, 328, 128, 192, 58, False, "conv_1"),
+        (2, 100, 0, 1024, 0, True, None),
+        (5, 0, None, 0, 0, None, None),  # failed
+    ]
 
 
 def test_events_of_responses(tmp_path: Path) -> None:
     audit, out = of_file(tmp_path, "openai-responses/events.jsonl")
     assert (audit.read, audit.answered, audit.partial) == (2, 1, 1)
-    assert traffic(out).select(COUNTS).rows() == [(77, 0, 20, 13)]
+    assert traffic(out).select(COUNTS).rows() == [(77, 0, 20, 13), (0, None, 0, 0)]
 
 
 def test_batches_of_responses(tmp_path: Path) -> None:

@@ -101,22 +101,30 @@ def _audit(folder: Path) -> dict[str, Any]:
     if not isinstance(audit, dict):
         raise InputError(file, "file", audit, "an object, the audit of an import")
     files, day = audit.get("files", []), audit.get("day")
-    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
-        raise InputError(file, "files", files, "a list of names")
+    names = [one.get("name") if isinstance(one, dict) else None for one in files] if isinstance(files, list) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(file, "files", files, "a list of files, each with its name")
     if day is not None:
         try:
             day = datetime.date.fromisoformat(day).isoformat()
         except (TypeError, ValueError):
             raise InputError(file, "day", day, "a day as YYYY-MM-DD, or null") from None
-    tokens = audit.get("tokens") or "not stated"
-    said = tokens if isinstance(tokens, str) else "; ".join(_in_words(tokens))
-    return {"format": str(audit.get("format", "not stated")), "files": files, "day": day, "tokens": said}
+    return {
+        "format": str(audit.get("format", "not stated")),
+        "files": names,
+        "day": day,
+        "tokens": _in_words(audit.get("tokens")),
+    }
 
 
-def _in_words(given: object) -> list[str]:
-    if isinstance(given, dict):
-        return [f"{key}: {', '.join(_in_words(value))}" for key, value in given.items()]
-    return [part for one in given for part in _in_words(one)] if isinstance(given, list) else [str(given)]
+def _in_words(understood: object) -> str:
+    """How token counts were understood, of each model."""
+    said = []
+    for one in understood if isinstance(understood, list) else ():
+        if isinstance(one, dict):
+            of = f" of {one['of']}" if one.get("of") else ""
+            said.append(f"{one.get('what', 'tokens')}{of}: {one.get('taken', 'not stated')}")
+    return "; ".join(said) or "as the log counts them"
 
 
 def _table(file: Path, columns: Sequence[str]) -> pl.DataFrame:

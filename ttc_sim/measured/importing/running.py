@@ -380,6 +380,8 @@ def _understand(
         audit.notes.append(
             "graded rows that have a time are traffic as well: leave it out of a scenario if they are no users' requests"
         )
+    if outcome is None and not audit.answered:
+        raise InputError(where, "log", f"no answer in {audit.read:,} rows", "at least one request that was answered")
     if not times.there:
         also = "; lengths.parquet has the requests without them, for `lengths` of a workload" if len(arrivals) else ""
         audit.notes.append(f"no times: no traffic is written, and arrivals are to be said in the scenario{also}")
