@@ -95,6 +95,7 @@ def simulate(
 ) -> None:
     """Run a scenario's policy and print what it comes to."""
     from ttc_sim.optimizer.baselines import compare_with_baselines
+    from ttc_sim.optimizer.promises import judged
     from ttc_sim.policies import parse_policy
     from ttc_sim.reporting.text import print_summary
     from ttc_sim.simulation.result import simulate as run
@@ -112,11 +113,15 @@ def simulate(
         result = run(loaded, chosen, replications=replications, requests=requests, progress=say)
         summary = result.summary()
         took_s, memory_gb = time.perf_counter() - start, peak_memory_gb()
+        verdicts = judged(result)
         baselines = {} if no_baselines else compare_with_baselines(result, summary, requests=requests, progress=say)
     with written_together():
         if json_file is not None:
             beside = {name: other.as_json() for name, other in baselines.items()}
-            write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
+            targets = [one.as_json() for one in verdicts]
+            write_json(
+                json_file, {"scenario": loaded.name, **summary.as_json(), "targets": targets, "baselines": beside}
+            )
         if records is not None:
             from ttc_sim.files.tables import write_table
 
@@ -124,7 +129,7 @@ def simulate(
         if plot is not None:
             result.plot().savefig(plot, dpi=150)
     paper = paper_for_tables()
-    print_summary(paper, summary, baselines)
+    print_summary(paper, summary, baselines, verdicts)
     paper.say(
         f"{summary.runs * summary.requests:,} requests, from draws to intervals, in {took_s:.1f} s; "
         f"peak memory {memory_gb:.2f} GB",

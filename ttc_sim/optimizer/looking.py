@@ -69,7 +69,8 @@ class Simulated:
 
     def rank(self, targets: Targets) -> tuple[float, float, float]:
         """Misses first, then the objective; of two that are alike in that, the cheaper or the more accurate. Lower is better."""
-        cost = self.summary.cost_usd_per_request.value
+        daily = targets.minimize == "cost_usd_per_day"
+        cost = (self.summary.cost_usd_per_day if daily else self.summary.cost_usd_per_request).value
         wrong = -self.summary.accuracy.value if self.summary.accuracy is not None else math.inf
         return (self.largest_miss, cost, wrong) if targets.maximize is None else (self.largest_miss, wrong, cost)
 

@@ -17,6 +17,7 @@ from ttc_sim.base.display import RENDERERS, Displayed, Renderer
 from ttc_sim.base.plain import plain
 from ttc_sim.evaluation.evaluate import Evaluation, Evaluations
 from ttc_sim.optimizer.plan import Plan
+from ttc_sim.optimizer.promises import judged
 from ttc_sim.optimizer.validating import Validation
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.picture import as_png
@@ -116,7 +117,11 @@ def _print_evaluations(paper: Paper, found: Evaluations) -> None:
     print_evaluations(paper, found, f"price {found.price}")
 
 
-_show(Result, plot_result, lambda paper, result: print_summary(paper, result.summary(), {}))
+def _print_result(paper: Paper, result: Result) -> None:
+    print_summary(paper, result.summary(), {}, judged(result))
+
+
+_show(Result, plot_result, _print_result)
 _show(Plan, plot_plan, print_plan)
 _show(Validation, plot_validation, print_validation)
 _show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))

@@ -174,12 +174,18 @@ _PROMISED = {
 }
 
 
+def _titled(name: str) -> str:
+    """Of a target's figure, over two lines where it is of a source."""
+    source, _, key = name.removeprefix("sources.").rpartition(".") if name.startswith("sources.") else ("", "", name)
+    return named(key, 24) + (f"\n{named(source, 24)}" if source else "")
+
+
 def plot_validation(validation: Validation) -> Figure:
     """What was promised beside what came, a panel a figure, each with its interval."""
     verdicts = validation.verdicts
     figure, panels = _figure(len(verdicts), 2.1 * len(verdicts) + 0.4, 3.2)
     for axes, (name, verdict) in zip(panels, verdicts.items(), strict=True):
-        title, times, on_axis, written = _PROMISED[name]
+        title, times, on_axis, written = _PROMISED.get(name, (_titled(name), 1, "{x:g}", "{x:.3g}"))
         labels = []
         color = COLORS[0 if verdict.inside else 1]
         for k, (label, one) in enumerate((("promised", verdict.promised), ("realized", verdict.realized))):

@@ -20,6 +20,7 @@ from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import UNKNOWN_KEY
 from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
+from ttc_sim.scenario.targets import check_targets_of_sources
 from ttc_sim.strategies import check_cascades
 
 
@@ -151,6 +152,9 @@ def _check_references(scenario: Scenario) -> None:
     for name in scenario.search.caps:
         if name not in scenario.arms:
             raise InputError(path, "search.caps", name, nearest(name, scenario.arms))
+    wrong = None if scenario.targets is None else check_targets_of_sources(scenario.targets, list(sources))
+    if wrong is not None:
+        raise InputError(path, *wrong)
     pools = {name for name, deployment in scenario.deployments.items() if isinstance(deployment, GpuPool)}
     for name in scenario.search.replicas:
         if name not in pools:

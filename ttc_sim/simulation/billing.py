@@ -19,6 +19,7 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.paid_time import paid_seconds
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
+from ttc_sim.simulation.token_times import token_times
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Run:
         cost_usd: bill of API calls, and the request's part of the GPU pools' bill by the time that it took of them
             (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
+        ttft_s: seconds to the first token; tpot_s: for each after it, in the mean; NaN where there is none. Of a request that timed
+            out the token that it waited for counts as come when it gave up (:mod:`ttc_sim.simulation.token_times`).
         paid_s: time for which the GPU pools in use are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`); replicas: of each.
         paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
         work_s: (n,) what each takes of what requests share: seconds of pools' replicas or, without pools, of endpoints with
@@ -59,6 +62,8 @@ class Run:
     idle_cost_usd: F64
     api_cost_usd: F64
     planned_api_cost_usd: F64
+    ttft_s: F64
+    tpot_s: F64
     paid_s: float
     paid_by_work: bool
     work_s: F64 | None
@@ -95,7 +100,8 @@ class Run:
             "started_s": result.started_s,
             "first_token_s": result.first_token_s,
             "finished_s": result.finished_s,
-            "ttft_s": result.first_token_s - result.arrival_s,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
             "latency_s": self.latency_s,
             "retries": result.retries,
             "prompt_tokens": self.prompt_tokens,
@@ -152,6 +158,7 @@ def bill_run(
         thinking += per_s * taken.pool_thinking_s[:, d]
     by_time = (bool(pools) or isinstance(arrivals, ClosedLoop)) and paid_s > 0
     correct = taken.correct
+    ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
         draws=draws,
         requests=requests,
@@ -168,6 +175,8 @@ def bill_run(
         idle_cost_usd=thinking[1],
         api_cost_usd=taken.api_cost_usd,
         planned_api_cost_usd=taken.planned_api_cost_usd,
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
         paid_s=paid_s,
         paid_by_work=behind or isinstance(arrivals, ClosedLoop),
         work_s=_work_s(model, taken),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from ttc_sim.base.draws import F64, I64
@@ -26,19 +27,46 @@ class Waiting:
     per_token_s: float
 
 
+@dataclass(frozen=True)
+class Most:
+    """Most seconds that a request may take; ``answered``: and it must not run into the deployment's timeout."""
+
+    latency_s: float = np.inf
+    ttft_s: float = np.inf
+    tpot_s: float = np.inf
+    answered: bool = False
+
+
 def late_share(expectations: Expectations, limits_s: F64, waiting: Mapping[str, Waiting]) -> F64:
     """Chance that a request takes longer than each limit, queue left aside: (limits, V, P); NaN where not offered.
 
     API times follow their log-normal laws; a pool's first token and token times are those last seen in simulation.
     A second answer, at index ``limits``, is the chance to run into the deployment's timeout: shape (limits + 1, V, P).
     """
-    model = expectations.model
-    out = np.full((len(limits_s) + 1, *expectations.correct.shape), np.nan)
-    for index in range(len(model.arms)):
-        rows, owner, took, timeout = _times(expectations, index, waiting)
+    limits = [*(Most(latency_s=float(limit)) for limit in limits_s), Most(answered=True)]
+    return broken_share(expectations, [[limit] * len(expectations.population.sources) for limit in limits], waiting)
+
+
+def broken_share(
+    expectations: Expectations, limits: Sequence[Sequence[Most | None]], waiting: Mapping[str, Waiting]
+) -> F64:
+    """Chance that a request breaks each limit, queue left aside: (limits, V, P); NaN where not offered.
+
+    Args:
+        limits: each by source; ``None``: requests of that source break it never.
+    """
+    out = np.full((len(limits), *expectations.correct.shape), np.nan)
+    for index in range(len(expectations.model.arms)):
+        rows, owner, times = _times(expectations, index, waiting)
+        source = expectations.population.source[rows]
         weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
-        for k, limit in enumerate([*limits_s, timeout]):
-            out[k, index, rows] = np.bincount(owner, (took > limit).mean(axis=0), minlength=len(rows)) * weight
+        for k, by_source in enumerate(limits):
+            broken = np.zeros(len(rows))
+            for most in dict.fromkeys(one for one in by_source if one is not None):
+                share = np.bincount(owner, times.broken(most).mean(axis=0), minlength=len(rows)) * weight
+                here = np.isin(source, [s for s, one in enumerate(by_source) if one == most])
+                broken = np.where(here, share, broken)
+            out[k, index, rows] = broken
     return out
 
 
@@ -46,21 +74,45 @@ def expected_seconds(expectations: Expectations, waiting: Mapping[str, Waiting])
     """Expected latency, queue left aside and no longer than the timeout: (V, P); NaN where not offered."""
     out = np.full(expectations.correct.shape, np.nan)
     for index in range(len(expectations.model.arms)):
-        rows, owner, took, timeout = _times(expectations, index, waiting)
+        rows, owner, times = _times(expectations, index, waiting)
         weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
-        mean = np.minimum(took, timeout).mean(axis=0)
+        mean = np.minimum(times.took_s, times.timeout_s).mean(axis=0)
         out[index, rows] = np.bincount(owner, mean, minlength=len(rows)) * weight
     return out
 
 
-def _times(expectations: Expectations, index: int, waiting: Mapping[str, Waiting]) -> tuple[I64, I64, F64, float]:
-    """Of one arm: its problems, equally weighted ways that each may go (the position of its problem), how long each way takes at
-    equally likely speeds of the deployment, (speeds, ways) seconds, and the deployment's timeout."""
+@dataclass(frozen=True)
+class _Ways:
+    """How long one arm takes, (speeds, ways) seconds: to the last token and to the first; ``tokens``, (ways,), that come after it
+    one after another; and the deployment's timeout."""
+
+    took_s: F64
+    first_s: F64
+    tokens: F64
+    timeout_s: float
+
+    def broken(self, most: Most) -> NDArray[np.bool_]:
+        """Which of them break a limit; one that times out takes as long as its client waits."""
+        late = np.zeros(self.took_s.shape, dtype=np.bool_)
+        took_s = np.minimum(self.took_s, self.timeout_s) if np.isfinite(most.ttft_s + most.tpot_s) else self.took_s
+        if np.isfinite(most.latency_s):
+            late |= self.took_s > most.latency_s
+        if np.isfinite(most.ttft_s):
+            late |= np.minimum(self.first_s, self.timeout_s) > most.ttft_s
+        if np.isfinite(most.tpot_s):
+            late |= (took_s - self.first_s) > most.tpot_s * np.maximum(self.tokens, 1)
+        return late | (self.took_s > self.timeout_s) if most.answered else late
+
+
+def _times(expectations: Expectations, index: int, waiting: Mapping[str, Waiting]) -> tuple[I64, I64, _Ways]:
+    """Of one arm: its problems, equally weighted ways that each may go (the position of its problem), and how long each way takes
+    at equally likely speeds of the deployment."""
     model = expectations.model
     rows = np.flatnonzero(expectations.offered[index][expectations.population.source])
     owner, outcome = spread_out(model, model.arms[index], rows)
     # Stages follow one another; each lasts until the last sample that it needs. All are as fast or slow as the first.
-    took = np.zeros((len(_POINTS) ** 2, len(owner)))
+    took, begun = np.zeros((len(_POINTS) ** 2, len(owner))), np.zeros(len(owner), dtype=np.bool_)
+    first_s, in_a_row = np.zeros_like(took), np.zeros(len(owner))
     timeout = np.inf
     for stage in outcome.stages:
         at = deployment_of(model, model.arms[index], stage)
@@ -73,10 +125,14 @@ def _times(expectations: Expectations, index: int, waiting: Mapping[str, Waiting
         else:
             seen = waiting[model.deployment_names[at]]
             first, rest = np.full(len(_POINTS), seen.first_token_s), np.full(len(_POINTS), seen.per_token_s)
-        times = np.repeat(first, len(_POINTS))[:, None] + np.tile(rest, len(_POINTS))[:, None] * (tokens - 1)
+        first = np.repeat(first, len(_POINTS))[:, None]
+        times = first + np.tile(rest, len(_POINTS))[:, None] * (tokens - 1)
         took += np.where(stage.runs, times, 0.0)
+        first_s = np.where(stage.runs & ~begun, first, first_s)
+        begun |= stage.runs
+        in_a_row += np.where(stage.runs, tokens, 0.0)
         timeout = min(timeout, np.inf if deployment.timeout_s is None else deployment.timeout_s)
-    return rows, owner, took, timeout
+    return rows, owner, _Ways(took, first_s, in_a_row - 1, timeout)
 
 
 def first_guess(model: Model) -> dict[str, Waiting]:
