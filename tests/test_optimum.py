@@ -153,7 +153,7 @@ def test_of_three_kinds_of_gpu_the_cheapest_that_is_fast_enough_is_taken() -> No
 def test_times_seen_with_some_replicas_say_nothing_of_others() -> None:
     model = small()
     guess = first_guess(model)
-    timing = Timing(expect_arms(model), (10.0,), guess)
+    timing = Timing(expect_arms(model), Targets(minimize="cost", accuracy=0.1, latency_p95_s=10.0), guess)
     seen = Waiting(50.0, 0.5)
     after = timing.after({("p", 2): seen})
     assert after.at({"p": 2}).waiting == {"p": seen}

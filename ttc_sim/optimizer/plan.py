@@ -206,12 +206,10 @@ _KEYS = (
 )
 
 
-def _promised(raw: object, path: Path, targets: Targets | None) -> dict[str, Estimate]:
+def _promised(raw: dict[object, Any], path: Path, targets: Targets | None) -> dict[str, Estimate]:
     """Figures that a plan can be held to, as they stand in its file."""
     asked = {} if targets is None else {target.name: target for target in targets.asked()}
     known = dict.fromkeys((*PROMISES, *asked))
-    if not isinstance(raw, dict):
-        raise InputError(path, "promised", raw, "figures with value, low and high")
     found = {}
     for name, figure in raw.items():
         if name not in known:
@@ -268,6 +266,8 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
             raise InputError(path, "plan", key, nearest(str(key), _KEYS))
     if raw.get("status", "met") not in ("met", "nearest"):
         raise InputError(path, "status", raw.get("status"), "met or nearest")
+    if not isinstance(raw.get("promised"), dict):
+        raise InputError(path, "promised", raw.get("promised"), "figures with value, low and high")
     if not isinstance(raw.get("scenario"), dict):
         raise InputError(path, "scenario", raw.get("scenario"), "the scenario that was planned")
     # Paths in the scenario start where the scenario stood, not where the plan stands.
@@ -276,7 +276,7 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
         raise InputError(path, "made_from", made_from, "the scenario's file, from the plan's folder")
     home = location(path, "made_from", path.resolve().parent / made_from, "the scenario's file, from the plan's folder")
     scenario = read_mapping(raw["scenario"], os.path.normpath(home), Code(allow_code, (path.resolve().parent,)))
-    promised = _promised(raw.get("promised"), path, scenario.targets)
+    promised = _promised(raw["promised"], path, scenario.targets)
     unsaid = _check_code(scenario, raw.get("code_sha256", {}), path)
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")

@@ -237,9 +237,9 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
 
 
 def _in_words(one: TargetCheck | TargetVerdict) -> str:
-    """A target, and the hour in which it is farthest from being kept, counted from 1."""
+    """A target, and the hour in which it is farthest from being kept."""
     said = one.words or one.name
-    return said if one.hour is None else f"{said} (worst: {one.hour + 1})"
+    return said if one.hour is None else f"{said} (worst: {one.hour}-{one.hour + 1} h)"
 
 
 def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:

@@ -209,18 +209,6 @@ class Targets(SourceTargets):
     sources: dict[str, SourceTargets] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _one_objective(self) -> Targets:
-        if self.minimize is not None and self.maximize is not None:
-            raise ValueError("exactly one of 'minimize: cost' and 'maximize: accuracy' must be given")
-        if self.minimize is not None and self.accuracy is None:
-            raise ValueError("'minimize: cost' needs an 'accuracy' target: without one the cheapest arm always wins")
-        if self.maximize == "accuracy" and self.accuracy is not None:
-            raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
-        if self.minimize is None and self.maximize is None and not self.asked():
-            raise ValueError("a target, or 'minimize: cost' or 'maximize: accuracy'")
-        return self
-
-    @model_validator(mode="after")
     def _goodput_has_an_slo(self) -> Targets:
         for name, one in self.sources.items():
             if not any(True for _ in one.bounds()) and one.slo is None:
@@ -235,6 +223,18 @@ class Targets(SourceTargets):
         inherits = any(one.goodput is not None and one.slo is None for one in self.sources.values())
         if self.slo is not None and self.goodput is None and not inherits:
             raise errors_at({"slo": ("value_error", self.slo.model_dump(exclude_none=True), _NEEDS_GOODPUT)})
+        return self
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> Targets:
+        if self.minimize is not None and self.maximize is not None:
+            raise ValueError("exactly one of 'minimize: cost' and 'maximize: accuracy' must be given")
+        if self.minimize is not None and self.accuracy is None:
+            raise ValueError("'minimize: cost' needs an 'accuracy' target: without one the cheapest arm always wins")
+        if self.maximize == "accuracy" and self.accuracy is not None:
+            raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
+        if self.minimize is None and self.maximize is None and not self.asked():
+            raise ValueError("a target, or 'minimize: cost' or 'maximize: accuracy'")
         return self
 
     @property
