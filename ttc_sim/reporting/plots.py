@@ -54,7 +54,7 @@ def _logarithmic(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend_below(figure: Figure, columns: int) -> None:
+def legend_below(figure: Figure, columns: int) -> None:
     """Names below the panels, where they cover nothing; the figure grows by what they take."""
     names = [text for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
     if names:
@@ -100,7 +100,7 @@ def plot_result(result: Result) -> Figure:
     right.set_xlabel("arm: share of requests" if known else "not known: no problems behind these requests")
     for axes in (left, middle, right):
         tidy(axes)
-    _legend_below(figure, 5)
+    legend_below(figure, 5)
     return figure
 
 
@@ -159,7 +159,7 @@ def plot_plan(plan: Plan) -> Figure:
     _logarithmic(right)
     for axes in (left, right):
         tidy(axes)
-    _legend_below(figure, 5)
+    legend_below(figure, 5)
     return figure
 
 
@@ -273,7 +273,7 @@ def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
         right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color)
     left.set(xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
     right.set(xlabel="output tokens in a row", title="How long it takes")
-    _legend_below(figure, 1 if max(map(len, families), default=0) > 40 else 3)
+    legend_below(figure, 1 if max(map(len, families), default=0) > 40 else 3)
     for axes in (left, right):
         _logarithmic(axes)
         axes.yaxis.set_major_formatter("{x:.0%}")

@@ -28,6 +28,7 @@ class Taken:
         tokens: (3, n) prompt tokens taken in, reasoning and visible tokens generated; planned_tokens: the same, had it run to its
             end.
         api_cost_usd: (n,) bill of API calls; planned_api_cost_usd: likewise.
+        api_usd: (D, n) that bill by deployment.
         api_thinking_usd: (2, n) part of it for reasoning tokens, and part of that for those after the answer stood.
         pool_s: (D, n) seconds of a replica that it took, as it shared it with others: a prompt's tokens as they were taken in, but
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
@@ -47,6 +48,7 @@ class Taken:
     planned_tokens: I64
     api_cost_usd: F64
     planned_api_cost_usd: F64
+    api_usd: F64
     api_thinking_usd: F64
     pool_s: F64
     pool_thinking_s: F64
@@ -73,6 +75,7 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
         planned_tokens=np.zeros((3, n), dtype=np.int64),
         api_cost_usd=np.zeros(n),
         planned_api_cost_usd=np.zeros(n),
+        api_usd=np.zeros((count, n)),
         api_thinking_usd=np.zeros((2, n)),
         pool_s=np.zeros((count, n)),
         pool_thinking_s=np.zeros((2, count, n)),
@@ -171,7 +174,10 @@ def _add(
                 prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls),
             ),
         ):
-            bill += np.bincount(who, weights=one, minlength=n)
+            each = np.bincount(who, weights=one, minlength=n)
+            bill += each
+            if bill is taken.api_cost_usd:
+                taken.api_usd[d] += each
     taken.alone_s[here] = sums(alone_s, work.stage_start, np.float64)[here]
     taken.longest_tokens[here] = greatest(work.prompt_tokens + longest, work.stage_start)[here]
     taken.asked_tokens[here] = greatest(work.prompt_tokens + whole, work.stage_start)[here]

@@ -445,7 +445,7 @@ def _longer(arrays: State, interval_s: float) -> State:
     changes = np.zeros(intervals * each)
     changes[: len(arrays.changes)] = arrays.changes
     arrays.counters[INTERVALS] = intervals
-    clock = np.array([interval_s, now * interval_s, (now + 1) * interval_s])
+    clock = np.array([interval_s, now * interval_s, (now + 1) * interval_s], dtype=np.float64)
     return arrays._replace(changes=changes, clock=clock)
 
 
