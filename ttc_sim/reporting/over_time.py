@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HOUR_S = 3600
+_OF_SOURCES = ("#000000", "#E69F00", "#CC79A7", "#56B4E9", "#009E73")
 _GREYS = {"p50": "#999999", "p95": "#444444", "p99": "#000000"}
+_LINE: dict[str, Any] = {"linewidth": 1.6, "baseline": None}
 _STYLES = {"p50": ":", "p95": "-", "p99": "--"}
 
 # Heading, column, and how it is written.
@@ -108,9 +110,9 @@ def plot_over_time(found: OverTime) -> Figure:
     lasts_s = np.maximum(np.diff(edges) * _HOUR_S, 1e-12)
     sources, deployments = _by(found.sources, "source"), _by(found.deployments, "deployment")
     for k, (name, rows) in enumerate(sources.items()):
-        color = COLORS[::-1][k % len(COLORS)]
+        color = _OF_SOURCES[k % len(_OF_SOURCES)]
         label = "arrivals" if len(sources) == 1 else f"arrivals of {named(name)}"
-        arrivals.stairs(_values(rows, "arrivals") / lasts_s, edges, color=color, linewidth=1.6, label=label)
+        arrivals.stairs(_values(rows, "arrivals") / lasts_s, edges, color=color, **_LINE, label=label)
     share = found.deployments["kv_share"].null_count() < len(found.deployments)
     for k, (name, rows) in enumerate(deployments.items()):
         color = COLORS[k % len(COLORS)]
@@ -120,11 +122,11 @@ def plot_over_time(found: OverTime) -> Figure:
             (memory, "kv_share" if share else "kv_tokens", 1.0 if share else 1e-3),
         ):
             values = unit * _values(rows, column)
-            one.stairs(values, edges, color=color, linewidth=1.6, label=named(name) if one is running else None)
+            one.stairs(values, edges, color=color, **_LINE, label=named(name) if one is running else None)
     for part in PERCENTILES:
         for one, name in ((first, "ttft"), (latency, "latency")):
             values = _values(found.all, f"{name}_{part}_s")
-            style: dict[str, Any] = {"color": _GREYS[part], "linestyle": _STYLES[part], "linewidth": 1.6}
+            style: dict[str, Any] = {"color": _GREYS[part], "linestyle": _STYLES[part], **_LINE}
             one.stairs(values, edges, **style, label=part if one is latency else None)
     arrivals.set(title="Requests that arrive, a second")
     waiting.set(title="Waiting, in the mean")
