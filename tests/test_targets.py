@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -479,3 +480,29 @@ def test_percentiles_are_changed_by_their_keys() -> None:
     assert scenario_from_dict(once.model_dump(mode="json", exclude={"path"}, exclude_none=True)).targets == once.targets
     with pytest.raises(InputError, match="expected one of"):
         with_changes("reasoning-gateway", {"workload.ttft_p95_s": 3})
+
+
+# ------------------------------------------------------------------------------------------------ docs/targets.md
+
+PAGE = (Path(__file__).parents[1] / "docs" / "targets.md").read_text(encoding="utf-8")
+
+
+def test_every_example_of_the_page_can_be_asked_for() -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 4
+    asked: set[str] = set()
+    for text in examples:
+        scenario = with_changes("reasoning-gateway", yaml.safe_load(text))
+        result = simulate(scenario, "Always('maverick')", requests=300, replications=2)
+        found = judged(result)
+        assert scenario.targets is not None
+        assert len(found) == len(scenario.targets.asked())
+        assert not any(math.isnan(one.realized.value) for one in found), text
+        asked |= {one.name.rpartition(".")[2] if one.name.startswith("sources.") else one.name for one in found}
+    assert {"accuracy", "cost_usd_per_day", "goodput", "rejected_rate", "tpot_p99_s", "latency_p99.5_s"} <= asked
+
+
+def test_the_page_explains_every_key_and_no_other() -> None:
+    said = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    fields = {re.sub(r"_p\d+_s", "_pNN_s", name) for name in Targets.model_fields}
+    assert said == fields | {"ttft_pNN_s", "tpot_pNN_s", "latency_pNN_s"}
