@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -111,8 +112,15 @@ class Intervals:
             "partial": ends < begins + self.interval_s,
         }
 
+    @cached_property
+    def _of_all(self) -> dict[str, Any]:
+        return self._of_some(np.ones(self.pooled.count, dtype=np.bool_))
+
     def _requests(self, members: NDArray[np.bool_]) -> dict[str, Any]:
         """Of the requests that arrived in each interval, in the mean of the runs."""
+        return self._of_all if members.all() else self._of_some(members)
+
+    def _of_some(self, members: NDArray[np.bool_]) -> dict[str, Any]:
         pooled, good = self.pooled, self.pooled.good
         came = self._per_run(np.ones(pooled.count), members)
         found: dict[str, Any] = {"arrivals": came}
