@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import ttc_sim.reporting.over_time as over_time_text
+import ttc_sim.simulation.result as result_module
 from tests.random_scenarios import TIMES, Case, Times, scenario
 from tests.test_optimum import pool
 from tests.test_targets import api, by_hand, day, plain, two_sources
@@ -315,3 +318,8 @@ def test_a_notebook_shows_the_tables(crowded: Result) -> None:
     assert "By hour and deployment" in page
     assert "data:image/png;base64," in page
     assert repr(crowded.tables_over_time(1800)) == "<OverTime: 5 intervals of 1800 s>"
+
+
+def test_the_docstrings_examples_hold() -> None:
+    for module in (over_time_text, result_module):
+        assert doctest.testmod(module).failed == 0

@@ -76,10 +76,10 @@ class Result(Displayed):
         Raises:
             InputError: no seconds above 0, so few that there are too many intervals, or another ``by``.
 
-        >>> result = simulate("qa-gateway", "Always('llama-70b')", requests=500, replications=1)
+        >>> result = simulate("qa-gateway", "Always('llama-70b')", requests=1500, replications=1)
         >>> minutes = result.over_time(60)
         >>> minutes["arrivals"].sum(), minutes["arrivals"][0] < minutes["arrivals"][2]
-        (500.0, True)
+        (1500.0, True)
         """
         if by not in ("all", "deployment", "source"):
             raise InputError("over_time", "by", by, "all, deployment or source")
