@@ -406,6 +406,18 @@ def test_limits_alone_are_judged_and_not_planned_by() -> None:
         ttc.optimize(scenario)
 
 
+def test_a_day_s_cost_is_not_planned_by_without_a_rate() -> None:
+    raw = load_scenario("competition-maths").model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    raw["deployments"] = {name: api() for name in raw["deployments"]}
+    raw["workload"] |= {"arrivals": {"process": "closed_loop", "users": 3}, "requests": 60}
+    raw["search"] = {}
+    raw["targets"] = {"maximize": "accuracy", "cost_usd_per_day": 10}
+    with pytest.raises(
+        InputError, match=r"targets\.cost_usd_per_day: got 10.0; expected arrivals with a rate of their own"
+    ):
+        ttc.optimize(scenario_from_dict(raw))
+
+
 @pytest.mark.parametrize(
     ("targets", "said"),
     [

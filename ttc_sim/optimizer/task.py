@@ -132,7 +132,7 @@ class PlanningTask:
         """The targets to be met with these arms.
 
         Raises:
-            InputError: GPU pools are to be sized, and the arrivals have no rate of their own.
+            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own.
         """
         model = expectations.model
         traffic = draw(model, 0, purpose="search").traffic
@@ -143,6 +143,10 @@ class PlanningTask:
             process = model.scenario.workload.arrivals.process
             expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"
             raise InputError(model.scenario.path, "workload.arrivals.process", process, expected)
+        daily = next((one for one in targets.asked() if one.key == "cost_usd_per_day"), None)
+        if not math.isfinite(rate_per_s) and daily is not None:
+            expected = "arrivals with a rate of their own, to plan a day's cost by; cost_usd_per_request needs none"
+            raise InputError(model.scenario.path, f"targets.{daily.name}", daily.bound, expected)
         seconds = seconds_of_arrivals(model.scenario.workload.arrivals, traffic)
         if any(isinstance(pool, GpuPool) for pool in model.deployments) and seconds > 0:
             rate_per_s = len(traffic.arrival_s) / seconds

@@ -379,7 +379,7 @@ def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few prob
             _in_words(one),
             f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}",
             realized,
-            "no such requests" if unknown else words[one.met],
+            "nothing is known of it" if unknown else words[one.met],
         )
     return table
 
