@@ -31,6 +31,13 @@ ENDPOINT = {
     "first_token": {"median_s": 0.5, "p95_s": 1.0},
     "per_token": {"median_s": 0.01, "p95_s": 0.02},
 }
+HOURLY = {
+    "ttft_p90_s": 20,
+    "goodput": 0.2,
+    "slo": {"latency_s": 60, "tpot_s": 1.0},
+    "every_hour": True,
+    "sources": {"all": {"tpot_p99.5_s": 5.0, "rejected_rate": 0.5}},
+}
 LIMITED = {
     **ENDPOINT,
     "price": {"input_usd_per_mtok": 3.0, "cached_input_usd_per_mtok": 0.3, "output_usd_per_mtok": 15.0},
@@ -113,7 +120,7 @@ def scenarios() -> dict[str, dict[str, Any]]:
         "arms": plain,
         "policy": "Utility(price_of_accuracy=0.01)",
         "search": {**search, "scores": ["difficulty"], "utilization": 0.9},
-        "targets": {"minimize": "cost", "accuracy": 0.3, "latency_p95_s": 60, "timeout_rate": 0.2},
+        "targets": {"minimize": "cost", "accuracy": 0.3, "latency_p95_s": 60, "timeout_rate": 0.2, **HOURLY},
     }
     third = {
         **second,
@@ -121,7 +128,7 @@ def scenarios() -> dict[str, dict[str, Any]]:
         "workload": {**second["workload"], "arrivals": {"process": "weibull", "rate_per_s": 2.0, "cv": 2.0}},
         "deployments": {"pool": {**POOL, "step_time": PHYSICS, "usd_per_replica_hour": 1.0}, "api": LIMITED},
         "policy": "Overflow(arms=['small', 'large'], waiting=2)",
-        "targets": {"maximize": "accuracy", "cost_usd_per_request": 0.01, "latency_p50_s": 30, "latency_p99_s": 90},
+        "targets": {"maximize": "accuracy", "cost_usd_per_day": 900, "latency_p50_s": 30, "latency_p99_s": 90},
     }
     loop = {**third, "name": "loop", "policy": "LeastLoaded(arms=['small', 'large'])"}
     loop["workload"] = {**second["workload"], "arrivals": {"process": "closed_loop", "users": 3, "think_s": 1.0}}

@@ -36,7 +36,7 @@ def _of(line: str, *more: str) -> list[str]:
 def _simulate(dice: Dice, name: str) -> list[str]:
     records = f"made.{dice.of(('parquet', 'csv'))}"
     plain = ["--no-baselines"] if dice.chance(0.5) else []
-    return _of(f"simulate {name}.yaml --json made.json --records {records}", *plain)
+    return _of(f"simulate {name}.yaml --hours --json made.json --records {records}", *plain)
 
 
 def scenarios(dice: Dice, folder: Path) -> Commands:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 import ttc_sim as ttc
 from ttc_sim.base.display import Displayed, renderer
+from ttc_sim.optimizer.promises import judged
 from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.reporting.strategies import print_evaluations
 from ttc_sim.reporting.text import print_plan, print_summary, print_validation
@@ -87,7 +88,7 @@ def shown() -> dict[str, Shown]:
     return {
         "Result": Shown(
             result,
-            printed(lambda console: print_summary(console, summary, {})),
+            printed(lambda console: print_summary(console, summary, {}, judged(result))),
             [*whole, *(part.tokens_per_request for part in summary.per_arm.values())],
         ),
         "Plan": Shown(

@@ -153,7 +153,7 @@ def test_of_three_kinds_of_gpu_the_cheapest_that_is_fast_enough_is_taken() -> No
 def test_times_seen_with_some_replicas_say_nothing_of_others() -> None:
     model = small()
     guess = first_guess(model)
-    timing = Timing(expect_arms(model), (10.0,), guess)
+    timing = Timing(expect_arms(model), Targets(minimize="cost", accuracy=0.1, latency_p95_s=10.0), guess)
     seen = Waiting(50.0, 0.5)
     after = timing.after({("p", 2): seen})
     assert after.at({"p": 2}).waiting == {"p": seen}
@@ -410,4 +410,5 @@ def test_without_scores_there_is_a_plan_and_a_word_on_what_makes_them() -> None:
     bare = load_model(small(search=search).scenario, replace(model.population, scores={}))
     plan = plan_model(asking(bare, minimize="cost", accuracy=0.01, latency_p95_s=60.0))
     assert plan.policy == PerSource({"easy": Always("a")})
-    assert sum("ttc-sim predictor score" in note and "scores.parquet" in note for note in plan.predicted.notes) == 1
+    # The set on the disk has scores: what makes them is not said where they are there, but not of every problem.
+    assert sum("no score in" in note and "scores.parquet" in note for note in plan.predicted.notes) == 1

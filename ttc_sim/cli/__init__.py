@@ -93,6 +93,9 @@ def simulate(
     records: Annotated[
         Path | None, typer.Option(help="Write one row per request to this Parquet, CSV or JSONL file.")
     ] = None,
+    hours: Annotated[
+        bool, typer.Option("--hours", help="Print it hour by hour too; --plot then draws the day, and --json has it.")
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to this file: PNG, SVG or PDF.")] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
@@ -100,8 +103,11 @@ def simulate(
 ) -> None:
     """Run a scenario's policy and print what it comes to."""
     from ttc_sim.optimizer.baselines import compare_with_baselines
+    from ttc_sim.optimizer.promises import judged
     from ttc_sim.policies import parse_policy
+    from ttc_sim.reporting.over_time import print_over_time
     from ttc_sim.reporting.text import print_summary
+    from ttc_sim.simulation.pooling import HOUR_S
     from ttc_sim.simulation.result import simulate as run
 
     allowed = consent(allow_code, remember_code)
@@ -114,22 +120,30 @@ def simulate(
         _check_consent_to_baselines(loaded)
     with progress() as say:
         start = time.perf_counter()
-        result = run(loaded, chosen, replications=replications, requests=requests, progress=say)
+        interval_s = HOUR_S if hours else None
+        result = run(loaded, chosen, replications=replications, requests=requests, progress=say, interval_s=interval_s)
         summary = result.summary()
         took_s, memory_gb = time.perf_counter() - start, peak_memory_gb()
+        verdicts = judged(result)
+        day = result.tables_over_time() if hours else None
         baselines = {} if no_baselines else compare_with_baselines(result, summary, requests=requests, progress=say)
     with written_together():
         if json_file is not None:
             beside = {name: other.as_json() for name, other in baselines.items()}
-            write_json(json_file, {"scenario": loaded.name, **summary.as_json(), "baselines": beside})
+            targets = [one.as_json() for one in verdicts]
+            by_hour = {} if day is None else {"hours": day.as_json()}
+            figures = {**summary.as_json(), "targets": targets, **by_hour, "baselines": beside}
+            write_json(json_file, {"scenario": loaded.name, **figures})
         if records is not None:
             from ttc_sim.files.tables import write_table
 
             write_table(result.records, records)
         if plot is not None:
-            result.plot().savefig(plot, dpi=150)
+            (result if day is None else day).plot().savefig(plot, dpi=150)
     paper = paper_for_tables()
-    print_summary(paper, summary, baselines)
+    print_summary(paper, summary, baselines, verdicts)
+    if day is not None:
+        print_over_time(paper, day)
     paper.say(
         f"{summary.runs * summary.requests:,} requests, from draws to intervals, in {took_s:.1f} s; "
         f"peak memory {memory_gb:.2f} GB",

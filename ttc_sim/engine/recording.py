@@ -7,8 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from ttc_sim.base.draws import F64
 from ttc_sim.engine.clock import Clock
-from ttc_sim.engine.work import IN_FLIGHT, Work
+from ttc_sim.engine.work import IN_FLIGHT, LEVELS, Work, check_count, interval_of, levels_over_time
+
+
+class Levels:
+    """How many are there over time: changes of each interval of the clock, as :func:`levels_over_time` takes them."""
+
+    def __init__(self, interval_s: float, deployments: int) -> None:
+        self.interval_s, self.deployments = interval_s, deployments
+        self.changes: list[F64] = []
+
+    def change(self, deployment: int, level: int, by: int, at_s: float) -> None:
+        """From this moment on there are so many more."""
+        if not by:
+            return
+        k = interval_of(at_s, self.interval_s)
+        check_count(k + 1, self.interval_s)
+        while len(self.changes) <= k:
+            self.changes.append(np.zeros((self.deployments, len(LEVELS), 2)))
+        self.changes[k][deployment, level] += (by, by * ((k + 1) * self.interval_s - at_s))
+
+    def found(self) -> F64:
+        """(intervals, deployments, levels) level times seconds."""
+        none = np.zeros((0, self.deployments, len(LEVELS), 2))
+        return levels_over_time(np.stack(self.changes) if self.changes else none, self.interval_s)
 
 
 class Recorder:
@@ -17,12 +41,15 @@ class Recorder:
     Args:
         works: one, or one per arm over the same requests.
         watch: called with a replica at the beginning and end of every iteration of it.
+        levels: where it is written down how many are there over time, if that is asked for.
     """
 
-    def __init__(self, works: Sequence[Work], watch: Callable[[Any], None] | None) -> None:
+    def __init__(
+        self, works: Sequence[Work], watch: Callable[[Any], None] | None, levels: Levels | None = None
+    ) -> None:
         n = works[0].requests
         self.env = Clock()
-        self.works, self.watch = works, watch
+        self.works, self.watch, self.levels = works, watch, levels
         self.status = np.full(n, IN_FLIGHT, dtype=np.int8)
         self.arm, self.retries, self.preemptions = (np.zeros(n, dtype=np.int32) for _ in range(3))
         self.started_s, self.first_token_s, self.finished_s = (np.full(n, np.nan) for _ in range(3))

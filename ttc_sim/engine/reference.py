@@ -35,16 +35,20 @@ import numpy as np
 import simpy
 
 from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
-from ttc_sim.engine.recording import Recorder
+from ttc_sim.engine.recording import Levels, Recorder
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.work import (
+    BUSY,
     COMPLETED,
+    QUEUED,
     REJECTED,
+    RUNNING,
     TIMED_OUT,
     EngineResult,
     Work,
     capacity,
     check_clock,
+    check_intervals,
     check_work,
     end_of_run,
     pick_live,
@@ -67,6 +71,7 @@ def run(
     until_s: float | None = None,
     watch: Callable[[Replica], None] | None = None,
     tables: Sequence[StepTable | None] | None = None,
+    interval_s: float | None = None,
 ) -> EngineResult:
     """Run all requests to their end.
 
@@ -78,18 +83,21 @@ def run(
         until_s: stop the clock here; requests not finished by then are in flight.
         watch: called at the beginning and end of every iteration of every replica.
         tables: step times by deployment, instead of the pools' own.
+        interval_s: record how many are running and waiting over intervals of so many seconds, from 0 on.
 
     Returns:
         Times, tokens and status of every request.
 
     Raises:
         ValueError: work that no engine could carry out.
-        InputError: a clock that stops at 0 or before.
+        InputError: a clock that stops at 0 or before, intervals of no length, or too many of them.
     """
     check_clock(until_s)
+    check_intervals(interval_s, until_s)
     for work in works:
         check_work(work)
-    return Simulation(works, names, deployments, route, watch, tables).run(until_s)
+    levels = None if interval_s is None else Levels(interval_s, len(deployments))
+    return Simulation(works, names, deployments, route, watch, tables, levels).run(until_s)
 
 
 class Simulation(Recorder):
@@ -103,14 +111,15 @@ class Simulation(Recorder):
         route: Route | LiveRule | None,
         watch: Callable[[Replica], None] | None,
         tables: Sequence[StepTable | None] | None,
+        levels: Levels | None = None,
     ) -> None:
-        super().__init__(works, watch)
+        super().__init__(works, watch, levels)
         self.names, self.deployments, self.route = names, deployments, route
         self.until_s = math.inf
         self.replicas = 0
         self.servers: list[_Pool | _Endpoint] = [
-            _Pool(self, item, table or pool_table(item)) if isinstance(item, GpuPool) else _Endpoint(self, item)
-            for item, table in zip(deployments, tables or [None] * len(deployments), strict=True)
+            _Pool(self, d, item, table or pool_table(item)) if isinstance(item, GpuPool) else _Endpoint(self, d, item)
+            for d, (item, table) in enumerate(zip(deployments, tables or [None] * len(deployments), strict=True))
         ]
         self.next_of = np.full(works[0].requests, -1, dtype=np.int64)
         after = works[0].after
@@ -138,6 +147,7 @@ class Simulation(Recorder):
             cached_tokens=tuple(self.cached),
             busy_s=np.array([server.busy_s for server in self.servers]),
             end_s=end_of_run(self.finished_s, until_s),
+            levels_s=None if self.levels is None else self.levels.found(),
         )
 
     def _arrivals(self) -> Process:
@@ -198,9 +208,11 @@ class Simulation(Recorder):
 class _Pool:
     """Replicas behind a load balancer."""
 
-    def __init__(self, simulation: Simulation, pool: GpuPool, table: StepTable) -> None:
+    def __init__(self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable) -> None:
         self.simulation, self.pool = simulation, pool
-        self.replicas = [Replica(simulation, pool, table, simulation.replicas + i) for i in range(pool.replicas)]
+        self.replicas = [
+            Replica(simulation, pool, table, simulation.replicas + i, number) for i in range(pool.replicas)
+        ]
         simulation.replicas += pool.replicas
         self.turn = 0
 
@@ -266,8 +278,9 @@ class _Call:
 class _Endpoint:
     """An API behind rate limits."""
 
-    def __init__(self, simulation: Simulation, api: Api) -> None:
-        self.simulation, self.api = simulation, api
+    def __init__(self, simulation: Simulation, number: int, api: Api) -> None:
+        self.simulation, self.number, self.api = simulation, number, api
+        self.noted = (0, 0)
         self.limits = ApiLimits(api)
         self.calls: list[_Call] = []
         self.waiting = 0
@@ -277,6 +290,17 @@ class _Endpoint:
     @property
     def in_progress(self) -> int:
         return self.limits.in_progress
+
+    def note(self) -> None:
+        """Write down what is there from now on, if anybody wants to know."""
+        levels, now_s = self.simulation.levels, float(self.simulation.env.now)
+        if levels is None:
+            return
+        now, before = (self.in_progress, self.waiting), self.noted
+        levels.change(self.number, RUNNING, now[0] - before[0], now_s)
+        levels.change(self.number, QUEUED, now[1] - before[1], now_s)
+        levels.change(self.number, BUSY, (now[0] > 0) - (before[0] > 0), now_s)
+        self.noted = now
 
     def serve(self, request: int, arm: int, stage: int) -> Generator[simpy.Event, Any, int]:
         simulation, env, api = self.simulation, self.simulation.env, self.api
@@ -296,8 +320,10 @@ class _Endpoint:
             again_s = float(env.now) + backoff_s(api.retry, attempt, float(work.backoff[request, attempt]))
             in_time = again_s < gives_up_s
             self.waiting += 1
+            self.note()
             yield env.at(again_s, CLIENTS_ACT, request) if in_time else env.at(gives_up_s, CLIENTS_GIVE_UP, request)
             self.waiting -= 1
+            self.note()
             if not in_time:
                 return TIMED_OUT
             attempt += 1
@@ -322,6 +348,7 @@ class _Endpoint:
         """The provider's side."""
         simulation, env = self.simulation, self.simulation.env
         self.calls.append(call)
+        self.note()
         simulation.prefilled[call.arm][call.stage] = simulation.works[call.arm].prompt_tokens[call.stage]
         if self.limits.in_progress == 1:
             self.busy_since_s = float(env.now)
@@ -330,6 +357,7 @@ class _Endpoint:
             self.calls.remove(call)
             self._record(call, float(env.now))
             self.limits.in_progress -= 1
+            self.note()
             if self.limits.in_progress == 0:
                 self.busy_s += float(env.now) - self.busy_since_s
 

@@ -24,7 +24,7 @@ import simpy
 from ttc_sim.engine.clock import SERVERS_BEGIN, SERVERS_END
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for
 from ttc_sim.engine.recording import Recorder
-from ttc_sim.engine.work import Work
+from ttc_sim.engine.work import LEVELS, Work
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable, decode_line, iterations_on_line, line_seconds, seconds_at, stack_tables
 
@@ -76,10 +76,11 @@ class _Line:
 
 
 class Replica:
-    """One server's loop; ``number`` is its own among all replicas of all pools."""
+    """One server's loop; ``number`` is its own among all replicas of all pools, ``deployment`` that of its pool."""
 
-    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable, number: int) -> None:
-        self.recorder, self.pool, self.number = recorder, pool, number
+    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable, number: int, deployment: int) -> None:
+        self.recorder, self.pool, self.number, self.deployment = recorder, pool, number, deployment
+        self.noted = [0] * len(LEVELS)
         self.tables = stack_tables([table])
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
         self.prefixes: dict[int, Chain] = {}
@@ -100,6 +101,16 @@ class Replica:
     def kv_demand(self) -> int:
         """Blocks in use, and those that waiting sequences will need at first."""
         return self.kv.total - self.kv.free + sum(blocks_for(sequence.length) for sequence in self.waiting)
+
+    def note(self) -> None:
+        """Write down what is there from now on, if anybody wants to know."""
+        levels = self.recorder.levels
+        if levels is None:
+            return
+        now = [len(self.running), len(self.waiting), self.kv.total - self.kv.free, int(not self.asleep)]
+        for level, (count, before) in enumerate(zip(now, self.noted, strict=True)):
+            levels.change(self.deployment, level, count - before, float(self.recorder.env.now))
+        self.noted = now
 
     def accepts(self, stage: Stage) -> bool:
         """Whether the stage can ever run here and may wait."""
@@ -127,6 +138,7 @@ class Replica:
         if self.asleep:
             self.asleep, self.woke_s = False, float(self.recorder.env.now)
             self.recorder.env.process(self._loop())
+        self.note()
 
     def drop(self, stage: Stage) -> None:
         """The client has given up; what is in an iteration leaves with the end of that."""
@@ -135,6 +147,7 @@ class Replica:
                 self._leave(sequence)
             else:
                 sequence.dropped = True
+        self.note()
 
     def record(self, sequence: _Sequence) -> None:
         """Write down the tokens that a sequence has had."""
@@ -157,15 +170,18 @@ class Replica:
             self._plan()
             if not self.batch:
                 continue  # the only one that could run has been preempted, and can now be admitted
+            self.note()
             if self.recorder.watch:
                 self.recorder.watch(self)
             yield env.at(self._ends_at(), SERVERS_END, self.number)
             self._finish()
+            self.note()
             if self.recorder.watch:
                 self.recorder.watch(self)
             yield env.at(env.now, SERVERS_BEGIN, self.number)
         self.stop_counting()
         self.asleep = True
+        self.note()
 
     def stop_counting(self) -> None:
         """Of the time that it is busy."""

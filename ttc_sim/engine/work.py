@@ -126,6 +126,9 @@ class EngineResult:
         cached_tokens: per offered work, (stages,) those of them found in the prefix cache.
         busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
         end_s: clock at the end of the run.
+        levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
+            running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
+            to do; ``None`` if that was not recorded.
     """
 
     status: NDArray[np.int8]
@@ -141,6 +144,7 @@ class EngineResult:
     cached_tokens: tuple[I64, ...]
     busy_s: F64
     end_s: float
+    levels_s: F64 | None = None
 
 
 def check_clock(until_s: float | None) -> None:
@@ -177,6 +181,59 @@ def check_work(work: Work) -> None:
     ):
         if len(values) and int(values.min()) < least:
             raise ValueError(f"{name}: {int(values.min())} where at least {least} was expected")
+
+
+LEVELS = ("running", "waiting", "kv_blocks", "busy")
+RUNNING, QUEUED, KV_BLOCKS, BUSY = range(4)
+MOST_INTERVALS = 200_000
+
+
+def check_intervals(interval_s: float | None, until_s: float | None) -> None:
+    """Refuse intervals of no length, or of a clock that is stopped before what is there has ended.
+
+    Raises:
+        InputError: no seconds above 0.
+        ValueError: both an interval and an end of the clock.
+    """
+    if interval_s is not None and not (finite(interval_s) and interval_s > 0):
+        raise InputError("run", "interval_s", interval_s, "seconds above 0")
+    if interval_s is not None and until_s is not None:
+        raise ValueError("levels are recorded to the end of a run, and not up to until_s")
+
+
+def check_count(intervals: int, interval_s: float) -> None:
+    """Refuse more intervals than anybody looks at.
+
+    Raises:
+        InputError: too many.
+    """
+    if intervals > MOST_INTERVALS:
+        raise InputError(
+            "run", "interval_s", interval_s, f"so many seconds that a run has at most {MOST_INTERVALS:,} intervals"
+        )
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def interval_of(at_s: float, interval_s: float) -> int:
+    """Which interval of the clock a moment lies in, the first is 0; its end belongs to the next."""
+    k = int(at_s / interval_s)
+    while k * interval_s > at_s:
+        k -= 1
+    while (k + 1) * interval_s <= at_s:
+        k += 1
+    return k
+
+
+def levels_over_time(changes: F64, interval_s: float) -> F64:
+    """Levels times seconds, of each interval, from their changes: without intervals at the end in which nothing was there.
+
+    Args:
+        changes: (intervals, deployments, levels, 2) by how much each rose, and that times what was left of the interval.
+    """
+    before = np.cumsum(changes[..., 0], axis=0) - changes[..., 0]
+    found = changes[..., 1] + interval_s * before
+    some = np.flatnonzero(changes.any(axis=(1, 2, 3)))
+    return np.asarray(found[: some[-1] + 1 if len(some) else 0])
 
 
 def end_of_run(finished_s: F64, until_s: float | None) -> float:

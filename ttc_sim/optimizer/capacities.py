@@ -169,7 +169,7 @@ class _CapacitySearch:
 
     def gave_up(self, node: _Node) -> None:
         """Nothing holds on these replicas, so nothing does on fewer; a limit on cost may be why, and then fewer may do."""
-        if self.targets.cost_usd_per_request is None:
+        if self.task.most_usd_per_request is None:
             self.failed.append(node.replicas)
 
     def visit(self, node: _Node) -> None:
@@ -234,7 +234,7 @@ def _nodes(task: PlanningTask, names: Sequence[str], lists: Sequence[Sequence[in
         if not without_pools(task.expectations, set(replicas)).offered.any(axis=0).all():
             continue
         pools = task.pools_usd_per_request(replicas)
-        most = task.targets.cost_usd_per_request
+        most = task.most_usd_per_request
         if most is not None and pools > most:
             continue
         nodes.append(_Node(replicas, (pools, -1.0) if task.targets.maximize is None else (-1.0, pools)))

@@ -32,7 +32,7 @@ class Choosing:
     @property
     def fastest(self) -> bool:
         """Whether latency is made least, not cost."""
-        return self.targets.minimize != "cost"
+        return self.targets.fastest
 
     def look(self, proposal: Proposal) -> Simulated:
         """Simulate a proposal on the requests that are searched by."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import FrontierPoint
-from ttc_sim.optimizer.promises import TargetCheck, check_targets
+from ttc_sim.optimizer.promises import BALANCED, TargetCheck, check_targets
 from ttc_sim.optimizer.proposing.proposal import CHEAPEST, MOST_ACCURATE, Proposal
 from ttc_sim.optimizer.searching import Found
 from ttc_sim.optimizer.task import PlanningTask
@@ -27,15 +27,13 @@ class Promise:
     accuracy: float
     cost_usd_per_request: float
 
-    def beats(self, plan: Simulated, targets: Targets) -> bool:
-        """Whether, did it hold, it would be the better plan."""
+    def beats(self, plan: Simulated, targets: Targets, most_usd: float | None) -> bool:
+        """Whether, did it hold, it would be the better plan; ``most_usd``: that a request may cost, if that is limited."""
         asked = (
             0.0
             if targets.accuracy is None
             else max(targets.accuracy - self.accuracy, 0.0) / max(targets.accuracy, 1e-9),
-            0.0
-            if targets.cost_usd_per_request is None
-            else max(self.cost_usd_per_request / targets.cost_usd_per_request - 1, 0.0),
+            0.0 if most_usd is None else max(self.cost_usd_per_request / most_usd - 1, 0.0),
         )
         cost, accuracy = self.cost_usd_per_request, self.accuracy
         rank = (max(asked), cost, -accuracy) if targets.maximize is None else (max(asked), -accuracy, cost)
@@ -78,7 +76,7 @@ def frontier_of(
     """
 
     def in_time(checks: Iterable[TargetCheck]) -> bool:
-        return all(check.holds for check in checks if check.name not in ("accuracy", "cost_usd_per_request"))
+        return all(check.holds for check in checks if check.name not in BALANCED)
 
     points = []
     for one in promised:

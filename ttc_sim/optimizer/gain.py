@@ -43,7 +43,7 @@ def gain_of(task: PlanningTask, simplest: HeldOut, other: HeldOut, price_of_accu
     population = task.population
     right = other.correct - simplest.correct
     saved = simplest.cost_usd - other.cost_usd
-    if task.targets.minimize == "cost":
+    if task.targets.cheapest:
         gained, unit = saved + price_of_accuracy * right, "usd_per_request"
     else:
         gained, unit = right + saved / max(price_of_accuracy, 1e-12), "accuracy"

@@ -82,7 +82,7 @@ def in_hindsight(model: Model, policy: Policy) -> tuple[dict[str, object], Regre
     accuracy, cost = _of_choice(task, own, arm, replicas)
     wider = task if not model.scenario.search.caps else PlanningTask.of(expect_arms(expanded_model(model)), targets)
     best: tuple[object, Mapping[str, int], float, float] = (model.scenario.policy, replicas, accuracy, cost)
-    cheapest = targets.minimize == "cost"
+    cheapest = targets.cheapest
     timing = wider.timing()
     limits = replace(
         wider.limits(), accuracy=accuracy if cheapest else None, cost_usd_per_request=None if cheapest else cost
@@ -133,7 +133,7 @@ def _regret(
     task: PlanningTask, table: ArmSums, arm: I64, cost: float, replicas: Mapping[str, int]
 ) -> tuple[float, Estimate]:
     """The bound, and the regret with its interval from resampled problems."""
-    population, cheapest = task.population, task.targets.minimize == "cost"
+    population, cheapest = task.population, task.targets.cheapest
     resampler, weight = Resampler.of(population.cluster), population.weight
 
     def means(weighted: F64) -> F64:
@@ -220,7 +220,7 @@ def _bound(
     it is the optimum. So the mixture is solved for once; for each resample of the problems the best of several prices of accuracy
     (or cost) around that of the optimum is taken.
     """
-    cheapest = targets.minimize == "cost"
+    cheapest = targets.cheapest
     budget = np.maximum(plan.cost - fixed_usd, 0.0)
     limits = Limits(
         accuracy=float(plan.accuracy[0]) if cheapest else None,

@@ -10,7 +10,7 @@ from ttc_sim.base.draws import I64
 from ttc_sim.optimizer.novelty import widened_for_novelty
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
-from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Proposal
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposal
 from ttc_sim.optimizer.space import with_decisions
 from ttc_sim.optimizer.task import CarriedOut, PlanningTask, Timing, times_seen
 from ttc_sim.policies import Policy
@@ -70,11 +70,12 @@ class Simulated:
     def rank(self, targets: Targets) -> tuple[float, float, float]:
         """Misses first, then the objective; of two that are alike in that, the cheaper, the more accurate or, where nothing is
         known of accuracy, the one that cuts fewer answers off. Lower is better."""
-        cost = self.summary.cost_usd_per_request.value
+        daily = targets.minimize == "cost_usd_per_day"
+        cost = (self.summary.cost_usd_per_day if daily else self.summary.cost_usd_per_request).value
         if self.summary.accuracy is None:
             cut_off = self.summary.cut_off_rate
-            if targets.minimize in LATENCY_TARGETS:
-                slow = self.summary.quantity(targets.minimize)
+            if targets.fastest:
+                slow = self.summary.quantity(str(targets.minimize))
                 return self.largest_miss, math.inf if slow is None else slow.value, cost
             return self.largest_miss, cost, 0.0 if cut_off is None else cut_off.value
         wrong = -self.summary.accuracy.value

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ttc_sim.optimizer.looking import Learnt, Looks, simulate_proposal
-from ttc_sim.optimizer.promises import SHARES, figures_in_brief, targets_asked
-from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Proposer, allowed_replicas
+from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposer, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.scenario import GpuPool, Targets
 
 _STEPS = 6
 _RUNS = 2
+_UNKNOWN = 1e300  # by how much a target is missed of which nothing is known
 
 
 def look_for_the_nearest(
@@ -26,20 +27,19 @@ def look_for_the_nearest(
     pools = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
     most = {name: allowed_replicas(task.model, name)[-1] for name in pools}
     # The fastest is on the most replicas, unless their bill is limited.
-    replicas = most if task.targets.cost_usd_per_request is None and pools else None
-    low, high = 0.0, looks.believed[0].largest_miss
+    replicas = most if task.most_usd_per_request is None and pools else None
+    low, high = 0.0, min(looks.believed[0].largest_miss, _UNKNOWN)
     for _ in range(_STEPS):
         share = (low + high) / 2
         targets = loosened(task.targets, share)
         timing = learnt.timing if replicas is None else learnt.timing.at(replicas)
-        asked = [getattr(targets, name) for name in LATENCY_TARGETS]
-        timing = replace(timing, limits_s=tuple(float(limit) for limit in asked if limit is not None))
-        limits = learnt.optimism.allowed_for(Limits.of(targets, search.utilization))
+        timing = replace(timing, targets=targets)
+        limits = learnt.optimism.allowed_for(Limits.of(targets, search.utilization, task.rate_per_s))
         proposal = proposer.propose(task.question(limits, timing, targets=targets, replicas=replicas))
         seen = looks.get(proposal)
         if seen is None:
             seen, after = simulate_proposal(task, proposal, learnt, "search", _RUNS)
-            learnt = replace(learnt, timing=replace(after.timing, limits_s=learnt.timing.limits_s))
+            learnt = replace(learnt, timing=replace(after.timing, targets=learnt.timing.targets))
             looks.add(seen)
             say(f"nearest, targets loosened by {share:.1%}: {figures_in_brief(seen.summary)}")
         high = min(high, seen.largest_miss)
@@ -52,11 +52,8 @@ def look_for_the_nearest(
 
 def loosened(targets: Targets, share: float) -> Targets:
     """Targets with every bound moved by this share of itself."""
-    moved = {
-        name: bound * (1 - share) if at_least else bound * (1 + share)
-        for name, bound, at_least in targets_asked(targets)
-    }
-    for name in SHARES:
-        if name in moved:
-            moved[name] = min(max(moved[name], 0.0), 1.0)
-    return targets.model_copy(update=moved)
+    moved = {}
+    for target in targets.asked():
+        bound = target.bound * (1 - share if target.at_least else 1 + share)
+        moved[target.name] = min(max(bound, 0.0), 1.0) if target.is_share else bound
+    return targets.with_bounds(moved)

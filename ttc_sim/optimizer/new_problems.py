@@ -139,4 +139,5 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
     policy = scenario.policy
     if isinstance(policy, dict):
         policy = {name: text for name, text in policy.items() if name in sources}
-    return scenario.model_copy(update={"workload": workload, "policy": policy}), notes
+    targets = None if scenario.targets is None else scenario.targets.of_sources(sources)
+    return scenario.model_copy(update={"workload": workload, "policy": policy, "targets": targets}), notes

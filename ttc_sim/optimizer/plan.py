@@ -26,7 +26,7 @@ from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
-from ttc_sim.scenario import Scenario, read_mapping
+from ttc_sim.scenario import Scenario, Targets, read_mapping
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 2
@@ -124,16 +124,7 @@ class Plan(Displayed):
             "binding": list(self.binding),
             "policy": self.scenario.policy,
             **self.predicted.as_json(),
-            "targets": [
-                {
-                    "name": check.name,
-                    "bound": check.bound,
-                    "holds": check.holds,
-                    "chance": check.chance,
-                    "promised": as_mapping(check.promised),
-                }
-                for check in self.checks
-            ],
+            "targets": [check.as_json() for check in self.checks],
             "baselines": {name: summary.as_json() for name, summary in self.baselines.items()},
             "frontier": [
                 {
@@ -226,17 +217,18 @@ _KEYS = (
 )
 
 
-def _promised(raw: object, path: Path) -> dict[str, Estimate]:
+def _promised(raw: dict[object, Any], path: Path, targets: Targets | None) -> dict[str, Estimate]:
     """Figures that a plan can be held to, as they stand in its file."""
-    if not isinstance(raw, dict):
-        raise InputError(path, "promised", raw, "figures with value, low and high")
+    asked = {} if targets is None else {target.name: target for target in targets.asked()}
+    known = dict.fromkeys((*PROMISES, *asked))
     found = {}
     for name, figure in raw.items():
-        if name not in PROMISES:
-            raise InputError(path, "promised", name, nearest(str(name), PROMISES))
+        if name not in known:
+            raise InputError(path, "promised", name, nearest(str(name), known))
         if not isinstance(figure, dict) or set(figure) != {"value", "low", "high"}:
             raise InputError(path, f"promised.{name}", figure, "value, low and high")
-        most = 1.0 if name in SHARES else math.inf
+        share = asked[name].is_share if name in asked else name in SHARES
+        most = 1.0 if share else math.inf
         for key, number in figure.items():
             open_ended = key == "high" and number == most == math.inf  # too few problems to bound it
             if not open_ended and not (finite(number) and 0 <= number <= most):
@@ -285,7 +277,8 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
             raise InputError(path, "plan", key, nearest(str(key), _KEYS))
     if raw.get("status", "met") not in ("met", "nearest"):
         raise InputError(path, "status", raw.get("status"), "met or nearest")
-    promised = _promised(raw.get("promised"), path)
+    if not isinstance(raw.get("promised"), dict):
+        raise InputError(path, "promised", raw.get("promised"), "figures with value, low and high")
     if raw.get("accuracy") is not None:
         expected = "null, as of traffic without problems: what is promised of any stands below 'promised'"
         raise InputError(path, "accuracy", raw["accuracy"], expected)
@@ -297,6 +290,7 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
         raise InputError(path, "made_from", made_from, "the scenario's file, from the plan's folder")
     home = location(path, "made_from", path.resolve().parent / made_from, "the scenario's file, from the plan's folder")
     scenario = read_mapping(raw["scenario"], os.path.normpath(home), Code(allow_code, (path.resolve().parent,)))
+    promised = _promised(raw["promised"], path, scenario.targets)
     unsaid = _check_code(scenario, raw.get("code_sha256", {}), path)
     if scenario.policy is None:
         raise InputError(path, "scenario.policy", None, "the policy that was planned")

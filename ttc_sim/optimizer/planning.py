@@ -238,7 +238,7 @@ def _looked_at(
     """What of the frontier promises to be better than the plan, simulated like it; it is the plan if it holds."""
     looked: list[Simulated] = []
     for one in promised:
-        if one.beats(found[kind].verified, task.targets):
+        if one.beats(found[kind].verified, task.targets, task.most_usd_per_request):
             seen = _verify_beside(task, found, kind, one.proposal, found[kind].learnt.optimism)
             progress(f"a point of the frontier that promised more: {figures_in_brief(seen.summary)}")
             looked.append(seen)
@@ -268,11 +268,15 @@ def targets_of(scenario: Scenario) -> Targets:
     """What the scenario asks for.
 
     Raises:
-        InputError: it asks for nothing.
+        InputError: it asks for nothing, or does not say what to make best of.
     """
     if scenario.targets is None:
         example = "accuracy: 0.7" if scenario.workload.sources else "latency_p95_s: 30"
         raise InputError(scenario.path, "targets", None, f"targets, such as {{minimize: cost, {example}}}")
+    if scenario.targets.minimize is None and scenario.targets.maximize is None:
+        raise InputError(
+            scenario.path, "targets", "limits alone", "exactly one of 'minimize: cost' and 'maximize: accuracy'"
+        )
     return scenario.targets
 
 

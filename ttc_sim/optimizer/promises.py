@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.scenario import Targets
+from ttc_sim.scenario import Target, Targets
+from ttc_sim.simulation.pooling import UNKNOWN
+from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
 SHARES = ("accuracy", "timeout_rate", "cut_off_rate")
+"""Of the figures below, those from 0 to 1."""
 PROMISES = ("accuracy", "cost_usd_per_request", "latency_p50_s", "latency_p95_s", "latency_p99_s", *SHARES[1:])
+"""Figures that every plan is held to, as far as they are known, besides those that its targets are about."""
+BALANCED = ("accuracy", "cost_usd_per_request", "cost_usd_per_day")
+"""Targets that a frontier trades for one another; all others are kept along it."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class TargetCheck:
         name: key of the target; bound: the number in the scenario; at_least: whether it is a floor or a ceiling.
         promised: the plan's figure; holds: whether its value keeps the target.
         chance: probability that the target holds, by the figure's own uncertainty.
+        hour: the worst, of a target that must hold in every hour; words: the target as tables have it.
     """
 
     name: str
@@ -31,13 +37,28 @@ class TargetCheck:
     promised: Estimate
     holds: bool
     chance: float
+    hour: int | None = None
+    words: str = ""
 
     @property
     def miss(self) -> float:
-        """By how much the target is missed, relative to its bound; 0 if it holds."""
+        """By how much the target is missed, relative to its bound; 0 if it holds, without end if nothing is known of it."""
         if self.holds:
             return 0.0
-        return abs(self.promised.value - self.bound) / max(abs(self.bound), 1e-9)
+        missed = abs(self.promised.value - self.bound) / max(abs(self.bound), 1e-9)
+        return math.inf if math.isnan(missed) else missed
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping."""
+        return {
+            "name": self.name,
+            "bound": self.bound,
+            "at_least": self.at_least,
+            "hour": self.hour,
+            "holds": self.holds,
+            "chance": self.chance,
+            "promised": as_mapping(self.promised),
+        }
 
 
 @dataclass(frozen=True)
@@ -47,12 +68,15 @@ class TargetVerdict:
     Attributes:
         name: key of the target; asked: the number in the scenario; at_least: whether it is a floor or a ceiling.
         realized: the figure, with its 95% interval.
+        hour: the worst, of a target that must hold in every hour; words: the target as tables have it.
     """
 
     name: str
     asked: float
     at_least: bool
     realized: Estimate
+    hour: int | None = None
+    words: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -66,13 +90,20 @@ class TargetVerdict:
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
-        return {"name": self.name, "asked": self.asked, "realized": as_mapping(self.realized), "met": self.met}
+        return {
+            "name": self.name,
+            "asked": self.asked,
+            "at_least": self.at_least,
+            "hour": self.hour,
+            "realized": as_mapping(self.realized),
+            "met": self.met,
+        }
 
 
 def promises(summary: Summary) -> dict[str, Estimate]:
-    """The figures that a plan can be held to."""
-    figures = {name: summary.quantity(name) for name in PROMISES}
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    """The figures that a plan can be held to: what every plan promises, and what its targets are about."""
+    figures = {name: summary.quantity(name) for name in dict.fromkeys((*PROMISES, *summary.asked))}
+    return {name: figure for name, figure in figures.items() if figure is not None and not math.isnan(figure.value)}
 
 
 def as_mapping(figure: Estimate) -> dict[str, float]:
@@ -80,40 +111,46 @@ def as_mapping(figure: Estimate) -> dict[str, float]:
     return {"value": figure.value, "low": figure.low, "high": figure.high}
 
 
-def targets_asked(targets: Targets) -> Sequence[tuple[str, float, bool]]:
-    """Name, bound, and whether it is a floor, of every target in the scenario."""
-    return [
-        (name, float(bound), name == "accuracy") for name in PROMISES if (bound := getattr(targets, name)) is not None
-    ]
-
-
 def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]:
     """Every target beside its figure."""
     checks = []
-    for name, bound, at_least in targets_asked(targets):
-        figure = summary.quantity(name)
-        assert figure is not None
-        holds = figure.value >= bound if at_least else figure.value <= bound
-        check = TargetCheck(name, bound, at_least, figure, holds, 0.0)
+    for target in targets.asked():
+        figure = summary.quantity(target.name) or UNKNOWN
+        holds = figure.value >= target.bound if target.at_least else figure.value <= target.bound
+        check = TargetCheck(
+            target.name, target.bound, target.at_least, figure, holds, 0.0, _hour(summary, target), target.words
+        )
         checks.append(replace(check, chance=_chance(check)))
     return tuple(checks)
 
 
-def judge_targets(realized: Summary, targets: Targets, population: Population) -> tuple[TargetVerdict, ...]:
+def judge_targets(realized: Summary, targets: Targets, population: Population | None) -> tuple[TargetVerdict, ...]:
     """Every target beside the realized figure and its interval, which is for as few problems and runs as there are.
 
-    A single problem (or task type, where these are resampled) says nothing for sure.
+    A single problem (or task type, where these are resampled) says nothing for sure. A target on what is unknown has no verdict.
     """
-    alone = int(population.cluster.max()) == 0
+    alone = population is not None and int(population.cluster.max()) == 0
     found = []
-    for name, asked, at_least in targets_asked(targets):
-        figure = realized.quantity(name)
+    for target in targets.asked():
+        figure = realized.quantity(target.name)
         if figure is None:
             continue
         if alone:
-            figure = Estimate(figure.value, 0.0, 1.0 if name in SHARES else math.inf)
-        found.append(TargetVerdict(name, asked, at_least, figure))
+            figure = Estimate(figure.value, 0.0, 1.0 if target.is_share else math.inf)
+        hour = _hour(realized, target)
+        found.append(TargetVerdict(target.name, target.bound, target.at_least, figure, hour, target.words))
     return tuple(found)
+
+
+def judged(result: Result) -> tuple[TargetVerdict, ...]:
+    """The targets of a simulated scenario beside what they came to; nothing where it has none."""
+    targets = result.model.scenario.targets
+    return () if targets is None else judge_targets(result.summary(), targets, result.model.population)
+
+
+def _hour(summary: Summary, target: Target) -> int | None:
+    asked = summary.asked.get(target.name)
+    return None if asked is None else asked.hour
 
 
 def figures_in_brief(summary: Summary) -> str:
@@ -126,6 +163,8 @@ def figures_in_brief(summary: Summary) -> str:
 def _chance(check: TargetCheck) -> float:
     """Probability that the target holds, taking the figure's error as normal."""
     room = check.promised.value - check.bound if check.at_least else check.bound - check.promised.value
+    if math.isnan(room):
+        return 0.0
     if check.promised.sd <= 0:
         return 1.0 if room >= 0 else 0.0
     return 0.5 * math.erfc(-room / check.promised.sd / math.sqrt(2))

@@ -13,7 +13,7 @@ from ttc_sim.optimizer.capacities import SEARCH_RUNS, improves, look_at_capaciti
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.nearest import look_for_the_nearest
 from ttc_sim.optimizer.optimism import measure_optimism
-from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.promises import BALANCED, figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
 from ttc_sim.optimizer.tightening import tightened
@@ -153,5 +153,5 @@ def within_noise(seen: Simulated) -> bool:
     return all(
         check.holds or check.miss <= max(_NOISE, check.promised.sd / max(abs(check.bound), 1e-9))
         for check in seen.checks
-        if check.name not in ("accuracy", "cost_usd_per_request")
-    ) and all(check.holds for check in seen.checks if check.name in ("accuracy", "cost_usd_per_request"))
+        if check.name not in BALANCED
+    ) and all(check.holds for check in seen.checks if check.name in BALANCED)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
-from ttc_sim.optimizer.proposing.proposal import LATENCY_TARGETS, Limits, Proposal, Question
+from ttc_sim.optimizer.proposing.objectives import broken_by_arm
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.scenario import GpuPool, Scenario, Targets, Trace
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
-from ttc_sim.simulation.expected_times import Waiting, first_guess, late_share
+from ttc_sim.simulation.expected_times import Waiting, first_guess
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.paid_time import seconds_of_arrivals
 from ttc_sim.simulation.summary import Summary
@@ -37,20 +38,20 @@ class Timing:
     """How long arms are believed to take, by what the GPU pools last gave in simulation.
 
     Attributes:
-        expectations: of the arms; limits_s: (limits,) seconds of the latency targets asked for.
+        expectations: of the arms; targets: that say what is late.
         waiting: per GPU pool, the times that a request meets there.
         seen: per GPU pool and number of replicas, the times last seen: what one replica gives says nothing of four.
     """
 
     expectations: Expectations
-    limits_s: tuple[float, ...]
+    targets: Targets
     waiting: Mapping[str, Waiting]
     seen: Mapping[tuple[str, int], Waiting] = field(default_factory=dict)
 
     @cached_property
     def late(self) -> F64:
-        """(limits + 1, V, P) chances of being later than each limit, timeouts last."""
-        return late_share(self.expectations, np.array(self.limits_s), self.waiting)
+        """(objectives + 1, V, P) what is broken of each, such as the chance of being later than a limit, timeouts last."""
+        return broken_by_arm(self.expectations, self.targets, self.waiting)
 
     def after(self, seen: Mapping[tuple[str, int], Waiting]) -> Timing:
         """The same with the times that pools gave at these numbers of replicas."""
@@ -133,7 +134,7 @@ class PlanningTask:
         """The targets to be met with these arms.
 
         Raises:
-            InputError: GPU pools are to be sized, and the arrivals have no rate of their own.
+            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own.
         """
         model = expectations.model
         traffic = draw(model, 0, purpose="search").traffic
@@ -144,6 +145,10 @@ class PlanningTask:
             process = model.scenario.workload.arrivals.process
             expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"
             raise InputError(model.scenario.path, "workload.arrivals.process", process, expected)
+        daily = next((one for one in targets.asked() if one.key == "cost_usd_per_day"), None)
+        if not math.isfinite(rate_per_s) and daily is not None:
+            expected = "arrivals with a rate of their own, to plan a day's cost by; cost_usd_per_request needs none"
+            raise InputError(model.scenario.path, f"targets.{daily.name}", daily.bound, expected)
         seconds = seconds_of_arrivals(model.scenario.workload.arrivals, traffic)
         if any(isinstance(pool, GpuPool) for pool in model.deployments) and seconds > 0:
             rate_per_s = len(traffic.arrival_s) / seconds
@@ -175,13 +180,16 @@ class PlanningTask:
 
     def limits(self) -> Limits:
         """The targets as they stand, before anything was simulated."""
-        return Limits.of(self.targets, self.model.scenario.search.utilization)
+        return Limits.of(self.targets, self.model.scenario.search.utilization, self.rate_per_s)
+
+    @property
+    def most_usd_per_request(self) -> float | None:
+        """What a request may cost at most; ``None`` if that is not limited."""
+        return most_usd_per_request(self.targets, self.rate_per_s)
 
     def timing(self) -> Timing:
         """What is believed of times before anything was simulated."""
-        asked = [getattr(self.targets, name) for name in LATENCY_TARGETS]
-        limits_s = tuple(float(limit) for limit in asked if limit is not None)
-        return Timing(self.expectations, limits_s, first_guess(self.model))
+        return Timing(self.expectations, self.targets, first_guess(self.model))
 
     def question(
         self,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ttc_sim.optimizer.looking import Simulated
-from ttc_sim.optimizer.proposing.proposal import Limits
+from ttc_sim.optimizer.promises import BALANCED, TargetCheck
+from ttc_sim.optimizer.proposing.proposal import DAY_S, Limits
 from ttc_sim.scenario import GpuPool
 
 
@@ -14,19 +15,33 @@ def tightened(limits: Limits, simulated: Simulated) -> Limits:
     for check in simulated.checks:
         if check.holds:
             continue
+        missed_usd = check.name in ("cost_usd_per_request", "cost_usd_per_day")
         gap = abs(check.promised.value - check.bound)
         if check.name in ("accuracy", "cut_off_rate") and limits.accuracy is not None:
             limits = replace(limits, accuracy=limits.accuracy + 1.05 * gap + 1e-4)
-        elif check.name == "cost_usd_per_request" and limits.cost_usd_per_request is not None:
+        elif missed_usd and limits.cost_usd_per_request is not None:
+            if check.name == "cost_usd_per_day":
+                gap /= simulated.summary.rate_per_s * DAY_S
             limits = replace(limits, cost_usd_per_request=max(limits.cost_usd_per_request - 1.05 * gap, 0.0))
         elif check.name in limits.late:
-            excess = min(max(check.bound / check.promised.value, 0.5), 0.97)
-            limits = replace(limits, late={**limits.late, check.name: limits.late[check.name] * excess})
-            if _uses_pools(simulated):
+            late = {**limits.late, check.name: limits.late[check.name] * _less(check)}
+            limits = replace(limits, late=late)
+            if _uses_pools(simulated) and not check.name.endswith(BALANCED):
                 limits = replace(limits, utilization=limits.utilization * 0.9)
+        elif check.name.endswith(
+            "rejected_rate"
+        ):  # nothing is known of rejections but that fewer come where there is room
+            limits = replace(limits, utilization=limits.utilization * 0.9)
         elif check.name == "timeout_rate" and limits.timeout_rate is not None:
             limits = replace(limits, timeout_rate=limits.timeout_rate * 0.7, utilization=limits.utilization * 0.9)
     return limits
+
+
+def _less(check: TargetCheck) -> float:
+    """By how much less of an objective may be broken than before, as a factor."""
+    found, bound = check.promised.value, check.bound
+    kept, allowed = (1 - found, 1 - bound) if check.at_least else (found, bound)
+    return min(max(allowed / kept, 0.5), 0.97) if kept > 0 else 0.5
 
 
 def _uses_pools(simulated: Simulated) -> bool:

@@ -155,7 +155,8 @@ def validate(
     if policy is None:
         raise InputError(scenario.path, "policy", None, "the policy that was planned")
     policy.get_ready()
-    if scenario.targets is not None and not policy.looks_at_load:
+    plans = scenario.targets is not None and (scenario.targets.cheapest or scenario.targets.maximize is not None)
+    if plans and not policy.looks_at_load:
         scenario.check_consent()  # the best in hindsight may be any arm
     if policy.uses_responses and scenario.responses is None:
         # A scenario by hand: what it was planned on is its own problems.
@@ -171,7 +172,7 @@ def validate(
     progress(f"carrying the plan out on {len(population):,} problems")
     realized, expected = carry_out(model, policy, "validate")
     progress("looking for the best policy in hindsight")
-    hindsight = None if scenario.targets is None else in_hindsight(model, policy)
+    hindsight = in_hindsight(model, policy) if plans else None
     new, by_novelty = _by_novelty(scenario, population, expected)
     return Validation(
         verdicts=beside_promises(saved.promised, realized),

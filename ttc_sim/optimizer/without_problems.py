@@ -42,7 +42,7 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         look(choosing)
     baselines = _baselines(choosing)
     plan = choosing.found[choosing.chosen]
-    objective = "cost_usd_per_request" if targets.minimize == "cost" else str(targets.minimize)
+    objective = "cost_usd_per_request" if targets.cheapest else str(targets.minimize)
     return Plan(
         status=plan.status,
         binding=tuple(check.name for check in plan.checks if not check.holds),
@@ -84,7 +84,8 @@ def _check_asked(model: Model, targets: Targets) -> None:
     if targets.cut_off_rate is None and len(caps) > 1:
         expected = "most answers that caps may cut off, such as 0.01: without it the lowest cap always wins"
         raise InputError(path, "targets.cut_off_rate", None, expected)
-    if targets.timeout_rate is not None:
+    both = targets.timed_out_rate is not None and targets.rejected_rate is not None
+    if targets.timeout_rate is not None or targets.goodput is not None or both:
         return
     for name, item in zip(model.deployment_names, model.deployments, strict=True):
         keys = ["timeout_s"]

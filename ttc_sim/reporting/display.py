@@ -17,12 +17,15 @@ from ttc_sim.base.display import RENDERERS, Displayed, Renderer
 from ttc_sim.base.plain import plain
 from ttc_sim.evaluation.evaluate import Evaluation, Evaluations
 from ttc_sim.optimizer.plan import Plan
+from ttc_sim.optimizer.promises import judged
 from ttc_sim.optimizer.validating import Validation
+from ttc_sim.reporting.over_time import plot_over_time, print_over_time
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.picture import as_png
 from ttc_sim.reporting.plots import plot_evaluation, plot_plan, plot_result, plot_strategies, plot_validation
 from ttc_sim.reporting.strategies import print_evaluations
 from ttc_sim.reporting.text import print_plan, print_summary, print_validation
+from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.result import Result
 
 Shown = TypeVar("Shown", bound=Displayed)
@@ -116,7 +119,12 @@ def _print_evaluations(paper: Paper, found: Evaluations) -> None:
     print_evaluations(paper, found, f"price {found.price}")
 
 
-_show(Result, plot_result, lambda paper, result: print_summary(paper, result.summary(), {}))
+def _print_result(paper: Paper, result: Result) -> None:
+    print_summary(paper, result.summary(), {}, judged(result))
+
+
+_show(Result, plot_result, _print_result)
+_show(OverTime, plot_over_time, print_over_time)
 _show(Plan, plot_plan, print_plan)
 _show(Validation, plot_validation, print_validation)
 _show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))

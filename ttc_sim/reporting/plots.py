@@ -54,7 +54,7 @@ def _logarithmic(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend_below(figure: Figure, columns: int) -> None:
+def legend_below(figure: Figure, columns: int) -> None:
     """Names below the panels, where they cover nothing; the figure grows by what they take."""
     names = [text for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
     if names:
@@ -100,7 +100,7 @@ def plot_result(result: Result) -> Figure:
     right.set_xlabel("arm: share of requests" if known else "not known: no problems behind these requests")
     for axes in (left, middle, right):
         tidy(axes)
-    _legend_below(figure, 5)
+    legend_below(figure, 5)
     return figure
 
 
@@ -165,7 +165,7 @@ def plot_plan(plan: Plan) -> Figure:
     _logarithmic(right)
     for axes in (left, right):
         tidy(axes)
-    _legend_below(figure, 5)
+    legend_below(figure, 5)
     return figure
 
 
@@ -181,12 +181,18 @@ _PROMISED = {
 }
 
 
+def _titled(name: str) -> str:
+    """Of a target's figure, over two lines where it is of a source."""
+    source, _, key = name.removeprefix("sources.").rpartition(".") if name.startswith("sources.") else ("", "", name)
+    return named(key, 24) + (f"\n{named(source, 24)}" if source else "")
+
+
 def plot_validation(validation: Validation) -> Figure:
     """What was promised beside what came, a panel a figure, each with its interval."""
     verdicts = validation.verdicts
     figure, panels = _figure(len(verdicts), 2.1 * len(verdicts) + 0.4, 3.2)
     for axes, (name, verdict) in zip(panels, verdicts.items(), strict=True):
-        title, times, on_axis, written = _PROMISED[name]
+        title, times, on_axis, written = _PROMISED.get(name, (_titled(name), 1, "{x:g}", "{x:.3g}"))
         labels = []
         color = COLORS[0 if verdict.inside else 1]
         for k, (label, one) in enumerate((("promised", verdict.promised), ("realized", verdict.realized))):
@@ -274,7 +280,7 @@ def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
         right.plot([one.tokens_in_a_row for one in found], accuracy, marker=marker, color=color)
     left.set(xlabel="output tokens of a request", ylabel="accuracy", title="What it costs")
     right.set(xlabel="output tokens in a row", title="How long it takes")
-    _legend_below(figure, 1 if max(map(len, families), default=0) > 40 else 3)
+    legend_below(figure, 1 if max(map(len, families), default=0) > 40 else 3)
     for axes in (left, right):
         _logarithmic(axes)
         axes.yaxis.set_major_formatter("{x:.0%}")

@@ -32,12 +32,20 @@ from ttc_sim.simulation.summary import Summary
 from ttc_sim.simulation.uncertainty import FEW_RUNS
 
 
-def print_summary(console: Console, summary: Summary, baselines: Mapping[str, Summary]) -> None:
-    """One policy beside its baselines, then by arm and by difficulty."""
+def print_summary(
+    console: Console,
+    summary: Summary,
+    baselines: Mapping[str, Summary],
+    targets: Sequence[TargetVerdict] = (),
+) -> None:
+    """One policy beside its baselines and the targets, then its times, by arm and by difficulty."""
     paper = Paper.of(console)
     paper.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
         paper.say(f"  {line}")
+    if targets:
+        paper.print(verdicts_table(targets, "too few requests or problems to tell"))
+    paper.print(times_table(summary))
     paper.print(parts_table("By arm", "arm", summary.per_arm))
     if len(summary.per_source) > 1:
         paper.print(parts_table("By source", "source", summary.per_source))
@@ -164,6 +172,25 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     )
 
 
+def times_table(summary: Summary) -> Table:
+    """Seconds to the first token, for each after it, and to the last."""
+    table = Table(title="Times, s", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("")
+    for name in ("mean", "p50", "p90", "p95", "p99"):
+        table.add_column(name, justify="right")
+    rows = {
+        "to the first token": summary.ttft_s,
+        "per further token": summary.tpot_s,
+        "to the last token": summary.latency_s,
+    }
+    for label, times in rows.items():
+        table.add_row(label, *(number(times[name].value, 1) for name in ("mean", "p50", "p90", "p95", "p99")))
+    if summary.goodput is not None:
+        table.caption = f"goodput: {percent_of(summary.goodput)} of all requests"
+        table.caption_justify = "left"
+    return table
+
+
 def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
     """Figures by arm or by band."""
     table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
@@ -235,13 +262,19 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
     for check in checks:
         promised, sign = check.promised, ">=" if check.at_least else "<="
         table.add_row(
-            check.name,
+            _in_words(check),
             f"{sign} {check.bound:g}",
             styled(f"{promised.value:.4g}", *([] if check.holds else [("  missed", "red")])),
             span(promised),
             f"{check.chance:.0%}",
         )
     return table
+
+
+def _in_words(one: TargetCheck | TargetVerdict) -> str:
+    """A target, and the hour in which it is farthest from being kept."""
+    said = one.words or one.name
+    return said if one.hour is None else f"{said} (worst: {one.hour}-{one.hour + 1} h)"
 
 
 def savings(mine: Summary, baselines: Mapping[str, Summary]) -> list[str]:
@@ -366,18 +399,22 @@ def print_validation(console: Console, validation: Validation) -> None:
         paper.say(f"- {note}", "dim")
 
 
-def verdicts_table(targets: Sequence[TargetVerdict]) -> Table:
-    """Every target beside what was realized."""
+def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few problems to tell") -> Table:
+    """Every target beside what was realized; ``unsure``: what is said where the interval lies on both sides."""
     table = Table(title="Targets", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("target")
     for name in ("asked", "realized", "met"):
         table.add_column(name, justify="right")
-    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red")), None: "too few problems to tell"}
+    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red")), None: unsure}
     for one in targets:
         figure = one.realized
-        realized = f"{figure.value:.4g} ({span(figure)})"
+        unknown = math.isnan(figure.value)
+        realized = "unknown" if unknown else f"{figure.value:.4g} ({span(figure)})"
         table.add_row(
-            one.name, f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}", realized, words[one.met]
+            _in_words(one),
+            f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}",
+            realized,
+            "nothing is known of it" if unknown else words[one.met],
         )
     return table
 

@@ -15,9 +15,10 @@ from ttc_sim.scenario.deployments import (
     Retry,
     StepTime,
 )
-from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search, Targets
+from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
+from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
 from ttc_sim.scenario.traffic import (
     Arrivals,
     Clients,
@@ -56,9 +57,12 @@ __all__ = [
     "Retry",
     "Scenario",
     "Search",
+    "Slo",
     "Source",
+    "SourceTargets",
     "Step",
     "StepTime",
+    "Target",
     "Targets",
     "Trace",
     "Workload",

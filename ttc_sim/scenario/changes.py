@@ -15,6 +15,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.scenario.deployments import GpuPool, limits_of
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.load import load_scenario, read_mapping
+from ttc_sim.scenario.targets import percentile_of
 
 
 def as_scenario(given: Scenario | str | Path, function: str, allow_code: AllowCode = False) -> Scenario:
@@ -86,6 +87,9 @@ def _put(place: dict[str, Any], keys: str, value: object, where: str) -> None:
     """Set what the keys lead to; a name may hold dots itself, and what was left out is begun."""
     parts = keys.split(".")
     while True:
+        if percentile_of(".".join(parts)) is not None:  # a key that nobody lists
+            place[".".join(parts)] = value
+            return
         named = (k for k in range(len(parts), 0, -1) if ".".join(parts[:k]) in place)
         taken = next(named, 1)
         name, parts = ".".join(parts[:taken]), parts[taken:]
@@ -107,7 +111,7 @@ def _plain(value: object) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, BaseModel):
-        value = vars(value)
+        value = {**vars(value), **(value.model_extra or {})}
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from ttc_sim.base.consent import Code, FileFunction, names_function
 from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
@@ -13,13 +13,12 @@ from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.measured.provenance import is_predictor
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario.base import Model, Share
+from ttc_sim.scenario.base import Model
 from ttc_sim.scenario.deployments import Deployment
+from ttc_sim.scenario.targets import Targets
 from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
 
-Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""Of a target: any number above 0, as one that cannot be met, or always is, has an answer too."""
 MOST_REPLICATIONS = 1000
 
 
@@ -65,39 +64,6 @@ class Search(Model):
         default_factory=dict
     )
     utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
-
-
-class Targets(Model):
-    """What must hold, and what to make best of.
-
-    Args:
-        minimize: ``cost``, under ``accuracy`` and latency targets; of traffic without problems, where nothing is known of accuracy,
-            under the others, or the 50th, 95th or 99th percentile of ``latency`` (``latency_p95_s``); or
-        maximize: ``accuracy``, under cost and latency targets.
-        accuracy: least share of requests answered correctly in time.
-        cost_usd_per_request: most US dollars per request.
-        latency_p50_s: and the like: most seconds that half, 95 or 99 percent of requests may take.
-        timeout_rate: most requests that may time out or be rejected.
-        cut_off_rate: of traffic without problems, most requests whose answer a cap may cut off.
-    """
-
-    minimize: Literal["cost", "latency_p50_s", "latency_p95_s", "latency_p99_s"] | None = None
-    maximize: Literal["accuracy"] | None = None
-    accuracy: Share | None = None
-    cost_usd_per_request: Bound | None = None
-    latency_p50_s: Bound | None = None
-    latency_p95_s: Bound | None = None
-    latency_p99_s: Bound | None = None
-    timeout_rate: Share | None = None
-    cut_off_rate: Share | None = None
-
-    @model_validator(mode="after")
-    def _one_objective(self) -> Targets:
-        if (self.minimize is None) == (self.maximize is None):
-            raise ValueError("exactly one of 'minimize: cost' and 'maximize: accuracy' must be given")
-        if self.maximize == "accuracy" and self.accuracy is not None:
-            raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
-        return self
 
 
 Tier = Literal["fast", "encoder"]

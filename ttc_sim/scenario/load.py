@@ -22,6 +22,7 @@ from ttc_sim.scenario.base import UNKNOWN_KEY
 from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.objectives import check_objective
+from ttc_sim.scenario.targets import check_targets_of_sources
 from ttc_sim.strategies import check_cascades
 
 NOTHING_TO_SCORE = "none: a workload without sources has no problems that a predictor could score"
@@ -160,6 +161,9 @@ def _check_references(scenario: Scenario) -> None:
     for name in scenario.search.caps:
         if name not in scenario.arms:
             raise InputError(path, "search.caps", name, nearest(name, scenario.arms))
+    wrong = None if scenario.targets is None else check_targets_of_sources(scenario.targets, list(sources))
+    if wrong is not None:
+        raise InputError(path, *wrong)
     pools = {name for name, deployment in scenario.deployments.items() if isinstance(deployment, GpuPool)}
     for name in scenario.search.replicas:
         if name not in pools:

@@ -17,17 +17,18 @@ def check_objective(scenario: Scenario) -> None:
         return
     least = targets.minimize
     if scenario.workload.sources:
-        if least == "cost" and targets.accuracy is None:
-            expected = "an 'accuracy' target beside 'minimize: cost': without one the cheapest arm always wins"
+        if targets.cheapest and targets.accuracy is None:
+            expected = f"an 'accuracy' target beside 'minimize: {least}': without one the cheapest arm always wins"
             raise InputError(path, "targets", asked(scenario), expected)
-        if least not in (None, "cost"):
+        if targets.fastest:
             expected = (
                 "'minimize: cost' or 'maximize: accuracy': latency is minimized of traffic without problems alone"
             )
             raise InputError(path, "targets.minimize", least, expected)
-        if targets.cut_off_rate is not None:
+        cut_off = next((one for one in targets.asked() if one.key == "cut_off_rate"), None)
+        if cut_off is not None:
             expected = "no such target beside sources of problems: there an answer cut off is a wrong one, and 'accuracy' has it"
-            raise InputError(path, "targets.cut_off_rate", targets.cut_off_rate, expected)
+            raise InputError(path, f"targets.{cut_off.name}", cut_off.bound, expected)
         return
     unknown = "nothing is known of accuracy without problems (workload.sources)"
     if targets.maximize is not None:
@@ -36,8 +37,8 @@ def check_objective(scenario: Scenario) -> None:
     if targets.accuracy is not None:
         expected = f"targets of cost, latency, timeout_rate and cut_off_rate: {unknown}"
         raise InputError(path, "targets.accuracy", targets.accuracy, expected)
-    if least not in (None, "cost") and getattr(targets, least) is not None:
-        raise InputError(path, f"targets.{least}", getattr(targets, least), f"none beside 'minimize: {least}'")
+    if targets.fastest and getattr(targets, str(least)) is not None:
+        raise InputError(path, f"targets.{least}", getattr(targets, str(least)), f"none beside 'minimize: {least}'")
 
 
 def asked(scenario: Scenario) -> dict[str, object]:

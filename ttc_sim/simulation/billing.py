@@ -16,9 +16,11 @@ from ttc_sim.scenario import Api, ClosedLoop, GpuPool
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.paid_time import paid_seconds
+from ttc_sim.simulation.paid_time import paid_from, paid_seconds
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
+from ttc_sim.simulation.timeline import Timeline, timeline
+from ttc_sim.simulation.token_times import token_times
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,11 @@ class Run:
         cost_usd: bill of API calls, and the request's part of the GPU pools' bill by the time that it took of them
             (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
+        ttft_s: seconds to the first token; tpot_s: for each after it, in the mean; NaN where there is none. Of a request that timed
+            out the token that it waited for counts as come when it gave up (:mod:`ttc_sim.simulation.token_times`).
         paid_s: time for which the GPU pools in use are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`); replicas: of each.
+        paid_from_s: when that begins.
+        timeline: the run in intervals of the clock, if that was asked for.
         paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
         work_s: (n,) what each takes of what requests share: seconds of pools' replicas or, without pools, of endpoints with
             limits; ``None`` where nothing is shared.
@@ -61,12 +67,16 @@ class Run:
     idle_cost_usd: F64
     api_cost_usd: F64
     planned_api_cost_usd: F64
+    ttft_s: F64
+    tpot_s: F64
     paid_s: float
+    paid_from_s: float
     paid_by_work: bool
     work_s: F64 | None
     rate_per_s: float
     replicas: Mapping[str, int]
     standings: Mapping[str, Standing]
+    timeline: Timeline | None = None
 
     @property
     def number(self) -> int:
@@ -97,7 +107,8 @@ class Run:
             "started_s": result.started_s,
             "first_token_s": result.first_token_s,
             "finished_s": result.finished_s,
-            "ttft_s": result.first_token_s - result.arrival_s,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
             "latency_s": self.latency_s,
             "retries": result.retries,
             "prompt_tokens": self.prompt_tokens,
@@ -124,6 +135,7 @@ def bill_run(
     picked: I64,
     result: EngineResult,
     ready: Collection[int] = (),
+    interval_s: float | None = None,
 ) -> Run:
     """The bill of a run.
 
@@ -131,6 +143,7 @@ def bill_run(
         requests: as the policy saw them; arm: (n,) index of the arm of each.
         offers: work that the engine was offered: of the arms chosen or, where it chose by live load, one of each arm.
         picked: (n,) index of the offer that each request took; result: what the engine made of it.
+        interval_s: over which the engine recorded levels, if it did.
         ready: deployments that requests might have been sent to by live load: pools among them are paid for even if none was.
     """
     n = len(draws)
@@ -156,6 +169,9 @@ def bill_run(
         thinking += per_s * taken.pool_thinking_s[:, d]
     by_time = (bool(pools) or isinstance(arrivals, ClosedLoop)) and paid_s > 0
     correct = taken.correct
+    paid_from_s = paid_from(arrivals, result, behind)
+    replicas = {model.deployment_names[d]: pool.replicas for d, pool in pools.items()}
+    ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
         draws=draws,
         requests=requests,
@@ -173,12 +189,18 @@ def bill_run(
         idle_cost_usd=thinking[1],
         api_cost_usd=taken.api_cost_usd,
         planned_api_cost_usd=taken.planned_api_cost_usd,
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
         paid_s=paid_s,
+        paid_from_s=paid_from_s,
         paid_by_work=behind or isinstance(arrivals, ClosedLoop),
         work_s=_work_s(model, taken),
         rate_per_s=n / paid_s if by_time else draws.traffic.rate_per_s,
-        replicas={model.deployment_names[d]: pool.replicas for d, pool in pools.items()},
+        replicas=replicas,
         standings=found,
+        timeline=None
+        if interval_s is None
+        else timeline(model, taken, result, interval_s, replicas, (paid_from_s, paid_s)),
     )
 
 

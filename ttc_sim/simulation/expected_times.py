@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.scenario import Api
+from ttc_sim.scenario import Api, Latency
 from ttc_sim.serving.step_time import step_seconds
 from ttc_sim.simulation.expectations import Expectations, spread_out
 from ttc_sim.simulation.model import Model, deployment_of, spread
 
-# Equally likely points of the two log-normal times of an API call, first token and further tokens.
-_POINTS = ndtri((np.arange(8) + 0.5) / 8)
+_SURE = 1e-9  # a probability that is none
+_CELLS = np.linspace(0.0, 1.0, 9)  # equally likely ranges of each of the two log-normal times of an API call
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,48 @@ class Waiting:
     per_token_s: float
 
 
+@dataclass(frozen=True)
+class Most:
+    """Most seconds that a request may take; ``answered``: and it must not run into the deployment's timeout."""
+
+    latency_s: float = np.inf
+    ttft_s: float = np.inf
+    tpot_s: float = np.inf
+    answered: bool = False
+
+
 def late_share(expectations: Expectations, limits_s: F64, waiting: Mapping[str, Waiting]) -> F64:
     """Chance that a request takes longer than each limit, queue left aside: (limits, V, P); NaN where not offered.
 
     API times follow their log-normal laws; a pool's first token and token times are those last seen in simulation.
     A second answer, at index ``limits``, is the chance to run into the deployment's timeout: shape (limits + 1, V, P).
     """
-    model = expectations.model
-    out = np.full((len(limits_s) + 1, *expectations.correct.shape), np.nan)
-    for index in range(len(model.arms)):
-        rows, owner, took, timeout = _times(expectations, index, waiting)
+    limits = [*(Most(latency_s=float(limit)) for limit in limits_s), Most(answered=True)]
+    return broken_share(expectations, [[limit] * len(expectations.population.sources) for limit in limits], waiting)
+
+
+def broken_share(
+    expectations: Expectations, limits: Sequence[Sequence[Most | None]], waiting: Mapping[str, Waiting]
+) -> F64:
+    """Chance that a request breaks each limit, queue left aside: (limits, V, P); NaN where not offered.
+
+    Args:
+        limits: each by source; ``None``: requests of that source break it never.
+    """
+    out = np.full((len(limits), *expectations.correct.shape), np.nan)
+    asked = {most for by_source in limits for most in by_source if most is not None}
+    first_s, rest_s = (sorted({getattr(one, name) for one in asked} - {np.inf}) for name in ("ttft_s", "tpot_s"))
+    for index in range(len(expectations.model.arms)):
+        rows, owner, times = _times(expectations, index, waiting, first_s, rest_s)
+        source = expectations.population.source[rows]
         weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
-        for k, limit in enumerate([*limits_s, timeout]):
-            out[k, index, rows] = np.bincount(owner, (took > limit).mean(axis=0), minlength=len(rows)) * weight
+        for k, by_source in enumerate(limits):
+            broken = np.zeros(len(rows))
+            for most in dict.fromkeys(one for one in by_source if one is not None):
+                share = np.bincount(owner, times.mean(times.broken(most)), minlength=len(rows)) * weight
+                here = np.isin(source, [s for s, one in enumerate(by_source) if one == most])
+                broken = np.where(here, share, broken)
+            out[k, index, rows] = broken
     return out
 
 
@@ -46,21 +77,74 @@ def expected_seconds(expectations: Expectations, waiting: Mapping[str, Waiting])
     """Expected latency, queue left aside and no longer than the timeout: (V, P); NaN where not offered."""
     out = np.full(expectations.correct.shape, np.nan)
     for index in range(len(expectations.model.arms)):
-        rows, owner, took, timeout = _times(expectations, index, waiting)
+        rows, owner, times = _times(expectations, index, waiting)
         weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
-        mean = np.minimum(took, timeout).mean(axis=0)
+        mean = times.mean(np.minimum(times.took_s, times.timeout_s))
         out[index, rows] = np.bincount(owner, mean, minlength=len(rows)) * weight
     return out
 
 
-def _times(expectations: Expectations, index: int, waiting: Mapping[str, Waiting]) -> tuple[I64, I64, F64, float]:
-    """Of one arm: its problems, equally weighted ways that each may go (the position of its problem), how long each way takes at
-    equally likely speeds of the deployment, (speeds, ways) seconds, and the deployment's timeout."""
+@dataclass(frozen=True)
+class _Ways:
+    """How long one arm takes, (speeds, ways) seconds: to the last token and to the first; ``tokens``, (ways,), that come after it
+    one after another; the deployment's timeout; and ``weight``, (speeds,), how likely each speed is."""
+
+    weight: F64
+    took_s: F64
+    first_s: F64
+    tokens: F64
+    timeout_s: float
+
+    def mean(self, values: NDArray[Any]) -> F64:
+        """Over the speeds, of each way."""
+        return np.asarray(self.weight @ values)
+
+    def broken(self, most: Most) -> NDArray[np.bool_]:
+        """Which of them break a limit; one that times out takes as long as its client waits."""
+        late = np.zeros(self.took_s.shape, dtype=np.bool_)
+        took_s = np.minimum(self.took_s, self.timeout_s) if np.isfinite(most.ttft_s + most.tpot_s) else self.took_s
+        if np.isfinite(most.latency_s):
+            late |= self.took_s > most.latency_s
+        if np.isfinite(most.ttft_s):
+            late |= np.minimum(self.first_s, self.timeout_s) > most.ttft_s
+        if np.isfinite(most.tpot_s):
+            late |= (took_s - self.first_s) > most.tpot_s * np.maximum(self.tokens, 1)
+        return late | (self.took_s > self.timeout_s) if most.answered else late
+
+
+def _cells(times: Sequence[Latency], limits_s: Sequence[float]) -> tuple[F64, F64]:
+    """Standard normal points of log-normal times, and how likely each is: none stands for times on both sides of a limit."""
+    limits = np.array(limits_s)
+    edges = [ndtr(np.log(limits / one.median_s) / spread(one)) for one in times if spread(one) > 0]
+    between = np.concatenate([np.zeros(0), *edges])
+    cells = np.unique(np.concatenate([_CELLS, between[(between > _SURE) & (between < 1 - _SURE)]]))
+    return ndtri((cells[1:] + cells[:-1]) / 2), np.diff(cells)
+
+
+def _times(
+    expectations: Expectations,
+    index: int,
+    waiting: Mapping[str, Waiting],
+    first_limits_s: Sequence[float] = (),
+    rest_limits_s: Sequence[float] = (),
+) -> tuple[I64, I64, _Ways]:
+    """Of one arm: its problems, equally weighted ways that each may go (the position of its problem), and how long each way takes
+    at some speeds of the deployment.
+
+    Args:
+        first_limits_s, rest_limits_s: seconds to the first token, and for each further one, that speeds must tell apart.
+    """
     model = expectations.model
     rows = np.flatnonzero(expectations.offered[index][expectations.population.source])
     owner, outcome = spread_out(model, model.arms[index], rows)
     # Stages follow one another; each lasts until the last sample that it needs. All are as fast or slow as the first.
-    took = np.zeros((len(_POINTS) ** 2, len(owner)))
+    deployments = [model.deployments[deployment_of(model, model.arms[index], stage)] for stage in outcome.stages]
+    apis = [item for item in deployments if isinstance(item, Api)]
+    first_z, first_weight = _cells([item.first_token for item in apis], first_limits_s)
+    rest_z, rest_weight = _cells([item.per_token for item in apis], rest_limits_s)
+    speeds = len(first_z) * len(rest_z)
+    took, begun = np.zeros((speeds, len(owner))), np.zeros(len(owner), dtype=np.bool_)
+    first_s, in_a_row = np.zeros_like(took), np.zeros(len(owner))
     timeout = np.inf
     for stage in outcome.stages:
         at = deployment_of(model, model.arms[index], stage)
@@ -68,15 +152,19 @@ def _times(expectations: Expectations, index: int, waiting: Mapping[str, Waiting
         tokens = (hidden + shown).max(axis=1).astype(np.float64)
         deployment = model.deployments[at]
         if isinstance(deployment, Api):
-            first = deployment.first_token.median_s * np.exp(spread(deployment.first_token) * _POINTS)
-            rest = deployment.per_token.median_s * np.exp(spread(deployment.per_token) * _POINTS)
+            first = deployment.first_token.median_s * np.exp(spread(deployment.first_token) * first_z)
+            rest = deployment.per_token.median_s * np.exp(spread(deployment.per_token) * rest_z)
         else:
             seen = waiting[model.deployment_names[at]]
-            first, rest = np.full(len(_POINTS), seen.first_token_s), np.full(len(_POINTS), seen.per_token_s)
-        times = np.repeat(first, len(_POINTS))[:, None] + np.tile(rest, len(_POINTS))[:, None] * (tokens - 1)
+            first, rest = np.full(len(first_z), seen.first_token_s), np.full(len(rest_z), seen.per_token_s)
+        first = np.repeat(first, len(rest_z))[:, None]
+        times = first + np.tile(rest, len(first_z))[:, None] * (tokens - 1)
         took += np.where(stage.runs, times, 0.0)
+        first_s = np.where(stage.runs & ~begun, first, first_s)
+        begun |= stage.runs
+        in_a_row += np.where(stage.runs, tokens, 0.0)
         timeout = min(timeout, np.inf if deployment.timeout_s is None else deployment.timeout_s)
-    return rows, owner, took, timeout
+    return rows, owner, _Ways(np.outer(first_weight, rest_weight).ravel(), took, first_s, in_a_row - 1, timeout)
 
 
 def first_guess(model: Model) -> dict[str, Waiting]:

@@ -14,6 +14,7 @@ from ttc_sim.engine.work import Work
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.token_times import outlasts_its_client, token_times, tokens_in_a_row
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class OtherLoad:
     Attributes:
         times: the load.
         request: of the run, that each is like.
-        status, latency_s, ttft_s: as in the run.
+        status, latency_s, ttft_s, tpot_s: as in the run.
     """
 
     times: float
@@ -31,6 +32,7 @@ class OtherLoad:
     status: NDArray[np.int8]
     latency_s: F64
     ttft_s: F64
+    tpot_s: F64
 
 
 def with_load(model: Model, run: Run, times: float) -> OtherLoad:
@@ -46,13 +48,9 @@ def with_load(model: Model, run: Run, times: float) -> OtherLoad:
     work = _repeated(carry(model, run.draws, run.arm).work, request)
     work = replace(work, arrival_s=np.interp(at, np.arange(n), arrival_s))
     result = compiled.run([work], model.deployment_names, model.deployments, tables=model.step_tables)
-    return OtherLoad(
-        times,
-        request,
-        result.status,
-        result.finished_s - result.arrival_s,
-        result.first_token_s - result.arrival_s,
-    )
+    in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
+    ttft_s, tpot_s = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
+    return OtherLoad(times, request, result.status, result.finished_s - result.arrival_s, ttft_s, tpot_s)
 
 
 def _repeated(work: Work, request: I64) -> Work:

@@ -39,6 +39,13 @@ def paid_seconds(
     return seconds_of_arrivals(arrivals, traffic)
 
 
+def paid_from(arrivals: Arrivals, result: EngineResult, behind: bool) -> float:
+    """When those seconds begin: at the first arrival, or with the clock where they are the arrivals' own."""
+    if behind or isinstance(arrivals, (Trace, Clients, ClosedLoop)):
+        return float(np.nanmin(result.arrival_s))
+    return 0.0
+
+
 def seconds_of_arrivals(arrivals: Arrivals, traffic: Traffic) -> float:
     """Seconds for which pools that keep up are paid for, as far as can be said before anything is served; NaN of a closed loop.
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import STILL, Swing, Variance
-from ttc_sim.engine.work import REJECTED
+from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
+from ttc_sim.scenario import Target
+from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.means import Means, Members
 from ttc_sim.simulation.model import Model
@@ -29,6 +32,9 @@ from ttc_sim.simulation.uncertainty import Bools
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
+HOUR_S = 3600.0
+TimeName = Literal["latency", "ttft", "tpot"]
+_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each request, and those for which they count: ``name`` is ``latency`` or ``ttft``."""
+    """Seconds of each request, and those for which they count."""
 
-    name: str
+    name: TimeName
     values: F64
     known: Bools
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The figure that a target is about; of one that must hold in every hour, that of the worst ``hour`` (0: the first).
+
+    None of accuracy and cost: they are corrected as plans are made, and stand elsewhere.
+    """
+
+    figure: Estimate | None
+    hour: int | None = None
 
 
 class Pooled(Means):
@@ -66,8 +83,7 @@ class Pooled(Means):
 
     def __init__(self, model: Model, runs: Sequence[Run], expected: Mapping[str, F64] | None = None) -> None:
         super().__init__(model, runs, expected)
-        self.latency = self._joined("latency_s")
-        self.ttft = np.concatenate([run.result.first_token_s - run.result.arrival_s for run in runs])
+        self.latency, self.ttft, self.tpot = (self._joined(name) for name in ("latency_s", "ttft_s", "tpot_s"))
         self.thinking_cost, self.idle_cost = self._joined("thinking_cost_usd"), self._joined("idle_cost_usd")
         self.open_ended: dict[str, tuple[str, ...]] = {}
         timeouts = [item.timeout_s for item in model.deployments]
@@ -75,27 +91,43 @@ class Pooled(Means):
 
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
-        happened = np.isin(self.status, what).astype(np.float64)
-        return self._share(happened, lambda other: float(np.isin(other.status, what).mean()))
+        return self.share(np.isin(self.status, what), self.all.requests, lambda other: np.isin(other.status, what))
 
     def cut_off_rate(self) -> Estimate | None:
         """Share of the requests whose answer a cap ended; ``None`` where problems say what such an answer is worth."""
-        cut = self._joined("cut_off")
-        if np.isnan(cut).any():
+        if self.cut_off is None:
             return None
         capped = any(self.model.arms[a].strategy.attempt_cap is not None for a in np.unique(self.arm).tolist())
-        # Without problems no load is tried but the one that came.
-        return self._share(cut, lambda _: float(cut.mean())) if capped else Estimate(0.0, 0.0, 0.0)
+        return self._cut_off_share(self.cut_off, self.all.requests) if capped else Estimate(0.0, 0.0, 0.0)
 
-    def _share(self, happened: F64, after: Callable[[OtherLoad], float]) -> Estimate:
-        everyone, value = self.all.requests, float(happened.mean())
-        variance = self.of_shares(happened, everyone)
+    @cached_property
+    def cut_off(self) -> Bools | None:
+        """(n,) whether a cap ended the answer; ``None`` with problems."""
+        cut = self._joined("cut_off")
+        return None if np.isnan(cut).any() else cut > 0
+
+    def _cut_off_share(self, cut: Bools, members: Bools) -> Estimate:
+        # Without problems no load is tried but the one that came.
+        return self.share(cut, members, lambda other: cut[: len(self.runs[0].arm)][other.request])
+
+    def share(self, happened: Bools, members: Bools, after: Callable[[OtherLoad], Bools]) -> Estimate:
+        """Share of some requests to which something happened; ``after``: the same with another load."""
+        values = happened[members].astype(np.float64)
+        if not len(values):
+            return UNKNOWN
+        value, variance = float(values.mean()), self.of_shares(values, members)
         if variance.value > 0:
             # A few that happen to be as many in each run vary at least like independent ones.
-            variance = Variance(max(variance.value, value * (1 - value) / self.count), variance.df)
-        first = float(happened[: len(self.runs[0].arm)].mean())
-        swing = self.swing(happened, everyone, variance, first, after)
-        return intervals.swung(intervals.share(value, variance, self._units(everyone)), swing, most=1.0)
+            variance = Variance(max(variance.value, value * (1 - value) / len(values)), variance.df)
+        here = members[: len(self.runs[0].arm)]
+        first = float(happened[: len(here)][here].mean()) if here.any() else value
+
+        def other_share(other: OtherLoad) -> float:
+            kept = here[other.request]
+            return float(after(other)[kept].mean()) if kept.any() else first
+
+        swing = self.swing(values, members, variance, first, other_share)
+        return intervals.swung(intervals.share(value, variance, self._units(members)), swing, most=1.0)
 
     def _units(self, keep: Bools) -> float:
         """Independent things behind a share of some requests that cannot be seen to vary."""
@@ -133,16 +165,15 @@ class Pooled(Means):
         before = figure(seconds)
 
         def after(other: OtherLoad) -> float:
-            if times.name == "latency":
-                seconds = other.latency_s[here[other.request] & (other.status != REJECTED)]
-            else:
-                seconds = other.ttft_s[here[other.request] & ~np.isnan(other.ttft_s)]
+            values = {"latency": other.latency_s, "ttft": other.ttft_s, "tpot": other.tpot_s}[times.name]
+            known = other.status != REJECTED if times.name == "latency" else ~np.isnan(values)
+            seconds = values[here[other.request] & known]
             return figure(seconds) if len(seconds) else before
 
         return self.swing(values, members & times.known, rest, before, after)
 
-    def times(self, name: Literal["latency", "ttft"]) -> dict[str, Estimate]:
-        """Mean and quantiles of the requests' seconds, of those not rejected or that had a token; NaN where there are none."""
+    def times(self, name: TimeName) -> dict[str, Estimate]:
+        """Mean and quantiles of the requests' seconds, of those for which they count; NaN where there are none."""
         times, everyone = self.of_name(name), self.all.requests
         if not times.known.any():
             return {"mean": UNKNOWN, **dict.fromkeys(QUANTILES, UNKNOWN)}
@@ -155,11 +186,100 @@ class Pooled(Means):
         self.open_ended[name] = tuple(key for key, (_, is_open) in zip(QUANTILES, found, strict=True) if is_open)
         return {"mean": mean, **{key: figure for key, (figure, _) in zip(QUANTILES, found, strict=True)}}
 
-    def of_name(self, name: Literal["latency", "ttft"]) -> Times:
-        """Seconds of that name."""
+    def of_name(self, name: TimeName) -> Times:
+        """Seconds of that name, of requests that were not rejected, or that have them."""
         if name == "latency":
             return Times(name, self.latency, self.status != REJECTED)
-        return Times(name, self.ttft, ~np.isnan(self.ttft))
+        values = self.ttft if name == "ttft" else self.tpot
+        return Times(name, values, ~np.isnan(values))
+
+    # ------------------------------------------------------------------------------------------------- objectives
+
+    @cached_property
+    def good(self) -> Bools | None:
+        """(n,) whether each request was answered and met all of its service-level objectives; ``None`` where one has none."""
+        return self._meets(self.status, self.source, self.ttft, self.tpot, self.latency)
+
+    def _meets(self, status: NDArray[np.int8], source: I64, ttft_s: F64, tpot_s: F64, latency_s: F64) -> Bools | None:
+        targets, names = self.model.scenario.targets, self.runs[0].requests.sources
+        slos = [None if targets is None else targets.slo_of(name) for name in names]
+        if targets is None or all(one is None for one in slos):
+            return None
+        met = status == COMPLETED
+        for key, seconds in (("ttft_s", ttft_s), ("tpot_s", tpot_s), ("latency_s", latency_s)):
+            asked = [None if one is None else getattr(one, key) for one in slos]
+            most = np.array([np.inf if bound is None else bound for bound in asked])
+            met &= ~(seconds > most[source])  # an answer of one token has no time between tokens to be late with
+        return np.asarray(met)
+
+    def goodput(self, members: Bools) -> Estimate:
+        """Share of some requests that were answered and met all of their service-level objectives at once."""
+        good, source = self.good, self.source
+        assert good is not None
+
+        def after(other: OtherLoad) -> Bools:
+            of = source[other.request]
+            met = self._meets(other.status, of, other.ttft_s, other.tpot_s, other.latency_s)
+            assert met is not None
+            return met
+
+        return self.share(good, members, after)
+
+    def asked(self, target: Target) -> Asked:
+        """The figure of a target on times or shares, with its interval; unknown where there are no such requests."""
+        if target.key in ("accuracy", *USD):
+            return Asked(None)
+        sources = self.runs[0].requests.sources
+        members = self.all.requests
+        if target.source is not None:
+            members = self.source == sources.index(target.source) if target.source in sources else ~members
+        if not target.every_hour:
+            return Asked(self._figure(target, members))
+        hour = self._worst_hour(target, members)
+        if hour is None:
+            return Asked(UNKNOWN)
+        return Asked(self._figure(target, members & (self.hour == hour)), hour)
+
+    def _figure(self, target: Target, members: Bools) -> Estimate:
+        if target.percentile is not None:
+            name, part = target.percentile
+            times = self.of_name(name)  # type: ignore[arg-type]
+            return self.quantiles(times, members, [part])[0][0] if (members & times.known).any() else UNKNOWN
+        if target.key == "goodput":
+            return self.goodput(members)
+        if target.key == "cut_off_rate":
+            return UNKNOWN if self.cut_off is None else self._cut_off_share(self.cut_off, members)
+        what = _ENDS[target.key]
+        return self.share(np.isin(self.status, what), members, lambda other: np.isin(other.status, what))
+
+    @cached_property
+    def hour(self) -> I64:
+        """(n,) hour of the run that each request arrived in, 0 first."""
+        arrival_s = np.concatenate([run.result.arrival_s for run in self.runs])
+        return np.asarray(arrival_s // HOUR_S, dtype=np.int64)
+
+    def _worst_hour(self, target: Target, members: Bools) -> int | None:
+        """The hour in which a figure is farthest from its bound, or over it; hours without such requests have none."""
+        if target.percentile is not None:
+            name, part = target.percentile
+            times = self.of_name(name)  # type: ignore[arg-type]
+            keep, values = members & times.known, times.values
+        elif target.key == "goodput":
+            assert self.good is not None
+            keep, values, part = members, self.good.astype(np.float64), None
+        elif target.key == "cut_off_rate":
+            cut = np.zeros(len(members), dtype=np.bool_) if self.cut_off is None else self.cut_off
+            keep, values, part = members, cut.astype(np.float64), None
+        else:
+            keep, values, part = members, np.isin(self.status, _ENDS[target.key]).astype(np.float64), None
+        if not keep.any():
+            return None
+        hour, kept = self.hour[keep], values[keep]
+        order = np.argsort(hour, kind="stable")
+        hours, begins = np.unique(hour[order], return_index=True)
+        parts = np.split(kept[order], begins[1:])
+        figures = [float(one.mean()) if part is None else _quantile(one, part) for one in parts]
+        return int(hours[int(np.argmin(figures) if target.at_least else np.argmax(figures))])
 
     # ---------------------------------------------------------------------------------------------------- parts
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ttc_sim.base.arguments import count, function
+from ttc_sim.base.arguments import count, finite, function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.display import Displayed, in_short
 from ttc_sim.base.errors import InputError
@@ -22,9 +22,14 @@ from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.over_time import By, Intervals, OverTime, run_again
+from ttc_sim.simulation.pooling import HOUR_S
 from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,56 @@ class Result(Displayed):
     def _summary(self) -> Summary:
         return summarize(self.model, self.runs, expected=expected_under(self.model, self.policy, self.runs))
 
+    def over_time(self, interval_s: float = HOUR_S, by: By = "all") -> pl.DataFrame:
+        """A row for each interval of the clock, in the mean of the runs; the last one may be cut short (``partial``).
+
+        Of the requests that arrived in it: ``arrivals``, ``timed_out``, ``rejected``, ``goodput`` (null where the targets have no
+        ``slo``), percentiles of time to first token, per token and latency (null where there are none), tokens and accuracy; those
+        sum to the whole run's. Of the servers in the meantime, whoever they serve: ``running`` and ``waiting``, sequences in the
+        mean (of an endpoint: calls, and those to be made again after a 429), ``kv_tokens`` in use and their ``kv_share`` of the
+        cache, ``utilisation`` (of a pool: share of its replicas' time with anything to do; of an endpoint: of its concurrency).
+        ``usd``: of pools by the time that they are paid for, of calls by the arrival of their request; of a source, what its
+        requests are billed.
+
+        Args:
+            interval_s: seconds of each interval, from 0 on the clock of the arrivals.
+            by: ``all``; ``deployment``: a row for each of them too, with the requests that have a stage there; or ``source``.
+
+        Raises:
+            InputError: no seconds above 0, so few that there are too many intervals, or another ``by``.
+
+        >>> result = simulate("qa-gateway", "Always('llama-70b')", requests=1500, replications=1)
+        >>> minutes = result.over_time(60)
+        >>> minutes["arrivals"].sum(), minutes["arrivals"][0] < minutes["arrivals"][2]
+        (1500.0, True)
+        """
+        if by not in ("all", "deployment", "source"):
+            raise InputError("over_time", "by", by, "all, deployment or source")
+        return self._intervals(interval_s).over_time(by)
+
+    def plot_over_time(self, interval_s: float = HOUR_S) -> Figure:
+        """A matplotlib figure of :meth:`over_time`: arrivals, queue, what is running, KV cache, percentiles."""
+        return self.tables_over_time(interval_s).plot()
+
+    def tables_over_time(self, interval_s: float = HOUR_S) -> OverTime:
+        """All three tables of :meth:`over_time`."""
+        found = self._intervals(interval_s)
+        return OverTime(
+            float(interval_s), found.over_time("all"), found.over_time("deployment"), found.over_time("source")
+        )
+
+    @one_thread()
+    def _intervals(self, interval_s: float) -> Intervals:
+        if not (finite(interval_s) and interval_s > 0):
+            raise InputError("over_time", "interval_s", interval_s, "seconds above 0")
+        interval_s = float(interval_s)
+        kept = [run.timeline for run in self.runs]
+        timelines = [
+            one if one is not None and one.interval_s == interval_s else run_again(self.model, run, interval_s)
+            for one, run in zip(kept, self.runs, strict=True)
+        ]
+        return Intervals(self.model, self.runs, timelines)
+
     def __repr__(self) -> str:
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
         each = len(self.runs[0].arm)
@@ -68,6 +123,7 @@ def simulate(
     replications: int | None = None,
     requests: int | None = None,
     progress: Callable[[str], Any] = lambda _: None,
+    interval_s: float | None = None,
     allow_code: AllowCode = False,
 ) -> Result:
     """Run a policy on the scenario's workload.
@@ -79,6 +135,8 @@ def simulate(
             from the current folder, and must lie there.
         replications: independent runs, 1 to 1,000, instead of the scenario's own number; requests: of each run, likewise.
         progress: called with a line about each run.
+        interval_s: record what :meth:`Result.over_time` needs for intervals of so many seconds while running; for any other it runs
+            the engine again.
         allow_code: whether functions in files that the policy and the arms that are used name may run, beside what the scenario
             was given; ``"remember"`` allows those that run from now on. See :func:`ttc_sim.load_scenario`.
 
@@ -98,6 +156,8 @@ def simulate(
         runs = count("simulate", "replications", replications, 1, MOST_REPLICATIONS, "runs")
     if requests is not None:
         requests = count("simulate", "requests", requests, 1, MOST_REQUESTS, "requests")
+    if interval_s is not None and not (finite(interval_s) and interval_s > 0):
+        raise InputError("simulate", "interval_s", interval_s, "seconds above 0")
     function("simulate", "progress", progress, "a function that takes a line of text")
     chosen = scenario.parsed_policy() if policy is None else as_policy(policy, where="simulate", allow_code=allow_code)
     if chosen is None:
@@ -114,5 +174,6 @@ def simulate(
     done = []
     for k in range(runs):
         progress(f"run {k + 1} of {runs}")
-        done.append(run_once(model, chosen, draw(model, k, requests=requests)))
+        every_s = None if interval_s is None else float(interval_s)
+        done.append(run_once(model, chosen, draw(model, k, requests=requests), every_s))
     return Result(model=model, policy=chosen, runs=tuple(done))

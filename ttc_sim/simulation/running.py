@@ -21,8 +21,12 @@ from ttc_sim.simulation.model import Model
 _LOG = logging.getLogger("ttc_sim")
 
 
-def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
-    """Carry one run out: policy, work, engine, bill."""
+def run_once(model: Model, policy: Policy, draws: Draws, interval_s: float | None = None) -> Run:
+    """Carry one run out: policy, work, engine, bill.
+
+    Args:
+        interval_s: keep the run in intervals of so many seconds too (:attr:`ttc_sim.simulation.billing.Run.timeline`).
+    """
     requests = as_requests(model, draws)
     live = rule_of(policy, requests, model.arm_names) if policy.looks_at_load else None
     if not policy.looks_at_load:
@@ -34,20 +38,20 @@ def run_once(model: Model, policy: Policy, draws: Draws) -> Run:
     works = [offer.work for offer in offers]
     servers = model.deployment_names, model.deployments
     if live is not None or not policy.looks_at_load:
-        result = compiled.run(works, *servers, live, tables=model.step_tables)
+        result = compiled.run(works, *servers, live, tables=model.step_tables, interval_s=interval_s)
     else:
         _LOG.info(
             "live load is looked at by a Python function, or in different ways for different sources: run by the reference "
             "engine, which is slower"
         )
-        result = reference.run(works, *servers, _route(model, policy, requests, works), tables=model.step_tables)
+        route = _route(model, policy, requests, works)
+        result = reference.run(works, *servers, route, tables=model.step_tables, interval_s=interval_s)
     picked = np.zeros(len(draws), dtype=np.int64)
     if policy.looks_at_load:
         arm = picked = result.arm.astype(np.int64)
         _check_offered(model, requests, arm)
-    return bill_run(
-        model, draws, requests, arm, offers, picked, result, _ready(policy, live, requests, model.arm_names, works)
-    )
+    ready = _ready(policy, live, requests, model.arm_names, works)
+    return bill_run(model, draws, requests, arm, offers, picked, result, ready, interval_s)
 
 
 def _ready(

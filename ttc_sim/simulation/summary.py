@@ -13,7 +13,7 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.engine.work import REJECTED, TIMED_OUT
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.pooling import Part, Pooled, ratio
+from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -30,10 +30,14 @@ class Summary:
         same_types: ``accuracy`` and ``cost_usd_per_request`` with the narrower intervals that hold for new problems of the very
             task types that were measured; empty where the others do already.
         latency_s: ``mean``, ``p50``, ``p90``, ``p95``, ``p99`` of requests answered or timed out (a timed-out one counts
-            the time it waited); ttft_s: the same to the first generated token.
+            the time it waited); ttft_s: the same to the first generated token; tpot_s: for each after it, in the mean of a request.
+            Of a request that timed out the token that it waited for counts as come when it gave up.
         open_ended: percentiles of latency for which there are too few problems, requests or runs: where the interval ends is not
             measured, but 0 or the longest possible (the timeout, or infinity).
         tokens_per_request: ``prompt``, ``reasoning``, ``visible``, ``output``.
+        goodput: share of requests answered that met all of their service-level objectives (``slo`` of the scenario's targets) at
+            once; ``None`` without any.
+        asked: by name, the figure of each target; no figure of those on accuracy and cost, which have theirs elsewhere.
         timeout_rate: share timed out; rejected_rate: share rejected; unserved_rate: either.
         cut_off_rate: share answered in part, up to a cap; ``None`` with problems, where such an answer is a wrong one.
         cost_spread: 99th percentile over median of the cost of a request.
@@ -57,6 +61,9 @@ class Summary:
     same_types: Mapping[str, Estimate]
     latency_s: Mapping[str, Estimate]
     ttft_s: Mapping[str, Estimate]
+    tpot_s: Mapping[str, Estimate]
+    goodput: Estimate | None
+    asked: Mapping[str, Asked]
     open_ended: tuple[str, ...]
     tokens_per_request: Mapping[str, Estimate]
     timeout_rate: Estimate
@@ -84,19 +91,47 @@ class Summary:
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
-        return asdict(self)
+        figures = {name: (self.quantity(name), one.hour) for name, one in self.asked.items()}
+        asked = {
+            name: {**asdict(UNKNOWN if figure is None else figure), "hour": hour}
+            for name, (figure, hour) in figures.items()
+        }
+        return {**asdict(self), "asked": asked}
 
     def quantity(self, target: str) -> Estimate | None:
-        """The figure that a target of that name (a key of ``targets``) is about."""
-        if target == "accuracy":
+        """The figure that a target of that name is about; ``None`` if it is unknown.
+
+        Args:
+            target: keys that lead to it below ``targets``: ``latency_p95_s``, or ``sources.chat.accuracy``.
+        """
+        asked = self.asked.get(target)
+        if asked is not None and asked.figure is not None:
+            return asked.figure
+        key = target
+        if target.startswith("sources."):
+            source, _, key = target.removeprefix("sources.").rpartition(".")
+            return self._of_source(source, key)
+        if key == "accuracy":
             return self.accuracy
-        if target == "cost_usd_per_request":
-            return self.cost_usd_per_request
-        if target == "timeout_rate":
-            return self.unserved_rate
-        if target == "cut_off_rate":
+        if key in ("cost_usd_per_request", "cost_usd_per_day"):
+            return self.cost_usd_per_request if key == "cost_usd_per_request" else self.cost_usd_per_day
+        if key in ("timeout_rate", "timed_out_rate", "rejected_rate"):
+            names = {"timeout_rate": self.unserved_rate, "timed_out_rate": self.timeout_rate}
+            return names.get(key, self.rejected_rate)
+        if key == "cut_off_rate":
             return self.cut_off_rate
-        return self.latency_s[target.removeprefix("latency_").removesuffix("_s")]
+        time, _, part = key.removesuffix("_s").partition("_")
+        return {"latency": self.latency_s, "ttft": self.ttft_s, "tpot": self.tpot_s}[time][part]
+
+    def _of_source(self, source: str, key: str) -> Estimate | None:
+        """Accuracy or cost of a source: as the summary has them by now."""
+        part = self.per_source.get(source)
+        if part is None:
+            return UNKNOWN
+        if key == "accuracy":
+            return part.accuracy
+        per_day = part.share * self.rate_per_s * 86400
+        return part.cost_usd_per_request.scaled(per_day if key == "cost_usd_per_day" else 1.0)
 
 
 def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] | None = None) -> Summary:
@@ -125,6 +160,9 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     verdicts = over_runs([run.standings for run in runs])
     overall = worst(verdicts)
     latency_s = pooled.times("latency")
+    targets = model.scenario.targets
+    asked = () if targets is None else targets.asked()
+    slo_of_all = targets is not None and all(targets.slo_of(name) for name in runs[0].requests.sources)
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
         cost_usd_per_request=cost_usd,
@@ -132,6 +170,9 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         same_types=same,
         latency_s=latency_s,
         ttft_s=pooled.times("ttft"),
+        tpot_s=pooled.times("tpot"),
+        goodput=None if pooled.good is None or not slo_of_all else pooled.goodput(everyone.requests),
+        asked={one.name: pooled.asked(one) for one in asked},
         open_ended=pooled.open_ended.get("latency", ()),
         tokens_per_request=tokens,
         timeout_rate=pooled.rate(TIMED_OUT),

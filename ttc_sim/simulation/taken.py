@@ -16,6 +16,7 @@ from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pool_seconds import typical_batch
+from ttc_sim.simulation.token_times import greatest, outlasts_its_client, sums, tokens_in_a_row
 from ttc_sim.strategies.outcomes.trial import DEFAULT_FORCED
 
 
@@ -27,6 +28,7 @@ class Taken:
         tokens: (3, n) prompt tokens taken in, reasoning and visible tokens generated; planned_tokens: the same, had it run to its
             end.
         api_cost_usd: (n,) bill of API calls; planned_api_cost_usd: likewise.
+        api_usd: (D, n) that bill by deployment.
         api_thinking_usd: (2, n) part of it for reasoning tokens, and part of that for those after the answer stood.
         pool_s: (D, n) seconds of a replica that it took, as it shared it with others: a prompt's tokens as they were taken in, but
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
@@ -37,6 +39,8 @@ class Taken:
             calls, else the pool that it takes longest on.
         alone_s: (n,) seconds that it would take on idle servers.
         longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+        in_a_row: (n,) output tokens that came one after another; outlasts: (n,) whether calls of it run on when its client gives up
+            (:mod:`ttc_sim.simulation.token_times`).
         correct: (n,) whether it is right in the end; NaN where that is unknown.
         cut_off: (n,) whether a cap ends it before it is whole; NaN where accuracy is known.
     """
@@ -45,6 +49,7 @@ class Taken:
     planned_tokens: I64
     api_cost_usd: F64
     planned_api_cost_usd: F64
+    api_usd: F64
     api_thinking_usd: F64
     pool_s: F64
     pool_thinking_s: F64
@@ -54,6 +59,8 @@ class Taken:
     alone_s: F64
     longest_tokens: I64
     asked_tokens: I64
+    in_a_row: I64
+    outlasts: NDArray[np.bool_]
     correct: F64
     cut_off: F64
 
@@ -70,6 +77,7 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
         planned_tokens=np.zeros((3, n), dtype=np.int64),
         api_cost_usd=np.zeros(n),
         planned_api_cost_usd=np.zeros(n),
+        api_usd=np.zeros((count, n)),
         api_thinking_usd=np.zeros((2, n)),
         pool_s=np.zeros((count, n)),
         pool_thinking_s=np.zeros((2, count, n)),
@@ -79,6 +87,8 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
         alone_s=np.zeros(n),
         longest_tokens=np.zeros(n, dtype=np.int64),
         asked_tokens=np.zeros(n, dtype=np.int64),
+        in_a_row=np.zeros(n, dtype=np.int64),
+        outlasts=np.zeros(n, dtype=np.bool_),
         correct=np.full(n, np.nan),
         cut_off=np.full(n, np.nan),
     )
@@ -127,21 +137,21 @@ def _add(
     # Only stages that began have taken anything in.
     generated, taken_in = result.generated_tokens[index], result.prefilled_tokens[index]
     hidden = np.minimum(generated, work.reasoning_tokens)
-    made = [_sums(values, work.sample_start) for values in (hidden, generated - hidden)]
+    made = [sums(values, work.sample_start) for values in (hidden, generated - hidden)]
     answered = tokens_when_answered(work, model.deployments)
     planned_hidden = np.minimum(answered, work.reasoning_tokens)
-    planned = [_sums(values, work.sample_start) for values in (planned_hidden, answered - planned_hidden)]
-    whole = _sums(work.reasoning_tokens + work.visible_tokens, work.sample_start)
+    planned = [sums(values, work.sample_start) for values in (planned_hidden, answered - planned_hidden)]
+    whole = sums(work.reasoning_tokens + work.visible_tokens, work.sample_start)
     after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
-    spent = made[0], _sums(after, work.sample_start)
+    spent = made[0], sums(after, work.sample_start)
     taken.correct[here] = offer.correct[here]
     taken.cut_off[here] = offer.cut_off[here]
     for total, parts in ((taken.tokens, (taken_in, *made)), (taken.planned_tokens, (work.prompt_tokens, *planned))):
         for row, values in zip(total, parts, strict=True):
-            row[here] = _sums(values, work.stage_start)[here]
+            row[here] = sums(values, work.stage_start)[here]
     owner = np.repeat(np.arange(n), np.diff(work.stage_start))
     alone_s = np.zeros(len(owner))
-    longest = _greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start)
+    longest = greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start)
     for d, prices in enumerate(model.prices):
         stages = np.flatnonzero((work.deployment == d) & here[owner])
         if not len(stages):
@@ -156,7 +166,7 @@ def _add(
             )
             continue
         took_s = work.first_token_s + (work.reasoning_tokens + work.visible_tokens - 1) * work.per_token_s
-        alone_s[stages] = _greatest(took_s, work.sample_start)[stages]
+        alone_s[stages] = greatest(took_s, work.sample_start)[stages]
         calls = offer.calls[stages]
         for k in (0, 1):
             thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls)
@@ -168,10 +178,15 @@ def _add(
                 prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls),
             ),
         ):
-            bill += np.bincount(who, weights=one, minlength=n)
-    taken.alone_s[here] = _sums(alone_s, work.stage_start, np.float64)[here]
-    taken.longest_tokens[here] = _greatest(work.prompt_tokens + longest, work.stage_start)[here]
-    taken.asked_tokens[here] = _greatest(work.prompt_tokens + whole, work.stage_start)[here]
+            each = np.bincount(who, weights=one, minlength=n)
+            bill += each
+            if bill is taken.api_cost_usd:
+                taken.api_usd[d] += each
+    taken.alone_s[here] = sums(alone_s, work.stage_start, np.float64)[here]
+    taken.longest_tokens[here] = greatest(work.prompt_tokens + longest, work.stage_start)[here]
+    taken.asked_tokens[here] = greatest(work.prompt_tokens + whole, work.stage_start)[here]
+    taken.in_a_row[here] = tokens_in_a_row(work, generated)[here]
+    taken.outlasts[here] = outlasts_its_client(work, model.deployments)[here]
     taken.first[here] = work.deployment[work.stage_start[:-1]][here]
     on_pool = np.array([prices is None for prices in model.prices])
     delaying = _delaying(work, on_pool, alone_s, taken_in, made[0] + made[1], whole, result)
@@ -239,23 +254,10 @@ def _delaying(
     weight_s = np.where(
         on_pool[work.deployment], alone_s, np.where(np.repeat(result.retries, end - first) > 0, np.inf, 0.0)
     )
-    longest = np.repeat(_greatest(weight_s, work.stage_start), end - first)
-    slowest = _greatest(np.where(weight_s == longest, number, -1), work.stage_start)
-    begun = _greatest(np.where((taken_in > 0) | (made > 0), number, -1), work.stage_start)
+    longest = np.repeat(greatest(weight_s, work.stage_start), end - first)
+    slowest = greatest(np.where(weight_s == longest, number, -1), work.stage_start)
+    begun = greatest(np.where((taken_in > 0) | (made > 0), number, -1), work.stage_start)
     stopped = np.maximum(begun, first)
     # Where the last stage that it began had ended, it waited for the next.
     stopped = np.where((made[stopped] == whole[stopped]) & (stopped + 1 < end), stopped + 1, stopped)
     return np.asarray(np.where(result.status == COMPLETED, slowest, stopped))
-
-
-def _greatest(values: NDArray[Any], start: I64) -> NDArray[Any]:
-    """The greatest over each of the stretches ``start[i]:start[i + 1]``, none of them empty."""
-    return values if len(values) == len(start) - 1 else np.maximum.reduceat(values, start[:-1])
-
-
-def _sums(values: NDArray[Any], start: I64, dtype: type = np.int64) -> NDArray[Any]:
-    """Sum over each of the stretches ``start[i]:start[i + 1]``."""
-    if len(values) == len(start) - 1:
-        return values.astype(dtype)
-    upto = np.concatenate([np.zeros(1, dtype=dtype), np.cumsum(values, dtype=dtype)])
-    return np.asarray(upto[start[1:]] - upto[start[:-1]])

@@ -94,10 +94,19 @@ class Uncertainty:
         """Between runs, of what each request adds to the figure's deviation."""
         if self.replay:
             return NONE
-        if self.groups < 2:
+        run, groups = self._dealt(run)
+        if groups < 2:
             return Variance(scale**2)
         between = intervals.of_neighbours if self.by_neighbours else intervals.of_runs
-        return between(influence, run, self.groups)
+        return between(influence, run, groups)
+
+    def _dealt(self, run: I64) -> tuple[I64, int]:
+        """Runs of some requests, or batches that stand in for them, and how many: those of one hour lie in few of a run's
+        batches, which would say nothing of how they vary, and make batches of their own."""
+        if not self.batched or 2 * (1 + np.count_nonzero(np.diff(run))) >= self.groups:
+            return run, self.groups
+        groups = min(self.groups, len(run))
+        return np.arange(len(run)) * groups // max(len(run), 1), groups
 
     # ---------------------------------------------------------------------------------------------------------- both
 

@@ -9,6 +9,7 @@ from ttc_sim.engine.compiled.heaps import happens_at, push_event, schedule
 from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut, iterations_until
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for
+from ttc_sim.engine.compiled.levels import note_endpoint, note_replica
 from ttc_sim.engine.compiled.state import (
     ANSWER,
     BOUNDARY,
@@ -22,6 +23,7 @@ from ttc_sim.engine.compiled.state import (
     HAS_LEVEL,
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
+    INTERVALS,
     LEAVE,
     LEAVE_AND_RELEASE,
     LIMIT,
@@ -102,6 +104,8 @@ def begin_stage(m: Memory, request: int, stage: int, attempt: int, now_s: float)
         _submit(m, request, stage, d, now_s)
     else:
         _call(m, request, stage, d, attempt, now_s)
+        if m.counters[INTERVALS] > 0:
+            note_endpoint(m, d, now_s)
 
 
 @compiled
@@ -202,11 +206,15 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         last = q
         enqueue(m, r, q, False)
     m.group[request] = g
+    if m.counters[INTERVALS] > 0 and rep.place >= 0:
+        note_replica(m, r, now_s)
     if deadline_s < np.inf:
         push_event(m, deadline_s, TIMEOUT, request, stage, NONE)
     if rep.place < 0:
         rep.woke_s = now_s
         schedule(m, r, now_s, PLAN)
+        if m.counters[INTERVALS] > 0:
+            note_replica(m, r, now_s)
     elif (was_waiting == 0 or dep.by_priority) and (rep.running < dep.max_seqs):
         # Behind others that wait for room there is nothing to see, and a full batch admits nobody.
         cut(m, r, now_s)
@@ -230,6 +238,8 @@ def _time_out(m: Memory, request: int, now_s: float) -> None:
             m.sequences[q].dropped = 1
             m.replicas[r].drops += 1
         q = after
+    if m.counters[INTERVALS] > 0:
+        note_replica(m, r, now_s)
     _finish(m, request, TIMED_OUT, now_s)
 
 
@@ -350,6 +360,8 @@ def happen(m: Memory, kind: int, request: int, stage: int, now_s: float) -> int:
         dep.in_progress -= 1
         if dep.in_progress == 0:
             dep.busy_s += now_s - dep.busy_since_s
+    if m.counters[INTERVALS] > 0:
+        note_endpoint(m, m.deployment_of[stage], now_s)
     if kind >= GIVE_UP:
         _finish(m, request, TIMED_OUT, now_s)
     elif kind != RELEASE:

@@ -10,8 +10,9 @@ from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, 
 from ttc_sim.engine.compiled.heaps import schedule, sleep
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
+from ttc_sim.engine.compiled.levels import note_leap
 from ttc_sim.engine.compiled.memory import tables
-from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, NONE, PREFILL, Memory
+from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, INTERVALS, NONE, PREFILL, Memory
 from ttc_sim.serving.step_time import decode_line, iterations_on_line, line_seconds, seconds_at
 
 # One copy for both engines, here made part of what calls it.
@@ -250,10 +251,12 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
     seq = m.sequences
     leap = rep.leap
     if leap > 0:
-        rep.passed += leap
         blocks = blocks_of_leap(m, r, leap)
         if blocks > 0:
+            if m.counters[INTERVALS] > 0:
+                note_leap(m, r, blocks)
             take(m, r, blocks)
+        rep.passed += leap
         rep.iteration += leap
         rep.kv += rep.decoding * leap
         rep.leap = 0

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.base.draws import I64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
+from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
@@ -29,6 +30,7 @@ from ttc_sim.engine.compiled.state import (
     DEPLOYMENTS,
     DOING,
     DONE,
+    ENDS,
     EVENT,
     EVENTS,
     FREE_GROUPS,
@@ -40,9 +42,12 @@ from ttc_sim.engine.compiled.state import (
     HAS_LEVEL,
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
+    INTERVAL,
+    INTERVALS,
     LEAPS,
     LEVELS,
     LIMIT,
+    LONGER,
     NEXT,
     NONE,
     OVERFLOW,
@@ -61,7 +66,19 @@ from ttc_sim.engine.compiled.state import (
     State,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
-from ttc_sim.engine.work import IN_FLIGHT, EngineResult, Work, capacity, check_clock, check_work, end_of_run
+from ttc_sim.engine.work import (
+    IN_FLIGHT,
+    EngineResult,
+    Work,
+    capacity,
+    check_clock,
+    check_count,
+    check_intervals,
+    check_work,
+    end_of_run,
+    levels_over_time,
+)
+from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.pools import pool_table
@@ -89,6 +106,10 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         arrival_s = m.arrival_s[counters[NEXT]] if counters[NEXT] < n else np.inf
         event_s = m.events[0].at_s if counters[EVENTS] > 0 else np.inf
         sooner_s = min(arrival_s, event_s)
+        if counters[INTERVALS] > 0:
+            next_s = sooner_s if counters[ACTIVE] == 0 else min(sooner_s, m.replicas[m.active[0]].at_s)
+            if m.clock[ENDS] <= next_s < np.inf and not enter_interval(m, next_s):
+                return LONGER
         if counters[ACTIVE] > 0:
             r = m.active[0]
             now_s = m.replicas[r].at_s
@@ -99,6 +120,8 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 if boundary:
                     counters[DOING] = STEPS if m.replicas[r].leap == 0 else LEAPS
                     ended = end_iterations(m, r, now_s)
+                    if counters[INTERVALS] > 0:
+                        note_replica(m, r, now_s)
                     schedule(m, r, now_s, PLAN)
                     for i in range(ended):
                         stage = end_stage(m, m.finished[i], now_s)
@@ -107,6 +130,8 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 else:
                     counters[DOING] = PLANS
                     plan(m, r, now_s)
+                    if counters[INTERVALS] > 0:
+                        note_replica(m, r, now_s)
                 counters[counters[DOING]] += 1
                 continue
         if sooner_s >= until_s or sooner_s == np.inf:
@@ -167,6 +192,7 @@ def run(
     until_s: float | None = None,
     tables: Sequence[StepTable | None] | None = None,
     watch: Callable[[I64], object] | None = None,
+    interval_s: float | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
@@ -175,10 +201,13 @@ def run(
     can read there what is being done.
     """
     check_clock(until_s)
+    check_intervals(interval_s, until_s)
     warm_up()
     for work in works:
         check_work(work)
     arrays = _begin(works, deployments, route, tables)
+    if interval_s is not None:
+        arrays = _longer(arrays, interval_s)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
     clock_s = np.inf if until_s is None else until_s
     arrays.deployments["until_s"] = clock_s
@@ -190,6 +219,8 @@ def run(
             break
         if outcome == GROW:
             arrays = _grow(arrays, most_samples)
+        if outcome == LONGER and interval_s is not None:
+            arrays = _longer(arrays, interval_s)
     if until_s is not None:
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
@@ -213,6 +244,7 @@ def run(
         cached_tokens=by_work(arrays.cached, stages),
         busy_s=busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
+        levels_s=None if interval_s is None else _levels_of(arrays, interval_s),
     )
 
 
@@ -360,6 +392,8 @@ def _begin(
         load_in_progress=np.zeros(len(deployments), dtype=np.int64),
         most=np.array([capacity(item) for item in deployments]),
         counters=counters,
+        clock=np.full(3, np.inf),
+        changes=none_f,
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(
             [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
@@ -400,6 +434,24 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
                 row[f"{name}_most"] = row[f"{name}_level"] = per_minute
                 row[f"{name}_rate"] = per_minute / 60.0
     return dep, np.array(replicas, dtype=REPLICA)
+
+
+def _longer(arrays: State, interval_s: float) -> State:
+    """Twice the room for intervals, and enough for the one that the clock has come to."""
+    now = int(arrays.counters[INTERVAL])
+    check_count(now + 1, interval_s)
+    intervals = max(2 * int(arrays.counters[INTERVALS]), now + 1, 64)
+    each = len(arrays.deployments) * len(LEVELS_RECORDED) * 2
+    changes = np.zeros(intervals * each)
+    changes[: len(arrays.changes)] = arrays.changes
+    arrays.counters[INTERVALS] = intervals
+    clock = np.array([interval_s, now * interval_s, (now + 1) * interval_s], dtype=np.float64)
+    return arrays._replace(changes=changes, clock=clock)
+
+
+def _levels_of(arrays: State, interval_s: float) -> F64:
+    shape = int(arrays.counters[INTERVALS]), len(arrays.deployments), len(LEVELS_RECORDED), 2
+    return levels_over_time(arrays.changes.reshape(shape), interval_s)
 
 
 def _grow(arrays: State, samples: int) -> State:

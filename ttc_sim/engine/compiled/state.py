@@ -21,17 +21,17 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits.
 DEPLOYMENT = _record(
     "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
-    " concurrency in_progress retries stops has_requests has_tokens",
+    " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
-# that it has, 0 if the next iteration cannot go on with it.
+# that it has, 0 if the next iteration cannot go on with it. noted: what was there when that was last written down.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
-    " free total ends ends_base submitted drops passed most",
+    " free total ends ends_base submitted drops passed most noted_running noted_waiting noted_used noted_awake",
     "at_s begun_s first_step_s more_s woke_s busy_s",
 )
 # A sequence that decodes grows with its replica's iterations: its length is offset + iteration.
@@ -61,7 +61,7 @@ RELEASE, ANSWER, RELEASE_AND_ANSWER, TIMEOUT, GIVE_UP, LEAVE, LEAVE_AND_RELEASE,
 # Order of an event: its kind's place among the three, and then the request.
 ACTS: int = np.int64(2 << 40)  # type: ignore[assignment]
 (NONE,) = _constants(1)
-DONE, GROW, PAUSE = 0, 1, 2
+DONE, GROW, PAUSE, LONGER = 0, 1, 2, 3
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
 NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
@@ -80,7 +80,11 @@ LEVELS, OVERFLOW, LIMIT, REQUESTS, REPLICAS, DEPLOYMENTS, PREFIXES, CHOICES, BAT
 RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 15, 16, 17, 18, 19
 # What is being done, and how often it has been, for those who measure where the time goes.
 DOING, ARRIVED, HAPPENED, PLANS, STEPS, LEAPS = 20, 21, 22, 23, 24, 25
-COUNTERS = 26
+# Intervals that there is room for, none where nobody wants to know, and the one that the clock is in.
+INTERVALS, INTERVAL = 26, 27
+COUNTERS = 28
+# Of the clock: how long an interval is, and when the one that it is in begins and ends.
+LENGTH, BEGINS, ENDS = 0, 1, 2
 
 
 class State(NamedTuple):
@@ -136,6 +140,9 @@ class State(NamedTuple):
     load_in_progress: I64
     most: F64
     counters: I64
+    # Recorded where somebody wants to know how many were there over time.
+    clock: F64
+    changes: F64  # (intervals * deployments * levels * 2,)
 
     table_base_s: F64
     table_per_kv_s: F64

@@ -149,7 +149,7 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal |
     if elastic:
         objective[n + len(sizes) :] = 1.0
         objective[: len(cost)] += 1e-6 * cost / max(float(cost.max()), 1e-12)
-    elif targets.minimize == "cost":
+    elif targets.cheapest:
         objective[: len(cost)] = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
     else:
         objective[:n] = -strides.correct

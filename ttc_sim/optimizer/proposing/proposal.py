@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.optimizer.proposing.objectives import objectives_of
 from ttc_sim.policies import PerSource
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import GpuPool, Targets
@@ -14,10 +15,19 @@ from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.model import Model
 from ttc_sim.workload.population import Population
 
-LATENCY_TARGETS = {"latency_p50_s": 0.50, "latency_p95_s": 0.95, "latency_p99_s": 0.99}
 # What to make best of where the limits alone say how far: of targets, a proposer reads only that.
 CHEAPEST = Targets(minimize="cost", accuracy=0.0)
 MOST_ACCURATE = Targets(maximize="accuracy")
+
+
+DAY_S = 86400.0
+
+
+def most_usd_per_request(targets: Targets, rate_per_s: float) -> float | None:
+    """What a request may cost at most, by the targets on all requests; ``None`` if that is not limited."""
+    daily = targets.cost_usd_per_day
+    limits = [targets.cost_usd_per_request, None if daily is None else daily / (rate_per_s * DAY_S)]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,8 @@ class Limits:
         accuracy: least expected accuracy or, of traffic without problems, least share of answers that no cap cuts off; ``None`` if
             not asked for.
         cost_usd_per_request: most expected cost.
-        late: per latency target, most requests (share) later than its limit.
+        late: per objective (:mod:`ttc_sim.optimizer.proposing.objectives`), how much of it may be broken: of a percentile, most
+            requests (share) later than its limit.
         timeout_rate: most requests that run into a timeout.
         utilization: most load of a GPU pool.
     """
@@ -40,12 +51,16 @@ class Limits:
     utilization: float = 0.8
 
     @classmethod
-    def of(cls, targets: Targets, utilization: float) -> Limits:
-        """The targets as they stand, before anything was simulated."""
+    def of(cls, targets: Targets, utilization: float, rate_per_s: float) -> Limits:
+        """The targets as they stand, before anything was simulated.
+
+        Args:
+            utilization: most load of a GPU pool; rate_per_s: of the requests, by which a day's cost is one of each request.
+        """
         return cls(
             accuracy=targets.accuracy if targets.cut_off_rate is None else 1 - targets.cut_off_rate,
-            cost_usd_per_request=targets.cost_usd_per_request,
-            late={name: 1 - q for name, q in LATENCY_TARGETS.items() if getattr(targets, name) is not None},
+            cost_usd_per_request=most_usd_per_request(targets, rate_per_s),
+            late={name: one.most for name, one in objectives_of(targets, rate_per_s * DAY_S).items()},
             timeout_rate=targets.timeout_rate,
             utilization=utilization,
         )
@@ -59,7 +74,7 @@ class Question:
         expectations: what each of ``V`` arms is expected to make of each of ``P`` problems.
         targets: say what is to be made best of.
         limits: what to keep to.
-        late: (limits + 1, V, P) chances of being later than the limit of each latency target, timeouts last.
+        late: (limits + 1, V, P) what is broken of each objective, such as the chance of being later than a limit, timeouts last.
         weight: (P,) share of the requests that each problem stands for; one with weight 0 does not count.
         rate_per_s: mean rate of all requests, which turns replica seconds per request into load.
         replicas: per GPU pool, the numbers of replicas to choose from, instead of those of the search space.

@@ -51,7 +51,7 @@ class _Point:
 
     def rank(self, targets: Targets) -> tuple[float, float]:
         """Limits missed first, then the objective: the lower the better."""
-        objective = self.cost_usd_per_request if targets.minimize == "cost" else -self.accuracy
+        objective = self.cost_usd_per_request if targets.cheapest else -self.accuracy
         return (sum(self.excess.values()), objective)
 
 
@@ -201,7 +201,7 @@ class _PriceSearch:
 
     def dearer(self, point: _Point) -> bool:
         """Whether a higher price of accuracy should be tried next."""
-        if self.targets.minimize == "cost":
+        if self.targets.cheapest:
             return "accuracy" in point.excess
         return not point.excess
 

@@ -1,0 +1,84 @@
+"""What was where over time in one run: levels from the engine, requests and bills by deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64
+from ttc_sim.engine.work import EngineResult, interval_of
+from ttc_sim.scenario import GpuPool
+from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.taken import Taken
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One run in intervals of the clock, from 0 on; ``D`` deployments, ``n`` requests.
+
+    Attributes:
+        interval_s: how long each is.
+        levels_s: (intervals, D, 4) of the engine (:attr:`ttc_sim.engine.work.EngineResult.levels_s`).
+        sent: (D, n) whether a stage of a request belongs there; api_usd: (D, n) its bill there.
+        pool_usd_per_s: (D,) what a pool costs while it is paid for: ``paid_s`` seconds from ``paid_from_s`` on.
+        end_s: when the run ends: the last answer, or the end of what is paid for.
+    """
+
+    interval_s: float
+    levels_s: F64
+    sent: NDArray[np.bool_]
+    api_usd: F64
+    pool_usd_per_s: F64
+    paid_from_s: float
+    paid_s: float
+    end_s: float
+
+    @property
+    def intervals(self) -> int:
+        """How many the run has, the last of them perhaps begun only."""
+        last = int(interval_of(self.end_s, self.interval_s))
+        return last + int(last * self.interval_s < self.end_s or last == 0)
+
+    @property
+    def usd(self) -> F64:
+        """(intervals, D) bill of the pools in each interval."""
+        begins = np.arange(self.intervals) * self.interval_s
+        paid = np.minimum(begins + self.interval_s, self.paid_from_s + self.paid_s) - np.maximum(
+            begins, self.paid_from_s
+        )
+        return np.asarray(np.maximum(paid, 0.0)[:, None] * self.pool_usd_per_s)
+
+    @property
+    def lasts_s(self) -> F64:
+        """(intervals,) seconds of each that the run lasted."""
+        begins = np.arange(self.intervals) * self.interval_s
+        return np.asarray(np.minimum(begins + self.interval_s, self.end_s) - begins)
+
+
+def timeline(
+    model: Model,
+    taken: Taken,
+    result: EngineResult,
+    interval_s: float,
+    replicas: Mapping[str, int],
+    paid: tuple[float, float],
+) -> Timeline:
+    """The run in intervals.
+
+    Args:
+        result: of an engine that recorded levels over ``interval_s``.
+        replicas: of the pools in use; paid: from when on, and for how many seconds, they are paid for.
+    """
+    assert result.levels_s is not None
+    per_s = np.zeros(len(model.deployments))
+    for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True)):
+        if isinstance(item, GpuPool) and name in replicas:
+            per_s[d] = replicas[name] * item.hourly_usd / 3600.0
+    end_s = max(float(np.max(result.finished_s)), sum(paid) if per_s.any() else 0.0)
+    levels = result.levels_s
+    if len(levels) > interval_of(end_s, interval_s) + 1:  # calls that run on for no client
+        end_s = len(levels) * interval_s
+    return Timeline(interval_s, levels, taken.sent, taken.api_usd, per_s, *paid, end_s)
