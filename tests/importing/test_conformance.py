@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.importing.helping import imported
 from ttc_sim.measured.importing import IMPORTERS
 from ttc_sim.measured.importing.detecting import recognise
+from ttc_sim.measured.importing.formats.table import ROLES
 from ttc_sim.testing import ImporterConformance
 
 LOGS = Path(__file__).parent / "logs"
@@ -51,3 +53,11 @@ def test_a_log_comes_in_with_all_its_rows_accounted_for(path: Path, tmp_path: Pa
     )
     assert audit.kept > 0
     assert (out / "import.json").exists()
+
+
+def test_the_page_names_every_format_and_every_role() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "import.md").read_text(encoding="utf-8")
+    formats = page[page.index("## Formats") :]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", formats, re.MULTILINE)) == set(IMPORTERS)
+    roles = page[page.index("Roles:") :].split("Of times in milliseconds")[0]
+    assert set(re.findall(r"`(\w+)`", roles)) == set(ROLES)
