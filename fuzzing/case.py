@@ -21,6 +21,7 @@ from fuzzing.special import SPECIAL
 
 STATUSES = (0, 1, 2)
 _COMMANDS = ".commands"
+_READ_LOGS = ("imports", "command_lines", "kills")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def kind_of(seed: int) -> str:
 
 def make(kind: str, seed: int, corpus: Path, folder: Path) -> Commands:
     """Fill the folder and say what is to be carried out there."""
-    shutil.copytree(corpus, folder, dirs_exist_ok=True)
+    unread = [] if kind in _READ_LOGS else ["logs"]  # many files, which few kinds read
+    shutil.copytree(corpus, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*unread))
     commands = KINDS[kind][1](Dice(kind, seed), folder)
     (folder / _COMMANDS).write_text(json.dumps(commands))
     return commands
@@ -161,7 +163,8 @@ def replay(file: Path, corpus: Path) -> Outcome:
     content = json.loads(file.read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(corpus, folder, dirs_exist_ok=True)
+        unread = [] if kind in _READ_LOGS else ["logs"]  # many files, which few kinds read
+    shutil.copytree(corpus, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*unread))
         for path, text in content["files"].items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(base64.b64decode(text))

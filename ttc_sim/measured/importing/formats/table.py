@@ -19,7 +19,8 @@ from ttc_sim.measured.importing.statuses import status_of
 from ttc_sim.measured.importing.values import as_count, as_number
 
 NAMES: dict[str, tuple[str, ...]] = {
-    "at": ("arrival_s", "arrival_ms", "arrival_us", "arrival", "arrival_time", "timestamp_ms", "unix_ms", "epoch_ms", "timestamp", "ts",
+    "at": ("arrival_s", "arrival_ms", "arrival_us", "arrival", "arrival_time", "timestamp_ms", "unix_ms", "epoch_ms",
+           "timestamp", "ts",
            "time", "created_at", "created",
            "start_time", "started_at", "request_time", "requested_at", "datetime", "date_time", "date", "t"),
     "key": ("request_id", "response_id", "call_id", "generation_id", "completion_id", "uuid"),
