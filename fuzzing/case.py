@@ -163,8 +163,7 @@ def replay(file: Path, corpus: Path) -> Outcome:
     content = json.loads(file.read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        unread = [] if kind in _READ_LOGS else ["logs"]  # many files, which few kinds read
-    shutil.copytree(corpus, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*unread))
+        shutil.copytree(corpus, folder, dirs_exist_ok=True)
         for path, text in content["files"].items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(base64.b64decode(text))
