@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from tests.importing.helping import imported, lines, table, traffic
 from ttc_sim.base.errors import InputError
+from ttc_sim.measured.importing import import_logs
 
 START = datetime.datetime(2026, 11, 24, 9, 59, 58, tzinfo=datetime.UTC)
 Row = tuple[int, int, int, int]  # milliseconds after the start, tokens of prompt, of reasoning, and of all output
@@ -174,3 +175,15 @@ def test_the_line_of_names_in_the_middle_is_no_row(tmp_path: Path) -> None:
     audit, out = imported(tmp_path, log + log, "log.csv")
     assert (audit.read, len(traffic(out))) == (5, 4)
     assert audit.left_out["the names of the columns once more"].rows == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "x/" * 3000, "missing"])
+def test_names_that_no_file_can_have_are_refused(tmp_path: Path, name: str) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("timestamp,prompt_tokens,output_tokens\n1,2,3\n")
+    with pytest.raises(InputError):
+        import_logs([name], tmp_path / "out")
+    if name != "missing":
+        with pytest.raises(InputError):
+            import_logs([log], tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]

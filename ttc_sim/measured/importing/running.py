@@ -19,6 +19,7 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
+from ttc_sim.files.opening import is_folder
 from ttc_sim.files.writing import check_room, unwritable, written_together, written_whole
 from ttc_sim.measured.dates import Order
 from ttc_sim.measured.importing.audit import Audit
@@ -156,16 +157,19 @@ def _remove_if_empty(folder: Path, made: bool) -> None:
 
 
 def _check_out(out: Path, replace: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(out, "folder", str(out), "a folder to write to")
-    there = [name for name in OUTPUTS if (out / name).exists()]
+    try:
+        if out.exists() and not out.is_dir():
+            raise InputError(out, "folder", str(out), "a folder to write to")
+        there = [name for name in OUTPUTS if (out / name).exists()]
+        above = next(parent for parent in [out, *out.resolve().parents] if parent.exists())
+        folder = above.is_dir()
+    except (OSError, ValueError) as error:  # a name that no folder can have
+        if isinstance(error, InputError):
+            raise
+        raise unwritable(out, error) from None
     if there and not replace:
         raise InputError(out, "folder", ", ".join(there), "a folder without them, or --replace")
-    try:
-        above = next(parent for parent in [out, *out.resolve().parents] if parent.exists())
-    except OSError as error:
-        raise unwritable(out, error) from None
-    if not above.is_dir():
+    if not folder:
         raise InputError(out, "folder", str(above), "a folder, to write it in")
     check_room(out, above)
 
@@ -177,16 +181,13 @@ def _recognised(
     paths: list[tuple[Path, bool]] = []
     for given in files:
         path = Path(given)
-        if path.is_dir():
+        if is_folder(path):
             inside = sorted(one for one in path.rglob("*") if one.is_file() and not _hidden(one.relative_to(path)))
             if not inside:
                 raise InputError(path, "folder", str(path), "a folder with logs in it")
             paths += [(one, True) for one in inside]
         else:
             paths.append((path, False))
-    again = next((path for path, times in Counter(path.resolve() for path, _ in paths).items() if times > 1), None)
-    if again is not None:
-        raise InputError(again, "file", str(again), "each file once")
     if not paths:
         raise InputError("import", "files", "none", "at least one log")
     notes: list[str] = []
@@ -206,6 +207,9 @@ def _recognised(
         notes += [line for line in (*file.notes, *importer_of(name, columns).notes(sample)) if line not in notes]
     if not logs:
         raise skipped[0]
+    again = next((path for path, times in Counter(log.path.resolve() for log, _ in logs).items() if times > 1), None)
+    if again is not None:
+        raise InputError(again, "file", str(again), "each file once")
     if skipped:
         notes.append(f"{len(skipped):,} files of the folder are no logs of a known format: {skipped[0].where} first")
     if len(formats) > 1:
