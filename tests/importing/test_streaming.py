@@ -16,8 +16,9 @@ import pytest
 
 from tests.importing.helping import imported, lines, traffic
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.importing import Scoring, call, import_logs, running
+from ttc_sim.measured.importing import Scoring, call, import_logs, running, spooling
 from ttc_sim.measured.importing import traffic as writing
+from ttc_sim.measured.importing.output import OUTPUTS
 from ttc_sim.measured.importing.spool import FOLDER
 from ttc_sim.measured.provenance import FAST, identify
 
@@ -41,7 +42,7 @@ def many(rows: int, seed: int = 0) -> list[dict[str, object]]:
 def test_parts_and_ranges_of_time_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = lines(many(3000))
     whole_audit, whole = imported(tmp_path, log)
-    monkeypatch.setattr(running, "_ROWS_AT_ONCE", 97)
+    monkeypatch.setattr(spooling, "_ROWS_AT_ONCE", 97)
     monkeypatch.setattr(writing, "ROWS_AT_ONCE", 211)
     parts_audit, parts = imported(tmp_path, log)
     assert traffic(parts).equals(traffic(whole))
@@ -53,7 +54,7 @@ def test_parts_and_ranges_of_time_change_nothing(tmp_path: Path, monkeypatch: py
 def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(lines(many(2000)))
-    monkeypatch.setattr(running, "_ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(spooling, "_ROWS_AT_ONCE", 100)
     import_logs([log], tmp_path / "whole")
     read: list[int] = []
     as_rows = call.as_rows
@@ -65,7 +66,7 @@ def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         read.append(len(calls))
         return as_rows(calls, *args, **how)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "as_rows", counted)
+    monkeypatch.setattr(spooling, "as_rows", counted)
     with pytest.raises(KeyboardInterrupt):
         import_logs([log], tmp_path / "parts")
     assert not (tmp_path / "parts" / "import.json").exists()
@@ -95,7 +96,7 @@ def test_killed_at_any_moment_the_next_one_comes_out_whole(tmp_path: Path) -> No
         time.sleep(wait_s)
         running_.send_signal(signal.SIGKILL)
         running_.wait()
-        there = [name for name in running.OUTPUTS if (tmp_path / "out" / name).exists()]
+        there = [name for name in OUTPUTS if (tmp_path / "out" / name).exists()]
         if there:
             break
     if not (tmp_path / "out" / "import.json").exists():
@@ -107,7 +108,7 @@ def test_a_changed_log_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     log = tmp_path / "log.jsonl"
     log.write_text(lines(many(300)))
     with monkeypatch.context() as patched:
-        patched.setattr(running, "_understand", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(running, "understand", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             import_logs([log], tmp_path / "out")
     assert (tmp_path / "out" / FOLDER).is_dir()

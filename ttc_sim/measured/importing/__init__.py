@@ -6,6 +6,8 @@ from ttc_sim.measured.importing.audit import Audit
 from ttc_sim.measured.importing.call import Call
 from ttc_sim.measured.importing.importer import IMPORTERS, Importer
 from ttc_sim.measured.importing.reading import Sample
-from ttc_sim.measured.importing.running import Answers, Scoring, import_logs
+from ttc_sim.measured.importing.running import import_logs
+from ttc_sim.measured.importing.spooling import Scoring
+from ttc_sim.measured.importing.understanding import Answers
 
 __all__ = ["IMPORTERS", "Answers", "Audit", "Call", "Importer", "Sample", "Scoring", "import_logs"]
