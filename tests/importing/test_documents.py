@@ -14,7 +14,7 @@ import pytest
 
 from tests.importing.helping import imported, lines, traffic
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.importing import reading
+from ttc_sim.measured.importing import json_records
 from ttc_sim.measured.importing.call import COUNTS, Call, as_rows, field_names
 from ttc_sim.measured.importing.documents import DAMAGED, Column, Lenient, nested, runs
 from ttc_sim.measured.importing.formats import genai_perf, guidellm
@@ -112,7 +112,7 @@ def test_a_document_too_large_to_be_read_at_once_is_recognised(
     content = (LOGS / name).read_bytes()
     _, small = imported(tmp_path, content, "log.json")
     monkeypatch.setenv("TTC_SIM_MAX_LINE_MB", "0.0005")
-    monkeypatch.setattr(reading, "_WHOLE", 500)
+    monkeypatch.setattr(json_records, "_WHOLE", 500)
     monkeypatch.setattr(guidellm, "_FOR_SAMPLE", 10_000)
     monkeypatch.setattr(genai_perf, "_FOR_SAMPLE", 10_000)
     audit, large = imported(tmp_path, content, "log.json")

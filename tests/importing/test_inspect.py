@@ -190,7 +190,7 @@ def test_large_samples_are_read_without_their_messages_and_documents_without_bei
 ) -> None:
     document = log([sample(k, "C" if k else "I", turn_count=1, store={"x": ["y" * 500] * 8}) for k in range(3)])
     monkeypatch.setattr(inspect_files, "_WHOLE", 1_000)
-    monkeypatch.setattr("ttc_sim.measured.importing.reading._WHOLE", 2_000)
+    monkeypatch.setattr("ttc_sim.measured.importing.json_records._WHOLE", 2_000)
     for path in (as_eval(tmp_path / "a.eval", document), as_document(tmp_path / "a.json", document)):
         attempts, _ = imported(path, out=tmp_path / path.suffix)
         assert columns(attempts, "problem", "correct", "prompt_tokens", "model") == [

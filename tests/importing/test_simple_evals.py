@@ -112,7 +112,7 @@ def test_averages_and_reports_alone_are_refused_and_the_file_with_the_answers_is
 def test_large_and_cut_off_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [page(float(k % 2), "x") for k in range(6)]
     path = as_document(tmp_path / NAME, results(pages, [conversation(f"{k} {'long ' * 50}", "x") for k in range(6)]))
-    monkeypatch.setattr("ttc_sim.measured.importing.reading._WHOLE", 500)
+    monkeypatch.setattr("ttc_sim.measured.importing.json_records._WHOLE", 500)
     attempts, _ = imported(path, out=tmp_path / "whole")
     assert (len(attempts), int(attempts["correct"].sum())) == (6, 3)
     path.write_bytes(path.read_bytes()[:-700])
