@@ -353,7 +353,7 @@ def _write_import(at: Path, problems: pl.DataFrame, attempts: pl.DataFrame) -> N
     at.mkdir()
     audit = {
         "format": "own",
-        "files": ["log.jsonl"],
+        "files": [{"name": "log.jsonl", "bytes": 99, "rows": 9}],
         "rows": {"read": 1, "kept": 1, "left_out": 0},
         "day": "2026-11-24",
     }

@@ -161,7 +161,10 @@ def _from_zero(axes: Axes, *, logarithmic: bool) -> None:
     drawn = np.concatenate([one.get_data()[0] for one in axes.patches if isinstance(one, StepPatch)])
     seen = drawn[np.isfinite(drawn) & (drawn > 0)]
     if logarithmic and len(seen) and seen.max() > 30 * seen.min():
+        from matplotlib.ticker import NullFormatter
+
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         return
     axes.set_ylim(0, float(seen.max(initial=0.0)) * 1.08 or 1.0)
