@@ -453,6 +453,28 @@ def test_a_long_log_says_that_its_beginning_is_not_its_busiest_hour(tmp_path: Pa
     assert "the first of the log's 60,001" in found.file.read_text()
 
 
+def test_a_log_of_other_lengths_than_the_problems_is_said_to_give_the_times_alone(tmp_path: Path) -> None:
+    """Twelve times the prompt, by hand; and another mix of the same models is no such difference."""
+    problems, tries = graded(10, prompts=False)
+    log = traffic(40, ("small",), prompt_tokens=[264] * 40, visible_tokens=[100] * 40)
+    found = made(write_import(tmp_path / "mine", arrivals=log, tables=(problems, tries)))
+    small = tries.filter(model="small")
+    asked, answered = (round(small[f"{kind}_tokens"].mean()) for kind in ("prompt", "visible"))
+    said = "the log's requests have 264 and 100 tokens of prompt and output in the mean, "
+    said += f"attempts at the graded problems {asked} and {answered}"
+    assert any(line.startswith(said) for line in found.said)
+    assert said in found.file.read_text()
+    replayed = tries.filter(model="small").drop("prompt_tokens").head(10)
+    alike = traffic(10, ("small",), prompt_tokens=[22] * 10, visible_tokens=replayed["visible_tokens"].to_list())
+    for name, arrivals in (
+        ("same", alike),
+        ("unnamed", log.drop("model")),
+        ("other", log.with_columns(model=pl.lit("x"))),
+    ):
+        found = made(write_import(tmp_path / name, arrivals=arrivals, tables=(problems, tries)))
+        assert any("gives the times alone" in line for line in found.said) == (name != "same"), name
+
+
 def test_links_and_other_imports_stay_as_they_are(tmp_path: Path) -> None:
     folder = write_import(tmp_path / "mine", arrivals=traffic(30), tables=graded(6))
     made(folder)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.drafting.arriving import LEAST_PROBLEMS, arrivals_of, cached_prompts, sources_of
+from ttc_sim.drafting.arriving import LEAST_PROBLEMS, arrivals_of, cached_prompts, sources_of, unlike_lengths
 from ttc_sim.drafting.document import Draft, Figures, scenario_text
 from ttc_sim.drafting.endpoints import Pool, endpoints_of
 from ttc_sim.drafting.imported import AUDIT, PROBLEMS, TRAFFIC, Imported, read_imports
@@ -88,6 +88,8 @@ def make_scenario(
     timings = {model: timing_of(imported.traffic, model) for model in chosen}
     endpoints = endpoints_of(chosen, prices, gpus, timings, on, _longest(imported, measured))
     said += cached_prompts(imported)
+    if measured is not None:
+        said += unlike_lengths(imported, measured)
     work = temporary_folder("scenario")
     scored: Scored | None = None
     if measured is not None:
