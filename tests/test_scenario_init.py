@@ -459,7 +459,7 @@ def test_a_log_of_other_lengths_than_the_problems_is_said_to_give_the_times_alon
     log = traffic(40, ("small",), prompt_tokens=[264] * 40, visible_tokens=[100] * 40)
     found = made(write_import(tmp_path / "mine", arrivals=log, tables=(problems, tries)))
     small = tries.filter(model="small")
-    asked, answered = (round(small[f"{kind}_tokens"].mean()) for kind in ("prompt", "visible"))
+    asked, answered = (round(small.select(f"{kind}_tokens").mean().item()) for kind in ("prompt", "visible"))
     said = "the log's requests have 264 and 100 tokens of prompt and output in the mean, "
     said += f"attempts at the graded problems {asked} and {answered}"
     assert any(line.startswith(said) for line in found.said)
