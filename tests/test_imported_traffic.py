@@ -61,7 +61,7 @@ def test_failed_requests_come_and_are_served_like_the_answered_one_before(tmp_pa
 
 def test_what_failed_before_its_prompt_was_counted_asks_like_the_answered_one_before(tmp_path: Path) -> None:
     """Not like a prompt of one token; one that was counted is its own, and of an answered one nothing is borrowed."""
-    failed = {"status": ["failed", "ok", "failed", "failed", "ok"], "visible_tokens": [0, 5, 0, 0, 9]}
+    failed: dict[str, Any] = {"status": ["failed", "ok", "failed", "failed", "ok"], "visible_tokens": [0, 5, 0, 0, 9]}
     asked = [0, 700, 0, 80, 0]
     found = replayed(tmp_path, prompt_tokens=asked, reasoning_tokens=[0] * 5, **failed)
     assert found.prompt_tokens is not None

@@ -59,8 +59,10 @@ def sources_of(imported: Imported, measured: Measured | None, said: list[str]) -
 def arrivals_of(imported: Imported, graded: bool, said: list[str]) -> Arrivals:
     """The log's own times, or Poisson arrivals at an assumed rate where they say nothing."""
     traffic = imported.traffic
-    if traffic is None:
-        return Arrivals(False, _ASSUMED_RATE, "assumed: the import holds no times", 1000, 0)
+    if traffic is None or not imported.timed:
+        return Arrivals(
+            False, _ASSUMED_RATE, "assumed: the import holds no times", 1000, 0 if traffic is None else len(traffic)
+        )
     times = traffic["arrival_s"].cast(pl.Float64).to_numpy()
     rows, span_s = len(times), float(times[-1] - times[0]) if len(times) else 0.0
     answered = bool((traffic["reasoning_tokens"] + traffic["visible_tokens"] > 0).any())
@@ -117,7 +119,7 @@ def unlike_lengths(imported: Imported, measured: Measured) -> list[str]:
     here, there = (" and ".join(number(mean) for mean in side) for side in zip(*pairs, strict=True))
     return [
         f"the log's requests have {here} tokens of prompt and output in the mean, attempts at the graded problems {there}: "
-        "the log gives the times alone, and bills and seconds are those of the problems"
+        "bills and seconds are those of the problems, not of the log"
     ]
 
 

@@ -18,7 +18,7 @@ from ttc_sim.measured.dates import as_day_and_second, look_at_dates
 from ttc_sim.scenario import Columns, Trace
 from ttc_sim.workload.imported import block_sizes, without_failed
 from ttc_sim.workload.prefixes import shared_prefixes
-from ttc_sim.workload.recorded import check_held, failed_requests, state_of
+from ttc_sim.workload.recorded import check_held, failed_requests, state_of, without_prompt
 from ttc_sim.workload.traffic import Traffic
 
 _AZURE = Columns(arrival="TIMESTAMP", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens")
@@ -242,9 +242,7 @@ def _asked(prompt: I64 | None, path: Path) -> tuple[I64 | None, tuple[str, ...]]
     empty = 0 if prompt is None else int((prompt == 0).sum())
     if prompt is None or not empty:
         return prompt, ()
-    return np.maximum(prompt, 1), (
-        f"{empty:,} of {len(prompt):,} rows of {path.name} have no prompt tokens: one is counted",
-    )
+    return np.maximum(prompt, 1), (without_prompt(path, empty, len(prompt)),)
 
 
 def _blocks(table: pl.DataFrame, path: Path) -> list[list[Hashable]]:
