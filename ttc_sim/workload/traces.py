@@ -111,7 +111,9 @@ def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
     output, said = _output(table, path, columns), list[str]()
     if trace.format == "traffic":
         output = without_failed(table, path, output, said)
-    prompt, hidden, visible, notes = _answered(prompt, *output, path)
+    # An import counts no prompt of what failed early on; in other traces a prompt of none is one.
+    asked, hidden, visible, notes = _answered(prompt if trace.format == "traffic" else None, *output, path)
+    prompt = prompt if asked is None else asked
     prompt, more = _asked(prompt, path)
     found = Recorded(times - times[0], prompt, hidden, visible, notes=(*said, *notes, *more))
     if trace.format not in ("mooncake", "traffic") or "hash_ids" not in table.columns or found.prompt_tokens is None:
@@ -215,7 +217,7 @@ def _answered(
     prompt: I64 | None, hidden: I64 | None, visible: I64 | None, path: Path
 ) -> tuple[I64 | None, I64 | None, I64 | None, tuple[str, ...]]:
     """Tokens of prompts and answers. Requests that got none failed where they were recorded: here they are served like those beside
-    them, and ask as much where they failed before their prompt was counted.
+    them, and ask as much where they failed before their prompt was counted, if prompts are given.
 
     Raises:
         InputError: no row has output tokens.
