@@ -89,7 +89,7 @@ def write_import(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "import.json").write_text(json.dumps(audit(**said)))
     if arrivals is not None:
-        arrivals.write_parquet(folder / "traffic.parquet")
+        arrivals.write_parquet(folder / ("traffic.parquet" if "arrival_s" in arrivals.columns else "lengths.parquet"))
     if tables is not None:
         tables[0].write_parquet(folder / "problems.parquet")
         tables[1].write_parquet(folder / "attempts.parquet")

@@ -59,6 +59,27 @@ def test_failed_requests_come_and_are_served_like_the_answered_one_before(tmp_pa
     assert ("1 failed rows" in said) == (tokens > 0)
 
 
+def test_what_failed_before_its_prompt_was_counted_asks_like_the_answered_one_before(tmp_path: Path) -> None:
+    """Not like a prompt of one token; one that was counted is its own, and of an answered one nothing is borrowed."""
+    failed: dict[str, Any] = {"status": ["failed", "ok", "failed", "failed", "ok"], "visible_tokens": [0, 5, 0, 0, 9]}
+    asked = [0, 700, 0, 80, 0]
+    found = replayed(tmp_path, prompt_tokens=asked, reasoning_tokens=[0] * 5, **failed)
+    assert found.prompt_tokens is not None
+    assert found.visible_tokens is not None
+    assert found.prompt_tokens.tolist() == [700, 700, 700, 80, 1]
+    assert found.visible_tokens.tolist() == [5, 5, 5, 5, 9]
+    said = " ".join(found.notes)
+    assert "3 of 5 rows of 0.parquet have no output tokens" in said
+    assert "2 of them have no prompt tokens either: they ask as much as that one" in said
+    assert "1 of 5 rows of 0.parquet have no prompt tokens: one is counted" in said
+    ids = [[], [1, 2], [], [1, 2], []]
+    shared = replayed(tmp_path, prompt_tokens=asked, hash_ids=ids, block_tokens=[300] * 5, **failed)
+    assert shared.prefix_tokens is not None
+    assert shared.prefix_tokens.tolist() == [0, 600, 0, 80, 0]  # nothing says what an uncounted prompt began with
+    whole = replayed(tmp_path, prompt_tokens=[9, 700, 9, 80, 9], **failed)
+    assert "no prompt tokens" not in " ".join(whole.notes)
+
+
 def test_what_has_no_effect_is_said(tmp_path: Path) -> None:
     found = replayed(tmp_path, cached_tokens=[4000, None], session=["a", "a"], latency_s=[1.0, 2.0])
     assert found.notes == (

@@ -96,6 +96,8 @@ def test_a_problem_may_stand_twice_with_the_same_prompt_only(tmp_path: Path) -> 
         ({"output_tokens": [5, 9]}, [5, 9], [None, None]),
         ({"completion_tokens": [5, 9], "thinking_tokens": [2, None]}, [5, 9], [2, None]),
         ({"visible_tokens": [5, 0], "reasoning_tokens": [2, 7]}, [7, 7], [2, 7]),
+        ({"visible_tokens": [5, 6], "reasoning_tokens": [None, 7]}, [5, 13], [None, 7]),  # as an import leaves them
+        ({"visible_tokens": [5, 6], "reasoning_tokens": [None, None]}, [5, 6], [None, None]),
         ({"visible_tokens": [5, 9], "output_tokens": [6, 9], "reasoning_tokens": [1, 0]}, [6, 9], [1, 0]),
         ({"visible_tokens": [5.0, 9.0]}, [5, 9], [None, None]),
     ],

@@ -361,12 +361,96 @@ def test_traffic_alone_is_a_scenario_without_problems(tmp_path: Path) -> None:
         + 0.4 * log[598].select("reasoning_tokens", "visible_tokens").sum_horizontal().item()
     )
     assert 600 * found.draft.figures["small"].cost_usd == pytest.approx(usd.item() + last / 1e6, rel=1e-6)
-    raw.pop("targets")
-    (tmp_path / "mine" / "s.yaml").write_text(yaml.safe_dump(raw))
-    assert ttc.simulate(tmp_path / "mine" / "s.yaml", replications=1).summary().accuracy is None
+    assert ttc.simulate(found.file, replications=1).summary().accuracy is None
     # Copied without prompts.
     new = made(tmp_path / "new", imports=[tmp_path / "mine"])
     assert "prompt" not in pl.read_parquet_schema(new.file.with_name("traffic.parquet"))
+
+
+GPU_OF_SMALL = "small=h100_sxm/meta-llama/Llama-3.1-8B"
+ALONE: dict[str, tuple[pl.DataFrame, tuple[str, ...]]] = {
+    "replayed": (traffic(600), ("--price", PRICES[0], "--price", PRICES[1])),
+    "GPUs": (traffic(600, ("small",)), ("--gpu", GPU_OF_SMALL)),
+    "both": (traffic(30), ("--gpu", GPU_OF_SMALL, "--price", PRICES[1])),
+    "one request": (traffic(1, ("small",)), ("--price", PRICES[0])),
+    "one time": (traffic(6, arrival_s=[0.0] * 6), ("--price", PRICES[0], "--price", PRICES[1])),
+    "no times": (traffic(60).drop("arrival_s"), ("--price", PRICES[0], "--price", PRICES[1])),
+    "no times, GPUs": (traffic(60, ("small",)).drop("arrival_s"), ("--gpu", GPU_OF_SMALL)),
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_the_printed_command_plans_for_traffic_alone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is printed; and it asks that no request be dropped, without which dropping most would be the cheapest."""
+    monkeypatch.chdir(tmp_path)
+    log, words = ALONE[kind]
+    write_import(Path("mine"), arrivals=log)
+    printed = shlex.split(cli("scenario", "init", "mine", *words).splitlines()[-1])
+    assert printed == ["ttc-sim", "optimize", "mine/scenario.yaml", "--plan", "mine/plan.yaml"]
+    cli(*printed[1:])
+    saved = ttc.load_plan("mine/plan.yaml")
+    assert saved.status == "met"
+    assert "accuracy" not in saved.promised
+    assert saved.promised["timeout_rate"].value == 0
+    # A deadline that hardly a request keeps, as a user may put one in: what drops them is no plan.
+    text = Path("mine/scenario.yaml").read_text()
+    assert "    # timeout_s: 120 " in text
+    Path("mine/scenario.yaml").write_text(text.replace("    # timeout_s: 120 ", "    timeout_s: 0.1 "))
+    assert CliRunner().invoke(app, printed[1:]).exit_code == 2
+
+
+def test_lengths_without_times_are_those_of_the_answered_requests(tmp_path: Path) -> None:
+    """Each row as often as another; a failed one is no length, which is said."""
+    log = pl.DataFrame(
+        {
+            "prompt_tokens": [100, 200, 0, 3000, 0],
+            "reasoning_tokens": [0, 0, 0, 300, 0],
+            "visible_tokens": [50, 70, 0, 100, 20],
+            "status": ["ok", "ok", "failed", "ok", "ok"],
+        }
+    )
+    write_import(tmp_path / "mine", arrivals=log)
+    found = made(tmp_path / "mine", prices=["1/10"])
+    lengths = load_scenario(found.file).workload.lengths
+    assert lengths is not None
+    assert lengths.file == "lengths.parquet"
+    assert "rate_per_s: 1}   # assumed: the import holds no times" in found.file.read_text()
+    result = ttc.simulate(found.file)
+    rows = [(100, 0, 50), (200, 0, 70), (3000, 300, 100), (1, 0, 20)]
+    usd = sum(prompt + 10 * (hidden + shown) for prompt, hidden, shown in rows) / 4 / 1e6
+    summary = result.summary()
+    assert summary.cost_usd_per_request.value == pytest.approx(usd, rel=0.1)
+    said = " ".join(summary.notes)
+    assert "1 of 5 rows of lengths.parquet have no output tokens, as failed requests: left out" in said
+    assert "1 of 5 rows of lengths.parquet have no prompt tokens: one is counted" in said
+    # Another folder gets the table; one with a table of its own keeps it.
+    new = made(tmp_path / "new", imports=[tmp_path / "mine"], prices=["1/10"])
+    assert new.file.with_name("lengths.parquet").exists()
+    other = write_import(tmp_path / "other", arrivals=log.head(2))
+    with pytest.raises(InputError, match=r"other/lengths.parquet: file: .* of an import that stands there"):
+        made(other, imports=[tmp_path / "mine"], prices=["1/10"], replace_old=True)
+    write_import(tmp_path / "timed", arrivals=traffic(9))
+    with pytest.raises(
+        InputError, match=r"mine: folder: got 'lengths.parquet'; expected traffic in one of them, and .*timed has"
+    ):
+        made(tmp_path / "x", imports=[tmp_path / "timed", tmp_path / "mine"])
+    nothing = log.with_columns(reasoning_tokens=0, visible_tokens=0)
+    with pytest.raises(InputError, match=r"bad/lengths.parquet: output tokens: got '0 in every row'"):
+        made(write_import(tmp_path / "bad", arrivals=nothing), prices=["1/10"])
+
+
+def test_lengths_beside_graded_problems_are_those_of_the_problems(tmp_path: Path) -> None:
+    """What an import without times says of how long answers took counts all the same."""
+    log = write_import(tmp_path / "log", arrivals=traffic(60).drop("arrival_s"))
+    problems = write_import(tmp_path / "problems", tables=graded(10, prompts=False))
+    found = made(tmp_path / "mine", imports=[log, problems])
+    text = found.file.read_text()
+    assert "lengths:" not in text
+    assert "of 30 answers in the log" in text
+    assert not found.file.with_name("lengths.parquet").exists()
+    assert ttc.optimize(found.file).status == "met"
 
 
 def test_too_few_problems_to_train_the_printed_commands_score_them(
@@ -451,6 +535,28 @@ def test_a_long_log_says_that_its_beginning_is_not_its_busiest_hour(tmp_path: Pa
     assert any(line.startswith(said) for line in found.said)
     assert load_scenario(found.file).workload.requests == 20_000
     assert "the first of the log's 60,001" in found.file.read_text()
+
+
+def test_a_log_of_other_lengths_than_the_problems_is_said_to_give_the_times_alone(tmp_path: Path) -> None:
+    """Twelve times the prompt, by hand; and another mix of the same models is no such difference."""
+    problems, tries = graded(10, prompts=False)
+    log = traffic(40, ("small",), prompt_tokens=[264] * 40, visible_tokens=[100] * 40)
+    found = made(write_import(tmp_path / "mine", arrivals=log, tables=(problems, tries)))
+    small = tries.filter(model="small")
+    asked, answered = (round(small.select(f"{kind}_tokens").mean().item()) for kind in ("prompt", "visible"))
+    said = "the log's requests have 264 and 100 tokens of prompt and output in the mean, "
+    said += f"attempts at the graded problems {asked} and {answered}"
+    assert any(line.startswith(said) for line in found.said)
+    assert said in found.file.read_text()
+    replayed = tries.filter(model="small").drop("prompt_tokens").head(10)
+    alike = traffic(10, ("small",), prompt_tokens=[22] * 10, visible_tokens=replayed["visible_tokens"].to_list())
+    for name, arrivals in (
+        ("same", alike),
+        ("unnamed", log.drop("model")),
+        ("other", log.with_columns(model=pl.lit("x"))),
+    ):
+        found = made(write_import(tmp_path / name, arrivals=arrivals, tables=(problems, tries)))
+        assert any("those of the problems, not of the log" in line for line in found.said) == (name != "same"), name
 
 
 def test_links_and_other_imports_stay_as_they_are(tmp_path: Path) -> None:

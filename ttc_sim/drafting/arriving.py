@@ -21,6 +21,7 @@ LEAST_PROBLEMS = 2
 _MOST_SOURCES, _SHOWN = 12, 5
 _ASSUMED_RATE = 1.0
 _HOUR_S = 3600
+_MUCH = 2.0  # times as long: what no difference between one week and another explains
 
 
 def sources_of(imported: Imported, measured: Measured | None, said: list[str]) -> list[Source]:
@@ -58,8 +59,10 @@ def sources_of(imported: Imported, measured: Measured | None, said: list[str]) -
 def arrivals_of(imported: Imported, graded: bool, said: list[str]) -> Arrivals:
     """The log's own times, or Poisson arrivals at an assumed rate where they say nothing."""
     traffic = imported.traffic
-    if traffic is None:
-        return Arrivals(False, _ASSUMED_RATE, "assumed: the import holds no times", 1000, 0)
+    if traffic is None or not imported.timed:
+        return Arrivals(
+            False, _ASSUMED_RATE, "assumed: the import holds no times", 1000, 0 if traffic is None else len(traffic)
+        )
     times = traffic["arrival_s"].cast(pl.Float64).to_numpy()
     rows, span_s = len(times), float(times[-1] - times[0]) if len(times) else 0.0
     answered = bool((traffic["reasoning_tokens"] + traffic["visible_tokens"] > 0).any())
@@ -85,6 +88,39 @@ def _first_of(times: F64, requests: int) -> str:
         busiest = np.bincount(((times - times[0]) // _HOUR_S).astype(np.int64)).max() / _HOUR_S
         rates.append(f"its busiest hour {number(busiest, 1)}")
     return f"of the log's {len(times):,} requests the first {requests:,} are planned for, {', '.join(rates)}: `requests` takes more"
+
+
+def unlike_lengths(imported: Imported, measured: Measured) -> list[str]:
+    """What is said where the log's requests are much longer, or shorter, than the problems that stand in for them.
+
+    Compared is what the same model made of both, so that another mix of models is no difference.
+    """
+    traffic = imported.traffic
+    if traffic is None:
+        return []
+    output = pl.col("reasoning_tokens").cast(pl.Float64) + pl.col("visible_tokens")
+    named = pl.col("model") if "model" in traffic.columns else pl.lit("")
+    log = traffic.filter((output > 0) & (pl.col("prompt_tokens") > 0)).select(
+        pl.col("prompt_tokens").cast(pl.Float64), output=output, model=named
+    )
+    tries = pl.concat(
+        profile.attempts.select(pl.col("prompt_tokens").cast(pl.Float64), output=output, model=pl.lit(model))
+        for model, profile in measured.profiles.items()
+    )
+    both = log.join(tries.group_by("model").mean(), on="model", suffix=" tried")
+    if both.is_empty():
+        both = log.join(tries.select(pl.col("prompt_tokens", "output").mean().name.suffix(" tried")), how="cross")
+    if both.is_empty():
+        return []
+    means = both.drop("model").mean().row(0, named=True)
+    pairs = [(means[name], means[f"{name} tried"]) for name in ("prompt_tokens", "output")]
+    if all(max(pair) < _MUCH * max(min(pair), 1.0) for pair in pairs):
+        return []
+    here, there = (" and ".join(number(mean) for mean in side) for side in zip(*pairs, strict=True))
+    return [
+        f"the log's requests have {here} tokens of prompt and output in the mean, attempts at the graded problems {there}: "
+        "bills and seconds are those of the problems, not of the log"
+    ]
 
 
 def cached_prompts(imported: Imported) -> list[str]:

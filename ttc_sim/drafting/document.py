@@ -62,7 +62,7 @@ class Draft:
     Attributes:
         origin: of the data, in words; left_out: lines on what is not in it.
         arms: by model, what its arm, its profile and its deployment are called.
-        problem_set: ``None`` for traffic without problems.
+        problem_set: ``None`` for traffic alone; lengths: the file that its lengths are drawn from, if it is not replayed.
         predictor: that the problems' scores are by; routing: on that, in words.
         caps: by arm; replicas: by arm on GPUs.
         policy: arm that ``ttc-sim simulate`` sends everything to.
@@ -75,6 +75,7 @@ class Draft:
     arms: Mapping[str, str]
     endpoints: Mapping[str, Api | Pool]
     problem_set: str | None
+    lengths: str | None
     sources: Sequence[Source]
     arrivals: Arrivals
     predictor: str | None
@@ -185,7 +186,14 @@ def _workload(draft: Draft) -> list[str]:
             f"  requests: {arrivals.requests}         # of a run",
         ]
     if draft.problem_set is None:
-        return [*lines, "  # Nothing is known of right and wrong: how long requests are is the log's own."]
+        lines.append("  # Nothing is known of right and wrong: how long requests are is the log's own.")
+        if draft.lengths is None:
+            return lines
+        columns = "".join(f", {kind}_tokens: {kind}_tokens" for kind in ("prompt", "reasoning", "visible"))
+        return [
+            *lines,
+            f"  lengths: {{file: {draft.lengths}{columns}}}   # as one of the log's {arrivals.rows:,} each",
+        ]
     lines.append("  sources:               # streams of requests, by their shares")
     shared = sum(one.requests or 0 for one in draft.sources)
     for one in draft.sources:

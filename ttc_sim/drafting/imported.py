@@ -16,9 +16,10 @@ from ttc_sim.files.opening import is_file
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens, texts
 
-AUDIT, TRAFFIC, PROBLEMS, ATTEMPTS, SCORES = (
+AUDIT, TRAFFIC, LENGTHS, PROBLEMS, ATTEMPTS, SCORES = (
     "import.json",
     "traffic.parquet",
+    "lengths.parquet",
     "problems.parquet",
     "attempts.parquet",
     "scores.parquet",
@@ -36,7 +37,7 @@ class Imported:
         problems: each once: ``problem``, ``subset``, ``group``, ``prompt_tokens`` and, where known, ``prompt``.
         attempts: at them: ``problem``, ``model``, ``correct``, tokens and what else the import knew.
         scores: the file of the problems' scores, where there is one.
-        traffic: a row a request, and the file that it stands in.
+        traffic: a row a request, and the file that it stands in; without ``arrival_s`` where no times are known.
         said: what was made of them that a reader must know, a line each.
     """
 
@@ -52,6 +53,11 @@ class Imported:
     traffic_file: Path | None
     said: tuple[str, ...]
 
+    @property
+    def timed(self) -> bool:
+        """Whether it is known when requests came."""
+        return self.traffic_file is not None and self.traffic_file.name == TRAFFIC
+
 
 def read_imports(folders: Sequence[Path]) -> Imported:
     """Read what imports left.
@@ -62,12 +68,16 @@ def read_imports(folders: Sequence[Path]) -> Imported:
     """
     audits = [_audit(folder) for folder in folders]
     graded = [folder for folder in folders if is_file(folder / PROBLEMS) or is_file(folder / ATTEMPTS)]
-    timed = [folder for folder in folders if is_file(folder / TRAFFIC)]
-    if len(timed) > 1:
-        expected = f"traffic in one of them, and {timed[0]} has some: `ttc-sim import` of all their files puts requests in order"
-        raise InputError(timed[1], "folder", TRAFFIC, expected)
-    if not graded and not timed:
-        expected = f"{TRAFFIC}, or {PROBLEMS} and {ATTEMPTS}: the import kept no request; its {AUDIT} says why"
+    asked = [file for folder in folders for file in (folder / TRAFFIC, folder / LENGTHS) if is_file(file)]
+    if len(asked) > 1:
+        first, second = asked[:2]
+        expected = f"traffic in one of them, and {first.parent} has some: "
+        expected += "`ttc-sim import` of all their files puts requests in order"
+        raise InputError(second.parent, "folder", second.name, expected)
+    if not graded and not asked:
+        expected = (
+            f"{TRAFFIC} or {LENGTHS}, or {PROBLEMS} and {ATTEMPTS}: the import kept no request; its {AUDIT} says why"
+        )
         raise InputError(folders[0], "folder", "neither", expected)
     said: list[str] = []
     problems = _problems([folder / PROBLEMS for folder in graded], said) if graded else None
@@ -75,7 +85,7 @@ def read_imports(folders: Sequence[Path]) -> Imported:
     scored = [folder / SCORES for folder in graded if is_file(folder / SCORES)]
     if len(graded) > 1 and scored:
         said.append(f"scores of {scored[0]} are not used: the problems are those of several imports")
-    file = timed[0] / TRAFFIC if timed else None
+    file = asked[0] if asked else None
     days = [audit["day"] for audit in audits if audit["day"] is not None]
     return Imported(
         folders=tuple(folders),
@@ -198,7 +208,8 @@ def _attempts(files: Sequence[Path], problems: pl.DataFrame, said: list[str]) ->
 
 
 def _traffic(file: Path) -> pl.DataFrame:
-    table = _table(file, ("arrival_s", "prompt_tokens", "reasoning_tokens", "visible_tokens"))
+    timed = file.name == TRAFFIC
+    table = _table(file, (*(["arrival_s"] if timed else []), "prompt_tokens", "reasoning_tokens", "visible_tokens"))
     named = [as_text(table, file, column) for column in ("source", "model", "status") if column in table.columns]
     times = [
         as_numbers(table, file, column, float("-inf"), float("inf"), gaps=True).alias(column)
@@ -208,5 +219,5 @@ def _traffic(file: Path) -> pl.DataFrame:
     tokens = [as_tokens(table, file, f"{kind}_tokens") for kind in ("prompt", "reasoning", "visible")]
     if "cached_tokens" in table.columns:
         as_tokens(table, file, "cached_tokens", empty=0)  # what is not known stays so
-    arrival = as_numbers(table, file, "arrival_s", 0, float("inf"))
-    return table.with_columns(*named, *times, *tokens, arrival)
+    arrival = [as_numbers(table, file, "arrival_s", 0, float("inf"))] if timed else []
+    return table.with_columns(*named, *times, *tokens, *arrival)

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.drafting.arriving import LEAST_PROBLEMS, arrivals_of, cached_prompts, sources_of
+from ttc_sim.drafting.arriving import LEAST_PROBLEMS, arrivals_of, cached_prompts, sources_of, unlike_lengths
 from ttc_sim.drafting.document import Draft, Figures, scenario_text
 from ttc_sim.drafting.endpoints import Pool, endpoints_of
-from ttc_sim.drafting.imported import AUDIT, PROBLEMS, TRAFFIC, Imported, read_imports
+from ttc_sim.drafting.imported import AUDIT, LENGTHS, PROBLEMS, TRAFFIC, Imported, read_imports
 from ttc_sim.drafting.measured import Measured, asked_models, measure, models_of
 from ttc_sim.drafting.scores import CARD, MODEL, Scored, score
 from ttc_sim.drafting.timing import timing_of
@@ -32,6 +32,7 @@ from ttc_sim.simulation.result import simulate
 
 SCENARIO = "scenario.yaml"
 _MOST_REPLICAS = 64
+_MOST_DROPPED = 0.01
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,18 @@ def make_scenario(
     timings = {model: timing_of(imported.traffic, model) for model in chosen}
     endpoints = endpoints_of(chosen, prices, gpus, timings, on, _longest(imported, measured))
     said += cached_prompts(imported)
+    if measured is not None:
+        said += unlike_lengths(imported, measured)
     work = temporary_folder("scenario")
     scored: Scored | None = None
     if measured is not None:
         _write_measured(measured, names, work, called)
         scored = score(imported, measured, names, work, called, folder, train=train, say=progress)
-    if imported.traffic is not None:
-        imported.traffic.drop("prompt", strict=False).write_parquet(work / TRAFFIC)
+    if imported.traffic is not None and imported.traffic_file is not None:
+        imported.traffic.drop("prompt", strict=False).write_parquet(work / imported.traffic_file.name)
+    sources, arrivals = sources_of(imported, measured, said), arrivals_of(imported, measured is not None, said)
+    # Without problems requests are as long as the log's, replayed or drawn from them.
+    drawn_from = None if measured is not None or arrivals.trace else imported.traffic_file
     draft = Draft(
         name=called,
         origin=imported.origin,
@@ -102,8 +108,9 @@ def make_scenario(
         arms=names,
         endpoints=endpoints,
         problem_set=None if measured is None else called,
-        sources=sources_of(imported, measured, said),
-        arrivals=arrivals_of(imported, measured is not None, said),
+        lengths=None if drawn_from is None else drawn_from.name,
+        sources=sources,
+        arrivals=arrivals,
         predictor=None if scored is None else scored.predictor,
         routing="" if scored is None else scored.why,
         caps={} if measured is None else {names[m]: caps for m in chosen if (caps := _caps(measured, m))},
@@ -134,15 +141,15 @@ def _check_free(folder: Path, name: str, imported: Imported, *, replace_old: boo
     """Refuse what would be replaced without being asked for."""
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "folder", str(folder), "a folder, or none yet")
-    for file in (SCENARIO, MODEL, CARD, TRAFFIC):
-        own = file == TRAFFIC and (imported.traffic_file is None or _same(imported.traffic_file, folder / file))
+    for file in (SCENARIO, MODEL, CARD, TRAFFIC, LENGTHS):
+        read = imported.traffic_file
+        own = file in (TRAFFIC, LENGTHS) and (read is None or read.name != file or _same(read, folder / file))
         if (folder / file).exists() and not replace_old and not own:
             raise InputError(folder / file, "file", str(folder / file), "no such file yet, or --replace")
     mine = folder.resolve() in [one.resolve() for one in imported.folders]
-    if (folder / AUDIT).exists() and (folder / TRAFFIC).exists() and not mine:
-        raise InputError(
-            folder / TRAFFIC, "file", str(folder / TRAFFIC), "another folder: this is of an import that stands there"
-        )
+    for other in (folder / TRAFFIC, folder / LENGTHS):
+        if (folder / AUDIT).exists() and other.exists() and not mine:
+            raise InputError(other, "file", str(other), "another folder: this is of an import that stands there")
     profiles = folder / "profiles" / name
     check_folder_to_save(profiles, "problem_set.yaml", replace=replace_old)
 
@@ -234,6 +241,9 @@ def _with_targets(draft: Draft, work: Path, progress: Callable[[str], None]) -> 
             targets["accuracy"] = (math.floor(90 * high) / 100, f"nine tenths of what {best} reaches")
     if 0 < slowest.p95_s < math.inf:
         targets["latency_p95_s"] = (_two_digits_up(1.2 * slowest.p95_s), "what the slowest takes, and a fifth")
+    if draft.problem_set is None:
+        # Without it a plan of traffic alone would be the cheaper, the more requests it drops.
+        targets["timeout_rate"] = (_MOST_DROPPED, "most of the requests that may time out or be rejected")
     return replace(draft, figures=figures, targets=targets, policy=cheapest)
 
 
@@ -251,8 +261,10 @@ def _commit(draft: Draft, work: Path, folder: Path, imported: Imported, scored: 
         raise InputError(folder, "folder", error.strerror or str(error), "a folder that can be written to") from None
     with written_together():
         write_atomically(folder / SCENARIO, text)
-        if imported.traffic_file is not None and not _same(imported.traffic_file, folder / TRAFFIC):
-            write_atomically(folder / TRAFFIC, (work / TRAFFIC).read_bytes())
+        traffic = imported.traffic_file
+        used = traffic is not None and traffic.name in (TRAFFIC, draft.lengths)
+        if traffic is not None and used and not _same(traffic, folder / traffic.name):
+            write_atomically(folder / traffic.name, (work / traffic.name).read_bytes())
         for file in (MODEL, CARD) if scored is not None and scored.predictor is not None else ():
             write_atomically(folder / file, (work / file).read_bytes())
         if draft.problem_set is None:

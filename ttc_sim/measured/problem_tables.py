@@ -207,18 +207,22 @@ def _output(tries: pl.DataFrame, where: str | Path) -> tuple[pl.Series, pl.Serie
         shown = as_tokens(tries, where, str(visible))
         if reasoning is None:
             return shown, nothing
-        thought = as_tokens(tries, where, reasoning)
-        return shown + thought, thought
+        thought = as_tokens(tries, where, reasoning, empty=0)
+        return shown + thought, _where_known(thought, tries[reasoning])
     total = as_tokens(tries, where, output)
     if reasoning is None or tries[reasoning].null_count() == len(tries):
         return total, nothing
-    unknown = tries[reasoning].is_null()
     thought = as_tokens(tries, where, reasoning, empty=0)
     over = (thought > total).arg_true()
     if len(over):
         row = over[0]
         raise InputError(where, f"column {output}, row {row + 1}", total[row], f"at least {reasoning}, {thought[row]}")
-    return total, thought.to_frame("thought").select(pl.when(~unknown).then("thought")).to_series()
+    return total, _where_known(thought, tries[reasoning])
+
+
+def _where_known(tokens: pl.Series, given: pl.Series) -> pl.Series:
+    """Null where nothing was given."""
+    return tokens.to_frame("tokens").select(pl.when(given.is_not_null()).then("tokens")).to_series()
 
 
 __all__ = ["CORRECT", "MODEL", "PROBLEM", "PROMPT", "ProblemTables", "read_problem_tables"]

@@ -15,7 +15,7 @@ from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.scenario.lengths import Law, Lengths, LogNormal
-from ttc_sim.workload.recorded import check_held, failed_requests, state_of
+from ttc_sim.workload.recorded import check_held, failed_requests, state_of, without_prompt
 from ttc_sim.workload.traffic import Traffic
 
 _Z95 = float(ndtri(0.95))
@@ -101,9 +101,10 @@ def _read(lengths: Lengths, path: Path, changed_ns: int, size: int) -> tuple[dic
     answered = next((part > 0 for part in whole if part is not None), np.ones(len(table), dtype=np.bool_))
     if hidden is not None and inside is None:
         answered = answered | (hidden > 0)
-    if answered.all():
-        return read, ()
     if not answered.any():
         raise InputError(path, "output tokens", "0 in every row", "a row that was answered")
-    note = f"{failed_requests(path, int(answered.sum()), len(table))}: left out"
-    return {name: values[answered] for name, values in read.items()}, (note,)
+    said = [] if answered.all() else [f"{failed_requests(path, int(answered.sum()), len(table))}: left out"]
+    read = {name: values[answered] for name, values in read.items()}
+    empty = int((read["prompt_tokens"] == 0).sum()) if "prompt_tokens" in read else 0
+    said += [without_prompt(path, empty, len(table))] if empty else []
+    return read, tuple(said)

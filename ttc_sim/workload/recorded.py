@@ -31,6 +31,11 @@ def check_held(path: Path, hidden: tuple[str, I64], output: tuple[str, I64], pla
         raise InputError(path, f"column {hidden[0]}, row {row + 1}", int(hidden[1][row]), expected)
 
 
+def without_prompt(path: Path, empty: int, rows: int) -> str:
+    """The line on rows that were answered, and whose prompt was not counted."""
+    return f"{empty:,} of {rows:,} rows of {path.name} have no prompt tokens: one is counted"
+
+
 def failed_requests(path: Path, answered: int, rows: int) -> str:
     """The beginning of a line on rows without output."""
     return f"{rows - answered:,} of {rows:,} rows of {path.name} have no output tokens, as failed requests"

@@ -18,7 +18,7 @@ from ttc_sim.measured.dates import as_day_and_second, look_at_dates
 from ttc_sim.scenario import Columns, Trace
 from ttc_sim.workload.imported import block_sizes, without_failed
 from ttc_sim.workload.prefixes import shared_prefixes
-from ttc_sim.workload.recorded import check_held, failed_requests, state_of
+from ttc_sim.workload.recorded import check_held, failed_requests, state_of, without_prompt
 from ttc_sim.workload.traffic import Traffic
 
 _AZURE = Columns(arrival="TIMESTAMP", prompt_tokens="ContextTokens", output_tokens="GeneratedTokens")
@@ -111,7 +111,9 @@ def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
     output, said = _output(table, path, columns), list[str]()
     if trace.format == "traffic":
         output = without_failed(table, path, output, said)
-    hidden, visible, notes = _answered(*output, path)
+    # An import counts no prompt of what failed early on; in other traces a prompt of none is one.
+    asked, hidden, visible, notes = _answered(prompt if trace.format == "traffic" else None, *output, path)
+    prompt = prompt if asked is None else asked
     prompt, more = _asked(prompt, path)
     found = Recorded(times - times[0], prompt, hidden, visible, notes=(*said, *notes, *more))
     if trace.format not in ("mooncake", "traffic") or "hash_ids" not in table.columns or found.prompt_tokens is None:
@@ -211,24 +213,30 @@ def _output(table: pl.DataFrame, path: Path, columns: Columns) -> tuple[I64 | No
     return hidden, output - hidden
 
 
-def _answered(hidden: I64 | None, visible: I64 | None, path: Path) -> tuple[I64 | None, I64 | None, tuple[str, ...]]:
-    """Tokens of answers. Requests that got none failed where they were recorded: here they are served like those beside them.
+def _answered(
+    prompt: I64 | None, hidden: I64 | None, visible: I64 | None, path: Path
+) -> tuple[I64 | None, I64 | None, I64 | None, tuple[str, ...]]:
+    """Tokens of prompts and answers. Requests that got none failed where they were recorded: here they are served like those beside
+    them, and ask as much where they failed before their prompt was counted, if prompts are given.
 
     Raises:
         InputError: no row has output tokens.
     """
     if hidden is None or visible is None:
-        return hidden, visible, ()
+        return prompt, hidden, visible, ()
     answered = hidden + visible > 0
     if answered.all():
-        return hidden, visible, ()
+        return prompt, hidden, visible, ()
     if not answered.any():
         raise InputError(path, "output tokens", "0 in every row", "a row that was answered")
     number = np.cumsum(answered) - 1  # of the last answered row so far
     like = np.flatnonzero(answered)[np.maximum(number, 0)]
     failed = failed_requests(path, int(answered.sum()), len(answered))
     note = f"{failed}: they come when they came, and are served like the answered request before them"
-    return hidden[like], visible[like], (note,)
+    if prompt is not None and (uncounted := ~answered & (prompt == 0)).any():
+        note += f"; {uncounted.sum():,} of them have no prompt tokens either: they ask as much as that one"
+        prompt = np.where(uncounted, prompt[like], prompt)
+    return prompt, hidden[like], visible[like], (note,)
 
 
 def _asked(prompt: I64 | None, path: Path) -> tuple[I64 | None, tuple[str, ...]]:
@@ -236,9 +244,7 @@ def _asked(prompt: I64 | None, path: Path) -> tuple[I64 | None, tuple[str, ...]]
     empty = 0 if prompt is None else int((prompt == 0).sum())
     if prompt is None or not empty:
         return prompt, ()
-    return np.maximum(prompt, 1), (
-        f"{empty:,} of {len(prompt):,} rows of {path.name} have no prompt tokens: one is counted",
-    )
+    return np.maximum(prompt, 1), (without_prompt(path, empty, len(prompt)),)
 
 
 def _blocks(table: pl.DataFrame, path: Path) -> list[list[Hashable]]:
