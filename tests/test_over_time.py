@@ -323,3 +323,37 @@ def test_a_notebook_shows_the_tables(crowded: Result) -> None:
 def test_the_docstrings_examples_hold() -> None:
     for module in (over_time_text, result_module):
         assert doctest.testmod(module).failed == 0
+
+
+def test_steps_that_go_on_for_no_client_fill_no_server_beyond_its_size() -> None:
+    """Every client has given up while the server is still at a step of many minutes."""
+    deployment = {
+        **{
+            "kind": "gpu_pool",
+            "replicas": 2,
+            "usd_per_replica_hour": 2.0,
+            "max_num_seqs": 8,
+            "max_num_batched_tokens": 256,
+        },
+        **{"kv_cache_tokens": 8192, "timeout_s": 30.0, "queue_limit": 20, "load_balancer": "session"},
+        "step_time": {"base_s": 0.02, "per_prefill_token_s": 1e-4, "per_sequence_s": 0.0, "per_kv_token_s": 1.0},
+    }
+    one = scenario_from_dict(
+        {
+            "name": "stuck",
+            "replications": 1,
+            "workload": {
+                "arrivals": {"process": "poisson", "rate_per_s": 1.0},
+                "requests": 20,
+                "lengths": {"prompt_tokens": 1500, "output_tokens": 40},
+            },
+            "deployments": {"pool": deployment},
+            "arms": {"only": {"deployment": "pool"}},
+            "policy": "Always('only')",
+        }
+    )
+    for interval_s in (3600.0, 600.0, 20.0):
+        table = simulate(one, interval_s=interval_s).over_time(interval_s, by="deployment")
+        assert (table["kv_share"].fill_nan(0.0) <= 1 + 1e-9).all()
+        assert (table["utilisation"].fill_nan(0.0) <= 1 + 1e-9).all()
+        assert (table["running"].fill_nan(0.0) <= 16 + 1e-9).all()

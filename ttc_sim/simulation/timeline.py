@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64
-from ttc_sim.engine.work import EngineResult, interval_of
+from ttc_sim.engine.work import BUSY, EngineResult, interval_of
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.taken import Taken
@@ -79,6 +79,14 @@ def timeline(
             per_s[d] = replicas[name] * item.hourly_usd / 3600.0
     end_s = max(float(np.max(result.finished_s)), sum(paid) if per_s.any() else 0.0)
     levels = result.levels_s
-    if len(levels) > interval_of(end_s, interval_s) + 1:  # calls that run on for no client
+    last = int(interval_of(end_s, interval_s))
+    if len(levels) > last + 1:  # calls, or steps of a server, that run on for no client
         end_s = len(levels) * interval_s
+    elif len(levels) == last + 1:
+        # Those that end in the same interval: it lasts at least as long as a deployment was at work in it.
+        at_work = [
+            levels[last, d, BUSY] / replicas.get(name, item.replicas if isinstance(item, GpuPool) else 1)
+            for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
+        ]
+        end_s = min(max(end_s, last * interval_s + max(at_work)), (last + 1) * interval_s)
     return Timeline(interval_s, levels, taken.sent, taken.api_usd, per_s, *paid, end_s)
