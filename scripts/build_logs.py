@@ -26,8 +26,7 @@ Numbers, no prompts. Made by `scripts/build_logs.py`.
 
 - `gateway.csv.gz`: arrival times, prompt and output lengths of the first 4,000 requests of Azure's code assistant trace of 2023
   (Azure public dataset, CC-BY-4.0), moved to November 2026 and dressed as a gateway's export: failed calls, and rows that were
-  written
-  twice, were added.
+  written twice, were added.
 - `graded-week-47.csv.gz`, `graded-week-48.csv.gz`: two models' measured answers to 1,500 questions of MMLU-Pro each (TIGER-AI-Lab,
   Apache-2.0): token counts and whether they were right; no question is in both weeks.
 - `scores.parquet`: what the shipped predictor says of those questions, by models that had not seen them (from `profiles/mmlu-pro`).

@@ -65,7 +65,8 @@ class progress:  # noqa: N801  # reads as a context, not as a thing
         self.status = self.paper.status("starting", spinner="dots" if self.paper.encoding.startswith("utf") else "line")
 
     def __enter__(self) -> Callable[[str], None]:
-        if self.paper.is_terminal:
+        # Jupyter asks for colours where no cursor can be moved.
+        if self.paper.is_terminal and sys.stderr is not None and sys.stderr.isatty():
             self.status.start()
             return lambda line: self.status.update(styled(line))
         return note

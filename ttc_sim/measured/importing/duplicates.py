@@ -42,7 +42,7 @@ def written_twice(calls: pl.LazyFrame, times: Times, audit: Audit) -> pl.DataFra
             if times.there
             else "without times nothing tells what was written twice"
         )
-        audit.notes.append(f"{len(twice):,} rows are equal to another in every column: kept, since {why}")
+        audit.notes.append(f"rows equal to another in every column: {len(twice):,}, kept, since {why}")
         return pl.concat(dropped)
     audit.leave_out("written again: equal to another row in every column", len(twice))
     return pl.concat([*dropped, twice])

@@ -78,7 +78,7 @@ def settled(
     if answered:
         audit.stopped = limits_line(limits, stopped, answered)
     if back:
-        audit.notes.append(f"{back:,} rows came before the row above them: sorted by time")
+        audit.notes.append(f"sorted by time: {back:,} of the rows were earlier than the row above them")
     if times.epoch and len(arrivals):
         audit.day = datetime.fromtimestamp(min(arrivals.last, 2e11), UTC).strftime("%Y-%m-%d")
     start = arrivals.first if len(arrivals) and times.there else 0.0
