@@ -136,7 +136,7 @@ def test_a_comma_before_decimals_and_points_between_thousands(tmp_path: Path) ->
         (b"PK\x03\x04 and so on", "zip"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "text or Parquet"),
         (gzip.compress(b'{"a": 1}\n' * 900, mtime=0)[:40], "damaged gzip"),
-        (gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), "something else"),
+        (gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), "packed once at most"),
         (b"1,2,3\n4,5,6\n", "names of the columns"),
         (b"timestamp,prompt_tokens,prompt_tokens\n1,2,3\n", "prompt_tokens'; expected each column once"),
         (b"colour,size\nred,3\n", "columns of the usual names"),

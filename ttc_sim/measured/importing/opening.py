@@ -65,7 +65,7 @@ def look_at(path: Path) -> LogFile:
             head = stream.read(_LOOKED_AT)
         except UNPACKING as error:
             raise cut_off(path, packed, error) from None
-    if head.startswith((b"PAR1", b"PK\x03\x04")):
+    if packed and (head.startswith((b"PAR1", b"PK\x03\x04")) or _packing(head[:8])):
         raise InputError(path, "file", f"a packed file inside of {packed}", "a log that is packed once at most")
     mark = next((name for bom, name in _BOMS.items() if head.startswith(bom)), None)
     notes: tuple[str, ...] = ()
