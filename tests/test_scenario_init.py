@@ -350,6 +350,8 @@ def test_traffic_alone_is_a_scenario_without_problems(tmp_path: Path) -> None:
     assert "targets:" in text
     assert "minimize: cost" in text
     assert "accuracy" not in text
+    assert "# by prompt length" in text
+    assert "predicted to be" not in text
     raw = yaml.safe_load(text)
     assert raw["targets"]["latency_p95_s"] > 0
     assert list(raw["arms"]) == ["small", "what-if"]

@@ -127,13 +127,14 @@ def scenario_text(draft: Draft) -> str:
             f"  # also other strategies on a deployment, such as three-votes: {{profile: {draft.problem_set}/{first},"
         )
         lines.append(f"  #   deployment: {first}, strategy: MajorityVote(n=3)}}")
+    banded = "prompt length" if draft.problem_set is None else "how hard requests are predicted to be"
     lines += [
         "",
         "# What `ttc-sim simulate` runs; `ttc-sim optimize` looks for a better one in the search space below.",
         f"policy: {scalar(f'Always({draft.policy!r})')}",
         "",
         "search:",
-        "  bands: 8               # by how hard requests are predicted to be: more are finer, and take longer",
+        f"  bands: 8               # by {banded}: more are finer, and take longer",
     ]
     if draft.caps:
         lines.append(
