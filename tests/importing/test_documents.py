@@ -15,7 +15,7 @@ import pytest
 from tests.importing.helping import imported, lines, traffic
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.importing import json_records
-from ttc_sim.measured.importing.call import COUNTS, Call, as_rows, field_names
+from ttc_sim.measured.importing.call import COUNTS, Call, as_rows
 from ttc_sim.measured.importing.documents import DAMAGED, Column, Lenient, nested, runs
 from ttc_sim.measured.importing.formats import genai_perf, guidellm
 from ttc_sim.measured.importing.opening import look_at
@@ -157,7 +157,7 @@ def test_rows_made_together_are_rows_made_one_by_one() -> None:
     calls = []
     for number in range(1, 301):
         named: dict[str, Any] = {
-            one: rng.choice(odd) for one in field_names() if one not in TYPED and rng.random() < 0.4
+            one: rng.choice(odd) for one in Call.__dataclass_fields__ if one not in TYPED and rng.random() < 0.4
         }
         typed: dict[str, Any] = {
             "text": rng.choice([None, None, "a b 12"]),

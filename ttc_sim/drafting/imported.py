@@ -15,15 +15,9 @@ from ttc_sim.files.documents import read_json
 from ttc_sim.files.opening import is_file
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens, texts
+from ttc_sim.measured.importing.output import OUTPUTS
 
-AUDIT, TRAFFIC, LENGTHS, PROBLEMS, ATTEMPTS, SCORES = (
-    "import.json",
-    "traffic.parquet",
-    "lengths.parquet",
-    "problems.parquet",
-    "attempts.parquet",
-    "scores.parquet",
-)
+AUDIT, TRAFFIC, LENGTHS, PROBLEMS, ATTEMPTS, SCORES = OUTPUTS
 
 
 @dataclass(frozen=True)

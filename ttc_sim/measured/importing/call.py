@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any
@@ -15,7 +15,7 @@ from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.measured.importing.values import (
     KEEP_ANSWER,
     as_count,
-    as_seconds,
+    as_number,
     as_text,
     as_truth,
     block_ids,
@@ -152,7 +152,7 @@ def as_rows(calls: Iterable[tuple[int, Call]], file: int, *, decimal: str = ".")
             made[name] = [None if call is _NOTHING else count for count, call in zip(column, read, strict=True)]
     for name in SECONDS:
         if (values := _column(read, name)) is not None:
-            made[name] = [as_seconds(value, decimal) for value in values]
+            made[name] = [as_number(value, decimal) for value in values]
     for name in TEXTS:
         if (values := _column(read, name)) is not None:
             made[name] = [as_text(value, MOST_LETTERS) for value in values]
@@ -204,7 +204,7 @@ def _keys(calls: Sequence[Call], decimal: str) -> dict[str, Sequence[Any]]:
 def _answers(calls: Sequence[Call], decimal: str) -> dict[str, Sequence[Any]]:
     made: dict[str, Sequence[Any]] = {}
     readers: dict[str, Callable[[Any], Any]] = {
-        "attempt": partial(as_seconds, decimal=decimal),
+        "attempt": partial(as_number, decimal=decimal),
         "truncated": as_truth,
         "label": lambda value: as_text(value, 64),
         "answer": kept_answer,
@@ -277,11 +277,6 @@ def kept_answer(answer: Any) -> str | None:
     if text is None or len(text) <= KEEP_ANSWER:
         return text
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def field_names() -> tuple[str, ...]:
-    """Of a :class:`Call`."""
-    return tuple(one.name for one in fields(Call))
 
 
 def find(record: Mapping[str, Any], *path: str) -> Any:

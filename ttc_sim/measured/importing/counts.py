@@ -11,8 +11,6 @@ import polars as pl
 from ttc_sim.measured.importing.audit import Understood
 from ttc_sim.measured.importing.importer import Importer, Place
 
-_NONE = pl.lit(0, dtype=pl.Int64)
-
 
 @dataclass(frozen=True)
 class Counts:

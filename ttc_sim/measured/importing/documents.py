@@ -67,8 +67,8 @@ def runs(file: LogFile, columns: Mapping[str, Column], at: Callable[[int], None]
                     yield run
             except ijson.JSONError:
                 yield Left(DAMAGED)
-    except UNPACKING as error:
-        raise cut_off(file.path, file.packed, error) from None
+    except UNPACKING:
+        raise cut_off(file.path, file.packed) from None
 
 
 def beginning(file: LogFile, columns: Collection[str]) -> dict[str, Any]:
@@ -193,5 +193,5 @@ def nested(
                         return
             except ijson.JSONError:
                 yield Left(DAMAGED)
-    except UNPACKING as error:
-        raise cut_off(file.path, file.packed, error) from None
+    except UNPACKING:
+        raise cut_off(file.path, file.packed) from None

@@ -63,8 +63,8 @@ def look_at(path: Path) -> LogFile:
     with _bytes(bare) as (stream, _):
         try:
             head = stream.read(_LOOKED_AT)
-        except UNPACKING as error:
-            raise cut_off(path, packed, error) from None
+        except UNPACKING:
+            raise cut_off(path, packed) from None
     if packed and (head.startswith((b"PAR1", b"PK\x03\x04")) or _packing(head[:8])):
         raise InputError(path, "file", f"a packed file inside of {packed}", "a log that is packed once at most")
     mark = next((name for bom, name in _BOMS.items() if head.startswith(bom)), None)
@@ -100,9 +100,8 @@ def _encoding(path: Path, head: bytes) -> tuple[str, tuple[str, ...]]:
     return "utf-8", ()
 
 
-def cut_off(path: Path, packed: str, error: Exception) -> InputError:
+def cut_off(path: Path, packed: str) -> InputError:
     """The error of a packed file that cannot be unpacked."""
-    del error  # a library's words
     return InputError(
         path, "file", f"a damaged {packed} file" if packed else "a file that cannot be read", "a whole file"
     )

@@ -45,8 +45,8 @@ def read_records(
                 yield from read_csv(file, stream, lambda: at(raw.tell()))
             else:
                 yield from read_json(file, stream, arrays, lambda: at(raw.tell()), head, within)
-    except UNPACKING as error:
-        raise cut_off(file.path, file.packed, error) from None
+    except UNPACKING:
+        raise cut_off(file.path, file.packed) from None
 
 
 def sample_of(file: LogFile, arrays: tuple[str, ...] = ()) -> Sample:

@@ -26,7 +26,6 @@ class Spool:
     Attributes:
         folder: of the parts; wanted: fingerprint of what is imported and how.
         parts: their number; done: by file, its records that are in them; whole: files that are in them to the end.
-        extra: what else is to be known on resuming, by name.
     """
 
     folder: Path
@@ -34,7 +33,6 @@ class Spool:
     parts: int = 0
     done: dict[str, int] = field(default_factory=dict)
     whole: list[str] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def begun(cls, out: Path, wanted: dict[str, Any]) -> tuple[Spool, bool]:
@@ -52,7 +50,6 @@ class Spool:
             fits = False
         if fits:
             made.parts, made.done, made.whole = state["parts"], state["done"], state["whole"]
-            made.extra = state["extra"]
             return made, made.parts > 0
         made.clear()
         try:
@@ -87,7 +84,6 @@ class Spool:
             "parts": self.parts,
             "done": self.done,
             "whole": self.whole,
-            "extra": self.extra,
         }
         beside = self.folder / f"{_STATE}.new"
         try:

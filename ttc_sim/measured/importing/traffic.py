@@ -3,7 +3,7 @@ alone, where nothing says when requests came."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,33 +62,22 @@ def write_traffic(spool: Spool, arrivals: Arrivals, known: tuple[str, ...], path
     Returns:
         Requests written.
     """
-    import pyarrow.parquet as pq
-
     start = arrivals.first
     columns = [*ALWAYS, *known]
     parts = [part for part in (spool.part(number, KIND) for number in range(spool.parts)) if part.is_file()]
     edges = arrivals.edges(-(-len(arrivals) // _rows_at_once(parts)))
-    writer: pq.ParquetWriter | None = None
-    written = 0
-    try:
+
+    def ranges() -> Iterator[pl.DataFrame]:
         for k, low in enumerate(edges):
             here = pl.col("arrival_s") >= low
             if k + 1 < len(edges):
                 here = here & (pl.col("arrival_s") < edges[k + 1])
             rows = pl.scan_parquet(parts, glob=False).filter(here).collect(engine="streaming")
-            if rows.is_empty():
-                continue
-            rows = rows.sort("arrival_s", "file", "row", "call").with_columns(
-                arrival_s=(pl.col("arrival_s") - start).round(9)
-            )
-            table = rows.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
-            writer.write_table(table)
-            written += len(rows)
-    finally:
-        if writer is not None:
-            writer.close()
-    return written
+            if not rows.is_empty():
+                rows = rows.sort("arrival_s", "file", "row", "call")
+                yield rows.with_columns(arrival_s=(pl.col("arrival_s") - start).round(9)).select(columns)
+
+    return _write(ranges(), path)
 
 
 def _rows_at_once(parts: Sequence[Path]) -> int:
@@ -107,14 +96,19 @@ def write_lengths(spool: Spool, known: tuple[str, ...], path: Path) -> int:
     Returns:
         Requests written.
     """
+    columns = [*(name for name in ALWAYS if name != "arrival_s"), *known]
+    return _write((rows.select(columns) for rows in spool.each(KIND)), path)
+
+
+def _write(parts: Iterable[pl.DataFrame], path: Path) -> int:
+    """Write one part after the other into a table; how many rows that were."""
     import pyarrow.parquet as pq
 
-    columns = [*(name for name in ALWAYS if name != "arrival_s"), *known]
     writer: pq.ParquetWriter | None = None
     written = 0
     try:
-        for rows in spool.each(KIND):
-            table = rows.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
+        for rows in parts:
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
             writer = writer or pq.ParquetWriter(path, table.schema, compression="zstd")
             writer.write_table(table)
             written += len(rows)

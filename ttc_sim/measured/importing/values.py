@@ -84,11 +84,6 @@ def as_number(value: Any, decimal: str = ".") -> float | None:
     return number if math.isfinite(number) else None
 
 
-def as_seconds(value: Any, decimal: str = ".") -> float | None:
-    """A number of seconds, or of anything; ``None`` if it is none."""
-    return as_number(value, decimal)
-
-
 def as_truth(value: Any) -> bool | None:
     """True or false, also as a word or a number; ``None`` if it is neither.
 

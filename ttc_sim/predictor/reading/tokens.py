@@ -19,6 +19,28 @@ MAX_TOKENS = 256
 PADDING = 0
 
 
+def parse_tokenizer(text: str, origin: str | Path, field: str = "tokenizer") -> Any:
+    """A tokenizer of the library ``tokenizers``, which neither cuts texts nor fills them up.
+
+    Args:
+        text: of a ``tokenizer.json``; origin: and ``field``, that errors name.
+
+    Raises:
+        InputError: library ``tokenizers`` is not installed, or cannot read it.
+    """
+    try:
+        import tokenizers
+    except ImportError:
+        raise InputError("packages", "tokenizers", "not installed", "pip install 'ttc-sim[encoder]'") from None
+    try:
+        made = tokenizers.Tokenizer.from_str(text)
+    except Exception:  # its errors share no base of their own, and are its own words
+        raise InputError(origin, field, text, "a tokenizer.json of Hugging Face") from None
+    made.no_truncation()
+    made.no_padding()
+    return made
+
+
 @dataclass(frozen=True)
 class Tokenizer:
     """A tokenizer and what it does with prompts. Token 0 must be its padding."""
@@ -37,16 +59,7 @@ class Tokenizer:
         Raises:
             InputError: library ``tokenizers`` is not installed, or cannot read it.
         """
-        try:
-            import tokenizers
-        except ImportError:
-            raise InputError("packages", "tokenizers", "not installed", "pip install 'ttc-sim[encoder]'") from None
-        try:
-            made = tokenizers.Tokenizer.from_str(text)
-        except Exception:  # its errors share no base of their own, and are its own words
-            raise InputError(origin, "tokenizer", text, "a tokenizer.json of Hugging Face") from None
-        made.no_truncation()
-        made.no_padding()
+        made = parse_tokenizer(text, origin)
         if made.id_to_token(PADDING) not in ("[PAD]", "<pad>"):
             raise InputError(origin, "tokenizer", made.id_to_token(PADDING), "padding ([PAD] or <pad>) as token 0")
         return cls(made)
@@ -64,4 +77,4 @@ class Tokenizer:
         return tokens
 
 
-__all__ = ["MAX_TOKENS", "PADDING", "Tokenizer"]
+__all__ = ["MAX_TOKENS", "PADDING", "Tokenizer", "parse_tokenizer"]
