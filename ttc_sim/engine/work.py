@@ -16,8 +16,8 @@ from ttc_sim.scenario import Api, GpuPool
 
 I32 = NDArray[np.int32]
 
-COMPLETED, REJECTED, TIMED_OUT, IN_FLIGHT = 0, 1, 2, 3
-STATUS_NAMES = ("completed", "rejected", "timed_out", "in_flight")
+COMPLETED, REJECTED, TIMED_OUT, IN_FLIGHT, FAILED = 0, 1, 2, 3, 4
+STATUS_NAMES = ("completed", "rejected", "timed_out", "in_flight", "failed")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ class EngineResult:
     """What happened, per request and per sample; times in seconds on the clock of ``arrival_s``, NaN = never.
 
     Attributes:
-        status: (n,) ``COMPLETED``, ``REJECTED``, ``TIMED_OUT`` or ``IN_FLIGHT`` (the run was ended before it was).
+        status: (n,) ``COMPLETED``, ``REJECTED``, ``TIMED_OUT``, ``FAILED`` (what served it broke down) or ``IN_FLIGHT`` (the run
+            was ended before it was).
         arm: (n,) which of the offered works was carried out.
         arrival_s: (n,) when it arrives; NaN if the request that it follows has not been answered.
         started_s: (n,) first scheduled on a server or accepted by an endpoint.

@@ -42,7 +42,7 @@ from ttc_sim.engine.compiled.state import (
     WAITING,
     Memory,
 )
-from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, pick_live
+from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, pick_live
 from ttc_sim.serving.api_limits import generated_by
 
 _generated_by = inlined(generated_by)  # one copy for both engines
@@ -94,6 +94,12 @@ def end_stage(m: Memory, request: int, now_s: float) -> int:
         return int(stage)
     _finish(m, request, COMPLETED, now_s)
     return -1
+
+
+@compiled
+def fail_stage(m: Memory, request: int, now_s: float) -> None:
+    """What served the stage that a request is at broke down before it was done."""
+    _finish(m, request, FAILED, now_s)
 
 
 @compiled
