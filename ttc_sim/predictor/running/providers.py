@@ -43,23 +43,15 @@ class Runner:
     half: bool
 
     def __call__(self, batch: Features, names: Sequence[str]) -> list[Any]:
-        """Outputs by these names; on a GPU inputs and outputs are bound to it, so that each crosses the bus once."""
+        """Outputs by these names."""
         inputs = {"ids": batch.ids, "values": batch.values, "surface": batch.surface}
         if batch.tokens is not None:
             inputs[TEXT] = batch.tokens
         if self.half:
+            # No I/O binding knows it: an initializer that may be overridden is none of the graph's inputs.
             inputs[HALF] = np.array(True)
-        if self.provider == CPU:
-            found: list[Any] = self.session.run(names, inputs)
-            return found
-        binding = self.session.io_binding()
-        for name, values in inputs.items():
-            binding.bind_cpu_input(name, values)
-        for name in names:
-            binding.bind_output(name, "cuda")
-        self.session.run_with_iobinding(binding)
-        copied: list[Any] = binding.copy_outputs_to_cpu()
-        return copied
+        found: list[Any] = self.session.run(names, inputs)
+        return found
 
 
 def make_runner(path: Path, device: str, check: Callable[[Any], Features], half: bool | None = None) -> Runner:
@@ -67,7 +59,8 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
 
     Args:
         check: raises ``InputError`` for a graph of another kind, and returns features that a GPU must get through.
-        half: whether networks and text encoder compute in 16 bits; on a GPU, and only there, if left out.
+        half: whether networks and text encoder compute in 16 bits; if left out, where there is a text encoder, and on a GPU only:
+            what is smaller is no faster for it there.
 
     Raises:
         InputError: not a model that ONNX Runtime can read.
@@ -83,6 +76,7 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
         raise InputError(path, "model", f"{size:,} bytes that are none", expected) from None
     probe = check(session)
     able = HALF in {item.name for item in session.get_overridable_initializers()}
+    on_gpu = half is True or (half is None and TEXT in {item.name for item in session.get_inputs()})
     on_cpu = Runner(session, CPU, half=able and half is True)
     try:
         on_cpu(probe, [])
@@ -92,7 +86,7 @@ def make_runner(path: Path, device: str, check: Callable[[Any], Features], half:
     wanted = NAMES[device]
     for at, provider in enumerate(wanted[:-1]):
         if provider in ort.get_available_providers():
-            found = _try_gpu(ort, path, list(wanted[at:]), half=able and half is not False)
+            found = _try_gpu(ort, path, list(wanted[at:]), half=able and on_gpu)
             if found is not None and _alike(found, on_cpu, probe):
                 return found
     return on_cpu

@@ -89,7 +89,7 @@ class Predictor:
             device: ``"cpu"``, ``"cuda"`` or ``"tensorrt"``, the fastest to try; environment variable ``TTC_SIM_DEVICE`` if left
                 out, and ``"cuda"`` without it. Where no session can be made or run there, or where it says something else
                 than the CPU does, the CPU is used. Which, is said once in the log.
-            half: whether networks and text encoder compute in 16 bits; on a GPU, and only there, if left out.
+            half: whether networks and text encoder compute in 16 bits; if left out, of a model with a text encoder, on a GPU.
 
         Raises:
             InputError: no such file, not ONNX, another device, a graph with other inputs or outputs, or one with a text
