@@ -73,7 +73,9 @@ def check_outputs(folder: Path, since: set[str]) -> None:
 
 def read(path: Path) -> pl.DataFrame:
     """A table that was written."""
-    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path, glob=False)
+    return pl.read_csv(path, infer_schema_length=None, glob=False)
 
 
 def check_json(path: Path) -> None:

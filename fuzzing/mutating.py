@@ -292,8 +292,8 @@ def _as_yaml(content: Any) -> str:
 def readable(path: Path) -> pl.DataFrame:
     """A table of the corpus."""
     if path.suffix == ".parquet":
-        return pl.read_parquet(path)
-    return pl.read_csv(path) if path.suffix == ".csv" else pl.read_ndjson(path)
+        return pl.read_parquet(path, glob=False)
+    return pl.read_csv(path, glob=False) if path.suffix == ".csv" else pl.read_ndjson(path)
 
 
 def written(content: pl.DataFrame, suffix: str) -> bytes:

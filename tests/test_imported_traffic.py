@@ -150,6 +150,8 @@ def test_no_ids_share_nothing(tmp_path: Path, ids: Any) -> None:
         ({"hash_ids": [[1], [1]]}, "column for block_tokens"),
         ({"hash_ids": [[1], [1]], "block_tokens": [512, None]}, "column block_tokens, row 2"),
         ({"hash_ids": [[1], [1]], "block_tokens": [512, 0]}, "column block_tokens, row 2: .* at least 1"),
+        ({"hash_ids": [[1], [1]], "block_tokens": pl.Series(["512", "16"], dtype=pl.Categorical)}, "block_tokens: got"),
+        ({"hash_ids": [[1], [1]], "block_tokens": pl.Series([b"1", b"2"])}, "block_tokens: .* whole numbers"),
         ({"hash_ids": [[1], [1, None]], "block_tokens": [512, 512]}, "column hash_ids, row 2: .* an id for each block"),
         ({"hash_ids": [1, 2], "block_tokens": [512, 512]}, "a list of block ids"),
         ({"status": ["ok", "error"]}, "column status, row 2: got 'error'; expected one of failed, ok, partial"),

@@ -482,17 +482,19 @@ def test_too_few_problems_to_train_the_printed_commands_score_them(
 
 def test_an_import_that_was_scored_keeps_its_scores(tmp_path: Path) -> None:
     problems, tries = graded(12, prompts=False)
-    folder = write_import(tmp_path / "mine", tables=(problems, tries.filter(pl.col("problem") != "p5")))
+    here = tmp_path / "[x] of *"  # no pattern
+    here.mkdir()
+    folder = write_import(here / "mine", tables=(problems, tries.filter(pl.col("problem") != "p5")))
     scores = problems.select("problem", difficulty=pl.lit(0.5), novelty=pl.lit(0.1))
     scores.write_parquet(folder / "scores.parquet")
     said = " ".join(made(folder).said)
     assert "Scores of the import: no predictor of your own, as the import holds no prompts." in said
-    kept = pl.read_parquet(folder / "profiles" / "mine" / "scores.parquet")
+    kept = pl.read_parquet(folder / "profiles" / "mine" / "scores.parquet", glob=False)
     assert kept["problem"].to_list() == [f"p{k}" for k in range(12) if k != 5]
     shutil.rmtree(folder / "profiles")
     (folder / "scores.parquet").unlink()
     said = " ".join(made(folder, replace_old=True).said)
-    assert f"`ttc-sim import log.jsonl --out {folder} --keep-prompts`" in said
+    assert f"`ttc-sim import log.jsonl --out {shlex.quote(str(folder))} --keep-prompts`" in said
 
 
 def test_what_stands_beside_the_scenario_is_read_wherever_one_is(

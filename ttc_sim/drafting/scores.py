@@ -60,7 +60,7 @@ def score(
         except InputError as error:
             reason = f"{error.field}: {error.value}; training takes {error.expected}"
     if imported.scores is not None:
-        table = pl.read_parquet(imported.scores)
+        table = pl.read_parquet(imported.scores, glob=False)
         kept = table.filter(pl.col("problem").cast(pl.String).is_in(measured.problems["problem"].implode()))
         if len(kept):
             metadata = {k: v for k, v in pl.read_parquet_metadata(imported.scores).items() if k.startswith("ttc_sim.")}

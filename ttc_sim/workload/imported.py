@@ -55,6 +55,8 @@ def block_sizes(table: pl.DataFrame, path: Path) -> I64:
     column = str(find_column(table, path, "block_tokens", ("block_tokens",)))
     if table["hash_ids"].dtype == pl.Null:
         return np.ones(len(table), dtype=np.int64)
+    if not table[column].dtype.is_numeric() and table[column].null_count() < len(table):
+        return as_tokens(table, path, column).to_numpy()  # refuses it
     named = pl.when(pl.col("hash_ids").list.len().fill_null(0) == 0).then(pl.col(column).fill_null(1))
     sizes: I64 = as_tokens(table.with_columns(named.otherwise(column).alias(column)), path, column, least=1).to_numpy()
     return sizes
