@@ -142,7 +142,9 @@ class PlanningTask:
         workload = model.scenario.workload
         process = next((one for one in workload.streams if isinstance(one.arrivals, ClosedLoop)), workload.streams[0])
         if np.isnan(expectations.population.share).any():
-            expected = "arrivals with a rate, to plan by: how many requests users send beside others follows from the run"
+            expected = (
+                "arrivals with a rate, to plan by: how many requests users send beside others follows from the run"
+            )
             raise InputError(model.scenario.path, f"{process.field}.process", process.arrivals.process, expected)
         traffic = draw(model, 0, purpose="search").traffic
         rate_per_s = traffic.rate_per_s

@@ -131,16 +131,12 @@ def even(rate_per_s: float, requests: int) -> Traffic:
     return Traffic(arrival_s, np.zeros(requests, dtype=np.int64), None, None, None, None, rate_per_s)
 
 
-def shaped(
-    arrivals: Poisson | Renewal | Even, shape: Shape, requests: int, seed: int, run: str, *, where: str
-) -> Traffic:
+def shaped(arrivals: Poisson | Renewal | Even, shape: Shape, requests: int, seed: int, run: str) -> Traffic:
     """The same process on the clock of the rate that changes: gaps are as even or as bursty in busy as in quiet times, counted in
     requests.
 
-    Its mean rate is that of a day or a week or, of one that grows, that at which so many requests are expected.
-
-    Raises:
-        InputError: a shrinking rate at which so many never come.
+    Its mean rate is that of a day or a week or, of one that grows, that at which so many requests are expected. At a rate that
+    shrinks, those that never come arrive at infinity.
     """
     clock = of_shape(shape, arrivals.rate_per_s)
     if isinstance(arrivals, Even):
@@ -150,10 +146,6 @@ def shaped(
     else:
         expected = unit_arrivals(arrivals.process, arrivals.cv, requests, seed, f"arrivals/{run}")
     arrival_s = clock.moments(expected)
-    if np.isinf(arrival_s[-1]):
-        most = int(np.isfinite(arrival_s).sum())
-        said = f"at most {most:,}: with this growth_per_week no more ever come"
-        raise InputError(where, "workload.requests", requests, said)
     rate_per_s = arrivals.rate_per_s
     if clock.growth_per_s:
         rate_per_s = requests / float(clock.moments(np.array([float(requests)]))[0])

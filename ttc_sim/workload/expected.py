@@ -81,14 +81,14 @@ class Expected:
         """
         if len(self.streams) == 1 and (one := self.clocks[0]) is not None:
             found = float(one.moments(np.array([float(requests)]))[0])
-            return found if math.isfinite(found) else self._never(requests)
+            return found if math.isfinite(found) else self.never(requests)
         if all(changing is None and not self._recorded(k) for k, changing in enumerate(self.clocks)):
             return requests / sum(self.rates)
         low, high = 0.0, 1.0
         while self._all(high) < requests:
             low, high = high, 2 * high
             if high > 1e18:
-                self._never(requests)
+                self.never(requests)
         for _ in range(100):
             middle = (low + high) / 2
             low, high = (middle, high) if self._all(middle) < requests else (low, middle)
@@ -101,7 +101,8 @@ class Expected:
     def _all(self, at_s: float) -> float:
         return sum(self.until(k, at_s) for k in range(len(self.streams)))
 
-    def _never(self, requests: int) -> float:
+    def never(self, requests: int) -> float:
+        """Say that so many do not come."""
         raise InputError(self.where, "workload.requests", requests, "fewer: at these rates so many never come")
 
     def goes_on(self, at_s: float) -> tuple[float, ...]:

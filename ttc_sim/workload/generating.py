@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace
 from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal, shaped
 from ttc_sim.workload.checking import own_arrivals
@@ -31,18 +34,29 @@ def generate(
         folder: where relative trace files start; where: the file that errors name.
 
     Raises:
-        InputError: a trace that cannot be read, an unknown traffic profile, rates that are all zero, fewer requests than users of a
-            closed loop, or a process of a user's own that failed or returned something else.
+        InputError: a rate that shrinks so that so many never come, a trace that cannot be read, an unknown traffic profile, rates
+            that are all zero, fewer requests than users of a closed loop, or a process of a user's own that failed or returned
+            something else.
 
     >>> from ttc_sim.scenario import Poisson
     >>> traffic = generate(Poisson(process="poisson", rate_per_s=2.0), 5, 1, folder=Path(), where="doc")
     >>> len(traffic.arrival_s)
     5
     """
+    made = first_of(arrivals, requests, seed, folder=folder, where=where, run=run)
+    if np.isinf(made.arrival_s).any():
+        most = int(np.isfinite(made.arrival_s).sum())
+        said = f"at most {most:,}: with this growth_per_week no more ever come"
+        raise InputError(where, "workload.requests", requests, said)
+    return made
+
+
+def first_of(arrivals: Arrivals, requests: int, seed: int, *, folder: Path, where: str, run: str) -> Traffic:
+    """As :func:`generate`, but that requests which never come arrive at infinity."""
     if is_own(arrivals):
         return own_arrivals(arrivals, requests, seed, run, folder=folder, where=where)
     if isinstance(arrivals, (Poisson, Renewal, Even)) and arrivals.shape is not None:
-        return shaped(arrivals, arrivals.shape, requests, seed, run, where=where)
+        return shaped(arrivals, arrivals.shape, requests, seed, run)
     if isinstance(arrivals, Poisson):
         return renewal("gamma", arrivals.rate_per_s, 1.0, requests, seed, run)
     if isinstance(arrivals, Renewal):

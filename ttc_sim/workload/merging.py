@@ -6,6 +6,7 @@ disturbs it (common random numbers).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from ttc_sim.scenario import Clients, ClosedLoop, Renewal, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
 from ttc_sim.workload.expected import Expected, check_few_enough, is_own, seconds_of_run
-from ttc_sim.workload.generating import generate
+from ttc_sim.workload.generating import first_of, generate
 from ttc_sim.workload.lengths import with_lengths
 from ttc_sim.workload.traces import recorded
 from ttc_sim.workload.traffic import Traffic
@@ -156,11 +157,11 @@ class _Streams:
         at_s = self.lasts_s if self.lasts_s is not None else expected.seconds(requests)
         return expected.goes_on(at_s)
 
-    def generated(self, k: int, requests: int) -> Traffic:
+    def generated(self, k: int, requests: int, first: Callable[..., Traffic] = first_of) -> Traffic:
         """The first requests of a process."""
         stream = self.streams[k]
         try:
-            return generate(
+            return first(
                 stream.arrivals,
                 requests,
                 self.seed,
@@ -179,7 +180,7 @@ class _Streams:
         requests = self.workload.requests
         assert requests is not None
         if len(self.streams) == 1:
-            return [self.generated(0, requests)]
+            return [self.generated(0, requests, generate)]
         waiting = next((one for one in self.streams if isinstance(one.arrivals, ClosedLoop)), None)
         if waiting is not None:
             expected = (
@@ -196,6 +197,8 @@ class _Streams:
             times = np.concatenate([one.arrival_s for one in traffics])
             last_s = np.partition(times, requests - 1)[requests - 1] if len(times) >= requests else np.inf
             short = [k for k, one in enumerate(traffics) if one.arrival_s[-1] <= last_s and counts[k] < most[k]]
+            if not short and np.isinf(last_s):
+                self.expected.never(requests)
             if not short:
                 break
             for k in short:
