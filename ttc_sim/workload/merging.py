@@ -203,9 +203,17 @@ class _Streams:
                 break
             for k in short:
                 counts[k] = min(2 * counts[k], most[k])
-        _, stream = _order(traffics)
-        sizes = np.bincount(stream[:requests], minlength=len(traffics)).tolist()
-        return [one.taken(slice(0, size)) for one, size in zip(traffics, sizes, strict=True)]
+        before, upto = (
+            [int(np.searchsorted(one.arrival_s, last_s, side)) for one in traffics] for side in ("left", "right")
+        )
+        left, found = requests - sum(before), []
+        for one, first, last in zip(
+            traffics, before, upto, strict=True
+        ):  # at that instant the first process's come first
+            together = min(last - first, left)
+            left -= together
+            found.append(one.taken(slice(0, first + together)))
+        return found
 
     def _at_most(self, k: int) -> int:
         """Requests that a process has: as many as are asked for, but of a trace whose rows have one time and that has no rate."""
@@ -236,7 +244,7 @@ class _Streams:
             rows = len(recorded(arrivals, self.folder).arrival_s)
             if int(expected) <= rows or self.once:
                 return found
-            said = f"{Path(arrivals.file).name} ends within {self.workload.duration}, and is played {expected / rows:.3g} times"
+            said = f"{Path(arrivals.file).name} ends within {self.workload.duration} and starts over: it is played {expected / rows:.3g} times"
             return replace(found, notes=(*found.notes, said))
         count = self._with_room(k, expected, most=MOST_REQUESTS)
         while True:
