@@ -24,6 +24,7 @@ from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.result import simulate
+from ttc_sim.testing import ArrivalsConformance
 from ttc_sim.testing.engines import run_both
 from ttc_sim.testing.examples import STEP, pool_of, work_of
 from ttc_sim.workload import generate
@@ -164,6 +165,14 @@ def test_a_shrinking_rate_does_not_come_to_any_number() -> None:
     with pytest.raises(InputError, match=r"workload\.requests: got 1000; expected at most \d+: with this growth"):
         arrivals(scenario({"arrivals": shrinking, "lengths": LENGTHS, "requests": 1000}))
     assert 0 < len(arrivals(scenario({"arrivals": shrinking, "lengths": LENGTHS, "duration": "5000 d"}))) < 500
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.1])
+@pytest.mark.parametrize("test", [name for name in dir(ArrivalsConformance) if name.startswith("test_")])
+def test_shaped_arrivals_keep_what_all_processes_keep(test: str, growth: float) -> None:
+    made = Poisson(process="poisson", rate_per_s=0.02, shape=Shape(by_hour=DAY, growth_per_week=growth))
+    kept = {"arrivals": made, "enough_requests": 17_280, "runs": 4}
+    getattr(type("Shaped", (ArrivalsConformance,), kept)(), test)()
 
 
 # --------------------------------------------------------------------------------------------- arrivals of one's own
@@ -405,6 +414,10 @@ def test_users_beside_others_go_by_time() -> None:
         InputError,
         match=r"workload\.sources\.users\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate",
     ):
+        simulate(problems, "Utility(price_of_accuracy=0.01)")
+    with pytest.raises(
+        InputError, match=r"sources\.users\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate"
+    ):
         optimize(with_changes(problems, {"targets": {"maximize": "accuracy", "cost_usd_per_request": 1.0}}))
 
 
@@ -471,7 +484,8 @@ def test_pools_are_paid_for_the_duration() -> None:
         summary = result.summary()
         for run in result.runs:
             assert run.cost_usd.sum() == pytest.approx(12)
-        assert summary.cost_usd_per_day.value == pytest.approx(96)
+        bill = summary.cost_usd_per_day
+        assert (bill.low, bill.value, bill.high) == pytest.approx((96, 96, 96))  # there is nothing random in it
         assert result.over_time(3600)["usd"].to_list()[:3] == pytest.approx([4, 4, 4])
         assert result.over_time(3600)["arrivals"].sum() == pytest.approx(len(result.records) / 3)
         assert summary.requests == round(len(result.records) / 3)
@@ -560,6 +574,16 @@ def test_verdicts_know_that_the_rate_changes() -> None:
     )
     verdicts = simulate(two).summary().verdicts
     assert {name: one.verdict for name, one in verdicts.items()} == {"pool": "overloaded", "other": "stable"}
+
+
+def test_arrivals_of_its_own_can_be_given_in_python() -> None:
+    shared = of_problems({"arrivals": POISSON, "sources": {"a": {}, "b": {}}, "requests": 5})
+    own = with_changes(shared, {"workload.sources.b.arrivals": SHAPED})
+    assert [len(one.sources) for one in own.workload.streams] == [1, 1]
+    slower = with_changes(
+        own, {"workload.sources.b.arrivals.rate_per_s": 0.01, "workload.sources.b.arrivals.shape.starts": "07:00"}
+    )
+    assert slower.workload.sources["b"].arrivals.shape.starts == "07:00"  # type: ignore[union-attr]
 
 
 def test_a_number_of_requests_replaces_a_duration() -> None:

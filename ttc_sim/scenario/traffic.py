@@ -227,13 +227,6 @@ class Source(Model):
     arrivals: Annotated[SerializeAsAny[Arrivals] | None, by_name(ARRIVALS)] = None
     lengths: Lengths | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _one_share_unless_it_has_its_own(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("arrivals") is None and given.get("share") is None:
-            return {**given, "share": 1.0}
-        return given
-
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> Source:
         if self.arrivals is not None and self.share is not None:
@@ -245,6 +238,11 @@ class Source(Model):
             expected = "no lengths beside a problem_set: those of the problems count"
             raise errors_at({"lengths": ("value_error", "given", expected)})
         return self
+
+    @property
+    def weight(self) -> float:
+        """Its share, 1 if that is left out."""
+        return 1.0 if self.share is None else self.share
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     """
     pooled = Pooled(model, runs, expected)
     everyone, population = pooled.all, model.population
-    requests = sum(len(run.arm) for run in runs)
+    requests, lasts_s = sum(len(run.arm) for run in runs), runs[0].draws.traffic.lasts_s
     # So many requests over the time that they take, run by run.
     weight = [len(run.arm) * len(runs) / requests for run in runs]
     rate_per_s = len(runs) / sum(part / run.rate_per_s for part, run in zip(weight, runs, strict=True))
@@ -171,7 +171,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
         cost_usd_per_request=cost_usd,
-        cost_usd_per_day=Estimate(*(x * rate_per_s * 86400 for x in (cost_usd.value, cost_usd.low, cost_usd.high))),
+        cost_usd_per_day=cost_usd.scaled(rate_per_s * 86400) if lasts_s is None else pooled.usd_per_day(rate_per_s),
         same_types=same,
         latency_s=latency_s,
         ttft_s=pooled.times("ttft"),
@@ -203,7 +203,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         problems=0 if population is None else len(population),
         # With problems the lengths are theirs, whatever a trace says of its own.
         notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ())),
-        duration_s=runs[0].draws.traffic.lasts_s,
+        duration_s=lasts_s,
     )
 
 

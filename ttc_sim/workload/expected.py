@@ -137,7 +137,7 @@ def shares(workload: Workload, folder: Path, where: str) -> F64:
         InputError: a trace that cannot be read.
     """
     streams, sources = workload.streams, list(workload.sources.values())
-    within = np.array([1.0 if source.share is None else source.share for source in sources])
+    within = np.array([source.weight for source in sources])
     if len(streams) == 1:
         return np.asarray(within / within.sum())
     if workload.has_users:

@@ -244,7 +244,8 @@ class _Streams:
             rows = len(recorded(arrivals, self.folder).arrival_s)
             if int(expected) <= rows or self.once:
                 return found
-            said = f"{Path(arrivals.file).name} ends within {self.workload.duration} and starts over: it is played {expected / rows:.3g} times"
+            said = f"{Path(arrivals.file).name} ends within {self.workload.duration} and starts over: "
+            said += f"it is played {expected / rows:.3g} times"
             return replace(found, notes=(*found.notes, said))
         count = self._with_room(k, expected, most=MOST_REQUESTS)
         while True:
@@ -260,7 +261,7 @@ class _Streams:
         if found.after is None:
             return found
         process, field = self.streams[k].arrivals.process, self.streams[k].field
-        alone = "workload.requests, and no other arrivals beside it: how many of its requests come in time follows from the run"
+        alone = "a number of requests, and no other arrivals beside it: how many of its own come in time follows from the run"
         raise InputError(self.where, field, process, alone)
 
     def _with_room(self, k: int, expected: float, most: int) -> int:
@@ -275,7 +276,7 @@ class _Streams:
         if len(numbers) == 1:
             return np.full(count, numbers[0])
         everyone = list(self.workload.sources.values())
-        share = np.array([everyone[s].share or 1.0 for s in numbers])
+        share = np.array([everyone[s].weight for s in numbers])
         return numbers[drawn_by_share(share / share.sum(), self.seed, label_of(self.label, None), count)]
 
     def with_lengths(self, k: int, traffic: Traffic) -> Traffic:

@@ -65,7 +65,14 @@ class Population:
 
     @property
     def weight(self) -> F64:
-        """(P,) probability that a request is this problem; sums to 1."""
+        """(P,) probability that a request is this problem; sums to 1.
+
+        Raises:
+            InputError: only the run tells which part of the requests each source sends.
+        """
+        if np.isnan(self.share).any():
+            expected = "arrivals with a rate: how many requests users send beside others follows from the run"
+            raise InputError("workload", "sources", ", ".join(self.sources), expected)
         size = np.bincount(self.source, minlength=len(self.sources))
         return (self.share / size)[self.source]
 
