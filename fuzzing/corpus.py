@@ -140,7 +140,18 @@ def scenarios() -> dict[str, dict[str, Any]]:
     def of(arrivals: dict[str, Any], pool: dict[str, Any] = POOL) -> dict[str, Any]:
         return {**lengths, "workload": {"arrivals": arrivals, "requests": 20}, "deployments": {"pool": pool}}
 
+    shape = {"by_hour": [0, *range(23)], "by_weekday": [1] * 7, "starts": "monday 08:00", "growth_per_week": 0.1}
+    shaped = {"process": "gamma", "rate_per_s": 1.0, "cv": 2.0, "shape": shape}
+    drawn = {"prompt_tokens": 30, "output_tokens": {"median": 20, "p95": 60}}
+    users = {"arrivals": {"process": "closed_loop", "users": 2, "think_s": 2.0}, "lengths": drawn}
+    streams: dict[str, Any] = {"a": {"arrivals": shaped}, "b": {"arrivals": {**trace, "columns": columns}}, "c": users}
+    timed = {**of({}), "workload": {"duration": "20 s", "lengths": drawn, "sources": streams}}
+    own = {**first, "name": "own", "workload": {**first["workload"], "sources": {**sources}}}
+    own["workload"]["sources"]["own"] = {"problem_set": "tiny", "arrivals": {**shaped, "process": "weibull"}}
+    own["policy"] = "Always('large')"
     return {
+        "timed.yaml": timed,
+        "own.yaml": own,
         "first.yaml": first,
         "second.yaml": second,
         "third.yaml": third,

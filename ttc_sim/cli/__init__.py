@@ -85,7 +85,9 @@ def simulate(
         str | None, typer.Option(help="Policy instead of the scenario's, such as \"Always('small')\".")
     ] = None,
     predictor: PredictorOption = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="Requests of each run instead of the scenario's.")] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests of each run, not the scenario's or its duration.")
+    ] = None,
     replications: Annotated[int | None, typer.Option(min=1, help="Independent runs instead of the scenario's.")] = None,
     no_baselines: Annotated[
         bool, typer.Option("--no-baselines", help="Run the policy alone, nothing to compare it with.")
@@ -145,7 +147,7 @@ def simulate(
     if day is not None:
         print_over_time(paper, day)
     paper.say(
-        f"{summary.runs * summary.requests:,} requests, from draws to intervals, in {took_s:.1f} s; "
+        f"{sum(len(one.arm) for one in result.runs):,} requests, from draws to intervals, in {took_s:.1f} s; "
         f"peak memory {memory_gb:.2f} GB",
         "dim",
     )

@@ -77,7 +77,7 @@ def scenario_routed_by(
     loaded = load_scenario(scenario, allow_code=allow_code) if loaded is None else loaded
     if predictor is None:
         return loaded
-    if not loaded.workload.sources:
+    if not loaded.workload.has_problems:
         raise InputError("--predictor", "predictor", predictor, NOTHING_TO_SCORE)
     from ttc_sim.base.shipped import PREDICTORS
     from ttc_sim.measured.provenance import identify

@@ -64,7 +64,7 @@ def compare_with_baselines(
         requests: of each run, as :func:`ttc_sim.simulate` was asked for; the scenario's if left out.
     """
     model, policy = result.model, result.policy
-    if model.population is None:
+    if model.population is None or np.isnan(model.population.share).any():
         return {}
     whole = expanded_model(model)
     expectations = expect_arms(whole)

@@ -171,7 +171,7 @@ def carry_out(
     if key not in task.carried_out:
         decided = with_decisions(task.model.scenario, None, replicas, responses)
         model = task.load(decided)
-        done = [run_once(model, policy, draw(model, k, purpose=purpose)) for k in range(runs)]
+        done = [run_once(model, task.for_all(policy), draw(model, k, purpose=purpose)) for k in range(runs)]
         summary = summarize(model, done, expected=task.expectations.under(arm))
         task.carried_out[key] = CarriedOut(summary, times_seen(model, done))
     return task.carried_out[key]

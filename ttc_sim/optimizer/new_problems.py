@@ -53,13 +53,8 @@ def over_new_problems(
     }
     scenario, absent = _with_sources_present(scenario, scored, problems)
     problem_sets = {
-        source.problem_set: ProblemSet(
-            source.problem_set,
-            load_problem_set(source.problem_set, scenario.folder, None).card,
-            scored,
-            scored_by=by,
-        )
-        for source in scenario.workload.sources.values()
+        name: ProblemSet(name, load_problem_set(name, scenario.folder, None).card, scored, scored_by=by)
+        for name in dict.fromkeys(str(source.problem_set) for source in scenario.workload.sources.values())
     }
     population = build_population(scenario, problem_sets, profiles)
     return scenario, population, absent
@@ -135,7 +130,7 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
         raise InputError(where, "subset", subsets, "problems of a subset that the plan has sources for")
     if sources == scenario.workload.sources:
         return scenario, notes
-    workload = scenario.workload.model_copy(update={"sources": sources})
+    workload = scenario.workload.with_sources(sources)
     policy = scenario.policy
     if isinstance(policy, dict):
         policy = {name: text for name, text in policy.items() if name in sources}

@@ -104,7 +104,7 @@ def _unscored(task: PlanningTask) -> list[str]:
     scenario = task.model.scenario
     if task.population.scores:
         return []
-    sets = dict.fromkeys(source.problem_set for source in scenario.workload.sources.values())
+    sets = dict.fromkeys(str(source.problem_set) for source in scenario.workload.sources.values())
     said = []
     for name in sets:
         file = find_folder(name, "problem_set.yaml", scenario.folder) / scores_name(scenario.predictor)
@@ -271,7 +271,7 @@ def targets_of(scenario: Scenario) -> Targets:
         InputError: it asks for nothing, or does not say what to make best of.
     """
     if scenario.targets is None:
-        example = "accuracy: 0.7" if scenario.workload.sources else "latency_p95_s: 30"
+        example = "accuracy: 0.7" if scenario.workload.has_problems else "latency_p95_s: 30"
         raise InputError(scenario.path, "targets", None, f"targets, such as {{minimize: cost, {example}}}")
     if scenario.targets.minimize is None and scenario.targets.maximize is None:
         raise InputError(

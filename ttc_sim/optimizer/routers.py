@@ -109,7 +109,7 @@ def route_in_scenario(
         raise InputError(scenario.path, "arms", f"{weak_arm}, {strong_arm}", "two arms offered to the same source")
     if len(common) < len(population.sources):
         sources = {name: source for name, source in scenario.workload.sources.items() if name in common}
-        workload = scenario.workload.model_copy(update={"sources": sources})
+        workload = scenario.workload.with_sources(sources)
         scenario = scenario.model_copy(update={"workload": workload})
         scenario, population, notes = over_new_problems(
             scenario, problems, attempts, progress, predictor=predictor, scores=scores

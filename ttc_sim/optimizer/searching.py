@@ -76,8 +76,8 @@ def verify_proposal(
     task: PlanningTask, seen: Simulated, learnt: Learnt, looks: Looks, say: Progress
 ) -> tuple[Simulated, Learnt]:
     """Look again on fresh seeds, with as many runs as the scenario has."""
-    runs, requests = task.model.scenario.replications, task.model.scenario.workload.requests
-    say(f"verifying on fresh seeds: {runs} runs of {requests:,} requests")
+    runs, extent = task.model.scenario.replications, task.model.scenario.workload.extent
+    say(f"verifying on fresh seeds: {runs} runs of {extent}")
     verified, learnt = simulate_proposal(task, seen.proposal, learnt, "verify", runs)
     looks.add(verified, verified=True)
     return verified, learnt

@@ -16,7 +16,8 @@ from ttc_sim.optimizer.novelty import Novelty, novelty_of
 from ttc_sim.optimizer.proposing.objectives import broken_by_arm
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
-from ttc_sim.scenario import GpuPool, Scenario, Targets, Trace
+from ttc_sim.policies import PerSource, Policy
+from ttc_sim.scenario import ClosedLoop, GpuPool, Scenario, Targets
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
@@ -134,22 +135,30 @@ class PlanningTask:
         """The targets to be met with these arms.
 
         Raises:
-            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own.
+            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own; or only the
+                runs tell how many requests each source sends.
         """
         model = expectations.model
+        workload = model.scenario.workload
+        process = next((one for one in workload.streams if isinstance(one.arrivals, ClosedLoop)), workload.streams[0])
+        if np.isnan(expectations.population.share).any():
+            expected = (
+                "arrivals with a rate, to plan by: how many requests users send beside others follows from the run"
+            )
+            raise InputError(model.scenario.path, f"{process.field}.process", process.arrivals.process, expected)
         traffic = draw(model, 0, purpose="search").traffic
         rate_per_s = traffic.rate_per_s
-        if math.isnan(rate_per_s) and isinstance(model.scenario.workload.arrivals, Trace):
+        if math.isnan(rate_per_s) and workload.is_replay:
             rate_per_s = float(len(traffic.arrival_s))  # all at one instant: pools are priced as if within a second
         if not math.isfinite(rate_per_s) and any(isinstance(pool, GpuPool) for pool in model.deployments):
-            process = model.scenario.workload.arrivals.process
             expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"
-            raise InputError(model.scenario.path, "workload.arrivals.process", process, expected)
+            raise InputError(model.scenario.path, f"{process.field}.process", process.arrivals.process, expected)
         daily = next((one for one in targets.asked() if one.key == "cost_usd_per_day"), None)
         if not math.isfinite(rate_per_s) and daily is not None:
             expected = "arrivals with a rate of their own, to plan a day's cost by; cost_usd_per_request needs none"
             raise InputError(model.scenario.path, f"targets.{daily.name}", daily.bound, expected)
-        seconds = seconds_of_arrivals(model.scenario.workload.arrivals, traffic)
+        # Of a duration the rate is the mean over it, and how many come in a run is chance.
+        seconds = seconds_of_arrivals(workload, traffic) if traffic.lasts_s is None else 0.0
         if any(isinstance(pool, GpuPool) for pool in model.deployments) and seconds > 0:
             rate_per_s = len(traffic.arrival_s) / seconds
         return cls(expectations, targets, rate_per_s, novelty_of(expectations.population))
@@ -167,11 +176,16 @@ class PlanningTask:
     @property
     def traffic_alone(self) -> bool:
         """Whether no problems stand behind the requests: the population is the traffic's own (:mod:`.traffic_alone`)."""
-        return not self.model.scenario.workload.sources
+        return not self.model.scenario.workload.has_problems
 
     def load(self, scenario: Scenario) -> Model:
         """Another scenario on the same traffic, to be simulated."""
         return load_model(scenario) if self.traffic_alone else load_model_like(self.model, scenario)
+
+    def for_all(self, policy: Policy) -> Policy:
+        """A proposal's policy as it is carried out: of traffic alone the one that is for all sources, if it names any."""
+        alone = self.traffic_alone and self.model.scenario.workload.sources and isinstance(policy, PerSource)
+        return policy.for_source(self.population.sources[0]) if alone else policy
 
     def written(self, proposal: Proposal) -> dict[str, str] | str:
         """A proposal's policy as a scenario says it: by source or, of traffic alone, for all."""

@@ -13,7 +13,6 @@ import numpy as np
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies import PROMPT_TOKENS
-from ttc_sim.scenario import Trace
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
 from ttc_sim.strategies.outcomes import Attempts
@@ -35,11 +34,18 @@ def as_population(model: Model) -> Model:
     scenario = model.scenario
     prompt, hidden, visible = _lengths(model)
     rows, zeros = len(prompt), np.zeros(len(prompt), dtype=np.int64)
-    offered = {arm.name: () if scenario.arms[arm.name].sources == [] else (SOURCE,) for arm in model.arms}
+    everyone = set(scenario.workload.sources)
+    kept_from = {arm.name: scenario.arms[arm.name].sources for arm in model.arms}
+    offered = {
+        name: (SOURCE,) if kept is None or (kept and everyone <= set(kept)) else () for name, kept in kept_from.items()
+    }
     if not any(offered.values()):
-        raise InputError(
-            scenario.path, "arms", list(offered), "an arm that requests may be sent to: all have 'sources: []'"
-        )
+        expected = "an arm that requests may be sent to: all have 'sources: []'"
+        if any(kept_from.values()):
+            expected = (
+                "an arm that all sources may be sent to: traffic without problems is planned for by one policy for all"
+            )
+        raise InputError(scenario.path, "arms", list(offered), expected)
     attempts = Attempts(
         name=SOURCE,
         start=np.arange(rows + 1, dtype=np.int64),
@@ -70,14 +76,15 @@ def as_population(model: Model) -> Model:
 def _lengths(model: Model) -> tuple[I64, I64, I64]:
     """Prompt, reasoning and visible tokens of requests such as will come: of many more than a run has, where they are drawn."""
     scenario, workload = model.scenario, model.scenario.workload
-    if workload.lengths is not None:
+    if workload.lengths is not None and not workload.sources:
         drawn = Traffic.of(np.zeros(_MOST_ROWS), 1.0)
         folder, where = scenario.folder, scenario.path
         traffics = [with_lengths(workload.lengths, drawn, scenario.seed, "rows", folder=folder, where=where)]
     else:
-        same = isinstance(workload.arrivals, Trace)  # in every run
-        runs = 1 if same else min(-(-_MOST_ROWS // workload.requests), _MOST_RUNS)
-        traffics = [draw(model, k, purpose="rows").traffic for k in range(runs)]
+        traffics = [draw(model, 0, purpose="rows").traffic]
+        each = max(len(traffics[0].arrival_s), 1)
+        runs = 1 if workload.is_replay else min(-(-_MOST_ROWS // each), _MOST_RUNS)
+        traffics += [draw(model, k, purpose="rows").traffic for k in range(1, runs)]
     parts = []
     for one in traffics:
         if one.prompt_tokens is None or one.visible_tokens is None:

@@ -147,7 +147,7 @@ def validate(
     if predictor is not None:
         location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
     scenario = as_scenario(saved.scenario, "validate", allow_code)
-    if not scenario.workload.sources:
+    if not scenario.workload.has_problems:
         can = "`ttc-sim simulate PLAN` carries out one for traffic without any, of which no answer can be judged"
         raise InputError(scenario.path, "workload.sources", {}, f"a plan for problems: {can}")
     used, another = planned_predictor(scenario, predictor, other=other_predictor)
@@ -227,7 +227,7 @@ def _own_problems(scenario: Scenario, population: Population) -> list[str]:
     """A warning where the plan is carried out on problems that it, and the shipped predictor, were made on."""
     known: set[str] = set()
     for source in scenario.workload.sources.values():
-        known |= set(load_problem_set(source.problem_set, scenario.folder, None).problems["problem"].to_list())
+        known |= set(load_problem_set(str(source.problem_set), scenario.folder, None).problems["problem"].to_list())
     own = int(np.isin(population.problem, sorted(known)).sum())
     if not own:
         return []
@@ -245,7 +245,7 @@ def _by_novelty(
     """Share of problems of task types that the plan was not made on, and accuracy on both kinds."""
     known: set[str] = set()
     for source in scenario.workload.sources.values():
-        known |= set(load_problem_set(source.problem_set, scenario.folder, None).problems["group"].to_list())
+        known |= set(load_problem_set(str(source.problem_set), scenario.folder, None).problems["group"].to_list())
     new = ~np.isin(population.group, sorted(known))
     figures: dict[str, Estimate] = {}
     for label, here in (("known task types", ~new), ("new task types", new)):

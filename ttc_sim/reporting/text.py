@@ -27,6 +27,7 @@ from ttc_sim.policies import (
     parse_policy,
 )
 from ttc_sim.reporting.paper import Paper, styled
+from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.simulation.uncertainty import FEW_RUNS
@@ -321,6 +322,8 @@ def rests_on(summary: Summary) -> list[str]:
     known = math.isfinite(summary.rate_per_s)
     pace = f"at {summary.rate_per_s:.3g}/s" if known else "at one instant, so that nothing is known of a day"
     each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''} {pace}"
+    if summary.duration_s is not None:
+        each = f"{time_in_words(summary.duration_s)}, {each}{' in the mean' if summary.runs > 1 and not summary.replay else ''}"
     if summary.replay:
         return [f"A replay of {each}: nothing in it is random, so another would come out the same and intervals are 0."]
     runs = "1 run" if summary.runs == 1 else f"{summary.runs} independent runs"

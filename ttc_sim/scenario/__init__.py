@@ -18,6 +18,7 @@ from ttc_sim.scenario.deployments import (
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
+from ttc_sim.scenario.shapes import Shape
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
 from ttc_sim.scenario.traffic import (
     Arrivals,
@@ -30,6 +31,7 @@ from ttc_sim.scenario.traffic import (
     Renewal,
     Source,
     Step,
+    Stream,
     Trace,
     Workload,
 )
@@ -57,11 +59,13 @@ __all__ = [
     "Retry",
     "Scenario",
     "Search",
+    "Shape",
     "Slo",
     "Source",
     "SourceTargets",
     "Step",
     "StepTime",
+    "Stream",
     "Target",
     "Targets",
     "Trace",

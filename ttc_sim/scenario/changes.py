@@ -71,6 +71,9 @@ def with_changes(
     if not isinstance(changes, Mapping) or not all(isinstance(keys, str) for keys in changes):
         raise InputError("with_changes", "changes", changes, "new values by keys such as 'workload.requests'")
     raw = {key: item for key, item in _plain(before).items() if key != "path"}
+    for one, other in (("requests", "duration"), ("duration", "requests")):  # either says how long a run is
+        if f"workload.{one}" in changes and f"workload.{other}" not in changes:
+            raw["workload"].pop(other)
     for keys, value in changes.items():
         _put(raw, keys, _plain(value), before.path)
         # As in the file, where they do not stand.

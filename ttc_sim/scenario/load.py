@@ -98,6 +98,7 @@ def _first_error(path: str, error: ValidationError) -> InputError:
     details = sorted(error.errors(), key=lambda item: item["type"] not in unknown)[0]
     # Pydantic puts the tag of a union, such as "api" or "gpu_pool", after the place where the union stands.
     tag = 2 if details["loc"][:1] == ("deployments",) else 3 if details["loc"][:2] == ("workload", "lengths") else None
+    tag = 5 if details["loc"][:2] == ("workload", "sources") and details["loc"][3:4] == ("lengths",) else tag
     location = [str(part) for at, part in enumerate(details["loc"]) if at != tag]
     field = ".".join(location) or "scenario"
     kind, cause = details["type"], details.get("ctx", {}).get("error")
@@ -134,7 +135,7 @@ def _as_text(value: object) -> str:
 def _check_references(scenario: Scenario) -> None:
     """Names used in one part of the scenario must be defined in another."""
     path = scenario.path
-    sources = scenario.workload.sources
+    sources, problems = scenario.workload.sources, scenario.workload.has_problems
     for name, arm in scenario.arms.items():
         if arm.deployment not in scenario.deployments:
             raise InputError(
@@ -143,19 +144,17 @@ def _check_references(scenario: Scenario) -> None:
         for source in arm.sources or []:
             if source not in sources:
                 raise InputError(path, f"arms.{name}.sources", source, nearest(source, sources))
-        if arm.profile is None and sources:
+        if arm.profile is None and problems:
             raise InputError(
                 path, f"arms.{name}.profile", None, "a profile, since the workload has sources of problems"
             )
-        if arm.profile is not None and not sources:
+        if arm.profile is not None and not problems:
             raise InputError(
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)
-    lengths = scenario.workload.lengths
-    if sources and lengths is not None:
-        raise InputError(path, "workload.lengths", "given", "no lengths beside sources: those of the problems count")
-    if not sources and lengths is None and not scenario.workload.arrivals.carries_lengths:
+    carried = all(one.carries_lengths for one in scenario.workload.processes)
+    if not sources and scenario.workload.lengths is None and not carried:
         expected = "sources, arrivals that carry lengths (clients or trace), or workload.lengths"
         raise InputError(path, "workload.sources", {}, expected)
     for name in scenario.search.caps:
@@ -171,10 +170,10 @@ def _check_references(scenario: Scenario) -> None:
     if isinstance(scenario.policy, dict):
         check_sources(scenario.policy, sources, path)
     check_objective(scenario)
-    if not sources and scenario.predictor != FAST:
+    if not problems and scenario.predictor != FAST:
         raise InputError(path, "predictor", scenario.predictor, NOTHING_TO_SCORE)
     policy = scenario.parsed_policy()
-    if policy is not None and policy.uses_responses and not sources:
+    if policy is not None and policy.uses_responses and not problems:
         raise InputError(
             path, "policy", scenario.policy, "workload.sources, so that something is predicted of the arms"
         )

@@ -16,7 +16,7 @@ def check_objective(scenario: Scenario) -> None:
     if targets is None:
         return
     least = targets.minimize
-    if scenario.workload.sources:
+    if scenario.workload.has_problems:
         if targets.cheapest and targets.accuracy is None:
             expected = f"an 'accuracy' target beside 'minimize: {least}': without one the cheapest arm always wins"
             raise InputError(path, "targets", asked(scenario), expected)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
-from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name
+from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name, errors_at
 from ttc_sim.scenario.lengths import Lengths
+from ttc_sim.scenario.shapes import WHOLE_TRACE, Duration, Shape, seconds_of
 
 
 class Arrivals(Model):
@@ -26,6 +29,19 @@ class Arrivals(Model):
     process: str
     carries_lengths: ClassVar[bool] = False
     """Whether the requests come with their lengths, so that a workload needs no ``sources``."""
+    _unshaped: ClassVar[str | None] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_no_shape(cls, given: Any) -> Any:
+        if (
+            isinstance(given, dict)
+            and given.get("shape") is not None
+            and "shape" not in cls.model_fields
+            and cls._unshaped
+        ):
+            raise errors_at({"shape": ("value_error", given["shape"], f"no shape: {cls._unshaped}")})
+        return given
 
     def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
         """A :class:`ttc_sim.workload.Traffic` of the first ``requests`` arrivals.
@@ -41,10 +57,11 @@ class Arrivals(Model):
 
 
 class Poisson(Arrivals):
-    """Independent arrivals at a constant rate."""
+    """Independent arrivals, at a constant rate unless it has a shape."""
 
     process: Literal["poisson"]
     rate_per_s: Rate
+    shape: Shape | None = None
 
 
 def _not_even(cv: float) -> float:
@@ -66,13 +83,15 @@ class Renewal(Arrivals):
     process: Literal["gamma", "weibull"]
     rate_per_s: Rate
     cv: Variation
+    shape: Shape | None = None
 
 
 class Even(Arrivals):
-    """Arrivals at even distances: a constant gap of ``1 / rate_per_s``."""
+    """Arrivals at even distances: a constant gap of ``1 / rate_per_s``, unless it has a shape."""
 
     process: Literal["even"]
     rate_per_s: Rate
+    shape: Shape | None = None
 
 
 class Step(Model):
@@ -85,6 +104,7 @@ class Step(Model):
 class Piecewise(Arrivals):
     """A day's shape: rates that hold for a while each, then start over. ``cv`` other than 1 makes it bursty."""
 
+    _unshaped = "the steps are one"
     process: Literal["piecewise"]
     steps: Annotated[list[Step], Field(min_length=1)]
     cv: Variation = 1.0
@@ -100,6 +120,7 @@ class Clients(Arrivals):
     """
 
     carries_lengths = True
+    _unshaped = "the measured clients have one of their own"
     process: Literal["clients"]
     traffic: str
     rate_per_s: Rate | None = None
@@ -114,6 +135,7 @@ class ClosedLoop(Arrivals):
         think_s: mean seconds, exponential, between an answer and the next request, and before the first.
     """
 
+    _unshaped = "users send as fast as they are answered; piecewise and poisson have rates that can have one"
     process: Literal["closed_loop"]
     users: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
     think_s: NonNegative = 0.0
@@ -154,6 +176,7 @@ class Trace(Arrivals):
     """
 
     carries_lengths = True
+    _unshaped = "the recorded times have one of their own"
     process: Literal["trace"]
     file: str
     format: Literal["azure", "mooncake", "traffic", "csv"]
@@ -189,26 +212,181 @@ class Source(Model):
     """One stream of requests, as a gateway tells them apart (route, application, caller).
 
     Args:
-        problem_set: the problems its requests are drawn from, uniformly.
+        problem_set: the problems its requests are drawn from, uniformly; all sources have one, or none.
         subset: keep only problems of this subset, or of these.
-        share: weight of the stream among all requests.
+        share: weight of the stream among the requests of ``workload.arrivals``; 1 if left out.
         priority: 0 is most urgent; for GPU pools that schedule by priority.
+        arrivals: of its own, beside those of ``workload.arrivals``: such a source has no ``share``.
+        lengths: of its requests, where they have no problems and its arrivals carry none.
     """
 
-    problem_set: str
+    problem_set: str | None = None
     subset: str | list[str] | None = None
-    share: Annotated[float, Field(gt=0)] = 1.0
+    share: Annotated[float, Field(gt=0)] | None = None
     priority: Annotated[int, Field(ge=0, le=7)] = 0
+    arrivals: Annotated[SerializeAsAny[Arrivals] | None, by_name(ARRIVALS)] = None
+    lengths: Lengths | None = None
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Source:
+        if self.arrivals is not None and self.share is not None:
+            expected = "no share beside arrivals of its own: they say how many requests are its"
+            raise errors_at({"share": ("value_error", self.share, expected)})
+        if self.problem_set is None and self.subset is not None:
+            raise errors_at({"subset": ("value_error", self.subset, "no subset without a problem_set")})
+        if self.problem_set is not None and self.lengths is not None:
+            expected = "no lengths beside a problem_set: those of the problems count"
+            raise errors_at({"lengths": ("value_error", "given", expected)})
+        return self
+
+    @property
+    def weight(self) -> float:
+        """Its share, 1 if that is left out."""
+        return 1.0 if self.share is None else self.share
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Requests that one process sends.
+
+    Attributes:
+        arrivals: the process; sources: of the workload, by number, whose requests they are; none where it names none.
+        source: the name of the one whose own they are; ``None`` for ``workload.arrivals``.
+    """
+
+    arrivals: Arrivals
+    sources: tuple[int, ...]
+    source: str | None = None
+
+    @property
+    def field(self) -> str:
+        """Where it stands in a scenario."""
+        return "workload.arrivals" if self.source is None else f"workload.sources.{self.source}.arrivals"
 
 
 class Workload(Model):
-    """What arrives: an arrival process and, per source, problems.
+    """What arrives: arrival processes and, per source, problems.
 
-    Without ``sources`` lengths come from the trace or the clients, or are said plainly (``lengths``), and nothing is known of
+    Without problems lengths come from the trace or the clients, or are said plainly (``lengths``), and nothing is known of
     accuracy.
+
+    Args:
+        arrivals: of all sources that have none of their own.
+        requests: of a run: the first so many of all arrivals; or
+        duration: all that arrive in such a time from the start, ``24 h`` (s, min, h, d), or ``whole trace``: until its last row.
+        lengths: of requests that neither problems, arrivals nor their source give any.
     """
 
-    arrivals: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
-    requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
+    arrivals: Annotated[SerializeAsAny[Arrivals] | None, by_name(ARRIVALS)] = None
+    requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None
+    duration: Duration | None = None
     sources: dict[str, Source] = Field(default_factory=dict)
     lengths: Lengths | None = None
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Workload:
+        if self.requests is None and self.duration is None:
+            raise errors_at({"requests": ("value_error", None, "requests of a run, or 'duration', such as '24 h'")})
+        if self.requests is not None and self.duration is not None:
+            raise errors_at({"duration": ("value_error", self.duration, "no duration beside requests: one of the two")})
+        shared = [name for name, source in self.sources.items() if source.arrivals is None]
+        if self.arrivals is None and (shared or not self.sources):
+            raise errors_at({"arrivals": ("missing", None, "this key to be given")})
+        if self.arrivals is not None and self.sources and not shared:
+            expected = "none: every source has arrivals of its own, so that these would have no effect"
+            raise errors_at({"arrivals": ("value_error", self.arrivals.process, expected)})
+        with_problems = [name for name, source in self.sources.items() if source.problem_set is not None]
+        without = [name for name in self.sources if name not in with_problems]
+        if with_problems and without:
+            expected = f"a problem set, as source {with_problems[0]} has: all sources have problems, or none"
+            raise errors_at({f"sources.{without[0]}.problem_set": ("value_error", None, expected)})
+        if self.duration == WHOLE_TRACE and not any(isinstance(one, Trace) for one in self.processes):
+            processes = " and ".join(dict.fromkeys(one.process for one in self.processes))
+            expected = f"a time such as '24 h': {processes} is no trace that ends"
+            raise errors_at({"duration": ("value_error", self.duration, expected)})
+        self._check_lengths()
+        return self
+
+    def _check_lengths(self) -> None:
+        """All requests have lengths, from one place, and none are said in vain."""
+        if self.has_problems:
+            if self.lengths is not None:
+                expected = "no lengths beside sources of problems: those of the problems count"
+                raise errors_at({"lengths": ("value_error", "given", expected)})
+            return
+        read = False
+        for stream in self.streams:
+            named = [(name, source) for k, (name, source) in enumerate(self.sources.items()) if k in stream.sources]
+            for name, source in named:
+                if source.lengths is not None and stream.arrivals.carries_lengths:
+                    expected = "nothing: the arrivals carry lengths of their own"
+                    raise errors_at({f"sources.{name}.lengths": ("value_error", "given", expected)})
+            if stream.arrivals.carries_lengths:
+                continue
+            lacking = [name for name, source in named if source.lengths is None]
+            if self.lengths is None and lacking:
+                expected = "lengths, problems or arrivals that carry lengths (clients or trace), or workload.lengths"
+                raise errors_at({f"sources.{lacking[0]}.lengths": ("value_error", None, expected)})
+            read |= bool(lacking) or not named
+        if self.lengths is not None and not read and self.sources:
+            expected = "nothing: every source has lengths of its own"
+            raise errors_at({"lengths": ("value_error", "given", expected)})
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Processes and whose requests they send: the shared one first."""
+        own = [
+            Stream(source.arrivals, (k,), name)
+            for k, (name, source) in enumerate(self.sources.items())
+            if source.arrivals is not None
+        ]
+        shared = tuple(k for k, source in enumerate(self.sources.values()) if source.arrivals is None)
+        return (*(() if self.arrivals is None else (Stream(self.arrivals, shared),)), *own)
+
+    @property
+    def processes(self) -> tuple[Arrivals, ...]:
+        """All arrival processes."""
+        return tuple(stream.arrivals for stream in self.streams)
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether problems stand behind the requests, so that something is known of accuracy."""
+        return any(source.problem_set is not None for source in self.sources.values())
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether all that arrives was recorded."""
+        return all(isinstance(one, Trace) for one in self.processes)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether users who wait for answers are among what arrives."""
+        return any(isinstance(one, ClosedLoop) for one in self.processes)
+
+    @property
+    def rate_changes(self) -> bool:
+        """Whether more arrive at some times than at others, other than by chance."""
+        return any(
+            isinstance(one, (Piecewise, Clients, Trace)) or getattr(one, "shape", None) is not None
+            for one in self.processes
+        )
+
+    @property
+    def all_lengths(self) -> tuple[Lengths | None, ...]:
+        """Of all requests, and of those of each source."""
+        return (self.lengths, *(source.lengths for source in self.sources.values()))
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds of a run; ``None`` if it is said by requests, or by a trace."""
+        return None if self.duration is None else seconds_of(self.duration)
+
+    @property
+    def extent(self) -> str:
+        """How long a run is, in words."""
+        return str(self.duration) if self.requests is None else f"{self.requests:,} requests"
+
+    def with_sources(self, sources: Mapping[str, Source]) -> Workload:
+        """The same with some of its sources; without shared arrivals where no source is left that has them."""
+        shared = any(source.arrivals is None for source in sources.values())
+        return self.model_copy(update={"sources": dict(sources), "arrivals": self.arrivals if shared else None})

@@ -12,7 +12,7 @@ import polars as pl
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
 from ttc_sim.policies import Requests
-from ttc_sim.scenario import Api, ClosedLoop, GpuPool
+from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
@@ -47,7 +47,8 @@ class Run:
         paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
         work_s: (n,) what each takes of what requests share: seconds of pools' replicas or, without pools, of endpoints with
             limits; ``None`` where nothing is shared.
-        rate_per_s: requests per second that were served: of the arrivals in the long run, or fewer where a pool fell behind.
+        rate_per_s: requests per second that were served: of the arrivals (:class:`ttc_sim.workload.Traffic`), or fewer where a pool
+            fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
     """
 
@@ -147,7 +148,7 @@ def bill_run(
         ready: deployments that requests might have been sent to by live load: pools among them are paid for even if none was.
     """
     n = len(draws)
-    arrivals = model.scenario.workload.arrivals
+    workload = model.scenario.workload
     taken = what_was_taken(model, offers, picked, result)
     found = stand(model, draws, taken, result)
     pools = {
@@ -157,7 +158,7 @@ def bill_run(
     }
     behind = any(found[model.deployment_names[d]].behind for d in pools if model.deployment_names[d] in found)
     on_pool = np.asarray(taken.sent[list(pools)].any(axis=0))
-    paid_s = paid_seconds(arrivals, draws.traffic, result, on_pool, behind)
+    paid_s = paid_seconds(workload, draws.traffic, result, on_pool, behind)
     cost, thinking = taken.api_cost_usd.copy(), taken.api_thinking_usd.copy()
     for d, pool in pools.items():
         usd = pool.replicas * pool.hourly_usd / 3600.0 * paid_s
@@ -167,9 +168,9 @@ def bill_run(
         per_s = usd / shared_by.sum()
         cost += per_s * shared_by
         thinking += per_s * taken.pool_thinking_s[:, d]
-    by_time = (bool(pools) or isinstance(arrivals, ClosedLoop)) and paid_s > 0
+    by_time = (bool(pools) or workload.has_users) and paid_s > 0
     correct = taken.correct
-    paid_from_s = paid_from(arrivals, result, behind)
+    paid_from_s = paid_from(workload, draws.traffic, result, behind)
     replicas = {model.deployment_names[d]: pool.replicas for d, pool in pools.items()}
     ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
@@ -193,7 +194,7 @@ def bill_run(
         tpot_s=tpot_s,
         paid_s=paid_s,
         paid_from_s=paid_from_s,
-        paid_by_work=behind or isinstance(arrivals, ClosedLoop),
+        paid_by_work=behind or workload.has_users,
         work_s=_work_s(model, taken),
         rate_per_s=n / paid_s if by_time else draws.traffic.rate_per_s,
         replicas=replicas,

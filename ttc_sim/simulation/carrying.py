@@ -105,11 +105,10 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
 
 def _priority(model: Model, draws: Draws) -> I64 | None:
     """By source; ``None`` where all are equal."""
-    population, sources = model.population, model.scenario.workload.sources
-    if population is None or draws.row is None or not any(source.priority for source in sources.values()):
+    sources = model.scenario.workload.sources
+    if draws.source is None or not any(source.priority for source in sources.values()):
         return None
-    by_source = np.array([sources[name].priority for name in population.sources], dtype=np.int64)
-    priority: I64 = by_source[population.source[draws.row]]
+    priority: I64 = np.array([source.priority for source in sources.values()], dtype=np.int64)[draws.source]
     return priority
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns, uniforms
 from ttc_sim.policies import Requests
 from ttc_sim.simulation.model import Model
-from ttc_sim.workload import Traffic, generate, with_lengths
+from ttc_sim.workload import Part, Traffic, arrive
+from ttc_sim.workload.expected import shares
+from ttc_sim.workload.merging import drawn_by_share
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class Draws:
         seed: of the scenario; run: number of the independent run; purpose: keeps runs for different ends apart.
         traffic: arrivals and, without a population, lengths.
         row: (n,) problem of each request in the population; ``None`` without one.
+        source: (n,) source of each, by number; ``None`` where the workload names none.
+        parts: the requests of each process, which draws from streams of its own; empty where there is only that of all sources.
+        rounds: how many times more requests of users than at first were generated for a duration, of which not all may be sent.
     """
 
     seed: int
@@ -27,37 +33,72 @@ class Draws:
     purpose: str
     traffic: Traffic
     row: I64 | None
+    source: I64 | None = None
+    parts: tuple[Part, ...] = ()
+    rounds: int = 1
 
     def __len__(self) -> int:
         return len(self.traffic.arrival_s)
 
     def uniform(self, stream: str, width: int = 1) -> F64:
         """(n, width) uniform numbers of a named stream of this run."""
-        return uniforms(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), width)
+        return self._drawn(uniforms, stream, width)
 
     def samples(self, stream: str, count: int, members: I64) -> F64:
         """(m, count) numbers for some requests; those of sample ``j`` do not depend on how many samples there are."""
-        return columns(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), count)[members]
+        return self._drawn(columns, stream, count)[members]
+
+    def _drawn(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
+        if not self.parts:
+            return numbers(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), width)
+        out = np.empty((len(self), width))
+        for part in self.parts:
+            count = int(part.position.max(initial=-1)) + 1
+            out[part.at] = numbers(self.seed, f"{part.label}/{stream}", count, width)[part.position]
+        return out
+
+    def taken(self, at: I64) -> Draws:
+        """Some of the requests, in order, with the same draws; none of them waits for one that is left out."""
+        place = np.full(len(self), -1, dtype=np.int64)
+        place[at] = np.arange(len(at))
+        everyone = np.arange(len(self))
+        parts = []
+        for part in self.parts or (Part(f"{self.purpose}/{self.run}", everyone, everyone),):
+            kept = place[part.at] >= 0
+            parts.append(Part(part.label, place[part.at[kept]], part.position[kept]))
+        return replace(
+            self,
+            traffic=self.traffic.taken(at),
+            row=None if self.row is None else self.row[at],
+            source=None if self.source is None else self.source[at],
+            parts=tuple(parts),
+        )
 
 
-def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | None = None) -> Draws:
-    """Fix all that is random about one run."""
-    scenario, population = model.scenario, model.population
-    workload = scenario.workload
-    count = requests or workload.requests
+def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | None = None, rounds: int = 1) -> Draws:
+    """Fix all that is random about one run.
+
+    Args:
+        run: number of the independent run; purpose: keeps runs for different ends apart.
+        requests: of the run, instead of what the scenario says.
+        rounds: as of :class:`Draws`.
+    """
+    scenario, population, workload = model.scenario, model.population, model.scenario.workload
     # Runs for different purposes must not share arrivals either.
-    label = f"{purpose}/{run}"
-    traffic = generate(workload.arrivals, count, scenario.seed, folder=scenario.folder, where=scenario.path, run=label)
-    if workload.lengths is not None:
-        seed, folder = scenario.seed, scenario.folder
-        traffic = with_lengths(workload.lengths, traffic, seed, label, folder=folder, where=scenario.path)
-    drawn = Draws(seed=scenario.seed, run=run, purpose=purpose, traffic=traffic, row=None)
-    if population is None:
+    label, folder, where = f"{purpose}/{run}", scenario.folder, scenario.path
+    arrived = arrive(workload, scenario.seed, label, folder=folder, where=where, requests=requests, rounds=rounds)
+    source, n = arrived.source, len(arrived.traffic.arrival_s)
+    if source is None and (population is not None or workload.sources):
+        share = shares(workload, folder, where) if population is None else population.share
+        source = drawn_by_share(share, scenario.seed, label, n)
+    drawn = Draws(scenario.seed, run, purpose, arrived.traffic, None, source, arrived.parts, rounds)
+    if population is None or source is None:
         return drawn
-    source = np.searchsorted(np.cumsum(population.share)[:-1], drawn.uniform("source")[:, 0], side="right")
     size = np.bincount(population.source, minlength=len(population.sources))
     rows = np.argsort(population.source, kind="stable")
     first = np.concatenate([[0], np.cumsum(size)])[:-1]
+    if len(size) <= source.max():  # the rows of traffic alone, which are of no source
+        source = np.zeros_like(source)
     within = (drawn.uniform("problem")[:, 0] * size[source]).astype(np.int64)
     return replace(drawn, row=rows[first[source] + within].astype(np.int64))
 
@@ -68,7 +109,9 @@ def as_requests(model: Model, draws: Draws) -> Requests:
     if model.population is None or draws.row is None:
         prompt = draws.traffic.prompt_tokens
         zeros = np.zeros(len(draws), dtype=np.int64)
-        return Requests(arrival_s, zeros, ("traffic",), zeros if prompt is None else prompt, {})
+        source = zeros if draws.source is None else draws.source
+        sources = tuple(model.scenario.workload.sources) or ("traffic",)
+        return Requests(arrival_s, source, sources, zeros if prompt is None else prompt, {})
     population = model.population
     return Requests(
         arrival_s=arrival_s,

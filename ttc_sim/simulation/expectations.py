@@ -93,10 +93,10 @@ def expected_under(model: Model, policy: Policy, runs: Sequence[Run]) -> dict[st
     """What is expected of each problem's arm under a policy; ``None`` where a problem has no arm of its own.
 
     That is so where a policy looks at live load or at the clock, or is a function of the user's: the same problem then goes here or
-    there, as the runs tell.
+    there, as the runs tell; and where only they tell how many requests each source sends.
     """
     population = model.population
-    if population is None or not policy.looks_at_problem_alone:
+    if population is None or not policy.looks_at_problem_alone or np.isnan(population.share).any():
         return None
     arm = choose_arms(policy, population.as_requests(), model.arm_names)
     if any(run.row is None or (run.arm != arm[run.row]).any() for run in runs):

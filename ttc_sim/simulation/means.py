@@ -26,6 +26,7 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.uncertainty import Bools, Uncertainty, both
 
+DAY_S = 86400.0
 _TOKENS = ("prompt", "reasoning", "visible")
 
 
@@ -203,6 +204,16 @@ class Means(Uncertainty):
         """US dollars of a request: API calls and GPU pools."""
         beside, fixed = self.pool_cost, self.fixed_cost
         return self.mean("api_cost_usd", self.api_cost, self.planned_api_cost, members, beside=beside, fixed=fixed)
+
+    def usd_per_day(self, rate_per_s: float) -> Estimate:
+        """US dollars a day, of all requests: at a rate or, of pools that were paid for just as long as runs last, by that time."""
+        lasts = [run.draws.traffic.lasts_s for run in self.runs]
+        known = [run.paid_s == seconds for run, seconds in zip(self.runs, lasts, strict=True)]
+        fixed = np.repeat(known, [len(run.arm) for run in self.runs]) * self.pool_cost
+        beside = self.pool_cost - fixed
+        found = self.mean("api_cost_usd", self.api_cost, self.planned_api_cost, self.all, beside=beside)
+        rest = intervals.mean(found.value, found.variance).scaled(rate_per_s * DAY_S)
+        return rest.shifted(float(fixed.sum()) / sum(run.paid_s for run in self.runs) * DAY_S) if fixed.any() else rest
 
     def tokens_of(self, members: Members) -> dict[str, Figure]:
         """Prompt, reasoning, visible and all output tokens of a request."""

@@ -94,7 +94,7 @@ class Model:
 
 def load_model(scenario: Scenario, population: Population | None = None) -> Model:
     """Look up all that the scenario names; ``population`` replaces its own problems (to carry out a plan on others)."""
-    if population is None and scenario.workload.sources:
+    if population is None and scenario.workload.has_problems:
         population = load_population(scenario)
     if population is not None and scenario.responses is not None:
         population = replace(population, responses=scenario.responses)
@@ -112,7 +112,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
             deployment=names.index(arm.deployment),
             strategy=scenario.parsed_strategy(name),
             attempts=population.attempts[str(arm.profile)] if population is not None else None,
-            sources=population.offered[name] if population is not None else (),
+            sources=_without_problems(scenario, arm.sources) if population is None else population.offered[name],
         )
         for name, arm in scenario.arms.items()
     )
@@ -130,6 +130,11 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for item in scenario.deployments.values()
     )
     return Model(scenario, population, arms, names, prices, step_tables)
+
+
+def _without_problems(scenario: Scenario, sources: list[str] | None) -> tuple[str, ...]:
+    """Whom an arm is offered to where nothing is measured of anyone's problems."""
+    return tuple(scenario.workload.sources) if sources is None else tuple(sources)
 
 
 def _check_without_profile(scenario: Scenario, arm: ResolvedArm) -> None:

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.engine.work import EngineResult
-from ttc_sim.scenario import Clients, ClosedLoop, Piecewise, Trace
+from ttc_sim.scenario import Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace, Workload
 from ttc_sim.scenario.traffic import Arrivals
 from ttc_sim.workload import Traffic
+from ttc_sim.workload.clock import of_shape
 
 
 def paid_seconds(
-    arrivals: Arrivals, traffic: Traffic, result: EngineResult, on_pool: NDArray[np.bool_], behind: bool
+    workload: Workload, traffic: Traffic, result: EngineResult, on_pool: NDArray[np.bool_], behind: bool
 ) -> float:
     """Seconds for which the pools in use are provided, and paid for, to serve the requests of one run.
 
@@ -23,37 +24,57 @@ def paid_seconds(
 
     * at a rate, or in steps of rates: the time in which so many requests come, in the mean;
     * from measured clients: from the first to the last arrival, and one mean gap;
-    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered.
+    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered;
+    * from several processes: the time in which so many of all of them come, in the mean.
+
+    Where a duration was asked for, that is what is paid, from the start of the clock on; longer, if a pool is behind at its end.
 
     Args:
-        arrivals: as the scenario says; traffic: those of the run.
+        workload: as the scenario says; traffic: those of the run.
         on_pool: (n,) whether a stage of the request belongs to a GPU pool.
         behind: whether a pool was still behind as the last request arrived.
     """
     first_s, last_s = float(np.nanmin(result.arrival_s)), float(np.nanmax(result.arrival_s))
     answered_s = max(float(np.max(result.finished_s[on_pool], initial=last_s)), last_s)
+    if traffic.lasts_s is not None:
+        return max(answered_s, traffic.lasts_s) if behind else traffic.lasts_s
+    arrivals = _only(workload)
     if isinstance(arrivals, ClosedLoop):
         return _of_users(result, len(result.arrival_s)) or answered_s - first_s
     if isinstance(arrivals, Trace) or behind:
         return answered_s - first_s
-    return seconds_of_arrivals(arrivals, traffic)
+    return seconds_of_arrivals(workload, traffic)
 
 
-def paid_from(arrivals: Arrivals, result: EngineResult, behind: bool) -> float:
+def _only(workload: Workload) -> Arrivals | None:
+    """The process that all requests come by; ``None`` of several."""
+    processes = workload.processes
+    return processes[0] if len(processes) == 1 else None
+
+
+def paid_from(workload: Workload, traffic: Traffic, result: EngineResult, behind: bool) -> float:
     """When those seconds begin: at the first arrival, or with the clock where they are the arrivals' own."""
+    arrivals = _only(workload)
+    if traffic.lasts_s is not None:
+        return 0.0
     if behind or isinstance(arrivals, (Trace, Clients, ClosedLoop)):
         return float(np.nanmin(result.arrival_s))
     return 0.0
 
 
-def seconds_of_arrivals(arrivals: Arrivals, traffic: Traffic) -> float:
+def seconds_of_arrivals(workload: Workload, traffic: Traffic) -> float:
     """Seconds for which pools that keep up are paid for, as far as can be said before anything is served; NaN of a closed loop.
 
     Of a trace it is the time from the first to the last arrival, so 0 where all come at one instant.
     """
     n = len(traffic.arrival_s)
+    if traffic.lasts_s is not None:
+        return traffic.lasts_s
+    arrivals = _only(workload)
     if isinstance(arrivals, Piecewise):
         return _of_steps(arrivals, n)
+    if isinstance(arrivals, (Poisson, Renewal, Even)) and arrivals.shape is not None:
+        return float(of_shape(arrivals.shape, arrivals.rate_per_s).moments(np.array([float(n)]))[0])
     if isinstance(arrivals, (Clients, Trace)):
         span_s = float(np.max(traffic.arrival_s) - np.min(traffic.arrival_s))
         if isinstance(arrivals, Trace):

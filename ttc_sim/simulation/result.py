@@ -17,7 +17,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import PerSource, Policy, PolicyLike, as_policy, check_sources
-from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario
+from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario, with_changes
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under
@@ -110,8 +110,10 @@ class Result(Displayed):
 
     def __repr__(self) -> str:
         runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
-        each = len(self.runs[0].arm)
-        requests = "1 request" if each == 1 else f"{each:,} requests"
+        least, most = (some(len(run.arm) for run in self.runs) for some in (min, max))
+        requests = (
+            "1 request" if most == 1 else f"{most:,} requests" if least == most else f"{least:,} to {most:,} requests"
+        )
         return f"<Result: {in_short(self.policy)} on {self.model.scenario.name}, {runs} of {requests}>"
 
 
@@ -133,7 +135,8 @@ def simulate(
         policy: instead of the scenario's own: itself, its notation, one of these for each source, or a function of a request
             (and of the live load, if it takes two arguments) that returns the name of an arm. ``file.py:function`` is looked up
             from the current folder, and must lie there.
-        replications: independent runs, 1 to 1,000, instead of the scenario's own number; requests: of each run, likewise.
+        replications: independent runs, 1 to 1,000, instead of the scenario's own number; requests: of each run, instead of the
+            scenario's number or duration.
         progress: called with a line about each run.
         interval_s: record what :meth:`Result.over_time` needs for intervals of so many seconds while running; for any other it runs
             the engine again.
@@ -156,6 +159,7 @@ def simulate(
         runs = count("simulate", "replications", replications, 1, MOST_REPLICATIONS, "runs")
     if requests is not None:
         requests = count("simulate", "requests", requests, 1, MOST_REQUESTS, "requests")
+        scenario = with_changes(scenario, {"workload.requests": requests})
     if interval_s is not None and not (finite(interval_s) and interval_s > 0):
         raise InputError("simulate", "interval_s", interval_s, "seconds above 0")
     function("simulate", "progress", progress, "a function that takes a line of text")
@@ -175,5 +179,5 @@ def simulate(
     for k in range(runs):
         progress(f"run {k + 1} of {runs}")
         every_s = None if interval_s is None else float(interval_s)
-        done.append(run_once(model, chosen, draw(model, k, requests=requests), every_s))
+        done.append(run_once(model, chosen, draw(model, k), every_s))
     return Result(model=model, policy=chosen, runs=tuple(done))

@@ -13,9 +13,10 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import Work, capacity, pick_live
 from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_for, choose_live, rule_of
+from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import carry
-from ttc_sim.simulation.drawing import Draws, as_requests
+from ttc_sim.simulation.drawing import Draws, as_requests, draw
 from ttc_sim.simulation.model import Model
 
 _LOG = logging.getLogger("ttc_sim")
@@ -27,6 +28,35 @@ def run_once(model: Model, policy: Policy, draws: Draws, interval_s: float | Non
     Args:
         interval_s: keep the run in intervals of so many seconds too (:attr:`ttc_sim.simulation.billing.Run.timeline`).
     """
+    if draws.traffic.lasts_s is not None and draws.traffic.after is not None:
+        draws = _sent_in_time(model, policy, draws, draws.traffic.lasts_s)
+    return _run(model, policy, draws, interval_s)
+
+
+def _sent_in_time(model: Model, policy: Policy, draws: Draws, lasts_s: float) -> Draws:
+    """The requests that users send before a run ends, of more that they would send if it went on.
+
+    What is sent after a moment changes nothing that is sent before it, so that those to be kept show in a run with all of them.
+    """
+    workload = model.scenario.workload
+    while True:
+        in_time = _run(model, policy, draws, None).result.arrival_s < lasts_s
+        if not in_time.any():
+            expected = "a longer one: nothing arrives in it"
+            raise InputError(model.scenario.path, "workload.duration", workload.duration, expected)
+        after = draws.traffic.after
+        assert after is not None
+        last = np.zeros(len(draws), dtype=np.bool_)  # of those that were drawn for each user
+        for process, part in zip(workload.processes, draws.parts or (None,), strict=True):
+            if isinstance(process, ClosedLoop):
+                last[slice(None) if part is None else part.at] = True
+        last[after[after >= 0]] = False
+        if not (in_time & last).any():
+            return draws.taken(np.flatnonzero(in_time))
+        draws = draw(model, draws.run, purpose=draws.purpose, rounds=2 * draws.rounds)
+
+
+def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -> Run:
     requests = as_requests(model, draws)
     live = rule_of(policy, requests, model.arm_names) if policy.looks_at_load else None
     if not policy.looks_at_load:
@@ -110,12 +140,17 @@ def _route_of(
 
 def _check_offered(model: Model, requests: Requests, arm: I64) -> None:
     """A policy may only send a request to an arm that was measured on its source's problems."""
-    if model.population is None:
+    if model.population is None and not model.scenario.workload.sources:
         return
     for index, item in enumerate(model.arms):
         for source in np.unique(requests.source[arm == index]):
             name = requests.sources[int(source)]
             if name not in item.sources:
                 able = [other.name for other in model.arms if name in other.sources]
-                expected = f"an arm whose profile was measured on source {name}: " + ", ".join(able)
+                what = (
+                    "an arm whose profile was measured on"
+                    if model.population is not None
+                    else "an arm that is offered to"
+                )
+                expected = f"{what} source {name}: " + ", ".join(able)
                 raise InputError(model.scenario.path, "policy", item.name, expected)

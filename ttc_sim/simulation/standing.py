@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult
-from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario import ClosedLoop, GpuPool, Trace, Workload
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.taken import Taken
 
 Word = Literal["stable", "backlogged", "overloaded"]
+_Kind = Literal["users", "replay", "rates"]
 WORDS: tuple[Word, ...] = ("stable", "backlogged", "overloaded")  # from best to worst
 
 _SLICES = 48  # of the arrivals, at most: half an hour of a day
@@ -67,7 +68,7 @@ class Standing:
 
 def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dict[str, Standing]:
     """Verdicts on the deployments that requests of a run came to."""
-    arrivals = model.scenario.workload.arrivals
+    workload = model.scenario.workload
     timeout_s = np.array([np.inf if item.timeout_s is None else item.timeout_s for item in model.deployments])
     never = np.isnan(result.started_s)
     # Those that were slow by themselves, or never fitted, say nothing of the load.
@@ -87,8 +88,26 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
         lost=late | rejected,
     )
     at = np.union1d(taken.first, taken.delayed).tolist()
-    rate_per_s = draws.traffic.rate_per_s
-    return {model.deployment_names[d]: _standing(served, d, arrivals.process, rate_per_s) for d in at}
+    return {
+        model.deployment_names[d]: _standing(
+            served, d, *_coming(workload, draws, (served.first == d) | (served.delayed == d))
+        )
+        for d in at
+    }
+
+
+def _coming(workload: Workload, draws: Draws, here: NDArray[np.bool_]) -> tuple[_Kind, float | None]:
+    """What sends a deployment its requests, and how many come a second in the long run; ``None`` where what came says it."""
+    parts = [here] if not draws.parts else [here[part.at] for part in draws.parts]
+    senders = [one for one, part in zip(workload.processes, parts, strict=True) if part.any()]
+    users, recorded = ([isinstance(one, kind) for one in senders] for kind in (ClosedLoop, Trace))
+    if all(users):
+        return "users", None
+    if any(users) or any(recorded):
+        return "replay" if all(recorded) else "rates", None
+    rates = draws.traffic.goes_on_per_s or (draws.traffic.rate_per_s,)
+    per_s = sum(rate * float(part.mean()) for rate, part in zip(rates, parts, strict=True) if part.any())
+    return "rates", per_s
 
 
 def _most_tokens(model: Model, what: Literal["held", "asked"]) -> F64:
@@ -189,13 +208,13 @@ def _count(served: _Served, queued: NDArray[np.bool_], delayed: NDArray[np.bool_
     return _Counts(edges, came, waiting, overdue_at(edges), lost, middle, _by_chance(arrival_s, came))
 
 
-def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Standing:
+def _standing(served: _Served, d: int, kind: _Kind, per_s: float | None) -> Standing:
     queued, delayed = served.first == d, served.delayed == d
     here = queued | delayed
     n = _count(served, queued, delayed)
     start_s, end_s = float(n.edges[0]), float(n.edges[-1])
     longest_s = float(np.max((served.begun_s - served.arrival_s)[queued])) if queued.any() else np.nan
-    if process == "closed_loop":
+    if kind == "users":
         # Users who wait send nothing, so that a queue cannot grow.
         turned_away = bool(n.lost[-1] > max(_LEFT * n.came[-1], 2))
         return Standing("overloaded" if turned_away else "stable", longest_s, turned_away, 0.0)
@@ -212,10 +231,9 @@ def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Stand
     crowded = 2 * n.overdue[-1] > left
     done_s = served.left_s[here & served.completed] if crowded else served.begun_s[here & served.started & ~served.lost]
     done = int(((done_s > n.edges[calm]) & (done_s <= end_s)).sum())
-    goes_on = process != "trace" and stretch_s > 0
-    sent = rate_per_s * float(here.mean()) * stretch_s if goes_on else float(arrived)
+    sent = per_s * stretch_s if per_s is not None and stretch_s > 0 else float(arrived)
     # A load that is over in a tenth of the time that it takes to be served was a burst.
-    burst = process == "trace" and float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)
+    burst = kind == "replay" and float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)
     overloaded = bool(behind) and not burst and sent - done > 2 * np.sqrt(done) + _LEFT * done
     half_s, grew = (end_s - start_s) / 2, int(n.waiting[-1]) - n.middle
     grows = overloaded and half_s > 0 and grew > n.margin(n.came[-1:] // 2, _LIKELY)[0]

@@ -52,6 +52,7 @@ class Summary:
         queue_growth_per_s: by deployment that is overloaded, requests per second by which those who wait for it grow in number over
             the second half of the arrivals.
         rate_per_s: requests per second that are served: of the arrivals, or fewer where a pool fell behind.
+        requests: of a run, in the mean of the runs; duration_s: that each lasts, where that was asked for and not their number.
         replay: nothing in the runs is random: another one would come out the same.
     """
 
@@ -88,6 +89,7 @@ class Summary:
     replay: bool
     problems: int
     notes: tuple[str, ...]
+    duration_s: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -147,7 +149,10 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     """
     pooled = Pooled(model, runs, expected)
     everyone, population = pooled.all, model.population
-    rate_per_s = len(runs) / sum(1 / run.rate_per_s for run in runs)
+    requests, lasts_s = sum(len(run.arm) for run in runs), runs[0].draws.traffic.lasts_s
+    # So many requests over the time that they take, run by run.
+    weight = [len(run.arm) * len(runs) / requests for run in runs]
+    rate_per_s = len(runs) / sum(part / run.rate_per_s for part, run in zip(weight, runs, strict=True))
     accuracy, cost = pooled.accuracy(everyone), pooled.cost_usd(everyone)
     cost_usd = intervals.mean(cost.value, cost.variance)
     same = {}
@@ -166,7 +171,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
         cost_usd_per_request=cost_usd,
-        cost_usd_per_day=Estimate(*(x * rate_per_s * 86400 for x in (cost_usd.value, cost_usd.low, cost_usd.high))),
+        cost_usd_per_day=cost_usd.scaled(rate_per_s * 86400) if lasts_s is None else pooled.usd_per_day(rate_per_s),
         same_types=same,
         latency_s=latency_s,
         ttft_s=pooled.times("ttft"),
@@ -192,12 +197,13 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         verdicts=verdicts,
         queue_growth_per_s=queue_growth(model, runs),
         rate_per_s=rate_per_s,
-        requests=len(runs[0].arm),
+        requests=round(requests / len(runs)),
         runs=len(runs),
         replay=pooled.replay,
         problems=0 if population is None else len(population),
         # With problems the lengths are theirs, whatever a trace says of its own.
         notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ())),
+        duration_s=lasts_s,
     )
 
 

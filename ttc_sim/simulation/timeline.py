@@ -77,7 +77,9 @@ def timeline(
     for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True)):
         if isinstance(item, GpuPool) and name in replicas:
             per_s[d] = replicas[name] * item.hourly_usd / 3600.0
-    end_s = max(float(np.max(result.finished_s)), sum(paid) if per_s.any() else 0.0)
+    end_s = max(
+        float(np.max(result.finished_s)), sum(paid) if per_s.any() or model.scenario.workload.duration_s else 0.0
+    )
     levels = result.levels_s
     last = int(interval_of(end_s, interval_s))
     if len(levels) > last + 1:  # calls, or steps of a server, that run on for no client

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.intervals import NONE, STILL, Swing, Variance
-from ttc_sim.scenario import Api, Clients, Piecewise, Trace
+from ttc_sim.scenario import Api
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, spread
 from ttc_sim.simulation.other_load import OtherLoad, with_load
@@ -45,8 +45,7 @@ class Uncertainty:
             # Batches one after another stand in for independent runs (the method of batch means).
             self.groups = min(_BATCHES * len(runs), self.count)
             self.run = np.arange(self.count) * self.groups // self.count
-        arrivals = model.scenario.workload.arrivals
-        self.by_neighbours = self.batched and isinstance(arrivals, Piecewise | Clients | Trace)
+        self.by_neighbours = self.batched and model.scenario.workload.rate_changes
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
@@ -143,8 +142,7 @@ class Uncertainty:
     def _lengths(self) -> F64 | None:
         """(n, k) what lengths a few replays were given, and 1; ``None`` where they are drawn."""
         traffic = self.runs[0].draws.traffic
-        recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
-        if not self.batched or self.row is not None or not recorded:
+        if not self.batched or self.row is not None or not self.model.scenario.workload.is_replay:
             return None
         given = [traffic.prompt_tokens, traffic.reasoning_tokens, traffic.visible_tokens]
         known = [np.tile(lengths.astype(np.float64), len(self.runs)) for lengths in given if lengths is not None]
@@ -182,7 +180,7 @@ class Uncertainty:
         if not self.batched:
             return found
         # Batches of a run say little of a queue that builds up over many of them.
-        recorded = isinstance(self.model.scenario.workload.arrivals, Trace)
+        recorded = self.model.scenario.workload.is_replay
         return found.plus(Variance((own + (0.0 if recorded else 1 / self.count)) * self._unevenness))
 
     @cached_property
@@ -240,10 +238,12 @@ class Uncertainty:
 def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
     """Whether a run is a replay that would come out the same again: a recorded trace, on servers whose times do not vary."""
     workload = model.scenario.workload
-    if model.population is not None or not isinstance(workload.arrivals, Trace):
+    if model.population is not None or not workload.is_replay:
         return False
-    if workload.lengths is not None and workload.lengths.vary:
+    if any(lengths is not None and lengths.vary for lengths in workload.all_lengths):
         return False
+    if any(len(stream.sources) > 1 for stream in workload.streams):
+        return False  # which source a request is of
     used = {model.arms[a].deployment for run in runs for a in np.unique(run.arm).tolist()}
     varies = any(
         spread(latency) > 0

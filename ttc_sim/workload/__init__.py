@@ -1,61 +1,8 @@
 """Workloads: when requests arrive and, where the process carries them, how long they are."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace
-from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal
-from ttc_sim.workload.checking import own_arrivals
-from ttc_sim.workload.clients import mixture
+from ttc_sim.workload.generating import generate
 from ttc_sim.workload.lengths import with_lengths
-from ttc_sim.workload.traces import replay
+from ttc_sim.workload.merging import Arrived, Part, arrive
 from ttc_sim.workload.traffic import Traffic
 
-
-def generate(
-    arrivals: Arrivals,
-    requests: int,
-    seed: int,
-    *,
-    folder: Path,
-    where: str,
-    run: str = "0",
-) -> Traffic:
-    """Generate the first ``requests`` arrivals of a process.
-
-    Args:
-        arrivals: the process as the scenario has it.
-        requests: how many, at least 1.
-        seed: of the draws; run: label of the independent run.
-        folder: where relative trace files start; where: the file that errors name.
-
-    Raises:
-        InputError: a trace that cannot be read, an unknown traffic profile, rates that are all zero, fewer requests than users of a
-            closed loop, or a process of a user's own that failed or returned something else.
-
-    >>> from ttc_sim.scenario import Poisson
-    >>> traffic = generate(Poisson(process="poisson", rate_per_s=2.0), 5, 1, folder=Path(), where="doc")
-    >>> len(traffic.arrival_s)
-    5
-    """
-    if type(arrivals).generate is not Arrivals.generate:  # of a user's own, even where it inherits from a shipped one
-        return own_arrivals(arrivals, requests, seed, run, folder=folder, where=where)
-    if isinstance(arrivals, Poisson):
-        return renewal("gamma", arrivals.rate_per_s, 1.0, requests, seed, run)
-    if isinstance(arrivals, Renewal):
-        return renewal(arrivals.process, arrivals.rate_per_s, arrivals.cv, requests, seed, run)
-    if isinstance(arrivals, Even):
-        return even(arrivals.rate_per_s, requests)
-    if isinstance(arrivals, Piecewise):
-        return piecewise(arrivals, requests, seed, run, where=where)
-    if isinstance(arrivals, ClosedLoop):
-        return closed_loop(arrivals, requests, seed, run, where=where)
-    if isinstance(arrivals, Clients):
-        return mixture(arrivals, requests, seed, run, folder=folder)
-    if isinstance(arrivals, Trace):
-        return replay(arrivals, requests, folder=folder)
-    return own_arrivals(arrivals, requests, seed, run, folder=folder, where=where)
-
-
-__all__ = ["Traffic", "generate", "with_lengths"]
+__all__ = ["Arrived", "Part", "Traffic", "arrive", "generate", "with_lengths"]

@@ -12,7 +12,8 @@ from scipy.special import expit, gammainccinv, gammaincinv, gammaln, ndtri
 
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.errors import InputError
-from ttc_sim.scenario import ClosedLoop, Piecewise
+from ttc_sim.scenario import ClosedLoop, Even, Piecewise, Poisson, Renewal, Shape
+from ttc_sim.workload.clock import of_shape
 from ttc_sim.workload.traffic import Traffic
 
 Family = Literal["gamma", "weibull"]
@@ -128,6 +129,27 @@ def even(rate_per_s: float, requests: int) -> Traffic:
     """One request every ``1 / rate_per_s`` seconds, the first after one such gap."""
     arrival_s = np.arange(1, requests + 1) / rate_per_s
     return Traffic(arrival_s, np.zeros(requests, dtype=np.int64), None, None, None, None, rate_per_s)
+
+
+def shaped(arrivals: Poisson | Renewal | Even, shape: Shape, requests: int, seed: int, run: str) -> Traffic:
+    """The same process on the clock of the rate that changes: gaps are as even or as bursty in busy as in quiet times, counted in
+    requests.
+
+    Its mean rate is that of a day or a week or, of one that grows, that at which so many requests are expected. At a rate that
+    shrinks, those that never come arrive at infinity.
+    """
+    clock = of_shape(shape, arrivals.rate_per_s)
+    if isinstance(arrivals, Even):
+        expected = np.arange(1.0, requests + 1)
+    elif isinstance(arrivals, Poisson):
+        expected = unit_arrivals("gamma", 1.0, requests, seed, f"arrivals/{run}")
+    else:
+        expected = unit_arrivals(arrivals.process, arrivals.cv, requests, seed, f"arrivals/{run}")
+    arrival_s = clock.moments(expected)
+    rate_per_s = arrivals.rate_per_s
+    if clock.growth_per_s:
+        rate_per_s = requests / float(clock.moments(np.array([float(requests)]))[0])
+    return Traffic.of(arrival_s, rate_per_s)
 
 
 def piecewise(arrivals: Piecewise, requests: int, seed: int, run: str, *, where: str) -> Traffic:

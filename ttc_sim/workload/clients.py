@@ -19,6 +19,7 @@ from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.measured.traffic import TrafficProfile, load_traffic
 from ttc_sim.scenario import Clients
 from ttc_sim.workload.arrivals import Family, gap_met, gaps
+from ttc_sim.workload.clock import Clock
 from ttc_sim.workload.traffic import Traffic
 
 Lengths = Mapping[tuple[int, int], tuple[F64, F64]]  # (client, window) -> values, cumulative probability
@@ -34,11 +35,8 @@ def mixture(arrivals: Clients, requests: int, seed: int, run: str, *, folder: Pa
     """
     profile = load_traffic(arrivals.traffic, folder)
     table = profile.arrivals.filter(pl.col("rate_per_s") > 0)
-    window_s = float(profile.arrivals["t_start_s"].unique().sort().diff().drop_nulls()[0])
-    windows = int(profile.arrivals["t_start_s"].n_unique())
+    windows, window_s = _windows(arrivals, profile)
     day_s = windows * window_s
-    if arrivals.start_s >= day_s:
-        raise InputError(arrivals.traffic, "workload.arrivals.start_s", arrivals.start_s, f"less than {day_s:g}")
     measured = float(table["rate_per_s"].sum()) / windows
     scale = 1.0 if arrivals.rate_per_s is None else arrivals.rate_per_s / measured
     most = float(table.group_by("t_start_s").agg(pl.col("rate_per_s").sum())["rate_per_s"].max()) * scale * window_s  # type: ignore[arg-type]
@@ -67,6 +65,37 @@ def mixture(arrivals: Clients, requests: int, seed: int, run: str, *, folder: Pa
         prefix_id=None,
         rate_per_s=measured * scale,
     )
+
+
+def _windows(arrivals: Clients, profile: TrafficProfile) -> tuple[int, float]:
+    """How many the measured day has, and how long each is, seconds."""
+    window_s = float(profile.arrivals["t_start_s"].unique().sort().diff().drop_nulls()[0])
+    windows = int(profile.arrivals["t_start_s"].n_unique())
+    if arrivals.start_s >= windows * window_s:
+        raise InputError(
+            arrivals.traffic, "workload.arrivals.start_s", arrivals.start_s, f"less than {windows * window_s:g}"
+        )
+    return windows, window_s
+
+
+def clock_of(arrivals: Clients, folder: Path) -> Clock:
+    """The rate of all clients together, from the start of the run on.
+
+    Raises:
+        InputError: as :func:`mixture`.
+    """
+    profile = load_traffic(arrivals.traffic, folder)
+    windows, window_s = _windows(arrivals, profile)
+    at = (profile.arrivals["t_start_s"].to_numpy() / window_s).astype(np.int64)
+    rate: F64 = np.bincount(at, profile.arrivals["rate_per_s"].to_numpy(), windows).astype(np.float64)
+    if arrivals.rate_per_s is not None:
+        rate = rate * (arrivals.rate_per_s / rate.mean())
+    first, into_s = divmod(arrivals.start_s, window_s)
+    rate, lasts_s = np.roll(rate, -int(first)), np.full(windows, window_s)
+    if into_s:
+        rate, lasts_s = np.append(rate, rate[0]), np.append(lasts_s, into_s)
+        lasts_s[0] -= into_s
+    return Clock(lasts_s, rate)
 
 
 def _merge(

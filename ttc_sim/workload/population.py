@@ -20,6 +20,7 @@ from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, Source
 from ttc_sim.strategies.outcomes import Attempts
+from ttc_sim.workload.expected import shares
 
 # A profile that covers fewer of a source's problems than this is not offered there: what it did on so few says little.
 LEAST_COVERAGE = 0.5
@@ -31,7 +32,8 @@ class Population:
     """``P`` problems over all sources; a problem of two sources stands here twice.
 
     Attributes:
-        sources: names of the sources; share: (S,) their shares of the requests.
+        sources: names of the sources; share: (S,) their parts of the requests that are expected in a run; NaN where these follow
+            from the run (:func:`ttc_sim.workload.expected.shares`).
         problem: (P,) keys; group: (P,) task types or categories.
         source: (P,) index into sources.
         cluster: (P,) what is resampled together for intervals: the problem or its group, by the problem set's card.
@@ -63,7 +65,14 @@ class Population:
 
     @property
     def weight(self) -> F64:
-        """(P,) probability that a request is this problem; sums to 1."""
+        """(P,) probability that a request is this problem; sums to 1.
+
+        Raises:
+            InputError: only the run tells which part of the requests each source sends.
+        """
+        if np.isnan(self.share).any():
+            expected = "arrivals with a rate: how many requests users send beside others follows from the run"
+            raise InputError("workload", "sources", ", ".join(self.sources), expected)
         size = np.bincount(self.source, minlength=len(self.sources))
         return (self.share / size)[self.source]
 
@@ -108,8 +117,8 @@ def load_population(scenario: Scenario) -> Population:
         InputError: what is named is not there or is bad, or the scores are by another predictor than the scenario's.
     """
     problem_sets = {
-        source.problem_set: load_problem_set(source.problem_set, scenario.folder, scenario.predictor_at)
-        for source in scenario.workload.sources.values()
+        name: load_problem_set(name, scenario.folder, scenario.predictor_at)
+        for name in dict.fromkeys(str(source.problem_set) for source in scenario.workload.sources.values())
     }
     for problem_set in problem_sets.values():
         by = problem_set.scored_by
@@ -146,7 +155,7 @@ def build_population(
     stages = {name: scenario.parsed_strategy(name).other_arms for name in scenario.arms}
     by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
     for index, (name, source) in enumerate(sources.items()):
-        table = _problems_of(problem_sets[source.problem_set], source, path, name)
+        table = _problems_of(problem_sets[str(source.problem_set)], source, path, name)
         total = len(table)
         kept = table
         for arm_name, arm in scenario.arms.items():
@@ -193,14 +202,14 @@ def build_population(
         if measured_one.card.reasoning == "filled"
     ]
     table = pl.concat(tables, how="diagonal_relaxed")
-    by_group = any(problem_sets[source.problem_set].card.cluster == "group" for source in sources.values())
+    by_group = any(problem_sets[str(source.problem_set)].card.cluster == "group" for source in sources.values())
     cluster = table["group" if by_group else "problem"].to_numpy()
-    share = np.array([source.share for source in sources.values()], dtype=np.float64)
+    share = shares(scenario.workload, scenario.folder, path)
     scores = _scores(table)
     scored_by = [one.scored_by for one in problem_sets.values() if one.scored_by is not None]
     return Population(
         sources=tuple(sources),
-        share=share / share.sum(),
+        share=share,
         problem=table["problem"].to_numpy().astype(np.str_),
         group=table["group"].to_numpy().astype(np.str_),
         source=table["source"].to_numpy().astype(np.int64),

@@ -66,7 +66,7 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
             many, more requests than rows of a trace whose rows all have one time and that is given no rate.
     """
     path = folder / trace.file
-    found = _recorded(trace, path, *state_of(path))
+    found = recorded(trace, folder)
     n = len(found.arrival_s)
     span_s = float(found.arrival_s[-1])
     if span_s == 0 and requests > n and trace.rate_per_s is None:
@@ -96,6 +96,29 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
         prefix_tokens=of(found.prefix_tokens),
         notes=found.notes,
     )
+
+
+def recorded(trace: Trace, folder: Path) -> Recorded:
+    """The trace as it stands in its file."""
+    path = folder / trace.file
+    return _recorded(trace, path, *state_of(path))
+
+
+def come(trace: Trace, at_s: float, folder: Path) -> int:
+    """Requests of a trace that is played over and over that come before a moment; those that come later, where all have one time
+    and no rate, are none."""
+    time_s = recorded(trace, folder).arrival_s
+    n, span_s = len(time_s), float(time_s[-1])
+    if span_s == 0 and trace.rate_per_s is None:
+        return n if at_s > 0 else 0
+    period_s = span_s * n / max(n - 1, 1) if span_s > 0 else 1.0
+    stretch = 1.0 if trace.rate_per_s is None else (n / period_s) / trace.rate_per_s
+    cycle = int(at_s / stretch // period_s)
+    near = np.arange(max(cycle - 1, 0), cycle + 2)
+    times = near[:, None] * period_s + time_s
+    if trace.rate_per_s is not None:
+        times = times * (n / period_s) / trace.rate_per_s  # as replay has it, so that rounding leaves none out
+    return int(near[0]) * n + int((times < at_s).sum())
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +20,13 @@ class Traffic:
         prompt_tokens, reasoning_tokens, visible_tokens: (n,) or ``None``.
         prefix_id: (n,) prefix that the prompt shares with others, numbered from 0, -1 for none; or ``None``.
         after: (n,) request whose answer this one waits for, or -1, with ``think_s`` (n,) seconds between; ``None`` if none waits.
-        rate_per_s: mean rate in the long run: the configured one where there is one, else that of these arrivals.
+        rate_per_s: mean rate, by which a day's bill is reckoned. Of requests that were asked for by number it is that in the long
+            run: the configured one where there is one, else that of these arrivals. Of a rate that grows, of several processes and
+            of a duration it is what is expected in the run over the time that it lasts.
         prefix_tokens: (n,) leading tokens of the prompt that are those of its prefix; all of it if ``None``.
         notes: what a reader of any figure must know of them.
+        lasts_s: seconds of the run, from 0, where a duration was asked for; ``None`` where a number of requests was.
+        goes_on_per_s: mean rate of each process in the long run after the run, where that is not ``rate_per_s``.
     """
 
     arrival_s: F64
@@ -35,6 +40,22 @@ class Traffic:
     think_s: F64 | None = None
     prefix_tokens: I64 | None = None
     notes: tuple[str, ...] = ()
+    lasts_s: float | None = None
+    goes_on_per_s: tuple[float, ...] = ()
+
+    def taken(self, at: I64 | slice) -> Traffic:
+        """Some of the requests, in order; none of them waits for one that is left out."""
+        changed: dict[str, Any] = {}
+        for one in fields(self):
+            values = getattr(self, one.name)
+            if isinstance(values, np.ndarray):
+                changed[one.name] = values[at]
+        if self.after is not None:
+            number = np.full(len(self.arrival_s) + 1, -1, dtype=np.int64)
+            kept = np.arange(len(self.arrival_s))[at]
+            number[kept] = np.arange(len(kept))
+            changed["after"] = number[changed["after"]]
+        return replace(self, **changed)
 
     @staticmethod
     def of(arrival_s: F64, rate_per_s: float) -> Traffic:
