@@ -27,7 +27,7 @@ from ttc_sim.serving.step_time import StepTable
 from ttc_sim.simulation.pooling import HOUR_S
 from ttc_sim.simulation.token_times import greatest, sums
 
-_SLICES = 48  # of the arrivals, that windows are made of
+_SLICES, _MOST_SLICES = 48, 512  # of the arrivals, that windows are made of
 _RANKS = 128  # by which the requests that take most are told
 _SAMPLE = 100_000  # requests by which ranks are made
 _LOST = 20  # generated tokens of a sequence that preemptions may come to take the place of, see `Prices`
@@ -214,30 +214,37 @@ def _windows(
 ) -> _Windows:
     """Of every stretch of slices of the arrivals: the tokens of requests that must be through, less those that may be late."""
     first_s, last_s = float(arrival_s.min()), float(arrival_s.max())
+    # As fine as deadlines are, for a crowd that comes at once shows in no long window.
+    most = min(max(int(2 * (last_s - first_s) / max(deadline_s, 1e-9)), _SLICES), _MOST_SLICES)
     if promise.by_hour:
         hours = int(last_s // HOUR_S) + 1
-        each = max(_SLICES // hours, 1) if hours <= _SLICES else 1
+        each = max(min(most, int(most * HOUR_S / max(last_s, HOUR_S))), 1)
         edges = np.arange(hours * each + 1) * (HOUR_S / each)
     else:
-        edges = np.linspace(first_s, last_s, _SLICES + 1)
+        edges = np.linspace(first_s, last_s, most + 1)
     slots = len(edges) - 1
     slot = np.clip(np.searchsorted(edges, arrival_s, side="right") - 1, 0, slots - 1)
     hour = np.asarray(arrival_s // HOUR_S, dtype=np.int64)
-    if slots <= 2 * _SLICES:
-        i, j = np.triu_indices(slots)
-    else:  # a long run: windows of one hour, and of all
-        i, j = np.append(np.arange(slots), 0), np.append(np.arange(slots), slots - 1)
+    i, j = _stretches(slots)
     if promise.by_hour:
-        count = np.bincount(hour[promise.members], minlength=int(hour.max()) + 1)
+        count = np.bincount(hour[promise.members], minlength=hours)
         late = np.concatenate([[0.0], np.cumsum(np.floor(promise.late * count + _ROUNDING))])
-        begins, ends = (edges[i] // HOUR_S).astype(np.int64), np.ceil(edges[j + 1] / HOUR_S - 1e-9).astype(np.int64)
-        allowed = late[np.minimum(ends, len(late) - 1)] - late[np.minimum(begins, len(late) - 1)]
+        allowed = late[j // each + 1] - late[i // each]
     else:
         allowed = np.full(len(i), np.floor(promise.late * promise.members.sum() + _ROUNDING))
     left = np.stack([_without_most(one[here], slot[here], slots, i, j, allowed) for one in tokens], axis=1)
-    # What one window's requests take is done between its first and its last arrival plus the deadline.
-    inner_first, inner_last = edges[i], edges[j + 1]
-    return _Windows(runs * (inner_last - inner_first + deadline_s), left)
+    # What one window's requests take is done between its beginning and its end plus the deadline.
+    return _Windows(runs * (edges[j + 1] - edges[i] + deadline_s), left)
+
+
+def _stretches(slots: int) -> tuple[I64, I64]:
+    """First and last slot of stretches of 1, 2, 3, 4, 6, 8, 11, ... slots, wherever they begin, and of all."""
+    first, last, length = [], [], 1
+    while length < slots:
+        first.append(np.arange(slots - length + 1))
+        last.append(first[-1] + length - 1)
+        length = max(length + 1, int(1.4 * length))
+    return np.concatenate([*first, [0]]), np.concatenate([*last, [slots - 1]])
 
 
 def _without_most(values: F64, slot: I64, slots: int, i: I64, j: I64, allowed: F64) -> F64:
@@ -349,24 +356,19 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     low_c, high_c = _cells(1, most, 8, 1.08)
     rising = [np.minimum.accumulate(one[::-1])[::-1] for one in _parts(table)]
     dense, prefill, decode, sampled = rising
-    attention = _rising_attention(table)
     known = table.kv if len(table.kv) > 1 else np.zeros(1)
     knots = np.unique(np.concatenate([[1.0], known[(known > 1) & (known < longest)], [float(longest)]]))
     k = np.minimum(knots[None, :], np.maximum(held / low_d, 1.0)[:, None])  # (d, k)
     fixed = table.base_s + decode[low_d] + sampled[low_d]
-    decoding = (fixed + dense[low_d])[:, None] + _attention(table, attention, 0, low_d, k)
+    decoding = (fixed + dense[low_d])[:, None] + _attention(table, np.zeros(1), low_d, k)[0]
     # Prompt tokens may come with no sequence that decodes.
     with_none = np.concatenate([[0], low_d]), np.concatenate([[0], high_d])
     k_more = np.concatenate([np.ones((1, k.shape[1])), k])
-    mixed = np.stack(
-        [
-            (table.base_s + prefill[c] + decode[with_none[0]] + sampled[with_none[0]])[:, None]
-            + dense[np.minimum(c + with_none[0], most)][:, None]
-            + _attention(table, attention, int(c), with_none[0], k_more)
-            for c in low_c
-        ]
-    )  # (c, d, k)
-    feasible = (low_c[:, None] + with_none[0][None, :]) <= most
+    some_d = with_none[0]
+    mixed = _attention(table, low_c, some_d, k_more)  # (c, d, k)
+    mixed += (table.base_s + decode[some_d] + sampled[some_d])[None, :, None] + prefill[low_c][:, None, None]
+    mixed += dense[np.minimum(low_c[:, None] + some_d[None, :], most)][:, :, None]
+    feasible = (low_c[:, None] + some_d[None, :]) <= most
     read, read_more = high_d[:, None] * k, with_none[1][:, None] * k_more
     steepest = float(((decoding - decoding[:, :1]) / np.maximum(read - read[:, :1], 1e-300)).max(initial=0.0))
     found = []
@@ -413,25 +415,29 @@ def _rising_attention(table: StepTable) -> F64 | None:
     return np.asarray(least)
 
 
-def _attention(table: StepTable, rising: F64 | None, c: int, d: I64, k: F64) -> F64:
-    """(d, k) seconds of attention, at least; beyond the last knots those of the last."""
+def _attention(table: StepTable, c: F64 | I64, d: I64, k: F64) -> F64:
+    """(c, d, k) seconds of attention, at least; beyond the last knots those of the last.
+
+    Args:
+        k: (d, k) KV tokens of a sequence.
+    """
+    rising = _rising_attention(table)
     if rising is None:
-        return np.zeros_like(k)
-    along_c = _interpolated(table.chunks, rising, float(c), 0)
-    by_d = np.stack([_interpolated(table.sequences, along_c, float(one), 0) for one in d])  # (d, kv)
-    if c == 0 and len(table.decode_attention_s) > int(d.max(initial=0)):
-        by_d = np.maximum(by_d, _suffix_least(table.decode_attention_s)[d])
-    return np.stack([np.interp(at, table.kv, one) for at, one in zip(k, by_d, strict=True)])
+        return np.zeros((len(c), *k.shape))
+    of_c, of_d = _weights(table.chunks, c), _weights(table.sequences, d)
+    at_knots = np.einsum("ci,dj,ijk->cdk", of_c, of_d, rising, optimize=True)
+    low = np.clip(np.searchsorted(table.kv, k, side="right") - 1, 0, len(table.kv) - 2)
+    share = np.clip((k - table.kv[low]) / (table.kv[low + 1] - table.kv[low]), 0.0, 1.0)
+    here = np.arange(len(d))[:, None]
+    return np.asarray((1 - share) * at_knots[:, here, low] + share * at_knots[:, here, low + 1])
 
 
-def _suffix_least(values: F64) -> F64:
-    for axis in range(2):
-        values = np.flip(np.minimum.accumulate(np.flip(values, axis), axis), axis)
-    return values
-
-
-def _interpolated(knots: F64, values: F64, at: float, axis: int) -> F64:
-    at = min(max(at, float(knots[0])), float(knots[-1]))
-    low = min(int(np.searchsorted(knots, at, side="right")) - 1, len(knots) - 2)
+def _weights(knots: F64, at: F64 | I64) -> F64:
+    """(points, knots) of each knot at each point; points beyond the last knot are put there."""
+    at = np.clip(np.asarray(at, dtype=np.float64), knots[0], knots[-1])
+    low = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(knots) - 2)
     share = (at - knots[low]) / (knots[low + 1] - knots[low])
-    return np.asarray((1 - share) * np.take(values, low, axis) + share * np.take(values, low + 1, axis))
+    out = np.zeros((len(at), len(knots)))
+    here = np.arange(len(at))
+    out[here, low], out[here, low + 1] = 1 - share, share
+    return out

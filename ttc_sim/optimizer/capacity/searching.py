@@ -21,7 +21,7 @@ from ttc_sim.optimizer.capacity.trying import Config, Trials
 
 _AT_ONCE = 4  # kinds of hardware that are looked at side by side, whatever the number of workers
 _MOST = 4_000_000  # combinations of replicas of several pools
-_STEPS = (1.0, 1.15, 1.35, 1.7, 2.2, 3.0, 4.5, 7.0)  # of the lower bound, at which what is enough is looked for
+_STEPS = (1.0, 1.4, 2.2, 4.0)  # times the lower bound, at which what is enough is looked for
 _ALIKE = 1e-9
 
 Which = tuple[int, ...]
