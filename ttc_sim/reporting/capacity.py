@@ -24,7 +24,7 @@ def print_capacity(console: Console, found: Capacity, *, hours: bool = False) ->
     """The plan's pools, its targets, how near it is to the bound, what may fail; hour by hour if asked for."""
     paper = Paper.of(console)
     paper.print(_pools_table(found))
-    paper.print(verdicts_table(found.verdicts, "may be either: the bound lies inside the interval"))
+    paper.print(verdicts_table(found.verdicts, "near: inside the interval"))
     for line in _in_words(found):
         paper.say(line)
     if any(one.fewer for one in found.headroom.values()):
@@ -52,8 +52,8 @@ def _pools_table(found: Capacity) -> Table:
         what = one.option or "as it stands"
         if one.gpu is not None and one.option is None:
             what = f"{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
-        gpus = "-" if one.gpu is None else number(one.gpus)
-        cells = (number(one.replicas), what, gpus, number(one.usd_per_day), number(one.lower_bound), busy.get(name, "-"))
+        gpus = "-" if one.gpu is None else f"{one.gpus:,}"
+        cells = (f"{one.replicas:,}", what, gpus, number(one.usd_per_day), f"{one.lower_bound:,}", busy.get(name, "-"))
         table.add_row(name, *cells, style="bold")
     return table
 
@@ -101,7 +101,7 @@ def _headroom_table(found: Capacity) -> Table:
     for name, room in found.headroom.items():
         for one in room.fewer:
             missed = [f"{words[key]} ({one.figures[key]:.4g})" for key in one.missed]
-            table.add_row(name, number(one.failed), number(one.replicas), ", ".join(missed) or "none")
+            table.add_row(name, f"{one.failed:,}", f"{one.replicas:,}", ", ".join(missed) or "none")
     return table
 
 

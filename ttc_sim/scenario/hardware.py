@@ -1,4 +1,4 @@
-"""What a pool's replicas may run on, and how many of them there may be: the part of the search space that capacity is planned by."""
+"""What a pool's replicas may run on, and how many there may be: what capacity is planned with."""
 
 from __future__ import annotations
 
@@ -98,9 +98,7 @@ class PoolSearch(Model):
     """
 
     gpu: Annotated[list[str], Field(min_length=1)] | None = None
-    tensor_parallel: (
-        Annotated[list[Annotated[int, Field(ge=1, le=MOST_GPUS)]], Field(min_length=1)] | None
-    ) = None
+    tensor_parallel: Annotated[list[Annotated[int, Field(ge=1, le=MOST_GPUS)]], Field(min_length=1)] | None = None
     precision: Annotated[list[Precision], Field(min_length=1)] | None = None
     options: Annotated[dict[str, PoolOption], Field(min_length=1)] | None = None
     replicas: Replicas | None = None

@@ -135,7 +135,9 @@ def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
             expected = f"none: the step_time of {name} is of no GPU of the catalogue; options may name others"
             raise InputError(path, f"{field}.{named}", getattr(one, named), expected)
         if one.options is not None and own.step_time is None:
-            expected = f"none: {name} names a model of the catalogue, and gpu, tensor_parallel and precision to choose from"
+            expected = (
+                f"none: {name} names a model of the catalogue, and gpu, tensor_parallel and precision to choose from"
+            )
             raise InputError(path, f"{field}.options", list(one.options), expected)
     used = {
         gpu

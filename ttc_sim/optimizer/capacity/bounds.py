@@ -156,7 +156,9 @@ class Bounds:
         if block.goodput is not None:
             names = self.trials.ready[0].requests.sources
             limits = {
-                key: np.array([np.inf if (b := getattr(targets.slo_of(n), key, None)) is None else b for n in names])[source]
+                key: np.array([np.inf if (b := getattr(targets.slo_of(n), key, None)) is None else b for n in names])[
+                    source
+                ]
                 for key in ("ttft_s", "tpot_s", "latency_s")
             }
             together = limits["ttft_s"] + np.where(gaps > 0, limits["tpot_s"] * np.maximum(gaps, 1), 0.0)
@@ -340,8 +342,8 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     """Prices that no iteration undercuts: one of ``c`` prompt tokens and ``d`` sequences that decode, attending to ``d * k`` KV
     tokens, takes at least ``prompt * c + generated * d + kv * d * k`` seconds.
 
-    There are many such prices; which say most depends on the traffic, so some are given back. They are checked on cells of ``c`` and
-    ``d``: the seconds at a cell's least corner, by tables that were made to rise, against what is asked at its greatest. In ``k``
+    There are many such prices; which say most depends on the traffic, so some are given back. They are checked on cells of ``c``
+    and ``d``: the seconds at a cell's least corner, by tables that were made to rise, against what is asked at its greatest. In ``k``
     step times are straight between knots, so the knots will do. A sequence that was preempted gets a token by taking its tokens in
     again instead of by decoding: where the KV cache is limited, a prompt token costs at least a KV token and a 20th of a generated
     one, so that this saves at most some tokens of a sequence, which are not counted.

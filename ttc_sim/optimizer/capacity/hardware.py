@@ -99,23 +99,24 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
         if not allowed:
             budget = scenario.search.gpus[str(gpu)]
             least = parallel * (numbers[0] if numbers is not None else 1)
-            refused.append(Refused(name, label, f"the budget is {budget} GPUs, and {least} are the fewest that it takes"))
+            refused.append(
+                Refused(name, label, f"the budget is {budget} GPUs, and {least} are the fewest that it takes")
+            )
             continue
         written = written.model_copy(update={"expert_parallel": pool.expert_parallel})
         found.append(Choice(label, pool, written, table, gpu, parallel, precision, option, allowed))
     if not found:
         first = refused[0]
         others = f"; none of {len(refused)} can be tried" if len(refused) > 1 else ""
-        raise InputError(scenario.path, f"search.pools.{name}", first.name, f"other hardware: {first.reason}{others}")
+        field = f"search.pools.{name}" if name in scenario.search.pools else f"deployments.{name}"
+        raise InputError(scenario.path, field, first.name, f"other hardware: {first.reason}{others}")
     return found, refused
 
 
 _Variant = tuple[GpuPool, str | None, int, str | None, str | None]
 
 
-def _of_the_catalogue(
-    scenario: Scenario, name: str, own: GpuPool, searched: PoolSearch
-) -> dict[str, _Variant | str]:
+def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: PoolSearch) -> dict[str, _Variant | str]:
     """Every GPU with every parallelism and precision, by its name; the reason of those that have no price."""
     lists = {key: getattr(searched, key) or [getattr(own, key)] for key in _OF_THE_CATALOGUE}
     together = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
@@ -124,9 +125,7 @@ def _of_the_catalogue(
     said = None if own.gpu not in prices else own.gpus * prices[own.gpu]
     if own.usd_per_replica_hour is not None and own.usd_per_replica_hour != said and (several or said is not None):
         expected = "none where replicas differ in GPUs: search.usd_per_gpu_hour has a price for each kind"
-        raise InputError(
-            scenario.path, f"deployments.{name}.usd_per_replica_hour", own.usd_per_replica_hour, expected
-        )
+        raise InputError(scenario.path, f"deployments.{name}.usd_per_replica_hour", own.usd_per_replica_hour, expected)
     if own.kv_cache_tokens is not None and len(together) > 1:
         own = _without_what_follows(scenario, name, own)
     if own.kv_cache_tokens is not None and len(together) > 1:

@@ -95,7 +95,7 @@ class Capacity(Displayed):
 
     Attributes:
         status: ``"met"``: the targets hold on fresh runs, by the whole of their 95% intervals; ``"unknown"``: a bound lies inside
-            its figure's interval; ``"not met"``: nothing within the budget and the search space meets them, or fresh runs refute it.
+            its figure's interval; ``"not met"``: nothing within budget and search space meets them, or fresh runs refute it.
         binding: targets that one replica fewer of a pool would miss; where they are not met, those that are missed.
         near_tie: whether chance may decide between this number and one more or fewer.
         pools: by name; unused: pools that nothing is sent to.

@@ -16,7 +16,6 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.optimizer.capacity.hardware import Choice
 from ttc_sim.optimizer.capacity.trying import Config, Trials
 
 _AT_ONCE = 4  # kinds of hardware that are looked at side by side, whatever the number of workers
@@ -91,9 +90,7 @@ class Search:
 
     def usd_per_day(self, config: Config) -> float:
         """Price of the replicas."""
-        return sum(
-            choices[k].usd_per_day * count for choices, (k, count) in zip(self.choices, config, strict=True)
-        )
+        return sum(choices[k].usd_per_day * count for choices, (k, count) in zip(self.choices, config, strict=True))
 
     def bound_usd(self, which: Which) -> float:
         """Price of as many as are certainly needed."""
@@ -199,7 +196,9 @@ class Search:
         step, config = 0, None
         while True:
             times = _STEPS[step] if step < len(_STEPS) else _STEPS[-1] * 2.0 ** (step - len(_STEPS) + 1)
-            counts = [int(some[min(np.searchsorted(some, math.ceil(times * some[0])), len(some) - 1)]) for some in numbers]
+            counts = [
+                int(some[min(np.searchsorted(some, math.ceil(times * some[0])), len(some) - 1)]) for some in numbers
+            ]
             if config is None or counts != [count for _, count in config]:
                 config = self._config(which, counts)
                 if self._holds(config):
@@ -224,7 +223,9 @@ class Search:
         if math.prod(len(some) for some in numbers) > _MOST:
             scenario = self.trials.model.scenario
             expected = "fewer numbers of replicas, or a budget (search.gpus): there are too many combinations of pools"
-            raise InputError(scenario.path, "search.pools", {n: len(s) for n, s in zip(self.pools, numbers, strict=True)}, expected)
+            raise InputError(
+                scenario.path, "search.pools", {n: len(s) for n, s in zip(self.pools, numbers, strict=True)}, expected
+            )
         grid = np.stack(np.meshgrid(*numbers, indexing="ij"), axis=-1).reshape(-1, len(numbers))
         usd = self._usd(which, grid)
         keep = usd < most_usd * (1 - _ALIKE)
@@ -251,12 +252,17 @@ class Search:
 
     def _most_within(self, which: Which) -> Config | None:
         """As many replicas of all pools as the budget allows, in proportion to what is needed; ``None`` if it allows none."""
-        numbers = [np.asarray(choices[k].numbers, dtype=np.int64) for choices, k in zip(self.choices, which, strict=True)]
+        numbers = [
+            np.asarray(choices[k].numbers, dtype=np.int64) for choices, k in zip(self.choices, which, strict=True)
+        ]
         needed = np.array([bounds[k] for bounds, k in zip(self.bounds, which, strict=True)], dtype=np.float64)
         best = None
         most = max(float(some[-1]) for some in numbers)
         for times in np.geomspace(1 / needed.max(), most, 400):
-            at = [max(int(np.searchsorted(some, times * n, side="right")) - 1, 0) for some, n in zip(numbers, needed, strict=True)]
+            at = [
+                max(int(np.searchsorted(some, times * n, side="right")) - 1, 0)
+                for some, n in zip(numbers, needed, strict=True)
+            ]
             config = self._config(which, [int(some[k]) for some, k in zip(numbers, at, strict=True)])
             if not self.within_budget(config):
                 break

@@ -83,7 +83,9 @@ def capacity(
     unused = tuple(name for name in pools if name not in used)
     pools = {name: choices for name, choices in pools.items() if name in used}
     if not pools:
-        raise InputError(given.path, "policy", given.policy, "one that sends requests to a GPU pool: there is no other capacity")
+        raise InputError(
+            given.path, "policy", given.policy, "one that sends requests to a GPU pool: there is no other capacity"
+        )
     _check_drops(given, targets, used)
     trials.pools = pools
     bounds = Bounds(trials)
@@ -116,7 +118,8 @@ def capacity(
     return Capacity(
         status=status,
         binding=binding,
-        near_tie=status == "unknown" or (status == "met" and _one_fewer_may_do(search, config, headroom)),
+        near_tie=status != "not met"
+        and (bool(search.refuted) or _near(verdicts) or _one_fewer_may_do(search, config, headroom)),
         pools={
             name: PoolPlan(
                 gpu=choices[k].gpu,
@@ -191,7 +194,9 @@ def _check_drops(scenario: Scenario, targets: Targets, used: Sequence[str]) -> N
         late = item.timeout_s is not None and all(bound >= item.timeout_s for bound in latency)
         if late and "timed_out_rate" not in keys:
             raise InputError(scenario.path, "targets.timed_out_rate", None, _limit(name, "timeout_s", "time out"))
-        limits = ("concurrency", "requests_per_minute", "tokens_per_minute") if isinstance(item, Api) else ("queue_limit",)
+        limits = (
+            ("concurrency", "requests_per_minute", "tokens_per_minute") if isinstance(item, Api) else ("queue_limit",)
+        )
         key = next((key for key in limits if getattr(item, key) is not None), None)
         if key is not None and "rejected_rate" not in keys:
             raise InputError(scenario.path, "targets.rejected_rate", None, _limit(name, key, "be rejected"))
@@ -212,7 +217,9 @@ def _choices(scenario: Scenario) -> tuple[dict[str, list[Choice]], list[Refused]
             pools[name], more = choices_of(scenario, name)
             refused += more
     if not pools:
-        raise InputError(scenario.path, "deployments", list(scenario.deployments), "a GPU pool: only those have replicas")
+        raise InputError(
+            scenario.path, "deployments", list(scenario.deployments), "a GPU pool: only those have replicas"
+        )
     return pools, refused
 
 
@@ -220,7 +227,12 @@ def _that_fit(
     scenario: Scenario, targets: Targets, pools: Mapping[str, list[Choice]], bounds: Bounds
 ) -> tuple[dict[str, list[Choice]], list[Refused]]:
     """Choices whose KV cache holds the longest request; others would reject it, and no percentile counts that."""
-    if {one.key for one in targets.asked() if one.source is None} & {"timeout_rate", "rejected_rate", "goodput", "accuracy"}:
+    if {one.key for one in targets.asked() if one.source is None} & {
+        "timeout_rate",
+        "rejected_rate",
+        "goodput",
+        "accuracy",
+    }:
         return dict(pools), []
     kept: dict[str, list[Choice]] = {}
     refused = []
@@ -237,7 +249,7 @@ def _that_fit(
             refused.append(Refused(name, one.name, reason))
         if not kept[name]:
             first = refused[-1]
-            raise InputError(scenario.path, f"search.pools.{name}", first.name, first.reason)
+            raise InputError(scenario.path, f"deployments.{name}", first.name, first.reason)
     return kept, refused
 
 
@@ -331,6 +343,11 @@ def _headroom(trials: Trials, config: Config, targets: Targets) -> dict[str, Hea
     return found
 
 
+def _near(verdicts: Sequence[TargetVerdict]) -> bool:
+    """Whether a bound lies inside an interval; one that is open for want of requests says nothing of that."""
+    return any(one.met is None and math.isfinite(one.realized.high - one.realized.low) for one in verdicts)
+
+
 def _one_fewer_may_do(search: Search, config: Config, headroom: Mapping[str, Headroom]) -> bool:
     """Whether on fresh runs a pool does with one fewer that could have been chosen, though the search's runs took it."""
     return any(
@@ -357,14 +374,11 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
 
 
 def _interval_s(trials: Trials, hours: bool) -> float | None:
-    return HOUR_S if hours or _span_hours(trials) <= _HOURS_UNASKED else None
-
-
-def _span_hours(trials: Trials) -> float:
-    lasts = [float(one.draws.traffic.arrival_s.max()) for one in trials.ready]
-    return max(lasts) / HOUR_S
+    """Hours, if they are wanted or few; of users who wait for answers nobody knows beforehand how many there will be."""
+    lasts_s = max(float(one.draws.traffic.arrival_s.max()) for one in trials.ready)
+    return HOUR_S if hours or lasts_s <= _HOURS_UNASKED * HOUR_S else None
 
 
 def _day(result: Result, hours: bool) -> OverTime | None:
-    kept = all(run.timeline is not None for run in result.runs)
-    return result.tables_over_time(HOUR_S) if hours or kept else None
+    lasts_s = max(run.result.end_s for run in result.runs)
+    return result.tables_over_time(HOUR_S) if hours or lasts_s <= _HOURS_UNASKED * HOUR_S else None

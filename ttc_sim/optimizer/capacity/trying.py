@@ -42,7 +42,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Ready:
-    """What a run needs that no choice of hardware changes; ``carried`` and ``arm`` are ``None`` where arms are chosen by live load."""
+    """What a run needs that no choice of hardware changes; no arms and work where arms are chosen by live load."""
 
     draws: Draws
     requests: Requests
@@ -137,7 +137,9 @@ class Trials:
 
     def works(self) -> list[Work] | None:
         """The runs' work; ``None`` where it depends on live load."""
-        return None if self.policy.looks_at_load else [one.carried.work for one in self.ready if one.carried is not None]
+        return (
+            None if self.policy.looks_at_load else [one.carried.work for one in self.ready if one.carried is not None]
+        )
 
     def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
         assert ready.carried is not None
@@ -186,9 +188,7 @@ class Trials:
         more = self._map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
         for k, config in enumerate(new):
             ends = [first[k], *(one for (at, _), one in zip(pairs, more, strict=True) if at == k)]
-            self.known[config] = k in hopeful and all(
-                target_holds(one, self._value(one, ends)) for one in self.asked
-            )
+            self.known[config] = k in hopeful and all(target_holds(one, self._value(one, ends)) for one in self.asked)
             if self.known[config] and self._accuracy_may_fall():
                 summary = self.result(config).summary()
                 self.known[config] = all(
@@ -214,6 +214,7 @@ class Trials:
                 continue
             values, _, members = self._of(target, ends)
             most = len(self.ready) * members  # that may count, as far as is known
+            allowed: float
             if target.percentile is not None:
                 late, allowed = (values > target.bound).sum(), most - 1 - place(most, target.percentile[1])
             elif target.at_least:
@@ -248,7 +249,7 @@ class Trials:
         for key, seconds in (("ttft_s", ends.ttft_s), ("tpot_s", ends.tpot_s), ("latency_s", ends.latency_s)):
             most = np.array([np.inf if (b := getattr(one, key, None)) is None else b for one in slos])
             met &= ~(seconds > most[ends.source])
-        return met.astype(np.float64)
+        return np.asarray(met, dtype=np.float64)
 
     def _value(self, target: Target, ends: Sequence[Ends]) -> float:
         """As :class:`ttc_sim.simulation.pooling.Pooled` has it, without an interval; NaN where there are no such requests."""
