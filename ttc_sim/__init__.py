@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ttc_sim.measured.folders import list_profiles
     from ttc_sim.measured.problem_sets import load_problem_set
     from ttc_sim.measured.profiles import load_profile
+    from ttc_sim.optimizer.capacity.result import Capacity
+    from ttc_sim.optimizer.capacity.sizing import capacity
     from ttc_sim.optimizer.cross_validating import CrossValidation, cross_validate
     from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
     from ttc_sim.optimizer.planning import optimize
@@ -57,6 +59,7 @@ _HOME = {
     "Banded": "policies",
     "BestOfN": "strategies",
     "BudgetForcing": "strategies",
+    "Capacity": "optimizer.capacity.result",
     "Cascade": "strategies",
     "Collected": "collecting",
     "CrossValidation": "optimizer.cross_validating",
@@ -86,6 +89,7 @@ _HOME = {
     "Trial": "strategies.outcomes",
     "Utility": "policies",
     "Validation": "optimizer.validating",
+    "capacity": "optimizer.capacity.sizing",
     "collect": "collecting",
     "cross_validate": "optimizer.cross_validating",
     "evaluate": "evaluation.evaluate",
@@ -109,6 +113,7 @@ __all__ = [
     "Banded",
     "BestOfN",
     "BudgetForcing",
+    "Capacity",
     "Cascade",
     "Collected",
     "CrossValidation",
@@ -139,6 +144,7 @@ __all__ = [
     "Utility",
     "Validation",
     "__version__",
+    "capacity",
     "collect",
     "cross_validate",
     "evaluate",

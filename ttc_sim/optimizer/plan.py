@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
-from ttc_sim.scenario import Scenario, Targets, read_mapping
+from ttc_sim.scenario import Scenario, Targets, find_scenario, read_mapping
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 2
@@ -167,24 +167,37 @@ class Plan(Displayed):
             InputError: no place for it: see :func:`check_beside_code`.
         """
         path = location("Plan.save", "path", path, "a file to write to")
-        check_beside_code(self.scenario, path)
-        files = {one.named_file: one.sha256 for one in self.scenario.functions_in_files()}
-        origin = os.path.relpath(Path(self.scenario.path).resolve(), path.resolve().parent)
-        raw = {
-            "ttc_sim_plan": FORMAT,
-            "status": self.status,
-            "binding": list(self.binding),
-            "promised": {name: as_mapping(figure) for name, figure in promises(self.predicted).items()},
-            "measured_on": {"problems": self.predicted.problems, "notes": list(self.predicted.notes)},
-            **self._of_problems(),
-            **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
-            "made_from": origin,
-            **({"code_sha256": files} if files else {}),
-            "scenario": self.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True),
-        }
-        write_atomically(
-            path, yaml.safe_dump(raw, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
-        )
+        more = {**self._of_problems(), **({} if self.novelty is None else {"novelty": asdict(self.novelty)})}
+        write_plan(path, self.scenario, self.status, self.binding, self.predicted, more)
+
+
+def write_plan(
+    path: Path, scenario: Scenario, status: str, binding: Sequence[str], predicted: Summary, more: Mapping[str, object]
+) -> None:
+    """Write a plan as YAML, all at once.
+
+    Args:
+        scenario: complete; status: ``"met"`` or ``"nearest"``.
+        predicted: figures that it promises; more: what else is known of it.
+
+    Raises:
+        InputError: no place for it: see :func:`check_beside_code`.
+    """
+    check_beside_code(scenario, path)
+    files = {one.named_file: one.sha256 for one in scenario.functions_in_files()}
+    origin = os.path.relpath(Path(scenario.path).resolve(), path.resolve().parent)
+    raw = {
+        "ttc_sim_plan": FORMAT,
+        "status": status,
+        "binding": list(binding),
+        "promised": {name: as_mapping(figure) for name, figure in promises(predicted).items()},
+        "measured_on": {"problems": predicted.problems, "notes": list(predicted.notes)},
+        **more,
+        "made_from": origin,
+        **({"code_sha256": files} if files else {}),
+        "scenario": scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True),
+    }
+    write_atomically(path, yaml.safe_dump(raw, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True))
 
 
 @dataclass(frozen=True)
@@ -301,6 +314,14 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
         notes = (*notes, said)
     return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)
+
+
+def planned_scenario(path: str | Path, allow_code: AllowCode) -> Scenario | None:
+    """The scenario of a plan's file, with its policy and capacity; ``None`` if it is none."""
+    raw = read_yaml(find_scenario(path), expected="a scenario")
+    if not isinstance(raw, dict) or "ttc_sim_plan" not in raw:
+        return None
+    return load_plan(path, allow_code=allow_code).scenario
 
 
 def _check_code(scenario: Scenario, recorded: object, path: Path) -> list[str]:

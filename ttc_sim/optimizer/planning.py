@@ -28,7 +28,7 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
-from ttc_sim.optimizer.space import expanded_model
+from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import Scenario, Targets, as_scenario
@@ -87,7 +87,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         status=verified.status,
         binding=tuple(dict.fromkeys([*(name for name in proposal.excess if name in missed), *missed])),
         scenario=verified.model.scenario.model_copy(update={"predictor_sha256": by.sha256 if by is not None else None}),
-        predicted=replace(verified.summary, notes=(*verified.summary.notes, *_unscored(task))),
+        predicted=replace(verified.summary, notes=(*verified.summary.notes, *_unscored(task), *left_to_capacity(model.scenario))),
         checks=verified.checks,
         baselines=choice.baselines,
         frontier=choice.frontier,

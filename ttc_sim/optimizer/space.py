@@ -41,6 +41,16 @@ def expand_caps(scenario: Scenario) -> Scenario:
     return read_mapping({**raw, "arms": arms, "search": search}, scenario.path, scenario.code)
 
 
+def left_to_capacity(scenario: Scenario) -> list[str]:
+    """What of the search space no policy is searched with, in words."""
+    if not scenario.search.pools and not scenario.search.gpus:
+        return []
+    return [
+        "hardware was not chosen: search.pools and search.gpus are for `ttc-sim capacity`, which takes this plan; replicas are those "
+        "of search.replicas, or the pools' own"
+    ]
+
+
 def base_arm(name: str) -> str:
     """Name of the arm that a capped one was made from.
 

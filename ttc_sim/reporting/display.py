@@ -16,9 +16,11 @@ from rich.text import Text
 from ttc_sim.base.display import RENDERERS, Displayed, Renderer
 from ttc_sim.base.plain import plain
 from ttc_sim.evaluation.evaluate import Evaluation, Evaluations
+from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import judged
 from ttc_sim.optimizer.validating import Validation
+from ttc_sim.reporting.capacity import plot_capacity, print_capacity
 from ttc_sim.reporting.over_time import plot_over_time, print_over_time
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.picture import as_png
@@ -126,6 +128,7 @@ def _print_result(paper: Paper, result: Result) -> None:
 _show(Result, plot_result, _print_result)
 _show(OverTime, plot_over_time, print_over_time)
 _show(Plan, plot_plan, print_plan)
+_show(Capacity, plot_capacity, print_capacity)
 _show(Validation, plot_validation, print_validation)
 _show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))
 _show(Evaluations, _plot_evaluations, _print_evaluations)

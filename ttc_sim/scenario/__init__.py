@@ -16,6 +16,7 @@ from ttc_sim.scenario.deployments import (
     StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
+from ttc_sim.scenario.hardware import PoolOption, PoolSearch
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
 from ttc_sim.scenario.shapes import Shape
@@ -54,6 +55,8 @@ __all__ = [
     "PhysicsStepTime",
     "Piecewise",
     "Poisson",
+    "PoolOption",
+    "PoolSearch",
     "Price",
     "Renewal",
     "Retry",

@@ -13,8 +13,9 @@ from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.measured.provenance import is_predictor
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario.base import Model
+from ttc_sim.scenario.base import Model, NonNegative
 from ttc_sim.scenario.deployments import Deployment
+from ttc_sim.scenario.hardware import Budget, PoolSearch
 from ttc_sim.scenario.targets import Targets
 from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
@@ -52,6 +53,9 @@ class Search(Model):
         replicas: per GPU pool, the numbers of replicas to choose from; the deployment's own if not named.
         utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput; where what a
             pool cannot take goes elsewhere by live load, most that both together may be.
+        pools: for ``ttc-sim capacity`` alone, per GPU pool: GPUs, parallelism, precisions and numbers of replicas to choose from.
+        gpus: most GPUs of each kind that it may use, all pools together; without limit of those not named.
+        usd_per_gpu_hour: price of a GPU of each kind there, instead of its list price.
     """
 
     scores: list[str] | None = None
@@ -64,6 +68,9 @@ class Search(Model):
         default_factory=dict
     )
     utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
+    pools: dict[str, PoolSearch] = Field(default_factory=dict)
+    gpus: dict[str, Budget] = Field(default_factory=dict)
+    usd_per_gpu_hour: dict[str, NonNegative] = Field(default_factory=dict)
 
 
 Tier = Literal["fast", "encoder"]

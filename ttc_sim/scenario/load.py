@@ -21,6 +21,7 @@ from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import UNKNOWN_KEY
 from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
+from ttc_sim.scenario.hardware import PoolSearch
 from ttc_sim.scenario.objectives import check_objective
 from ttc_sim.scenario.targets import check_targets_of_sources
 from ttc_sim.strategies import check_cascades
@@ -119,6 +120,45 @@ def _first_error(path: str, error: ValidationError) -> InputError:
     return InputError(path, field, details["input"], message)
 
 
+def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
+    """What capacity may be planned with must be there to be chosen."""
+    path, search = scenario.path, scenario.search
+    for name, one in search.pools.items():
+        field = f"search.pools.{name}"
+        if name not in pools:
+            raise InputError(path, "search.pools", name, nearest(name, pools))
+        if one.replicas is not None and name in search.replicas:
+            raise InputError(path, f"{field}.replicas", one.replicas, f"none beside search.replicas.{name}")
+        own = scenario.deployments[name]
+        assert isinstance(own, GpuPool)
+        named = next((key for key in ("gpu", "tensor_parallel", "precision") if getattr(one, key) is not None), None)
+        if named is not None and own.step_time is not None:
+            expected = f"none: the step_time of {name} is of no GPU of the catalogue; options may name others"
+            raise InputError(path, f"{field}.{named}", getattr(one, named), expected)
+        if one.options is not None and own.step_time is None:
+            expected = (
+                f"none: {name} names a model of the catalogue, and gpu, tensor_parallel and precision to choose from"
+            )
+            raise InputError(path, f"{field}.options", list(one.options), expected)
+    used = {
+        gpu
+        for name in pools
+        if isinstance(pool := scenario.deployments[name], GpuPool)
+        for gpu in _gpus_of(pool, search.pools.get(name))
+    }
+    for key in ("gpus", "usd_per_gpu_hour"):
+        for gpu in getattr(search, key):
+            if gpu not in used:
+                raise InputError(path, f"search.{key}", gpu, nearest(gpu, used))
+
+
+def _gpus_of(pool: GpuPool, searched: PoolSearch | None) -> set[str]:
+    """GPUs that a pool's replicas may run on, as far as the scenario names them."""
+    options = (searched.options or {}).values() if searched is not None else ()
+    named = searched.gpu if searched is not None and searched.gpu is not None else [pool.gpu]
+    return {gpu for gpu in (*named, *(one.gpu for one in options)) if gpu is not None}
+
+
 def _as_text(value: object) -> str:
     """What YAML 1.1 made of a value that was meant as something else."""
     if isinstance(value, bool):
@@ -167,6 +207,7 @@ def _check_references(scenario: Scenario) -> None:
     for name in scenario.search.replicas:
         if name not in pools:
             raise InputError(path, "search.replicas", name, nearest(name, pools))
+    _check_hardware(scenario, pools)
     if isinstance(scenario.policy, dict):
         check_sources(scenario.policy, sources, path)
     check_objective(scenario)

@@ -1,0 +1,200 @@
+"""What each pool's replicas may run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
+
+from ttc_sim.base.errors import InputError, from_validation
+from ttc_sim.base.limits import MOST_REPLICAS
+from ttc_sim.scenario import GpuPool, PoolOption, PoolSearch, Scenario
+from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, limits_of
+from ttc_sim.scenario.gpu_prices import GPU_PRICES
+from ttc_sim.serving.pools import pool_table, with_memory
+from ttc_sim.serving.step_time import StepTable
+
+_OF_THE_CATALOGUE = ("gpu", "tensor_parallel", "precision")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that a pool's replicas may run on.
+
+    Attributes:
+        name: as tables have it.
+        pool: with the memory that follows, and whatever number of replicas.
+        table: its step times.
+        gpu, tensor_parallel, precision, option: what it is, as far as that is said.
+        numbers: of replicas to choose from, smallest first.
+        written: the pool as a scenario has it, without what follows from its GPUs.
+    """
+
+    name: str
+    pool: GpuPool
+    written: GpuPool
+    table: StepTable
+    gpu: str | None
+    tensor_parallel: int
+    precision: str | None
+    option: str | None
+    numbers: Sequence[int]
+
+    @property
+    def usd_per_day(self) -> float:
+        """Of one replica."""
+        return 24 * self.pool.hourly_usd
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What was not tried, and why."""
+
+    pool: str
+    name: str
+    reason: str
+
+
+def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refused]]:
+    """What a pool may run on.
+
+    Args:
+        name: of the pool.
+
+    Returns:
+        What can be tried; and what cannot, with the reason.
+
+    Raises:
+        InputError: nothing can, or a price or a KV cache that is said for one GPU while several are to be tried.
+    """
+    own = scenario.deployments[name]
+    assert isinstance(own, GpuPool)
+    searched = scenario.search.pools.get(name, PoolSearch())
+    numbers = scenario.search.replicas.get(name)
+    numbers = sorted(set(numbers)) if numbers is not None else searched.replicas
+    if own.step_time is None:
+        variants = _of_the_catalogue(scenario, name, own, searched)
+    else:
+        own_gpu = (None, own.gpus, None, None)
+        variants = {name: (own, *own_gpu)}
+        variants |= {key: _optional(scenario, name, own, key, one) for key, one in (searched.options or {}).items()}
+    found, refused = [], []
+    for label, variant in variants.items():
+        if isinstance(variant, str):
+            refused.append(Refused(name, label, variant))
+            continue
+        pool, gpu, parallel, precision, option = variant
+        try:
+            written, pool = pool, _with_memory(scenario, name, pool)
+            table = pool_table(pool, scenario.folder)
+        except InputError as error:
+            if len(variants) == 1:
+                raise
+            refused.append(Refused(name, label, error.expected))
+            continue
+        allowed = _within_budget(scenario, gpu, parallel, numbers)
+        if not allowed:
+            budget = scenario.search.gpus[str(gpu)]
+            least = parallel * (numbers[0] if numbers is not None else 1)
+            refused.append(
+                Refused(name, label, f"the budget is {budget} GPUs, and {least} are the fewest that it takes")
+            )
+            continue
+        written = written.model_copy(update={"expert_parallel": pool.expert_parallel})
+        found.append(Choice(label, pool, written, table, gpu, parallel, precision, option, allowed))
+    if not found:
+        first = refused[0]
+        others = f"; none of {len(refused)} can be tried" if len(refused) > 1 else ""
+        field = f"search.pools.{name}" if name in scenario.search.pools else f"deployments.{name}"
+        raise InputError(scenario.path, field, first.name, f"other hardware: {first.reason}{others}")
+    return found, refused
+
+
+_Variant = tuple[GpuPool, str | None, int, str | None, str | None]
+
+
+def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: PoolSearch) -> dict[str, _Variant | str]:
+    """Every GPU with every parallelism and precision, by its name; the reason of those that have no price."""
+    lists = {key: getattr(searched, key) or [getattr(own, key)] for key in _OF_THE_CATALOGUE}
+    together = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
+    prices = scenario.search.usd_per_gpu_hour
+    several = len({(one["gpu"], one["tensor_parallel"] or 1) for one in together}) > 1
+    said = None if own.gpu not in prices else own.gpus * prices[own.gpu]
+    if own.usd_per_replica_hour is not None and own.usd_per_replica_hour != said and (several or said is not None):
+        expected = "none where replicas differ in GPUs: search.usd_per_gpu_hour has a price for each kind"
+        raise InputError(scenario.path, f"deployments.{name}.usd_per_replica_hour", own.usd_per_replica_hour, expected)
+    if own.kv_cache_tokens is not None and len(together) > 1:
+        own = _without_what_follows(scenario, name, own)
+    if own.kv_cache_tokens is not None and len(together) > 1:
+        expected = "none where other hardware is to be tried: what fits follows from each"
+        raise InputError(scenario.path, f"deployments.{name}.kv_cache_tokens", own.kv_cache_tokens, expected)
+    variants: dict[str, _Variant | str] = {}
+    for one in together:
+        gpu, parallel = str(one["gpu"]), one["tensor_parallel"] or 1
+        label = f"{gpu} x{parallel}" + (f" {one['precision']}" if one["precision"] is not None else "")
+        raw: dict[str, Any] = {**own.model_dump(exclude_none=True), **{k: v for k, v in one.items() if v is not None}}
+        for limit, usual in (limits_of(str(own.gpu)) if own.gpu else LARGE_GPU_LIMITS).items():
+            if raw[limit] == usual:  # as in the file, where they do not stand
+                del raw[limit]
+        if said is not None:
+            raw.pop("usd_per_replica_hour", None)
+        if gpu in prices:
+            raw["usd_per_replica_hour"] = parallel * prices[gpu]
+        elif (said is not None or own.usd_per_replica_hour is None) and gpu not in GPU_PRICES:
+            variants[label] = f"no list price of {gpu} is known: search.usd_per_gpu_hour can name one"
+            continue
+        variants[label] = (_checked(scenario, name, raw), gpu, parallel, one["precision"], None)
+    return variants
+
+
+def _without_what_follows(scenario: Scenario, name: str, own: GpuPool) -> GpuPool:
+    """The pool without a KV cache that is no more than what its own GPUs leave, as plans write it down."""
+    free = own.model_copy(update={"kv_cache_tokens": None})
+    try:
+        follows = _with_memory(scenario, name, free).kv_cache_tokens
+    except InputError:
+        return own
+    return free if follows == own.kv_cache_tokens else own
+
+
+def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: PoolOption) -> _Variant:
+    """A pool with what an option says in place of its own."""
+    said = option.model_dump(exclude_none=True, exclude={"gpu", "tensor_parallel"})
+    kept = {k: v for k, v in own.model_dump(exclude_none=True).items() if k != "step_time"}
+    raw = {**kept, **said, "step_time": option.step_time}
+    return _checked(scenario, f"{name}.options.{key}", raw), option.gpu, option.tensor_parallel, None, key
+
+
+def _checked(scenario: Scenario, name: str, raw: Mapping[str, Any]) -> GpuPool:
+    try:
+        return GpuPool.model_validate(raw)
+    except ValidationError as error:
+        raise from_validation(scenario.path, error, f"search.pools.{name}") from None
+
+
+def _with_memory(scenario: Scenario, name: str, pool: GpuPool) -> GpuPool:
+    """The pool with the KV cache that its GPUs leave; experts are divided whole where they cannot be cut.
+
+    Raises:
+        InputError: as :func:`ttc_sim.serving.pools.with_memory`.
+    """
+    alone = scenario.model_copy(update={"deployments": {name: pool}})
+    try:
+        found = with_memory(alone).deployments[name]
+    except InputError as error:
+        if pool.expert_parallel is not None or not error.field.endswith("expert_parallel"):
+            raise
+        whole = pool.model_copy(update={"expert_parallel": True})
+        found = with_memory(scenario.model_copy(update={"deployments": {name: whole}})).deployments[name]
+    assert isinstance(found, GpuPool)
+    return found
+
+
+def _within_budget(scenario: Scenario, gpu: str | None, parallel: int, numbers: Sequence[int] | None) -> Sequence[int]:
+    most = MOST_REPLICAS
+    if gpu is not None and gpu in scenario.search.gpus:
+        most = min(most, scenario.search.gpus[gpu] // parallel)
+    return range(1, most + 1) if numbers is None else tuple(n for n in numbers if n <= most)

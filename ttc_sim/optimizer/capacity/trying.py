@@ -1,0 +1,289 @@
+"""One choice of hardware and replicas, simulated: whether the targets hold, and by how much they are missed.
+
+What is random, and what the policy makes of it, is the same for every choice: it is drawn and carried once, and a choice costs the
+engine's time. The runs are those of :func:`ttc_sim.simulate`, or fresh ones, by their purpose; figures are those of its summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.intervals import place
+from ttc_sim.engine import compiled
+from ttc_sim.engine.work import REJECTED, TIMED_OUT, EngineResult, Work
+from ttc_sim.optimizer.capacity.hardware import Choice
+from ttc_sim.policies import Policy, Requests, choose_arms, rule_of
+from ttc_sim.scenario import Target, Targets
+from ttc_sim.scenario.targets import USD
+from ttc_sim.simulation.billing import Run, bill_run
+from ttc_sim.simulation.carrying import Carried, carry
+from ttc_sim.simulation.drawing import Draws, as_requests, draw
+from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.pooling import HOUR_S
+from ttc_sim.simulation.result import Result
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.token_times import outlasts_its_client, token_times, tokens_in_a_row
+
+Config = tuple[tuple[int, int], ...]
+"""Of each pool that is searched: which choice, and how many replicas."""
+_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
+BY_REQUEST = ("accuracy", "cut_off_rate", *USD)
+"""Targets that need a whole summary; of all others requests' times and ends say whether they hold."""
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a run needs that no choice of hardware changes; no arms and work where arms are chosen by live load."""
+
+    draws: Draws
+    requests: Requests
+    arm: I64 | None
+    carried: Carried | None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """How each request of one run ended: arrays of (n,)."""
+
+    status: NDArray[np.int8]
+    arrival_s: F64
+    ttft_s: F64
+    tpot_s: F64
+    latency_s: F64
+    source: I64
+
+
+class Trials:
+    """Simulates choices on the same requests.
+
+    Args:
+        model: of the scenario; policy: that requests are sent by.
+        pools: that are searched, by name, with what each may run on.
+        purpose: of the draws; runs: how many.
+        workers: threads; what comes out is the same whatever their number.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        policy: Policy,
+        pools: Mapping[str, Sequence[Choice]],
+        purpose: str,
+        runs: int,
+        workers: int,
+        requests: int | None = None,
+    ) -> None:
+        self.model, self.policy, self.pools, self.workers = model, policy, pools, workers
+        self.targets = Targets() if model.scenario.targets is None else model.scenario.targets
+        self.asked = [one for one in self.targets.asked() if one.key not in BY_REQUEST]
+        self.known: dict[Config, bool] = {}
+        self.engine_runs = 0
+        # A policy that a Python function decides is run by the reference engine, one run after another.
+        self.side_by_side = not policy.looks_at_load
+        compiled.warm_up()
+        self.ready = self._map(lambda k: self._get_ready(k, purpose, requests), range(runs))
+
+    def _map(self, work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+        if self.workers == 1 or len(items) < 2 or not self.side_by_side:
+            return [work(one) for one in items]
+        pool = ThreadPoolExecutor(min(self.workers, len(items)))
+        try:
+            return list(pool.map(work, items))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _get_ready(self, run: int, purpose: str, requests: int | None) -> Ready:
+        draws = draw(self.model, run, purpose=purpose, requests=requests)
+        seen = as_requests(self.model, draws)
+        if self.policy.looks_at_load:
+            return Ready(draws, seen, None, None)
+        arm = choose_arms(self.policy, seen, self.model.arm_names)
+        return Ready(draws, seen, arm, carry(self.model, draws, arm))
+
+    # ---------------------------------------------------------------------------------------------------- a choice
+
+    def at(self, config: Config) -> Model:
+        """The model with these choices."""
+        pools, tables = dict(self.model.scenario.deployments), list(self.model.step_tables)
+        for (name, choices), (which, count) in zip(self.pools.items(), config, strict=True):
+            pools[name] = choices[which].pool.model_copy(update={"replicas": count})
+            tables[self.model.deployment_names.index(name)] = choices[which].table
+        scenario = self.model.scenario.model_copy(update={"deployments": pools})
+        return replace(self.model, scenario=scenario, step_tables=tuple(tables))
+
+    def used(self) -> list[str]:
+        """Names of the deployments that a request may be sent to."""
+        names = self.model.deployment_names
+        found: set[int] = set()
+        for one in self.ready:
+            if one.carried is not None:
+                found |= set(np.unique(one.carried.work.deployment).tolist())
+                continue
+            rule = rule_of(self.policy, one.requests, self.model.arm_names)
+            arms = range(len(self.model.arms)) if rule is None else np.unique(rule.arms).tolist()
+            for arm in arms:
+                work = carry(self.model, one.draws, np.full(len(one.draws), arm, dtype=np.int64)).work
+                found |= set(np.unique(work.deployment).tolist())
+        return [names[d] for d in sorted(found)]
+
+    def works(self) -> list[Work] | None:
+        """The runs' work; ``None`` where it depends on live load."""
+        return (
+            None if self.policy.looks_at_load else [one.carried.work for one in self.ready if one.carried is not None]
+        )
+
+    def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
+        assert ready.carried is not None
+        servers = model.deployment_names, model.deployments
+        return compiled.run([ready.carried.work], *servers, tables=model.step_tables, interval_s=interval_s)
+
+    def _run(self, model: Model, ready: Ready, interval_s: float | None) -> Run:
+        if ready.carried is None or ready.arm is None:
+            return run_once(model, self.policy, ready.draws, interval_s)
+        result, none = self._engine(model, ready, interval_s), np.zeros(len(ready.draws), dtype=np.int64)
+        return bill_run(model, ready.draws, ready.requests, ready.arm, [ready.carried], none, result, (), interval_s)
+
+    def ends(self, config: Config, run: int) -> Ends:
+        """How the requests of a run end on these choices."""
+        model, ready = self.at(config), self.ready[run]
+        self.engine_runs += 1
+        if ready.carried is None:
+            whole = self._run(model, ready, None)
+            result, times = whole.result, (whole.ttft_s, whole.tpot_s)
+        else:
+            result, work = self._engine(model, ready), ready.carried.work
+            in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
+            times = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
+        latency_s = result.finished_s - result.arrival_s
+        return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source)
+
+    def result(self, config: Config, interval_s: float | None = None) -> Result:
+        """All runs on these choices, as :func:`ttc_sim.simulate` gives them back."""
+        model = self.at(config)
+        runs = self._map(lambda one: self._run(model, one, interval_s), self.ready)
+        self.engine_runs += len(runs)
+        return Result(model=model, policy=self.policy, runs=tuple(runs))
+
+    # --------------------------------------------------------------------------------------------------- its targets
+
+    def look(self, configs: Sequence[Config]) -> list[bool]:
+        """Whether the targets hold on each of these choices.
+
+        Of each the first run is looked at; where it has more late requests than all runs may have together, the rest is not run.
+        """
+        new = [one for one in dict.fromkeys(configs) if one not in self.known]
+        first = self._map(lambda one: self.ends(one, 0), new)
+        rest = range(1, len(self.ready))
+        hopeful = [k for k, one in enumerate(new) if not self._refuted(first[k])]
+        pairs = [(k, run) for k in hopeful for run in rest]
+        more = self._map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
+        for k, config in enumerate(new):
+            ends = [first[k], *(one for (at, _), one in zip(pairs, more, strict=True) if at == k)]
+            self.known[config] = k in hopeful and all(target_holds(one, self._value(one, ends)) for one in self.asked)
+            if self.known[config] and self._accuracy_may_fall():
+                summary = self.result(config).summary()
+                self.known[config] = all(
+                    target_holds(one, figure.value)
+                    for one in self.targets.asked()
+                    if one.key == "accuracy" and (figure := summary.quantity(one.name)) is not None
+                )
+        return [self.known[one] for one in configs]
+
+    def values(self, config: Config) -> dict[str, float]:
+        """The figures of all targets that requests' times and ends say, by name; over all runs."""
+        ends = self._map(lambda run: self.ends(config, run), range(len(self.ready)))
+        return {one.name: self._value(one, ends) for one in self.asked}
+
+    def _accuracy_may_fall(self) -> bool:
+        """Whether requests that are dropped may keep accuracy from a target."""
+        return may_drop(self.model) is not None and any(one.key == "accuracy" for one in self.targets.asked())
+
+    def _refuted(self, ends: Ends) -> bool:
+        """Whether one run alone has more requests that miss a target than all runs together may have."""
+        for target in self.asked:
+            if target.every_hour or len(self.ready) == 1:
+                continue
+            values, _, members = self._of(target, ends)
+            most = len(self.ready) * members  # that may count, as far as is known
+            allowed: float
+            if target.percentile is not None:
+                late, allowed = (values > target.bound).sum(), most - 1 - place(most, target.percentile[1])
+            elif target.at_least:
+                late, allowed = (values < 1).sum(), (1 - target.bound) * most + 1e-6
+            else:
+                late, allowed = (values > 0).sum(), target.bound * most + 1e-6
+            # Sources' shares vary from run to run, so what is known of the others is left some room.
+            if target.source is None and late > allowed:
+                return True
+        return False
+
+    def _of(self, target: Target, ends: Ends) -> tuple[F64, F64, int]:
+        """Values of the requests that a target is about, when those arrived, and how many may count at all."""
+        sources = self.ready[0].requests.sources
+        members = np.ones(len(ends.status), dtype=np.bool_)
+        if target.source is not None:
+            members = ends.source == (sources.index(target.source) if target.source in sources else -1)
+        count = int(members.sum())
+        if target.percentile is not None:
+            times = {"latency": ends.latency_s, "ttft": ends.ttft_s, "tpot": ends.tpot_s}[target.percentile[0]]
+            members &= ends.status != REJECTED if target.percentile[0] == "latency" else ~np.isnan(times)
+            return times[members], ends.arrival_s[members], count
+        if target.key == "goodput":
+            good = self._good(ends)
+            return good[members], ends.arrival_s[members], count
+        happened = np.isin(ends.status, _ENDS[target.key]).astype(np.float64)
+        return happened[members], ends.arrival_s[members], count
+
+    def _good(self, ends: Ends) -> F64:
+        met = ends.status == 0
+        slos = [self.targets.slo_of(name) for name in self.ready[0].requests.sources]
+        for key, seconds in (("ttft_s", ends.ttft_s), ("tpot_s", ends.tpot_s), ("latency_s", ends.latency_s)):
+            most = np.array([np.inf if (b := getattr(one, key, None)) is None else b for one in slos])
+            met &= ~(seconds > most[ends.source])
+        return np.asarray(met, dtype=np.float64)
+
+    def _value(self, target: Target, ends: Sequence[Ends]) -> float:
+        """As :class:`ttc_sim.simulation.pooling.Pooled` has it, without an interval; NaN where there are no such requests."""
+        parts = [self._of(target, one) for one in ends]
+        values, arrival_s = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
+        if not len(values):
+            return float("nan")
+        part = None if target.percentile is None else target.percentile[1]
+        if not target.every_hour:
+            return _figure(values, part)
+        hour = np.asarray(arrival_s // HOUR_S, dtype=np.int64)
+        order = np.argsort(hour, kind="stable")
+        _, begins = np.unique(hour[order], return_index=True)
+        figures = [_figure(one, part) for one in np.split(values[order], begins[1:])]
+        return min(figures) if target.at_least else max(figures)
+
+
+def _figure(values: F64, part: float | None) -> float:
+    if part is None:
+        return float(values.mean())
+    at = place(len(values), part)
+    return float(np.partition(values, at)[at])
+
+
+def target_holds(target: Target, value: float) -> bool:
+    """Whether a figure keeps a target; one that is unknown does not."""
+    return bool(value >= target.bound if target.at_least else value <= target.bound)
+
+
+def may_drop(model: Model) -> tuple[str, str] | None:
+    """The first deployment that may give a request up, and the key by which; ``None`` if all requests are answered in the end."""
+    for name, item in model.scenario.deployments.items():
+        keys: tuple[Any, ...] = ("timeout_s", "queue_limit", "concurrency", "requests_per_minute", "tokens_per_minute")
+        for key in keys:
+            if getattr(item, key, None) is not None:
+                return name, key
+    return None
