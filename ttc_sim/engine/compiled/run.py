@@ -121,7 +121,9 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         sooner_s = min(arrival_s, event_s)
         if counters[INTERVALS] > 0:
             next_s = sooner_s if counters[ACTIVE] == 0 else min(sooner_s, m.replicas[m.active[0]].at_s)
-            idle = counters[UNFINISHED] == 0 and next_s == event_s and m.events[0].kind == CHANGE
+            # What happens to replicas once no request is left is of no interest, however late it is.
+            idle = counters[UNFINISHED] == 0 and counters[ACTIVE] == 0 and counters[EVENTS] > 0
+            idle = idle and m.events[0].kind == CHANGE
             if m.clock[ENDS] <= next_s < np.inf and not idle and not enter_interval(m, next_s):
                 return LONGER
         if counters[ACTIVE] > 0:
@@ -144,7 +146,7 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 else:
                     counters[DOING] = PLANS
                     plan(m, r, now_s)
-                    if m.replicas[r].state == DRAINING and m.replicas[r].place < 0:
+                    if m.replicas[r].place < 0 and m.replicas[r].state == DRAINING:
                         drained(m, r, now_s)
                     if counters[INTERVALS] > 0:
                         note_replica(m, r, now_s)
