@@ -35,7 +35,8 @@ class Clock(simpy.Environment):
         Args:
             at_s: seconds on this clock. SimPy's own timeouts would add the difference to now, and round twice.
             kind: ``SERVERS_END``, ``REPLICAS_CHANGE``, ``CLIENTS_GIVE_UP``, ``CLIENTS_ACT`` or ``SERVERS_BEGIN``.
-            number: of the request or the replica, or :func:`ttc_sim.engine.fleet.order_of`; of one kind at one instant the lowest comes first.
+            number: of the request or the replica, or :func:`ttc_sim.engine.fleet.order_of`; of one kind at one instant the lowest
+                comes first.
             call: called when it happens.
         """
         event = simpy.Event(self)

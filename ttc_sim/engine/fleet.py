@@ -183,7 +183,7 @@ def replicas_wanted(one: Any, wanted: I64, needed: float, now_s: float) -> int:
     current = one.wanted
     asked = current
     if abs(needed - current) > one.tolerance * current:
-        asked = min(max(int(math.ceil(min(needed, one.most) - 1e-9)), one.least), one.most)
+        asked = min(max(math.ceil(min(needed, one.most) - 1e-9), one.least), one.most)
     wanted[one.ring + one.look % one.ring_size] = asked
     lowest = highest = asked
     for back in range(1, min(one.looks_up, one.look + 1)):
@@ -201,7 +201,7 @@ def replicas_wanted(one: Any, wanted: I64, needed: float, now_s: float) -> int:
 @register_jitable  # type: ignore[untyped-decorator]
 def place_of(percentile: float, count: int) -> int:
     """Of so many values in order, the least that such a part of them does not exceed."""
-    return max(int(math.ceil(percentile * count - 1e-9)) - 1, 0)
+    return max(math.ceil(percentile * count - 1e-9) - 1, 0)
 
 
 @register_jitable  # type: ignore[untyped-decorator]
@@ -254,7 +254,7 @@ class FleetLog:
     state: I64
 
     def level(self, d: int, states: Sequence[int]) -> tuple[F64, I64]:
-        """Replicas of a deployment in one of the states: times of changes, the first of them minus infinity, and levels from then on.
+        """Replicas of a deployment in one of the states: times of changes, the first minus infinity, and levels from then on.
 
         >>> log = FleetLog(np.zeros(2, int), np.array([2, 0]), np.array([5.0, 9.0]), np.array([1, 1]), np.array([1, 2]))
         >>> log.level(0, [IN_SERVICE])

@@ -38,7 +38,7 @@ import simpy
 
 from ttc_sim.base.draws import F64
 from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
-from ttc_sim.engine.fleet import FailureTimes, FleetLog, fleets_of, weight_of
+from ttc_sim.engine.fleet import FailureTimes, fleets_of, weight_of
 from ttc_sim.engine.recording import Levels, Recorder
 from ttc_sim.engine.reference_fleet import Fleet
 from ttc_sim.engine.replica import Replica, Stage

@@ -176,7 +176,7 @@ class Fleet:
             for d, request in recorder.first_tokens
             if d == self.number and recorder.first_token_s[request] > now_s - self.one.window_s
         ]
-        return nth_smallest(seen, len(seen), place_of(self.one.percentile, len(seen))) if seen else -1.0  # type: ignore[arg-type]
+        return nth_smallest(seen, len(seen), place_of(self.one.percentile, len(seen))) if seen else -1.0
 
     def _leaving(self) -> int:
         """The one that would be the last to be ready, or else that with the fewest unfinished; of equal ones the last."""

@@ -227,8 +227,8 @@ class GpuPool(Model):
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
         timeout_s: the client gives up so long after the request was made; the server then stops working on it.
-        autoscaling: how many replicas there are over time; failures: when they fail; start_up: how long one takes that is started, or
-            has been repaired (:mod:`ttc_sim.scenario.fleet`).
+        autoscaling: how many replicas there are over time; failures: when they fail; start_up: how long one takes that is
+            started, or has been repaired (:mod:`ttc_sim.scenario.fleet`).
     """
 
     kind: Literal["gpu_pool"]

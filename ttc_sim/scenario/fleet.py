@@ -1,10 +1,11 @@
 """The lives of a pool's replicas: how many there are over time, how long they take to start, when they fail.
 
-Formulas and defaults of autoscaling are those of Kubernetes' HorizontalPodAutoscaler where it has them; docs/replicas.md says which.
+Formulas and defaults of autoscaling are those of Kubernetes' HorizontalPodAutoscaler where it has them: see docs/replicas.md.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Annotated
 
@@ -122,7 +123,9 @@ class Autoscaling(Model):
             if seconds is not None and seconds > DAY_S:
                 raise ValueError(f"{name} {seconds:g} must be at most a day, {DAY_S:g}")
         if self.looks > 100_000:
-            raise ValueError(f"every_s {self.looks_every_s:g} must be more of the windows: they have over 100,000 looks")
+            raise ValueError(
+                f"every_s {self.looks_every_s:g} must be more of the windows: they have over 100,000 looks"
+            )
         return self
 
     def _check_schedule(self, steps: list[ScheduleStep]) -> None:
@@ -130,8 +133,10 @@ class Autoscaling(Model):
             raise ValueError("steps of schedule to have at, or duration_s, all alike")
         if steps[0].at is not None:
             if steps[0].at_s > 0:
-                raise ValueError(f'schedule leaves a gap from 00:00 to {steps[0].at}: its first step must be at "00:00"')
-            for one, after in zip(steps, steps[1:], strict=False):
+                raise ValueError(
+                    f'schedule leaves a gap from 00:00 to {steps[0].at}: its first step must be at "00:00"'
+                )
+            for one, after in itertools.pairwise(steps):
                 if after.at_s <= one.at_s:
                     raise ValueError(f"steps of schedule overlap: {after.at} comes after {one.at}")
         for step in steps:
@@ -275,6 +280,8 @@ class Failures(Model):
         for one in sorted(self.at or [], key=lambda each: each.at_s):
             if one.at_s <= back_s.get(one.replica, -1.0):
                 until_s = back_s[one.replica]
-                raise ValueError(f"replica {one.replica} fails at {one.at_s:g} s, and is under repair until {until_s:g} s")
+                raise ValueError(
+                    f"replica {one.replica} fails at {one.at_s:g} s, and is under repair until {until_s:g} s"
+                )
             back_s[one.replica] = one.at_s + one.repair_s
         return self

@@ -6,7 +6,7 @@ import numpy as np
 
 from ttc_sim.engine.compiled.batch import own_chain
 from ttc_sim.engine.compiled.clients import fail_stage
-from ttc_sim.engine.compiled.heaps import push_event, schedule, sleep
+from ttc_sim.engine.compiled.heaps import push_event, sleep
 from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.levels import note_leap, note_replica
@@ -119,7 +119,7 @@ def _become(m: Memory, r: int, state: int, now_s: float) -> None:
         of.serving += 1
     if rep.state == IN_SERVICE or rep.state == STARTING:
         of.active -= 1
-    if state == IN_SERVICE or state == STARTING:
+    if state in (IN_SERVICE, STARTING):
         of.active += 1
     m.most[d] = of.serving * m.deployments[d].max_seqs
     rep.state = state
@@ -164,10 +164,7 @@ def _fail(m: Memory, r: int, extra: int, now_s: float) -> None:
             # An iteration of the leap ends at this instant, and that comes first.
             push_event(m, now_s, CHANGE, _order_of(FAIL, r), r, extra)
             return
-    if extra < 0:
-        repair_s = m.given_repair_s[-1 - extra]
-    else:
-        repair_s = m.fails_s[2 * (r * m.counters[DRAWN] + extra - 1) + 1]
+    repair_s = m.given_repair_s[-1 - extra] if extra < 0 else m.fails_s[2 * (r * m.counters[DRAWN] + extra - 1) + 1]
     _become(m, r, UNDER_REPAIR, now_s)
     push_event(m, now_s + repair_s, CHANGE, _order_of(REPAIRED, r), r, NONE)
     if rep.place >= 0:

@@ -18,7 +18,8 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.extending import intrinsic, models, register_model
 
 from ttc_sim.base.draws import I64
-from ttc_sim.engine.compiled.state import CHAIN, DEPLOYMENT, EVENT, FLEET, GROUP, REPLICA, SEQUENCE, State
+from ttc_sim.engine.compiled.state import CHAIN, DEPLOYMENT, EVENT, GROUP, REPLICA, SEQUENCE, State
+from ttc_sim.engine.fleet import FLEET
 
 
 class _MemoryType(types.Type):

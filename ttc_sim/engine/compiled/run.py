@@ -74,7 +74,19 @@ from ttc_sim.engine.compiled.state import (
     UNFINISHED,
     State,
 )
-from ttc_sim.engine.fleet import DECIDE, DRAINING, FAIL, IN_SERVICE, OFF, TTFT, FailureTimes, Fleets, decides_at, fleets_of, order_of
+from ttc_sim.engine.fleet import (
+    DECIDE,
+    DRAINING,
+    FAIL,
+    IN_SERVICE,
+    OFF,
+    TTFT,
+    FailureTimes,
+    Fleets,
+    decides_at,
+    fleets_of,
+    order_of,
+)
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
     IN_FLIGHT,
@@ -259,7 +271,7 @@ def run(
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
 
-    stages = [len(work.deployment) for work in works]
+    stages, logged = [len(work.deployment) for work in works], int(arrays.counters[LOGGED])
     return EngineResult(
         status=arrays.status,
         arm=arrays.arm,
@@ -275,10 +287,7 @@ def run(
         busy_s=busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
         levels_s=None if interval_s is None else _levels_of(arrays, interval_s),
-        fleet=fleet_log(
-            deployments,
-            *(values[: arrays.counters[LOGGED]] for values in (arrays.log_s, arrays.log_replica, arrays.log_state)),
-        ),
+        fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
     )
 
 

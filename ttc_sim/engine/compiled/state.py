@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.fleet import FLEET
 from ttc_sim.engine.work import I32
 
 Records = NDArray[Any]
