@@ -336,9 +336,8 @@ class GpuPool(Model):
             ValueError: longer than a day, or than the shortest step of the schedule.
         """
         scaled, longest_s, what = self.autoscaling, DAY_S, "a day"
-        if scaled is not None and scaled.schedule is not None and len(scaled.schedule) > 1:
-            if scaled.shortest_s < longest_s:
-                longest_s, what = scaled.shortest_s, "the shortest step of schedule"
+        if scaled is not None and len(scaled.schedule or ()) > 1 and scaled.shortest_s < longest_s:
+            longest_s, what = scaled.shortest_s, "the shortest step of schedule"
         if takes_s is not None and takes_s > longest_s:
             raise ValueError(f"start_up takes {takes_s:g} s and must be at most {what}, {longest_s:g} s")
 
