@@ -178,7 +178,7 @@ def _with_lives(dice: Dice, pool: GpuPool) -> GpuPool:
     autoscaling = _autoscaling(dice, pool.replicas) if dice.whole(1, 3) < 3 else None
     most = pool.replicas if autoscaling is None else int(autoscaling.get("maximum", 3))
     failures: dict[str, Any] = {}
-    kind = dice.of("none", "none", "at", "at", "random", "both")
+    kind = dice.of("none", "none", "none", "at", "random", "both")
     if kind in ("at", "both"):
         failures["at"] = [
             {
@@ -206,9 +206,10 @@ def _with_lives(dice: Dice, pool: GpuPool) -> GpuPool:
 
 def _autoscaling(dice: Dice, replicas: int) -> dict[str, Any]:
     seconds = [dice.when((0.1371, 0.7123, 2.391), (0.25, 0.5, 1.0, 2.0), (0.1, 0.3, 0.7, 2.0)) for _ in range(6)]
-    rule = dice.of("schedule", "target_concurrency", "target_utilisation", "target_queue", "target_ttft_s")
+    rules = ("target_concurrency", "target_utilisation", "target_queue", "target_ttft_s")
+    rule = dice.of("schedule", "schedule", "schedule", *rules)
     if rule == "schedule":
-        steps = [{"duration_s": s, "replicas": dice.whole(1, 4)} for s in seconds[: dice.whole(1, 4)]]
+        steps = [{"duration_s": s, "replicas": dice.of(1, 2, 4, 4)} for s in seconds[: dice.whole(1, 4)]]
         return {"maximum": 4, "schedule": steps}
     target = {
         "target_concurrency": dice.of(0.7, 1.0, 3.0),

@@ -182,7 +182,7 @@ def replicas_wanted(one: Any, wanted: I64, needed: float, now_s: float) -> int:
     """From now on, by a rule that looks at a metric."""
     current = one.wanted
     asked = current
-    if abs(needed - current) > one.tolerance * current:
+    if abs(needed - current) > one.tolerance * current + 1e-9:
         asked = min(max(math.ceil(min(needed, one.most) - 1e-9), one.least), one.most)
     wanted[one.ring + one.look % one.ring_size] = asked
     lowest = highest = asked

@@ -20,6 +20,8 @@ Count = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 
 
 def _time_of_day(given: object) -> object:
+    if given is None:
+        return None
     found = re.fullmatch(r"(\d\d?):(\d\d)(?::(\d\d))?", given) if isinstance(given, str) else None
     hours, minutes, seconds = (int(part or 0) for part in found.groups()) if found else (24, 0, 0)
     if hours > 23 or minutes > 59 or seconds > 59:
