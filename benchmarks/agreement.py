@@ -2,7 +2,8 @@
 
 Both run the same small random scenarios: with times apart, and with times on a grid of quarters or tenths of a second, where
 events meet at one instant (docs/engine-order.md). Statuses, tokens and preemptions are compared, and times to the last digit. A
-scenario that differs is named by its seed: ``tests.random_scenarios.scenario(seed, times)``.
+scenario that differs is named by its seed: ``tests.random_scenarios.scenario(seed, times)``, every other one ``with_lives``: of
+replicas that come and go and fail.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from tests.random_scenarios import TIMES, Times, differences, scenario
+from tests.random_scenarios import TIMES, Times, differences, scenario, with_lives
 from ttc_sim.engine import compiled, reference
 
 
@@ -22,6 +23,8 @@ def differing(times: Times, first: int, scenarios: int) -> dict[int, list[str]]:
     found = {}
     for seed in range(first, first + scenarios):
         case = scenario(seed, times)
+        if seed % 2:
+            case = with_lives(case, seed, times)
         given = case.works, case.names, case.deployments, case.rule, case.until_s
         names = differences(reference.run(*given, tables=case.tables), compiled.run(*given, tables=case.tables))
         if names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -38,9 +38,9 @@ class Case:
 class Dice:
     """Draws one after another."""
 
-    def __init__(self, seed: int, times: Times) -> None:
+    def __init__(self, seed: int, times: Times, stream: str = "dice") -> None:
         self.times: Times = times
-        self.thrown: Iterator[float] = iter(uniforms(seed, f"dice/{times}", 1, 400)[0].tolist())
+        self.thrown: Iterator[float] = iter(uniforms(seed, f"{stream}/{times}", 1, 400)[0].tolist())
 
     def of(self, *options: T) -> T:
         return options[int(next(self.thrown) * len(options))]
@@ -167,6 +167,66 @@ def scenario(seed: int, times: Times) -> Case:
     return Case(works, deployments, rule, until_s, tables)
 
 
+def with_lives(case: Case, seed: int, times: Times) -> Case:
+    """The same with pools whose replicas come, go and fail: two thirds of them scaled, two thirds failing."""
+    dice = Dice(seed, times, "lives")
+    pools = [_with_lives(dice, item) if isinstance(item, GpuPool) else item for item in case.deployments]
+    return replace(case, deployments=pools)
+
+
+def _with_lives(dice: Dice, pool: GpuPool) -> GpuPool:
+    autoscaling = _autoscaling(dice, pool.replicas) if dice.whole(1, 3) < 3 else None
+    most = pool.replicas if autoscaling is None else int(autoscaling.get("maximum", 3))
+    failures: dict[str, Any] = {}
+    kind = dice.of("none", "none", "none", "at", "random", "both")
+    if kind in ("at", "both"):
+        failures["at"] = [
+            {
+                "replica": place,
+                "at_s": dice.when((0.413, 1.7391), (0.25, 0.5, 1.0, 1.5), (0.1, 0.6, 1.2)) + 5 * again,
+                "repair_s": dice.when((0.0, 0.3117, 2.713), (0.0, 0.25, 1.0, 2.5), (0.0, 0.3, 1.1)),
+            }
+            for again in range(dice.whole(1, 3))
+            for place in range(most)
+            if dice.of(True, True, False)
+        ]
+    if kind in ("random", "both"):
+        failures |= {"mtbf_h": dice.of(1.0, 4.0, 16.0) / 3600, "mttr_h": dice.of(0.0, 0.2, 1.0) / 3600}
+    changes = {"autoscaling": autoscaling, "failures": failures if any(failures.values()) else None}
+    if not any(changes.values()):
+        return pool
+    delay_s = dice.when((0.0, 0.2713, 1.7391), (0.0, 0.25, 1.0, 2.0), (0.0, 0.2, 1.1))
+    if autoscaling is not None and len(autoscaling.get("schedule", ())) > 1:
+        delay_s = min(delay_s, min(step["duration_s"] for step in autoscaling["schedule"]))
+    given = {"replicas": pool.replicas, "start_up": {"seconds": delay_s}, **changes}
+    if autoscaling is not None and "schedule" in autoscaling:
+        given["replicas"] = autoscaling["schedule"][0]["replicas"]
+    return GpuPool.model_validate({**pool.model_dump(exclude={"start_up", "autoscaling", "failures"}), **given})
+
+
+def _autoscaling(dice: Dice, replicas: int) -> dict[str, Any]:
+    seconds = [dice.when((0.1371, 0.7123, 2.391), (0.25, 0.5, 1.0, 2.0), (0.1, 0.3, 0.7, 2.0)) for _ in range(6)]
+    rules = ("target_concurrency", "target_utilisation", "target_queue", "target_ttft_s")
+    rule = dice.of("schedule", "schedule", "schedule", *rules)
+    if rule == "schedule":
+        steps = [{"duration_s": s, "replicas": dice.of(1, 2, 4, 4)} for s in seconds[: dice.whole(1, 4)]]
+        return {"maximum": 4, "schedule": steps}
+    target = {
+        "target_concurrency": dice.of(0.7, 1.0, 3.0),
+        "target_utilisation": dice.of(0.3, 0.8),
+        "target_queue": dice.of(0.5, 2.0),
+        "target_ttft_s": dice.when((0.2, 0.7123), (0.25, 1.0), (0.1, 0.6)),
+    }[rule]
+    given: dict[str, Any] = {"minimum": dice.whole(1, replicas), "maximum": replicas + dice.whole(0, 3), rule: target}
+    given |= {"every_s": seconds[0], "window_s": seconds[1], "tolerance": dice.of(0.0, 0.1, 0.5)}
+    if rule == "target_ttft_s":
+        given["percentile"] = dice.of(50, 95, 100)
+    for way in ("scale_up", "scale_down"):
+        held = {"stabilisation_s": dice.of(0.0, *seconds[2:4]), "cooldown_s": dice.of(0.0, *seconds[4:])}
+        given[way] = {**held, "step": dice.of(1, 2, 10)}
+    return given
+
+
 @dataclass(frozen=True)
 class _Shape:
     stages: int
@@ -231,4 +291,10 @@ def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str
         one, other = np.asarray(getattr(a, name)), np.asarray(getattr(b, name))
         if not np.allclose(one, other, rtol=rtol, atol=1e-3 * rtol, equal_nan=True):
             found.append(name)
+    if a.fleet is not None and b.fleet is not None:
+        logs = [(one.fleet.at_s, one.fleet.replica, one.fleet.state) for one in (a, b) if one.fleet is not None]
+        if any(len(x) != len(y) or (x != y).any() for x, y in zip(*logs, strict=True)):
+            found.append("fleet")
+    elif a.fleet is not b.fleet:
+        found.append("fleet")
     return found

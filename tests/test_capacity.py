@@ -515,7 +515,10 @@ def test_command_says_what_cannot_be_met(tmp_path: Path) -> None:
         ({"targets": {"sources": {"chat": {"latency_p95_s": 3.0}}}}, ["targets.sources.chat"]),
         ({"deployments": {"pool": pool(queue_limit=3)}}, ["targets.rejected_rate", "queue_limit", "fewest replicas"]),
         ({"deployments": {"pool": pool(timeout_s=3.0)}}, ["targets.timed_out_rate", "timeout_s"]),
-        ({"deployments": {"pool": pool(kv_cache_tokens=160)}}, ["deployments.pool", "longest request", "rejected_rate"]),
+        (
+            {"deployments": {"pool": pool(kv_cache_tokens=160)}},
+            ["deployments.pool", "longest request", "rejected_rate"],
+        ),
         (
             {"arms": {"one": {"deployment": "pool"}, "two": {"deployment": "pool"}}},
             ["policy", "one, two", "ttc-sim optimize --plan"],

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.random_scenarios import TIMES, Case, Times, differences, scenario
+from tests.random_scenarios import TIMES, Case, Times, differences, scenario, with_lives
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
@@ -29,6 +29,20 @@ def test_engines_agree(times: Times) -> None:
         case = scenario(seed, times)
         slow = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, tables=case.tables)
         assert differences(slow, run_compiled(case)) == [], f"scenario({seed}, {times!r})"
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None:
+    """Of states of replicas too, and when they change."""
+    changed = 0
+    for seed in range(200):
+        case = with_lives(scenario(seed, times), seed, times)
+        slow = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, tables=case.tables)
+        assert differences(slow, run_compiled(case)) == [], (
+            f"with_lives(scenario({seed}, {times!r}), {seed}, {times!r})"
+        )
+        changed += 0 if slow.fleet is None else len(slow.fleet.at_s)
+    assert changed > 1000
 
 
 def watch(replica: Replica) -> None:
@@ -53,6 +67,7 @@ def watch(replica: Replica) -> None:
 def test_invariants_hold_at_every_iteration(times: Times) -> None:
     for seed in range(60):
         run_watched(scenario(seed, times))
+        run_watched(with_lives(scenario(seed, times), seed, times))
 
 
 def run_watched(case: Case) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import simpy
 
 # What happens at one instant, in this order.
-SERVERS_END, CLIENTS_GIVE_UP, CLIENTS_ACT, SERVERS_BEGIN = range(4)
+SERVERS_END, REPLICAS_CHANGE, CLIENTS_GIVE_UP, CLIENTS_ACT, SERVERS_BEGIN = range(5)
 
 _ROOM = 1 << 40  # more than there are requests
 _FIRST = 2  # SimPy's own priorities are 0 and 1: what follows from an event follows before the next one
@@ -34,8 +34,9 @@ class Clock(simpy.Environment):
 
         Args:
             at_s: seconds on this clock. SimPy's own timeouts would add the difference to now, and round twice.
-            kind: ``SERVERS_END``, ``CLIENTS_GIVE_UP``, ``CLIENTS_ACT`` or ``SERVERS_BEGIN``.
-            number: of the request or the replica; of one kind at one instant the lowest comes first.
+            kind: ``SERVERS_END``, ``REPLICAS_CHANGE``, ``CLIENTS_GIVE_UP``, ``CLIENTS_ACT`` or ``SERVERS_BEGIN``.
+            number: of the request or the replica, or :func:`ttc_sim.engine.fleet.order_of`; of one kind at one instant the lowest
+                comes first.
             call: called when it happens.
         """
         event = simpy.Event(self)

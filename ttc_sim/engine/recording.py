@@ -51,6 +51,7 @@ class Recorder:
         self.env = Clock()
         self.works, self.watch, self.levels = works, watch, levels
         self.status = np.full(n, IN_FLIGHT, dtype=np.int8)
+        self.unfinished = n
         self.arm, self.retries, self.preemptions = (np.zeros(n, dtype=np.int32) for _ in range(3))
         self.started_s, self.first_token_s, self.finished_s = (np.full(n, np.nan) for _ in range(3))
         first = works[0]
@@ -60,3 +61,4 @@ class Recorder:
         self.generated = [np.zeros(work.samples, dtype=np.int64) for work in works]
         self.prefilled = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
         self.cached = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
+        self.first_tokens: list[tuple[int, int]] = []  # deployment and request of each, in order

@@ -6,7 +6,8 @@ What it means:
   as many as it needs have ended. The client gives up ``timeout_s`` (of the deployment it is at) after the request arrived.
 * A **GPU pool** is replicas of vLLM V1's loop (:mod:`ttc_sim.engine.replica`) behind a load balancer. A request that could
   never fit into the KV cache, or that finds the queue full, is rejected. A request that has timed out leaves the queue at
-  once and the batch at the end of the iteration in progress, with the tokens it has had.
+  once and the batch at the end of the iteration in progress, with the tokens it has had. What a replica holds that fails is lost,
+  and a stage that comes to a pool without a replica in service fails at once.
 * An **API endpoint** takes a stage as one call with n choices: the prompt is billed once. A call that finds a rate limit or
   the concurrency exhausted is answered 429 and the client calls again after a backoff. An accepted call counts against the
   limits with all its tokens, at once and for good. When its client has had enough, because time is up or because as many samples
@@ -16,10 +17,11 @@ What it means:
 At one instant (docs/engine-order.md):
 
 1. servers end what they do: iterations, API calls;
-2. clients give up whose time is up;
-3. clients act: by number of the request, the lowest first, each begins its next stage, calls again or arrives, which is when its
+2. replicas fail, are repaired, get ready, are told to start or to drain (:mod:`ttc_sim.engine.reference_fleet`);
+3. clients give up whose time is up;
+4. clients act: by number of the request, the lowest first, each begins its next stage, calls again or arrives, which is when its
    arm is chosen by live load and its replica by the load balancer;
-4. servers begin iterations.
+5. servers begin iterations; one that drains and has nothing left to do is off.
 
 What has no time to pass follows at the same instant, and is again taken in this order.
 """
@@ -34,12 +36,16 @@ from typing import Any
 import numpy as np
 import simpy
 
+from ttc_sim.base.draws import F64
 from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
+from ttc_sim.engine.fleet import FailureTimes, fleets_of, weight_of
 from ttc_sim.engine.recording import Levels, Recorder
+from ttc_sim.engine.reference_fleet import Fleet
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.work import (
     BUSY,
     COMPLETED,
+    FAILED,
     QUEUED,
     REJECTED,
     RUNNING,
@@ -51,6 +57,8 @@ from ttc_sim.engine.work import (
     check_intervals,
     check_work,
     end_of_run,
+    fleet_log,
+    last_arrival,
     pick_live,
 )
 from ttc_sim.policies import LiveRule, Load
@@ -72,6 +80,7 @@ def run(
     watch: Callable[[Replica], None] | None = None,
     tables: Sequence[StepTable | None] | None = None,
     interval_s: float | None = None,
+    failure_times: FailureTimes | None = None,
 ) -> EngineResult:
     """Run all requests to their end.
 
@@ -84,6 +93,7 @@ def run(
         watch: called at the beginning and end of every iteration of every replica.
         tables: step times by deployment, instead of the pools' own.
         interval_s: record how many are running and waiting over intervals of so many seconds, from 0 on.
+        failure_times: of replicas that fail at random; by default those of seed 0.
 
     Returns:
         Times, tokens and status of every request.
@@ -97,7 +107,7 @@ def run(
     for work in works:
         check_work(work)
     levels = None if interval_s is None else Levels(interval_s, len(deployments))
-    return Simulation(works, names, deployments, route, watch, tables, levels).run(until_s)
+    return Simulation(works, names, deployments, route, watch, tables, levels, failure_times).run(until_s)
 
 
 class Simulation(Recorder):
@@ -112,11 +122,16 @@ class Simulation(Recorder):
         watch: Callable[[Replica], None] | None,
         tables: Sequence[StepTable | None] | None,
         levels: Levels | None = None,
+        failure_times: FailureTimes | None = None,
     ) -> None:
         super().__init__(works, watch, levels)
         self.names, self.deployments, self.route = names, deployments, route
         self.until_s = math.inf
         self.replicas = 0
+        self.failure_times = failure_times or FailureTimes()
+        self.drawn_s = self.failure_times.drawn(names, deployments, 16)
+        self.fleets = fleets_of(deployments, last_arrival(works[0]))
+        self.fleet_log: list[tuple[float, int, int]] = []
         self.servers: list[_Pool | _Endpoint] = [
             _Pool(self, d, item, table or pool_table(item)) if isinstance(item, GpuPool) else _Endpoint(self, d, item)
             for d, (item, table) in enumerate(zip(deployments, tables or [None] * len(deployments), strict=True))
@@ -130,6 +145,8 @@ class Simulation(Recorder):
         """Run to the end of all events, or of the clock."""
         self.until_s = math.inf if until_s is None else until_s
         self.env.process(self._arrivals())
+        for pool in self.pools:
+            pool.fleet.begin()
         self.env.run(until=until_s)
         for server in self.servers:
             server.close()
@@ -148,7 +165,23 @@ class Simulation(Recorder):
             busy_s=np.array([server.busy_s for server in self.servers]),
             end_s=end_of_run(self.finished_s, until_s),
             levels_s=None if self.levels is None else self.levels.found(),
+            fleet=fleet_log(
+                self.deployments,
+                np.array([at_s for at_s, _, _ in self.fleet_log]),
+                *(np.array([one[k] for one in self.fleet_log], dtype=np.int64) for k in (1, 2)),
+            ),
         )
+
+    @property
+    def pools(self) -> list[_Pool]:
+        """Of the servers."""
+        return [server for server in self.servers if isinstance(server, _Pool)]
+
+    def failure_time(self, replica: int, life: int) -> F64:
+        """Seconds that a replica serves, when it has come into service ``life`` times before, and that it is repaired then."""
+        if life >= self.drawn_s.shape[1]:
+            self.drawn_s = self.failure_times.drawn(self.names, self.deployments, 2 * life)
+        return np.asarray(self.drawn_s[replica, life])
 
     def _arrivals(self) -> Process:
         work, env = self.works[0], self.env
@@ -171,7 +204,7 @@ class Simulation(Recorder):
             at = np.array([self.works[arm].deployment[self.works[arm].stage_start[request]] for arm in choices])
             waiting = np.array([server.waiting for server in self.servers], dtype=np.int64)
             in_progress = np.array([server.in_progress for server in self.servers], dtype=np.int64)
-            most = np.array([capacity(item) for item in self.deployments])
+            most = np.array([server.capacity for server in self.servers])
             overflow = self.route.kind == "overflow"
             return int(choices[pick_live(overflow, self.route.limit, len(at), at, waiting, in_progress, most)])
         return 0 if self.route is None else self.route(request, self._load())
@@ -190,6 +223,7 @@ class Simulation(Recorder):
                 break
         self.status[request] = status
         self.finished_s[request] = self.env.now
+        self.unfinished -= 1
         if self.next_of[request] >= 0:
             self.env.process(self._next(int(self.next_of[request])))
 
@@ -210,11 +244,29 @@ class _Pool:
 
     def __init__(self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable) -> None:
         self.simulation, self.pool = simulation, pool
-        self.replicas = [
-            Replica(simulation, pool, table, simulation.replicas + i, number) for i in range(pool.replicas)
-        ]
-        simulation.replicas += pool.replicas
+        first = simulation.replicas
+        self.fleet = Fleet(
+            simulation,
+            simulation.fleet_log,
+            pool,
+            number,
+            first,
+            simulation.fleets,
+            lambda place: Replica(simulation, pool, table, first + place, number),
+            simulation.failure_time,
+        )
+        simulation.replicas += pool.most_replicas
         self.turn = 0
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """In all places, in service or not."""
+        return self.fleet.replicas
+
+    @property
+    def capacity(self) -> float:
+        """Sequences that it has in progress at most."""
+        return float(len(self.fleet.serving) * self.pool.max_num_seqs)
 
     @property
     def in_progress(self) -> int:
@@ -235,6 +287,8 @@ class _Pool:
             return TIMED_OUT
         stage = Stage(work, request, arm, number, env.event())
         replica = self._balance(stage)
+        if replica is None:
+            return FAILED
         if not replica.accepts(stage):
             return REJECTED
         replica.submit(stage)
@@ -243,17 +297,23 @@ class _Pool:
         else:
             yield stage.done | env.at(gives_up_s, CLIENTS_GIVE_UP, request)
         if stage.done.triggered:
-            return COMPLETED
+            return FAILED if stage.lost else COMPLETED
         replica.drop(stage)
         return TIMED_OUT
 
-    def _balance(self, stage: Stage) -> Replica:
-        kind, replicas = self.pool.load_balancer, self.replicas
+    def _balance(self, stage: Stage) -> Replica | None:
+        kind, places, count = self.pool.load_balancer, self.fleet.serving, len(self.replicas)
+        if not places:
+            return None
         if kind == "round_robin":
             self.turn += 1
-            return replicas[(self.turn - 1) % len(replicas)]
+            return self.replicas[places[(self.turn - 1) % len(places)]]
         if kind == "session" and stage.prefix_id >= 0:
-            return replicas[stage.prefix_id % len(replicas)]
+            place = stage.prefix_id % count
+            if place not in places:  # of those in service always the same, whoever else comes and goes
+                place = max(places, key=lambda one: (weight_of(stage.prefix_id, one), -one))
+            return self.replicas[place]
+        replicas = [self.replicas[place] for place in places]
         if kind == "least_kv":
             return min(replicas, key=lambda one: (one.kv_demand, one.unfinished))
         return min(replicas, key=lambda one: one.unfinished)
@@ -290,6 +350,11 @@ class _Endpoint:
     @property
     def in_progress(self) -> int:
         return self.limits.in_progress
+
+    @property
+    def capacity(self) -> float:
+        """Calls that it has in progress at most."""
+        return capacity(self.api)
 
     def note(self) -> None:
         """Write down what is there from now on, if anybody wants to know."""

@@ -14,7 +14,7 @@ when the sequence ends.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Set
+from collections.abc import Callable, Generator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,7 @@ class Stage:
         self.tokens = (work.reasoning_tokens[lo:hi] + work.visible_tokens[lo:hi]).tolist()
         self.first_sample = lo
         self.ended = 0
+        self.lost = False
         self.sequences: list[_Sequence] = []  # neither ended nor cancelled
 
 
@@ -90,7 +91,8 @@ class Replica:
         self.line: _Line | None = None
         self.submitted = 0
         self.busy_s = self.woke_s = 0.0
-        self.asleep = True
+        self.when_idle: Callable[[], None] | None = None
+        self.asleep, self.broken = True, False
 
     @property
     def unfinished(self) -> int:
@@ -149,6 +151,19 @@ class Replica:
                 sequence.dropped = True
         self.note()
 
+    def break_down(self) -> None:
+        """Lose all that is here: the iteration in progress, queue, batch and caches. What is not done fails."""
+        self.stop_counting()
+        held = [*self.running, *self.waiting]
+        for sequence in held:
+            self.record(sequence)
+        self.running, self.waiting, self.batch, self.kv = [], [], {}, KvCache(self.kv.total)
+        self.asleep = self.broken = True
+        self.note()
+        for stage in sorted({sequence.stage for sequence in held}, key=lambda one: one.request):
+            stage.sequences, stage.lost = [], True
+            stage.done.succeed()
+
     def record(self, sequence: _Sequence) -> None:
         """Write down the tokens that a sequence has had."""
         stage, recorder = sequence.stage, self.recorder
@@ -174,14 +189,20 @@ class Replica:
             if self.recorder.watch:
                 self.recorder.watch(self)
             yield env.at(self._ends_at(), SERVERS_END, self.number)
+            if self.broken:
+                return
             self._finish()
             self.note()
             if self.recorder.watch:
                 self.recorder.watch(self)
             yield env.at(env.now, SERVERS_BEGIN, self.number)
+        if self.broken:
+            return
         self.stop_counting()
         self.asleep = True
         self.note()
+        if self.when_idle is not None:
+            self.when_idle()
 
     def stop_counting(self) -> None:
         """Of the time that it is busy."""
@@ -343,6 +364,7 @@ class Replica:
                 request = sequence.stage.request
                 if np.isnan(recorder.first_token_s[request]) and not sequence.dropped:
                     recorder.first_token_s[request] = recorder.env.now
+                    recorder.first_tokens.append((self.deployment, request))
         for sequence in [sequence for sequence in self.running if sequence.dropped]:
             self._leave(sequence)
         ending = [sequence for sequence in self.batch if sequence.generated == sequence.output]

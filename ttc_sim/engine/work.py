@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.arguments import finite
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.engine.fleet import IN_SERVICE, OFF, FleetLog
 from ttc_sim.scenario import Api, GpuPool
 
 I32 = NDArray[np.int32]
@@ -130,6 +131,7 @@ class EngineResult:
         levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
             running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
             to do; ``None`` if that was not recorded.
+        fleet: states of replicas over time, where a pool's may change; ``None`` otherwise.
     """
 
     status: NDArray[np.int8]
@@ -146,6 +148,7 @@ class EngineResult:
     busy_s: F64
     end_s: float
     levels_s: F64 | None = None
+    fleet: FleetLog | None = None
 
 
 def check_clock(until_s: float | None) -> None:
@@ -237,6 +240,26 @@ def levels_over_time(changes: F64, interval_s: float) -> F64:
     return np.asarray(found[: some[-1] + 1 if len(some) else 0])
 
 
+def last_arrival(work: Work) -> float:
+    """Of those requests whose time is known; 0 without any."""
+    return float(np.nanmax(work.arrival_s if work.after is None else work.arrival_s[work.after < 0], initial=0.0))
+
+
+def fleet_log(deployments: Sequence[Api | GpuPool], at_s: F64, replica: I64, state: I64) -> FleetLog | None:
+    """Of changes of replicas' states: moment, replica among all, new state; ``None`` where no pool's may change."""
+    pools = [(d, item) for d, item in enumerate(deployments) if isinstance(item, GpuPool)]
+    if not any(pool.changes for _, pool in pools):
+        return None
+    first = [np.where(np.arange(pool.most_replicas) < pool.replicas, IN_SERVICE, OFF) for _, pool in pools]
+    return FleetLog(
+        deployment=np.repeat([d for d, _ in pools], [pool.most_replicas for _, pool in pools]).astype(np.int64),
+        first_state=np.concatenate(first).astype(np.int64),
+        at_s=at_s,
+        replica=replica,
+        state=state,
+    )
+
+
 def end_of_run(finished_s: F64, until_s: float | None) -> float:
     """When the clock was stopped, or the last request had its answer."""
     if until_s is not None:
@@ -278,13 +301,13 @@ def pick_live(overflow: bool, limit: int, choices: int, at: I64, waiting: I64, i
     """Which of the choices, served at deployments ``at``, a :class:`LiveRule` takes; the rest is by deployment."""
     if overflow:
         for choice in range(choices - 1):
-            if waiting[at[choice]] < limit:
+            if waiting[at[choice]] < limit and most[at[choice]] > 0:
                 return choice
         return choices - 1
     best, least, fewest = 0, np.inf, np.inf
     for choice in range(choices):
         count = waiting[at[choice]] + in_progress[at[choice]]
-        load = count / most[at[choice]]
+        load = count / most[at[choice]] if most[at[choice]] > 0 else np.inf  # nobody is in service
         # Of endpoints that have no limit every share is 0.
         if load < least or (load == least and count < fewest):
             best, least, fewest = choice, load, count

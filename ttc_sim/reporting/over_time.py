@@ -43,6 +43,10 @@ _SERVERS = {
     "KV": ("kv_share", percent),
     "busy": ("utilisation", percent),
 }
+_REPLICAS = {
+    "replicas": ("replicas", lambda x: number(x, 1)),
+    "GPU-hours": ("provisioned_gpu_hours", lambda x: number(x, 1)),
+}
 _TOKENS = {"output tokens": ("output_tokens", count)}
 _DOLLARS = {"$": ("usd", dollars)}
 
@@ -51,13 +55,14 @@ def print_over_time(console: Console, found: OverTime) -> None:
     """By interval: all requests, then by deployment and by source where there are several."""
     paper = Paper.of(console)
     title = "By hour" if found.interval_s == _HOUR_S else f"By {found.interval_s:g} s"
+    replicas = _REPLICAS if _changing(found) else {}
     several = found.deployments["deployment"].n_unique() > 1
     if several:
         paper.print(_table(title, found, found.all, {**_REQUESTS, **_SERVERS, **_TOKENS, **_DOLLARS}))
-        columns = {**_REQUESTS, **_SERVERS, **_DOLLARS}
+        columns = {**_REQUESTS, **_SERVERS, **replicas, **_DOLLARS}
         paper.print(_table(f"{title} and deployment", found, found.deployments, columns, "deployment"))
     else:
-        paper.print(_table(title, found, found.deployments, {**_REQUESTS, **_SERVERS, **_DOLLARS}))
+        paper.print(_table(title, found, found.deployments, {**_REQUESTS, **_SERVERS, **replicas, **_DOLLARS}))
     if found.sources["source"].n_unique() > 1:
         columns = {**_REQUESTS, **_TOKENS, **_DOLLARS}
         paper.print(_table(f"{title} and source", found, found.sources, columns, "source"))
@@ -103,9 +108,10 @@ def plot_over_time(found: OverTime) -> Figure:
     """Arrivals, queue, what is running, KV cache, and percentiles of the times, over the hours of the run."""
     from ttc_sim.reporting.picture import Picture
 
-    figure = Picture(12, 8.4)
-    axes = [figure.add_subplot(3, 2, k + 1) for k in range(6)]
-    arrivals, waiting, running, memory, first, latency = axes
+    changing = _changing(found)
+    figure = Picture(12, 11.2 if changing else 8.4)
+    axes = [figure.add_subplot(4 if changing else 3, 2, k + 1) for k in range(8 if changing else 6)]
+    arrivals, waiting, running, memory, first, latency, *rest = axes
     edges = np.append(found.all["begins_s"].to_numpy(), found.all["ends_s"][-1]) / _HOUR_S
     lasts_s = np.maximum(np.diff(edges) * _HOUR_S, 1e-12)
     sources, deployments = _by(found.sources, "source"), _by(found.deployments, "deployment")
@@ -123,6 +129,9 @@ def plot_over_time(found: OverTime) -> Figure:
         ):
             values = unit * _values(rows, column)
             one.stairs(values, edges, color=color, **_LINE, label=named(name) if one is running else None)
+        for one, column in zip(rest, ("replicas", "utilisation"), strict=False):
+            if name in changing:
+                one.stairs(_values(rows, column), edges, color=color, **_LINE)
     for part in PERCENTILES:
         for one, name in ((first, "ttft"), (latency, "latency")):
             values = _values(found.all, f"{name}_{part}_s")
@@ -140,10 +149,22 @@ def plot_over_time(found: OverTime) -> Figure:
         tidy(one)
         one.set_xlim(edges[0], edges[-1])
         _from_zero(one, logarithmic=one in (first, latency))
-    for one in (first, latency):
+    if rest:
+        rest[0].set(title="Replicas provided, in the mean")
+        rest[1].set(title="Share of the time provided that they are busy")
+        rest[1].yaxis.set_major_formatter("{x:.0%}")
+    for one in rest or (first, latency):
         one.set_xlabel("hours of the run")
     legend_below(figure, 5)
     return figure
+
+
+def _changing(found: OverTime) -> set[str]:
+    """Pools whose number of replicas is not the same in all intervals."""
+    spread = found.deployments.group_by("deployment").agg(
+        (pl.col("replicas").max() - pl.col("replicas").min()).alias("by"), pl.col("replicas").max().alias("most")
+    )
+    return set(spread.filter(pl.col("by") > 1e-9 * pl.col("most"))["deployment"].to_list())
 
 
 def _by(rows: pl.DataFrame, column: str) -> dict[str, pl.DataFrame]:

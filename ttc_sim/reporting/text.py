@@ -44,6 +44,8 @@ def print_summary(
     paper.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
         paper.say(f"  {line}")
+    for line in replicas_lines(summary):
+        paper.say(f"  {line}")
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
     paper.print(times_table(summary))
@@ -168,9 +170,25 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         percent(summary.timeout_rate.value),
         percent(summary.rejected_rate.value),
         percent(thinking, 0),
-        ", ".join(f"{pool} x{replicas}" for pool, replicas in summary.replicas.items()) or "-",
+        ", ".join(f"{pool} x{_replicas(summary, pool)}" for pool in summary.replicas) or "-",
         *([] if summary.cut_off_rate is None else [percent(summary.cut_off_rate.value)]),
     )
+
+
+def _replicas(summary: Summary, pool: str) -> str:
+    """How many, or in the mean and at most."""
+    mean, most = summary.provisioned[pool].replicas, summary.replicas[pool]
+    return str(most) if mean == most else f"{number(mean, 1)} (to {most})"
+
+
+def replicas_lines(summary: Summary) -> list[str]:
+    """What was provided and what was busy, of pools whose replicas come and go."""
+    return [
+        f"{pool}: {number(one.provisioned_gpu_hours)} GPU-hours provided, {number(one.busy_gpu_hours)} busy; "
+        f"{number(one.replicas, 1)} replicas in the mean, {one.most_replicas} at most"
+        for pool, one in summary.provisioned.items()
+        if one.replicas != one.most_replicas
+    ]
 
 
 def times_table(summary: Summary) -> Table:

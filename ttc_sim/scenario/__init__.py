@@ -16,6 +16,7 @@ from ttc_sim.scenario.deployments import (
     StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
+from ttc_sim.scenario.fleet import Autoscaling, Failure, Failures, ScaleRule, ScheduleStep, StartUp
 from ttc_sim.scenario.hardware import PoolOption, PoolSearch
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
@@ -42,10 +43,13 @@ __all__ = [
     "Api",
     "Arm",
     "Arrivals",
+    "Autoscaling",
     "Clients",
     "ClosedLoop",
     "Columns",
     "Even",
+    "Failure",
+    "Failures",
     "GpuPool",
     "Latency",
     "LayerStepTime",
@@ -60,12 +64,15 @@ __all__ = [
     "Price",
     "Renewal",
     "Retry",
+    "ScaleRule",
     "Scenario",
+    "ScheduleStep",
     "Search",
     "Shape",
     "Slo",
     "Source",
     "SourceTargets",
+    "StartUp",
     "Step",
     "StepTime",
     "Stream",

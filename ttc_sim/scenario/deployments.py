@@ -12,6 +12,7 @@ from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
+from ttc_sim.scenario.fleet import DAY_S, Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 
@@ -204,7 +205,7 @@ class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
     Args:
-        replicas: how many.
+        replicas: how many; with ``autoscaling``, how many there are at the start.
         load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
             least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
         usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool: from the first arrival to its last
@@ -226,6 +227,8 @@ class GpuPool(Model):
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
         timeout_s: the client gives up so long after the request was made; the server then stops working on it.
+        autoscaling: how many replicas there are over time; failures: when they fail; start_up: how long one takes that is
+            started, or has been repaired (:mod:`ttc_sim.scenario.fleet`).
     """
 
     kind: Literal["gpu_pool"]
@@ -246,6 +249,9 @@ class GpuPool(Model):
     scheduling: Literal["fcfs", "priority"] = "fcfs"
     queue_limit: Annotated[int, Field(ge=0, le=MOST_REQUESTS)] | None = None
     timeout_s: Positive | None = None
+    autoscaling: Autoscaling | None = None
+    start_up: StartUp | None = None
+    failures: Failures | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -286,6 +292,54 @@ class GpuPool(Model):
         if self.usd_per_replica_hour is not None:
             return self.usd_per_replica_hour
         return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour
+
+    @property
+    def changes(self) -> bool:
+        """Whether the number of replicas in service may change during a run."""
+        return self.autoscaling is not None or self.failures is not None
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that it may have at one time."""
+        return self.replicas if self.autoscaling is None else self.autoscaling.most
+
+    @model_validator(mode="after")
+    def _lives_fit(self) -> GpuPool:
+        scaled = self.autoscaling
+        if self.changes != (self.start_up is not None):
+            raise ValueError(
+                "start_up to be given: how long a replica takes that is started or has been repaired"
+                if self.changes
+                else "no start_up without autoscaling or failures: it has no effect"
+            )
+        if scaled is not None and not scaled.least <= self.replicas <= scaled.most:
+            raise ValueError(f"replicas {self.replicas} must lie in minimum {scaled.least} to maximum {scaled.most}")
+        if scaled is not None and scaled.schedule is not None and self.replicas != scaled.schedule[0].replicas:
+            raise ValueError(
+                f"replicas {self.replicas} must be those of the schedule's first step, {scaled.schedule[0].replicas}"
+            )
+        for one in (self.failures.at or []) if self.failures is not None else []:
+            if one.replica >= self.most_replicas:
+                raise ValueError(
+                    f"replica {one.replica} of failures must be one of the pool's {self.most_replicas}, from 0"
+                )
+        if self.start_up is not None:
+            if self.start_up.takes_s is None and not isinstance(self.step_time, (PhysicsStepTime, type(None))):
+                raise ValueError("seconds, or weights_gb, of start_up to be given: step_time says nothing of weights")
+            self.check_start_up(self.start_up.takes_s)
+        return self
+
+    def check_start_up(self, takes_s: float | None) -> None:
+        """Refuse a start-up that takes longer than what replicas are started for.
+
+        Raises:
+            ValueError: longer than a day, or than the shortest step of the schedule.
+        """
+        scaled, longest_s, what = self.autoscaling, DAY_S, "a day"
+        if scaled is not None and len(scaled.schedule or ()) > 1 and scaled.shortest_s < longest_s:
+            longest_s, what = scaled.shortest_s, "the shortest step of schedule"
+        if takes_s is not None and takes_s > longest_s:
+            raise ValueError(f"start_up takes {takes_s:g} s and must be at most {what}, {longest_s:g} s")
 
     @model_validator(mode="after")
     def _batch_fits(self) -> GpuPool:

@@ -207,6 +207,9 @@ def _check_references(scenario: Scenario) -> None:
     for name in scenario.search.replicas:
         if name not in pools:
             raise InputError(path, "search.replicas", name, nearest(name, pools))
+        if getattr(scenario.deployments[name], "autoscaling", None) is not None:
+            expected = f"a pool of fixed size: how many replicas {name} has is decided by its autoscaling"
+            raise InputError(path, "search.replicas", name, expected)
     _check_hardware(scenario, pools)
     if isinstance(scenario.policy, dict):
         check_sources(scenario.policy, sources, path)

@@ -308,6 +308,12 @@ def weight_bytes(tokens: F64, shape: Architecture, precision: str, skew: float =
     return read
 
 
+def held_bytes(shape: Architecture, precision: str) -> float:
+    """Bytes of all weights: layers with all experts, and in 16 bits the LM head and the embeddings."""
+    layers = float(_weights(np.array([float(shape.experts)]), shape)[0]) * WEIGHT_BYTES[precision]
+    return layers + 2 * shape.vocab * shape.hidden * ACTIVATION_BYTES
+
+
 def _weights(experts: F64, shape: Architecture) -> F64:
     """Parameters of all layers, with so many experts in each that has any."""
     attention = shape.hidden * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)

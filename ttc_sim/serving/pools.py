@@ -13,7 +13,7 @@ from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
-from ttc_sim.serving.physics import ARCHITECTURES, load_architecture, physics_table
+from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, load_architecture, physics_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 from ttc_sim.serving.users_own import own_table
 
@@ -52,16 +52,21 @@ def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
 
 
 def with_memory(scenario: Scenario) -> Scenario:
-    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows.
+    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows, and weights where a start-up loads them.
 
     Raises:
         InputError: a name that is not known, or a model that does not fit into the GPUs.
     """
-    known = {}
+    known: dict[str, GpuPool] = {}
     for name, pool in scenario.deployments.items():
-        if not isinstance(pool, GpuPool) or pool.step_time is not None:
+        if not isinstance(pool, GpuPool):
             continue
         field = f"deployments.{name}."
+        pool = with_weights(pool, scenario.folder, scenario.path, field)
+        if pool is not scenario.deployments[name]:
+            known[name] = pool
+        if pool.step_time is not None:
+            continue
         times = operator_times(served_by(pool, scenario.folder), scenario.path, field)
         if times.kv_tokens < 16:
             expected = f"more GPUs: of {times.memory_bytes / 2**30:.0f} GiB each the weights take "
@@ -70,6 +75,28 @@ def with_memory(scenario: Scenario) -> Scenario:
         if pool.kv_cache_tokens is None:
             known[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **known}}) if known else scenario
+
+
+def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:
+    """The pool with the size of the weights that a replica loads as it starts, if its start-up depends on that.
+
+    Raises:
+        InputError: as :func:`pool_table`, and a start-up that takes too long.
+    """
+    if pool.start_up is None or pool.start_up.takes_s is not None:
+        return pool
+    if isinstance(pool.step_time, PhysicsStepTime):
+        shape = ARCHITECTURES.get(pool.step_time.model) or load_architecture(Path(folder) / pool.step_time.model)
+        held = held_bytes(shape, pool.step_time.precision)
+    else:
+        times = operator_times(served_by(pool, folder), where, field)
+        held = pool.gpus * times.weight_bytes
+    start_up = pool.start_up.model_copy(update={"weights_gb": held / 1e9})
+    try:
+        pool.check_start_up(start_up.takes_s)
+    except ValueError as error:
+        raise InputError(where, f"{field}start_up", start_up.takes_s, str(error)) from None
+    return pool.model_copy(update={"start_up": start_up})
 
 
 @lru_cache(maxsize=64)

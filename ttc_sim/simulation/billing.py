@@ -17,6 +17,7 @@ from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds
+from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
 from ttc_sim.simulation.timeline import Timeline, timeline
@@ -41,7 +42,8 @@ class Run:
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
         ttft_s: seconds to the first token; tpot_s: for each after it, in the mean; NaN where there is none. Of a request that timed
             out the token that it waited for counts as come when it gave up (:mod:`ttc_sim.simulation.token_times`).
-        paid_s: time for which the GPU pools in use are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`); replicas: of each.
+        paid_s: time for which the GPU pools in use are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`); replicas: of each,
+            the most at any one time; provisioned: how many over that time, and how busy they were.
         paid_from_s: when that begins.
         timeline: the run in intervals of the clock, if that was asked for.
         paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
@@ -76,6 +78,7 @@ class Run:
     work_s: F64 | None
     rate_per_s: float
     replicas: Mapping[str, int]
+    provisioned: Mapping[str, Provisioned]
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
 
@@ -159,9 +162,12 @@ def bill_run(
     behind = any(found[model.deployment_names[d]].behind for d in pools if model.deployment_names[d] in found)
     on_pool = np.asarray(taken.sent[list(pools)].any(axis=0))
     paid_s = paid_seconds(workload, draws.traffic, result, on_pool, behind)
+    paid_from_s = paid_from(workload, draws.traffic, result, behind)
     cost, thinking = taken.api_cost_usd.copy(), taken.api_thinking_usd.copy()
+    provided: dict[str, Provisioned] = {}
     for d, pool in pools.items():
-        usd = pool.replicas * pool.hourly_usd / 3600.0 * paid_s
+        provided[name := model.deployment_names[d]] = _provisioned(pool, d, result, paid_from_s, paid_s)
+        usd = provided[name].replicas * pool.hourly_usd / 3600.0 * paid_s
         took_s = taken.pool_s[d].sum()
         # Where nothing was taken, those that were sent there share the bill; where none was, all for whom it stood by.
         shared_by = taken.pool_s[d] if took_s else taken.sent[d] if taken.sent[d].any() else np.ones(n)
@@ -170,8 +176,7 @@ def bill_run(
         thinking += per_s * taken.pool_thinking_s[:, d]
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
     correct = taken.correct
-    paid_from_s = paid_from(workload, draws.traffic, result, behind)
-    replicas = {model.deployment_names[d]: pool.replicas for d, pool in pools.items()}
+    replicas = {name: one.most_replicas for name, one in provided.items()}
     ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
         draws=draws,
@@ -198,11 +203,18 @@ def bill_run(
         work_s=_work_s(model, taken),
         rate_per_s=n / paid_s if by_time else draws.traffic.rate_per_s,
         replicas=replicas,
+        provisioned=provided,
         standings=found,
         timeline=None
         if interval_s is None
         else timeline(model, taken, result, interval_s, replicas, (paid_from_s, paid_s)),
     )
+
+
+def _provisioned(pool: GpuPool, d: int, result: EngineResult, from_s: float, paid_s: float) -> Provisioned:
+    mean, most = ReplicasOverTime(pool, d, result).within(from_s, from_s + paid_s)
+    hours = pool.gpus / 3600.0
+    return Provisioned(mean, most, hours * mean * paid_s, hours * float(result.busy_s[d]))
 
 
 def _work_s(model: Model, taken: Taken) -> F64 | None:

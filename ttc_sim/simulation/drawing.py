@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64, columns, uniforms
+from ttc_sim.engine.fleet import FailureTimes
 from ttc_sim.policies import Requests
 from ttc_sim.simulation.model import Model
 from ttc_sim.workload import Part, Traffic, arrive
@@ -39,6 +40,11 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.traffic.arrival_s)
+
+    @property
+    def failure_times(self) -> FailureTimes:
+        """Of replicas that fail at random."""
+        return FailureTimes(self.seed, f"{self.purpose}/{self.run}")
 
     def uniform(self, stream: str, width: int = 1) -> F64:
         """(n, width) uniform numbers of a named stream of this run."""

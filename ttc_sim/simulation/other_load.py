@@ -47,7 +47,13 @@ def with_load(model: Model, run: Run, times: float) -> OtherLoad:
     request = np.minimum(at.astype(np.int64), n - 1)
     work = _repeated(carry(model, run.draws, run.arm).work, request)
     work = replace(work, arrival_s=np.interp(at, np.arange(n), arrival_s))
-    result = compiled.run([work], model.deployment_names, model.deployments, tables=model.step_tables)
+    result = compiled.run(
+        [work],
+        model.deployment_names,
+        model.deployments,
+        tables=model.step_tables,
+        failure_times=run.draws.failure_times,
+    )
     in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
     ttft_s, tpot_s = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
     return OtherLoad(times, request, result.status, result.finished_s - result.arrival_s, ttft_s, tpot_s)

@@ -55,7 +55,12 @@ def run_again(model: Model, run: Run, interval_s: float) -> Timeline:
     """A run in intervals, from running the same requests on the same arms again, which gives the same times."""
     carried = carry(model, run.draws, run.arm)
     result = compiled.run(
-        [carried.work], model.deployment_names, model.deployments, tables=model.step_tables, interval_s=interval_s
+        [carried.work],
+        model.deployment_names,
+        model.deployments,
+        tables=model.step_tables,
+        interval_s=interval_s,
+        failure_times=run.draws.failure_times,
     )
     taken = what_was_taken(model, [carried], np.zeros(len(run.arm), dtype=np.int64), result)
     return timeline(model, taken, result, interval_s, run.replicas, (run.paid_from_s, run.paid_s))
@@ -77,6 +82,7 @@ class Intervals:
         self.count = max(max(one.intervals for one in timelines), int(self.interval.max()) + 1)
         self.lasts_s = np.sum([_long(one.lasts_s, self.count) for one in timelines], axis=0)
         self.levels_s = np.sum([_long(one.levels_s, self.count) for one in timelines], axis=0)
+        self.replica_s = np.sum([_long(one.replica_s, self.count) for one in timelines], axis=0)
 
     def over_time(self, by: By) -> pl.DataFrame:
         """See :meth:`ttc_sim.simulation.result.Result.over_time`."""
@@ -149,10 +155,16 @@ class Intervals:
         running, blocks = self._mean(levels_s[:, RUNNING]), self._mean(levels_s[:, KV_BLOCKS])
         found = {"running": running, "waiting": self._mean(levels_s[:, QUEUED])}
         found |= {"kv_tokens": nothing, "kv_share": nothing, "utilisation": nothing}
+        found |= {"replicas": nothing, "provisioned_gpu_hours": nothing}
         if isinstance(item, GpuPool):
-            found["kv_tokens"], found["utilisation"] = BLOCK * blocks, self._mean(levels_s[:, BUSY]) / item.replicas
+            there = self._mean(self.replica_s[:, d])
+            provided = np.maximum(there, 1e-300) if item.changes else item.replicas
+            found["kv_tokens"], found["utilisation"] = BLOCK * blocks, self._mean(levels_s[:, BUSY]) / provided
             if item.kv_cache_tokens is not None:
-                found["kv_share"] = blocks / max(item.replicas * (item.kv_cache_tokens // BLOCK), 1)
+                found["kv_share"] = blocks / np.maximum(provided * (item.kv_cache_tokens // BLOCK), 1)
+            hours = item.gpus / 3600.0 / len(self.runs)
+            paid_s = np.sum([_long(one.paid_replica_s[:, d], self.count) for one in self.timelines], axis=0)
+            found |= {"replicas": there, "provisioned_gpu_hours": hours * paid_s}
         elif isinstance(item, Api) and item.concurrency is not None:
             found["utilisation"] = running / item.concurrency
         return {**found, "busy_s": levels_s[:, BUSY] / len(self.runs)}

@@ -20,7 +20,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import STILL, Swing, Variance
-from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT
+from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.scenario import Target
 from ttc_sim.scenario.targets import USD
@@ -34,7 +34,7 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 HOUR_S = 3600.0
 TimeName = Literal["latency", "ttft", "tpot"]
-_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
+_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED, FAILED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Pooled(Means):
 
         def after(other: OtherLoad) -> float:
             values = {"latency": other.latency_s, "ttft": other.ttft_s, "tpot": other.tpot_s}[times.name]
-            known = other.status != REJECTED if times.name == "latency" else ~np.isnan(values)
+            known = ~np.isin(other.status, (REJECTED, FAILED)) if times.name == "latency" else ~np.isnan(values)
             seconds = values[here[other.request] & known]
             return figure(seconds) if len(seconds) else before
 
@@ -189,7 +189,7 @@ class Pooled(Means):
     def of_name(self, name: TimeName) -> Times:
         """Seconds of that name, of requests that were not rejected, or that have them."""
         if name == "latency":
-            return Times(name, self.latency, self.status != REJECTED)
+            return Times(name, self.latency, ~np.isin(self.status, (REJECTED, FAILED)))
         values = self.ttft if name == "ttft" else self.tpot
         return Times(name, values, ~np.isnan(values))
 

@@ -65,7 +65,8 @@ class Result(Displayed):
         ``slo``), percentiles of time to first token, per token and latency (null where there are none), tokens and accuracy; those
         sum to the whole run's. Of the servers in the meantime, whoever they serve: ``running`` and ``waiting``, sequences in the
         mean (of an endpoint: calls, and those to be made again after a 429), ``kv_tokens`` in use and their ``kv_share`` of the
-        cache, ``utilisation`` (of a pool: share of its replicas' time with anything to do; of an endpoint: of its concurrency).
+        cache, ``utilisation`` (of a pool: share of its replicas' time with anything to do; of an endpoint: of its concurrency), and
+        of a pool ``replicas`` that are provided, starting or draining too, and ``provisioned_gpu_hours``: GPUs times hours paid.
         ``usd``: of pools by the time that they are paid for, of calls by the arrival of their request; of a source, what its
         requests are billed.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,15 +68,20 @@ def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -
         offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
     works = [offer.work for offer in offers]
     servers = model.deployment_names, model.deployments
+    given: dict[str, Any] = {
+        "tables": model.step_tables,
+        "interval_s": interval_s,
+        "failure_times": draws.failure_times,
+    }
     if live is not None or not policy.looks_at_load:
-        result = compiled.run(works, *servers, live, tables=model.step_tables, interval_s=interval_s)
+        result = compiled.run(works, *servers, live, **given)
     else:
         _LOG.info(
             "live load is looked at by a Python function, or in different ways for different sources: run by the reference "
             "engine, which is slower"
         )
         route = _route(model, policy, requests, works)
-        result = reference.run(works, *servers, route, tables=model.step_tables, interval_s=interval_s)
+        result = reference.run(works, *servers, route, **given)
     picked = np.zeros(len(draws), dtype=np.int64)
     if policy.looks_at_load:
         arm = picked = result.arm.astype(np.int64)

@@ -3,12 +3,14 @@
 What waits is counted: requests that have not been begun, and those that take more than twice as long as they would alone, which is
 how a crowded batch or a queue before a later stage shows. A deployment falls behind in a stretch of the arrivals where that number
 grows by more than chance, or where requests are turned away because of the load (late though they would be in time alone, or
-rejected though they fit), which is how timeouts and full queues hide a growing number.
+rejected though they fit), which is how timeouts and full queues hide a growing number. So it does where requests fail because
+replicas do. A pool whose replicas come and go is overloaded only where it would be with as many as it may have, or has in the long
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -17,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine.fleet import IN_SERVICE, level_seconds
 from ttc_sim.engine.kv_cache import BLOCK
-from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult
+from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, EngineResult
 from ttc_sim.scenario import ClosedLoop, GpuPool, Trace, Workload
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
@@ -75,6 +78,7 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
     in_time = 2 * taken.alone_s < timeout_s[taken.delayed]
     late = (result.status == TIMED_OUT) & (never | in_time)
     rejected = (result.status == REJECTED) & (taken.longest_tokens - 1 <= _most_tokens(model, "held")[taken.delayed])
+    failed = result.status == FAILED
     rejected &= taken.asked_tokens <= _most_tokens(model, "asked")[taken.delayed]
     served = _Served(
         first=taken.first,
@@ -85,12 +89,13 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
         alone_s=taken.alone_s,
         started=~never,
         completed=result.status == COMPLETED,
-        lost=late | rejected,
+        lost=late | rejected | failed,
+        failed=failed,
     )
     at = np.union1d(taken.first, taken.delayed).tolist()
     return {
         model.deployment_names[d]: _standing(
-            served, d, *_coming(workload, draws, (served.first == d) | (served.delayed == d))
+            served, d, *_coming(workload, draws, (served.first == d) | (served.delayed == d)), _more(model, result, d)
         )
         for d in at
     }
@@ -110,6 +115,27 @@ def _coming(workload: Workload, draws: Draws, here: NDArray[np.bool_]) -> tuple[
     return "rates", per_s
 
 
+def _more(model: Model, result: EngineResult, d: int) -> Callable[[float, float], float]:
+    """How many times the replicas that were in service over a stretch a pool may have, or has in the long run."""
+    pool = model.deployments[d]
+    if not isinstance(pool, GpuPool) or not pool.changes or result.fleet is None:
+        return lambda _from, _to: 1.0
+    times, levels = result.fleet.level(d, [IN_SERVICE])
+    scaled, failing = pool.autoscaling, pool.failures
+    most = float(pool.most_replicas)
+    if scaled is not None and scaled.schedule is not None:
+        most = scaled.mean_replicas
+    if failing is not None and failing.mtbf_h is not None and failing.mttr_h is not None:
+        away_h = failing.mttr_h + float((pool.start_up.takes_s if pool.start_up is not None else 0.0) or 0.0) / 3600.0
+        most *= failing.mtbf_h / (failing.mtbf_h + away_h)
+
+    def more(from_s: float, to_s: float) -> float:
+        had_s = float(level_seconds(times, levels, np.array([from_s]), np.array([to_s]))[0])
+        return most * (to_s - from_s) / had_s if had_s > 0 else np.inf
+
+    return more
+
+
 def _most_tokens(model: Model, what: Literal["held", "asked"]) -> F64:
     """(deployments,) tokens of one sequence that fit into a pool's KV cache, or of one call that an endpoint ever accepts."""
     most = [
@@ -126,7 +152,8 @@ class _Served:
     """What befell the requests of one run; arrays of (n,), times in seconds.
 
     ``first`` is the deployment of the first stage, ``delayed`` the one that a delay is put down to; the request was begun (or given
-    up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load.
+    up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load, or because what served them
+    ``failed``.
     """
 
     first: I64
@@ -138,6 +165,7 @@ class _Served:
     started: NDArray[np.bool_]
     completed: NDArray[np.bool_]
     lost: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
 
 
 def worst(found: Mapping[str, Verdict]) -> Verdict:
@@ -208,7 +236,9 @@ def _count(served: _Served, queued: NDArray[np.bool_], delayed: NDArray[np.bool_
     return _Counts(edges, came, waiting, overdue_at(edges), lost, middle, _by_chance(arrival_s, came))
 
 
-def _standing(served: _Served, d: int, kind: _Kind, per_s: float | None) -> Standing:
+def _standing(
+    served: _Served, d: int, kind: _Kind, per_s: float | None, more: Callable[[float, float], float]
+) -> Standing:
     queued, delayed = served.first == d, served.delayed == d
     here = queued | delayed
     n = _count(served, queued, delayed)
@@ -216,8 +246,12 @@ def _standing(served: _Served, d: int, kind: _Kind, per_s: float | None) -> Stan
     longest_s = float(np.max((served.begun_s - served.arrival_s)[queued])) if queued.any() else np.nan
     if kind == "users":
         # Users who wait send nothing, so that a queue cannot grow.
-        turned_away = bool(n.lost[-1] > max(_LEFT * n.came[-1], 2))
-        return Standing("overloaded" if turned_away else "stable", longest_s, turned_away, 0.0)
+        most = max(_LEFT * n.came[-1], 2)
+        failed = int((served.failed & here).sum())
+        turned_away = bool(n.lost[-1] - failed > most)
+        return Standing(
+            "overloaded" if turned_away else "backlogged" if failed > most else "stable", longest_s, turned_away, 0.0
+        )
     unserved = n.waiting + n.lost
     i, j = np.triu_indices(len(n.edges), 1)
     fell = bool((unserved[j] - unserved[i] > n.margin(n.came[j] - n.came[i], _SURE)).any())
@@ -230,7 +264,7 @@ def _standing(served: _Served, d: int, kind: _Kind, per_s: float | None) -> Stan
     # A crowded batch begins all and ends too few; a queue ends all that it begins.
     crowded = 2 * n.overdue[-1] > left
     done_s = served.left_s[here & served.completed] if crowded else served.begun_s[here & served.started & ~served.lost]
-    done = int(((done_s > n.edges[calm]) & (done_s <= end_s)).sum())
+    done = float(((done_s > n.edges[calm]) & (done_s <= end_s)).sum()) * more(float(n.edges[calm]), end_s)
     sent = per_s * stretch_s if per_s is not None and stretch_s > 0 else float(arrived)
     # A load that is over in a tenth of the time that it takes to be served was a burst.
     burst = kind == "replay" and float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)

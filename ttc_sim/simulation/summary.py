@@ -10,10 +10,11 @@ import numpy as np
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.engine.work import REJECTED, TIMED_OUT
+from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
+from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -45,7 +46,8 @@ class Summary:
         idle_thinking_cost_share: part of the bill for thinking on after the answer stood, in expectation.
         reasoning_tokens_per_day: at ``rate_per_s``.
         per_arm: by arm; per_source: by source; per_band: by band of predicted difficulty. Each adds up to the figures of all.
-        replicas: per GPU pool in use.
+        replicas: per GPU pool in use, the most at any one time; provisioned: in the mean of the runs, how many over the time that
+            is paid for, and GPU-hours provided and busy.
         verdict: ``stable``, ``backlogged`` (fell behind, and caught up within the run) or ``overloaded``: the worst of the
             deployments'; longest_wait_s: longest time that a request waited to be begun.
         verdicts: both by deployment.
@@ -79,6 +81,7 @@ class Summary:
     per_source: Mapping[str, Part]
     per_band: Mapping[str, Part]
     replicas: Mapping[str, int]
+    provisioned: Mapping[str, Provisioned]
     verdict: str
     longest_wait_s: float
     verdicts: Mapping[str, Verdict]
@@ -182,7 +185,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         tokens_per_request=tokens,
         timeout_rate=pooled.rate(TIMED_OUT),
         rejected_rate=pooled.rate(REJECTED),
-        unserved_rate=pooled.rate(TIMED_OUT, REJECTED),
+        unserved_rate=pooled.rate(TIMED_OUT, REJECTED, FAILED),
         cut_off_rate=pooled.cut_off_rate(),
         cost_spread=spread,
         thinking_cost_share=ratio(pooled.thinking_cost, pooled.cost),
@@ -191,7 +194,8 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         per_arm=pooled.arms(),
         per_source=pooled.sources(),
         per_band=pooled.bands(),
-        replicas={name: count for run in runs for name, count in run.replicas.items()},
+        replicas={name: max(run.replicas.get(name, 0) for run in runs) for run in runs for name in run.replicas},
+        provisioned={name: _mean_provisioned(name, runs) for run in runs for name in run.provisioned},
         verdict=overall.verdict,
         longest_wait_s=overall.longest_wait_s,
         verdicts=verdicts,
@@ -204,6 +208,17 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         # With problems the lengths are theirs, whatever a trace says of its own.
         notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ())),
         duration_s=lasts_s,
+    )
+
+
+def _mean_provisioned(name: str, runs: Sequence[Run]) -> Provisioned:
+    """In the mean of the runs that used the pool."""
+    used = [run.provisioned[name] for run in runs if name in run.provisioned]
+    return Provisioned(
+        replicas=float(np.mean([one.replicas for one in used])),
+        most_replicas=max(one.most_replicas for one in used),
+        provisioned_gpu_hours=float(np.mean([one.provisioned_gpu_hours for one in used])),
+        busy_gpu_hours=float(np.mean([one.busy_gpu_hours for one in used])),
     )
 
 

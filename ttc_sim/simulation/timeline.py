@@ -12,6 +12,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.engine.work import BUSY, EngineResult, interval_of
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.provisioning import ReplicasOverTime
 from ttc_sim.simulation.taken import Taken
 
 
@@ -23,7 +24,8 @@ class Timeline:
         interval_s: how long each is.
         levels_s: (intervals, D, 4) of the engine (:attr:`ttc_sim.engine.work.EngineResult.levels_s`).
         sent: (D, n) whether a stage of a request belongs there; api_usd: (D, n) its bill there.
-        pool_usd_per_s: (D,) what a pool costs while it is paid for: ``paid_s`` seconds from ``paid_from_s`` on.
+        replicas: of each pool in use over time.
+        usd_per_replica_s: (D,) what a replica of it costs while it is paid for: ``paid_s`` seconds from ``paid_from_s`` on.
         end_s: when the run ends: the last answer, or the end of what is paid for.
     """
 
@@ -31,7 +33,8 @@ class Timeline:
     levels_s: F64
     sent: NDArray[np.bool_]
     api_usd: F64
-    pool_usd_per_s: F64
+    replicas: Mapping[int, ReplicasOverTime]
+    usd_per_replica_s: F64
     paid_from_s: float
     paid_s: float
     end_s: float
@@ -45,11 +48,34 @@ class Timeline:
     @property
     def usd(self) -> F64:
         """(intervals, D) bill of the pools in each interval."""
-        begins = np.arange(self.intervals) * self.interval_s
-        paid = np.minimum(begins + self.interval_s, self.paid_from_s + self.paid_s) - np.maximum(
-            begins, self.paid_from_s
-        )
-        return np.asarray(np.maximum(paid, 0.0)[:, None] * self.pool_usd_per_s)
+        return self._of_pools(*self._paid, self.usd_per_replica_s)
+
+    @property
+    def paid_replica_s(self) -> F64:
+        """(intervals, D) replicas times seconds of each that are paid for."""
+        return self._of_pools(*self._paid, np.ones_like(self.usd_per_replica_s))
+
+    @property
+    def replica_s(self) -> F64:
+        """(intervals, D) replicas that were provided, times seconds that the run lasted."""
+        begins = self._begins
+        return self._of_pools(begins, np.minimum(begins + self.interval_s, self.end_s), np.ones(len(self.sent)))
+
+    @property
+    def _begins(self) -> F64:
+        return np.asarray(np.arange(self.intervals) * self.interval_s, dtype=np.float64)
+
+    @property
+    def _paid(self) -> tuple[F64, F64]:
+        ends = np.minimum(self._begins + self.interval_s, self.paid_from_s + self.paid_s)
+        return np.maximum(self._begins, self.paid_from_s), ends
+
+    def _of_pools(self, begins: F64, ends: F64, each: F64) -> F64:
+        """(intervals, D) replicas times seconds from ``begins`` to ``ends``, times what each counts."""
+        found = np.zeros((len(begins), len(each)))
+        for d, one in self.replicas.items():
+            found[:, d] = one.seconds(begins, ends, each=float(each[d]))
+        return found
 
     @property
     def lasts_s(self) -> F64:
@@ -70,16 +96,16 @@ def timeline(
 
     Args:
         result: of an engine that recorded levels over ``interval_s``.
-        replicas: of the pools in use; paid: from when on, and for how many seconds, they are paid for.
+        replicas: of the pools in use, at most; paid: from when on, and for how many seconds, they are paid for.
     """
     assert result.levels_s is not None
     per_s = np.zeros(len(model.deployments))
+    over_time = {}
     for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True)):
         if isinstance(item, GpuPool) and name in replicas:
-            per_s[d] = replicas[name] * item.hourly_usd / 3600.0
-    end_s = max(
-        float(np.max(result.finished_s)), sum(paid) if per_s.any() or model.scenario.workload.duration_s else 0.0
-    )
+            per_s[d] = item.hourly_usd / 3600.0
+            over_time[d] = ReplicasOverTime(item, d, result)
+    end_s = max(float(np.max(result.finished_s)), sum(paid) if over_time or model.scenario.workload.duration_s else 0.0)
     levels = result.levels_s
     last = int(interval_of(end_s, interval_s))
     if len(levels) > last + 1:  # calls, or steps of a server, that run on for no client
@@ -91,4 +117,4 @@ def timeline(
             for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
         ]
         end_s = min(max(end_s, last * interval_s + max(at_work)), (last + 1) * interval_s)
-    return Timeline(interval_s, levels, taken.sent, taken.api_usd, per_s, *paid, end_s)
+    return Timeline(interval_s, levels, taken.sent, taken.api_usd, over_time, per_s, *paid, end_s)

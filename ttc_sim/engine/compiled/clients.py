@@ -39,19 +39,22 @@ from ttc_sim.engine.compiled.state import (
     RETRIES,
     RETRY,
     TIMEOUT,
+    UNFINISHED,
     WAITING,
     Memory,
 )
+from ttc_sim.engine.fleet import IN_SERVICE, weight_of
 from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, pick_live
 from ttc_sim.serving.api_limits import generated_by
 
-_generated_by = inlined(generated_by)  # one copy for both engines
+_generated_by, _weight_of = inlined(generated_by), inlined(weight_of)  # one copy for both engines
 
 
 @compiled
 def _finish(m: Memory, request: int, status: int, now_s: float) -> None:
     m.status[request] = status
     m.finished_s[request] = now_s
+    m.counters[UNFINISHED] -= 1
     if m.counters[HAS_AFTER] and m.next_of[request] >= 0:
         after = m.next_of[request]
         push_event(m, now_s + m.think_s[after], FOLLOW, after, NONE, NONE)
@@ -136,10 +139,45 @@ def _kv_demand(m: Memory, r: int, now_s: float) -> int:
 
 
 @compiled
+def _balance_in_service(m: Memory, d: int, session: int, now_s: float) -> int:
+    """The same where not all replicas are; -1 if none is."""
+    dep = m.deployments[d]
+    first, end, serving = dep.first_replica, dep.first_replica + dep.replicas, m.fleets[d].serving
+    if serving == 0:
+        return -1
+    kind = dep.balancer
+    if kind == 0:
+        dep.turn += 1
+        turn = (dep.turn - 1) % serving
+        for r in range(first, end):
+            if m.replicas[r].state == IN_SERVICE:
+                if turn == 0:
+                    return int(r)
+                turn -= 1
+    if kind == 3 and session >= 0 and m.replicas[first + session % dep.replicas].state == IN_SERVICE:
+        return int(first + session % dep.replicas)
+    best = -1
+    least = least_kv = np.iinfo(np.int64).max
+    for r in range(first, end):
+        if m.replicas[r].state != IN_SERVICE:
+            continue
+        unfinished, demand = m.replicas[r].running + m.replicas[r].waiting, 0
+        if kind == 2:
+            demand = _kv_demand(m, r, now_s)
+        elif kind == 3 and session >= 0:
+            demand, unfinished = -_weight_of(session, r - first), 0
+        if best < 0 or demand < least_kv or (demand == least_kv and unfinished < least):
+            best, least, least_kv = r, unfinished, demand
+    return int(best)
+
+
+@compiled
 def _balance(m: Memory, d: int, session: int, now_s: float) -> int:
     dep = m.deployments[d]
     first, count = dep.first_replica, dep.replicas
     kind = dep.balancer
+    if dep.changes:
+        return _balance_in_service(m, d, session, now_s)
     if kind == 0:
         dep.turn += 1
         return int(first + (dep.turn - 1) % count)
@@ -165,6 +203,10 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     prompt = m.prompt_tokens[stage]
     r = _balance(m, d, m.prefix_id[stage], now_s)
+    if r < 0:
+        m.group[request] = -1
+        fail_stage(m, request, now_s)
+        return
     rep = m.replicas[r]
     limit = dep.queue_limit
     unfinished = rep.running + rep.waiting

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
-from ttc_sim.engine.compiled.state import ACTIVE, ACTS, BOUNDARY, EVENTS, RETRY, TIMEOUT, Memory
+from ttc_sim.engine.compiled.state import (
+    ACTIVE,
+    ACTS,
+    BOUNDARY,
+    CHANGE,
+    CHANGES,
+    EVENTS,
+    GIVES_UP,
+    RETRY,
+    TIMEOUT,
+    Memory,
+)
 
 # ------------------------------------------------------------------------------------------------------- events
 
@@ -23,7 +34,9 @@ def push_event(m: Memory, at_s: float, kind: int, request: int, stage: int, atte
     if kind >= RETRY:
         order += ACTS
     elif kind >= TIMEOUT:
-        order += ACTS >> 1
+        order += GIVES_UP
+    elif kind == CHANGE:
+        order += CHANGES
     while i > 0:
         up = (i - 1) // 2
         if m.events[up].at_s < at_s or (m.events[up].at_s == at_s and m.events[up].order <= order):

@@ -12,7 +12,17 @@ from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
 from ttc_sim.engine.compiled.levels import note_leap
 from ttc_sim.engine.compiled.memory import tables
-from ttc_sim.engine.compiled.state import BOUNDARY, DECODE, INTERVALS, NONE, PREFILL, Memory
+from ttc_sim.engine.compiled.state import (
+    BOUNDARY,
+    DECODE,
+    HEARD,
+    HEARS,
+    INTERVALS,
+    NONE,
+    PREFILL,
+    REQUESTS,
+    Memory,
+)
 from ttc_sim.serving.step_time import decode_line, iterations_on_line, line_seconds, seconds_at
 
 # One copy for both engines, here made part of what calls it.
@@ -276,6 +286,10 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
                     request = m.groups[seq[q].group].request
                     if seq[q].dropped == 0 and np.isnan(m.first_token_s[request]):
                         m.first_token_s[request] = now_s
+                        if m.counters[HEARS] > 0:
+                            at = m.counters[HEARD] % m.counters[REQUESTS]
+                            m.heard_request[at], m.heard_at[at] = request, rep.deployment
+                            m.counters[HEARD] += 1
                     begin_decoding(m, r, q)
                 else:
                     rep.partial = q

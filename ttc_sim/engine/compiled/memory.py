@@ -19,6 +19,7 @@ from numba.extending import intrinsic, models, register_model
 
 from ttc_sim.base.draws import I64
 from ttc_sim.engine.compiled.state import CHAIN, DEPLOYMENT, EVENT, GROUP, REPLICA, SEQUENCE, State
+from ttc_sim.engine.fleet import FLEET
 
 
 class _MemoryType(types.Type):
@@ -34,7 +35,7 @@ class _Rows(types.Type):
         super().__init__(f"Rows{_KINDS.index(kind)}")
 
 
-_KINDS = [np.int64, np.float64, np.int32, np.int8, DEPLOYMENT, REPLICA, SEQUENCE, GROUP, CHAIN, EVENT]
+_KINDS = [np.int64, np.float64, np.int32, np.int8, DEPLOYMENT, REPLICA, SEQUENCE, GROUP, CHAIN, EVENT, FLEET]
 _SCALARS = {"F64": np.float64, "I64": np.int64, "I32": np.int32, "NDArray[np.int8]": np.int8}
 _RECORDS = {
     "deployments": DEPLOYMENT,
@@ -43,6 +44,7 @@ _RECORDS = {
     "groups": GROUP,
     "chains": CHAIN,
     "events": EVENT,
+    "fleets": FLEET,
 }
 _ROWS = {
     name: _Rows(_RECORDS[name] if name in _RECORDS else _SCALARS[str(kind.__forward_arg__)])

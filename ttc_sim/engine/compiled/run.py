@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
+from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, note_change
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
@@ -23,6 +24,8 @@ from ttc_sim.engine.compiled.state import (
     BATCH,
     BOUNDARY,
     CHAIN,
+    CHANGE,
+    CHANGES,
     CHOICES,
     COUNTERS,
     DECODE,
@@ -30,6 +33,7 @@ from ttc_sim.engine.compiled.state import (
     DEPLOYMENTS,
     DOING,
     DONE,
+    DRAWN,
     ENDS,
     EVENT,
     EVENTS,
@@ -42,12 +46,16 @@ from ttc_sim.engine.compiled.state import (
     HAS_LEVEL,
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
+    HEARS,
     INTERVAL,
     INTERVALS,
     LEAPS,
     LEVELS,
     LIMIT,
+    LOG_ROOM,
+    LOGGED,
     LONGER,
+    MORE,
     NEXT,
     NONE,
     OVERFLOW,
@@ -63,7 +71,21 @@ from ttc_sim.engine.compiled.state import (
     SEQUENCE,
     STEPS,
     TIMEOUT,
+    UNFINISHED,
     State,
+)
+from ttc_sim.engine.fleet import (
+    DECIDE,
+    DRAINING,
+    FAIL,
+    IN_SERVICE,
+    OFF,
+    TTFT,
+    FailureTimes,
+    Fleets,
+    decides_at,
+    fleets_of,
+    order_of,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
@@ -76,6 +98,8 @@ from ttc_sim.engine.work import (
     check_intervals,
     check_work,
     end_of_run,
+    fleet_log,
+    last_arrival,
     levels_over_time,
 )
 from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
@@ -86,6 +110,7 @@ from ttc_sim.serving.step_time import StepTable, stack_tables, step_table
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
 _EVENTS_AT_A_TIME = 2_000_000
+_DRAWN = 16  # of how long a replica serves; more where that is not enough
 
 
 @kept
@@ -108,7 +133,10 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         sooner_s = min(arrival_s, event_s)
         if counters[INTERVALS] > 0:
             next_s = sooner_s if counters[ACTIVE] == 0 else min(sooner_s, m.replicas[m.active[0]].at_s)
-            if m.clock[ENDS] <= next_s < np.inf and not enter_interval(m, next_s):
+            # What happens to replicas once no request is left is of no interest, however late it is.
+            idle = counters[UNFINISHED] == 0 and counters[ACTIVE] == 0 and counters[EVENTS] > 0
+            idle = idle and m.events[0].kind == CHANGE
+            if m.clock[ENDS] <= next_s < np.inf and not idle and not enter_interval(m, next_s):
                 return LONGER
         if counters[ACTIVE] > 0:
             r = m.active[0]
@@ -130,6 +158,8 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 else:
                     counters[DOING] = PLANS
                     plan(m, r, now_s)
+                    if m.replicas[r].place < 0 and m.replicas[r].state == DRAINING:
+                        drained(m, r, now_s)
                     if counters[INTERVALS] > 0:
                         note_replica(m, r, now_s)
                 counters[counters[DOING]] += 1
@@ -140,7 +170,14 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
             counters[DOING] = HAPPENED
             event = m.events[0]
             kind, request, stage, attempt = event.kind, event.request, event.stage, event.attempt
+            if kind == CHANGE and not has_room_for_change(m, request, stage):
+                return MORE
             pop_event(m)
+            if kind == CHANGE:
+                change(m, request, stage, attempt, event_s)
+                if counters[INTERVALS] > 0:
+                    note_change(m, request, stage, event_s)
+                continue
             stage = happen(m, kind, request, stage, event_s)
             if stage >= 0 and kind < TIMEOUT:
                 take_turn(m, request, stage, event_s, event_s == arrival_s)
@@ -193,6 +230,7 @@ def run(
     tables: Sequence[StepTable | None] | None = None,
     watch: Callable[[I64], object] | None = None,
     interval_s: float | None = None,
+    failure_times: FailureTimes | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
@@ -205,7 +243,8 @@ def run(
     warm_up()
     for work in works:
         check_work(work)
-    arrays = _begin(works, deployments, route, tables)
+    times = failure_times or FailureTimes()
+    arrays = _begin(works, deployments, route, tables, times.drawn(names, deployments, _DRAWN))
     if interval_s is not None:
         arrays = _longer(arrays, interval_s)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
@@ -219,6 +258,9 @@ def run(
             break
         if outcome == GROW:
             arrays = _grow(arrays, most_samples)
+        if outcome == MORE:
+            drawn = 2 * int(arrays.counters[DRAWN])
+            arrays = _more(arrays, times.drawn(names, deployments, drawn))
         if outcome == LONGER and interval_s is not None:
             arrays = _longer(arrays, interval_s)
     if until_s is not None:
@@ -229,7 +271,7 @@ def run(
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
 
-    stages = [len(work.deployment) for work in works]
+    stages, logged = [len(work.deployment) for work in works], int(arrays.counters[LOGGED])
     return EngineResult(
         status=arrays.status,
         arm=arrays.arm,
@@ -245,6 +287,7 @@ def run(
         busy_s=busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
         levels_s=None if interval_s is None else _levels_of(arrays, interval_s),
+        fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
     )
 
 
@@ -275,6 +318,7 @@ def _begin(
     deployments: Sequence[Api | GpuPool],
     route: LiveRule | None,
     given: Sequence[StepTable | None] | None,
+    drawn_s: F64,
 ) -> State:
     first = works[0]
     n = first.requests
@@ -320,6 +364,8 @@ def _begin(
         next_of = np.full(n, -1, dtype=np.int64)
         next_of[first.after[first.after >= 0]] = np.flatnonzero(first.after >= 0)
     dep, rep = _servers(deployments)
+    fleets = fleets_of(deployments, last_arrival(first))
+    events, given_repair_s = _first_events(deployments, fleets, rep, drawn_s)
     most_seqs = int(dep["max_seqs"].max(initial=1))
     counters = np.zeros(COUNTERS, dtype=np.int64)
     counters[LEVELS] = levels
@@ -328,6 +374,9 @@ def _begin(
     counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS], counters[PREFIXES] = n, len(rep), len(dep), prefixes
     counters[CHOICES] = 0 if route is None else route.arms.shape[1]
     counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
+    counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
+    counters[HEARS] = (fleets.of["rule"] == TTFT).any()
+    heard = n if counters[HEARS] else 0
     counters[HAS_AFTER], counters[HAS_LEVEL] = first.after is not None, first.priority is not None
     prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
     counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
@@ -376,7 +425,7 @@ def _begin(
         sequences=np.zeros(0, dtype=SEQUENCE),
         groups=np.zeros(0, dtype=GROUP),
         chains=chains,
-        events=np.zeros(0, dtype=EVENT),
+        events=events,
         free_sequences=none_i,
         free_groups=none_i,
         ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
@@ -394,6 +443,19 @@ def _begin(
         counters=counters,
         clock=np.full(3, np.inf),
         changes=none_f,
+        fleets=fleets.of,
+        step_s=fleets.step_s,
+        step_replicas=fleets.step_replicas,
+        looks_seen=fleets.counts,
+        looks_wanted=fleets.wanted,
+        given_repair_s=given_repair_s,
+        fails_s=drawn_s.reshape(-1),
+        log_s=none_f,
+        log_replica=none_i,
+        log_state=none_i,
+        heard_request=np.zeros(heard, dtype=np.int64),
+        heard_at=np.zeros(heard, dtype=np.int64),
+        seen_s=np.zeros(heard),
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(
             [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
@@ -410,13 +472,15 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
         row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
         row["capacity"] = capacity(item)
         if isinstance(item, GpuPool):
-            row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.replicas
+            row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.most_replicas
+            row["changes"] = item.changes
             row["max_seqs"], row["max_tokens"] = item.max_num_seqs, item.max_num_batched_tokens
             row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
             row["balancer"] = _BALANCERS.index(item.load_balancer)
             row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
-            for _ in range(item.replicas):
+            for place in range(item.most_replicas):
                 replica = np.zeros(1, dtype=REPLICA)[0]
+                replica["state"], replica["phase"] = IN_SERVICE if place < item.replicas else OFF, PLAN
                 replica["deployment"], replica["ends_base"] = d, ends_base
                 for name in ("place", "first", "last", "prefill", "partial"):
                     replica[name] = -1
@@ -434,6 +498,55 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
                 row[f"{name}_most"] = row[f"{name}_level"] = per_minute
                 row[f"{name}_rate"] = per_minute / 60.0
     return dep, np.array(replicas, dtype=REPLICA)
+
+
+def _first_events(
+    deployments: Sequence[Api | GpuPool], fleets: Fleets, rep: NDArray[Any], drawn_s: F64
+) -> tuple[NDArray[Any], F64]:
+    """What happens to replicas first, as a heap, and how long they are repaired after given failures."""
+    found: list[tuple[float, int, int, int]] = []
+    repair_s: list[float] = []
+    of = fleets.of.view(np.recarray)
+    for r in range(len(rep)):
+        if rep[r]["state"] == IN_SERVICE and of[rep[r]["deployment"]].at_random:
+            rep[r]["lives"] = 1
+            found.append((float(drawn_s[r, 0, 0]), order_of(FAIL, r), r, 1))
+    first = 0
+    for d, item in enumerate(deployments):
+        if not isinstance(item, GpuPool):
+            continue
+        for one in (item.failures.at or []) if item.failures is not None else []:
+            repair_s.append(one.repair_s)
+            found.append((one.at_s, order_of(FAIL, first + one.replica), first + one.replica, -len(repair_s)))
+        at_s = float(decides_at(of[d], fleets.step_s))
+        if at_s < np.inf:
+            found.append((at_s, order_of(DECIDE, d), d, 0))
+        first += item.most_replicas
+    events = np.zeros(len(found), dtype=EVENT)
+    for event, (at_s, order, number, extra) in zip(events, sorted(found), strict=True):
+        event["at_s"], event["order"], event["kind"] = at_s, CHANGES + order, CHANGE
+        event["request"], event["stage"], event["attempt"] = order, number, extra
+    return events, np.array(repair_s, dtype=np.float64)
+
+
+def _enlarged(values: NDArray[Any], size: int) -> NDArray[Any]:
+    out = np.zeros(size, dtype=values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+def _more(arrays: State, drawn_s: F64) -> State:
+    """More room for what happens to replicas: events, changes of states, draws."""
+    room = 2 * int(arrays.counters[LOG_ROOM]) + 1024 + 4 * len(arrays.replicas)
+    events = 2 * len(arrays.events) + 1024
+    arrays.counters[LOG_ROOM], arrays.counters[ROOM], arrays.counters[DRAWN] = room, events, drawn_s.shape[1]
+    return arrays._replace(
+        log_s=_enlarged(arrays.log_s, room),
+        log_replica=_enlarged(arrays.log_replica, room),
+        log_state=_enlarged(arrays.log_state, room),
+        events=_enlarged(arrays.events, events),
+        fails_s=drawn_s.reshape(-1),
+    )
 
 
 def _longer(arrays: State, interval_s: float) -> State:
@@ -462,24 +575,19 @@ def _grow(arrays: State, samples: int) -> State:
     chains = np.zeros(2 * more, dtype=CHAIN)
     chains["following"] = -1
 
-    def enlarged(values: NDArray[Any], size: int) -> NDArray[Any]:
-        out = np.zeros(size, dtype=values.dtype)
-        out[: len(values)] = values
-        return out
-
     fresh = np.arange(slots, slots + more, dtype=np.int64)
     free_sequences, free_groups = (
-        enlarged(np.concatenate([free[: arrays.counters[count]], fresh]), slots + more)
+        _enlarged(np.concatenate([free[: arrays.counters[count]], fresh]), slots + more)
         for free, count in ((arrays.free_sequences, FREE_SEQUENCES), (arrays.free_groups, FREE_GROUPS))
     )
     arrays.counters[FREE_SEQUENCES] += more
     arrays.counters[FREE_GROUPS] += more
     arrays.counters[ROOM] = events
     return arrays._replace(
-        sequences=enlarged(arrays.sequences, slots + more),
-        groups=enlarged(arrays.groups, slots + more),
+        sequences=_enlarged(arrays.sequences, slots + more),
+        groups=_enlarged(arrays.groups, slots + more),
         chains=np.concatenate([arrays.chains, chains]),
-        events=enlarged(arrays.events, events),
+        events=_enlarged(arrays.events, events),
         free_sequences=free_sequences,
         free_groups=free_groups,
     )

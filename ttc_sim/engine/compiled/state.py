@@ -21,18 +21,20 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits.
 DEPLOYMENT = _record(
     "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
-    " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting",
+    " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
-# that it has, 0 if the next iteration cannot go on with it. noted: what was there when that was last written down.
+# that it has, 0 if the next iteration cannot go on with it. noted: what was there when that was last written down. state, and how
+# often it has begun to start and come into service: see engine/fleet.py.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
-    " free total ends ends_base submitted drops passed most noted_running noted_waiting noted_used noted_awake",
-    "at_s begun_s first_step_s more_s woke_s busy_s",
+    " free total ends ends_base submitted drops passed most noted_running noted_waiting noted_used noted_awake"
+    " state starts lives",
+    "at_s begun_s first_step_s more_s woke_s busy_s ready_s",
 )
 # A sequence that decodes grows with its replica's iterations: its length is offset + iteration.
 SEQUENCE = _record(
@@ -53,15 +55,17 @@ def _constants(count: int) -> tuple[int, ...]:
 
 WAITING, PREFILL, DECODE = _constants(3)
 BOUNDARY, PLAN = _constants(2)
-# Of events at one instant those of servers come first, then those of clients that give up, from TIMEOUT on, then those of
-# clients that act, from RETRY on; of each the lowest request. See docs/engine-order.md.
-RELEASE, ANSWER, RELEASE_AND_ANSWER, TIMEOUT, GIVE_UP, LEAVE, LEAVE_AND_RELEASE, RETRY, NEXT_STAGE, FOLLOW = _constants(
-    10
+# Of events at one instant those of servers come first, then what happens to replicas, then those of clients that give up, from
+# TIMEOUT on, then those of clients that act, from RETRY on; of each the lowest request. See docs/engine-order.md.
+RELEASE, ANSWER, RELEASE_AND_ANSWER, CHANGE, TIMEOUT, GIVE_UP, LEAVE, LEAVE_AND_RELEASE, RETRY, NEXT_STAGE, FOLLOW = (
+    _constants(11)
 )
-# Order of an event: its kind's place among the three, and then the request.
-ACTS: int = np.int64(2 << 40)  # type: ignore[assignment]
+# Order of an event: its kind's place among the four, and then the request, or what happens to which replica.
+CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
+GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
+ACTS: int = np.int64(3 << 40)  # type: ignore[assignment]
 (NONE,) = _constants(1)
-DONE, GROW, PAUSE, LONGER = 0, 1, 2, 3
+DONE, GROW, PAUSE, LONGER, MORE = 0, 1, 2, 3, 4
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
 NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
@@ -82,7 +86,10 @@ RETRIES, HAS_AFTER, HAS_NEEDED, HAS_PREFIX_TOKENS, HAS_LEVEL = 15, 16, 17, 18, 1
 DOING, ARRIVED, HAPPENED, PLANS, STEPS, LEAPS = 20, 21, 22, 23, 24, 25
 # Intervals that there is room for, none where nobody wants to know, and the one that the clock is in.
 INTERVALS, INTERVAL = 26, 27
-COUNTERS = 28
+# Requests that have not ended; of replicas' changes how many are written down, and room for them; draws for each of how long it
+# serves; and first tokens that were heard of, if anybody listens.
+UNFINISHED, LOGGED, LOG_ROOM, DRAWN, HEARD, HEARS = 28, 29, 30, 31, 32, 33
+COUNTERS = 34
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 
@@ -143,6 +150,21 @@ class State(NamedTuple):
     # Recorded where somebody wants to know how many were there over time.
     clock: F64
     changes: F64  # (intervals * deployments * levels * 2,)
+
+    # Replicas' lives.
+    fleets: Records  # by deployment
+    step_s: F64
+    step_replicas: I64
+    looks_seen: I64
+    looks_wanted: I64
+    given_repair_s: F64
+    fails_s: F64  # (replicas * drawn * 2,) seconds in service, and then under repair
+    log_s: F64
+    log_replica: I64
+    log_state: I64
+    heard_request: I64  # a ring: requests in the order of their first tokens, and the deployments that these came from
+    heard_at: I64
+    seen_s: F64  # scratch
 
     table_base_s: F64
     table_per_kv_s: F64
