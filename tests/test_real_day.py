@@ -410,15 +410,12 @@ def test_users_beside_others_go_by_time() -> None:
     assert {name: part.share for name, part in summary.per_source.items()} == pytest.approx(dict(counted.rows()))
     assert summary.accuracy is not None
     assert summary.accuracy.low < summary.accuracy.value < summary.accuracy.high
-    with pytest.raises(
-        InputError,
-        match=r"workload\.sources\.users\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate",
+    for ask in (
+        lambda: simulate(problems, "Utility(price_of_accuracy=0.01)"),
+        lambda: optimize(with_changes(problems, {"targets": {"maximize": "accuracy", "cost_usd_per_request": 1.0}})),
     ):
-        simulate(problems, "Utility(price_of_accuracy=0.01)")
-    with pytest.raises(
-        InputError, match=r"sources\.users\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate"
-    ):
-        optimize(with_changes(problems, {"targets": {"maximize": "accuracy", "cost_usd_per_request": 1.0}}))
+        with pytest.raises(InputError, match=r"workload: sources: got 'users, chat'; expected arrivals with a rate"):
+            ask()
 
 
 def test_merged_users_and_others_in_both_engines() -> None:
@@ -699,6 +696,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"arrivals": {**POISSON, "rate_per_s": 1e6}, "duration": "30 d"},
         r"about 2\.59e\+12 requests.*at most 100,000,000",
     ),
+    (
+        {"arrivals": {**POISSON, "shape": {"growth_per_week": 1000.0}}, "duration": "5000 d"},
+        "more requests than can be counted",
+    ),
+    (
+        {"sources": {"a": {"arrivals": {**CLIENTS, "start_s": 1e6}}}, **HOUR, "lengths": None},
+        r"sources\.a\.arrivals\.start_s: got",
+    ),
     ({"arrivals": {**USERS, "think_s": 1e9}, "duration": "1 s"}, r"duration: got '1 s'; expected a longer one: noth"),
     (
         {"sources": {"a": {"arrivals": CLIENTS, "lengths": LENGTHS}}, "requests": 9, "lengths": None},
@@ -736,7 +741,8 @@ BAD_SHAPES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"by_weekday": [0] * 7}, "a factor above 0"),
     ({"by_hour": DAY, "starts": "25:00"}, r"shape\.starts: got '25:00'; expected an hour such as"),
-    ({"by_hour": DAY, "starts": 8}, r"shape\.starts"),
+    ({"by_hour": DAY, **yaml.safe_load("starts: 18:00")}, r"shape\.starts: got 1080; expected quotes.*'18:00'"),
+    ({"by_hour": DAY, "starts": 1.5}, r"shape\.starts: got 1\.5"),
     ({"by_hour": DAY, "starts": "monday 08:00"}, "without by_weekday all days are alike"),
     ({"by_weekday": [1] * 7, "starts": "08:00"}, "by_weekday tells them apart"),
     ({"growth_per_week": 0.1, "starts": "08:00"}, "growth begins with the run"),

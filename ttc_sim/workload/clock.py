@@ -73,7 +73,10 @@ class Clock:
                 np.exp(self.growth_per_s * self._begins_s[k])
             )
             inside = float(self._upto[k]) + float(self.rate_per_s[k]) * begun
-            return float(self._cycles(cycle) + np.exp(self.growth_per_s * self.cycle_s * cycle) * inside)
+            whole = float(self._cycles(cycle))
+            if not inside or math.isinf(whole):
+                return whole
+            return whole + float(np.exp(self.growth_per_s * self.cycle_s * cycle)) * inside
 
     def moments(self, expected: F64) -> F64:
         """When so many arrivals are expected, each; infinite where a shrinking rate never comes to it."""

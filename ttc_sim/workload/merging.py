@@ -20,7 +20,7 @@ from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.scenario import Clients, ClosedLoop, Renewal, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
-from ttc_sim.workload.expected import Expected, check_few_enough, is_own, seconds_of_run
+from ttc_sim.workload.expected import Expected, check_few_enough, is_own, named_as, seconds_of_run
 from ttc_sim.workload.generating import first_of, generate
 from ttc_sim.workload.lengths import with_lengths
 from ttc_sim.workload.traces import recorded
@@ -160,20 +160,9 @@ class _Streams:
     def generated(self, k: int, requests: int, first: Callable[..., Traffic] = first_of) -> Traffic:
         """The first requests of a process."""
         stream = self.streams[k]
-        try:
-            return first(
-                stream.arrivals,
-                requests,
-                self.seed,
-                folder=self.folder,
-                where=self.where,
-                run=label_of(self.label, stream.source),
-            )
-        except InputError as error:
-            if not error.field.startswith("workload.arrivals"):
-                raise
-            field = stream.field + error.field.removeprefix("workload.arrivals")
-            raise InputError(error.where, field, error.value, error.expected) from None
+        run = label_of(self.label, stream.source)
+        with named_as(stream):
+            return first(stream.arrivals, requests, self.seed, folder=self.folder, where=self.where, run=run)
 
     def by_number(self) -> list[Traffic]:
         """Of each process those among the first requests of all."""
