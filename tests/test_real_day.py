@@ -538,6 +538,25 @@ def test_a_day_with_empty_hours() -> None:
         assert hour < 6
 
 
+def test_a_source_that_sends_nothing_in_a_run() -> None:
+    """In some runs it does, in others not; a target on it is judged by those that came."""
+    rare = {"arrivals": {**POISSON, "rate_per_s": 1 / 900}, "lengths": {"prompt_tokens": 9, "output_tokens": 9}}
+    targets = {"sources": {"rare": {"latency_p95_s": 60}}}
+    for workload, build in (
+        ({"sources": {"often": {"arrivals": POISSON, "lengths": LENGTHS}, "rare": rare}}, scenario),
+        ({"sources": {"often": {"arrivals": POISSON}, "rare": {"arrivals": rare["arrivals"]}}}, of_problems),
+    ):
+        result = simulate(build({**workload, "duration": "10 min"}, targets=targets, replications=8))
+        counts = [int((run.requests.source == 1).sum()) for run in result.runs]
+        assert min(counts) == 0 < max(counts)
+        summary = result.summary()
+        assert summary.per_source["rare"].share > 0
+        figure = summary.asked["sources.rare.latency_p95_s"].figure
+        assert figure is not None
+        assert 0 < figure.value < 60
+        assert result.over_time(600, "source").filter(pl.col("source") == "rare")["arrivals"].sum() == sum(counts) / 8
+
+
 def test_verdicts_know_that_the_rate_changes() -> None:
     """A peak that the pool does not carry passes in a day, and does not in a rate that only grows."""
     pool = {"pool": {**POOL, "replicas": 1, "max_num_seqs": 1}}
