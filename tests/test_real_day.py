@@ -492,6 +492,23 @@ def test_pools_are_paid_for_the_duration() -> None:
         assert run.paid_s == pytest.approx(run.result.finished_s.max())
 
 
+@pytest.mark.parametrize("runs", [1, 6])
+def test_how_many_come_is_uncertain_in_the_bill_of_a_request(runs: int) -> None:
+    """A pool's bill is the same whoever comes; shared by as many as happen to, the bill of a request is not."""
+    fixed = of_problems(
+        {"sources": {"a": {"arrivals": POISSON}}, "duration": "10 min"},
+        deployments={"pool": {**POOL, "max_num_batched_tokens": 4096}},
+        arms={"a": {"deployment": "pool", "profile": MODEL}},
+        replications=runs,
+    )
+    summary = simulate(fixed).summary()
+    usd, day = summary.cost_usd_per_request, summary.cost_usd_per_day
+    assert (day.low, day.value, day.high) == pytest.approx((96, 96, 96))
+    assert usd.low < 4 / 6 / 120 < usd.high  # 10 minutes of 4 dollars an hour, 120 requests
+    by_chance = usd.value / math.sqrt(120 * runs)
+    assert 0.3 * by_chance < usd.sd < 4 * by_chance
+
+
 def test_steady_figures_do_not_depend_on_the_duration() -> None:
     short, long = (
         simulate(scenario({"arrivals": POISSON, "lengths": LENGTHS, "duration": lasts}, replications=8)).summary()
