@@ -87,7 +87,9 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         status=verified.status,
         binding=tuple(dict.fromkeys([*(name for name in proposal.excess if name in missed), *missed])),
         scenario=verified.model.scenario.model_copy(update={"predictor_sha256": by.sha256 if by is not None else None}),
-        predicted=replace(verified.summary, notes=(*verified.summary.notes, *_unscored(task), *left_to_capacity(model.scenario))),
+        predicted=replace(
+            verified.summary, notes=(*verified.summary.notes, *_unscored(task), *left_to_capacity(model.scenario))
+        ),
         checks=verified.checks,
         baselines=choice.baselines,
         frontier=choice.frontier,
