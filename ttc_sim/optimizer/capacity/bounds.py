@@ -344,9 +344,9 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
 
     There are many such prices; which say most depends on the traffic, so some are given back. They are checked on cells of ``c``
     and ``d``: the seconds at a cell's least corner, by tables that were made to rise, against what is asked at its greatest. In
-    ``k`` step times are straight between knots, so the knots will do. A sequence that was preempted gets a token by taking its tokens in
-    again instead of by decoding: where the KV cache is limited, a prompt token costs at least a KV token and a 20th of a generated
-    one, so that this saves at most some tokens of a sequence, which are not counted.
+    ``k`` step times are straight between knots, so the knots will do. A sequence that was preempted gets a token by taking its
+    tokens in again instead of by decoding: where the KV cache is limited, a prompt token costs at least a KV token and a 20th of a
+    generated one, so that this saves at most some tokens of a sequence, which are not counted.
 
     Args:
         longest: tokens of the longest sequence; shared: whether sequences have KV blocks in common.
