@@ -38,7 +38,9 @@ def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None
     for seed in range(200):
         case = with_lives(scenario(seed, times), seed, times)
         slow = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, tables=case.tables)
-        assert differences(slow, run_compiled(case)) == [], f"with_lives(scenario({seed}, {times!r}), {seed}, {times!r})"
+        assert differences(slow, run_compiled(case)) == [], (
+            f"with_lives(scenario({seed}, {times!r}), {seed}, {times!r})"
+        )
         changed += 0 if slow.fleet is None else len(slow.fleet.at_s)
     assert changed > 1000
 
