@@ -17,7 +17,7 @@ from tests.random_scenarios import TIMES, Times, differences, scenario, with_liv
 from tests.test_bills import STEP, replayed
 from tests.test_engine import work
 from tests.test_engine_order import both, steady
-from tests.test_targets import plain
+from tests.test_targets import api, plain
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
@@ -34,9 +34,13 @@ from ttc_sim.engine.fleet import (
     weight_of,
 )
 from ttc_sim.engine.work import BUSY, COMPLETED, FAILED, EngineResult, single_stage
+from ttc_sim.optimizer.planning import optimize
+from ttc_sim.optimizer.proposing.proposal import allowed_replicas
 from ttc_sim.policies import LiveRule
+from ttc_sim.reporting.text import replicas_lines
 from ttc_sim.scenario import Autoscaling, Failures, GpuPool, ScaleRule, StartUp, scenario_from_dict
 from ttc_sim.serving.pools import with_weights
+from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.result import simulate
 
 Engine = Callable[..., EngineResult]
@@ -443,9 +447,13 @@ def test_requests_bills_add_up_to_what_was_provided(failures: dict[str, float] |
             seconds(run.result, PROVISIONED, run.paid_from_s, run.paid_from_s + run.paid_s) / 3600, rel=1e-9
         )
     hours = float(np.mean([run.provisioned["d"].provisioned_gpu_hours for run in result.runs]))
+    (line,) = replicas_lines(summary)
+    assert re.match(r"d: [\d.]+ GPU-hours provided, [\d.]+ busy; [\d.]+ replicas in the mean, [2-5] at most", line)
     assert summary.provisioned["d"].provisioned_gpu_hours == pytest.approx(hours)
     for interval_s in (60.0, 900.0, 1e6):
         pools = result.over_time(interval_s, by="deployment")
+        axes = 8 if len(pools) > 1 else 6  # how many there are, and how busy, where that changes
+        assert len(result.plot_over_time(interval_s).axes) == axes
         assert pools["provisioned_gpu_hours"].sum() == pytest.approx(hours, rel=1e-9)
         assert result.over_time(interval_s)["usd"].sum() == pytest.approx(3.6 * hours, rel=1e-9)
         assert pools["utilisation"].max() <= 1 + 1e-9  # type: ignore[operator]
@@ -574,6 +582,25 @@ def test_a_search_over_replicas_of_an_autoscaled_pool_is_refused() -> None:
     raw = on_a_day() | {"search": {"replicas": {"d": [1, 2]}}}
     with pytest.raises(InputError, match=r"search.replicas: got 'd'; expected a pool of fixed size"):
         scenario_from_dict(raw)
+
+
+def test_a_plan_counts_on_the_replicas_that_there_may_be() -> None:
+    """One at the start cannot carry the load, which would leave an endpoint of many times the price; how many there are is left to
+    autoscaling."""
+    raw = on_a_day(600) | {"targets": {"minimize": "cost", "latency_p95_s": 1000, "timeout_rate": 0.5}}
+    del raw["policy"]
+    raw["workload"]["arrivals"] = {"process": "poisson", "rate_per_s": 3.0}
+    raw["deployments"]["e"] = api(price={"input_usd_per_mtok": 10.0, "output_usd_per_mtok": 50.0})
+    raw["arms"]["b"] = {"deployment": "e"}
+    scenario_ = scenario_from_dict(raw)
+    assert allowed_replicas(load_model(scenario_), "d") == (5,)
+    plan = optimize(scenario_)
+    assert plan.status == "met"
+    assert plan.predicted.per_arm["a"].share > 0.9
+    pool = plan.scenario.deployments["d"]
+    assert isinstance(pool, GpuPool)
+    assert pool == scenario_.deployments["d"]
+    assert 1 < plan.predicted.provisioned["d"].replicas < 5
 
 
 def test_more_looks_than_a_run_can_have_are_refused() -> None:
