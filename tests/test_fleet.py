@@ -460,6 +460,19 @@ def test_requests_bills_add_up_to_what_was_provided(failures: dict[str, float] |
         assert pools["busy_s"].sum() / 3600 == pytest.approx(summary.provisioned["d"].busy_gpu_hours, rel=1e-9)
 
 
+def test_users_who_fail_at_once_do_not_make_the_bill_small() -> None:
+    """Ten users who ask again and again while the only replica is repaired, which is most of the middle half of the requests: the pool
+    is paid for as long as it took all of them."""
+    raw = on_a_day(2000, failures={"at": [{"replica": 0, "at_s": 200.0, "repair_s": 50.0}]}, start_up={"seconds": 10.0})
+    del raw["deployments"]["d"]["autoscaling"]
+    raw["workload"]["arrivals"] = {"process": "closed_loop", "users": 10, "think_s": 0.5}
+    for run in simulate(scenario_from_dict(raw)).runs:
+        failed = run.result.status == FAILED
+        assert failed.mean() > 0.4
+        lasted_s = float(run.result.finished_s.max() - run.result.arrival_s.min())
+        assert run.cost_usd.sum() == pytest.approx(0.001 * lasted_s, rel=1e-6)
+
+
 def test_autoscaling_between_n_and_n_bills_n_replicas() -> None:
     """To the last digit."""
     own = {"minimum": 3, "maximum": 3, "target_concurrency": 3}

@@ -23,7 +23,8 @@ def paid_seconds(
 
     * at a rate, or in steps of rates: the time in which so many requests come, in the mean;
     * from measured clients: from the first to the last arrival, and one mean gap;
-    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered.
+    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered or, where
+      replicas come and go, so that no half is like the other, from the first arrival to the last answer.
 
     Args:
         arrivals: as the scenario says; traffic: those of the run.
@@ -33,7 +34,8 @@ def paid_seconds(
     first_s, last_s = float(np.nanmin(result.arrival_s)), float(np.nanmax(result.arrival_s))
     answered_s = max(float(np.max(result.finished_s[on_pool], initial=last_s)), last_s)
     if isinstance(arrivals, ClosedLoop):
-        return _of_users(result, len(result.arrival_s)) or answered_s - first_s
+        changed = result.fleet is not None and len(result.fleet.at_s) > 0
+        return (0.0 if changed else _of_users(result, len(result.arrival_s))) or answered_s - first_s
     if isinstance(arrivals, Trace) or behind:
         return answered_s - first_s
     return seconds_of_arrivals(arrivals, traffic)
