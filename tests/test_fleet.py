@@ -461,8 +461,8 @@ def test_requests_bills_add_up_to_what_was_provided(failures: dict[str, float] |
 
 
 def test_users_who_fail_at_once_do_not_make_the_bill_small() -> None:
-    """Ten users who ask again and again while the only replica is repaired, which is most of the middle half of the requests: the pool
-    is paid for as long as it took all of them."""
+    """Ten who ask again and again while the only replica is repaired, which is most of the middle half of the requests: the pool is
+    paid for as long as it took all of them."""
     raw = on_a_day(2000, failures={"at": [{"replica": 0, "at_s": 200.0, "repair_s": 50.0}]}, start_up={"seconds": 10.0})
     del raw["deployments"]["d"]["autoscaling"]
     raw["workload"]["arrivals"] = {"process": "closed_loop", "users": 10, "think_s": 0.5}
