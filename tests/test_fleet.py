@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.random_scenarios import TIMES, Times, differences, scenario, with_lives
 from tests.test_bills import STEP, replayed
 from tests.test_engine import work
-from tests.test_engine_order import SECOND, both, steady
-from tests.test_targets import plain
+from tests.test_engine_order import both, steady
+from tests.test_targets import api, plain
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
@@ -32,9 +34,13 @@ from ttc_sim.engine.fleet import (
     weight_of,
 )
 from ttc_sim.engine.work import BUSY, COMPLETED, FAILED, EngineResult, single_stage
+from ttc_sim.optimizer.planning import optimize
+from ttc_sim.optimizer.proposing.proposal import allowed_replicas
 from ttc_sim.policies import LiveRule
-from ttc_sim.scenario import GpuPool, scenario_from_dict
+from ttc_sim.reporting.text import replicas_lines
+from ttc_sim.scenario import Autoscaling, Failures, GpuPool, ScaleRule, StartUp, scenario_from_dict
 from ttc_sim.serving.pools import with_weights
+from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.result import simulate
 
 Engine = Callable[..., EngineResult]
@@ -210,7 +216,7 @@ def test_arms_are_not_chosen_whose_pool_is_down(engine: Engine) -> None:
     pools = [failing((0, 0.5, 9.0), max_num_seqs=4), steady(max_num_seqs=4)]
     works = [work([1.0, 1.5], [1, 1], [[1], [1]], deployment=[d, d]) for d in (0, 1)]
     for kind in ("overflow", "least_loaded"):
-        rule = LiveRule(kind, np.array([[0, 1]] * 2), limit=2)  # type: ignore[arg-type]
+        rule = LiveRule(kind, np.array([[0, 1]] * 2), limit=2)
         got = engine(works, ["a", "b"], pools, rule)
         assert got.arm.tolist() == [1, 1]
         assert got.status.tolist() == [COMPLETED, COMPLETED]
@@ -310,7 +316,7 @@ def test_one_that_drains_is_not_taken_back(engine: Engine) -> None:
 @both
 def test_replicas_wanted_are_those_needed_rounded_up(engine: Engine) -> None:
     """Kubernetes' rule: ceil(current * metric / target); steps of 2 at most, a cooldown of 4 s, and down after 6 s of calm."""
-    rule = {
+    rule: dict[str, Any] = {
         "target_concurrency": 2.0,
         "every_s": 2.0,
         "window_s": 2.0,
@@ -334,7 +340,7 @@ def test_replicas_wanted_are_those_needed_rounded_up(engine: Engine) -> None:
 def test_nothing_changes_within_the_tolerance(engine: Engine) -> None:
     """Eleven sequences for ten: a tenth more. Twelve are two tenths."""
     for sequences, starts in ((11, 0), (12, 1)):
-        rule = {"target_concurrency": 10.0, "every_s": 2.0, "max_num_seqs": 16}
+        rule: dict[str, Any] = {"target_concurrency": 10.0, "every_s": 2.0, "max_num_seqs": 16}
         got = engine([work([0.0] * sequences, [1] * sequences, [[9]] * sequences)], ["p"], [scaled(0.5, **rule)])
         assert sum(state == STARTING for _, _, state in log(got)) == starts
 
@@ -349,7 +355,7 @@ def test_nothing_changes_within_the_tolerance(engine: Engine) -> None:
         ({"target_ttft_s": 0.4}, 3),  # a second, of the four that have had their first token
     ],
 )
-def test_each_rule_reads_its_own_metric(engine: Engine, rule: dict[str, float], wanted: int) -> None:
+def test_each_rule_reads_its_own_metric(engine: Engine, rule: dict[str, Any], wanted: int) -> None:
     pool = scaled(50.0, **rule, every_s=2.5, max_num_seqs=4)
     got = engine([work([0.0] * 12, [1] * 12, [[4]] * 12)], ["p"], [pool], until_s=3.0)
     assert 1 + sum(at_s == 2.5 and state == STARTING for at_s, _, state in log(got)) == wanted
@@ -403,7 +409,8 @@ def test_a_bill_by_hand(tmp_path: Path) -> None:
     one = run.provisioned["pool"]
     assert one.provisioned_gpu_hours * 3600 == pytest.approx(120.0)
     assert one.busy_gpu_hours * 3600 == pytest.approx(3 * 5 * 0.02)
-    assert (one.replicas, one.most_replicas) == (pytest.approx(1.2), 2)
+    assert one.replicas == pytest.approx(1.2)
+    assert one.most_replicas == 2
     assert run.cost_usd.sum() == pytest.approx(0.12)
     tens = result.over_time(10.0)
     pools = result.over_time(10.0, by="deployment")
@@ -429,7 +436,7 @@ def on_a_day(requests: int = 3000, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("failures", [None, {"mtbf_h": 0.3, "mttr_h": 0.05}])
 def test_requests_bills_add_up_to_what_was_provided(failures: dict[str, float] | None) -> None:
     """Relations 5 and 6, and of intervals too; whatever they are."""
-    changes = {} if failures is None else {"failures": failures}
+    changes: dict[str, Any] = {} if failures is None else {"failures": failures}
     result = simulate(scenario_from_dict(on_a_day(**changes)))
     summary = result.summary()
     for run in result.runs:
@@ -440,13 +447,30 @@ def test_requests_bills_add_up_to_what_was_provided(failures: dict[str, float] |
             seconds(run.result, PROVISIONED, run.paid_from_s, run.paid_from_s + run.paid_s) / 3600, rel=1e-9
         )
     hours = float(np.mean([run.provisioned["d"].provisioned_gpu_hours for run in result.runs]))
+    (line,) = replicas_lines(summary)
+    assert re.match(r"d: [\d.]+ GPU-hours provided, [\d.]+ busy; [\d.]+ replicas in the mean, [2-5] at most", line)
     assert summary.provisioned["d"].provisioned_gpu_hours == pytest.approx(hours)
     for interval_s in (60.0, 900.0, 1e6):
         pools = result.over_time(interval_s, by="deployment")
+        axes = 8 if len(pools) > 1 else 6  # how many there are, and how busy, where that changes
+        assert len(result.plot_over_time(interval_s).axes) == axes
         assert pools["provisioned_gpu_hours"].sum() == pytest.approx(hours, rel=1e-9)
         assert result.over_time(interval_s)["usd"].sum() == pytest.approx(3.6 * hours, rel=1e-9)
         assert pools["utilisation"].max() <= 1 + 1e-9  # type: ignore[operator]
         assert pools["busy_s"].sum() / 3600 == pytest.approx(summary.provisioned["d"].busy_gpu_hours, rel=1e-9)
+
+
+def test_users_who_fail_at_once_do_not_make_the_bill_small() -> None:
+    """Ten who ask again and again while the only replica is repaired, which is most of the middle half of the requests: the pool is
+    paid for as long as it took all of them."""
+    raw = on_a_day(2000, failures={"at": [{"replica": 0, "at_s": 200.0, "repair_s": 50.0}]}, start_up={"seconds": 10.0})
+    del raw["deployments"]["d"]["autoscaling"]
+    raw["workload"]["arrivals"] = {"process": "closed_loop", "users": 10, "think_s": 0.5}
+    for run in simulate(scenario_from_dict(raw)).runs:
+        failed = run.result.status == FAILED
+        assert failed.mean() > 0.4
+        lasted_s = float(run.result.finished_s.max() - run.result.arrival_s.min())
+        assert run.cost_usd.sum() == pytest.approx(0.001 * lasted_s, rel=1e-6)
 
 
 def test_autoscaling_between_n_and_n_bills_n_replicas() -> None:
@@ -557,10 +581,39 @@ def test_mistakes_get_one_clear_line(changes: dict[str, Any], said: str) -> None
     assert "deployments.d" in str(error.value)
 
 
+def test_a_run_of_a_part_of_a_schedule_says_so() -> None:
+    raw = on_a_day(3600, autoscaling={"schedule": [{**DAY[0], "replicas": 4}, DAY[1]]}, replicas=4)
+    assert [note for note in simulate(scenario_from_dict(raw)).summary().notes if "schedule" in note] == [
+        "the schedule of d starts over after 24 h, and a run covers 0.031 times that: what is said of a day is said of those hours"
+    ]
+    # Of traffic and of the schedule one cycle, 2700 s.
+    raw = on_a_day(3600, autoscaling={"schedule": [{"duration_s": 1350, "replicas": n} for n in (4, 5)]}, replicas=4)
+    assert "schedule" not in "".join(simulate(scenario_from_dict(raw)).summary().notes)
+
+
 def test_a_search_over_replicas_of_an_autoscaled_pool_is_refused() -> None:
     raw = on_a_day() | {"search": {"replicas": {"d": [1, 2]}}}
     with pytest.raises(InputError, match=r"search.replicas: got 'd'; expected a pool of fixed size"):
         scenario_from_dict(raw)
+
+
+def test_a_plan_counts_on_the_replicas_that_there_may_be() -> None:
+    """One at the start cannot carry the load, which would leave an endpoint of many times the price; how many there are is left to
+    autoscaling."""
+    raw = on_a_day(600) | {"targets": {"minimize": "cost", "latency_p95_s": 1000, "timeout_rate": 0.5}}
+    del raw["policy"]
+    raw["workload"]["arrivals"] = {"process": "poisson", "rate_per_s": 3.0}
+    raw["deployments"]["e"] = api(price={"input_usd_per_mtok": 10.0, "output_usd_per_mtok": 50.0})
+    raw["arms"]["b"] = {"deployment": "e"}
+    scenario_ = scenario_from_dict(raw)
+    assert allowed_replicas(load_model(scenario_), "d") == (5,)
+    plan = optimize(scenario_)
+    assert plan.status == "met"
+    assert plan.predicted.per_arm["a"].share > 0.9
+    pool = plan.scenario.deployments["d"]
+    assert isinstance(pool, GpuPool)
+    assert pool == scenario_.deployments["d"]
+    assert 1 < plan.predicted.provisioned["d"].replicas < 5
 
 
 def test_more_looks_than_a_run_can_have_are_refused() -> None:
@@ -590,4 +643,26 @@ def test_a_start_up_loads_the_weights_that_the_pool_names() -> None:
     assert start_up is not None
     assert start_up.weights_gb == pytest.approx(68.5 + 2 * 2 * 128_256 * 8192 / 1e9, rel=0.01)
     assert start_up.takes_s == pytest.approx(60 + start_up.weights_gb / 2)  # type: ignore[operator]
-    assert SECOND.base_s == 1.0
+
+
+# --------------------------------------------------------------------------------------------- docs/replicas.md
+
+PAGE = (Path(__file__).parents[1] / "docs" / "replicas.md").read_text(encoding="utf-8")
+
+
+def test_every_example_of_the_page_runs() -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 5
+    for text in examples:
+        raw = on_a_day(300)
+        del raw["deployments"]["d"]["autoscaling"], raw["deployments"]["d"]["start_up"]
+        raw["deployments"]["d"] |= yaml.safe_load(text)
+        run = simulate(scenario_from_dict(raw), replications=1).runs[0]
+        assert run.result.fleet is not None
+        assert run.provisioned["d"].provisioned_gpu_hours > 0
+
+
+def test_the_page_explains_every_key_and_no_other() -> None:
+    said = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    fields = {name for kind in (Autoscaling, ScaleRule, StartUp, Failures) for name in kind.model_fields}
+    assert said == fields

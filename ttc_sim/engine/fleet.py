@@ -53,8 +53,14 @@ class FailureTimes:
     label: str = "engine"
 
     def drawn(self, names: Sequence[str], deployments: Sequence[Api | GpuPool], count: int) -> F64:
-        """(replicas of all pools, count, 2) seconds; infinite where a pool does not fail at random. More are the same, and more."""
+        """(replicas of all pools, count, 2) seconds; infinite where a pool does not fail at random, nothing where none does.
+
+        Of a larger count they are the same, and more.
+        """
         parts = []
+        given_ = (pool.failures for pool in deployments if isinstance(pool, GpuPool))
+        if not any(one is not None and one.mtbf_h is not None for one in given_):
+            return np.zeros((0, count, 2))
         for name, pool in zip(names, deployments, strict=True):
             if not isinstance(pool, GpuPool):
                 continue
@@ -65,7 +71,7 @@ class FailureTimes:
                     continue
                 u = uniforms(self.seed, f"{self.label}/failures/{name}/{place}", count, 2)
                 parts.append(-np.log(u) * 3600.0 * np.array([given.mtbf_h, given.mttr_h]))
-        return np.stack(parts) if parts else np.zeros((0, count, 2))
+        return np.stack(parts)
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ def _always_rivals(
             for pool, count in _capacity(expectations, arm, rate_per_s).items():
                 item = whole.scenario.deployments[pool]
                 assert isinstance(item, GpuPool)
-                bill[name] += (item.replicas if task is None else count) * item.hourly_usd / 3600 / rate_per_s
+                bill[name] += (item.planned_replicas if task is None else count) * item.hourly_usd / 3600 / rate_per_s
     everywhere = [name for name in uncapped if len(_arm_sources(whole, name)) == len(population.sources)] or uncapped
     labels = {
         "always-small": min(everywhere, key=lambda name: bill[name]),

@@ -92,7 +92,7 @@ def times_seen(model: Model, runs: Sequence[Run]) -> dict[tuple[str, int], Waiti
             first.append(ttft[served])
             rest.append((run.latency_s - ttft)[served] / np.maximum(tokens[served] - 1, 1))
         if sum(len(part) for part in first) >= _LEAST_SERVED:
-            seen[name, pool.replicas] = Waiting(
+            seen[name, pool.planned_replicas] = Waiting(
                 float(np.quantile(np.concatenate(first), _TYPICAL)),
                 float(np.quantile(np.concatenate(rest), _TYPICAL)),
             )

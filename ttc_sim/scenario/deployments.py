@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -302,6 +303,13 @@ class GpuPool(Model):
     def most_replicas(self) -> int:
         """Replicas that it may have at one time."""
         return self.replicas if self.autoscaling is None else self.autoscaling.most
+
+    @property
+    def planned_replicas(self) -> int:
+        """That a proposal may count on: of an autoscaled pool as many as it may have, or has by its schedule in the mean."""
+        if self.autoscaling is not None and self.autoscaling.schedule is not None:
+            return math.ceil(self.autoscaling.mean_replicas - 1e-9)
+        return self.most_replicas
 
     @model_validator(mode="after")
     def _lives_fit(self) -> GpuPool:

@@ -24,7 +24,8 @@ def paid_seconds(
 
     * at a rate, or in steps of rates: the time in which so many requests come, in the mean;
     * from measured clients: from the first to the last arrival, and one mean gap;
-    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered;
+    * from users who wait for their answers: the time that so many take at the rate at which the middle half was answered or, where
+      replicas come and go, so that no half is like the other, from the first arrival to the last answer;
     * from several processes: the time in which so many of all of them come, in the mean.
 
     Where a duration was asked for, that is what is paid, from the start of the clock on; longer, if a pool is behind at its end.
@@ -40,7 +41,8 @@ def paid_seconds(
         return max(answered_s, traffic.lasts_s) if behind else traffic.lasts_s
     arrivals = _only(workload)
     if isinstance(arrivals, ClosedLoop):
-        return _of_users(result, len(result.arrival_s)) or answered_s - first_s
+        changed = result.fleet is not None and len(result.fleet.at_s) > 0
+        return (0.0 if changed else _of_users(result, len(result.arrival_s))) or answered_s - first_s
     if isinstance(arrivals, Trace) or behind:
         return answered_s - first_s
     return seconds_of_arrivals(workload, traffic)

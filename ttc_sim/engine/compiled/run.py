@@ -259,8 +259,9 @@ def run(
         if outcome == GROW:
             arrays = _grow(arrays, most_samples)
         if outcome == MORE:
-            drawn = 2 * int(arrays.counters[DRAWN])
-            arrays = _more(arrays, times.drawn(names, deployments, drawn))
+            drawn = int(arrays.counters[DRAWN])
+            short = int(arrays.replicas["lives"].max()) >= drawn
+            arrays = _more(arrays, times.drawn(names, deployments, 2 * drawn if short else drawn))
         if outcome == LONGER and interval_s is not None:
             arrays = _longer(arrays, interval_s)
     if until_s is not None:

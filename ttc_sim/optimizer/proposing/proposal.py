@@ -99,7 +99,7 @@ def allowed_replicas(model: Model, pool: str) -> tuple[int, ...]:
     """Numbers of replicas of a GPU pool that the search space allows, smallest first; its own if the space names none."""
     own = model.scenario.deployments[pool]
     assert isinstance(own, GpuPool)
-    return tuple(sorted(set(model.scenario.search.replicas.get(pool, [own.replicas]))))
+    return tuple(sorted(set(model.scenario.search.replicas.get(pool, [own.planned_replicas]))))
 
 
 @dataclass(frozen=True)
