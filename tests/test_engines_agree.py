@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.random_scenarios import TIMES, Case, Times, differences, scenario
+from tests.random_scenarios import TIMES, Case, Times, differences, failing_scenario, scenario
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
@@ -19,7 +19,8 @@ from ttc_sim.serving.step_time import StepTable, step_seconds
 
 
 def run_compiled(case: Case) -> EngineResult:
-    return compiled.run(case.works, case.names, case.deployments, case.rule, case.until_s, case.tables)
+    further = {"following": case.following, "outages": case.outages}
+    return compiled.run(case.works, case.names, case.deployments, case.rule, case.until_s, case.tables, **further)
 
 
 @pytest.mark.parametrize("times", TIMES)
@@ -29,6 +30,17 @@ def test_engines_agree(times: Times) -> None:
         case = scenario(seed, times)
         slow = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, tables=case.tables)
         assert differences(slow, run_compiled(case)) == [], f"scenario({seed}, {times!r})"
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_on_what_goes_wrong(times: Times) -> None:
+    """Errors, outages, slow periods; retries, deadlines, fallbacks."""
+    for seed in range(250):
+        case = failing_scenario(seed, times)
+        given = case.works, case.names, case.deployments, case.rule, case.until_s
+        further = {"following": case.following, "outages": case.outages}
+        slow = reference.run(*given, tables=case.tables, **further)
+        assert differences(slow, run_compiled(case)) == [], f"failing_scenario({seed}, {times!r})"
 
 
 def watch(replica: Replica) -> None:

@@ -12,10 +12,10 @@ from ttc_sim.scenario.deployments import (
     LinearStepTime,
     PhysicsStepTime,
     Price,
-    Retry,
     StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
+from ttc_sim.scenario.failing import Errors, Outage, PoolRetry, Retry, Slow
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
@@ -42,6 +42,7 @@ __all__ = [
     "Clients",
     "ClosedLoop",
     "Columns",
+    "Errors",
     "Even",
     "GpuPool",
     "Latency",
@@ -49,15 +50,18 @@ __all__ = [
     "Lengths",
     "LinearStepTime",
     "LogNormal",
+    "Outage",
     "PhysicsStepTime",
     "Piecewise",
     "Poisson",
+    "PoolRetry",
     "Price",
     "Renewal",
     "Retry",
     "Scenario",
     "Search",
     "Slo",
+    "Slow",
     "Source",
     "SourceTargets",
     "Step",
