@@ -123,7 +123,9 @@ def begin_stage(m: Memory, request: int, stage: int, again: bool, now_s: float) 
     """Ask for a stage, for the first time or ``again``."""
     m.stage[request] = stage
     if not again:
-        m.attempt[request] = m.lost_calls[request] = 0
+        m.attempt[request] = 0
+        if m.counters[KEEPS_ATTEMPTS]:
+            m.lost_calls[request] = 0
     d = m.deployment_of[stage]
     if m.deployments[d].kind == 1:
         _submit(m, request, stage, d, now_s)
@@ -416,6 +418,23 @@ def _per_token_s(m: Memory, sample: int, call: int) -> float:
 
 
 @inlined
+def _error_at(m: Memory, request: int, stage: int, now_s: float, answered_s: float, call: int, factor: float) -> float:
+    """When a call that is accepted now ends in an error, if it does."""
+    lost, calls = m.lost_calls[request], m.counters[CALLS_BREAK]
+    if lost >= calls or m.breaks[stage * calls + lost] == 0:
+        return np.inf
+    after = m.deployments[m.deployment_of[stage]].error_after
+    if after == 0:
+        return now_s
+    if after == 2:
+        return now_s + 0.5 * (answered_s - now_s)
+    first_s = np.inf
+    for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
+        first_s = min(first_s, _first_s(m, sample, call) * factor)
+    return first_s + now_s
+
+
+@inlined
 def _took_s(m: Memory, sample: int, call: int, factor: float) -> float:
     """Seconds to the last token of a sample."""
     return _first_s(m, sample, call) * factor + (m.output_tokens[sample] - 1) * (_per_token_s(m, sample, call) * factor)
@@ -450,7 +469,7 @@ def _call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     if never:
         not_answered(m, request, REJECTED, NEVER, False, now_s)
         return
-    if _is_down(m, d, now_s):
+    if m.counters[KEEPS_ATTEMPTS] and _is_down(m, d, now_s):
         m.errors[request] += 1
         m.outage_errors[request] += 1
         not_answered(m, request, FAILED, BROKEN, False, now_s)
@@ -463,34 +482,26 @@ def _call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         dep.busy_since_s = now_s
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
-    factor = _slowness(m, d, now_s)
-    lost = m.lost_calls[request]
-    call = min(lost, m.counters[CALLS_AGAIN])
+    keeps = m.counters[KEEPS_ATTEMPTS]
+    call = 0
+    factor = 1.0
+    if keeps:
+        call = min(m.lost_calls[request], m.counters[CALLS_AGAIN])
+        factor = _slowness(m, d, now_s)
     ends_s = now_s + _nth_smallest(m, lo, hi, hi - lo, call, factor)
     answered_s = ends_s
     if m.counters[HAS_NEEDED]:
         answered_s = now_s + _nth_smallest(m, lo, hi, m.needed[stage], call, factor)
-    first_s = np.inf
-    for sample in range(lo, hi):
-        first_s = min(first_s, _first_s(m, sample, call) * factor)
-    first_s += now_s
-    # When it breaks, of itself or because the endpoint goes down. An answer that comes as it goes down has come.
-    error_s = np.inf
-    if lost < m.counters[CALLS_BREAK] and m.breaks[stage * m.counters[CALLS_BREAK] + lost]:
-        error_s = now_s
-        if dep.error_after == 1:
-            error_s = first_s
-        elif dep.error_after == 2:
-            error_s = now_s + 0.5 * (answered_s - now_s)
-    at_once = error_s == now_s and dep.error_after == 0
-    down_s = np.inf
-    if dep.outage < dep.outages_end:
-        down_s = m.outage_from_s[dep.outage]
-    if ends_s > dep.known_until_s:
-        dep.unknown = 1
-    broken_s = np.inf
-    if error_s < np.inf or down_s < answered_s:
-        broken_s = min(error_s, down_s)
+    error_s = down_s = np.inf
+    if keeps:
+        error_s = _error_at(m, request, stage, now_s, answered_s, call, factor)
+        if dep.outage < dep.outages_end:
+            down_s = m.outage_from_s[dep.outage]
+        if ends_s > dep.known_until_s:
+            dep.unknown = 1
+    at_once = error_s < np.inf and dep.error_after == 0
+    # An answer that comes as the endpoint goes down has come.
+    broken_s = min(error_s, down_s) if error_s < np.inf or down_s < answered_s else np.inf
     over_s = min(ends_s, down_s) if broken_s == np.inf else broken_s
     in_time = min(answered_s, broken_s) <= deadline_s
     leaves_s = min(answered_s, broken_s) if in_time else deadline_s
@@ -498,14 +509,16 @@ def _call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     # Where the clock is stopped before, what was to happen at that moment does not.
     upto_s = released_s if released_s < dep.until_s else np.nextafter(dep.until_s, -np.inf)
     m.prefilled[stage] = 0 if at_once else m.prompt_tokens[stage]
+    first_s = np.inf
     for sample in range(lo, hi):
-        tokens = m.output_tokens[sample]
+        first, tokens = _first_s(m, sample, call) * factor, m.output_tokens[sample]
+        first_s = min(first_s, first)
         if at_once:
             tokens = 0
         elif upto_s < ends_s:
-            first, rest = _first_s(m, sample, call) * factor, _per_token_s(m, sample, call) * factor
-            tokens = _generated_by(upto_s, now_s, first, rest, tokens)
+            tokens = _generated_by(upto_s, now_s, first, _per_token_s(m, sample, call) * factor, tokens)
         m.generated[sample] = tokens
+    first_s += now_s
     if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s and not at_once:
         m.first_token_s[request] = first_s
     if broken_s <= leaves_s:
