@@ -252,7 +252,9 @@ def _failing(dice: Dice, item: Api | GpuPool) -> Api | GpuPool:
     deadline_s = late if late is None or item.timeout_s is None else max(late, item.timeout_s)
     if isinstance(item, GpuPool):
         on = [*dice.of(["queue_full"], ["queue_full", "error"], []), *timeout]
-        retry = dice.of(None, PoolRetry.model_validate({**wait, "on": on}), PoolRetry.model_validate({**wait, "on": on}))
+        retry = dice.of(
+            None, PoolRetry.model_validate({**wait, "on": on}), PoolRetry.model_validate({**wait, "on": on})
+        )
         return item.model_copy(update={"retry": retry, "deadline_s": deadline_s})
     on = [*dice.of(["rate_limit"], ["error"], ["rate_limit", "error"], ["rate_limit", "error"]), *timeout]
     from_s, long_s = dice.of(0.0, 0.5, 2.0), dice.of(0.25, 0.5, 3.0)
@@ -325,6 +327,6 @@ def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str
         return found if a.attempts is b.attempts else [*found, "attempts"]
     for field in fields(a.attempts):
         ones, others = getattr(a.attempts, field.name), getattr(b.attempts, field.name)
-        pairs = zip(ones, others, strict=True) if isinstance(ones, tuple) else [(ones, others)]
-        found += [] if all(np.array_equal(one, other) for one, other in pairs) else [field.name]
+        same = [np.array_equal(*pair) for pair in zip(ones, others, strict=True)] if isinstance(ones, tuple) else []
+        found += [] if all(same) and (isinstance(ones, tuple) or np.array_equal(ones, others)) else [field.name]
     return found

@@ -19,8 +19,16 @@ from ttc_sim.serving.step_time import StepTable, step_seconds
 
 
 def run_compiled(case: Case) -> EngineResult:
-    further = {"following": case.following, "outages": case.outages}
-    return compiled.run(case.works, case.names, case.deployments, case.rule, case.until_s, case.tables, **further)
+    return compiled.run(
+        case.works,
+        case.names,
+        case.deployments,
+        case.rule,
+        case.until_s,
+        case.tables,
+        following=case.following,
+        outages=case.outages,
+    )
 
 
 @pytest.mark.parametrize("times", TIMES)
@@ -38,8 +46,7 @@ def test_engines_agree_on_what_goes_wrong(times: Times) -> None:
     for seed in range(250):
         case = failing_scenario(seed, times)
         given = case.works, case.names, case.deployments, case.rule, case.until_s
-        further = {"following": case.following, "outages": case.outages}
-        slow = reference.run(*given, tables=case.tables, **further)
+        slow = reference.run(*given, tables=case.tables, following=case.following, outages=case.outages)
         assert differences(slow, run_compiled(case)) == [], f"failing_scenario({seed}, {times!r})"
 
 

@@ -35,6 +35,10 @@ _REQUESTS = {
     "p95 s": ("latency_p95_s", lambda x: number(x, 1)),
     "timed out": ("timed_out", lambda x: number(x, 0)),
     "rejected": ("rejected", lambda x: number(x, 0)),
+    "failed": ("failed", lambda x: number(x, 0)),
+    "errors": ("errors", lambda x: number(x, 0)),
+    "retries": ("retries", lambda x: number(x, 0)),
+    "fallbacks": ("fallbacks", lambda x: number(x, 0)),
     "goodput": ("goodput", percent),
 }
 _SERVERS = {

@@ -121,23 +121,21 @@ class Errors(Model):
                 raise errors_at({other: ("value_error", None, f"to be given beside {one}")})
         if self.outages is not None and self.mtbf_h is not None:
             raise errors_at({"outages": ("value_error", "given", "none beside mtbf_h, which draws them")})
-        stretches: list[tuple[str, list[Outage] | list[Slow]]] = [
-            ("outages", self.outages or []),
-            ("slow", self.slow or []),
-        ]
-        for name, listed in stretches:
-            for k, (one, after) in enumerate(pairwise(listed), start=1):
-                if after.from_s < one.until_s:
-                    expected = (
-                        f"at least {one.until_s:g}, when the one before it ends: they are in order and do not overlap"
-                    )
-                    raise errors_at({f"{name}.{k}.from_s": ("value_error", after.from_s, expected)})
+        _in_order("outages", [(one.from_s, one.until_s) for one in self.outages or ()])
+        _in_order("slow", [(one.from_s, one.until_s) for one in self.slow or ()])
         return self
 
     @property
     def breaks(self) -> bool:
         """Whether an accepted call may break."""
         return bool(self.rate) or self.outages is not None or self.mtbf_h is not None
+
+
+def _in_order(name: str, stretches: list[tuple[float, float]]) -> None:
+    for k, ((_, until_s), (from_s, _)) in enumerate(pairwise(stretches), start=1):
+        if from_s < until_s:
+            expected = f"at least {until_s:g}, when the one before it ends: they are in order and do not overlap"
+            raise errors_at({f"{name}.{k}.from_s": ("value_error", from_s, expected)})
 
 
 def check_timeouts(retry: Retry | PoolRetry | None, timeout_s: float | None, deadline_s: float | None) -> None:

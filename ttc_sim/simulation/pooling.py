@@ -9,7 +9,7 @@ of a run differs from another says nothing; only where there is a single run do 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
@@ -20,7 +20,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import STILL, Swing, Variance
-from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT
+from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.scenario import Target
 from ttc_sim.scenario.targets import USD
@@ -34,14 +34,24 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 HOUR_S = 3600.0
 TimeName = Literal["latency", "ttft", "tpot"]
-_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
+_ENDS = {
+    "timeout_rate": (TIMED_OUT, REJECTED, FAILED),
+    "timed_out_rate": (TIMED_OUT,),
+    "rejected_rate": (REJECTED,),
+    "failed_rate": (FAILED,),
+}
+_UNTIMED = (REJECTED, FAILED)
+"""Requests that count in no percentile of latency."""
 
 
 @dataclass(frozen=True)
 class Part:
     """Figures of one arm, source or band of difficulty; ``tokens_per_request`` are output tokens, ``reasoning`` those hidden.
 
-    Shares times costs, or times tokens, add up to those of all requests.
+    Shares times costs, or times tokens, add up to those of all requests. An arm's are the requests that were sent to it first:
+    ``fallback_share`` of them were answered by another one, and that one's answers, tokens and bill are among the figures;
+    ``answered_share``: share of all requests that the arm answered, whoever they were sent to first. ``None`` of other parts, and
+    where no arm has a fallback.
     """
 
     share: float
@@ -51,6 +61,20 @@ class Part:
     tokens_per_request: float
     reasoning_tokens_per_request: float
     thinking_cost_share: float
+    fallback_share: float | None = None
+    answered_share: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping, without what there is nothing to say of."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name not in ("fallback_share", "answered_share")
+        }
+
+
+_NOBODY = Part(0.0, None, Estimate(0.0, 0.0, 0.0), UNKNOWN, 0.0, 0.0, 0.0)
+"""Of an arm that no request was sent to first."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +190,7 @@ class Pooled(Means):
 
         def after(other: OtherLoad) -> float:
             values = {"latency": other.latency_s, "ttft": other.ttft_s, "tpot": other.tpot_s}[times.name]
-            known = other.status != REJECTED if times.name == "latency" else ~np.isnan(values)
+            known = ~np.isin(other.status, _UNTIMED) if times.name == "latency" else ~np.isnan(values)
             seconds = values[here[other.request] & known]
             return figure(seconds) if len(seconds) else before
 
@@ -187,9 +211,9 @@ class Pooled(Means):
         return {"mean": mean, **{key: figure for key, (figure, _) in zip(QUANTILES, found, strict=True)}}
 
     def of_name(self, name: TimeName) -> Times:
-        """Seconds of that name, of requests that were not rejected, or that have them."""
+        """Seconds of that name, of requests that were not rejected and did not fail, or that have them."""
         if name == "latency":
-            return Times(name, self.latency, self.status != REJECTED)
+            return Times(name, self.latency, ~np.isin(self.status, _UNTIMED))
         values = self.ttft if name == "ttft" else self.tpot
         return Times(name, values, ~np.isnan(values))
 
@@ -307,7 +331,25 @@ class Pooled(Means):
     def arms(self) -> dict[str, Part]:
         """Figures by arm."""
         of_row = None if self.expected is None or "arm" not in self.expected else self.expected["arm"].astype(np.int64)
-        return self._parts(dict(enumerate(self.model.arm_names)), self.arm, of_row)
+        parts = self._parts(dict(enumerate(self.model.arm_names)), self.arm, of_row)
+        if not any(arm.fallbacks for arm in self.model.scenario.arms.values()):
+            return parts
+        answered, by = self.status == COMPLETED, self._joined("answered_by")
+        fell = answered & (by != self.arm)
+        found = {}
+        for k, name in enumerate(self.model.arm_names):
+            here, share = self.arm == k, float((answered & (by == k)).mean())
+            one = parts.get(name) or (_NOBODY if share else None)
+            if one is not None:
+                found[name] = replace(
+                    one, fallback_share=float(fell[here].mean()) if here.any() else 0.0, answered_share=share
+                )
+        return found
+
+    def per_request(self, values: F64) -> Estimate:
+        """Mean of a figure over all requests, with its interval."""
+        value = float(values.mean())
+        return intervals.mean(value, self.of_requests(values, self.all.requests, abs(value))[0])
 
     def sources(self) -> dict[str, Part]:
         """Figures by source."""

@@ -74,6 +74,11 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
     in_time = 2 * taken.alone_s < timeout_s[taken.delayed]
     late = (result.status == TIMED_OUT) & (never | in_time)
     rejected = (result.status == REJECTED) & (taken.longest_tokens - 1 <= _most_tokens(model, "held")[taken.delayed])
+    if result.attempts is not None:
+        # One that broke on its way says nothing of the load either; one that another arm answered in the end was turned away.
+        whole = result.attempts.errors == 0
+        late &= whole
+        late |= (result.attempts.fallbacks > 0) & (result.status == COMPLETED) & whole
     rejected &= taken.asked_tokens <= _most_tokens(model, "asked")[taken.delayed]
     served = _Served(
         first=taken.first,

@@ -437,7 +437,8 @@ def _error_at(m: Memory, request: int, stage: int, now_s: float, answered_s: flo
 @inlined
 def _took_s(m: Memory, sample: int, call: int, factor: float) -> float:
     """Seconds to the last token of a sample."""
-    return _first_s(m, sample, call) * factor + (m.output_tokens[sample] - 1) * (_per_token_s(m, sample, call) * factor)
+    rest_s = (m.output_tokens[sample] - 1) * (_per_token_s(m, sample, call) * factor)
+    return float(_first_s(m, sample, call) * factor + rest_s)
 
 
 @inlined

@@ -99,6 +99,7 @@ from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, stack_tables, step_table
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
 _ERRORS_AFTER = ("at_once", "first_token", "midway")
 _REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
 _EVENTS_AT_A_TIME = 2_000_000
@@ -370,7 +371,6 @@ def _begin(
     breaks, again_first_s, again_per_token_s = _further_calls(works)
     counters[CALLS_BREAK] = len(breaks) // max(stages, 1)
     counters[CALLS_AGAIN] = len(again_first_s) // max(samples, 1)
-    stretches = _stretches(deployments, dep, outages)
     prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
     counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
     chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
@@ -432,21 +432,18 @@ def _begin(
         attempt=np.zeros(n, dtype=np.int32),
         lost_calls=np.zeros(n, dtype=np.int32),
         begun_s=arrival_s.copy() if keeps else none_f,
-        **{
-            name: np.zeros(n if keeps else 0, dtype=np.int32)
-            for name in ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
-        },
+        **{name: np.zeros(n if keeps else 0, dtype=np.int32) for name in _COUNTS},  # type: ignore[arg-type]
         following=none_i if following is None else np.ascontiguousarray(following, dtype=np.int64).reshape(-1),
         reasoning=_joined([work.reasoning_tokens for work in works]) if keeps else none_i,
         breaks=breaks,
         again_first_s=again_first_s,
         again_per_token_s=again_per_token_s,
-        **{f"lost_{name}": np.zeros(samples if keeps else 0, dtype=np.int64) for name in ("generated", "reasoning")},
-        **{
-            f"lost_{name}": np.zeros(stages if keeps else 0, dtype=np.int64)
-            for name in ("prefilled", "cached", "attempts")
-        },
-        **stretches,
+        lost_generated=np.zeros(samples if keeps else 0, dtype=np.int64),
+        lost_reasoning=np.zeros(samples if keeps else 0, dtype=np.int64),
+        lost_prefilled=np.zeros(stages if keeps else 0, dtype=np.int64),
+        lost_cached=np.zeros(stages if keeps else 0, dtype=np.int64),
+        lost_attempts=np.zeros(stages if keeps else 0, dtype=np.int64),
+        **_stretches(deployments, dep, outages),  # type: ignore[arg-type]
         load_at=np.zeros(1 if route is None else route.arms.shape[1], dtype=np.int64),
         load_waiting=np.zeros(len(deployments), dtype=np.int64),
         load_in_progress=np.zeros(len(deployments), dtype=np.int64),
