@@ -36,11 +36,9 @@ _REQUESTS = {
     "timed out": ("timed_out", lambda x: number(x, 0)),
     "rejected": ("rejected", lambda x: number(x, 0)),
     "failed": ("failed", lambda x: number(x, 0)),
-    "errors": ("errors", lambda x: number(x, 0)),
-    "retries": ("retries", lambda x: number(x, 0)),
-    "fallbacks": ("fallbacks", lambda x: number(x, 0)),
     "goodput": ("goodput", percent),
 }
+_ATTEMPTS = {name: (name, lambda x: number(x, 0)) for name in ("errors", "retries", "fallbacks")}
 _SERVERS = {
     "running": ("running", lambda x: number(x, 1)),
     "waiting": ("waiting", lambda x: number(x, 1)),
@@ -57,11 +55,11 @@ def print_over_time(console: Console, found: OverTime) -> None:
     title = "By hour" if found.interval_s == _HOUR_S else f"By {found.interval_s:g} s"
     several = found.deployments["deployment"].n_unique() > 1
     if several:
-        paper.print(_table(title, found, found.all, {**_REQUESTS, **_SERVERS, **_TOKENS, **_DOLLARS}))
+        paper.print(_table(title, found, found.all, {**_REQUESTS, **_ATTEMPTS, **_SERVERS, **_TOKENS, **_DOLLARS}))
         columns = {**_REQUESTS, **_SERVERS, **_DOLLARS}
         paper.print(_table(f"{title} and deployment", found, found.deployments, columns, "deployment"))
     else:
-        paper.print(_table(title, found, found.deployments, {**_REQUESTS, **_SERVERS, **_DOLLARS}))
+        paper.print(_table(title, found, found.deployments, {**_REQUESTS, **_ATTEMPTS, **_SERVERS, **_DOLLARS}))
     if found.sources["source"].n_unique() > 1:
         columns = {**_REQUESTS, **_TOKENS, **_DOLLARS}
         paper.print(_table(f"{title} and source", found, found.sources, columns, "source"))

@@ -110,8 +110,7 @@ class Pooled(Means):
         self.latency, self.ttft, self.tpot = (self._joined(name) for name in ("latency_s", "ttft_s", "tpot_s"))
         self.thinking_cost, self.idle_cost = self._joined("thinking_cost_usd"), self._joined("idle_cost_usd")
         self.open_ended: dict[str, tuple[str, ...]] = {}
-        timeouts = [item.timeout_s for item in model.deployments]
-        self.most_s = max((np.inf if one is None else one for one in timeouts), default=np.inf)
+        self.most_s = _most_seconds(model)
 
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
@@ -373,6 +372,19 @@ class Pooled(Means):
             for name, one in members.items()
             if (one.rows is not None and one.rows.any() if by_row else one.requests.any())
         }
+
+
+def _most_seconds(model: Model) -> float:
+    """From a request's arrival to its end, as far as timeouts limit it."""
+    falls_back = any(arm.fallbacks for arm in model.scenario.arms.values())
+    most = 0.0
+    for item in model.deployments:
+        lasts_s = np.inf if item.timeout_s is None else item.timeout_s
+        # Where each attempt, or arm, has its own time, only a deadline is one of the request.
+        if falls_back or (item.retry is not None and "timeout" in item.retry.reasons):
+            lasts_s = np.inf
+        most = max(most, lasts_s if item.deadline_s is None else min(lasts_s, item.deadline_s))
+    return most
 
 
 def _quantile(seconds: F64, part: float) -> float:
