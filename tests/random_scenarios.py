@@ -328,5 +328,10 @@ def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str
     for field in fields(a.attempts):
         ones, others = getattr(a.attempts, field.name), getattr(b.attempts, field.name)
         same = [np.array_equal(*pair) for pair in zip(ones, others, strict=True)] if isinstance(ones, tuple) else []
-        found += [] if all(same) and (isinstance(ones, tuple) or np.array_equal(ones, others)) else [field.name]
+        found += (
+            []
+            if all(same)
+            and (isinstance(ones, tuple) or np.array_equal(ones, others, equal_nan=field.name == "begun_s"))
+            else [field.name]
+        )
     return found

@@ -409,6 +409,22 @@ def test_a_pool_that_stands_by_as_a_fallback_is_paid_for() -> None:
     assert summary.replicas == {"p": 1}
 
 
+def test_verdicts_are_about_the_arm_that_is_overloaded() -> None:
+    """Before and behind a fallback; of an endpoint that breaks nothing is said of its load."""
+    slow_pool = {**seconds_pool(max_num_seqs=4, queue_limit=8).model_dump(exclude_none=True)}
+    roomy = {**slow_pool, "max_num_seqs": 256, "queue_limit": 256}
+    arms = {"a": {"deployment": "x", "fallback": "b"}, "b": {"deployment": "y"}}
+
+    def verdicts(x: Any, y: Any) -> dict[str, str]:
+        found = run(one_a_second(600, deployments={"x": x, "y": y}, arms=arms)).summary().verdicts
+        return {name: one.verdict for name, one in found.items()}
+
+    assert verdicts(slow_pool, roomy) == {"x": "overloaded", "y": "stable"}
+    breaks = api(errors={"rate": 1.0}, retry={"retries": 0})
+    assert verdicts(breaks, slow_pool)["x"] == "stable"
+    assert verdicts(slow_pool, {**slow_pool, "replicas": 2}) == {"x": "overloaded", "y": "overloaded"}
+
+
 def test_lists_of_fallbacks_go_on_with_those_of_the_last() -> None:
     broken = {"errors": {"rate": 1.0, "after": "at_once"}, "retry": {"retries": 0}}
     deployments = {name: api(**broken) for name in "wxy"} | {"z": api()}

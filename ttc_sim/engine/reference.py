@@ -187,6 +187,7 @@ class Simulation(Recorder):
     def _attempts(self) -> Attempts:
         return Attempts(
             first=self.first,
+            begun_s=self.begun_s,
             errors=self.errors,
             outage_errors=self.outage_errors,
             error_retries=self.error_retries,

@@ -134,6 +134,7 @@ class Attempts:
 
     Attributes:
         first: (n,) the offered work that was carried out first; :attr:`EngineResult.arm` is the last.
+        begun_s: (n,) when the last work was begun.
         errors: (n,) attempts that broke, or found their API down; outage_errors: (n,) those of them by an outage.
         error_retries, timeout_retries: (n,) attempts that were made again after an error, or after a timeout.
         fallbacks: (n,) how often a further work was begun.
@@ -144,6 +145,7 @@ class Attempts:
     """
 
     first: I32
+    begun_s: F64
     errors: I32
     outage_errors: I32
     error_retries: I32

@@ -234,4 +234,4 @@ def _work_s(model: Model, taken: Taken) -> F64 | None:
         isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
         for item in model.deployments
     ]
-    return taken.alone_s if taken.sent[limited].any() else None
+    return taken.at_first.alone_s if taken.sent[limited].any() else None

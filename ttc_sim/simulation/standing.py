@@ -9,7 +9,7 @@ rejected though they fit), which is how timeouts and full queues hide a growing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -22,7 +22,7 @@ from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.taken import Taken
+from ttc_sim.simulation.taken import AtArm, Taken
 
 Word = Literal["stable", "backlogged", "overloaded"]
 WORDS: tuple[Word, ...] = ("stable", "backlogged", "overloaded")  # from best to worst
@@ -68,32 +68,62 @@ class Standing:
 def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dict[str, Standing]:
     """Verdicts on the deployments that requests of a run came to."""
     arrivals = model.scenario.workload.arrivals
-    timeout_s = np.array([np.inf if item.timeout_s is None else item.timeout_s for item in model.deployments])
-    never = np.isnan(result.started_s)
-    # Those that were slow by themselves, or never fitted, say nothing of the load.
-    in_time = 2 * taken.alone_s < timeout_s[taken.delayed]
-    late = (result.status == TIMED_OUT) & (never | in_time)
-    rejected = (result.status == REJECTED) & (taken.longest_tokens - 1 <= _most_tokens(model, "held")[taken.delayed])
-    if result.attempts is not None:
-        # One that broke on its way says nothing of the load either; one that another arm answered in the end was turned away.
-        whole = result.attempts.errors == 0
-        late &= whole
-        late |= (result.attempts.fallbacks > 0) & (result.status == COMPLETED) & whole
-    rejected &= taken.asked_tokens <= _most_tokens(model, "asked")[taken.delayed]
-    served = _Served(
-        first=taken.first,
-        delayed=taken.delayed,
-        arrival_s=result.arrival_s,
-        begun_s=np.where(never, result.finished_s, result.started_s),
-        left_s=result.finished_s,
-        alone_s=taken.alone_s,
-        started=~never,
-        completed=result.status == COMPLETED,
-        lost=late | rejected,
-    )
-    at = np.union1d(taken.first, taken.delayed).tolist()
+    attempts, never = result.attempts, np.isnan(result.started_s)
+    begun_s = np.where(never, result.finished_s, result.started_s)
+    seen = _Seen(result.arrival_s, begun_s, result.finished_s, result.status, ~never)
+    if attempts is None or not attempts.fallbacks.any():
+        served = _served(model, taken.at_first, seen, None if attempts is None else attempts.errors == 0)
+    else:
+        # Who fell back came to two arms one after another: the first turned it away, at the moment at which the last got it.
+        whole, fell = attempts.errors == 0, attempts.fallbacks > 0
+        early = result.started_s < attempts.begun_s
+        first = replace(
+            seen,
+            begun_s=np.where(fell, np.fmin(result.started_s, attempts.begun_s), begun_s),
+            left_s=np.where(fell, attempts.begun_s, result.finished_s),
+            status=np.where(fell, np.where(early, np.int8(TIMED_OUT), np.int8(REJECTED)), result.status),
+            started=np.where(fell, early, ~never),
+        )
+        last = replace(seen, arrival_s=attempts.begun_s, begun_s=np.fmax(begun_s, attempts.begun_s))
+        parts = _served(model, taken.at_first, first, whole), _served(model, taken.at_last, last, whole).of(fell)
+        served = _Served(**{name: np.concatenate([getattr(one, name) for one in parts]) for name in vars(parts[0])})
+    at = np.union1d(served.first, served.delayed).tolist()
     rate_per_s = draws.traffic.rate_per_s
-    return {model.deployment_names[d]: _standing(served, d, arrivals.process, rate_per_s) for d in at}
+    n = len(result.status)
+    return {model.deployment_names[d]: _standing(served, d, arrivals.process, rate_per_s, n) for d in at}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """When requests came to an arm, were begun (or given up) and left, how that ended, and whether they had been begun."""
+
+    arrival_s: F64
+    begun_s: F64
+    left_s: F64
+    status: NDArray[np.int8]
+    started: NDArray[np.bool_]
+
+
+def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | None) -> _Served:
+    """What befell them there; one that broke on its way, which is not ``whole``, says nothing of the load."""
+    timeout_s = np.array([np.inf if item.timeout_s is None else item.timeout_s for item in model.deployments])
+    # Those that were slow by themselves, or never fitted, say nothing of the load.
+    in_time = 2 * at.alone_s < timeout_s[at.delayed]
+    late = (seen.status == TIMED_OUT) & (~seen.started | in_time)
+    rejected = (seen.status == REJECTED) & (at.longest_tokens - 1 <= _most_tokens(model, "held")[at.delayed])
+    rejected &= at.asked_tokens <= _most_tokens(model, "asked")[at.delayed]
+    lost = late | rejected
+    return _Served(
+        first=at.first,
+        delayed=at.delayed,
+        arrival_s=seen.arrival_s,
+        begun_s=seen.begun_s,
+        left_s=seen.left_s,
+        alone_s=at.alone_s,
+        started=seen.started,
+        completed=seen.status == COMPLETED,
+        lost=lost if whole is None else lost & whole,
+    )
 
 
 def _most_tokens(model: Model, what: Literal["held", "asked"]) -> F64:
@@ -124,6 +154,10 @@ class _Served:
     started: NDArray[np.bool_]
     completed: NDArray[np.bool_]
     lost: NDArray[np.bool_]
+
+    def of(self, some: NDArray[np.bool_]) -> _Served:
+        """Of some of them alone."""
+        return _Served(**{name: values[some] for name, values in vars(self).items()})
 
 
 def worst(found: Mapping[str, Verdict]) -> Verdict:
@@ -194,7 +228,7 @@ def _count(served: _Served, queued: NDArray[np.bool_], delayed: NDArray[np.bool_
     return _Counts(edges, came, waiting, overdue_at(edges), lost, middle, _by_chance(arrival_s, came))
 
 
-def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Standing:
+def _standing(served: _Served, d: int, process: str, rate_per_s: float, requests: int) -> Standing:
     queued, delayed = served.first == d, served.delayed == d
     here = queued | delayed
     n = _count(served, queued, delayed)
@@ -218,7 +252,7 @@ def _standing(served: _Served, d: int, process: str, rate_per_s: float) -> Stand
     done_s = served.left_s[here & served.completed] if crowded else served.begun_s[here & served.started & ~served.lost]
     done = int(((done_s > n.edges[calm]) & (done_s <= end_s)).sum())
     goes_on = process != "trace" and stretch_s > 0
-    sent = rate_per_s * float(here.mean()) * stretch_s if goes_on else float(arrived)
+    sent = rate_per_s * (int(here.sum()) / requests) * stretch_s if goes_on else float(arrived)
     # A load that is over in a tenth of the time that it takes to be served was a burst.
     burst = process == "trace" and float(served.left_s[here].max()) - end_s > 9 * (end_s - start_s)
     overloaded = bool(behind) and not burst and sent - done > 2 * np.sqrt(done) + _LEFT * done

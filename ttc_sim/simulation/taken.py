@@ -21,6 +21,31 @@ from ttc_sim.strategies.outcomes.trial import DEFAULT_FORCED
 
 
 @dataclass(frozen=True)
+class AtArm:
+    """What waits of each of ``n`` requests at an arm are judged by.
+
+    Attributes:
+        first: (n,) deployment of its first stage.
+        delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
+            calls, else the pool that it takes longest on.
+        alone_s: (n,) seconds that it would take on idle servers.
+        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+    """
+
+    first: I64
+    delayed: I64
+    alone_s: F64
+    longest_tokens: I64
+    asked_tokens: I64
+
+    @classmethod
+    def of(cls, n: int) -> AtArm:
+        """To be filled in."""
+        first, delayed, longest, asked = (np.zeros(n, dtype=np.int64) for _ in range(4))
+        return cls(first, delayed, np.zeros(n), longest, asked)
+
+
+@dataclass(frozen=True)
 class Taken:
     """Of each of ``n`` requests; ``D`` deployments.
 
@@ -34,11 +59,7 @@ class Taken:
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
         pool_thinking_s: (2, D, n) part of them, as for API calls.
         sent: (D, n) whether a stage of it belongs there.
-        first: (n,) deployment of its first stage.
-        delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
-            calls, else the pool that it takes longest on.
-        alone_s: (n,) seconds that it would take on idle servers.
-        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+        at_first, at_last: at the arm that it was sent to, and at the last one that tried, which is the same without fallbacks.
         in_a_row: (n,) output tokens that came one after another; outlasts: (n,) whether calls of it run on when its client gives up
             (:mod:`ttc_sim.simulation.token_times`).
         lost_tokens: (n,) of attempts that broke or were made again, and of arms that a fallback came after, prompt and output.
@@ -57,11 +78,8 @@ class Taken:
     pool_s: F64
     pool_thinking_s: F64
     sent: NDArray[np.bool_]
-    first: I64
-    delayed: I64
-    alone_s: F64
-    longest_tokens: I64
-    asked_tokens: I64
+    at_first: AtArm
+    at_last: AtArm
     in_a_row: I64
     outlasts: NDArray[np.bool_]
     lost_tokens: I64
@@ -88,11 +106,8 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
         pool_s=np.zeros((count, n)),
         pool_thinking_s=np.zeros((2, count, n)),
         sent=np.zeros((count, n), dtype=np.bool_),
-        first=np.zeros(n, dtype=np.int64),
-        delayed=np.zeros(n, dtype=np.int64),
-        alone_s=np.zeros(n),
-        longest_tokens=np.zeros(n, dtype=np.int64),
-        asked_tokens=np.zeros(n, dtype=np.int64),
+        at_first=AtArm.of(n),
+        at_last=AtArm.of(n),
         in_a_row=np.zeros(n, dtype=np.int64),
         outlasts=np.zeros(n, dtype=np.bool_),
         lost_tokens=np.zeros(n, dtype=np.int64),
@@ -205,18 +220,21 @@ def _add(
         taken.api_cost_usd[:] += each
         taken.api_usd[d] += each
         taken.planned_api_cost_usd[:] += np.where(which.first, np.bincount(who, weights=planned_usd, minlength=n), 0.0)
-    # Whom another arm answered, this one had turned away; who was not answered at all had that of the last one.
-    blamed = which.first | (which.last & (result.status != COMPLETED))
-    taken.alone_s[blamed] = sums(alone_s, work.stage_start, np.float64)[blamed]
-    taken.longest_tokens[which.last] = greatest(work.prompt_tokens + longest, work.stage_start)[which.last]
-    taken.asked_tokens[which.last] = greatest(work.prompt_tokens + whole, work.stage_start)[which.last]
     taken.in_a_row[which.last] = tokens_in_a_row(work, generated)[which.last]
     taken.outlasts[which.last] = outlasts_its_client(work, model.deployments)[which.last]
-    taken.first[which.first] = work.deployment[work.stage_start[:-1]][which.first]
     on_pool = np.array([prices is None for prices in model.prices])
     answered_here = (result.status == COMPLETED) & which.last
     delaying = _delaying(work, on_pool, alone_s, taken_in, made[0] + made[1], whole, result.retries, answered_here)
-    taken.delayed[blamed] = work.deployment[delaying][blamed]
+    found = AtArm(
+        first=work.deployment[work.stage_start[:-1]],
+        delayed=work.deployment[delaying],
+        alone_s=sums(alone_s, work.stage_start, np.float64),
+        longest_tokens=greatest(work.prompt_tokens + longest, work.stage_start),
+        asked_tokens=greatest(work.prompt_tokens + whole, work.stage_start),
+    )
+    for filled, rows in ((taken.at_first, which.first), (taken.at_last, which.last)):
+        for name, values in vars(found).items():
+            getattr(filled, name)[rows] = values[rows]
 
 
 def _add_lost(

@@ -298,16 +298,16 @@ def write_down(m: Memory, g: int, sample: int, generated: int, prefilled: int) -
     """What a sequence of a group has had, of its output and of its prompt."""
     group = m.groups[g]
     stage = group.stage
-    if group.lost == 0:
+    if group.lost < 0:
         m.generated[sample] = generated
         m.prefilled[stage] = max(m.prefilled[stage], prefilled)
         return
     m.lost_generated[sample] += generated
     m.lost_reasoning[sample] += min(generated, m.reasoning[sample])
-    if prefilled > group.had:
-        m.lost_attempts[stage] += 1 if group.had == 0 else 0
-        m.lost_prefilled[stage] += prefilled - group.had
-        group.had = prefilled
+    if prefilled > group.lost:
+        m.lost_attempts[stage] += 1 if group.lost == 0 else 0
+        m.lost_prefilled[stage] += prefilled - group.lost
+        group.lost = prefilled
 
 
 @compiled

@@ -153,8 +153,7 @@ def _lose(m: Memory, request: int, stage: int) -> None:
     """What an attempt has had is lost, and so is what is still to come of it."""
     had = m.prefilled[stage]
     if m.deployments[m.deployment_of[stage]].kind == 1:
-        g = m.group[request]
-        m.groups[g].lost, m.groups[g].had = 1, had
+        m.groups[m.group[request]].lost = had
     m.lost_calls[request] += 1
     m.lost_attempts[stage] += 1 if had > 0 else 0
     m.lost_prefilled[stage] += had
@@ -286,7 +285,7 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     group.unfinished, group.ended, group.first_sample = hi - lo, 0, lo
     group.needed = m.needed[stage] if m.counters[HAS_NEEDED] else hi - lo
     group.prefix, group.limit, group.own_limit = -1, 0, 0
-    group.lost = 0
+    group.lost = -1
     if dep.caching and m.prefix_id[stage] >= 0:
         most = prompt if hi - lo > 1 else prompt + m.output_tokens[lo] - 1
         shared = m.prefix_tokens[stage] if m.counters[HAS_PREFIX_TOKENS] else prompt
@@ -444,6 +443,8 @@ def _took_s(m: Memory, sample: int, call: int, factor: float) -> float:
 @inlined
 def _nth_smallest(m: Memory, lo: int, hi: int, n: int, call: int, factor: float) -> float:
     """Seconds by which ``n`` of the samples of a call have ended."""
+    if hi - lo == 1:
+        return _took_s(m, lo, call, factor)
     for a in range(lo, hi):
         mine = _took_s(m, a, call, factor)
         before = 0
@@ -558,7 +559,7 @@ def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: 
             _ask_again(m, request, stage, attempt)
         return stage
     if kind == TIMEOUT:
-        if m.stage[request] == stage and m.attempt[request] == attempt and np.isnan(m.finished_s[request]):
+        if np.isnan(m.finished_s[request]) and m.stage[request] == stage and m.attempt[request] == attempt:
             _time_out(m, request, now_s)
         return -1
     d = m.deployment_of[stage]

@@ -267,6 +267,7 @@ def run(
         if not arrays.counters[KEEPS_ATTEMPTS]
         else Attempts(
             first=arrays.first,
+            begun_s=arrays.begun_s,
             errors=arrays.errors,
             outage_errors=arrays.outage_errors,
             error_retries=arrays.error_retries,
@@ -431,7 +432,7 @@ def _begin(
         finished=np.zeros(most_seqs, dtype=np.int64),
         attempt=np.zeros(n, dtype=np.int32),
         lost_calls=np.zeros(n, dtype=np.int32),
-        begun_s=arrival_s.copy() if keeps else none_f,
+        begun_s=np.full(n, np.nan) if keeps else none_f,
         **{name: np.zeros(n if keeps else 0, dtype=np.int32) for name in _COUNTS},  # type: ignore[arg-type]
         following=none_i if following is None else np.ascontiguousarray(following, dtype=np.int64).reshape(-1),
         reasoning=_joined([work.reasoning_tokens for work in works]) if keeps else none_i,

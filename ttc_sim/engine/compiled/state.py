@@ -43,8 +43,8 @@ SEQUENCE = _record(
     "group sample order level prompt output offset length computed blocks shared chunk end place previous next sibling state"
     " dropped prefilled stamp"
 )
-# lost: its client has asked again. had: prompt tokens that count as lost.
-GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost had")
+# lost: prompt tokens that count as lost, once its client has asked again; -1 before.
+GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost")
 # Blocks start to end of a prompt that can be found again. While free they stand in their replica's queue of free blocks,
 # after ``gap`` blocks of no chain; following < 0: not in the queue.
 CHAIN = _record("start end users previous following count gap")
