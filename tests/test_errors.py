@@ -422,6 +422,9 @@ def test_verdicts_are_about_the_arm_that_is_overloaded() -> None:
     assert verdicts(slow_pool, roomy) == {"x": "overloaded", "y": "stable"}
     breaks = api(errors={"rate": 1.0}, retry={"retries": 0})
     assert verdicts(breaks, slow_pool)["x"] == "stable"
+    down = api(errors={"outages": [{"from_s": 0.0, "duration_s": 5000.0}]}, retry={"retries": 9})
+    assert verdicts(down, roomy)["x"] == "stable"
+    assert verdicts(api(deadline_s=3.0), roomy)["x"] == "stable"  # too short for any of its calls
     assert verdicts(slow_pool, {**slow_pool, "replicas": 2}) == {"x": "overloaded", "y": "overloaded"}
 
 

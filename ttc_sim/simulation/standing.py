@@ -106,23 +106,31 @@ class _Seen:
 
 def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | None) -> _Served:
     """What befell them there; one that broke on its way, which is not ``whole``, says nothing of the load."""
-    timeout_s = np.array([np.inf if item.timeout_s is None else item.timeout_s for item in model.deployments])
+    limits = [(item.timeout_s, item.deadline_s) for item in model.deployments]
+    timeout_s = np.array([min((one for one in pair if one is not None), default=np.inf) for pair in limits])
     # Those that were slow by themselves, or never fitted, say nothing of the load.
     in_time = 2 * at.alone_s < timeout_s[at.delayed]
     late = (seen.status == TIMED_OUT) & (~seen.started | in_time)
     rejected = (seen.status == REJECTED) & (at.longest_tokens - 1 <= _most_tokens(model, "held")[at.delayed])
     rejected &= at.asked_tokens <= _most_tokens(model, "asked")[at.delayed]
-    lost = late | rejected
+    lost, begun_s, alone_s = late | rejected, seen.begun_s, at.alone_s
+    if whole is not None:
+        lost, begun_s, alone_s = (
+            lost & whole,
+            np.where(whole, begun_s, seen.arrival_s),
+            np.where(whole, alone_s, np.inf),
+        )
     return _Served(
         first=at.first,
         delayed=at.delayed,
         arrival_s=seen.arrival_s,
-        begun_s=seen.begun_s,
+        begun_s=begun_s,
         left_s=seen.left_s,
-        alone_s=at.alone_s,
+        alone_s=alone_s,
         started=seen.started,
         completed=seen.status == COMPLETED,
-        lost=lost if whole is None else lost & whole,
+        lost=lost,
+        waited_s=seen.begun_s - seen.arrival_s,
     )
 
 
@@ -142,7 +150,8 @@ class _Served:
     """What befell the requests of one run; arrays of (n,), times in seconds.
 
     ``first`` is the deployment of the first stage, ``delayed`` the one that a delay is put down to; the request was begun (or given
-    up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load.
+    up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load; ``waited_s``: until it was
+    begun, for whatever reason.
     """
 
     first: I64
@@ -154,6 +163,7 @@ class _Served:
     started: NDArray[np.bool_]
     completed: NDArray[np.bool_]
     lost: NDArray[np.bool_]
+    waited_s: F64
 
     def of(self, some: NDArray[np.bool_]) -> _Served:
         """Of some of them alone."""
@@ -233,7 +243,7 @@ def _standing(served: _Served, d: int, process: str, rate_per_s: float, requests
     here = queued | delayed
     n = _count(served, queued, delayed)
     start_s, end_s = float(n.edges[0]), float(n.edges[-1])
-    longest_s = float(np.max((served.begun_s - served.arrival_s)[queued])) if queued.any() else np.nan
+    longest_s = float(np.max(served.waited_s[queued])) if queued.any() else np.nan
     if process == "closed_loop":
         # Users who wait send nothing, so that a queue cannot grow.
         turned_away = bool(n.lost[-1] > max(_LEFT * n.came[-1], 2))
