@@ -265,6 +265,7 @@ class Simulation(Recorder):
         while True:
             self.held.pop(request, None)
             status = yield from server.serve(request, arm, stage)
+            self.errors[request] += status == FAILED
             last_s = self._deadline_s(request, server)
             again = retry is not None and any(why in retry.reasons for why in _REASONS.get(status, ()))
             if status == TIMED_OUT and last_s <= env.now:
@@ -456,7 +457,6 @@ class _Endpoint:
             return NEVER
         down_s = self._goes_down_at(now_s)
         if down_s <= now_s:
-            simulation.errors[request] += 1
             simulation.outage_errors[request] += 1
             return FAILED
         if not self.limits.admit(asked, now_s):
@@ -486,7 +486,6 @@ class _Endpoint:
         simulation.held[request] = call
         yield leaves
         if in_time and broken_s <= leaves_s:
-            simulation.errors[request] += 1
             simulation.outage_errors[request] += down_s < error_s
             return FAILED
         return COMPLETED if in_time else TIMED_OUT

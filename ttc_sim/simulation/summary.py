@@ -128,7 +128,9 @@ class Summary:
         for parts in ("per_source", "per_band"):
             found[parts] = {name: one.as_json() for name, one in getattr(self, parts).items()}
         if self.attempts is None:  # where nothing can go wrong there is nothing to say of it
-            del found["failed_rate"], found["attempts"]
+            del found["attempts"]
+            if not self.failed_rate.value:
+                del found["failed_rate"]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
