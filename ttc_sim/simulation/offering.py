@@ -130,7 +130,10 @@ def until_known(model: Model, draws: Draws, run: Run) -> EngineResult:
     }
     if not hours:
         return run(None)
-    count = _LEAST_OUTAGES
+    # Twice as many as the arrivals are expected to meet are mostly enough.
+    lasts_h = float(np.nanmax(draws.traffic.arrival_s)) / 3600.0
+    expected = max(lasts_h / sum(means_h) for means_h in hours.values())
+    count = int(min(max(_LEAST_OUTAGES, 2 * expected), _MOST_OUTAGES))
     while True:
         drawn = {name: drawn_outages(draws, name, *means_h, count) for name, means_h in hours.items()}
         result = run([drawn.get(name) for name in model.deployment_names])
@@ -139,8 +142,8 @@ def until_known(model: Model, draws: Draws, run: Run) -> EngineResult:
         count *= 2
         if count > _MOST_OUTAGES:
             often = min(hours, key=lambda name: sum(hours[name]))
-            expected = f"so many hours that a run has at most {_MOST_OUTAGES:,} outages"
-            raise InputError(model.scenario.path, f"deployments.{often}.errors.mtbf_h", hours[often][0], expected)
+            said = f"so many hours that a run has at most {_MOST_OUTAGES:,} outages"
+            raise InputError(model.scenario.path, f"deployments.{often}.errors.mtbf_h", hours[often][0], said)
 
 
 def drawn_outages(draws: Draws, name: str, mtbf_h: float, mttr_h: float, count: int) -> Down:
