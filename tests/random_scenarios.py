@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ttc_sim.base.draws import F64, uniforms
-from ttc_sim.engine.work import EngineResult, Work
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.engine.work import Down, EngineResult, Work
 from ttc_sim.policies import LiveRule
-from ttc_sim.scenario import Api, GpuPool, Latency, LinearStepTime, Price, Retry
+from ttc_sim.scenario import Api, Errors, GpuPool, Latency, LinearStepTime, Outage, PoolRetry, Price, Retry, Slow
 from ttc_sim.serving.step_time import StepTable, step_table
 
 T = TypeVar("T")
@@ -29,6 +29,8 @@ class Case:
     rule: LiveRule | None
     until_s: float | None
     tables: list[StepTable | None]
+    following: I64 | None = None
+    outages: list[Down | None] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -279,6 +281,96 @@ def _work(
     )
 
 
+def failing_scenario(seed: int, times: Times) -> Case:
+    """The same, where calls break, endpoints go down and slow, and clients ask again and fall back."""
+    case, dice = scenario(seed, times), Dice(seed, times, "failing")
+    deployments = [_failing(dice, item) for item in case.deployments]
+    works, n = case.works, case.works[0].requests
+    count = len(works)
+    if case.rule is None:
+        # The same requests with other stages, as other arms would have them.
+        work = works[0]
+        others = [_shuffled(work, k) for k in range(1, dice.of(1, 2, 3))]
+        works = [work, *others]
+        count = len(works)
+    works = [_with_errors(dice, seed, arm, work) for arm, work in enumerate(works)]
+    following = None
+    if dice.of(True, True, False):
+        u = uniforms(seed, "following", n, count)
+        after = np.minimum(np.arange(count) + 1 + (u * 2).astype(np.int64), count)
+        following = np.where((after == count) | (u > 0.8), -1, after)
+    outages = None
+    if dice.of(True, False):
+        outages = [_down(dice) if isinstance(item, Api) else None for item in deployments]
+    return replace(case, deployments=deployments, works=works, following=following, outages=outages)
+
+
+def _failing(dice: Dice, item: Api | GpuPool) -> Api | GpuPool:
+    timeout = ["timeout"] if item.timeout_s is not None and dice.of(True, True, False) else []
+    wait = {"retries": dice.whole(0, 4), "base_s": dice.when((0.1371,), (0.25, 0.5), (0.1, 0.2)), "max_s": 1.0}
+    late = dice.of(None, None, 1.0, 2.5, 7.0)
+    deadline_s = late if late is None or item.timeout_s is None else max(late, item.timeout_s)
+    if isinstance(item, GpuPool):
+        on = [*dice.of(["queue_full"], ["queue_full", "error"], []), *timeout]
+        retry = dice.of(
+            None, PoolRetry.model_validate({**wait, "on": on}), PoolRetry.model_validate({**wait, "on": on})
+        )
+        return item.model_copy(update={"retry": retry, "deadline_s": deadline_s})
+    on = [*dice.of(["rate_limit"], ["error"], ["rate_limit", "error"], ["rate_limit", "error"]), *timeout]
+    from_s, long_s = dice.of(0.0, 0.5, 2.0), dice.of(0.25, 0.5, 3.0)
+    slow = [Slow(from_s=from_s, until_s=from_s + long_s, factor=dice.of(2.0, 0.5, 3.0))]
+    outages = [Outage(from_s=dice.of(0.0, 0.5, 1.0), duration_s=dice.of(0.25, 0.5))]
+    errors = Errors(
+        rate=0.3,
+        after=dice.of("at_once", "first_token", "midway"),
+        slow=dice.of(None, slow),
+        outages=dice.of(None, outages),
+    )
+    retry_api = Retry.model_validate({**wait, "on": on})
+    return item.model_copy(update={"retry": retry_api, "deadline_s": deadline_s, "errors": errors})
+
+
+def _down(dice: Dice) -> Down | None:
+    steps = dice.on_grid(np.array([dice.of(0.0, 0.3, 0.5, 2.0) for _ in range(4)]))
+    edges = np.cumsum(steps + (0.0 if dice.times == "apart" else 0.25))
+    return dice.of(None, Down(edges[::2], edges[1::2]), Down(edges[::2], edges[1::2], dice.of(1.0, 4.0)))
+
+
+def _shuffled(work: Work, by: int) -> Work:
+    """The work with every request's stages those of another request."""
+    order = np.roll(np.arange(work.requests), by)
+    size = np.diff(work.stage_start)[order]
+    stages = np.concatenate([np.arange(work.stage_start[i], work.stage_start[i + 1]) for i in order])
+    width = np.diff(work.sample_start)[stages]
+    samples = np.concatenate([np.arange(work.sample_start[k], work.sample_start[k + 1]) for k in stages])
+    return replace(
+        work,
+        stage_start=np.concatenate([[0], np.cumsum(size)]).astype(np.int64),
+        sample_start=np.concatenate([[0], np.cumsum(width)]).astype(np.int64),
+        **{name: getattr(work, name)[stages] for name in ("deployment", "prompt_tokens", "prefix_id")},
+        **{
+            name: getattr(work, name)[samples]
+            for name in ("reasoning_tokens", "visible_tokens", "first_token_s", "per_token_s")
+        },
+        prefix_tokens=None if work.prefix_tokens is None else work.prefix_tokens[stages],
+        needed=None if work.needed is None else work.needed[stages],
+    )
+
+
+def _with_errors(dice: Dice, seed: int, arm: int, work: Work) -> Work:
+    calls, stages = dice.whole(0, 3), len(work.deployment)
+    again = uniforms(seed, f"again{arm}", 2 * calls, work.samples).reshape(2, calls, work.samples)
+    first_s, per_token_s = again[0] * dice.of(0.0, 1.0), 0.03 * again[1]
+    if dice.times != "apart":
+        first_s, per_token_s = dice.on_grid(first_s), dice.on_grid(per_token_s * dice.of(0.0, 8.0), parts=4)
+    breaks = (uniforms(seed, f"breaks{arm}", stages, 3) < dice.of(0.2, 0.6)).astype(np.int8)
+    return replace(
+        work,
+        breaks=dice.of(breaks, breaks, breaks[:, :1], None),
+        again_s=dice.of(np.stack([first_s, per_token_s]), None),
+    )
+
+
 def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str]:
     """Names of what the engines do not agree on; times may differ by ``rtol``."""
     found = [
@@ -297,4 +389,15 @@ def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str
             found.append("fleet")
     elif a.fleet is not b.fleet:
         found.append("fleet")
+    if a.attempts is None or b.attempts is None:
+        return found if a.attempts is b.attempts else [*found, "attempts"]
+    for field in fields(a.attempts):
+        ones, others = getattr(a.attempts, field.name), getattr(b.attempts, field.name)
+        same = [np.array_equal(*pair) for pair in zip(ones, others, strict=True)] if isinstance(ones, tuple) else []
+        found += (
+            []
+            if all(same)
+            and (isinstance(ones, tuple) or np.array_equal(ones, others, equal_nan=field.name == "begun_s"))
+            else [field.name]
+        )
     return found

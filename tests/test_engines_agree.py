@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.random_scenarios import TIMES, Case, Times, differences, scenario, with_lives
+from tests.random_scenarios import TIMES, Case, Times, differences, failing_scenario, scenario, with_lives
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
@@ -19,7 +19,16 @@ from ttc_sim.serving.step_time import StepTable, step_seconds
 
 
 def run_compiled(case: Case) -> EngineResult:
-    return compiled.run(case.works, case.names, case.deployments, case.rule, case.until_s, case.tables)
+    return compiled.run(
+        case.works,
+        case.names,
+        case.deployments,
+        case.rule,
+        case.until_s,
+        case.tables,
+        following=case.following,
+        outages=case.outages,
+    )
 
 
 @pytest.mark.parametrize("times", TIMES)
@@ -43,6 +52,16 @@ def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None
         )
         changed += 0 if slow.fleet is None else len(slow.fleet.at_s)
     assert changed > 1000
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_on_what_goes_wrong(times: Times) -> None:
+    """Errors, outages, slow periods; retries, deadlines, fallbacks."""
+    for seed in range(250):
+        case = failing_scenario(seed, times)
+        given = case.works, case.names, case.deployments, case.rule, case.until_s
+        slow = reference.run(*given, tables=case.tables, following=case.following, outages=case.outages)
+        assert differences(slow, run_compiled(case)) == [], f"failing_scenario({seed}, {times!r})"
 
 
 def watch(replica: Replica) -> None:

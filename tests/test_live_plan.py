@@ -136,6 +136,18 @@ def test_live_requests_go_where_a_simulation_sends_them(folder: Path, policy: An
         assert "strong" not in live.arms["easy"]
 
 
+def test_a_route_says_where_it_goes_next(folder: Path) -> None:
+    planned = scenario(folder, "Always('weak')")
+    weak = planned.arms["weak"].model_copy(update={"fallback": ["weak@150", "strong@500"]})
+    falling = planned.model_copy(update={"arms": {**planned.arms, "weak": weak}})
+    route = LivePlan(saved(folder, falling)).route("x", "easy")
+    assert [(one.arm, one.deployment, one.max_tokens) for one in route.fallbacks] == [
+        ("weak@150", "cheap", 150),
+        ("strong@500", "dear", 500),
+    ]
+    assert LivePlan(saved(folder, planned)).route("x", "easy").fallbacks == ()
+
+
 def test_the_source_is_told_not_guessed(folder: Path) -> None:
     live = LivePlan(saved(folder, scenario(folder, {"easy": "Always('weak')", "hard": "Always('strong')"})))
     assert [live.route("x", source).arm for source in ("easy", "hard")] == ["weak", "strong"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class Route:
         max_tokens: most output tokens, reasoning and visible together, to ask the deployment for; ``None`` for the model's own
             limit.
         difficulty: predicted, 0 (easy) to 1 (hard).
+        fallbacks: where it goes next, one after another, if that does not answer it: for the caller to do.
     """
 
     arm: str
@@ -33,6 +34,7 @@ class Route:
     strategy: str
     max_tokens: int | None
     difficulty: float
+    fallbacks: tuple[Route, ...] = field(default=(), repr=False)
 
 
 class LivePlan:
@@ -78,7 +80,10 @@ class LivePlan:
         self._policy: Policy = policy
         self.sources = tuple(self._scenario.workload.sources) or _ALL
         self.arms = {source: self._offered(source) for source in self.sources}
-        for name in dict.fromkeys(arm for offered in self.arms.values() for arm in offered):
+        may_be_asked = (
+            arm for offered in self.arms.values() for name in offered for arm in saved.scenario.path_of(name)
+        )
+        for name in dict.fromkeys(may_be_asked):
             self._check(name)
         for source in self.sources:
             self.route("", source)
@@ -111,9 +116,14 @@ class LivePlan:
         )
         names = list(self._scenario.arms)
         name = names[int(self._policy.choose(request, names)[0])]
+        difficulty = float(scores.difficulty[0])
+        first, *others = (self._route(one, difficulty) for one in self._scenario.path_of(name))
+        return replace(first, fallbacks=tuple(others))
+
+    def _route(self, name: str, difficulty: float) -> Route:
         arm = self._scenario.arms[name]
-        strategy = self._scenario.parsed_strategy(name)
-        return Route(name, arm.deployment, arm.strategy, strategy.attempt_cap, float(scores.difficulty[0]))
+        cap = self._scenario.parsed_strategy(name).attempt_cap
+        return Route(name, arm.deployment, arm.strategy, cap, difficulty)
 
     def _offered(self, source: str) -> tuple[str, ...]:
         """Arms that the source's policy may choose."""

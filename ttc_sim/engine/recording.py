@@ -62,3 +62,15 @@ class Recorder:
         self.prefilled = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
         self.cached = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
         self.first_tokens: list[tuple[int, int]] = []  # deployment and request of each, in order
+        # Likewise of attempts that were made again.
+        self.lost_generated, self.lost_reasoning = (
+            [np.zeros(work.samples, dtype=np.int64) for work in works] for _ in range(2)
+        )
+        self.lost_prefilled, self.lost_cached, self.lost_attempts = (
+            [np.zeros(len(work.deployment), dtype=np.int64) for work in works] for _ in range(3)
+        )
+
+    def lose_output(self, arm: int, sample: int, tokens: int) -> None:
+        """Count tokens that a sample has had as lost."""
+        self.lost_generated[arm][sample] += tokens
+        self.lost_reasoning[arm][sample] += min(tokens, int(self.works[arm].reasoning_tokens[sample]))

@@ -43,7 +43,8 @@ class Stage:
         self.tokens = (work.reasoning_tokens[lo:hi] + work.visible_tokens[lo:hi]).tolist()
         self.first_sample = lo
         self.ended = 0
-        self.lost = False
+        self.broken = False  # whether the replica that had it failed
+        self.lost, self.had = False, 0  # whether its client has asked again, and prompt tokens that count as lost
         self.sequences: list[_Sequence] = []  # neither ended nor cancelled
 
 
@@ -114,10 +115,12 @@ class Replica:
             levels.change(self.deployment, level, count - before, float(self.recorder.env.now))
         self.noted = now
 
-    def accepts(self, stage: Stage) -> bool:
-        """Whether the stage can ever run here and may wait."""
-        if any(blocks_for(stage.prompt + tokens - 1) > self.kv.total for tokens in stage.tokens):
-            return False
+    def ever_fits(self, stage: Stage) -> bool:
+        """Whether the stage can ever run here."""
+        return all(blocks_for(stage.prompt + tokens - 1) <= self.kv.total for tokens in stage.tokens)
+
+    def has_room(self, stage: Stage) -> bool:
+        """Whether it may wait, or run at once."""
         limit = self.pool.queue_limit
         return limit is None or self.unfinished + len(stage.tokens) <= self.pool.max_num_seqs + limit
 
@@ -161,15 +164,22 @@ class Replica:
         self.asleep = self.broken = True
         self.note()
         for stage in sorted({sequence.stage for sequence in held}, key=lambda one: one.request):
-            stage.sequences, stage.lost = [], True
+            stage.sequences, stage.broken = [], True
             stage.done.succeed()
 
     def record(self, sequence: _Sequence) -> None:
         """Write down the tokens that a sequence has had."""
         stage, recorder = sequence.stage, self.recorder
-        recorder.generated[stage.arm][sequence.sample] = sequence.generated
-        had = recorder.prefilled[stage.arm]
-        had[stage.number] = max(had[stage.number], sequence.prefilled)
+        if not stage.lost:
+            recorder.generated[stage.arm][sequence.sample] = sequence.generated
+            had = recorder.prefilled[stage.arm]
+            had[stage.number] = max(had[stage.number], sequence.prefilled)
+            return
+        recorder.lose_output(stage.arm, sequence.sample, sequence.generated)
+        more = max(sequence.prefilled - stage.had, 0)
+        recorder.lost_attempts[stage.arm][stage.number] += more > 0 and stage.had == 0
+        recorder.lost_prefilled[stage.arm][stage.number] += more
+        stage.had += more
 
     def _enqueue(self, sequence: _Sequence, *, first: bool) -> None:
         if self.pool.scheduling == "fcfs":

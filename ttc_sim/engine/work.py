@@ -47,6 +47,10 @@ class Work:
         after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user. Its ``arrival_s`` is
             ignored, it arrives ``think_s`` later. Nobody waits if left out.
         think_s: (n,) seconds, at least 0; needed with ``after``.
+        breaks: (stages, calls) whether the first, second, ... call of a stage that its API accepts ends in an error (1, else 0);
+            further ones do not. None does if left out.
+        again_s: (2, calls, samples) ``first_token_s`` and ``per_token_s`` of the second, third, ... call that its API accepts;
+            further ones are as the last. As the first if left out.
     """
 
     arrival_s: F64
@@ -65,6 +69,8 @@ class Work:
     priority: I64 | None = None
     after: I64 | None = None
     think_s: F64 | None = None
+    breaks: NDArray[np.int8] | None = None
+    again_s: F64 | None = None
 
     @property
     def requests(self) -> int:
@@ -110,20 +116,66 @@ def single_stage(
 
 
 @dataclass(frozen=True)
+class Down:
+    """When an API is down; sorted stretches that do not overlap.
+
+    Attributes:
+        from_s, until_s: (k,) seconds on the clock of the arrivals.
+        known_until_s: up to when that is known; infinity if for good.
+    """
+
+    from_s: F64
+    until_s: F64
+    known_until_s: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What became of attempts that were not answered, and what their clients did next.
+
+    Attributes:
+        first: (n,) the offered work that was carried out first; :attr:`EngineResult.arm` is the last.
+        begun_s: (n,) when the last work was begun.
+        errors: (n,) attempts that broke, or found their API down; outage_errors: (n,) those of them by an outage.
+        error_retries, timeout_retries: (n,) attempts that were made again after an error, or after a timeout.
+        fallbacks: (n,) how often a further work was begun.
+        lost_generated: per offered work, (samples,) output tokens of attempts that were made again; lost_reasoning: those of them
+            that are hidden.
+        lost_prefilled, lost_cached: per offered work, (stages,) likewise prompt tokens; lost_attempts: attempts that had any.
+        known: whether outages were known for as long as the run asked.
+    """
+
+    first: I32
+    begun_s: F64
+    errors: I32
+    outage_errors: I32
+    error_retries: I32
+    timeout_retries: I32
+    fallbacks: I32
+    lost_generated: tuple[I64, ...]
+    lost_reasoning: tuple[I64, ...]
+    lost_prefilled: tuple[I64, ...]
+    lost_cached: tuple[I64, ...]
+    lost_attempts: tuple[I64, ...]
+    known: bool
+
+
+@dataclass(frozen=True)
 class EngineResult:
     """What happened, per request and per sample; times in seconds on the clock of ``arrival_s``, NaN = never.
 
     Attributes:
         status: (n,) ``COMPLETED``, ``REJECTED``, ``TIMED_OUT``, ``FAILED`` (what served it broke down) or ``IN_FLIGHT`` (the run
             was ended before it was).
-        arm: (n,) which of the offered works was carried out.
+        arm: (n,) which of the offered works was carried out; of several, as fallbacks have it, the last.
         arrival_s: (n,) when it arrives; NaN if the request that it follows has not been answered.
         started_s: (n,) first scheduled on a server or accepted by an endpoint.
-        first_token_s: (n,) first generated token, reasoning included.
+        first_token_s: (n,) first generated token, reasoning included, of the attempt that was answered, or was the last.
         finished_s: (n,) last token, or the moment of rejection or timeout.
-        retries: (n,) repeated calls after a 429.
+        retries: (n,) repeated calls after a 429, or to a pool whose queue was full.
         preemptions: (n,) times that a sequence of it lost its KV blocks to another.
-        generated_tokens: per offered work, (samples,) output tokens that the server generated, so that are billed.
+        generated_tokens: per offered work, (samples,) output tokens that the server generated, so that are billed: of the last
+            attempt, what was lost with those before it stands in ``attempts``.
         prefilled_tokens: per offered work, (stages,) prompt tokens that were taken in, so that are billed.
         cached_tokens: per offered work, (stages,) those of them found in the prefix cache.
         busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
@@ -132,6 +184,7 @@ class EngineResult:
             running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
             to do; ``None`` if that was not recorded.
         fleet: states of replicas over time, where a pool's may change; ``None`` otherwise.
+        attempts: those that were not answered; ``None`` where nothing breaks and nobody asks again, but after a 429.
     """
 
     status: NDArray[np.int8]
@@ -149,6 +202,45 @@ class EngineResult:
     end_s: float
     levels_s: F64 | None = None
     fleet: FleetLog | None = None
+    attempts: Attempts | None = None
+
+
+def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bool:
+    """Whether a run has anything to write down as :class:`Attempts`."""
+    return following is not None or any(
+        item.deadline_s is not None
+        or (item.retry is not None and "timeout" in item.retry.reasons)
+        or (item.errors is not None if isinstance(item, Api) else item.retry is not None or item.failures is not None)
+        for item in deployments
+    )
+
+
+def listed_outages(item: Api | GpuPool) -> Down | None:
+    """Of an API whose outages stand in the scenario; ``None`` of one that has none, or whose are drawn."""
+    if not isinstance(item, Api) or item.errors is None or item.errors.outages is None:
+        return None
+    listed = item.errors.outages
+    return Down(np.array([one.from_s for one in listed]), np.array([one.until_s for one in listed]))
+
+
+def check_following(following: I64 | None, works: Sequence[Work]) -> None:
+    """Refuse works that follow one another in a circle, or are not there.
+
+    Raises:
+        ValueError: either, or another shape than (n, works).
+    """
+    if following is None:
+        return
+    n, count = works[0].requests, len(works)
+    if following.shape != (n, count) or (following >= count).any():
+        raise ValueError(f"following must be ({n}, {count}) numbers of works, -1 for none")
+    rows = np.arange(n)
+    for begun in range(count):
+        at = np.full(n, begun)
+        for _ in range(count):
+            at = np.where(at >= 0, following[rows, at], -1)
+        if (at >= 0).any():
+            raise ValueError("following: works that follow one another in a circle")
 
 
 def check_clock(until_s: float | None) -> None:
@@ -176,6 +268,10 @@ def check_work(work: Work) -> None:
         raise ValueError("arrival_s is out of order")
     if work.think_s is not None and (work.think_s < 0).any():
         raise ValueError("think_s is negative")
+    if work.breaks is not None and len(work.breaks) != len(work.deployment):
+        raise ValueError("breaks must have a row for each stage")
+    if work.again_s is not None and (work.again_s.ndim, *work.again_s.shape[::2]) != (3, 2, work.samples):
+        raise ValueError("again_s must have two times for each call and sample")
     if work.after is not None and (work.think_s is None or (work.after >= np.arange(work.requests)).any()):
         raise ValueError("after must name earlier requests, and needs think_s")
     for name, values, least in (

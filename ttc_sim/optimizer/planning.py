@@ -29,7 +29,7 @@ from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import Scenario, Targets, as_scenario
 from ttc_sim.simulation.expectations import expect_arms
@@ -88,7 +88,13 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         binding=tuple(dict.fromkeys([*(name for name in proposal.excess if name in missed), *missed])),
         scenario=verified.model.scenario.model_copy(update={"predictor_sha256": by.sha256 if by is not None else None}),
         predicted=replace(
-            verified.summary, notes=(*verified.summary.notes, *_unscored(task), *left_to_capacity(model.scenario))
+            verified.summary,
+            notes=(
+                *verified.summary.notes,
+                *_unscored(task),
+                *left_to_capacity(model.scenario),
+                *proposed_without(task.model),
+            ),
         ),
         checks=verified.checks,
         baselines=choice.baselines,

@@ -99,7 +99,7 @@ def route_in_scenario(
     weak_arm, strong_arm = _arm_of(scenario, weak, "--weak"), _arm_of(scenario, strong, "--strong")
     if weak_arm == strong_arm:
         raise InputError(scenario.path, "arms", weak_arm, "an arm for each of the two models")
-    two = {name: scenario.arms[name] for name in (weak_arm, strong_arm)}
+    two = {name: scenario.arms[name].model_copy(update={"fallback": None}) for name in (weak_arm, strong_arm)}
     scenario = scenario.model_copy(update={"arms": two, "policy": None, "search": Search(), "targets": None})
     scenario, population, notes = over_new_problems(
         scenario, problems, attempts, progress, predictor=predictor, scores=scores

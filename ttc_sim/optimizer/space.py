@@ -14,14 +14,15 @@ from ttc_sim.simulation.model import Model, load_model
 def expand_caps(scenario: Scenario) -> Scenario:
     """The scenario with an arm of its own for each cap that ``search.caps`` allows.
 
-    An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``. One that another arm's strategy names
-    stays what it is under its own name, for that strategy alone if its cap is none of those to choose from.
+    An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``. One that another arm's strategy or
+    fallback names stays what it is under its own name, for those alone if its cap is none of those to choose from.
     """
     if not scenario.search.caps:
         return scenario
     raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
     made = {name: scenario.parsed_strategy(name) for name in scenario.arms}
     named = {other for strategy in made.values() for other in strategy.other_arms}
+    named |= {other for arm in scenario.arms.values() for other in arm.fallbacks}
     arms: dict[str, object] = {}
     for name, strategy in made.items():
         if name not in scenario.search.caps:

@@ -17,7 +17,7 @@ from ttc_sim.optimizer.proposing.objectives import broken_by_arm
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.policies import PerSource, Policy
-from ttc_sim.scenario import ClosedLoop, GpuPool, Scenario, Targets
+from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Scenario, Targets
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations
@@ -86,7 +86,11 @@ def times_seen(model: Model, runs: Sequence[Run]) -> dict[tuple[str, int], Waiti
         first: list[F64] = []
         rest: list[F64] = []
         for run in runs:
-            served = of_pool[run.arm] & ~np.isnan(run.result.first_token_s) & (run.result.status == 0)
+            # Who came from another arm, or asked again, waited elsewhere too.
+            alone = run.answered_by == run.arm
+            if run.result.attempts is not None:
+                alone &= (run.result.attempts.error_retries == 0) & (run.result.attempts.timeout_retries == 0)
+            served = of_pool[run.arm] & alone & ~np.isnan(run.result.first_token_s) & (run.result.status == 0)
             ttft = run.result.first_token_s - run.result.arrival_s
             tokens = (run.reasoning_tokens + run.visible_tokens).astype(np.float64)
             first.append(ttft[served])
@@ -263,3 +267,21 @@ def without_arms(expectations: Expectations, shut: NDArray[np.bool_]) -> Expecta
         gpu_s=hidden(expectations.gpu_s),
         offered=expectations.offered & ~shut[:, None],
     )
+
+
+def proposed_without(model: Model) -> list[str]:
+    """What a search looks for policies without: only their simulation knows of it."""
+    scenario = model.scenario
+    said = []
+    if any(isinstance(item, Api) and item.errors is not None for item in scenario.deployments.values()):
+        said.append("errors, outages and slow periods")
+    if any(item.retry is not None and "timeout" in item.retry.reasons for item in model.deployments):
+        said.append("retries after timeouts")
+    if any(arm.fallbacks for arm in scenario.arms.values()):
+        said.append("fallbacks")
+    if not said:
+        return []
+    listed = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
+    return [
+        f"policies were proposed as if there were no {listed}, and chosen by simulations that have them, as all figures do"
+    ]

@@ -14,7 +14,7 @@ from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
 from ttc_sim.scenario import Api, Targets
@@ -47,7 +47,10 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         status=plan.status,
         binding=tuple(check.name for check in plan.checks if not check.holds),
         scenario=plan.model.scenario,
-        predicted=replace(plan.summary, notes=(*plan.summary.notes, _UNKNOWN, *left_to_capacity(model.scenario))),
+        predicted=replace(
+            plan.summary,
+            notes=(*plan.summary.notes, _UNKNOWN, *left_to_capacity(model.scenario), *proposed_without(plan.model)),
+        ),
         checks=plan.checks,
         baselines=baselines,
         frontier=(),

@@ -35,8 +35,10 @@ _REQUESTS = {
     "p95 s": ("latency_p95_s", lambda x: number(x, 1)),
     "timed out": ("timed_out", lambda x: number(x, 0)),
     "rejected": ("rejected", lambda x: number(x, 0)),
+    "failed": ("failed", lambda x: number(x, 0)),
     "goodput": ("goodput", percent),
 }
+_ATTEMPTS = {name: (name, lambda x: number(x, 0)) for name in ("errors", "retries", "fallbacks")}
 _SERVERS = {
     "running": ("running", lambda x: number(x, 1)),
     "waiting": ("waiting", lambda x: number(x, 1)),
@@ -58,11 +60,12 @@ def print_over_time(console: Console, found: OverTime) -> None:
     replicas = _REPLICAS if _changing(found) else {}
     several = found.deployments["deployment"].n_unique() > 1
     if several:
-        paper.print(_table(title, found, found.all, {**_REQUESTS, **_SERVERS, **_TOKENS, **_DOLLARS}))
+        paper.print(_table(title, found, found.all, {**_REQUESTS, **_ATTEMPTS, **_SERVERS, **_TOKENS, **_DOLLARS}))
         columns = {**_REQUESTS, **_SERVERS, **replicas, **_DOLLARS}
         paper.print(_table(f"{title} and deployment", found, found.deployments, columns, "deployment"))
     else:
-        paper.print(_table(title, found, found.deployments, {**_REQUESTS, **_SERVERS, **replicas, **_DOLLARS}))
+        columns = {**_REQUESTS, **_ATTEMPTS, **_SERVERS, **replicas, **_DOLLARS}
+        paper.print(_table(title, found, found.deployments, columns))
     if found.sources["source"].n_unique() > 1:
         columns = {**_REQUESTS, **_TOKENS, **_DOLLARS}
         paper.print(_table(f"{title} and source", found, found.sources, columns, "source"))

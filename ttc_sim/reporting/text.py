@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, signed, span
 from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
@@ -29,7 +30,7 @@ from ttc_sim.policies import (
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
-from ttc_sim.simulation.summary import Summary
+from ttc_sim.simulation.summary import AttemptFigures, Summary
 from ttc_sim.simulation.uncertainty import FEW_RUNS
 
 
@@ -49,6 +50,8 @@ def print_summary(
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
     paper.print(times_table(summary))
+    if summary.attempts is not None and (table := attempts_table(summary.attempts)).row_count:
+        paper.print(table)
     paper.print(parts_table("By arm", "arm", summary.per_arm))
     if len(summary.per_source) > 1:
         paper.print(parts_table("By source", "source", summary.per_source))
@@ -133,11 +136,13 @@ def comparison(rows: Mapping[str, Summary], highlight: str | None) -> Table:
     table = Table(title=None, header_style="bold", pad_edge=False)
     table.add_column("policy")
     cut_off = any(summary.cut_off_rate is not None for summary in rows.values())
-    for name in [*COLUMNS, "cut off"] if cut_off else COLUMNS:
+    failed = any(summary.failed_rate.value > 0 for summary in rows.values())
+    for name in [*COLUMNS, *(["cut off"] if cut_off else []), *(["failed"] if failed else [])]:
         table.add_column(name, justify="right")
     shared: dict[tuple[str, ...], list[str]] = {}
     for name, summary in rows.items():
-        shared.setdefault((*_cells(summary), summary.verdict), []).append(name)
+        row = (*_cells(summary), *([percent(summary.failed_rate.value)] if failed else []))
+        shared.setdefault((*row, summary.verdict), []).append(name)
     for (*cells, verdict), names in shared.items():
         label = " = ".join(names) + (" (overloaded)" if verdict == "overloaded" else "")
         table.add_row(label, *cells, style="bold" if highlight in names else None)
@@ -210,11 +215,37 @@ def times_table(summary: Summary) -> Table:
     return table
 
 
+_ATTEMPTS = {
+    "errors": "that broke",
+    "outage_errors": "of them by an outage",
+    "refused_retries": "made again after a 429 or a full queue",
+    "error_retries": "made again after an error",
+    "timeout_retries": "made again after a timeout",
+    "fallbacks": "taken over by another arm",
+    "lost_tokens": "tokens lost with them",
+    "lost_usd": "$ lost with them",
+}
+
+
+def attempts_table(found: AttemptFigures) -> Table:
+    """Attempts that were not answered and what became of them, those that there are, per 1,000 requests."""
+    table = Table(title="Attempts", title_justify="left", header_style="bold", pad_edge=False)
+    for name in ("", "per 1k requests", "95% interval"):
+        table.add_column(name, justify="right" if name else "left")
+    for key, label in _ATTEMPTS.items():
+        one: Estimate = getattr(found, key)
+        if one.value > 0:
+            table.add_row(label, number(1000 * one.value), span(one.scaled(1000)))
+    return table
+
+
 def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
     """Figures by arm or by band."""
     table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
     table.add_column(column)
-    for name in ("requests", "accuracy", "$ / 1k requests", "p95 s", "output tokens", "of them thinking"):
+    falls = any(part.answered_share is not None for part in parts.values())
+    columns = ["requests", "accuracy", "$ / 1k requests", "p95 s", "output tokens", "of them thinking"]
+    for name in [*columns, *(["answered by another", "answers of all"] if falls else [])]:
         table.add_column(name, justify="right")
     for name, part in parts.items():
         table.add_row(
@@ -225,6 +256,7 @@ def parts_table(title: str, column: str, parts: Mapping[str, Part]) -> Table:
             seconds(part.latency_p95_s.value),
             count(part.tokens_per_request),
             count(part.reasoning_tokens_per_request),
+            *([percent(part.fallback_share or 0.0), percent(part.answered_share or 0.0)] if falls else []),
         )
     return table
 

@@ -12,10 +12,10 @@ from ttc_sim.scenario.deployments import (
     LinearStepTime,
     PhysicsStepTime,
     Price,
-    Retry,
     StepTime,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
+from ttc_sim.scenario.failing import Errors, Outage, PoolRetry, Retry, Slow
 from ttc_sim.scenario.fleet import Autoscaling, Failure, Failures, ScaleRule, ScheduleStep, StartUp
 from ttc_sim.scenario.hardware import PoolOption, PoolSearch
 from ttc_sim.scenario.lengths import Lengths, LogNormal
@@ -47,6 +47,7 @@ __all__ = [
     "Clients",
     "ClosedLoop",
     "Columns",
+    "Errors",
     "Even",
     "Failure",
     "Failures",
@@ -56,10 +57,12 @@ __all__ = [
     "Lengths",
     "LinearStepTime",
     "LogNormal",
+    "Outage",
     "PhysicsStepTime",
     "Piecewise",
     "Poisson",
     "PoolOption",
+    "PoolRetry",
     "PoolSearch",
     "Price",
     "Renewal",
@@ -70,6 +73,7 @@ __all__ = [
     "Search",
     "Shape",
     "Slo",
+    "Slow",
     "Source",
     "SourceTargets",
     "StartUp",

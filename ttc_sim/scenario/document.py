@@ -33,12 +33,20 @@ class Arm(Model):
             ``file.py:function``, which runs once it is carried out, and only with consent: :mod:`ttc_sim.base.consent`.
         sources: offer the arm only to these sources; by default to every source whose problems its profile covers, and those of
             the arms that its strategy names. ``[]``: to none, it is there for the strategies of other arms that name it.
+        fallback: arm, or arms one after another, that a request goes to from the beginning when this one does not answer it: it
+            broke, was rejected or timed out, after its retries. The last one's own fallback, if it has one, comes after them.
     """
 
     profile: str | None = None
     deployment: str
     strategy: str = "Single()"
     sources: list[str] | None = None
+    fallback: str | Annotated[list[str], Field(min_length=1)] | None = None
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """Its own, in order."""
+        return [self.fallback] if isinstance(self.fallback, str) else list(self.fallback or ())
 
 
 class Search(Model):
@@ -149,6 +157,13 @@ class Scenario(Model):
         return parse_strategy(
             self.arms[arm].strategy, where=self.path, field=field, folder=self.folder, allow_code=self._code
         )
+
+    def path_of(self, arm: str) -> list[str]:
+        """The arm, and those that a request goes to one after another where the one before does not answer it."""
+        path = [arm]
+        while len(set(path)) == len(path) and (after := self.arms[path[-1]].fallbacks):
+            path += after
+        return path
 
     def check_consent(self) -> None:
         """See, before long work is begun, that every arm may be carried out.

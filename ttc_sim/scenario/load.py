@@ -192,6 +192,7 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
+    _check_fallbacks(scenario)
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)
     carried = all(one.carries_lengths for one in scenario.workload.processes)
     if not sources and scenario.workload.lengths is None and not carried:
@@ -227,3 +228,17 @@ def _check_references(scenario: Scenario) -> None:
     for named in policy.arm_names() if policy is not None else ():
         if named not in scenario.arms:
             raise InputError(path, "policy", named, nearest(named, scenario.arms))
+
+
+def _check_fallbacks(scenario: Scenario) -> None:
+    """An arm falls back on arms that are there, and never on one that the request was at before."""
+    for name, arm in scenario.arms.items():
+        for other in arm.fallbacks:
+            if other not in scenario.arms:
+                raise InputError(scenario.path, f"arms.{name}.fallback", other, nearest(other, scenario.arms))
+    for name in scenario.arms:
+        path = scenario.path_of(name)
+        again = next((one for at, one in enumerate(path) if one in path[:at]), None)
+        if again is not None:
+            expected = f"arms that a request has not been at before: {' -> '.join(path)}"
+            raise InputError(scenario.path, f"arms.{name}.fallback", again, expected)

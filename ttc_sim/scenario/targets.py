@@ -20,7 +20,7 @@ Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """Of a target: any number above 0, as one that cannot be met, or always is, has an answer too."""
 TIMES = ("ttft", "tpot", "latency")
 """Seconds to the first token, for each token after it, and from arrival to the last token."""
-SHARES = ("timeout_rate", "timed_out_rate", "rejected_rate", "cut_off_rate")
+SHARES = ("timeout_rate", "timed_out_rate", "rejected_rate", "failed_rate", "cut_off_rate")
 FLOORS = ("accuracy", "goodput")
 """Of these at least so much is asked for; of all others at most."""
 USD = ("cost_usd_per_request", "cost_usd_per_day")
@@ -107,13 +107,13 @@ class SourceTargets(Model):
 
     Besides the keys below any percentile of three times, in seconds: ``ttft_p95_s`` (to the first token), ``tpot_p99_s`` (for each
     token after it), ``latency_p50_s`` (to the last token), with any number above 0 and below 100. Of a request that timed out
-    the token that it waited for counts as come when it gave up; one that was rejected counts in no percentile.
+    the token that it waited for counts as come when it gave up; one that was rejected, or failed, counts in no percentile.
 
     Args:
         accuracy: least share of requests answered correctly in time.
         cost_usd_per_request: most US dollars per request; cost_usd_per_day: most US dollars a day, at the rate that is served.
-        timeout_rate: most requests that may time out or be rejected; timed_out_rate, rejected_rate: that may do the one, or the
-            other.
+        timeout_rate: most requests that may get no answer: time out, be rejected or fail; timed_out_rate, rejected_rate,
+            failed_rate: that may do the one, or the other.
         cut_off_rate: of traffic without problems, most requests whose answer a cap may cut off.
         goodput: least share of requests that are answered and meet all of their ``slo`` at once.
         slo: of each request; of a source that names its own, that.
@@ -133,6 +133,7 @@ class SourceTargets(Model):
     timeout_rate: Share | None = None
     timed_out_rate: Share | None = None
     rejected_rate: Share | None = None
+    failed_rate: Share | None = None
     cut_off_rate: Share | None = None
     goodput: Share | None = None
     slo: Slo | None = None
@@ -165,10 +166,10 @@ class SourceTargets(Model):
                     expected = f"at most {higher:g}: {other} asks for that of more requests"
                     raise errors_at({key: ("value_error", bound, expected)})
         if self.timeout_rate is not None:
-            for key in ("timed_out_rate", "rejected_rate"):
+            for key in ("timed_out_rate", "rejected_rate", "failed_rate"):
                 bound = getattr(self, key)
                 if bound is not None and bound > self.timeout_rate:
-                    expected = f"at most timeout_rate ({self.timeout_rate:g}), which counts both"
+                    expected = f"at most timeout_rate ({self.timeout_rate:g}), which counts {_COUNTED[key]}"
                     raise errors_at({key: ("value_error", bound, expected)})
         if self.every_hour and not any(percentile_of(key) or key in (*SHARES, "goodput") for key, _ in self.bounds()):
             expected = "a percentile, goodput or a rate beside it that is to hold in every hour"
@@ -187,6 +188,7 @@ class SourceTargets(Model):
                 yield key, float(bound)
 
 
+_COUNTED = {"timed_out_rate": "both", "rejected_rate": "both", "failed_rate": "those too"}
 _FIRST = ("accuracy", *USD)
 _LAST = (*SHARES, "goodput")
 

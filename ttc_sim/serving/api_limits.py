@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttc_sim.scenario import Api, Retry
+from ttc_sim.scenario import Api, PoolRetry, Retry
 
 
 class TokenBucket:
@@ -62,8 +62,8 @@ class ApiLimits:
         return True
 
 
-def backoff_s(retry: Retry, attempt: int, u: float) -> float:
-    """Seconds that the client waits after its ``attempt``-th 429 (from 0); ``u`` is uniform in (0, 1)."""
+def backoff_s(retry: Retry | PoolRetry, attempt: int, u: float) -> float:
+    """Seconds that the client waits after its ``attempt``-th attempt (from 0); ``u`` is uniform in (0, 1)."""
     return min(retry.max_s, retry.base_s * 2.0 ** min(attempt, 60)) * (0.5 + u)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,9 +13,9 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
 from ttc_sim.policies import Requests
 from ttc_sim.scenario import Api, GpuPool
-from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
 from ttc_sim.simulation.standing import Standing, stand
@@ -30,7 +30,10 @@ class Run:
 
     Attributes:
         answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown.
-        planned_correct: the same, had no request timed out or been rejected.
+        planned_correct: the same, had no request timed out, failed or been rejected by the arm that it was sent to.
+        answered_by: index of the arm that answered it, or was the last to try; ``arm`` is the one that it was sent to.
+        lost_tokens: prompt and output tokens of attempts that broke or were made again, and of arms that a fallback came after;
+            they are among the others. lost_usd: their part of the bill.
         cut_off: 1.0 if it was answered, and a cap ended the answer before it was whole; NaN where accuracy is known.
         reasoning_tokens: generated hidden tokens, summed over samples; visible_tokens: likewise.
         prompt_tokens: prompt tokens taken in.
@@ -57,6 +60,7 @@ class Run:
     draws: Draws
     requests: Requests
     arm: I64
+    answered_by: I64
     result: EngineResult
     answered_correctly: F64
     planned_correct: F64
@@ -65,6 +69,8 @@ class Run:
     reasoning_tokens: I64
     visible_tokens: I64
     planned_tokens: I64
+    lost_tokens: I64
+    lost_usd: F64
     cost_usd: F64
     thinking_cost_usd: F64
     idle_cost_usd: F64
@@ -122,6 +128,20 @@ class Run:
             "thinking_cost_usd": self.thinking_cost_usd,
             "idle_cost_usd": self.idle_cost_usd,
         }
+        attempts = result.attempts
+        if attempts is not None:
+            columns |= {
+                "answered_by": np.where(
+                    result.status == COMPLETED, np.array(model.arm_names)[self.answered_by], np.array(None)
+                ),
+                "errors": attempts.errors,
+                "outage_errors": attempts.outage_errors,
+                "error_retries": attempts.error_retries,
+                "timeout_retries": attempts.timeout_retries,
+                "fallbacks": attempts.fallbacks,
+                "lost_tokens": self.lost_tokens,
+                "lost_cost_usd": self.lost_usd,
+            }
         if population is not None and rows is not None:
             columns["problem"] = population.problem[rows]
             columns |= {name: values for name, values in self.requests.scores.items() if name == "difficulty"}
@@ -135,8 +155,7 @@ def bill_run(
     draws: Draws,
     requests: Requests,
     arm: I64,
-    offers: Sequence[Carried],
-    picked: I64,
+    offers: Offers,
     result: EngineResult,
     ready: Collection[int] = (),
     interval_s: float | None = None,
@@ -144,15 +163,15 @@ def bill_run(
     """The bill of a run.
 
     Args:
-        requests: as the policy saw them; arm: (n,) index of the arm of each.
-        offers: work that the engine was offered: of the arms chosen or, where it chose by live load, one of each arm.
-        picked: (n,) index of the offer that each request took; result: what the engine made of it.
+        requests: as the policy saw them; arm: (n,) index of the arm that each was sent to.
+        offers: what the engine was offered; result: what it made of it.
         interval_s: over which the engine recorded levels, if it did.
-        ready: deployments that requests might have been sent to by live load: pools among them are paid for even if none was.
+        ready: deployments that requests might have been sent to by live load, or as a fallback: pools among them are paid for even
+            if none was.
     """
     n = len(draws)
     workload = model.scenario.workload
-    taken = what_was_taken(model, offers, picked, result)
+    taken = what_was_taken(model, offers, result)
     found = stand(model, draws, taken, result)
     pools = {
         d: item
@@ -163,7 +182,7 @@ def bill_run(
     on_pool = np.asarray(taken.sent[list(pools)].any(axis=0))
     paid_s = paid_seconds(workload, draws.traffic, result, on_pool, behind)
     paid_from_s = paid_from(workload, draws.traffic, result, behind)
-    cost, thinking = taken.api_cost_usd.copy(), taken.api_thinking_usd.copy()
+    cost, thinking, lost = taken.api_cost_usd.copy(), taken.api_thinking_usd.copy(), taken.lost_usd.copy()
     provided: dict[str, Provisioned] = {}
     for d, pool in pools.items():
         provided[name := model.deployment_names[d]] = _provisioned(pool, d, result, paid_from_s, paid_s)
@@ -174,6 +193,7 @@ def bill_run(
         per_s = usd / shared_by.sum()
         cost += per_s * shared_by
         thinking += per_s * taken.pool_thinking_s[:, d]
+        lost += per_s * taken.lost_pool_s[d]
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
     correct = taken.correct
     replicas = {name: one.most_replicas for name, one in provided.items()}
@@ -182,14 +202,17 @@ def bill_run(
         draws=draws,
         requests=requests,
         arm=arm,
+        answered_by=offers.arm_of(result.arm.astype(np.int64)),
         result=result,
         answered_correctly=np.where(result.status == COMPLETED, correct, np.where(np.isnan(correct), np.nan, 0.0)),
-        planned_correct=correct,
+        planned_correct=taken.planned_correct,
         cut_off=np.where(np.isnan(taken.cut_off) | (result.status == COMPLETED), taken.cut_off, 0.0),
         prompt_tokens=taken.tokens[0],
         reasoning_tokens=taken.tokens[1],
         visible_tokens=taken.tokens[2],
         planned_tokens=taken.planned_tokens,
+        lost_tokens=taken.lost_tokens,
+        lost_usd=lost,
         cost_usd=cost,
         thinking_cost_usd=thinking[0],
         idle_cost_usd=thinking[1],
@@ -224,4 +247,4 @@ def _work_s(model: Model, taken: Taken) -> F64 | None:
         isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
         for item in model.deployments
     ]
-    return taken.alone_s if taken.sent[limited].any() else None
+    return taken.at_first.alone_s if taken.sent[limited].any() else None

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine.work import Work
-from ttc_sim.scenario import Api, Latency
+from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, spread, trial_of
 from ttc_sim.strategies import carry_out
@@ -34,8 +34,12 @@ class Carried:
     calls: I64
 
 
-def carry(model: Model, draws: Draws, arm: I64) -> Carried:
-    """Turn requests and their arms into work."""
+def carry(model: Model, draws: Draws, arm: I64, fallen: int = 0) -> Carried:
+    """Turn requests and their arms into work.
+
+    Args:
+        fallen: how many arms they were at before, as fallbacks have it: what goes wrong with them now is another draw.
+    """
     n = len(draws)
     correct, cut_off = np.full(n, np.nan), np.full(n, np.nan)
     parts: list[tuple[I64, int, Stage, int]] = []  # requests that run a stage, its number, the stage, its deployment
@@ -69,16 +73,28 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
     reasoning = np.empty(sample_start[-1], dtype=np.int64)
     visible = np.empty_like(reasoning)
     first_token_s, per_token_s = np.zeros(len(reasoning)), np.zeros(len(reasoning))
+    breaking, again = (max(find(item) for item in model.deployments) for find in (_calls_that_break, _calls_made_again))
+    breaks = np.zeros((total, breaking), dtype=np.int8)
+    again_s = np.zeros((2, again, len(reasoning)))
     for members, at, rows, number, stage, deployment in placed:
         count = stage.visible_tokens.shape[1]
         where = sample_start[at][:, None] + np.arange(count)
         reasoning[where], visible[where] = stage.reasoning_tokens[rows], stage.visible_tokens[rows]
         served = model.deployments[deployment]
         if isinstance(served, Api):
-            stream = f"latency/{model.deployment_names[deployment]}" + (f"/{number}" if number else "")
+            at_work = model.deployment_names[deployment] + (f"/{number}" if number else "")
+            at_work += f"/fallen-{fallen}" if fallen else ""
+            stream = f"latency/{at_work}"
             first_token_s[where] = _times(served.first_token, draws, f"{stream}/first", members, count)
             per_token_s[where] = _times(served.per_token, draws, f"{stream}/rest", members, count)
-    retries = max([item.retry.retries for item in model.deployments if isinstance(item, Api)], default=0)
+            for call in range(_calls_made_again(served)):
+                of_call = f"{stream}/again-{call + 1}"
+                again_s[0, call][where] = _times(served.first_token, draws, f"{of_call}/first", members, count)
+                again_s[1, call][where] = _times(served.per_token, draws, f"{of_call}/rest", members, count)
+            if (calls_that_break := _calls_that_break(served)) and served.errors is not None:
+                drawn = draws.samples(f"errors/{at_work}", calls_that_break, members)
+                breaks[at[:, None], np.arange(calls_that_break)] = drawn < (served.errors.rate or 0.0)
+    retries = max([item.retry.retries for item in model.deployments if item.retry is not None], default=0)
     prefix, shared = draws.traffic.prefix_id, draws.traffic.prefix_tokens
     if prefix is None or draws.row is not None:  # a population's problems are not the prompts of a trace
         prefix, shared = np.full(n, -1, dtype=np.int64), None
@@ -99,8 +115,25 @@ def carry(model: Model, draws: Draws, arm: I64) -> Carried:
         priority=_priority(model, draws),
         after=draws.traffic.after,
         think_s=draws.traffic.think_s,
+        breaks=breaks if breaking else None,
+        again_s=again_s if again else None,
     )
     return Carried(work=work, correct=correct, cut_off=cut_off, calls=calls)
+
+
+def _calls_that_break(item: Api | GpuPool) -> int:
+    """Calls of one stage, accepted one after another, that may each end in an error."""
+    if not isinstance(item, Api) or item.errors is None or not item.errors.rate:
+        return 0
+    return 1 + (item.retry.retries if {"error", "timeout"} & set(item.retry.reasons) else 0)
+
+
+def _calls_made_again(item: Api | GpuPool) -> int:
+    """Calls of one stage, after the first, that are accepted because those before broke or were given up."""
+    if not isinstance(item, Api):
+        return 0
+    breaks = item.errors is not None and item.errors.breaks and "error" in item.retry.reasons
+    return item.retry.retries if breaks or "timeout" in item.retry.reasons else 0
 
 
 def _priority(model: Model, draws: Draws) -> I64 | None:

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.token_times import outlasts_its_client, token_times, tokens_in_a_row
+from ttc_sim.simulation.offering import offer, run_offers
+from ttc_sim.simulation.token_times import times_of_works
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,12 @@ def with_load(model: Model, run: Run, times: float) -> OtherLoad:
     n = len(arrival_s)
     at = np.arange(max(int(n * times), 1)) / times
     request = np.minimum(at.astype(np.int64), n - 1)
-    work = _repeated(carry(model, run.draws, run.arm).work, request)
-    work = replace(work, arrival_s=np.interp(at, np.arange(n), arrival_s))
-    result = compiled.run(
-        [work],
-        model.deployment_names,
-        model.deployments,
-        tables=model.step_tables,
-        failure_times=run.draws.failure_times,
-    )
-    in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
-    ttft_s, tpot_s = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
+    offers = offer(model, run.draws, run.arm)
+    arrives_s = np.interp(at, np.arange(n), arrival_s)
+    works = [replace(_repeated(work, request), arrival_s=arrives_s) for work in offers.works]
+    following = None if offers.following is None else offers.following[request]
+    result = run_offers(model, run.draws, works, following)
+    ttft_s, tpot_s = times_of_works(result, works, model.deployments)
     return OtherLoad(times, request, result.status, result.finished_s - result.arrival_s, ttft_s, tpot_s)
 
 
@@ -84,6 +78,8 @@ def _repeated(work: Work, request: I64) -> Work:
         prefix_tokens=of(work.prefix_tokens, stages),
         needed=of(work.needed, stages),
         priority=of(work.priority, request),
+        breaks=of(work.breaks, stages),
+        again_s=None if work.again_s is None else work.again_s[:, :, samples],
     )
 
 

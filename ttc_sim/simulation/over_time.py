@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine import compiled
 from ttc_sim.engine.kv_cache import BLOCK
-from ttc_sim.engine.work import BUSY, KV_BLOCKS, QUEUED, REJECTED, RUNNING, TIMED_OUT
+from ttc_sim.engine.work import BUSY, FAILED, KV_BLOCKS, QUEUED, REJECTED, RUNNING, TIMED_OUT
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.offering import offer, run_offers
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.taken import what_was_taken
 from ttc_sim.simulation.timeline import Timeline, timeline
@@ -53,16 +52,9 @@ class OverTime(Displayed):
 
 def run_again(model: Model, run: Run, interval_s: float) -> Timeline:
     """A run in intervals, from running the same requests on the same arms again, which gives the same times."""
-    carried = carry(model, run.draws, run.arm)
-    result = compiled.run(
-        [carried.work],
-        model.deployment_names,
-        model.deployments,
-        tables=model.step_tables,
-        interval_s=interval_s,
-        failure_times=run.draws.failure_times,
-    )
-    taken = what_was_taken(model, [carried], np.zeros(len(run.arm), dtype=np.int64), result)
+    offers = offer(model, run.draws, run.arm)
+    result = run_offers(model, run.draws, offers.works, offers.following, interval_s=interval_s)
+    taken = what_was_taken(model, offers, result)
     return timeline(model, taken, result, interval_s, run.replicas, (run.paid_from_s, run.paid_s))
 
 
@@ -122,6 +114,21 @@ class Intervals:
     def _of_all(self) -> dict[str, Any]:
         return self._of_some(np.ones(self.pooled.count, dtype=np.bool_))
 
+    @cached_property
+    def _attempts(self) -> dict[str, F64]:
+        """Of each request what became of attempts that were not answered; nothing where none was to be written down."""
+        kept = [run.result.attempts for run in self.runs]
+        if any(one is None for one in kept):
+            return {}
+        columns: dict[str, F64] = {"failed": (self.pooled.status == FAILED).astype(np.float64)}
+        for name in ("errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks"):
+            columns[name] = np.concatenate([getattr(one, name) for one in kept]).astype(np.float64)
+        refused = np.concatenate([run.result.retries for run in self.runs])
+        columns["retries"] = refused + columns["error_retries"] + columns["timeout_retries"]
+        columns["lost_tokens"] = np.concatenate([run.lost_tokens for run in self.runs]).astype(np.float64)
+        columns["lost_usd"] = np.concatenate([run.lost_usd for run in self.runs])
+        return columns
+
     def _requests(self, members: NDArray[np.bool_]) -> dict[str, Any]:
         """Of the requests that arrived in each interval, in the mean of the runs."""
         return self._of_all if members.all() else self._of_some(members)
@@ -132,6 +139,7 @@ class Intervals:
         found: dict[str, Any] = {"arrivals": came}
         for name, what in (("timed_out", TIMED_OUT), ("rejected", REJECTED)):
             found[name] = self._per_run((pooled.status == what).astype(np.float64), members)
+        found |= {name: self._per_run(values, members) for name, values in self._attempts.items()}
         found["goodput"] = self._share(None if good is None else good.astype(np.float64), members)
         for name in ("ttft", "tpot", "latency"):
             times = pooled.of_name(name)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ of a run differs from another says nothing; only where there is a single run do 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
@@ -34,14 +34,24 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 HOUR_S = 3600.0
 TimeName = Literal["latency", "ttft", "tpot"]
-_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED, FAILED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
+ENDS = {
+    "timeout_rate": (TIMED_OUT, REJECTED, FAILED),
+    "timed_out_rate": (TIMED_OUT,),
+    "rejected_rate": (REJECTED,),
+    "failed_rate": (FAILED,),
+}
+UNTIMED = (REJECTED, FAILED)
+"""Requests that count in no percentile of latency."""
 
 
 @dataclass(frozen=True)
 class Part:
     """Figures of one arm, source or band of difficulty; ``tokens_per_request`` are output tokens, ``reasoning`` those hidden.
 
-    Shares times costs, or times tokens, add up to those of all requests.
+    Shares times costs, or times tokens, add up to those of all requests. An arm's are the requests that were sent to it first:
+    ``fallback_share`` of them were answered by another one, and that one's answers, tokens and bill are among the figures;
+    ``answered_share``: share of all requests that the arm answered, whoever they were sent to first. ``None`` of other parts, and
+    where no arm has a fallback.
     """
 
     share: float
@@ -51,6 +61,20 @@ class Part:
     tokens_per_request: float
     reasoning_tokens_per_request: float
     thinking_cost_share: float
+    fallback_share: float | None = None
+    answered_share: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping, without what there is nothing to say of."""
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None or name not in ("fallback_share", "answered_share")
+        }
+
+
+_NOBODY = Part(0.0, None, Estimate(0.0, 0.0, 0.0), UNKNOWN, 0.0, 0.0, 0.0)
+"""Of an arm that no request was sent to first."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +110,7 @@ class Pooled(Means):
         self.latency, self.ttft, self.tpot = (self._joined(name) for name in ("latency_s", "ttft_s", "tpot_s"))
         self.thinking_cost, self.idle_cost = self._joined("thinking_cost_usd"), self._joined("idle_cost_usd")
         self.open_ended: dict[str, tuple[str, ...]] = {}
-        timeouts = [item.timeout_s for item in model.deployments]
-        self.most_s = max((np.inf if one is None else one for one in timeouts), default=np.inf)
+        self.most_s = _most_seconds(model)
 
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
@@ -166,7 +189,7 @@ class Pooled(Means):
 
         def after(other: OtherLoad) -> float:
             values = {"latency": other.latency_s, "ttft": other.ttft_s, "tpot": other.tpot_s}[times.name]
-            known = ~np.isin(other.status, (REJECTED, FAILED)) if times.name == "latency" else ~np.isnan(values)
+            known = ~np.isin(other.status, UNTIMED) if times.name == "latency" else ~np.isnan(values)
             seconds = values[here[other.request] & known]
             return figure(seconds) if len(seconds) else before
 
@@ -187,9 +210,9 @@ class Pooled(Means):
         return {"mean": mean, **{key: figure for key, (figure, _) in zip(QUANTILES, found, strict=True)}}
 
     def of_name(self, name: TimeName) -> Times:
-        """Seconds of that name, of requests that were not rejected, or that have them."""
+        """Seconds of that name, of requests that were not rejected and did not fail, or that have them."""
         if name == "latency":
-            return Times(name, self.latency, ~np.isin(self.status, (REJECTED, FAILED)))
+            return Times(name, self.latency, ~np.isin(self.status, UNTIMED))
         values = self.ttft if name == "ttft" else self.tpot
         return Times(name, values, ~np.isnan(values))
 
@@ -249,7 +272,7 @@ class Pooled(Means):
             return self.goodput(members)
         if target.key == "cut_off_rate":
             return UNKNOWN if self.cut_off is None else self._cut_off_share(self.cut_off, members)
-        what = _ENDS[target.key]
+        what = ENDS[target.key]
         return self.share(np.isin(self.status, what), members, lambda other: np.isin(other.status, what))
 
     @cached_property
@@ -271,7 +294,7 @@ class Pooled(Means):
             cut = np.zeros(len(members), dtype=np.bool_) if self.cut_off is None else self.cut_off
             keep, values, part = members, cut.astype(np.float64), None
         else:
-            keep, values, part = members, np.isin(self.status, _ENDS[target.key]).astype(np.float64), None
+            keep, values, part = members, np.isin(self.status, ENDS[target.key]).astype(np.float64), None
         if not keep.any():
             return None
         hour, kept = self.hour[keep], values[keep]
@@ -307,7 +330,25 @@ class Pooled(Means):
     def arms(self) -> dict[str, Part]:
         """Figures by arm."""
         of_row = None if self.expected is None or "arm" not in self.expected else self.expected["arm"].astype(np.int64)
-        return self._parts(dict(enumerate(self.model.arm_names)), self.arm, of_row)
+        parts = self._parts(dict(enumerate(self.model.arm_names)), self.arm, of_row)
+        if not any(arm.fallbacks for arm in self.model.scenario.arms.values()):
+            return parts
+        answered, by = self.status == COMPLETED, self._joined("answered_by")
+        fell = answered & (by != self.arm)
+        found = {}
+        for k, name in enumerate(self.model.arm_names):
+            here, share = self.arm == k, float((answered & (by == k)).mean())
+            one = parts.get(name) or (_NOBODY if share else None)
+            if one is not None:
+                found[name] = replace(
+                    one, fallback_share=float(fell[here].mean()) if here.any() else 0.0, answered_share=share
+                )
+        return found
+
+    def per_request(self, values: F64) -> Estimate:
+        """Mean of a figure over all requests, with its interval."""
+        value = float(values.mean())
+        return intervals.mean(value, self.of_requests(values, self.all.requests, abs(value))[0])
 
     def sources(self) -> dict[str, Part]:
         """Figures by source."""
@@ -331,6 +372,19 @@ class Pooled(Means):
             for name, one in members.items()
             if (one.rows is not None and one.rows.any() if by_row else one.requests.any())
         }
+
+
+def _most_seconds(model: Model) -> float:
+    """From a request's arrival to its end, as far as timeouts limit it."""
+    falls_back = any(arm.fallbacks for arm in model.scenario.arms.values())
+    most = 0.0
+    for item in model.deployments:
+        lasts_s = np.inf if item.timeout_s is None else item.timeout_s
+        # Where each attempt, or arm, has its own time, only a deadline is one of the request.
+        if falls_back or (item.retry is not None and "timeout" in item.retry.reasons):
+            lasts_s = np.inf
+        most = max(most, lasts_s if item.deadline_s is None else min(lasts_s, item.deadline_s))
+    return most
 
 
 def _quantile(seconds: F64, part: float) -> float:

@@ -63,7 +63,9 @@ class Result(Displayed):
 
         Of the requests that arrived in it: ``arrivals``, ``timed_out``, ``rejected``, ``goodput`` (null where the targets have no
         ``slo``), percentiles of time to first token, per token and latency (null where there are none), tokens and accuracy; those
-        sum to the whole run's. Of the servers in the meantime, whoever they serve: ``running`` and ``waiting``, sequences in the
+        sum to the whole run's. Where anything may go wrong also ``failed``, ``errors`` and ``outage_errors``, ``error_retries``,
+        ``timeout_retries`` and with those after a 429 all ``retries``, ``fallbacks``, ``lost_tokens`` and ``lost_usd``: by the
+        arrival of their request. Of the servers in the meantime, whoever they serve: ``running`` and ``waiting``, sequences in the
         mean (of an endpoint: calls, and those to be made again after a 429), ``kv_tokens`` in use and their ``kv_share`` of the
         cache, ``utilisation`` (of a pool: share of its replicas' time with anything to do; of an endpoint: of its concurrency), and
         of a pool ``replicas`` that are provided, starting or draining too, and ``provisioned_gpu_hours``: GPUs times hours paid.

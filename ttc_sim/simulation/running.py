@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.engine import compiled, reference
-from ttc_sim.engine.work import Work, pick_live
+from ttc_sim.engine import reference
+from ttc_sim.engine.work import Down, EngineResult, Work, pick_live
 from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_for, choose_live, rule_of
 from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
-from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.offering import Offers, check_offered, offer, offer_all, run_offers, until_known
 
 _LOG = logging.getLogger("ttc_sim")
 
@@ -62,46 +61,51 @@ def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -
     live = rule_of(policy, requests, model.arm_names) if policy.looks_at_load else None
     if not policy.looks_at_load:
         arm = choose_arms(policy, requests, model.arm_names)
-        _check_offered(model, requests, arm)
-        offers = [carry(model, draws, arm)]
+        check_offered(model, requests, arm)
+        offers = offer(model, draws, arm)
     else:
-        offers = [carry(model, draws, np.full(len(draws), a, dtype=np.int64)) for a in range(len(model.arms))]
-    works = [offer.work for offer in offers]
-    servers = model.deployment_names, model.deployments
-    given: dict[str, Any] = {
-        "tables": model.step_tables,
-        "interval_s": interval_s,
-        "failure_times": draws.failure_times,
-    }
+        offers = offer_all(model, draws)
+    works = offers.works
     if live is not None or not policy.looks_at_load:
-        result = compiled.run(works, *servers, live, **given)
+        result = run_offers(model, draws, works, offers.following, live, interval_s)
     else:
         _LOG.info(
             "live load is looked at by a Python function, or in different ways for different sources: run by the reference "
             "engine, which is slower"
         )
         route = _route(model, policy, requests, works)
-        result = reference.run(works, *servers, route, **given)
-    picked = np.zeros(len(draws), dtype=np.int64)
+        servers = model.deployment_names, model.deployments
+        given: dict[str, Any] = {"tables": model.step_tables, "interval_s": interval_s}
+        given |= {"following": offers.following, "failure_times": draws.failure_times}
+
+        def by_reference(outages: list[Down | None] | None) -> EngineResult:
+            return reference.run(works, *servers, route, outages=outages, **given)
+
+        result = until_known(model, draws, by_reference)
     if policy.looks_at_load:
-        arm = picked = result.arm.astype(np.int64)
-        _check_offered(model, requests, arm)
-    ready = _ready(policy, live, requests, model.arm_names, works)
-    return bill_run(model, draws, requests, arm, offers, picked, result, ready, interval_s)
+        first = result.arm if result.attempts is None else result.attempts.first
+        arm = offers.arm_of(first.astype(np.int64))
+        check_offered(model, requests, arm)
+    ready = deployments_ready(policy, live, requests, model.arm_names, offers)
+    return bill_run(model, draws, requests, arm, offers, result, ready, interval_s)
 
 
-def _ready(
-    policy: Policy, live: LiveRule | None, requests: Requests, arms: Sequence[str], works: Sequence[Work]
+def deployments_ready(
+    policy: Policy, live: LiveRule | None, requests: Requests, arms: Sequence[str], offers: Offers
 ) -> set[int]:
-    """Deployments that a policy might have sent requests to by live load, whether it did or not."""
+    """Deployments that requests might have been sent to by live load, or as a fallback, whether any was or not."""
     if not policy.looks_at_load:
-        return set()
-    if live is not None:
+        able = {0} if offers.following is not None else set()
+    elif live is not None:
         able = set(np.unique(live.arms).tolist())
     else:  # what a policy does not name beforehand may be any arm
         looking = [one for one in _by_source(policy, requests).values() if one.looks_at_load]
         able = {arms.index(name) for one in looking for name in one.arm_names() or arms}
-    return {d for a in able for d in np.unique(works[a].deployment).tolist()}
+    new = able
+    while offers.following is not None and new:
+        new = set(np.unique(offers.following[:, sorted(new)]).tolist()) - able - {-1}
+        able = able | new
+    return {d for a in able for d in np.unique(offers.works[a].deployment).tolist()}
 
 
 def _route(model: Model, policy: Policy, requests: Requests, works: Sequence[Work]) -> Callable[[int, Load], int]:
@@ -142,21 +146,3 @@ def _route_of(
         return int(choices[pick_live(overflow, rule.limit, len(at), at, waiting, in_progress, most)])
 
     return by_rule
-
-
-def _check_offered(model: Model, requests: Requests, arm: I64) -> None:
-    """A policy may only send a request to an arm that was measured on its source's problems."""
-    if model.population is None and not model.scenario.workload.sources:
-        return
-    for index, item in enumerate(model.arms):
-        for source in np.unique(requests.source[arm == index]):
-            name = requests.sources[int(source)]
-            if name not in item.sources:
-                able = [other.name for other in model.arms if name in other.sources]
-                what = (
-                    "an arm whose profile was measured on"
-                    if model.population is not None
-                    else "an arm that is offered to"
-                )
-                expected = f"{what} source {name}: " + ", ".join(able)
-                raise InputError(model.scenario.path, "policy", item.name, expected)

@@ -11,7 +11,7 @@ run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -25,7 +25,7 @@ from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, EngineRe
 from ttc_sim.scenario import ClosedLoop, GpuPool, Trace, Workload
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.taken import Taken
+from ttc_sim.simulation.taken import AtArm, Taken
 
 Word = Literal["stable", "backlogged", "overloaded"]
 _Kind = Literal["users", "replay", "rates"]
@@ -72,38 +72,42 @@ class Standing:
 def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dict[str, Standing]:
     """Verdicts on the deployments that requests of a run came to."""
     workload = model.scenario.workload
-    timeout_s = np.array([np.inf if item.timeout_s is None else item.timeout_s for item in model.deployments])
-    never = np.isnan(result.started_s)
-    # Those that were slow by themselves, or never fitted, say nothing of the load.
-    in_time = 2 * taken.alone_s < timeout_s[taken.delayed]
-    late = (result.status == TIMED_OUT) & (never | in_time)
-    rejected = (result.status == REJECTED) & (taken.longest_tokens - 1 <= _most_tokens(model, "held")[taken.delayed])
-    failed = result.status == FAILED
-    rejected &= taken.asked_tokens <= _most_tokens(model, "asked")[taken.delayed]
-    served = _Served(
-        first=taken.first,
-        delayed=taken.delayed,
-        arrival_s=result.arrival_s,
-        begun_s=np.where(never, result.finished_s, result.started_s),
-        left_s=result.finished_s,
-        alone_s=taken.alone_s,
-        started=~never,
-        completed=result.status == COMPLETED,
-        lost=late | rejected | failed,
-        failed=failed,
-    )
-    at = np.union1d(taken.first, taken.delayed).tolist()
-    return {
-        model.deployment_names[d]: _standing(
-            served, d, *_coming(workload, draws, (served.first == d) | (served.delayed == d)), _more(model, result, d)
+    attempts, never = result.attempts, np.isnan(result.started_s)
+    begun_s = np.where(never, result.finished_s, result.started_s)
+    seen = _Seen(result.arrival_s, begun_s, result.finished_s, result.status, ~never)
+    if attempts is None or not attempts.fallbacks.any():
+        served = _served(model, taken.at_first, seen, None if attempts is None else attempts.errors == 0)
+        who = np.arange(len(never))
+    else:
+        # Who fell back came to two arms one after another: the first turned it away, at the moment at which the last got it.
+        whole, fell = attempts.errors == 0, attempts.fallbacks > 0
+        early = result.started_s < attempts.begun_s
+        first = replace(
+            seen,
+            begun_s=np.where(fell, np.fmin(result.started_s, attempts.begun_s), begun_s),
+            left_s=np.where(fell, attempts.begun_s, result.finished_s),
+            status=np.where(fell, np.where(early, np.int8(TIMED_OUT), np.int8(REJECTED)), result.status),
+            started=np.where(fell, early, ~never),
         )
+        last = replace(seen, arrival_s=attempts.begun_s, begun_s=np.fmax(begun_s, attempts.begun_s))
+        parts = _served(model, taken.at_first, first, whole), _served(model, taken.at_last, last, whole).of(fell)
+        who = np.concatenate([np.arange(len(never)), np.flatnonzero(fell)])
+        served = _Served(**{name: np.concatenate([getattr(one, name) for one in parts]) for name in vars(parts[0])})
+    at = np.union1d(served.first, served.delayed).tolist()
+    here = {d: np.bincount(who[(served.first == d) | (served.delayed == d)], minlength=len(never)) for d in at}
+    return {
+        model.deployment_names[d]: _standing(served, d, *_coming(workload, draws, here[d]), _more(model, result, d))
         for d in at
     }
 
 
-def _coming(workload: Workload, draws: Draws, here: NDArray[np.bool_]) -> tuple[_Kind, float | None]:
-    """What sends a deployment its requests, and how many come a second in the long run; ``None`` where what came says it."""
-    parts = [here] if not draws.parts else [here[part.at] for part in draws.parts]
+def _coming(workload: Workload, draws: Draws, times: I64) -> tuple[_Kind, float | None]:
+    """What sends a deployment its requests, and how many come a second in the long run; ``None`` where what came says it.
+
+    Args:
+        times: (n,) how often each request came there.
+    """
+    parts = [times] if not draws.parts else [times[part.at] for part in draws.parts]
     senders = [one for one, part in zip(workload.processes, parts, strict=True) if part.any()]
     users, recorded = ([isinstance(one, kind) for one in senders] for kind in (ClosedLoop, Trace))
     if all(users):
@@ -136,6 +140,53 @@ def _more(model: Model, result: EngineResult, d: int) -> Callable[[float, float]
     return more
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """When requests came to an arm, were begun (or given up) and left, how that ended, and whether they had been begun."""
+
+    arrival_s: F64
+    begun_s: F64
+    left_s: F64
+    status: NDArray[np.int8]
+    started: NDArray[np.bool_]
+
+
+def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | None) -> _Served:
+    """What befell them there; one that broke on its way, which is not ``whole``, says nothing of the load.
+
+    But at a pool, which may have too few replicas for those that fail.
+    """
+    limits = [(item.timeout_s, item.deadline_s) for item in model.deployments]
+    timeout_s = np.array([min((one for one in pair if one is not None), default=np.inf) for pair in limits])
+    # Those that were slow by themselves, or never fitted, say nothing of the load.
+    in_time = 2 * at.alone_s < timeout_s[at.delayed]
+    late = (seen.status == TIMED_OUT) & (~seen.started | in_time)
+    rejected = (seen.status == REJECTED) & (at.longest_tokens - 1 <= _most_tokens(model, "held")[at.delayed])
+    rejected &= at.asked_tokens <= _most_tokens(model, "asked")[at.delayed]
+    lost, begun_s, alone_s = late | rejected, seen.begun_s, at.alone_s
+    if whole is not None:
+        lost, begun_s, alone_s = (
+            lost & whole,
+            np.where(whole, begun_s, seen.arrival_s),
+            np.where(whole, alone_s, np.inf),
+        )
+    own = np.array([isinstance(item, GpuPool) for item in model.deployments])
+    failed = (seen.status == FAILED) & own[at.delayed]
+    return _Served(
+        first=at.first,
+        delayed=at.delayed,
+        arrival_s=seen.arrival_s,
+        begun_s=begun_s,
+        left_s=seen.left_s,
+        alone_s=alone_s,
+        started=seen.started,
+        completed=seen.status == COMPLETED,
+        lost=lost | failed,
+        failed=failed,
+        waited_s=seen.begun_s - seen.arrival_s,
+    )
+
+
 def _most_tokens(model: Model, what: Literal["held", "asked"]) -> F64:
     """(deployments,) tokens of one sequence that fit into a pool's KV cache, or of one call that an endpoint ever accepts."""
     most = [
@@ -152,8 +203,8 @@ class _Served:
     """What befell the requests of one run; arrays of (n,), times in seconds.
 
     ``first`` is the deployment of the first stage, ``delayed`` the one that a delay is put down to; the request was begun (or given
-    up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load, or because what served them
-    ``failed``.
+    up), and left: answered, rejected or given up. ``lost`` are those turned away because of the load, or because a pool ``failed``
+    them; ``waited_s``: until it was begun, for whatever reason.
     """
 
     first: I64
@@ -166,6 +217,11 @@ class _Served:
     completed: NDArray[np.bool_]
     lost: NDArray[np.bool_]
     failed: NDArray[np.bool_]
+    waited_s: F64
+
+    def of(self, some: NDArray[np.bool_]) -> _Served:
+        """Of some of them alone."""
+        return _Served(**{name: values[some] for name, values in vars(self).items()})
 
 
 def worst(found: Mapping[str, Verdict]) -> Verdict:
@@ -243,7 +299,7 @@ def _standing(
     here = queued | delayed
     n = _count(served, queued, delayed)
     start_s, end_s = float(n.edges[0]), float(n.edges[-1])
-    longest_s = float(np.max((served.begun_s - served.arrival_s)[queued])) if queued.any() else np.nan
+    longest_s = float(np.max(served.waited_s[queued])) if queued.any() else np.nan
     if kind == "users":
         # Users who wait send nothing, so that a queue cannot grow.
         most = max(_LEFT * n.came[-1], 2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64
@@ -17,6 +19,28 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
+
+
+@dataclass(frozen=True)
+class AttemptFigures:
+    """What became of attempts that were not answered, and what they cost: each figure a mean over all requests.
+
+    Attributes:
+        errors: attempts that broke or found an endpoint down; outage_errors: those of them by an outage.
+        refused_retries: attempts made again after a 429 or a full queue; error_retries, timeout_retries: after an error, a timeout.
+        fallbacks: how often a further arm took over.
+        lost_tokens: prompt and output tokens of attempts that broke or were made again, and of arms that a fallback came after;
+            lost_usd: their part of the bill.
+    """
+
+    errors: Estimate
+    outage_errors: Estimate
+    refused_retries: Estimate
+    error_retries: Estimate
+    timeout_retries: Estimate
+    fallbacks: Estimate
+    lost_tokens: Estimate
+    lost_usd: Estimate
 
 
 @dataclass(frozen=True)
@@ -40,7 +64,9 @@ class Summary:
         goodput: share of requests answered that met all of their service-level objectives (``slo`` of the scenario's targets) at
             once; ``None`` without any.
         asked: by name, the figure of each target; no figure of those on accuracy and cost, which have theirs elsewhere.
-        timeout_rate: share timed out; rejected_rate: share rejected; unserved_rate: either.
+        timeout_rate: share timed out; rejected_rate: share rejected; failed_rate: share whose server broke; unserved_rate: all of
+            these.
+        attempts: what became of attempts that were not answered; ``None`` where nothing breaks and nobody asks again.
         cut_off_rate: share answered in part, up to a cap; ``None`` with problems, where such an answer is a wrong one.
         cost_spread: 99th percentile over median of the cost of a request.
         thinking_cost_share: part of the bill that is for hidden reasoning tokens.
@@ -72,6 +98,7 @@ class Summary:
     tokens_per_request: Mapping[str, Estimate]
     timeout_rate: Estimate
     rejected_rate: Estimate
+    failed_rate: Estimate
     unserved_rate: Estimate
     cut_off_rate: Estimate | None
     cost_spread: float
@@ -94,6 +121,7 @@ class Summary:
     problems: int
     notes: tuple[str, ...]
     duration_s: float | None = None
+    attempts: AttemptFigures | None = None
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -102,7 +130,14 @@ class Summary:
             name: {**asdict(UNKNOWN if figure is None else figure), "hour": hour}
             for name, (figure, hour) in figures.items()
         }
-        return {**asdict(self), "asked": asked}
+        found = {**asdict(self), "asked": asked, "per_arm": {name: one.as_json() for name, one in self.per_arm.items()}}
+        for parts in ("per_source", "per_band"):
+            found[parts] = {name: one.as_json() for name, one in getattr(self, parts).items()}
+        if self.attempts is None:  # where nothing can go wrong there is nothing to say of it
+            del found["attempts"]
+            if not self.failed_rate.value:
+                del found["failed_rate"]
+        return found
 
     def quantity(self, target: str) -> Estimate | None:
         """The figure that a target of that name is about; ``None`` if it is unknown.
@@ -121,8 +156,12 @@ class Summary:
             return self.accuracy
         if key in ("cost_usd_per_request", "cost_usd_per_day"):
             return self.cost_usd_per_request if key == "cost_usd_per_request" else self.cost_usd_per_day
-        if key in ("timeout_rate", "timed_out_rate", "rejected_rate"):
-            names = {"timeout_rate": self.unserved_rate, "timed_out_rate": self.timeout_rate}
+        if key in ("timeout_rate", "timed_out_rate", "rejected_rate", "failed_rate"):
+            names = {
+                "timeout_rate": self.unserved_rate,
+                "timed_out_rate": self.timeout_rate,
+                "failed_rate": self.failed_rate,
+            }
             return names.get(key, self.rejected_rate)
         if key == "cut_off_rate":
             return self.cut_off_rate
@@ -186,6 +225,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         tokens_per_request=tokens,
         timeout_rate=pooled.rate(TIMED_OUT),
         rejected_rate=pooled.rate(REJECTED),
+        failed_rate=pooled.rate(FAILED),
         unserved_rate=pooled.rate(TIMED_OUT, REJECTED, FAILED),
         cut_off_rate=pooled.cut_off_rate(),
         cost_spread=spread,
@@ -209,6 +249,29 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         # With problems the lengths are theirs, whatever a trace says of its own.
         notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ()), *_of_schedules(model, runs)),
         duration_s=lasts_s,
+        attempts=attempt_figures(pooled),
+    )
+
+
+def attempt_figures(pooled: Pooled) -> AttemptFigures | None:
+    """Of all runs; ``None`` where the engine had nothing to write down."""
+    kept = [run.result.attempts for run in pooled.runs]
+    known = [one for one in kept if one is not None]
+    if len(known) < len(kept):
+        return None
+
+    def mean(values: Sequence[NDArray[Any]]) -> Estimate:
+        return pooled.per_request(np.concatenate(values).astype(np.float64))
+
+    return AttemptFigures(
+        errors=mean([one.errors for one in known]),
+        outage_errors=mean([one.outage_errors for one in known]),
+        refused_retries=mean([run.result.retries for run in pooled.runs]),
+        error_retries=mean([one.error_retries for one in known]),
+        timeout_retries=mean([one.timeout_retries for one in known]),
+        fallbacks=mean([one.fallbacks for one in known]),
+        lost_tokens=mean([run.lost_tokens for run in pooled.runs]),
+        lost_usd=mean([run.lost_usd for run in pooled.runs]),
     )
 
 

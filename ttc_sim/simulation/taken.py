@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.work import COMPLETED, EngineResult, Work, tokens_when_answered
-from ttc_sim.scenario import GpuPool
+from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, tokens_when_answered
+from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.pool_seconds import typical_batch
 from ttc_sim.simulation.token_times import greatest, outlasts_its_client, sums, tokens_in_a_row
 from ttc_sim.strategies.outcomes.trial import DEFAULT_FORCED
+
+
+@dataclass(frozen=True)
+class AtArm:
+    """What waits of each of ``n`` requests at an arm are judged by.
+
+    Attributes:
+        first: (n,) deployment of its first stage.
+        delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
+            calls, else the pool that it takes longest on.
+        alone_s: (n,) seconds that it would take on idle servers.
+        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+    """
+
+    first: I64
+    delayed: I64
+    alone_s: F64
+    longest_tokens: I64
+    asked_tokens: I64
+
+    @classmethod
+    def of(cls, n: int) -> AtArm:
+        """To be filled in."""
+        first, delayed, longest, asked = (np.zeros(n, dtype=np.int64) for _ in range(4))
+        return cls(first, delayed, np.zeros(n), longest, asked)
 
 
 @dataclass(frozen=True)
@@ -34,14 +59,13 @@ class Taken:
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
         pool_thinking_s: (2, D, n) part of them, as for API calls.
         sent: (D, n) whether a stage of it belongs there.
-        first: (n,) deployment of its first stage.
-        delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
-            calls, else the pool that it takes longest on.
-        alone_s: (n,) seconds that it would take on idle servers.
-        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+        at_first, at_last: at the arm that it was sent to, and at the last one that tried, which is the same without fallbacks.
         in_a_row: (n,) output tokens that came one after another; outlasts: (n,) whether calls of it run on when its client gives up
             (:mod:`ttc_sim.simulation.token_times`).
-        correct: (n,) whether it is right in the end; NaN where that is unknown.
+        lost_tokens: (n,) of attempts that broke or were made again, and of arms that a fallback came after, prompt and output.
+        lost_usd: (n,) their part of the bill of API calls; lost_pool_s: (D, n) their part of ``pool_s``.
+        correct: (n,) whether it is right in the end; NaN where that is unknown. planned_correct: the same, had the arm that it was
+            sent to answered.
         cut_off: (n,) whether a cap ends it before it is whole; NaN where accuracy is known.
     """
 
@@ -54,24 +78,24 @@ class Taken:
     pool_s: F64
     pool_thinking_s: F64
     sent: NDArray[np.bool_]
-    first: I64
-    delayed: I64
-    alone_s: F64
-    longest_tokens: I64
-    asked_tokens: I64
+    at_first: AtArm
+    at_last: AtArm
     in_a_row: I64
     outlasts: NDArray[np.bool_]
+    lost_tokens: I64
+    lost_usd: F64
+    lost_pool_s: F64
     correct: F64
+    planned_correct: F64
     cut_off: F64
 
 
-def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result: EngineResult) -> Taken:
-    """Add up what each request took.
+def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
+    """Add up what each request took of all that it was offered.
 
-    Args:
-        offers: work that the engine was offered; picked: (n,) index of the offer that each request took.
+    What was planned for it is what the first would have come to; what it is in the end, the last.
     """
-    n, count = len(picked), len(model.deployments)
+    n, count = len(result.arm), len(model.deployments)
     taken = Taken(
         tokens=np.zeros((3, n), dtype=np.int64),
         planned_tokens=np.zeros((3, n), dtype=np.int64),
@@ -82,21 +106,25 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
         pool_s=np.zeros((count, n)),
         pool_thinking_s=np.zeros((2, count, n)),
         sent=np.zeros((count, n), dtype=np.bool_),
-        first=np.zeros(n, dtype=np.int64),
-        delayed=np.zeros(n, dtype=np.int64),
-        alone_s=np.zeros(n),
-        longest_tokens=np.zeros(n, dtype=np.int64),
-        asked_tokens=np.zeros(n, dtype=np.int64),
+        at_first=AtArm.of(n),
+        at_last=AtArm.of(n),
         in_a_row=np.zeros(n, dtype=np.int64),
         outlasts=np.zeros(n, dtype=np.bool_),
+        lost_tokens=np.zeros(n, dtype=np.int64),
+        lost_usd=np.zeros(n),
+        lost_pool_s=np.zeros((count, n)),
         correct=np.full(n, np.nan),
+        planned_correct=np.full(n, np.nan),
         cut_off=np.full(n, np.nan),
     )
     on_pools: list[list[_OnPool]] = [[] for _ in range(count)]
-    for index, offer in enumerate(offers):
-        here = picked == index
+    first = result.arm if result.attempts is None else result.attempts.first
+    for index, (offer, here) in enumerate(zip(offers.carried, offers.taken(result), strict=True)):
         if here.any():
-            _add(model, taken, offer, here, index, result, on_pools)
+            which = _Which(here, (first == index) & here, (result.arm == index) & here)
+            _add(model, taken, offer, which, index, result, on_pools)
+            if result.attempts is not None:
+                _add_lost(model, taken, offer, which, index, result, on_pools)
     for d, parts in enumerate(on_pools):
         table, pool = model.step_tables[d], model.deployments[d]
         if parts and table is not None and isinstance(pool, GpuPool):
@@ -112,7 +140,8 @@ def what_was_taken(model: Model, offers: Sequence[Carried], picked: I64, result:
 @dataclass(frozen=True)
 class _OnPool:
     """Stages on one pool: prompt tokens taken in, those cached, and their requests; then likewise their samples, with the prompt
-    each has before it, tokens generated, and those hidden and after the answer stood."""
+    each has before it, tokens generated, and those hidden and after the answer stood; ``width`` of them a stage. ``attempts``: over
+    how many of each stage that is summed, one if left out; ``lost``: (n,) whose are lost, nobody's if left out."""
 
     prompt: F64
     cached: F64
@@ -121,19 +150,31 @@ class _OnPool:
     output: F64
     thinking: F64
     sample_request: I64
+    width: I64
+    attempts: I64 | None = None
+    lost: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class _Which:
+    """Of an offer, (n,) requests that took it; those among them that took it first, and last."""
+
+    here: NDArray[np.bool_]
+    first: NDArray[np.bool_]
+    last: NDArray[np.bool_]
 
 
 def _add(
     model: Model,
     taken: Taken,
     offer: Carried,
-    here: NDArray[np.bool_],
+    which: _Which,
     index: int,
     result: EngineResult,
     on_pools: list[list[_OnPool]],
 ) -> None:
     """All but the seconds of pools, of the requests that took this offer; what those need goes to ``on_pools``."""
-    work, n = offer.work, len(here)
+    work, here, n = offer.work, which.here, len(which.here)
     # Only stages that began have taken anything in.
     generated, taken_in = result.generated_tokens[index], result.prefilled_tokens[index]
     hidden = np.minimum(generated, work.reasoning_tokens)
@@ -144,11 +185,13 @@ def _add(
     whole = sums(work.reasoning_tokens + work.visible_tokens, work.sample_start)
     after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
     spent = made[0], sums(after, work.sample_start)
-    taken.correct[here] = offer.correct[here]
-    taken.cut_off[here] = offer.cut_off[here]
-    for total, parts in ((taken.tokens, (taken_in, *made)), (taken.planned_tokens, (work.prompt_tokens, *planned))):
-        for row, values in zip(total, parts, strict=True):
-            row[here] = sums(values, work.stage_start)[here]
+    taken.correct[which.last] = offer.correct[which.last]
+    taken.planned_correct[which.first] = offer.correct[which.first]
+    taken.cut_off[which.last] = offer.cut_off[which.last]
+    for row, values in zip(taken.tokens, (taken_in, *made), strict=True):
+        row[here] += sums(values, work.stage_start)[here]
+    for row, values in zip(taken.planned_tokens, (work.prompt_tokens, *planned), strict=True):
+        row[which.first] = sums(values, work.stage_start)[which.first]
     owner = np.repeat(np.arange(n), np.diff(work.stage_start))
     alone_s = np.zeros(len(owner))
     longest = greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start)
@@ -166,31 +209,84 @@ def _add(
             )
             continue
         took_s = work.first_token_s + (work.reasoning_tokens + work.visible_tokens - 1) * work.per_token_s
-        alone_s[stages] = greatest(took_s, work.sample_start)[stages]
+        alone_s[stages] = greatest(took_s, work.sample_start)[stages] * _slowness(model, d, result.started_s[who])
         calls = offer.calls[stages]
         for k in (0, 1):
             thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls)
             taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
-        for bill, one in (
-            (taken.api_cost_usd, prices.cost_usd(taken_in[stages], 0, made[0][stages], made[1][stages], calls)),
-            (
-                taken.planned_api_cost_usd,
-                prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls),
-            ),
-        ):
-            each = np.bincount(who, weights=one, minlength=n)
-            bill += each
-            if bill is taken.api_cost_usd:
-                taken.api_usd[d] += each
-    taken.alone_s[here] = sums(alone_s, work.stage_start, np.float64)[here]
-    taken.longest_tokens[here] = greatest(work.prompt_tokens + longest, work.stage_start)[here]
-    taken.asked_tokens[here] = greatest(work.prompt_tokens + whole, work.stage_start)[here]
-    taken.in_a_row[here] = tokens_in_a_row(work, generated)[here]
-    taken.outlasts[here] = outlasts_its_client(work, model.deployments)[here]
-    taken.first[here] = work.deployment[work.stage_start[:-1]][here]
+        spent_usd = prices.cost_usd(taken_in[stages], 0, made[0][stages], made[1][stages], calls)
+        planned_usd = prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls)
+        each = np.bincount(who, weights=spent_usd, minlength=n)
+        taken.api_cost_usd[:] += each
+        taken.api_usd[d] += each
+        taken.planned_api_cost_usd[:] += np.where(which.first, np.bincount(who, weights=planned_usd, minlength=n), 0.0)
+    taken.in_a_row[which.last] = tokens_in_a_row(work, generated)[which.last]
+    taken.outlasts[which.last] = outlasts_its_client(work, model.deployments)[which.last]
     on_pool = np.array([prices is None for prices in model.prices])
-    delaying = _delaying(work, on_pool, alone_s, taken_in, made[0] + made[1], whole, result)
-    taken.delayed[here] = work.deployment[delaying][here]
+    answered_here = (result.status == COMPLETED) & which.last
+    delaying = _delaying(work, on_pool, alone_s, taken_in, made[0] + made[1], whole, result.retries, answered_here)
+    found = AtArm(
+        first=work.deployment[work.stage_start[:-1]],
+        delayed=work.deployment[delaying],
+        alone_s=sums(alone_s, work.stage_start, np.float64),
+        longest_tokens=greatest(work.prompt_tokens + longest, work.stage_start),
+        asked_tokens=greatest(work.prompt_tokens + whole, work.stage_start),
+    )
+    for filled, rows in ((taken.at_first, which.first), (taken.at_last, which.last)):
+        for name, values in vars(found).items():
+            getattr(filled, name)[rows] = values[rows]
+
+
+def _add_lost(
+    model: Model,
+    taken: Taken,
+    offer: Carried,
+    which: _Which,
+    index: int,
+    result: EngineResult,
+    on_pools: list[list[_OnPool]],
+) -> None:
+    """What attempts that were made again took of this offer; and which of all that it took is lost."""
+    attempts, work, n = result.attempts, offer.work, len(which.here)
+    assert attempts is not None
+    generated, hidden, prompt = (
+        found[index] for found in (attempts.lost_generated, attempts.lost_reasoning, attempts.lost_prefilled)
+    )
+    made = [sums(values, work.sample_start) for values in (hidden, generated - hidden)]
+    for row, values in zip(taken.tokens, (prompt, *made), strict=True):
+        row[which.here] += sums(values, work.stage_start)[which.here]
+    # All of an arm that did not answer, and of an attempt that broke and was the last.
+    for_nothing = which.here & (~which.last | (result.status == FAILED))
+    kept, taken_in = result.generated_tokens[index], result.prefilled_tokens[index]
+    tokens = sums(prompt + made[0] + made[1], work.stage_start)
+    tokens += np.where(for_nothing, sums(taken_in + sums(kept, work.sample_start), work.stage_start), 0)
+    taken.lost_tokens[which.here] += tokens[which.here]
+    after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
+    spent = made[0], sums(after, work.sample_start)
+    owner = np.repeat(np.arange(n), np.diff(work.stage_start))
+    for d, prices in enumerate(model.prices):
+        stages = np.flatnonzero((work.deployment == d) & which.here[owner])
+        if not len(stages):
+            continue
+        who = owner[stages]
+        if prices is None:
+            on_pools[d][-1] = replace(on_pools[d][-1], lost=for_nothing)  # what was kept of this offer
+            cached, many = attempts.lost_cached[index], attempts.lost_attempts[index][stages]
+            again = _on_pool(work, stages, who, prompt, cached, generated, hidden, after)
+            on_pools[d].append(replace(again, attempts=np.maximum(many, 1), lost=np.ones(n, dtype=np.bool_)))
+            continue
+        # A call that was not kept had the whole prompt, or nothing.
+        calls = offer.calls[stages] * np.maximum(attempts.lost_attempts[index][stages], 1)
+        for k in (0, 1):
+            thinking = prices.reasoning_usd(prompt[stages], spent[k][stages], calls)
+            taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
+        usd = np.bincount(who, prices.cost_usd(prompt[stages], 0, made[0][stages], made[1][stages], calls), minlength=n)
+        taken.api_cost_usd[:] += usd
+        taken.api_usd[d] += usd
+        hidden_kept = np.minimum(kept, work.reasoning_tokens)
+        parts = [sums(values, work.sample_start)[stages] for values in (hidden_kept, kept - hidden_kept)]
+        kept_usd = prices.cost_usd(taken_in[stages], 0, parts[0], parts[1], offer.calls[stages])
+        taken.lost_usd[:] += usd + np.where(for_nothing, np.bincount(who, kept_usd, minlength=n), 0.0)
 
 
 def _on_pool(
@@ -213,20 +309,38 @@ def _on_pool(
         output=generated[samples].astype(np.float64),
         thinking=np.stack([hidden[samples], after[samples]]).astype(np.float64),
         sample_request=np.repeat(who, width),
+        width=width,
     )
 
 
 def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int) -> None:
     """Add a pool's seconds of some stages."""
     n = taken.pool_s.shape[1]
-    prefill_s = prefill_seconds(table, part.prompt, part.cached, batch)
-    decode_s = decode_seconds(table, part.context, part.output, batch)
-    taken.pool_s[d] += np.bincount(part.request, weights=prefill_s, minlength=n)
-    taken.pool_s[d] += np.bincount(part.sample_request, weights=decode_s, minlength=n)
+    times = 1 if part.attempts is None else part.attempts
+    per_sample = 1 if part.attempts is None else np.repeat(part.attempts, part.width)
+    prefill_s = times * prefill_seconds(table, part.prompt / times, part.cached / times, batch)
+    decode_s = per_sample * decode_seconds(table, part.context, part.output / per_sample, batch)
+    took_s = np.bincount(part.request, weights=prefill_s, minlength=n)
+    taken.pool_s[d] += took_s
+    more_s = np.bincount(part.sample_request, weights=decode_s, minlength=n)
+    taken.pool_s[d] += more_s
+    if part.lost is not None:
+        taken.lost_pool_s[d] += np.where(part.lost, took_s + more_s, 0.0)
     per_token_s = decode_s / np.maximum(part.output, 1)
     for k in (0, 1):
         weights = per_token_s * part.thinking[k]
         taken.pool_thinking_s[k, d] += np.bincount(part.sample_request, weights=weights, minlength=n)
+
+
+def _slowness(model: Model, d: int, started_s: F64) -> F64 | float:
+    """By how much an endpoint's calls take longer, as they begin."""
+    item = model.deployments[d]
+    if not isinstance(item, Api) or item.errors is None or item.errors.slow is None:
+        return 1.0
+    factor = np.ones(len(started_s))
+    for one in item.errors.slow:
+        factor[(started_s >= one.from_s) & (started_s < one.until_s)] = one.factor
+    return factor
 
 
 def _alone(table: StepTable, prompt: I64, longest: I64) -> F64:
@@ -243,7 +357,8 @@ def _delaying(
     taken_in: NDArray[Any],
     made: I64,
     whole: I64,
-    result: EngineResult,
+    retries: NDArray[Any],
+    answered: NDArray[np.bool_],
 ) -> I64:
     """(n,) the stage that a delay of each request is put down to."""
     first, end = work.stage_start[:-1], work.stage_start[1:]
@@ -251,13 +366,11 @@ def _delaying(
         return first
     number = np.arange(len(taken_in))
     # An endpoint's calls are no slower for the load once they are accepted.
-    weight_s = np.where(
-        on_pool[work.deployment], alone_s, np.where(np.repeat(result.retries, end - first) > 0, np.inf, 0.0)
-    )
+    weight_s = np.where(on_pool[work.deployment], alone_s, np.where(np.repeat(retries, end - first) > 0, np.inf, 0.0))
     longest = np.repeat(greatest(weight_s, work.stage_start), end - first)
     slowest = greatest(np.where(weight_s == longest, number, -1), work.stage_start)
     begun = greatest(np.where((taken_in > 0) | (made > 0), number, -1), work.stage_start)
     stopped = np.maximum(begun, first)
     # Where the last stage that it began had ended, it waited for the next.
     stopped = np.where((made[stopped] == whole[stopped]) & (stopped + 1 < end), stopped + 1, stopped)
-    return np.asarray(np.where(result.status == COMPLETED, slowest, stopped))
+    return np.asarray(np.where(answered, slowest, stopped))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.work import COMPLETED, TIMED_OUT, EngineResult, Work
+from ttc_sim.engine.work import COMPLETED, FAILED, TIMED_OUT, EngineResult, Work
 from ttc_sim.scenario import Api, GpuPool
 
 
@@ -34,7 +34,7 @@ def outlasts_its_client(work: Work, deployments: Sequence[Api | GpuPool]) -> NDA
 def token_times(result: EngineResult, in_a_row: I64, outlasts: NDArray[np.bool_]) -> tuple[F64, F64]:
     """Seconds of each request to its first token, and for each token after it in the mean; NaN where there is none.
 
-    Of a request that timed out the token that it waited for counts as come when it gave up.
+    Of a request that timed out the token that it waited for counts as come when it gave up; one that failed has none.
 
     Args:
         in_a_row: (n,) as :func:`tokens_in_a_row` has them; outlasts: (n,) as :func:`outlasts_its_client` has it.
@@ -44,7 +44,18 @@ def token_times(result: EngineResult, in_a_row: I64, outlasts: NDArray[np.bool_]
     gaps = np.where(gave_up, np.maximum(in_a_row - 1, 1), in_a_row - 1)
     counts = (gaps > 0) & ((result.status == COMPLETED) | (gave_up & ~outlasts))
     rest_s = result.finished_s - result.first_token_s
+    first_s = np.where(result.status == FAILED, np.nan, first_s)
     return first_s - result.arrival_s, np.where(counts, rest_s / np.maximum(gaps, 1), np.nan)
+
+
+def times_of_works(
+    result: EngineResult, works: Sequence[Work], deployments: Sequence[Api | GpuPool]
+) -> tuple[F64, F64]:
+    """The same of works that were offered: of each request those of the one that it came to last."""
+    rows, last = np.arange(len(result.arm)), result.arm
+    in_a_row = np.stack([tokens_in_a_row(*pair) for pair in zip(works, result.generated_tokens, strict=True)])
+    outlasts = np.stack([outlasts_its_client(work, deployments) for work in works])
+    return token_times(result, in_a_row[last, rows], outlasts[last, rows])
 
 
 def greatest(values: NDArray[Any], start: I64) -> NDArray[Any]:

@@ -244,14 +244,27 @@ def nothing_random(model: Model, runs: Sequence[Run]) -> bool:
         return False
     if any(len(stream.sources) > 1 for stream in workload.streams):
         return False  # which source a request is of
-    used = {model.arms[a].deployment for run in runs for a in np.unique(run.arm).tolist()}
+    used = {model.arms[a].deployment for run in runs for a in np.unique([run.arm, run.answered_by]).tolist()}
     varies = any(
         spread(latency) > 0
         for d in used
         if isinstance(item := model.deployments[d], Api)
         for latency in (item.first_token, item.per_token)
     )
-    return not varies and not any(run.result.retries.any() for run in runs)
+    # Whatever goes wrong by chance, or makes clients wait for a while that is drawn.
+    fails = any(
+        run.result.attempts is not None
+        and any(
+            counts.any()
+            for counts in (
+                run.result.attempts.errors,
+                run.result.attempts.error_retries,
+                run.result.attempts.timeout_retries,
+            )
+        )
+        for run in runs
+    )
+    return not varies and not fails and not any(run.result.retries.any() for run in runs)
 
 
 def both(run: Variance, printed: Variance, same: Variance) -> tuple[Variance, Variance]:

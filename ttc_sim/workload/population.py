@@ -154,6 +154,10 @@ def build_population(
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
     stages = {name: scenario.parsed_strategy(name).other_arms for name in scenario.arms}
     by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
+    # Arms that are offered to nobody, and that others fall back on.
+    behind = {
+        name: [one for one in scenario.path_of(name)[1:] if scenario.arms[one].sources == []] for name in scenario.arms
+    }
     for index, (name, source) in enumerate(sources.items()):
         table = _problems_of(problem_sets[str(source.problem_set)], source, path, name)
         total = len(table)
@@ -171,7 +175,7 @@ def build_population(
             covered[arm_name].append(f"{int(covers.sum()):,} of the {total:,} of {name}")
             if asked or covers.sum() >= LEAST_COVERAGE * total:
                 offered[arm_name].append(name)
-                for profile in by_arm[arm_name]:
+                for profile in [*by_arm[arm_name], *(one for other in behind[arm_name] for one in by_arm[other])]:
                     kept = kept.filter(kept["problem"].is_in(measured[profile]))
         if kept.is_empty():
             raise InputError(
@@ -185,8 +189,10 @@ def build_population(
     for arm_name, where in offered.items():
         models = " and ".join(dict.fromkeys(by_arm[arm_name]))
         if not where and scenario.arms[arm_name].sources == []:
-            if not any(arm_name in others for others in stages.values()):
-                expected = "a source, or an arm whose strategy names this one: nothing would ever come to it"
+            if not any(arm_name in others for others in (*stages.values(), *behind.values())):
+                expected = (
+                    "a source, or an arm whose strategy or fallback names this one: nothing would ever come to it"
+                )
                 raise InputError(path, f"arms.{arm_name}.sources", [], expected)
         elif not where:
             expected = f"a profile measured on at least {LEAST_COVERAGE:.0%} of a source's problems"

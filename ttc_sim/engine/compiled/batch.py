@@ -293,6 +293,23 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     return int(tokens)
 
 
+@inlined
+def write_down(m: Memory, g: int, sample: int, generated: int, prefilled: int) -> None:
+    """What a sequence of a group has had, of its output and of its prompt."""
+    group = m.groups[g]
+    stage = group.stage
+    if group.lost < 0:
+        m.generated[sample] = generated
+        m.prefilled[stage] = max(m.prefilled[stage], prefilled)
+        return
+    m.lost_generated[sample] += generated
+    m.lost_reasoning[sample] += min(generated, m.reasoning[sample])
+    if prefilled > group.lost:
+        m.lost_attempts[stage] += 1 if group.lost == 0 else 0
+        m.lost_prefilled[stage] += prefilled - group.lost
+        group.lost = prefilled
+
+
 @compiled
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
@@ -308,9 +325,7 @@ def leave(m: Memory, r: int, q: int) -> None:
         _remove_running(m, r, q)
         share(m, q, one.computed)
         _release(m, r, q, 0)
-    stage = group.stage
-    m.generated[one.sample] = one.length - one.prompt
-    m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
+    write_down(m, g, one.sample, one.length - one.prompt, one.prefilled)
     if group.first == q:
         group.first = one.sibling
     else:

@@ -13,8 +13,13 @@ from ttc_sim.engine.compiled.levels import note_endpoint, note_replica
 from ttc_sim.engine.compiled.state import (
     ANSWER,
     BOUNDARY,
+    BREAK,
+    BROKEN,
+    CALLS_AGAIN,
+    CALLS_BREAK,
     CHOICES,
     DEPLOYMENTS,
+    FALLBACK,
     FOLLOW,
     FREE_GROUPS,
     FREE_SEQUENCES,
@@ -24,23 +29,29 @@ from ttc_sim.engine.compiled.state import (
     HAS_NEEDED,
     HAS_PREFIX_TOKENS,
     INTERVALS,
+    KEEPS_ATTEMPTS,
+    LATE,
     LEAVE,
     LEAVE_AND_RELEASE,
     LIMIT,
+    NEVER,
     NEXT_STAGE,
     NONE,
     OVERFLOW,
     PLAN,
     PREFIXES,
+    REFUSED,
     RELEASE,
     RELEASE_AND_ANSWER,
     REPLICAS,
     REQUESTS,
     RETRIES,
     RETRY,
+    SAMPLES,
     TIMEOUT,
     UNFINISHED,
     WAITING,
+    WORKS,
     Memory,
 )
 from ttc_sim.engine.fleet import IN_SERVICE, weight_of
@@ -84,6 +95,9 @@ def arrive(m: Memory, request: int, now_s: float) -> int:
             m.most,
         )
         m.arm[request] = m.route[request * choices + picked]
+    if m.counters[KEEPS_ATTEMPTS]:
+        m.begun_s[request] = now_s
+        m.first[request] = m.arm[request]
     return int(m.stage_start[m.arm[request] * (n + 1) + request])
 
 
@@ -102,19 +116,109 @@ def end_stage(m: Memory, request: int, now_s: float) -> int:
 @compiled
 def fail_stage(m: Memory, request: int, now_s: float) -> None:
     """What served the stage that a request is at broke down before it was done."""
-    _finish(m, request, FAILED, now_s)
+    if m.counters[KEEPS_ATTEMPTS]:
+        m.errors[request] += 1
+    not_answered(m, request, FAILED, BROKEN, True, now_s)
 
 
 @compiled
-def begin_stage(m: Memory, request: int, stage: int, attempt: int, now_s: float) -> None:
+def begin_stage(m: Memory, request: int, stage: int, again: bool, now_s: float) -> None:
+    """Ask for a stage, for the first time or ``again``."""
     m.stage[request] = stage
+    if not again:
+        m.attempt[request] = 0
+        if m.counters[KEEPS_ATTEMPTS]:
+            m.lost_calls[request] = 0
     d = m.deployment_of[stage]
     if m.deployments[d].kind == 1:
         _submit(m, request, stage, d, now_s)
     else:
-        _call(m, request, stage, d, attempt, now_s)
+        _call(m, request, stage, d, now_s)
         if m.counters[INTERVALS] > 0:
             note_endpoint(m, d, now_s)
+
+
+# ------------------------------------------------------------------------------- attempts that were not answered
+
+
+@inlined
+def _deadline(m: Memory, request: int, d: int, now_s: float) -> float:
+    """When the client gives up an attempt that is made now."""
+    dep = m.deployments[d]
+    if m.counters[KEEPS_ATTEMPTS] == 0:
+        return float(m.arrived_s[request] + dep.timeout_s)
+    from_s = now_s if dep.per_attempt else m.begun_s[request]
+    return float(min(from_s + dep.timeout_s, m.arrived_s[request] + dep.deadline_s))
+
+
+@compiled
+def _lose(m: Memory, request: int, stage: int) -> None:
+    """What an attempt has had is lost, and so is what is still to come of it."""
+    had = m.prefilled[stage]
+    if m.deployments[m.deployment_of[stage]].kind == 1 and m.group[request] >= 0:
+        m.groups[m.group[request]].lost = had
+    m.lost_calls[request] += 1
+    m.lost_attempts[stage] += 1 if had > 0 else 0
+    m.lost_prefilled[stage] += had
+    m.lost_cached[stage] += m.cached[stage]
+    m.prefilled[stage] = m.cached[stage] = 0
+    for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
+        generated = m.generated[sample]
+        m.lost_generated[sample] += generated
+        m.lost_reasoning[sample] += min(generated, m.reasoning[sample])
+        m.generated[sample] = 0
+    if stage == m.stage_start[m.arm[request] * (m.counters[REQUESTS] + 1) + request]:
+        m.first_token_s[request] = np.nan
+
+
+@compiled
+def _fall_back(m: Memory, request: int, status: int, now_s: float) -> None:
+    """An arm has not answered: the next one takes the request, or it has its end."""
+    works = m.counters[WORKS]
+    if works > 0:
+        after = m.following[request * works + m.arm[request]]
+        d = m.deployment_of[m.stage[request]]
+        if after >= 0 and now_s < m.arrived_s[request] + m.deployments[d].deadline_s:
+            m.arm[request] = after
+            stage = m.stage_start[after * (m.counters[REQUESTS] + 1) + request]
+            m.stage[request] = stage
+            m.first_token_s[request] = np.nan
+            push_event(m, now_s, FALLBACK, request, stage, NONE)
+            return
+    _finish(m, request, status, now_s)
+
+
+@compiled
+def not_answered(m: Memory, request: int, status: int, reason: int, begun: bool, now_s: float) -> None:
+    """An attempt has ended without an answer: the client asks again, goes on to the next arm, or has had its end.
+
+    ``status`` is what becomes of the request if nobody asks again; ``begun``: whether a server took the attempt in.
+    """
+    d = m.deployment_of[m.stage[request]]
+    dep = m.deployments[d]
+    attempt = m.attempt[request]
+    over = False
+    last_s = m.arrived_s[request] + dep.timeout_s
+    if m.counters[KEEPS_ATTEMPTS]:
+        last_s = m.arrived_s[request] + dep.deadline_s
+        over = reason == LATE and last_s <= now_s
+        if dep.per_attempt == 0:
+            last_s = min(last_s, m.begun_s[request] + dep.timeout_s)
+    if (dep.retry_on >> reason) & 1 == 0 or attempt == dep.retries or over:
+        _fall_back(m, request, status, now_s)
+        return
+    stage = m.stage[request]
+    if begun:
+        _lose(m, request, stage)
+    wait_s = min(dep.backoff_max_s, dep.backoff_base_s * 2.0 ** min(attempt, 60))
+    wait_s *= 0.5 + m.backoff[request * m.counters[RETRIES] + attempt]
+    m.attempt[request] = attempt + 1
+    if dep.kind == 0:
+        dep.waiting += 1
+    if last_s <= now_s + wait_s:
+        push_event(m, last_s, GIVE_UP, request, stage, NONE)
+    else:
+        push_event(m, now_s + wait_s, RETRY, request, stage, reason)
 
 
 @compiled
@@ -123,7 +227,7 @@ def take_turn(m: Memory, request: int, stage: int, now_s: float, others: bool) -
     if others or happens_at(m, now_s):
         push_event(m, now_s, NEXT_STAGE, request, stage, NONE)
     else:
-        begin_stage(m, request, stage, NONE, now_s)
+        begin_stage(m, request, stage, False, now_s)
 
 
 # ------------------------------------------------------------------------------------------------------ GPU pool
@@ -196,25 +300,26 @@ def _balance(m: Memory, d: int, session: int, now_s: float) -> int:
 @compiled
 def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     dep = m.deployments[d]
-    deadline_s = m.arrived_s[request] + dep.timeout_s
+    deadline_s = _deadline(m, request, d, now_s)
     if deadline_s <= now_s:
-        _finish(m, request, TIMED_OUT, now_s)
+        not_answered(m, request, TIMED_OUT, LATE, False, now_s)
         return
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     prompt = m.prompt_tokens[stage]
     r = _balance(m, d, m.prefix_id[stage], now_s)
     if r < 0:
-        m.group[request] = -1
-        fail_stage(m, request, now_s)
+        if m.counters[KEEPS_ATTEMPTS]:
+            m.errors[request] += 1
+        not_answered(m, request, FAILED, BROKEN, False, now_s)
         return
     rep = m.replicas[r]
     limit = dep.queue_limit
     unfinished = rep.running + rep.waiting
-    fits = limit < 0 or unfinished + hi - lo <= dep.max_seqs + limit
+    fits = True
     for sample in range(lo, hi):
         fits = fits and blocks_for(prompt + m.output_tokens[sample] - 1) <= rep.total
-    if not fits:
-        _finish(m, request, REJECTED, now_s)
+    if not fits or (limit >= 0 and unfinished + hi - lo > dep.max_seqs + limit):
+        not_answered(m, request, REJECTED, REFUSED if fits else NEVER, False, now_s)
         return
     m.counters[FREE_GROUPS] -= 1
     g = m.free_groups[m.counters[FREE_GROUPS]]
@@ -223,6 +328,7 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     group.unfinished, group.ended, group.first_sample = hi - lo, 0, lo
     group.needed = m.needed[stage] if m.counters[HAS_NEEDED] else hi - lo
     group.prefix, group.limit, group.own_limit = -1, 0, 0
+    group.lost = -1
     if dep.caching and m.prefix_id[stage] >= 0:
         most = prompt if hi - lo > 1 else prompt + m.output_tokens[lo] - 1
         shared = m.prefix_tokens[stage] if m.counters[HAS_PREFIX_TOKENS] else prompt
@@ -257,7 +363,7 @@ def _submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     if m.counters[INTERVALS] > 0 and rep.place >= 0:
         note_replica(m, r, now_s)
     if deadline_s < np.inf:
-        push_event(m, deadline_s, TIMEOUT, request, stage, NONE)
+        push_event(m, deadline_s, TIMEOUT, request, stage, m.attempt[request])
     if rep.place < 0:
         rep.woke_s = now_s
         schedule(m, r, now_s, PLAN)
@@ -275,7 +381,7 @@ def _time_out(m: Memory, request: int, now_s: float) -> None:
     cut(m, r, now_s)
     if m.replicas[r].phase == BOUNDARY and m.replicas[r].at_s == now_s:
         # An iteration of the leap ends at this instant, and that comes first.
-        push_event(m, now_s, TIMEOUT, request, m.stage[request], NONE)
+        push_event(m, now_s, TIMEOUT, request, m.stage[request], m.attempt[request])
         return
     q = m.groups[g].first
     while q >= 0:
@@ -288,7 +394,7 @@ def _time_out(m: Memory, request: int, now_s: float) -> None:
         q = after
     if m.counters[INTERVALS] > 0:
         note_replica(m, r, now_s)
-    _finish(m, request, TIMED_OUT, now_s)
+    not_answered(m, request, TIMED_OUT, LATE, True, now_s)
 
 
 # ----------------------------------------------------------------------------------------------------------- API
@@ -316,14 +422,77 @@ def _accepts(m: Memory, d: int, tokens: int, now_s: float) -> bool:
     return True
 
 
+@merged
+def _is_down(m: Memory, d: int, now_s: float) -> bool:
+    """Whether an outage is on; those that are over are passed."""
+    dep = m.deployments[d]
+    if now_s > dep.known_until_s:
+        dep.unknown = 1
+    while dep.outage < dep.outages_end and m.outage_until_s[dep.outage] <= now_s:
+        dep.outage += 1
+    return bool(dep.outage < dep.outages_end and m.outage_from_s[dep.outage] <= now_s)
+
+
+@merged
+def _slowness(m: Memory, d: int, now_s: float) -> float:
+    """By how much the times of a call that is accepted now are longer."""
+    dep = m.deployments[d]
+    while dep.slow < dep.slows_end and m.slow_until_s[dep.slow] <= now_s:
+        dep.slow += 1
+    if dep.slow < dep.slows_end and m.slow_from_s[dep.slow] <= now_s:
+        return float(m.slow_factor[dep.slow])
+    return 1.0
+
+
 @inlined
-def _nth_smallest(m: Memory, lo: int, hi: int, n: int) -> float:
+def _first_s(m: Memory, sample: int, call: int) -> float:
+    """Drawn time to first token of a call, from 0."""
+    if call == 0:
+        return float(m.first_token_draw_s[sample])
+    return float(m.again_first_s[(call - 1) * m.counters[SAMPLES] + sample])
+
+
+@inlined
+def _per_token_s(m: Memory, sample: int, call: int) -> float:
+    if call == 0:
+        return float(m.per_token_draw_s[sample])
+    return float(m.again_per_token_s[(call - 1) * m.counters[SAMPLES] + sample])
+
+
+@inlined
+def _error_at(m: Memory, request: int, stage: int, now_s: float, answered_s: float, call: int, factor: float) -> float:
+    """When a call that is accepted now ends in an error, if it does."""
+    lost, calls = m.lost_calls[request], m.counters[CALLS_BREAK]
+    if lost >= calls or m.breaks[stage * calls + lost] == 0:
+        return np.inf
+    after = m.deployments[m.deployment_of[stage]].error_after
+    if after == 0:
+        return now_s
+    if after == 2:
+        return now_s + 0.5 * (answered_s - now_s)
+    first_s = np.inf
+    for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
+        first_s = min(first_s, _first_s(m, sample, call) * factor)
+    return first_s + now_s
+
+
+@inlined
+def _took_s(m: Memory, sample: int, call: int, factor: float) -> float:
+    """Seconds to the last token of a sample."""
+    rest_s = (m.output_tokens[sample] - 1) * (_per_token_s(m, sample, call) * factor)
+    return float(_first_s(m, sample, call) * factor + rest_s)
+
+
+@inlined
+def _nth_smallest(m: Memory, lo: int, hi: int, n: int, call: int, factor: float) -> float:
     """Seconds by which ``n`` of the samples of a call have ended."""
+    if hi - lo == 1:
+        return _took_s(m, lo, call, factor)
     for a in range(lo, hi):
-        mine = m.first_token_draw_s[a] + (m.output_tokens[a] - 1) * m.per_token_draw_s[a]
+        mine = _took_s(m, a, call, factor)
         before = 0
         for b in range(lo, hi):
-            other = m.first_token_draw_s[b] + (m.output_tokens[b] - 1) * m.per_token_draw_s[b]
+            other = _took_s(m, b, call, factor)
             before += other < mine or (other == mine and b <= a)
         if before == n:
             return float(mine)
@@ -331,55 +500,75 @@ def _nth_smallest(m: Memory, lo: int, hi: int, n: int) -> float:
 
 
 @compiled
-def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: float) -> None:
+def _call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     dep = m.deployments[d]
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     asked = m.prompt_tokens[stage]
     for sample in range(lo, hi):
         asked += m.output_tokens[sample]
     never = (dep.has_tokens and asked > dep.tokens_most) or (dep.has_requests and dep.requests_most < 1)
-    deadline_s = m.arrived_s[request] + dep.timeout_s
+    deadline_s = _deadline(m, request, d, now_s)
     if deadline_s <= now_s:
-        _finish(m, request, TIMED_OUT, now_s)
+        not_answered(m, request, TIMED_OUT, LATE, False, now_s)
         return
     if never:
-        _finish(m, request, REJECTED, now_s)
+        not_answered(m, request, REJECTED, NEVER, False, now_s)
+        return
+    if m.counters[KEEPS_ATTEMPTS] and _is_down(m, d, now_s):
+        m.errors[request] += 1
+        m.outage_errors[request] += 1
+        not_answered(m, request, FAILED, BROKEN, False, now_s)
         return
     if not _accepts(m, d, asked, now_s):
-        if attempt == dep.retries:
-            _finish(m, request, REJECTED, now_s)
-            return
-        wait_s = min(dep.backoff_max_s, dep.backoff_base_s * 2.0 ** min(attempt, 60))
-        wait_s *= 0.5 + m.backoff[request * m.counters[RETRIES] + attempt]
-        dep.waiting += 1
-        if deadline_s <= now_s + wait_s:
-            push_event(m, deadline_s, GIVE_UP, request, stage, attempt)
-        else:
-            push_event(m, now_s + wait_s, RETRY, request, stage, attempt + 1)
+        not_answered(m, request, REJECTED, REFUSED, False, now_s)
         return
     dep.in_progress += 1
     if dep.in_progress == 1:
         dep.busy_since_s = now_s
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
-    m.prefilled[stage] = m.prompt_tokens[stage]
-    ends_s = now_s + _nth_smallest(m, lo, hi, hi - lo)
-    answered_s = now_s + _nth_smallest(m, lo, hi, m.needed[stage]) if m.counters[HAS_NEEDED] else ends_s
-    in_time = answered_s <= deadline_s
-    leaves_s = answered_s if in_time else deadline_s
-    released_s = leaves_s if dep.stops else ends_s
-    first_s = np.inf
+    keeps = m.counters[KEEPS_ATTEMPTS]
+    call = 0
+    factor = 1.0
+    if keeps:
+        call = min(m.lost_calls[request], m.counters[CALLS_AGAIN])
+        factor = _slowness(m, d, now_s)
+    ends_s = now_s + _nth_smallest(m, lo, hi, hi - lo, call, factor)
+    answered_s = ends_s
+    if m.counters[HAS_NEEDED]:
+        answered_s = now_s + _nth_smallest(m, lo, hi, m.needed[stage], call, factor)
+    error_s = down_s = np.inf
+    if keeps:
+        error_s = _error_at(m, request, stage, now_s, answered_s, call, factor)
+        if dep.outage < dep.outages_end:
+            down_s = m.outage_from_s[dep.outage]
+        if ends_s > dep.known_until_s:
+            dep.unknown = 1
+    at_once = error_s < np.inf and dep.error_after == 0
+    # An answer that comes as the endpoint goes down has come.
+    broken_s = min(error_s, down_s) if error_s < np.inf or down_s < answered_s else np.inf
+    over_s = min(ends_s, down_s) if broken_s == np.inf else broken_s
+    in_time = min(answered_s, broken_s) <= deadline_s
+    leaves_s = min(answered_s, broken_s) if in_time else deadline_s
+    released_s = leaves_s if dep.stops else over_s
     # Where the clock is stopped before, what was to happen at that moment does not.
     upto_s = released_s if released_s < dep.until_s else np.nextafter(dep.until_s, -np.inf)
+    m.prefilled[stage] = 0 if at_once else m.prompt_tokens[stage]
+    first_s = np.inf
     for sample in range(lo, hi):
-        first, tokens = m.first_token_draw_s[sample], m.output_tokens[sample]
+        first, tokens = _first_s(m, sample, call) * factor, m.output_tokens[sample]
         first_s = min(first_s, first)
-        if upto_s < ends_s:
-            tokens = _generated_by(upto_s, now_s, first, m.per_token_draw_s[sample], tokens)
+        if at_once:
+            tokens = 0
+        elif upto_s < ends_s:
+            tokens = _generated_by(upto_s, now_s, first, _per_token_s(m, sample, call) * factor, tokens)
         m.generated[sample] = tokens
     first_s += now_s
-    if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s:
+    if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s and not at_once:
         m.first_token_s[request] = first_s
+    if broken_s <= leaves_s:
+        push_event(m, leaves_s, BREAK, request, stage, 1 if down_s < error_s else 0)
+        return
     if released_s == leaves_s:
         push_event(m, leaves_s, RELEASE_AND_ANSWER if in_time else LEAVE_AND_RELEASE, request, stage, NONE)
         return
@@ -387,31 +576,53 @@ def _call(m: Memory, request: int, stage: int, d: int, attempt: int, now_s: floa
     push_event(m, released_s, RELEASE, request, stage, NONE)
 
 
+@inlined
+def _ask_again(m: Memory, request: int, stage: int, reason: int) -> None:
+    dep = m.deployments[m.deployment_of[stage]]
+    if dep.kind == 0:
+        dep.waiting -= 1
+    if reason == REFUSED:
+        m.retries[request] += 1
+    elif reason == BROKEN:
+        m.error_retries[request] += 1
+    else:
+        m.timeout_retries[request] += 1
+
+
 @compiled
-def happen(m: Memory, kind: int, request: int, stage: int, now_s: float) -> int:
+def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: float) -> int:
     """One event of the heap; returns the stage that begins after it, or is tried again, or -1."""
     if kind >= RETRY:
         if kind == FOLLOW:
             return int(arrive(m, request, now_s))
-        if kind == RETRY:
-            m.deployments[m.deployment_of[stage]].waiting -= 1
-            m.retries[request] += 1
+        if kind == FALLBACK:
+            m.begun_s[request] = now_s
+            m.fallbacks[request] += 1
+        elif kind == RETRY:
+            _ask_again(m, request, stage, attempt)
         return stage
     if kind == TIMEOUT:
-        if m.stage[request] == stage and np.isnan(m.finished_s[request]):
+        if np.isnan(m.finished_s[request]) and m.stage[request] == stage and m.attempt[request] == attempt:
             _time_out(m, request, now_s)
         return -1
-    dep = m.deployments[m.deployment_of[stage]]
+    d = m.deployment_of[stage]
+    dep = m.deployments[d]
     if kind == GIVE_UP:
-        dep.waiting -= 1
+        if dep.kind == 0:
+            dep.waiting -= 1
+        _fall_back(m, request, TIMED_OUT, now_s)
     elif kind not in (ANSWER, LEAVE):
         dep.in_progress -= 1
         if dep.in_progress == 0:
             dep.busy_s += now_s - dep.busy_since_s
-    if m.counters[INTERVALS] > 0:
-        note_endpoint(m, m.deployment_of[stage], now_s)
-    if kind >= GIVE_UP:
-        _finish(m, request, TIMED_OUT, now_s)
-    elif kind != RELEASE:
+    if kind == BREAK:
+        m.errors[request] += 1
+        m.outage_errors[request] += attempt
+        not_answered(m, request, FAILED, BROKEN, True, now_s)
+    elif kind >= LEAVE:
+        not_answered(m, request, TIMED_OUT, LATE, True, now_s)
+    if m.counters[INTERVALS] > 0 and dep.kind == 0:
+        note_endpoint(m, d, now_s)
+    if kind in (ANSWER, RELEASE_AND_ANSWER):
         return int(end_stage(m, request, now_s))
     return -1

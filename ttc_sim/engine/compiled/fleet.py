@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttc_sim.engine.compiled.batch import own_chain
+from ttc_sim.engine.compiled.batch import own_chain, write_down
 from ttc_sim.engine.compiled.clients import fail_stage
 from ttc_sim.engine.compiled.heaps import push_event, sleep
 from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut
@@ -202,8 +202,7 @@ def _lose(m: Memory, r: int, now_s: float) -> None:
                 length = one.offset + rep.iteration
                 if sat_out and one.stamp != rep.iteration + 1:
                     length += 1  # counted as sitting out an iteration that has not ended
-            m.generated[one.sample] = length - one.prompt
-            m.prefilled[group.stage] = max(m.prefilled[group.stage], one.prefilled)
+            write_down(m, g, one.sample, length - one.prompt, one.prefilled)
             _blank(m, own_chain(m, q, 1))
             m.free_sequences[m.counters[FREE_SEQUENCES]] = q
             m.counters[FREE_SEQUENCES] += 1
@@ -212,7 +211,8 @@ def _lose(m: Memory, r: int, now_s: float) -> None:
                 _blank(m, own_chain(m, g, 0))
                 m.free_groups[m.counters[FREE_GROUPS]] = g
                 m.counters[FREE_GROUPS] += 1
-                m.group[group.request] = -1
+                if m.group[group.request] == g:  # and not at another attempt
+                    m.group[group.request] = -1
                 if not one.dropped:
                     fail_stage(m, group.request, now_s)
             q = after

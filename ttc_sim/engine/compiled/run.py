@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine.compiled.batch import write_down
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
 from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, note_change
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
@@ -23,6 +24,9 @@ from ttc_sim.engine.compiled.state import (
     ARRIVED,
     BATCH,
     BOUNDARY,
+    BROKEN,
+    CALLS_AGAIN,
+    CALLS_BREAK,
     CHAIN,
     CHANGE,
     CHANGES,
@@ -49,6 +53,8 @@ from ttc_sim.engine.compiled.state import (
     HEARS,
     INTERVAL,
     INTERVALS,
+    KEEPS_ATTEMPTS,
+    LATE,
     LEAPS,
     LEVELS,
     LIMIT,
@@ -57,21 +63,24 @@ from ttc_sim.engine.compiled.state import (
     LONGER,
     MORE,
     NEXT,
-    NONE,
     OVERFLOW,
     PAUSE,
     PLAN,
     PLANS,
     PREFIXES,
+    REFUSED,
     REPLICA,
     REPLICAS,
     REQUESTS,
     RETRIES,
+    RETRY,
     ROOM,
+    SAMPLES,
     SEQUENCE,
     STEPS,
     TIMEOUT,
     UNFINISHED,
+    WORKS,
     State,
 )
 from ttc_sim.engine.fleet import (
@@ -90,17 +99,22 @@ from ttc_sim.engine.fleet import (
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.work import (
     IN_FLIGHT,
+    Attempts,
+    Down,
     EngineResult,
     Work,
     capacity,
     check_clock,
     check_count,
+    check_following,
     check_intervals,
     check_work,
     end_of_run,
     fleet_log,
     last_arrival,
     levels_over_time,
+    listed_outages,
+    may_break,
 )
 from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
 from ttc_sim.policies import LiveRule
@@ -109,6 +123,9 @@ from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, stack_tables, step_table
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
+_ERRORS_AFTER = ("at_once", "first_token", "midway")
+_REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
 _EVENTS_AT_A_TIME = 2_000_000
 _DRAWN = 16  # of how long a replica serves; more where that is not enough
 
@@ -178,16 +195,16 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 if counters[INTERVALS] > 0:
                     note_change(m, request, stage, event_s)
                 continue
-            stage = happen(m, kind, request, stage, event_s)
+            stage = happen(m, kind, request, stage, attempt, event_s)
             if stage >= 0 and kind < TIMEOUT:
                 take_turn(m, request, stage, event_s, event_s == arrival_s)
             elif stage >= 0:
-                begin_stage(m, request, stage, attempt, event_s)
+                begin_stage(m, request, stage, kind == RETRY, event_s)
         else:
             counters[DOING] = ARRIVED
             request = counters[NEXT]
             counters[NEXT] += 1
-            begin_stage(m, request, arrive(m, request, arrival_s), NONE, arrival_s)
+            begin_stage(m, request, arrive(m, request, arrival_s), False, arrival_s)
         counters[counters[DOING]] += 1
     return PAUSE
 
@@ -212,9 +229,7 @@ def _stop(addresses: I64, until_s: float) -> None:
                     length = one.offset + m.replicas[r].iteration
                     if sat_out and one.stamp != m.replicas[r].iteration + 1:
                         length += 1  # counted as sitting out an iteration that has not ended
-                m.generated[one.sample] = length - one.prompt
-                stage = m.groups[one.group].stage
-                m.prefilled[stage] = max(m.prefilled[stage], one.prefilled)
+                write_down(m, one.group, one.sample, length - one.prompt, one.prefilled)
                 q = one.next
     for d in range(m.counters[DEPLOYMENTS]):
         if m.deployments[d].kind == 0 and m.deployments[d].in_progress > 0:
@@ -231,6 +246,8 @@ def run(
     watch: Callable[[I64], object] | None = None,
     interval_s: float | None = None,
     failure_times: FailureTimes | None = None,
+    following: I64 | None = None,
+    outages: Sequence[Down | None] | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
@@ -243,8 +260,9 @@ def run(
     warm_up()
     for work in works:
         check_work(work)
+    check_following(following, works)
     times = failure_times or FailureTimes()
-    arrays = _begin(works, deployments, route, tables, times.drawn(names, deployments, _DRAWN))
+    arrays = _begin(works, deployments, route, tables, times.drawn(names, deployments, _DRAWN), following, outages)
     if interval_s is not None:
         arrays = _longer(arrays, interval_s)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
@@ -289,6 +307,23 @@ def run(
         end_s=end_of_run(arrays.finished_s, until_s),
         levels_s=None if interval_s is None else _levels_of(arrays, interval_s),
         fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
+        attempts=None
+        if not arrays.counters[KEEPS_ATTEMPTS]
+        else Attempts(
+            first=arrays.first,
+            begun_s=arrays.begun_s,
+            errors=arrays.errors,
+            outage_errors=arrays.outage_errors,
+            error_retries=arrays.error_retries,
+            timeout_retries=arrays.timeout_retries,
+            fallbacks=arrays.fallbacks,
+            lost_generated=by_work(arrays.lost_generated, [work.samples for work in works]),
+            lost_reasoning=by_work(arrays.lost_reasoning, [work.samples for work in works]),
+            lost_prefilled=by_work(arrays.lost_prefilled, stages),
+            lost_cached=by_work(arrays.lost_cached, stages),
+            lost_attempts=by_work(arrays.lost_attempts, stages),
+            known=not arrays.deployments["unknown"].any(),
+        ),
     )
 
 
@@ -320,6 +355,8 @@ def _begin(
     route: LiveRule | None,
     given: Sequence[StepTable | None] | None,
     drawn_s: F64,
+    following: I64 | None,
+    outages: Sequence[Down | None] | None,
 ) -> State:
     first = works[0]
     n = first.requests
@@ -379,6 +416,12 @@ def _begin(
     counters[HEARS] = (fleets.of["rule"] == TTFT).any()
     heard = n if counters[HEARS] else 0
     counters[HAS_AFTER], counters[HAS_LEVEL] = first.after is not None, first.priority is not None
+    keeps = may_break(deployments, following)
+    counters[KEEPS_ATTEMPTS], counters[WORKS] = keeps, 0 if following is None else len(works)
+    counters[SAMPLES] = samples
+    breaks, again_first_s, again_per_token_s = _further_calls(works)
+    counters[CALLS_BREAK] = len(breaks) // max(stages, 1)
+    counters[CALLS_AGAIN] = len(again_first_s) // max(samples, 1)
     prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
     counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
     chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
@@ -437,6 +480,21 @@ def _begin(
         stage=np.zeros(n, dtype=np.int32),
         group=np.zeros(n, dtype=np.int32),
         finished=np.zeros(most_seqs, dtype=np.int64),
+        attempt=np.zeros(n, dtype=np.int32),
+        lost_calls=np.zeros(n, dtype=np.int32),
+        begun_s=np.full(n, np.nan) if keeps else none_f,
+        **{name: np.zeros(n if keeps else 0, dtype=np.int32) for name in _COUNTS},  # type: ignore[arg-type]
+        following=none_i if following is None else np.ascontiguousarray(following, dtype=np.int64).reshape(-1),
+        reasoning=_joined([work.reasoning_tokens for work in works]) if keeps else none_i,
+        breaks=breaks,
+        again_first_s=again_first_s,
+        again_per_token_s=again_per_token_s,
+        lost_generated=np.zeros(samples if keeps else 0, dtype=np.int64),
+        lost_reasoning=np.zeros(samples if keeps else 0, dtype=np.int64),
+        lost_prefilled=np.zeros(stages if keeps else 0, dtype=np.int64),
+        lost_cached=np.zeros(stages if keeps else 0, dtype=np.int64),
+        lost_attempts=np.zeros(stages if keeps else 0, dtype=np.int64),
+        **_stretches(deployments, dep, outages),  # type: ignore[arg-type]
         load_at=np.zeros(1 if route is None else route.arms.shape[1], dtype=np.int64),
         load_waiting=np.zeros(len(deployments), dtype=np.int64),
         load_in_progress=np.zeros(len(deployments), dtype=np.int64),
@@ -464,6 +522,50 @@ def _begin(
     )
 
 
+def _further_calls(works: Sequence[Work]) -> tuple[NDArray[np.int8], F64, F64]:
+    """Of all works, as many calls of a stage as any has: which break, and the two times of those after the first."""
+    breaking = max((work.breaks.shape[1] for work in works if work.breaks is not None), default=0)
+    breaks = []
+    for work in works:
+        own = np.zeros((len(work.deployment), breaking), dtype=np.int8)
+        if work.breaks is not None:
+            own[:, : work.breaks.shape[1]] = work.breaks
+        breaks.append(own.reshape(-1))
+    again = max((work.again_s.shape[1] for work in works if work.again_s is not None), default=0)
+    times = []
+    for work in works:
+        drawn = np.stack([work.first_token_s, work.per_token_s])[:, None]
+        if not drawn.shape[2]:  # pools alone, which draw none
+            drawn = np.zeros((2, 1, work.samples))
+        if work.again_s is not None and work.again_s.shape[1]:
+            drawn = work.again_s
+        # Further calls are as the last that is given.
+        times.append(drawn[:, np.minimum(np.arange(again), drawn.shape[1] - 1)])
+    joined = np.concatenate(times, axis=2)
+    return _joined(breaks), np.ascontiguousarray(joined[0]).reshape(-1), np.ascontiguousarray(joined[1]).reshape(-1)
+
+
+def _stretches(
+    deployments: Sequence[Api | GpuPool], dep: NDArray[Any], outages: Sequence[Down | None] | None
+) -> dict[str, F64]:
+    """When APIs are down, and slow, one deployment after another; where those of each are is written into its record."""
+    found: dict[str, list[float]] = {name: [] for name in ("outage_from_s", "outage_until_s")}
+    slow: dict[str, list[float]] = {name: [] for name in ("slow_from_s", "slow_until_s", "slow_factor")}
+    for d, item in enumerate(deployments):
+        down = (None if outages is None else outages[d]) or listed_outages(item)
+        dep[d]["outage"], dep[d]["slow"] = len(found["outage_from_s"]), len(slow["slow_from_s"])
+        dep[d]["known_until_s"] = np.inf if down is None else down.known_until_s
+        if down is not None:
+            found["outage_from_s"] += down.from_s.tolist()
+            found["outage_until_s"] += down.until_s.tolist()
+        for one in item.errors.slow or () if isinstance(item, Api) and item.errors is not None else ():
+            slow["slow_from_s"].append(one.from_s)
+            slow["slow_until_s"].append(one.until_s)
+            slow["slow_factor"].append(one.factor)
+        dep[d]["outages_end"], dep[d]["slows_end"] = len(found["outage_from_s"]), len(slow["slow_from_s"])
+    return {name: np.array(values, dtype=np.float64) for name, values in {**found, **slow}.items()}
+
+
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
     replicas: list[Any] = []
@@ -472,6 +574,14 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
         row = dep[d]
         row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
         row["capacity"] = capacity(item)
+        row["deadline_s"] = np.inf if item.deadline_s is None else item.deadline_s
+        if item.retry is not None:
+            row["retries"], row["retry_on"] = (
+                item.retry.retries,
+                sum(1 << _REASONS[why] for why in set(item.retry.reasons)),
+            )
+            row["per_attempt"] = "timeout" in item.retry.reasons
+            row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
         if isinstance(item, GpuPool):
             row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.most_replicas
             row["changes"] = item.changes
@@ -491,8 +601,9 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
                 ends_base += item.max_num_seqs
             continue
         row["concurrency"] = -1 if item.concurrency is None else item.concurrency
-        row["retries"], row["stops"] = item.retry.retries, item.on_timeout == "stop"
-        row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
+        row["stops"] = item.on_timeout == "stop"
+        if item.errors is not None:
+            row["error_after"] = _ERRORS_AFTER.index(item.errors.after or "at_once")
         for name, per_minute in (("requests", item.requests_per_minute), ("tokens", item.tokens_per_minute)):
             if per_minute is not None:
                 row[f"has_{name}"] = 1

@@ -18,12 +18,16 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
     return np.dtype(fields)
 
 
-# kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits.
+# kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits. retry_on: a bit for each reason to ask again.
+# outage, slow: the first such stretch of time that is not over, among those of all deployments. unknown: whether outages were
+# not known for long enough.
 DEPLOYMENT = _record(
     "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
-    " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes",
+    " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
+    " retry_on per_attempt error_after outage outages_end slow slows_end unknown",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
-    " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at",
+    " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at"
+    " deadline_s known_until_s",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
@@ -41,7 +45,8 @@ SEQUENCE = _record(
     "group sample order level prompt output offset length computed blocks shared chunk end place previous next sibling state"
     " dropped prefilled stamp"
 )
-GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample")
+# lost: prompt tokens that count as lost, once its client has asked again; -1 before.
+GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost")
 # Blocks start to end of a prompt that can be found again. While free they stand in their replica's queue of free blocks,
 # after ``gap`` blocks of no chain; following < 0: not in the queue.
 CHAIN = _record("start end users previous following count gap")
@@ -57,9 +62,23 @@ WAITING, PREFILL, DECODE = _constants(3)
 BOUNDARY, PLAN = _constants(2)
 # Of events at one instant those of servers come first, then what happens to replicas, then those of clients that give up, from
 # TIMEOUT on, then those of clients that act, from RETRY on; of each the lowest request. See docs/engine-order.md.
-RELEASE, ANSWER, RELEASE_AND_ANSWER, CHANGE, TIMEOUT, GIVE_UP, LEAVE, LEAVE_AND_RELEASE, RETRY, NEXT_STAGE, FOLLOW = (
-    _constants(11)
-)
+(
+    RELEASE,
+    ANSWER,
+    RELEASE_AND_ANSWER,
+    BREAK,
+    CHANGE,
+    TIMEOUT,
+    GIVE_UP,
+    LEAVE,
+    LEAVE_AND_RELEASE,
+    RETRY,
+    NEXT_STAGE,
+    FALLBACK,
+    FOLLOW,
+) = _constants(13)
+# Why an attempt was not answered: the server turned it away, broke, or was too late; or it could never be.
+REFUSED, BROKEN, LATE, NEVER = _constants(4)
 # Order of an event: its kind's place among the four, and then the request, or what happens to which replica.
 CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
 GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
@@ -89,7 +108,10 @@ INTERVALS, INTERVAL = 26, 27
 # Requests that have not ended; of replicas' changes how many are written down, and room for them; draws for each of how long it
 # serves; and first tokens that were heard of, if anybody listens.
 UNFINISHED, LOGGED, LOG_ROOM, DRAWN, HEARD, HEARS = 28, 29, 30, 31, 32, 33
-COUNTERS = 34
+# Whether attempts that are not answered are written down; works offered, if one may follow another; samples of all works; calls of
+# a stage that errors, and times after the first, are drawn for.
+KEEPS_ATTEMPTS, WORKS, SAMPLES, CALLS_BREAK, CALLS_AGAIN = 34, 35, 36, 37, 38
+COUNTERS = 39
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 
@@ -147,6 +169,32 @@ class State(NamedTuple):
     load_in_progress: I64
     most: F64
     counters: I64
+    # Of the stage that a request is at: attempts made again so far, and those that were taken in and lost.
+    attempt: I32
+    lost_calls: I32
+    # The rest is there where attempts that are not answered are written down.
+    begun_s: F64  # when the arm got the request
+    first: I32
+    errors: I32
+    outage_errors: I32
+    error_retries: I32
+    timeout_retries: I32
+    fallbacks: I32
+    following: I64  # (n * works,)
+    reasoning: I64
+    breaks: NDArray[np.int8]  # (stages * calls,)
+    again_first_s: F64  # (calls * samples,)
+    again_per_token_s: F64
+    lost_generated: I64
+    lost_reasoning: I64
+    lost_prefilled: I64
+    lost_cached: I64
+    lost_attempts: I64
+    outage_from_s: F64
+    outage_until_s: F64
+    slow_from_s: F64
+    slow_until_s: F64
+    slow_factor: F64
     # Recorded where somebody wants to know how many were there over time.
     clock: F64
     changes: F64  # (intervals * deployments * levels * 2,)

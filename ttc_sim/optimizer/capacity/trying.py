@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,22 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.intervals import place
 from ttc_sim.engine import compiled
-from ttc_sim.engine.work import REJECTED, TIMED_OUT, EngineResult, Work
+from ttc_sim.engine.work import EngineResult, Work
 from ttc_sim.optimizer.capacity.hardware import Choice
 from ttc_sim.policies import Policy, Requests, choose_arms, rule_of
 from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run, bill_run
-from ttc_sim.simulation.carrying import Carried, carry
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.pooling import HOUR_S
+from ttc_sim.simulation.offering import Offers, offer, offer_all, run_offers
+from ttc_sim.simulation.pooling import ENDS, HOUR_S, UNTIMED
 from ttc_sim.simulation.result import Result
-from ttc_sim.simulation.running import run_once
-from ttc_sim.simulation.token_times import outlasts_its_client, token_times, tokens_in_a_row
+from ttc_sim.simulation.running import deployments_ready, run_once
+from ttc_sim.simulation.token_times import times_of_works
 
 Config = tuple[tuple[int, int], ...]
 """Of each pool that is searched: which choice, and how many replicas."""
-_ENDS = {"timeout_rate": (TIMED_OUT, REJECTED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
 BY_REQUEST = ("accuracy", "cut_off_rate", *USD)
 """Targets that need a whole summary; of all others requests' times and ends say whether they hold."""
 A = TypeVar("A")
@@ -42,12 +41,13 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class Ready:
-    """What a run needs that no choice of hardware changes; no arms and work where arms are chosen by live load."""
+    """What a run needs that no choice of hardware changes; no arms and work where arms are chosen by live load, or requests
+    by what users wait for."""
 
     draws: Draws
     requests: Requests
     arm: I64 | None
-    carried: Carried | None
+    offers: Offers | None
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,11 @@ class Trials:
     def _get_ready(self, run: int, purpose: str, requests: int | None) -> Ready:
         draws = draw(self.model, run, purpose=purpose, requests=requests)
         seen = as_requests(self.model, draws)
-        if self.policy.looks_at_load:
+        # What users send before a run ends, only the run itself tells.
+        if self.policy.looks_at_load or (draws.traffic.lasts_s is not None and draws.traffic.after is not None):
             return Ready(draws, seen, None, None)
         arm = choose_arms(self.policy, seen, self.model.arm_names)
-        return Ready(draws, seen, arm, carry(self.model, draws, arm))
+        return Ready(draws, seen, arm, offer(self.model, draws, arm))
 
     # ---------------------------------------------------------------------------------------------------- a choice
 
@@ -125,44 +126,46 @@ class Trials:
         names = self.model.deployment_names
         found: set[int] = set()
         for one in self.ready:
-            if one.carried is not None:
-                found |= set(np.unique(one.carried.work.deployment).tolist())
-                continue
             rule = rule_of(self.policy, one.requests, self.model.arm_names)
-            arms = range(len(self.model.arms)) if rule is None else np.unique(rule.arms).tolist()
-            for arm in arms:
-                work = carry(self.model, one.draws, np.full(len(one.draws), arm, dtype=np.int64)).work
-                found |= set(np.unique(work.deployment).tolist())
+            if one.offers is not None:
+                works = one.offers.works
+            elif rule is None and not self.policy.looks_at_load:
+                works = offer(self.model, one.draws, choose_arms(self.policy, one.requests, self.model.arm_names)).works
+            elif rule is None:
+                works = offer_all(self.model, one.draws).works
+            else:
+                arms = [np.full(len(one.draws), arm, dtype=np.int64) for arm in np.unique(rule.arms).tolist()]
+                works = [work for arm in arms for work in offer(self.model, one.draws, arm).works]
+            found |= {d for work in works for d in np.unique(work.deployment).tolist()}
         return [names[d] for d in sorted(found)]
 
     def works(self) -> list[Work] | None:
-        """The runs' work; ``None`` where it depends on live load."""
-        return (
-            None if self.policy.looks_at_load else [one.carried.work for one in self.ready if one.carried is not None]
-        )
+        """The runs' work; ``None`` where it depends on live load, on what users wait for, or on what falls back."""
+        offers = [one.offers for one in self.ready]
+        known = [one.works[0] for one in offers if one is not None and one.following is None]
+        return known if len(known) == len(offers) else None
 
     def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
-        assert ready.carried is not None
-        servers = model.deployment_names, model.deployments
-        return compiled.run([ready.carried.work], *servers, tables=model.step_tables, interval_s=interval_s)
+        assert ready.offers is not None
+        return run_offers(model, ready.draws, ready.offers.works, ready.offers.following, interval_s=interval_s)
 
     def _run(self, model: Model, ready: Ready, interval_s: float | None) -> Run:
-        if ready.carried is None or ready.arm is None:
+        if ready.offers is None or ready.arm is None:
             return run_once(model, self.policy, ready.draws, interval_s)
-        result, none = self._engine(model, ready, interval_s), np.zeros(len(ready.draws), dtype=np.int64)
-        return bill_run(model, ready.draws, ready.requests, ready.arm, [ready.carried], none, result, (), interval_s)
+        offers, result = ready.offers, self._engine(model, ready, interval_s)
+        able = deployments_ready(self.policy, None, ready.requests, model.arm_names, offers)
+        return bill_run(model, ready.draws, ready.requests, ready.arm, offers, result, able, interval_s)
 
     def ends(self, config: Config, run: int) -> Ends:
         """How the requests of a run end on these choices."""
         model, ready = self.at(config), self.ready[run]
         self.engine_runs += 1
-        if ready.carried is None:
+        if ready.offers is None:
             whole = self._run(model, ready, None)
             result, times = whole.result, (whole.ttft_s, whole.tpot_s)
         else:
-            result, work = self._engine(model, ready), ready.carried.work
-            in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
-            times = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
+            result = self._engine(model, ready)
+            times = times_of_works(result, ready.offers.works, model.deployments)
         latency_s = result.finished_s - result.arrival_s
         return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source)
 
@@ -212,8 +215,8 @@ class Trials:
         for target in self.asked:
             if target.every_hour or len(self.ready) == 1:
                 continue
-            values, _, members = self._of(target, ends)
-            most = len(self.ready) * members  # that may count, as far as is known
+            values = self._of(target, ends)[0]
+            most = sum(len(one.draws) for one in self.ready)  # that may count, as far as is known
             allowed: float
             if target.percentile is not None:
                 late, allowed = (values > target.bound).sum(), most - 1 - place(most, target.percentile[1])
@@ -235,12 +238,12 @@ class Trials:
         count = int(members.sum())
         if target.percentile is not None:
             times = {"latency": ends.latency_s, "ttft": ends.ttft_s, "tpot": ends.tpot_s}[target.percentile[0]]
-            members &= ends.status != REJECTED if target.percentile[0] == "latency" else ~np.isnan(times)
+            members &= ~np.isin(ends.status, UNTIMED) if target.percentile[0] == "latency" else ~np.isnan(times)
             return times[members], ends.arrival_s[members], count
         if target.key == "goodput":
             good = self._good(ends)
             return good[members], ends.arrival_s[members], count
-        happened = np.isin(ends.status, _ENDS[target.key]).astype(np.float64)
+        happened = np.isin(ends.status, ENDS[target.key]).astype(np.float64)
         return happened[members], ends.arrival_s[members], count
 
     def _good(self, ends: Ends) -> F64:
@@ -282,7 +285,8 @@ def target_holds(target: Target, value: float) -> bool:
 def may_drop(model: Model) -> tuple[str, str] | None:
     """The first deployment that may give a request up, and the key by which; ``None`` if all requests are answered in the end."""
     for name, item in model.scenario.deployments.items():
-        keys: tuple[Any, ...] = ("timeout_s", "queue_limit", "concurrency", "requests_per_minute", "tokens_per_minute")
+        limits = "timeout_s", "deadline_s", "queue_limit", "concurrency", "requests_per_minute", "tokens_per_minute"
+        keys: tuple[str, ...] = (*limits, "errors", "failures")
         for key in keys:
             if getattr(item, key, None) is not None:
                 return name, key

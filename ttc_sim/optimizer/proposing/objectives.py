@@ -34,14 +34,14 @@ class Objective:
 
 def objectives_of(targets: Targets, usd_per_day: float) -> dict[str, Objective]:
     """By name, the targets that are limits of their own; not those of all requests on accuracy, cost and timeouts, which have
-    theirs, nor on rejections, of which nothing is known before simulation.
+    theirs, nor on rejections and failures, of which nothing is known before simulation.
 
     Args:
         usd_per_day: what one US dollar a request comes to in a day, of all requests.
     """
     found = {}
     for target in targets.asked():
-        if target.key == "rejected_rate" or (target.source is None and target.key in _OF_ALL):
+        if target.key in ("rejected_rate", "failed_rate") or (target.source is None and target.key in _OF_ALL):
             continue
         most = target.bound
         if target.percentile is not None:

@@ -1,0 +1,177 @@
+"""The works that an engine is offered: of the arms chosen, or of each arm that live load may choose, and of their fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.errors import InputError
+from ttc_sim.engine import compiled
+from ttc_sim.engine.work import Down, EngineResult, Work
+from ttc_sim.policies import LiveRule, Requests
+from ttc_sim.scenario import Api
+from ttc_sim.simulation.carrying import Carried, carry
+from ttc_sim.simulation.drawing import Draws
+from ttc_sim.simulation.model import Model
+
+Run = Callable[[list[Down | None] | None], EngineResult]
+_LEAST_OUTAGES, _MOST_OUTAGES = 8, 1_000_000  # drawn at once
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What the engine may carry out for each of ``n`` requests.
+
+    Attributes:
+        carried: one or more; those that may be chosen come first, then those that they fall back on.
+        arm: of each, (n,) index of the arm of the scenario.
+        following: (n, offers) which one a request falls back on, -1 for none; ``None`` where no arm has a fallback.
+    """
+
+    carried: tuple[Carried, ...]
+    arm: tuple[I64, ...]
+    following: I64 | None = None
+
+    @property
+    def works(self) -> list[Work]:
+        """For the engine."""
+        return [one.work for one in self.carried]
+
+    def arm_of(self, offer: I64) -> I64:
+        """(n,) arm of the offer that each request took."""
+        return np.asarray(np.stack(self.arm)[offer, np.arange(len(offer))])
+
+    def taken(self, result: EngineResult) -> NDArray[np.bool_]:
+        """(offers, n) which of them were begun: from the first to the last."""
+        last = result.arm.astype(np.int64)
+        rows = np.arange(len(last))
+        taken = np.zeros((len(self.carried), len(last)), dtype=np.bool_)
+        if result.attempts is None or self.following is None:
+            taken[last, rows] = True
+            return taken
+        at = result.attempts.first.astype(np.int64)
+        while True:
+            taken[at, rows] = True
+            if (at == last).all():
+                return taken
+            at = np.where(at == last, at, self.following[rows, at])
+
+
+def offer(model: Model, draws: Draws, arm: I64) -> Offers:
+    """Of requests whose arms are chosen, (n,): those, and their fallbacks one after another."""
+    paths = paths_of(model)
+    length = np.array([len(path) for path in paths])
+    steps = int(length[np.unique(arm)].max(initial=1))
+    if steps == 1:
+        return Offers((carry(model, draws, arm),), (arm,))
+    # Who has no such fallback stands for another's place in the arrays, and is never carried out there.
+    table = np.array([(path + path[-1:] * steps)[:steps] for path in paths])
+    arms = tuple(table[arm, k] for k in range(steps))
+    following = np.where(np.arange(1, steps + 1) < length[arm][:, None], np.arange(1, steps + 1), -1)
+    return Offers(tuple(carry(model, draws, one, k) for k, one in enumerate(arms)), arms, following)
+
+
+def offer_all(model: Model, draws: Draws) -> Offers:
+    """One of each arm, for live load to choose from, and what those fall back on."""
+    n, paths = len(draws), paths_of(model)
+    # What is left to be tried says what comes next: an arm may stand in several lists.
+    nodes = [(0, tuple(path)) for path in paths]
+    further = sorted({(k, tuple(path[k:])) for path in paths for k in range(1, len(path))})
+    nodes = [*nodes, *further]
+    arms = tuple(np.full(n, path[0], dtype=np.int64) for _, path in nodes)
+    carried = tuple(carry(model, draws, arm, k) for arm, (k, _) in zip(arms, nodes, strict=True))
+    if not further:
+        return Offers(carried, arms)
+    place = {node: len(paths) + at for at, node in enumerate(further)}
+    after = np.array([place.get((k + 1, path[1:]), -1) for k, path in nodes])
+    return Offers(carried, arms, np.tile(after, (n, 1)))
+
+
+def paths_of(model: Model) -> list[list[int]]:
+    """Of each arm, that and the arms that it falls back on, one after another."""
+    return [[model.arm_names.index(name) for name in model.scenario.path_of(arm)] for arm in model.arm_names]
+
+
+def run_offers(
+    model: Model,
+    draws: Draws,
+    works: Sequence[Work],
+    following: I64 | None,
+    live: LiveRule | None = None,
+    interval_s: float | None = None,
+) -> EngineResult:
+    """Carry works out by the compiled engine, on deployments that may go down."""
+    return until_known(
+        model,
+        draws,
+        lambda outages: compiled.run(
+            works,
+            model.deployment_names,
+            model.deployments,
+            live,
+            tables=model.step_tables,
+            interval_s=interval_s,
+            failure_times=draws.failure_times,
+            following=following,
+            outages=outages,
+        ),
+    )
+
+
+def until_known(model: Model, draws: Draws, run: Run) -> EngineResult:
+    """A run whose outages are drawn for as long as it lasts: drawn for longer, and run again, if it lasts longer."""
+    hours = {
+        name: (item.errors.mtbf_h, item.errors.mttr_h)
+        for name, item in zip(model.deployment_names, model.deployments, strict=True)
+        if isinstance(item, Api) and item.errors is not None and item.errors.mtbf_h and item.errors.mttr_h
+    }
+    if not hours:
+        return run(None)
+    # Twice as many as the arrivals are expected to meet are mostly enough.
+    lasts_h = float(np.nanmax(draws.traffic.arrival_s)) / 3600.0
+    expected = max(lasts_h / sum(means_h) for means_h in hours.values())
+    count = int(min(max(_LEAST_OUTAGES, 2 * expected), _MOST_OUTAGES))
+    while True:
+        drawn = {name: drawn_outages(draws, name, *means_h, count) for name, means_h in hours.items()}
+        result = run([drawn.get(name) for name in model.deployment_names])
+        if result.attempts is None or result.attempts.known:
+            return result
+        count *= 2
+        if count > _MOST_OUTAGES:
+            often = min(hours, key=lambda name: sum(hours[name]))
+            said = f"so many hours that a run has at most {_MOST_OUTAGES:,} outages"
+            raise InputError(model.scenario.path, f"deployments.{often}.errors.mtbf_h", hours[often][0], said)
+
+
+def drawn_outages(draws: Draws, name: str, mtbf_h: float, mttr_h: float, count: int) -> Down:
+    """The first outages of an endpoint in a run; more of them begin with the same ones."""
+    u = uniforms(draws.seed, f"{draws.purpose}/{draws.run}/outages/{name}", count, 2)
+    lasts_s = -np.log(u) * np.array([mtbf_h, mttr_h]) * 3600.0
+    edges: F64 = np.cumsum(lasts_s.reshape(-1))
+    return Down(edges[::2], edges[1::2], float(edges[-1]))
+
+
+def check_offered(model: Model, requests: Requests, arm: I64) -> None:
+    """A request may only be sent to arms, and fall back on arms, that were measured on its source's problems.
+
+    Raises:
+        InputError: another one.
+    """
+    if model.population is None and not model.scenario.workload.sources:
+        return
+    what = "whose profile was measured on" if model.population is not None else "that is offered to"
+    for index in np.unique(arm).tolist():
+        for source in np.unique(requests.source[arm == index]):
+            name = requests.sources[int(source)]
+            for k, at in enumerate(paths_of(model)[index]):
+                # One that nothing is sent to first was measured wherever others fall back on it.
+                if name in model.arms[at].sources or (k and model.scenario.arms[model.arms[at].name].sources == []):
+                    continue
+                able = [other.name for other in model.arms if name in other.sources]
+                expected = f"an arm {what} source {name}: " + ", ".join(able)
+                field = "policy" if k == 0 else f"arms.{model.arms[index].name}.fallback"
+                raise InputError(model.scenario.path, field, model.arms[at].name, expected)
