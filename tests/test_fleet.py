@@ -591,6 +591,13 @@ def test_a_run_of_a_part_of_a_schedule_says_so() -> None:
     assert "schedule" not in "".join(simulate(scenario_from_dict(raw)).summary().notes)
 
 
+def test_runs_that_are_too_short_for_failures_say_so() -> None:
+    for mtbf_h, said in ((0.01, 0), (200.0, 1)):
+        raw = on_a_day(3600, failures={"mtbf_h": mtbf_h, "mttr_h": 0.001}, replicas=3)
+        notes = simulate(scenario_from_dict(raw)).summary().notes
+        assert sum(note.startswith("a replica of d fails every") for note in notes) == said
+
+
 def test_a_search_over_replicas_of_an_autoscaled_pool_is_refused() -> None:
     raw = on_a_day() | {"search": {"replicas": {"d": [1, 2]}}}
     with pytest.raises(InputError, match=r"search.replicas: got 'd'; expected a pool of fixed size"):

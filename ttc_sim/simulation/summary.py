@@ -247,7 +247,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         replay=pooled.replay,
         problems=0 if population is None else len(population),
         # With problems the lengths are theirs, whatever a trace says of its own.
-        notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ()), *_of_schedules(model, runs)),
+        notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ()), *_of_replicas(model, runs)),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
     )
@@ -286,12 +286,23 @@ def _mean_provisioned(name: str, runs: Sequence[Run]) -> Provisioned:
     )
 
 
-def _of_schedules(model: Model, runs: Sequence[Run]) -> list[str]:
-    """Where runs cover no whole cycles of a pool's schedule, whose bill is then that of some of its hours."""
+_FEW_FAILURES = 10  # over all runs, in expectation: fewer vary too much between them
+
+
+def _of_replicas(model: Model, runs: Sequence[Run]) -> list[str]:
+    """Where runs cover no whole cycles of a pool's schedule, whose bill is then that of some hours, or hardly any failures."""
     notes = []
     for name in dict.fromkeys(name for run in runs for name in run.provisioned):
         pool = model.scenario.deployments[name]
-        scaled = pool.autoscaling if isinstance(pool, GpuPool) else None
+        assert isinstance(pool, GpuPool)
+        scaled, failing = pool.autoscaling, pool.failures
+        if failing is not None and failing.mtbf_h is not None:
+            hours = sum(run.provisioned[name].replicas * run.paid_s for run in runs if name in run.provisioned) / 3600
+            if hours < _FEW_FAILURES * failing.mtbf_h:
+                notes.append(
+                    f"a replica of {name} fails every {failing.mtbf_h:g} h, and all runs together have {hours:.3g} h of replicas: "
+                    "they say little of failures; longer ones, or given failures, say more"
+                )
         if scaled is None or len(scaled.schedule or ()) < 2:
             continue
         cycles = float(np.mean([run.paid_s for run in runs])) / scaled.changes[2]
