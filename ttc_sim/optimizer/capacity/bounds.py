@@ -201,6 +201,8 @@ class Bounds:
             if not (members & some).any():
                 continue
             deadlines = one.deadline_s[members]
+            if deadlines.min() == deadlines.max():
+                deadlines = deadlines[:1]
             # Requests with deadlines of their own are taken together up to some deadline, by which all of them must be through.
             for last_s in np.unique(np.quantile(deadlines, [0.25, 0.5, 0.75, 0.9, 1.0], method="inverted_cdf")):
                 here = members & (one.deadline_s <= last_s)
@@ -251,8 +253,10 @@ def _stretches(slots: int) -> tuple[I64, I64]:
 
 def _without_most(values: F64, slot: I64, slots: int, i: I64, j: I64, allowed: F64) -> F64:
     """Sums over slots ``i`` to ``j``, less as many of the largest values there as are allowed, or somewhat more than those."""
+    if not values.any():
+        return np.zeros(len(i))
     some = values[:: max(len(values) // _SAMPLE, 1)]
-    edges = np.unique([*np.quantile(some, np.linspace(0, 1, _RANKS + 1)), values.max()]) if len(values) else np.zeros(1)
+    edges = np.unique([*np.quantile(some, np.linspace(0, 1, _RANKS + 1)), values.max()])
     rank = np.searchsorted(edges, values, side="left")  # values are at most the edge of their rank
     cell = slot * len(edges) + rank
     shape = slots, len(edges)
