@@ -29,6 +29,7 @@ from ttc_sim.simulation.token_times import greatest, sums
 
 _SLICES, _MOST_SLICES = 48, 512  # of the arrivals, that windows are made of
 _RANKS = 128  # by which the requests that take most are told
+_MOST_HOURS = 1000  # beyond which requests that may be late in some hour may all be late in one
 _SAMPLE = 100_000  # requests by which ranks are made
 _LOST = 20  # generated tokens of a sequence that preemptions may come to take the place of, see `Prices`
 _SHARES = (1.0, 0.99, 0.97, 0.93, 0.85, 0.7, 0.5, 0.25, 0.0)
@@ -201,6 +202,8 @@ class Bounds:
             if not (members & some).any():
                 continue
             deadlines = one.deadline_s[members]
+            if deadlines.min() == deadlines.max():
+                deadlines = deadlines[:1]
             # Requests with deadlines of their own are taken together up to some deadline, by which all of them must be through.
             for last_s in np.unique(np.quantile(deadlines, [0.25, 0.5, 0.75, 0.9, 1.0], method="inverted_cdf")):
                 here = members & (one.deadline_s <= last_s)
@@ -218,22 +221,24 @@ def _windows(
     first_s, last_s = float(arrival_s.min()), float(arrival_s.max())
     # As fine as deadlines are, for a crowd that comes at once shows in no long window.
     most = min(max(int(2 * (last_s - first_s) / max(deadline_s, 1e-9)), _SLICES), _MOST_SLICES)
-    if promise.by_hour:
+    hour = np.asarray(arrival_s // HOUR_S, dtype=np.int64)
+    late = np.floor(promise.late * np.bincount(hour[promise.members]) + _ROUNDING) if promise.by_hour else np.zeros(1)
+    if promise.by_hour and len(late) <= _MOST_HOURS:
         hours = int(last_s // HOUR_S) + 1
         each = max(min(most, int(most * HOUR_S / max(last_s, HOUR_S))), 1)
         edges = np.arange(hours * each + 1) * (HOUR_S / each)
+        within = ((arrival_s - hour * HOUR_S) / (HOUR_S / each)).astype(np.int64)
+        slot = hour * each + np.minimum(within, each - 1)
+        i, j = _stretches(hours * each)
+        upto = np.concatenate([[0.0], np.cumsum(late), np.full(hours - len(late), late.sum())])
+        allowed = upto[j // each + 1] - upto[i // each]
     else:
         edges = np.linspace(first_s, last_s, most + 1)
+        slot = np.clip(np.searchsorted(edges, arrival_s, side="right") - 1, 0, most - 1)
+        i, j = _stretches(most)
+        whole = late.sum() if promise.by_hour else np.floor(promise.late * promise.members.sum() + _ROUNDING)
+        allowed = np.full(len(i), whole)
     slots = len(edges) - 1
-    slot = np.clip(np.searchsorted(edges, arrival_s, side="right") - 1, 0, slots - 1)
-    hour = np.asarray(arrival_s // HOUR_S, dtype=np.int64)
-    i, j = _stretches(slots)
-    if promise.by_hour:
-        count = np.bincount(hour[promise.members], minlength=hours)
-        late = np.concatenate([[0.0], np.cumsum(np.floor(promise.late * count + _ROUNDING))])
-        allowed = late[j // each + 1] - late[i // each]
-    else:
-        allowed = np.full(len(i), np.floor(promise.late * promise.members.sum() + _ROUNDING))
     left = np.stack([_without_most(one[here], slot[here], slots, i, j, allowed) for one in tokens], axis=1)
     # What one window's requests take is done between its beginning and its end plus the deadline.
     return _Windows(runs * (edges[j + 1] - edges[i] + deadline_s), left)
@@ -251,8 +256,10 @@ def _stretches(slots: int) -> tuple[I64, I64]:
 
 def _without_most(values: F64, slot: I64, slots: int, i: I64, j: I64, allowed: F64) -> F64:
     """Sums over slots ``i`` to ``j``, less as many of the largest values there as are allowed, or somewhat more than those."""
+    if not values.any():
+        return np.zeros(len(i))
     some = values[:: max(len(values) // _SAMPLE, 1)]
-    edges = np.unique([*np.quantile(some, np.linspace(0, 1, _RANKS + 1)), values.max()]) if len(values) else np.zeros(1)
+    edges = np.unique([*np.quantile(some, np.linspace(0, 1, _RANKS + 1)), values.max()])
     rank = np.searchsorted(edges, values, side="left")  # values are at most the edge of their rank
     cell = slot * len(edges) + rank
     shape = slots, len(edges)
