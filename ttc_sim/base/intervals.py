@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betainc, stdtrit
+from scipy.special import betainc, betaincinv, ndtr, stdtrit
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Z95, Estimate
@@ -214,9 +214,29 @@ def open_ended(
         wanted, variance, units: as of :func:`quantile`.
         least, most: that it can be.
     """
-    size = _trials(wanted, variance, units)
-    low, high = (1 - wanted) ** size >= _TAIL, wanted**size >= _TAIL
+    low, high = open_ends(wanted, variance, units)
     return Estimate(found.value, least if low else found.low, max(most, found.high) if high else found.high)
+
+
+def open_ends(wanted: float, variance: Variance, units: float) -> tuple[bool, bool]:
+    """Whether so few independent things cannot bound a quantile from below, and from above."""
+    size = _trials(wanted, variance, units)
+    return (1 - wanted) ** size >= _TAIL, wanted**size >= _TAIL
+
+
+def shares_below(wanted: float, variance: Variance, units: float, normal: F64) -> F64:
+    """Shares of the values seen that may lie below a quantile, at standard normal scores: the Beta law of an order statistic.
+
+    Args:
+        wanted, variance, units: as of :func:`quantile`.
+
+    >>> shares_below(0.5, Variance(0.0025), 100, np.array([-1.96, 0.0, 1.96])).round(2).tolist()
+    [0.4, 0.5, 0.6]
+    """
+    size = _trials(wanted, variance, units)
+    if size > _ENDLESS:
+        return np.full(len(normal), wanted)
+    return np.asarray(betaincinv(size * wanted, size * (1 - wanted), ndtr(normal)))
 
 
 def at_share(ordered: F64, part: float) -> float:

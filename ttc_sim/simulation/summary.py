@@ -145,7 +145,12 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
             (:meth:`ttc_sim.simulation.expectations.Expectations.under`). The runs then only have to say what the queue changes
             (timeouts, rejections, the bill of pools), which takes the draws' own noise out of the figures.
     """
-    pooled = Pooled(model, runs, expected)
+    return summarize_pooled(Pooled(model, runs, expected))
+
+
+def summarize_pooled(pooled: Pooled) -> Summary:
+    """The same of requests that stand side by side already."""
+    model, runs = pooled.model, pooled.runs
     everyone, population = pooled.all, model.population
     rate_per_s = len(runs) / sum(1 / run.rate_per_s for run in runs)
     accuracy, cost = pooled.accuracy(everyone), pooled.cost_usd(everyone)
