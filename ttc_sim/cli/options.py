@@ -70,10 +70,11 @@ def scenario_routed_by(
     scenario: str, predictor: str | None, allow_code: AllowCode, or_planned: bool = False
 ) -> Scenario:
     """The scenario, with that predictor instead of its own if one is given; also that of a plan's file, if ``or_planned``."""
+    from ttc_sim.optimizer.plan import planned_scenario
     from ttc_sim.scenario import load_scenario
     from ttc_sim.scenario.load import NOTHING_TO_SCORE
 
-    loaded = _planned(scenario, allow_code) if or_planned else None
+    loaded = planned_scenario(scenario, allow_code) if or_planned else None
     loaded = load_scenario(scenario, allow_code=allow_code) if loaded is None else loaded
     if predictor is None:
         return loaded
@@ -88,14 +89,3 @@ def scenario_routed_by(
         predictor = Path(os.path.relpath(Path(predictor).resolve(), loaded.folder)).as_posix()
     return loaded.model_copy(update={"predictor": predictor, "predictor_sha256": None})
 
-
-def _planned(path: str, allow_code: AllowCode) -> Scenario | None:
-    """What a plan's file holds, with its policy and capacity; ``None`` if it is none."""
-    from ttc_sim.files.documents import read_yaml
-    from ttc_sim.optimizer.plan import load_plan
-    from ttc_sim.scenario import find_scenario
-
-    raw = read_yaml(find_scenario(path), expected="a scenario")
-    if not isinstance(raw, dict) or "ttc_sim_plan" not in raw:
-        return None
-    return load_plan(path, allow_code=allow_code).scenario

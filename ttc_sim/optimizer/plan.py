@@ -26,7 +26,7 @@ from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
-from ttc_sim.scenario import Scenario, Targets, read_mapping
+from ttc_sim.scenario import Scenario, Targets, find_scenario, read_mapping
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 2
@@ -301,6 +301,14 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
         notes = (*notes, said)
     return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)
+
+
+def planned_scenario(path: str | Path, allow_code: AllowCode = False) -> Scenario | None:
+    """What a plan's file holds, with its policy and capacity; ``None`` if it is none, but a scenario's."""
+    raw = read_yaml(find_scenario(path), expected="a scenario")
+    if not isinstance(raw, dict) or "ttc_sim_plan" not in raw:
+        return None
+    return load_plan(path, allow_code=allow_code).scenario
 
 
 def _check_code(scenario: Scenario, recorded: object, path: Path) -> list[str]:

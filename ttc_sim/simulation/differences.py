@@ -145,7 +145,9 @@ class _Pair:
             one.leaning(one.lost(one.all, None), partial(one.lost, one.all)) if one.other_loads else (0.0, 0.0)
             for one in self.both
         ]
-        return self._around(value, self._or_one_more(variance), leaning, difference, most=1.0)
+        found = self._around(value, self._or_one_more(variance), leaning, difference, most=1.0)
+        one_way = self._one_way("correct", (self.before.correct, self.after.correct), (1.0, 1.0))
+        return _on_its_side(found, one_way, only_if_beyond=True)
 
     def _of_cost(self, value: float, times: tuple[float, float]) -> Estimate:
         parts = [
@@ -154,20 +156,36 @@ class _Pair:
             )
             for one in self.both
         ]
-        return self._of_parts(parts, value, times)
+        return self._of_parts(parts, value, times, self._one_way("api_cost_usd", (self.before.cost, self.after.cost), times))
 
     def _of_tokens(self, name: str, value: float) -> Estimate:
         parts = [one.parts_of_mean(name, *one.tokens_named(name), one.all) for one in self.both]
-        return self._of_parts(parts, value, (1.0, 1.0))
+        tokens = self.before.tokens_named(name)[0], self.after.tokens_named(name)[0]
+        return self._of_parts(parts, value, (1.0, 1.0), self._one_way(name, tokens, (1.0, 1.0)))
 
     def _of_parts(
-        self, parts: list[tuple[float, Influence, float]], value: float, times: tuple[float, float]
+        self, parts: list[tuple[float, Influence, float]], value: float, times: tuple[float, float], one_way: int
     ) -> Estimate:
         difference = self._difference(parts[0][1], parts[1][1], times)
         if value == 0 and difference.is_none:
             return _EXACT
         scale = float(np.hypot(times[0] * parts[0][2], times[1] * parts[1][2]))
-        return _of(value, difference.variance(scale))
+        return _on_its_side(_of(value, difference.variance(scale)), one_way)
+
+    def _one_way(self, name: str, values: tuple[F64, F64], times: tuple[float, float]) -> int:
+        """1 if every request and every problem has at least as much after as before, -1 if at most, else 0.
+
+        Args:
+            name: key of what is expected of problems; values: (n,) of each request, before and after, each so many ``times``.
+        """
+        if not self.in_step:
+            return 0
+        pairs = [values]
+        if self.before.expected is not None and self.after.expected is not None:
+            pairs.append((self.before.expected[name], self.after.expected[name]))
+        apart = np.concatenate([times[1] * after - times[0] * before for before, after in pairs])
+        slack = _ROUNDING * float(np.abs(apart).max(initial=0.0))
+        return int((apart >= -slack).all()) - int((apart <= slack).all())
 
     def _of_mean_time(self, name: TimeName, value: float) -> Estimate:
         parts, leaning = [], []
@@ -246,7 +264,9 @@ class _Pair:
             share = intervals.shares_below(part, variance, unit, score)
             place = np.clip(np.ceil(share * len(kept) - 1e-9).astype(np.int64) - 1, 0, len(kept) - 1)
             read.append(kept[place])
-        low, high = (float(x) for x in np.quantile(read[1] - read[0], (0.025, 0.975)))
+        apart_s = read[1] - read[0]
+        apart_s[np.abs(apart_s) <= _ROUNDING * (read[0] + read[1])] = 0.0
+        low, high = (float(x) for x in np.quantile(apart_s, (0.025, 0.975)))
         rest = Estimate(value, min(low, value), max(high, value))
         found = self._swung(rest, leaning, difference, apart, self._longest)
         ends = [intervals.open_ends(part, variance, unit) for variance, unit in zip(variances, units, strict=True)]
@@ -372,6 +392,24 @@ class _Difference:
 
 def _of(value: float, variance: Variance) -> Estimate:
     return Estimate(value, value - variance.half, value + variance.half)
+
+
+def _on_its_side(found: Estimate, one_way: int, *, only_if_beyond: bool = False) -> Estimate:
+    """The interval of a mean of what is never on the other side of 0: as :func:`ttc_sim.base.intervals.mean` has it, but that its
+    far end is bounded (to the second order the same).
+
+    Args:
+        one_way: 1 or -1, the side; 0: none. only_if_beyond: leave an interval that keeps to its side as it is.
+    """
+    size = abs(found.value)
+    half = (found.high - found.low) / 2
+    if one_way == 0 or size == 0 or found.value * one_way < 0 or not np.isfinite(half):
+        return found
+    if only_if_beyond and min(found.low * one_way, found.high * one_way) >= 0:
+        return found
+    root = half / (2 * size)
+    near, far = size / (1 + root) ** 2, size * (1 + 2 * root + 3 * root**2)
+    return Estimate(found.value, *sorted((one_way * near, one_way * far)))
 
 
 def _same_problems(before: Pooled, after: Pooled) -> bool:
