@@ -41,22 +41,25 @@ VARIATIONS: dict[str, dict[str, object]] = {
     "replicas": {"deployments.pool.replicas": 2},
     "policy": {},
 }
+_WORLDS: dict[str, dict[str, Any]] = {
+    "steady": {"arrivals": STEADY},
+    "types": {"arrivals": STEADY, "by_type": True},
+    "few": {"arrivals": STEADY, "types": 12, "each": 1},
+    "single": {"arrivals": STEADY, "runs": 1},
+    "busy": {"arrivals": BUSY},
+    "day": {"arrivals": DAY},
+}
 CASES: dict[str, dict[str, Any]] = {
     f"{kind}, {variation}": {**case, "variation": variation}
-    for kind, case in {
-        "steady": {"arrivals": STEADY},
-        "types": {"arrivals": STEADY, "by_type": True},
-        "few": {"arrivals": STEADY, "types": 12, "each": 1},
-        "single": {"arrivals": STEADY, "runs": 1},
-        "busy": {"arrivals": BUSY},
-        "day": {"arrivals": DAY},
-    }.items()
+    for kind, case in _WORLDS.items()
     for variation in VARIATIONS
     if not (variation == "rate" and kind in ("busy", "day"))
 }
 
 
-def compared(scenarios: tuple[Scenario, Scenario], sample: Population, label: str, runs: int, policies: tuple[Policy, Policy]) -> dict[str, Compared]:
+def compared(
+    scenarios: tuple[Scenario, Scenario], sample: Population, label: str, runs: int, policies: tuple[Policy, Policy]
+) -> dict[str, Compared]:
     """Both scenarios on one sample of problems and the same draws."""
     found: list[tuple[Pooled, Summary]] = []
     for scenario, policy in zip(scenarios, policies, strict=True):
@@ -68,17 +71,28 @@ def compared(scenarios: tuple[Scenario, Scenario], sample: Population, label: st
 
 
 def covered(
-    case: Mapping[str, Any], repetitions: int, requests: int = REQUESTS, truth_runs: int = 200, truth_types: int = 30_000
+    case: Mapping[str, Any],
+    repetitions: int,
+    requests: int = REQUESTS,
+    truth_runs: int = 200,
+    truth_types: int = 30_000,
 ) -> dict[str, dict[str, float]]:
     """By figure: the true difference, the share of intervals that cover it, and how wide they are beside unpaired ones."""
     base = world(case["arrivals"], requests)
     scenarios = base, with_changes(base, VARIATIONS[case["variation"]])
     other = Threshold(at=0.6, below="own", above="other") if case["variation"] == "policy" else THRESHOLD
     policies: tuple[Policy, Policy] = THRESHOLD, other
-    types, each, by_type, runs = case.get("types", 60), case.get("each", 5), case.get("by_type", False), case.get("runs", 5)
+    types, each, by_type, runs = (
+        case.get("types", 60),
+        case.get("each", 5),
+        case.get("by_type", False),
+        case.get("runs", 5),
+    )
     truth = compared(scenarios, problems(truth_types, 2, 0, by_type), "truth", truth_runs, policies)
     sample: Callable[[int], Population] = (
-        (lambda k: problems(types, each, k + 1, True)) if by_type else (lambda k: problems(types * each, 1, k + 1, False))
+        (lambda k: problems(types, each, k + 1, True))
+        if by_type
+        else (lambda k: problems(types * each, 1, k + 1, False))
     )
     found = [compared(scenarios, sample(k), f"{k}", runs, policies) for k in range(repetitions)]
     out = {}
@@ -86,9 +100,7 @@ def covered(
         true = truth[name].difference.value
         slack = 1e-9 * abs(true)
         low, high = (np.array([getattr(one[name].difference, end) for one in found]) for end in ("low", "high"))
-        apart = [
-            np.hypot(*(side.high - side.low for side in (one[name].before, one[name].after))) for one in found
-        ]
+        apart = [_unpaired_width(one[name]) for one in found]
         with np.errstate(divide="ignore", invalid="ignore"):
             width = np.where(np.isfinite(high - low), (high - low) / np.array(apart), np.nan)
         out[name] = {
@@ -99,6 +111,10 @@ def covered(
             "width": float(np.nanmedian(width)) if np.isfinite(width).any() else float("nan"),
         }
     return out
+
+
+def _unpaired_width(one: Compared) -> float:
+    return float(np.hypot(one.before.high - one.before.low, one.after.high - one.after.low))
 
 
 def main() -> None:

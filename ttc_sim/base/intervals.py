@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betainc, betaincinv, ndtr, stdtrit
+from scipy.special import betainc, ndtr, stdtrit
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Z95, Estimate
 
 _TAIL = 0.025  # on each side of an interval of 95%
 _ENDLESS = 1e12  # independent things, so many that nothing is left uncertain
+_SCORES = np.linspace(-4.0, 4.0, 33)
 _ROUNDING = 1e-12  # relative to the values, below which a standard error is a matter of rounding
 
 
@@ -225,7 +226,9 @@ def open_ends(wanted: float, variance: Variance, units: float) -> tuple[bool, bo
 
 
 def shares_below(wanted: float, variance: Variance, units: float, normal: F64) -> F64:
-    """Shares of the values seen that may lie below a quantile, at standard normal scores: the Beta law of an order statistic.
+    """Shares of the values seen that may lie below a quantile, at standard normal scores.
+
+    At the scores of 95% those between which :func:`quantile` has its interval.
 
     Args:
         wanted, variance, units: as of :func:`quantile`.
@@ -236,7 +239,9 @@ def shares_below(wanted: float, variance: Variance, units: float, normal: F64) -
     size = _trials(wanted, variance, units)
     if size > _ENDLESS:
         return np.full(len(normal), wanted)
-    return np.asarray(betaincinv(size * wanted, size * (1 - wanted), ndtr(normal)))
+    above = ndtr(-_SCORES)
+    rank = np.array([_rank(wanted, size, float(part)) for part in above])
+    return np.asarray(np.interp(normal, _SCORES, np.clip((rank - above) / size, 0.0, 1.0)))
 
 
 def at_share(ordered: F64, part: float) -> float:

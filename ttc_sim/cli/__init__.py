@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.completion import completion_init
+import typer.completion
 
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
@@ -253,6 +253,6 @@ def validate(
 def main() -> None:
     """Entry point: a user's mistake is one line and status 1, and nothing is a traceback (:mod:`ttc_sim.cli.ending`)."""
     if COMPLETION in os.environ:  # a shell asks what might come next
-        completion_init()
+        typer.completion.completion_init()  # type: ignore[attr-defined]
         typer.main.get_command(app)(prog_name="ttc-sim")
     raise SystemExit(carry_out(typer.main.get_command(app), sys.argv[1:]))

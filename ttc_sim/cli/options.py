@@ -88,4 +88,3 @@ def scenario_routed_by(
         # As a scenario names it: from where the scenario stands.
         predictor = Path(os.path.relpath(Path(predictor).resolve(), loaded.folder)).as_posix()
     return loaded.model_copy(update={"predictor": predictor, "predictor_sha256": None})
-

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.whatif.saying import Variation
     from ttc_sim.scenario import Scenario
 
+
 def _paths(ctx: typer.Context, incomplete: str) -> list[str]:
     """Paths of the scenario that begin so, for shells that complete; nothing where it cannot be read."""
     from ttc_sim.optimizer.plan import planned_scenario
@@ -82,26 +83,29 @@ def whatif(
 ) -> None:
     """Carry a scenario or plan out as it is and in variations, and print what each changes.
 
-    All see the same random numbers, request by request, and the same problems, so that a difference is known far better than the
-    figures that it lies between. Each stands with its 95% interval, and with a word on whether it is more than noise.
+    All see the same random numbers, request by request, and the same problems, so that a difference is known far better
+    than the figures that it lies between. Each stands with its 95% interval, and with a word on whether it is more than
+    noise.
 
-    --set PATH=VALUE is a variation of its own. Changes that belong together are joined by semicolons, and a name may stand before
-    them: --set "busy: workload.arrivals.rate_per_s=2x; arms.r1.strategy=Single(cap=1024)". PATH: the keys that lead to a value,
-    joined by dots, steps of a list by their number from 0. VALUE: as it would stand in the file (YAML, files from where the scenario
-    stands), or relative to what stands there in effect, be it a default, a looked-up price or a GPU's list price: 2x, +10%, -30%.
+    --set PATH=VALUE is a variation of its own. Changes that belong together are joined by semicolons, and a name may
+    stand before them: --set "busy: workload.arrivals.rate_per_s=2x; arms.r1.strategy=Single(cap=1024)". PATH: the keys
+    that lead to a value, joined by dots, steps of a list by their number from 0. VALUE: as it would stand in the file
+    (YAML, files from where the scenario stands), or relative to what stands there in effect, be it a default, a
+    looked-up price or a GPU's list price: 2x, +10%, -30%.
 
-    --vary NAME=FILE takes the changes from a file: a part of a scenario, a mapping of paths to values, or a list of such mappings.
+    --vary NAME=FILE takes the changes from a file: a part of a scenario, a mapping of paths to values, or a list of
+    such mappings.
 
-    --ready NAME=VALUE is ready-made; among paths it is ready.NAME. traffic=2x: so many times the requests (rates, steps of a day, or
-    users). cap=1024, cap:ARM=1024, cap=none: another cap of all arms that take one, or of an arm and a plan's variants of it.
-    swap:ARM=OTHER: the model and deployment of arm OTHER, or another profile, with @PROVIDER/MODEL for its price.
-    prices-on=2026-01-31: prices of the table on that day. verifier=0.7, verifier:ARM=0.7: verifiers and judges of that AUROC.
-    predictor=none (all alike), perfect (measured chances), noise:R (R of the correlation is left) or drift:D (log-odds of being hard
-    plus D). lengths=1.5x, lengths:ARM=1.5x: so many times the output tokens; thinking=1.5x: of thinking alone; outcomes stay, unless
-    a cap cuts.
+    --ready NAME=VALUE is ready-made; among paths it is ready.NAME. traffic=2x: so many times the requests (rates, steps
+    of a day, or users). cap=1024, cap:ARM=1024, cap=none: another cap of all arms that take one, or of an arm and a
+    plan's variants of it. swap:ARM=OTHER: the model and deployment of arm OTHER, or another profile, with
+    @PROVIDER/MODEL for its price. prices-on=2026-01-31: prices of the table on that day. verifier=0.7,
+    verifier:ARM=0.7: verifiers and judges of that AUROC. predictor=none (all alike), perfect (measured chances),
+    noise:R (R of the correlation is left) or drift:D (log-odds of being hard plus D). lengths=1.5x, lengths:ARM=1.5x:
+    so many times the output tokens; thinking=1.5x: of thinking alone; outcomes stay, unless a cap cuts.
 
-    The policy stays, with what it expects of the arms. With --replan it is planned anew for each variation too, as `ttc-sim optimize`
-    would, and both are told apart. A month has 30 days.
+    The policy stays, with what it expects of the arms. With --replan it is planned anew for each variation too, as
+    `ttc-sim optimize` would, and both are told apart. A month has 30 days.
     """
     from ttc_sim.files.tables import write_table
     from ttc_sim.optimizer.whatif import what_if
@@ -129,7 +133,6 @@ def whatif(
         if plot is not None:
             found.plot().savefig(plot, dpi=150)
     print_what_if(paper_for_tables(), found)
-
 
 
 def _variations(scenario: Scenario, changes: list[str], files: list[str], ready: list[str]) -> list[Variation]:

@@ -77,7 +77,10 @@ def print_what_if(console: Console, found: WhatIf) -> None:
     """All variations in brief, then each with every figure, and what the figures rest on."""
     paper = Paper.of(console)
     paper.print(overview(found))
-    paper.say(f"In brackets: what differs from the base, {_NOISE} by no more than noise. Dropped: timed out or rejected.", "dim")
+    paper.say(
+        f"In brackets: what differs from the base, {_NOISE} by no more than noise. Dropped: timed out or rejected.",
+        "dim",
+    )
     for one in found.variations:
         paper.say()
         for change in one.changes:
@@ -91,7 +94,7 @@ def print_what_if(console: Console, found: WhatIf) -> None:
     for line in rests_on(found.base.summary):
         paper.say(line, "dim")
     paper.say(
-        "Differences are paired: the same requests, with the same draws, on the same problems. Their brackets: 95%. A month has 30 days.",
+        "Differences are paired: the same requests, the same draws, the same problems; their brackets: 95%. A month has 30 days.",
         "dim",
     )
     for note in found.notes:
@@ -156,7 +159,14 @@ def _verdicts(carried: CarriedOut) -> str:
 def details(title: str, carried: CarriedOut) -> Table:
     """Every figure of a variation beside the base's."""
     table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
-    for name, justify in (("", "left"), ("base", "right"), ("now", "right"), ("difference", "right"), ("95%", "right"), ("more than noise", "left")):
+    for name, justify in (
+        ("", "left"),
+        ("base", "right"),
+        ("now", "right"),
+        ("difference", "right"),
+        ("95%", "right"),
+        ("more than noise", "left"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, shown in FIGURES.items():
         beside = carried.compared.get(name)
@@ -185,7 +195,11 @@ def _interval(shown: _Shown, figure: Estimate) -> str:
 
 def plot_what_if(found: WhatIf) -> Figure:
     """What each variation changes, a panel a figure: a point with its interval for each, and a line where nothing changes."""
-    names = [name for name in ("accuracy", "cost_usd_per_month", "latency_p95_s", "timeout_rate") if name in found.base.figures]
+    names = [
+        name
+        for name in ("accuracy", "cost_usd_per_month", "latency_p95_s", "timeout_rate")
+        if name in found.base.figures
+    ]
     rows = list(found.variations)
     replanned = any(one.replanned is not None for one in rows)
     figure, panels = figure_of(len(names), 3.0 * len(names) + 2.0, 1.3 + (0.5 if replanned else 0.34) * len(rows))
@@ -198,7 +212,9 @@ def plot_what_if(found: WhatIf) -> Figure:
     for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
         shown = _IN_BRIEF[name]
         _forest(axes, name, shown.times, rows, replanned, first=k == 0)
-        axes.set_yticks(range(len(rows)), [named(one.name, 44) for one in rows] if k == 0 else [""] * len(rows), fontsize=8)
+        axes.set_yticks(
+            range(len(rows)), [named(one.name, 44) for one in rows] if k == 0 else [""] * len(rows), fontsize=8
+        )
         axes.set(ylim=(len(rows) - 0.4, -0.6))
         axes.set_title(f"{titles[name]}\nbase: {shown.value(found.base.figures[name].value)}", fontsize=9)
         axes.locator_params(axis="x", nbins=4)
@@ -231,7 +247,14 @@ def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: 
         left, right = max(difference.low, low - room), min(difference.high, high + room)
         axes.plot([left, right], [y, y], color=color, linewidth=1.5)
         label = f"{'replanned' if kind == 'replanned' else 'same policy'}{'' if sure else ', no more than noise'}"
-        axes.plot(difference.value, y, "o" if kind == "same policy" else "D", color=color, markersize=5, label=label if first and label not in seen else None)
+        axes.plot(
+            difference.value,
+            y,
+            "o" if kind == "same policy" else "D",
+            color=color,
+            markersize=5,
+            label=label if first and label not in seen else None,
+        )
         seen.add(label)
 
 

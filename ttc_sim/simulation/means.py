@@ -185,9 +185,7 @@ class Means(Uncertainty):
         fitted = Variance(self.doubt(members) ** 2)
         printed, same = found.variance.plus(fitted), found.same_types.plus(fitted)
         here = members.requests
-        swing = self.swing(
-            self.correct[here], here, printed, self.lost(members, None), lambda o: self.lost(members, o)
-        )
+        swing = self.swing(self.correct[here], here, printed, self.lost(members, None), lambda o: self.lost(members, o))
         each = (
             intervals.share(value, printed, len(np.unique(population.cluster[rows]))),
             intervals.share(value, same, len(np.unique(self.problem[0][rows]))),

@@ -34,7 +34,11 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 HOUR_S = 3600.0
 TimeName = Literal["latency", "ttft", "tpot"]
-ENDS: Mapping[str, tuple[int, ...]] = {"timeout_rate": (TIMED_OUT, REJECTED), "timed_out_rate": (TIMED_OUT,), "rejected_rate": (REJECTED,)}
+ENDS: Mapping[str, tuple[int, ...]] = {
+    "timeout_rate": (TIMED_OUT, REJECTED),
+    "timed_out_rate": (TIMED_OUT,),
+    "rejected_rate": (REJECTED,),
+}
 
 
 @dataclass(frozen=True)

@@ -111,9 +111,13 @@ def what_if(
                 progress(f"{varied.name}: done")
     notes = [*base.summary.notes]
     if replan and not is_plan:
-        notes.append("the base's policy is as it was written, not planned: replanned figures differ by what planning gains, too")
+        notes.append(
+            "the base's policy is as it was written, not planned: replanned figures differ by what planning gains, too"
+        )
     if replan:
-        notes.append("figures of replanned policies are as simulated, not corrected for having been chosen on the same problems")
+        notes.append(
+            "figures of replanned policies are as simulated, not corrected for having been chosen on the same problems"
+        )
     return WhatIf(loaded.name, base, tuple(found), tuple(notes))
 
 
@@ -228,14 +232,18 @@ class _Desk:
         if path in _NAMES:
             raise InputError(where, path, value, "a path that figures depend on: names and descriptions change none")
         if not self.given.replan and (path in _ONLY_TO_PLAN_BY or path.split(".")[0] == "search"):
-            raise InputError(where, path, value, "--replan (replan=True) beside it: without it nothing is planned by this")
+            raise InputError(
+                where, path, value, "--replan (replan=True) beside it: without it nothing is planned by this"
+            )
 
     def _check_pairs(self, variation: Variation, prepared: _Prepared) -> None:
         """Refuse other random numbers than the base's, and what changes nothing."""
         base, other = self.given.scenario, prepared.scenario
         first = variation.where
         if other.seed != base.seed:
-            raise InputError(first("seed"), "seed", other.seed, "the seed of the base, so that both see the same requests")
+            raise InputError(
+                first("seed"), "seed", other.seed, "the seed of the base, so that both see the same requests"
+            )
         if other.replications != base.replications:
             expected = "no other number of runs than the base's; --replications (replications=...) sets that of all"
             raise InputError(first("replications"), "replications", other.replications, expected)

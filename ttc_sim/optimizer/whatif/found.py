@@ -140,7 +140,7 @@ class WhatIf(Displayed):
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def as_json(self) -> dict[str, object]:
-        """Plain mapping for JSON: ``base`` and ``variations``, figures by name with ``value``, ``low``, ``high`` and ``difference``."""
+        """Plain mapping for JSON: ``base`` and ``variations``; figures by name, with ``value``, ``low``, ``high``, ``difference``."""
         return {
             "scenario": self.name,
             "base": self.base.as_json(),
@@ -151,7 +151,11 @@ class WhatIf(Displayed):
 
 def _in_brief(carried: CarriedOut) -> str:
     said = []
-    for name, times, unit in (("accuracy", 100.0, " points"), ("cost_usd_per_month", 1.0, " $ a month"), ("latency_p95_s", 1.0, " s p95")):
+    for name, times, unit in (
+        ("accuracy", 100.0, " points"),
+        ("cost_usd_per_month", 1.0, " $ a month"),
+        ("latency_p95_s", 1.0, " s p95"),
+    ):
         if name in carried.compared:
             said.append(f"{times * carried.compared[name].difference.value:+.3g}{unit}")
     return ", ".join(said)

@@ -116,7 +116,9 @@ class Base:
         if isinstance(now, bool) or not isinstance(now, (int, float)):
             self.check(path, where)
             shown = "nothing" if now is None else f"{now!r}"
-            raise InputError(where, path, value, f"a value that stands for itself: {shown} stands there, which is no number")
+            raise InputError(
+                where, path, value, f"a value that stands for itself: {shown} stands there, which is no number"
+            )
         self._check_tiers(path, value, where)
         return multiple(now, factor)
 
@@ -154,7 +156,9 @@ class Base:
         for key in before:
             place = place[key]
         if isinstance(place, list):
-            raise InputError(where, path, rest, f"a number from 0 to {len(place) - 1}" if place else "no key: it is empty")
+            raise InputError(
+                where, path, rest, f"a number from 0 to {len(place) - 1}" if place else "no key: it is empty"
+            )
         if not isinstance(place, Mapping):
             if place is None:
                 return  # what was left out is begun

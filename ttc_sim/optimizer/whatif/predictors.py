@@ -23,13 +23,14 @@ def other_predictor(kind: str, where: str) -> Callable[[Population], Population]
     """What a predictor of that kind makes of a population's scores.
 
     * ``none``: every problem has the mean of each score over the traffic.
-    * ``perfect``: ``p:MODEL`` is the share of the model's measured attempts at the problem that were right, ``difficulty`` the share
-      of the arms' models' that were wrong in the mean over models, ``tokens:MODEL`` the mean length of its attempts
-      (``tokens_p50:``, ``tokens_p90:`` their quantiles), ``novelty`` 0. Of models that are not among the arms ``p:MODEL`` is what is
-      left of the difficulty. It knows the luck of the attempts too.
-    * ``noise:R``: ranks of a score as normal scores z become R z + sqrt(1 - R squared) e, with the same standard normal e of a
-      problem in all scores (the other way round where a score falls with difficulty), and the new ranks have the values of the old,
-      so that each band keeps its share of the problems. R is 1 for the predictor as it is, 0 for one that guesses.
+    * ``perfect``: ``p:MODEL`` is the share of the model's measured attempts at the problem that were right,
+      ``difficulty`` the share of the arms' models' that were wrong in the mean over models, ``tokens:MODEL`` the mean
+      length of its attempts (``tokens_p50:``, ``tokens_p90:`` their quantiles), ``novelty`` 0. Of models that are not
+      among the arms ``p:MODEL`` is what is left of the difficulty. It knows the luck of the attempts too.
+    * ``noise:R``: ranks of a score as normal scores z become R z + sqrt(1 - R squared) e, with the same standard normal
+      e of a problem in all scores (the other way round where a score falls with difficulty), and the new ranks have the
+      values of the old, so that each band keeps its share of the problems. R is 1 for the predictor as it is, 0 for one
+      that guesses.
     * ``drift:D``: log-odds of ``difficulty`` plus D, of ``p:MODEL`` less D: all looks harder where D is above 0.
 
     ``noise`` and ``drift`` leave ``novelty`` as it is, ``drift`` predicted tokens too.

@@ -169,7 +169,11 @@ def _swap(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effect:
     provider, _, model = priced.partition("/")
     if not isinstance(served, Api):
         raise asked.wrong(f"no price: {arm.deployment} is a GPU pool, paid by the hour")
-    sharing = [name for name, one in scenario.arms.items() if one.deployment == arm.deployment and base_arm(name) != base_arm(asked.arm)]
+    sharing = [
+        name
+        for name, one in scenario.arms.items()
+        if one.deployment == arm.deployment and base_arm(name) != base_arm(asked.arm)
+    ]
     if sharing:
         raise asked.wrong(f"an arm with a deployment of its own: {arm.deployment} serves {', '.join(sharing)} too")
     day = served.price.on
@@ -206,7 +210,9 @@ def _verifier(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Eff
         if repr(other) != repr(strategy):
             changes[f"arms.{name}.strategy"] = repr(other)
     if not changes:
-        expected = "an arm with another verifier or judge, given by its auroc or its rates (BestOfN, Cascade): there is none"
+        expected = (
+            "an arm with another verifier or judge, given by its auroc or its rates (BestOfN, Cascade): there is none"
+        )
         raise asked.wrong(expected)
     return Effect(changes)
 
@@ -329,7 +335,7 @@ _MAKERS: dict[str, tuple[_Maker, bool]] = {
 READY_MADE = {
     "traffic": "traffic=2x: so many times the requests (rates, steps of a day, or users)",
     "cap": "cap=1024 or cap:ARM=1024, none: another cap of all arms that take one, or of an arm and a plan's variants of it",
-    "swap": "swap:ARM=OTHER: another model, of the arm OTHER with its deployment, or of the profile OTHER, with @PROVIDER/MODEL at that price",
+    "swap": "swap:ARM=OTHER: another model: that of arm OTHER with its deployment, or a profile, @PROVIDER/MODEL its price",
     "prices-on": "prices-on=2026-01-31: prices of the table on another day",
     "verifier": "verifier=0.7 or verifier:ARM=0.7: verifiers and judges of another AUROC",
     "predictor": f"predictor=KIND: {KINDS}",

@@ -15,7 +15,9 @@ from ttc_sim.optimizer.whatif.paths import standing
 
 READY = "ready."
 """What the names of ready-made variations begin with where they stand among paths."""
-_EXAMPLE = "PATH=VALUE such as 'workload.arrivals.rate_per_s=2x', several joined by ';', with a name before as in 'busy: ...'"
+_EXAMPLE = (
+    "PATH=VALUE such as 'workload.arrivals.rate_per_s=2x', several joined by ';', with a name before as in 'busy: ...'"
+)
 _OPEN, _CLOSE = "([{", ")]}"
 _KINDS = ("kind", "process")  # a mapping that names another one has other keys too
 
@@ -71,7 +73,7 @@ def said(text: str, option: str = "--set", *, ready: bool = False) -> Variation:
         if path in changes:
             raise InputError(where, path, value.strip(), "each path once in a variation")
         changes[path] = (parse_yaml(value.strip(), where), where)
-    return Variation(text.strip() if not name else name, changes)
+    return Variation(name or text.strip(), changes)
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -144,7 +146,9 @@ def in_python(given: object) -> list[Variation]:
     Raises:
         InputError: they are none.
     """
-    expected = "variations by name, each a mapping of paths to new values: {'busy': {'workload.arrivals.rate_per_s': '2x'}}"
+    expected = (
+        "variations by name, each a mapping of paths to new values: {'busy': {'workload.arrivals.rate_per_s': '2x'}}"
+    )
     if not isinstance(given, Mapping) or not given:
         raise InputError("what_if", "variations", given, expected)
     found = []
