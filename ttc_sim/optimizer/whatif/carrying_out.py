@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ttc_sim.base.arguments import count, function
+from ttc_sim.base.arguments import count, function, whole
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.base.limits import MOST_REQUESTS, MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import processes
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
@@ -77,7 +77,9 @@ def what_if(
     True
     """
     function("what_if", "progress", progress, "a function that takes a line of text")
-    asked = in_python(variations) if isinstance(variations, Mapping) else list(variations)
+    whole("what_if", "workers", workers, 1, MOST_WORKERS, "processes")
+    said = isinstance(variations, (list, tuple)) and all(isinstance(one, Variation) for one in variations)
+    asked = list(variations) if said else in_python(variations)  # type: ignore[arg-type]
     if not asked:
         raise InputError("what_if", "variations", variations, "at least one variation")
     check_names(asked)

@@ -140,7 +140,7 @@ class WhatIf(Displayed):
         return pl.DataFrame(rows, schema=schema, orient="row")
 
     def as_json(self) -> dict[str, object]:
-        """Plain mapping for JSON: ``base`` and ``variations``; figures by name, with ``value``, ``low``, ``high``, ``difference``."""
+        """Plain mapping for JSON: ``base`` and ``variations``, figures by name with their intervals and what they differ by."""
         return {
             "scenario": self.name,
             "base": self.base.as_json(),

@@ -18,6 +18,7 @@ RELATIVE = "such as 2x, +10% or -30%"
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TIMES = re.compile(rf"({_NUMBER})x")
 _PERCENT = re.compile(rf"([-+]{_NUMBER})%")
+_MANY = 100  # of tokens or the like, one more or less of which is no matter
 # Of what is added whole: a key that it cannot do without.
 _NEW = {"arms": "deployment", "deployments": "kind", "workload.sources": "problem_set"}
 
@@ -155,16 +156,16 @@ class Base:
         place: Any = self.content
         for key in before:
             place = place[key]
+        first = str(rest).split(".")[0]
         if isinstance(place, list):
             raise InputError(
-                where, path, rest, f"a number from 0 to {len(place) - 1}" if place else "no key: it is empty"
+                where, path, first, f"a number from 0 to {len(place) - 1}" if place else "no key: it is empty"
             )
         if not isinstance(place, Mapping):
             if place is None:
                 return  # what was left out is begun
             raise InputError(where, path, rest, f"no key below {'.'.join(map(str, before))}, where {place!r} stands")
         known = [str(key) for key in place]
-        first = str(rest).split(".")[0]
         above = ".".join(map(str, before))
         if not known or (above == "targets" and percentile_of(str(rest)) is not None):
             return
@@ -207,9 +208,14 @@ class Base:
 
 
 def multiple(value: float, factor: float) -> float:
-    """So many times a number; whole if it was, and comes out so."""
+    """So many times a number; of a whole one the nearest whole one, where that is as good as the same.
+
+    >>> multiple(2, 1.5), multiple(3, 1.5), multiple(4096, 0.7), multiple(15.0, 0.7)
+    (3, 4.5, 2867, 10.5)
+    """
     times = float(f"{value * factor:.12g}")
-    return int(times) if isinstance(value, int) and times.is_integer() else times
+    near = isinstance(value, int) and (times.is_integer() or times >= _MANY)
+    return round(times) if near else times
 
 
 __all__ = ["RELATIVE", "Base", "factor_of", "multiple", "paths_of", "standing"]

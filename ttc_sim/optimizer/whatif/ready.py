@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.optimizer.space import base_arm
 from ttc_sim.optimizer.whatif.paths import RELATIVE, Base, factor_of, multiple
@@ -288,6 +289,15 @@ def _longer(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effec
     if not thinking and not whole:
         raise asked.wrong("an arm whose thinking was recorded apart; `lengths` makes the whole output longer")
 
+    longest = max(
+        int((population.attempts[name].reasoning_tokens + population.attempts[name].visible_tokens).max(initial=0))
+        for name in profiles
+    )
+    if longest * factor > MOST_TOKENS:
+        raise asked.wrong(
+            f"less: the longest attempt has {longest:,} output tokens, and none may have more than {MOST_TOKENS:,}"
+        )
+
     def longer(population: Population) -> Population:
         made = {
             name: _longer_attempts(one, factor, whole) if name in (profiles if whole else thinking) else one
@@ -309,6 +319,9 @@ def _longer_attempts(attempts: Attempts, factor: float, whole: bool) -> Attempts
 def _longer_traffic(drawn: Draws, factor: float, whole: bool, asked: Asked) -> Draws:
     traffic = drawn.traffic
     thinking = traffic.reasoning_tokens
+    lengths = [one for one in (thinking, traffic.visible_tokens) if one is not None]
+    if any(factor * int(one.max(initial=0)) > MOST_TOKENS for one in lengths):
+        raise asked.wrong(f"less: no request may have more than {MOST_TOKENS:,} output tokens")
     if not whole and (thinking is None or not thinking.any()):
         raise asked.wrong("traffic whose thinking is known apart; `lengths` makes the whole output longer")
     made: dict[str, Any] = {"reasoning_tokens": None if thinking is None else _times(thinking, factor)}
