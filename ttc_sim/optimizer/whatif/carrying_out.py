@@ -78,8 +78,8 @@ def what_if(
     """
     function("what_if", "progress", progress, "a function that takes a line of text")
     whole("what_if", "workers", workers, 1, MOST_WORKERS, "processes")
-    said = isinstance(variations, (list, tuple)) and all(isinstance(one, Variation) for one in variations)
-    asked = list(variations) if said else in_python(variations)  # type: ignore[arg-type]
+    read = [one for one in variations if isinstance(one, Variation)] if isinstance(variations, (list, tuple)) else []
+    asked = read if read and len(read) == len(variations) else in_python(variations)
     if not asked:
         raise InputError("what_if", "variations", variations, "at least one variation")
     check_names(asked)
