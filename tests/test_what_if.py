@@ -160,6 +160,16 @@ def test_a_saving_is_never_said_to_be_a_loss() -> None:
     assert found.difference.high < 0
 
 
+def test_few_problems_that_happen_to_go_one_way_say_nothing() -> None:
+    """A policy that sends three problems elsewhere: all of them happen to fare worse, or better, or it makes no odds."""
+    scenario = maths(policy="Threshold(at=0.5, below='small', above='large')")
+    population = load_model(scenario).population
+    assert population is not None
+    edge = np.sort(population.scores["difficulty"][population.scores["difficulty"] >= 0.5])[2]
+    found = kept(scenario, {"policy": ttc.Threshold(at=float(edge) + 1e-9, below="small", above="large")})["accuracy"]
+    assert not found.more_than_noise
+
+
 # ------------------------------------------------------------------------------------------------------- coverage
 
 

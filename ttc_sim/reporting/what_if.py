@@ -209,9 +209,10 @@ def plot_what_if(found: WhatIf) -> Figure:
         "latency_p95_s": "p95 latency (s)",
         "timeout_rate": "dropped (points)",
     }
+    labelled: set[str] = set()
     for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
         shown = _IN_BRIEF[name]
-        _forest(axes, name, shown.times, rows, replanned, first=k == 0)
+        _forest(axes, name, shown.times, rows, replanned, labelled)
         axes.set_yticks(
             range(len(rows)), [named(one.name, 44) for one in rows] if k == 0 else [""] * len(rows), fontsize=8
         )
@@ -225,7 +226,7 @@ def plot_what_if(found: WhatIf) -> Figure:
     return figure
 
 
-def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: bool, *, first: bool) -> None:
+def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: bool, labelled: set[str]) -> None:
     ends = [0.0]
     drawn = []
     for at, one in enumerate(rows):
@@ -241,21 +242,15 @@ def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: 
     room = 0.08 * (high - low) or 1.0
     axes.set_xlim(low - room, high + room)
     axes.axvline(0, color="black", linewidth=0.8)
-    seen: set[str] = set()
     for y, kind, difference, sure in drawn:
         color = "#999999" if not sure else COLORS[0] if kind == "same policy" else COLORS[1]
         left, right = max(difference.low, low - room), min(difference.high, high + room)
         axes.plot([left, right], [y, y], color=color, linewidth=1.5)
-        label = f"{'replanned' if kind == 'replanned' else 'same policy'}{'' if sure else ', no more than noise'}"
-        axes.plot(
-            difference.value,
-            y,
-            "o" if kind == "same policy" else "D",
-            color=color,
-            markersize=5,
-            label=label if first and label not in seen else None,
-        )
-        seen.add(label)
+        name_of_kind = kind if sure else f"{kind}, no more than noise"
+        label = None if name_of_kind in labelled else name_of_kind
+        labelled.add(name_of_kind)
+        marker = "o" if kind == "same policy" else "D"
+        axes.plot(difference.value, y, marker, color=color, markersize=5, label=label)
 
 
 __all__ = ["details", "overview", "plot_what_if", "print_what_if"]

@@ -32,6 +32,7 @@ EXACTLY_NONE = Estimate(0.0, 0.0, 0.0)
 _PER_DAY = 86400.0
 _DRAWS = 4000
 _ROUNDING = 1e-12  # relative
+_TELLING = 6  # that all go one way by chance once in 32 times (the sign test)
 _TIMES: tuple[TimeName, ...] = ("ttft", "tpot", "latency")
 
 
@@ -188,17 +189,27 @@ def _lost(one: Pooled, values: F64, planned: F64) -> Leaning:
 def _side(pair: Pair, name: str, values: Sequence[F64], times: tuple[float, float]) -> int:
     """1 if every request and every problem has at least as much after as before, -1 if at most as much, else 0.
 
+    So it is by chance, too, where few problems change at all: then 0, unless tokens are the same and the prices are not.
+
     Args:
         name: key of what is expected of problems; values: (n,) of each request, before and after, each so many ``times``.
     """
     if not pair.in_step:
         return 0
-    apart = times[1] * values[1] - times[0] * values[0]
+    apart, expected = times[1] * values[1] - times[0] * values[0], None
     one, other = pair.before.expected, pair.after.expected
     if one is not None and other is not None:
-        apart = np.concatenate([apart, times[1] * other[name] - times[0] * one[name]])
-    slack = _ROUNDING * float(np.abs(apart).max(initial=0.0))
-    return int((apart >= -slack).all()) - int((apart <= slack).all())
+        expected = times[1] * other[name] - times[0] * one[name]
+    every = apart if expected is None else np.concatenate([apart, expected])
+    slack = _ROUNDING * float(np.abs(every).max(initial=0.0))
+    side = int((every >= -slack).all()) - int((every <= slack).all())
+    same_tokens = np.array_equal(pair.before.tokens, pair.after.tokens) and np.array_equal(
+        pair.before.arm, pair.after.arm
+    )
+    if name == "api_cost_usd" and pair.same_course and same_tokens:
+        return side
+    changed = None if expected is None else np.abs(expected) > slack
+    return side if pair.changed_units(np.abs(apart) > slack, changed) >= _TELLING else 0
 
 
 def _around(value: float, variance: Variance) -> Estimate:

@@ -64,6 +64,14 @@ class Pair:
         chance, problems, own = (np.concatenate(pair) for pair in zip(*parts, strict=True))
         return Difference(self, chance, problems, np.concatenate(numbers), own)
 
+    def changed_units(self, requests: NDArray[np.bool_], problems: NDArray[np.bool_] | None) -> int:
+        """How many of what is resampled together (or requests, without problems) are among some requests and problems, in step."""
+        row, cluster = self.before.row, self.cluster[0]
+        if row is None:
+            return int(requests.sum())
+        changed = cluster[row[requests]]
+        return len(np.unique(changed if problems is None else np.concatenate([changed, cluster[problems]])))
+
     def of_runs(self, chance: F64, scale: float) -> Variance:
         """Between runs, of what each request adds; ``scale``: what a single run leaves uncertain."""
         if not chance.any():
@@ -132,8 +140,9 @@ class Difference:
 
     def variance_of_share(self, scale: float) -> Variance:
         """The same of a share: where nothing was seen to change, that of one problem (or request) of which all does."""
-        if self.pair.replay or not self.is_none:
-            return self.variance(scale)
+        found = self.variance(scale)
+        if self.pair.replay or found.value > 0:
+            return found
         units = min(one.count if one.row is None else len(np.unique(one.row)) for one in self.pair.both)
         return Variance(1 / units**2)
 

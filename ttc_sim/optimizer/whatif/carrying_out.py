@@ -273,7 +273,7 @@ class _Desk:
             replanned = self._replanned(variation.name, prepared, model) if self.given.replan else None
         own = [note for note in kept.summary.notes if note not in self.base[1].notes]
         own += [note for effect in prepared.effects for note in effect.notes]
-        if kept.comes_to_the_same:
+        if kept.comes_to_the_same and prepared.scenario.targets == self.given.scenario.targets:
             own.append("comes to the same as the base in everything: no request meets what it changes")
         return Varied(variation.name, prepared.changes, kept, replanned, tuple(own))
 

@@ -12,6 +12,8 @@ from ttc_sim.base.errors import InputError, cut
 from ttc_sim.files.documents import lines_of_keys, parse_yaml, read_yaml
 from ttc_sim.files.opening import read_text
 from ttc_sim.optimizer.whatif.paths import standing
+from ttc_sim.policies import Policy
+from ttc_sim.strategies import Strategy
 
 READY = "ready."
 """What the names of ready-made variations begin with where they stand among paths."""
@@ -158,8 +160,13 @@ def in_python(given: object) -> list[Variation]:
         if not all(isinstance(path, str) for path in changes):
             raise InputError("what_if", f"variation {name}", dict(changes), "paths that are text")
         where = f"what_if: {cut(name, 80)}"
-        found.append(Variation(name, {path: (value, where) for path, value in changes.items()}))
+        found.append(Variation(name, {path: (_notation(value), where) for path, value in changes.items()}))
     return found
+
+
+def _notation(value: object) -> object:
+    """Of a strategy or policy, as files have it."""
+    return repr(value) if isinstance(value, (Strategy, Policy)) else value
 
 
 def check_names(variations: list[Variation]) -> None:
