@@ -135,8 +135,12 @@ class Difference:
         if not self.problems.any():
             return run
         # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
-        own = float(self.own @ self.own)
-        return run.plus(intervals.of_units(self.problems, self.unit, scale=scale, own=own))
+        found = intervals.of_units(self.problems, self.unit, scale=scale, own=float(self.own @ self.own))
+        if found.value <= 0:
+            return run
+        # A few problems may make most of a difference; one more of them, as far off, is as likely as not.
+        farthest = float((np.bincount(self.unit, weights=self.problems) ** 2).max())
+        return run.plus(Variance(found.value + farthest, found.df))
 
     def variance_of_share(self, scale: float) -> Variance:
         """The same of a share: where nothing was seen to change, that of one problem (or request) of which all does."""
