@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
     from ttc_sim.optimizer.planning import optimize
     from ttc_sim.optimizer.validating import Validation, validate
+    from ttc_sim.optimizer.whatif import WhatIf, what_if
     from ttc_sim.policies import (
         Always,
         Banded,
@@ -89,6 +90,7 @@ _HOME = {
     "Trial": "strategies.outcomes",
     "Utility": "policies",
     "Validation": "optimizer.validating",
+    "WhatIf": "optimizer.whatif",
     "capacity": "optimizer.capacity.sizing",
     "collect": "collecting",
     "cross_validate": "optimizer.cross_validating",
@@ -105,6 +107,7 @@ _HOME = {
     "scenario_from_dict": "scenario",
     "simulate": "simulation.result",
     "validate": "optimizer.validating",
+    "what_if": "optimizer.whatif",
     "with_changes": "scenario",
 }
 
@@ -143,6 +146,7 @@ __all__ = [
     "Trial",
     "Utility",
     "Validation",
+    "WhatIf",
     "__version__",
     "capacity",
     "collect",
@@ -160,6 +164,7 @@ __all__ = [
     "scenario_from_dict",
     "simulate",
     "validate",
+    "what_if",
     "with_changes",
 ]
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betainc, stdtrit
+from scipy.special import betainc, ndtr, stdtrit
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Z95, Estimate
 
 _TAIL = 0.025  # on each side of an interval of 95%
 _ENDLESS = 1e12  # independent things, so many that nothing is left uncertain
+_SCORES = np.linspace(-4.0, 4.0, 33)
 _ROUNDING = 1e-12  # relative to the values, below which a standard error is a matter of rounding
 
 
@@ -214,9 +215,33 @@ def open_ended(
         wanted, variance, units: as of :func:`quantile`.
         least, most: that it can be.
     """
-    size = _trials(wanted, variance, units)
-    low, high = (1 - wanted) ** size >= _TAIL, wanted**size >= _TAIL
+    low, high = open_ends(wanted, variance, units)
     return Estimate(found.value, least if low else found.low, max(most, found.high) if high else found.high)
+
+
+def open_ends(wanted: float, variance: Variance, units: float) -> tuple[bool, bool]:
+    """Whether so few independent things cannot bound a quantile from below, and from above."""
+    size = _trials(wanted, variance, units)
+    return (1 - wanted) ** size >= _TAIL, wanted**size >= _TAIL
+
+
+def shares_below(wanted: float, variance: Variance, units: float, normal: F64) -> F64:
+    """Shares of the values seen that may lie below a quantile, at standard normal scores.
+
+    At the scores of 95% those between which :func:`quantile` has its interval.
+
+    Args:
+        wanted, variance, units: as of :func:`quantile`.
+
+    >>> shares_below(0.5, Variance(0.0025), 100, np.array([-1.96, 0.0, 1.96])).round(2).tolist()
+    [0.4, 0.5, 0.6]
+    """
+    size = _trials(wanted, variance, units)
+    if size > _ENDLESS:
+        return np.full(len(normal), wanted)
+    above = ndtr(-_SCORES)
+    rank = np.array([_rank(wanted, size, float(part)) for part in above])
+    return np.asarray(np.interp(normal, _SCORES, np.clip((rank - above) / size, 0.0, 1.0)))
 
 
 def at_share(ordered: F64, part: float) -> float:

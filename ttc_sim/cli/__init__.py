@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import typer.completion
 
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli import backtest, capacity, collect, cross_validate, evaluate, gpus, importing, predictor, profile
+from ttc_sim.cli import (
+    backtest,
+    capacity,
+    collect,
+    cross_validate,
+    evaluate,
+    gpus,
+    importing,
+    predictor,
+    profile,
+    whatif,
+)
 from ttc_sim.cli import scenario as scenario_commands
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
@@ -41,6 +54,9 @@ from ttc_sim.cli.output import (
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
 
+COMPLETION = "_TTC_SIM_COMPLETE"
+"""Environment variable by which shells ask: ``eval "$(_TTC_SIM_COMPLETE=source_bash ttc-sim)"`` sets it up."""
+
 app = typer.Typer(
     name="ttc-sim",
     help="Plan test-time compute before you deploy: accuracy, cost and latency from measured data.",
@@ -55,6 +71,7 @@ app.command()(capacity.capacity)
 app.command()(gpus.gpus)
 app.command()(collect.collect)
 app.command("cross-validate")(cross_validate.cross_validate)
+app.command()(whatif.whatif)
 app.command("import")(importing.import_)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")
@@ -249,4 +266,7 @@ def validate(
 @on_any_terminal()
 def main() -> None:
     """Entry point: a user's mistake is one line and status 1, and nothing is a traceback (:mod:`ttc_sim.cli.ending`)."""
+    if COMPLETION in os.environ:  # a shell asks what might come next
+        typer.completion.completion_init()  # type: ignore[attr-defined]
+        typer.main.get_command(app)(prog_name="ttc-sim")
     raise SystemExit(carry_out(typer.main.get_command(app), sys.argv[1:]))

@@ -70,14 +70,11 @@ def scenario_routed_by(
     scenario: str, predictor: str | None, allow_code: AllowCode, or_planned: bool = False
 ) -> Scenario:
     """The scenario, with that predictor instead of its own if one is given; also that of a plan's file, if ``or_planned``."""
+    from ttc_sim.optimizer.plan import planned_scenario
     from ttc_sim.scenario import load_scenario
     from ttc_sim.scenario.load import NOTHING_TO_SCORE
 
-    loaded = None
-    if or_planned:
-        from ttc_sim.optimizer.plan import planned_scenario
-
-        loaded = planned_scenario(scenario, allow_code)
+    loaded = planned_scenario(scenario, allow_code) if or_planned else None
     loaded = load_scenario(scenario, allow_code=allow_code) if loaded is None else loaded
     if predictor is None:
         return loaded

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import yaml
 from yaml.constructor import SafeConstructor
-from yaml.nodes import MappingNode, Node, ScalarNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_DIGITS, MOST_NESTED, at_most, most
@@ -192,6 +192,28 @@ _Loader.yaml_constructors = {
 }
 
 
+def lines_of_keys(text: str) -> dict[str, int]:
+    """The line that each key of a YAML text stands in, by the keys that lead to it, joined by dots; of a text that was read before.
+
+    >>> lines_of_keys("arms:\n  small: {cap: 1}\n")
+    {'arms': 1, 'arms.small': 2, 'arms.small.cap': 2}
+    """
+    found: dict[str, int] = {}
+    _note_lines(yaml.compose(text, Loader=yaml.SafeLoader), "", found)
+    return found
+
+
+def _note_lines(node: Node | None, above: str, found: dict[str, int]) -> None:
+    if isinstance(node, MappingNode):
+        for key, inner in node.value:
+            name = f"{above}{key.value}"
+            found.setdefault(name, key.start_mark.line + 1)
+            _note_lines(inner, f"{name}.", found)
+    elif isinstance(node, SequenceNode):
+        for inner in node.value:
+            _note_lines(inner, above, found)
+
+
 def read_json(path: str | Path, field: str = "file", expected: str = "an existing JSON file") -> Any:
     """What a JSON file holds.
 
@@ -276,4 +298,4 @@ def depth(value: object) -> int:
     return levels
 
 
-__all__ = ["depth", "parse_json", "parse_yaml", "read_json", "read_yaml"]
+__all__ = ["depth", "lines_of_keys", "parse_json", "parse_yaml", "read_json", "read_yaml"]

@@ -316,8 +316,8 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
     return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)
 
 
-def planned_scenario(path: str | Path, allow_code: AllowCode) -> Scenario | None:
-    """The scenario of a plan's file, with its policy and capacity; ``None`` if it is none."""
+def planned_scenario(path: str | Path, allow_code: AllowCode = False) -> Scenario | None:
+    """What a plan's file holds, with its policy and capacity; ``None`` if it is none, but a scenario's."""
     raw = read_yaml(find_scenario(path), expected="a scenario")
     if not isinstance(raw, dict) or "ttc_sim_plan" not in raw:
         return None

@@ -20,6 +20,7 @@ from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import judged
 from ttc_sim.optimizer.validating import Validation
+from ttc_sim.optimizer.whatif import WhatIf
 from ttc_sim.reporting.capacity import plot_capacity, print_capacity
 from ttc_sim.reporting.over_time import plot_over_time, print_over_time
 from ttc_sim.reporting.paper import Paper
@@ -27,6 +28,7 @@ from ttc_sim.reporting.picture import as_png
 from ttc_sim.reporting.plots import plot_evaluation, plot_plan, plot_result, plot_strategies, plot_validation
 from ttc_sim.reporting.strategies import print_evaluations
 from ttc_sim.reporting.text import print_plan, print_summary, print_validation
+from ttc_sim.reporting.what_if import plot_what_if, print_what_if
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.result import Result
 
@@ -129,6 +131,7 @@ _show(Result, plot_result, _print_result)
 _show(OverTime, plot_over_time, print_over_time)
 _show(Plan, plot_plan, print_plan)
 _show(Capacity, plot_capacity, print_capacity)
+_show(WhatIf, plot_what_if, print_what_if)
 _show(Validation, plot_validation, print_validation)
 _show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))
 _show(Evaluations, _plot_evaluations, _print_evaluations)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 
 
-def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def figure_of(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of panels side by side, in inches."""
     # matplotlib takes a while to import, and most commands draw nothing.
     from ttc_sim.reporting.picture import Picture
 
@@ -74,7 +75,7 @@ def named(name: str, most: int = 32) -> str:
 
 def plot_result(result: Result) -> Figure:
     """Latency distribution, cost distribution and accuracy by arm."""
-    figure, (left, middle, right) = _figure(3, 13, 4)
+    figure, (left, middle, right) = figure_of(3, 13, 4)
     records = result.records
     parts = {str(arm[0]): rows for arm, rows in records.partition_by("arm", as_dict=True).items()}
     by_arm = [(label, parts[label]) for label in sorted(parts)]
@@ -113,7 +114,7 @@ def _bars(figure: Estimate) -> list[list[float]]:
 def plot_plan(plan: Plan) -> Figure:
     """Accuracy over cost with the frontier and the baselines, and what each costs in latency; of traffic without problems the 95th
     percentile of latency over cost."""
-    figure, (left, right) = _figure(2, 12, 4.6)
+    figure, (left, right) = figure_of(2, 12, 4.6)
     known = plan.predicted.accuracy is not None
     if plan.frontier:
         left.plot(
@@ -190,7 +191,7 @@ def _titled(name: str) -> str:
 def plot_validation(validation: Validation) -> Figure:
     """What was promised beside what came, a panel a figure, each with its interval."""
     verdicts = validation.verdicts
-    figure, panels = _figure(len(verdicts), 2.1 * len(verdicts) + 0.4, 3.2)
+    figure, panels = figure_of(len(verdicts), 2.1 * len(verdicts) + 0.4, 3.2)
     for axes, (name, verdict) in zip(panels, verdicts.items(), strict=True):
         title, times, on_axis, written = _PROMISED.get(name, (_titled(name), 1, "{x:g}", "{x:.3g}"))
         labels = []
@@ -217,7 +218,7 @@ def plot_profile(profile: Profile) -> Figure:
     """Distribution of output lengths by outcome, on a logarithmic axis."""
     from ttc_sim.measured.summaries import outcome_tables
 
-    figure, (axes,) = _figure(1, 8, 4)
+    figure, (axes,) = figure_of(1, 8, 4)
     tables = {name: values.to_numpy() for name, values in outcome_tables(profile).items() if len(values)}
     total = sum(len(values) for values in tables.values())
     most = max(float(values.max()) for values in tables.values())
@@ -253,7 +254,7 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
     """
     measured, predicted = (np.array(got["per_request"][f"{name}_e2e_s"]) for name in ("measured", "predicted"))
     most = max(measured.max(), predicted.max()) * 1.05 or 1.0
-    figure, (axes,) = _figure(1, 5.2, 5.0)
+    figure, (axes,) = figure_of(1, 5.2, 5.0)
     axes.plot([0, most], [0, most], color="0.6", linewidth=1)
     axes.scatter(measured, predicted, s=10, alpha=0.6, color=COLORS[0])
     tidy(axes)
@@ -270,7 +271,7 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
 
 def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
     """Accuracy over the tokens spent, and over those spent one after another, a line for each family of strategies."""
-    figure, (left, right) = _figure(2, 11, 4.2)
+    figure, (left, right) = figure_of(2, 11, 4.2)
     for color, (name, found) in zip(COLORS * -(-len(families) // len(COLORS)), families.items(), strict=False):
         accuracy = [one.accuracy.value for one in found]
         marker = "o" if len(found) < 12 else None
@@ -290,7 +291,7 @@ def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
 
 def plot_evaluation(evaluation: Evaluation) -> Figure:
     """Accuracy and output tokens of all problems, and by predicted difficulty."""
-    figure, (left, right) = _figure(2, 9, 3.4)
+    figure, (left, right) = figure_of(2, 9, 3.4)
     whole = evaluation.accuracy
     bars = {"all": (whole, evaluation.tokens_per_request)}
     bars |= {k: (Estimate(**band["accuracy"]), band["tokens_per_request"]) for k, band in evaluation.by_band.items()}
@@ -312,7 +313,7 @@ def plot_evaluation(evaluation: Evaluation) -> Figure:
 
 def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     """Accuracy over the number of samples with each verifier, between a vote and a perfect verifier."""
-    figure, (axes,) = _figure(1, 6.5, 4.2)
+    figure, (axes,) = figure_of(1, 6.5, 4.2)
     for color, (name, curve) in zip(COLORS * 8, curves.items(), strict=False):
         axes.plot(curve.n, curve.best_of, color=color, label=named(name))
     first = next(iter(curves.values()))
@@ -327,7 +328,7 @@ def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
 
 def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
     """Price of a million output tokens at a full batch over the speed of a request alone, a line per GPU."""
-    figure, (axes,) = _figure(1, 9, 5.5)
+    figure, (axes,) = figure_of(1, 9, 5.5)
     by_gpu: dict[str, list[Offer]] = {}
     for one in offers:
         if one.usd_per_million_output_tokens is not None:

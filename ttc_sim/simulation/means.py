@@ -24,7 +24,7 @@ from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.counting import Counting, Quantity, count
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
-from ttc_sim.simulation.uncertainty import Bools, Uncertainty, both
+from ttc_sim.simulation.uncertainty import Bools, Influence, Uncertainty
 
 DAY_S = 86400.0
 _TOKENS = ("prompt", "reasoning", "visible")
@@ -126,6 +126,24 @@ class Means(Uncertainty):
                 problems would not change; nothing if left out.
             share: whether it is one: a single problem or run leaves it as uncertain as all or nothing, else by as much as it is.
         """
+        value, influence, scale = self.parts_of_mean(
+            name, values, planned, members, beside=beside, fixed=fixed, share=share
+        )
+        of_chance = None if self.expected is None or members.rows is None or influence.by_chance.any() else 0.0
+        return Figure(value, *self.variances(influence, scale, of_chance, share=share))
+
+    def parts_of_mean(
+        self,
+        name: str,
+        values: F64,
+        planned: F64,
+        members: Members,
+        *,
+        beside: F64 | None = None,
+        fixed: F64 | None = None,
+        share: bool = False,
+    ) -> tuple[float, Influence, float]:
+        """A mean, what requests and problems add to its deviation, and what a single one leaves uncertain; as :meth:`mean`."""
         here, counting = members.requests, self.counting.get(name)
         at = slice(None) if here.all() else np.flatnonzero(here)
         kept, off = values[at], planned[at]
@@ -135,30 +153,23 @@ class Means(Uncertainty):
         changing = kept if fixed is None else kept - fixed[at]
         if self.expected is None or members.rows is None:
             value = float(kept.mean())
-            return Figure(value, *self.of_requests(kept, here, _scale(value, share), changing, share=share))
+            return value, self.influence(kept, here, changing), _scale(value, share)
         population = self.model.population
         assert population is not None
-        assert self.row is not None
         rows = np.flatnonzero(members.rows)
         part = float(population.weight[rows].sum())
         weight, source, each = population.weight[rows] / part, population.source[rows], self.expected[name][rows]
         each = each if counting is None else each * counting.expected[rows]
         change = (kept - off) / (self.count * part)
         value = float(weight @ each + change.sum())
-        scale = _scale(value, share)
         total = np.bincount(source, weights=weight)
         by_source = np.bincount(source, weights=weight * each) / np.maximum(total, 1e-300)
-        influence, own = weight * (each - by_source[source]), 0.0
         changing = changing - off
-        if changing.any():
-            more = self.centred(changing, self.source[at]) / (self.count * part)
-            influence, rows = np.concatenate([influence, more]), np.concatenate([rows, self.row[at]])
-            own = float(more @ more)
+        more = self.centred(changing, self.source[at]) / (self.count * part) if changing.any() else None
         # Of a duration as many come as happen to, and a pool's bill is shared by as many.
-        about = change - change.mean() if self.timed and here.all() else change
-        run = self.of_runs(about, self.run[at], scale if change.any() else 0.0)
-        printed, same = self.of_problems(influence, rows, scale, own, share=share)
-        return Figure(value, *both(run, printed, same))
+        about = change - change.mean() if self.timed and here.all() and len(change) > 1 else change
+        influence = Influence(np.flatnonzero(here), about, more, rows, weight * (each - by_source[source]))
+        return value, influence, _scale(value, share)
 
     def accuracy(self, members: Members) -> tuple[Estimate, Estimate] | None:
         """Share answered correctly, for new task types and for the same ones; ``None`` where that is unknown."""
@@ -175,26 +186,24 @@ class Means(Uncertainty):
         assert population is not None
 
         # How far off what is fitted to the attempts may be, the same for all problems.
-        fitted = Variance(self._doubt(members) ** 2)
+        fitted = Variance(self.doubt(members) ** 2)
         printed, same = found.variance.plus(fitted), found.same_types.plus(fitted)
         here = members.requests
-        swing = self.swing(
-            self.correct[here], here, printed, self._lost(members, None), lambda o: self._lost(members, o)
-        )
+        swing = self.swing(self.correct[here], here, printed, self.lost(members, None), lambda o: self.lost(members, o))
         each = (
             intervals.share(value, printed, len(np.unique(population.cluster[rows]))),
             intervals.share(value, same, len(np.unique(self.problem[0][rows]))),
         )
         return intervals.swung(each[0], swing, most=1.0), intervals.swung(each[1], swing, most=1.0)
 
-    def _lost(self, members: Members, other: OtherLoad | None) -> float:
+    def lost(self, members: Members, other: OtherLoad | None) -> float:
         """Accuracy that timeouts and rejections change, in the first run: as it was, or with another load."""
         n = len(self.runs[0].arm)
         request, status = (np.arange(n), self.status[:n]) if other is None else (other.request, other.status)
         here = members.requests[:n][request]
         return -float((self.planned_correct[request] * (status != COMPLETED))[here].mean()) if here.any() else 0.0
 
-    def _doubt(self, members: Members) -> float:
+    def doubt(self, members: Members) -> float:
         """Standard error of accuracy that comes of what is fitted to the attempts where fewer were made than are drawn."""
         if self.expected is None or members.rows is None:
             return 0.0
@@ -231,11 +240,13 @@ class Means(Uncertainty):
 
     def tokens_of(self, members: Members) -> dict[str, Figure]:
         """Prompt, reasoning, visible and all output tokens of a request."""
-        found = {
-            name: self.mean(name, self.tokens[k], self.planned_tokens[k], members) for k, name in enumerate(_TOKENS)
-        }
-        output, planned = (both[1] + both[2] for both in (self.tokens, self.planned_tokens))
-        return {**found, "output": self.mean("output", output, planned, members)}
+        return {name: self.mean(name, *self.tokens_named(name), members) for name in (*_TOKENS, "output")}
+
+    def tokens_named(self, name: str) -> tuple[F64, F64]:
+        """(n,) ``prompt``, ``reasoning``, ``visible`` or ``output`` tokens of each request, and the same, had it run to its end."""
+        if name == "output":
+            return self.tokens[1] + self.tokens[2], self.planned_tokens[1] + self.planned_tokens[2]
+        return self.tokens[_TOKENS.index(name)], self.planned_tokens[_TOKENS.index(name)]
 
     @cached_property
     def band(self) -> I64 | None:

@@ -34,7 +34,7 @@ QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 HOUR_S = 3600.0
 TimeName = Literal["latency", "ttft", "tpot"]
-ENDS = {
+ENDS: Mapping[str, tuple[int, ...]] = {
     "timeout_rate": (TIMED_OUT, REJECTED, FAILED),
     "timed_out_rate": (TIMED_OUT,),
     "rejected_rate": (REJECTED,),
@@ -150,9 +150,9 @@ class Pooled(Means):
             return float(after(other)[kept].mean()) if kept.any() else first
 
         swing = self.swing(values, members, variance, first, other_share)
-        return intervals.swung(intervals.share(value, variance, self._units(members)), swing, most=1.0)
+        return intervals.swung(intervals.share(value, variance, self.units(members)), swing, most=1.0)
 
-    def _units(self, keep: Bools) -> float:
+    def units(self, keep: Bools) -> float:
         """Independent things behind a share of some requests that cannot be seen to vary."""
         if self.replay:
             return np.inf
@@ -162,29 +162,39 @@ class Pooled(Means):
         """Quantiles of some requests' seconds, and whether so few problems or requests leave an end open, at what is possible."""
         keep = members & times.known
         kept = times.values[keep]
-        ordered, units = np.sort(kept), self._units(keep)
+        ordered, units = np.sort(kept), self.units(keep)
         out = []
         for part in wanted:
-            at = intervals.at_share(ordered, part)
-            # The two differ where many take equally long, as those that time out do.
-            tails = [(kept > at).astype(np.float64), (kept >= at).astype(np.float64)]
-            variances = [self.of_shares(tail, keep) for tail in tails]
-            surest = variances[0].half < variances[1].half
-            variance, tail = variances[surest], tails[surest]
-            swing = self._swing(times, members, tail, variance, partial(_quantile, part=part))
+            tail, variance = self.tail(kept, keep, intervals.at_share(ordered, part))
+            swing = self._swing(times, members, tail, variance, partial(quantile, part=part))
             found = intervals.swung(intervals.quantile(ordered, part, variance, units), swing, most=self.most_s)
             ended = intervals.open_ended(found, part, variance, units, most=self.most_s)
             out.append((ended, ended != found))
         return out
 
+    def tail(self, kept: F64, keep: Bools, at: float) -> tuple[F64, Variance]:
+        """Whether each of the seconds kept is longer than a quantile, and the variance of the share that is."""
+        # The two differ where many take equally long, as those that time out do.
+        tails = [(kept > at).astype(np.float64), (kept >= at).astype(np.float64)]
+        variances = [self.of_shares(tail, keep) for tail in tails]
+        surest = variances[0].half < variances[1].half
+        return tails[surest], variances[surest]
+
     def _swing(
         self, times: Times, members: Bools, values: F64, rest: Variance, figure: Callable[[F64], float]
     ) -> Swing:
         """What the load does to a figure of some requests' seconds."""
+        with_loads = self.with_loads(times, members, figure)
+        return STILL if with_loads is None else self.swing(values, members & times.known, rest, *with_loads)
+
+    def with_loads(
+        self, times: Times, members: Bools, figure: Callable[[F64], float]
+    ) -> tuple[float, Callable[[OtherLoad], float]] | None:
+        """A figure of some requests' seconds in the first run, and with another load; ``None`` where no other is tried."""
         here = members[: len(self.runs[0].arm)]
         seconds = times.values[: len(here)][here & times.known[: len(here)]]
         if not self.other_loads or not len(seconds):
-            return STILL
+            return None
         before = figure(seconds)
 
         def after(other: OtherLoad) -> float:
@@ -193,7 +203,7 @@ class Pooled(Means):
             seconds = values[here[other.request] & known]
             return figure(seconds) if len(seconds) else before
 
-        return self.swing(values, members & times.known, rest, before, after)
+        return before, after
 
     def times(self, name: TimeName) -> dict[str, Estimate]:
         """Mean and quantiles of the requests' seconds, of those for which they count; NaN where there are none."""
@@ -237,16 +247,14 @@ class Pooled(Means):
 
     def goodput(self, members: Bools) -> Estimate:
         """Share of some requests that were answered and met all of their service-level objectives at once."""
-        good, source = self.good, self.source
-        assert good is not None
+        assert self.good is not None
+        return self.share(self.good, members, self.good_with)
 
-        def after(other: OtherLoad) -> Bools:
-            of = source[other.request]
-            met = self._meets(other.status, of, other.ttft_s, other.tpot_s, other.latency_s)
-            assert met is not None
-            return met
-
-        return self.share(good, members, after)
+    def good_with(self, other: OtherLoad) -> Bools:
+        """(m,) as :attr:`good`, with another load."""
+        met = self._meets(other.status, self.source[other.request], other.ttft_s, other.tpot_s, other.latency_s)
+        assert met is not None
+        return met
 
     def asked(self, target: Target) -> Asked:
         """The figure of a target on times or shares, with its interval; unknown where there are no such requests."""
@@ -301,7 +309,7 @@ class Pooled(Means):
         order = np.argsort(hour, kind="stable")
         hours, begins = np.unique(hour[order], return_index=True)
         parts = np.split(kept[order], begins[1:])
-        figures = [float(one.mean()) if part is None else _quantile(one, part) for one in parts]
+        figures = [float(one.mean()) if part is None else quantile(one, part) for one in parts]
         return int(hours[int(np.argmin(figures) if target.at_least else np.argmax(figures))])
 
     # ---------------------------------------------------------------------------------------------------- parts
@@ -387,7 +395,8 @@ def _most_seconds(model: Model) -> float:
     return most
 
 
-def _quantile(seconds: F64, part: float) -> float:
+def quantile(seconds: F64, part: float) -> float:
+    """The least of the seconds that at least such a part of them does not exceed."""
     place = intervals.place(len(seconds), part)
     return float(np.partition(seconds, place)[place])
 

@@ -190,7 +190,12 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
             (:meth:`ttc_sim.simulation.expectations.Expectations.under`). The runs then only have to say what the queue changes
             (timeouts, rejections, the bill of pools), which takes the draws' own noise out of the figures.
     """
-    pooled = Pooled(model, runs, expected)
+    return summarize_pooled(Pooled(model, runs, expected))
+
+
+def summarize_pooled(pooled: Pooled) -> Summary:
+    """The same of requests that stand side by side already."""
+    model, runs = pooled.model, pooled.runs
     everyone, population = pooled.all, model.population
     requests, lasts_s = sum(len(run.arm) for run in runs), runs[0].draws.traffic.lasts_s
     # So many requests over the time that they take, run by run.

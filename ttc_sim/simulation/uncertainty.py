@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +25,24 @@ _LEAST_BY_CHANCE = 0.1  # of the variance
 _NEGLIGIBLE = 0.002  # error of the load, relative, that moves no wait to speak of
 
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Influence:
+    """What requests and problems add to the deviation of a mean.
+
+    Attributes:
+        at: (k,) positions of the requests that it is over, of all runs side by side.
+        by_chance: (k,) what each adds to how runs differ.
+        of_problems: (k,) what each adds to how problems differ; ``None`` where problems change nothing of them.
+        rows: (m,) problems of the population that something is expected of; expected: (m,) what each of those adds.
+    """
+
+    at: I64
+    by_chance: F64
+    of_problems: F64 | None
+    rows: I64
+    expected: F64
 
 
 class Uncertainty:
@@ -119,13 +138,34 @@ class Uncertainty:
             scale, share: as of :meth:`of_problems`.
             changing: the part of them that other problems would change, where that is not all.
         """
-        run = self.of_runs(self._by_chance(values, keep) / len(values), self.run[keep], scale)
+        return self.variances(self.influence(values, keep, changing), scale, share=share)
+
+    def influence(self, values: F64, keep: Bools, changing: F64 | None = None) -> Influence:
+        """What each of some requests adds to the mean of their values; arguments as of :meth:`of_requests`."""
+        by_chance = self._by_chance(values, keep) / len(values)
+        of_problems = None
+        if self.row is not None:
+            of_problems = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
+        return Influence(np.flatnonzero(keep), by_chance, of_problems, np.empty(0, dtype=np.int64), np.empty(0))
+
+    def variances(
+        self, influence: Influence, scale: float, of_chance: float | None = None, *, share: bool = False
+    ) -> tuple[Variance, Variance]:
+        """Variance of a mean: as printed, and for the same task types.
+
+        Args:
+            scale, share: as of :meth:`of_problems`; of_chance: what a single run leaves uncertain, where that is not as much.
+        """
+        run = self.of_runs(influence.by_chance, self.run[influence.at], scale if of_chance is None else of_chance)
         if self.row is None:
             return run, run
-        influence = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
-        # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
-        own = float(influence @ influence)
-        printed, same = self.of_problems(influence, self.row[keep], scale, own, share=share)
+        parts, rows, own = influence.expected, influence.rows, 0.0
+        if influence.of_problems is not None:
+            parts = np.concatenate([parts, influence.of_problems])
+            rows = np.concatenate([rows, self.row[influence.at]])
+            # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
+            own = float(influence.of_problems @ influence.of_problems)
+        printed, same = self.of_problems(parts, rows, scale, own, share=share)
         return both(run, printed, same)
 
     def _by_chance(self, values: F64, keep: Bools) -> F64:
@@ -222,17 +262,33 @@ class Uncertainty:
         """
         if not self.other_loads or self.load is None or self.row is None or self.model.population is None:
             return STILL
-        # What was tried is about the end of the load's interval.
-        less, more = (
-            (after(other) - before) * self.of_load.half / abs(float(np.log(other.times))) for other in self.other_loads
-        )
+        less, more = self.leaning(before, after)
         influence = np.zeros(self.count)
         influence[keep] = self.centred(values, self.source[keep]) / len(values)
         together = intervals.covariance(influence, self.load, self.model.population.cluster[self.row])
         together -= float(influence @ self.load)  # the requests' own
         errors = float(np.sqrt(rest.value * self.of_load.value))
-        correlation = min(max(together / errors, -1.0), 1.0) if errors > 0 else 0.0
-        return Swing(max(-less, -more, 0.0), max(less, more, 0.0), correlation if more >= less else -correlation)
+        return swing_of(less, more, together / errors if errors > 0 else 0.0)
+
+    def leaning(self, before: float, after: Callable[[OtherLoad], float]) -> tuple[float, float]:
+        """What a figure of the first run changes by at the ends of the load's interval of 95%, the less and the more of it.
+
+        Args:
+            before: the figure; after: with another load.
+        """
+        if not self.other_loads:
+            return 0.0, 0.0
+        # What was tried is about the end of the load's interval.
+        less, more = (
+            (after(other) - before) * self.of_load.half / abs(float(np.log(other.times))) for other in self.other_loads
+        )
+        return less, more
+
+
+def swing_of(less: float, more: float, correlation: float) -> Swing:
+    """The swing of a figure that changes by so much with less load, and with more, and goes so much with it otherwise."""
+    correlation = min(max(correlation, -1.0), 1.0)
+    return Swing(max(-less, -more, 0.0), max(less, more, 0.0), correlation if more >= less else -correlation)
 
 
 def nothing_random(model: Model, runs: Sequence[Run]) -> bool:

@@ -1,0 +1,256 @@
+"""Variations beside the base: tables, and a picture of what each changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from ttc_sim.base.errors import shortened
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.figures import count, dollars, number, percent, seconds, signed
+from ttc_sim.optimizer.whatif import CarriedOut, Varied, WhatIf
+from ttc_sim.reporting.paper import Paper
+from ttc_sim.reporting.plots import COLORS, figure_of, legend_below, named, tidy
+from ttc_sim.reporting.text import rests_on
+from ttc_sim.simulation.differences import Compared
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class _Shown(NamedTuple):
+    """How a figure is read.
+
+    Attributes:
+        label: in tables; value: of the figure; times, decimals: of a difference; unit: of differences in pictures.
+    """
+
+    label: str
+    value: Callable[[float], str]
+    times: float
+    decimals: int
+    unit: str
+
+
+def _per_thousand(value: float) -> str:
+    return dollars(1000 * value)
+
+
+_POINTS = 100.0
+FIGURES = {
+    "accuracy": _Shown("accuracy; difference in points", percent, _POINTS, 2, "points"),
+    "cost_usd_per_request": _Shown("$ / 1k requests", _per_thousand, 1000.0, 2, "$ / 1k requests"),
+    "cost_usd_per_day": _Shown("$ / day", dollars, 1.0, 0, "$ / day"),
+    "cost_usd_per_month": _Shown("$ / month", dollars, 1.0, 0, "$ / month"),
+    "prompt_tokens_per_request": _Shown("prompt tokens of a request", count, 1.0, 0, "tokens"),
+    "reasoning_tokens_per_request": _Shown("thinking tokens of a request", count, 1.0, 0, "tokens"),
+    "visible_tokens_per_request": _Shown("visible tokens of a request", count, 1.0, 0, "tokens"),
+    "ttft_p50_s": _Shown("first token, p50 s", seconds, 1.0, 2, "s"),
+    "ttft_p95_s": _Shown("first token, p95 s", seconds, 1.0, 2, "s"),
+    "tpot_p95_s": _Shown("per further token, p95 s", seconds, 1.0, 2, "s"),
+    "latency_mean_s": _Shown("last token, mean s", seconds, 1.0, 2, "s"),
+    "latency_p50_s": _Shown("last token, p50 s", seconds, 1.0, 2, "s"),
+    "latency_p95_s": _Shown("last token, p95 s", seconds, 1.0, 2, "s"),
+    "latency_p99_s": _Shown("last token, p99 s", seconds, 1.0, 2, "s"),
+    "goodput": _Shown("goodput; difference in points", percent, _POINTS, 2, "points"),
+    "timed_out_rate": _Shown("timed out; difference in points", percent, _POINTS, 2, "points"),
+    "rejected_rate": _Shown("rejected; difference in points", percent, _POINTS, 2, "points"),
+    "cut_off_rate": _Shown("cut off at a cap; difference in points", percent, _POINTS, 2, "points"),
+}
+_BRIEFLY = {
+    "accuracy": "accuracy, points",
+    "cost_usd_per_request": "$ / 1k requests",
+    "cost_usd_per_month": "$ / month",
+    "latency_p95_s": "p95 s",
+    "timeout_rate": "dropped, points",
+}
+_IN_BRIEF = {**FIGURES, "timeout_rate": _Shown("dropped", percent, _POINTS, 2, "points")}
+_NOISE = "~"
+
+
+def print_what_if(console: Console, found: WhatIf) -> None:
+    """All variations in brief, then each with every figure, and what the figures rest on."""
+    paper = Paper.of(console)
+    paper.print(overview(found))
+    paper.say(
+        f"In brackets: what differs from the base, {_NOISE} by no more than noise. Dropped: timed out or rejected.",
+        "dim",
+    )
+    for one in found.variations:
+        paper.say()
+        for change in one.changes:
+            was = "" if change.path.startswith("ready.") else f"{_said(change.was)} -> "
+            paper.say(f"{change.path}: {was}{_said(change.now)}")
+        for title, carried in _rows(one):
+            paper.print(details(title, carried))
+        for note in one.notes:
+            paper.say(f"- {note}", "dim")
+    paper.say()
+    for line in rests_on(found.base.summary):
+        paper.say(line, "dim")
+    paper.say(
+        "Differences are paired: the same requests, the same draws, the same problems; their brackets: 95%. A month has 30 days.",
+        "dim",
+    )
+    for note in found.notes:
+        paper.say(f"- {note}", "dim")
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is None else value if isinstance(value, str) else shortened(value)
+
+
+def _rows(one: Varied) -> Iterator[tuple[str, CarriedOut]]:
+    """The policy kept and, if one was planned, the new one."""
+    if one.replanned is None:
+        yield one.name, one.kept
+        return
+    yield f"{one.name}: same policy", one.kept
+    unmet = "" if one.replanned.status == "met" else " (targets cannot all be met)"
+    yield f"{one.name}: replanned{unmet}", one.replanned
+
+
+def overview(found: WhatIf) -> Table:
+    """A row for the base, and for each variation with each policy."""
+    table = Table(header_style="bold", pad_edge=False)
+    table.add_column("variation")
+    names = [name for name in _BRIEFLY if name in found.base.figures]
+    for name in names:
+        table.add_column(_BRIEFLY[name], justify="right")
+    table.add_column("targets")
+    rows = [("base", found.base), *(row for one in found.variations for row in _rows(one))]
+    for title, carried in rows:
+        cells = [_brief_cell(name, carried) for name in names]
+        table.add_row(title, *cells, _verdicts(carried), style="bold" if carried is found.base else None)
+    return table
+
+
+def _brief_cell(name: str, carried: CarriedOut) -> str:
+    figure, beside = carried.figures.get(name), carried.compared.get(name)
+    if figure is None:
+        return "unknown"
+    shown = _IN_BRIEF[name]
+    if beside is None:
+        return shown.value(figure.value)
+    noise = "" if beside.more_than_noise or beside.difference.value == 0 else _NOISE
+    return f"{shown.value(figure.value)} ({noise}{_difference(shown, beside.difference.value)})"
+
+
+def _difference(shown: _Shown, value: float) -> str:
+    return "0" if value == 0 else signed(shown.times * value, shown.decimals)
+
+
+def _verdicts(carried: CarriedOut) -> str:
+    """Targets that are missed, or of which too few requests say."""
+    if not carried.targets:
+        return "-"
+    missed = [one.name for one in carried.targets if one.met is False]
+    unsure = [one.name for one in carried.targets if one.met is None]
+    said = [f"missed: {', '.join(missed)}"] if missed else []
+    said += [f"unsure: {', '.join(unsure)}"] if unsure else []
+    return "; ".join(said) or "met"
+
+
+def details(title: str, carried: CarriedOut) -> Table:
+    """Every figure of a variation beside the base's."""
+    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for name, justify in (
+        ("", "left"),
+        ("base", "right"),
+        ("now", "right"),
+        ("difference", "right"),
+        ("95%", "right"),
+        ("more than noise", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name, shown in FIGURES.items():
+        beside = carried.compared.get(name)
+        if beside is not None:
+            table.add_row(
+                shown.label,
+                shown.value(beside.before.value),
+                shown.value(beside.after.value),
+                _difference(shown, beside.difference.value),
+                _interval(shown, beside.difference),
+                "the same" if _exact(beside) else "yes" if beside.more_than_noise else "no",
+            )
+    return table
+
+
+def _exact(beside: Compared) -> bool:
+    return beside.difference == Estimate(0.0, 0.0, 0.0)
+
+
+def _interval(shown: _Shown, figure: Estimate) -> str:
+    if figure.low == figure.high:
+        return "exact"
+    low, high = (signed(shown.times * end, shown.decimals) for end in (figure.low, figure.high))
+    return f"{low if math.isfinite(figure.low) else 'any'} to {high if math.isfinite(figure.high) else 'any'}"
+
+
+def plot_what_if(found: WhatIf) -> Figure:
+    """What each variation changes, a panel a figure: a point with its interval for each, and a line where nothing changes."""
+    names = [
+        name
+        for name in ("accuracy", "cost_usd_per_month", "latency_p95_s", "timeout_rate")
+        if name in found.base.figures
+    ]
+    rows = list(found.variations)
+    replanned = any(one.replanned is not None for one in rows)
+    figure, panels = figure_of(len(names), 3.0 * len(names) + 2.0, 1.3 + (0.5 if replanned else 0.34) * len(rows))
+    titles = {
+        "accuracy": "accuracy (points)",
+        "cost_usd_per_month": "cost ($ a month)",
+        "latency_p95_s": "p95 latency (s)",
+        "timeout_rate": "dropped (points)",
+    }
+    labelled: set[str] = set()
+    for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        shown = _IN_BRIEF[name]
+        _forest(axes, name, shown.times, rows, replanned, labelled)
+        axes.set_yticks(
+            range(len(rows)), [named(one.name, 44) for one in rows] if k == 0 else [""] * len(rows), fontsize=8
+        )
+        axes.set(ylim=(len(rows) - 0.4, -0.6))
+        axes.set_title(f"{titles[name]}\nbase: {shown.value(found.base.figures[name].value)}", fontsize=9)
+        axes.locator_params(axis="x", nbins=4)
+        axes.tick_params(axis="x", labelsize=8)
+        axes.xaxis.set_major_formatter(lambda x, _: number(x) if abs(x) >= 1000 else f"{x:g}")
+        tidy(axes)
+    legend_below(figure, 4)
+    return figure
+
+
+def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: bool, labelled: set[str]) -> None:
+    ends = [0.0]
+    drawn = []
+    for at, one in enumerate(rows):
+        for kind, carried in (("same policy", one.kept), ("replanned", one.replanned)):
+            beside = None if carried is None else carried.compared.get(name)
+            if beside is None:
+                continue
+            y = at + (0.0 if not replanned else -0.16 if kind == "same policy" else 0.16)
+            difference = beside.difference.scaled(times)
+            drawn.append((y, kind, difference, beside.more_than_noise))
+            ends += [end for end in (difference.value, difference.low, difference.high) if math.isfinite(end)]
+    low, high = min(ends), max(ends)
+    room = 0.08 * (high - low) or 1.0
+    axes.set_xlim(low - room, high + room)
+    axes.axvline(0, color="black", linewidth=0.8)
+    for y, kind, difference, sure in drawn:
+        color = "#999999" if not sure else COLORS[0] if kind == "same policy" else COLORS[1]
+        left, right = max(difference.low, low - room), min(difference.high, high + room)
+        axes.plot([left, right], [y, y], color=color, linewidth=1.5)
+        name_of_kind = kind if sure else f"{kind}, no more than noise"
+        label = None if name_of_kind in labelled else name_of_kind
+        labelled.add(name_of_kind)
+        marker = "o" if kind == "same policy" else "D"
+        axes.plot(difference.value, y, marker, color=color, markersize=5, label=label)
+
+
+__all__ = ["details", "overview", "plot_what_if", "print_what_if"]
