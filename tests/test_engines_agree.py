@@ -64,6 +64,27 @@ def test_engines_agree_on_what_goes_wrong(times: Times) -> None:
         assert differences(slow, run_compiled(case)) == [], f"failing_scenario({seed}, {times!r})"
 
 
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_where_replicas_fail_and_clients_ask_again(times: Times) -> None:
+    """Both at once: what a replica held is asked for again, perhaps of another arm."""
+    errors = retries = fallbacks = 0
+    for seed in range(200):
+        case = with_lives(failing_scenario(seed, times), seed, times)
+        given = case.works, case.names, case.deployments, case.rule, case.until_s
+        slow = reference.run(*given, tables=case.tables, following=case.following, outages=case.outages)
+        assert differences(slow, run_compiled(case)) == [], f"with_lives(failing_scenario({seed}, {times!r}), ...)"
+        if slow.attempts is not None and slow.fleet is not None:
+            errors, retries, fallbacks = (
+                count + int(values.sum())
+                for count, values in zip(
+                    (errors, retries, fallbacks),
+                    (slow.attempts.errors, slow.attempts.error_retries, slow.attempts.fallbacks),
+                    strict=True,
+                )
+            )
+    assert min(errors, retries, fallbacks) > 100
+
+
 def watch(replica: Replica) -> None:
     """What must hold at the beginning and end of every iteration."""
     cache, pool = replica.kv, replica.pool

@@ -61,7 +61,8 @@ class Recorder:
         self.generated = [np.zeros(work.samples, dtype=np.int64) for work in works]
         self.prefilled = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
         self.cached = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
-        self.first_tokens: list[tuple[int, int]] = []  # deployment and request of each, in order
+        # Of each, in order: deployment, moment, and how long the request had waited for it; of repeated attempts each has its own.
+        self.first_tokens: list[tuple[int, float, float]] = []
         # Likewise of attempts that were made again.
         self.lost_generated, self.lost_reasoning = (
             [np.zeros(work.samples, dtype=np.int64) for work in works] for _ in range(2)

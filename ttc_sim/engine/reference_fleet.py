@@ -170,12 +170,8 @@ class Fleet:
     def _ttft_s(self, now_s: float) -> float:
         if self.one.rule != TTFT:
             return -1.0
-        recorder = self.recorder
-        seen = [
-            float(recorder.first_token_s[request] - recorder.arrival_s[request])
-            for d, request in recorder.first_tokens
-            if d == self.number and recorder.first_token_s[request] > now_s - self.one.window_s
-        ]
+        since_s = now_s - self.one.window_s
+        seen = [ttft_s for d, at_s, ttft_s in self.recorder.first_tokens if d == self.number and at_s > since_s]
         return nth_smallest(seen, len(seen), place_of(self.one.percentile, len(seen))) if seen else -1.0
 
     def _leaving(self) -> int:

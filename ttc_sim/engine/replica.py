@@ -374,7 +374,8 @@ class Replica:
                 request = sequence.stage.request
                 if np.isnan(recorder.first_token_s[request]) and not sequence.dropped:
                     recorder.first_token_s[request] = recorder.env.now
-                    recorder.first_tokens.append((self.deployment, request))
+                    now_s = float(recorder.env.now)
+                    recorder.first_tokens.append((self.deployment, now_s, now_s - float(recorder.arrival_s[request])))
         for sequence in [sequence for sequence in self.running if sequence.dropped]:
             self._leave(sequence)
         ending = [sequence for sequence in self.batch if sequence.generated == sequence.output]

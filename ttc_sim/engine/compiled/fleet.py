@@ -28,7 +28,6 @@ from ttc_sim.engine.compiled.state import (
     PLAN,
     PREFIXES,
     REPLICAS,
-    REQUESTS,
     ROOM,
     UNFINISHED,
     Memory,
@@ -246,16 +245,14 @@ def _wipe(m: Memory, r: int) -> None:
 @compiled
 def _ttft_s(m: Memory, d: int, now_s: float) -> float:
     """Percentile over the window of times to first tokens that came from a deployment; -1 without any."""
-    of, n, heard = m.fleets[d], m.counters[REQUESTS], m.counters[HEARD]
+    of, heard = m.fleets[d], m.counters[HEARD]
     since_s = now_s - of.window_s
-    of.heard_from = max(of.heard_from, heard - n)
-    while of.heard_from < heard and m.first_token_s[m.heard_request[of.heard_from % n]] <= since_s:
+    while of.heard_from < heard and m.heard_s[of.heard_from] <= since_s:
         of.heard_from += 1
     count = 0
     for i in range(of.heard_from, heard):
-        if m.heard_at[i % n] == d:
-            request = m.heard_request[i % n]
-            m.seen_s[count] = m.first_token_s[request] - m.arrived_s[request]
+        if m.heard_at[i] == d:
+            m.seen_s[count] = m.heard_ttft_s[i]
             count += 1
     return _nth_smallest(m.seen_s, count, _place_of(of.percentile, count)) if count > 0 else -1.0
 

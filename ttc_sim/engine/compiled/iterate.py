@@ -20,7 +20,6 @@ from ttc_sim.engine.compiled.state import (
     INTERVALS,
     NONE,
     PREFILL,
-    REQUESTS,
     Memory,
 )
 from ttc_sim.serving.step_time import decode_line, iterations_on_line, line_seconds, seconds_at
@@ -287,8 +286,9 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
                     if seq[q].dropped == 0 and np.isnan(m.first_token_s[request]):
                         m.first_token_s[request] = now_s
                         if m.counters[HEARS] > 0:
-                            at = m.counters[HEARD] % m.counters[REQUESTS]
-                            m.heard_request[at], m.heard_at[at] = request, rep.deployment
+                            at = m.counters[HEARD]
+                            m.heard_at[at], m.heard_s[at] = rep.deployment, now_s
+                            m.heard_ttft_s[at] = now_s - m.arrived_s[request]
                             m.counters[HEARD] += 1
                     begin_decoding(m, r, q)
                 else:

@@ -414,7 +414,9 @@ def _begin(
     counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
     counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
     counters[HEARS] = (fleets.of["rule"] == TTFT).any()
-    heard = n if counters[HEARS] else 0
+    # Each attempt at each work has one at most.
+    attempts = 1 + max((0 if item.retry is None else item.retry.retries for item in deployments), default=0)
+    heard = n * attempts * (1 if following is None else len(works)) if counters[HEARS] else 0
     counters[HAS_AFTER], counters[HAS_LEVEL] = first.after is not None, first.priority is not None
     keeps = may_break(deployments, following)
     counters[KEEPS_ATTEMPTS], counters[WORKS] = keeps, 0 if following is None else len(works)
@@ -512,8 +514,9 @@ def _begin(
         log_s=none_f,
         log_replica=none_i,
         log_state=none_i,
-        heard_request=np.zeros(heard, dtype=np.int64),
         heard_at=np.zeros(heard, dtype=np.int64),
+        heard_s=np.zeros(heard),
+        heard_ttft_s=np.zeros(heard),
         seen_s=np.zeros(heard),
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(

@@ -210,8 +210,9 @@ class State(NamedTuple):
     log_s: F64
     log_replica: I64
     log_state: I64
-    heard_request: I64  # a ring: requests in the order of their first tokens, and the deployments that these came from
-    heard_at: I64
+    heard_at: I64  # of first tokens in order: deployment, moment, and how long the request had waited for it
+    heard_s: F64
+    heard_ttft_s: F64
     seen_s: F64  # scratch
 
     table_base_s: F64
