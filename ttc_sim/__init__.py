@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ttc_sim.simulation.summary import Summary
     from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, parse_strategy
     from ttc_sim.strategies.outcomes import Outcome, Trial
+    from ttc_sim.sweeping import Sweep, sweep
 
 # Names are looked up when they are first used, so that `import ttc_sim` stays well under a second.
 _HOME = {
@@ -81,6 +82,7 @@ _HOME = {
     "Single": "strategies",
     "Strategy": "strategies",
     "Summary": "simulation.summary",
+    "Sweep": "sweeping",
     "Threshold": "policies",
     "TokenPrices": "serving.prices",
     "Trial": "strategies.outcomes",
@@ -100,6 +102,7 @@ _HOME = {
     "register": "base.plugins",
     "scenario_from_dict": "scenario",
     "simulate": "simulation.result",
+    "sweep": "sweeping",
     "validate": "optimizer.validating",
     "with_changes": "scenario",
 }
@@ -133,6 +136,7 @@ __all__ = [
     "Single",
     "Strategy",
     "Summary",
+    "Sweep",
     "Threshold",
     "TokenPrices",
     "Trial",
@@ -153,6 +157,7 @@ __all__ = [
     "register",
     "scenario_from_dict",
     "simulate",
+    "sweep",
     "validate",
     "with_changes",
 ]

@@ -12,7 +12,7 @@ import typer
 
 from ttc_sim import __version__
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli import backtest, collect, cross_validate, evaluate, gpus, importing, predictor, profile
+from ttc_sim.cli import backtest, collect, cross_validate, evaluate, gpus, importing, predictor, profile, sweep
 from ttc_sim.cli import scenario as scenario_commands
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
@@ -53,6 +53,7 @@ app.command()(evaluate.evaluate)
 app.command()(backtest.backtest)
 app.command()(gpus.gpus)
 app.command()(collect.collect)
+app.command()(sweep.sweep)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command("import")(importing.import_)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")

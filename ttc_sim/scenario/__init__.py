@@ -3,7 +3,7 @@
 Units stand in the names: seconds, tokens, US dollars. Shares and probabilities are 0 to 1.
 """
 
-from ttc_sim.scenario.changes import as_scenario, checked, with_changes
+from ttc_sim.scenario.changes import as_plain, as_scenario, checked, with_changes
 from ttc_sim.scenario.deployments import (
     Api,
     GpuPool,
@@ -66,6 +66,7 @@ __all__ = [
     "Targets",
     "Trace",
     "Workload",
+    "as_plain",
     "as_scenario",
     "checked",
     "find_scenario",

@@ -43,7 +43,7 @@ def checked(scenario: Scenario, allow_code: AllowCode = False) -> Scenario:
     Raises:
         InputError: the first thing wrong with it.
     """
-    raw = _plain(scenario)
+    raw = as_plain(scenario)
     path = raw.pop("path", "scenario")
     location("scenario", "path", path, "the file that it stands in")
     return read_mapping(raw, path, scenario.code.allowing(allow_code))
@@ -70,9 +70,9 @@ def with_changes(
     before = as_scenario(scenario, "with_changes", allow_code)
     if not isinstance(changes, Mapping) or not all(isinstance(keys, str) for keys in changes):
         raise InputError("with_changes", "changes", changes, "new values by keys such as 'workload.requests'")
-    raw = {key: item for key, item in _plain(before).items() if key != "path"}
+    raw = {key: item for key, item in as_plain(before).items() if key != "path"}
     for keys, value in changes.items():
-        _put(raw, keys, _plain(value), before.path)
+        _put(raw, keys, as_plain(value), before.path)
         # As in the file, where they do not stand.
         pool, _, last = keys.removeprefix("deployments.").rpartition(".")
         was = before.deployments.get(pool)
@@ -105,7 +105,7 @@ def _put(place: dict[str, Any], keys: str, value: object, where: str) -> None:
         place = place[name]
 
 
-def _plain(value: object) -> Any:
+def as_plain(value: object) -> Any:
     """Models as mappings of all that they hold, unlike ``model_dump`` also of what does not belong there; NumPy's numbers as
     Python's."""
     if isinstance(value, np.generic):
@@ -113,8 +113,8 @@ def _plain(value: object) -> Any:
     if isinstance(value, BaseModel):
         value = {**vars(value), **(value.model_extra or {})}
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {key: as_plain(item) for key, item in value.items()}
+    return [as_plain(item) for item in value] if isinstance(value, list) else value
 
 
-__all__ = ["as_scenario", "checked", "with_changes"]
+__all__ = ["as_plain", "as_scenario", "checked", "with_changes"]

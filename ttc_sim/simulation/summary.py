@@ -134,7 +134,9 @@ class Summary:
         return part.cost_usd_per_request.scaled(per_day if key == "cost_usd_per_day" else 1.0)
 
 
-def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] | None = None) -> Summary:
+def summarize(
+    model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] | None = None, parts: bool = True
+) -> Summary:
     """Figures of one policy from independent runs of it.
 
     Args:
@@ -144,6 +146,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
             measured attempts, the expectation of ``correct``, ``api_cost_usd``, ``prompt``, ``reasoning`` and ``visible`` tokens
             (:meth:`ttc_sim.simulation.expectations.Expectations.under`). The runs then only have to say what the queue changes
             (timeouts, rejections, the bill of pools), which takes the draws' own noise out of the figures.
+        parts: whether to work out the figures of each arm, source and band too, which takes as long as all others together.
     """
     pooled = Pooled(model, runs, expected)
     everyone, population = pooled.all, model.population
@@ -183,9 +186,9 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         thinking_cost_share=ratio(pooled.thinking_cost, pooled.cost),
         idle_thinking_cost_share=ratio(pooled.idle_cost, pooled.cost),
         reasoning_tokens_per_day=tokens["reasoning"].value * rate_per_s * 86400,
-        per_arm=pooled.arms(),
-        per_source=pooled.sources(),
-        per_band=pooled.bands(),
+        per_arm=pooled.arms() if parts else {},
+        per_source=pooled.sources() if parts else {},
+        per_band=pooled.bands() if parts else {},
         replicas={name: count for run in runs for name, count in run.replicas.items()},
         verdict=overall.verdict,
         longest_wait_s=overall.longest_wait_s,

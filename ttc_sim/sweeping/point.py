@@ -1,0 +1,225 @@
+"""One point of a sweep: a scenario with some values changed, simulated, and what is kept for those that come after it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+import ttc_sim
+from ttc_sim.base.errors import InputError
+from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.threads import one_thread
+from ttc_sim.policies import PerSource, Policy, check_sources
+from ttc_sim.scenario import Scenario, as_plain, with_changes
+from ttc_sim.simulation.drawing import Draws, draw
+from ttc_sim.simulation.expectations import expected_under
+from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.response_fit import with_responses
+from ttc_sim.simulation.running import run_once
+from ttc_sim.simulation.summary import Summary, summarize
+from ttc_sim.sweeping.varying import Point
+from ttc_sim.workload.population import Population, load_population
+
+Row = dict[str, Any]
+"""Figures of one point by column; ``error``, where it could not be simulated, and ``notes``."""
+
+_KEPT = 4  # of each kind: those of the points before
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all points have in common, and every process gets.
+
+    Attributes:
+        scenario: that they vary; requests: of each run, instead of the scenario's.
+        population: of the scenario, so that no machine of a cluster needs its files; ``None`` without problems.
+        made_with: versions of what the figures come from.
+    """
+
+    scenario: Scenario
+    requests: int | None
+    population: Population | None
+    made_with: tuple[str, ...]
+
+
+def versions() -> tuple[str, ...]:
+    """Of what figures come from, as far as it is a matter of versions."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return (f"ttc-sim {ttc_sim.__version__}", f"numpy {np.__version__}", f"Python {python}")
+
+
+class Simulator:
+    """Simulates points one after another; what a point shares with those before it is not done again."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._kept: dict[str, OrderedDict[Hashable, Any]] = {}
+        self._one_at_a_time = threading.Lock()  # a worker of a cluster may have several threads
+        if setting.population is not None:
+            self._recall("population", _of_population(setting.scenario), lambda: setting.population)
+
+    def model(self, point: Point) -> tuple[Model, Policy]:
+        """The changed scenario with all that it names looked up, and its policy.
+
+        Raises:
+            InputError: the first thing wrong with it.
+        """
+        scenario = with_changes(self.setting.scenario, point)
+        policy = scenario.parsed_policy()
+        if policy is None:
+            raise InputError(scenario.path, "policy", None, "a policy such as Always('small'), or a path `policy`")
+        if isinstance(policy, PerSource):
+            check_sources(policy.policies, scenario.workload.sources, scenario.path)
+        policy.get_ready()
+        return load_model(scenario, self._population(scenario)), policy
+
+    @one_thread()
+    def row(self, point: Point) -> Row:
+        """Figures of a point, those of :func:`ttc_sim.simulate`; or why there are none."""
+        with self._one_at_a_time:
+            try:
+                return figures(self._summary(point))
+            except InputError as error:
+                return {"error": str(error)}
+
+    def _summary(self, point: Point) -> Summary:
+        model, policy = self.model(point)
+        model = self._with_responses(model, policy)
+        runs = [run_once(model, policy, one) for one in self._draws(model)]
+        return summarize(model, runs, expected=expected_under(model, policy, runs), parts=False)
+
+    def _population(self, scenario: Scenario) -> Population | None:
+        """That of a scenario without the responses that it may give; shares are the scenario's own."""
+        if not scenario.workload.sources:
+            return None
+        found: Population = self._recall("population", _of_population(scenario), lambda: load_population(scenario))
+        share = np.array([source.share for source in scenario.workload.sources.values()], dtype=np.float64)
+        return replace(found, share=share / share.sum())
+
+    def _draws(self, model: Model) -> list[Draws]:
+        scenario, requests = model.scenario, self.setting.requests
+        population = None if model.population is None else _of_population(scenario)
+        key = _text([population, scenario.workload, scenario.seed, scenario.replications])
+        drawn: list[Draws] = self._recall(
+            "draws", key, lambda: [draw(model, k, requests=requests) for k in range(scenario.replications)]
+        )
+        return drawn
+
+    def _with_responses(self, model: Model, policy: Policy) -> Model:
+        """As for a simulation; what is fitted does not depend on the policy that reads it."""
+        if not policy.uses_responses or model.population is None or model.population.responses is not None:
+            return model
+        content = {key: one for key, one in as_plain(model.scenario).items() if key not in ("policy", "replications")}
+        fitted = self._recall("responses", _text(content), lambda: with_responses(model, policy).population)
+        return replace(model, population=replace(model.population, responses=fitted.responses))
+
+    def _recall(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
+        kept = self._kept.setdefault(kind, OrderedDict())
+        if key not in kept:
+            kept[key] = make()
+        kept.move_to_end(key)
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
+        found: T = kept[key]
+        return found
+
+
+def _of_population(scenario: Scenario) -> str:
+    """What a population follows from, but for the shares of its sources."""
+    arms = {
+        name: (arm.profile, arm.sources, scenario.parsed_strategy(name).other_arms)
+        for name, arm in scenario.arms.items()
+    }
+    sources = {
+        name: source.model_dump(exclude={"share", "priority"}) for name, source in scenario.workload.sources.items()
+    }
+    return _text([arms, sources, scenario.predictor, scenario.predictor_sha256])
+
+
+def _text(content: object) -> str:
+    return json.dumps(_mapped(content), default=repr)
+
+
+def _mapped(content: object) -> object:
+    return [as_plain(one) for one in content] if isinstance(content, (list, tuple)) else as_plain(content)
+
+
+# ------------------------------------------------------------------------------------------------------- figures
+
+
+def figures(summary: Summary) -> Row:
+    """Columns of a row, under the names that ``ttc-sim simulate --json`` has."""
+    row: Row = {}
+    times = {"latency": summary.latency_s, "ttft": summary.ttft_s, "tpot": summary.tpot_s}
+    estimates: dict[str, Estimate | None] = {
+        "accuracy": summary.accuracy,
+        "cost_usd_per_request": summary.cost_usd_per_request,
+        "cost_usd_per_day": summary.cost_usd_per_day,
+        **{f"{kind}_{name}_s": one for kind, found in times.items() for name, one in found.items()},
+        "goodput": summary.goodput,
+        "timeout_rate": summary.timeout_rate,
+        "rejected_rate": summary.rejected_rate,
+        "unserved_rate": summary.unserved_rate,
+        "cut_off_rate": summary.cut_off_rate,
+        **{f"{name}_tokens_per_request": one for name, one in summary.tokens_per_request.items()},
+    }
+    for name, one in estimates.items():
+        value, low, high = (None, None, None) if one is None else (one.value, one.low, one.high)
+        row |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    alone = (
+        "cost_spread",
+        "thinking_cost_share",
+        "idle_thinking_cost_share",
+        "reasoning_tokens_per_day",
+        "longest_wait_s",
+        "rate_per_s",
+    )
+    row |= {name: float(getattr(summary, name)) for name in alone}
+    row |= {"verdict": summary.verdict, "requests": summary.requests, "runs": summary.runs}
+    return {**row, "error": None, "notes": list(summary.notes)}
+
+
+# ----------------------------------------------------------------------------------------- in a process of its own
+
+_HERE: dict[str, Simulator] = {}
+_MADE_ONCE = threading.Lock()  # of threads of one worker
+
+
+def begin(setting: Setting) -> None:
+    """Make ready to simulate points in this process."""
+    _HERE.clear()
+    _HERE[""] = Simulator(setting)
+
+
+def carry_out(point: Point) -> Row:
+    """Simulate a point in a process that was made ready."""
+    return _HERE[""].row(point)
+
+
+def carry_out_elsewhere(setting: Callable[[], Setting], name: str, point: Point) -> Row:
+    """Simulate a point on a worker of a cluster, which may serve several sweeps; ``name`` is that of this one.
+
+    Raises:
+        InputError: other versions there, which would give other figures.
+    """
+    with _MADE_ONCE:
+        if name not in _HERE:
+            given = setting()
+            if given.made_with != versions():
+                expected = "the versions here: " + ", ".join(given.made_with)
+                raise InputError("cluster", "versions", ", ".join(versions()), expected)
+            _HERE.clear()
+            _HERE[name] = Simulator(given)
+        simulator = _HERE[name]
+    return simulator.row(point)
+
+
+__all__ = ["Row", "Setting", "Simulator", "begin", "carry_out", "carry_out_elsewhere", "versions"]
