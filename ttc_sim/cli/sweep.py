@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from enum import StrEnum
 from pathlib import Path
@@ -55,9 +56,7 @@ def sweep(
     ] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option(
-            "--range", help="PATH=LOW..HIGH, or PATH=LOW..HIGH:log, for --sobol. May be given several times."
-        ),
+        typer.Option("--range", help="PATH=LOW..HIGH, or PATH=LOW..HIGH:log, for --sobol. May be given several times."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -87,20 +86,22 @@ def sweep(
 
     if bool(grid) == (sobol is not None):
         given = "both" if grid else "neither"
-        raise InputError("sweep", "--grid, --sobol", given, "--grid PATH=VALUES, or --sobol N with --range PATH=LOW..HIGH")
+        raise InputError(
+            "sweep", "--grid, --sobol", given, "--grid PATH=VALUES, or --sobol N with --range PATH=LOW..HIGH"
+        )
     if (sobol is not None) != bool(ranges):
         expected = "--sobol N with it: how many points" if ranges else "--range PATH=LOW..HIGH with it"
-        raise InputError("sweep", "--range" if ranges else "--sobol", (ranges or [sobol])[0], expected)
-    varied = ranges_of(ranges) if ranges else grid_of(grid or [])
+        raise InputError("sweep", "--range" if ranges else "--sobol", ranges[0] if ranges else sobol, expected)
+    by_value = grid_of(grid or [])
     allowed = consent(allow_code, remember_code)
     loaded = scenario_routed_by(scenario, predictor, allowed, True)
     check_outputs(*inputs_of(loaded), Path(scenario), results=out, json=json_file)
     if workers is None and backend is Backend.local:
-        workers = _as_many_as_pay(grid_points(varied) if sobol is None else sobol)
+        workers = _as_many_as_pay(sobol or math.prod(len(values) for values in by_value.values()))
     with progress() as say:
         found = run(
             loaded,
-            varied,
+            ranges_of(ranges) if ranges else by_value,
             points=sobol,
             requests=requests,
             out=out,
@@ -113,14 +114,6 @@ def sweep(
     if json_file is not None:
         write_json(json_file, found.as_json())
     print_sweep(paper_for_tables(), found, out)
-
-
-def grid_points(varied: dict[str, list[object]]) -> int:
-    """How many points a grid has."""
-    points = 1
-    for values in varied.values():
-        points *= len(values)
-    return points
 
 
 def _as_many_as_pay(points: int) -> int:
@@ -158,7 +151,9 @@ def print_sweep(paper: Paper, found: Sweep, out: Path | None) -> None:
     failed = found.failed
     if len(failed):
         first = failed["error"][0]
-        paper.say(f"{len(failed):,} of {len(found.table):,} points could not be simulated; the first, {failed['point'][0]}: {first}")
+        paper.say(
+            f"{len(failed):,} of {len(found.table):,} points could not be simulated; the first, {failed['point'][0]}: {first}"
+        )
     if out is not None:
         paper.say(f"written to {out}: {len(found.table):,} rows, {len(found.table.columns)} columns", "dim")
 

@@ -133,7 +133,7 @@ class Pooled(Means):
         """Independent things behind a share of some requests that cannot be seen to vary."""
         if self.replay:
             return np.inf
-        return float(keep.sum()) if self.row is None else np.count_nonzero(np.bincount(self.row[keep]))
+        return float(keep.sum()) if self.row is None else float(np.count_nonzero(np.bincount(self.row[keep])))
 
     def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[tuple[Estimate, bool]]:
         """Quantiles of some requests' seconds, and whether so few problems or requests leave an end open, at what is possible."""

@@ -16,8 +16,8 @@ from ttc_sim.files.writing import check_outputs
 from ttc_sim.scenario import Scenario, as_plain, as_scenario
 from ttc_sim.simulation.model import load_model
 from ttc_sim.sweeping.backends import Backend
-from ttc_sim.sweeping.backends.on_dask import on_dask
 from ttc_sim.sweeping.backends.local import local
+from ttc_sim.sweeping.backends.on_dask import on_dask
 from ttc_sim.sweeping.backends.on_ray import on_ray
 from ttc_sim.sweeping.found import Sweep, read_results, sweep_of
 from ttc_sim.sweeping.identity import identity_of
@@ -63,8 +63,8 @@ def sweep(
         allow_code: as for :func:`ttc_sim.simulate`.
 
     Raises:
-        InputError: a path that leads nowhere, a point that makes the scenario invalid (named, before anything is simulated), results
-            of another sweep in ``out``, a cluster that cannot be reached, or points of which none can be simulated.
+        InputError: a path that leads nowhere, a point that makes the scenario invalid (named, before anything is simulated),
+            results of another sweep in ``out``, a cluster that cannot be reached, or points of which none can be simulated.
 
     >>> found = sweep("reasoning-gateway", {"policy": ["Always('r1')", "Always('maverick')"]}, requests=100)
     >>> found
@@ -86,7 +86,9 @@ def sweep(
     function("sweep", "progress", progress, "a function that takes a line of text")
     made = _points(base, varied, points)
     if requests is not None and any(path.startswith("workload.requests") for path in made.paths):
-        raise InputError("sweep", "requests", requests, "no requests beside the path workload.requests, which says how many")
+        raise InputError(
+            "sweep", "requests", requests, "no requests beside the path workload.requests, which says how many"
+        )
     place = None if out is None else location("sweep", "out", out, "a Parquet file to write")
     if place is not None:
         check_outputs(base.path, results=place)
@@ -119,11 +121,15 @@ def sweep(
 
 def _points(base: Scenario, varied: object, points: int | None) -> Varied:
     if not isinstance(varied, Mapping):
-        raise InputError("sweep", "varied", varied, "values by path, such as {'workload.arrivals.rate_per_s': [2.0, 4.0]}")
+        raise InputError(
+            "sweep", "varied", varied, "values by path, such as {'workload.arrivals.rate_per_s': [2.0, 4.0]}"
+        )
     if points is None:
         ranges = [path for path, one in varied.items() if isinstance(one, Range)]
         if ranges:
-            raise InputError("sweep", str(ranges[0]), "a range", "a list of values, or points, to say how many of a range")
+            raise InputError(
+                "sweep", str(ranges[0]), "a range", "a list of values, or points, to say how many of a range"
+            )
         return grid(varied)
     content = as_plain(base)
     found = {str(path): _range(str(path), one) for path, one in varied.items()}
@@ -190,7 +196,9 @@ def _check_any(found: Sweep, varied: Varied) -> None:
     """Refuse a sweep of which no point could be simulated."""
     if len(found.failed) == len(found.table):
         first = str(found.table["error"][0])
-        raise InputError("sweep", f"point 0 ({cut(shown(varied.points[0]), 200)})", first, "points that can be simulated: none can")
+        raise InputError(
+            "sweep", f"point 0 ({cut(shown(varied.points[0]), 200)})", first, "points that can be simulated: none can"
+        )
 
 
 __all__ = ["BACKENDS", "sweep"]

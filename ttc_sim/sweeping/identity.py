@@ -17,7 +17,9 @@ from ttc_sim.sweeping.varying import Varied
 FORMAT = 1
 
 
-def identity_of(scenario: Scenario, requests: int | None, varied: Varied, made_with: tuple[str, ...]) -> dict[str, object]:
+def identity_of(
+    scenario: Scenario, requests: int | None, varied: Varied, made_with: tuple[str, ...]
+) -> dict[str, object]:
     """Of a sweep: its scenario with the content of all files that it or a point names, what is varied, and versions.
 
     It says nothing of how the work was shared out, which changes no figure.
@@ -70,7 +72,7 @@ def _said(value: object) -> str:
 
 def _digests(content: object, folder: Path) -> list[tuple[str, str]]:
     """Names and contents of files, and of those in profiles, problem sets and traffic, that any text in it names."""
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for word in sorted(set(_words(content))):
         name = word.rpartition(":")[0] if ".py:" in word else word
         for place in (folder, *search_folders(folder)):

@@ -53,10 +53,10 @@ class Journal:
             raise
 
     def _content(self) -> bytes:
-        size, parts = os.fstat(self._file).st_size, []
-        while size > sum(map(len, parts)):
-            parts.append(os.pread(self._file, size, sum(map(len, parts))))
-        return b"".join(parts)
+        size, content = os.fstat(self._file).st_size, b""
+        while len(content) < size and (more := os.pread(self._file, size - len(content), len(content))):
+            content += more
+        return content
 
     def _read(self, content: bytes, identity: Mapping[str, object], points: int) -> int:
         """Take in what it holds, and return how many bytes of that are whole lines."""

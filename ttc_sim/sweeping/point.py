@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import platform
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 import numpy as np
 
-import ttc_sim
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import PerSource, Policy, check_sources
+from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, as_plain, with_changes
 from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import expected_under
@@ -30,7 +32,9 @@ from ttc_sim.workload.population import Population, load_population
 Row = dict[str, Any]
 """Figures of one point by column; ``error``, where it could not be simulated, and ``notes``."""
 
+_MAKERS = ("ttc-sim", "numpy", "scipy", "numba", "genai-prices")
 _KEPT = 4  # of each kind: those of the points before
+_MOST_REQUESTS = 200_000  # of all runs, whose random numbers are kept
 T = TypeVar("T")
 
 
@@ -53,7 +57,38 @@ class Setting:
 def versions() -> tuple[str, ...]:
     """Of what figures come from, as far as it is a matter of versions."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return (f"ttc-sim {ttc_sim.__version__}", f"numpy {np.__version__}", f"Python {python}")
+    return (*(f"{name} {_installed(name)}" for name in _MAKERS), f"Python {python}")
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"
+
+
+_Numbers = dict[tuple[str, int, bool], F64]
+
+
+@dataclass(frozen=True)
+class _KeptDraws(Draws):
+    """Draws whose numbers are kept for the points that come after."""
+
+    kept: _Numbers = field(default_factory=dict, compare=False)
+
+    def uniform(self, stream: str, width: int = 1) -> F64:
+        return self._recall((stream, width, False), lambda: super(_KeptDraws, self).uniform(stream, width))
+
+    def samples(self, stream: str, count: int, members: I64) -> F64:
+        every = np.arange(len(self))
+        return self._recall((stream, count, True), lambda: super(_KeptDraws, self).samples(stream, count, every))[
+            members
+        ]
+
+    def _recall(self, key: tuple[str, int, bool], make: Callable[[], F64]) -> F64:
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
 
 
 class Simulator:
@@ -111,15 +146,19 @@ class Simulator:
         drawn: list[Draws] = self._recall(
             "draws", key, lambda: [draw(model, k, requests=requests) for k in range(scenario.replications)]
         )
-        return drawn
+        if sum(map(len, drawn)) > _MOST_REQUESTS:
+            return drawn
+        # Whatever else changes: the numbers of a request follow from the seed alone.
+        kept = self._recall("numbers", (scenario.seed, len(drawn[0])), lambda: defaultdict[int, _Numbers](dict))
+        return [_KeptDraws(**vars(one), kept=kept[one.run]) for one in drawn]
 
     def _with_responses(self, model: Model, policy: Policy) -> Model:
         """As for a simulation; what is fitted does not depend on the policy that reads it."""
         if not policy.uses_responses or model.population is None or model.population.responses is not None:
             return model
         content = {key: one for key, one in as_plain(model.scenario).items() if key not in ("policy", "replications")}
-        fitted = self._recall("responses", _text(content), lambda: with_responses(model, policy).population)
-        return replace(model, population=replace(model.population, responses=fitted.responses))
+        fitted = self._recall("responses", _text(content), lambda: _responses(model, policy))
+        return replace(model, population=replace(model.population, responses=fitted))
 
     def _recall(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
         kept = self._kept.setdefault(kind, OrderedDict())
@@ -130,6 +169,11 @@ class Simulator:
             kept.popitem(last=False)
         found: T = kept[key]
         return found
+
+
+def _responses(model: Model, policy: Policy) -> Mapping[str, Response] | None:
+    fitted = with_responses(model, policy).population
+    return None if fitted is None else fitted.responses
 
 
 def _of_population(scenario: Scenario) -> str:

@@ -164,7 +164,9 @@ def grid(values: Mapping[str, Sequence[Value]], where: str = "sweep") -> Varied:
     return Varied(said, points)
 
 
-def sobol(ranges: Mapping[str, Range], count: int, seed: int, standing: Mapping[str, Value], where: str = "sweep") -> Varied:
+def sobol(
+    ranges: Mapping[str, Range], count: int, seed: int, standing: Mapping[str, Value], where: str = "sweep"
+) -> Varied:
     """The first ``count`` points of a scrambled Sobol sequence (A. B. Owen, J. Complexity 14, 1998), which cover the ranges evenly.
 
     Args:
@@ -185,9 +187,7 @@ def sobol(ranges: Mapping[str, Range], count: int, seed: int, standing: Mapping[
         unit = qmc.Sobol(len(ranges), scramble=True, seed=np.random.default_rng(seed)).random(count)
     columns = [_within(one, unit[:, k], standing.get(path)) for k, (path, one) in enumerate(ranges.items())]
     points = tuple(dict(zip(ranges, one, strict=True)) for one in zip(*columns, strict=True))
-    said: dict[str, object] = {
-        path: {"low": one.low, "high": one.high, "log": one.log} for path, one in ranges.items()
-    }
+    said: dict[str, object] = {path: {"low": one.low, "high": one.high, "log": one.log} for path, one in ranges.items()}
     return Varied(said, points, _balance(count))
 
 
@@ -213,9 +213,9 @@ def _within(one: Range, unit: np.ndarray[Any, np.dtype[np.float64]], standing: V
     whole = isinstance(one.low, int) and isinstance(one.high, int) and not isinstance(standing, float)
     low, high = float(one.low), float(one.high) + whole
     if one.log:
-        values = np.exp(np.log(low) + unit * (np.log(high) - np.log(low)))
-    else:
-        values = low + unit * (high - low)
+        low, high = math.log(low), math.log(high)
+    values = low + unit * (high - low)
+    values = np.exp(values) if one.log else values
     if whole:
         return [min(max(int(value), one.low), one.high) for value in np.floor(values)]
     # As they are printed: a point that is read off a table is the one that was simulated.
@@ -235,7 +235,9 @@ def check_paths(paths: Mapping[str, object], where: str) -> None:
             raise InputError(where, "path", path, EXAMPLE)
         first = path.split(".")[0]
         if first in _NOWHERE and not (first == "targets" and "slo" in path.split(".")):
-            raise InputError(where, "path", path, f"a path that a simulation depends on: {first} changes no figure of it")
+            raise InputError(
+                where, "path", path, f"a path that a simulation depends on: {first} changes no figure of it"
+            )
         inner = [other for other in paths if other.startswith(f"{path}.")]
         if inner:
             raise InputError(where, "path", path, f"no path above {inner[0]}, which is varied too")

@@ -73,7 +73,7 @@ def _client(distributed: Any, workers: int | None, address: str | None) -> Itera
 
 def _done(distributed: Any, client: Any, setting: Setting, points: Mapping[int, Point], workers: int | None) -> Done:
     name = uuid.uuid4().hex
-    waiting, running = list(reversed(points.items())), dict[Any, int]()
+    waiting, running = list(points.items())[::-1], dict[Any, int]()
     lost = Counter[int]()
     shared = client.scatter(setting, broadcast=True, hash=False)
     try:
@@ -122,7 +122,9 @@ def _row(distributed: Any, one: Any, number: int, point: Point) -> Row | None:
 
 
 def _died(number: int, point: Point) -> InputError:
-    return InputError("sweep", f"point {number} ({shown(point)})", "workers that died", "workers of the cluster that live")
+    return InputError(
+        "sweep", f"point {number} ({shown(point)})", "workers that died", "workers of the cluster that live"
+    )
 
 
 __all__ = ["on_dask"]

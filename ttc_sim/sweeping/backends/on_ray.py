@@ -75,7 +75,7 @@ def _done(ray: Any, setting: Setting, points: Mapping[int, Point], workers: int 
     name = shared.hex()
     # A worker that dies is replaced, and its point simulated again.
     task = ray.remote(num_cpus=1, max_retries=MOST_DEATHS - 1)(_carry_out)
-    waiting, running = list(reversed(points.items())), dict[Any, int]()
+    waiting, running = list(points.items())[::-1], dict[Any, int]()
     try:
         while waiting or running:
             while waiting and len(running) < most + 2:  # so that no worker waits for the next
