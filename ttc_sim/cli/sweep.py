@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,14 +33,6 @@ _SHOWN = 24  # points that are printed
 _A_PROCESS = 16  # points that are worth one: it takes seconds to begin
 
 
-class Backend(StrEnum):
-    """Where points are simulated."""
-
-    local = "local"
-    ray = "ray"
-    dask = "dask"
-
-
 def sweep(
     scenario: ScenarioOrPlanArgument,
     grid: Annotated[
@@ -66,8 +57,8 @@ def sweep(
         ),
     ] = None,
     backend: Annotated[
-        Backend, typer.Option(help="Processes of this machine, or a Ray or Dask cluster; the figures are the same.")
-    ] = Backend.local,
+        str, typer.Option(help="local (processes of this machine), ray or dask: the figures are the same.")
+    ] = "local",
     address: Annotated[
         str | None, typer.Option(help="HOST:PORT of a running cluster; without, one is begun on this machine.")
     ] = None,
@@ -96,7 +87,7 @@ def sweep(
     allowed = consent(allow_code, remember_code)
     loaded = scenario_routed_by(scenario, predictor, allowed, True)
     check_outputs(*inputs_of(loaded), Path(scenario), results=out, json=json_file)
-    if workers is None and backend is Backend.local:
+    if workers is None and backend == "local":
         workers = _as_many_as_pay(sobol or math.prod(len(values) for values in by_value.values()))
     with progress() as say:
         found = run(
@@ -105,7 +96,7 @@ def sweep(
             points=sobol,
             requests=requests,
             out=out,
-            backend=backend.value,
+            backend=backend,
             address=address,
             workers=workers,
             progress=say,

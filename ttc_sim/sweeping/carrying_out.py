@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ttc_sim.base.arguments import count, function, location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError, cut, nearest
@@ -23,7 +25,8 @@ from ttc_sim.sweeping.found import Sweep, read_results, sweep_of
 from ttc_sim.sweeping.identity import identity_of
 from ttc_sim.sweeping.journal import Journal
 from ttc_sim.sweeping.point import Row, Setting, Simulator, versions
-from ttc_sim.sweeping.varying import Range, Value, Varied, grid, shown, sobol, standing
+from ttc_sim.sweeping.relative import Standing
+from ttc_sim.sweeping.varying import Range, Value, Varied, check_paths, grid, shown, sobol
 
 Progress = Callable[[str], Any]
 
@@ -124,25 +127,27 @@ def _points(base: Scenario, varied: object, points: int | None) -> Varied:
         raise InputError(
             "sweep", "varied", varied, "values by path, such as {'workload.arrivals.rate_per_s': [2.0, 4.0]}"
         )
+    now = Standing(base)
     if points is None:
-        ranges = [path for path, one in varied.items() if isinstance(one, Range)]
-        if ranges:
-            raise InputError(
-                "sweep", str(ranges[0]), "a range", "a list of values, or points, to say how many of a range"
-            )
-        return grid(varied)
-    content = as_plain(base)
-    found = {str(path): _range(str(path), one) for path, one in varied.items()}
-    return sobol(found, points, base.seed, {path: standing(content, path) for path in found})
+        for path, several in varied.items():
+            if isinstance(several, Range) or not isinstance(several, (list, tuple, np.ndarray)):
+                raise InputError(
+                    "sweep", str(path), several, "a list of values; a range takes `points`, to say how many"
+                )
+        check_paths(varied, "sweep")
+        return grid({path: [now.absolute(path, one, "sweep") for one in several] for path, several in varied.items()})
+    check_paths(varied, "sweep")
+    found = {path: _range(path, one, now) for path, one in varied.items()}
+    return sobol(found, points, base.seed, {path: now.in_effect(path) for path in found})
 
 
-def _range(path: str, given: Value) -> Range:
-    if isinstance(given, Range):
-        return given
+def _range(path: str, given: Value, now: Standing) -> Range:
     if isinstance(given, (list, tuple)) and len(given) in (2, 3) and (len(given) == 2 or given[2] == "log"):
-        low, high = (as_plain(one) for one in given[:2])
-        return Range(low, high, len(given) == 3)
-    raise InputError("sweep", path, given, "the two ends of a range, (low, high) or (low, high, 'log')")
+        given = Range(as_plain(given[0]), as_plain(given[1]), len(given) == 3)
+    if not isinstance(given, Range):
+        raise InputError("sweep", path, given, "the two ends of a range, (low, high) or (low, high, 'log')")
+    low, high = (now.absolute(path, one, "sweep") for one in (given.low, given.high))
+    return Range(low, high, given.log)
 
 
 def _check(setting: Setting, varied: Varied) -> None:

@@ -91,6 +91,7 @@ def sweep_of(rows: Sequence[Row], varied: Varied, identity: Mapping[str, Any]) -
     table = pl.DataFrame(list(columns.values()))
     numbers = [name for name in names if table.schema.get(name) == pl.Float64]
     notes = dict.fromkeys(note for row in rows for note in row.get("notes") or ())
+    notes |= {varied.note: None} if varied.note else {}
     return Sweep(table.with_columns(pl.col(numbers).fill_nan(None)), dict(identity), tuple(notes))
 
 

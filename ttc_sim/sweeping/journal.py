@@ -97,8 +97,8 @@ class Journal:
             raise unwritable(self.path, error) from None
 
     def close(self, *, remove: bool) -> None:
-        """Let others have it, or remove it once what it holds stands elsewhere."""
-        if remove:
+        """Let others have it, or remove it once what it holds stands elsewhere, or where it holds nothing."""
+        if remove or not self.done:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
 

@@ -243,19 +243,6 @@ def check_paths(paths: Mapping[str, object], where: str) -> None:
             raise InputError(where, "path", path, f"no path above {inner[0]}, which is varied too")
 
 
-def standing(content: Mapping[str, Any], path: str) -> Value:
-    """What stands at a path of a plain scenario, ``None`` where nothing does; a name may hold dots."""
-    place: Any = content
-    parts = path.split(".")
-    while parts:
-        named = (k for k in range(len(parts), 0, -1) if isinstance(place, Mapping) and ".".join(parts[:k]) in place)
-        taken = next(named, None)
-        if taken is None:
-            return None
-        place, parts = place[".".join(parts[:taken])], parts[taken:]
-    return place
-
-
 def shown(point: Point) -> str:
     """A point in one line."""
     return ", ".join(f"{path}={value}" for path, value in point.items())
@@ -266,10 +253,10 @@ __all__ = [
     "Point",
     "Range",
     "Varied",
+    "check_paths",
     "grid",
     "grid_of",
     "ranges_of",
     "shown",
     "sobol",
-    "standing",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,18 +13,22 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.sweeping.backends import MOST_DEATHS, Done
-from ttc_sim.sweeping.backends.reaching import WITHIN_S, check_reachable, library, unreachable
+from ttc_sim.sweeping.backends.reaching import check_reachable, library, unreachable
 from ttc_sim.sweeping.point import Row, Setting, carry_out_elsewhere
 from ttc_sim.sweeping.varying import Point, shown
 
+_GREETING = (
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+)  # of HTTP/2, with empty settings (RFC 9113, 3.4)
 _STORE_BYTES = 128 * 2**20  # for the few megabytes that all points have in common
 _QUIETLY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning of Ray's about GPUs
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": str(int(WITHIN_S)),
-    "RAY_raylet_start_wait_time_s": "60",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+# A cluster that is begun here lets nobody else in; Ray would write the token for that into the home directory.
+_OURS_ALONE = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
 _LONGEST_PATH = 40  # of the folder that Ray's sockets stand in, whose own names take most of the 107 letters allowed
 
 
@@ -43,8 +48,9 @@ def on_ray(setting: Setting, points: Mapping[int, Point], workers: int | None, a
 @contextmanager
 def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[None]:
     folder = None
-    before = {name: os.environ.get(name) for name in _QUIETLY}
-    os.environ.update(_QUIETLY)
+    settings = _QUIETLY if address is not None else {**_QUIETLY, **_OURS_ALONE}
+    before = {name: os.environ.get(name) for name in (*settings, "RAY_AUTH_MODE")}  # which Ray sets itself
+    os.environ.update(settings)
     quiet = {"logging_level": logging.CRITICAL, "log_to_driver": False, "include_dashboard": False}
     try:
         if address is None:
@@ -53,12 +59,14 @@ def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[N
             ray.init("local", num_cpus=workers, object_store_memory=_STORE_BYTES, _temp_dir=folder, **quiet)
         else:
             if address != "auto":
-                check_reachable(address, "10.0.0.5:6379, or ray://10.0.0.5:10001")
+                check_reachable(address, "10.0.0.5:6379, or ray://10.0.0.5:10001", _GREETING, "Ray")
             quiet.pop("include_dashboard")
             try:
                 ray.init(address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                raise unreachable(address, _first_line(error)) from None
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError, SystemExit, ray.exceptions.RayError):
+                what = "what answers there is none of Ray's, or wants the token of RAY_AUTH_TOKEN"
+                what = "none runs on this machine" if address == "auto" else what
+                raise unreachable(address, what) from None
         yield
     finally:
         ray.shutdown()

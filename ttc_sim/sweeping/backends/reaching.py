@@ -25,19 +25,29 @@ def library(name: str, extra: str) -> ModuleType:
         raise InputError("sweep", "backend", extra, f"its library: pip install 'ttc-sim[{extra}]'") from None
 
 
-def check_reachable(address: str, example: str) -> None:
-    """Refuse an address at which nothing listens, before a library waits for it.
+def check_reachable(address: str, example: str, greeting: bytes, name: str) -> None:
+    """Refuse an address at which nothing answers, before a library waits for it for minutes.
+
+    Args:
+        greeting: what is said first; some answer to it must come.
+        name: of the library.
 
     Raises:
         InputError: no address, or nothing there.
     """
-    found = re.fullmatch(r"(?:[a-z]+://)?(\[[^\]]+\]|[^:/\s]+):(\d{1,5})", address.strip())
-    if found is None or not 0 < int(found[2]) < 2**16:
+    found = re.fullmatch(r"(?:([a-z]+)://)?(\[[^\]]+\]|[^:/\s]+):(\d{1,5})", address.strip())
+    if found is None or not 0 < int(found[3]) < 2**16:
         raise InputError("sweep", "address", address, f"HOST:PORT of a running cluster, such as {example}")
     try:
-        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=WITHIN_S).close()
+        with socket.create_connection((found[2].strip("[]"), int(found[3])), timeout=WITHIN_S) as there:
+            there.sendall(greeting)
+            answered = found[1] == "tls" or there.recv(1)  # encrypted, it would not answer this
+    except TimeoutError:
+        raise unreachable(address, f"no answer within {WITHIN_S:.0f} s") from None
     except (OSError, UnicodeError) as error:
-        raise unreachable(address, str(getattr(error, "strerror", None) or error)) from None
+        raise unreachable(address, str(getattr(error, "strerror", None) or "no such name")) from None
+    if not answered:
+        raise unreachable(address, f"what listens there is none of {name}'s")
 
 
 def unreachable(address: str, why: str) -> InputError:
