@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +27,6 @@ _QUIETLY = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning of Ray's about GPUs
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 # A cluster that is begun here lets nobody else in; Ray would write the token for that into the home directory.
 _OURS_ALONE = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -62,18 +63,54 @@ def _connected(ray: Any, workers: int | None, address: str | None) -> Iterator[N
                 check_reachable(address, "10.0.0.5:6379, or ray://10.0.0.5:10001", _GREETING, "Ray")
             quiet.pop("include_dashboard")
             try:
-                ray.init(address, **quiet)
+                with _unheard():
+                    ray.init(address, **quiet)
             except (ConnectionError, RuntimeError, ValueError, TimeoutError, SystemExit, ray.exceptions.RayError):
                 what = "what answers there is none of Ray's, or wants the token of RAY_AUTH_TOKEN"
                 what = "none runs on this machine" if address == "auto" else what
                 raise unreachable(address, what) from None
-        yield
+        with _unsaid():
+            yield
     finally:
         ray.shutdown()
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Of workers that die, Ray prints several lines each, though all is well: there is no public way to have it not to."""
+    driver: Any = importlib.import_module("ray._private.worker")
+    before = getattr(driver, "_worker_logs_enabled", None)
+    if before is not None:
+        driver._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        if before is not None:
+            driver._worker_logs_enabled = before
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ray's own code writes to standard error, past Python, for as long as it tries to connect."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stderr.flush()
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _done(ray: Any, setting: Setting, points: Mapping[int, Point], workers: int | None) -> Done:
