@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def sweep(
             progress(f"{len(rows):,} of {len(made.points):,} points were finished before")
         left = {number: point for number, point in enumerate(made.points) if number not in rows}
         if left:
-            with BACKENDS[backend](setting, left, workers, address) as done:
+            with _each_line_once(), BACKENDS[backend](setting, left, workers, address) as done:
                 for number, row in _told(done, len(rows), len(made.points), progress):
                     if journal is not None:
                         journal.add(number, row)
@@ -174,6 +175,28 @@ def _journal(out: Path | None, identity: Mapping[str, object], points: int) -> I
         finished = True
     finally:
         journal.close(remove=finished)
+
+
+@contextmanager
+def _each_line_once() -> Iterator[None]:
+    """What every run would say in the log is said by the first."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        before = len(said)
+        said.add(record.getMessage())
+        return len(said) > before
+
+    loggers = [
+        logging.getLogger(name) for name in list(logging.Logger.manager.loggerDict) if name.startswith("ttc_sim")
+    ]
+    for logger in loggers:
+        logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_new)
 
 
 def _told(done: Iterator[tuple[int, Row]], before: int, points: int, progress: Progress) -> Iterator[tuple[int, Row]]:

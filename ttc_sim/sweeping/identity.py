@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ def identity_of(
         "scenario_sha256": _sha256(_json([content, files])),
         "requests": scenario.workload.requests if requests is None else requests,
         "seed": scenario.seed,
-        "varied": json.loads(json.dumps(varied.said, default=repr)),
+        "varied": json.loads(json.dumps(varied.said, default=_other)),
         "points": len(varied.points),
         "points_sha256": _sha256(_json(varied.points)),
         "made_with": list(made_with),
@@ -82,8 +83,13 @@ def _digests(content: object, folder: Path) -> list[tuple[str, str]]:
                 if any((at / card).is_file() for card in CARD_FILES):
                     files = sorted(one for one in at.iterdir() if one.is_file())
                 for file in files:
-                    found.setdefault((name, file.name), _sha256(file.read_bytes()))
+                    found.setdefault((name, file.name), _of_file(file))
     return [(f"{name}/{file}", digest) for (name, file), digest in sorted(found.items())]
+
+
+def _of_file(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _words(content: object) -> Iterator[str]:
@@ -96,7 +102,15 @@ def _words(content: object) -> Iterator[str]:
 
 
 def _json(content: object) -> str:
-    return json.dumps(content, sort_keys=True, default=repr)
+    return json.dumps(content, sort_keys=True, default=_other)
+
+
+def _other(value: object) -> object:
+    """An object of the user's own; one that shows itself alike may be another, so that its content counts."""
+    try:
+        return _sha256(pickle.dumps(value))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return repr(value)
 
 
 def _sha256(content: str | bytes) -> str:

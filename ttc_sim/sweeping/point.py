@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import pickle
 import platform
 import threading
 from collections import OrderedDict, defaultdict
@@ -142,7 +142,7 @@ class Simulator:
     def _draws(self, model: Model) -> list[Draws]:
         scenario, requests = model.scenario, self.setting.requests
         population = None if model.population is None else _of_population(scenario)
-        key = _text([population, scenario.workload, scenario.seed, scenario.replications])
+        key = (population, _key(scenario.workload, scenario.seed, scenario.replications))
         drawn: list[Draws] = self._recall(
             "draws", key, lambda: [draw(model, k, requests=requests) for k in range(scenario.replications)]
         )
@@ -157,7 +157,7 @@ class Simulator:
         if not policy.uses_responses or model.population is None or model.population.responses is not None:
             return model
         content = {key: one for key, one in as_plain(model.scenario).items() if key not in ("policy", "replications")}
-        fitted = self._recall("responses", _text(content), lambda: _responses(model, policy))
+        fitted = self._recall("responses", _key(content), lambda: _responses(model, policy))
         return replace(model, population=replace(model.population, responses=fitted))
 
     def _recall(self, kind: str, key: Hashable, make: Callable[[], T]) -> T:
@@ -176,7 +176,7 @@ def _responses(model: Model, policy: Policy) -> Mapping[str, Response] | None:
     return None if fitted is None else fitted.responses
 
 
-def _of_population(scenario: Scenario) -> str:
+def _of_population(scenario: Scenario) -> Hashable:
     """What a population follows from, but for the shares of its sources."""
     arms = {
         name: (arm.profile, arm.sources, scenario.parsed_strategy(name).other_arms)
@@ -185,15 +185,15 @@ def _of_population(scenario: Scenario) -> str:
     sources = {
         name: source.model_dump(exclude={"share", "priority"}) for name, source in scenario.workload.sources.items()
     }
-    return _text([arms, sources, scenario.predictor, scenario.predictor_sha256])
+    return _key(arms, sources, scenario.predictor, scenario.predictor_sha256)
 
 
-def _text(content: object) -> str:
-    return json.dumps(_mapped(content), default=repr)
-
-
-def _mapped(content: object) -> object:
-    return [as_plain(one) for one in content] if isinstance(content, (list, tuple)) else as_plain(content)
+def _key(*parts: object) -> Hashable:
+    """Equal only for what is alike to the last part; never, for what cannot be told."""
+    try:
+        return pickle.dumps([as_plain(part) for part in parts])
+    except (pickle.PicklingError, AttributeError, TypeError):  # of a user's own object
+        return object()
 
 
 # ------------------------------------------------------------------------------------------------------- figures

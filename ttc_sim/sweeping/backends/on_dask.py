@@ -13,7 +13,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.sweeping.backends import MOST_DEATHS, Done
-from ttc_sim.sweeping.backends.reaching import WITHIN_S, check_reachable, library, unreachable
+from ttc_sim.sweeping.backends.reaching import WITHIN_S, check_reachable, library, lost, unreachable
 from ttc_sim.sweeping.point import Row, Setting, carry_out_elsewhere
 from ttc_sim.sweeping.varying import Point, shown
 
@@ -25,7 +25,7 @@ def on_dask(setting: Setting, points: Mapping[int, Point], workers: int | None, 
     with _quietly(), _client(distributed, workers, address) as client:
         done = _done(distributed, client, setting, points, workers)
         try:
-            yield done
+            yield _while_it_lasts(done, address)
         finally:
             done.close()  # type: ignore[attr-defined]
 
@@ -51,6 +51,10 @@ def _client(distributed: Any, workers: int | None, address: str | None) -> Itera
         except (OSError, ValueError, TypeError, TimeoutError):
             raise unreachable(address, "what answers there is none of Dask's") from None
         with client:
+            try:
+                client.wait_for_workers(1, timeout=WITHIN_S)
+            except TimeoutError:
+                raise unreachable(address, "it has no workers") from None
             yield client
         return
     folder = tempfile.mkdtemp(prefix="ttc-sim-dask-")
@@ -71,10 +75,17 @@ def _client(distributed: Any, workers: int | None, address: str | None) -> Itera
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _while_it_lasts(done: Done, address: str | None) -> Done:
+    try:
+        yield from done
+    except OSError:  # of connections
+        raise lost(address) from None
+
+
 def _done(distributed: Any, client: Any, setting: Setting, points: Mapping[int, Point], workers: int | None) -> Done:
     name = uuid.uuid4().hex
     waiting, running = list(points.items())[::-1], dict[Any, int]()
-    lost = Counter[int]()
+    times_lost = Counter[int]()
     shared = client.scatter(setting, broadcast=True, hash=False)
     try:
         while waiting or running:
@@ -88,8 +99,8 @@ def _done(distributed: Any, client: Any, setting: Setting, points: Mapping[int, 
                 if row is not None:
                     yield number, row
                     continue
-                lost[number] += 1
-                if lost[number] >= MOST_DEATHS:
+                times_lost[number] += 1
+                if times_lost[number] >= MOST_DEATHS:
                     raise _died(number, points[number])
                 # Its worker died, or all that had what the points have in common.
                 waiting.append((number, points[number]))

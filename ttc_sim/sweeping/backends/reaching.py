@@ -55,4 +55,10 @@ def unreachable(address: str, why: str) -> InputError:
     return InputError("sweep", "address", address, f"a running cluster that can be reached ({why})")
 
 
-__all__ = ["WITHIN_S", "check_reachable", "library", "unreachable"]
+def lost(address: str | None) -> InputError:
+    """It answered, and does no longer."""
+    expected = "a cluster that stays; points that are finished are kept with --out, and the same command goes on"
+    return InputError("sweep", "address", address or "a cluster on this machine", expected)
+
+
+__all__ = ["WITHIN_S", "check_reachable", "library", "lost", "unreachable"]
