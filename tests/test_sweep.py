@@ -369,7 +369,8 @@ def test_ray_gives_the_same_bytes_though_a_worker_is_killed_and_says_nothing(fol
     words = [folder / "s.yaml", "--allow-code", "--workers", 2, "--backend", "ray", "--out", out]
     words += [word for path, values in GRID.items() for word in ("--grid", f"{path}={','.join(map(str, values))}")]
     command = [sys.executable, "-c", "from ttc_sim.cli import main; main()", "sweep", *map(str, words)]
-    home = {**os.environ, "HOME": str(folder)}
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    home = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": cache}
     ended = subprocess.run(command, capture_output=True, timeout=170, check=False, cwd=ROOT, env=home, text=True)
     assert ended.returncode == 0, ended.stderr
     assert out.read_bytes() == serial

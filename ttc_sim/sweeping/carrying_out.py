@@ -208,7 +208,11 @@ def _told(done: Iterator[tuple[int, Row]], before: int, points: int, progress: P
         now_s = time.monotonic()
         if number == before + 1:
             begun_s = now_s  # how long processes take to begin says nothing of the points
-        elif now_s - said_s >= _SAID_EVERY_S and (number - said >= _SAID_EVERY * points or now_s - said_s > 30):
+        elif (
+            number < points
+            and now_s - said_s >= _SAID_EVERY_S
+            and (number - said >= _SAID_EVERY * points or now_s - said_s > 30)
+        ):
             each_s = (now_s - begun_s) / (number - before - 1)
             progress(f"{number:,} of {points:,} points, about {_time((points - number) * each_s)} left")
             said, said_s = number, now_s

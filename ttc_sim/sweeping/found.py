@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,10 @@ def sweep_of(rows: Sequence[Row], varied: Varied, identity: Mapping[str, Any]) -
             columns[name] = pl.Series(name, [row.get(name) for row in rows], dtype=kind)
     table = pl.DataFrame(list(columns.values()))
     numbers = [name for name in names if table.schema.get(name) == pl.Float64]
-    notes = dict.fromkeys(note for row in rows for note in row.get("notes") or ())
-    notes |= {varied.note: None} if varied.note else {}
+    told = Counter(note for row in rows for note in row.get("notes") or ())
+    of = sum(row.get("error") is None for row in rows)
+    notes = [note if count == of else f"{note} ({count:,} of {of:,} points)" for note, count in told.items()]
+    notes += [varied.note] if varied.note else []
     return Sweep(table.with_columns(pl.col(numbers).fill_nan(None)), dict(identity), tuple(notes))
 
 
