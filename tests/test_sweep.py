@@ -8,10 +8,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -388,32 +390,22 @@ def ray_address() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    tool = Path(sys.executable).with_name("ray")
     quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    begin = f"{tool} start --head --block --port={port} --num-cpus=2 --include-dashboard=false --object-store-memory=100000000"
+    place = tempfile.mkdtemp(prefix="ttcr", dir="/tmp")  # short: sockets stand in it
+    options = f"--port={port} --num-cpus=2 --include-dashboard=false --object-store-memory=100000000 --temp-dir={place}"
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *options.split()]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in quiet.items():
             patch.setenv(name, value)
-        cluster = subprocess.Popen(
-            [*shlex.split(begin), "--temp-dir=/tmp/ttcr"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        cluster = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and not _listens(port):
-                time.sleep(0.1)
-            time.sleep(2)
+            assert cluster.stdout is not None
+            assert any("runtime started" in line for line in cluster.stdout)
             yield f"127.0.0.1:{port}"
         finally:
             cluster.terminate()
             cluster.wait(30)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+            shutil.rmtree(place, ignore_errors=True)
 
 
 @needs_ray

@@ -195,11 +195,13 @@ _MOST_STACKED = 16
 def stack_tables(tables: Sequence[StepTable]) -> StepTables:
     """Put tables behind one another, as :func:`seconds_at` reads them: nobody writes into what was made of the same ones before."""
     same = tuple(id(table) for table in tables)
-    if same not in _STACKED:
-        _STACKED[same] = tuple(tables), _stacked(tables)  # those that are kept keep their ids
+    found = _STACKED.get(same)
+    if found is None:
+        found = tuple(tables), _stacked(tables)  # tables that are kept keep their ids
+        _STACKED[same] = found
         while len(_STACKED) > _MOST_STACKED:
             _STACKED.popitem(last=False)
-    return _STACKED[same][1]
+    return found[1]
 
 
 def _stacked(tables: Sequence[StepTable]) -> StepTables:
