@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shutil
 import tempfile
 import uuid
@@ -13,7 +14,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.sweeping.backends import MOST_DEATHS, Done
-from ttc_sim.sweeping.backends.reaching import WITHIN_S, check_reachable, library, lost, unreachable
+from ttc_sim.sweeping.backends.reaching import WITHIN_S, check_reachable, library, lost, not_installed, unreachable
 from ttc_sim.sweeping.point import Row, Setting, carry_out_elsewhere
 from ttc_sim.sweeping.varying import Point, shown
 
@@ -86,7 +87,8 @@ def _done(distributed: Any, client: Any, setting: Setting, points: Mapping[int, 
     name = uuid.uuid4().hex
     waiting, running = list(points.items())[::-1], dict[Any, int]()
     times_lost = Counter[int]()
-    shared = client.scatter(setting, broadcast=True, hash=False)
+    given = pickle.dumps(setting)  # as bytes: each process reads them once
+    shared = client.scatter(given, broadcast=True, hash=False)
     try:
         while waiting or running:
             threads = sum(client.nthreads().values())
@@ -104,7 +106,7 @@ def _done(distributed: Any, client: Any, setting: Setting, points: Mapping[int, 
                     raise _died(number, points[number])
                 # Its worker died, or all that had what the points have in common.
                 waiting.append((number, points[number]))
-                shared = client.scatter(setting, broadcast=True, hash=False)
+                shared = client.scatter(given, broadcast=True, hash=False)
     finally:
         client.cancel(list(running), force=True)
 
@@ -115,8 +117,8 @@ def _first_of(distributed: Any, client: Any, running: Mapping[Any, int]) -> list
         return list(distributed.wait(list(running), return_when="FIRST_COMPLETED").done)
 
 
-def _carry_out(setting: Setting, name: str, point: Point) -> Row:
-    return carry_out_elsewhere(lambda: setting, name, point)
+def _carry_out(given: bytes, name: str, point: Point) -> Row:
+    return carry_out_elsewhere(lambda: pickle.loads(given), name, point)
 
 
 def _row(distributed: Any, one: Any, number: int, point: Point) -> Row | None:
@@ -127,8 +129,8 @@ def _row(distributed: Any, one: Any, number: int, point: Point) -> Row | None:
         return None
     except distributed.scheduler.KilledWorker:
         raise _died(number, point) from None
-    except (ModuleNotFoundError, ImportError) as error:
-        raise InputError("cluster", "ttc_sim", str(error), "the same ttc-sim installed on its machines") from None
+    except Exception as error:
+        raise (not_installed(error) or error) from None
     return row
 
 

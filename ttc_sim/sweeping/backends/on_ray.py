@@ -15,7 +15,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.sweeping.backends import MOST_DEATHS, Done
-from ttc_sim.sweeping.backends.reaching import check_reachable, library, unreachable
+from ttc_sim.sweeping.backends.reaching import check_reachable, library, not_installed, unreachable
 from ttc_sim.sweeping.point import Row, Setting, carry_out_elsewhere
 from ttc_sim.sweeping.varying import Point, shown
 
@@ -147,9 +147,7 @@ def _row(ray: Any, one: Any, number: int, point: Point) -> Row:
         row: Row = ray.get(one)
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None) or error
-        if isinstance(cause, (ModuleNotFoundError, ImportError)):
-            raise InputError("cluster", "ttc_sim", str(cause), "the same ttc-sim installed on its machines") from None
-        raise cause from None
+        raise (not_installed(error) or cause) from None
     except ray.exceptions.RayError as error:
         raise InputError(
             "sweep", f"point {number} ({shown(point)})", _first_line(error), "workers of the cluster that live"

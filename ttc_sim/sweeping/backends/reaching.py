@@ -55,10 +55,20 @@ def unreachable(address: str, why: str) -> InputError:
     return InputError("sweep", "address", address, f"a running cluster that can be reached ({why})")
 
 
+def not_installed(error: BaseException) -> InputError | None:
+    """What is wrong where machines of a cluster do not know this package; ``None`` for another error."""
+    found: BaseException | None = error
+    while found is not None:
+        if "No module named 'ttc_sim" in str(found):
+            return InputError("cluster", "ttc_sim", "not installed", "the same version of ttc-sim on its machines")
+        found = found.__cause__
+    return None
+
+
 def lost(address: str | None) -> InputError:
     """It answered, and does no longer."""
     expected = "a cluster that stays; points that are finished are kept with --out, and the same command goes on"
     return InputError("sweep", "address", address or "a cluster on this machine", expected)
 
 
-__all__ = ["WITHIN_S", "check_reachable", "library", "lost", "unreachable"]
+__all__ = ["WITHIN_S", "check_reachable", "library", "lost", "not_installed", "unreachable"]
