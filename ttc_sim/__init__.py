@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ttc_sim.simulation.summary import Summary
     from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, parse_strategy
     from ttc_sim.strategies.outcomes import Outcome, Trial
+    from ttc_sim.sweeping import Sweep, sweep
 
 # Names are looked up when they are first used, so that `import ttc_sim` stays well under a second.
 _HOME = {
@@ -85,6 +86,7 @@ _HOME = {
     "Single": "strategies",
     "Strategy": "strategies",
     "Summary": "simulation.summary",
+    "Sweep": "sweeping",
     "Threshold": "policies",
     "TokenPrices": "serving.prices",
     "Trial": "strategies.outcomes",
@@ -106,6 +108,7 @@ _HOME = {
     "register": "base.plugins",
     "scenario_from_dict": "scenario",
     "simulate": "simulation.result",
+    "sweep": "sweeping",
     "validate": "optimizer.validating",
     "what_if": "optimizer.whatif",
     "with_changes": "scenario",
@@ -141,6 +144,7 @@ __all__ = [
     "Single",
     "Strategy",
     "Summary",
+    "Sweep",
     "Threshold",
     "TokenPrices",
     "Trial",
@@ -163,6 +167,7 @@ __all__ = [
     "register",
     "scenario_from_dict",
     "simulate",
+    "sweep",
     "validate",
     "what_if",
     "with_changes",

@@ -24,6 +24,7 @@ from ttc_sim.cli import (
     importing,
     predictor,
     profile,
+    sweep,
     whatif,
 )
 from ttc_sim.cli import scenario as scenario_commands
@@ -70,6 +71,7 @@ app.command()(backtest.backtest)
 app.command()(capacity.capacity)
 app.command()(gpus.gpus)
 app.command()(collect.collect)
+app.command()(sweep.sweep)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command()(whatif.whatif)
 app.command("import")(importing.import_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,6 +109,24 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     return replace(drawn, row=rows[first[source] + within].astype(np.int64))
 
 
+class _OfRows(Mapping[str, F64]):
+    """Scores of the requests' problems, each looked up when it is asked for: of dozens a policy reads one or two."""
+
+    def __init__(self, scores: Mapping[str, F64], row: I64) -> None:
+        self._scores, self._row, self._found = scores, row, dict[str, F64]()
+
+    def __getitem__(self, name: str) -> F64:
+        if name not in self._found:
+            self._found[name] = self._scores[name][self._row]
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+
 def as_requests(model: Model, draws: Draws) -> Requests:
     """What a policy may know of the requests."""
     arrival_s = draws.traffic.arrival_s
@@ -124,6 +142,6 @@ def as_requests(model: Model, draws: Draws) -> Requests:
         source=population.source[draws.row],
         sources=population.sources,
         prompt_tokens=population.prompt_tokens[draws.row],
-        scores={name: values[draws.row] for name, values in population.scores.items()},
+        scores=_OfRows(population.scores, draws.row),
         responses=population.responses,
     )

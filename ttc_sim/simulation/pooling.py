@@ -156,7 +156,7 @@ class Pooled(Means):
         """Independent things behind a share of some requests that cannot be seen to vary."""
         if self.replay:
             return np.inf
-        return float(keep.sum()) if self.row is None else len(np.unique(self.row[keep]))
+        return float(keep.sum()) if self.row is None else float(np.count_nonzero(np.bincount(self.row[keep])))
 
     def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[tuple[Estimate, bool]]:
         """Quantiles of some requests' seconds, and whether so few problems or requests leave an end open, at what is possible."""
@@ -212,7 +212,7 @@ class Pooled(Means):
             return {"mean": UNKNOWN, **dict.fromkeys(QUANTILES, UNKNOWN)}
         kept = times.values[times.known]
         value = float(kept.mean())
-        variance, _ = self.of_requests(kept, times.known, value)
+        variance, _ = self.of_requests(kept, times.known, value, same=False)
         swing = self._swing(times, everyone, kept, variance, lambda seconds: float(seconds.mean()))
         found = self.quantiles(times, everyone, list(QUANTILES.values()))
         mean = intervals.swung(intervals.mean(value, variance, self.most_s), swing, most=self.most_s)

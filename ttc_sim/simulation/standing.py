@@ -345,6 +345,6 @@ def _by_chance(arrival_s: F64, came: I64) -> float:
     variations = []
     for first, last in pairwise(came.tolist()):
         gaps = np.diff(arrival_s[first:last])
-        if len(gaps) > 1 and gaps.mean() > 0:
-            variations.append(float(gaps.var() / gaps.mean() ** 2))
+        if len(gaps) > 1 and (mean := gaps.mean()) > 0:
+            variations.append(float(gaps.var() / mean**2))
     return float(np.sqrt(1 + max(float(np.median(variations)), 1.0))) if variations else float(np.sqrt(2))

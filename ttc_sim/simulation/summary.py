@@ -179,7 +179,9 @@ class Summary:
         return part.cost_usd_per_request.scaled(per_day if key == "cost_usd_per_day" else 1.0)
 
 
-def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] | None = None) -> Summary:
+def summarize(
+    model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] | None = None, parts: bool = True
+) -> Summary:
     """Figures of one policy from independent runs of it.
 
     Args:
@@ -189,11 +191,12 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
             measured attempts, the expectation of ``correct``, ``api_cost_usd``, ``prompt``, ``reasoning`` and ``visible`` tokens
             (:meth:`ttc_sim.simulation.expectations.Expectations.under`). The runs then only have to say what the queue changes
             (timeouts, rejections, the bill of pools), which takes the draws' own noise out of the figures.
+        parts: whether to work out the figures of each arm, source and band too, which takes as long as all others together.
     """
-    return summarize_pooled(Pooled(model, runs, expected))
+    return summarize_pooled(Pooled(model, runs, expected), parts=parts)
 
 
-def summarize_pooled(pooled: Pooled) -> Summary:
+def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     """The same of requests that stand side by side already."""
     model, runs = pooled.model, pooled.runs
     everyone, population = pooled.all, model.population
@@ -237,9 +240,9 @@ def summarize_pooled(pooled: Pooled) -> Summary:
         thinking_cost_share=ratio(pooled.thinking_cost, pooled.cost),
         idle_thinking_cost_share=ratio(pooled.idle_cost, pooled.cost),
         reasoning_tokens_per_day=tokens["reasoning"].value * rate_per_s * 86400,
-        per_arm=pooled.arms(),
-        per_source=pooled.sources(),
-        per_band=pooled.bands(),
+        per_arm=pooled.arms() if parts else {},
+        per_source=pooled.sources() if parts else {},
+        per_band=pooled.bands() if parts else {},
         replicas={name: max(run.replicas.get(name, 0) for run in runs) for run in runs for name in run.replicas},
         provisioned={name: _mean_provisioned(name, runs) for run in runs for name in run.provisioned},
         verdict=overall.verdict,

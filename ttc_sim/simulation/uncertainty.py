@@ -87,7 +87,7 @@ class Uncertainty:
         return population is not None and int(population.cluster.max()) < int(self.problem[0].max())
 
     def of_problems(
-        self, influence: F64, row: I64, scale: float, own: float = 0.0, *, share: bool = False
+        self, influence: F64, row: I64, scale: float, own: float = 0.0, *, share: bool = False, same: bool = True
     ) -> tuple[Variance, Variance]:
         """Between problems or task types, as the problem sets say, and between problems of the same task types.
 
@@ -96,15 +96,16 @@ class Uncertainty:
             scale: what a single problem leaves uncertain.
             own: part of the sums' squares that is the requests' own, not their problem's.
             share: whether the figure is one, of which a problem more could be all or nothing.
+            same: whether the second is wanted; the first stands in for it otherwise.
         """
         population = self.model.population
         assert population is not None
         cluster = population.cluster[row]
-        printed = same = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
-        if self.whole_types:
+        printed = of_same = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
+        if same and self.whole_types:
             problem, group = self.problem
-            same = intervals.of_units(influence, problem[row], group, scale=scale, own=own, one_more=share)
-        return printed, same
+            of_same = intervals.of_units(influence, problem[row], group, scale=scale, own=own, one_more=share)
+        return printed, of_same
 
     # ---------------------------------------------------------------------------------------------------------- runs
 
@@ -129,7 +130,14 @@ class Uncertainty:
     # ---------------------------------------------------------------------------------------------------------- both
 
     def of_requests(
-        self, values: F64, keep: Bools, scale: float, changing: F64 | None = None, *, share: bool = False
+        self,
+        values: F64,
+        keep: Bools,
+        scale: float,
+        changing: F64 | None = None,
+        *,
+        share: bool = False,
+        same: bool = True,
     ) -> tuple[Variance, Variance]:
         """Variance of the mean of some requests' values: as printed, and for the same task types.
 
@@ -137,8 +145,9 @@ class Uncertainty:
             values: of the requests kept.
             scale, share: as of :meth:`of_problems`.
             changing: the part of them that other problems would change, where that is not all.
+            same: whether the second is wanted; the first stands in for it otherwise.
         """
-        return self.variances(self.influence(values, keep, changing), scale, share=share)
+        return self.variances(self.influence(values, keep, changing), scale, share=share, same=same)
 
     def influence(self, values: F64, keep: Bools, changing: F64 | None = None) -> Influence:
         """What each of some requests adds to the mean of their values; arguments as of :meth:`of_requests`."""
@@ -149,12 +158,18 @@ class Uncertainty:
         return Influence(np.flatnonzero(keep), by_chance, of_problems, np.empty(0, dtype=np.int64), np.empty(0))
 
     def variances(
-        self, influence: Influence, scale: float, of_chance: float | None = None, *, share: bool = False
+        self,
+        influence: Influence,
+        scale: float,
+        of_chance: float | None = None,
+        *,
+        share: bool = False,
+        same: bool = True,
     ) -> tuple[Variance, Variance]:
         """Variance of a mean: as printed, and for the same task types.
 
         Args:
-            scale, share: as of :meth:`of_problems`; of_chance: what a single run leaves uncertain, where that is not as much.
+            scale, share, same: as of :meth:`of_requests`; of_chance: what a single run leaves uncertain, where that is not as much.
         """
         run = self.of_runs(influence.by_chance, self.run[influence.at], scale if of_chance is None else of_chance)
         if self.row is None:
@@ -165,8 +180,8 @@ class Uncertainty:
             rows = np.concatenate([rows, self.row[influence.at]])
             # Sums over a problem's requests vary by the requests too, which is already in the variance between runs.
             own = float(influence.of_problems @ influence.of_problems)
-        printed, same = self.of_problems(parts, rows, scale, own, share=share)
-        return both(run, printed, same)
+        printed, of_same = self.of_problems(parts, rows, scale, own, share=share, same=same)
+        return both(run, printed, of_same)
 
     def _by_chance(self, values: F64, keep: Bools) -> F64:
         """Values less their mean; of few replays less all that lengths, the same in every run, say of them."""
@@ -191,7 +206,7 @@ class Uncertainty:
     def of_shares(self, values: F64, keep: Bools) -> Variance:
         """Variance of the share of some requests, by 0 or 1 of each of them."""
         value = float(values.mean())
-        return self.of_requests(values, keep, float(np.sqrt(value * (1 - value))), share=True)[0]
+        return self.of_requests(values, keep, float(np.sqrt(value * (1 - value))), share=True, same=False)[0]
 
     def centred(self, values: F64, source: I64) -> F64:
         """Values less the mean of their source: its share of the requests is given."""
@@ -216,7 +231,7 @@ class Uncertainty:
         assert self.load is not None
         assert self.row is not None
         own = float(self.load @ self.load)
-        found, _ = self.of_problems(self.load, self.row, 0.0, own)
+        found, _ = self.of_problems(self.load, self.row, 0.0, own, same=False)
         if not self.batched:
             return found
         # Batches of a run say little of a queue that builds up over many of them.
@@ -240,7 +255,7 @@ class Uncertainty:
         """The first run with about the least and the most load that the problems allow."""
         if self.load is None or self.row is None or self.runs[0].draws.traffic.after is not None:
             return None
-        half = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load))[0].half
+        half = self.of_problems(self.load, self.row, 0.0, float(self.load @ self.load), same=False)[0].half
         times = 1 + min(max(half, _LEAST), _MOST)
         return with_load(self.model, self.runs[0], 1 / times), with_load(self.model, self.runs[0], times)
 

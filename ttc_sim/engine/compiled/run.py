@@ -120,7 +120,7 @@ from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.pools import pool_table
-from ttc_sim.serving.step_time import StepTable, stack_tables, step_table
+from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
 _COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
@@ -433,7 +433,7 @@ def _begin(
         chains[r]["gap"] = rep[r]["total"]
     tables = stack_tables(
         [
-            own or (pool_table(item) if isinstance(item, GpuPool) else step_table(1, 1))
+            own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
             for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
         ]
     )
