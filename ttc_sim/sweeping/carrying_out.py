@@ -16,6 +16,7 @@ from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError, cut, nearest
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_WORKERS
 from ttc_sim.files.writing import check_outputs
+from ttc_sim.optimizer.whatif.paths import Base, factor_of
 from ttc_sim.scenario import Scenario, as_plain, as_scenario
 from ttc_sim.simulation.model import load_model
 from ttc_sim.sweeping.backends import Backend
@@ -26,7 +27,6 @@ from ttc_sim.sweeping.found import Sweep, read_results, sweep_of
 from ttc_sim.sweeping.identity import identity_of
 from ttc_sim.sweeping.journal import Journal
 from ttc_sim.sweeping.point import Row, Setting, Simulator, versions
-from ttc_sim.sweeping.relative import Standing
 from ttc_sim.sweeping.varying import Range, Value, Varied, check_paths, grid, shown, sobol
 
 Progress = Callable[[str], Any]
@@ -128,7 +128,7 @@ def _points(base: Scenario, varied: object, points: int | None) -> Varied:
         raise InputError(
             "sweep", "varied", varied, "values by path, such as {'workload.arrivals.rate_per_s': [2.0, 4.0]}"
         )
-    now = Standing(base)
+    now = Base(load_model(base), base)
     if points is None:
         for path, several in varied.items():
             if isinstance(several, Range) or not isinstance(several, (list, tuple, np.ndarray)):
@@ -136,18 +136,23 @@ def _points(base: Scenario, varied: object, points: int | None) -> Varied:
                     "sweep", str(path), several, "a list of values; a range takes `points`, to say how many"
                 )
         check_paths(varied, "sweep")
-        return grid({path: [now.absolute(path, one, "sweep") for one in several] for path, several in varied.items()})
+        return grid({path: [_absolute(path, one, now) for one in several] for path, several in varied.items()})
     check_paths(varied, "sweep")
     found = {path: _range(path, one, now) for path, one in varied.items()}
     return sobol(found, points, base.seed, {path: now.in_effect(path) for path in found})
 
 
-def _range(path: str, given: Value, now: Standing) -> Range:
+def _absolute(path: str, value: Value, now: Base) -> Any:
+    """A value, or what a relative one comes to."""
+    return value if factor_of(value) is None else now.times(path, value, "sweep")
+
+
+def _range(path: str, given: Value, now: Base) -> Range:
     if isinstance(given, (list, tuple)) and len(given) in (2, 3) and (len(given) == 2 or given[2] == "log"):
         given = Range(as_plain(given[0]), as_plain(given[1]), len(given) == 3)
     if not isinstance(given, Range):
         raise InputError("sweep", path, given, "the two ends of a range, (low, high) or (low, high, 'log')")
-    low, high = (now.absolute(path, one, "sweep") for one in (given.low, given.high))
+    low, high = (_absolute(path, one, now) for one in (given.low, given.high))
     return Range(low, high, given.log)
 
 
