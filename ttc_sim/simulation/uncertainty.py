@@ -55,12 +55,20 @@ class Uncertainty:
 
     @cached_property
     def problem(self) -> tuple[I64, I64]:
-        """Of the population: (P,) number of each problem, and (problems,) the task type of each."""
+        """Of the population: (P,) number of each problem, and (problems,) the task type of each; types of a single problem, which
+        say nothing of how such problems differ, count as one."""
         population = self.model.population
         assert population is not None
         _, first, number = np.unique(population.problem, return_index=True, return_inverse=True)
-        group = np.unique(population.group, return_inverse=True)[1]
-        return number.astype(np.int64), group[first].astype(np.int64)
+        group = np.unique(population.group, return_inverse=True)[1][first]
+        group = np.where(np.bincount(group)[group] == 1, -1, group)
+        return number.astype(np.int64), np.unique(group, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def known_types(self) -> bool:
+        """Whether intervals are asked for that hold for new problems of the same task types alone."""
+        targets = self.model.scenario.targets
+        return targets is not None and targets.generalize == "known"
 
     @cached_property
     def whole_types(self) -> bool:
@@ -82,11 +90,13 @@ class Uncertainty:
         population = self.model.population
         assert population is not None
         cluster = population.cluster[row]
-        printed = same = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
-        if self.whole_types:
+        if self.whole_types or self.known_types:
             problem, group = self.problem
             same = intervals.of_units(influence, problem[row], group, scale=scale, own=own, one_more=share)
-        return printed, same
+            if self.known_types:
+                return same, same
+        printed = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
+        return printed, same if self.whole_types else printed
 
     # ---------------------------------------------------------------------------------------------------------- runs
 
