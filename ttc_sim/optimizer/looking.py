@@ -29,7 +29,7 @@ class Learnt:
 
     Attributes:
         limits: for the next proposal; timing: of the arms; optimism: of choices such as its own.
-        margin: that proposals started from, beside the optimism.
+        margin: how uncertain they are.
     """
 
     limits: Limits
@@ -64,6 +64,15 @@ class Simulated:
     def status(self) -> str:
         """``"met"`` if all targets hold, else ``"nearest"``."""
         return "met" if self.meets_targets else "nearest"
+
+    def judged_by(self, targets: Targets) -> Simulated:
+        """The same beside other targets."""
+        return replace(self, checks=check_targets(self.summary, targets))
+
+    @property
+    def chance(self) -> float:
+        """Of the target that is least sure to hold; 1 without any."""
+        return min((check.chance for check in self.checks), default=1.0)
 
     @property
     def largest_miss(self) -> float:

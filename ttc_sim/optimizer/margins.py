@@ -16,6 +16,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.optimizer.chances import quantile_of
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Timing
+from ttc_sim.scenario import Targets
 from ttc_sim.scenario.targets import USD
 
 _RATHER_LESS = 0.95  # of the margin: what is too little is found by simulation, what is too much is paid for
@@ -23,36 +24,40 @@ _RATHER_LESS = 0.95  # of the margin: what is too little is found by simulation,
 
 @dataclass(frozen=True)
 class Margin:
-    """What accuracy must be above its limit, and cost below, both at least 0."""
+    """Standard errors of accuracy and cost, by the problems that were measured, of proposals such as a search makes."""
 
     accuracy: float = 0.0
     cost_usd_per_request: float = 0.0
 
-    def allowed_for(self, limits: Limits) -> Limits:
-        """Limits that leave that much room."""
+    def allowed_for(self, limits: Limits, targets: Targets) -> Limits:
+        """Limits that leave as much room as the targets' confidences ask for."""
+        accuracy, cost = (_RATHER_LESS * quantile_of(one) for one in _confidences(targets))
         if limits.accuracy is not None:
-            limits = replace(limits, accuracy=limits.accuracy + self.accuracy)
+            limits = replace(limits, accuracy=limits.accuracy + accuracy * self.accuracy)
         if limits.cost_usd_per_request is not None:
-            limits = replace(limits, cost_usd_per_request=max(limits.cost_usd_per_request - self.cost_usd_per_request, 0))
+            allowed = limits.cost_usd_per_request - cost * self.cost_usd_per_request
+            limits = replace(limits, cost_usd_per_request=max(allowed, 0.0))
         return limits
 
 
 NO_MARGIN = Margin()
 
 
-def first_margin(task: PlanningTask, proposer: Proposer, limits: Limits, timing: Timing) -> Margin:
-    """The margin that the best proposal for the targets as they stand would need, by the problems that were measured."""
-    asked = {target.key: target.confidence for target in task.targets.asked() if target.source is None}
-    accuracy = quantile_of(asked.get("accuracy", 0.5))
-    cost = quantile_of(max((asked[key] for key in USD if key in asked), default=0.5))
-    if task.traffic_alone or accuracy == cost == 0.0:
+def margin_of(task: PlanningTask, proposer: Proposer, limits: Limits, timing: Timing) -> Margin:
+    """How uncertain the best proposal for the targets as they stand is."""
+    if task.traffic_alone or max(_confidences(task.targets)) == 0.5:
         return NO_MARGIN
     proposal = proposer.propose(task.question(limits, timing))
     expected = task.expectations.under(proposal.choose(task.population, task.model.arm_names))
-    return Margin(
-        _RATHER_LESS * accuracy * math.hypot(_error(task, expected["correct"]), _doubt(task, expected)),
-        _RATHER_LESS * cost * _error(task, expected["api_cost_usd"]),
-    )
+    doubt = float(expected["correct_doubt"] @ task.population.weight)
+    accuracy = math.hypot(_error(task, expected["correct"]), doubt)
+    return Margin(accuracy, _error(task, expected["api_cost_usd"]))
+
+
+def _confidences(targets: Targets) -> tuple[float, float]:
+    """Of the targets of all requests on accuracy and on cost; a half where there is none."""
+    asked = {target.key: target.confidence for target in targets.asked() if target.source is None}
+    return asked.get("accuracy", 0.5), max((asked[key] for key in USD if key in asked), default=0.5)
 
 
 def _error(task: PlanningTask, values: F64) -> float:
@@ -65,7 +70,3 @@ def _error(task: PlanningTask, values: F64) -> float:
         kind = np.zeros(int(unit.max()) + 1, dtype=np.int64)
         kind[unit] = group
     return math.sqrt(intervals.of_units(influence, unit, kind).value)
-
-
-def _doubt(task: PlanningTask, expected: dict[str, F64]) -> float:
-    return float(expected["correct_doubt"] @ task.population.weight)

@@ -61,6 +61,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
     _print_policy(paper, plan)
     paper.print(targets_table(plan.checks))
+    if plan.confidence_costs:
+        paper.print(confidences_table(plan))
     for line in savings(plan.predicted, plan.baselines):
         paper.say(f"  {line}")
     for line in kinds_in_words(plan) if plan.worth is None else [*_worth_in_words(plan), *alternatives_in_words(plan)]:
@@ -68,6 +70,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     if plan.status != "met":
         named = ", ".join(plan.binding)
         unmet = f"The targets cannot all be met. Binding: {named}."
+        if plan.highest_confidence > 0:
+            unmet += f" The highest chance with which any plan was found to hold each is {_rounded_down(plan.highest_confidence)}%."
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
@@ -264,9 +268,39 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
         table.add_row(
             _in_words(check),
             f"{sign} {check.bound:g}",
-            styled(f"{promised.value:.4g}", *([] if check.holds else [("  missed", "red")])),
+            f"{promised.value:.4g}",
             span(promised),
-            f"{check.chance:.0%}",
+            styled(
+                f"{_rounded_down(check.chance)}%, asked {100 * check.confidence:g}%",
+                *([] if check.holds else [("  too unsure" if check.chance >= 0.5 else "  missed", "red")]),
+            ),
+        )
+    return table
+
+
+def _rounded_down(chance: float) -> str:
+    """Percent, so that what was asked for is never said to be reached where it is not."""
+    times = 10 if chance >= 0.99 else 1
+    return f"{math.floor(100 * times * chance + 1e-9) / times:g}"
+
+
+def confidences_table(plan: Plan) -> Table:
+    """What holding the targets with one chance or another costs."""
+    table = Table(title="What confidence costs", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("every target holds with a chance of")
+    for name in ("accuracy", "$ / 1k requests", "p95 s", "GPUs"):
+        table.add_column(name, justify="right")
+    for row in plan.confidence_costs:
+        chance = "as asked, each its own" if row.confidence is None else f"{100 * row.confidence:g}%"
+        if row.status != "met":
+            table.add_row(styled(chance, ("  no plan was found", "red")), *[""] * 4)
+            continue
+        table.add_row(
+            chance,
+            "unknown" if row.accuracy is None else percent_of(row.accuracy),
+            dollars_of(row.cost_usd_per_request, 1000),
+            seconds(row.latency_p95_s.value),
+            ", ".join(f"{pool} x{replicas}" for pool, replicas in row.replicas.items()) or "-",
         )
     return table
 
