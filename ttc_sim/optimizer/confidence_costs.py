@@ -104,7 +104,7 @@ def _look(task: PlanningTask, found: Found, targets: Targets, higher: bool, say:
     """A few proposals for other targets, each simulated on the requests that plans are verified on."""
     learnt, runs = found.learnt, task.model.scenario.replications
     start = Limits.of(targets, task.model.scenario.search.utilization, task.rate_per_s)
-    limits = learnt.margin.allowed_for(learnt.optimism.allowed_for(start), targets)
+    limits = learnt.optimism.allowed_for(start, targets)
     if higher:  # no less room than the plan needed already
         limits = replace(
             limits, late=learnt.limits.late, timeout_rate=learnt.limits.timeout_rate, utilization=learnt.limits.utilization

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ttc_sim.base.draws import I64
-from ttc_sim.optimizer.margins import NO_MARGIN, Margin
 from ttc_sim.optimizer.novelty import widened_for_novelty
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
@@ -29,13 +28,11 @@ class Learnt:
 
     Attributes:
         limits: for the next proposal; timing: of the arms; optimism: of choices such as its own.
-        margin: how uncertain they are.
     """
 
     limits: Limits
     timing: Timing
     optimism: Optimism
-    margin: Margin = NO_MARGIN
 
 
 @dataclass(frozen=True)

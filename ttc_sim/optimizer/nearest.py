@@ -35,7 +35,7 @@ def look_for_the_nearest(
         timing = learnt.timing if replicas is None else learnt.timing.at(replicas)
         timing = replace(timing, targets=targets)
         limits = Limits.of(targets, search.utilization, task.rate_per_s)
-        limits = learnt.margin.allowed_for(learnt.optimism.allowed_for(limits), targets)
+        limits = learnt.optimism.allowed_for(limits, targets)
         proposal = proposer.propose(task.question(limits, timing, targets=targets, replicas=replicas))
         seen = looks.get(proposal)
         if seen is None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from ttc_sim.optimizer.capacities import SEARCH_RUNS, improves, look_at_capacities
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
-from ttc_sim.optimizer.margins import margin_of
 from ttc_sim.optimizer.nearest import look_for_the_nearest
 from ttc_sim.optimizer.optimism import measure_optimism
 from ttc_sim.optimizer.promises import BALANCED, figures_in_brief
@@ -47,11 +46,14 @@ def search(task: PlanningTask, proposer: Proposer, timing: Timing, say: Progress
         timing: what is believed of times before the first proposal.
     """
     limits = task.limits()
-    margin = margin_of(task, proposer, limits, timing)
-    optimism = measure_optimism(task, proposer, margin.allowed_for(limits, task.targets), timing, say)
-    allowed = margin.allowed_for(optimism.allowed_for(limits), task.targets)
+    optimism = measure_optimism(task, proposer, limits, timing, say)
+    allowed = optimism.allowed_for(limits, task.targets)
     looks = Looks(task.targets)
-    learnt = _propose_and_look(task, proposer, Learnt(allowed, timing, optimism, margin), looks, say)
+    learnt = _propose_and_look(task, proposer, Learnt(allowed, timing, optimism), looks, say)
+    # Simulation knows more that is uncertain than the problems.
+    seen = next(reversed(looks.searched.values()))
+    learnt = replace(learnt, optimism=replace(optimism, margin=optimism.margin.raised_by(seen.summary)))
+    allowed = learnt.optimism.allowed_for(limits, task.targets)
     learnt = look_at_capacities(task, proposer, allowed, learnt, looks, say)
     learnt = _verify(task, proposer, allowed, learnt, looks, say)
     verified = looks.best_verified
