@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+
 from ttc_sim.optimizer.capacities import SEARCH_RUNS
 from ttc_sim.optimizer.looking import Learnt, Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import Optimism

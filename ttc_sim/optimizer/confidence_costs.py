@@ -27,13 +27,13 @@ class ConfidenceCost:
     Attributes:
         confidence: with which each target is to hold; ``None`` for the plan's own row where its targets ask for several.
         status: ``"met"``, or ``"nearest"`` where no plan was found to hold them all: figures are then of the nearest.
-        chance: of the target that is least sure to hold.
+        chances: with which each target holds, by its name.
         policy, replicas: of the plan; accuracy, cost_usd_per_request, latency_p95_s: its figures.
     """
 
     confidence: float | None
     status: str
-    chance: float
+    chances: Mapping[str, float]
     policy: Mapping[str, str] | str
     replicas: Mapping[str, int]
     accuracy: Estimate | None
@@ -46,14 +46,20 @@ class ConfidenceCost:
         summary, policy = seen.summary, seen.model.scenario.policy
         assert policy is not None
         cost, p95 = summary.cost_usd_per_request, summary.latency_s["p95"]
-        return cls(confidence, seen.status, seen.chance, policy, summary.replicas, summary.accuracy, cost, p95)
+        chances = {check.name: check.chance for check in seen.checks}
+        return cls(confidence, seen.status, chances, policy, summary.replicas, summary.accuracy, cost, p95)
+
+    @property
+    def chance(self) -> float:
+        """Of the target that is least sure to hold."""
+        return min(self.chances.values(), default=1.0)
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
         return {
             "confidence": self.confidence,
             "status": self.status,
-            "chance": self.chance,
+            "chances": dict(self.chances),
             "policy": dict(self.policy) if isinstance(self.policy, Mapping) else self.policy,
             "replicas": dict(self.replicas),
             "accuracy": None if self.accuracy is None else as_mapping(self.accuracy),
@@ -76,17 +82,17 @@ def levels_beside(targets: Targets) -> list[float]:
 def look_at_confidences(task: PlanningTask, found: Found, say: Progress = lambda _: None) -> list[Simulated]:
     """Propose and simulate plans for other confidences than the one asked for, with what a search has learnt.
 
-    Where the targets cannot be met, lower confidences alone: down from the one asked for, halving in on the highest that can be had.
+    Where the targets cannot be met, lower confidences alone, halving in on the highest that can be had.
     """
     targets, own = task.targets, max((one.confidence for one in task.targets.asked()), default=0.5)
-    levels, looked = levels_beside(targets), list[Simulated]()
+    looked: list[Simulated] = []
     if found.verified.meets_targets:
-        for level in levels:
+        for level in levels_beside(targets):
             looked += _look(task, found, targets.with_confidence(level), level > own, say)
         return looked
     low, high = 0.5, own
-    for level in (0.5, 0.8, *[None] * _ROUNDS):
-        confidence = (low + high) / 2 if level is None else level
+    for at in (0.5, 0.8, *[None] * _ROUNDS):
+        confidence = (low + high) / 2 if at is None else at
         if not low <= confidence < high or high - low < 0.01:
             continue
         seen = _look(task, found, targets.with_confidence(confidence), False, say)
@@ -107,12 +113,18 @@ def _look(task: PlanningTask, found: Found, targets: Targets, higher: bool, say:
     limits = learnt.optimism.allowed_for(start, targets)
     if higher:  # no less room than the plan needed already
         limits = replace(
-            limits, late=learnt.limits.late, timeout_rate=learnt.limits.timeout_rate, utilization=learnt.limits.utilization
+            limits,
+            late=learnt.limits.late,
+            timeout_rate=learnt.limits.timeout_rate,
+            utilization=learnt.limits.utilization,
         )
     looked: list[Simulated] = []
     for _ in range(_ROUNDS):
         proposal = found.proposer.propose(task.question(limits, learnt.timing))
-        if any(seen.proposal.notation == proposal.notation and seen.proposal.replicas == proposal.replicas for seen in looked):
+        if any(
+            seen.proposal.notation == proposal.notation and seen.proposal.replicas == proposal.replicas
+            for seen in looked
+        ):
             break
         seen, learnt = simulate_proposal(task, proposal, learnt, "verify", runs)
         looked.append(seen.judged_by(targets))

@@ -437,9 +437,9 @@ def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few prob
     """Every target beside what was realized; ``unsure``: what is said where the interval lies on both sides."""
     table = Table(title="Targets", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("target")
-    for name in ("asked", "realized", "met"):
+    for name in ("asked", "with confidence", "realized", "met"):
         table.add_column(name, justify="right")
-    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red")), None: unsure}
+    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red"))}
     for one in targets:
         figure = one.realized
         unknown = math.isnan(figure.value)
@@ -447,8 +447,11 @@ def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few prob
         table.add_row(
             _in_words(one),
             f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}",
+            f"{100 * one.confidence:g}%",
             realized,
-            "nothing is known of it" if unknown else words[one.met],
+            "nothing is known of it"
+            if unknown
+            else words.get(one.met, f"{unsure}: a chance of {_rounded_down(one.chance)}%"),
         )
     return table
 
@@ -502,6 +505,8 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     for name, one in found.overall.items():
         table.add_row(name, f"{one.promised:.4g}", f"{one.realized:.4g}", f"{one.inside:.0%}")
     paper.print(table)
+    if found.targets:
+        paper.print(_targets_kept(found))
     paper.say(
         f"{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
         "as they say where about 95% of the figures are inside.",
@@ -509,6 +514,21 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     )
     for note in found.notes:
         paper.say(f"- {note}", "dim")
+
+
+def _targets_kept(found: CrossValidation) -> Table:
+    """In how many folds each target was kept, beside the confidence that was asked for."""
+    table = Table(title="Targets over all folds", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("target")
+    for name in ("confidence asked", "promised in", "kept in", "expected of so few problems"):
+        table.add_column(name, justify="right")
+    for name, one in found.targets.items():
+        cells = (
+            f"{one.promised} of {len(found.folds)} folds",
+            *([f"{one.kept:.0%} of them", f"{one.expected:.0%}"] if one.promised else ["-", "-"]),
+        )
+        table.add_row(name, f"{100 * one.confidence:g}%", *cells)
+    return table
 
 
 def _verdict_cells(verdict: Verdict) -> tuple[str | Text, ...]:

@@ -154,7 +154,9 @@ class SourceTargets(Model):
             known = isinstance(value, int | float) and not isinstance(value, bool)
             if value is not None and not (known and _CONFIDENCES[0] <= value <= _CONFIDENCES[1]):
                 which = "" if key is None else f" for {key}"
-                expected = f"a number from {_CONFIDENCES[0]:g} to {_CONFIDENCES[1]:g}{which}, or one for each target, such as "
+                expected = (
+                    f"a number from {_CONFIDENCES[0]:g} to {_CONFIDENCES[1]:g}{which}, or one for each target, such as "
+                )
                 raise ValueError(f"{expected}{{accuracy: 0.95}}")
         return {str(key): float(value) for key, value in given.items()} if isinstance(given, dict) else given
 
@@ -193,10 +195,10 @@ class SourceTargets(Model):
         if self.every_hour and not any(percentile_of(key) or key in (*SHARES, "goodput") for key, _ in self.bounds()):
             expected = "a percentile, goodput or a rate beside it that is to hold in every hour"
             raise errors_at({"every_hour": ("value_error", True, expected)})
-        asked = [key for key, _ in self.bounds()]
+        keys = [key for key, _ in self.bounds()]
         for key, value in self.confidence.items() if isinstance(self.confidence, dict) else ():
-            if key not in asked:
-                expected = f"a confidence for a target beside it: {', '.join(asked) or 'there is none'}"
+            if key not in keys:
+                expected = f"a confidence for a target beside it: {', '.join(keys) or 'there is none'}"
                 raise errors_at({f"confidence.{key}": ("value_error", value, expected)})
         return self
 
