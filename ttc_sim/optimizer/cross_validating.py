@@ -237,13 +237,13 @@ def cross_validate(
                 promised=plan.summary,
                 realized=realized,
                 verdicts=beside_promises(promises(plan.summary), realized),
-                targets=tuple(_beside_realized(check, realized) for check in plan.checks),
+                targets=tuple(beside_realized(check, realized) for check in plan.checks),
             )
         )
     return CrossValidation(scenario.name, tuple(found), _notes(population, part, folds))
 
 
-def _beside_realized(check: TargetCheck, realized: Summary) -> FoldTarget:
+def beside_realized(check: TargetCheck, realized: Summary) -> FoldTarget:
     """A promised target beside what came; the chance is less, or more, far from a half the more uncertain that is too."""
     figure = realized.quantity(check.name) or UNKNOWN
     own, both = check.promised.sd, math.hypot(check.promised.sd, figure.sd)

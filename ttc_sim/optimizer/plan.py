@@ -80,8 +80,8 @@ class Plan(Displayed):
     """The answer of :func:`ttc_sim.optimize`.
 
     Attributes:
-        status: ``"met"`` if all targets hold with the confidence that was asked for, else ``"nearest"``: the nearest plan to targets
-            that cannot all hold.
+        status: ``"met"`` if all targets hold with the confidence that was asked for, else ``"nearest"``: the nearest plan to
+            targets that cannot all hold.
         binding: targets that cannot hold together with the others; empty when met.
         scenario: complete: arms with their caps, replicas, and the chosen policy.
         predicted: figures from independent runs on fresh seeds, corrected for having chosen on the same problems.
