@@ -140,6 +140,8 @@ def costs_of(targets: Targets, plan: Simulated, others: Iterable[Simulated]) -> 
 
     What holds with more confidence holds with less too, so that no row is better than one above it.
     """
+    if not targets.asked():
+        return ()
     own, seen = confidence_of(targets), [plan, *others]
     asked = {level: targets.with_confidence(level) for level in levels_beside(targets)}
     if not plan.meets_targets:
