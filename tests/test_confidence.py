@@ -58,8 +58,14 @@ def test_a_target_has_its_own_confidence_or_that_of_its_source_or_that_of_all() 
 @pytest.mark.parametrize(
     ("targets", "said"),
     [
-        *(({"confidence": bad}, r"targets\.confidence: got .*0\.5 to 0\.999") for bad in (0.49, 0.9991, 1, 0, -1, True)),
-        *(({"confidence": bad}, r"targets\.confidence: got .*0\.5 to 0\.999") for bad in ("0.9", "high", math.nan, [0.9])),
+        *(
+            ({"confidence": bad}, r"targets\.confidence: got .*0\.5 to 0\.999")
+            for bad in (0.49, 0.9991, 1, 0, -1, True)
+        ),
+        *(
+            ({"confidence": bad}, r"targets\.confidence: got .*0\.5 to 0\.999")
+            for bad in ("0.9", "high", math.nan, [0.9])
+        ),
         ({"confidence": {"accuracy": 1.5}}, r"targets\.confidence: got .*0\.5 to 0\.999 for accuracy"),
         ({"confidence": {"goodput": 0.9}}, r"targets\.confidence\.goodput: got 0\.9.*beside it: accuracy"),
         ({"sources": {"easy": {"accuracy": 0.4, "confidence": 0.2}}}, r"sources\.easy\.confidence: got 0\.2"),
@@ -119,7 +125,9 @@ def test_the_chance_of_a_cost_is_that_of_its_interval() -> None:
 
 def check(figure: Estimate, bound: float, *, at_least: bool) -> TargetCheck:
     """A target of cost, or of accuracy, beside a figure by hand."""
-    plain = ttc.simulate(scenario_from_dict(gateway(targets={"maximize": "accuracy"})), "Always('maverick')", requests=20)
+    plain = ttc.simulate(
+        scenario_from_dict(gateway(targets={"maximize": "accuracy"})), "Always('maverick')", requests=20
+    )
     key = "accuracy" if at_least else "cost_usd_per_request"
     from dataclasses import replace
 

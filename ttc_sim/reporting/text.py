@@ -498,6 +498,8 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
             label = styled("")
         table.add_section()
     paper.print(table)
+    if found.targets:
+        paper.print(_targets_kept(found))
     table = Table(title="Over all folds", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("figure")
     for name in ("promised, mean", "realized, mean", "inside"):
@@ -505,8 +507,6 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     for name, one in found.overall.items():
         table.add_row(name, f"{one.promised:.4g}", f"{one.realized:.4g}", f"{one.inside:.0%}")
     paper.print(table)
-    if found.targets:
-        paper.print(_targets_kept(found))
     paper.say(
         f"{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
         "as they say where about 95% of the figures are inside.",
