@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from ttc_sim.optimizer.promises import TargetCheck, check_targets
 from ttc_sim.reporting.text import print_plan
 from ttc_sim.scenario import Targets, scenario_from_dict
 from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.summary import Summary
 
 # ------------------------------------------------------------------------------------------------- what is asked for
 
@@ -123,17 +127,20 @@ def test_the_chance_of_a_cost_is_that_of_its_interval() -> None:
     assert check(exactly, 1.99, at_least=False).chance == 0.0
 
 
+@cache
+def plain() -> Summary:
+    """A summary whose figures are put in by hand."""
+    scenario = scenario_from_dict(gateway(targets={"maximize": "accuracy"}))
+    return ttc.simulate(scenario, "Always('maverick')", requests=20).summary()
+
+
 def check(figure: Estimate, bound: float, *, at_least: bool) -> TargetCheck:
     """A target of cost, or of accuracy, beside a figure by hand."""
-    plain = ttc.simulate(
-        scenario_from_dict(gateway(targets={"maximize": "accuracy"})), "Always('maverick')", requests=20
-    )
-    key = "accuracy" if at_least else "cost_usd_per_request"
-    from dataclasses import replace
-
-    summary = replace(plain.summary(), **{key: figure})
-    targets = Targets(minimize="cost", accuracy=bound) if at_least else Targets(maximize="accuracy", **{key: bound})
-    (found,) = check_targets(summary, targets)
+    if at_least:
+        (found,) = check_targets(replace(plain(), accuracy=figure), Targets(minimize="cost", accuracy=bound))
+    else:
+        targets = Targets(maximize="accuracy", cost_usd_per_request=bound)
+        (found,) = check_targets(replace(plain(), cost_usd_per_request=figure), targets)
     return found
 
 
@@ -179,7 +186,7 @@ FAST = {
 
 
 def test_a_target_is_missed_on_fresh_problems_no_more_often_than_its_confidence_allows() -> None:
-    """``python -m benchmarks.confidence`` counts over more plans, of more kinds. Plans made for a chance of a half miss too often."""
+    """``python -m benchmarks.confidence`` counts over more plans. Those for a chance of a half miss too often."""
     every: list[Held] = []
     for case in FAST.values():
         held: list[Held] = []
@@ -194,8 +201,8 @@ def test_a_target_is_missed_on_fresh_problems_no_more_often_than_its_confidence_
             assert one.missed <= binom.ppf(0.998, one.promised, 1 - level), (case, level, one)
         every += held
     together: dict[float, list[bool]] = {}
-    for one in every:
-        together.setdefault(one.level, []).append(not one.kept)
+    for target in every:
+        together.setdefault(target.level, []).append(not target.kept)
     shares = {level: sum(lost) / len(lost) for level, lost in together.items()}
     assert set(shares) == {0.5, 0.8, 0.95}
     assert all(share <= 1 - level for level, share in shares.items()), shares
@@ -211,8 +218,8 @@ def test_plans_for_known_kinds_are_not_sure_of_new_ones() -> None:
         rows, responses = planned(load_model(scenario, case.sample(k)), True)
         sure = [row for row in rows if row.confidence == 0.95]
         on_known += list(kept(sure, responses, load_model(scenario, case.fresh(k))))
-        new = problems(4000, 1, 900 + k, False)
-        on_new += list(kept(sure, responses, load_model(world(**case.targets), new)))
+        others = problems(4000, 1, 900 + k, False)
+        on_new += list(kept(sure, responses, load_model(world(**case.targets), others)))
     known, new = (missed(each)["accuracy"][0.95] for each in (on_known, on_new))
     assert known.missed <= 2
     assert new.missed > known.missed
@@ -246,7 +253,7 @@ def test_more_confidence_never_costs_less_and_the_plan_is_the_row_of_its_own(pla
     raw = yaml.safe_load((tmp_path / "plan.yaml").read_text())
     assert raw["confidence_costs"] == said["confidence_costs"]
     assert raw["scenario"]["targets"]["confidence"] == 0.8
-    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=150, record=True, file=io.StringIO())
     print_plan(console, plan)
     text = console.export_text()
     assert "What confidence costs" in text
@@ -300,8 +307,6 @@ def test_of_few_problems_a_target_is_kept_by_chance(plan: ttc.Plan) -> None:
     found = next(one for one in plan.checks if one.name == "accuracy")
     promised = Estimate.around(found.bound + 0.02 * 1.959964, 0.02)
     checked = TargetCheck("accuracy", found.bound, True, promised, 0.975, 0.8)
-    from dataclasses import replace
-
     realized = replace(plan.predicted, accuracy=Estimate.around(found.bound - 0.001, 0.02))
     got = beside_realized(checked, realized)
     assert got.chance == pytest.approx(norm.cdf(1.959964 / math.sqrt(2)), abs=1e-6)
