@@ -241,7 +241,7 @@ class Targets(SourceTargets):
         sources: what must hold for the requests of a source, by its name.
     """
 
-    confidence: float | dict[str, float] = CONFIDENCE
+    confidence: float | dict[str, float] | None = CONFIDENCE
     generalize: Literal["known", "new"] | None = None
     minimize: Literal["cost", "cost_usd_per_day", "latency_p50_s", "latency_p95_s", "latency_p99_s"] | None = None
     maximize: Literal["accuracy"] | None = None
