@@ -77,7 +77,9 @@ def small(**changes: Any) -> Model:
 
 
 def asking(model: Model, **targets: Any) -> Model:
-    return load_model_like(model, model.scenario.model_copy(update={"targets": Targets(**targets)}))
+    """Targets that hold by their figures' values, as those of others are compared."""
+    asked = Targets(**{"confidence": 0.5, **targets})
+    return load_model_like(model, model.scenario.model_copy(update={"targets": asked}))
 
 
 def at(model: Model, policy: Policy, **replicas: int) -> Summary:

@@ -452,7 +452,8 @@ def test_lengths_beside_graded_problems_are_those_of_the_problems(tmp_path: Path
     assert "lengths:" not in text
     assert "of 30 answers in the log" in text
     assert not found.file.with_name("lengths.parquet").exists()
-    assert ttc.optimize(found.file).status == "met"
+    # So few problems make no plan surer than that.
+    assert ttc.optimize(ttc.with_changes(found.file, {"targets.confidence": 0.5})).status == "met"
 
 
 def test_too_few_problems_to_train_the_printed_commands_score_them(
@@ -523,7 +524,7 @@ def test_attempts_that_were_never_right_and_traffic_that_was_never_answered(tmp_
     found = made(write_import(tmp_path / "mine", arrivals=log, tables=tables))
     assert "no attempt was right: accuracy is 0 whatever is done" in found.said
     assert "assumed: none of the log's requests was answered" in found.file.read_text()
-    assert ttc.optimize(found.file).status == "met"
+    assert ttc.optimize(ttc.with_changes(found.file, {"targets.confidence": 0.5})).status == "met"
     with pytest.raises(InputError, match=r"mine2/traffic.parquet: output tokens: got '0 in every row'"):
         made(write_import(tmp_path / "mine2", arrivals=log))
     assert not (tmp_path / "mine2" / "scenario.yaml").exists()

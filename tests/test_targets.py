@@ -501,7 +501,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "targets.md").read_text(encoding="u
 
 def test_every_example_of_the_page_can_be_asked_for() -> None:
     examples = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     asked: set[str] = set()
     for text in examples:
         scenario = with_changes("reasoning-gateway", yaml.safe_load(text))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ttc_sim.optimizer.capacities import SEARCH_RUNS
 from ttc_sim.optimizer.looking import Learnt, Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import Optimism
-from ttc_sim.optimizer.promises import check_targets
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import NEAR_MISSES, VERIFICATIONS, within_noise
 from ttc_sim.optimizer.task import PlanningTask, Progress
@@ -59,10 +57,6 @@ class Choosing:
         near.sort(key=lambda one: one.largest_miss)
         tried += [self.verify(one.proposal, kind) for one in near[:NEAR_MISSES]]
         return min(tried, key=self.rank)
-
-    def judged(self, seen: Simulated) -> Simulated:
-        """What was simulated for other targets, beside those that were asked for."""
-        return replace(seen, checks=check_targets(seen.summary, self.targets))
 
     def keep(self, seen: Simulated, kind: str) -> None:
         """Keep what was verified if it is the best of its kind."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import polars as pl
@@ -18,16 +19,36 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.planning import choose_policy, targets_of
-from ttc_sim.optimizer.promises import promises
+from ttc_sim.optimizer.promises import TargetCheck, promises
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.validating import Verdict, beside_promises, carry_out
 from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.simulation.model import load_model
+from ttc_sim.simulation.pooling import UNKNOWN
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
 FEW_CLUSTERS = 10  # clusters below which a bootstrap's interval is more than a fifth too narrow
+
+
+@dataclass(frozen=True)
+class FoldTarget:
+    """One target of a fold's plan, on the problems that were kept from it.
+
+    Attributes:
+        name: key of the target; asked: the number in the scenario; confidence: with which the plan had to keep it.
+        promised: whether the plan said to; chance: that the figure keeps it on so few problems as there are in the fold.
+        realized: the figure; kept: whether that keeps it.
+    """
+
+    name: str
+    asked: float
+    confidence: float
+    promised: bool
+    chance: float
+    realized: float
+    kept: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,7 @@ class Fold:
         planned_on, problems: how many problems the plan was made on, and how many it was carried out on.
         promised, realized: all figures of the plan, and of carrying it out.
         verdicts: by figure that a plan is held to, both beside each other.
+        targets: of the scenario, each beside what was realized.
     """
 
     scenario: Scenario
@@ -49,6 +71,7 @@ class Fold:
     promised: Summary
     realized: Summary
     verdicts: Mapping[str, Verdict]
+    targets: tuple[FoldTarget, ...]
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
@@ -59,6 +82,7 @@ class Fold:
             "policy": self.scenario.policy,
             "replicas": dict(self.realized.replicas),
             "figures": {name: verdict.as_json() for name, verdict in self.verdicts.items()},
+            "targets": [asdict(target) for target in self.targets],
         }
 
 
@@ -69,6 +93,21 @@ class Agreement:
     promised: float
     realized: float
     inside: float
+
+
+@dataclass(frozen=True)
+class TargetAgreement:
+    """One target over the folds whose plan promised to keep it.
+
+    Attributes:
+        confidence: that was asked for; promised: number of folds; kept: part of them in which it was kept, NaN of none.
+        expected: part of them in which it should be, on so few problems as there are in a fold.
+    """
+
+    confidence: float
+    promised: int
+    kept: float
+    expected: float
 
 
 @dataclass(frozen=True)
@@ -97,6 +136,20 @@ class CrossValidation:
         return found
 
     @cached_property
+    def targets(self) -> dict[str, TargetAgreement]:
+        """By target, over all folds."""
+        found = {}
+        for name in dict.fromkeys(one.name for fold in self.folds for one in fold.targets):
+            ours = [one for fold in self.folds for one in fold.targets if one.name == name]
+            held = [one for one in ours if one.promised]
+            kept, expected = (
+                float(np.mean(each)) if held else math.nan
+                for each in ([one.kept for one in held], [one.chance for one in held])
+            )
+            found[name] = TargetAgreement(ours[0].confidence, len(held), kept, expected)
+        return found
+
+    @cached_property
     def table(self) -> pl.DataFrame:
         """One row per fold and figure; ``low`` to ``high`` is where as many problems should fall, given what the plan rests on."""
         rows = [
@@ -115,7 +168,12 @@ class CrossValidation:
             for name, one in self.overall.items()
         }
         folds = [fold.as_json() for fold in self.folds]
-        return {"scenario": self.name, "folds": folds, "overall": overall, "notes": list(self.notes)}
+        targets = {
+            name: {key: None if value != value else value for key, value in asdict(one).items()}
+            for name, one in self.targets.items()
+        }
+        notes = list(self.notes)
+        return {"scenario": self.name, "folds": folds, "overall": overall, "targets": targets, "notes": notes}
 
 
 @one_thread()
@@ -179,9 +237,21 @@ def cross_validate(
                 promised=plan.summary,
                 realized=realized,
                 verdicts=beside_promises(promises(plan.summary), realized),
+                targets=tuple(beside_realized(check, realized) for check in plan.checks),
             )
         )
     return CrossValidation(scenario.name, tuple(found), _notes(population, part, folds))
+
+
+def beside_realized(check: TargetCheck, realized: Summary) -> FoldTarget:
+    """A promised target beside what came; the chance is less, or more, far from a half the more uncertain that is too."""
+    figure = realized.quantity(check.name) or UNKNOWN
+    own, both = check.promised.sd, math.hypot(check.promised.sd, figure.sd)
+    chance = check.chance
+    if 0 < chance < 1 and math.isfinite(both) and both > 0:
+        chance = NormalDist().cdf(NormalDist().inv_cdf(chance) * own / both)
+    kept = figure.value >= check.bound if check.at_least else figure.value <= check.bound
+    return FoldTarget(check.name, check.bound, check.confidence, check.holds, chance, figure.value, kept)
 
 
 def _parts(scenario: Scenario, population: Population, folds: int) -> I64:

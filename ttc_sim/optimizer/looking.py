@@ -62,6 +62,15 @@ class Simulated:
         """``"met"`` if all targets hold, else ``"nearest"``."""
         return "met" if self.meets_targets else "nearest"
 
+    def judged_by(self, targets: Targets) -> Simulated:
+        """The same beside other targets."""
+        return replace(self, checks=check_targets(self.summary, targets))
+
+    @property
+    def chance(self) -> float:
+        """Of the target that is least sure to hold; 1 without any."""
+        return min((check.chance for check in self.checks), default=1.0)
+
     @property
     def largest_miss(self) -> float:
         """Largest relative miss of a target; 0 if all hold."""

@@ -34,7 +34,8 @@ def look_for_the_nearest(
         targets = loosened(task.targets, share)
         timing = learnt.timing if replicas is None else learnt.timing.at(replicas)
         timing = replace(timing, targets=targets)
-        limits = learnt.optimism.allowed_for(Limits.of(targets, search.utilization, task.rate_per_s))
+        limits = Limits.of(targets, search.utilization, task.rate_per_s)
+        limits = learnt.optimism.allowed_for(limits, targets)
         proposal = proposer.propose(task.question(limits, timing, targets=targets, replicas=replicas))
         seen = looks.get(proposal)
         if seen is None:

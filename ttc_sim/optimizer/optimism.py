@@ -11,8 +11,10 @@ from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.folds import deal_out, deal_out_by_source, short_of_clusters
+from ttc_sim.optimizer.margins import NO_MARGIN, Margin, margin_of
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
+from ttc_sim.scenario import Targets
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
 
@@ -37,26 +39,27 @@ class Optimism:
 
     Attributes:
         accuracy: at least 0; cost_usd_per_request: at most 0.
-        held_out: what it came to on problems kept from it.
+        held_out: what it came to on problems kept from it; margin: how uncertain a choice of that kind is besides.
     """
 
     accuracy: float
     cost_usd_per_request: float
     held_out: HeldOut
+    margin: Margin = NO_MARGIN
 
     @classmethod
     def none(cls, problems: int) -> Optimism:
         """Of a choice by no outcome, such as one arm for all, or by lengths that every run draws anew."""
         return cls(0.0, 0.0, HeldOut(np.zeros(problems), np.zeros(problems)))
 
-    def allowed_for(self, limits: Limits) -> Limits:
-        """Limits that hold once the optimism is taken off."""
+    def allowed_for(self, limits: Limits, targets: Targets | None = None) -> Limits:
+        """Limits that hold once the optimism is taken off; with the confidences of targets, if there are any."""
         if limits.accuracy is not None:
             limits = replace(limits, accuracy=limits.accuracy + self.accuracy)
         if limits.cost_usd_per_request is not None:
             allowed = limits.cost_usd_per_request + self.cost_usd_per_request
             limits = replace(limits, cost_usd_per_request=max(allowed, 0.0))
-        return limits
+        return limits if targets is None else self.margin.allowed_for(limits, targets)
 
     def taken_off(self, summary: Summary) -> Summary:
         """The figures without it."""
@@ -116,13 +119,14 @@ def measure_optimism(
     weight = population.weight
     held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)))
     seen = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
-    unseen = dict(seen)
+    unseen, margin = dict(seen), NO_MARGIN
     for k in range(FOLDS):
         say(f"measuring optimism: choosing without part {k + 1} of {FOLDS} of the problems")
         here = fold == k
         train = _renormalized(np.where(here, 0.0, weight), population.source, population.share)
         proposal = proposer.propose(task.question(limits, timing, weight=train))
         expected = task.expectations.under(proposal.choose(population, task.model.arm_names))
+        margin = margin_of(population, task.targets, expected) if k == 0 else margin
         held_out.correct[here] = expected["correct"][here]
         held_out.cost_usd[here] = expected["api_cost_usd"][here] + task.pools_usd_per_request(proposal.replicas)
         kept_from_it = np.where(here, weight, 0.0)
@@ -133,6 +137,7 @@ def measure_optimism(
         accuracy=max(0.0, seen["accuracy"] - unseen["accuracy"]),
         cost_usd_per_request=min(0.0, seen["cost_usd_per_request"] - unseen["cost_usd_per_request"]),
         held_out=held_out,
+        margin=margin,
     )
 
 

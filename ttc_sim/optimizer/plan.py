@@ -19,6 +19,7 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.files.writing import write_atomically
 from ttc_sim.measured.provenance import identify
+from ttc_sim.optimizer.confidence_costs import ConfidenceCost
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
@@ -29,9 +30,10 @@ from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, Targets, find_scenario, read_mapping
 from ttc_sim.simulation.summary import Summary
 
-FORMAT = 2
-READABLE = (1, 2)
-"""Plans of format 1 did not say which predictor they were made with."""
+FORMAT = 3
+READABLE = (1, 2, 3)
+"""Plans of format 1 did not say which predictor they were made with, those of format 2 not with what confidence."""
+_CONFIDENCE_BEFORE = 0.5  # of plans of the formats that do not say it
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Plan(Displayed):
     """The answer of :func:`ttc_sim.optimize`.
 
     Attributes:
-        status: ``"met"`` if all targets hold, else ``"nearest"``: the nearest plan to targets that cannot all hold.
+        status: ``"met"`` if all targets hold with the confidence that was asked for, else ``"nearest"``: the nearest plan to
+            targets that cannot all hold.
         binding: targets that cannot hold together with the others; empty when met.
         scenario: complete: arms with their caps, replicas, and the chosen policy.
         predicted: figures from independent runs on fresh seeds, corrected for having chosen on the same problems.
@@ -92,6 +95,8 @@ class Plan(Displayed):
         gain: of ``utility`` over ``bands``, see :func:`ttc_sim.optimizer.gain.gain_of`.
         worth: what a perfect predictor, and none, would reach.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
+        confidence_costs: what holding the targets with more confidence costs, or with less: the best plan for each.
+        highest_confidence: chance with which all targets hold, each for itself, under the surest plan that was found.
 
     Of traffic without problems nothing is known of accuracy: ``frontier`` and ``optimism`` are empty there, ``gain`` and ``worth``
     are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there is a choice.
@@ -109,6 +114,8 @@ class Plan(Displayed):
     gain: Gain | None
     worth: PredictorWorth | None
     novelty: Novelty | None
+    confidence_costs: tuple[ConfidenceCost, ...]
+    highest_confidence: float
 
     @property
     def policy(self) -> Policy:
@@ -125,6 +132,8 @@ class Plan(Displayed):
             "policy": self.scenario.policy,
             **self.predicted.as_json(),
             "targets": [check.as_json() for check in self.checks],
+            "confidence_costs": [one.as_json() for one in self.confidence_costs],
+            "highest_confidence": self.highest_confidence,
             "baselines": {name: summary.as_json() for name, summary in self.baselines.items()},
             "frontier": [
                 {
@@ -167,7 +176,12 @@ class Plan(Displayed):
             InputError: no place for it: see :func:`check_beside_code`.
         """
         path = location("Plan.save", "path", path, "a file to write to")
-        more = {**self._of_problems(), **({} if self.novelty is None else {"novelty": asdict(self.novelty)})}
+        more = {
+            "confidence_costs": [one.as_json() for one in self.confidence_costs],
+            "highest_confidence": self.highest_confidence,
+            **self._of_problems(),
+            **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
+        }
         write_plan(path, self.scenario, self.status, self.binding, self.predicted, more)
 
 
@@ -226,7 +240,7 @@ class SavedPlan:
 
 _KEYS = (
     *("ttc_sim_plan", "status", "binding", "promised", "measured_on", "optimism", "utility_gain", "predictor"),
-    *("accuracy", "novelty", "made_from", "code_sha256", "scenario"),
+    *("confidence_costs", "highest_confidence", "accuracy", "novelty", "made_from", "code_sha256", "scenario"),
 )
 
 
@@ -302,7 +316,10 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
     if not isinstance(made_from, str):
         raise InputError(path, "made_from", made_from, "the scenario's file, from the plan's folder")
     home = location(path, "made_from", path.resolve().parent / made_from, "the scenario's file, from the plan's folder")
-    scenario = read_mapping(raw["scenario"], os.path.normpath(home), Code(allow_code, (path.resolve().parent,)))
+    said = raw["scenario"]
+    if raw["ttc_sim_plan"] < FORMAT and isinstance(said.get("targets"), dict):
+        said = {**said, "targets": {"confidence": _CONFIDENCE_BEFORE, **said["targets"]}}
+    scenario = read_mapping(said, os.path.normpath(home), Code(allow_code, (path.resolve().parent,)))
     promised = _promised(raw["promised"], path, scenario.targets)
     unsaid = _check_code(scenario, raw.get("code_sha256", {}), path)
     if scenario.policy is None:

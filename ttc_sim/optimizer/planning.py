@@ -18,6 +18,7 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.provenance import scores_name
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
+from ttc_sim.optimizer.confidence_costs import ConfidenceCost, costs_of, look_at_confidences
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
 from ttc_sim.optimizer.gain import Gain, gain_of
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
@@ -104,6 +105,8 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         gain=choice.gains["utility"],
         worth=predictor_worth(task.question(learnt.limits, learnt.timing), proposal, verified.optimism),
         novelty=task.novelty,
+        confidence_costs=choice.confidence_costs,
+        highest_confidence=choice.highest_confidence,
     )
 
 
@@ -157,6 +160,7 @@ class Choice:
         chosen: one of ``found``.
         baselines: by name, figures of other policies on the requests that the plan was verified on.
         frontier: cheapest cost at each level of accuracy.
+        confidence_costs: the best plan for other confidences; highest_confidence: of all that was simulated.
     """
 
     task: PlanningTask
@@ -165,6 +169,8 @@ class Choice:
     chosen: Found
     baselines: Mapping[str, Summary]
     frontier: tuple[FrontierPoint, ...]
+    confidence_costs: tuple[ConfidenceCost, ...]
+    highest_confidence: float
 
     @property
     def verified(self) -> Simulated:
@@ -200,16 +206,23 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     promised = promises_of(task, found[chosen])
     looked = _looked_at(task, found, chosen, promised, progress)
     chosen = _chosen(found, gains, targets)
+    progress("looking at what confidence costs")
+    others = look_at_confidences(task, found[chosen], progress)
+    for one in others:
+        _keep(found, chosen, one.judged_by(targets), targets)
     plan = found[chosen].verified
     uncapped = uncapped_proposal(task, plan.proposal)
     if uncapped is not None:
-        _verify_beside(task, found, chosen, uncapped, plan.optimism)
+        others.append(_verify_beside(task, found, chosen, uncapped, plan.optimism))
         plan = found[chosen].verified
+    others += [*always.values(), *looked, *found[chosen].looks.verified.values()]
     summaries = {name: _printed(task, one, plan) for name, one in always.items()}
     summaries["uncapped"] = carry_out_uncapped(task, plan)
     progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
     frontier = frontier_of(promised, [*looked, plan], summaries.values(), targets)
-    return Choice(task, found, gains, found[chosen], summaries, frontier)
+    costs = costs_of(targets, plan, others)
+    surest = max(one.chance for one in [plan, *others])
+    return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest)
 
 
 def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targets) -> str:
@@ -257,12 +270,16 @@ def _verify_beside(
     task: PlanningTask, found: dict[str, Found], kind: str, proposal: Proposal, optimism: Optimism
 ) -> Simulated:
     """Simulate a proposal on the requests that plans are verified on; the better of it and the best of its kind is kept."""
-    held = found[kind]
-    learnt = replace(held.learnt, optimism=optimism)
+    learnt = replace(found[kind].learnt, optimism=optimism)
     seen, _ = simulate_proposal(task, proposal, learnt, "verify", task.model.scenario.replications)
-    if seen.rank(task.targets) < held.verified.rank(task.targets):
-        found[kind] = replace(held, verified=seen)
+    _keep(found, kind, seen, task.targets)
     return seen
+
+
+def _keep(found: dict[str, Found], kind: str, seen: Simulated, targets: Targets) -> None:
+    """The better of what was simulated and the best of its kind is kept."""
+    if seen.rank(targets) < found[kind].verified.rank(targets):
+        found[kind] = replace(found[kind], verified=seen)
 
 
 def _printed(task: PlanningTask, baseline: Simulated, plan: Simulated) -> Summary:

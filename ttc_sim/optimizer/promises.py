@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.estimates import Z95, Estimate
+from ttc_sim.optimizer.chances import chance_of, quantile_of
 from ttc_sim.scenario import Target, Targets
+from ttc_sim.scenario.targets import CONFIDENCE
 from ttc_sim.simulation.pooling import UNKNOWN
 from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.summary import Summary
@@ -26,8 +28,8 @@ class TargetCheck:
 
     Attributes:
         name: key of the target; bound: the number in the scenario; at_least: whether it is a floor or a ceiling.
-        promised: the plan's figure; holds: whether its value keeps the target.
-        chance: probability that the target holds, by the figure's own uncertainty.
+        promised: the plan's figure.
+        chance: probability that the target holds, by the figure's own uncertainty; confidence: that was asked for.
         hour: the worst, of a target that must hold in every hour; words: the target as tables have it.
     """
 
@@ -35,17 +37,38 @@ class TargetCheck:
     bound: float
     at_least: bool
     promised: Estimate
-    holds: bool
     chance: float
+    confidence: float
     hour: int | None = None
     words: str = ""
 
     @property
-    def miss(self) -> float:
-        """By how much the target is missed, relative to its bound; 0 if it holds, without end if nothing is known of it."""
+    def holds(self) -> bool:
+        """Whether the target holds with the chance that was asked for."""
+        return self.chance >= self.confidence
+
+    @property
+    def gap(self) -> float:
+        """How much better the figure would have to be, as uncertain as it is, for the target to hold; 0 if it does, NaN if nothing
+        is known of it."""
         if self.holds:
             return 0.0
-        missed = abs(self.promised.value - self.bound) / max(abs(self.bound), 1e-9)
+        room = self.promised.value - self.bound if self.at_least else self.bound - self.promised.value
+        sure = quantile_of(self.chance) if 0 < self.chance < 1 else 0.0
+        return max(quantile_of(self.confidence) * self._sd(room, sure) - room, 1e-6 * abs(self.bound))
+
+    def _sd(self, room: float, sure: float) -> float:
+        """Standard error of the figure towards its bound: as the chance has it, where that says something."""
+        if room > 0 and sure > 0.05:
+            return room / sure
+        ends = self.promised.value - self.promised.low, self.promised.high - self.promised.value
+        toward, away = ends if self.at_least else ends[::-1]
+        return (toward if math.isfinite(toward) else away) / Z95
+
+    @property
+    def miss(self) -> float:
+        """By how much the target is missed, relative to its bound; 0 if it holds, without end if nothing is known of it."""
+        missed = self.gap / max(abs(self.bound), 1e-9)
         return math.inf if math.isnan(missed) else missed
 
     def as_json(self) -> dict[str, object]:
@@ -57,6 +80,7 @@ class TargetCheck:
             "hour": self.hour,
             "holds": self.holds,
             "chance": self.chance,
+            "confidence": self.confidence,
             "promised": as_mapping(self.promised),
         }
 
@@ -69,6 +93,7 @@ class TargetVerdict:
         name: key of the target; asked: the number in the scenario; at_least: whether it is a floor or a ceiling.
         realized: the figure, with its 95% interval.
         hour: the worst, of a target that must hold in every hour; words: the target as tables have it.
+        chance: that the target holds, by the figure's own uncertainty; confidence: with which the plan was to keep it.
     """
 
     name: str
@@ -77,6 +102,8 @@ class TargetVerdict:
     realized: Estimate
     hour: int | None = None
     words: str = ""
+    chance: float = 0.5
+    confidence: float = CONFIDENCE
 
     @property
     def met(self) -> bool | None:
@@ -96,6 +123,8 @@ class TargetVerdict:
             "at_least": self.at_least,
             "hour": self.hour,
             "realized": as_mapping(self.realized),
+            "chance": self.chance,
+            "confidence": self.confidence,
             "met": self.met,
         }
 
@@ -116,11 +145,12 @@ def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]
     checks = []
     for target in targets.asked():
         figure = summary.quantity(target.name) or UNKNOWN
-        holds = figure.value >= target.bound if target.at_least else figure.value <= target.bound
-        check = TargetCheck(
-            target.name, target.bound, target.at_least, figure, holds, 0.0, _hour(summary, target), target.words
+        chance, hour = chance_of(summary, target, figure), _hour(summary, target)
+        checks.append(
+            TargetCheck(
+                target.name, target.bound, target.at_least, figure, chance, target.confidence, hour, target.words
+            )
         )
-        checks.append(replace(check, chance=_chance(check)))
     return tuple(checks)
 
 
@@ -135,10 +165,15 @@ def judge_targets(realized: Summary, targets: Targets, population: Population | 
         figure = realized.quantity(target.name)
         if figure is None:
             continue
+        chance, hour = chance_of(realized, target, figure), _hour(realized, target)
         if alone:
             figure = Estimate(figure.value, 0.0, 1.0 if target.is_share else math.inf)
-        hour = _hour(realized, target)
-        found.append(TargetVerdict(target.name, target.bound, target.at_least, figure, hour, target.words))
+            chance = 0.5
+        found.append(
+            TargetVerdict(
+                target.name, target.bound, target.at_least, figure, hour, target.words, chance, target.confidence
+            )
+        )
     return tuple(found)
 
 
@@ -158,13 +193,3 @@ def figures_in_brief(summary: Summary) -> str:
     accuracy = "unknown accuracy" if summary.accuracy is None else f"accuracy {summary.accuracy.value:.1%}"
     cost, p95 = summary.cost_usd_per_request.value, summary.latency_s["p95"].value
     return f"{accuracy}, ${cost:.5f} a request, p95 {p95:.1f} s"
-
-
-def _chance(check: TargetCheck) -> float:
-    """Probability that the target holds, taking the figure's error as normal."""
-    room = check.promised.value - check.bound if check.at_least else check.bound - check.promised.value
-    if math.isnan(room):
-        return 0.0
-    if check.promised.sd <= 0:
-        return 1.0 if room >= 0 else 0.0
-    return 0.5 * math.erfc(-room / check.promised.sd / math.sqrt(2))

@@ -47,9 +47,13 @@ def search(task: PlanningTask, proposer: Proposer, timing: Timing, say: Progress
     """
     limits = task.limits()
     optimism = measure_optimism(task, proposer, limits, timing, say)
-    allowed = optimism.allowed_for(limits)
+    allowed = optimism.allowed_for(limits, task.targets)
     looks = Looks(task.targets)
     learnt = _propose_and_look(task, proposer, Learnt(allowed, timing, optimism), looks, say)
+    # Simulation knows more that is uncertain than the problems.
+    seen = next(reversed(looks.searched.values()))
+    learnt = replace(learnt, optimism=replace(optimism, margin=optimism.margin.raised_by(seen.summary)))
+    allowed = learnt.optimism.allowed_for(limits, task.targets)
     learnt = look_at_capacities(task, proposer, allowed, learnt, looks, say)
     learnt = _verify(task, proposer, allowed, learnt, looks, say)
     verified = looks.best_verified

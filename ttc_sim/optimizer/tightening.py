@@ -16,7 +16,7 @@ def tightened(limits: Limits, simulated: Simulated) -> Limits:
         if check.holds:
             continue
         missed_usd = check.name in ("cost_usd_per_request", "cost_usd_per_day")
-        gap = abs(check.promised.value - check.bound)
+        gap = check.gap
         if check.name in ("accuracy", "cut_off_rate") and limits.accuracy is not None:
             limits = replace(limits, accuracy=limits.accuracy + 1.05 * gap + 1e-4)
         elif missed_usd and limits.cost_usd_per_request is not None:
@@ -39,9 +39,8 @@ def tightened(limits: Limits, simulated: Simulated) -> Limits:
 
 def _less(check: TargetCheck) -> float:
     """By how much less of an objective may be broken than before, as a factor."""
-    found, bound = check.promised.value, check.bound
-    kept, allowed = (1 - found, 1 - bound) if check.at_least else (found, bound)
-    return min(max(allowed / kept, 0.5), 0.97) if kept > 0 else 0.5
+    allowed = 1 - check.bound if check.at_least else check.bound
+    return min(max(allowed / (allowed + check.gap), 0.5), 0.97) if allowed + check.gap > 0 else 0.5
 
 
 def _uses_pools(simulated: Simulated) -> bool:

@@ -162,8 +162,8 @@ def _fastest_by_length(choosing: Choosing, proposer: BandsProposer) -> None:
         found = search(task, proposer, task.timing().after(choosing.learnt.timing.seen), choosing.say)
         if limit_s is None and not found.verified.meets_targets:
             found = nearer(task, found, choosing.say)
-        looked.extend(choosing.judged(one) for one in found.looks.searched.values())
-        choosing.keep(choosing.judged(found.verified), BY_LENGTH)
+        looked.extend(one.judged_by(choosing.targets) for one in found.looks.searched.values())
+        choosing.keep(found.verified.judged_by(choosing.targets), BY_LENGTH)
         return found.verified
 
     held = choosing.best or cheapest(None)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
+from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
+from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
@@ -22,6 +24,7 @@ from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
 
+_KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)
 _UNKNOWN = (
     "no problems stand behind these requests, so nothing is known of accuracy, and no arm was chosen or left out for it: there is "
     "no frontier of accuracy and cost, no gain in right answers, and nothing to say of a predictor's worth"
@@ -38,8 +41,9 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     whole = expanded_model(model)
     _check_asked(whole, targets)
     choosing = Choosing(PlanningTask.of(expect_arms(as_population(whole)), targets), progress)
-    for look in (look_at_one_arm, look_at_lengths, look_at_live_load):
+    for look in _KINDS:
         look(choosing)
+    others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
     plan = choosing.found[choosing.chosen]
     objective = "cost_usd_per_request" if targets.cheapest else str(targets.minimize)
@@ -62,7 +66,24 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         gain=None,
         worth=None,
         novelty=None,
+        confidence_costs=costs_of(targets, plan, others),
+        highest_confidence=max(one.chance for one in [plan, *others]),
     )
+
+
+def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
+    """The best plans for other confidences than the one asked for; what was simulated already is not simulated again."""
+    choosing.say("looking at what confidence costs")
+    others = []
+    for level in levels_beside(choosing.targets):
+        task = replace(choosing.task, targets=choosing.targets.with_confidence(level))
+        beside = Choosing(task, lambda _: None)
+        for look in _KINDS:
+            look(beside)
+        seen = beside.found[beside.chosen].judged_by(choosing.targets)
+        choosing.keep(seen, beside.chosen)
+        others.append(seen)
+    return [*others, *choosing.found.values()]
 
 
 def _baselines(choosing: Choosing) -> dict[str, Summary]:

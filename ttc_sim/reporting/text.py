@@ -67,6 +67,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
     _print_policy(paper, plan)
     paper.print(targets_table(plan.checks))
+    if plan.confidence_costs:
+        paper.print(confidences_table(plan))
     for line in savings(plan.predicted, plan.baselines):
         paper.say(f"  {line}")
     for line in kinds_in_words(plan) if plan.worth is None else [*_worth_in_words(plan), *alternatives_in_words(plan)]:
@@ -74,6 +76,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     if plan.status != "met":
         named = ", ".join(plan.binding)
         unmet = f"The targets cannot all be met. Binding: {named}."
+        if plan.highest_confidence > 0:
+            unmet += f" The highest chance with which any plan was found to hold each is {_rounded_down(plan.highest_confidence)}%."
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
@@ -315,9 +319,39 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
         table.add_row(
             _in_words(check),
             f"{sign} {check.bound:g}",
-            styled(f"{promised.value:.4g}", *([] if check.holds else [("  missed", "red")])),
+            f"{promised.value:.4g}",
             span(promised),
-            f"{check.chance:.0%}",
+            styled(
+                f"{_rounded_down(check.chance)}%, asked {100 * check.confidence:g}%",
+                *([] if check.holds else [("  too unsure" if check.chance >= 0.5 else "  missed", "red")]),
+            ),
+        )
+    return table
+
+
+def _rounded_down(chance: float) -> str:
+    """Percent, so that what was asked for is never said to be reached where it is not."""
+    times = 10 if chance >= 0.99 else 1
+    return f"{math.floor(100 * times * chance + 1e-9) / times:g}"
+
+
+def confidences_table(plan: Plan) -> Table:
+    """What holding the targets with one chance or another costs."""
+    table = Table(title="What confidence costs", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("every target holds with a chance of")
+    for name in ("accuracy", "$ / 1k requests", "p95 s", "GPUs"):
+        table.add_column(name, justify="right")
+    for row in plan.confidence_costs:
+        chance = "as asked, each its own" if row.confidence is None else f"{100 * row.confidence:g}%"
+        if row.status != "met":
+            table.add_row(styled(chance, ("  no plan was found", "red")), *[""] * 4)
+            continue
+        table.add_row(
+            chance,
+            "unknown" if row.accuracy is None else percent_of(row.accuracy),
+            dollars_of(row.cost_usd_per_request, 1000),
+            seconds(row.latency_p95_s.value),
+            ", ".join(f"{pool} x{replicas}" for pool, replicas in row.replicas.items()) or "-",
         )
     return table
 
@@ -456,9 +490,9 @@ def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few prob
     """Every target beside what was realized; ``unsure``: what is said where the interval lies on both sides."""
     table = Table(title="Targets", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("target")
-    for name in ("asked", "realized", "met"):
+    for name in ("asked", "with confidence", "realized", "met"):
         table.add_column(name, justify="right")
-    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red")), None: unsure}
+    words: dict[bool | None, str | Text] = {True: "yes", False: styled(("no", "red"))}
     for one in targets:
         figure = one.realized
         unknown = math.isnan(figure.value)
@@ -466,8 +500,11 @@ def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few prob
         table.add_row(
             _in_words(one),
             f"{'at least' if one.at_least else 'at most'} {one.asked:.4g}",
+            f"{100 * one.confidence:g}%",
             realized,
-            "nothing is known of it" if unknown else words[one.met],
+            "nothing is known of it"
+            if unknown
+            else words.get(one.met, f"{unsure}: a chance of {_rounded_down(one.chance)}%"),
         )
     return table
 
@@ -514,6 +551,8 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
             label = styled("")
         table.add_section()
     paper.print(table)
+    if found.targets:
+        paper.print(_targets_kept(found))
     table = Table(title="Over all folds", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("figure")
     for name in ("promised, mean", "realized, mean", "inside"):
@@ -528,6 +567,21 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     )
     for note in found.notes:
         paper.say(f"- {note}", "dim")
+
+
+def _targets_kept(found: CrossValidation) -> Table:
+    """In how many folds each target was kept, beside the confidence that was asked for."""
+    table = Table(title="Targets over all folds", title_justify="left", header_style="bold", pad_edge=False)
+    table.add_column("target")
+    for name in ("confidence asked", "promised in", "kept in", "expected of so few problems"):
+        table.add_column(name, justify="right")
+    for name, one in found.targets.items():
+        cells = (
+            f"{one.promised} of {len(found.folds)} folds",
+            *([f"{one.kept:.0%} of them", f"{one.expected:.0%}"] if one.promised else ["-", "-"]),
+        )
+        table.add_row(name, f"{100 * one.confidence:g}%", *cells)
+    return table
 
 
 def _verdict_cells(verdict: Verdict) -> tuple[str | Text, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
 from ttc_sim.scenario.base import UNKNOWN_KEY, Model, Share, errors_at
@@ -24,6 +24,9 @@ SHARES = ("timeout_rate", "timed_out_rate", "rejected_rate", "failed_rate", "cut
 FLOORS = ("accuracy", "goodput")
 """Of these at least so much is asked for; of all others at most."""
 USD = ("cost_usd_per_request", "cost_usd_per_day")
+CONFIDENCE = 0.8
+"""With which targets must hold that name none of their own."""
+_CONFIDENCES = (0.5, 0.999)  # no plan can be sure, and one that would rather fail is none
 
 _LIKE_A_PERCENTILE = re.compile(rf"({'|'.join(TIMES)})_p(.*)_s")
 _PERCENT = re.compile(r"[1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*")
@@ -72,6 +75,7 @@ class Target:
         key: the last of them, which names the figure; bound: at least that much of ``accuracy`` and ``goodput``, at most of others.
         source: whose requests it is about; ``None``: all.
         every_hour: whether it must hold in every hour that requests arrive in.
+        confidence: with what chance a plan must keep it on new problems, 0.5 to 0.999.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Target:
     bound: float
     source: str | None = None
     every_hour: bool = False
+    confidence: float = CONFIDENCE
 
     @property
     def at_least(self) -> bool:
@@ -119,6 +124,8 @@ class SourceTargets(Model):
         slo: of each request; of a source that names its own, that.
         every_hour: whether percentiles, shares and goodput named beside it must hold in every hour that requests arrive in, and not
             just over the whole run; accuracy and cost are always of the whole.
+        confidence: with what chance a plan must keep these targets, each for itself, 0.5 to 0.999; or so for each that is named.
+            Of a source that says nothing, and of targets that are not named, that of all requests; 0.8 if that is not said either.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -138,6 +145,21 @@ class SourceTargets(Model):
     goodput: Share | None = None
     slo: Slo | None = None
     every_hour: bool = False
+    confidence: float | dict[str, float] | None = None
+
+    @field_validator("confidence", mode="before")
+    @classmethod
+    def _is_a_chance(cls, given: Any) -> Any:
+        """One number, or one for each target that is named."""
+        for key, value in (given if isinstance(given, dict) else {None: given}).items():
+            known = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (known and _CONFIDENCES[0] <= value <= _CONFIDENCES[1]):
+                which = "" if key is None else f" for {key}"
+                expected = (
+                    f"a number from {_CONFIDENCES[0]:g} to {_CONFIDENCES[1]:g}{which}, or one for each target, such as "
+                )
+                raise ValueError(f"{expected}{{accuracy: 0.95}}")
+        return {str(key): float(value) for key, value in given.items()} if isinstance(given, dict) else given
 
     @model_validator(mode="before")
     @classmethod
@@ -174,7 +196,16 @@ class SourceTargets(Model):
         if self.every_hour and not any(percentile_of(key) or key in (*SHARES, "goodput") for key, _ in self.bounds()):
             expected = "a percentile, goodput or a rate beside it that is to hold in every hour"
             raise errors_at({"every_hour": ("value_error", True, expected)})
+        keys = [key for key, _ in self.bounds()]
+        for key, value in self.confidence.items() if isinstance(self.confidence, dict) else ():
+            if key not in keys:
+                expected = f"a confidence for a target beside it: {', '.join(keys) or 'there is none'}"
+                raise errors_at({f"confidence.{key}": ("value_error", value, expected)})
         return self
+
+    def confidence_in(self, key: str) -> float | None:
+        """With what chance the target of that key is to be kept; ``None`` where nothing is said of it."""
+        return self.confidence.get(key) if isinstance(self.confidence, dict) else self.confidence
 
     def bounds(self) -> Iterator[tuple[str, float]]:
         """Key and bound of every target."""
@@ -206,9 +237,14 @@ class Targets(SourceTargets):
         minimize: ``cost`` (or ``cost_usd_per_day``), under ``accuracy`` and other targets; of traffic without problems, of which
             no accuracy is known, under the others, or the 50th, 95th or 99th percentile of ``latency`` (``latency_p95_s``); or
         maximize: ``accuracy``, under cost and other targets. Needed to plan by; without either, targets are only judged.
+        generalize: what problems the targets must hold on: ``known``, new problems of the kinds (task types, categories) that were
+            measured, each as frequent as before; or ``new``, problems of kinds of which those that were measured are a sample. As
+            the problem sets' cards say if left out.
         sources: what must hold for the requests of a source, by its name.
     """
 
+    confidence: float | dict[str, float] | None = CONFIDENCE
+    generalize: Literal["known", "new"] | None = None
     minimize: Literal["cost", "cost_usd_per_day", "latency_p50_s", "latency_p95_s", "latency_p99_s"] | None = None
     maximize: Literal["accuracy"] | None = None
     sources: dict[str, SourceTargets] = Field(default_factory=dict)
@@ -265,6 +301,7 @@ class Targets(SourceTargets):
                 bound=bound,
                 source=source,
                 every_hour=block.every_hour and key not in ("accuracy", *USD),
+                confidence=block.confidence_in(key) or self.confidence_in(key) or CONFIDENCE,
             )
             for source, block in blocks
             for key, bound in block.bounds()
@@ -281,6 +318,11 @@ class Targets(SourceTargets):
             for name, block in self.sources.items()
         }
         return self.model_copy(update={**changed.get(None, {}), "sources": sources})
+
+    def with_confidence(self, confidence: float) -> Targets:
+        """The same, all of them to be kept with this chance."""
+        sources = {name: block.model_copy(update={"confidence": None}) for name, block in self.sources.items()}
+        return self.model_copy(update={"confidence": confidence, "sources": sources})
 
     def of_sources(self, present: Iterable[str]) -> Targets:
         """The same without those of sources that are not present."""
@@ -300,6 +342,8 @@ def check_targets_of_sources(targets: Targets, sources: Sequence[str]) -> tuple[
     for name in targets.sources:
         if name not in sources:
             return f"targets.sources.{name}", name, nearest(name, sources)
+    if targets.generalize is not None and not sources:
+        return "targets.generalize", targets.generalize, "none: a workload without sources has no problems, of any kind"
     if targets.goodput is not None:
         for name in sources:
             if targets.slo_of(name) is None:

@@ -91,10 +91,16 @@ class Asked:
     """The figure that a target is about; of one that must hold in every hour, that of the worst ``hour`` (0: the first).
 
     None of accuracy and cost: they are corrected as plans are made, and stand elsewhere.
+
+    Attributes:
+        late: of a percentile, share of the requests that are later than the ``bound`` asked for: how sure it is that these are few
+            enough can be told from fewer of them than it takes to say how late the last are.
     """
 
     figure: Estimate | None
     hour: int | None = None
+    late: Estimate | None = None
+    bound: float | None = None
 
 
 class Pooled(Means):
@@ -264,12 +270,26 @@ class Pooled(Means):
         members = self.all.requests
         if target.source is not None:
             members = self.source == sources.index(target.source) if target.source in sources else ~members
-        if not target.every_hour:
-            return Asked(self._figure(target, members))
-        hour = self._worst_hour(target, members)
-        if hour is None:
-            return Asked(UNKNOWN)
-        return Asked(self._figure(target, members & (self.hour == hour)), hour)
+        hour = None
+        if target.every_hour:
+            hour = self._worst_hour(target, members)
+            if hour is None:
+                return Asked(UNKNOWN)
+            members = members & (self.hour == hour)
+        return Asked(self._figure(target, members), hour, self._late(target, members), target.bound)
+
+    def _late(self, target: Target, members: Bools) -> Estimate | None:
+        """Share of some requests that are later than a percentile may be."""
+        if target.percentile is None:
+            return None
+        name: TimeName = target.percentile[0]  # type: ignore[assignment]
+        times = self.of_name(name)
+
+        def after(other: OtherLoad) -> Bools:
+            values = {"latency": other.latency_s, "ttft": other.ttft_s, "tpot": other.tpot_s}[name]
+            return np.asarray(values > target.bound)
+
+        return self.share(times.values > target.bound, members & times.known, after)
 
     def _figure(self, target: Target, members: Bools) -> Estimate:
         if target.percentile is not None:

@@ -73,12 +73,20 @@ class Uncertainty:
 
     @cached_property
     def problem(self) -> tuple[I64, I64]:
-        """Of the population: (P,) number of each problem, and (problems,) the task type of each."""
+        """Of the population: (P,) number of each problem, and (problems,) the task type of each; types of a single problem, which
+        say nothing of how such problems differ, count as one."""
         population = self.model.population
         assert population is not None
         _, first, number = np.unique(population.problem, return_index=True, return_inverse=True)
-        group = np.unique(population.group, return_inverse=True)[1]
-        return number.astype(np.int64), group[first].astype(np.int64)
+        group = np.unique(population.group, return_inverse=True)[1][first]
+        group = np.where(np.bincount(group)[group] == 1, -1, group)
+        return number.astype(np.int64), np.unique(group, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def known_types(self) -> bool:
+        """Whether intervals are asked for that hold for new problems of the same task types alone."""
+        targets = self.model.scenario.targets
+        return targets is not None and targets.generalize == "known"
 
     @cached_property
     def whole_types(self) -> bool:
@@ -101,11 +109,13 @@ class Uncertainty:
         population = self.model.population
         assert population is not None
         cluster = population.cluster[row]
-        printed = of_same = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
-        if same and self.whole_types:
+        if self.known_types or (same and self.whole_types):
             problem, group = self.problem
             of_same = intervals.of_units(influence, problem[row], group, scale=scale, own=own, one_more=share)
-        return printed, of_same
+            if self.known_types:
+                return of_same, of_same
+        printed = intervals.of_units(influence, cluster, scale=scale, own=own, one_more=share)
+        return printed, of_same if same and self.whole_types else printed
 
     # ---------------------------------------------------------------------------------------------------------- runs
 

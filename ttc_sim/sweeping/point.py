@@ -188,7 +188,8 @@ def _of_population(scenario: Scenario) -> Hashable:
         name: source.model_dump(exclude={"share", "priority", "arrivals"})
         for name, source in scenario.workload.sources.items()
     }
-    return _key(arms, sources, scenario.predictor, scenario.predictor_sha256)
+    generalize = None if scenario.targets is None else scenario.targets.generalize
+    return _key(arms, sources, generalize, scenario.predictor, scenario.predictor_sha256)
 
 
 def _key(*parts: object) -> Hashable:

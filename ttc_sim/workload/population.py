@@ -36,7 +36,8 @@ class Population:
             from the run (:func:`ttc_sim.workload.expected.shares`).
         problem: (P,) keys; group: (P,) task types or categories.
         source: (P,) index into sources.
-        cluster: (P,) what is resampled together for intervals: the problem or its group, by the problem set's card.
+        cluster: (P,) what is resampled together for intervals: the problem or its group, by ``targets.generalize``, else by the
+            problem set's card.
         prompt_tokens: (P,).
         scores: predictions by name, each (P,).
         attempts: by profile name, aligned with the problems.
@@ -209,6 +210,8 @@ def build_population(
     ]
     table = pl.concat(tables, how="diagonal_relaxed")
     by_group = any(problem_sets[str(source.problem_set)].card.cluster == "group" for source in sources.values())
+    if scenario.targets is not None and scenario.targets.generalize is not None:
+        by_group = scenario.targets.generalize == "new"
     cluster = table["group" if by_group else "problem"].to_numpy()
     share = shares(scenario.workload, scenario.folder, path)
     scores = _scores(table)
