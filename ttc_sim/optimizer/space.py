@@ -46,8 +46,8 @@ def left_to_capacity(scenario: Scenario) -> list[str]:
     if not scenario.search.pools and not scenario.search.gpus:
         return []
     return [
-        "hardware was not chosen: search.pools and search.gpus are for `ttc-sim capacity`, which takes this plan; replicas are those "
-        "of search.replicas, or the pools' own"
+        "hardware was not chosen: search.pools and search.gpus are for `ttc-sim capacity`, which takes this plan; replicas are "
+        "those of search.replicas, or the pools' own"
     ]
 
 

@@ -96,14 +96,14 @@ class Bounds:
     def longest(self, pool: str) -> int:
         """Tokens of the longest sequence that is sent to a pool; 0 if that is not known beforehand."""
         d = self.model.deployment_names.index(pool)
-        return max((int(_longest(one, d).max(initial=0)) for one in self.all_works), default=0)
+        return max((int(longest_of(one, d).max(initial=0)) for one in self.all_works), default=0)
 
     def fewest(self, pool: str, choices: Sequence[Choice]) -> list[int]:
         """For each choice a number of replicas that is certainly needed, at least 1."""
         if not self.promises:
             return [1] * len(choices)
         d, longest = self.model.deployment_names.index(pool), max(self.longest(pool), 1)
-        shared = any(_shares(work) for work in self.works)
+        shared = any(shares_blocks(work) for work in self.works)
         found: dict[tuple[bool, bool, int | None], list[_Windows]] = {}
         out = []
         for one in choices:
@@ -186,7 +186,7 @@ class Bounds:
     # ------------------------------------------------------------------------------------------------ what they take
 
     def _needs(self, d: int, pool: GpuPool) -> Needs:
-        parts = [_needs(work, d, pool) for work in self.works]
+        parts = [needs_of(work, d, pool) for work in self.works]
         return Needs(*(np.concatenate([getattr(one, field.name) for one in parts]) for field in fields(Needs)))
 
     def _windows(self, d: int, pool: GpuPool) -> list[_Windows]:
@@ -269,12 +269,12 @@ def _without_most(values: F64, slot: I64, slots: int, i: I64, j: I64, allowed: F
 # ----------------------------------------------------------------------------------------------------- tokens of requests
 
 
-def _shares(work: Work) -> bool:
+def shares_blocks(work: Work) -> bool:
     """Whether sequences may have KV blocks in common, so that more tokens are attended to than the cache holds."""
     return bool((np.diff(work.sample_start) > 1).any() or (work.prefix_id >= 0).any())
 
 
-def _longest(work: Work, d: int) -> I64:
+def longest_of(work: Work, d: int) -> I64:
     """(n,) tokens of each request's longest sequence on a deployment, 0 where it has none; the last one is never held."""
     output = work.reasoning_tokens + work.visible_tokens
     by_stage = np.where(work.deployment == d, work.prompt_tokens + greatest(output, work.sample_start) - 1, 0)
@@ -286,7 +286,7 @@ def _tokens_in_a_row(work: Work) -> I64:
     return np.asarray(sums(greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start), work.stage_start))
 
 
-def _needs(work: Work, d: int, pool: GpuPool) -> Needs:
+def needs_of(work: Work, d: int, pool: GpuPool) -> Needs:
     """What each request takes of a pool at least; nothing where it never fits."""
     width = np.diff(work.sample_start)
     here = work.deployment == d
@@ -316,8 +316,8 @@ def _needs(work: Work, d: int, pool: GpuPool) -> Needs:
         own = prefixed & (cached > prompt)
         kv, after = np.where(own[stage], 0.0, kv), np.where(own[stage], 0.0, after)
     if pool.kv_cache_tokens is not None:
-        longest_of = np.repeat(_longest(work, d) > pool.kv_cache_tokens // BLOCK * BLOCK, np.diff(work.stage_start))
-        here = here & ~longest_of
+        unfit = np.repeat(longest_of(work, d) > pool.kv_cache_tokens // BLOCK * BLOCK, np.diff(work.stage_start))
+        here = here & ~unfit
     first_stage = np.zeros(len(width), dtype=np.bool_)
     first_stage[work.stage_start[:-1]] = True
 
@@ -343,10 +343,10 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     tokens, takes at least ``prompt * c + generated * d + kv * d * k`` seconds.
 
     There are many such prices; which say most depends on the traffic, so some are given back. They are checked on cells of ``c``
-    and ``d``: the seconds at a cell's least corner, by tables that were made to rise, against what is asked at its greatest. In ``k``
-    step times are straight between knots, so the knots will do. A sequence that was preempted gets a token by taking its tokens in
-    again instead of by decoding: where the KV cache is limited, a prompt token costs at least a KV token and a 20th of a generated
-    one, so that this saves at most some tokens of a sequence, which are not counted.
+    and ``d``: the seconds at a cell's least corner, by tables that were made to rise, against what is asked at its greatest. In
+    ``k`` step times are straight between knots, so the knots will do. A sequence that was preempted gets a token by taking its
+    tokens in again instead of by decoding: where the KV cache is limited, a prompt token costs at least a KV token and a 20th of a
+    generated one, so that this saves at most some tokens of a sequence, which are not counted.
 
     Args:
         longest: tokens of the longest sequence; shared: whether sequences have KV blocks in common.
@@ -365,7 +365,7 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     decoding = (fixed + dense[low_d])[:, None] + _attention(table, np.zeros(1), low_d, k)[0]
     # Prompt tokens may come with no sequence that decodes.
     with_none = np.concatenate([[0], low_d]), np.concatenate([[0], high_d])
-    k_more = np.concatenate([np.ones((1, k.shape[1])), k])
+    k_more = np.concatenate([np.zeros((1, k.shape[1])), k])
     some_d = with_none[0]
     mixed = _attention(table, low_c, some_d, k_more)  # (c, d, k)
     mixed += (table.base_s + decode[some_d] + sampled[some_d])[None, :, None] + prefill[low_c][:, None, None]
