@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.random_scenarios import TIMES, Times, differences, scenario, with_lives
 from tests.test_bills import STEP, replayed
 from tests.test_engine import work
-from tests.test_engine_order import SECOND, both, steady
+from tests.test_engine_order import both, steady
 from tests.test_targets import plain
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
@@ -33,7 +35,7 @@ from ttc_sim.engine.fleet import (
 )
 from ttc_sim.engine.work import BUSY, COMPLETED, FAILED, EngineResult, single_stage
 from ttc_sim.policies import LiveRule
-from ttc_sim.scenario import GpuPool, scenario_from_dict
+from ttc_sim.scenario import Autoscaling, Failures, GpuPool, ScaleRule, StartUp, scenario_from_dict
 from ttc_sim.serving.pools import with_weights
 from ttc_sim.simulation.result import simulate
 
@@ -210,7 +212,7 @@ def test_arms_are_not_chosen_whose_pool_is_down(engine: Engine) -> None:
     pools = [failing((0, 0.5, 9.0), max_num_seqs=4), steady(max_num_seqs=4)]
     works = [work([1.0, 1.5], [1, 1], [[1], [1]], deployment=[d, d]) for d in (0, 1)]
     for kind in ("overflow", "least_loaded"):
-        rule = LiveRule(kind, np.array([[0, 1]] * 2), limit=2)  # type: ignore[arg-type]
+        rule = LiveRule(kind, np.array([[0, 1]] * 2), limit=2)
         got = engine(works, ["a", "b"], pools, rule)
         assert got.arm.tolist() == [1, 1]
         assert got.status.tolist() == [COMPLETED, COMPLETED]
@@ -310,7 +312,7 @@ def test_one_that_drains_is_not_taken_back(engine: Engine) -> None:
 @both
 def test_replicas_wanted_are_those_needed_rounded_up(engine: Engine) -> None:
     """Kubernetes' rule: ceil(current * metric / target); steps of 2 at most, a cooldown of 4 s, and down after 6 s of calm."""
-    rule = {
+    rule: dict[str, Any] = {
         "target_concurrency": 2.0,
         "every_s": 2.0,
         "window_s": 2.0,
@@ -334,7 +336,7 @@ def test_replicas_wanted_are_those_needed_rounded_up(engine: Engine) -> None:
 def test_nothing_changes_within_the_tolerance(engine: Engine) -> None:
     """Eleven sequences for ten: a tenth more. Twelve are two tenths."""
     for sequences, starts in ((11, 0), (12, 1)):
-        rule = {"target_concurrency": 10.0, "every_s": 2.0, "max_num_seqs": 16}
+        rule: dict[str, Any] = {"target_concurrency": 10.0, "every_s": 2.0, "max_num_seqs": 16}
         got = engine([work([0.0] * sequences, [1] * sequences, [[9]] * sequences)], ["p"], [scaled(0.5, **rule)])
         assert sum(state == STARTING for _, _, state in log(got)) == starts
 
@@ -349,7 +351,7 @@ def test_nothing_changes_within_the_tolerance(engine: Engine) -> None:
         ({"target_ttft_s": 0.4}, 3),  # a second, of the four that have had their first token
     ],
 )
-def test_each_rule_reads_its_own_metric(engine: Engine, rule: dict[str, float], wanted: int) -> None:
+def test_each_rule_reads_its_own_metric(engine: Engine, rule: dict[str, Any], wanted: int) -> None:
     pool = scaled(50.0, **rule, every_s=2.5, max_num_seqs=4)
     got = engine([work([0.0] * 12, [1] * 12, [[4]] * 12)], ["p"], [pool], until_s=3.0)
     assert 1 + sum(at_s == 2.5 and state == STARTING for at_s, _, state in log(got)) == wanted
@@ -403,7 +405,8 @@ def test_a_bill_by_hand(tmp_path: Path) -> None:
     one = run.provisioned["pool"]
     assert one.provisioned_gpu_hours * 3600 == pytest.approx(120.0)
     assert one.busy_gpu_hours * 3600 == pytest.approx(3 * 5 * 0.02)
-    assert (one.replicas, one.most_replicas) == (pytest.approx(1.2), 2)
+    assert one.replicas == pytest.approx(1.2)
+    assert one.most_replicas == 2
     assert run.cost_usd.sum() == pytest.approx(0.12)
     tens = result.over_time(10.0)
     pools = result.over_time(10.0, by="deployment")
@@ -429,7 +432,7 @@ def on_a_day(requests: int = 3000, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("failures", [None, {"mtbf_h": 0.3, "mttr_h": 0.05}])
 def test_requests_bills_add_up_to_what_was_provided(failures: dict[str, float] | None) -> None:
     """Relations 5 and 6, and of intervals too; whatever they are."""
-    changes = {} if failures is None else {"failures": failures}
+    changes: dict[str, Any] = {} if failures is None else {"failures": failures}
     result = simulate(scenario_from_dict(on_a_day(**changes)))
     summary = result.summary()
     for run in result.runs:
@@ -557,6 +560,16 @@ def test_mistakes_get_one_clear_line(changes: dict[str, Any], said: str) -> None
     assert "deployments.d" in str(error.value)
 
 
+def test_a_run_of_a_part_of_a_schedule_says_so() -> None:
+    raw = on_a_day(3600, autoscaling={"schedule": [{**DAY[0], "replicas": 4}, DAY[1]]}, replicas=4)
+    assert [note for note in simulate(scenario_from_dict(raw)).summary().notes if "schedule" in note] == [
+        "the schedule of d starts over after 24 h, and a run covers 0.031 times that: what is said of a day is said of those hours"
+    ]
+    # Of traffic and of the schedule one cycle, 2700 s.
+    raw = on_a_day(3600, autoscaling={"schedule": [{"duration_s": 1350, "replicas": n} for n in (4, 5)]}, replicas=4)
+    assert "schedule" not in "".join(simulate(scenario_from_dict(raw)).summary().notes)
+
+
 def test_a_search_over_replicas_of_an_autoscaled_pool_is_refused() -> None:
     raw = on_a_day() | {"search": {"replicas": {"d": [1, 2]}}}
     with pytest.raises(InputError, match=r"search.replicas: got 'd'; expected a pool of fixed size"):
@@ -590,4 +603,26 @@ def test_a_start_up_loads_the_weights_that_the_pool_names() -> None:
     assert start_up is not None
     assert start_up.weights_gb == pytest.approx(68.5 + 2 * 2 * 128_256 * 8192 / 1e9, rel=0.01)
     assert start_up.takes_s == pytest.approx(60 + start_up.weights_gb / 2)  # type: ignore[operator]
-    assert SECOND.base_s == 1.0
+
+
+# --------------------------------------------------------------------------------------------- docs/replicas.md
+
+PAGE = (Path(__file__).parents[1] / "docs" / "replicas.md").read_text(encoding="utf-8")
+
+
+def test_every_example_of_the_page_runs() -> None:
+    examples = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 5
+    for text in examples:
+        raw = on_a_day(300)
+        del raw["deployments"]["d"]["autoscaling"], raw["deployments"]["d"]["start_up"]
+        raw["deployments"]["d"] |= yaml.safe_load(text)
+        run = simulate(scenario_from_dict(raw), replications=1).runs[0]
+        assert run.result.fleet is not None
+        assert run.provisioned["d"].provisioned_gpu_hours > 0
+
+
+def test_the_page_explains_every_key_and_no_other() -> None:
+    said = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    fields = {name for kind in (Autoscaling, ScaleRule, StartUp, Failures) for name in kind.model_fields}
+    assert said == fields

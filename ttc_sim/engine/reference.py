@@ -196,6 +196,7 @@ class Simulation(Recorder):
             now_s=float(self.env.now),
             in_progress={name: server.in_progress for name, server in pairs},
             waiting={name: server.waiting for name, server in pairs},
+            capacity={name: server.capacity for name, server in pairs},
         )
 
     def _choose(self, request: int) -> int:

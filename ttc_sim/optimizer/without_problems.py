@@ -90,7 +90,7 @@ def _check_asked(model: Model, targets: Targets) -> None:
     for name, item in zip(model.deployment_names, model.deployments, strict=True):
         keys = ["timeout_s"]
         keys += ["concurrency", "requests_per_minute", "tokens_per_minute"] if isinstance(item, Api) else []
-        keys += ["queue_limit", "kv_cache_tokens"] if not isinstance(item, Api) else []
+        keys += ["queue_limit", "kv_cache_tokens", "failures"] if not isinstance(item, Api) else []
         drops = next((key for key in keys if getattr(item, key) is not None), None)
         if drops is not None:
             expected = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -82,11 +82,14 @@ class Load:
         now_s: clock, seconds.
         in_progress: per deployment name, requests being served.
         waiting: per deployment name, requests queued.
+        capacity: per deployment name, sequences or calls that it has in progress at most, as many replicas as are in service now;
+            empty where that is not known.
     """
 
     now_s: float
     in_progress: Mapping[str, int]
     waiting: Mapping[str, int]
+    capacity: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
-from ttc_sim.engine.work import Work, capacity, pick_live
+from ttc_sim.engine.work import Work, pick_live
 from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_for, choose_live, rule_of
 from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
@@ -130,7 +130,6 @@ def _route_of(
     rule = rule_of(policy, requests, arms)
     if rule is None:
         return lambda index, load: choose_live(policy, requests, index, arms, load)
-    most = np.array([capacity(item) for item in model.deployments])
 
     def by_rule(index: int, load: Load) -> int:
         choices = rule.arms[index]
@@ -138,6 +137,7 @@ def _route_of(
         waiting, in_progress = (
             np.array([counts[name] for name in names], dtype=np.int64) for counts in (load.waiting, load.in_progress)
         )
+        most = np.array([load.capacity[name] for name in names])
         overflow = rule.kind == "overflow"
         return int(choices[pick_live(overflow, rule.limit, len(at), at, waiting, in_progress, most)])
 

@@ -11,6 +11,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
+from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
@@ -206,7 +207,7 @@ def summarize(model: Model, runs: Sequence[Run], *, expected: Mapping[str, F64] 
         replay=pooled.replay,
         problems=0 if population is None else len(population),
         # With problems the lengths are theirs, whatever a trace says of its own.
-        notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ())),
+        notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ()), *_of_schedules(model, runs)),
         duration_s=lasts_s,
     )
 
@@ -220,6 +221,23 @@ def _mean_provisioned(name: str, runs: Sequence[Run]) -> Provisioned:
         provisioned_gpu_hours=float(np.mean([one.provisioned_gpu_hours for one in used])),
         busy_gpu_hours=float(np.mean([one.busy_gpu_hours for one in used])),
     )
+
+
+def _of_schedules(model: Model, runs: Sequence[Run]) -> list[str]:
+    """Where runs cover no whole cycles of a pool's schedule, whose bill is then that of some of its hours."""
+    notes = []
+    for name in dict.fromkeys(name for run in runs for name in run.provisioned):
+        pool = model.scenario.deployments[name]
+        scaled = pool.autoscaling if isinstance(pool, GpuPool) else None
+        if scaled is None or len(scaled.schedule or ()) < 2:
+            continue
+        cycles = float(np.mean([run.paid_s for run in runs])) / scaled.changes[2]
+        if abs(cycles - round(cycles)) > 0.02 * cycles:
+            notes.append(
+                f"the schedule of {name} starts over after {scaled.changes[2] / 3600:g} h, and a run covers {cycles:.2g} times "
+                "that: what is said of a day is said of those hours"
+            )
+    return notes
 
 
 def queue_growth(model: Model, runs: Sequence[Run]) -> dict[str, float]:

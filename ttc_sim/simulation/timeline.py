@@ -112,9 +112,14 @@ def timeline(
         end_s = len(levels) * interval_s
     elif len(levels) == last + 1:
         # Those that end in the same interval: it lasts at least as long as a deployment was at work in it.
-        at_work = [
-            levels[last, d, BUSY] / replicas.get(name, item.replicas if isinstance(item, GpuPool) else 1)
-            for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
-        ]
-        end_s = min(max(end_s, last * interval_s + max(at_work)), (last + 1) * interval_s)
+        begins_s, ends_s = last * interval_s, end_s
+        for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True)):
+            busy_s = float(levels[last, d, BUSY])
+            if d in over_time and item.changes:  # type: ignore[union-attr]
+                there_s = float(over_time[d].seconds(np.array([begins_s]), np.array([end_s]))[0])
+                ends_s = max(ends_s, end_s + (busy_s - there_s) / int(over_time[d].levels[-1]))
+            else:
+                most = replicas.get(name, item.replicas if isinstance(item, GpuPool) else 1)
+                ends_s = max(ends_s, begins_s + busy_s / most)
+        end_s = min(ends_s, (last + 1) * interval_s)
     return Timeline(interval_s, levels, taken.sent, taken.api_usd, over_time, per_s, *paid, end_s)
