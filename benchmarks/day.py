@@ -30,7 +30,12 @@ from ttc_sim.simulation import running
 
 HOUR_S = 3600.0
 # What `simulate` calls: where it looks the name up, the name, and the part that it is counted to.
-PARTS = ((simulating, "draw", "drawing"), (running, "carry", "work"), (compiled, "run", "engine"), (running, "bill_run", "billing"))
+PARTS = (
+    (simulating, "draw", "drawing"),
+    (running, "carry", "work"),
+    (compiled, "run", "engine"),
+    (running, "bill_run", "billing"),
+)
 
 
 def scenario(duration: str = "24 h", **pool: Any) -> Scenario:
@@ -105,7 +110,9 @@ def main() -> None:
     rest = tuple(all_of - sum(part[k] for part in watch.seconds.values()) for k, all_of in enumerate(whole))
     parts = {**watch.seconds, "rest": rest, "all": whole}
     requests, provided = len(result.runs[0].arm), result.runs[0].provisioned["pool"]
-    table = Table(title=f"{requests:,} requests, {len(hours)} hours, 1 to {provided.most_replicas} replicas that scale by themselves")
+    table = Table(
+        title=f"{requests:,} requests, {len(hours)} hours, 1 to {provided.most_replicas} replicas that scale by themselves"
+    )
     for column in ("part", "processor s", "wall s"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, (processor_s, wall_s) in parts.items():
