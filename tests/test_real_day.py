@@ -410,15 +410,12 @@ def test_users_beside_others_go_by_time() -> None:
     assert {name: part.share for name, part in summary.per_source.items()} == pytest.approx(dict(counted.rows()))
     assert summary.accuracy is not None
     assert summary.accuracy.low < summary.accuracy.value < summary.accuracy.high
-    with pytest.raises(
-        InputError,
-        match=r"workload\.sources\.users\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate",
+    for ask in (
+        lambda: simulate(problems, "Utility(price_of_accuracy=0.01)"),
+        lambda: optimize(with_changes(problems, {"targets": {"maximize": "accuracy", "cost_usd_per_request": 1.0}})),
     ):
-        simulate(problems, "Utility(price_of_accuracy=0.01)")
-    with pytest.raises(
-        InputError, match=r"sources\.users\.arrivals\.process: got 'closed_loop'; expected arrivals with a rate"
-    ):
-        optimize(with_changes(problems, {"targets": {"maximize": "accuracy", "cost_usd_per_request": 1.0}}))
+        with pytest.raises(InputError, match=r"workload: sources: got 'users, chat'; expected arrivals with a rate"):
+            ask()
 
 
 def test_merged_users_and_others_in_both_engines() -> None:
@@ -495,6 +492,23 @@ def test_pools_are_paid_for_the_duration() -> None:
         assert run.paid_s == pytest.approx(run.result.finished_s.max())
 
 
+@pytest.mark.parametrize("runs", [1, 6])
+def test_how_many_come_is_uncertain_in_the_bill_of_a_request(runs: int) -> None:
+    """A pool's bill is the same whoever comes; shared by as many as happen to, the bill of a request is not."""
+    fixed = of_problems(
+        {"sources": {"a": {"arrivals": POISSON}}, "duration": "10 min"},
+        deployments={"pool": {**POOL, "max_num_batched_tokens": 4096}},
+        arms={"a": {"deployment": "pool", "profile": MODEL}},
+        replications=runs,
+    )
+    summary = simulate(fixed).summary()
+    usd, day = summary.cost_usd_per_request, summary.cost_usd_per_day
+    assert (day.low, day.value, day.high) == pytest.approx((96, 96, 96))
+    assert usd.low < 4 / 6 / 120 < usd.high  # 10 minutes of 4 dollars an hour, 120 requests
+    by_chance = usd.value / math.sqrt(120 * runs)
+    assert 0.3 * by_chance < usd.sd < 4 * by_chance
+
+
 def test_steady_figures_do_not_depend_on_the_duration() -> None:
     short, long = (
         simulate(scenario({"arrivals": POISSON, "lengths": LENGTHS, "duration": lasts}, replications=8)).summary()
@@ -539,6 +553,25 @@ def test_a_day_with_empty_hours() -> None:
         hour = result.summary().asked["goodput"].hour
         assert hour is not None
         assert hour < 6
+
+
+def test_a_source_that_sends_nothing_in_a_run() -> None:
+    """In some runs it does, in others not; a target on it is judged by those that came."""
+    rare = {"arrivals": {**POISSON, "rate_per_s": 1 / 900}, "lengths": {"prompt_tokens": 9, "output_tokens": 9}}
+    targets = {"sources": {"rare": {"latency_p95_s": 60}}}
+    for workload, build in (
+        ({"sources": {"often": {"arrivals": POISSON, "lengths": LENGTHS}, "rare": rare}}, scenario),
+        ({"sources": {"often": {"arrivals": POISSON}, "rare": {"arrivals": rare["arrivals"]}}}, of_problems),
+    ):
+        result = simulate(build({**workload, "duration": "10 min"}, targets=targets, replications=8))
+        counts = [int((run.requests.source == 1).sum()) for run in result.runs]
+        assert min(counts) == 0 < max(counts)
+        summary = result.summary()
+        assert summary.per_source["rare"].share > 0
+        figure = summary.asked["sources.rare.latency_p95_s"].figure
+        assert figure is not None
+        assert 0 < figure.value < 60
+        assert result.over_time(600, "source").filter(pl.col("source") == "rare")["arrivals"].sum() == sum(counts) / 8
 
 
 def test_verdicts_know_that_the_rate_changes() -> None:
@@ -699,6 +732,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"arrivals": {**POISSON, "rate_per_s": 1e6}, "duration": "30 d"},
         r"about 2\.59e\+12 requests.*at most 100,000,000",
     ),
+    (
+        {"arrivals": {**POISSON, "shape": {"growth_per_week": 1000.0}}, "duration": "5000 d"},
+        "more requests than can be counted",
+    ),
+    (
+        {"sources": {"a": {"arrivals": {**CLIENTS, "start_s": 1e6}}}, **HOUR, "lengths": None},
+        r"sources\.a\.arrivals\.start_s: got",
+    ),
     ({"arrivals": {**USERS, "think_s": 1e9}, "duration": "1 s"}, r"duration: got '1 s'; expected a longer one: noth"),
     (
         {"sources": {"a": {"arrivals": CLIENTS, "lengths": LENGTHS}}, "requests": 9, "lengths": None},
@@ -736,7 +777,8 @@ BAD_SHAPES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"by_weekday": [0] * 7}, "a factor above 0"),
     ({"by_hour": DAY, "starts": "25:00"}, r"shape\.starts: got '25:00'; expected an hour such as"),
-    ({"by_hour": DAY, "starts": 8}, r"shape\.starts"),
+    ({"by_hour": DAY, **yaml.safe_load("starts: 18:00")}, r"shape\.starts: got 1080; expected quotes.*'18:00'"),
+    ({"by_hour": DAY, "starts": 1.5}, r"shape\.starts: got 1\.5"),
     ({"by_hour": DAY, "starts": "monday 08:00"}, "without by_weekday all days are alike"),
     ({"by_weekday": [1] * 7, "starts": "08:00"}, "by_weekday tells them apart"),
     ({"growth_per_week": 0.1, "starts": "08:00"}, "growth begins with the run"),

@@ -135,17 +135,11 @@ class PlanningTask:
         """The targets to be met with these arms.
 
         Raises:
-            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own; or only the
-                runs tell how many requests each source sends.
+            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own.
         """
         model = expectations.model
         workload = model.scenario.workload
         process = next((one for one in workload.streams if isinstance(one.arrivals, ClosedLoop)), workload.streams[0])
-        if np.isnan(expectations.population.share).any():
-            expected = (
-                "arrivals with a rate, to plan by: how many requests users send beside others follows from the run"
-            )
-            raise InputError(model.scenario.path, f"{process.field}.process", process.arrivals.process, expected)
         traffic = draw(model, 0, purpose="search").traffic
         rate_per_s = traffic.rate_per_s
         if math.isnan(rate_per_s) and workload.is_replay:

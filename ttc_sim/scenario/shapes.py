@@ -82,7 +82,10 @@ class Shape(Model):
     def _says_each_hour_and_day(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        hours, days = given.get("by_hour"), given.get("by_weekday")
+        hours, days, starts = given.get("by_hour"), given.get("by_weekday"), given.get("starts")
+        if isinstance(starts, int) and not isinstance(starts, bool):  # what YAML makes of 18:00
+            expected = f"quotes around it, such as '{starts // 60:02d}:{starts % 60:02d}': YAML reads a clock's time as a number"
+            raise errors_at({"starts": ("value_error", starts, expected)})
         if hours is not None:
             _check_factors("by_hour", hours, 24, "24 numbers, one for each hour of the day")
         if isinstance(days, dict):

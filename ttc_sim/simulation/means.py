@@ -60,6 +60,7 @@ class Means(Uncertainty):
         self.expected = None
         if expected is not None and model.population is not None:
             self.expected = {"output": expected["reasoning"] + expected["visible"], **expected}
+        self.timed = runs[0].draws.traffic.lasts_s is not None
         self.arm = self._joined("arm")
         self.status = np.concatenate([run.result.status for run in runs])
         self.correct, self.planned_correct = self._joined("answered_correctly"), self._joined("planned_correct")
@@ -153,7 +154,9 @@ class Means(Uncertainty):
             more = self.centred(changing, self.source[at]) / (self.count * part)
             influence, rows = np.concatenate([influence, more]), np.concatenate([rows, self.row[at]])
             own = float(more @ more)
-        run = self.of_runs(change, self.run[at], scale if change.any() else 0.0)
+        # Of a duration as many come as happen to, and a pool's bill is shared by as many.
+        about = change - change.mean() if self.timed and here.all() else change
+        run = self.of_runs(about, self.run[at], scale if change.any() else 0.0)
         printed, same = self.of_problems(influence, rows, scale, own, share=share)
         return Figure(value, *both(run, printed, same))
 
@@ -203,7 +206,18 @@ class Means(Uncertainty):
     def cost_usd(self, members: Members) -> Figure:
         """US dollars of a request: API calls and GPU pools."""
         beside, fixed = self.pool_cost, self.fixed_cost
-        return self.mean("api_cost_usd", self.api_cost, self.planned_api_cost, members, beside=beside, fixed=fixed)
+        found = self.mean("api_cost_usd", self.api_cost, self.planned_api_cost, members, beside=beside, fixed=fixed)
+        if not (self.timed and self.batched and members.requests.all()) or self.replay:
+            return found
+        # Batches of a run do not tell how many might have come to share the bill of its pools.
+        own = Variance((float(fixed.mean()) ** 2) * self._dispersion / self.count)
+        return Figure(found.value, found.variance.plus(own), found.same_types.plus(own))
+
+    @cached_property
+    def _dispersion(self) -> float:
+        """Variance of the number that come in a while over its mean, at least 1, by the gaps between them."""
+        gaps = np.diff(np.sort(self.runs[0].result.arrival_s))
+        return max(float(gaps.var() / gaps.mean() ** 2), 1.0) if len(gaps) > 1 and gaps.mean() > 0 else 1.0
 
     def usd_per_day(self, rate_per_s: float) -> Estimate:
         """US dollars a day, of all requests: at a rate or, of pools that were paid for just as long as runs last, by that time."""

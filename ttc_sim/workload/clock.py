@@ -12,6 +12,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.scenario import Piecewise, Shape
 
 HOUR_S, WEEK_S = 3600.0, 604800.0
+_NO_GROWTH = 1e-15  # a week: less is lost among the digits of a time, whatever the run
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ class Clock:
                 np.exp(self.growth_per_s * self._begins_s[k])
             )
             inside = float(self._upto[k]) + float(self.rate_per_s[k]) * begun
-            return float(self._cycles(cycle) + np.exp(self.growth_per_s * self.cycle_s * cycle) * inside)
+            whole = float(self._cycles(cycle))
+            if not inside or math.isinf(whole):
+                return whole
+            return whole + float(np.exp(self.growth_per_s * self.cycle_s * cycle)) * inside
 
     def moments(self, expected: F64) -> F64:
         """When so many arrivals are expected, each; infinite where a shrinking rate never comes to it."""
@@ -108,7 +112,8 @@ def of_shape(shape: Shape, rate_per_s: float) -> Clock:
         rate = np.append(rate, rate[0])
         lasts_s = np.append(lasts_s, into * HOUR_S)
         lasts_s[0] -= lasts_s[-1]
-    return Clock(lasts_s, rate, math.log1p(shape.growth_per_week) / WEEK_S)
+    growth = math.log1p(shape.growth_per_week)
+    return Clock(lasts_s, rate, growth / WEEK_S if abs(growth) > _NO_GROWTH else 0.0)
 
 
 def of_steps(arrivals: Piecewise) -> Clock:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
-from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace, Workload
+from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Stream, Trace, Workload
 from ttc_sim.scenario.shapes import WHOLE_TRACE
 from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import clock_of
@@ -37,6 +39,18 @@ def clock(arrivals: Arrivals, folder: Path) -> Clock | None:
     return None
 
 
+@contextmanager
+def named_as(stream: Stream) -> Iterator[None]:
+    """Errors on a process name it where it stands."""
+    try:
+        yield
+    except InputError as error:
+        if stream.source is None or not error.field.startswith("workload.arrivals"):
+            raise
+        field = stream.field + error.field.removeprefix("workload.arrivals")
+        raise InputError(error.where, field, error.value, error.expected) from None
+
+
 class Expected:
     """What is expected of the processes of a workload.
 
@@ -48,8 +62,12 @@ class Expected:
     def __init__(self, workload: Workload, folder: Path, where: str, *, once: bool = False) -> None:
         self.workload, self.folder, self.where, self.once = workload, folder, where, once
         self.streams = workload.streams
-        self.clocks = [clock(stream.arrivals, folder) for stream in self.streams]
-        self.rates = [self._rate(k) for k in range(len(self.streams))]
+        self.clocks: list[Clock | None] = []
+        self.rates: list[float] = []
+        for k, stream in enumerate(self.streams):
+            with named_as(stream):
+                self.clocks.append(clock(stream.arrivals, folder))
+                self.rates.append(self._rate(k))
 
     def _rate(self, k: int) -> float:
         """Mean rate in the long run, before growth; NaN where it follows from the run."""
@@ -58,7 +76,7 @@ class Expected:
             return changing.mean_per_s
         if isinstance(arrivals, Piecewise) and not is_own(arrivals):
             rates = [step.rate_per_s for step in arrivals.steps]
-            raise InputError(self.where, f"{self.streams[k].field}.steps", rates, "at least one rate above 0")
+            raise InputError(self.where, "workload.arrivals.steps", rates, "at least one rate above 0")
         if is_own(arrivals):
             return own_arrivals(arrivals, 1, 0, "rate", folder=self.folder, where=self.where).rate_per_s
         if isinstance(arrivals, Trace):
@@ -162,8 +180,9 @@ def check_few_enough(expected: float, workload: Workload, where: str) -> None:
         InputError: it has.
     """
     if expected > MOST_REQUESTS:
-        said = f"a shorter one, or lower rates: about {expected:,.3g} requests come in it, and a run has at most {MOST_REQUESTS:,}"
+        come = f"about {expected:,.3g} requests" if math.isfinite(expected) else "more requests than can be counted"
+        said = f"a shorter one, or lower rates: {come} come in it, and a run has at most {MOST_REQUESTS:,}"
         raise InputError(where, "workload.duration", workload.duration, said)
 
 
-__all__ = ["Expected", "check_few_enough", "is_own", "last_of", "seconds_of_run", "shares"]
+__all__ = ["Expected", "check_few_enough", "is_own", "last_of", "named_as", "seconds_of_run", "shares"]

@@ -20,7 +20,7 @@ from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.scenario import Clients, ClosedLoop, Renewal, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
-from ttc_sim.workload.expected import Expected, check_few_enough, is_own, seconds_of_run
+from ttc_sim.workload.expected import Expected, check_few_enough, is_own, named_as, seconds_of_run
 from ttc_sim.workload.generating import first_of, generate
 from ttc_sim.workload.lengths import with_lengths
 from ttc_sim.workload.traces import recorded
@@ -160,20 +160,9 @@ class _Streams:
     def generated(self, k: int, requests: int, first: Callable[..., Traffic] = first_of) -> Traffic:
         """The first requests of a process."""
         stream = self.streams[k]
-        try:
-            return first(
-                stream.arrivals,
-                requests,
-                self.seed,
-                folder=self.folder,
-                where=self.where,
-                run=label_of(self.label, stream.source),
-            )
-        except InputError as error:
-            if not error.field.startswith("workload.arrivals"):
-                raise
-            field = stream.field + error.field.removeprefix("workload.arrivals")
-            raise InputError(error.where, field, error.value, error.expected) from None
+        run = label_of(self.label, stream.source)
+        with named_as(stream):
+            return first(stream.arrivals, requests, self.seed, folder=self.folder, where=self.where, run=run)
 
     def by_number(self) -> list[Traffic]:
         """Of each process those among the first requests of all."""
@@ -183,9 +172,8 @@ class _Streams:
             return [self.generated(0, requests, generate)]
         waiting = next((one for one in self.streams if isinstance(one.arrivals, ClosedLoop)), None)
         if waiting is not None:
-            expected = (
-                f"'duration' instead: how many requests the users of source {waiting.source} send while others come "
-            )
+            expected = "'duration' instead: how many requests the users of "
+            expected += f"{'workload.arrivals' if waiting.source is None else f'source {waiting.source}'} send while others come "
             expected += "follows from the run"
             raise InputError(self.where, "workload.requests", requests, expected)
         expects = self.expected
@@ -207,9 +195,8 @@ class _Streams:
             [int(np.searchsorted(one.arrival_s, last_s, side)) for one in traffics] for side in ("left", "right")
         )
         left, found = requests - sum(before), []
-        for one, first, last in zip(
-            traffics, before, upto, strict=True
-        ):  # at that instant the first process's come first
+        # Of those that come at the last instant the first process's come first.
+        for one, first, last in zip(traffics, before, upto, strict=True):
             together = min(last - first, left)
             left -= together
             found.append(one.taken(slice(0, first + together)))
@@ -283,7 +270,7 @@ class _Streams:
         """The traffic with the lengths of its sources, or of all, drawn."""
         stream, everyone = self.streams[k], list(self.workload.sources.values())
         laws = [everyone[s].lengths or self.workload.lengths for s in stream.sources] or [self.workload.lengths]
-        if self.workload.has_problems or all(law is None for law in laws) or not len(traffic.arrival_s):
+        if self.workload.has_problems or all(law is None for law in laws):
             return traffic
         if stream.arrivals.carries_lengths and self.workload.sources:
             return traffic  # workload.lengths are of others
