@@ -1,8 +1,8 @@
 """A day of production traffic on a pool that scales itself: ``python -m benchmarks.day [--json FILE] [--duration '24 h']``.
 
-DeepSeek-R1's traffic as ServeGen measured it (1.4 million requests), answered by a 32-billion-parameter model on pairs of H100 whose
-number follows the sequences in progress, recorded by hour: what ``ttc-sim simulate --hours`` does, part by part, on one thread and
-after compilation. Processor time is what counts on a machine that does other things too; wall time stands beside it.
+DeepSeek-R1's traffic as ServeGen measured it (1.4 million requests), answered by a 32-billion-parameter model on pairs of H100
+whose number follows the sequences in progress, recorded by hour: what ``ttc-sim simulate --hours`` does, part by part, on one
+thread and after compilation. Processor time is what counts on a machine that does other things too; wall time stands beside it.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
+        """Count what is done meanwhile to this part."""
         processor, wall = time.process_time(), time.perf_counter()
         try:
             yield
@@ -82,6 +83,8 @@ class Stopwatch:
             self.seconds[name] = before[0] + spent[0], before[1] + spent[1]
 
     def counted(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """The same function, each call of which counts to this part."""
+
         def timed(*arguments: Any, **named: Any) -> Any:
             with self.part(name):
                 return function(*arguments, **named)
@@ -110,9 +113,7 @@ def main() -> None:
     rest = tuple(all_of - sum(part[k] for part in watch.seconds.values()) for k, all_of in enumerate(whole))
     parts = {**watch.seconds, "rest": rest, "all": whole}
     requests, provided = len(result.runs[0].arm), result.runs[0].provisioned["pool"]
-    table = Table(
-        title=f"{requests:,} requests, {len(hours)} hours, 1 to {provided.most_replicas} replicas that scale by themselves"
-    )
+    table = Table(title=f"{requests:,} requests, {len(hours)} hours, up to {provided.most_replicas} replicas")
     for column in ("part", "processor s", "wall s"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, (processor_s, wall_s) in parts.items():

@@ -12,8 +12,9 @@ servers change one at a time, from what the peer assumes to what was measured:
 * ``day``: arrivals of the measured clients, hour by hour, and the target kept in every hour;
 * ``catalogue``: step times of Llama-3.1-70B on eight H100, which the peer's profile stands for, from measured operators.
 
-Each row plans with ``ttc-sim capacity``; the answers of both are then simulated exactly on draws that neither planned on, and in the
-peer's own simulation, which knows of no hours. A replica costs what the peer's profile says, that of the catalogue eight times as much.
+Each row plans with ``ttc-sim capacity``; the answers of both are then simulated exactly on draws that neither planned on, and in
+the peer's own simulation, which knows of no hours. A replica costs what the peer's profile says, that of the catalogue eight times
+as much.
 """
 
 from __future__ import annotations
@@ -74,9 +75,11 @@ class Requests:
 
     @property
     def total(self) -> I64:
+        """Tokens of both."""
         return self.prompt + self.output
 
     def only(self, keep: np.ndarray[Any, np.dtype[np.bool_]]) -> Requests:
+        """Some of them."""
         return Requests(self.arrival_s[keep], self.prompt[keep], self.output[keep])
 
     def write(self, path: Path) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def measured_day(run: int = 0) -> Requests:
     workload = {"arrivals": CLIENTS, "duration": "24 h"}
     pool = {"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 1.0, "step_time": dict.fromkeys(_STEPS, 1.0)}
     drawn = draw(load_model(scenario_from_dict({**_scenario(pool), "workload": workload})), run).traffic
+    assert drawn.prompt_tokens is not None and drawn.reasoning_tokens is not None and drawn.visible_tokens is not None
     return Requests(drawn.arrival_s, drawn.prompt_tokens, drawn.reasoning_tokens + drawn.visible_tokens)
 
 
@@ -118,7 +122,7 @@ _STEPS = ("base_s", "per_prefill_token_s", "per_sequence_s", "per_kv_token_s")
 def peer_pool(gpu: Mapping[str, float], *, slots_of: int | None = None) -> dict[str, Any]:
     """A replica as the peer's profile says: an iteration takes W, and H for each 8192 tokens of context that are attended to.
 
-    It takes in ``chunk`` prompt tokens of each sequence an iteration, at no cost; here the iteration takes as many for all together.
+    It takes in ``chunk`` prompt tokens of each sequence an iteration, at no cost; here an iteration takes as many for all together.
     """
     kv = int(gpu["total_kv_blks"] * gpu["blk_size"])
     sequences = int(gpu["max_slots"])
@@ -163,7 +167,12 @@ def timed(command: Sequence[str], folder: Path) -> tuple[str, float, float]:
 def peer_plan(python: str, folder: Path, rate_per_s: float, ttft_s: float, split: int | None) -> dict[str, Any]:
     """What ``vllm-sr-sim optimize`` answers: one pool or, cut at so many tokens, two."""
     tool = str(Path(python).parent / "vllm-sr-sim")
-    options = {"cdf": "cdf.json", "lam": rate_per_s, "slo": 1e3 * ttft_s, "b-short": split or CONTEXT}
+    options: dict[str, object] = {
+        "cdf": "cdf.json",
+        "lam": rate_per_s,
+        "slo": 1e3 * ttft_s,
+        "b-short": split or CONTEXT,
+    }
     options |= {"long-max-ctx": CONTEXT, "gpu-short": "h100", "gpu-long": "h100", "gamma-max": 1.0, "out": "peer.json"}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     _, wall, processor = timed([tool, "optimize", *arguments], folder)
