@@ -306,7 +306,8 @@ def compare(python: str, folder: Path, ttft_s: float) -> dict[str, Any]:
     rows = {}
     for name, step in steps.items():
         if name in ("day", "catalogue"):
-            workload, seen = {"arrivals": CLIENTS, "duration": "24 h"}, fresh
+            workload: dict[str, object] = {"arrivals": CLIENTS, "duration": "24 h"}
+            seen = fresh
         else:
             made, seen = (poisson(day, mean, seed, four_fifths=name != "lengths") for seed in (1, 2))
             workload = {"arrivals": made.write(folder / "planned.parquet"), "requests": POISSON_REQUESTS}
