@@ -89,13 +89,16 @@ class Requests:
         return {"process": "trace", "file": str(path), "format": "traffic"}
 
 
-def measured_day(run: int = 0) -> Requests:
-    """The day as its clients send it."""
-    workload = {"arrivals": CLIENTS, "duration": "24 h"}
+def measured_day(hours: int, run: int = 0) -> Requests:
+    """The day, or its first hours, as its clients send it."""
+    workload = {"arrivals": CLIENTS, "duration": f"{hours} h"}
     pool = {"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 1.0, "step_time": dict.fromkeys(_STEPS, 1.0)}
     drawn = draw(load_model(scenario_from_dict({**_scenario(pool), "workload": workload})), run).traffic
-    assert drawn.prompt_tokens is not None and drawn.reasoning_tokens is not None and drawn.visible_tokens is not None
-    return Requests(drawn.arrival_s, drawn.prompt_tokens, drawn.reasoning_tokens + drawn.visible_tokens)
+    prompt, reasoning, visible = drawn.prompt_tokens, drawn.reasoning_tokens, drawn.visible_tokens
+    assert prompt is not None
+    assert reasoning is not None
+    assert visible is not None
+    return Requests(drawn.arrival_s, prompt, reasoning + visible)
 
 
 def poisson(day: Requests, rate_per_s: float, seed: int, *, four_fifths: bool) -> Requests:
@@ -273,18 +276,19 @@ def main() -> None:
     parser.add_argument("--python", default=".venv-peers/bin/python", help="interpreter that has vllm-sr-sim")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--ttft-s", type=float, default=TTFT_S, help="99%% of first tokens within so many seconds")
+    parser.add_argument("--hours", type=int, default=24, help="of the day, from its first on")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = compare(str(Path(given.python).absolute()), Path(folder), given.ttft_s)
+        figures = compare(str(Path(given.python).absolute()), Path(folder), given.ttft_s, given.hours)
     report(figures)
     if given.json is not None:
         write_atomically(given.json, json.dumps(figures, indent=2) + "\n")
 
 
-def compare(python: str, folder: Path, ttft_s: float) -> dict[str, Any]:
+def compare(python: str, folder: Path, ttft_s: float, hours: int) -> dict[str, Any]:
     """Both tools' answers, and what they come to."""
-    day, fresh = measured_day(), measured_day(1)
-    mean, busiest = len(day.total) / 86_400, np.bincount((day.arrival_s // 3600).astype(np.int64)).max() / 3600
+    day, fresh = measured_day(hours), measured_day(hours, 1)
+    mean, busiest = len(day.total) / (3600 * hours), np.bincount((day.arrival_s // 3600).astype(np.int64)).max() / 3600
     cdf = distribution(day.total)
     (folder / "cdf.json").write_text(json.dumps(cdf))
     gpu = json.loads(subprocess.run([python, "-c", _PROFILE], capture_output=True, text=True, check=True).stdout)
@@ -306,7 +310,7 @@ def compare(python: str, folder: Path, ttft_s: float) -> dict[str, Any]:
     rows = {}
     for name, step in steps.items():
         if name in ("day", "catalogue"):
-            workload: dict[str, object] = {"arrivals": CLIENTS, "duration": "24 h"}
+            workload: dict[str, object] = {"arrivals": CLIENTS, "duration": f"{hours} h"}
             seen = fresh
         else:
             made, seen = (poisson(day, mean, seed, four_fifths=name != "lengths") for seed in (1, 2))
@@ -361,6 +365,7 @@ def report(figures: Mapping[str, Any]) -> None:
         table.add_column(column, justify="left" if column in ("who", "question") else "right")
     for name, one in figures["peer"].items():
         replicas = str(one["short"]) if one["split"] is None else f"{one['short']} + {one['long']}"
+        replicas += "" if one["holds"] else " (fails its own check)"
         here = coarse[str(one["short"])] if one["split"] is None else None
         _row(table, "vllm-sr-sim", name, replicas, "-", one["usd_per_day"], one, here)
     for name, row in figures["steps"].items():
