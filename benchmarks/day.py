@@ -113,7 +113,10 @@ def main() -> None:
     rest = tuple(all_of - sum(part[k] for part in watch.seconds.values()) for k, all_of in enumerate(whole))
     parts = {**watch.seconds, "rest": rest, "all": whole}
     requests, provided = len(result.runs[0].arm), result.runs[0].provisioned["pool"]
-    table = Table(title=f"{requests:,} requests, {len(hours)} hours, up to {provided.most_replicas} replicas")
+    print(
+        f"{requests:,} requests of {given.duration}, {provided.replicas:.1f} replicas in the mean, {provided.most_replicas} at most"
+    )
+    table = Table()
     for column in ("part", "processor s", "wall s"):
         table.add_column(column, justify="left" if column == "part" else "right")
     for name, (processor_s, wall_s) in parts.items():
