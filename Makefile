@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PEERS := .venv-peers
 
-.PHONY: demo test lint fuzz bench bench-peers profiles predictor clean
+.PHONY: demo test lint fuzz bench bench-peers bench-fleet profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,14 +36,23 @@ fuzz: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
-$(PEERS)/stamp: constraints.txt
+$(PEERS)/bin/python:
 	$(PYTHON) -m venv $(PEERS)
+
+$(PEERS)/stamp: constraints.txt | $(PEERS)/bin/python
 	$(PEERS)/bin/pip install --quiet --constraint constraints.txt numpy pydantic pyyaml msgspec
 	$(PEERS)/bin/pip install --quiet --no-deps ai-dynamo==1.2.1 ai-dynamo-runtime==1.2.1
 	touch $@
 
 bench-peers: $(VENV)/dev.stamp $(PEERS)/stamp
 	$(BIN)/python -m benchmarks.peers --python $(PEERS)/bin/python
+
+$(PEERS)/fleet.stamp: constraints.txt | $(PEERS)/bin/python
+	$(PEERS)/bin/pip install --quiet --constraint constraints.txt vllm-sr-sim==0.1.0.dev20260713123629
+	touch $@
+
+bench-fleet: $(VENV)/dev.stamp $(PEERS)/fleet.stamp
+	$(BIN)/python -m benchmarks.fleet --python $(PEERS)/bin/python
 
 # Rebuilding the shipped numbers needs the measured data that they were derived from.
 profiles: $(VENV)/dev.stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,17 @@ def test_the_command_prints_writes_and_draws_the_day(tmp_path: Path) -> None:
     assert {row["deployment"] for row in found["deployments"]} == {"p", "e"}
     assert {row["source"] for row in found["sources"]} == {"everyday", "research"}
     assert (tmp_path / "o.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("p50", "p99"), [(20.0, 610.0), (20.0, 5_900.0), (0.02, 900.0)])
+def test_a_logarithmic_axis_has_numbers_to_read_it_by(crowded: Result, p50: float, p99: float) -> None:
+    found = crowded.tables_over_time()
+    times = {"latency_p50_s": p50, "latency_p95_s": 0.5 * p99, "latency_p99_s": p99}
+    figure = replace(found, all=found.all.with_columns(**{name: pl.lit(at) for name, at in times.items()})).plot()
+    axes = next(one for one in figure.axes if one.get_title() == "Time to last token, s")
+    assert axes.get_yscale() == "log"
+    low, high = axes.get_ylim()
+    assert 3 <= sum(low <= at <= high for at in axes.get_yticks()) <= 8
 
 
 def test_no_text_of_the_picture_is_cut(crowded: Result) -> None:

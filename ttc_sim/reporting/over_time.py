@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HOUR_S = 3600
+_DAY_H = 24
 _OF_SOURCES = ("#000000", "#E69F00", "#CC79A7", "#56B4E9", "#009E73")
 _GREYS = {"p50": "#999999", "p95": "#444444", "p99": "#000000"}
 _LINE: dict[str, Any] = {"linewidth": 1.6, "baseline": None}
@@ -109,6 +110,8 @@ def _at(at_s: float, interval_s: float) -> str:
 
 def plot_over_time(found: OverTime) -> Figure:
     """Arrivals, queue, what is running, KV cache, and percentiles of the times, over the hours of the run."""
+    from matplotlib.ticker import MultipleLocator
+
     from ttc_sim.reporting.picture import Picture
 
     changing = _changing(found)
@@ -151,6 +154,8 @@ def plot_over_time(found: OverTime) -> Figure:
     for one in axes:
         tidy(one)
         one.set_xlim(edges[0], edges[-1])
+        if _DAY_H <= edges[-1] - edges[0] <= 2 * _DAY_H:
+            one.xaxis.set_major_locator(MultipleLocator(3 if edges[-1] < _DAY_H + 1 else 6))
         _from_zero(one, logarithmic=one in (first, latency))
     if rest:
         rest[0].set(title="Replicas provided, in the mean")
@@ -185,9 +190,11 @@ def _from_zero(axes: Axes, *, logarithmic: bool) -> None:
     drawn = np.concatenate([one.get_data()[0] for one in axes.patches if isinstance(one, StepPatch)])
     seen = drawn[np.isfinite(drawn) & (drawn > 0)]
     if logarithmic and len(seen) and seen.max() > 30 * seen.min():
-        from matplotlib.ticker import NullFormatter
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         axes.set_yscale("log")
+        # Powers of ten alone would leave a narrow range with a single number, which says nothing of the others.
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if seen.max() < 300 * seen.min() else (1.0,)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         return
