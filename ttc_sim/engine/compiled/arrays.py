@@ -1,0 +1,452 @@
+"""All arrays of the compiled engine: made from works and deployments, and made larger when something has to grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine.compiled.state import (
+    BATCH,
+    BROKEN,
+    CALLS_AGAIN,
+    CALLS_BREAK,
+    CHAIN,
+    CHANGE,
+    CHANGES,
+    CHOICES,
+    COUNTERS,
+    DEPLOYMENT,
+    DEPLOYMENTS,
+    DRAWN,
+    EVENT,
+    EVENTS,
+    FREE_GROUPS,
+    FREE_SEQUENCES,
+    GROUP,
+    HAS_AFTER,
+    HAS_LEVEL,
+    HAS_NEEDED,
+    HAS_PREFIX_TOKENS,
+    HEARS,
+    INTERVAL,
+    INTERVALS,
+    KEEPS_ATTEMPTS,
+    LATE,
+    LEVELS,
+    LIMIT,
+    LOG_ROOM,
+    OVERFLOW,
+    PLAN,
+    PREFIXES,
+    REFUSED,
+    REPLICA,
+    REPLICAS,
+    REQUESTS,
+    RETRIES,
+    ROOM,
+    SAMPLES,
+    SEQUENCE,
+    UNFINISHED,
+    WORKS,
+    State,
+)
+from ttc_sim.engine.fleet import (
+    DECIDE,
+    FAIL,
+    IN_SERVICE,
+    OFF,
+    TTFT,
+    Fleets,
+    decides_at,
+    fleets_of,
+    order_of,
+)
+from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
+from ttc_sim.engine.work import (
+    IN_FLIGHT,
+    Down,
+    Work,
+    capacity,
+    check_count,
+    last_arrival,
+    levels_over_time,
+    listed_outages,
+    may_break,
+)
+from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
+from ttc_sim.policies import LiveRule
+from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.serving.pools import pool_table
+from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
+
+_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
+_ERRORS_AFTER = ("at_once", "first_token", "midway")
+_REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def begin(
+    works: Sequence[Work],
+    deployments: Sequence[Api | GpuPool],
+    route: LiveRule | None,
+    given: Sequence[StepTable | None] | None,
+    drawn_s: F64,
+    following: I64 | None,
+    outages: Sequence[Down | None] | None,
+) -> State:
+    first = works[0]
+    n = first.requests
+    stages, samples = sum(len(work.deployment) for work in works), sum(work.samples for work in works)
+    none_i, none_f = np.zeros(0, dtype=np.int64), np.zeros(0)
+
+    def optional(name: str) -> I64:
+        """Of all works, if any has it; the others get what leaving it out means."""
+        values = [getattr(work, name) for work in works]
+        if all(value is None for value in values):
+            return none_i
+        meant = [w.prompt_tokens if name == "prefix_tokens" else np.diff(w.sample_start) for w in works]
+        return np.ascontiguousarray(_joined([m if v is None else v for m, v in zip(meant, values, strict=True)]))
+
+    def shifted(name: str, offsets: Sequence[int]) -> I64:
+        return np.ascontiguousarray(
+            _joined([getattr(w, name) + o if o else getattr(w, name) for w, o in zip(works, offsets, strict=True)])
+        )
+
+    stage_offset = np.cumsum([0, *(len(work.deployment) for work in works)]).tolist()
+    sample_offset = np.cumsum([0, *(work.samples for work in works)]).tolist()
+    sample_start = _joined(
+        [
+            w.sample_start[:-1] + o if i + 1 < len(works) else w.sample_start + o
+            for i, (w, o) in enumerate(zip(works, sample_offset, strict=False))
+        ]
+    )
+    prefix_id = _joined([work.prefix_id for work in works])
+    caching = any(isinstance(item, GpuPool) and item.prefix_caching for item in deployments)
+    prefixes = 0
+    if (prefix_id >= 0).any():
+        known = np.unique(prefix_id)
+        if caching:
+            prefixes = int(prefix_id.max()) + 1
+            if prefixes > 4 * len(known) + 1024:
+                raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
+    level, levels = none_i, 1
+    if first.priority is not None and len(first.priority):
+        _, level = np.unique(first.priority, return_inverse=True)
+        levels = int(level.max()) + 1
+    next_of = none_i
+    if first.after is not None:
+        next_of = np.full(n, -1, dtype=np.int64)
+        next_of[first.after[first.after >= 0]] = np.flatnonzero(first.after >= 0)
+    dep, rep = _servers(deployments)
+    fleets = fleets_of(deployments, last_arrival(first))
+    events, given_repair_s = _first_events(deployments, fleets, rep, drawn_s)
+    most_seqs = int(dep["max_seqs"].max(initial=1))
+    counters = np.zeros(COUNTERS, dtype=np.int64)
+    counters[LEVELS] = levels
+    if route is not None:
+        counters[OVERFLOW], counters[LIMIT] = route.kind == "overflow", route.limit
+    counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS], counters[PREFIXES] = n, len(rep), len(dep), prefixes
+    counters[CHOICES] = 0 if route is None else route.arms.shape[1]
+    counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
+    counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
+    counters[HEARS] = (fleets.of["rule"] == TTFT).any()
+    # Each attempt at each work has one at most.
+    attempts = 1 + max((0 if item.retry is None else item.retry.retries for item in deployments), default=0)
+    heard = n * attempts * (1 if following is None else len(works)) if counters[HEARS] else 0
+    counters[HAS_AFTER], counters[HAS_LEVEL] = first.after is not None, first.priority is not None
+    keeps = may_break(deployments, following)
+    counters[KEEPS_ATTEMPTS], counters[WORKS] = keeps, 0 if following is None else len(works)
+    counters[SAMPLES] = samples
+    breaks, again_first_s, again_per_token_s = _further_calls(works)
+    counters[CALLS_BREAK] = len(breaks) // max(stages, 1)
+    counters[CALLS_AGAIN] = len(again_first_s) // max(samples, 1)
+    prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
+    counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
+    chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
+    chains["following"] = -1
+    for r in range(len(rep)):
+        chains[r]["previous"] = chains[r]["following"] = r
+        chains[r]["gap"] = rep[r]["total"]
+    tables = stack_tables(
+        [
+            own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
+            for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
+        ]
+    )
+    arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
+    return State(
+        arrival_s=arrival_s,
+        stage_start=shifted("stage_start", stage_offset[:-1]),
+        deployment_of=_joined([work.deployment for work in works]),
+        prompt_tokens=_joined([work.prompt_tokens for work in works]),
+        prefix_id=prefix_id,
+        prefix_tokens=prefix_tokens,
+        sample_start=np.ascontiguousarray(sample_start),
+        output_tokens=_joined([work.reasoning_tokens + work.visible_tokens for work in works]),
+        first_token_draw_s=_joined([work.first_token_s for work in works]),
+        per_token_draw_s=_joined([work.per_token_s for work in works]),
+        backoff=np.ascontiguousarray(first.backoff).reshape(-1),
+        needed=needed,
+        level=np.ascontiguousarray(level, dtype=np.int64),
+        next_of=next_of,
+        think_s=none_f if first.think_s is None else first.think_s,
+        route=none_i if route is None else np.ascontiguousarray(route.arms, dtype=np.int64).reshape(-1),
+        status=np.full(n, IN_FLIGHT, dtype=np.int8),
+        arm=np.zeros(n, dtype=np.int32),
+        arrived_s=arrival_s if first.after is None else arrival_s.copy(),
+        started_s=np.full(n, np.nan),
+        first_token_s=np.full(n, np.nan),
+        finished_s=np.full(n, np.nan),
+        retries=np.zeros(n, dtype=np.int32),
+        preemptions=np.zeros(n, dtype=np.int32),
+        generated=np.zeros(samples, dtype=np.int64),
+        prefilled=np.zeros(stages, dtype=np.int64),
+        cached=np.zeros(stages, dtype=np.int64),
+        deployments=dep,
+        replicas=rep,
+        sequences=np.zeros(0, dtype=SEQUENCE),
+        groups=np.zeros(0, dtype=GROUP),
+        chains=chains,
+        events=events,
+        free_sequences=none_i,
+        free_groups=none_i,
+        ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
+        due=np.zeros(len(rep) * 16, dtype=np.int64),
+        waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
+        waiting_last=np.full(len(rep) * levels, -1, dtype=np.int64),
+        active=np.zeros(max(len(rep), 1), dtype=np.int64),
+        stage=np.zeros(n, dtype=np.int32),
+        group=np.zeros(n, dtype=np.int32),
+        finished=np.zeros(most_seqs, dtype=np.int64),
+        attempt=np.zeros(n, dtype=np.int32),
+        lost_calls=np.zeros(n, dtype=np.int32),
+        begun_s=np.full(n, np.nan) if keeps else none_f,
+        **{name: np.zeros(n if keeps else 0, dtype=np.int32) for name in _COUNTS},  # type: ignore[arg-type]
+        following=none_i if following is None else np.ascontiguousarray(following, dtype=np.int64).reshape(-1),
+        reasoning=_joined([work.reasoning_tokens for work in works]) if keeps else none_i,
+        breaks=breaks,
+        again_first_s=again_first_s,
+        again_per_token_s=again_per_token_s,
+        lost_generated=np.zeros(samples if keeps else 0, dtype=np.int64),
+        lost_reasoning=np.zeros(samples if keeps else 0, dtype=np.int64),
+        lost_prefilled=np.zeros(stages if keeps else 0, dtype=np.int64),
+        lost_cached=np.zeros(stages if keeps else 0, dtype=np.int64),
+        lost_attempts=np.zeros(stages if keeps else 0, dtype=np.int64),
+        **_stretches(deployments, dep, outages),  # type: ignore[arg-type]
+        load_at=np.zeros(1 if route is None else route.arms.shape[1], dtype=np.int64),
+        load_waiting=np.zeros(len(deployments), dtype=np.int64),
+        load_in_progress=np.zeros(len(deployments), dtype=np.int64),
+        most=np.array([capacity(item) for item in deployments]),
+        counters=counters,
+        clock=np.full(3, np.inf),
+        changes=none_f,
+        fleets=fleets.of,
+        step_s=fleets.step_s,
+        step_replicas=fleets.step_replicas,
+        looks_seen=fleets.counts,
+        looks_wanted=fleets.wanted,
+        given_repair_s=given_repair_s,
+        fails_s=drawn_s.reshape(-1),
+        log_s=none_f,
+        log_replica=none_i,
+        log_state=none_i,
+        heard_at=np.zeros(heard, dtype=np.int64),
+        heard_s=np.zeros(heard),
+        heard_ttft_s=np.zeros(heard),
+        seen_s=np.zeros(heard),
+        **{f"table_{name}": values for name, values in tables._asdict().items()},
+        table_shape=np.array(
+            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
+        ),
+    )
+
+
+def _further_calls(works: Sequence[Work]) -> tuple[NDArray[np.int8], F64, F64]:
+    """Of all works, as many calls of a stage as any has: which break, and the two times of those after the first."""
+    breaking = max((work.breaks.shape[1] for work in works if work.breaks is not None), default=0)
+    breaks = []
+    for work in works:
+        own = np.zeros((len(work.deployment), breaking), dtype=np.int8)
+        if work.breaks is not None:
+            own[:, : work.breaks.shape[1]] = work.breaks
+        breaks.append(own.reshape(-1))
+    again = max((work.again_s.shape[1] for work in works if work.again_s is not None), default=0)
+    times = []
+    for work in works:
+        drawn = np.stack([work.first_token_s, work.per_token_s])[:, None]
+        if not drawn.shape[2]:  # pools alone, which draw none
+            drawn = np.zeros((2, 1, work.samples))
+        if work.again_s is not None and work.again_s.shape[1]:
+            drawn = work.again_s
+        # Further calls are as the last that is given.
+        times.append(drawn[:, np.minimum(np.arange(again), drawn.shape[1] - 1)])
+    joined = np.concatenate(times, axis=2)
+    return _joined(breaks), np.ascontiguousarray(joined[0]).reshape(-1), np.ascontiguousarray(joined[1]).reshape(-1)
+
+
+def _stretches(
+    deployments: Sequence[Api | GpuPool], dep: NDArray[Any], outages: Sequence[Down | None] | None
+) -> dict[str, F64]:
+    """When APIs are down, and slow, one deployment after another; where those of each are is written into its record."""
+    found: dict[str, list[float]] = {name: [] for name in ("outage_from_s", "outage_until_s")}
+    slow: dict[str, list[float]] = {name: [] for name in ("slow_from_s", "slow_until_s", "slow_factor")}
+    for d, item in enumerate(deployments):
+        down = (None if outages is None else outages[d]) or listed_outages(item)
+        dep[d]["outage"], dep[d]["slow"] = len(found["outage_from_s"]), len(slow["slow_from_s"])
+        dep[d]["known_until_s"] = np.inf if down is None else down.known_until_s
+        if down is not None:
+            found["outage_from_s"] += down.from_s.tolist()
+            found["outage_until_s"] += down.until_s.tolist()
+        for one in item.errors.slow or () if isinstance(item, Api) and item.errors is not None else ():
+            slow["slow_from_s"].append(one.from_s)
+            slow["slow_until_s"].append(one.until_s)
+            slow["slow_factor"].append(one.factor)
+        dep[d]["outages_end"], dep[d]["slows_end"] = len(found["outage_from_s"]), len(slow["slow_from_s"])
+    return {name: np.array(values, dtype=np.float64) for name, values in {**found, **slow}.items()}
+
+
+def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
+    dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
+    replicas: list[Any] = []
+    ends_base = 0
+    for d, item in enumerate(deployments):
+        row = dep[d]
+        row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
+        row["capacity"] = capacity(item)
+        row["deadline_s"] = np.inf if item.deadline_s is None else item.deadline_s
+        if item.retry is not None:
+            row["retries"], row["retry_on"] = (
+                item.retry.retries,
+                sum(1 << _REASONS[why] for why in set(item.retry.reasons)),
+            )
+            row["per_attempt"] = "timeout" in item.retry.reasons
+            row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
+        if isinstance(item, GpuPool):
+            row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.most_replicas
+            row["changes"] = item.changes
+            row["max_seqs"], row["max_tokens"] = item.max_num_seqs, item.max_num_batched_tokens
+            row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
+            row["balancer"] = _BALANCERS.index(item.load_balancer)
+            row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
+            for place in range(item.most_replicas):
+                replica = np.zeros(1, dtype=REPLICA)[0]
+                replica["state"], replica["phase"] = IN_SERVICE if place < item.replicas else OFF, PLAN
+                replica["deployment"], replica["ends_base"] = d, ends_base
+                for name in ("place", "first", "last", "prefill", "partial"):
+                    replica[name] = -1
+                blocks = UNLIMITED if item.kv_cache_tokens is None else item.kv_cache_tokens // BLOCK
+                replica["free"] = replica["total"] = blocks
+                replicas.append(replica)
+                ends_base += item.max_num_seqs
+            continue
+        row["concurrency"] = -1 if item.concurrency is None else item.concurrency
+        row["stops"] = item.on_timeout == "stop"
+        if item.errors is not None:
+            row["error_after"] = _ERRORS_AFTER.index(item.errors.after or "at_once")
+        for name, per_minute in (("requests", item.requests_per_minute), ("tokens", item.tokens_per_minute)):
+            if per_minute is not None:
+                row[f"has_{name}"] = 1
+                row[f"{name}_most"] = row[f"{name}_level"] = per_minute
+                row[f"{name}_rate"] = per_minute / 60.0
+    return dep, np.array(replicas, dtype=REPLICA)
+
+
+def _first_events(
+    deployments: Sequence[Api | GpuPool], fleets: Fleets, rep: NDArray[Any], drawn_s: F64
+) -> tuple[NDArray[Any], F64]:
+    """What happens to replicas first, as a heap, and how long they are repaired after given failures."""
+    found: list[tuple[float, int, int, int]] = []
+    repair_s: list[float] = []
+    of = fleets.of.view(np.recarray)
+    for r in range(len(rep)):
+        if rep[r]["state"] == IN_SERVICE and of[rep[r]["deployment"]].at_random:
+            rep[r]["lives"] = 1
+            found.append((float(drawn_s[r, 0, 0]), order_of(FAIL, r), r, 1))
+    first = 0
+    for d, item in enumerate(deployments):
+        if not isinstance(item, GpuPool):
+            continue
+        for one in (item.failures.at or []) if item.failures is not None else []:
+            repair_s.append(one.repair_s)
+            found.append((one.at_s, order_of(FAIL, first + one.replica), first + one.replica, -len(repair_s)))
+        at_s = float(decides_at(of[d], fleets.step_s))
+        if at_s < np.inf:
+            found.append((at_s, order_of(DECIDE, d), d, 0))
+        first += item.most_replicas
+    events = np.zeros(len(found), dtype=EVENT)
+    for event, (at_s, order, number, extra) in zip(events, sorted(found), strict=True):
+        event["at_s"], event["order"], event["kind"] = at_s, CHANGES + order, CHANGE
+        event["request"], event["stage"], event["attempt"] = order, number, extra
+    return events, np.array(repair_s, dtype=np.float64)
+
+
+def _enlarged(values: NDArray[Any], size: int) -> NDArray[Any]:
+    out = np.zeros(size, dtype=values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+def more(arrays: State, drawn_s: F64) -> State:
+    """More room for what happens to replicas: events, changes of states, draws."""
+    room = 2 * int(arrays.counters[LOG_ROOM]) + 1024 + 4 * len(arrays.replicas)
+    events = 2 * len(arrays.events) + 1024
+    arrays.counters[LOG_ROOM], arrays.counters[ROOM], arrays.counters[DRAWN] = room, events, drawn_s.shape[1]
+    return arrays._replace(
+        log_s=_enlarged(arrays.log_s, room),
+        log_replica=_enlarged(arrays.log_replica, room),
+        log_state=_enlarged(arrays.log_state, room),
+        events=_enlarged(arrays.events, events),
+        fails_s=drawn_s.reshape(-1),
+    )
+
+
+def longer(arrays: State, interval_s: float) -> State:
+    """Twice the room for intervals, and enough for the one that the clock has come to."""
+    now = int(arrays.counters[INTERVAL])
+    check_count(now + 1, interval_s)
+    intervals = max(2 * int(arrays.counters[INTERVALS]), now + 1, 64)
+    each = len(arrays.deployments) * len(LEVELS_RECORDED) * 2
+    changes = np.zeros(intervals * each)
+    changes[: len(arrays.changes)] = arrays.changes
+    arrays.counters[INTERVALS] = intervals
+    clock = np.array([interval_s, now * interval_s, (now + 1) * interval_s], dtype=np.float64)
+    return arrays._replace(changes=changes, clock=clock)
+
+
+def levels_of(arrays: State, interval_s: float) -> F64:
+    shape = int(arrays.counters[INTERVALS]), len(arrays.deployments), len(LEVELS_RECORDED), 2
+    return levels_over_time(arrays.changes.reshape(shape), interval_s)
+
+
+def grow(arrays: State, samples: int) -> State:
+    """Twice the room for sequences, groups and events in flight."""
+    slots = len(arrays.sequences)
+    more = max(slots, 1024, samples)
+    events = max(2 * len(arrays.events), 1024, len(arrays.events) + len(arrays.finished) + 2)
+    chains = np.zeros(2 * more, dtype=CHAIN)
+    chains["following"] = -1
+
+    fresh = np.arange(slots, slots + more, dtype=np.int64)
+    free_sequences, free_groups = (
+        _enlarged(np.concatenate([free[: arrays.counters[count]], fresh]), slots + more)
+        for free, count in ((arrays.free_sequences, FREE_SEQUENCES), (arrays.free_groups, FREE_GROUPS))
+    )
+    arrays.counters[FREE_SEQUENCES] += more
+    arrays.counters[FREE_GROUPS] += more
+    arrays.counters[ROOM] = events
+    return arrays._replace(
+        sequences=_enlarged(arrays.sequences, slots + more),
+        groups=_enlarged(arrays.groups, slots + more),
+        chains=np.concatenate([arrays.chains, chains]),
+        events=_enlarged(arrays.events, events),
+        free_sequences=free_sequences,
+        free_groups=free_groups,
+    )

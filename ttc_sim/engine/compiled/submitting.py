@@ -1,0 +1,201 @@
+"""Load balancers of the compiled engine, and stages that come to a pool or are given up there."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ttc_sim.engine.compiled.attempts import deadline_of, not_answered
+from ttc_sim.engine.compiled.batch import enqueue, leave, own_chain
+from ttc_sim.engine.compiled.heaps import push_event, schedule
+from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut, iterations_until
+from ttc_sim.engine.compiled.jit import compiled, inlined, merged
+from ttc_sim.engine.compiled.kv import blocks_for
+from ttc_sim.engine.compiled.levels import note_replica
+from ttc_sim.engine.compiled.state import (
+    BOUNDARY,
+    BROKEN,
+    FREE_GROUPS,
+    FREE_SEQUENCES,
+    HAS_LEVEL,
+    HAS_NEEDED,
+    HAS_PREFIX_TOKENS,
+    INTERVALS,
+    KEEPS_ATTEMPTS,
+    LATE,
+    NEVER,
+    PLAN,
+    PREFIXES,
+    REFUSED,
+    REPLICAS,
+    TIMEOUT,
+    WAITING,
+    Memory,
+)
+from ttc_sim.engine.fleet import IN_SERVICE, weight_of
+from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
+
+_weight_of = inlined(weight_of)  # one copy for both engines
+
+
+@merged
+def _kv_demand(m: Memory, r: int, now_s: float) -> int:
+    rep = m.replicas[r]
+    used = rep.total - rep.free + rep.waiting_blocks
+    if rep.place >= 0 and rep.leap > 0:
+        used += blocks_of_leap(m, r, iterations_until(m, r, now_s))
+    return int(used)
+
+
+@compiled
+def _balance_in_service(m: Memory, d: int, session: int, now_s: float) -> int:
+    """The same where not all replicas are; -1 if none is."""
+    dep = m.deployments[d]
+    first, end, serving = dep.first_replica, dep.first_replica + dep.replicas, m.fleets[d].serving
+    if serving == 0:
+        return -1
+    kind = dep.balancer
+    if kind == 0:
+        dep.turn += 1
+        turn = (dep.turn - 1) % serving
+        for r in range(first, end):
+            if m.replicas[r].state == IN_SERVICE:
+                if turn == 0:
+                    return int(r)
+                turn -= 1
+    if kind == 3 and session >= 0 and m.replicas[first + session % dep.replicas].state == IN_SERVICE:
+        return int(first + session % dep.replicas)
+    best = -1
+    least = least_kv = np.iinfo(np.int64).max
+    for r in range(first, end):
+        if m.replicas[r].state != IN_SERVICE:
+            continue
+        unfinished, demand = m.replicas[r].running + m.replicas[r].waiting, 0
+        if kind == 2:
+            demand = _kv_demand(m, r, now_s)
+        elif kind == 3 and session >= 0:
+            demand, unfinished = -_weight_of(session, r - first), 0
+        if best < 0 or demand < least_kv or (demand == least_kv and unfinished < least):
+            best, least, least_kv = r, unfinished, demand
+    return int(best)
+
+
+@compiled
+def _balance(m: Memory, d: int, session: int, now_s: float) -> int:
+    dep = m.deployments[d]
+    first, count = dep.first_replica, dep.replicas
+    kind = dep.balancer
+    if dep.changes:
+        return _balance_in_service(m, d, session, now_s)
+    if kind == 0:
+        dep.turn += 1
+        return int(first + (dep.turn - 1) % count)
+    if kind == 3 and session >= 0:
+        return int(first + session % count)
+    best = first
+    least = least_kv = np.iinfo(np.int64).max
+    for r in range(first, first + count):
+        unfinished = m.replicas[r].running + m.replicas[r].waiting
+        demand = _kv_demand(m, r, now_s) if kind == 2 else 0
+        if demand < least_kv or (demand == least_kv and unfinished < least):
+            best, least, least_kv = r, unfinished, demand
+    return int(best)
+
+
+@compiled
+def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
+    dep = m.deployments[d]
+    deadline_s = deadline_of(m, request, d, now_s)
+    if deadline_s <= now_s:
+        not_answered(m, request, TIMED_OUT, LATE, False, now_s)
+        return
+    lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
+    prompt = m.prompt_tokens[stage]
+    r = _balance(m, d, m.prefix_id[stage], now_s)
+    if r < 0:
+        if m.counters[KEEPS_ATTEMPTS]:
+            m.errors[request] += 1
+        not_answered(m, request, FAILED, BROKEN, False, now_s)
+        return
+    rep = m.replicas[r]
+    limit = dep.queue_limit
+    unfinished = rep.running + rep.waiting
+    fits = True
+    for sample in range(lo, hi):
+        fits = fits and blocks_for(prompt + m.output_tokens[sample] - 1) <= rep.total
+    if not fits or (limit >= 0 and unfinished + hi - lo > dep.max_seqs + limit):
+        not_answered(m, request, REJECTED, REFUSED if fits else NEVER, False, now_s)
+        return
+    m.counters[FREE_GROUPS] -= 1
+    g = m.free_groups[m.counters[FREE_GROUPS]]
+    group = m.groups[g]
+    group.request, group.arm, group.stage, group.replica = request, m.arm[request], stage, r
+    group.unfinished, group.ended, group.first_sample = hi - lo, 0, lo
+    group.needed = m.needed[stage] if m.counters[HAS_NEEDED] else hi - lo
+    group.prefix, group.limit, group.own_limit = -1, 0, 0
+    group.lost = -1
+    if dep.caching and m.prefix_id[stage] >= 0:
+        most = prompt if hi - lo > 1 else prompt + m.output_tokens[lo] - 1
+        shared = m.prefix_tokens[stage] if m.counters[HAS_PREFIX_TOKENS] else prompt
+        limit = min(shared, most) // 16
+        if limit > 0:
+            group.prefix = m.counters[REPLICAS] + r * m.counters[PREFIXES] + m.prefix_id[stage]
+            group.limit = limit
+    if hi - lo > 1 and prompt // 16 > group.limit:
+        own = own_chain(m, g, 0)
+        m.chains[own].start = m.chains[own].end = group.limit
+        m.chains[own].users = 0
+        group.own_limit = prompt // 16
+    last = -1
+    was_waiting = rep.waiting
+    level = m.level[request] if dep.by_priority and m.counters[HAS_LEVEL] else 0
+    for sample in range(lo, hi):
+        m.counters[FREE_SEQUENCES] -= 1
+        q = m.free_sequences[m.counters[FREE_SEQUENCES]]
+        one = m.sequences[q]
+        one.group, one.sample, one.order, one.level = g, sample, rep.submitted, level
+        one.prompt, one.length, one.output = prompt, prompt, m.output_tokens[sample]
+        one.computed = one.blocks = one.shared = one.dropped = one.prefilled = 0
+        one.stamp = one.sibling = -1
+        rep.submitted += 1
+        if last < 0:
+            group.first = q
+        else:
+            m.sequences[last].sibling = q
+        last = q
+        enqueue(m, r, q, False)
+    m.group[request] = g
+    if m.counters[INTERVALS] > 0 and rep.place >= 0:
+        note_replica(m, r, now_s)
+    if deadline_s < np.inf:
+        push_event(m, deadline_s, TIMEOUT, request, stage, m.attempt[request])
+    if rep.place < 0:
+        rep.woke_s = now_s
+        schedule(m, r, now_s, PLAN)
+        if m.counters[INTERVALS] > 0:
+            note_replica(m, r, now_s)
+    elif (was_waiting == 0 or dep.by_priority) and (rep.running < dep.max_seqs):
+        # Behind others that wait for room there is nothing to see, and a full batch admits nobody.
+        cut(m, r, now_s)
+
+
+@compiled
+def time_out(m: Memory, request: int, now_s: float) -> None:
+    g = m.group[request]
+    r = m.groups[g].replica
+    cut(m, r, now_s)
+    if m.replicas[r].phase == BOUNDARY and m.replicas[r].at_s == now_s:
+        # An iteration of the leap ends at this instant, and that comes first.
+        push_event(m, now_s, TIMEOUT, request, m.stage[request], m.attempt[request])
+        return
+    q = m.groups[g].first
+    while q >= 0:
+        after = m.sequences[q].sibling
+        if m.sequences[q].state == WAITING or m.replicas[r].phase == PLAN:
+            leave(m, r, q)
+        else:
+            m.sequences[q].dropped = 1
+            m.replicas[r].drops += 1
+        q = after
+    if m.counters[INTERVALS] > 0:
+        note_replica(m, r, now_s)
+    not_answered(m, request, TIMED_OUT, LATE, True, now_s)
