@@ -13,20 +13,23 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.optimizer.capacity.autoscaling import Autoscalers, Found, count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.bounds import Bounds
-from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of
+from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, with_autoscaling
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
+from ttc_sim.optimizer.capacity.saving import Saving, Served, served
 from ttc_sim.optimizer.capacity.searching import Search, Searched
 from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
 from ttc_sim.optimizer.promises import TargetVerdict, figures_in_brief, judge_targets
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, parse_policy
-from ttc_sim.scenario import Api, GpuPool, Scenario, Targets, as_scenario
+from ttc_sim.scenario import Api, GpuPool, PoolSearch, Scenario, Targets, as_scenario
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.pooling import HOUR_S
+from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.result import Result
 
@@ -81,6 +84,10 @@ def capacity(
     trials = Trials(model, policy, pools, "simulate", runs, threads)
     used = trials.used()
     unused = tuple(name for name in pools if name not in used)
+    for name in unused:
+        if given.search.pools.get(name, PoolSearch()).autoscaling is not None:
+            expected = f"none: nothing is sent to {name}, so there is nothing that it could save"
+            raise InputError(given.path, f"search.pools.{name}.autoscaling", name, expected)
     pools = {name: choices for name, choices in pools.items() if name in used}
     if not pools:
         raise InputError(
@@ -111,34 +118,59 @@ def capacity(
             break
         search.refuted.add(config)
     assert fresh is not None
-    progress("what if replicas fail")
     binding = _binding(search, config, targets) if status != "not met" else _missed(verdicts, trials, config)
-    headroom = _headroom(fresh, config, targets)
+    fixed, saving = config, None
+    rules = [name for name in pools if rules_of(given, name)]
+    if rules and status == "not met":
+        progress(
+            "autoscaling is not tried: no fixed numbers meet the targets, and it never has more replicas than those"
+        )
+    elif rules:
+        progress("autoscaling")
+        beside = _Beside(fresh, config, result, _interval_s(fresh, hours), targets)
+        found = Autoscalers(given, trials, config, beside.verifies, progress).run()
+        if found.config != fixed:
+            config, result = found.config, beside.results[found.config]
+            verdicts = judge_targets(result.summary(), targets, model.population)
+            status = _status(searched, verdicts)
+            progress(figures_in_brief(result.summary()))
+        saving = beside.saving(found)
+    progress("what if replicas fail")
+    headroom = _headroom(given, fresh, config, targets)
     final = _written(given, pools, config)
+    nothing = Provisioned(0.0, 0, 0.0, 0.0)  # of a pool that no fresh run sends anything to
+    provided = {name: result.summary().provisioned.get(name, nothing) for name in pools}
     return Capacity(
         status=status,
         binding=binding,
         near_tie=status != "not met"
-        and (bool(search.refuted) or _near(verdicts) or _one_fewer_may_do(search, config, headroom)),
+        and (bool(search.refuted) or _near(verdicts) or _one_fewer_may_do(search, config, fixed, headroom)),
         pools={
             name: PoolPlan(
                 gpu=choices[k].gpu,
                 tensor_parallel=choices[k].tensor_parallel,
                 precision=choices[k].precision,
                 option=choices[k].option,
-                replicas=replicas,
-                lower_bound=least[name][k],
-                usd_per_day=choices[k].usd_per_day * replicas,
+                replicas=replicas if choices[k].autoscaling is None else choices[k].pool.most_replicas,
+                lower_bound=least[name][kind],
+                usd_per_day=_usd(choices[k], replicas, provided[name].replicas),
+                autoscaling=choices[k].autoscaling,
+                provisioned_gpu_hours=provided[name].provisioned_gpu_hours,
+                busy_gpu_hours=provided[name].busy_gpu_hours,
             )
-            for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
+            for (name, choices), (k, replicas), (kind, _) in zip(pools.items(), config, fixed, strict=True)
         },
         unused=unused,
-        usd_per_day=search.usd_per_day(config),
+        usd_per_day=sum(
+            _usd(choices[k], replicas, provided[name].replicas)
+            for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
+        ),
         lower_bound_usd_per_day=_least_usd(pools, least),
         scenario=final,
         result=result,
         verdicts=verdicts,
         headroom=headroom,
+        autoscaling=saving,
         refused=tuple(refused),
         tried=searched.tried,
         ruled_out=searched.left,
@@ -326,19 +358,27 @@ def _binding(search: Search, config: Config, targets: Targets) -> tuple[str, ...
     return tuple(named)
 
 
-def _headroom(trials: Trials, config: Config, targets: Targets) -> dict[str, Headroom]:
+def _headroom(scenario: Scenario, trials: Trials, config: Config, targets: Targets) -> dict[str, Headroom]:
     by_name = {one.name: one for one in targets.asked()}
     found = {}
     for pool, (name, (k, replicas)) in enumerate(zip(trials.pools, config, strict=True)):
         fewer: list[Fewer] = []
-        for failed in range(1, min(replicas - 1, _MOST_FAILED) + 1):
-            left = tuple((k, replicas - failed) if at == pool else one for at, one in enumerate(config))
+        one = trials.pools[name][k]
+        most = replicas if one.autoscaling is None else one.pool.most_replicas
+        for failed in range(1, min(most - 1, _MOST_FAILED) + 1):
+            entry = k, replicas - failed
+            if one.autoscaling is not None:
+                left_of_it = with_fewer(one.autoscaling, failed)
+                start = count_after(left_of_it, replicas)
+                trials.pools[name].append(with_autoscaling(scenario, name, one, left_of_it, start))
+                entry = len(trials.pools[name]) - 1, start
+            left = tuple(entry if at == pool else other for at, other in enumerate(config))
             figures = trials.values(left)
             missed = tuple(key for key, value in figures.items() if not target_holds(by_name[key], value))
-            fewer.append(Fewer(failed, replicas - failed, figures, missed))
+            fewer.append(Fewer(failed, most - failed, figures, missed))
             if missed:
                 break
-        held = [one.failed for one in fewer if not one.missed]
+        held = [each.failed for each in fewer if not each.missed]
         found[name] = Headroom(max(held, default=0), tuple(fewer))
     return found
 
@@ -348,11 +388,11 @@ def _near(verdicts: Sequence[TargetVerdict]) -> bool:
     return any(one.met is None and math.isfinite(one.realized.high - one.realized.low) for one in verdicts)
 
 
-def _one_fewer_may_do(search: Search, config: Config, headroom: Mapping[str, Headroom]) -> bool:
+def _one_fewer_may_do(search: Search, config: Config, fixed: Config, headroom: Mapping[str, Headroom]) -> bool:
     """Whether on fresh runs a pool does with one fewer that could have been chosen, though the search's runs took it."""
     return any(
-        headroom[name].may_fail > 0 and replicas - 1 in choices[k].numbers
-        for name, choices, (k, replicas) in zip(search.pools, search.choices, config, strict=True)
+        entry == (k, replicas) and headroom[name].may_fail > 0 and replicas - 1 in choices[k].numbers
+        for name, choices, entry, (k, replicas) in zip(search.pools, search.choices, config, fixed, strict=True)
     )
 
 
@@ -371,6 +411,48 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
         for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
     }
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}})
+
+
+def _usd(choice: Choice, replicas: int, provided: float) -> float:
+    """Dollars a day: of a fixed number, or of what autoscaling provides in the mean."""
+    return choice.usd_per_day * (replicas if choice.autoscaling is None else provided)
+
+
+class _Beside:
+    """Fresh runs of autoscaling beside those of fixed numbers."""
+
+    def __init__(
+        self, fresh: Trials, fixed: Config, result: Result, interval_s: float | None, targets: Targets
+    ) -> None:
+        self.fresh, self.interval_s, self.targets = fresh, interval_s, targets
+        self.results = {fixed: result}
+        self.fixed, self.accepted = fixed, [self._served(fixed, result)]
+
+    def _served(self, config: Config, result: Result) -> Served:
+        prices = {
+            name: choices[k].usd_per_day
+            for (name, choices), (k, _) in zip(self.fresh.pools.items(), config, strict=True)
+        }
+        return served(result, prices, self.interval_s is not None)
+
+    def verifies(self, config: Config) -> bool:
+        """Whether no target is refuted, and it is cheaper than what is known to be."""
+        result = self.fresh.result(config, self.interval_s)
+        verdicts = judge_targets(result.summary(), self.targets, self.fresh.model.population)
+        if any(one.met is False for one in verdicts if one.name.split(".")[-1] not in USD):
+            return False
+        self.results[config] = result
+        most = min(one.usd_per_day for one in self.accepted)
+        found = self._served(config, result)
+        if found.usd_per_day < most:
+            self.accepted.append(found)
+        return found.usd_per_day < most
+
+    def saving(self, found: Found) -> Saving:
+        """What was chosen beside the fixed numbers."""
+        return Saving(
+            found.config != self.fixed, self.accepted[0], self.accepted[-1], found.perfect, tuple(found.candidates)
+        )
 
 
 def _interval_s(trials: Trials, hours: bool) -> float | None:

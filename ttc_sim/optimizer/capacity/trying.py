@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from ttc_sim.engine import compiled
 from ttc_sim.engine.work import REJECTED, TIMED_OUT, EngineResult, Work
 from ttc_sim.optimizer.capacity.hardware import Choice
 from ttc_sim.policies import Policy, Requests, choose_arms, rule_of
-from ttc_sim.scenario import Target, Targets
+from ttc_sim.scenario import GpuPool, Target, Targets
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import Carried, carry
@@ -52,7 +52,11 @@ class Ready:
 
 @dataclass(frozen=True)
 class Ends:
-    """How each request of one run ended: arrays of (n,)."""
+    """How each request of one run ended: arrays of (n,).
+
+    Attributes:
+        provided: replicas in the mean of pools that autoscale, as they are paid for.
+    """
 
     status: NDArray[np.int8]
     arrival_s: F64
@@ -60,6 +64,11 @@ class Ends:
     tpot_s: F64
     latency_s: F64
     source: I64
+    provided: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, members: NDArray[np.bool_]) -> Ends:
+        """Those of some requests."""
+        return Ends(*(getattr(self, one.name)[members] for one in fields(self) if one.name != "provided"))
 
 
 class Trials:
@@ -76,7 +85,7 @@ class Trials:
         self,
         model: Model,
         policy: Policy,
-        pools: Mapping[str, Sequence[Choice]],
+        pools: Mapping[str, list[Choice]],
         purpose: str,
         runs: int,
         workers: int,
@@ -86,13 +95,15 @@ class Trials:
         self.targets = Targets() if model.scenario.targets is None else model.scenario.targets
         self.asked = [one for one in self.targets.asked() if one.key not in BY_REQUEST]
         self.known: dict[Config, bool] = {}
+        self.provided: dict[Config, dict[str, float]] = {}
         self.engine_runs = 0
         # A policy that a Python function decides is run by the reference engine, one run after another.
         self.side_by_side = not policy.looks_at_load
         compiled.warm_up()
-        self.ready = self._map(lambda k: self._get_ready(k, purpose, requests), range(runs))
+        self.ready = self.map(lambda k: self._get_ready(k, purpose, requests), range(runs))
 
-    def _map(self, work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    def map(self, work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+        """Side by side, as far as there are workers; in the order of the items."""
         if self.workers == 1 or len(items) < 2 or not self.side_by_side:
             return [work(one) for one in items]
         pool = ThreadPoolExecutor(min(self.workers, len(items)))
@@ -110,6 +121,13 @@ class Trials:
         return Ready(draws, seen, arm, carry(self.model, draws, arm))
 
     # ---------------------------------------------------------------------------------------------------- a choice
+
+    def some(self, run: int, at: I64) -> Ready:
+        """Some of a run's requests, in order, with the same draws; arms must not depend on live load."""
+        ready = self.ready[run]
+        assert ready.arm is not None
+        draws, arm = ready.draws.taken(at), ready.arm[at]
+        return Ready(draws, as_requests(self.model, draws), arm, carry(self.model, draws, arm))
 
     def at(self, config: Config) -> Model:
         """The model with these choices."""
@@ -144,9 +162,13 @@ class Trials:
     def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
         assert ready.carried is not None
         servers = model.deployment_names, model.deployments
-        return compiled.run([ready.carried.work], *servers, tables=model.step_tables, interval_s=interval_s)
+        times = ready.draws.failure_times
+        return compiled.run(
+            [ready.carried.work], *servers, tables=model.step_tables, interval_s=interval_s, failure_times=times
+        )
 
-    def _run(self, model: Model, ready: Ready, interval_s: float | None) -> Run:
+    def run(self, model: Model, ready: Ready, interval_s: float | None = None) -> Run:
+        """Some requests on a model, with their bill."""
         if ready.carried is None or ready.arm is None:
             return run_once(model, self.policy, ready.draws, interval_s)
         result, none = self._engine(model, ready, interval_s), np.zeros(len(ready.draws), dtype=np.int64)
@@ -154,22 +176,37 @@ class Trials:
 
     def ends(self, config: Config, run: int) -> Ends:
         """How the requests of a run end on these choices."""
-        model, ready = self.at(config), self.ready[run]
+        return self.ends_of(self.at(config), self.ready[run])
+
+    def ends_of(self, model: Model, ready: Ready) -> Ends:
+        """How some requests end on a model."""
         self.engine_runs += 1
-        if ready.carried is None:
-            whole = self._run(model, ready, None)
+        scaled = [d for d, one in enumerate(model.deployments) if isinstance(one, GpuPool) and one.autoscaling]
+        provided: dict[str, float] = {}
+        if ready.carried is None or scaled:
+            whole = self.run(model, ready)
             result, times = whole.result, (whole.ttft_s, whole.tpot_s)
+            names = [model.deployment_names[d] for d in scaled]
+            provided = {name: whole.provisioned[name].replicas for name in names if name in whole.provisioned}
         else:
             result, work = self._engine(model, ready), ready.carried.work
             in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
             times = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
         latency_s = result.finished_s - result.arrival_s
-        return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source)
+        return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source, provided)
+
+    def usd_per_day(self, config: Config) -> float:
+        """Price of the replicas; of pools that autoscale, of a choice that was looked at, in the mean of the runs."""
+        usd = 0.0
+        for (name, choices), (k, count) in zip(self.pools.items(), config, strict=True):
+            scaled = choices[k].pool.autoscaling is not None
+            usd += choices[k].usd_per_day * (self.provided[config].get(name, 0.0) if scaled else count)
+        return usd
 
     def result(self, config: Config, interval_s: float | None = None) -> Result:
         """All runs on these choices, as :func:`ttc_sim.simulate` gives them back."""
         model = self.at(config)
-        runs = self._map(lambda one: self._run(model, one, interval_s), self.ready)
+        runs = self.map(lambda one: self.run(model, one, interval_s), self.ready)
         self.engine_runs += len(runs)
         return Result(model=model, policy=self.policy, runs=tuple(runs))
 
@@ -181,14 +218,18 @@ class Trials:
         Of each the first run is looked at; where it has more late requests than all runs may have together, the rest is not run.
         """
         new = [one for one in dict.fromkeys(configs) if one not in self.known]
-        first = self._map(lambda one: self.ends(one, 0), new)
+        first = self.map(lambda one: self.ends(one, 0), new)
         rest = range(1, len(self.ready))
         hopeful = [k for k, one in enumerate(new) if not self._refuted(first[k])]
         pairs = [(k, run) for k in hopeful for run in rest]
-        more = self._map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
+        more = self.map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
         for k, config in enumerate(new):
             ends = [first[k], *(one for (at, _), one in zip(pairs, more, strict=True) if at == k)]
-            self.known[config] = k in hopeful and all(target_holds(one, self._value(one, ends)) for one in self.asked)
+            self.known[config] = k in hopeful and all(target_holds(one, self.value(one, ends)) for one in self.asked)
+            names = dict.fromkeys(name for one in ends for name in one.provided)
+            self.provided[config] = {
+                name: float(np.mean([one.provided[name] for one in ends if name in one.provided])) for name in names
+            }
             if self.known[config] and self._accuracy_may_fall():
                 summary = self.result(config).summary()
                 self.known[config] = all(
@@ -200,8 +241,8 @@ class Trials:
 
     def values(self, config: Config) -> dict[str, float]:
         """The figures of all targets that requests' times and ends say, by name; over all runs."""
-        ends = self._map(lambda run: self.ends(config, run), range(len(self.ready)))
-        return {one.name: self._value(one, ends) for one in self.asked}
+        ends = self.map(lambda run: self.ends(config, run), range(len(self.ready)))
+        return {one.name: self.value(one, ends) for one in self.asked}
 
     def _accuracy_may_fall(self) -> bool:
         """Whether requests that are dropped may keep accuracy from a target."""
@@ -251,7 +292,7 @@ class Trials:
             met &= ~(seconds > most[ends.source])
         return np.asarray(met, dtype=np.float64)
 
-    def _value(self, target: Target, ends: Sequence[Ends]) -> float:
+    def value(self, target: Target, ends: Sequence[Ends]) -> float:
         """As :class:`ttc_sim.simulation.pooling.Pooled` has it, without an interval; NaN where there are no such requests."""
         parts = [self._of(target, one) for one in ends]
         values, arrival_s = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
