@@ -23,8 +23,8 @@ from ttc_sim.scenario import Autoscaling, GpuPool, PoolSearch, Scenario
 from ttc_sim.scenario.autoscaling_search import AutoscalingRule
 from ttc_sim.simulation.billing import Run
 
-_AT_ONCE = 4  # candidates that are simulated side by side, whatever the number of workers
 _RECORDED_S = 300.0
+_SECOND_THOUGHTS = 8  # candidates that fresh runs may refute before the fixed number is taken
 _ALIKE = 1e-9
 _MORE = ("minimum", "maximum")
 
@@ -107,7 +107,8 @@ class Autoscalers:
         waiting = self._candidates(pool, name, found.config, start, recorded, budgeted)
         if hourly is not None and schedule is not None:
             waiting += self._of_schedules(name, found.config, hourly, np.array(schedule))
-        while True:
+        best = None
+        for _ in range(_SECOND_THOUGHTS):
             best = self._cheapest(waiting, found.config)
             if best is None or self.verified(best.config):
                 break
@@ -117,6 +118,7 @@ class Autoscalers:
                 more = np.minimum(np.array(best.hours) + 1, hourly.most)
                 if tuple(more.tolist()) != best.hours:
                     waiting.append(self._scheduled(name, found.config, hourly, more))
+            best = None
         found.candidates += [self._told(one) for one in waiting]
         found.config = found.config if best is None else best.config
 
@@ -244,9 +246,10 @@ class Autoscalers:
             if not left:
                 return best
             left.sort(key=lambda one: one.least_usd)
-            # From all over their order: what holds rules out those that have more, what does not those that have fewer.
-            places = {len(left) * (2 * k + 1) // (2 * _AT_ONCE) for k in range(_AT_ONCE)}
-            batch = [left[k] for k in sorted(places)]
+            # Schedules first, which are known to hold. Then from all over the order of prices: what holds rules out those that have
+            # more, what does not those that have fewer.
+            made = [one for one in left if one.hours is not None]
+            batch = made[:1] or [left[k] for k in sorted({len(left) // 4, len(left) // 2})]
             for one, held in zip(batch, self.trials.look([one.config for one in batch]), strict=True):
                 one.looked, one.holds = True, held
                 told = f"${self._usd(one):,.0f} a day, " if one.config in self.trials.provided else ""

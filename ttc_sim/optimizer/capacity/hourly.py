@@ -188,7 +188,7 @@ class Hourly:
         """Whether the targets hold with a schedule, and (24,) the hours that alone would miss them."""
         trials, config = self.trials, self.config(counts)
         ends = trials.map(lambda run: trials.ends(config, run), range(len(trials.ready)))
-        held = all(target_holds(one, trials.value(one, ends)) for one in trials.asked)
+        held = trials.judge(config, ends)
         hours = [one.arrival_s // HOUR_S % HOURS for one in ends]
         missed = [
             not _holds(trials, [one.of(hour == h) for one, hour in zip(ends, hours, strict=True)]) for h in range(HOURS)

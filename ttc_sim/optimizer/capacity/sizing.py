@@ -13,11 +13,11 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine.kv_cache import BLOCK
-from ttc_sim.optimizer.capacity.autoscaling import Autoscalers, Found, count_after, rules_of, with_fewer
+from ttc_sim.optimizer.capacity.autoscaling import Autoscalers, count_after, rules_of, with_fewer
+from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
 from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, with_autoscaling
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
-from ttc_sim.optimizer.capacity.saving import Saving, Served, served
 from ttc_sim.optimizer.capacity.searching import Search, Searched
 from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
@@ -25,7 +25,6 @@ from ttc_sim.optimizer.promises import TargetVerdict, figures_in_brief, judge_ta
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.scenario import Api, GpuPool, PoolSearch, Scenario, Targets, as_scenario
-from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.pooling import HOUR_S
@@ -114,20 +113,19 @@ def capacity(
         verdicts = judge_targets(result.summary(), targets, model.population)
         progress(figures_in_brief(result.summary()))
         status = _status(searched, verdicts)
-        if searched.best is None or not any(one.met is False for one in verdicts if one.name.split(".")[-1] not in USD):
+        if searched.best is None or not refuted(verdicts):
             break
         search.refuted.add(config)
     assert fresh is not None
-    binding = _binding(search, config, targets) if status != "not met" else _missed(verdicts, trials, config)
-    fixed, saving = config, None
+    fixed, saving = config, None  # of autoscaling
     rules = [name for name in pools if rules_of(given, name)]
-    if rules and status == "not met":
+    if rules and (searched.best is None or refuted(verdicts)):
         progress(
             "autoscaling is not tried: no fixed numbers meet the targets, and it never has more replicas than those"
         )
     elif rules:
         progress("autoscaling")
-        beside = _Beside(fresh, config, result, _interval_s(fresh, hours), targets)
+        beside = Beside(fresh, config, result, _interval_s(fresh, hours), targets)
         found = Autoscalers(given, trials, config, beside.verifies, progress).run()
         if found.config != fixed:
             config, result = found.config, beside.results[found.config]
@@ -135,6 +133,7 @@ def capacity(
             status = _status(searched, verdicts)
             progress(figures_in_brief(result.summary()))
         saving = beside.saving(found)
+    binding = _binding(search, fixed, targets) if status != "not met" else _missed(verdicts, trials, config)
     progress("what if replicas fail")
     headroom = _headroom(given, fresh, config, targets)
     final = _written(given, pools, config)
@@ -397,9 +396,9 @@ def _one_fewer_may_do(search: Search, config: Config, fixed: Config, headroom: M
 
 
 def _least_usd(pools: Mapping[str, Sequence[Choice]], least: Mapping[str, Sequence[int]]) -> float:
-    """What no choice can be cheaper than: of each pool the cheapest bound."""
+    """What no fixed numbers can be cheaper than: of each pool the cheapest bound. Autoscaling, tried later, has none."""
     return sum(
-        min(one.usd_per_day * bound for one, bound in zip(choices, least[name], strict=True))
+        min(one.usd_per_day * bound for one, bound in zip(choices, least[name], strict=False))
         for name, choices in pools.items()
     )
 
@@ -416,43 +415,6 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
 def _usd(choice: Choice, replicas: int, provided: float) -> float:
     """Dollars a day: of a fixed number, or of what autoscaling provides in the mean."""
     return choice.usd_per_day * (replicas if choice.autoscaling is None else provided)
-
-
-class _Beside:
-    """Fresh runs of autoscaling beside those of fixed numbers."""
-
-    def __init__(
-        self, fresh: Trials, fixed: Config, result: Result, interval_s: float | None, targets: Targets
-    ) -> None:
-        self.fresh, self.interval_s, self.targets = fresh, interval_s, targets
-        self.results = {fixed: result}
-        self.fixed, self.accepted = fixed, [self._served(fixed, result)]
-
-    def _served(self, config: Config, result: Result) -> Served:
-        prices = {
-            name: choices[k].usd_per_day
-            for (name, choices), (k, _) in zip(self.fresh.pools.items(), config, strict=True)
-        }
-        return served(result, prices, self.interval_s is not None)
-
-    def verifies(self, config: Config) -> bool:
-        """Whether no target is refuted, and it is cheaper than what is known to be."""
-        result = self.fresh.result(config, self.interval_s)
-        verdicts = judge_targets(result.summary(), self.targets, self.fresh.model.population)
-        if any(one.met is False for one in verdicts if one.name.split(".")[-1] not in USD):
-            return False
-        self.results[config] = result
-        most = min(one.usd_per_day for one in self.accepted)
-        found = self._served(config, result)
-        if found.usd_per_day < most:
-            self.accepted.append(found)
-        return found.usd_per_day < most
-
-    def saving(self, found: Found) -> Saving:
-        """What was chosen beside the fixed numbers."""
-        return Saving(
-            found.config != self.fixed, self.accepted[0], self.accepted[-1], found.perfect, tuple(found.candidates)
-        )
 
 
 def _interval_s(trials: Trials, hours: bool) -> float | None:

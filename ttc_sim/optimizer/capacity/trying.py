@@ -225,19 +225,29 @@ class Trials:
         more = self.map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
         for k, config in enumerate(new):
             ends = [first[k], *(one for (at, _), one in zip(pairs, more, strict=True) if at == k)]
-            self.known[config] = k in hopeful and all(target_holds(one, self.value(one, ends)) for one in self.asked)
-            names = dict.fromkeys(name for one in ends for name in one.provided)
-            self.provided[config] = {
-                name: float(np.mean([one.provided[name] for one in ends if name in one.provided])) for name in names
-            }
-            if self.known[config] and self._accuracy_may_fall():
-                summary = self.result(config).summary()
-                self.known[config] = all(
-                    target_holds(one, figure.value)
-                    for one in self.targets.asked()
-                    if one.key == "accuracy" and (figure := summary.quantity(one.name)) is not None
-                )
+            self.judge(config, ends, refuted=k not in hopeful)
         return [self.known[one] for one in configs]
+
+    def judge(self, config: Config, ends: Sequence[Ends], refuted: bool = False) -> bool:
+        """Whether the targets hold where requests end like that, which is remembered.
+
+        Args:
+            ends: of all runs or, where that is enough to refute a choice, of some.
+        """
+        held = not refuted and all(target_holds(one, self.value(one, ends)) for one in self.asked)
+        names = dict.fromkeys(name for one in ends for name in one.provided)
+        self.provided[config] = {
+            name: float(np.mean([one.provided[name] for one in ends if name in one.provided])) for name in names
+        }
+        if held and self._accuracy_may_fall():
+            summary = self.result(config).summary()
+            held = all(
+                target_holds(one, figure.value)
+                for one in self.targets.asked()
+                if one.key == "accuracy" and (figure := summary.quantity(one.name)) is not None
+            )
+        self.known[config] = held
+        return held
 
     def values(self, config: Config) -> dict[str, float]:
         """The figures of all targets that requests' times and ends say, by name; over all runs."""
