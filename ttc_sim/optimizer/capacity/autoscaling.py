@@ -161,7 +161,8 @@ class Autoscalers:
                 if budgeted is not None and scaled.most > budgeted:
                     self.say(f"not tried: {name} with up to {scaled.most} replicas: the budget is for {budgeted}")
                     continue
-                first = count_after(scaled, start)
+                own = self.scenario.deployments[name].replicas if rule is scaled else start  # type: ignore[union-attr]
+                first = count_after(scaled, own)
                 choices.append(with_autoscaling(self.scenario, name, base, scaled, first))
                 changed = _changed(config, pool, (len(choices) - 1, first))
                 least = self._least(scaled, recorded, name, base.pool.max_num_seqs)
@@ -286,7 +287,7 @@ def _settled(one: _Waiting, others: list[_Waiting]) -> bool:
 
 def has_more(one: Autoscaling, other: Autoscaling) -> bool:
     """Whether a rule is another with a lower target, more at least or more at most, and nothing else; so that it has no fewer
-    replicas at any time.
+    replicas at any time. Of times to first token nothing follows: they leap, and the number of replicas with them.
 
     >>> few = Autoscaling(target_queue=4, minimum=1, maximum=9)
     >>> has_more(Autoscaling(target_queue=2, minimum=1, maximum=9), few)
@@ -294,7 +295,7 @@ def has_more(one: Autoscaling, other: Autoscaling) -> bool:
     >>> has_more(few, Autoscaling(target_queue=4, minimum=1, maximum=9, every_s=30))
     False
     """
-    if one.schedule is not None or other.schedule is not None or one.rule != other.rule:
+    if one.rule != other.rule or one.rule in ("schedule", "target_ttft_s"):
         return False
     free = {one.rule, *_MORE}
     alike = one.model_dump(exclude=free) == other.model_dump(exclude=free)

@@ -123,14 +123,19 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
 
 def _that_may_fail(scenario: Scenario, name: str, pool: GpuPool, numbers: Sequence[int]) -> Sequence[int]:
     """Numbers with which every replica is there that is said to fail."""
-    given = (pool.failures.at if pool.failures is not None else None) or []
-    last = max((one.replica for one in given), default=-1)
-    if last < numbers[0]:
+    fewest = fewest_that_fail(pool)
+    if fewest <= numbers[0]:
         return numbers
-    if last >= numbers[-1]:
+    if fewest > numbers[-1]:
         expected = f"one of at most {numbers[-1]} replicas that may be chosen, from 0"
-        raise InputError(scenario.path, f"deployments.{name}.failures.at.replica", last, expected)
-    return tuple(n for n in numbers if n > last)
+        raise InputError(scenario.path, f"deployments.{name}.failures.at.replica", fewest - 1, expected)
+    return tuple(n for n in numbers if n >= fewest)
+
+
+def fewest_that_fail(pool: GpuPool) -> int:
+    """Replicas that there must be at some time, for those to be there that are said to fail."""
+    given = (pool.failures.at if pool.failures is not None else None) or []
+    return 1 + max((one.replica for one in given), default=0)
 
 
 def with_autoscaling(scenario: Scenario, name: str, base: Choice, scaled: Autoscaling, replicas: int) -> Choice:

@@ -16,7 +16,7 @@ from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.optimizer.capacity.autoscaling import Autoscalers, count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
-from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, with_autoscaling
+from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, fewest_that_fail, with_autoscaling
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
 from ttc_sim.optimizer.capacity.searching import Search, Searched
 from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
@@ -364,7 +364,7 @@ def _headroom(scenario: Scenario, trials: Trials, config: Config, targets: Targe
         fewer: list[Fewer] = []
         one = trials.pools[name][k]
         most = replicas if one.autoscaling is None else one.pool.most_replicas
-        for failed in range(1, min(most - 1, _MOST_FAILED) + 1):
+        for failed in range(1, min(most - fewest_that_fail(one.pool), _MOST_FAILED) + 1):
             entry = k, replicas - failed
             if one.autoscaling is not None:
                 left_of_it = with_fewer(one.autoscaling, failed)
@@ -409,7 +409,14 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
         name: choices[k].written.model_copy(update={"replicas": replicas})
         for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
     }
-    return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}})
+    search = scenario.search
+    for name, one in chosen.items():  # whose numbers are no longer those of a fixed size
+        if one.autoscaling is not None and name in search.replicas:
+            numbers = {"replicas": sorted(set(search.replicas[name]))}
+            searched = search.pools.get(name, PoolSearch()).model_copy(update=numbers)
+            left = {other: given for other, given in search.replicas.items() if other != name}
+            search = search.model_copy(update={"replicas": left, "pools": {**search.pools, name: searched}})
+    return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}, "search": search})
 
 
 def _usd(choice: Choice, replicas: int, provided: float) -> float:
