@@ -253,8 +253,8 @@ class Autoscalers:
             batch = made[:1] or [left[k] for k in sorted({len(left) // 4, len(left) // 2})]
             for one, held in zip(batch, self.trials.look([one.config for one in batch]), strict=True):
                 one.looked, one.holds = True, held
-                told = f"${self._usd(one):,.0f} a day, " if one.config in self.trials.provided else ""
-                self.say(f"{one.pool} by {words_of(one.scaled)}: {told}{'meets' if held else 'misses'} the targets")
+                told = f"meets the targets for ${self._usd(one):,.0f} a day" if held else "misses the targets"
+                self.say(f"{one.pool} by {words_of(one.scaled)}: {told}")
 
     def _usd(self, one: _Waiting) -> float:
         return self.trials.usd_per_day(one.config)
@@ -263,8 +263,8 @@ class Autoscalers:
         return self.trials.usd_per_day(config) * (1 - _ALIKE)
 
     def _told(self, one: _Waiting) -> Candidate:
-        usd = self._usd(one) if one.looked else None
         meets = self.trials.known[one.config] if one.looked else None
+        usd = self._usd(one) if meets else None
         return Candidate(
             one.pool, one.scaled, one.config[list(self.trials.pools).index(one.pool)][1], one.least_usd, usd, meets
         )

@@ -189,9 +189,9 @@ class Hourly:
         trials, config = self.trials, self.config(counts)
         ends = trials.map(lambda run: trials.ends(config, run), range(len(trials.ready)))
         held = trials.judge(config, ends)
-        hours = [one.arrival_s // HOUR_S % HOURS for one in ends]
+        hours = [_by_hour(one.arrival_s) for one in ends]
         missed = [
-            not _holds(trials, [one.of(hour == h) for one, hour in zip(ends, hours, strict=True)]) for h in range(HOURS)
+            not _holds(trials, [one.of(at[h]) for one, at in zip(ends, hours, strict=True)]) for h in range(HOURS)
         ]
         return held, np.array(missed)
 
@@ -200,6 +200,13 @@ def _holds(trials: Trials, ends: list[Ends]) -> bool:
     """Whether all targets hold of some requests alone; those hold that are about none of them."""
     values = [(one, trials.value(one, ends)) for one in trials.asked]
     return all(math.isnan(value) or target_holds(one, value) for one, value in values)
+
+
+def _by_hour(arrival_s: F64) -> list[I64]:
+    """Which requests arrive in each hour of the day."""
+    hour = np.asarray(arrival_s // HOUR_S % HOURS, dtype=np.int8)
+    order = np.argsort(hour, kind="stable")
+    return np.split(order, np.searchsorted(hour[order], np.arange(1, HOURS)))
 
 
 def _flat(count: int) -> list[ScheduleStep]:

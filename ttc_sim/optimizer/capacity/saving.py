@@ -16,9 +16,8 @@ class Candidate:
 
     Attributes:
         pool, autoscaling: which; replicas: at the start.
-        least_usd_per_day: of all pools, at least, by formula; usd_per_day: on the search's runs, ``None`` where that or what others
-            came to was enough to leave it.
-        meets: whether the targets hold on the search's runs; ``None`` where it was left.
+        least_usd_per_day: of all pools, at least, by formula; usd_per_day: on the search's runs, if the targets hold there.
+        meets: whether they do; ``None`` where that price, or what others came to, was enough to leave it.
     """
 
     pool: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from ttc_sim.engine import compiled
 from ttc_sim.engine.work import REJECTED, TIMED_OUT, EngineResult, Work
 from ttc_sim.optimizer.capacity.hardware import Choice
 from ttc_sim.policies import Policy, Requests, choose_arms, rule_of
-from ttc_sim.scenario import GpuPool, Target, Targets
+from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.carrying import Carried, carry
@@ -52,11 +52,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Ends:
-    """How each request of one run ended: arrays of (n,).
-
-    Attributes:
-        provided: replicas in the mean of pools that autoscale, as they are paid for.
-    """
+    """How each request of one run ended: arrays of (n,)."""
 
     status: NDArray[np.int8]
     arrival_s: F64
@@ -64,11 +60,10 @@ class Ends:
     tpot_s: F64
     latency_s: F64
     source: I64
-    provided: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, members: NDArray[np.bool_]) -> Ends:
+    def of(self, members: NDArray[np.bool_] | I64) -> Ends:
         """Those of some requests."""
-        return Ends(*(getattr(self, one.name)[members] for one in fields(self) if one.name != "provided"))
+        return Ends(*(getattr(self, one.name)[members] for one in fields(self)))
 
 
 class Trials:
@@ -181,27 +176,35 @@ class Trials:
     def ends_of(self, model: Model, ready: Ready) -> Ends:
         """How some requests end on a model."""
         self.engine_runs += 1
-        scaled = [d for d, one in enumerate(model.deployments) if isinstance(one, GpuPool) and one.autoscaling]
-        provided: dict[str, float] = {}
-        if ready.carried is None or scaled:
+        if ready.carried is None:
             whole = self.run(model, ready)
             result, times = whole.result, (whole.ttft_s, whole.tpot_s)
-            names = [model.deployment_names[d] for d in scaled]
-            provided = {name: whole.provisioned[name].replicas for name in names if name in whole.provisioned}
         else:
             result, work = self._engine(model, ready), ready.carried.work
             in_a_row = tokens_in_a_row(work, result.generated_tokens[0])
             times = token_times(result, in_a_row, outlasts_its_client(work, model.deployments))
         latency_s = result.finished_s - result.arrival_s
-        return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source, provided)
+        return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source)
 
     def usd_per_day(self, config: Config) -> float:
-        """Price of the replicas; of pools that autoscale, of a choice that was looked at, in the mean of the runs."""
+        """Price of the replicas; of pools that autoscale, of those that are provided in the mean of the runs."""
         usd = 0.0
         for (name, choices), (k, count) in zip(self.pools.items(), config, strict=True):
-            scaled = choices[k].pool.autoscaling is not None
-            usd += choices[k].usd_per_day * (self.provided[config].get(name, 0.0) if scaled else count)
+            provided = count if choices[k].autoscaling is None else self._provided(config).get(name, 0.0)
+            usd += choices[k].usd_per_day * provided
         return usd
+
+    def _provided(self, config: Config) -> Mapping[str, float]:
+        """Replicas of each pool in the mean of the runs, as their bills have it."""
+        if config not in self.provided:
+            model = self.at(config)
+            runs = self.map(lambda one: self.run(model, one).provisioned, self.ready)
+            self.engine_runs += len(runs)
+            names = dict.fromkeys(name for run in runs for name in run)
+            self.provided[config] = {
+                name: float(np.mean([run[name].replicas for run in runs if name in run])) for name in names
+            }
+        return self.provided[config]
 
     def result(self, config: Config, interval_s: float | None = None) -> Result:
         """All runs on these choices, as :func:`ttc_sim.simulate` gives them back."""
@@ -235,10 +238,6 @@ class Trials:
             ends: of all runs or, where that is enough to refute a choice, of some.
         """
         held = not refuted and all(target_holds(one, self.value(one, ends)) for one in self.asked)
-        names = dict.fromkeys(name for one in ends for name in one.provided)
-        self.provided[config] = {
-            name: float(np.mean([one.provided[name] for one in ends if name in one.provided])) for name in names
-        }
         if held and self._accuracy_may_fall():
             summary = self.result(config).summary()
             held = all(
