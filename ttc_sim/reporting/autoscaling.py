@@ -11,6 +11,7 @@ from ttc_sim.optimizer.capacity.autoscaling import words_of
 from ttc_sim.optimizer.capacity.saving import Saving, Served
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.scenario import Autoscaling
+from ttc_sim.scenario.fleet import DAY_S
 
 
 def print_saving(paper: Paper, saving: Saving, rules: Mapping[str, Autoscaling | None]) -> None:
@@ -26,26 +27,33 @@ def print_saving(paper: Paper, saving: Saving, rules: Mapping[str, Autoscaling |
         steps = ", ".join(f"{one.at or f'for {one.duration_s:g} s'} {one.replicas}" for one in scaled.schedule or ())
         paper.say(f"{name}: {f'schedule {steps}' if steps else words_of(scaled)}.")
     paper.say(_in_words(saving))
+    if saving.lasts_s < DAY_S:
+        paper.say(
+            f"Dollars a day are those of the {number(saving.lasts_s / 3600, 1)} h that were simulated, and not of a whole day.",
+            "dim",
+        )
     for name, one in saving.perfect.items():
         line = f"{name}: a perfect schedule by the hour would save ${number(one.saves_usd_per_day)} a day "
-        line += f"({percent(one.saves_share)}). That takes foresight, as it is made for the very requests that it serves; no other "
-        paper.say(f"{line}hourly schedule saves more.")
+        line += f"({percent(one.saves_share)}), the bound of what hourly schedules can save. That takes foresight: it is made for "
+        paper.say(f"{line}the very requests that it serves.")
 
 
 def _in_words(saving: Saving) -> str:
     met = sum(one.meets is True for one in saving.candidates)
+    if not saving.candidates:
+        return "Autoscaling saves nothing: there was no way of it to try."
     if not saving.chosen:
         return (
             f"Autoscaling saves nothing: of {len(saving.candidates)} ways none meets the targets for less than the fixed number "
             f"({met} of those that were simulated meet them)."
         )
+    line = f"Autoscaling saves ${number(saving.saves_usd_per_day)} a day ({percent(saving.saves_share)})"
     costs = []
     if saving.goodput_difference is not None:
-        costs.append(f"goodput {saving.goodput_difference * 100:+.2f} points")
+        costs.append(f"goodput changes by {saving.goodput_difference * 100:+.2f} points")
     if saving.worst_hour_difference_s is not None:
-        costs.append(f"{saving.worst_hour_difference_s:+.2f} s in the p99 of the worst hour")
-    line = f"Autoscaling saves ${number(saving.saves_usd_per_day)} a day ({percent(saving.saves_share)})"
-    return f"{line}{', and costs ' + ', '.join(costs) if costs else ''}."
+        costs.append(f"the p99 of the worst hour changes by {saving.worst_hour_difference_s:+.2f} s")
+    return f"{line}{'; ' + ' and '.join(costs) if costs else ''}."
 
 
 def _table(saving: Saving) -> Table:

@@ -15,7 +15,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine.work import QUEUED, RUNNING
-from ttc_sim.optimizer.capacity.hardware import with_autoscaling
+from ttc_sim.optimizer.capacity.hardware import Refused, with_autoscaling
 from ttc_sim.optimizer.capacity.hourly import Hourly
 from ttc_sim.optimizer.capacity.saving import Candidate, PerfectSchedule
 from ttc_sim.optimizer.capacity.trying import Config, Trials
@@ -49,11 +49,13 @@ class Found:
 
     Attributes:
         config: the cheapest that holds, fixed or not; candidates: all that there are; perfect: by pool.
+        refused: what cannot be tried.
     """
 
     config: Config
     candidates: list[Candidate] = field(default_factory=list)
     perfect: dict[str, PerfectSchedule] = field(default_factory=dict)
+    refused: list[Refused] = field(default_factory=list)
 
 
 def rules_of(scenario: Scenario, name: str) -> list[AutoscalingRule | Autoscaling]:
@@ -100,13 +102,12 @@ class Autoscalers:
     # ---------------------------------------------------------------------------------------------------------- one pool
 
     def _of_pool(self, pool: int, name: str, found: Found, recorded: Run) -> None:
-        budgeted = self._most_within_budget(found.config, pool)
         hourly, schedule = self._hourly(pool, name, found, recorded)
         # A rule finds as many replicas as the first hour needs.
         start = self.fixed[pool][1] if schedule is None else schedule[int(recorded.paid_from_s // 3600) % 24]
-        waiting = self._candidates(pool, name, found.config, start, recorded, budgeted)
+        waiting = self._candidates(pool, name, found.config, start, recorded, found.refused)
         if hourly is not None and schedule is not None:
-            waiting += self._of_schedules(name, found.config, hourly, np.array(schedule))
+            waiting += self._of_schedules(name, found, hourly, np.array(schedule))
         best = None
         for _ in range(_SECOND_THOUGHTS):
             best = self._cheapest(waiting, found.config)
@@ -152,14 +153,16 @@ class Autoscalers:
     # -------------------------------------------------------------------------------------------------------- candidates
 
     def _candidates(
-        self, pool: int, name: str, config: Config, start: int, recorded: Run, budgeted: int | None
+        self, pool: int, name: str, config: Config, start: int, recorded: Run, refused: list[Refused]
     ) -> list[_Waiting]:
+        budgeted = self._most_within_budget(config, pool)
         base = self.trials.pools[name][self.fixed[pool][0]]
         choices, found = self.trials.pools[name], []
         for rule in rules_of(self.scenario, name):
             for scaled in rule.combinations() if isinstance(rule, AutoscalingRule) else [rule]:
                 if budgeted is not None and scaled.most > budgeted:
-                    self.say(f"not tried: {name} with up to {scaled.most} replicas: the budget is for {budgeted}")
+                    reason = f"at most {budgeted} replicas: there are no more GPUs of its kind"
+                    refused.append(Refused(name, words_of(scaled), reason))
                     continue
                 own = self.scenario.deployments[name].replicas if rule is scaled else start  # type: ignore[union-attr]
                 first = count_after(scaled, own)
@@ -170,20 +173,21 @@ class Autoscalers:
                 found.append(_Waiting(name, changed, scaled, usd))
         return found
 
-    def _of_schedules(self, name: str, config: Config, hourly: Hourly, counts: I64) -> list[_Waiting]:
-        found = []
+    def _of_schedules(self, name: str, found: Found, hourly: Hourly, counts: I64) -> list[_Waiting]:
+        made_of = []
         for rule in rules_of(self.scenario, name):
             if not isinstance(rule, AutoscalingRule) or not rule.is_hourly:
                 continue
             low, high = rule.hourly_bounds
             made = counts
             if high is not None and high < counts.max():
-                self.say(f"{name}: no hourly schedule of at most {high} replicas meets the targets")
+                reason = f"a maximum of {counts.max()} or more: an hour needs as many"
+                found.refused.append(Refused(name, f"an hourly schedule up to {high} replicas", reason))
                 continue
             if low > counts.min():
                 made = np.maximum(counts, low)
-            found.append(self._scheduled(name, config, hourly, made))
-        return found
+            made_of.append(self._scheduled(name, found.config, hourly, made))
+        return made_of
 
     def _scheduled(self, name: str, config: Config, hourly: Hourly, counts: I64) -> _Waiting:
         made = hourly.config(counts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ttc_sim.optimizer.capacity.autoscaling import Found
 from ttc_sim.optimizer.capacity.saving import Saving, Served, served
 from ttc_sim.optimizer.capacity.trying import Config, Trials
@@ -59,5 +61,10 @@ class Beside:
     def saving(self, found: Found) -> Saving:
         """What was chosen beside the fixed numbers."""
         return Saving(
-            found.config != self.fixed, self.accepted[0], self.accepted[-1], found.perfect, tuple(found.candidates)
+            chosen=found.config != self.fixed,
+            fixed=self.accepted[0],
+            plan=self.accepted[-1],
+            perfect=found.perfect,
+            candidates=tuple(found.candidates),
+            lasts_s=float(np.mean([run.paid_s for run in self.results[self.fixed].runs])),
         )

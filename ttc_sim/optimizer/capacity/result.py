@@ -168,7 +168,11 @@ class Capacity(Displayed):
         return rows
 
     def __repr__(self) -> str:
-        of = ", ".join(f"{name} x{one.replicas}" for name, one in self.pools.items())
+        fewest = {name: one.autoscaling.least for name, one in self.pools.items() if one.autoscaling is not None}
+        of = ", ".join(
+            f"{name} x{one.replicas}" if name not in fewest else f"{name} x{fewest[name]} to {one.replicas}"
+            for name, one in self.pools.items()
+        )
         said = {"met": "meets its targets", "unknown": "near its targets", "not met": "misses its targets"}
         missed = f" ({', '.join(self.binding)})" if self.status == "not met" else ""
         return f"<Capacity for {self.scenario.name}: {of}, ${self.usd_per_day:,.0f} a day; {said[self.status]}{missed}>"

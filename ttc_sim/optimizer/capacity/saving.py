@@ -91,6 +91,7 @@ class Saving:
         perfect: by pool, what a schedule by the hour saves at most, with foresight; without pools whose arrivals are not known
             beforehand, or that take longer than half an hour to start.
         candidates: all that were to be tried.
+        lasts_s: for which a run is paid, in the mean; dollars a day are those of that time.
     """
 
     chosen: bool
@@ -98,6 +99,7 @@ class Saving:
     plan: Served
     perfect: Mapping[str, PerfectSchedule]
     candidates: tuple[Candidate, ...]
+    lasts_s: float
 
     @property
     def saves_usd_per_day(self) -> float:
@@ -123,6 +125,7 @@ class Saving:
         """Plain mapping."""
         return {
             "chosen": self.chosen,
+            "lasts_s": self.lasts_s,
             "saves_usd_per_day": self.saves_usd_per_day,
             "saves_share": self.saves_share,
             "goodput_difference": self.goodput_difference,

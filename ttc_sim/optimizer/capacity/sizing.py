@@ -133,6 +133,7 @@ def capacity(
             status = _status(searched, verdicts)
             progress(figures_in_brief(result.summary()))
         saving = beside.saving(found)
+        refused += found.refused
     binding = _binding(search, fixed, targets) if status != "not met" else _missed(verdicts, trials, config)
     progress("what if replicas fail")
     headroom = _headroom(given, fresh, config, targets)
