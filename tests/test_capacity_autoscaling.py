@@ -16,9 +16,9 @@ from tests.test_capacity import of, plain, pool
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.engine.work import COMPLETED
-from ttc_sim.optimizer.capacity.autoscaling import has_more, with_fewer
 from ttc_sim.optimizer.capacity.hourly import schedule_of
 from ttc_sim.optimizer.capacity.result import Capacity
+from ttc_sim.optimizer.capacity.rules import has_more, with_fewer
 from ttc_sim.optimizer.capacity.sizing import capacity
 from ttc_sim.optimizer.capacity.trying import Trials, target_holds
 from ttc_sim.optimizer.plan import load_plan

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from ttc_sim.base.figures import number, percent, seconds
-from ttc_sim.optimizer.capacity.autoscaling import words_of
+from ttc_sim.optimizer.capacity.rules import words_of
 from ttc_sim.optimizer.capacity.saving import Saving, Served
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.scenario import Autoscaling

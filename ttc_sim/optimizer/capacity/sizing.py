@@ -13,11 +13,12 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine.kv_cache import BLOCK
-from ttc_sim.optimizer.capacity.autoscaling import Autoscalers, count_after, rules_of, with_fewer
+from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
 from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
 from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, fewest_that_fail, with_autoscaling
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
+from ttc_sim.optimizer.capacity.rules import count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.searching import Search, Searched
 from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
