@@ -275,6 +275,24 @@ def test_random_failures_are_those_of_simulate() -> None:
     assert any((run.result.status != COMPLETED).any() for run in simulate(scenario, ttc.Always("one")).runs)
 
 
+def test_a_replica_that_fails_need_not_be_there_at_any_hour() -> None:
+    """Fixed numbers must have it, and one more for when it fails; a schedule puts another in its place, and has one by night."""
+    raw = by_hand((0.4, 5.0, 0.4), autoscaling=[{"schedule": "hourly"}])
+    at = [{"replica": 1, "at_s": 5000, "repair_s": 1200}]
+    raw["deployments"] = {"pool": pool(replicas=2, failures={"at": at}, start_up={"seconds": 60})}
+    found = capacity(of(raw))
+    assert found.autoscaling is not None
+    assert (found.pools["pool"].replicas, found.autoscaling.perfect["pool"].replicas[:3]) == (3, (1, 2, 1))
+    assert found.autoscaling.fixed.replicas["pool"] == 3.0
+    easy = capacity(of({**raw, "targets": {"latency_p95_s": 1e5}}))
+    assert easy.autoscaling is not None
+    assert easy.autoscaling.fixed.replicas["pool"] == 2.0  # number 1 must be there
+    assert easy.pools["pool"].autoscaling is not None
+    too_few = {"pools": {"pool": {"replicas": [1]}}}
+    with pytest.raises(InputError, match=r"failures\.at\.replica: got 1; expected one of at most 1 replicas"):
+        capacity(of({**raw, "search": too_few}))
+
+
 def test_a_schedule_has_more_replicas_ready_on_the_hour() -> None:
     counts = np.array([3, 1, 1, *[2] * 20, 1])
     steps = schedule_of(counts, 90.2).schedule or []

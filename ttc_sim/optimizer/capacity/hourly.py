@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.optimizer.capacity.hardware import Choice, with_autoscaling
+from ttc_sim.optimizer.capacity.hardware import Choice, fewest_that_fail, with_autoscaling
 from ttc_sim.optimizer.capacity.trying import Config, Ends, Ready, Trials, target_holds
-from ttc_sim.scenario import Autoscaling, Scenario, ScheduleStep
+from ttc_sim.scenario import Autoscaling, GpuPool, Scenario, ScheduleStep
+from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import HOUR_S
 
 HOURS = 24
@@ -97,6 +99,9 @@ class Hourly:
         if key not in self.configs:
             choices = self.trials.pools[self.name]
             scaled = schedule_of(counts, self.start_s)
+            failing = fewest_that_fail(self._base.pool)
+            if failing > scaled.most:  # replicas that are said to fail have a place, whether or not they are ever there
+                scaled = scaled.model_copy(update={"maximum": failing})
             choices.append(with_autoscaling(self.scenario, self.name, choices[self.which], scaled, key[0]))
             entry = len(choices) - 1, key[0]
             self.configs[key] = tuple(entry if at == self.pool else one for at, one in enumerate(self.fixed))
@@ -135,6 +140,7 @@ class Hourly:
     def _holds_alone(self, parts: list[tuple[Ready, NDArray[np.bool_]]], count: int) -> bool:
         entry = self.which, count
         model = self.trials.at(tuple(entry if at == self.pool else one for at, one in enumerate(self.fixed)))
+        model = _without_failures_beyond(model, self.name, count)
         return _holds(self.trials, [self.trials.ends_of(model, ready).of(inside) for ready, inside in parts])
 
     # -------------------------------------------------------------------------------------------------------- whole days
@@ -200,6 +206,17 @@ def _holds(trials: Trials, ends: list[Ends]) -> bool:
     """Whether all targets hold of some requests alone; those hold that are about none of them."""
     values = [(one, trials.value(one, ends)) for one in trials.asked]
     return all(math.isnan(value) or target_holds(one, value) for one, value in values)
+
+
+def _without_failures_beyond(model: Model, name: str, count: int) -> Model:
+    """The model without failures of replicas of a pool that are not there."""
+    pool = model.scenario.deployments[name]
+    if not isinstance(pool, GpuPool) or fewest_that_fail(pool) <= count or pool.failures is None:
+        return model
+    left = [one for one in pool.failures.at or [] if one.replica < count]
+    pool = pool.model_copy(update={"failures": pool.failures.model_copy(update={"at": left})})
+    deployments = {**model.scenario.deployments, name: pool}
+    return replace(model, scenario=model.scenario.model_copy(update={"deployments": deployments}))
 
 
 def _by_hour(arrival_s: F64) -> list[I64]:

@@ -57,7 +57,8 @@ def with_fewer(scaled: Autoscaling, failed: int) -> Autoscaling:
     """
     if scaled.schedule is not None:
         steps = [one.model_copy(update={"replicas": max(one.replicas - failed, 1)}) for one in scaled.schedule]
-        return scaled.model_copy(update={"schedule": steps, "minimum": None, "maximum": None})
+        most = None if scaled.maximum is None else max(scaled.maximum - failed, 1)
+        return scaled.model_copy(update={"schedule": steps, "minimum": None, "maximum": most})
     most = max(scaled.most - failed, 1)
     return scaled.model_copy(update={"maximum": most, "minimum": min(scaled.least, most)})
 
