@@ -173,6 +173,8 @@ def test_a_night_saves_its_hours() -> None:
     assert found.usd_per_day == pytest.approx(seconds / 14_400 * 48.0)
     assert (saving.fixed.provisioned_gpu_hours, saving.fixed.usd_per_day) == (8.0, 96.0)
     assert found.pools["pool"].busy_gpu_hours < seconds / 3600
+    by_hour = [row["pools"]["pool"]["replicas"] for row in found.hours[:4]]  # type: ignore[index]
+    assert by_hour == pytest.approx([1 + 60 / 3600, 2.0, 2.0, 1 + 60 / 3600], abs=5 / 3600)
 
 
 def test_a_steady_load_saves_nothing() -> None:

@@ -126,13 +126,26 @@ def _hours_table(found: Capacity) -> Table:
     goodput = any(row["goodput"] is not None for row in found.hours)
     several = len(found.pools) > 1
     busy = [f"{name} busy" for name in found.pools] if several else ["busy"]
-    names = ["arrivals", *busy, "running", "waiting", "TTFT p99 s", "p99 s", *(["goodput"] if goodput else []), "$"]
+    scaled = [name for name, one in found.pools.items() if one.autoscaling is not None]
+    counts = [f"{name} replicas" for name in scaled] if several else ["replicas"] * len(scaled)
+    names = [
+        "arrivals",
+        *counts,
+        *busy,
+        "running",
+        "waiting",
+        "TTFT p99 s",
+        "p99 s",
+        *(["goodput"] if goodput else []),
+        "$",
+    ]
     for name in names:
         table.add_column(name, justify="right")
     for row in found.hours:
         pools = row["pools"]
         assert isinstance(pools, dict)
         cells = [_written(row, "arrivals", number)]
+        cells += [_written(pools.get(name, {}), "replicas", lambda x: number(x, 1)) for name in scaled]
         cells += [_written(pools.get(name, {}), "utilisation", percent) for name in found.pools]
         cells += [_written(row, "running", lambda x: number(x, 1)), _written(row, "queue", lambda x: number(x, 1))]
         cells += [_written(row, "ttft_p99_s", lambda x: number(x, 2)), _written(row, "latency_p99_s", seconds)]

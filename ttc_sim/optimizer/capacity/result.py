@@ -20,6 +20,7 @@ from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.summary import Summary
 
+_OF_POOLS = ("utilisation", "running", "waiting", "kv_share", "replicas", "provisioned_gpu_hours")
 _HOURLY = ("latency_p99_s", "ttft_p99_s", "tpot_p99_s", "goodput")
 
 
@@ -148,7 +149,7 @@ class Capacity(Displayed):
             here = self.day.deployments.filter(pl.col("interval") == row["interval"])
             pools = {
                 one["deployment"]: {
-                    **{key: one[key] for key in ("utilisation", "running", "waiting", "kv_share", *_HOURLY)},
+                    **{key: one[key] for key in (*_OF_POOLS, *_HOURLY)},
                     "queue": one["waiting"],
                 }
                 for one in here.iter_rows(named=True)
