@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ttc_sim.base.figures import dollars, number, percent, seconds
 from ttc_sim.optimizer.capacity.result import Capacity
+from ttc_sim.reporting.autoscaling import print_saving
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
 
@@ -27,6 +28,8 @@ def print_capacity(console: Console, found: Capacity, *, hours: bool = False) ->
     paper.print(verdicts_table(found.verdicts, "near: inside the interval"))
     for line in _in_words(found):
         paper.say(line)
+    if found.autoscaling is not None:
+        print_saving(paper, found.autoscaling, {name: one.autoscaling for name, one in found.pools.items()})
     if any(one.fewer for one in found.headroom.values()):
         paper.print(_headroom_table(found))
     if hours:
@@ -53,7 +56,9 @@ def _pools_table(found: Capacity) -> Table:
         if one.gpu is not None and one.option is None:
             what = f"{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
         gpus = "-" if one.gpu is None else f"{one.gpus:,}"
-        cells = (f"{one.replicas:,}", what, gpus, number(one.usd_per_day), f"{one.lower_bound:,}", busy.get(name, "-"))
+        mean = found.summary.provisioned[name].replicas if one.autoscaling is not None else one.replicas
+        count = f"{one.replicas:,}" if one.autoscaling is None else f"{number(mean, 1)} (to {one.replicas:,})"
+        cells = (count, what, gpus, number(one.usd_per_day), f"{one.lower_bound:,}", busy.get(name, "-"))
         table.add_row(name, *cells, style="bold")
     return table
 
@@ -65,6 +70,11 @@ def _busy(found: Capacity) -> dict[str, str]:
         d = found.result.model.deployment_names.index(name)
         busy_s = sum(float(run.result.busy_s[d]) for run in found.result.runs)
         stood_s = sum(one.replicas * (run.result.end_s - run.paid_from_s) for run in found.result.runs)
+        if one.autoscaling is not None:
+            provided = [
+                run.provisioned[name].replicas * run.paid_s for run in found.result.runs if name in run.provisioned
+            ]
+            stood_s = sum(provided)
         if stood_s > 0:
             shares[name] = percent(busy_s / stood_s)
     return shares
@@ -77,14 +87,19 @@ def _in_words(found: Capacity) -> list[Any]:
         unmet = f"The targets cannot all be met. Binding: {named}."
         lines.append(styled((unmet, "bold red"), " Shown is what comes nearest."))
     elif named:
-        lines.append(f"Binding: {named}: with one replica fewer of a pool it is missed.")
+        fixed = " of a fixed number" if found.autoscaling is not None and found.autoscaling.chosen else ""
+        lines.append(f"Binding: {named}: with one replica fewer{fixed or ' of a pool'} it is missed.")
     if found.near_tie:
         line = "A near tie: other runs of the same traffic might take one replica more, or one fewer."
         lines.append(styled((line, "bold")))
     if found.lower_bound_usd_per_day > 0:
-        ratio = found.usd_per_day / found.lower_bound_usd_per_day
-        line = f"No choice costs less than ${number(found.lower_bound_usd_per_day)} a day by conservation of work; this one costs "
-        lines.append(f"{line}${number(found.usd_per_day)}, {number(ratio, 1)} times that.")
+        saving = found.autoscaling
+        usd = found.usd_per_day if saving is None else saving.fixed.usd_per_day
+        what, this = (
+            ("choice costs", "this one costs") if saving is None else ("fixed numbers cost", "the cheapest cost")
+        )
+        line = f"No {what} less than ${number(found.lower_bound_usd_per_day)} a day by conservation of work; {this} "
+        lines.append(f"{line}${number(usd)}, {number(usd / found.lower_bound_usd_per_day, 1)} times that.")
     kinds = "1 kind of hardware was" if found.tried == 1 else f"{found.tried} kinds of hardware were"
     left = f"; the bound alone ruled out {found.ruled_out} more" if found.ruled_out else ""
     lines.append(styled((f"{kinds} simulated{left}.", "dim")))
@@ -111,13 +126,26 @@ def _hours_table(found: Capacity) -> Table:
     goodput = any(row["goodput"] is not None for row in found.hours)
     several = len(found.pools) > 1
     busy = [f"{name} busy" for name in found.pools] if several else ["busy"]
-    names = ["arrivals", *busy, "running", "waiting", "TTFT p99 s", "p99 s", *(["goodput"] if goodput else []), "$"]
+    scaled = [name for name, one in found.pools.items() if one.autoscaling is not None]
+    counts = [f"{name} replicas" for name in scaled] if several else ["replicas"] * len(scaled)
+    names = [
+        "arrivals",
+        *counts,
+        *busy,
+        "running",
+        "waiting",
+        "TTFT p99 s",
+        "p99 s",
+        *(["goodput"] if goodput else []),
+        "$",
+    ]
     for name in names:
         table.add_column(name, justify="right")
     for row in found.hours:
         pools = row["pools"]
         assert isinstance(pools, dict)
         cells = [_written(row, "arrivals", number)]
+        cells += [_written(pools.get(name, {}), "replicas", lambda x: number(x, 1)) for name in scaled]
         cells += [_written(pools.get(name, {}), "utilisation", percent) for name in found.pools]
         cells += [_written(row, "running", lambda x: number(x, 1)), _written(row, "queue", lambda x: number(x, 1))]
         cells += [_written(row, "ttft_p99_s", lambda x: number(x, 2)), _written(row, "latency_p99_s", seconds)]

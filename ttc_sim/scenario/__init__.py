@@ -3,6 +3,7 @@
 Units stand in the names: seconds, tokens, US dollars. Shares and probabilities are 0 to 1.
 """
 
+from ttc_sim.scenario.autoscaling_search import AutoscalingRule
 from ttc_sim.scenario.changes import as_plain, as_scenario, checked, with_changes
 from ttc_sim.scenario.deployments import (
     Api,
@@ -44,6 +45,7 @@ __all__ = [
     "Arm",
     "Arrivals",
     "Autoscaling",
+    "AutoscalingRule",
     "Clients",
     "ClosedLoop",
     "Columns",

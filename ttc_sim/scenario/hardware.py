@@ -11,8 +11,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS
+from ttc_sim.scenario.autoscaling_search import AutoscalingRule
 from ttc_sim.scenario.base import Model, NonNegative
 from ttc_sim.scenario.deployments import AnyStepTime, Precision
+from ttc_sim.scenario.fleet import StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 _RANGE = re.compile(r"(\d{1,9})\s*\.\.\s*(\d{1,9})")
@@ -41,6 +43,11 @@ def _between(first: Any, last: Any) -> list[int]:
     if not 1 <= first <= last <= MOST_REPLICAS:
         raise ValueError(f"numbers from 1 to {MOST_REPLICAS:,}, the first not above the last")
     return list(range(first, last + 1))
+
+
+def _rules(given: Any) -> Any:
+    """A rule alone is a list of one."""
+    return [given] if isinstance(given, dict) else given
 
 
 Replicas = Annotated[
@@ -95,6 +102,8 @@ class PoolSearch(Model):
         options: instead of those, for pools with a ``step_time``: by a name, what else the replicas may run on; the pool as it
             stands is tried too.
         replicas: numbers to choose from: ``[1, 2, 4]``, ``[1..40]`` or ``{from: 1, to: 60}``; from 1 on if left out.
+        autoscaling: rules to choose from beside a fixed number; the pool's own if left out.
+        start_up: how long a replica takes that one of them starts; the pool's own if left out.
     """
 
     gpu: Annotated[list[str], Field(min_length=1)] | None = None
@@ -102,6 +111,8 @@ class PoolSearch(Model):
     precision: Annotated[list[Precision], Field(min_length=1)] | None = None
     options: Annotated[dict[str, PoolOption], Field(min_length=1)] | None = None
     replicas: Replicas | None = None
+    autoscaling: Annotated[list[AutoscalingRule], Field(min_length=1), BeforeValidator(_rules)] | None = None
+    start_up: StartUp | None = None
 
     @field_validator("gpu")
     @classmethod
@@ -121,6 +132,8 @@ class PoolSearch(Model):
         named = [key for key in ("gpu", "tensor_parallel", "precision") if getattr(self, key) is not None]
         if self.options is not None and named:
             raise ValueError(f"options and {named[0]} to exclude each other")
+        if self.start_up is not None and self.autoscaling is None:
+            raise ValueError("no start_up without autoscaling: it has no effect")
         return self
 
 

@@ -140,6 +140,11 @@ def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
                 f"none: {name} names a model of the catalogue, and gpu, tensor_parallel and precision to choose from"
             )
             raise InputError(path, f"{field}.options", list(one.options), expected)
+        if one.autoscaling is not None and one.start_up is None and own.start_up is None:
+            expected = "how long a replica takes that is started, such as {boot_s: 120, load_gb_per_s: 2}"
+            raise InputError(path, f"{field}.start_up", None, expected)
+        if one.start_up is not None and own.start_up is not None and one.start_up != own.start_up:
+            raise InputError(path, f"{field}.start_up", str(one.start_up), f"that of deployments.{name}, or none here")
     used = {
         gpu
         for name in pools

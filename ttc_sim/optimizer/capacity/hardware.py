@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.limits import MOST_REPLICAS
-from ttc_sim.scenario import GpuPool, PoolOption, PoolSearch, Scenario
+from ttc_sim.scenario import Autoscaling, GpuPool, PoolOption, PoolSearch, Scenario
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, limits_of
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
-from ttc_sim.serving.pools import pool_table, with_memory
+from ttc_sim.serving.pools import pool_table, with_memory, with_weights
 from ttc_sim.serving.step_time import StepTable
 
 _OF_THE_CATALOGUE = ("gpu", "tensor_parallel", "precision")
@@ -48,6 +48,11 @@ class Choice:
         """Of one replica."""
         return 24 * self.pool.hourly_usd
 
+    @property
+    def autoscaling(self) -> Autoscaling | None:
+        """How the number of replicas changes, if it does."""
+        return self.pool.autoscaling
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -72,6 +77,8 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
     """
     own = scenario.deployments[name]
     assert isinstance(own, GpuPool)
+    if own.autoscaling is not None:  # what it is beside a fixed number is looked at later
+        own = own.model_copy(update={"autoscaling": None, "start_up": own.start_up if own.failures else None})
     searched = scenario.search.pools.get(name, PoolSearch())
     numbers = scenario.search.replicas.get(name)
     numbers = sorted(set(numbers)) if numbers is not None else searched.replicas
@@ -103,6 +110,7 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
                 Refused(name, label, f"the budget is {budget} GPUs, and {least} are the fewest that it takes")
             )
             continue
+        allowed = _that_may_fail(scenario, name, pool, allowed)
         written = written.model_copy(update={"expert_parallel": pool.expert_parallel})
         found.append(Choice(label, pool, written, table, gpu, parallel, precision, option, allowed))
     if not found:
@@ -111,6 +119,49 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
         field = f"search.pools.{name}" if name in scenario.search.pools else f"deployments.{name}"
         raise InputError(scenario.path, field, first.name, f"other hardware: {first.reason}{others}")
     return found, refused
+
+
+def _that_may_fail(scenario: Scenario, name: str, pool: GpuPool, numbers: Sequence[int]) -> Sequence[int]:
+    """Numbers with which every replica is there that is said to fail."""
+    fewest = fewest_that_fail(pool)
+    if fewest <= numbers[0]:
+        return numbers
+    if fewest > numbers[-1]:
+        expected = f"one of at most {numbers[-1]} replicas that may be chosen, from 0"
+        raise InputError(scenario.path, f"deployments.{name}.failures.at.replica", fewest - 1, expected)
+    return tuple(n for n in numbers if n >= fewest)
+
+
+def fewest_that_fail(pool: GpuPool) -> int:
+    """Replicas that there must be at some time, for those to be there that are said to fail."""
+    given = (pool.failures.at if pool.failures is not None else None) or []
+    return 1 + max((one.replica for one in given), default=0)
+
+
+def with_autoscaling(scenario: Scenario, name: str, base: Choice, scaled: Autoscaling, replicas: int) -> Choice:
+    """The same replicas, as many as autoscaling has it.
+
+    Args:
+        base: what they run on; replicas: at the start.
+
+    Raises:
+        InputError: a start-up that is not known, or takes too long for it, or a failure of a replica that is never there.
+    """
+    own = scenario.deployments[name]
+    assert isinstance(own, GpuPool)
+    searched = scenario.search.pools.get(name, PoolSearch())
+    raw: dict[str, Any] = base.written.model_dump(exclude_none=True, exclude={"step_time"})
+    raw |= {"replicas": replicas, "autoscaling": scaled, "start_up": searched.start_up or own.start_up}
+    if base.written.step_time is not None:
+        raw["step_time"] = base.written.step_time
+    try:
+        written = GpuPool.model_validate(raw)
+    except ValidationError as error:
+        raise from_validation(scenario.path, error, f"search.pools.{name}.autoscaling") from None
+    field = f"search.pools.{name}.autoscaling."
+    loaded = with_weights(written, scenario.folder, scenario.path, field)
+    pool = base.pool.model_copy(update={"replicas": replicas, "autoscaling": scaled, "start_up": loaded.start_up})
+    return replace(base, pool=pool, written=written, numbers=(replicas,))
 
 
 _Variant = tuple[GpuPool, str | None, int, str | None, str | None]

@@ -12,13 +12,15 @@ from ttc_sim.base.arguments import location
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.capacity.hardware import Refused
+from ttc_sim.optimizer.capacity.saving import Saving
 from ttc_sim.optimizer.plan import write_plan
 from ttc_sim.optimizer.promises import TargetVerdict
-from ttc_sim.scenario import Scenario, Targets
+from ttc_sim.scenario import Autoscaling, Scenario, Targets
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.summary import Summary
 
+_OF_POOLS = ("utilisation", "running", "waiting", "kv_share", "replicas", "provisioned_gpu_hours")
 _HOURLY = ("latency_p99_s", "ttft_p99_s", "tpot_p99_s", "goodput")
 
 
@@ -28,9 +30,11 @@ class PoolPlan:
 
     Attributes:
         gpu, tensor_parallel, precision, option: of a replica, as far as that was chosen or said.
-        replicas: how many; gpus: of them all.
-        lower_bound: replicas of this hardware that conservation of work says are certainly needed.
-        usd_per_day: of all replicas.
+        replicas: how many, with autoscaling at most; gpus: of them all.
+        lower_bound: replicas of this hardware, of a fixed number, that conservation of work says are certainly needed.
+        usd_per_day: of all replicas; with autoscaling of those that were provided on fresh runs.
+        autoscaling: how many there are over time; ``None`` for a fixed number.
+        provisioned_gpu_hours: of a run, in the mean of the fresh ones; busy_gpu_hours: of these, with anything to do.
     """
 
     gpu: str | None
@@ -40,6 +44,9 @@ class PoolPlan:
     replicas: int
     lower_bound: int
     usd_per_day: float
+    autoscaling: Autoscaling | None
+    provisioned_gpu_hours: float
+    busy_gpu_hours: float
 
     @property
     def gpus(self) -> int:
@@ -48,7 +55,8 @@ class PoolPlan:
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
-        return {**vars(self), "gpus": self.gpus}
+        scaled = None if self.autoscaling is None else self.autoscaling.model_dump(mode="json", exclude_none=True)
+        return {**vars(self), "autoscaling": scaled, "gpus": self.gpus}
 
 
 @dataclass(frozen=True)
@@ -99,11 +107,12 @@ class Capacity(Displayed):
         binding: targets that one replica fewer of a pool would miss; where they are not met, those that are missed.
         near_tie: whether chance may decide between this number and one more or fewer.
         pools: by name; unused: pools that nothing is sent to.
-        usd_per_day: of all pools; lower_bound_usd_per_day: what no choice of the search space can be cheaper than.
+        usd_per_day: of all pools; lower_bound_usd_per_day: what no fixed numbers of the search space can be cheaper than.
         scenario: complete, with these pools and the policy.
         result: fresh runs of it; summary: their figures; verdicts: every target beside its figure.
         headroom: by pool.
         refused: hardware that was not tried, with the reason.
+        autoscaling: what it saves beside fixed numbers, and costs; ``None`` where none was to be tried, or no fixed numbers hold.
         tried, ruled_out: kinds of hardware that were simulated, and that the bound alone showed to be dearer.
         day: the runs by hour; ``None`` where there are too many hours and they were not asked for.
     """
@@ -119,6 +128,7 @@ class Capacity(Displayed):
     result: Result
     verdicts: tuple[TargetVerdict, ...]
     headroom: Mapping[str, Headroom]
+    autoscaling: Saving | None
     refused: tuple[Refused, ...]
     tried: int
     ruled_out: int
@@ -139,7 +149,7 @@ class Capacity(Displayed):
             here = self.day.deployments.filter(pl.col("interval") == row["interval"])
             pools = {
                 one["deployment"]: {
-                    **{key: one[key] for key in ("utilisation", "running", "waiting", "kv_share", *_HOURLY)},
+                    **{key: one[key] for key in (*_OF_POOLS, *_HOURLY)},
                     "queue": one["waiting"],
                 }
                 for one in here.iter_rows(named=True)
@@ -159,7 +169,11 @@ class Capacity(Displayed):
         return rows
 
     def __repr__(self) -> str:
-        of = ", ".join(f"{name} x{one.replicas}" for name, one in self.pools.items())
+        fewest = {name: one.autoscaling.least for name, one in self.pools.items() if one.autoscaling is not None}
+        of = ", ".join(
+            f"{name} x{one.replicas}" if name not in fewest else f"{name} x{fewest[name]} to {one.replicas}"
+            for name, one in self.pools.items()
+        )
         said = {"met": "meets its targets", "unknown": "near its targets", "not met": "misses its targets"}
         missed = f" ({', '.join(self.binding)})" if self.status == "not met" else ""
         return f"<Capacity for {self.scenario.name}: {of}, ${self.usd_per_day:,.0f} a day; {said[self.status]}{missed}>"
@@ -183,6 +197,7 @@ class Capacity(Displayed):
                 name: {"may_fail": one.may_fail, "fewer": [few.as_json(targets) for few in one.fewer]}
                 for name, one in self.headroom.items()
             },
+            "autoscaling": None if self.autoscaling is None else self.autoscaling.as_json(),
             "refused": [vars(one) for one in self.refused],
             "tried": self.tried,
             "ruled_out": self.ruled_out,

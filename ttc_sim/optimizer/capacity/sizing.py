@@ -13,20 +13,23 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
+from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
-from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of
+from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, fewest_that_fail, with_autoscaling
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
+from ttc_sim.optimizer.capacity.rules import count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.searching import Search, Searched
 from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
 from ttc_sim.optimizer.promises import TargetVerdict, figures_in_brief, judge_targets
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, parse_policy
-from ttc_sim.scenario import Api, GpuPool, Scenario, Targets, as_scenario
-from ttc_sim.scenario.targets import USD
+from ttc_sim.scenario import Api, GpuPool, PoolSearch, Scenario, Targets, as_scenario
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.pooling import HOUR_S
+from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.result import Result
 
@@ -81,6 +84,10 @@ def capacity(
     trials = Trials(model, policy, pools, "simulate", runs, threads)
     used = trials.used()
     unused = tuple(name for name in pools if name not in used)
+    for name in unused:
+        if given.search.pools.get(name, PoolSearch()).autoscaling is not None:
+            expected = f"none: nothing is sent to {name}, so there is nothing that it could save"
+            raise InputError(given.path, f"search.pools.{name}.autoscaling", name, expected)
     pools = {name: choices for name, choices in pools.items() if name in used}
     if not pools:
         raise InputError(
@@ -107,38 +114,64 @@ def capacity(
         verdicts = judge_targets(result.summary(), targets, model.population)
         progress(figures_in_brief(result.summary()))
         status = _status(searched, verdicts)
-        if searched.best is None or not any(one.met is False for one in verdicts if one.name.split(".")[-1] not in USD):
+        if searched.best is None or not refuted(verdicts):
             break
         search.refuted.add(config)
     assert fresh is not None
+    fixed, saving = config, None  # of autoscaling
+    rules = [name for name in pools if rules_of(given, name)]
+    if rules and (searched.best is None or refuted(verdicts)):
+        progress(
+            "autoscaling is not tried: no fixed numbers meet the targets, and it never has more replicas than those"
+        )
+    elif rules:
+        progress("autoscaling")
+        beside = Beside(fresh, config, result, _interval_s(fresh, hours), targets)
+        found = Autoscalers(given, trials, config, beside.verifies, progress).run()
+        if found.config != fixed:
+            config, result = found.config, beside.results[found.config]
+            verdicts = judge_targets(result.summary(), targets, model.population)
+            status = _status(searched, verdicts)
+            progress(figures_in_brief(result.summary()))
+        saving = beside.saving(found)
+        refused += found.refused
+    binding = _binding(search, fixed, targets) if status != "not met" else _missed(verdicts, trials, config)
     progress("what if replicas fail")
-    binding = _binding(search, config, targets) if status != "not met" else _missed(verdicts, trials, config)
-    headroom = _headroom(fresh, config, targets)
+    headroom = _headroom(given, fresh, config, targets)
     final = _written(given, pools, config)
+    nothing = Provisioned(0.0, 0, 0.0, 0.0)  # of a pool that no fresh run sends anything to
+    provided = {name: result.summary().provisioned.get(name, nothing) for name in pools}
     return Capacity(
         status=status,
         binding=binding,
         near_tie=status != "not met"
-        and (bool(search.refuted) or _near(verdicts) or _one_fewer_may_do(search, config, headroom)),
+        and (bool(search.refuted) or _near(verdicts) or _one_fewer_may_do(search, config, fixed, headroom)),
         pools={
             name: PoolPlan(
                 gpu=choices[k].gpu,
                 tensor_parallel=choices[k].tensor_parallel,
                 precision=choices[k].precision,
                 option=choices[k].option,
-                replicas=replicas,
-                lower_bound=least[name][k],
-                usd_per_day=choices[k].usd_per_day * replicas,
+                replicas=replicas if choices[k].autoscaling is None else choices[k].pool.most_replicas,
+                lower_bound=least[name][kind],
+                usd_per_day=_usd(choices[k], replicas, provided[name].replicas),
+                autoscaling=choices[k].autoscaling,
+                provisioned_gpu_hours=provided[name].provisioned_gpu_hours,
+                busy_gpu_hours=provided[name].busy_gpu_hours,
             )
-            for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
+            for (name, choices), (k, replicas), (kind, _) in zip(pools.items(), config, fixed, strict=True)
         },
         unused=unused,
-        usd_per_day=search.usd_per_day(config),
+        usd_per_day=sum(
+            _usd(choices[k], replicas, provided[name].replicas)
+            for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
+        ),
         lower_bound_usd_per_day=_least_usd(pools, least),
         scenario=final,
         result=result,
         verdicts=verdicts,
         headroom=headroom,
+        autoscaling=saving,
         refused=tuple(refused),
         tried=searched.tried,
         ruled_out=searched.left,
@@ -326,19 +359,27 @@ def _binding(search: Search, config: Config, targets: Targets) -> tuple[str, ...
     return tuple(named)
 
 
-def _headroom(trials: Trials, config: Config, targets: Targets) -> dict[str, Headroom]:
+def _headroom(scenario: Scenario, trials: Trials, config: Config, targets: Targets) -> dict[str, Headroom]:
     by_name = {one.name: one for one in targets.asked()}
     found = {}
     for pool, (name, (k, replicas)) in enumerate(zip(trials.pools, config, strict=True)):
         fewer: list[Fewer] = []
-        for failed in range(1, min(replicas - 1, _MOST_FAILED) + 1):
-            left = tuple((k, replicas - failed) if at == pool else one for at, one in enumerate(config))
+        one = trials.pools[name][k]
+        most = replicas if one.autoscaling is None else one.pool.most_replicas
+        for failed in range(1, min(most - fewest_that_fail(one.pool), _MOST_FAILED) + 1):
+            entry = k, replicas - failed
+            if one.autoscaling is not None:
+                left_of_it = with_fewer(one.autoscaling, failed)
+                start = count_after(left_of_it, replicas)
+                trials.pools[name].append(with_autoscaling(scenario, name, one, left_of_it, start))
+                entry = len(trials.pools[name]) - 1, start
+            left = tuple(entry if at == pool else other for at, other in enumerate(config))
             figures = trials.values(left)
             missed = tuple(key for key, value in figures.items() if not target_holds(by_name[key], value))
-            fewer.append(Fewer(failed, replicas - failed, figures, missed))
+            fewer.append(Fewer(failed, most - failed, figures, missed))
             if missed:
                 break
-        held = [one.failed for one in fewer if not one.missed]
+        held = [each.failed for each in fewer if not each.missed]
         found[name] = Headroom(max(held, default=0), tuple(fewer))
     return found
 
@@ -348,18 +389,18 @@ def _near(verdicts: Sequence[TargetVerdict]) -> bool:
     return any(one.met is None and math.isfinite(one.realized.high - one.realized.low) for one in verdicts)
 
 
-def _one_fewer_may_do(search: Search, config: Config, headroom: Mapping[str, Headroom]) -> bool:
+def _one_fewer_may_do(search: Search, config: Config, fixed: Config, headroom: Mapping[str, Headroom]) -> bool:
     """Whether on fresh runs a pool does with one fewer that could have been chosen, though the search's runs took it."""
     return any(
-        headroom[name].may_fail > 0 and replicas - 1 in choices[k].numbers
-        for name, choices, (k, replicas) in zip(search.pools, search.choices, config, strict=True)
+        entry == (k, replicas) and headroom[name].may_fail > 0 and replicas - 1 in choices[k].numbers
+        for name, choices, entry, (k, replicas) in zip(search.pools, search.choices, config, fixed, strict=True)
     )
 
 
 def _least_usd(pools: Mapping[str, Sequence[Choice]], least: Mapping[str, Sequence[int]]) -> float:
-    """What no choice can be cheaper than: of each pool the cheapest bound."""
+    """What no fixed numbers can be cheaper than: of each pool the cheapest bound. Autoscaling, tried later, has none."""
     return sum(
-        min(one.usd_per_day * bound for one, bound in zip(choices, least[name], strict=True))
+        min(one.usd_per_day * bound for one, bound in zip(choices, least[name], strict=False))
         for name, choices in pools.items()
     )
 
@@ -370,7 +411,19 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
         name: choices[k].written.model_copy(update={"replicas": replicas})
         for (name, choices), (k, replicas) in zip(pools.items(), config, strict=True)
     }
-    return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}})
+    search = scenario.search
+    for name, one in chosen.items():  # whose numbers are no longer those of a fixed size
+        if one.autoscaling is not None and name in search.replicas:
+            numbers = {"replicas": sorted(set(search.replicas[name]))}
+            searched = search.pools.get(name, PoolSearch()).model_copy(update=numbers)
+            left = {other: given for other, given in search.replicas.items() if other != name}
+            search = search.model_copy(update={"replicas": left, "pools": {**search.pools, name: searched}})
+    return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}, "search": search})
+
+
+def _usd(choice: Choice, replicas: int, provided: float) -> float:
+    """Dollars a day: of a fixed number, or of what autoscaling provides in the mean."""
+    return choice.usd_per_day * (replicas if choice.autoscaling is None else provided)
 
 
 def _interval_s(trials: Trials, hours: bool) -> float | None:

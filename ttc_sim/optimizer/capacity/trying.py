@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -61,6 +61,10 @@ class Ends:
     latency_s: F64
     source: I64
 
+    def of(self, members: NDArray[np.bool_] | I64) -> Ends:
+        """Those of some requests."""
+        return Ends(*(getattr(self, one.name)[members] for one in fields(self)))
+
 
 class Trials:
     """Simulates choices on the same requests.
@@ -76,7 +80,7 @@ class Trials:
         self,
         model: Model,
         policy: Policy,
-        pools: Mapping[str, Sequence[Choice]],
+        pools: Mapping[str, list[Choice]],
         purpose: str,
         runs: int,
         workers: int,
@@ -86,13 +90,15 @@ class Trials:
         self.targets = Targets() if model.scenario.targets is None else model.scenario.targets
         self.asked = [one for one in self.targets.asked() if one.key not in BY_REQUEST]
         self.known: dict[Config, bool] = {}
+        self.provided: dict[Config, dict[str, float]] = {}
         self.engine_runs = 0
         # A policy that a Python function decides is run by the reference engine, one run after another.
         self.side_by_side = not policy.looks_at_load
         compiled.warm_up()
-        self.ready = self._map(lambda k: self._get_ready(k, purpose, requests), range(runs))
+        self.ready = self.map(lambda k: self._get_ready(k, purpose, requests), range(runs))
 
-    def _map(self, work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    def map(self, work: Callable[[A], B], items: Sequence[A]) -> list[B]:
+        """Side by side, as far as there are workers; in the order of the items."""
         if self.workers == 1 or len(items) < 2 or not self.side_by_side:
             return [work(one) for one in items]
         pool = ThreadPoolExecutor(min(self.workers, len(items)))
@@ -111,6 +117,13 @@ class Trials:
         return Ready(draws, seen, arm, offer(self.model, draws, arm))
 
     # ---------------------------------------------------------------------------------------------------- a choice
+
+    def some(self, run: int, at: I64) -> Ready:
+        """Some of a run's requests, in order, with the same draws; arms must not depend on live load."""
+        ready = self.ready[run]
+        assert ready.arm is not None
+        draws, arm = ready.draws.taken(at), ready.arm[at]
+        return Ready(draws, as_requests(self.model, draws), arm, offer(self.model, draws, arm))
 
     def at(self, config: Config) -> Model:
         """The model with these choices."""
@@ -149,7 +162,8 @@ class Trials:
         assert ready.offers is not None
         return run_offers(model, ready.draws, ready.offers.works, ready.offers.following, interval_s=interval_s)
 
-    def _run(self, model: Model, ready: Ready, interval_s: float | None) -> Run:
+    def run(self, model: Model, ready: Ready, interval_s: float | None = None) -> Run:
+        """Some requests on a model, with their bill."""
         if ready.offers is None or ready.arm is None:
             return run_once(model, self.policy, ready.draws, interval_s)
         offers, result = ready.offers, self._engine(model, ready, interval_s)
@@ -158,10 +172,13 @@ class Trials:
 
     def ends(self, config: Config, run: int) -> Ends:
         """How the requests of a run end on these choices."""
-        model, ready = self.at(config), self.ready[run]
+        return self.ends_of(self.at(config), self.ready[run])
+
+    def ends_of(self, model: Model, ready: Ready) -> Ends:
+        """How some requests end on a model."""
         self.engine_runs += 1
         if ready.offers is None:
-            whole = self._run(model, ready, None)
+            whole = self.run(model, ready)
             result, times = whole.result, (whole.ttft_s, whole.tpot_s)
         else:
             result = self._engine(model, ready)
@@ -169,10 +186,30 @@ class Trials:
         latency_s = result.finished_s - result.arrival_s
         return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source)
 
+    def usd_per_day(self, config: Config) -> float:
+        """Price of the replicas; of pools that autoscale, of those that are provided in the mean of the runs."""
+        usd = 0.0
+        for (name, choices), (k, count) in zip(self.pools.items(), config, strict=True):
+            provided = count if choices[k].autoscaling is None else self._provided(config).get(name, 0.0)
+            usd += choices[k].usd_per_day * provided
+        return usd
+
+    def _provided(self, config: Config) -> Mapping[str, float]:
+        """Replicas of each pool in the mean of the runs, as their bills have it."""
+        if config not in self.provided:
+            model = self.at(config)
+            runs = self.map(lambda one: self.run(model, one).provisioned, self.ready)
+            self.engine_runs += len(runs)
+            names = dict.fromkeys(name for run in runs for name in run)
+            self.provided[config] = {
+                name: float(np.mean([run[name].replicas for run in runs if name in run])) for name in names
+            }
+        return self.provided[config]
+
     def result(self, config: Config, interval_s: float | None = None) -> Result:
         """All runs on these choices, as :func:`ttc_sim.simulate` gives them back."""
         model = self.at(config)
-        runs = self._map(lambda one: self._run(model, one, interval_s), self.ready)
+        runs = self.map(lambda one: self.run(model, one, interval_s), self.ready)
         self.engine_runs += len(runs)
         return Result(model=model, policy=self.policy, runs=tuple(runs))
 
@@ -184,27 +221,37 @@ class Trials:
         Of each the first run is looked at; where it has more late requests than all runs may have together, the rest is not run.
         """
         new = [one for one in dict.fromkeys(configs) if one not in self.known]
-        first = self._map(lambda one: self.ends(one, 0), new)
+        first = self.map(lambda one: self.ends(one, 0), new)
         rest = range(1, len(self.ready))
         hopeful = [k for k, one in enumerate(new) if not self._refuted(first[k])]
         pairs = [(k, run) for k in hopeful for run in rest]
-        more = self._map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
+        more = self.map(lambda pair: self.ends(new[pair[0]], pair[1]), pairs)
         for k, config in enumerate(new):
             ends = [first[k], *(one for (at, _), one in zip(pairs, more, strict=True) if at == k)]
-            self.known[config] = k in hopeful and all(target_holds(one, self._value(one, ends)) for one in self.asked)
-            if self.known[config] and self._accuracy_may_fall():
-                summary = self.result(config).summary()
-                self.known[config] = all(
-                    target_holds(one, figure.value)
-                    for one in self.targets.asked()
-                    if one.key == "accuracy" and (figure := summary.quantity(one.name)) is not None
-                )
+            self.judge(config, ends, refuted=k not in hopeful)
         return [self.known[one] for one in configs]
+
+    def judge(self, config: Config, ends: Sequence[Ends], refuted: bool = False) -> bool:
+        """Whether the targets hold where requests end like that, which is remembered.
+
+        Args:
+            ends: of all runs or, where that is enough to refute a choice, of some.
+        """
+        held = not refuted and all(target_holds(one, self.value(one, ends)) for one in self.asked)
+        if held and self._accuracy_may_fall():
+            summary = self.result(config).summary()
+            held = all(
+                target_holds(one, figure.value)
+                for one in self.targets.asked()
+                if one.key == "accuracy" and (figure := summary.quantity(one.name)) is not None
+            )
+        self.known[config] = held
+        return held
 
     def values(self, config: Config) -> dict[str, float]:
         """The figures of all targets that requests' times and ends say, by name; over all runs."""
-        ends = self._map(lambda run: self.ends(config, run), range(len(self.ready)))
-        return {one.name: self._value(one, ends) for one in self.asked}
+        ends = self.map(lambda run: self.ends(config, run), range(len(self.ready)))
+        return {one.name: self.value(one, ends) for one in self.asked}
 
     def _accuracy_may_fall(self) -> bool:
         """Whether requests that are dropped may keep accuracy from a target."""
@@ -254,7 +301,7 @@ class Trials:
             met &= ~(seconds > most[ends.source])
         return np.asarray(met, dtype=np.float64)
 
-    def _value(self, target: Target, ends: Sequence[Ends]) -> float:
+    def value(self, target: Target, ends: Sequence[Ends]) -> float:
         """As :class:`ttc_sim.simulation.pooling.Pooled` has it, without an interval; NaN where there are no such requests."""
         parts = [self._of(target, one) for one in ends]
         values, arrival_s = np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
