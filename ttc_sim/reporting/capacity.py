@@ -90,7 +90,10 @@ def _in_words(found: Capacity) -> list[Any]:
         fixed = " of a fixed number" if found.autoscaling is not None and found.autoscaling.chosen else ""
         lines.append(f"Binding: {named}: with one replica fewer{fixed or ' of a pool'} it is missed.")
     if found.near_tie:
-        line = "A near tie: other runs of the same traffic might take one replica more, or one fewer."
+        line = (
+            "A near tie: other runs of the same traffic might take one replica more, or one fewer. Replicas follow from the "
+            "figures themselves, and not from the confidence of targets: take one more where a chance is below what is asked."
+        )
         lines.append(styled((line, "bold")))
     if found.lower_bound_usd_per_day > 0:
         saving = found.autoscaling
