@@ -383,7 +383,7 @@ def test_the_policy_that_weighs_arms_stays_with_what_it_expected() -> None:
 
 
 def test_a_policy_planned_anew_is_told_apart(tmp_path: Path) -> None:
-    targets = {"minimize": "cost", "accuracy": 0.55}
+    targets = {"minimize": "cost", "accuracy": 0.55, "confidence": 0.5}
     scenario = maths(targets=targets, search={"bands": 4, "max_bands": 2}, replications=2)
     changes = {
         "free": {"deployments.api.price.output_usd_per_mtok": 0.0, "deployments.api.price.input_usd_per_mtok": 0.0}
