@@ -51,7 +51,9 @@ def choose(request):
             file.write(f"{{os.getpid()}}\\n")
         after, whom = (HERE / "kill").read_text().split()
         if len((HERE / "begun").read_text().split()) > int(after):
-            (HERE / "kill").write_text("999999 nobody")
+            # Whole at once: another process may be reading it.
+            (HERE / f"kill-{{os.getpid()}}").write_text("999999 nobody")
+            (HERE / f"kill-{{os.getpid()}}").replace(HERE / "kill")
             os.kill(os.getppid() if whom == "parent" else os.getpid(), signal.SIGKILL)
     return "small" if request.difficulty < 0.5 else "large"
 """
