@@ -32,7 +32,7 @@ HOUR_S = 3600.0
 # What `simulate` calls: where it looks the name up, the name, and the part that it is counted to.
 PARTS = (
     (simulating, "draw", "drawing"),
-    (running, "carry", "work"),
+    (running, "offer", "work"),
     (compiled, "run", "engine"),
     (running, "bill_run", "billing"),
 )
