@@ -110,7 +110,7 @@ def _at(at_s: float, interval_s: float) -> str:
 
 def plot_over_time(found: OverTime) -> Figure:
     """Arrivals, queue, what is running, KV cache, and percentiles of the times, over the hours of the run."""
-    from matplotlib.ticker import MultipleLocator
+    from matplotlib.ticker import MultipleLocator, PercentFormatter
 
     from ttc_sim.reporting.picture import Picture
 
@@ -148,7 +148,7 @@ def plot_over_time(found: OverTime) -> Figure:
     running.set(title="Running, in the mean")
     memory.set(title="KV cache in use" if share else "KV cache in use, thousand tokens")
     if share:
-        memory.yaxis.set_major_formatter("{x:.0%}")
+        memory.yaxis.set_major_formatter(PercentFormatter(1))
     first.set(title="Time to first token, s")
     latency.set(title="Time to last token, s")
     for one in axes:
@@ -160,7 +160,7 @@ def plot_over_time(found: OverTime) -> Figure:
     if rest:
         rest[0].set(title="Replicas provided, in the mean")
         rest[1].set(title="Share of the time provided that they are busy")
-        rest[1].yaxis.set_major_formatter("{x:.0%}")
+        rest[1].yaxis.set_major_formatter(PercentFormatter(1))
     for one in rest or (first, latency):
         one.set_xlabel("hours of the run")
     legend_below(figure, 5)

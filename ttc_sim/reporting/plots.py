@@ -172,12 +172,12 @@ def plot_plan(plan: Plan) -> Figure:
 
 # Title, what it is multiplied by, and how it is written on the axis and for one value.
 _PROMISED = {
-    "accuracy": ("accuracy", 1, "{x:.0%}", "{x:.1%}"),
+    "accuracy": ("accuracy", 100, "{x:g}%", "{x:.3g}%"),
     "cost_usd_per_request": ("$ per 1,000 requests", 1000, "{x:g}", "{x:.3g}"),
     "latency_p50_s": ("p50 (s)", 1, "{x:g}", "{x:.3g}"),
     "latency_p95_s": ("p95 (s)", 1, "{x:g}", "{x:.3g}"),
     "latency_p99_s": ("p99 (s)", 1, "{x:g}", "{x:.3g}"),
-    "timeout_rate": ("timed out or rejected", 100, "{x:g}%", "{x:.3g}%"),
+    "timeout_rate": ("not answered in time", 100, "{x:g}%", "{x:.3g}%"),
     "cut_off_rate": ("cut off at a cap", 100, "{x:g}%", "{x:.3g}%"),
 }
 
@@ -271,6 +271,8 @@ def plot_backtest(got: Mapping[str, Any]) -> Figure:
 
 def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
     """Accuracy over the tokens spent, and over those spent one after another, a line for each family of strategies."""
+    from matplotlib.ticker import PercentFormatter
+
     figure, (left, right) = figure_of(2, 11, 4.2)
     for color, (name, found) in zip(COLORS * -(-len(families) // len(COLORS)), families.items(), strict=False):
         accuracy = [one.accuracy.value for one in found]
@@ -284,13 +286,15 @@ def plot_strategies(families: Mapping[str, Sequence[Evaluation]]) -> Figure:
     legend_below(figure, 1 if max(map(len, families), default=0) > 40 else 3)
     for axes in (left, right):
         _logarithmic(axes)
-        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
         tidy(axes)
     return figure
 
 
 def plot_evaluation(evaluation: Evaluation) -> Figure:
     """Accuracy and output tokens of all problems, and by predicted difficulty."""
+    from matplotlib.ticker import PercentFormatter
+
     figure, (left, right) = figure_of(2, 9, 3.4)
     whole = evaluation.accuracy
     bars = {"all": (whole, evaluation.tokens_per_request)}
@@ -300,7 +304,7 @@ def plot_evaluation(evaluation: Evaluation) -> Figure:
         left.bar(k, accuracy.value, yerr=_bars(accuracy), color=color, width=0.6, capsize=3)
         right.bar(k, tokens, color=color, width=0.6)
     left.set(ylim=(0, 1), title="Accuracy (95% interval)")
-    left.yaxis.set_major_formatter("{x:.0%}")
+    left.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(title="Output tokens of a request")
     right.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (left, right):
@@ -313,6 +317,8 @@ def plot_evaluation(evaluation: Evaluation) -> Figure:
 
 def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     """Accuracy over the number of samples with each verifier, between a vote and a perfect verifier."""
+    from matplotlib.ticker import PercentFormatter
+
     figure, (axes,) = figure_of(1, 6.5, 4.2)
     for color, (name, curve) in zip(COLORS * 8, curves.items(), strict=False):
         axes.plot(curve.n, curve.best_of, color=color, label=named(name))
@@ -320,7 +326,7 @@ def plot_verifiers(curves: Mapping[str, VerifierCurve]) -> Figure:
     axes.plot(first.n, first.pass_at, color="black", linestyle=":", label="perfect (pass@n)")
     axes.plot(first.n, first.vote, color="black", linestyle="--", label="majority vote")
     axes.set(xscale="log", xlabel="samples of a request", ylabel="accuracy", title="What a verifier is worth")
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
     return figure
