@@ -7,18 +7,12 @@ share of intervals that cover it: how wide they are, relative to those of two si
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.intervals import BUSY, DAY, REQUESTS, STEADY, THRESHOLD, problems, world
-from ttc_sim.files.writing import write_atomically
+from benchmarks.intervals import BUSY, DAY, REQUESTS, STEADY, THRESHOLD, print_coverage, problems, world
 from ttc_sim.policies import Policy, Threshold
 from ttc_sim.scenario import Scenario, with_changes
 from ttc_sim.simulation.differences import Compared, compare
@@ -118,23 +112,13 @@ def _unpaired_width(one: Compared) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repetitions", type=int, default=200)
-    parser.add_argument("--only", default="", help="cases whose names contain this")
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    console, every = Console(width=150), {}
-    for name in (name for name in CASES if given.only in name):
-        every[name] = covered(CASES[name], given.repetitions)
-        table = Table(title=f"{name}: {given.repetitions} repetitions", header_style="bold")
-        for column in ("figure", "true difference", "covered", "all above", "all below", "width / unpaired"):
-            table.add_column(column, justify="right")
-        for figure, row in every[name].items():
-            cells = (f"{row['covered']:.1%}", f"{row['above']:.1%}", f"{row['below']:.1%}", f"{row['width']:.2f}")
-            table.add_row(figure, f"{row['truth']:.4g}", *cells)
-        console.print(table)
-    if given.json is not None:
-        write_atomically(given.json, json.dumps(every, indent=2) + "\n")
+    print_coverage(
+        __doc__,
+        CASES,
+        lambda name, count: covered(CASES[name], count),
+        truth="true difference",
+        width="width / unpaired",
+    )
 
 
 if __name__ == "__main__":

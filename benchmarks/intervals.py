@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,6 +42,8 @@ from ttc_sim.simulation.summary import Summary, summarize
 from ttc_sim.strategies import BestOfN, Single
 from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.workload.population import Population
+
+Rows = Mapping[str, Mapping[str, float]]
 
 STEADY = {"process": "poisson", "rate_per_s": 4.0}
 DAY = {
@@ -279,18 +281,25 @@ def replay(folder: Path, requests: int, drawn: bool = False) -> Scenario:
     return world(trace, requests, **({} if drawn else {"sources": {}}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def print_coverage(
+    said: str | None, cases: Iterable[str], covered: Callable[[str, int], Rows], *, truth: str, width: str
+) -> None:
+    """A table for each case of how often intervals cover the truth, as the command line asks.
+
+    Args:
+        said: of the module; covered: of a case and a number of repetitions, a row for each figure.
+        truth: title of the column of what is true; width: of that of how wide the intervals are beside others.
+    """
+    parser = argparse.ArgumentParser(description=(said or "").partition("\n")[0])
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--only", default="", help="cases whose names contain this")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     console, every = Console(width=150), {}
-    for name in (name for name in CASES if given.only in name):
-        with TemporaryDirectory() as folder:
-            every[name] = covered(name, given.repetitions, Path(folder))
+    for name in (name for name in cases if given.only in name):
+        every[name] = covered(name, given.repetitions)
         table = Table(title=f"{name}: {given.repetitions} repetitions", header_style="bold")
-        for column in ("figure", "truth", "covered", "all above", "all below", "width / ideal"):
+        for column in ("figure", truth, "covered", "all above", "all below", width):
             table.add_column(column, justify="right")
         for figure, row in every[name].items():
             cells = (f"{row['covered']:.1%}", f"{row['above']:.1%}", f"{row['below']:.1%}", f"{row['width']:.2f}")
@@ -298,6 +307,14 @@ def main() -> None:
         console.print(table)
     if given.json is not None:
         write_atomically(given.json, json.dumps(every, indent=2) + "\n")
+
+
+def main() -> None:
+    def in_a_folder(name: str, repetitions: int) -> Rows:
+        with TemporaryDirectory() as folder:
+            return covered(name, repetitions, Path(folder))
+
+    print_coverage(__doc__, CASES, in_a_folder, truth="truth", width="width / ideal")
 
 
 if __name__ == "__main__":

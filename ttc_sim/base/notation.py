@@ -20,6 +20,29 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_DIGITS, MOST_NESTED, at_most, most
 
 MOST_LETTERS = 100_000
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def split_outside(text: str, mark: str) -> list[str]:
+    """What stands between marks, of one letter, that are outside of quotes and brackets.
+
+    >>> split_outside("Single(cap=1, on_cap='a,b'),[2, 3],", ",")
+    ["Single(cap=1, on_cap='a,b')", '[2, 3]', '']
+    """
+    depth, quote, begin, parts = 0, "", 0, []
+    for at, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"" and not text[begin:at].rstrip()[-1:].isalnum():  # an apostrophe in a name is none
+            quote = letter
+        elif letter in _OPEN:
+            depth += 1
+        elif letter in _CLOSE:
+            depth -= 1
+        elif letter == mark and depth <= 0:
+            parts.append(text[begin:at])
+            begin = at + 1
+    return [*parts, text[begin:]]
 
 
 def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> Any:

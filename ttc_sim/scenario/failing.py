@@ -12,7 +12,6 @@ from ttc_sim.scenario.base import Model, NonNegative, Positive, Share, errors_at
 MOST_RETRIES = 100
 
 Reason = Literal["rate_limit", "queue_full", "error", "timeout"]
-REASONS: tuple[Reason, ...] = ("rate_limit", "queue_full", "error", "timeout")
 
 
 class Retry(Model):

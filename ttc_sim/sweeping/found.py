@@ -21,7 +21,6 @@ from ttc_sim.sweeping.point import Row
 from ttc_sim.sweeping.varying import Varied
 
 KEY = b"ttc_sim_sweep"
-_INTERVALS = ("_low", "_high")
 _WHOLE, _TEXT = ("requests", "runs"), ("verdict", "error")
 
 

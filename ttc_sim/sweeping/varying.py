@@ -7,7 +7,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from scipy.stats import qmc
 
 from ttc_sim.base.arguments import finite
 from ttc_sim.base.errors import InputError, cut
+from ttc_sim.base.notation import split_outside
 from ttc_sim.files.documents import parse_yaml
 from ttc_sim.scenario import as_plain
 
@@ -28,7 +29,6 @@ MOST_RANGES = 1_000
 EXAMPLE = "PATH=VALUE,VALUE,... such as workload.arrivals.rate_per_s=2,4,8"
 RANGE = "PATH=LOW..HIGH or PATH=LOW..HIGH:log, such as workload.arrivals.rate_per_s=1..16:log"
 _NOWHERE = ("name", "description", "search", "targets")
-_OPEN, _CLOSE = "([{", ")]}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def grid_of(options: Sequence[str], option: str = "--grid") -> dict[str, list[Va
         path, values = _halves(said, option, EXAMPLE)
         if path in found:
             raise InputError(option, path, said, "each path once, with all of its values")
-        found[path] = [_read(part, f"{option} {cut(said, 80)}", path) for part in _parts(values)]
+        found[path] = [_read(part, f"{option} {cut(said, 80)}", path) for part in split_outside(values, ",")]
     return found
 
 
@@ -118,24 +118,6 @@ def _read(said: str, where: str, path: str) -> Value:
     if not said.strip():
         raise InputError(where, path, "nothing", "a value between commas; null for none")
     return parse_yaml(said.strip(), where)
-
-
-def _parts(text: str) -> Iterator[str]:
-    """What stands between commas outside of quotes and brackets."""
-    depth, quote, begin = 0, "", 0
-    for at, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and not text[begin:at].rstrip()[-1:].isalnum():  # an apostrophe in a name is none
-            quote = letter
-        elif letter in _OPEN:
-            depth += 1
-        elif letter in _CLOSE:
-            depth -= 1
-        elif letter == "," and depth <= 0:
-            yield text[begin:at]
-            begin = at + 1
-    yield text[begin:]
 
 
 # --------------------------------------------------------------------------------------------------- as it comes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ttc_sim.base.errors import InputError, cut
+from ttc_sim.base.notation import split_outside
 from ttc_sim.files.documents import lines_of_keys, parse_yaml, read_yaml
 from ttc_sim.files.opening import read_text
 from ttc_sim.optimizer.whatif.paths import standing
@@ -20,7 +21,6 @@ READY = "ready."
 _EXAMPLE = (
     "PATH=VALUE such as 'workload.arrivals.rate_per_s=2x', several joined by ';', with a name before as in 'busy: ...'"
 )
-_OPEN, _CLOSE = "([{", ")]}"
 _KINDS = ("kind", "process")  # a mapping that names another one has other keys too
 
 
@@ -78,24 +78,9 @@ def said(text: str, option: str = "--set", *, ready: bool = False) -> Variation:
     return Variation(name or text.strip(), changes)
 
 
-def _parts(text: str) -> Iterator[str]:
-    """What stands between semicolons outside of quotes and brackets."""
-    depth, quote, begin = 0, "", 0
-    for at, letter in enumerate(text):
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and not text[begin:at].rstrip()[-1:].isalnum():  # an apostrophe in a name is none
-            quote = letter
-        elif letter in _OPEN:
-            depth += 1
-        elif letter in _CLOSE:
-            depth -= 1
-        elif letter == ";" and depth <= 0:
-            if text[begin:at].strip():
-                yield text[begin:at]
-            begin = at + 1
-    if text[begin:].strip() or begin == 0:
-        yield text[begin:]
+def _parts(text: str) -> list[str]:
+    """What stands between semicolons outside of quotes and brackets, but for parts that are empty; the text itself if it is one."""
+    return [part for part in split_outside(text, ";") if part.strip() or part == text]
 
 
 def in_file(given: str, content: Mapping[str, Any], option: str = "--vary") -> Variation:
