@@ -26,8 +26,9 @@ from ttc_sim.optimizer.capacity.bounds import Bounds, longest_of, needs_of, pric
 from ttc_sim.optimizer.capacity.hardware import choices_of
 from ttc_sim.optimizer.capacity.sizing import capacity
 from ttc_sim.optimizer.capacity.trying import Trials, target_holds
+from ttc_sim.optimizer.dropping import may_drop, most_dropped
 from ttc_sim.optimizer.plan import load_plan
-from ttc_sim.scenario import GpuPool, Scenario, load_scenario, scenario_from_dict, with_changes
+from ttc_sim.scenario import GpuPool, Scenario, Targets, load_scenario, scenario_from_dict, with_changes
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import step_seconds
 from ttc_sim.simulation.model import load_model
@@ -542,6 +543,7 @@ def test_command_says_what_cannot_be_met(tmp_path: Path) -> None:
         ({"targets": {"sources": {"chat": {"latency_p95_s": 3.0}}}}, ["targets.sources.chat"]),
         ({"deployments": {"pool": pool(queue_limit=3)}}, ["targets.rejected_rate", "queue_limit", "fewest replicas"]),
         ({"deployments": {"pool": pool(timeout_s=3.0)}}, ["targets.timed_out_rate", "timeout_s"]),
+        ({"deployments": {"pool": pool(deadline_s=3.0)}}, ["targets.timed_out_rate", "deadline_s"]),
         (
             {"deployments": {"pool": pool(kv_cache_tokens=160)}},
             ["deployments.pool", "longest request", "rejected_rate"],
@@ -588,3 +590,37 @@ def test_docs_show_what_is_read() -> None:
         served = {"kind": "gpu_pool", "replicas": 1, "model": "deepseek-ai/DeepSeek-R1", "gpu": "h200_sxm"}
         raw["deployments"] |= {"r1-pool": {**served, "tensor_parallel": 8}, "own-pool": pool()}
         scenario_from_dict({**raw, **block})
+
+
+def test_users_are_served_for_a_duration_by_the_fewest_that_simulation_finds() -> None:
+    """How many they send depends on the replicas, so that every choice has requests of its own."""
+    raw = plain(
+        workload={
+            "duration": "5 min",
+            "sources": {
+                "users": {
+                    "arrivals": {"process": "closed_loop", "users": 20, "think_s": 1.0},
+                    "lengths": {"prompt_tokens": 150, "output_tokens": {"median": 60, "p95": 200}},
+                },
+                "steady": {
+                    "arrivals": {"process": "poisson", "rate_per_s": 1.0},
+                    "lengths": {"prompt_tokens": 150, "output_tokens": 60},
+                },
+            },
+        },
+        targets={"latency_p95_s": 6.0, "sources": {"steady": {"latency_p90_s": 2.0}}},
+    )
+    held = [counts[0][1] for counts, (_, holds) in exhaustive(of(raw)).items() if holds]
+    found = capacity(of(raw))
+    assert found.pools["pool"].replicas == min(held) > 1
+
+
+def test_what_may_fail_is_not_bound_to_be_served() -> None:
+    """A target on the other ways to lose requests says nothing of those that fail."""
+    failing = pool(timeout_s=9.0, failures={"mtbf_h": 1, "mttr_h": 1}, start_up={"seconds": 9})
+    ways = may_drop({"pool": GpuPool.model_validate(failing)})
+    assert set(ways) == {"timed_out_rate", "failed_rate"}
+    assert most_dropped(Targets(timed_out_rate=0.01, rejected_rate=0.02), ways) == 1.0
+    assert most_dropped(Targets(timed_out_rate=0.01, failed_rate=0.02), ways) == pytest.approx(0.03)
+    assert most_dropped(Targets(timeout_rate=0.02), ways) == 0.02
+    assert most_dropped(Targets.model_validate({"latency_p95_s": 1.0}), {}) == 0.0

@@ -12,6 +12,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
+from ttc_sim.optimizer.dropping import may_drop
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
@@ -19,7 +20,7 @@ from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
-from ttc_sim.scenario import Api, Targets
+from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
@@ -108,17 +109,12 @@ def _check_asked(model: Model, targets: Targets) -> None:
     if targets.cut_off_rate is None and len(caps) > 1:
         expected = "most answers that caps may cut off, such as 0.01: without it the lowest cap always wins"
         raise InputError(path, "targets.cut_off_rate", None, expected)
-    both = targets.timed_out_rate is not None and targets.rejected_rate is not None
-    if targets.timeout_rate is not None or targets.goodput is not None or both:
+    if targets.timeout_rate is not None or targets.goodput is not None:
         return
-    for name, item in zip(model.deployment_names, model.deployments, strict=True):
-        keys = ["timeout_s"]
-        keys += ["concurrency", "requests_per_minute", "tokens_per_minute"] if isinstance(item, Api) else []
-        keys += ["queue_limit", "kv_cache_tokens", "failures"] if not isinstance(item, Api) else []
-        drops = next((key for key in keys if getattr(item, key) is not None), None)
-        if drops is not None:
+    for target, (name, key) in may_drop(model.scenario.deployments).items():
+        if getattr(targets, target) is None:
             expected = (
-                f"most requests that may time out or be rejected, such as 0.01: deployment {name} may drop some by its "
+                f"most requests that may get no answer, such as 0.01: deployment {name} may drop some by its {key}, and without it "
+                f"(or {target}) nothing speaks against that"
             )
-            expected += f"{drops}, and without it nothing speaks against that"
             raise InputError(path, "targets.timeout_rate", None, expected)

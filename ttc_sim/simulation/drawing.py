@@ -42,6 +42,11 @@ class Draws:
         return len(self.traffic.arrival_s)
 
     @property
+    def cut_by_run(self) -> bool:
+        """Whether only the run tells which requests users send before it ends, and how many more must be drawn."""
+        return self.traffic.lasts_s is not None and self.traffic.after is not None
+
+    @property
     def failure_times(self) -> FailureTimes:
         """Of replicas that fail at random."""
         return FailureTimes(self.seed, f"{self.purpose}/{self.run}")

@@ -28,17 +28,18 @@ def run_once(model: Model, policy: Policy, draws: Draws, interval_s: float | Non
     Args:
         interval_s: keep the run in intervals of so many seconds too (:attr:`ttc_sim.simulation.billing.Run.timeline`).
     """
-    if draws.traffic.lasts_s is not None and draws.traffic.after is not None:
-        draws = _sent_in_time(model, policy, draws, draws.traffic.lasts_s)
+    if draws.cut_by_run:
+        draws = _sent_in_time(model, policy, draws)
     return _run(model, policy, draws, interval_s)
 
 
-def _sent_in_time(model: Model, policy: Policy, draws: Draws, lasts_s: float) -> Draws:
+def _sent_in_time(model: Model, policy: Policy, draws: Draws) -> Draws:
     """The requests that users send before a run ends, of more that they would send if it went on.
 
     What is sent after a moment changes nothing that is sent before it, so that those to be kept show in a run with all of them.
     """
-    workload = model.scenario.workload
+    workload, lasts_s = model.scenario.workload, draws.traffic.lasts_s
+    assert lasts_s is not None
     while True:
         in_time = _run(model, policy, draws, None).result.arrival_s < lasts_s
         if not in_time.any():

@@ -146,8 +146,7 @@ class Simulator:
         drawn: list[Draws] = self._recall(
             "draws", key, lambda: [draw(model, k, requests=requests) for k in range(scenario.replications)]
         )
-        cut = any(one.parts or (one.traffic.lasts_s is not None and one.traffic.after is not None) for one in drawn)
-        if cut or sum(map(len, drawn)) > _MOST_REQUESTS:
+        if any(one.parts or one.cut_by_run for one in drawn) or sum(map(len, drawn)) > _MOST_REQUESTS:
             return drawn
         # Whatever else changes: the numbers of a request follow from the seed alone.
         key = (scenario.seed, tuple(map(len, drawn)))

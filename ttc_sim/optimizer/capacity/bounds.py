@@ -20,7 +20,8 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.engine.work import Work
 from ttc_sim.optimizer.capacity.hardware import Choice
-from ttc_sim.optimizer.capacity.trying import Trials, may_drop
+from ttc_sim.optimizer.capacity.trying import Trials
+from ttc_sim.optimizer.dropping import LIMITS_OF_MEMORY, may_drop, most_dropped
 from ttc_sim.scenario import GpuPool, SourceTargets, Targets
 from ttc_sim.scenario.targets import percentile_of
 from ttc_sim.serving.step_time import StepTable
@@ -169,12 +170,10 @@ class Bounds:
 
     def _dropped(self, block: SourceTargets) -> float:
         """Share of the block's requests that may go without an answer, and so count in no percentile or end early."""
-        if may_drop(self.model) is None and not self._too_long():
-            return 0.0
-        both = None
-        if block.timed_out_rate is not None and block.rejected_rate is not None:
-            both = block.timed_out_rate + block.rejected_rate
-        return min([one for one in (block.timeout_rate, both) if one is not None], default=1.0)
+        ways: dict[str, object] = dict(may_drop(self.model.scenario.deployments, LIMITS_OF_MEMORY))
+        if self._too_long():
+            ways["rejected_rate"] = None
+        return most_dropped(block, ways)
 
     def _too_long(self) -> bool:
         """Whether a request may not fit into a pool's KV cache at all, and is rejected."""

@@ -21,11 +21,12 @@ from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPla
 from ttc_sim.optimizer.capacity.rules import count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.searching import Search, Searched
 from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
+from ttc_sim.optimizer.dropping import LIMITS_OF_MEMORY, drops_of
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
 from ttc_sim.optimizer.promises import TargetVerdict, figures_in_brief, judge_targets
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, parse_policy
-from ttc_sim.scenario import Api, GpuPool, PoolSearch, Scenario, Targets, as_scenario
+from ttc_sim.scenario import GpuPool, PoolSearch, Scenario, Targets, as_scenario
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.pooling import HOUR_S
@@ -224,15 +225,17 @@ def _check_drops(scenario: Scenario, targets: Targets, used: Sequence[str]) -> N
     latency = [one.bound for one in targets.asked() if one.percentile is not None and one.percentile[0] == "latency"]
     for name in used:
         item = scenario.deployments[name]
-        late = item.timeout_s is not None and all(bound >= item.timeout_s for bound in latency)
-        if late and "timed_out_rate" not in keys:
-            raise InputError(scenario.path, "targets.timed_out_rate", None, _limit(name, "timeout_s", "time out"))
-        limits = (
-            ("concurrency", "requests_per_minute", "tokens_per_minute") if isinstance(item, Api) else ("queue_limit",)
-        )
-        key = next((key for key in limits if getattr(item, key) is not None), None)
-        if key is not None and "rejected_rate" not in keys:
-            raise InputError(scenario.path, "targets.rejected_rate", None, _limit(name, key, "be rejected"))
+        # What breaks does so however many replicas there are.
+        ways = drops_of(item, (*LIMITS_OF_MEMORY, "errors", "failures"))
+        gives_up_s = min((one for one in (item.timeout_s, item.deadline_s) if one is not None), default=math.inf)
+        if any(bound < gives_up_s for bound in latency):
+            ways.pop("timed_out_rate", None)  # who gives up is late
+        for target, key in ways.items():
+            if target not in keys:
+                raise InputError(scenario.path, f"targets.{target}", None, _limit(name, key, _DROPPED[target]))
+
+
+_DROPPED = {"timed_out_rate": "time out", "rejected_rate": "be rejected"}
 
 
 def _limit(name: str, key: str, what: str) -> str:

@@ -19,6 +19,7 @@ from ttc_sim.base.intervals import place
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import EngineResult, Work
 from ttc_sim.optimizer.capacity.hardware import Choice
+from ttc_sim.optimizer.dropping import LIMITS_OF_MEMORY, may_drop
 from ttc_sim.policies import Policy, Requests, choose_arms, rule_of
 from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import USD
@@ -110,8 +111,7 @@ class Trials:
     def _get_ready(self, run: int, purpose: str, requests: int | None) -> Ready:
         draws = draw(self.model, run, purpose=purpose, requests=requests)
         seen = as_requests(self.model, draws)
-        # What users send before a run ends, only the run itself tells.
-        if self.policy.looks_at_load or (draws.traffic.lasts_s is not None and draws.traffic.after is not None):
+        if self.policy.looks_at_load or draws.cut_by_run:
             return Ready(draws, seen, None, None)
         arm = choose_arms(self.policy, seen, self.model.arm_names)
         return Ready(draws, seen, arm, offer(self.model, draws, arm))
@@ -177,14 +177,16 @@ class Trials:
     def ends_of(self, model: Model, ready: Ready) -> Ends:
         """How some requests end on a model."""
         self.engine_runs += 1
+        source = ready.requests.source
         if ready.offers is None:
             whole = self.run(model, ready)
-            result, times = whole.result, (whole.ttft_s, whole.tpot_s)
+            # Of users some requests are not sent in time.
+            result, times, source = whole.result, (whole.ttft_s, whole.tpot_s), whole.requests.source
         else:
             result = self._engine(model, ready)
             times = times_of_works(result, ready.offers.works, model.deployments)
         latency_s = result.finished_s - result.arrival_s
-        return Ends(result.status, result.arrival_s, *times, latency_s, ready.requests.source)
+        return Ends(result.status, result.arrival_s, *times, latency_s, source)
 
     def usd_per_day(self, config: Config) -> float:
         """Price of the replicas; of pools that autoscale, of those that are provided in the mean of the runs."""
@@ -255,15 +257,16 @@ class Trials:
 
     def _accuracy_may_fall(self) -> bool:
         """Whether requests that are dropped may keep accuracy from a target."""
-        return may_drop(self.model) is not None and any(one.key == "accuracy" for one in self.targets.asked())
+        drops = may_drop(self.model.scenario.deployments, LIMITS_OF_MEMORY)
+        return bool(drops) and any(one.key == "accuracy" for one in self.targets.asked())
 
     def _refuted(self, ends: Ends) -> bool:
         """Whether one run alone has more requests that miss a target than all runs together may have."""
         for target in self.asked:
-            if target.every_hour or len(self.ready) == 1:
+            if target.every_hour or len(self.ready) == 1 or any(one.draws.cut_by_run for one in self.ready):
                 continue
             values = self._of(target, ends)[0]
-            most = sum(len(one.draws) for one in self.ready)  # that may count, as far as is known
+            most = sum(len(one.draws) for one in self.ready)  # that may count
             allowed: float
             if target.percentile is not None:
                 late, allowed = (values > target.bound).sum(), most - 1 - place(most, target.percentile[1])
@@ -327,14 +330,3 @@ def _figure(values: F64, part: float | None) -> float:
 def target_holds(target: Target, value: float) -> bool:
     """Whether a figure keeps a target; one that is unknown does not."""
     return bool(value >= target.bound if target.at_least else value <= target.bound)
-
-
-def may_drop(model: Model) -> tuple[str, str] | None:
-    """The first deployment that may give a request up, and the key by which; ``None`` if all requests are answered in the end."""
-    for name, item in model.scenario.deployments.items():
-        limits = "timeout_s", "deadline_s", "queue_limit", "concurrency", "requests_per_minute", "tokens_per_minute"
-        keys: tuple[str, ...] = (*limits, "errors", "failures")
-        for key in keys:
-            if getattr(item, key, None) is not None:
-                return name, key
-    return None
