@@ -208,11 +208,22 @@ LENGTHS: dict[str, list[Any]] = {
     ("arrivals", "lengths", "says"),
     [
         ({"rate_per_s": [0.0] * 4}, {}, r"arrivals\.parquet: column rate_per_s: got 0; expected a rate above 0"),
+        (
+            {"rate_per_s": [1e-9, 0.0, 1e-9, 1e-9]},
+            {},
+            r"rate of all clients: got '1\.5e-09'; expected at least 3\.333e-06 a second",
+        ),
         ({"rate_per_s": [1.0, -1.0, 1.0, 1.0]}, {}, r"column rate_per_s, row 2: got -1\.0"),
         ({"rate_per_s": [1.0, float("nan"), 1.0, 1.0]}, {}, "column rate_per_s, row 2: got nan"),
         ({"t_start_s": [0, 0, 0, 0]}, {}, "column t_start_s: .* windows of one length, at least two"),
         ({"t_start_s": [0, 600, 1800, 600]}, {}, "column t_start_s: .* windows of one length"),
         ({"iat_shape": [0.0, None, 1.0, 1.0]}, {}, r"column iat_shape, row 1: got 0\.0"),
+        (
+            {"iat_shape": [0.5, None, 1e-300, 1.0]},
+            {},
+            r"column iat_shape: got 1e-300; expected at least 0\.1479 of Weibull",
+        ),
+        ({"iat_shape": [0.5, None, 1.0, 1e-5]}, {}, r"column iat_shape: got 1e-05; expected at least 0\.0004 of Gamma"),
         ({"iat_family": ["Gamma", None, "Pareto", "gamma"]}, {}, "column iat_family: got 'pareto'"),
         ({"client": [0, 0, -1, 1]}, {}, "column client, row 3"),
         ({}, {"value": [3e9, 50.0, 0.5]}, r"lengths\.parquet: column value, row 1: got 3000000000"),

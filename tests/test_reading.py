@@ -272,6 +272,7 @@ def test_lines_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("half.jsonl", b'{"a": 1}\n{"a":\n', "line 2"),
         ("fields.csv", b"a,b\n1,2\n1,2,3\n", "line 3: got '3 fields'; expected 2 fields"),
         ("quote.csv", b'a,b\n"x,2\ny,3\n', "quotes that are closed"),
+        ("return.csv", b"a\rb,c\n1,2\n", "expected lines that end with a line feed"),
         ("twice.csv", b"a,a\n1,2\n", "got 'a'; expected each column once"),
         ("no.parquet", b"PAR1" + bytes(range(256)) + b"PAR1", "readable parquet"),
     ],

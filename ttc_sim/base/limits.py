@@ -29,6 +29,10 @@ MOST_GPUS = 1024
 LEAST_RATE, MOST_RATE = 1e-9, 1e9
 """Requests per second: from one in thirty years to more than the world sends, so that times stay finite."""
 
+MOST_VARIATION = 50
+"""Coefficient of variation of gaps between requests. Beyond it a handful of gaps takes all of the time: a run of any length that
+can be simulated says nothing of the rate."""
+
 MOST_AMOUNT = 1e15
 """Seconds, or US dollars: thirty million years, so that products and squares of them stay finite."""
 

@@ -142,7 +142,11 @@ def csv_names(path: Path) -> list[str]:
             expected = f"commas between columns where this file has {between}, and points in decimal numbers"
             expected += "; `ttc-sim import` reads such files"
             raise InputError(path, "file", text, expected)
-    names = next(csv.reader([text]), [])
+    try:
+        names = next(csv.reader([text]), [])
+    except csv.Error:
+        expected = "lines that end with a line feed, and a carriage return at most before it"
+        raise InputError(path, "line 1", text, expected) from None
     twice = next((name for name, times in Counter(names).items() if times > 1), None)
     if twice is not None:
         raise InputError(path, "line 1", twice, "each column once")

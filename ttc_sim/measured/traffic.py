@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.limits import MOST_RATE, MOST_REQUESTS, MOST_TOKENS
+from ttc_sim.base.limits import MOST_RATE, MOST_REQUESTS, MOST_TOKENS, MOST_VARIATION
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.cards import TrafficCard, read_card
 from ttc_sim.measured.columns import as_numbers, as_text, as_whole
@@ -29,6 +29,9 @@ class TrafficProfile:
 
 FIELDS = ("input_tokens", "output_tokens", "reason_ratio")
 """What lengths are of: tokens of the prompt, of the answer with its reasoning, and the reasoning's share of that."""
+
+LEAST_SHAPE = {"gamma": 1 / MOST_VARIATION**2, "weibull": 0.1479}
+"""Shape of a law of gaps whose coefficient of variation is the most that there may be."""
 
 
 def load_traffic(name: str, folder: Path | None = None) -> TrafficProfile:
@@ -66,6 +69,11 @@ def _arrivals(file: Path) -> pl.DataFrame:
     if not families.is_in(["gamma", "weibull"]).all():
         other = families.filter(~families.is_in(["gamma", "weibull"]))[0]
         raise InputError(file, "column iat_family", other, "Gamma or Weibull where there are arrivals")
+    for family, least in LEAST_SHAPE.items():
+        wild = active.filter((families == family) & (pl.col("iat_shape") < least))
+        if len(wild):
+            expected = f"at least {least:.4g} of {family.capitalize()}: gaps that vary by at most {MOST_VARIATION} times their mean"
+            raise InputError(file, "column iat_shape", wild["iat_shape"][0], expected)
     return table.with_columns(shape, as_text(table, file, "iat_family"))
 
 

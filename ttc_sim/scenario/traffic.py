@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
-from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.base.limits import MOST_REQUESTS, MOST_VARIATION
 from ttc_sim.base.plugins import Registry
 from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name, errors_at
 from ttc_sim.scenario.lengths import Lengths
@@ -69,9 +69,6 @@ def _not_even(cv: float) -> float:
         raise ValueError(f"above 0, at most {MOST_VARIATION}; requests at even distances are 'process: even'")
     return cv
 
-
-MOST_VARIATION = 50
-"""Beyond it a handful of gaps takes all of the time: a run of any length that can be simulated says nothing of the rate."""
 
 Variation = Annotated[float, AfterValidator(_not_even)]
 """Coefficient of variation of gaps, above 0; vLLM's burstiness is ``1 / cv**2``."""

@@ -22,6 +22,8 @@ from ttc_sim.workload.arrivals import Family, gap_met, gaps
 from ttc_sim.workload.clock import Clock
 from ttc_sim.workload.traffic import Traffic
 
+_MOST_WINDOWS = 100_000  # that a run may take: each is drawn, whether a request falls into it or not
+
 Lengths = Mapping[tuple[int, int], tuple[F64, F64]]  # (client, window) -> values, cumulative probability
 
 
@@ -43,6 +45,11 @@ def mixture(arrivals: Clients, requests: int, seed: int, run: str, *, folder: Pa
     if most > MOST_REQUESTS:  # whole windows are generated
         expected = f"at most {MOST_REQUESTS:,} requests in a window of {window_s:g} s"
         raise InputError(arrivals.traffic, "workload.arrivals: requests of the busiest window", f"{most:.4g}", expected)
+    if requests / (measured * scale * window_s) > _MOST_WINDOWS:
+        expected = f"at least {requests / window_s / _MOST_WINDOWS:.4g} a second for {requests:,} requests"
+        raise InputError(
+            arrivals.traffic, "workload.arrivals: rate of all clients", f"{measured * scale:.4g}", expected
+        )
     first = int(arrivals.start_s // window_s)
     time_s, client = _merge(table, requests, seed, run, first, windows, window_s, scale)
     # Whole windows were generated; what lies before the start or beyond the last request is dropped.
