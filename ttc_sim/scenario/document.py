@@ -75,7 +75,7 @@ class Search(Model):
     replicas: dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MOST_REPLICAS)]], Field(min_length=1)]] = Field(
         default_factory=dict
     )
-    utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
+    utilization: Annotated[float, Field(ge=0.01, le=1)] = 0.8
     pools: dict[str, PoolSearch] = Field(default_factory=dict)
     gpus: dict[str, Budget] = Field(default_factory=dict)
     usd_per_gpu_hour: dict[str, NonNegative] = Field(default_factory=dict)

@@ -13,18 +13,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.optimizer.proposing.programs import Program, thinned
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
-from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of
+from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of, strides_around
+from ttc_sim.optimizer.proposing.walks import best_walk, every_walk
 from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
-from ttc_sim.scenario import GpuPool, Search
+from ttc_sim.scenario import GpuPool, Search, Targets
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
 
 _SMALL, _NEXT_TO_NOTHING = 1e-4, 1e-6
+_OF_TIES = 0.01  # of what a typical stride costs, for an accuracy of 1: of plans that cost the same the more accurate is proposed
 
 
 @dataclass(frozen=True)
@@ -52,144 +54,161 @@ class BandsProposer:
 
 
 def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
-    """Scores worth routing by: those named, else difficulty and the chances of the models on offer; of traffic without problems the
-    length of prompts.
+    """Scores worth routing by: those named, else the length of prompts, difficulty, and the models' chances and tokens, of those on
+    offer.
 
     Raises:
         InputError: a score is named that the problems do not have.
     """
-    scores = expectations.population.scores
+    scores = list(dict.fromkeys([*expectations.population.scores, PROMPT_TOKENS]))
     if search.scores is not None:
         for name in search.scores:
             if name not in scores:
                 raise InputError(expectations.model.scenario.path, "search.scores", name, nearest(name, scores))
         return search.scores
     models = {arm.attempts.name for arm in expectations.model.arms if arm.attempts is not None}
-    return [
-        name for name in scores if name in (DIFFICULTY, PROMPT_TOKENS) or (name.startswith("p:") and name[2:] in models)
-    ]
+    worth = {DIFFICULTY, PROMPT_TOKENS, *(f"{kind}:{model}" for kind in ("p", "tokens") for model in models)}
+    return [name for name in scores if name in worth]
 
 
-def solve(question: Question, strides: Strides) -> Proposal:
+def solve(question: Question, strides: Strides, *, finer: bool = True) -> Proposal:
     """The best walk within the limits or, if there is none, the one that misses them by least.
+
+    Args:
+        finer: whether thresholds may then stand within the bands on their two sides, arms and score as they were found.
 
     Returns:
         The proposal; its ``excess`` is empty if all limits are kept.
     """
-    proposal = _solve(question, strides, elastic=False)
-    if proposal is None:
-        proposal = _solve(question, strides, elastic=True)
-    if proposal is None:
+    found = _solve(question, strides, elastic=False)
+    if found is not None:
+        near = _solve(question, strides_around(question, strides, found[1]), elastic=False) if finer else None
+        return found[0] if near is None else min(near[0], found[0], key=lambda one: _value(one, question.targets))
+    found = _solve(question, strides, elastic=True)
+    if found is None:
         where = question.expectations.model.scenario.path
         expected = "a smaller search space: nothing was found within 20,000 nodes of the integer program"
         raise InputError(where, "search", f"{len(strides.arm):,} strides", expected)
-    return proposal
+    return found[0]
 
 
-@dataclass(frozen=True)
-class _Size:
-    """One number of replicas that a pool may have: a binary variable."""
-
-    deployment: int
-    pool: str
-    replicas: int
-    usd_per_request: float
+def _value(proposal: Proposal, targets: Targets) -> tuple[float, float]:
+    cost, wrong = proposal.cost_usd_per_request, -proposal.accuracy
+    return (cost, wrong) if targets.cheapest else (wrong, cost)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Linear constraints on ``width`` variables, a row each, as they are added."""
+def _solve(question: Question, strides: Strides, *, elastic: bool) -> tuple[Proposal, I64] | None:
+    """The program's solution, and the strides that it takes; ``None`` if it has none.
 
-    width: int
-    rows: list[sparse.csr_array] = field(default_factory=list)
-    lower: list[float] = field(default_factory=list)
-    upper: list[float] = field(default_factory=list)
+    Elastic, limits may be missed, and the misses are made least.
 
-    def add(self, indices: I64, values: F64, low: float, high: float) -> None:
-        """The sum of these variables, each times its value, lies from ``low`` to ``high``."""
-        data = (values, (np.zeros(len(indices), dtype=np.int64), indices))
-        self.rows.append(sparse.csr_array(data, shape=(1, self.width)))
-        self.lower.append(low)
-        self.upper.append(high)
-
-    def constraint(self) -> LinearConstraint:
-        """All of them."""
-        return LinearConstraint(sparse.vstack(self.rows, format="csr"), np.array(self.lower), np.array(self.upper))
-
-
-def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal | None:
-    """The program's solution, ``None`` if it has none; elastic, limits may be missed, and the misses are made least.
-
-    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit and one of each pool's capacity.
+    Variables: strides first, then, elastic, a miss of each limit and one of each pool's capacity.
     """
     targets, model = question.targets, question.expectations.model
     n = len(strides.arm)
-    sizes = _sizes(question)
+    pools = _pools(question)
     limits = _named_limits(strides, question.limits)
-    pools = len({size.deployment for size in sizes})
-    misses = len(limits) + pools if elastic else 0
-    pool_usd = np.array([size.usd_per_request for size in sizes])
-    cost = np.concatenate([strides.cost, pool_usd])
-    rows = _Rows(n + len(sizes) + misses)
-    _add_walks(strides, model.scenario.search.max_bands, rows)
+    misses = len(limits) + len(pools) if elastic else 0
+    usd = np.array([pool.usd_per_request for pool in pools])
+    same, most = _Rows(n + misses, len(pools)), _Rows(n + misses, len(pools))
+    _add_walks(strides, model.scenario.search.max_bands, same, most)
     for position, (name, values, sense, bound) in enumerate(limits):
-        full = np.concatenate([values, pool_usd]) if name == "cost_usd_per_request" else values
-        indices = np.arange(len(full))
+        room = usd if name == "cost_usd_per_request" else np.zeros(len(pools))
+        indices, full = np.arange(n), -sense * values
         # A unit of slack is a miss by the size of the limit itself, or of what is next to nothing beside the figures it limits.
-        size = float(np.abs(full).max(initial=0.0)) or 1.0
+        size = float(np.abs(full).max(initial=float(room.max(initial=0.0)))) or 1.0
         unit = max(abs(bound), _NEXT_TO_NOTHING * size)
         if elastic:
-            indices = np.append(indices, n + len(sizes) + position)
-            full = np.append(full, sense * unit)
-        if unit < _SMALL:  # HiGHS takes 1e-9 for nothing, and a miss by 1e-6 for none
-            full, bound = full / size, bound / size
-        rows.add(indices, full, bound if sense > 0 else -np.inf, np.inf if sense > 0 else bound)
-    _add_capacity(question, strides, sizes, rows, slack=n + len(sizes) + len(limits) if elastic else None)
-    objective = np.zeros(rows.width)
+            indices, full = np.append(indices, n + position), np.append(full, -unit)
+        scale = size if unit < _SMALL else 1.0  # HiGHS takes 1e-9 for nothing, and a miss by 1e-6 for none
+        most.add(indices, full / scale, -sense * bound / scale, -room / scale)
+    _add_capacity(question, strides, pools, most, slack=n + len(limits) if elastic else None)
+    cost, pool_usd = strides.cost, usd * [max(pool.sizes, default=0) for pool in pools]
+    largest = max(float(cost.max(initial=0.0)), float(pool_usd.max(initial=0.0)), 1e-12)
     if elastic:
-        objective[n + len(sizes) :] = 1.0
-        objective[: len(cost)] += 1e-6 * cost / max(float(cost.max()), 1e-12)
+        of_stride, usd_unit = 1e-6 * cost / largest, 1e-6 / largest
     elif targets.cheapest:
-        objective[: len(cost)] = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
+        some = np.concatenate([cost, pool_usd])
+        usd_unit = 1 / max(float(np.median(some[some > 0])) if (some > 0).any() else 1.0, 1e-12)
+        of_stride = cost * usd_unit - _OF_TIES * strides.correct
     else:
-        objective[:n] = -strides.correct
-        objective[: len(cost)] += 1e-4 * cost / max(float(cost.max()), 1e-12)
-    result = milp(
-        objective,
-        constraints=rows.constraint(),
-        integrality=np.concatenate([np.ones(n + len(sizes)), np.zeros(misses)]),
-        bounds=Bounds(np.zeros(rows.width), np.concatenate([np.ones(n + len(sizes)), np.full(misses, np.inf)])),
-        # Presolve probes every stride for seconds and finds nothing: the walk constraints already say it all.
-        options={"mip_rel_gap": 1e-3, "node_limit": 20_000, "presolve": False},
+        usd_unit = 1e-4 / largest
+        of_stride = cost * usd_unit - strides.correct
+    program = Program(
+        cost=np.concatenate([of_stride, np.ones(misses)]),
+        choices=n,
+        same=same.matrix(),
+        value=np.array(same.bounds),
+        most=most.matrix(),
+        limit=np.array(most.bounds),
+        room=np.array(most.room).reshape(len(most.room), len(pools)),
+        usd=usd * usd_unit,
+        sizes=thinned([(0, *pool.sizes) for pool in pools]),
+        gap=1e-6 if elastic else 1e-4,  # misses come before all else, and there what they cost
     )
-    if result.x is None:
+    walks = every_walk(strides, model.scenario.search.max_bands, program.combinations)
+    found = program.best() if walks is None else best_walk(program, walks)
+    if found is None:
         return None
-    chosen = np.flatnonzero(result.x[:n] > 0.5)
+    x, replicas = found
+    chosen = np.flatnonzero(x[:n] > 0.5)
     excess = {}
     if elastic:
-        missed = result.x[n + len(sizes) :]
+        missed = x[n:]
         excess = {name: float(miss) for (name, *_), miss in zip(limits, missed, strict=False) if miss > 1e-6}
         overload = float(missed[len(limits) :].max(initial=0.0))
         if overload > 1e-6:
             excess["utilization"] = overload
-    return Proposal(
+    proposal = Proposal(
         policy=policy_of(strides, chosen, question.expectations.population.sources, model.arm_names),
-        replicas={size.pool: size.replicas for k, size in enumerate(sizes) if result.x[n + k] > 0.5},
+        replicas={pool.name: int(count) for pool, count in zip(pools, replicas, strict=True) if count},
         accuracy=float(strides.correct[chosen].sum()),
-        cost_usd_per_request=float(cost @ (result.x[: len(cost)] > 0.5)),
+        cost_usd_per_request=float(strides.cost[chosen].sum() + usd @ replicas),
         excess=excess,
     )
+    return proposal, chosen
 
 
-def _sizes(question: Question) -> list[_Size]:
-    """Every number of replicas that may be chosen of every pool, smallest first."""
+@dataclass(frozen=True)
+class _Pool:
+    """A GPU pool, the numbers of replicas that it may have, and what one costs a request."""
+
+    deployment: int
+    name: str
+    sizes: tuple[int, ...]
+    usd_per_request: float
+
+
+def _pools(question: Question) -> list[_Pool]:
+    """Every pool that may have a replica."""
     model = question.expectations.model
     return [
-        _Size(d, name, count, count * pool.hourly_usd / 3600.0 / question.rate_per_s)
+        _Pool(d, name, sizes, pool.hourly_usd / 3600.0 / question.rate_per_s)
         for d, (name, pool) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
-        if isinstance(pool, GpuPool)
-        for count in question.sizes(name)
+        if isinstance(pool, GpuPool) and (sizes := tuple(question.sizes(name)))
     ]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Linear limits on ``width`` variables, a row each, as they are added, and by how much a replica of each pool raises them."""
+
+    width: int
+    pools: int
+    rows: list[sparse.csr_array] = field(default_factory=list)
+    bounds: list[float] = field(default_factory=list)
+    room: list[F64] = field(default_factory=list)
+
+    def add(self, indices: I64, values: F64, bound: float, room: F64 | None = None) -> None:
+        """The sum of these variables, each times its value, is limited by ``bound`` and the room that replicas make."""
+        data = (values, (np.zeros(len(indices), dtype=np.int64), indices))
+        self.rows.append(sparse.csr_array(data, shape=(1, self.width)))
+        self.bounds.append(bound)
+        self.room.append(np.zeros(self.pools) if room is None else room)
+
+    def matrix(self) -> sparse.csr_array:
+        """All of them."""
+        return sparse.vstack(self.rows, format="csr") if self.rows else sparse.csr_array((0, self.width))
 
 
 def _named_limits(strides: Strides, limits: Limits) -> list[tuple[str, F64, int, float]]:
@@ -206,41 +225,39 @@ def _named_limits(strides: Strides, limits: Limits) -> list[tuple[str, F64, int,
     return named
 
 
-def _add_walks(strides: Strides, max_bands: int, rows: _Rows) -> None:
+def _add_walks(strides: Strides, max_bands: int, same: _Rows, most: _Rows) -> None:
     """Each source is walked once, under one score, in at most ``max_bands`` strides."""
     for s in np.unique(strides.source):
         here = strides.source == s
         start = np.flatnonzero(here & (strides.first == 0))
-        rows.add(start, np.ones(len(start)), 1, 1)
+        same.add(start, np.ones(len(start)), 1)
         walked = np.flatnonzero(here)
-        rows.add(walked, np.ones(len(walked)), 0, max_bands)
+        most.add(walked, np.ones(len(walked)), max_bands)
         for k in np.unique(strides.score[here]):
             mine = here & (strides.score == k)
             for node in range(1, int(strides.last[mine].max())):
                 arriving = np.flatnonzero(mine & (strides.last == node))
                 leaving = np.flatnonzero(mine & (strides.first == node))
                 signs = np.concatenate([np.ones(len(arriving)), -np.ones(len(leaving))])
-                rows.add(np.concatenate([arriving, leaving]), signs, 0, 0)
+                same.add(np.concatenate([arriving, leaving]), signs, 0)
 
 
-def _add_capacity(question: Question, strides: Strides, sizes: list[_Size], rows: _Rows, *, slack: int | None) -> None:
-    """Each pool has at most one size, and carries what is sent to it.
+def _add_capacity(question: Question, strides: Strides, pools: list[_Pool], most: _Rows, *, slack: int | None) -> None:
+    """Each pool carries what is sent to it.
 
     Args:
         slack: where the variables start by which pools are overloaded, in terms of their largest size; ``None`` if none may be.
     """
-    n = len(strides.arm)
     deployment = np.array([arm.deployment for arm in question.expectations.model.arms])[strides.arm]
-    for position, d in enumerate(dict.fromkeys(size.deployment for size in sizes)):
-        here = np.flatnonzero(deployment == d)
-        of_pool = np.array([k for k, size in enumerate(sizes) if size.deployment == d], dtype=np.int64)
-        capacity = question.limits.utilization * np.array([sizes[k].replicas for k in of_pool], dtype=np.float64)
+    for position, pool in enumerate(pools):
+        here = np.flatnonzero(deployment == pool.deployment)
         load = strides.gpu_s[here] * question.rate_per_s
-        indices, values = np.concatenate([here, n + of_pool]), np.concatenate([load, -capacity])
+        room = question.limits.utilization * np.eye(len(pools))[position]
+        indices, values = here, load
         if slack is not None:
             # What is overloaded is bought all the same.
-            bought = np.concatenate([load, np.full(len(of_pool), -max(float(load.sum()), 1e-9))])
-            rows.add(indices, bought, -np.inf, 0)
-            indices, values = np.append(indices, slack + position), np.append(values, -capacity.max())
-        rows.add(indices, values, -np.inf, 0)
-        rows.add(n + of_pool, np.ones(len(of_pool)), 0, 1)
+            bought = max(float(load.sum()), 1e-9) * np.eye(len(pools))[position]
+            most.add(here, load, 0.0, bought)
+            largest = question.limits.utilization * max(pool.sizes)
+            indices, values = np.append(here, slack + position), np.append(load, -largest)
+        most.add(indices, values, 0.0, room)
