@@ -123,6 +123,37 @@ def test_the_program_equals_exhaustive_search(model: Model, accuracy: float) -> 
         assert late[0][chosen, at] @ weight <= 0.1 + 1e-9
 
 
+def test_thresholds_stand_between_quantiles_and_on_the_length_of_prompts() -> None:
+    """Two prices of one model, one dear by the prompt and one by the answer: what a threshold anywhere on the prompt is worth."""
+    raw = gateway(
+        search={"bands": 4, "max_bands": 2, "scores": ["prompt_tokens"]}, targets={"minimize": "cost", "accuracy": 0.1}
+    )
+    prices = {"by_prompt": (20.0, 0.2), "by_answer": (0.2, 9.0)}
+    raw["deployments"] |= {
+        name: {
+            "kind": "api",
+            "price": {"input_usd_per_mtok": read, "output_usd_per_mtok": written},
+            "first_token": {"median_s": 0.5, "p95_s": 1.0},
+            "per_token": {"median_s": 0.01, "p95_s": 0.02},
+        }
+        for name, (read, written) in prices.items()
+    }
+    raw["arms"] = {name: {"profile": "reasoning-gym/llama-4-maverick", "deployment": name} for name in prices}
+    model = load_model(scenario_from_dict({**raw, "policy": None}))
+    task = PlanningTask.of(expect_arms(model), model.scenario.targets)  # type: ignore[arg-type]
+    got = propose(task, "bands")
+    tokens, usd = task.population.as_requests().prompt_tokens, task.expectations.api_cost_usd * task.population.weight
+    exact = min(float(np.where(tokens < at, usd[0], usd[1]).sum()) for at in np.unique(tokens))
+    question = task.question(task.limits(), task.timing())
+    coarse = solve(question, lay_out_strides(question, ["prompt_tokens"]), finer=False)
+    assert "score='prompt_tokens'" in repr(got.policy)
+    assert exact <= got.cost_usd_per_request <= exact * 1.005
+    assert coarse.cost_usd_per_request > exact * 1.01  # there is something to find
+    with_all = load_model(scenario_from_dict({**raw, "policy": None, "search": {"bands": 4, "max_bands": 2}}))
+    task = PlanningTask.of(expect_arms(with_all), with_all.scenario.targets)  # type: ignore[arg-type]
+    assert propose(task, "bands").cost_usd_per_request <= got.cost_usd_per_request  # looked at without being named
+
+
 def test_expectations_match_simulated_draws(model: Model) -> None:
     expectations = expect_arms(model)
     policy = Always("claude")

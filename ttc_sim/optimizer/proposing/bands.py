@@ -1,9 +1,10 @@
-"""The best banded policy as a mixed-integer program, for accuracy, cost, late requests and GPU load.
+"""The best banded policy, for accuracy, cost, late requests and GPU load.
 
 For each source of requests and each score to route by, the problems are cut into bands of equal weight. A policy walks
 from the lowest band to the highest in a few strides; each stride gives a run of bands to one arm. Accuracy, cost, load and
 the share of requests later than a limit are all sums over strides, so the best walk is a shortest-path problem with a few
-side constraints: its relaxation is nearly integral, and HiGHS finishes in a moment.
+side constraints. Of one source every walk is looked at; of several it is a mixed-integer program. Then each threshold may stand
+anywhere within the bands on its two sides, which is the same problem once more, over few strides.
 """
 
 from __future__ import annotations
