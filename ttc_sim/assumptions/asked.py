@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from ttc_sim.assumptions.dials import NO_PREDICTOR, PROBLEMS, Dial, Range
 from ttc_sim.base.arguments import finite
@@ -87,10 +87,8 @@ def _value(dial: Dial, given: object, field: str, where: str) -> float:
     if isinstance(given, str):
         if dial.factor and (factor := factor_of(given)) is not None:
             return factor
-        try:
+        with suppress(ValueError):
             given = float(given)
-        except ValueError:
-            pass
     if not finite(given):
         relative = ", or such as 0.5x or -30%" if dial.factor else ""
         raise InputError(where, field, given, f"a number at each end{relative}: {EXAMPLE}")
@@ -118,7 +116,9 @@ def figure_asked(given: object, known: Iterable[str], scenario: Scenario) -> str
         if name in names:
             return name
     if given == "accuracy":
-        raise InputError(WHERE, "figure", given, f"another one: no problems stand behind the requests; {_listed(names)}")
+        raise InputError(
+            WHERE, "figure", given, f"another one: no problems stand behind the requests; {_listed(names)}"
+        )
     raise InputError(WHERE, "figure", given, nearest(str(given), ["cost", *names]))
 
 
@@ -138,14 +138,12 @@ def check_size(given: object) -> int:
         InputError: it is none.
     """
     least, most = 8, 2**16
-    whole = isinstance(given, int) and not isinstance(given, bool)
-    if not whole or not least <= given <= most or given & (given - 1):  # type: ignore[operator]
-        near = ""
-        if whole and least < given < most:  # type: ignore[operator]
-            below = 2 ** int(math.log2(given))  # type: ignore[call-overload]
-            near = f": {below} or {2 * below}"
-        raise InputError(WHERE, "sobol", given, f"a power of two from {least} to {most}{near}")
-    assert isinstance(given, int)
+    expected = f"a power of two from {least} to {most}"
+    if not isinstance(given, int) or isinstance(given, bool) or not least <= given <= most:
+        raise InputError(WHERE, "sobol", given, expected)
+    if given & (given - 1):
+        below = 1 << (given.bit_length() - 1)
+        raise InputError(WHERE, "sobol", given, f"{expected}, such as {below} or {2 * below}")
     return given
 
 

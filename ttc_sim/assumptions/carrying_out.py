@@ -50,11 +50,11 @@ def sensitivity(
         plan: itself, a scenario, the file of either, or the name of a shipped scenario.
         figure: to sort by: ``cost``, ``accuracy``, ``latency_p95``, or any other that ``what_if`` has; what the scenario makes best
             of if left out. All figures are in the result.
-        ranges: by assumption, other ends than the usual ones: factors, such as ``{"traffic": (0.5, 3)}``, or text such as ``"-30%"``;
+        ranges: by assumption, other ends than the usual ones: factors, as in ``{"traffic": (0.5, 3)}``, or text as ``"-30%"``;
             ``predictor-noise`` and ``predictor-drift`` take the numbers that ``ready.predictor`` does.
         sobol: vary all at once too, for Sobol indices by so many points of a sequence, a power of two from 8; that many times the
             number of assumptions plus two are simulated. Needs SALib: ``pip install 'ttc-sim[sensitivity]'``.
-        out: Parquet file for these worlds. What is finished stands in ``OUT.journal`` until then, and the same call goes on from there.
+        out: Parquet file for these worlds. What is finished stands in ``OUT.journal`` until then: the same call goes on from there.
         seed: instead of the scenario's; replications, requests: of every run, instead of the scenario's.
         workers: processes that share the work out; the figures do not depend on them.
         progress: called with a line about each step.
@@ -119,7 +119,9 @@ def _check_sobol(sobol: int | None, out: str | Path | None) -> Path | None:
         return None
     place = location(WHERE, "out", out, "a Parquet file to write")
     if sobol is None:
-        raise InputError(WHERE, "out", str(out), "--sobol N beside it (sobol=N): it is for the worlds that this simulates")
+        raise InputError(
+            WHERE, "out", str(out), "--sobol N beside it (sobol=N): it is for the worlds that this simulates"
+        )
     if place.suffix.lower() != ".parquet":
         raise InputError(place, "file", place.suffix, "a name ending in .parquet")
     return place

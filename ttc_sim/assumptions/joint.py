@@ -62,7 +62,10 @@ def worlds_of(dials: Mapping[str, tuple[Dial, Range]], size: int, seed: int) -> 
     # A generator of its own for the seed, so that 0 is one too.
     unit = salib("sample.sobol").sample(problem, size, calc_second_order=False, seed=np.random.default_rng(seed))
     points = [
-        {name: dial.within(span.low, span.high, float(u)) for (name, (dial, span)), u in zip(dials.items(), row, strict=True)}
+        {
+            name: dial.within(span.low, span.high, float(u))
+            for (name, (dial, span)), u in zip(dials.items(), row, strict=True)
+        }
         for row in unit
     ]
     said: dict[str, object] = {
@@ -121,14 +124,14 @@ def all_at_once(
     indices, spread = {}, {}
     left_out = []
     for name in _figures_of(found, varied):
-        values = found.table[name].to_numpy().astype(np.float64)
-        if np.isnan(values).any():
+        column: F64 = found.table[name].to_numpy().astype(np.float64)
+        if np.isnan(column).any():
             left_out.append(name)
             continue
-        low, high = (float(x) for x in np.quantile(values, (0.025, 0.975)))
-        spread[name] = Estimate(float(values.mean()), low, high)
-        if float(np.ptp(values)) > _ALIKE * float(np.abs(values).max()):
-            indices[name] = _indices(list(dials), values, given.scenario.seed)
+        low, high = (float(x) for x in np.quantile(column, (0.025, 0.975)))
+        spread[name] = Estimate(float(column.mean()), low, high)
+        if float(np.ptp(column)) > _ALIKE * float(np.abs(column).max()):
+            indices[name] = _indices(list(dials), column, given.scenario.seed)
     laws = {name: _law(dial, span) for name, (dial, span) in dials.items()}
     return Joint(size, len(found.table), indices, spread, laws, found.table, _notes(found, left_out))
 

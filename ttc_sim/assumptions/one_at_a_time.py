@@ -13,7 +13,7 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.promises import TargetCheck
 from ttc_sim.simulation.differences import Compared, compare, figures
 
-_NEAR = 0.005  # of a value: as far off as a break-even may be
+_NEAR = 0.005  # as far off as a break-even may be: relative, or of the way to the end of a range of no factors
 _STEPS = 40
 _LOOKED_AT = (0.5, 1.0)  # parts of the way to an end, before it is looked at more closely
 
@@ -113,7 +113,7 @@ class _Way:
             breaking = changed == self.breaks
             targets = self.missed(other) - self.standing if breaking else self.standing
             values = self.value(same), self.value(other)
-            told = _rounded(values[0] if breaking else values[1], self.dial.neutral, toward_neutral=breaking)
+            told = rounded(values[0] if breaking else values[1], self.dial.neutral, toward_neutral=breaking)
             shown = self.dial.shown(told)
             found.append(BreakEven(self.toward, breaking, tuple(sorted(targets)), *values, shown))
         return found
@@ -121,21 +121,24 @@ class _Way:
     def notes(self) -> list[str]:
         """Where it does not go in one direction, so that there may be more to it than one value."""
         if any(changed(0.5) and not changed(1.0) for changed in (self.breaks, self.mends) if self.end.checks):
-            return [f"half way to {self.end.shown} targets change that are as before there: it goes not in one direction"]
+            return [
+                f"half way to {self.end.shown} targets change that are as before there: it goes not in one direction"
+            ]
         return []
 
     def _bisected(self, changed: Callable[[float], bool], same: float, other: float) -> tuple[float, float]:
         """Parts of the way at which it has not changed yet, and has, as near as need be."""
         for _ in range(_STEPS):
             one, two = self.value(same), self.value(other)
-            if abs(two - one) <= _NEAR * max(abs(self.end.value), abs(one)):
+            size = abs(one) if self.dial.factor else abs(self.end.value - self.dial.neutral)
+            if abs(two - one) <= _NEAR * size:
                 break
             middle = (same + other) / 2
             same, other = (same, middle) if changed(middle) else (middle, other)
         return same, other
 
 
-def _rounded(value: float, neutral: float, *, toward_neutral: bool) -> float:
+def rounded(value: float, neutral: float, *, toward_neutral: bool) -> float:
     """To three digits, so that what is said of the value is true of the rounded one."""
     if value == 0:
         return 0.0
@@ -194,4 +197,4 @@ def check_ends(worlds: Worlds, dial: Dial, span: Range, where: str) -> None:
             raise InputError(where, dial.name, f"{span.low:g}..{span.high:g}", error.expected) from None
 
 
-__all__ = ["check_ends", "looked_at"]
+__all__ = ["check_ends", "looked_at", "rounded"]

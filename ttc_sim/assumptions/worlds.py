@@ -12,6 +12,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
 from ttc_sim.optimizer.whatif.paths import Base
 from ttc_sim.optimizer.whatif.ready import Effect
+from ttc_sim.policies import DIFFICULTY, Always, Banded, LeastLoaded, Overflow, PerSource, Policy, Threshold
 from ttc_sim.scenario import Scenario, with_changes
 from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import expected_under
@@ -21,6 +22,7 @@ from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize_pooled
 from ttc_sim.workload.expected import shares
+from ttc_sim.workload.population import Population
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,15 @@ class Worlds:
         targets = given.scenario.targets
         # Figures of sources take as long as all others, and only targets on sources read them.
         self._parts = targets is not None and any(one.source is not None for one in targets.asked())
+
+    @cached_property
+    def _population(self) -> Population | None:
+        """That of the scenario, with the scores that are read alone: of dozens a policy reads one or two."""
+        population, read = self.model.population, _scores_of(self.policy)
+        if population is None or read is None:
+            return population
+        kept = {name: values for name, values in population.scores.items() if name in (*read, DIFFICULTY)}
+        return replace(population, scores=kept)
 
     @cached_property
     def standing(self) -> tuple[Pooled, Summary]:
@@ -121,7 +132,7 @@ class Worlds:
     def _model(self, effects: Sequence[Effect]) -> Model:
         changes = {path: value for effect in effects for path, value in effect.changes.items()}
         scenario = with_changes(self.given.scenario, changes) if changes else self.given.scenario
-        population = self.model.population
+        population = self._population
         if population is not None:
             if any(path.startswith("workload.") for path in changes):
                 found = shares(scenario.workload, scenario.folder, scenario.path)
@@ -133,6 +144,17 @@ class Worlds:
             if isinstance(effect, Moved) and effect.model is not None:
                 model = effect.model(model)
         return model
+
+
+def _scores_of(policy: Policy) -> tuple[str, ...] | None:
+    """Scores that a policy may read; ``None`` where that may be any."""
+    if isinstance(policy, PerSource):
+        each = [_scores_of(one) for one in policy.policies.values()]
+        known = [one for one in each if one is not None]
+        return tuple(name for one in known for name in one) if len(known) == len(each) else None
+    if type(policy) in (Banded, Threshold):
+        return (policy.score,)  # type: ignore[attr-defined]
+    return () if type(policy) in (Always, LeastLoaded, Overflow) else None  # one made from these may read more
 
 
 __all__ = ["Given", "Worlds"]

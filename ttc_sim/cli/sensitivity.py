@@ -27,7 +27,9 @@ def sensitivity(
     plan: ScenarioOrPlanArgument,
     figure: Annotated[
         str | None,
-        typer.Option(help="Sort by this one: cost, accuracy, latency_p95, ...; what the plan makes best of if left out."),
+        typer.Option(
+            help="Sort by this one: cost, accuracy, latency_p95, ...; what the plan makes best of if left out."
+        ),
     ] = None,
     ranges: Annotated[
         list[str] | None,
@@ -51,10 +53,13 @@ def sensitivity(
     replications: Annotated[int | None, typer.Option(min=1, help="Independent runs instead of the scenario's.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that share the work out; they change no figure. As many as CPUs if left out."),
+        typer.Option(
+            min=1, help="Processes that share the work out; they change no figure. As many as CPUs if left out."
+        ),
     ] = None,
     table: Annotated[
-        Path | None, typer.Option(help="Write one row per assumption, end and figure to this Parquet, CSV or JSONL file.")
+        Path | None,
+        typer.Option(help="Write one row per assumption, end and figure to this Parquet, CSV or JSONL file."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a tornado to this file: PNG, SVG or PDF.")] = None,
     json_file: JsonOption = None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.table import Table
 from ttc_sim.assumptions import Assumed, End, Joint, Sensitivity
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.figures import count, number, percent, seconds
+from ttc_sim.base.plain import plain
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.plots import COLORS, figure_of, legend_below, named, tidy
 from ttc_sim.reporting.text import rests_on
@@ -46,7 +49,7 @@ def print_sensitivity(console: Console, found: Sensitivity) -> None:
         paper.say(f"{said} (with the confidence that they ask for)")
     paper.print(_one_at_a_time(found, shown))
     paper.say(
-        f"Differences from that with their 95% intervals, {NOISE} no more than noise; one assumption at a time, the policy as it is.",
+        f"Differences from that, with 95% intervals; {NOISE} no more than noise. One assumption at a time, the policy as it is.",
         "dim",
     )
     if found.joint is not None:
@@ -159,96 +162,142 @@ def _laws(joint: Joint) -> str:
 
 _LOW, _HIGH = COLORS[5], COLORS[1]  # light and dark in grey, too
 _LONGEST = 34
+_LETTER_IN, _NAMES_IN = 0.078, 1.2  # inches: of a letter of a label, and of what stands left of a panel
+_LINE = 95  # letters below a panel
+_ALONE, _TOGETHER = "#444444", "#c4c4c4"
 
 
 def plot_sensitivity(found: Sensitivity) -> Figure:
     """A tornado: how far the figure moves to both ends of each range, the farthest first; beside it Sobol indices, if there are."""
-    shown, rows = shown_as(found.figure), [one for one in found.assumptions if found.figure in _figures(one)]
+    shown = shown_as(found.figure)
+    rows = [one for one in found.assumptions if one.effect(found.figure) > 0]
     both = found.joint is not None
-    figure, panels = figure_of(1 + both, 12.5 if both else 9.0, 1.7 + 0.42 * max(len(rows), 2))
+    figure, panels = figure_of(1 + both, 13.0 if both else 9.0, 1.6 + 0.36 * max(len(rows), 3))
     _tornado(panels[0], found, rows, shown)
+    still = [one.name for one in found.assumptions if not one.effect(found.figure) > 0]
+    if still:
+        lines = textwrap.wrap(f"without any effect on it: {', '.join(still)}", _LINE)
+        figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
+        said = [panels[0].get_xlabel(), *map(plain, lines)]
+        panels[0].set_xlabel("\n".join(said), fontsize=8.5)
     if found.joint is not None:
         _indices_beside(panels[1], found.joint, found.figure, rows)
-    legend_below(figure, 4)
+    legend_below(figure, 5)
     return figure
 
 
-def _figures(one: Assumed) -> set[str]:
-    return {name for end in one.ends.values() for name in end.differences}
+@dataclass(frozen=True)
+class _Bar:
+    """One end of a range, in the units of the picture.
+
+    Attributes:
+        at: row; low: whether it is the low end of the range; value: of the difference; left, right: where bar and whisker end.
+        whisker: the interval of the difference, as far as it is drawn; label: what stands beyond it.
+    """
+
+    at: int
+    low: bool
+    value: float
+    left: float
+    right: float
+    whisker: tuple[float, float] | None
+    label: str
+
+
+def _bars(found: Sensitivity, rows: Sequence[Assumed], shown: Shown) -> list[_Bar]:
+    drawn = [
+        (at, toward == "low", one, end, end.differences[found.figure].scaled(shown.times))
+        for at, one in enumerate(rows)
+        for toward, end in one.ends.items()
+        if found.figure in end.differences
+    ]
+    known = [abs(difference.value) for *_, difference in drawn if math.isfinite(difference.value)]
+    # Of intervals that are very wide, or open, as much is drawn as bars take.
+    most = 1.5 * max(known, default=0.0) or 1.0
+    bars = []
+    for at, low, one, end, difference in drawn:
+        value, least, greatest = (min(max(x, -most), most) for x in (difference.value, difference.low, difference.high))
+        whisker = (least, greatest) if one.paired and least < greatest else None
+        reach = [0.0, value, *(whisker or ())]
+        name = end.shown if one.paired else ("low" if low else "high")
+        label = f"{name}: {shown.value(end.figures[found.figure])}" if found.figure in end.figures else name
+        bars.append(_Bar(at, low, value, min(reach), max(reach), whisker, label))
+    return bars
 
 
 def _tornado(axes: Axes, found: Sensitivity, rows: Sequence[Assumed], shown: Shown) -> None:
     base = found.figures[found.figure].value * shown.times
-    drawn = []
-    for at, one in enumerate(rows):
-        for toward, end in one.ends.items():
-            if found.figure in end.differences:
-                drawn.append((at, toward, one, end, end.differences[found.figure].scaled(shown.times)))
-    reach = [end for *_, difference in drawn for end in (difference.value, difference.low, difference.high)]
-    farthest = max((abs(end) for end in reach if math.isfinite(end)), default=0.0) or 1.0
-    # Values stand beyond the whiskers: names of values of eight letters take a quarter of the way.
-    left, right = -1.55 * farthest, 1.55 * farthest
+    bars = _bars(found, rows, shown)
     labelled: set[str] = set()
-    for at, toward, one, end, difference in drawn:
-        value = min(max(difference.value, -farthest), farthest)
-        kind = "low end" if toward == "low" else "high end"
-        low = toward == "low"
+
+    def once(label: str) -> str | None:
+        known = label in labelled
+        labelled.add(label)
+        return None if known else label
+
+    for bar in bars:
         axes.barh(
-            at,
-            value,
+            bar.at,
+            bar.value,
             left=base,
             height=0.62,
-            color=_LOW if low else _HIGH,
-            hatch="" if low else "///",
+            color=_LOW if bar.low else _HIGH,
+            hatch="" if bar.low else "///",
             edgecolor="#333333",
             linewidth=0.6,
-            label=None if kind in labelled else f"{kind} of the range",
+            label=once("low end of the range" if bar.low else "high end of the range"),
         )
-        labelled.add(kind)
-        if one.paired and math.isfinite(difference.low) and math.isfinite(difference.high):
-            ends = [max(difference.low, left), min(difference.high, right)]
+    for bar in bars:
+        if bar.whisker is not None:
             axes.plot(
-                [base + ends[0], base + ends[1]],
-                [at, at],
+                [base + end for end in bar.whisker],
+                [bar.at, bar.at],
                 color="black",
                 linewidth=1.2,
                 marker="|",
                 markersize=6,
-                label=None if "whisker" in labelled else "95% interval of the difference",
+                label=once("95% interval of the difference"),
             )
-            labelled.add("whisker")
-    _label(axes, drawn, base, farthest)
+    _label(axes, bars, base)
     axes.axvline(base, color="black", linewidth=1.0)
     axes.set_yticks(range(len(rows)), [named(one.name, _LONGEST) for one in rows], fontsize=8)
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(base + left, base + right))
-    unit = "%" if shown.unit == "points" else shown.unit
-    axes.set_xlabel(f"{found.figure.replace('_', ' ')} ({unit})".replace("$", r"\$") if unit else found.figure, fontsize=9)
+    axes.set(ylim=(max(len(rows), 1) - 0.4, -0.6))
+    unit = " (%)" if shown.unit == "points" else ""
+    axes.set_xlabel(f"{shown.label}{unit}".replace("$", r"\$"), fontsize=9)
     told = shown.value(found.figures[found.figure].value)
-    axes.set_title(f"{named(found.name, 60)}\nas it stands: {told}".replace("$", r"\$"), fontsize=9)
+    nothing = "" if rows else "\nnothing moves it"
+    axes.set_title(f"{named(found.name, 60)}\nas it stands: {told}{nothing}", fontsize=9)
     axes.locator_params(axis="x", nbins=6)
     axes.tick_params(axis="x", labelsize=8)
     axes.xaxis.set_major_formatter(lambda x, _: number(x) if abs(x) >= 1000 else f"{x:.4g}")
     tidy(axes)
 
 
-def _label(axes: Axes, drawn: Sequence[tuple[int, str, Assumed, End, Estimate]], base: float, farthest: float) -> None:
-    """The values of the assumption, beyond bars and whiskers; both on one side where both ends move the figure one way."""
-    sides: dict[tuple[int, bool], list[tuple[float, str]]] = {}
-    for at, toward, one, end, difference in drawn:
-        to_right = difference.value > 0 or (difference.value == 0 and toward == "high")
-        far = difference.value
-        if one.paired:
-            far = max(difference.value, difference.high) if to_right else min(difference.value, difference.low)
-        far = min(max(far, -farthest), farthest)
-        said = end.shown if one.paired else ("low" if toward == "low" else "high")
-        sides.setdefault((at, to_right), []).append((far, said))
-    for (at, to_right), said in sides.items():
-        far = max(one for one, _ in said) if to_right else min(one for one, _ in said)
-        # The one that reaches farther stands farther out.
-        words = [text for _, text in sorted(said, reverse=not to_right)]
-        text = " | ".join(words if to_right else words[::-1])
+def _label(axes: Axes, bars: Sequence[_Bar], base: float) -> None:
+    """The value of the assumption and what the figure is there, beyond bars and whiskers, with room for it."""
+    sides: dict[tuple[int, bool], list[_Bar]] = {}
+    for bar in bars:
+        to_right = bar.value > 0 or (bar.value == 0 and not bar.low)
+        sides.setdefault((bar.at, to_right), []).append(bar)
+    left, right = min((bar.left for bar in bars), default=-1.0), max((bar.right for bar in bars), default=1.0)
+    texts = []
+    for (at, to_right), there in sides.items():
+        # The whisker of the other end may reach over to this side.
+        row = [bar for bar in bars if bar.at == at]
+        far = max(bar.right for bar in row) if to_right else min(bar.left for bar in row)
+        # Of two on one side the one that reaches farther stands farther out.
+        words = [bar.label for bar in sorted(there, key=lambda bar: bar.value)]
+        texts.append((at, to_right, far, "  |  ".join(words)))
+    letter = _LETTER_IN / (axes.figure.get_figwidth() / len(axes.figure.axes) - _NAMES_IN)  # type: ignore[union-attr]
+    room = [
+        letter * max((len(text) for _, side, _, text in texts if side == to_right), default=0)
+        for to_right in (False, True)
+    ]
+    width = (right - left) / max(1 - sum(room), 0.2)
+    axes.set_xlim(base + left - room[0] * width, base + right + room[1] * width)
+    for at, to_right, far, text in texts:
         axes.annotate(
-            text,
+            text.replace("$", r"\$"),
             (base + far, at),
             xytext=(5 if to_right else -5, 0),
             textcoords="offset points",
@@ -261,14 +310,15 @@ def _label(axes: Axes, drawn: Sequence[tuple[int, str, Assumed, End, Estimate]],
 def _indices_beside(axes: Axes, joint: Joint, figure: str, rows: Sequence[Assumed]) -> None:
     """First-order and total indices, in the order of the tornado."""
     indices = {one.name: one for one in joint.indices.get(figure, ())}
+    least, most = 0.0, 1.0
     for at, one in enumerate(rows):
         index = indices.get(one.name)
         if index is None:
             axes.annotate("not varied" if indices else "", (0, at), fontsize=7.5, va="center", color="#555555")
             continue
-        for offset, each, color, hatch, label in (
-            (-0.18, index.first, _LOW, "", "alone (first order)"),
-            (0.18, index.total, _HIGH, "///", "with others (total)"),
+        for offset, each, color, label in (
+            (-0.18, index.first, _ALONE, "alone (first order)"),
+            (0.18, index.total, _TOGETHER, "with others (total)"),
         ):
             first = at == next(k for k, row in enumerate(rows) if row.name in indices)
             axes.barh(
@@ -276,14 +326,15 @@ def _indices_beside(axes: Axes, joint: Joint, figure: str, rows: Sequence[Assume
                 max(each.value, 0.0),
                 height=0.34,
                 color=color,
-                hatch=hatch,
                 edgecolor="#333333",
                 linewidth=0.6,
                 label=label if first else None,
             )
-            axes.plot([each.low, each.high], [at + offset] * 2, color="black", linewidth=1.0, marker="|", markersize=4)
+            line = {"linewidth": 1.0, "marker": "|", "markersize": 4}
+            axes.plot([each.low, each.high], [at + offset] * 2, color="#D55E00", **line)  # type: ignore[arg-type]
+            least, most = min(least, each.low), max(most, each.high)
     axes.set_yticks(range(len(rows)), [""] * len(rows))
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-0.1, 1.1))
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(least - 0.03, most + 0.03))
     axes.axvline(0, color="black", linewidth=1.0)
     axes.set_xlabel("Sobol index: share of the variance", fontsize=9)
     title = f"all at once: {joint.runs:,} worlds"
