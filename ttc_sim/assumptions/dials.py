@@ -313,7 +313,7 @@ _ALL = (
         "variation of the gaps between arrivals",
         0.5,
         2.0,
-        "clients differ by more than that (docs/traffic.md)",
+        "measured clients differ by more than that (servegen-r1)",
         _burstiness,
     ),
     _factor(
