@@ -32,7 +32,7 @@ def ranges_of(options: Sequence[str], option: str = "--range") -> dict[str, tupl
     """
     found: dict[str, tuple[str, str]] = {}
     for said in options:
-        name, equals, ends = said.partition("=")
+        name, equals, ends = said.rpartition("=")  # the name of a source may hold one
         bounds = re.fullmatch(r"\s*(\S.*?)\s*\.\.\s*(\S.*?)\s*", ends)
         if not equals or bounds is None or not name.strip():
             raise InputError(option, "range", said, EXAMPLE)
