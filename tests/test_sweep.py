@@ -308,7 +308,7 @@ def _begin_and_stop(base: ttc.Scenario, out: Path) -> None:
 
     class StoppedError(Exception): ...
 
-    told = carrying_out._told
+    told = carrying_out.told
 
     def stopping(done: Any, *rest: Any) -> Iterator[Any]:
         for number, one in enumerate(told(done, *rest)):
@@ -317,7 +317,7 @@ def _begin_and_stop(base: ttc.Scenario, out: Path) -> None:
             yield one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carrying_out, "_told", stopping)
+        patch.setattr(carrying_out, "told", stopping)
         with pytest.raises(StoppedError):
             ttc.sweep(base, {"seed": [1, 2, 3]}, out=out)
 

@@ -17,6 +17,7 @@ from ttc_sim.base.display import rendered_by
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from ttc_sim.assumptions import Sensitivity, sensitivity
     from ttc_sim.base.errors import InputError
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
@@ -83,6 +84,7 @@ _HOME = {
     "Result": "simulation.result",
     "SavedPlan": "optimizer.plan",
     "Scenario": "scenario",
+    "Sensitivity": "assumptions",
     "Single": "strategies",
     "Strategy": "strategies",
     "Summary": "simulation.summary",
@@ -107,6 +109,7 @@ _HOME = {
     "parse_strategy": "strategies",
     "register": "base.plugins",
     "scenario_from_dict": "scenario",
+    "sensitivity": "assumptions",
     "simulate": "simulation.result",
     "sweep": "sweeping",
     "validate": "optimizer.validating",
@@ -141,6 +144,7 @@ __all__ = [
     "Result",
     "SavedPlan",
     "Scenario",
+    "Sensitivity",
     "Single",
     "Strategy",
     "Summary",
@@ -166,6 +170,7 @@ __all__ = [
     "parse_strategy",
     "register",
     "scenario_from_dict",
+    "sensitivity",
     "simulate",
     "sweep",
     "validate",

@@ -13,6 +13,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from ttc_sim.assumptions import Sensitivity
 from ttc_sim.base.display import RENDERERS, Displayed, Renderer
 from ttc_sim.base.plain import plain
 from ttc_sim.evaluation.evaluate import Evaluation, Evaluations
@@ -26,6 +27,7 @@ from ttc_sim.reporting.over_time import plot_over_time, print_over_time
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.picture import as_png
 from ttc_sim.reporting.plots import plot_evaluation, plot_plan, plot_result, plot_strategies, plot_validation
+from ttc_sim.reporting.sensitivity import plot_sensitivity, print_sensitivity
 from ttc_sim.reporting.strategies import print_evaluations
 from ttc_sim.reporting.text import print_plan, print_summary, print_validation
 from ttc_sim.reporting.what_if import plot_what_if, print_what_if
@@ -132,6 +134,7 @@ _show(OverTime, plot_over_time, print_over_time)
 _show(Plan, plot_plan, print_plan)
 _show(Capacity, plot_capacity, print_capacity)
 _show(WhatIf, plot_what_if, print_what_if)
+_show(Sensitivity, plot_sensitivity, print_sensitivity)
 _show(Validation, plot_validation, print_validation)
 _show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))
 _show(Evaluations, _plot_evaluations, _print_evaluations)

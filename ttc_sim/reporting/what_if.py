@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class _Shown(NamedTuple):
+class Shown(NamedTuple):
     """How a figure is read.
 
     Attributes:
@@ -43,24 +43,24 @@ def _per_thousand(value: float) -> str:
 
 _POINTS = 100.0
 FIGURES = {
-    "accuracy": _Shown("accuracy; difference in points", percent, _POINTS, 2, "points"),
-    "cost_usd_per_request": _Shown("$ / 1k requests", _per_thousand, 1000.0, 2, "$ / 1k requests"),
-    "cost_usd_per_day": _Shown("$ / day", dollars, 1.0, 0, "$ / day"),
-    "cost_usd_per_month": _Shown("$ / month", dollars, 1.0, 0, "$ / month"),
-    "prompt_tokens_per_request": _Shown("prompt tokens of a request", count, 1.0, 0, "tokens"),
-    "reasoning_tokens_per_request": _Shown("thinking tokens of a request", count, 1.0, 0, "tokens"),
-    "visible_tokens_per_request": _Shown("visible tokens of a request", count, 1.0, 0, "tokens"),
-    "ttft_p50_s": _Shown("first token, p50 s", seconds, 1.0, 2, "s"),
-    "ttft_p95_s": _Shown("first token, p95 s", seconds, 1.0, 2, "s"),
-    "tpot_p95_s": _Shown("per further token, p95 s", seconds, 1.0, 2, "s"),
-    "latency_mean_s": _Shown("last token, mean s", seconds, 1.0, 2, "s"),
-    "latency_p50_s": _Shown("last token, p50 s", seconds, 1.0, 2, "s"),
-    "latency_p95_s": _Shown("last token, p95 s", seconds, 1.0, 2, "s"),
-    "latency_p99_s": _Shown("last token, p99 s", seconds, 1.0, 2, "s"),
-    "goodput": _Shown("goodput; difference in points", percent, _POINTS, 2, "points"),
-    "timed_out_rate": _Shown("timed out; difference in points", percent, _POINTS, 2, "points"),
-    "rejected_rate": _Shown("rejected; difference in points", percent, _POINTS, 2, "points"),
-    "cut_off_rate": _Shown("cut off at a cap; difference in points", percent, _POINTS, 2, "points"),
+    "accuracy": Shown("accuracy; difference in points", percent, _POINTS, 2, "points"),
+    "cost_usd_per_request": Shown("$ / 1k requests", _per_thousand, 1000.0, 2, "$ / 1k requests"),
+    "cost_usd_per_day": Shown("$ / day", dollars, 1.0, 0, "$ / day"),
+    "cost_usd_per_month": Shown("$ / month", dollars, 1.0, 0, "$ / month"),
+    "prompt_tokens_per_request": Shown("prompt tokens of a request", count, 1.0, 0, "tokens"),
+    "reasoning_tokens_per_request": Shown("thinking tokens of a request", count, 1.0, 0, "tokens"),
+    "visible_tokens_per_request": Shown("visible tokens of a request", count, 1.0, 0, "tokens"),
+    "ttft_p50_s": Shown("first token, p50 s", seconds, 1.0, 2, "s"),
+    "ttft_p95_s": Shown("first token, p95 s", seconds, 1.0, 2, "s"),
+    "tpot_p95_s": Shown("per further token, p95 s", seconds, 1.0, 2, "s"),
+    "latency_mean_s": Shown("last token, mean s", seconds, 1.0, 2, "s"),
+    "latency_p50_s": Shown("last token, p50 s", seconds, 1.0, 2, "s"),
+    "latency_p95_s": Shown("last token, p95 s", seconds, 1.0, 2, "s"),
+    "latency_p99_s": Shown("last token, p99 s", seconds, 1.0, 2, "s"),
+    "goodput": Shown("goodput; difference in points", percent, _POINTS, 2, "points"),
+    "timed_out_rate": Shown("timed out; difference in points", percent, _POINTS, 2, "points"),
+    "rejected_rate": Shown("rejected; difference in points", percent, _POINTS, 2, "points"),
+    "cut_off_rate": Shown("cut off at a cap; difference in points", percent, _POINTS, 2, "points"),
 }
 _BRIEFLY = {
     "accuracy": "accuracy, points",
@@ -69,8 +69,8 @@ _BRIEFLY = {
     "latency_p95_s": "p95 s",
     "timeout_rate": "dropped, points",
 }
-_IN_BRIEF = {**FIGURES, "timeout_rate": _Shown("dropped", percent, _POINTS, 2, "points")}
-_NOISE = "~"
+IN_BRIEF = {**FIGURES, "timeout_rate": Shown("dropped", percent, _POINTS, 2, "points")}
+NOISE = "~"
 
 
 def print_what_if(console: Console, found: WhatIf) -> None:
@@ -78,7 +78,7 @@ def print_what_if(console: Console, found: WhatIf) -> None:
     paper = Paper.of(console)
     paper.print(overview(found))
     paper.say(
-        f"In brackets: what differs from the base, {_NOISE} by no more than noise. Dropped: timed out or rejected.",
+        f"In brackets: what differs from the base, {NOISE} by no more than noise. Dropped: timed out or rejected.",
         "dim",
     )
     for one in found.variations:
@@ -134,14 +134,15 @@ def _brief_cell(name: str, carried: CarriedOut) -> str:
     figure, beside = carried.figures.get(name), carried.compared.get(name)
     if figure is None:
         return "unknown"
-    shown = _IN_BRIEF[name]
+    shown = IN_BRIEF[name]
     if beside is None:
         return shown.value(figure.value)
-    noise = "" if beside.more_than_noise or beside.difference.value == 0 else _NOISE
-    return f"{shown.value(figure.value)} ({noise}{_difference(shown, beside.difference.value)})"
+    noise = "" if beside.more_than_noise or beside.difference.value == 0 else NOISE
+    return f"{shown.value(figure.value)} ({noise}{difference_of(shown, beside.difference.value)})"
 
 
-def _difference(shown: _Shown, value: float) -> str:
+def difference_of(shown: Shown, value: float) -> str:
+    """A difference, with its sign; 0 where there is none at all."""
     return "0" if value == 0 else signed(shown.times * value, shown.decimals)
 
 
@@ -175,8 +176,8 @@ def details(title: str, carried: CarriedOut) -> Table:
                 shown.label,
                 shown.value(beside.before.value),
                 shown.value(beside.after.value),
-                _difference(shown, beside.difference.value),
-                _interval(shown, beside.difference),
+                difference_of(shown, beside.difference.value),
+                interval_of(shown, beside.difference),
                 "the same" if _exact(beside) else "yes" if beside.more_than_noise else "no",
             )
     return table
@@ -186,7 +187,8 @@ def _exact(beside: Compared) -> bool:
     return beside.difference == Estimate(0.0, 0.0, 0.0)
 
 
-def _interval(shown: _Shown, figure: Estimate) -> str:
+def interval_of(shown: Shown, figure: Estimate) -> str:
+    """The ends of a difference's interval."""
     if figure.low == figure.high:
         return "exact"
     low, high = (signed(shown.times * end, shown.decimals) for end in (figure.low, figure.high))
@@ -211,7 +213,7 @@ def plot_what_if(found: WhatIf) -> Figure:
     }
     labelled: set[str] = set()
     for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
-        shown = _IN_BRIEF[name]
+        shown = IN_BRIEF[name]
         _forest(axes, name, shown.times, rows, replanned, labelled)
         axes.set_yticks(
             range(len(rows)), [named(one.name, 44) for one in rows] if k == 0 else [""] * len(rows), fontsize=8
@@ -253,4 +255,14 @@ def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: 
         axes.plot(difference.value, y, marker, color=color, markersize=5, label=label)
 
 
-__all__ = ["details", "overview", "plot_what_if", "print_what_if"]
+__all__ = [
+    "IN_BRIEF",
+    "NOISE",
+    "Shown",
+    "details",
+    "difference_of",
+    "interval_of",
+    "overview",
+    "plot_what_if",
+    "print_what_if",
+]

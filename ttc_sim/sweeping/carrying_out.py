@@ -105,14 +105,14 @@ def sweep(
     setting = Setting(base, requests, load_model(base).population, versions())
     progress(f"looking at {len(made.points):,} points")
     _check(setting, made)
-    with _journal(place, identity, len(made.points)) as journal:
+    with journal_of(place, identity, len(made.points)) as journal:
         rows = dict(journal.done) if journal is not None else {}
         if rows:
             progress(f"{len(rows):,} of {len(made.points):,} points were finished before")
         left = {number: point for number, point in enumerate(made.points) if number not in rows}
         if left:
-            with _each_line_once(), BACKENDS[backend](setting, left, workers, address) as done:
-                for number, row in _told(done, len(rows), len(made.points), progress):
+            with each_line_once(), BACKENDS[backend](setting, left, workers, address) as done:
+                for number, row in told(done, len(rows), len(made.points), progress):
                     if journal is not None:
                         journal.add(number, row)
                     rows[number] = row
@@ -168,7 +168,7 @@ def _check(setting: Setting, varied: Varied) -> None:
 
 
 @contextmanager
-def _journal(out: Path | None, identity: Mapping[str, object], points: int) -> Iterator[Journal | None]:
+def journal_of(out: Path | None, identity: Mapping[str, object], points: int) -> Iterator[Journal | None]:
     """The journal beside the results; it goes once they stand there."""
     if out is None:
         yield None
@@ -183,7 +183,7 @@ def _journal(out: Path | None, identity: Mapping[str, object], points: int) -> I
 
 
 @contextmanager
-def _each_line_once() -> Iterator[None]:
+def each_line_once() -> Iterator[None]:
     """What every run would say in the log is said by the first."""
     said: set[str] = set()
 
@@ -204,7 +204,7 @@ def _each_line_once() -> Iterator[None]:
             logger.removeFilter(is_new)
 
 
-def _told(done: Iterator[tuple[int, Row]], before: int, points: int, progress: Progress) -> Iterator[tuple[int, Row]]:
+def told(done: Iterator[tuple[int, Row]], before: int, points: int, progress: Progress) -> Iterator[tuple[int, Row]]:
     """The same, with a line about them now and then."""
     begun_s = said_s = time.monotonic()
     said = before
@@ -238,4 +238,4 @@ def _check_any(found: Sweep, varied: Varied) -> None:
         )
 
 
-__all__ = ["BACKENDS", "sweep"]
+__all__ = ["BACKENDS", "each_line_once", "journal_of", "sweep", "told"]

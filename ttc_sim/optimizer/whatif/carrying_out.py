@@ -87,7 +87,7 @@ def what_if(
         replications = count("what_if", "replications", replications, 1, MOST_REPLICATIONS, "runs")
     if requests is not None:
         requests = count("what_if", "requests", requests, 1, MOST_REQUESTS, "requests")
-    loaded, is_plan = _scenario_of(scenario, allow_code)
+    loaded, is_plan = scenario_of(scenario, "what_if", allow_code)
     if replan:
         loaded.check_consent()
         targets_of(loaded)
@@ -123,15 +123,19 @@ def what_if(
     return WhatIf(loaded.name, base, tuple(found), tuple(notes))
 
 
-def _scenario_of(given: object, allow_code: AllowCode) -> tuple[Scenario, bool]:
-    """The scenario, and whether its policy was planned."""
+def scenario_of(given: object, function: str, allow_code: AllowCode) -> tuple[Scenario, bool]:
+    """The scenario of a plan, a file of either or a name, and whether its policy was planned; ``function``: that takes it.
+
+    Raises:
+        InputError: neither.
+    """
     if isinstance(given, (Plan, SavedPlan)):
-        return as_scenario(given.scenario, "what_if", allow_code), True
+        return as_scenario(given.scenario, function, allow_code), True
     if isinstance(given, (str, Path)):
         planned = planned_scenario(given, allow_code)
         if planned is not None:
             return planned, True
-    return as_scenario(given, "what_if", allow_code), False  # type: ignore[arg-type]
+    return as_scenario(given, function, allow_code), False  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -355,4 +359,4 @@ def _said_of(variation: Variation) -> Iterator[None]:
         raise InputError(variation.where(error.field), field, error.value, error.expected) from None
 
 
-__all__ = ["what_if"]
+__all__ = ["scenario_of", "what_if"]
