@@ -119,8 +119,10 @@ def _look(task: PlanningTask, found: Found, targets: Targets, higher: bool, say:
             utilization=learnt.limits.utilization,
         )
     looked: list[Simulated] = []
+    # More replicas are faster, which no program knows: where time is what is made best of, it is on those of the plan.
+    replicas = found.verified.proposal.replicas if targets.timed else None
     for _ in range(_ROUNDS):
-        proposal = found.proposer.propose(task.question(limits, learnt.timing))
+        proposal = found.proposer.propose(task.question(limits, learnt.timing, replicas=replicas))
         if any(
             seen.proposal.notation == proposal.notation and seen.proposal.replicas == proposal.replicas
             for seen in looked

@@ -146,7 +146,7 @@ def _alternative(one: Found, plan: Found, targets: Targets) -> Alternative:
         status="within noise" if better else seen.status,
         predicted=seen.summary,
         chosen=one is plan,
-        objective="cost_usd_per_request" if targets.maximize is None else "accuracy",
+        objective="cost_usd_per_request" if targets.cheapest else targets.objective,
     )
 
 
@@ -308,4 +308,5 @@ def targets_of(scenario: Scenario) -> Targets:
 def _gain_over(task: PlanningTask, simplest: Found, other: Found) -> Gain:
     price = other.verified.proposal.price_of_accuracy
     assert price is not None, "proposals of every kind but the simplest name their price of accuracy"
-    return gain_of(task, simplest.learnt.optimism.held_out, other.learnt.optimism.held_out, price)
+    held_out = simplest.learnt.optimism.held_out, other.learnt.optimism.held_out
+    return gain_of(task, *held_out, price, simplest.learnt.timing)

@@ -47,7 +47,7 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
     plan = choosing.found[choosing.chosen]
-    objective = "cost_usd_per_request" if targets.cheapest else str(targets.minimize)
+    objective = "cost_usd_per_request" if targets.cheapest else targets.objective
     return Plan(
         status=plan.status,
         binding=tuple(check.name for check in plan.checks if not check.holds),

@@ -17,6 +17,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.optimizer.proposing.goals import best_of
+from ttc_sim.optimizer.proposing.objectives import Goal
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of
 from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
@@ -48,7 +50,11 @@ class BandsProposer:
 
     def propose(self, question: Question) -> Proposal:
         """The best bands within the limits or, if there are none, those that miss them by least."""
-        return solve(question, lay_out_strides(question, self.scores))
+        return best_of(
+            question,
+            lambda one: solve(one, lay_out_strides(one, self.scores)),
+            lambda one: relaxed(one, lay_out_strides(one, self.scores)),
+        )
 
 
 def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
@@ -117,12 +123,56 @@ class _Rows:
         return LinearConstraint(sparse.vstack(self.rows, format="csr"), np.array(self.lower), np.array(self.upper))
 
 
-def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal | None:
-    """The program's solution, ``None`` if it has none; elastic, limits may be missed, and the misses are made least.
+@dataclass(frozen=True)
+class _Solution:
+    """Value of every variable: strides, sizes, then misses of limits and of pools; ``cost`` of strides and sizes."""
 
-    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit and one of each pool's capacity.
+    x: F64
+    sizes: list[_Size]
+    limits: list[tuple[str, F64, int, float]]
+    cost: F64
+
+
+def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal | None:
+    """The program's solution, ``None`` if it has none; elastic, limits may be missed, and the misses are made least."""
+    found = _solution(question, strides, elastic=elastic)
+    if found is None:
+        return None
+    n, x, sizes, cost, model = len(strides.arm), found.x, found.sizes, found.cost, question.expectations.model
+    chosen = np.flatnonzero(x[:n] > 0.5)
+    excess = {}
+    if elastic:
+        missed = x[n + len(sizes) :]
+        excess = {name: float(miss) for (name, *_), miss in zip(found.limits, missed, strict=False) if miss > 1e-6}
+        overload = float(missed[len(found.limits) :].max(initial=0.0))
+        if overload > 1e-6:
+            excess["utilization"] = overload
+    return Proposal(
+        policy=policy_of(strides, chosen, question.expectations.population.sources, model.arm_names),
+        replicas={size.pool: size.replicas for k, size in enumerate(sizes) if x[n + k] > 0.5},
+        accuracy=float(strides.correct[chosen].sum()),
+        cost_usd_per_request=float(cost @ (x[: len(cost)] > 0.5)),
+        excess=excess,
+    )
+
+
+def relaxed(question: Question, strides: Strides) -> tuple[float, float, float] | None:
+    """Accuracy, US dollars and what is broken of the goal, of the best mixture of walks; ``None`` if none keeps the limits."""
+    found = _solution(question, strides, elastic=False, whole=False)
+    if found is None:
+        return None
+    walked, cost = found.x[: len(strides.arm)], found.cost
+    broken = float(strides.late[-1] @ walked) if question.aim.broken else 0.0
+    return float(strides.correct @ walked), float(cost @ found.x[: len(cost)]), broken
+
+
+def _solution(question: Question, strides: Strides, *, elastic: bool, whole: bool = True) -> _Solution | None:
+    """The program's solution.
+
+    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit and one of each pool's capacity; ``whole``: no
+    part of a stride or size may be taken.
     """
-    targets, model = question.targets, question.expectations.model
+    model = question.expectations.model
     n = len(strides.arm)
     sizes = _sizes(question)
     limits = _named_limits(strides, question.limits)
@@ -149,36 +199,31 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> Proposal |
     if elastic:
         objective[n + len(sizes) :] = 1.0
         objective[: len(cost)] += 1e-6 * cost / max(float(cost.max()), 1e-12)
-    elif targets.cheapest:
-        objective[: len(cost)] = cost / max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
     else:
-        objective[:n] = -strides.correct
-        objective[: len(cost)] += 1e-4 * cost / max(float(cost.max()), 1e-12)
+        objective[: len(cost)] = _by_goal(question.aim, strides, cost)
     result = milp(
         objective,
         constraints=rows.constraint(),
-        integrality=np.concatenate([np.ones(n + len(sizes)), np.zeros(misses)]),
+        integrality=np.concatenate([np.full(n + len(sizes), float(whole)), np.zeros(misses)]),
         bounds=Bounds(np.zeros(rows.width), np.concatenate([np.ones(n + len(sizes)), np.full(misses, np.inf)])),
         # Presolve probes every stride for seconds and finds nothing: the walk constraints already say it all.
         options={"mip_rel_gap": 1e-3, "node_limit": 20_000, "presolve": False},
     )
-    if result.x is None:
-        return None
-    chosen = np.flatnonzero(result.x[:n] > 0.5)
-    excess = {}
-    if elastic:
-        missed = result.x[n + len(sizes) :]
-        excess = {name: float(miss) for (name, *_), miss in zip(limits, missed, strict=False) if miss > 1e-6}
-        overload = float(missed[len(limits) :].max(initial=0.0))
-        if overload > 1e-6:
-            excess["utilization"] = overload
-    return Proposal(
-        policy=policy_of(strides, chosen, question.expectations.population.sources, model.arm_names),
-        replicas={size.pool: size.replicas for k, size in enumerate(sizes) if result.x[n + k] > 0.5},
-        accuracy=float(strides.correct[chosen].sum()),
-        cost_usd_per_request=float(cost @ (result.x[: len(cost)] > 0.5)),
-        excess=excess,
-    )
+    return None if result.x is None else _Solution(result.x, sizes, limits, cost)
+
+
+def _by_goal(goal: Goal, strides: Strides, cost: F64) -> F64:
+    """What each stride, and each size of a pool, adds to what is made least; of two that are alike the cheaper is better."""
+    usd = max(float(np.median(cost[cost > 0])) if (cost > 0).any() else 1.0, 1e-12)
+    if goal == Goal(usd=1.0):
+        return np.asarray(cost / usd)
+    value = goal.usd * cost
+    value[: len(strides.arm)] -= goal.right * strides.correct
+    if goal.usd:
+        return np.asarray(value / usd)
+    if goal.broken:
+        value[: len(strides.arm)] += goal.broken * strides.late[-1]
+    return np.asarray(value + 1e-4 * cost / max(float(cost.max()), 1e-12))
 
 
 def _sizes(question: Question) -> list[_Size]:
