@@ -18,9 +18,9 @@ class Gain:
 
     Attributes:
         value: in ``unit``: US dollars saved per request at equal accuracy where cost is minimized, or right answers per dollar are
-            maximized; accuracy at equal cost where that is; a difference in the other figure is turned into this one at the plan's own
-            price of accuracy. Where a percentile is minimized, share of requests more that are done within that of the simplest;
-            of goodput, share more that meets its objectives. low, high: 95%.
+            maximized; accuracy at equal cost where that is; a difference in the other figure is turned into this one at the plan's
+            own price of accuracy. Where a percentile is minimized, share of requests more that are done within that of the
+            simplest; of goodput, share more that meets its objectives. low, high: 95%.
         more_than_noise: whether the interval lies above 0.
     """
 

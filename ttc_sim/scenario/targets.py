@@ -293,7 +293,9 @@ class Targets(SourceTargets):
         for name in given or ():
             if name not in TRADED and percentile_of(name) is None:
                 like = _LIKE_A_PERCENTILE.fullmatch(name)
-                raise ValueError(f"{_LIKE_WHAT if like else nearest(name, [*TRADED, *_PERCENTILES])} instead of {name!r}")
+                raise ValueError(
+                    f"{_LIKE_WHAT if like else nearest(name, [*TRADED, *_PERCENTILES])} instead of {name!r}"
+                )
         if given is not None and (len(given) != _AXES or len(set(given)) != _AXES):
             raise ValueError("two different objectives, such as [cost, accuracy] or [latency_p95_s, cost]")
         return given
@@ -319,7 +321,9 @@ class Targets(SourceTargets):
     @model_validator(mode="after")
     def _one_objective(self) -> Targets:
         if self.minimize is not None and self.maximize is not None:
-            raise ValueError(f"exactly one of 'minimize: {self.minimize}' and 'maximize: {self.maximize}' must be given")
+            raise ValueError(
+                f"exactly one of 'minimize: {self.minimize}' and 'maximize: {self.maximize}' must be given"
+            )
         if self.maximize == "accuracy" and self.accuracy is not None:
             raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
         if self.maximize == "goodput" and self.goodput is not None:

@@ -248,7 +248,10 @@ class Means(Uncertainty):
 
         by_chance = of_right.by_chance / right - of_usd.by_chance / usd
         relative = Influence(
-            of_right.at, by_chance, less(of_right.of_problems, of_usd.of_problems), of_right.rows,
+            of_right.at,
+            by_chance,
+            less(of_right.of_problems, of_usd.of_problems),
+            of_right.rows,
             of_right.expected / right - of_usd.expected / usd,
         )
         of_chance = None if self.expected is None or by_chance.any() else 0.0
@@ -260,7 +263,11 @@ class Means(Uncertainty):
         printed = Variance(ratio**2 * variance.value, variance.df)
         values = self.correct / usd
         swing = self.swing(
-            values, everyone.requests, printed, self.lost(everyone, None) / usd, lambda other: self.lost(everyone, other) / usd
+            values,
+            everyone.requests,
+            printed,
+            self.lost(everyone, None) / usd,
+            lambda other: self.lost(everyone, other) / usd,
         )
         return intervals.swung(intervals.mean(ratio, printed), swing)
 

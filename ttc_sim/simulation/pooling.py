@@ -279,9 +279,7 @@ class Pooled(Means):
         return Asked(self._figure(target, members), hour, self._late(target, members), target.bound)
 
     def made_best(self, name: str) -> Asked:
-        """A figure that plans are compared by; none of accuracy and cost, which stand elsewhere."""
-        if name in ("accuracy", *USD):
-            return Asked(None)
+        """A figure that plans are compared by, other than accuracy and cost, which stand elsewhere."""
         if name == "accuracy_per_usd":
             return Asked(self.accuracy_per_usd() or UNKNOWN)
         if name == "goodput" and self.good is None:

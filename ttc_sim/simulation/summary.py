@@ -14,6 +14,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
@@ -221,7 +222,8 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     latency_s = pooled.times("latency")
     targets = model.scenario.targets
     asked = () if targets is None else targets.asked()
-    made_best = () if targets is None else targets.made_best
+    stand_elsewhere = {*(one.name for one in asked), "accuracy", *USD}
+    made_best = [] if targets is None else [name for name in targets.made_best if name not in stand_elsewhere]
     slo_of_all = targets is not None and all(targets.slo_of(name) for name in runs[0].requests.sources)
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
@@ -234,7 +236,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         goodput=None if pooled.good is None or not slo_of_all else pooled.goodput(everyone.requests),
         asked={
             **{one.name: pooled.asked(one) for one in asked},
-            **{name: pooled.made_best(name) for name in made_best if name not in {one.name for one in asked}},
+            **{name: pooled.made_best(name) for name in made_best},
         },
         open_ended=pooled.open_ended.get("latency", ()),
         tokens_per_request=tokens,

@@ -169,8 +169,8 @@ def relaxed(question: Question, strides: Strides) -> tuple[float, float, float] 
 def _solution(question: Question, strides: Strides, *, elastic: bool, whole: bool = True) -> _Solution | None:
     """The program's solution.
 
-    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit and one of each pool's capacity; ``whole``: no
-    part of a stride or size may be taken.
+    Variables: strides first, then the pools' sizes and, elastic, a miss of each limit and one of each pool's capacity; ``whole``:
+    no part of a stride or size may be taken.
     """
     model = question.expectations.model
     n = len(strides.arm)

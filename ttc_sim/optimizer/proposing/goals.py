@@ -1,9 +1,9 @@
 """What a program makes best of, where that is no sum over problems: ratios and percentiles, as programs that have one.
 
 Right answers per dollar are most where, at the price that a right answer then costs, nothing is gained by paying more or less
-(W. Dinkelbach, 1967): each program's ratio is the price of the next. A percentile is at most so many seconds where few enough requests
-take longer, which is a sum over problems; so the least seconds at which a program can do that are halved in on. Most halvings need
-no whole strides, only the program's relaxation, which takes a twentieth of the time.
+(W. Dinkelbach, 1967): each program's ratio is the price of the next. A percentile is at most so many seconds where few enough
+requests take longer, which is a sum over problems; so the least seconds at which a program can do that are halved in on. Most
+halvings need no whole strides, only the program's relaxation, which takes a twentieth of the time.
 """
 
 from __future__ import annotations

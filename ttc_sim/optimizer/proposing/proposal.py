@@ -82,8 +82,8 @@ class Question:
         rate_per_s: mean rate of all requests, which turns replica seconds per request into load.
         replicas: per GPU pool, the numbers of replicas to choose from, instead of those of the search space.
         goal: of one program, where that is not what the targets say.
-        slowness: how often arms take how long, where a percentile is made least; bad: (V, P) chances to be outside the service-level
-            objectives, where goodput is made most.
+        slowness: how often arms take how long, where a percentile is made least; bad: (V, P) chances to be outside the
+            service-level objectives, where goodput is made most.
     """
 
     expectations: Expectations
