@@ -1,9 +1,9 @@
 """Which policy on which replicas is fastest, or has most requests within their objectives: simulation decides.
 
 How long requests wait follows from the load, which no program knows. So nothing that a program says of times is a bound, and
-numbers of replicas are not ruled out by it: those that no pool can be made larger of for the money are looked at first, and from the
-best of them the numbers beside it, as long as they are better. At each, the program is asked again with the times that its last
-answer gave in simulation, then with pools loaded less, and with pools taken for slower than they were.
+numbers of replicas are not ruled out by it: those that no pool can be made larger of for the money are looked at first, and from
+the best of them the numbers beside it, as long as they are better. At each, the program is asked again with the times that its
+last answer gave in simulation, then with pools loaded less, and with pools taken for slower than they were.
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ def _axis(name: str) -> tuple[str, float]:
 
 
 def plot_plan(plan: Plan) -> Figure:
-    """What is traded, with the frontier and the baselines, and what each costs in latency: accuracy over cost or, of traffic without
-    problems, the 95th percentile of latency over cost; the two figures of the frontier where one was asked for."""
+    """What is traded, with the frontier and the baselines, and what each costs in latency: accuracy over cost or, of traffic
+    without problems, the 95th percentile of latency over cost; the two figures of the frontier where one was asked for."""
     figure, (left, right) = figure_of(2, 12, 4.6)
     known = plan.predicted.accuracy is not None
     targets = plan.scenario.targets
@@ -187,6 +187,11 @@ def plot_plan(plan: Plan) -> Figure:
         right.axvline(asked["latency_p95_s"], color="black", linestyle=":", linewidth=1)
         right.annotate("p95 target", (asked["latency_p95_s"], len(rows) - 0.45), fontsize=8, ha="center")
     left.set(xlabel=label, ylabel=label_up)
+    if plan.frontier and percentile_of(up) is not None:
+        left.set_yscale("log")  # baselines may take many times as long
+        left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter("{x:g}")
+        left.tick_params(axis="y", which="minor", labelsize=7)
     plain_title = (across, up) == ("cost_usd_per_request", "accuracy")
     left.set_title("Accuracy and cost (95% intervals)" if plain_title else "What is traded (95% intervals)")
     if not known and not plan.frontier:

@@ -251,13 +251,13 @@ class Targets(SourceTargets):
     """What must hold, and what to make best of.
 
     Args:
-        minimize: ``cost`` (or ``cost_usd_per_day``), or any percentile of a time (``latency_p95_s``, ``ttft_p99_s``), under the other
-            targets; with problems either needs an ``accuracy``, of traffic without problems none is known; or
-        maximize: ``accuracy``; ``accuracy_per_usd``, right answers per US dollar; or ``goodput``, the share of requests that meets its
-            ``slo``, which with problems needs an ``accuracy``. One of the two is needed to plan by; without either, targets are only
-            judged.
-        frontier: two of ``cost``, ``accuracy``, ``goodput`` and percentiles of times: a plan shows the best of the one at each level
-            of the other, all other targets kept; ``cost`` and ``accuracy`` if left out.
+        minimize: ``cost`` (or ``cost_usd_per_day``), or any percentile of a time (``latency_p95_s``, ``ttft_p99_s``), under the
+            other targets; with problems either needs an ``accuracy``, of traffic without problems none is known; or
+        maximize: ``accuracy``; ``accuracy_per_usd``, right answers per US dollar; or ``goodput``, the share of requests that meets
+            its ``slo``, which with problems needs an ``accuracy``. One of the two is needed to plan by; without either, targets are
+            only judged.
+        frontier: two of ``cost``, ``accuracy``, ``goodput`` and percentiles of times: a plan shows the best of the one at each
+            level of the other, all other targets kept; ``cost`` and ``accuracy`` if left out.
         generalize: what problems the targets must hold on: ``known``, new problems of the kinds (task types, categories) that were
             measured, each as frequent as before; or ``new``, problems of kinds of which those that were measured are a sample. As
             the problem sets' cards say if left out.

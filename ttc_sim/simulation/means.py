@@ -225,8 +225,8 @@ class Means(Uncertainty):
     def accuracy_per_usd(self) -> Estimate | None:
         """Right answers per US dollar, of all requests; ``None`` where accuracy is unknown, or nothing is paid.
 
-        A ratio of two means deviates, relative to itself, by what each deviates relative to itself, the one less the other (the delta
-        method): problems that are dear and solved more often than others leave it less uncertain than either.
+        A ratio of two means deviates, relative to itself, by what each deviates relative to itself, the one less the other (the
+        delta method): problems that are dear and solved more often than others leave it less uncertain than either.
         """
         everyone = self.all
         if np.isnan(self.correct).any() or self.row is None:
