@@ -12,8 +12,8 @@ from rich.table import Table
 from ttc_sim.base.figures import dollars, number, percent, seconds
 from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.reporting.autoscaling import print_saving
-from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.frontier import title_of
+from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
 
 if TYPE_CHECKING:
