@@ -124,7 +124,7 @@ def measure_optimism(
         return Optimism.none(len(population))
     fold = _folds(task)
     weight = population.weight
-    held_out = HeldOut(*np.zeros((2, len(population))), arm=np.zeros(len(population), dtype=np.int64))
+    held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)), np.zeros(len(population), dtype=np.int64))
     assert held_out.arm is not None
     seen = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
     unseen, margin = dict(seen), NO_MARGIN

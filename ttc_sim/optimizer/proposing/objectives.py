@@ -94,7 +94,7 @@ def slowness_of(
     arms = [v for v in range(len(expectations.model.arms)) if before is None or waits_for_pools(expectations, v)]
 
     def shares(seconds: F64) -> F64:
-        limits = [Most(**{f"{time}_s": float(one)}) for one in seconds]
+        limits = [_no_longer_than(time, float(one)) for one in seconds]
         # A few at a time: the more times to the first token an endpoint's speeds must tell apart, the more of them there are.
         groups = [limits[k : k + 4] for k in range(0, len(limits), 4)]
         sources = len(expectations.population.sources)
@@ -178,13 +178,16 @@ def _most(targets: Targets, target: Target, source: str) -> Most | None:
     if target.source not in (None, source):
         return None
     if target.percentile is not None:
-        time = target.percentile[0]
-        if time == "latency":
-            return Most(latency_s=target.bound)
-        return Most(ttft_s=target.bound) if time == "ttft" else Most(tpot_s=target.bound)
+        return _no_longer_than(target.percentile[0], target.bound)
     if target.key != "goodput":
         return Most(answered=True)
     return _slo_of(targets, source)
+
+
+def _no_longer_than(time: str, seconds: float) -> Most:
+    if time == "latency":
+        return Most(latency_s=seconds)
+    return Most(ttft_s=seconds) if time == "ttft" else Most(tpot_s=seconds)
 
 
 def _slo_of(targets: Targets, source: str) -> Most:
