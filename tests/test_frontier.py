@@ -84,7 +84,7 @@ def test_a_frontier_not_asked_for_is_simulated_too() -> None:
     not_beaten(plan)
     for said in (point.as_json() for point in plan.frontier):
         assert said["simulated"] is True
-        assert set(said["figures"]) == {"accuracy", "cost_usd_per_request"}  # type: ignore[arg-type, call-overload]
+        assert set(said["figures"]) == {"accuracy", "cost_usd_per_request"}  # type: ignore[call-overload]
 
 
 def test_traffic_without_problems_has_a_frontier_and_the_command_takes_a_point(tmp_path: Path) -> None:
