@@ -191,6 +191,9 @@ def optimize(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the plan and the frontier to this file: PNG, SVG or PDF.")
     ] = None,
+    point: Annotated[
+        int | None, typer.Option(help="Take this point of the frontier, by its number there, for the plan.")
+    ] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
@@ -206,6 +209,8 @@ def optimize(
         check_beside_code(loaded, plan_file)
     with progress() as say:
         plan = find(loaded, say)
+    if point is not None:
+        plan = plan.at(point)
     with written_together():
         if plan_file is not None:
             plan.save(plan_file)

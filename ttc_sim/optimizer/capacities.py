@@ -33,9 +33,15 @@ _ALIKE = 1e-6  # relative difference below which one objective is no better than
 
 
 def objective(proposal: Proposal, targets: Targets) -> tuple[float, float]:
-    """What is made least, by expectation; of two alike the cheaper, or the more accurate, is better."""
+    """What is made best of, by expectation, the lower the better; of two alike the cheaper, or the more accurate, is better."""
     cost, wrong = proposal.cost_usd_per_request, -proposal.accuracy
-    return (cost, wrong) if targets.maximize is None else (wrong, cost)
+    if targets.cheapest:
+        return cost, wrong
+    if targets.most_accurate:
+        return wrong, cost
+    if targets.maximize == "accuracy_per_usd":
+        return (wrong / cost if cost > 0 else -math.inf), wrong
+    return proposal.value, cost
 
 
 def improves(proposal: Proposal, best: Proposal | None, targets: Targets) -> bool:
@@ -44,7 +50,7 @@ def improves(proposal: Proposal, best: Proposal | None, targets: Targets) -> boo
         return True
     (mine, second), (other, its_second) = objective(proposal, targets), objective(best, targets)
     margin = _ALIKE * max(abs(other), 1e-12)
-    if targets.maximize is None:
+    if not targets.most_accurate:
         return mine < other - margin
     return mine < other - margin or (mine <= other and second < its_second - _ALIKE * max(its_second, 1e-12))
 
@@ -79,7 +85,7 @@ def look_at_capacities(
     Returns:
         What has been learnt; its limits are those of the best proposal if it was found here.
     """
-    names = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+    names = _pools(task)
     if not names:
         return learnt
     search = _CapacitySearch(task, proposer, limits, learnt, looks, say)
@@ -151,7 +157,7 @@ class _CapacitySearch:
         if self.best is None:
             return True
         bound, held = node.bound[0], objective(self.best, self.targets)[0]
-        return bound < held - _ALIKE * max(abs(held), 1e-12) or self.targets.maximize is not None
+        return bound < held - _ALIKE * max(abs(held), 1e-12) or self.targets.most_accurate
 
     def propose(self, limits: Limits, replicas: Mapping[str, int] | None) -> Proposal:
         self.solved += 1
@@ -226,18 +232,37 @@ class _CapacitySearch:
         return seen
 
 
+def _pools(task: PlanningTask) -> list[str]:
+    return [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+
+
+def pools_and_sizes(task: PlanningTask) -> dict[str, tuple[int, ...]]:
+    """Numbers of replicas to choose from of each pool, none first; of very many combinations some."""
+    names = _pools(task)
+    lists = _thinned([allowed_replicas(task.model, name) for name in names])
+    return {name: (0, *sizes) for name, sizes in zip(names, lists, strict=True)}
+
+
+def affordable(task: PlanningTask, replicas: Mapping[str, int]) -> bool:
+    """Whether every source can be served on these replicas, and their bill alone is no more than a request may cost."""
+    if not without_pools(task.expectations, set(replicas)).offered.any(axis=0).all():
+        return False
+    most = task.most_usd_per_request
+    return most is None or not replicas or task.pools_usd_per_request(replicas) <= most
+
+
 def _nodes(task: PlanningTask, names: Sequence[str], lists: Sequence[Sequence[int]]) -> list[_Node]:
     """Every combination on which every source can be served, with a bound that needs no program."""
     nodes = []
     for counts in product(*((0, *some) for some in lists)):
         replicas = {name: count for name, count in zip(names, counts, strict=True) if count}
-        if not without_pools(task.expectations, set(replicas)).offered.any(axis=0).all():
+        if not affordable(task, replicas):
             continue
         pools = task.pools_usd_per_request(replicas)
-        most = task.most_usd_per_request
-        if most is not None and pools > most:
-            continue
-        nodes.append(_Node(replicas, (pools, -1.0) if task.targets.maximize is None else (-1.0, pools)))
+        bound = (pools, -1.0) if task.targets.cheapest else (-1.0, pools)
+        if task.targets.maximize == "accuracy_per_usd":
+            bound = (-1.0 / pools if pools > 0 else -math.inf, pools)
+        nodes.append(_Node(replicas, bound))
     return nodes
 
 

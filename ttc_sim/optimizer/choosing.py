@@ -19,22 +19,24 @@ class Choosing:
 
     Attributes:
         task: what is to be planned; say: called with a line about each step.
-        found: by kind, in the order that they were searched in, the best on fresh seeds.
+        found: by kind, in the order that they were searched in, the best on fresh seeds; looked: all that was simulated before.
     """
 
     def __init__(self, task: PlanningTask, say: Progress) -> None:
         self.task, self.say, self.targets = task, say, task.targets
         self.found: dict[str, Simulated] = {}
+        self.looked: list[Simulated] = []
         self.learnt = Learnt(task.limits(), task.timing(), Optimism.none(len(task.population)))
 
     @property
     def fastest(self) -> bool:
-        """Whether latency is made least, not cost."""
-        return self.targets.fastest
+        """Whether what is made best of follows from times, and not cost."""
+        return self.targets.timed
 
     def look(self, proposal: Proposal) -> Simulated:
         """Simulate a proposal on the requests that are searched by."""
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "search", SEARCH_RUNS)
+        self.looked.append(seen)
         return seen
 
     def verify(self, proposal: Proposal, kind: str) -> Simulated:

@@ -14,6 +14,7 @@ from ttc_sim.optimizer.searching import Found
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.optimizer.tightening import tightened
 from ttc_sim.scenario import Targets
+from ttc_sim.simulation.pooling import UNKNOWN
 
 LEVELS = (0.5, 0.8, 0.95)
 """Chances that every plan tells the cost of, beside its own."""
@@ -29,6 +30,7 @@ class ConfidenceCost:
         status: ``"met"``, or ``"nearest"`` where no plan was found to hold them all: figures are then of the nearest.
         chances: with which each target holds, by its name.
         policy, replicas: of the plan; accuracy, cost_usd_per_request, latency_p95_s: its figures.
+        objective: name and figure of what is made best of, where that is none of these.
     """
 
     confidence: float | None
@@ -39,6 +41,7 @@ class ConfidenceCost:
     accuracy: Estimate | None
     cost_usd_per_request: Estimate
     latency_p95_s: Estimate
+    objective: tuple[str, Estimate] | None = None
 
     @classmethod
     def of(cls, confidence: float | None, seen: Simulated) -> ConfidenceCost:
@@ -47,7 +50,12 @@ class ConfidenceCost:
         assert policy is not None
         cost, p95 = summary.cost_usd_per_request, summary.latency_s["p95"]
         chances = {check.name: check.chance for check in seen.checks}
-        return cls(confidence, seen.status, chances, policy, summary.replicas, summary.accuracy, cost, p95)
+        targets, objective = seen.model.scenario.targets, None
+        if targets is not None and not (
+            targets.cheapest or targets.most_accurate or targets.objective == "latency_p95_s"
+        ):
+            objective = targets.objective, summary.quantity(targets.objective) or UNKNOWN
+        return cls(confidence, seen.status, chances, policy, summary.replicas, summary.accuracy, cost, p95, objective)
 
     @property
     def chance(self) -> float:
@@ -65,6 +73,7 @@ class ConfidenceCost:
             "accuracy": None if self.accuracy is None else as_mapping(self.accuracy),
             "cost_usd_per_request": as_mapping(self.cost_usd_per_request),
             "latency_p95_s": as_mapping(self.latency_p95_s),
+            **({} if self.objective is None else {self.objective[0]: as_mapping(self.objective[1])}),
         }
 
 
@@ -119,8 +128,10 @@ def _look(task: PlanningTask, found: Found, targets: Targets, higher: bool, say:
             utilization=learnt.limits.utilization,
         )
     looked: list[Simulated] = []
+    # More replicas are faster, which no program knows: where time is what is made best of, it is on those of the plan.
+    replicas = found.verified.proposal.replicas if targets.timed else None
     for _ in range(_ROUNDS):
-        proposal = found.proposer.propose(task.question(limits, learnt.timing))
+        proposal = found.proposer.propose(task.question(limits, learnt.timing, replicas=replicas))
         if any(
             seen.proposal.notation == proposal.notation and seen.proposal.replicas == proposal.replicas
             for seen in looked

@@ -20,7 +20,7 @@ from ttc_sim.base.intervals import for_few
 from ttc_sim.optimizer.promises import as_mapping
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.mixtures import ArmSums, best_mixture, sums_by_arm
-from ttc_sim.optimizer.proposing.proposal import Limits
+from ttc_sim.optimizer.proposing.proposal import CHEAPEST, MOST_ACCURATE, Limits
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.policies import Policy
@@ -67,13 +67,13 @@ def in_hindsight(model: Model, policy: Policy) -> tuple[dict[str, object], Regre
 
     Returns:
         The best policy found of the space that is as accurate as this one (or, where accuracy is maximized, as cheap), which is
-        this one if none is better; and the regret. ``None`` for a policy that looks at live load: what it makes of a problem
-        depends on the queue.
+        this one if none is better; and the regret. ``None`` for a policy that looks at live load, as what it makes of a problem
+        depends on the queue, and where a percentile or goodput is made best of, which does too.
     """
     targets, population = model.scenario.targets, model.population
     assert targets is not None
     assert population is not None
-    if policy.looks_at_load:
+    if policy.looks_at_load or targets.timed:
         return None
     task = PlanningTask.of(expect_arms(model), targets)
     own = sums_by_arm(task.question(task.limits(), task.timing()))
@@ -82,12 +82,12 @@ def in_hindsight(model: Model, policy: Policy) -> tuple[dict[str, object], Regre
     accuracy, cost = _of_choice(task, own, arm, replicas)
     wider = task if not model.scenario.search.caps else PlanningTask.of(expect_arms(expanded_model(model)), targets)
     best: tuple[object, Mapping[str, int], float, float] = (model.scenario.policy, replicas, accuracy, cost)
-    cheapest = targets.cheapest
+    cheapest = not targets.most_accurate
     timing = wider.timing()
     limits = replace(
         wider.limits(), accuracy=accuracy if cheapest else None, cost_usd_per_request=None if cheapest else cost
     )
-    question = wider.question(limits, timing)
+    question = wider.question(limits, timing, targets=CHEAPEST if cheapest else MOST_ACCURATE)
     space = own if wider is task else sums_by_arm(question)
     for start in PROPOSERS.values():
         one = start(wider.expectations, timing.waiting).propose(question)
@@ -133,7 +133,7 @@ def _regret(
     task: PlanningTask, table: ArmSums, arm: I64, cost: float, replicas: Mapping[str, int]
 ) -> tuple[float, Estimate]:
     """The bound, and the regret with its interval from resampled problems."""
-    population, cheapest = task.population, task.targets.cheapest
+    population, cheapest = task.population, not task.targets.most_accurate
     resampler, weight = Resampler.of(population.cluster), population.weight
 
     def means(weighted: F64) -> F64:
@@ -220,7 +220,7 @@ def _bound(
     it is the optimum. So the mixture is solved for once; for each resample of the problems the best of several prices of accuracy
     (or cost) around that of the optimum is taken.
     """
-    cheapest = targets.cheapest
+    cheapest = not targets.most_accurate
     budget = np.maximum(plan.cost - fixed_usd, 0.0)
     limits = Limits(
         accuracy=float(plan.accuracy[0]) if cheapest else None,

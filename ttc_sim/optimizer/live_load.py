@@ -57,7 +57,7 @@ def live_proposals(task: PlanningTask, timing: Timing) -> list[Proposal]:
     """
     arms, offered = _Arms.of(task, timing), np.flatnonzero(task.expectations.offered[:, 0]).tolist()
     found = [one for pair in permutations(offered, 2) for one in _of_pair(task, arms, *pair)]
-    fastest = task.targets.fastest
+    fastest = task.targets.timed
     return [one for _, one in sorted(found, key=lambda one: (one[0] if fastest else 0.0, one[1].cost_usd_per_request))]
 
 

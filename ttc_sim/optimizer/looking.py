@@ -79,16 +79,16 @@ class Simulated:
     def rank(self, targets: Targets) -> tuple[float, float, float]:
         """Misses first, then the objective; of two that are alike in that, the cheaper, the more accurate or, where nothing is
         known of accuracy, the one that cuts fewer answers off. Lower is better."""
-        daily = targets.minimize == "cost_usd_per_day"
-        cost = (self.summary.cost_usd_per_day if daily else self.summary.cost_usd_per_request).value
-        if self.summary.accuracy is None:
-            cut_off = self.summary.cut_off_rate
-            if targets.fastest:
-                slow = self.summary.quantity(str(targets.minimize))
-                return self.largest_miss, math.inf if slow is None else slow.value, cost
-            return self.largest_miss, cost, 0.0 if cut_off is None else cut_off.value
-        wrong = -self.summary.accuracy.value
-        return (self.largest_miss, cost, wrong) if targets.maximize is None else (self.largest_miss, wrong, cost)
+        figures = self.summary
+        made, cost = figures.quantity(targets.objective), figures.cost_usd_per_request.value
+        value = math.inf if made is None or math.isnan(made.value) else made.value
+        if targets.maximize is not None and math.isfinite(value):
+            value = -value
+        if not targets.cheapest and targets.maximize != "accuracy_per_usd":
+            return self.largest_miss, value, cost
+        if figures.accuracy is not None:
+            return self.largest_miss, value, -figures.accuracy.value
+        return self.largest_miss, value, 0.0 if figures.cut_off_rate is None else figures.cut_off_rate.value
 
 
 @dataclass

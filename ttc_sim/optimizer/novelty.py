@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttc_sim.base.draws import F64
-from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.estimates import Z95, Estimate
 from ttc_sim.policies import NOVEL, NOVELTY
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
@@ -66,10 +66,30 @@ def widened_for_novelty(
         "of one kind yet unseen"
     )
     accuracy = summary.accuracy
+    wider = None if accuracy is None else more(accuracy, expected["correct"]).clipped(0, 1)
+    asked = dict(summary.asked)
+    ratio = asked.get("accuracy_per_usd")
+    if ratio is not None and ratio.figure is not None and accuracy is not None and wider is not None:
+        asked["accuracy_per_usd"] = replace(
+            ratio, figure=_widened(ratio.figure, (accuracy, wider), (summary.cost_usd_per_request, cost))
+        )
     return replace(
         summary,
-        accuracy=None if accuracy is None else more(accuracy, expected["correct"]).clipped(0, 1),
+        asked=asked,
+        accuracy=wider,
         cost_usd_per_request=cost,
         cost_usd_per_day=Estimate(*(x * daily for x in (cost.value, cost.low, cost.high))),
         notes=(*summary.notes, note),
     )
+
+
+def _widened(ratio: Estimate, *parts: tuple[Estimate, Estimate]) -> Estimate:
+    """A ratio whose two parts have become more uncertain, each relative to itself, as if by chances of their own."""
+    more = sum(
+        (after.sd / after.value) ** 2 - (before.sd / before.value) ** 2 for before, after in parts if before.value > 0
+    )
+    low, high = (
+        math.sqrt(max(side**2 + (Z95 * ratio.value) ** 2 * more, 0.0))
+        for side in (ratio.value - ratio.low, ratio.high - ratio.value)
+    )
+    return Estimate(ratio.value, ratio.value - low, ratio.value + high).clipped(0)

@@ -27,10 +27,12 @@ class HeldOut:
 
     Attributes:
         correct: (P,) chance of a right answer; cost_usd: (P,) bill of API calls and of the pools per request.
+        arm: (P,) index of the arm that was chosen; ``None`` where nothing was.
     """
 
     correct: F64
     cost_usd: F64
+    arm: I64 | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,13 @@ class Optimism:
                 for name, part in parts.items()
             }
 
+        asked = dict(summary.asked)
+        ratio = asked.get("accuracy_per_usd")
+        if ratio is not None and ratio.figure is not None and paid > 0:
+            asked["accuracy_per_usd"] = replace(ratio, figure=ratio.figure.scaled(right / paid))
         return replace(
             summary,
+            asked=asked,
             accuracy=None if summary.accuracy is None else corrected("accuracy", summary.accuracy),
             cost_usd_per_request=corrected("cost_usd_per_request", summary.cost_usd_per_request),
             cost_usd_per_day=summary.cost_usd_per_day.shifted(per_day),
@@ -117,7 +124,8 @@ def measure_optimism(
         return Optimism.none(len(population))
     fold = _folds(task)
     weight = population.weight
-    held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)))
+    held_out = HeldOut(np.zeros(len(population)), np.zeros(len(population)), np.zeros(len(population), dtype=np.int64))
+    assert held_out.arm is not None
     seen = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
     unseen, margin = dict(seen), NO_MARGIN
     for k in range(FOLDS):
@@ -125,7 +133,8 @@ def measure_optimism(
         here = fold == k
         train = _renormalized(np.where(here, 0.0, weight), population.source, population.share)
         proposal = proposer.propose(task.question(limits, timing, weight=train))
-        expected = task.expectations.under(proposal.choose(population, task.model.arm_names))
+        arm = proposal.choose(population, task.model.arm_names)
+        expected, held_out.arm[here] = task.expectations.under(arm), arm[here]
         margin = margin_of(population, task.targets, expected) if k == 0 else margin
         held_out.correct[here] = expected["correct"][here]
         held_out.cost_usd[here] = expected["api_cost_usd"][here] + task.pools_usd_per_request(proposal.replicas)

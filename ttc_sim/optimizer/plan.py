@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ttc_sim.base.arguments import finite, location
+from ttc_sim.base.arguments import count, finite, location
 from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError, nearest
@@ -21,6 +21,7 @@ from ttc_sim.files.writing import write_atomically
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost
 from ttc_sim.optimizer.gain import Gain
+from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
 from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping, figures_in_brief, promises
@@ -38,16 +39,58 @@ _CONFIDENCE_BEFORE = 0.5  # of plans of the formats that do not say it
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """The cheapest policy of the search space at one level of accuracy.
+    """A policy of the search space that no other one found beats in two figures at once, simulated as plans are verified.
 
     Attributes:
-        simulated: whether accuracy and cost are simulated figures, like a plan's, or expectations before any queue.
+        axes: names of the two figures, such as ``cost_usd_per_request`` and ``accuracy``.
+        seen: what simulation says of it, beside all targets.
     """
 
-    accuracy: float
-    cost_usd_per_request: float
-    policy: str
-    simulated: bool = False
+    axes: tuple[str, str]
+    seen: Simulated
+
+    @property
+    def figures(self) -> dict[str, Estimate]:
+        """The two figures with their intervals, and accuracy and cost where they are not among them."""
+        found = {
+            name: self.seen.summary.quantity(name)
+            for name in dict.fromkeys((*self.axes, "accuracy", "cost_usd_per_request"))
+        }
+        return {name: figure for name, figure in found.items() if figure is not None}
+
+    @property
+    def accuracy(self) -> float:
+        """Share of requests answered correctly in time; NaN where that is unknown."""
+        return self.seen.summary.accuracy.value if self.seen.summary.accuracy is not None else math.nan
+
+    @property
+    def cost_usd_per_request(self) -> float:
+        """GPU pools included."""
+        return self.seen.summary.cost_usd_per_request.value
+
+    @property
+    def policy(self) -> Mapping[str, str] | str:
+        """As scenarios write it."""
+        policy = self.seen.model.scenario.policy
+        assert policy is not None
+        return policy
+
+    @property
+    def replicas(self) -> Mapping[str, int]:
+        """Of the GPU pools in use."""
+        return self.seen.summary.replicas
+
+    def as_json(self) -> dict[str, object]:
+        """Plain mapping."""
+        return {
+            "accuracy": None if math.isnan(self.accuracy) else self.accuracy,
+            "cost_usd_per_request": self.cost_usd_per_request,
+            "policy": str(self.policy),
+            "replicas": dict(self.replicas),
+            "status": self.seen.status,
+            "simulated": True,
+            "figures": {name: as_mapping(figure) for name, figure in self.figures.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -87,8 +130,8 @@ class Plan(Displayed):
         predicted: figures from independent runs on fresh seeds, corrected for having chosen on the same problems.
         checks: every target beside its figure.
         baselines: by name, figures of other policies on the same requests.
-        frontier: cheapest cost at each level of accuracy; no point of it is dominated by another, the plan,
-            or a baseline that keeps the latency targets.
+        frontier: what two figures cost each other, those of ``targets.frontier`` or cost and accuracy; no point of it is beaten in
+            both by another, the plan, or a baseline that keeps the other targets. :meth:`at` makes a plan of one.
         optimism: how much better the choice looked on the problems it was made on than on problems kept from it; already
             taken off ``predicted``.
         alternatives: ``bands`` and ``utility``, each at its best; the plan is one of them.
@@ -98,8 +141,9 @@ class Plan(Displayed):
         confidence_costs: what holding the targets with more confidence costs, or with less: the best plan for each.
         highest_confidence: chance with which all targets hold, each for itself, under the surest plan that was found.
 
-    Of traffic without problems nothing is known of accuracy: ``frontier`` and ``optimism`` are empty there, ``gain`` and ``worth``
-    are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there is a choice.
+    Of traffic without problems nothing is known of accuracy: ``optimism``, and a ``frontier`` not asked for, are empty there,
+    ``gain`` and ``worth`` are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there
+    is a choice.
     """
 
     status: str
@@ -124,6 +168,36 @@ class Plan(Displayed):
         assert policy is not None
         return policy
 
+    def at(self, point: int) -> Plan:
+        """The plan that a point of the frontier is, by its number from 1 on, beside the same baselines and targets.
+
+        What is said of the search alone (what confidence costs, kinds of policy beside each other, a predictor's worth) is of the
+        plan that was searched for, and not of this one.
+
+        Raises:
+            InputError: no point of that number.
+        """
+        if not self.frontier:
+            raise InputError(
+                "Plan.at", "point", point, "a plan with a frontier: this one has none, as nothing is traded"
+            )
+        number = count("Plan.at", "point", point, 1, len(self.frontier), "a point of the frontier")
+        seen = self.frontier[number - 1].seen
+        digest = {"predictor_sha256": self.scenario.predictor_sha256}
+        return replace(
+            self,
+            status=seen.status,
+            binding=tuple(check.name for check in seen.checks if not check.holds),
+            scenario=seen.model.scenario.model_copy(update=digest),
+            predicted=replace(seen.summary, notes=tuple(dict.fromkeys((*seen.summary.notes, *self.predicted.notes)))),
+            checks=seen.checks,
+            optimism=seen.optimism.as_json() if self.optimism else {},
+            alternatives={},
+            gain=None,
+            worth=None,
+            confidence_costs=(),
+        )
+
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON: the summary's keys, and status, policy, baselines, frontier, ..."""
         return {
@@ -135,15 +209,7 @@ class Plan(Displayed):
             "confidence_costs": [one.as_json() for one in self.confidence_costs],
             "highest_confidence": self.highest_confidence,
             "baselines": {name: summary.as_json() for name, summary in self.baselines.items()},
-            "frontier": [
-                {
-                    "accuracy": p.accuracy,
-                    "cost_usd_per_request": p.cost_usd_per_request,
-                    "policy": p.policy,
-                    "simulated": p.simulated,
-                }
-                for p in self.frontier
-            ],
+            "frontier": [point.as_json() for point in self.frontier],
             "optimism": dict(self.optimism),
             "alternatives": {name: one.as_json() for name, one in self.alternatives.items()},
             "utility_gain": None if self.gain is None else self.gain.as_json(),
@@ -157,13 +223,12 @@ class Plan(Displayed):
 
     def _of_problems(self) -> dict[str, object]:
         """What a saved plan says of its problems; of traffic without any that nothing is known of accuracy."""
-        if self.gain is None or self.worth is None:
+        if self.predicted.accuracy is None:
             return {"accuracy": None}
-        return {
-            "optimism": dict(self.optimism),
-            "utility_gain": self.gain.as_json(),
-            "predictor": self.worth.as_json(),
-        }
+        found: dict[str, object] = {"optimism": dict(self.optimism)}
+        if self.gain is not None and self.worth is not None:
+            found |= {"utility_gain": self.gain.as_json(), "predictor": self.worth.as_json()}
+        return found
 
     def saved(self) -> SavedPlan:
         """What is read back of it once it is saved."""
@@ -247,14 +312,15 @@ _KEYS = (
 def _promised(raw: dict[object, Any], path: Path, targets: Targets | None) -> dict[str, Estimate]:
     """Figures that a plan can be held to, as they stand in its file."""
     asked = {} if targets is None else {target.name: target for target in targets.asked()}
-    known = dict.fromkeys((*PROMISES, *asked))
+    made_best = () if targets is None else targets.made_best
+    known = dict.fromkeys((*PROMISES, *asked, *made_best))
     found = {}
     for name, figure in raw.items():
         if name not in known:
             raise InputError(path, "promised", name, nearest(str(name), known))
         if not isinstance(figure, dict) or set(figure) != {"value", "low", "high"}:
             raise InputError(path, f"promised.{name}", figure, "value, low and high")
-        share = asked[name].is_share if name in asked else name in SHARES
+        share = asked[name].is_share if name in asked else name in (*SHARES, "goodput")
         most = 1.0 if share else math.inf
         for key, number in figure.items():
             open_ended = key == "high" and number == most == math.inf  # too few problems to bound it

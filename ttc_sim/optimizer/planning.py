@@ -7,7 +7,7 @@ simplest kind is the plan unless what another gains is more than noise.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.provenance import scores_name
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
+from ttc_sim.optimizer.capacities import SEARCH_RUNS
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost, costs_of, look_at_confidences
-from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
+from ttc_sim.optimizer.frontier import as_good_as, frontier_of, proposals_along, thinned
 from ttc_sim.optimizer.gain import Gain, gain_of
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import HeldOut, Optimism
@@ -32,7 +33,7 @@ from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
-from ttc_sim.scenario import Scenario, Targets, as_scenario
+from ttc_sim.scenario import GpuPool, Scenario, Targets, as_scenario
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.summary import Summary
@@ -103,7 +104,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         optimism=verified.optimism.as_json(),
         alternatives={name: _alternative(one, found, task.targets) for name, one in choice.found.items()},
         gain=choice.gains["utility"],
-        worth=predictor_worth(task.question(learnt.limits, learnt.timing), proposal, verified.optimism),
+        worth=predictor_worth(as_good_as(task, learnt, proposal), proposal, verified.optimism),
         novelty=task.novelty,
         confidence_costs=choice.confidence_costs,
         highest_confidence=choice.highest_confidence,
@@ -146,7 +147,7 @@ def _alternative(one: Found, plan: Found, targets: Targets) -> Alternative:
         status="within noise" if better else seen.status,
         predicted=seen.summary,
         chosen=one is plan,
-        objective="cost_usd_per_request" if targets.maximize is None else "accuracy",
+        objective="cost_usd_per_request" if targets.cheapest else targets.objective,
     )
 
 
@@ -159,7 +160,7 @@ class Choice:
         gains: by kind other than the simplest, what it gains over that.
         chosen: one of ``found``.
         baselines: by name, figures of other policies on the requests that the plan was verified on.
-        frontier: cheapest cost at each level of accuracy.
+        frontier: what two figures cost each other.
         confidence_costs: the best plan for other confidences; highest_confidence: of all that was simulated.
     """
 
@@ -191,6 +192,7 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     if model.population is None:
         raise InputError(model.scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
     task = PlanningTask.of(expect_arms(expanded_model(model)), targets)
+    _check_paid(task)
     timing = task.timing()
     found: dict[str, Found] = {}
     for name, start in PROPOSERS.items():
@@ -202,9 +204,8 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     progress("comparing with the baselines on the same requests")
     always = _verified_baselines(task, found, progress)
     chosen = _chosen(found, gains, targets)
-    progress("drawing the frontier of accuracy and cost")
-    promised = promises_of(task, found[chosen])
-    looked = _looked_at(task, found, chosen, promised, progress)
+    progress("drawing the frontier")
+    along = _along_frontier(task, found, chosen, progress)
     chosen = _chosen(found, gains, targets)
     progress("looking at what confidence costs")
     others = look_at_confidences(task, found[chosen], progress)
@@ -215,11 +216,11 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     if uncapped is not None:
         others.append(_verify_beside(task, found, chosen, uncapped, plan.optimism))
         plan = found[chosen].verified
-    others += [*always.values(), *looked, *found[chosen].looks.verified.values()]
+    others += [*always.values(), *along, *found[chosen].looks.verified.values()]
     summaries = {name: _printed(task, one, plan) for name, one in always.items()}
     summaries["uncapped"] = carry_out_uncapped(task, plan)
     progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
-    frontier = frontier_of(promised, [*looked, plan], summaries.values(), targets)
+    frontier = frontier_of(plan, others, summaries.values(), targets)
     costs = costs_of(targets, plan, others)
     surest = max(one.chance for one in [plan, *others])
     return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest)
@@ -253,17 +254,19 @@ def _verified_baselines(task: PlanningTask, found: dict[str, Found], progress: P
     return out
 
 
-def _looked_at(
-    task: PlanningTask, found: dict[str, Found], kind: str, promised: Sequence[Promise], progress: Progress
-) -> list[Simulated]:
-    """What of the frontier promises to be better than the plan, simulated like it; it is the plan if it holds."""
-    looked: list[Simulated] = []
-    for one in promised:
-        if one.beats(found[kind].verified, task.targets, task.most_usd_per_request):
-            seen = _verify_beside(task, found, kind, one.proposal, found[kind].learnt.optimism)
-            progress(f"a point of the frontier that promised more: {figures_in_brief(seen.summary)}")
-            looked.append(seen)
-    return looked
+def _along_frontier(task: PlanningTask, found: dict[str, Found], kind: str, progress: Progress) -> list[Simulated]:
+    """What may be on the frontier, simulated like the plan; it is the plan if it is better."""
+    proposed, targets = proposals_along(task, found[kind]), task.targets
+    if targets.frontier is not None:  # beside what was looked at on the way
+        learnt = found[kind].learnt
+        looked = [simulate_proposal(task, one, learnt, "search", SEARCH_RUNS)[0] for one in proposed]
+        looked += [one for each in found.values() for one in each.looks.searched.values()]
+        proposed = [one.proposal for one in thinned(looked, targets)]
+    simulated = []
+    for proposal in proposed:
+        simulated.append(_verify_beside(task, found, kind, proposal, found[kind].learnt.optimism))
+        progress(f"a point of the frontier: {figures_in_brief(simulated[-1].summary)}")
+    return simulated
 
 
 def _verify_beside(
@@ -305,7 +308,28 @@ def targets_of(scenario: Scenario) -> Targets:
     return scenario.targets
 
 
+def _check_paid(task: PlanningTask) -> None:
+    """Right answers per dollar say nothing where some cost none.
+
+    Raises:
+        InputError: an arm that nothing is paid for.
+    """
+    if task.targets.maximize != "accuracy_per_usd":
+        return
+    for index, arm in enumerate(task.model.arms):
+        item = task.model.deployments[arm.deployment]
+        paid = (
+            item.hourly_usd > 0
+            if isinstance(item, GpuPool)
+            else bool((task.expectations.api_cost_usd[index] > 0).any())
+        )
+        if not paid and task.expectations.offered[index].any():
+            expected = f"'maximize: accuracy': arm {arm.name} costs nothing, so that its right answers per dollar are without end"
+            raise InputError(task.model.scenario.path, "targets.maximize", task.targets.maximize, expected)
+
+
 def _gain_over(task: PlanningTask, simplest: Found, other: Found) -> Gain:
     price = other.verified.proposal.price_of_accuracy
     assert price is not None, "proposals of every kind but the simplest name their price of accuracy"
-    return gain_of(task, simplest.learnt.optimism.held_out, other.learnt.optimism.held_out, price)
+    held_out = simplest.learnt.optimism.held_out, other.learnt.optimism.held_out
+    return gain_of(task, *held_out, price, simplest.learnt.timing)

@@ -15,8 +15,10 @@ from ttc_sim.optimizer.nearest import look_for_the_nearest
 from ttc_sim.optimizer.optimism import measure_optimism
 from ttc_sim.optimizer.promises import BALANCED, figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
+from ttc_sim.optimizer.speeds import look_at_speeds
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
 from ttc_sim.optimizer.tightening import tightened
+from ttc_sim.scenario import Targets
 
 ROUNDS = 8  # proposals tried before giving up on a latency target
 VERIFICATIONS = 3  # tries to find a proposal that holds on fresh seeds too
@@ -49,12 +51,17 @@ def search(task: PlanningTask, proposer: Proposer, timing: Timing, say: Progress
     optimism = measure_optimism(task, proposer, limits, timing, say)
     allowed = optimism.allowed_for(limits, task.targets)
     looks = Looks(task.targets)
-    learnt = _propose_and_look(task, proposer, Learnt(allowed, timing, optimism), looks, say)
+    learnt = Learnt(allowed, timing, optimism)
+    look_further = look_at_speeds if task.targets.timed else look_at_capacities
+    if task.targets.timed:
+        learnt = look_at_speeds(task, proposer, allowed, learnt, looks, say, once=True)
+    else:
+        learnt = _propose_and_look(task, proposer, learnt, looks, say)
     # Simulation knows more that is uncertain than the problems.
     seen = next(reversed(looks.searched.values()))
     learnt = replace(learnt, optimism=replace(optimism, margin=optimism.margin.raised_by(seen.summary)))
     allowed = learnt.optimism.allowed_for(limits, task.targets)
-    learnt = look_at_capacities(task, proposer, allowed, learnt, looks, say)
+    learnt = look_further(task, proposer, allowed, learnt, looks, say)
     learnt = _verify(task, proposer, allowed, learnt, looks, say)
     verified = looks.best_verified
     assert verified is not None
@@ -127,6 +134,9 @@ def _verify(
         if attempt == VERIFICATIONS - 1:
             break
         learnt = replace(learnt, limits=tightened(learnt.limits, verified))
+        if task.targets.timed:
+            learnt = look_at_speeds(task, proposer, learnt.limits, learnt, looks, say)
+            continue
         proposal = proposer.propose(task.question(learnt.limits, learnt.timing))
         if not proposal.excess and looks.get(proposal) is None:
             seen, learnt = simulate_proposal(task, proposal, learnt, "search", SEARCH_RUNS)
@@ -143,13 +153,20 @@ def _verify_near_misses(task: PlanningTask, learnt: Learnt, looks: Looks, say: P
         near = [
             one
             for key, one in looks.searched.items()
-            if key not in looks.verified and within_noise(one) and improves(one.proposal, best.proposal, task.targets)
+            if key not in looks.verified and within_noise(one) and _promises_more(one, best, task.targets)
         ]
         if not near:
             break
         first = min(near, key=lambda one: one.largest_miss)
         _, learnt = verify_proposal(task, first, learnt, looks, say)
     return learnt
+
+
+def _promises_more(one: Simulated, best: Simulated, targets: Targets) -> bool:
+    """Whether it may be better than the best: by expectation or, of what follows from times, as it was simulated."""
+    if targets.timed:
+        return one.rank(targets)[1] < best.rank(targets)[1]
+    return improves(one.proposal, best.proposal, targets)
 
 
 def within_noise(seen: Simulated) -> bool:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
-from ttc_sim.optimizer.proposing.objectives import broken_by_arm
+from ttc_sim.optimizer.proposing.objectives import Slowness, bad_share, broken_by_arm, slowness_of
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.policies import PerSource, Policy
@@ -27,10 +28,12 @@ from ttc_sim.simulation.paid_time import seconds_of_arrivals
 from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
+T = TypeVar("T")
 Progress = Callable[[str], None]
 """Called with a line about each step."""
 
 _LEAST_SERVED = 20  # answers of a pool below which its times say nothing
+_REMEMBERED = 4  # tables of what arms break, at pools' times that come again
 _TYPICAL = 0.75  # quantile of the times seen: rather too slow than too fast
 
 
@@ -48,6 +51,36 @@ class Timing:
     targets: Targets
     waiting: Mapping[str, Waiting]
     seen: Mapping[tuple[str, int], Waiting] = field(default_factory=dict)
+    known: dict[tuple[str, object], object] = field(default_factory=dict, compare=False, repr=False)
+
+    def slowness(self, targets: Targets) -> Slowness | None:
+        """How often each arm takes how long, where a percentile is made least."""
+        key = targets.objective
+        if not targets.fastest:
+            return None
+
+        def work_out() -> Slowness:
+            before = next((one for (what, _), one in self.known.items() if what == key), None)
+            assert before is None or isinstance(before, Slowness)
+            return slowness_of(self.expectations, key, self.waiting, before)
+
+        return self._remembered(key, work_out)
+
+    def bad(self, targets: Targets) -> F64 | None:
+        """(V, P) chances to be outside the service-level objectives, where goodput is made most."""
+        if targets.maximize != "goodput":
+            return None
+        slos = repr([targets.slo_of(name) for name in self.expectations.population.sources])
+        return self._remembered(slos, lambda: bad_share(self.expectations, targets, self.waiting))
+
+    def _remembered(self, what: str, work_out: Callable[[], T]) -> T:
+        """What depends on the pools' times; of the last few times alone, as it is large."""
+        key = (what, tuple(sorted(self.waiting.items(), key=lambda item: item[0])))
+        if key not in self.known:
+            for oldest in list(self.known)[: -_REMEMBERED + 1]:
+                del self.known[oldest]
+            self.known[key] = work_out()
+        return self.known[key]  # type: ignore[return-value]
 
     @cached_property
     def late(self) -> F64:
@@ -67,6 +100,13 @@ class Timing:
         guess = first_guess(self.expectations.model)
         known = {name: self.seen.get((name, count), guess[name]) for name, count in replicas.items()}
         return self._with({**self.waiting, **known}, self.seen)
+
+    def slower(self, times: float) -> Timing:
+        """The same with pools so many times as slow."""
+        waiting = {
+            name: Waiting(times * one.first_token_s, times * one.per_token_s) for name, one in self.waiting.items()
+        }
+        return self._with(waiting, self.seen)
 
     def _with(self, waiting: Mapping[str, Waiting], seen: Mapping[tuple[str, int], Waiting]) -> Timing:
         changed = replace(self, waiting=waiting, seen=seen)
@@ -218,14 +258,17 @@ class PlanningTask:
             weight: (P,) of each problem, instead of the population's own; targets: instead of the task's own.
             replicas: per GPU pool, if it is decided already how many; pools that are not named are closed.
         """
+        asked = self.targets if targets is None else targets
         return Question(
             expectations=self.expectations if replicas is None else without_pools(self.expectations, set(replicas)),
-            targets=self.targets if targets is None else targets,
+            targets=asked,
             limits=limits,
             late=timing.late,
             weight=self.population.weight if weight is None else weight,
             rate_per_s=self.rate_per_s,
             replicas=None if replicas is None else {name: (count,) for name, count in replicas.items()},
+            slowness=timing.slowness(asked),
+            bad=timing.bad(asked),
         )
 
     def pools_usd_per_request(self, replicas: Mapping[str, int]) -> float:

@@ -153,28 +153,31 @@ def _loosen(choosing: Choosing, proposer: BandsProposer, found: Found) -> None:
 
 
 def _fastest_by_length(choosing: Choosing, proposer: BandsProposer) -> None:
-    """The least latency at which bands hold all else, halved in on: for each, the cheapest bands."""
-    targets, looked = choosing.targets, list[Simulated]()
+    """The least latency, or the most goodput, at which bands hold all else, halved in on: for each level, the cheapest bands."""
+    targets, looked, name = choosing.targets, list[Simulated](), choosing.targets.objective
 
-    def cheapest(limit_s: float | None) -> Simulated:
-        changes = {"minimize": "cost", str(targets.minimize): limit_s}
-        task = replace(choosing.task, targets=targets.model_copy(update=changes))
+    def cheapest(level: float | None) -> Simulated:
+        changed = targets if level is None else targets.at_level(name, level)
+        task = replace(choosing.task, targets=changed.model_copy(update={"minimize": "cost", "maximize": None}))
         found = search(task, proposer, task.timing().after(choosing.learnt.timing.seen), choosing.say)
-        if limit_s is None and not found.verified.meets_targets:
+        if level is None and not found.verified.meets_targets:
             found = nearer(task, found, choosing.say)
         looked.extend(one.judged_by(choosing.targets) for one in found.looks.searched.values())
         choosing.keep(found.verified.judged_by(choosing.targets), BY_LENGTH)
         return found.verified
 
     held = choosing.best or cheapest(None)
-    low, high = 0.0, choosing.value(held)
+    # Goodput counts as its negative: the lower the better.
+    sign = -1.0 if targets.maximize is not None else 1.0
+    low, high = (-1.0 if sign < 0 else 0.0), choosing.value(held)
     for _ in range(_HALVINGS if held.meets_targets else 0):
-        limit_s = (low + high) / 2
-        choosing.say(f"bands of prompt length within {limit_s:.3g} s")
-        seen = cheapest(limit_s)
-        low, high = (low, min(limit_s, choosing.value(seen))) if seen.meets_targets else (limit_s, high)
-        if high - low <= _CLOSE * high:
+        level = (low + high) / 2
+        choosing.say(f"bands of prompt length at {name} {sign * level:.3g}")
+        seen = cheapest(sign * level)
+        low, high = (low, min(level, choosing.value(seen))) if seen.meets_targets else (level, high)
+        if high - low <= _CLOSE * abs(high):
             break
+    choosing.looked.extend(looked)
     if looked:
         choosing.verify_best(looked, BY_LENGTH)
 

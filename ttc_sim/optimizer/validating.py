@@ -67,8 +67,8 @@ class Validation(Displayed):
         verdicts: by figure: ``accuracy``, ``cost_usd_per_request``, ``latency_p95_s``, ...
         realized: all figures on the new problems.
         best_in_hindsight: the best policy found of the plan's space on these very problems, as accurate as the plan was on them
-            (or as cheap, where accuracy is maximized), by expectation; ``None`` without targets, or where the policy looks at live
-            load.
+            (or as cheap, where accuracy is maximized), by expectation; ``None`` without an objective, or where it
+            follows from times or the policy looks at live load.
         problems: problems carried out on.
         new_groups: share of the problems whose task type the plan's problems do not have; ``by_novelty`` gives the
             realized accuracy on those and on the others.
@@ -155,7 +155,7 @@ def validate(
     if policy is None:
         raise InputError(scenario.path, "policy", None, "the policy that was planned")
     policy.get_ready()
-    plans = scenario.targets is not None and (scenario.targets.cheapest or scenario.targets.maximize is not None)
+    plans = scenario.targets is not None and bool(scenario.targets.minimize or scenario.targets.maximize)
     if plans and not policy.looks_at_load:
         scenario.check_consent()  # the best in hindsight may be any arm
     if policy.uses_responses and scenario.responses is None:

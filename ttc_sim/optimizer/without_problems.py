@@ -8,23 +8,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
 from ttc_sim.optimizer.dropping import may_drop
+from ttc_sim.optimizer.frontier import Axes, frontier_of, objective_of, thinned
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
+from ttc_sim.optimizer.traffic_kinds import (
+    BY_LENGTH,
+    BY_LOAD,
+    ONE_ARM,
+    look_at_lengths,
+    look_at_live_load,
+    look_at_one_arm,
+)
+from ttc_sim.policies import Always
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
 
+_LEVELS = 3  # of the one figure of a frontier that the other is made best of at, between its ends
 _KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)
 _UNKNOWN = (
     "no problems stand behind these requests, so nothing is known of accuracy, and no arm was chosen or left out for it: there is "
@@ -46,8 +58,10 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         look(choosing)
     others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
+    along = [] if targets.frontier is None else _along_frontier(choosing)
     plan = choosing.found[choosing.chosen]
-    objective = "cost_usd_per_request" if targets.cheapest else str(targets.minimize)
+    frontier = () if targets.frontier is None else frontier_of(plan, [*along, *others], baselines.values(), targets)
+    objective = "cost_usd_per_request" if targets.cheapest else targets.objective
     return Plan(
         status=plan.status,
         binding=tuple(check.name for check in plan.checks if not check.holds),
@@ -58,7 +72,7 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         ),
         checks=plan.checks,
         baselines=baselines,
-        frontier=(),
+        frontier=frontier,
         optimism={},
         alternatives={
             kind: Alternative(one.proposal.notation, one.status, one.summary, one is plan, objective)
@@ -87,6 +101,35 @@ def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
     return [*others, *choosing.found.values()]
 
 
+def _along_frontier(choosing: Choosing) -> list[Simulated]:
+    """What may be on the frontier, on the requests that plans are verified on: each figure at its best, and levels between."""
+    choosing.say("drawing the frontier")
+    axes, targets, looked = Axes.of(choosing.targets), choosing.targets, [*choosing.looked]
+    free = axes.without_traded(targets)
+
+    def look_at(aimed: Targets) -> None:
+        beside = Choosing(replace(choosing.task, targets=aimed), lambda _: None)
+        for look in _KINDS:
+            look(beside)
+        looked.extend(beside.looked)
+        looked.extend(beside.found.values())
+
+    for name in axes.names:
+        look_at(free.model_copy(update=objective_of(name)))
+    ends = [losses[axes.names.index(axes.held)] for one in looked if (losses := axes.losses(one.summary)) is not None]
+    for level in np.linspace(min(ends), max(ends), _LEVELS + 2)[1:-1].tolist() if ends else ():
+        held = free.at_level(axes.held, abs(float(level)))
+        look_at(held.model_copy(update=objective_of(axes.made_best)))
+    return [choosing.verify(one.proposal, _kind_of(one)) for one in thinned(looked, targets)]
+
+
+def _kind_of(seen: Simulated) -> str:
+    policy = seen.proposal.policy
+    if policy.looks_at_load:
+        return BY_LOAD
+    return ONE_ARM if all(isinstance(one, Always) for one in policy.policies.values()) else BY_LENGTH
+
+
 def _baselines(choosing: Choosing) -> dict[str, Summary]:
     """Always one arm, and the plan without its caps, on the requests that the plan was verified on; the plan, if one is better."""
     choosing.say("comparing with the baselines on the same requests")
@@ -109,7 +152,7 @@ def _check_asked(model: Model, targets: Targets) -> None:
     if targets.cut_off_rate is None and len(caps) > 1:
         expected = "most answers that caps may cut off, such as 0.01: without it the lowest cap always wins"
         raise InputError(path, "targets.cut_off_rate", None, expected)
-    if targets.timeout_rate is not None or targets.goodput is not None:
+    if targets.timeout_rate is not None or targets.goodput is not None or targets.maximize == "goodput":
         return
     for target, (name, key) in may_drop(model.scenario.deployments).items():
         if getattr(targets, target) is None:

@@ -12,6 +12,7 @@ from rich.table import Table
 from ttc_sim.base.figures import dollars, number, percent, seconds
 from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.reporting.autoscaling import print_saving
+from ttc_sim.reporting.frontier import title_of
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
 
@@ -28,6 +29,11 @@ def print_capacity(console: Console, found: Capacity, *, hours: bool = False) ->
     paper.print(verdicts_table(found.verdicts, "near: inside the interval"))
     for line in _in_words(found):
         paper.say(line)
+    targets = found.scenario.targets
+    if targets is not None and not targets.cheapest and targets.made_best:
+        paper.say(
+            f"Capacity makes cost least under the targets above: {title_of(targets.objective)} was not made best of."
+        )
     if found.autoscaling is not None:
         print_saving(paper, found.autoscaling, {name: one.autoscaling for name, one in found.pools.items()})
     if any(one.fewer for one in found.headroom.values()):

@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.plain import plain
+from ttc_sim.scenario.targets import percentile_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,55 +112,89 @@ def _bars(figure: Estimate) -> list[list[float]]:
     return [[max(figure.value - figure.low, 0.0)], [max(up, 0.0) if math.isfinite(up) else 0.0]]
 
 
+_AXES = {
+    "accuracy": ("accuracy", 1.0),
+    "goodput": ("goodput", 1.0),
+    "cost_usd_per_request": ("cost ($ per 1,000 requests)", 1000.0),
+}
+
+
+def _axis(name: str) -> tuple[str, float]:
+    """What a figure is called on an axis, and what it is multiplied by there."""
+    percentile = percentile_of(name)
+    if percentile is None:
+        return _AXES[name]
+    time = {"latency": "latency", "ttft": "time to the first token", "tpot": "time per further token"}[percentile[0]]
+    return f"p{100 * percentile[1]:g} {time} (s)", 1.0
+
+
 def plot_plan(plan: Plan) -> Figure:
-    """Accuracy over cost with the frontier and the baselines, and what each costs in latency; of traffic without problems the 95th
-    percentile of latency over cost."""
+    """What is traded, with the frontier and the baselines, and what each costs in latency: accuracy over cost or, of traffic
+    without problems, the 95th percentile of latency over cost; the two figures of the frontier where one was asked for."""
     figure, (left, right) = figure_of(2, 12, 4.6)
     known = plan.predicted.accuracy is not None
+    targets = plan.scenario.targets
+    across, up = ("cost_usd_per_request", "accuracy" if known else "latency_p95_s")
     if plan.frontier:
-        left.plot(
-            [1000 * point.cost_usd_per_request for point in plan.frontier],
-            [point.accuracy for point in plan.frontier],
-            color="#888888",
-            marker=".",
-            label="cheapest policies (before any queue)",
-        )
-    rows = {"plan": plan.predicted, **plan.baselines}
-    tops = []
-    for k, (name, summary) in enumerate(rows.items()):
-        cost, color = summary.cost_usd_per_request, COLORS[k % len(COLORS)]
-        reached = summary.latency_s["p95"] if summary.accuracy is None else summary.accuracy
+        # Cost is drawn across, whichever was named first.
+        across, up = sorted(plan.frontier[0].axes, key=lambda name: name != "cost_usd_per_request")
+    (label, times), (label_up, times_up) = _axis(across), _axis(up)
+    if plan.frontier:
+        pairs = [(point.figures[across], point.figures[up]) for point in plan.frontier]
         left.errorbar(
-            1000 * cost.value,
-            reached.value,
-            xerr=[[1000 * x[0]] for x in _bars(cost)],
-            yerr=_bars(reached),
-            fmt="*" if name == "plan" else "o",
-            markersize=14 if name == "plan" else 6,
-            color=color,
+            [times * one.value for one, _ in pairs],
+            [times_up * one.value for _, one in pairs],
+            xerr=np.concatenate([times * np.array(_bars(one)) for one, _ in pairs], axis=1),
+            yerr=np.concatenate([times_up * np.array(_bars(one)) for _, one in pairs], axis=1),
+            color="#888888",
+            ecolor="#cccccc",
             elinewidth=0.8,
-            label=named(name),
+            marker=".",
+            label="frontier, by the points' numbers",
         )
+        for k, (one, other) in enumerate(pairs, 1):
+            place = (times * one.value, times_up * other.value)
+            left.annotate(str(k), place, xytext=(3, -9), textcoords="offset points", fontsize=7, color="#666666")
+    rows = {"plan": plan.predicted, **plan.baselines}
+    for k, (name, summary) in enumerate(rows.items()):
+        color = COLORS[k % len(COLORS)]
+        both = summary.quantity(across), summary.quantity(up)
+        if both[0] is not None and both[1] is not None and np.isfinite([both[0].value, both[1].value]).all():
+            left.errorbar(
+                times * both[0].value,
+                times_up * both[1].value,
+                xerr=times * np.array(_bars(both[0])),
+                yerr=times_up * np.array(_bars(both[1])),
+                fmt="*" if name == "plan" else "o",
+                markersize=14 if name == "plan" else 6,
+                color=color,
+                elinewidth=0.8,
+                label=named(name),
+            )
         p50, p95, p99 = (summary.latency_s[q] for q in ("p50", "p95", "p99"))
         right.plot([p50.value, p99.value], [k, k], color=color, linewidth=2)
         right.plot(p50.value, k, "|", color=color, markersize=12)
         right.errorbar(p95.value, k, xerr=_bars(p95), fmt="o", color=color, capsize=3)
         right.plot(p99.value, k, "|", color=color, markersize=12)
-        tops.append(p99.value)
-    targets = plan.scenario.targets
-    if targets is not None and targets.accuracy is not None:
-        left.axhline(targets.accuracy, color="black", linestyle=":", linewidth=1, label="accuracy target")
-    if targets is not None and targets.cost_usd_per_request is not None:
-        left.axvline(
-            1000 * targets.cost_usd_per_request, color="black", linestyle="--", linewidth=1, label="cost target"
-        )
-    if targets is not None and targets.latency_p95_s is not None:
-        right.axvline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1)
-        right.annotate("p95 target", (targets.latency_p95_s, len(rows) - 0.45), fontsize=8, ha="center")
-        if not known:
-            left.axhline(targets.latency_p95_s, color="black", linestyle=":", linewidth=1, label="p95 target")
-    left.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy", title="Accuracy and cost (95% intervals)")
-    if not known:
+    asked = {} if targets is None else {one.name: one.bound for one in targets.asked()}
+    if up in asked:
+        said = {"accuracy": "accuracy target", "latency_p95_s": "p95 target"}.get(up, f"{label_up} target")
+        left.axhline(times_up * asked[up], color="black", linestyle=":", linewidth=1, label=said)
+    if across in asked:
+        said = "cost target" if across == "cost_usd_per_request" else f"{label} target"
+        left.axvline(times * asked[across], color="black", linestyle="--", linewidth=1, label=said)
+    if "latency_p95_s" in asked:
+        right.axvline(asked["latency_p95_s"], color="black", linestyle=":", linewidth=1)
+        right.annotate("p95 target", (asked["latency_p95_s"], len(rows) - 0.45), fontsize=8, ha="center")
+    left.set(xlabel=label, ylabel=label_up)
+    if plan.frontier and percentile_of(up) is not None:
+        left.set_yscale("log")  # baselines may take many times as long
+        left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter("{x:g}")
+        left.tick_params(axis="y", which="minor", labelsize=7)
+    plain_title = (across, up) == ("cost_usd_per_request", "accuracy")
+    left.set_title("Accuracy and cost (95% intervals)" if plain_title else "What is traded (95% intervals)")
+    if not known and not plan.frontier:
         left.set(ylabel="p95 latency (s)", title="Latency and cost (95% intervals); accuracy unknown")
     right.set_yticks(range(len(rows)), [named(name) for name in rows])
     right.set(xlabel="latency (s): p50 |, p95 with interval, p99 |", title="Latency", ylim=(-0.6, len(rows) - 0.2))

@@ -27,6 +27,7 @@ from ttc_sim.policies import (
     Utility,
     parse_policy,
 )
+from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown, title_of
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
@@ -66,7 +67,11 @@ def print_plan(console: Console, plan: Plan) -> None:
     title = "plan" if plan.status == "met" else "nearest plan"
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
     _print_policy(paper, plan)
+    if (asked := objective_in_words(plan)) is not None:
+        paper.say(asked, "bold")
     paper.print(targets_table(plan.checks))
+    if plan.frontier:
+        paper.print(frontier_table(plan))
     if plan.confidence_costs:
         paper.print(confidences_table(plan))
     for line in savings(plan.predicted, plan.baselines):
@@ -119,11 +124,19 @@ def kinds_in_words(plan: Plan) -> list[str]:
     return lines
 
 
+_GAINED = {
+    "usd_per_request": (1000.0, "$ per 1k requests"),
+    "accuracy": (100.0, "points of accuracy"),
+    "goodput": (100.0, "points of goodput"),
+    "share_in_time": (100.0, "points of requests within the bands' percentile"),
+}
+
+
 def alternatives_in_words(plan: Plan) -> list[str]:
     """What weighing every arm (``Utility``) gains over bands, and whether that is more than noise."""
     gain, other = plan.gain, plan.alternatives["utility"]
     assert gain is not None
-    times, unit = (1000.0, "$ per 1k requests") if gain.unit == "usd_per_request" else (100.0, "points of accuracy")
+    times, unit = _GAINED[gain.unit]
     figures = ", ".join(f"{times * x:+.3g}" for x in (gain.low, gain.high))
     line = f"Utility beside bands, on problems kept from both: {times * gain.value:+.3g} {unit} ({figures}): "
     line += "more than noise" if gain.more_than_noise else "no more than noise"
@@ -339,15 +352,17 @@ def confidences_table(plan: Plan) -> Table:
     """What holding the targets with one chance or another costs."""
     table = Table(title="What confidence costs", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("every target holds with a chance of")
-    for name in ("accuracy", "$ / 1k requests", "p95 s", "GPUs"):
+    more = next((row.objective[0] for row in plan.confidence_costs if row.objective is not None), None)
+    for name in (*([] if more is None else [title_of(more)]), "accuracy", "$ / 1k requests", "p95 s", "GPUs"):
         table.add_column(name, justify="right")
     for row in plan.confidence_costs:
         chance = "as asked, each its own" if row.confidence is None else f"{100 * row.confidence:g}%"
         if row.status != "met":
-            table.add_row(styled(chance, ("  no plan was found", "red")), *[""] * 4)
+            table.add_row(styled(chance, ("  no plan was found", "red")), *[""] * (len(table.columns) - 1))
             continue
         table.add_row(
             chance,
+            *([] if row.objective is None else [shown(*row.objective)]),
             "unknown" if row.accuracy is None else percent_of(row.accuracy),
             dollars_of(row.cost_usd_per_request, 1000),
             seconds(row.latency_p95_s.value),

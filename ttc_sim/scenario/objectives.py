@@ -15,30 +15,29 @@ def check_objective(scenario: Scenario) -> None:
     targets, path = scenario.targets, scenario.path
     if targets is None:
         return
-    least = targets.minimize
+    least, most = targets.minimize, targets.maximize
     if scenario.workload.has_problems:
-        if targets.cheapest and targets.accuracy is None:
-            expected = f"an 'accuracy' target beside 'minimize: {least}': without one the cheapest arm always wins"
+        trivial = {"cost": "cheapest", "cost_usd_per_day": "cheapest", "goodput": "fastest"}.get(str(least or most))
+        trivial = "fastest" if targets.fastest else trivial
+        if trivial is not None and targets.accuracy is None:
+            made = f"minimize: {least}" if most is None else f"maximize: {most}"
+            expected = f"an 'accuracy' target beside '{made}': without one the {trivial} arm always wins"
             raise InputError(path, "targets", asked(scenario), expected)
-        if targets.fastest:
-            expected = (
-                "'minimize: cost' or 'maximize: accuracy': latency is minimized of traffic without problems alone"
-            )
-            raise InputError(path, "targets.minimize", least, expected)
         cut_off = next((one for one in targets.asked() if one.key == "cut_off_rate"), None)
         if cut_off is not None:
             expected = "no such target beside sources of problems: there an answer cut off is a wrong one, and 'accuracy' has it"
             raise InputError(path, f"targets.{cut_off.name}", cut_off.bound, expected)
         return
     unknown = "nothing is known of accuracy without problems (workload.sources)"
-    if targets.maximize is not None:
-        expected = f"'minimize: cost' or 'minimize: latency_p95_s': {unknown}"
-        raise InputError(path, "targets.maximize", targets.maximize, expected)
+    if most in ("accuracy", "accuracy_per_usd"):
+        expected = f"'minimize: cost', 'minimize: latency_p95_s' or 'maximize: goodput': {unknown}"
+        raise InputError(path, "targets.maximize", most, expected)
+    if targets.frontier is not None and "accuracy" in targets.frontier:
+        expected = f"two of cost, goodput and percentiles such as latency_p95_s: {unknown}"
+        raise InputError(path, "targets.frontier", targets.frontier, expected)
     if targets.accuracy is not None:
         expected = f"targets of cost, latency, timeout_rate and cut_off_rate: {unknown}"
         raise InputError(path, "targets.accuracy", targets.accuracy, expected)
-    if targets.fastest and getattr(targets, str(least)) is not None:
-        raise InputError(path, f"targets.{least}", getattr(targets, str(least)), f"none beside 'minimize: {least}'")
 
 
 def asked(scenario: Scenario) -> dict[str, object]:

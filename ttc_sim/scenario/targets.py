@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
 from ttc_sim.scenario.base import UNKNOWN_KEY, Model, Share, errors_at
@@ -24,12 +24,20 @@ SHARES = ("timeout_rate", "timed_out_rate", "rejected_rate", "failed_rate", "cut
 FLOORS = ("accuracy", "goodput")
 """Of these at least so much is asked for; of all others at most."""
 USD = ("cost_usd_per_request", "cost_usd_per_day")
+COSTS = ("cost", "cost_usd_per_day")
+"""What a plan's cost is called where it is made least."""
+MAXIMIZED = ("accuracy", "accuracy_per_usd", "goodput")
+TRADED = ("cost", "accuracy", "goodput")
+"""What a frontier may trade for one another, beside percentiles of times."""
 CONFIDENCE = 0.8
 """With which targets must hold that name none of their own."""
 _CONFIDENCES = (0.5, 0.999)  # no plan can be sure, and one that would rather fail is none
 
 _LIKE_A_PERCENTILE = re.compile(rf"({'|'.join(TIMES)})_p(.*)_s")
 _PERCENT = re.compile(r"[1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*")
+_LIKE_WHAT = "a percentile above 0 and below 100, such as 'ttft_p95_s' or 'latency_p99.9_s'"
+_PERCENTILES = tuple(f"{name}_p95_s" for name in TIMES)
+_AXES = 2
 
 
 def percentile_of(key: str) -> tuple[str, float] | None:
@@ -42,6 +50,15 @@ def percentile_of(key: str) -> tuple[str, float] | None:
     if found is None or not _PERCENT.fullmatch(found[2]):
         return None
     return found[1], round(float(found[2]) / 100, 12)
+
+
+def figure_of_objective(name: str) -> str:
+    """Name of the figure that an objective is about.
+
+    >>> figure_of_objective("cost"), figure_of_objective("ttft_p95_s")
+    ('cost_usd_per_request', 'ttft_p95_s')
+    """
+    return "cost_usd_per_request" if name == "cost" else name
 
 
 class Slo(Model):
@@ -168,10 +185,10 @@ class SourceTargets(Model):
         for key in given if isinstance(given, dict) else ():
             if key in cls.model_fields or percentile_of(str(key)) is not None:
                 continue
-            known = [*cls.model_fields, *(f"{name}_p95_s" for name in TIMES if name != "latency")]
+            known = [*cls.model_fields, *(name for name in _PERCENTILES if name not in cls.model_fields)]
             expected = nearest(str(key), known)
             if _LIKE_A_PERCENTILE.fullmatch(str(key)):
-                expected = "a percentile above 0 and below 100, such as 'ttft_p95_s' or 'latency_p99.9_s'"
+                expected = _LIKE_WHAT
             wrong[str(key)] = (UNKNOWN_KEY, given[key], expected)
         if wrong:
             raise errors_at(wrong)
@@ -234,9 +251,13 @@ class Targets(SourceTargets):
     """What must hold, and what to make best of.
 
     Args:
-        minimize: ``cost`` (or ``cost_usd_per_day``), under ``accuracy`` and other targets; of traffic without problems, of which
-            no accuracy is known, under the others, or the 50th, 95th or 99th percentile of ``latency`` (``latency_p95_s``); or
-        maximize: ``accuracy``, under cost and other targets. Needed to plan by; without either, targets are only judged.
+        minimize: ``cost`` (or ``cost_usd_per_day``), or any percentile of a time (``latency_p95_s``, ``ttft_p99_s``), under the
+            other targets; with problems either needs an ``accuracy``, of traffic without problems none is known; or
+        maximize: ``accuracy``; ``accuracy_per_usd``, right answers per US dollar; or ``goodput``, the share of requests that meets
+            its ``slo``, which with problems needs an ``accuracy``. One of the two is needed to plan by; without either, targets are
+            only judged.
+        frontier: two of ``cost``, ``accuracy``, ``goodput`` and percentiles of times: a plan shows the best of the one at each
+            level of the other, all other targets kept; ``cost`` and ``accuracy`` if left out.
         generalize: what problems the targets must hold on: ``known``, new problems of the kinds (task types, categories) that were
             measured, each as frequent as before; or ``new``, problems of kinds of which those that were measured are a sample. As
             the problem sets' cards say if left out.
@@ -245,46 +266,129 @@ class Targets(SourceTargets):
 
     confidence: float | dict[str, float] | None = CONFIDENCE
     generalize: Literal["known", "new"] | None = None
-    minimize: Literal["cost", "cost_usd_per_day", "latency_p50_s", "latency_p95_s", "latency_p99_s"] | None = None
-    maximize: Literal["accuracy"] | None = None
+    minimize: str | None = None
+    maximize: str | None = None
+    frontier: list[str] | None = None
     sources: dict[str, SourceTargets] = Field(default_factory=dict)
+
+    @field_validator("minimize", "maximize")
+    @classmethod
+    def _an_objective(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if given is None:
+            return None
+        known, other = (COSTS, MAXIMIZED) if info.field_name == "minimize" else (MAXIMIZED, COSTS)
+        timed = percentile_of(given) is not None
+        if given in known or (timed and info.field_name == "minimize"):
+            return given
+        if given in other or timed:
+            verb = "minimize" if info.field_name == "maximize" else "maximize"
+            raise ValueError(f"'{verb}: {given}', or one of {', '.join(known)} here")
+        if _LIKE_A_PERCENTILE.fullmatch(given):
+            raise ValueError(_LIKE_WHAT)
+        raise ValueError(nearest(given, [*known, *(_PERCENTILES if info.field_name == "minimize" else ())]))
+
+    @field_validator("frontier")
+    @classmethod
+    def _two_objectives(cls, given: list[str] | None) -> list[str] | None:
+        for name in given or ():
+            if name not in TRADED and percentile_of(name) is None:
+                like = _LIKE_A_PERCENTILE.fullmatch(name)
+                raise ValueError(
+                    f"{_LIKE_WHAT if like else nearest(name, [*TRADED, *_PERCENTILES])} instead of {name!r}"
+                )
+        if given is not None and (len(given) != _AXES or len(set(given)) != _AXES):
+            raise ValueError("two different objectives, such as [cost, accuracy] or [latency_p95_s, cost]")
+        return given
 
     @model_validator(mode="after")
     def _goodput_has_an_slo(self) -> Targets:
+        counted = self.goodput is not None or "goodput" in self.made_best
         for name, one in self.sources.items():
             if not any(True for _ in one.bounds()) and one.slo is None:
                 raise errors_at({f"sources.{name}": ("value_error", {}, "a target, or an slo of its own")})
             if one.goodput is not None and self.slo_of(name) is None:
                 raise errors_at({f"sources.{name}.goodput": ("value_error", one.goodput, _NEEDS_SLO)})
-            if one.slo is not None and one.goodput is None and self.goodput is None:
+            if one.slo is not None and one.goodput is None and not counted:
                 said = one.slo.model_dump(exclude_none=True)
                 raise errors_at({f"sources.{name}.slo": ("value_error", said, _NEEDS_GOODPUT)})
-        if self.goodput is not None and self.slo is None and not any(one.slo for one in self.sources.values()):
-            raise errors_at({"goodput": ("value_error", self.goodput, _NEEDS_SLO)})
+        if counted and self.slo is None and not any(one.slo for one in self.sources.values()):
+            raise errors_at({self.where_goodput: ("value_error", self.goodput or "goodput", _NEEDS_SLO)})
         inherits = any(one.goodput is not None and one.slo is None for one in self.sources.values())
-        if self.slo is not None and self.goodput is None and not inherits:
+        if self.slo is not None and not counted and not inherits:
             raise errors_at({"slo": ("value_error", self.slo.model_dump(exclude_none=True), _NEEDS_GOODPUT)})
         return self
 
     @model_validator(mode="after")
     def _one_objective(self) -> Targets:
         if self.minimize is not None and self.maximize is not None:
-            raise ValueError("exactly one of 'minimize: cost' and 'maximize: accuracy' must be given")
+            raise ValueError(
+                f"exactly one of 'minimize: {self.minimize}' and 'maximize: {self.maximize}' must be given"
+            )
         if self.maximize == "accuracy" and self.accuracy is not None:
             raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
-        if self.minimize is None and self.maximize is None and not self.asked():
-            raise ValueError("a target, or 'minimize: cost' or 'maximize: accuracy'")
+        if self.maximize == "goodput" and self.goodput is not None:
+            raise errors_at({"goodput": ("value_error", self.goodput, "none beside 'maximize: goodput'")})
+        if self.fastest and (bound := dict(self.bounds()).get(str(self.minimize))) is not None:
+            raise errors_at({str(self.minimize): ("value_error", bound, f"none beside 'minimize: {self.minimize}'")})
+        if self.minimize is None and self.maximize is None:
+            if self.frontier is not None:
+                expected = "'minimize' or 'maximize' beside it, to say which of all is the plan"
+                raise errors_at({"frontier": ("value_error", self.frontier, expected)})
+            if not self.asked():
+                raise ValueError("a target, or 'minimize: cost' or 'maximize: accuracy'")
         return self
+
+    @property
+    def where_goodput(self) -> str:
+        """The first key that asks for goodput of all requests."""
+        if self.goodput is not None:
+            return "goodput"
+        return "maximize" if self.maximize == "goodput" else "frontier"
 
     @property
     def cheapest(self) -> bool:
         """Whether cost is made least."""
-        return self.minimize in ("cost", "cost_usd_per_day")
+        return self.minimize in COSTS
+
+    @property
+    def most_accurate(self) -> bool:
+        """Whether accuracy is made greatest."""
+        return self.maximize == "accuracy"
 
     @property
     def fastest(self) -> bool:
-        """Whether a percentile of latency is."""
+        """Whether a percentile of a time is made least."""
         return self.minimize is not None and not self.cheapest
+
+    @property
+    def timed(self) -> bool:
+        """Whether what is made best of follows from how long requests take: a percentile of a time, or goodput."""
+        return self.fastest or self.maximize == "goodput"
+
+    @property
+    def objective(self) -> str:
+        """Name of the figure that is made least, or greatest.
+
+        >>> Targets(minimize="cost", accuracy=0.7).objective, Targets(maximize="accuracy_per_usd").objective
+        ('cost_usd_per_request', 'accuracy_per_usd')
+        """
+        return figure_of_objective(self.maximize or self.minimize or "cost")
+
+    @property
+    def made_best(self) -> tuple[str, ...]:
+        """Names of the figures that plans are compared by, beside targets: the objective's, and those of a frontier."""
+        named = [one for one in (self.minimize, self.maximize, *(self.frontier or ())) if one is not None]
+        return tuple(dict.fromkeys(figure_of_objective(one) for one in named))
+
+    def at_level(self, name: str, bound: float) -> Targets:
+        """The same, with the figure of that name held to a bound, as likely as not, instead of being made best of."""
+        whole = {key: self.confidence_in(key) or CONFIDENCE for key, _ in self.bounds()}
+        sources = {}
+        for source, block in self.sources.items():
+            own = {key: block.confidence_in(key) or self.confidence_in(key) or CONFIDENCE for key, _ in block.bounds()}
+            sources[source] = block.model_copy(update={"confidence": own})
+        confidence = {**whole, name: _CONFIDENCES[0]}
+        return self.model_copy(update={name: bound, "confidence": confidence, "sources": sources})
 
     def slo_of(self, source: str) -> Slo | None:
         """What a request of a source must meet."""
@@ -344,10 +448,11 @@ def check_targets_of_sources(targets: Targets, sources: Sequence[str]) -> tuple[
             return f"targets.sources.{name}", name, nearest(name, sources)
     if targets.generalize is not None and not sources:
         return "targets.generalize", targets.generalize, "none: a workload without sources has no problems, of any kind"
-    if targets.goodput is not None:
+    if targets.goodput is not None or "goodput" in targets.made_best:
         for name in sources:
             if targets.slo_of(name) is None:
-                return "targets.goodput", targets.goodput, f"an slo of all requests, or one of source {name} too"
+                where, said = targets.where_goodput, targets.goodput or "goodput"
+                return f"targets.{where}", said, f"an slo of all requests, or one of source {name} too"
     if targets.slo is not None and sources and all((one := targets.sources.get(name)) and one.slo for name in sources):
         return (
             "targets.slo",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.scenario import Api, Latency
+from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.serving.step_time import step_seconds
 from ttc_sim.simulation.expectations import Expectations, spread_out
 from ttc_sim.simulation.model import Model, deployment_of, spread
@@ -49,17 +49,21 @@ def late_share(expectations: Expectations, limits_s: F64, waiting: Mapping[str, 
 
 
 def broken_share(
-    expectations: Expectations, limits: Sequence[Sequence[Most | None]], waiting: Mapping[str, Waiting]
+    expectations: Expectations,
+    limits: Sequence[Sequence[Most | None]],
+    waiting: Mapping[str, Waiting],
+    arms: Sequence[int] | None = None,
 ) -> F64:
     """Chance that a request breaks each limit, queue left aside: (limits, V, P); NaN where not offered.
 
     Args:
         limits: each by source; ``None``: requests of that source break it never.
+        arms: of these alone, NaN of others; all if left out.
     """
     out = np.full((len(limits), *expectations.correct.shape), np.nan)
     asked = {most for by_source in limits for most in by_source if most is not None}
     first_s, rest_s = (sorted({getattr(one, name) for one in asked} - {np.inf}) for name in ("ttft_s", "tpot_s"))
-    for index in range(len(expectations.model.arms)):
+    for index in range(len(expectations.model.arms)) if arms is None else arms:
         rows, owner, times = _times(expectations, index, waiting, first_s, rest_s)
         source = expectations.population.source[rows]
         weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
@@ -114,6 +118,8 @@ class _Ways:
 
 def _cells(times: Sequence[Latency], limits_s: Sequence[float]) -> tuple[F64, F64]:
     """Standard normal points of log-normal times, and how likely each is: none stands for times on both sides of a limit."""
+    if not times:
+        return np.zeros(1), np.ones(1)
     limits = np.array(limits_s)
     edges = [ndtr(np.log(limits / one.median_s) / spread(one)) for one in times if spread(one) > 0]
     between = np.concatenate([np.zeros(0), *edges])
@@ -165,6 +171,14 @@ def _times(
         in_a_row += np.where(stage.runs, tokens, 0.0)
         timeout = min(timeout, np.inf if deployment.timeout_s is None else deployment.timeout_s)
     return rows, owner, _Ways(np.outer(first_weight, rest_weight).ravel(), took, first_s, in_a_row - 1, timeout)
+
+
+def waits_for_pools(expectations: Expectations, index: int) -> bool:
+    """Whether any stage of an arm runs on a GPU pool, so that its times follow from the pools' own."""
+    model, arm = expectations.model, expectations.model.arms[index]
+    rows = np.flatnonzero(expectations.offered[index][expectations.population.source])[:1]
+    stages = spread_out(model, arm, rows)[1].stages if len(rows) else ()
+    return any(isinstance(model.deployments[deployment_of(model, arm, one)], GpuPool) for one in stages)
 
 
 def first_guess(model: Model) -> dict[str, Waiting]:

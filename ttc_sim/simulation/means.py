@@ -222,6 +222,55 @@ class Means(Uncertainty):
         own = Variance((float(fixed.mean()) ** 2) * self._dispersion / self.count)
         return Figure(found.value, found.variance.plus(own), found.same_types.plus(own))
 
+    def accuracy_per_usd(self) -> Estimate | None:
+        """Right answers per US dollar, of all requests; ``None`` where accuracy is unknown, or nothing is paid.
+
+        A ratio of two means deviates, relative to itself, by what each deviates relative to itself, the one less the other (the
+        delta method): problems that are dear and solved more often than others leave it less uncertain than either.
+        """
+        everyone = self.all
+        if np.isnan(self.correct).any() or self.row is None:
+            return None
+        beside, fixed = self.pool_cost, self.fixed_cost
+        right, of_right, _ = self.parts_of_mean("correct", self.correct, self.planned_correct, everyone, share=True)
+        usd, of_usd, _ = self.parts_of_mean(
+            "api_cost_usd", self.api_cost, self.planned_api_cost, everyone, beside=beside, fixed=fixed
+        )
+        if usd <= 0:
+            return None
+        if right <= 0:
+            return Estimate(0.0, 0.0, 0.0)
+
+        def less(one: F64 | None, other: F64 | None) -> F64 | None:
+            if one is None and other is None:
+                return None
+            return (0.0 if one is None else one / right) - (0.0 if other is None else other / usd)  # type: ignore[return-value]
+
+        by_chance = of_right.by_chance / right - of_usd.by_chance / usd
+        relative = Influence(
+            of_right.at,
+            by_chance,
+            less(of_right.of_problems, of_usd.of_problems),
+            of_right.rows,
+            of_right.expected / right - of_usd.expected / usd,
+        )
+        of_chance = None if self.expected is None or by_chance.any() else 0.0
+        single = float(np.hypot(np.sqrt(max(1 / right - 1, 0.0)), 1.0))
+        variance = self.variances(relative, single, of_chance, share=True)[0].plus(
+            Variance((self.doubt(everyone) / right) ** 2)
+        )
+        ratio = right / usd
+        printed = Variance(ratio**2 * variance.value, variance.df)
+        values = self.correct / usd
+        swing = self.swing(
+            values,
+            everyone.requests,
+            printed,
+            self.lost(everyone, None) / usd,
+            lambda other: self.lost(everyone, other) / usd,
+        )
+        return intervals.swung(intervals.mean(ratio, printed), swing)
+
     @cached_property
     def _dispersion(self) -> float:
         """Variance of the number that come in a while over its mean, at least 1, by the gaps between them."""

@@ -278,6 +278,14 @@ class Pooled(Means):
             members = members & (self.hour == hour)
         return Asked(self._figure(target, members), hour, self._late(target, members), target.bound)
 
+    def made_best(self, name: str) -> Asked:
+        """A figure that plans are compared by, other than accuracy and cost, which stand elsewhere."""
+        if name == "accuracy_per_usd":
+            return Asked(self.accuracy_per_usd() or UNKNOWN)
+        if name == "goodput" and self.good is None:
+            return Asked(UNKNOWN)
+        return Asked(self._figure(Target(name, name, np.inf), self.all.requests))
+
     def _late(self, target: Target, members: Bools) -> Estimate | None:
         """Share of some requests that are later than a percentile may be."""
         if target.percentile is None:

@@ -14,6 +14,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
@@ -63,7 +64,8 @@ class Summary:
         tokens_per_request: ``prompt``, ``reasoning``, ``visible``, ``output``.
         goodput: share of requests answered that met all of their service-level objectives (``slo`` of the scenario's targets) at
             once; ``None`` without any.
-        asked: by name, the figure of each target; no figure of those on accuracy and cost, which have theirs elsewhere.
+        asked: by name, the figure of each target, and of what is made best of; no figure of those on accuracy and cost, which have
+            theirs elsewhere.
         timeout_rate: share timed out; rejected_rate: share rejected; failed_rate: share whose server broke; unserved_rate: all of
             these.
         attempts: what became of attempts that were not answered; ``None`` where nothing breaks and nobody asks again.
@@ -163,8 +165,10 @@ class Summary:
                 "failed_rate": self.failed_rate,
             }
             return names.get(key, self.rejected_rate)
-        if key == "cut_off_rate":
-            return self.cut_off_rate
+        if key in ("cut_off_rate", "goodput"):
+            return self.cut_off_rate if key == "cut_off_rate" else self.goodput
+        if key == "accuracy_per_usd":
+            return None  # worked out where it is asked for alone
         time, _, part = key.removesuffix("_s").partition("_")
         return {"latency": self.latency_s, "ttft": self.ttft_s, "tpot": self.tpot_s}[time][part]
 
@@ -218,6 +222,8 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     latency_s = pooled.times("latency")
     targets = model.scenario.targets
     asked = () if targets is None else targets.asked()
+    stand_elsewhere = {*(one.name for one in asked), "accuracy", *USD}
+    made_best = [] if targets is None else [name for name in targets.made_best if name not in stand_elsewhere]
     slo_of_all = targets is not None and all(targets.slo_of(name) for name in runs[0].requests.sources)
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
@@ -228,7 +234,10 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         ttft_s=pooled.times("ttft"),
         tpot_s=pooled.times("tpot"),
         goodput=None if pooled.good is None or not slo_of_all else pooled.goodput(everyone.requests),
-        asked={one.name: pooled.asked(one) for one in asked},
+        asked={
+            **{one.name: pooled.asked(one) for one in asked},
+            **{name: pooled.made_best(name) for name in made_best},
+        },
         open_ended=pooled.open_ended.get("latency", ()),
         tokens_per_request=tokens,
         timeout_rate=pooled.rate(TIMED_OUT),

@@ -17,12 +17,14 @@ from scipy import sparse
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.optimizer.proposing.goals import best_of
+from ttc_sim.optimizer.proposing.objectives import Goal
 from ttc_sim.optimizer.proposing.programs import Program, thinned
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of, strides_around
 from ttc_sim.optimizer.proposing.walks import best_walk, every_walk
 from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
-from ttc_sim.scenario import GpuPool, Search, Targets
+from ttc_sim.scenario import GpuPool, Search
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
 
@@ -51,7 +53,11 @@ class BandsProposer:
 
     def propose(self, question: Question) -> Proposal:
         """The best bands within the limits or, if there are none, those that miss them by least."""
-        return solve(question, lay_out_strides(question, self.scores))
+        return best_of(
+            question,
+            lambda one: solve(one, lay_out_strides(one, self.scores)),
+            lambda one: relaxed(one, lay_out_strides(one, self.scores)),
+        )
 
 
 def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
@@ -84,7 +90,7 @@ def solve(question: Question, strides: Strides, *, finer: bool = True) -> Propos
     found = _solve(question, strides, elastic=False)
     if found is not None:
         near = _solve(question, strides_around(question, strides, found[1]), elastic=False) if finer else None
-        return found[0] if near is None else min(near[0], found[0], key=lambda one: _value(one, question.targets))
+        return (near or found)[0]
     found = _solve(question, strides, elastic=True)
     if found is None:
         where = question.expectations.model.scenario.path
@@ -93,62 +99,26 @@ def solve(question: Question, strides: Strides, *, finer: bool = True) -> Propos
     return found[0]
 
 
-def _value(proposal: Proposal, targets: Targets) -> tuple[float, float]:
-    cost, wrong = proposal.cost_usd_per_request, -proposal.accuracy
-    return (cost, wrong) if targets.cheapest else (wrong, cost)
+def relaxed(question: Question, strides: Strides) -> tuple[float, float, float] | None:
+    """Accuracy, US dollars and what is broken of the goal, of the best mixture of walks; ``None`` if none keeps the limits."""
+    asked = _Asked.of(question, strides, elastic=False)
+    found = asked.program.mixture()
+    if found is None:
+        return None
+    x, replicas = found
+    broken = float(strides.late[-1] @ x) if question.aim.broken else 0.0
+    return float(strides.correct @ x), float(strides.cost @ x + asked.usd @ replicas), broken
 
 
 def _solve(question: Question, strides: Strides, *, elastic: bool) -> tuple[Proposal, I64] | None:
     """The program's solution, and the strides that it takes; ``None`` if it has none.
 
     Elastic, limits may be missed, and the misses are made least.
-
-    Variables: strides first, then, elastic, a miss of each limit and one of each pool's capacity.
     """
-    targets, model = question.targets, question.expectations.model
-    n = len(strides.arm)
-    pools = _pools(question)
-    limits = _named_limits(strides, question.limits)
-    misses = len(limits) + len(pools) if elastic else 0
-    usd = np.array([pool.usd_per_request for pool in pools])
-    same, most = _Rows(n + misses, len(pools)), _Rows(n + misses, len(pools))
-    _add_walks(strides, model.scenario.search.max_bands, same, most)
-    for position, (name, values, sense, bound) in enumerate(limits):
-        room = usd if name == "cost_usd_per_request" else np.zeros(len(pools))
-        indices, full = np.arange(n), -sense * values
-        # A unit of slack is a miss by the size of the limit itself, or of what is next to nothing beside the figures it limits.
-        size = float(np.abs(full).max(initial=float(room.max(initial=0.0)))) or 1.0
-        unit = max(abs(bound), _NEXT_TO_NOTHING * size)
-        if elastic:
-            indices, full = np.append(indices, n + position), np.append(full, -unit)
-        scale = size if unit < _SMALL else 1.0  # HiGHS takes 1e-9 for nothing, and a miss by 1e-6 for none
-        most.add(indices, full / scale, -sense * bound / scale, -room / scale)
-    _add_capacity(question, strides, pools, most, slack=n + len(limits) if elastic else None)
-    cost, pool_usd = strides.cost, usd * [max(pool.sizes, default=0) for pool in pools]
-    largest = max(float(cost.max(initial=0.0)), float(pool_usd.max(initial=0.0)), 1e-12)
-    if elastic:
-        of_stride, usd_unit = 1e-6 * cost / largest, 1e-6 / largest
-    elif targets.cheapest:
-        some = np.concatenate([cost, pool_usd])
-        usd_unit = 1 / max(float(np.median(some[some > 0])) if (some > 0).any() else 1.0, 1e-12)
-        of_stride = cost * usd_unit - _OF_TIES * strides.correct
-    else:
-        usd_unit = 1e-4 / largest
-        of_stride = cost * usd_unit - strides.correct
-    program = Program(
-        cost=np.concatenate([of_stride, np.ones(misses)]),
-        choices=n,
-        same=same.matrix(),
-        value=np.array(same.bounds),
-        most=most.matrix(),
-        limit=np.array(most.bounds),
-        room=np.array(most.room).reshape(len(most.room), len(pools)),
-        usd=usd * usd_unit,
-        sizes=thinned([(0, *pool.sizes) for pool in pools]),
-        gap=1e-6 if elastic else 1e-4,  # misses come before all else, and there what they cost
-    )
-    walks = every_walk(strides, model.scenario.search.max_bands, program.combinations)
-    found = program.best() if walks is None else best_walk(program, walks)
+    model, n = question.expectations.model, len(strides.arm)
+    asked = _Asked.of(question, strides, elastic=elastic)
+    walks = every_walk(strides, model.scenario.search.max_bands, asked.program.combinations)
+    found = asked.program.best() if walks is None else best_walk(asked.program, walks)
     if found is None:
         return None
     x, replicas = found
@@ -156,18 +126,88 @@ def _solve(question: Question, strides: Strides, *, elastic: bool) -> tuple[Prop
     excess = {}
     if elastic:
         missed = x[n:]
-        excess = {name: float(miss) for (name, *_), miss in zip(limits, missed, strict=False) if miss > 1e-6}
-        overload = float(missed[len(limits) :].max(initial=0.0))
+        excess = {name: float(miss) for name, miss in zip(asked.limits, missed, strict=False) if miss > 1e-6}
+        overload = float(missed[len(asked.limits) :].max(initial=0.0))
         if overload > 1e-6:
             excess["utilization"] = overload
     proposal = Proposal(
         policy=policy_of(strides, chosen, question.expectations.population.sources, model.arm_names),
-        replicas={pool.name: int(count) for pool, count in zip(pools, replicas, strict=True) if count},
+        replicas={pool.name: int(count) for pool, count in zip(asked.pools, replicas, strict=True) if count},
         accuracy=float(strides.correct[chosen].sum()),
-        cost_usd_per_request=float(strides.cost[chosen].sum() + usd @ replicas),
+        cost_usd_per_request=float(strides.cost[chosen].sum() + asked.usd @ replicas),
         excess=excess,
     )
     return proposal, chosen
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question as a program: its variables are strides first, then, elastic, a miss of each limit and of each pool's capacity.
+
+    Attributes:
+        limits: names of those that are asked for; usd: (pools,) what a replica costs a request.
+    """
+
+    program: Program
+    limits: list[str]
+    pools: list[_Pool]
+    usd: F64
+
+    @classmethod
+    def of(cls, question: Question, strides: Strides, *, elastic: bool) -> _Asked:
+        """Elastic, limits may be missed."""
+        n = len(strides.arm)
+        pools = _pools(question)
+        limits = _named_limits(strides, question.limits)
+        misses = len(limits) + len(pools) if elastic else 0
+        usd = np.array([pool.usd_per_request for pool in pools])
+        same, most = _Rows(n + misses, len(pools)), _Rows(n + misses, len(pools))
+        _add_walks(strides, question.expectations.model.scenario.search.max_bands, same, most)
+        for position, (name, values, sense, bound) in enumerate(limits):
+            room = usd if name == "cost_usd_per_request" else np.zeros(len(pools))
+            indices, full = np.arange(n), -sense * values
+            # A unit of slack is a miss by the size of the limit itself, or of what is next to nothing beside the figures it limits.
+            size = float(np.abs(full).max(initial=float(room.max(initial=0.0)))) or 1.0
+            unit = max(abs(bound), _NEXT_TO_NOTHING * size)
+            if elastic:
+                indices, full = np.append(indices, n + position), np.append(full, -unit)
+            scale = size if unit < _SMALL else 1.0  # HiGHS takes 1e-9 for nothing, and a miss by 1e-6 for none
+            most.add(indices, full / scale, -sense * bound / scale, -room / scale)
+        _add_capacity(question, strides, pools, most, slack=n + len(limits) if elastic else None)
+        of_stride, usd_unit = _objective(question.aim, strides, usd * [max(pool.sizes) for pool in pools], elastic)
+        program = Program(
+            cost=np.concatenate([of_stride, np.ones(misses)]),
+            choices=n,
+            same=same.matrix(),
+            value=np.array(same.bounds),
+            most=most.matrix(),
+            limit=np.array(most.bounds),
+            room=np.array(most.room).reshape(len(most.room), len(pools)),
+            usd=usd * usd_unit,
+            sizes=thinned([(0, *pool.sizes) for pool in pools]),
+            gap=1e-6 if elastic else 1e-4,  # misses come before all else, and there what they cost
+        )
+        return cls(program, [name for name, *_ in limits], pools, usd)
+
+
+def _objective(goal: Goal, strides: Strides, pool_usd: F64, elastic: bool) -> tuple[F64, float]:
+    """What each stride, and each US dollar of pools, adds to what is made least; of two that are alike the cheaper is better.
+
+    Args:
+        pool_usd: US dollars a request of the most replicas of each pool.
+    """
+    cost = strides.cost
+    some = np.concatenate([cost, pool_usd])
+    a_little = 1 / max(float(some.max(initial=0.0)), 1e-12)
+    if elastic:
+        return 1e-6 * a_little * cost, 1e-6 * a_little
+    usd = max(float(np.median(some[some > 0])) if (some > 0).any() else 1.0, 1e-12)
+    if goal == Goal(usd=1.0):
+        return cost / usd - _OF_TIES * strides.correct, 1 / usd
+    if goal.usd:
+        return (goal.usd * cost - goal.right * strides.correct) / usd, goal.usd / usd
+    value = 1e-4 * a_little * cost - goal.right * strides.correct
+    return value + goal.broken * strides.late[-1] if goal.broken else value, 1e-4 * a_little
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def best_mixture(
         above = [size for size in sizes if size >= asked - 1e-9][:2]
         near.append(sorted({*above, *[size for size in sizes if size < asked][-1:]}))
     best = [one for fixed in product(*near) if (one := program.solve(fixed)) is not None]
-    if targets.cheapest:
+    if not targets.most_accurate:
         return min(best, key=lambda one: one.cost_usd_per_request, default=None)
     return max(best, key=lambda one: one.accuracy, default=None)
 
@@ -146,7 +146,7 @@ class _MixtureProgram:
 
     def __init__(self, table: ArmSums, targets: Targets, limits: Limits) -> None:
         self.table, self.limits = table, limits
-        self.minimize = targets.cheapest
+        self.minimize = not targets.most_accurate
         self.found: list[F64] = []  # as ArmSums.of_choice has them
         self.matrices = np.concatenate([table.correct[None], table.cost[None], table.late, table.load])
         first_load = len(self.matrices) - len(table.pools)

@@ -66,8 +66,7 @@ class Program:
         """The variables and the numbers of replicas that cost the least; ``None`` if none keep the rows."""
         every = np.array(list(product(*self.sizes)), dtype=np.int64).reshape(self.combinations, len(self.sizes))
         limits, fixed = self.limits_at(every.astype(np.float64)), every @ self.usd
-        largest = np.array([max(sizes, default=0) for sizes in self.sizes], dtype=np.float64)
-        root = self._relaxed(None, largest)
+        root = self._relaxed(None, np.array([max(sizes, default=0) for sizes in self.sizes], dtype=np.float64))
         if root is None:
             return None
         bound = fixed + root.bounds(self.value, limits)
@@ -91,6 +90,11 @@ class Program:
             bound[k] = np.inf
         return None if best is None else (best[1], every[best[2]])
 
+    def mixture(self) -> tuple[F64, F64] | None:
+        """Choices, and numbers of replicas, where both may be taken in part; ``None`` if even so nothing keeps the rows."""
+        root = self._relaxed(None, np.array([max(sizes, default=0) for sizes in self.sizes], dtype=np.float64))
+        return None if root is None else (root.x[: self.choices], root.x[len(self.cost) :])
+
     def _relaxed(self, limits: F64 | None, largest: F64 | None) -> _Relaxed | None:
         """The optimum where choices may be made in part, at these limits or with any number of replicas up to the largest."""
         cost, most, same = self.cost, self.most, self.same
@@ -105,6 +109,7 @@ class Program:
             return None
         return _Relaxed(
             optimum=float(result.fun),
+            x=np.asarray(result.x, dtype=np.float64),
             of_same=np.asarray(result.eqlin.marginals, dtype=np.float64),
             of_most=np.minimum(np.asarray(result.ineqlin.marginals, dtype=np.float64), 0.0),
             reduced=np.asarray(result.lower.marginals, dtype=np.float64)[: len(self.cost)],
@@ -119,7 +124,9 @@ class Program:
         result = _least(missed, most, limits[k], same, self.value, [(0.0, np.inf)] * len(missed))
         out = np.zeros(len(limits), dtype=np.bool_)
         if result.x is not None:
-            misses = _Relaxed(0.0, np.asarray(result.eqlin.marginals), np.asarray(result.ineqlin.marginals), missed)
+            misses = _Relaxed(
+                0.0, missed, np.asarray(result.eqlin.marginals), np.asarray(result.ineqlin.marginals), missed
+            )
             out = misses.bounds(self.value, limits) > _MISSED
         out[k] = True
         return out
@@ -177,9 +184,10 @@ def _least(cost: F64, most: Any, limit: F64, same: Any, value: F64, bounds: list
 
 @dataclass(frozen=True)
 class _Relaxed:
-    """What a relaxation came to: its optimum, the duals of its rows, and by how much each variable costs more than that."""
+    """What a relaxation came to: optimum and variables, duals of its rows, and by how much each variable costs more than that."""
 
     optimum: float
+    x: F64
     of_same: F64
     of_most: F64
     reduced: F64

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numpy as np
+
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.optimizer.proposing.objectives import objectives_of
+from ttc_sim.optimizer.proposing.objectives import Goal, Slowness, objectives_of
 from ttc_sim.policies import PerSource
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import GpuPool, Targets
@@ -78,6 +81,9 @@ class Question:
         weight: (P,) share of the requests that each problem stands for; one with weight 0 does not count.
         rate_per_s: mean rate of all requests, which turns replica seconds per request into load.
         replicas: per GPU pool, the numbers of replicas to choose from, instead of those of the search space.
+        goal: of one program, where that is not what the targets say.
+        slowness: how often arms take how long, where a percentile is made least; bad: (V, P) chances to be outside the
+            service-level objectives, where goodput is made most.
     """
 
     expectations: Expectations
@@ -87,6 +93,29 @@ class Question:
     weight: F64
     rate_per_s: float
     replicas: Mapping[str, Sequence[int]] | None = None
+    goal: Goal | None = None
+    slowness: Slowness | None = None
+    bad: F64 | None = None
+
+    @property
+    def aim(self) -> Goal:
+        """What a program makes least."""
+        return self.goal or (Goal(right=1.0) if self.targets.most_accurate else Goal(usd=1.0))
+
+    def value(self, arm: I64, accuracy: float, usd: float) -> float:
+        """What is made best of, the lower the better, where each problem goes to one arm, (P,).
+
+        Args:
+            accuracy: expected of that choice; usd: US dollars a request.
+        """
+        targets = self.targets
+        if targets.maximize == "accuracy_per_usd":
+            return -accuracy / usd if usd > 0 else -math.inf
+        if self.slowness is not None:
+            return self.slowness.percentile(arm, self.weight)
+        if self.bad is not None:
+            return float(self.bad[arm, np.arange(len(arm))] @ self.weight) - 1.0
+        return -accuracy if targets.most_accurate else usd
 
     def sizes(self, pool: str) -> tuple[int, ...]:
         """Numbers of replicas that a GPU pool may have, smallest first; none if it is closed."""
@@ -111,6 +140,7 @@ class Proposal:
         replicas: per GPU pool in use.
         accuracy, cost_usd_per_request: expectations.
         excess: per limit that could not be kept, by how much it is missed, relative to the limit; empty if all are kept.
+        value: what is made best of, the lower the better: of goodput and ratios the negative. NaN where nothing was proposed by it.
         responses: what the policy expects of each arm, where it needs that.
         price_of_accuracy: US dollars that a right answer is worth to the policy; ``None`` where it names no price.
     """
@@ -122,6 +152,7 @@ class Proposal:
     excess: Mapping[str, float]
     responses: Mapping[str, Response] | None = None
     price_of_accuracy: float | None = None
+    value: float = math.nan
 
     def choose(self, population: Population, arms: Sequence[str]) -> I64:
         """Index of the arm of each problem of the population."""

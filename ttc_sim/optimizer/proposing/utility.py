@@ -9,7 +9,7 @@ latency.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,6 @@ from ttc_sim.optimizer.proposing.proposal import Proposal, Question
 from ttc_sim.policies import PerSource, Utility
 from ttc_sim.policies.predicted import Predicted, predict
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting, expected_seconds
 from ttc_sim.simulation.response_fit import fit_responses, gpu_price
@@ -34,6 +33,7 @@ _SECONDS = (
     1.0,
     4.0,
 )  # prices of a second, in terms of what an average second of the average request costs
+_MORE_SECONDS = (16.0, 64.0, 256.0)  # where nothing is worth more than time
 _GPU = (0.0, 0.25, 1.0, 4.0)  # prices of a GPU second, in terms of what it costs in a pool loaded as far as it may be
 LEAST_GAIN = 0.005  # a second price has to make the plan that much better, or it stays 0
 
@@ -48,11 +48,12 @@ class _Point:
     accuracy: float
     cost_usd_per_request: float
     excess: Mapping[str, float]
+    value: float
 
-    def rank(self, targets: Targets) -> tuple[float, float]:
-        """Limits missed first, then the objective: the lower the better."""
-        objective = self.cost_usd_per_request if targets.cheapest else -self.accuracy
-        return (sum(self.excess.values()), objective)
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Limits missed first, then what is made best of: the lower the better."""
+        return (sum(self.excess.values()), self.value)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class UtilityProposer:
             excess=point.excess,
             responses=search.charged(point.gpu_usd_per_s),
             price_of_accuracy=point.utility.price_of_accuracy,
+            value=point.value,
         )
 
 
@@ -118,7 +120,7 @@ class _PriceSearch:
         tried = [self.bisected(guess, 0.0, price) for price in (prices if self.base else prices[:1])]
         best = min(tried, key=self.rank)
         scale = self.usd_per_second()
-        ladder = [scale * factor for factor in _SECONDS]
+        ladder = [scale * factor for factor in (*_SECONDS, *(_MORE_SECONDS if self.targets.timed else ()))]
         for _ in range(2):
             timed = [self.bisected(guess, _digits(price), best.gpu_usd_per_s) for price in ladder]
             better = min(timed, key=self.rank)
@@ -132,7 +134,7 @@ class _PriceSearch:
         return best
 
     def rank(self, point: _Point) -> tuple[float, float]:
-        return point.rank(self.targets)
+        return point.rank
 
     def first_guess(self) -> tuple[float, dict[int, float]]:
         """Prices of a right answer and of the pools' GPU seconds: the duals of the program over what is expected."""
@@ -150,7 +152,7 @@ class _PriceSearch:
             return fallback, dict(self.base)
         usd = 1.0  # US dollars per unit of the objective
         price = found.prices.get("accuracy", 0.0)
-        if self.targets.minimize is None:
+        if self.targets.most_accurate:
             per_usd = found.prices.get("cost_usd_per_request", 0.0)
             price = usd = 1.0 / per_usd if per_usd > 0 else 0.0
         gpu = {
@@ -189,6 +191,8 @@ class _PriceSearch:
         k = min(range(len(rungs)), key=lambda k: self.rank(rungs[k]))
         best = rungs[k]
         low, high = ladder[max(k - 1, 0)], ladder[min(k + 1, len(ladder) - 1)]
+        if not (self.targets.cheapest or self.targets.most_accurate):
+            return self.narrowed(at, best, low, high)
         for _ in range(_STEPS):
             price = float(np.sqrt(low * high)) if low > 0 else high / 2
             middle = at(_digits(price))
@@ -199,11 +203,27 @@ class _PriceSearch:
                 high = price
         return best
 
+    def narrowed(self, at: Callable[[float], _Point], best: _Point, low: float, high: float) -> _Point:
+        """The best of prices between two, ever closer to the best so far, where it is not plain on which side the best lies."""
+        for _ in range(_STEPS):
+            held = best.utility.price_of_accuracy
+            between = [held / 2 if low <= 0 else float(np.sqrt(low * held)), float(np.sqrt(held * high))]
+            below, above = (at(_digits(price)) for price in between)
+            nearest = min((best, below, above), key=self.rank)
+            if nearest is best:
+                low, high = between
+            elif nearest is below:
+                high = held
+            else:
+                low = held
+            best = nearest
+        return best
+
     def dearer(self, point: _Point) -> bool:
         """Whether a higher price of accuracy should be tried next."""
-        if self.targets.cheapest:
-            return "accuracy" in point.excess
-        return not point.excess
+        if self.targets.most_accurate:
+            return not point.excess
+        return "accuracy" in point.excess
 
     def point(self, utility: Utility, gpu_usd_per_s: Mapping[int, float], arm: I64) -> _Point:
         """What a choice comes to: the measured attempts' sums, and the fewest replicas that carry its load."""
@@ -230,7 +250,8 @@ class _PriceSearch:
         excess = {name: (x - most) / max(abs(most), 1e-9) for name, x, most in asked if x > most + 1e-9}
         if over > 1e-9:
             excess["utilization"] = over
-        return _Point(utility, gpu_usd_per_s, replicas, accuracy, cost, excess)
+        value = self.question.value(arm, accuracy, cost)
+        return _Point(utility, gpu_usd_per_s, replicas, accuracy, cost, excess, value)
 
 
 def _digits(price: float) -> float:

@@ -37,7 +37,7 @@ from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize_pooled
 
 _NAMES = ("name", "description")
-_ONLY_TO_PLAN_BY = ("targets.minimize", "targets.maximize")
+_ONLY_TO_PLAN_BY = ("targets.minimize", "targets.maximize", "targets.frontier")
 
 
 @one_thread()
