@@ -279,6 +279,8 @@ def proposed_without(model: Model) -> list[str]:
         said.append("retries after timeouts")
     if any(arm.fallbacks for arm in scenario.arms.values()):
         said.append("fallbacks")
+    if scenario.budget is not None:
+        said.append("hard budgets")
     if not said:
         return []
     listed = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]

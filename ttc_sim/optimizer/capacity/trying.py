@@ -160,7 +160,10 @@ class Trials:
 
     def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
         assert ready.offers is not None
-        return run_offers(model, ready.draws, ready.offers.works, ready.offers.following, interval_s=interval_s)
+        offers = ready.offers
+        return run_offers(
+            model, ready.draws, offers.works, offers.following, offers.budgets, interval_s=interval_s
+        )
 
     def run(self, model: Model, ready: Ready, interval_s: float | None = None) -> Run:
         """Some requests on a model, with their bill."""
