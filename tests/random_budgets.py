@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.random_scenarios import Case, Dice, Times
+from tests.random_scenarios import Case, Dice, Times, shuffled
 from ttc_sim.base.draws import uniforms
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Spending
@@ -29,9 +29,13 @@ def with_budgets(case: Case, seed: int, times: Times, *, days: bool = True) -> B
     """
     dice = Dice(seed, times, "budgets")
     works = case.works
+    if len(works) == 1 and case.following is None:
+        works = [*works, shuffled(works[0], 1)]  # what requests may be degraded to
     n, count = works[0].requests, dice.of(1, 2, 3)
     u = uniforms(seed, "budgets", n, 4)
-    rule = np.array([dice.of(DEGRADE, QUEUE if days else REFUSE, REFUSE) for _ in range(count)], dtype=np.int64)
+    wait = QUEUE if days else DEGRADE
+    # The strictest of two holds, so that the others are to be more.
+    rule = np.array([dice.of(DEGRADE, DEGRADE, wait, wait, REFUSE) for _ in range(count)], dtype=np.int64)
     own = np.where(u[:, 0] < 0.2, -1, (u[:, 1] * count).astype(np.int64))
     of = np.stack([np.full(n, dice.of(0, 0, -1)), np.where(own == 0, -1, own)], axis=1)
     to = (u[:, 2:] * len(works)).astype(np.int64)

@@ -135,7 +135,6 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
     if isinstance(policy, dict):
         policy = {name: text for name, text in policy.items() if name in sources}
     targets = None if scenario.targets is None else scenario.targets.of_sources(sources)
-    changes = {"workload": workload, "policy": policy, "targets": targets}
-    if scenario.budget is not None:
-        changes["budget"] = scenario.budget.of_sources(sources)
+    budget = None if scenario.budget is None else scenario.budget.of_sources(sources)
+    changes = {"workload": workload, "policy": policy, "targets": targets, "budget": budget}
     return scenario.model_copy(update=changes), notes

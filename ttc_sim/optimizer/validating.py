@@ -198,7 +198,9 @@ def _without_budget(scenario: Scenario, hindsight: bool) -> list[str]:
     """What the best in hindsight was looked for without."""
     if scenario.budget is None or not hindsight:
         return []
-    return ["the best policy in hindsight was looked for as if there were no hard budget, which the plan was carried out with"]
+    return [
+        "the best policy in hindsight was looked for as if there were no hard budget, which the plan was carried out with"
+    ]
 
 
 def _as_saved(plan: object, allow_code: AllowCode) -> SavedPlan:

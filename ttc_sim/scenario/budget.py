@@ -43,7 +43,9 @@ class DailyBudget(Model):
         if self.at_end is None:
             raise errors_at({"at_end": ("value_error", None, "degrade, queue or refuse")})
         if self.at_end == "degrade" and self.to is None:
-            raise errors_at({"to": ("value_error", None, "the arm that requests go to instead, beside at_end: degrade")})
+            raise errors_at(
+                {"to": ("value_error", None, "the arm that requests go to instead, beside at_end: degrade")}
+            )
         if self.at_end != "degrade" and self.to is not None:
             expected = f"no arm beside at_end: {self.at_end}, which sends nothing to another one"
             raise errors_at({"to": ("value_error", self.to, expected)})
@@ -67,8 +69,8 @@ class SpendingBudget(DailyBudget):
     degrade), and to be degraded it goes where its source's says.
 
     Args:
-        resets: time of day at which a day begins, on the clock of the workload: of the ``starts`` of its shapes; without any the run
-            begins at 00:00. The first day is as long as is left of it then, with the whole budget.
+        resets: time of day at which a day begins, on the workload's clock: that of the ``starts`` of its shapes; without any the
+            run begins at 00:00. The first day is as long as is left of it then, with the whole budget.
         sources: budgets of their own, by source.
     """
 

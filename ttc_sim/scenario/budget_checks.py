@@ -73,7 +73,9 @@ def first_turn_s(scenario: Scenario) -> float:
         if shape is None or (shape.by_hour is None and shape.by_weekday is None):
             continue
         if starts_h is not None and shape.starts_h % 24 != starts_h:
-            expected = f"the time of day that the others start at, {_clock(starts_h)}: a budget's day begins for all at once"
+            expected = (
+                f"the time of day that the others start at, {_clock(starts_h)}: a budget's day begins for all at once"
+            )
             raise InputError(scenario.path, f"{stream.field}.shape.starts", shape.starts or "00:00", expected)
         starts_h = shape.starts_h % 24
     left_s = (scenario.budget.resets_s - 3600.0 * (starts_h or 0.0)) % DAY_S

@@ -159,7 +159,7 @@ class Run:
 
 
 def budget_columns(spending: Spending) -> dict[str, NDArray[Any]]:
-    """What a budget did to requests, each: whether it was degraded, waited for a day to end, was refused; and when it was sent on."""
+    """What a budget did to each request: whether it was degraded, waited for a day to end, or was refused; when it was sent on."""
     bits = {"degraded": DEGRADE, "queued": QUEUE, "refused": REFUSE}
     return {**{name: spending.done & bit > 0 for name, bit in bits.items()}, "sent_s": spending.sent_s}
 

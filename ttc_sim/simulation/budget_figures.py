@@ -119,9 +119,7 @@ def _figures(pooled: Pooled, spendings: list[Spending], k: int, one: DailyBudget
     )
 
 
-def _days(
-    pooled: Pooled, spendings: list[Spending], k: int, limit_usd: float, members: Bools
-) -> tuple[BudgetDay, ...]:
+def _days(pooled: Pooled, spendings: list[Spending], k: int, limit_usd: float, members: Bools) -> tuple[BudgetDay, ...]:
     first_s, runs = first_turn_s(pooled.model.scenario), len(pooled.runs)
     sent_s = np.concatenate([spending.sent_s for spending in spendings])
     sent_in = np.where(np.isnan(sent_s), -1, _day_of(np.nan_to_num(sent_s), first_s))
@@ -132,7 +130,10 @@ def _days(
     count = max(int(_day_of(np.array([max(arrive_s)]), first_s)[0]) + 1, *(len(one.spent) for one in spendings))
     spent, exhausted_s = np.zeros((runs, count)), np.full((runs, count), np.nan)
     for run, one in enumerate(spendings):
-        spent[run, : len(one.spent)], exhausted_s[run, : len(one.spent)] = one.spent[:, k] / NANOS, one.exhausted_s[:, k]
+        spent[run, : len(one.spent)], exhausted_s[run, : len(one.spent)] = (
+            one.spent[:, k] / NANOS,
+            one.exhausted_s[:, k],
+        )
     found = []
     for day in range(count):
         begins_s = 0.0 if day == 0 else first_s + (day - 1) * DAY_S
@@ -178,16 +179,21 @@ def notes_of(report: BudgetReport, queued: float) -> list[str]:
     Args:
         queued: requests of a run that waited for a day to end, in the mean.
     """
-    said, every = [], report.named.values()
-    covered = sum(day.covered for day in next(iter(every)).days)
+    said = []
+    covered = sum(day.covered for day in next(iter(report.named.values())).days)
     if covered < 1:
-        said.append(
-            f"a budget is of a day, of which a run covers {100 * covered:.3g}%: it may last that long and not the whole day"
-        )
+        line = f"a hard budget is of a day, of which a run covers {100 * covered:.3g}%"
+        line += ": what is said of a day is those hours over and over"
+        for name, one in report.named.items():
+            if one.spent_usd > 0 and not any(day.exhausted_rate for day in one.days):
+                hours = 24 * covered * one.usd_per_day / one.spent_usd
+                if hours < 24:
+                    line += f"; at their rate that of {name} would be spent in {hours:.3g} h"
+        said.append(line)
     if queued:
         said.append(
-            f"{queued:.6g} requests a run wait for a day to end, and are sent on all at once as the next begins: those under way by "
-            "the time that it is exhausted are finished"
+            f"{queued:.6g} requests a run wait for a day to end, and are sent on all at once as the next begins; runs of several "
+            "days show whether they become more from day to day"
         )
     return said
 

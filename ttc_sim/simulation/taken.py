@@ -160,8 +160,8 @@ class _OnPool:
 
 @dataclass(frozen=True)
 class _Which:
-    """Of an offer, (n,) requests that took it; those among them that took it first, and last; those that it was planned for, which a
-    budget may have kept from it; and those among the first that anything was sent for."""
+    """Of an offer, (n,) requests that took it; those among them that took it first, and last; those that it was planned for,
+    which a budget may have kept from it; and those among the first that anything was sent for."""
 
     here: NDArray[np.bool_]
     first: NDArray[np.bool_]
@@ -225,7 +225,9 @@ def _add(
         each = np.bincount(who, weights=spent_usd, minlength=n)
         taken.api_cost_usd[:] += each
         taken.api_usd[d] += each
-        taken.planned_api_cost_usd[:] += np.where(which.planned, np.bincount(who, weights=planned_usd, minlength=n), 0.0)
+        taken.planned_api_cost_usd[:] += np.where(
+            which.planned, np.bincount(who, weights=planned_usd, minlength=n), 0.0
+        )
     taken.in_a_row[which.last] = tokens_in_a_row(work, generated)[which.last]
     taken.outlasts[which.last] = outlasts_its_client(work, model.deployments)[which.last]
     on_pool = np.array([prices is None for prices in model.prices])

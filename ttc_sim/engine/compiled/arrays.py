@@ -12,8 +12,8 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.compiled.state import (
     BATCH,
     BROKEN,
-    CALLS_AGAIN,
     BUDGETS,
+    CALLS_AGAIN,
     CALLS_BREAK,
     CHAIN,
     CHANGE,
@@ -254,7 +254,7 @@ def begin(
         counters=counters,
         clock=np.full(3, np.inf),
         changes=none_f,
-        **_gateway(budgets, n, counters),  # type: ignore[arg-type]
+        **_gateway(budgets, n, counters),
         fleets=fleets.of,
         step_s=fleets.step_s,
         step_replicas=fleets.step_replicas,
@@ -401,7 +401,12 @@ def _gateway(budgets: Budgets | None, n: int, counters: I64) -> dict[str, NDArra
         whole = ("budget_limit", "budget_rule", "budget_of", "budget_to", "gate_chosen", "spent", "spent_over")
         parts = ("budget_prices", "budget_clock", "gate_sent_s", "exhausted_s")
         bits = np.zeros(0, dtype=np.int8)
-        return {**dict.fromkeys(whole, none_i), **dict.fromkeys(parts, none_f), "budget_spends": bits, "gate_done": bits}
+        return {
+            **dict.fromkeys(whole, none_i),
+            **dict.fromkeys(parts, none_f),
+            "budget_spends": bits,
+            "gate_done": bits,
+        }
     counters[BUDGETS], counters[DAYS] = len(budgets.limit), 1
     return {
         "budget_limit": budgets.limit,

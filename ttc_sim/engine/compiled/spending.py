@@ -65,7 +65,7 @@ def pass_gateway(m: Memory, request: int, now_s: float) -> int:
                 continue
             if m.budget_rule[budget] >= rule:
                 rule, to = m.budget_rule[budget], m.budget_to[2 * request + i]
-    if rule == REFUSE or rule == QUEUE:
+    if rule in (REFUSE, QUEUE):
         m.gate_done[request] |= rule
         m.stage[request] = m.stage_start[arm * (n + 1) + request]
         if rule == REFUSE:

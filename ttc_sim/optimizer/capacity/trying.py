@@ -161,9 +161,7 @@ class Trials:
     def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
         assert ready.offers is not None
         offers = ready.offers
-        return run_offers(
-            model, ready.draws, offers.works, offers.following, offers.budgets, interval_s=interval_s
-        )
+        return run_offers(model, ready.draws, offers.works, offers.following, offers.budgets, interval_s=interval_s)
 
     def run(self, model: Model, ready: Ready, interval_s: float | None = None) -> Run:
         """Some requests on a model, with their bill."""
