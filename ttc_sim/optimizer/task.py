@@ -298,8 +298,8 @@ def proposed_without(model: Model) -> list[str]:
     within = []
     if scenario.budget is not None:
         within.append(
-            "policies were proposed so that API calls keep within the hard budget in expectation, on the busiest day; what becomes of "
-            "requests at its end was left to simulation"
+            "policies were proposed so that API calls keep within the hard budget in expectation, on the busiest day; what becomes "
+            "of requests at its end was left to simulation"
         )
     if not said:
         return within
