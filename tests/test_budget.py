@@ -318,7 +318,59 @@ def test_other_commands_honour_it(tmp_path: Path) -> None:
     assert found["refused"]["value"] == 0.4
     changed = ttc.what_if(str(file), {"more": {"budget.usd_per_day": "2x"}})
     base, more = (one.as_json()["rejected_rate"] for one in _summaries(changed))
-    assert (base["value"], more["value"]) == (0.4, 0.1)  # type: ignore[index]
+    assert (base["value"], more["value"]) == (0.4, 0.1)
+
+
+STEP = {"base_s": 0.02, "per_prefill_token_s": 0.0, "per_sequence_s": 0.001, "per_kv_token_s": 0.0}
+POOL = {"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 2.0, "max_num_seqs": 8, "step_time": STEP}
+
+
+def degrading_to_a_pool(**more: Any) -> dict[str, Any]:
+    """At the rate of these requests $2 a day is spent in a few minutes: all that come after are the pool's."""
+    raw = paper("degrade", 40 * CALL_USD, 600, **more)
+    raw["workload"]["arrivals"] = {"process": "poisson", "rate_per_s": 2.0}
+    raw["deployments"]["e"] = POOL
+    return {**raw, "replications": 2}
+
+
+def test_capacity_is_for_those_that_a_budget_degrades() -> None:
+    """The pool is the arm of nobody until then, and has to be large enough for all."""
+    targets = {"minimize": "cost", "latency_p95_s": 6.0}
+    raw = degrading_to_a_pool(targets=targets, search={"replicas": {"e": [1, 2, 3, 4]}})
+    found = ttc.capacity(scenario_from_dict(raw))
+    assert found.status == "met"
+    replicas = found.scenario.deployments["e"].replicas  # type: ignore[union-attr]
+    for count, held in ((replicas, True), (replicas - 1, False)):
+        if count:
+            summary = simulate(with_changes(scenario_from_dict(raw), {"deployments.e.replicas": count})).summary()
+            assert (summary.latency_s["p95"].value <= 6.0) is held
+            assert summary.replicas == {"e": count}
+    del raw["budget"]
+    assert "e" not in simulate(scenario_from_dict(raw)).summary().replicas
+
+
+def test_a_plan_for_traffic_alone_keeps_within_a_budget_or_says_what_is_missing() -> None:
+    raw = degrading_to_a_pool(targets={"minimize": "latency_p95_s"}, search={"replicas": {"e": [1, 2]}})
+    plan = ttc.optimize(scenario_from_dict(raw))
+    checks = {check.name: check for check in plan.checks}
+    assert checks["budget"].holds
+    assert "Always(arm='b')" in str(plan.scenario.policy)
+    without = {**raw, "budget": None}
+    assert "Always(arm='a')" in str(ttc.optimize(scenario_from_dict(without)).scenario.policy)
+    refusing = {**raw, "budget": {"usd_per_day": 1.0, "at_end": "refuse"}}
+    with pytest.raises(InputError, match="a budget may refuse all"):
+        ttc.optimize(scenario_from_dict(refusing))
+
+
+def test_an_arm_on_a_pool_whose_verifier_bills_calls_counts(gateway: dict[str, Any]) -> None:
+    where = str(ROOT / "scenarios" / "reasoning-gateway.yaml")
+    raw = {**gateway, "policy": "Always('mistral')", "budget": {"usd_per_day": 1e-4, "at_end": "refuse"}}
+    raw["replications"] = 1
+    assert not simulate(scenario_from_dict(raw, where)).records["refused"].any()
+    judged = {**raw["arms"]["mistral"], "strategy": "BestOfN(n=2, auroc=0.8, verifier='maverick-api')"}
+    raw["arms"] = {**raw["arms"], "mistral": judged}
+    raw["search"] = {}
+    assert simulate(scenario_from_dict(raw, where)).records["refused"].mean() > 0.5  # type: ignore[operator]
 
 
 def _summaries(found: Any) -> list[Any]:

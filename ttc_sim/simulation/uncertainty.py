@@ -66,7 +66,8 @@ class Uncertainty:
             self.run = np.arange(self.count) * self.groups // self.count
         spent = [run.result.spending for run in runs]
         self.budget_ended = any(one is not None and one.done.any() for one in spent)
-        self.by_neighbours = self.batched and model.scenario.workload.rate_changes
+        # Before a budget is exhausted a run is another one than after it.
+        self.by_neighbours = self.batched and (model.scenario.workload.rate_changes or self.budget_ended)
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
