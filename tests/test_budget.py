@@ -350,7 +350,8 @@ def test_capacity_is_for_those_that_a_budget_degrades() -> None:
 
 
 def test_a_plan_for_traffic_alone_keeps_within_a_budget_or_says_what_is_missing() -> None:
-    raw = degrading_to_a_pool(targets={"minimize": "latency_p95_s"}, search={"replicas": {"e": [1, 2]}})
+    raw = degrading_to_a_pool(targets={"minimize": "latency_p95_s"}, search={"replicas": {"e": [4]}})
+    raw["deployments"]["e"] = {**POOL, "step_time": {**STEP, "base_s": 0.25}}  # slower than the endpoint
     plan = ttc.optimize(scenario_from_dict(raw))
     checks = {check.name: check for check in plan.checks}
     assert checks["budget"].holds
