@@ -290,7 +290,7 @@ def failing_scenario(seed: int, times: Times) -> Case:
     if case.rule is None:
         # The same requests with other stages, as other arms would have them.
         work = works[0]
-        others = [_shuffled(work, k) for k in range(1, dice.of(1, 2, 3))]
+        others = [shuffled(work, k) for k in range(1, dice.of(1, 2, 3))]
         works = [work, *others]
         count = len(works)
     works = [_with_errors(dice, seed, arm, work) for arm, work in enumerate(works)]
@@ -336,7 +336,7 @@ def _down(dice: Dice) -> Down | None:
     return dice.of(None, Down(edges[::2], edges[1::2]), Down(edges[::2], edges[1::2], dice.of(1.0, 4.0)))
 
 
-def _shuffled(work: Work, by: int) -> Work:
+def shuffled(work: Work, by: int) -> Work:
     """The work with every request's stages those of another request."""
     order = np.roll(np.arange(work.requests), by)
     size = np.diff(work.stage_start)[order]

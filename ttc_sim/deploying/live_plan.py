@@ -40,6 +40,8 @@ class Route:
 class LivePlan:
     """A saved plan's policy, its arms' caps and its predictor, for requests as they come.
 
+    Routes know nothing of money: a hard budget of the plan's scenario is for the gateway to keep.
+
     Args:
         plan: file that ``ttc-sim optimize --plan`` wrote.
         predictor: where the ONNX file of the plan's predictor stands now, if elsewhere.

@@ -13,6 +13,7 @@ from ttc_sim.base.arguments import finite
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine.fleet import IN_SERVICE, OFF, FleetLog
+from ttc_sim.engine.spending import Spending
 from ttc_sim.scenario import Api, GpuPool
 
 I32 = NDArray[np.int32]
@@ -185,6 +186,7 @@ class EngineResult:
             to do; ``None`` if that was not recorded.
         fleet: states of replicas over time, where a pool's may change; ``None`` otherwise.
         attempts: those that were not answered; ``None`` where nothing breaks and nobody asks again, but after a 429.
+        spending: what budgets a day came to, and what they did to requests; ``None`` without any.
     """
 
     status: NDArray[np.int8]
@@ -203,6 +205,7 @@ class EngineResult:
     levels_s: F64 | None = None
     fleet: FleetLog | None = None
     attempts: Attempts | None = None
+    spending: Spending | None = None
 
 
 def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bool:

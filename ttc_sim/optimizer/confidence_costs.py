@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
 from ttc_sim.optimizer.promises import as_mapping, figures_in_brief
-from ttc_sim.optimizer.proposing.proposal import Limits
 from ttc_sim.optimizer.searching import Found
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.optimizer.tightening import tightened
@@ -118,7 +117,7 @@ def look_at_confidences(task: PlanningTask, found: Found, say: Progress = lambda
 def _look(task: PlanningTask, found: Found, targets: Targets, higher: bool, say: Progress) -> list[Simulated]:
     """A few proposals for other targets, each simulated on the requests that plans are verified on."""
     learnt, runs = found.learnt, task.model.scenario.replications
-    start = Limits.of(targets, task.model.scenario.search.utilization, task.rate_per_s)
+    start = task.limits_of(targets)
     limits = learnt.optimism.allowed_for(start, targets)
     if higher:  # no less room than the plan needed already
         limits = replace(

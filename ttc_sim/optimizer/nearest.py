@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ttc_sim.optimizer.looking import Learnt, Looks, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
-from ttc_sim.optimizer.proposing.proposal import Limits, Proposer, allowed_replicas
+from ttc_sim.optimizer.proposing.proposal import Proposer, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.scenario import GpuPool, Targets
 
@@ -23,7 +23,6 @@ def look_for_the_nearest(
     task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress = lambda _: None
 ) -> Learnt:
     """Simulate the best policies for targets that are loosened alike, as little as will do."""
-    search = task.model.scenario.search
     pools = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
     most = {name: allowed_replicas(task.model, name)[-1] for name in pools}
     # The fastest is on the most replicas, unless their bill is limited.
@@ -34,7 +33,7 @@ def look_for_the_nearest(
         targets = loosened(task.targets, share)
         timing = learnt.timing if replicas is None else learnt.timing.at(replicas)
         timing = replace(timing, targets=targets)
-        limits = Limits.of(targets, search.utilization, task.rate_per_s)
+        limits = task.limits_of(targets)
         limits = learnt.optimism.allowed_for(limits, targets)
         proposal = proposer.propose(task.question(limits, timing, targets=targets, replicas=replicas))
         seen = looks.get(proposal)

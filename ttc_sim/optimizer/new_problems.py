@@ -135,4 +135,6 @@ def _with_sources_present(scenario: Scenario, table: pl.DataFrame, where: str | 
     if isinstance(policy, dict):
         policy = {name: text for name, text in policy.items() if name in sources}
     targets = None if scenario.targets is None else scenario.targets.of_sources(sources)
-    return scenario.model_copy(update={"workload": workload, "policy": policy, "targets": targets}), notes
+    budget = None if scenario.budget is None else scenario.budget.of_sources(sources)
+    changes = {"workload": workload, "policy": policy, "targets": targets, "budget": budget}
+    return scenario.model_copy(update=changes), notes

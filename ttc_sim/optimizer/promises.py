@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ttc_sim.base.estimates import Z95, Estimate
+from ttc_sim.optimizer.budget_promises import kept_within
 from ttc_sim.optimizer.chances import chance_of, quantile_of
 from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import CONFIDENCE
@@ -141,7 +142,7 @@ def as_mapping(figure: Estimate) -> dict[str, float]:
 
 
 def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]:
-    """Every target beside its figure."""
+    """Every target beside its figure, and hard budgets whose end the runs are too short to show."""
     checks = []
     for target in targets.asked():
         figure = summary.quantity(target.name) or UNKNOWN
@@ -151,6 +152,10 @@ def check_targets(summary: Summary, targets: Targets) -> tuple[TargetCheck, ...]
                 target.name, target.bound, target.at_least, figure, chance, target.confidence, hour, target.words
             )
         )
+    sure = targets.confidence if isinstance(targets.confidence, float) else CONFIDENCE
+    for target, figure, words in kept_within(summary, sure):
+        chance = chance_of(summary, target, figure)
+        checks.append(TargetCheck(target.name, target.bound, False, figure, chance, sure, None, words))
     return tuple(checks)
 
 

@@ -99,8 +99,13 @@ def route_in_scenario(
     weak_arm, strong_arm = _arm_of(scenario, weak, "--weak"), _arm_of(scenario, strong, "--strong")
     if weak_arm == strong_arm:
         raise InputError(scenario.path, "arms", weak_arm, "an arm for each of the two models")
+    without_budget = []
+    if scenario.budget is not None:
+        without_budget.append("the hard budget of the scenario is left out: it might send requests to other arms")
     two = {name: scenario.arms[name].model_copy(update={"fallback": None}) for name in (weak_arm, strong_arm)}
-    scenario = scenario.model_copy(update={"arms": two, "policy": None, "search": Search(), "targets": None})
+    scenario = scenario.model_copy(
+        update={"arms": two, "policy": None, "search": Search(), "targets": None, "budget": None}
+    )
     scenario, population, notes = over_new_problems(
         scenario, problems, attempts, progress, predictor=predictor, scores=scores
     )
@@ -148,7 +153,7 @@ def route_in_scenario(
         points=tuple(points),
         curve=curve,
         usd_at_pgr={} if curve is None else {f"pgr{100 * part:.0f}": _usd_at(curve, part) for part in (0.5, 0.8)},
-        notes=(*notes, *population.notes),
+        notes=(*notes, *without_budget, *population.notes),
     )
 
 

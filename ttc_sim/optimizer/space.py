@@ -15,7 +15,7 @@ def expand_caps(scenario: Scenario) -> Scenario:
     """The scenario with an arm of its own for each cap that ``search.caps`` allows.
 
     An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``. One that another arm's strategy or
-    fallback names stays what it is under its own name, for those alone if its cap is none of those to choose from.
+    fallback, or the budget, names stays what it is under its own name, for those alone if its cap is none of those to choose from.
     """
     if not scenario.search.caps:
         return scenario
@@ -23,6 +23,7 @@ def expand_caps(scenario: Scenario) -> Scenario:
     made = {name: scenario.parsed_strategy(name) for name in scenario.arms}
     named = {other for strategy in made.values() for other in strategy.other_arms}
     named |= {other for arm in scenario.arms.values() for other in arm.fallbacks}
+    named |= set(scenario.budget.arms if scenario.budget is not None else ())
     arms: dict[str, object] = {}
     for name, strategy in made.items():
         if name not in scenario.search.caps:

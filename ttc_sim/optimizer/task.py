@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
+from ttc_sim.optimizer.proposing.budgets import budget_targets, busiest_day
 from ttc_sim.optimizer.proposing.objectives import Slowness, bad_share, broken_by_arm, slowness_of
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
@@ -128,6 +129,8 @@ def times_seen(model: Model, runs: Sequence[Run]) -> dict[tuple[str, int], Waiti
         for run in runs:
             # Who came from another arm, or asked again, waited elsewhere too.
             alone = run.answered_by == run.arm
+            if run.result.spending is not None:
+                alone &= run.result.spending.done == 0
             if run.result.attempts is not None:
                 alone &= (run.result.attempts.error_retries == 0) & (run.result.attempts.timeout_retries == 0)
             served = of_pool[run.arm] & alone & ~np.isnan(run.result.first_token_s) & (run.result.status == 0)
@@ -165,6 +168,7 @@ class PlanningTask:
         rate_per_s: mean rate of the requests that are simulated, by which pools are priced: of the first hours of a day that of
             those hours.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
+        busiest: requests of the busiest day of a hard budget, as a multiple of those at the mean rate.
         carried_out: what was simulated so far, so that the same choice on the same replicas is not simulated twice.
     """
 
@@ -172,6 +176,7 @@ class PlanningTask:
     targets: Targets
     rate_per_s: float
     novelty: Novelty | None
+    busiest: float = 1.0
     carried_out: dict[object, CarriedOut] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -199,7 +204,8 @@ class PlanningTask:
         seconds = seconds_of_arrivals(workload, traffic) if traffic.lasts_s is None else 0.0
         if any(isinstance(pool, GpuPool) for pool in model.deployments) and seconds > 0:
             rate_per_s = len(traffic.arrival_s) / seconds
-        return cls(expectations, targets, rate_per_s, novelty_of(expectations.population))
+        busiest = busiest_day(model.scenario, traffic.arrival_s, rate_per_s)
+        return cls(expectations, targets, rate_per_s, novelty_of(expectations.population), busiest)
 
     @property
     def model(self) -> Model:
@@ -232,7 +238,17 @@ class PlanningTask:
 
     def limits(self) -> Limits:
         """The targets as they stand, before anything was simulated."""
-        return Limits.of(self.targets, self.model.scenario.search.utilization, self.rate_per_s)
+        return self.limits_of(self.targets)
+
+    def limits_of(self, targets: Targets) -> Limits:
+        """The same of other targets; hard budgets are no targets, but a day's expected bill keeps within them."""
+        scenario = self.model.scenario
+        budgets = budget_targets(scenario, self.busiest)
+        found = Limits.of(targets, scenario.search.utilization, self.rate_per_s, budgets)
+        if math.isfinite(self.rate_per_s):
+            return found
+        # Nothing is known of a day's bill before simulation.
+        return replace(found, late={**found.late, **dict.fromkeys((one.name for one in budgets), math.inf)})
 
     @property
     def most_usd_per_request(self) -> float | None:
@@ -322,9 +338,16 @@ def proposed_without(model: Model) -> list[str]:
         said.append("retries after timeouts")
     if any(arm.fallbacks for arm in scenario.arms.values()):
         said.append("fallbacks")
+    within = []
+    if scenario.budget is not None:
+        within.append(
+            "policies were proposed so that API calls keep within the hard budget in expectation, on the busiest day; what becomes "
+            "of requests at its end was left to simulation"
+        )
     if not said:
-        return []
+        return within
     listed = f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else said[0]
     return [
-        f"policies were proposed as if there were no {listed}, and chosen by simulations that have them, as all figures do"
+        *within,
+        f"policies were proposed as if there were no {listed}, and chosen by simulations that have them, as all figures do",
     ]

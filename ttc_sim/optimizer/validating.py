@@ -179,12 +179,28 @@ def validate(
         realized=realized,
         best_in_hindsight=None if hindsight is None else hindsight[0],
         problems=len(population),
-        notes=(*saved.notes, *another, *absent, *_own_problems(scenario, population), *population.notes),
+        notes=(
+            *saved.notes,
+            *another,
+            *absent,
+            *_own_problems(scenario, population),
+            *population.notes,
+            *_without_budget(scenario, hindsight is not None),
+        ),
         new_groups=new,
         by_novelty=by_novelty,
         targets=() if scenario.targets is None else judge_targets(realized, scenario.targets, population),
         regret=None if hindsight is None else hindsight[1],
     )
+
+
+def _without_budget(scenario: Scenario, hindsight: bool) -> list[str]:
+    """What the best in hindsight was looked for without."""
+    if scenario.budget is None or not hindsight:
+        return []
+    return [
+        "the best policy in hindsight was looked for as if there were no hard budget, which the plan was carried out with"
+    ]
 
 
 def _as_saved(plan: object, allow_code: AllowCode) -> SavedPlan:

@@ -154,6 +154,13 @@ def _check_asked(model: Model, targets: Targets) -> None:
         raise InputError(path, "targets.cut_off_rate", None, expected)
     if targets.timeout_rate is not None or targets.goodput is not None or targets.maximize == "goodput":
         return
+    budget = model.scenario.budget
+    refuses = budget is not None and any(one.at_end == "refuse" for one in budget.of_all.values())
+    if refuses and targets.rejected_rate is None:
+        expected = (
+            "most requests that may get no answer, such as 0.01: without it (or rejected_rate) a budget may refuse all"
+        )
+        raise InputError(path, "targets.timeout_rate", None, expected)
     for target, (name, key) in may_drop(model.scenario.deployments).items():
         if getattr(targets, target) is None:
             expected = (

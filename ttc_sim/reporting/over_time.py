@@ -39,6 +39,8 @@ _REQUESTS = {
     "failed": ("failed", lambda x: number(x, 0)),
     "goodput": ("goodput", percent),
 }
+_BUDGETS = {name: (name, lambda x: number(x, 0)) for name in ("degraded", "queued", "refused")}
+_SPENT = {"$ of the budget": ("spent_usd", dollars)}
 _ATTEMPTS = {name: (name, lambda x: number(x, 0)) for name in ("errors", "retries", "fallbacks")}
 _SERVERS = {
     "running": ("running", lambda x: number(x, 1)),
@@ -61,19 +63,27 @@ def print_over_time(console: Console, found: OverTime) -> None:
     replicas = _REPLICAS if _changing(found) else {}
     several = found.deployments["deployment"].n_unique() > 1
     if several:
-        paper.print(_table(title, found, found.all, {**_REQUESTS, **_ATTEMPTS, **_SERVERS, **_TOKENS, **_DOLLARS}))
+        columns = {**_REQUESTS, **_BUDGETS, **_ATTEMPTS, **_SERVERS, **_TOKENS, **_DOLLARS, **_SPENT}
+        paper.print(_table(title, found, found.all, columns))
         columns = {**_REQUESTS, **_SERVERS, **replicas, **_DOLLARS}
         paper.print(_table(f"{title} and deployment", found, found.deployments, columns, "deployment"))
     else:
-        columns = {**_REQUESTS, **_ATTEMPTS, **_SERVERS, **replicas, **_DOLLARS}
-        paper.print(_table(title, found, found.deployments, columns))
+        columns = {**_REQUESTS, **_BUDGETS, **_ATTEMPTS, **_SERVERS, **replicas, **_DOLLARS, **_SPENT}
+        paper.print(_table(title, found, _with_spent(found), columns))
     if found.sources["source"].n_unique() > 1:
-        columns = {**_REQUESTS, **_TOKENS, **_DOLLARS}
+        columns = {**_REQUESTS, **_BUDGETS, **_TOKENS, **_DOLLARS, **_SPENT}
         paper.print(_table(f"{title} and source", found, found.sources, columns, "source"))
     last = found.all.tail(1)
     if last["partial"][0]:
         lasts_s = float(last["ends_s"][0] - last["begins_s"][0])
         paper.say(f"The last row is cut short: the run ends {number(lasts_s)} s into it.", "dim")
+
+
+def _with_spent(found: OverTime) -> pl.DataFrame:
+    """The rows of a single deployment, with what a budget counted, which stands with those of all."""
+    if "spent_usd" not in found.all.columns:
+        return found.deployments
+    return found.deployments.with_columns(found.all["spent_usd"])
 
 
 def _table(title: str, found: OverTime, rows: pl.DataFrame, columns: Mapping[str, Any], by: str = "") -> Table:

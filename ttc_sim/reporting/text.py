@@ -27,6 +27,7 @@ from ttc_sim.policies import (
     Utility,
     parse_policy,
 )
+from ttc_sim.reporting.budget import budget_lines, budget_table
 from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown, title_of
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.scenario.shapes import time_in_words
@@ -51,6 +52,7 @@ def print_summary(
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
     paper.print(times_table(summary))
+    _print_budget(paper, summary)
     if summary.attempts is not None and (table := attempts_table(summary.attempts)).row_count:
         paper.print(table)
     paper.print(parts_table("By arm", "arm", summary.per_arm))
@@ -84,8 +86,16 @@ def print_plan(console: Console, plan: Plan) -> None:
         if plan.highest_confidence > 0:
             unmet += f" The highest chance with which any plan was found to hold each is {_rounded_down(plan.highest_confidence)}%."
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
+    _print_budget(paper, plan.predicted)
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
+
+
+def _print_budget(paper: Paper, summary: Summary) -> None:
+    if summary.budget is not None:
+        paper.print(budget_table(summary.budget))
+        for line in budget_lines(summary.budget):
+            paper.say(f"  {line}")
 
 
 def _worth_in_words(plan: Plan) -> list[str]:

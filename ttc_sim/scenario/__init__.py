@@ -4,6 +4,8 @@ Units stand in the names: seconds, tokens, US dollars. Shares and probabilities 
 """
 
 from ttc_sim.scenario.autoscaling_search import AutoscalingRule
+from ttc_sim.scenario.budget import DailyBudget, SourceBudget, SpendingBudget
+from ttc_sim.scenario.budget_checks import check_degraded, first_turn_s
 from ttc_sim.scenario.changes import as_plain, as_scenario, checked, with_changes
 from ttc_sim.scenario.deployments import (
     Api,
@@ -49,6 +51,7 @@ __all__ = [
     "Clients",
     "ClosedLoop",
     "Columns",
+    "DailyBudget",
     "Errors",
     "Even",
     "Failure",
@@ -77,7 +80,9 @@ __all__ = [
     "Slo",
     "Slow",
     "Source",
+    "SourceBudget",
     "SourceTargets",
+    "SpendingBudget",
     "StartUp",
     "Step",
     "StepTime",
@@ -88,8 +93,10 @@ __all__ = [
     "Workload",
     "as_plain",
     "as_scenario",
+    "check_degraded",
     "checked",
     "find_scenario",
+    "first_turn_s",
     "load_scenario",
     "read_mapping",
     "scenario_from_dict",

@@ -14,6 +14,7 @@ from ttc_sim.measured.provenance import is_predictor
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import Model, NonNegative
+from ttc_sim.scenario.budget import SpendingBudget
 from ttc_sim.scenario.deployments import Deployment
 from ttc_sim.scenario.hardware import Budget, PoolSearch
 from ttc_sim.scenario.targets import Targets
@@ -101,6 +102,7 @@ class Scenario(Model):
             was made with.
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; fitted on the workload's own
             problems if left out. A plan writes down those that it was made with.
+        budget: US dollars that API calls may cost a day, and what becomes of requests then; without limit if left out.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Scenario(Model):
     responses: dict[str, Response] | None = None
     search: Search = Search()
     targets: Targets | None = None
+    budget: SpendingBudget | None = None
     # Where the file stands; relative paths in it start there.
     path: Annotated[str, Field(exclude=True)] = "scenario"
     # No field: no file can consent for its reader.

@@ -19,6 +19,7 @@ from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario.base import UNKNOWN_KEY
+from ttc_sim.scenario.budget_checks import check_budget
 from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.hardware import PoolSearch
@@ -198,6 +199,7 @@ def _check_references(scenario: Scenario) -> None:
                 path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
             )
     _check_fallbacks(scenario)
+    check_budget(scenario)
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)
     carried = all(one.carries_lengths for one in scenario.workload.processes)
     if not sources and scenario.workload.lengths is None and not carried:

@@ -71,16 +71,16 @@ class TokenPrices:
             calls: that they are shared out to evenly; what a token costs depends on how long the prompt of one is.
         """
         prompt, cached = np.asarray(prompt, dtype=np.float64), np.asarray(cached, dtype=np.float64)
-        each = {kind: self._each(kind, prompt, calls) for kind in KINDS}
+        each = {kind: self.each(kind, prompt, calls) for kind in KINDS}
         cost = (prompt - cached) * each["input"] + cached * each["cached_input"]
         cost = cost + np.asarray(reasoning) * each["reasoning"] + np.asarray(visible) * each["output"]
         return cost if cost.ndim else float(cost)
 
     def reasoning_usd(self, prompt: ArrayLike, reasoning: ArrayLike, calls: ArrayLike = 1) -> F64:
         """Of that, what the reasoning tokens cost."""
-        return np.asarray(self._each("reasoning", np.asarray(prompt, dtype=np.float64), calls) * np.asarray(reasoning))
+        return np.asarray(self.each("reasoning", np.asarray(prompt, dtype=np.float64), calls) * np.asarray(reasoning))
 
-    def _each(self, kind: str, prompt: F64, calls: ArrayLike) -> F64 | float:
+    def each(self, kind: str, prompt: F64, calls: ArrayLike) -> F64 | float:
         """US dollars of a token of one kind, by the prompt that it is generated for."""
         price: float = getattr(self, kind)
         if not self.long_prompts:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Spending
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
 from ttc_sim.policies import Requests
 from ttc_sim.scenario import Api, GpuPool
@@ -31,7 +34,8 @@ class Run:
     Attributes:
         answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown.
         planned_correct: the same, had no request timed out, failed or been rejected by the arm that it was sent to.
-        answered_by: index of the arm that answered it, or was the last to try; ``arm`` is the one that it was sent to.
+        answered_by: index of the arm that answered it, or was the last to try; ``arm`` is the one that it was sent to or, but for a
+            budget, would have been.
         lost_tokens: prompt and output tokens of attempts that broke or were made again, and of arms that a fallback came after;
             they are among the others. lost_usd: their part of the bill.
         cut_off: 1.0 if it was answered, and a cap ended the answer before it was whole; NaN where accuracy is known.
@@ -51,7 +55,7 @@ class Run:
         timeline: the run in intervals of the clock, if that was asked for.
         paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
         work_s: (n,) what each takes of what requests share: seconds of pools' replicas or, without pools, of endpoints with
-            limits; ``None`` where nothing is shared.
+            limits, or else US dollars of a budget; ``None`` where nothing is shared.
         rate_per_s: requests per second that were served: of the arrivals (:class:`ttc_sim.workload.Traffic`), or fewer where a pool
             fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
@@ -131,9 +135,7 @@ class Run:
         attempts = result.attempts
         if attempts is not None:
             columns |= {
-                "answered_by": np.where(
-                    result.status == COMPLETED, np.array(model.arm_names)[self.answered_by], np.array(None)
-                ),
+                "answered_by": self._answered_by(model),
                 "errors": attempts.errors,
                 "outage_errors": attempts.outage_errors,
                 "error_retries": attempts.error_retries,
@@ -142,12 +144,24 @@ class Run:
                 "lost_tokens": self.lost_tokens,
                 "lost_cost_usd": self.lost_usd,
             }
+        if result.spending is not None:
+            columns |= {"answered_by": self._answered_by(model), **budget_columns(result.spending)}
         if population is not None and rows is not None:
             columns["problem"] = population.problem[rows]
             columns |= {name: values for name, values in self.requests.scores.items() if name == "difficulty"}
         else:
             columns["cut_off"] = self.cut_off == 1.0
         return pl.DataFrame(columns).fill_nan(None)
+
+    def _answered_by(self, model: Model) -> NDArray[Any]:
+        names = np.array(model.arm_names)[self.answered_by]
+        return np.where(self.result.status == COMPLETED, names, np.array(None))
+
+
+def budget_columns(spending: Spending) -> dict[str, NDArray[Any]]:
+    """What a budget did to each request: whether it was degraded, waited for a day to end, or was refused; when it was sent on."""
+    bits = {"degraded": DEGRADE, "queued": QUEUE, "refused": REFUSE}
+    return {**{name: spending.done & bit > 0 for name, bit in bits.items()}, "sent_s": spending.sent_s}
 
 
 def bill_run(
@@ -163,7 +177,7 @@ def bill_run(
     """The bill of a run.
 
     Args:
-        requests: as the policy saw them; arm: (n,) index of the arm that each was sent to.
+        requests: as the policy saw them; arm: (n,) index of the arm that it sent each to.
         offers: what the engine was offered; result: what it made of it.
         interval_s: over which the engine recorded levels, if it did.
         ready: deployments that requests might have been sent to by live load, or as a fallback: pools among them are paid for even
@@ -247,4 +261,7 @@ def _work_s(model: Model, taken: Taken) -> F64 | None:
         isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
         for item in model.deployments
     ]
-    return taken.at_first.alone_s if taken.sent[limited].any() else None
+    if taken.sent[limited].any():
+        return taken.at_first.alone_s
+    # A budget is shared too.
+    return taken.planned_api_cost_usd if model.scenario.budget is not None else None

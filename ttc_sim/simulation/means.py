@@ -201,6 +201,9 @@ class Means(Uncertainty):
         n = len(self.runs[0].arm)
         request, status = (np.arange(n), self.status[:n]) if other is None else (other.request, other.status)
         here = members.requests[:n][request]
+        if self.budget_ended and here.any():  # which changes who answers, too
+            correct = self.correct[:n] if other is None else other.correct
+            return float((correct - self.planned_correct[request])[here].mean())
         return -float((self.planned_correct[request] * (status != COMPLETED))[here].mean()) if here.any() else 0.0
 
     def doubt(self, members: Members) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.scenario import Api, GpuPool, Latency, Scenario
+from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, resolve_price
@@ -116,6 +116,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         )
         for name, arm in scenario.arms.items()
     )
+    _check_budget(scenario, arms)
     for arm in arms:
         if arm.attempts is None:
             _check_without_profile(scenario, arm)
@@ -130,6 +131,15 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         for item in scenario.deployments.values()
     )
     return Model(scenario, population, arms, names, prices, step_tables)
+
+
+def _check_budget(scenario: Scenario, arms: tuple[ResolvedArm, ...]) -> None:
+    """What requests are degraded to must have been measured on their source's problems."""
+    for source, one in (scenario.budget.of_all if scenario.budget is not None else {}).items():
+        field = "budget" if source is None else f"budget.sources.{source}"
+        for name in scenario.workload.sources if source is None else [source]:
+            if one.to is not None:
+                check_degraded(scenario, field, one.to, name, [arm.name for arm in arms if name in arm.sources])
 
 
 def _without_problems(scenario: Scenario, sources: list[str] | None) -> tuple[str, ...]:

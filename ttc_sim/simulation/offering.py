@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled
+from ttc_sim.engine.spending import Budgets
 from ttc_sim.engine.work import Down, EngineResult, Work
 from ttc_sim.policies import LiveRule, Requests
 from ttc_sim.scenario import Api
+from ttc_sim.simulation.budgeting import budgets_of, degraded_to
 from ttc_sim.simulation.carrying import Carried, carry
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
@@ -27,14 +29,16 @@ class Offers:
     """What the engine may carry out for each of ``n`` requests.
 
     Attributes:
-        carried: one or more; those that may be chosen come first, then those that they fall back on.
+        carried: one or more; those that may be chosen come first, then those that they fall back on, and those of a budget's end.
         arm: of each, (n,) index of the arm of the scenario.
         following: (n, offers) which one a request falls back on, -1 for none; ``None`` where no arm has a fallback.
+        budgets: what may be spent a day; ``None`` where the scenario has none.
     """
 
     carried: tuple[Carried, ...]
     arm: tuple[I64, ...]
     following: I64 | None = None
+    budgets: Budgets | None = None
 
     @property
     def works(self) -> list[Work]:
@@ -44,6 +48,12 @@ class Offers:
     def arm_of(self, offer: I64) -> I64:
         """(n,) arm of the offer that each request took."""
         return np.asarray(np.stack(self.arm)[offer, np.arange(len(offer))])
+
+    def chosen(self, result: EngineResult) -> I64:
+        """(n,) the offer that each request was sent to first or, but for a budget, would have been."""
+        if result.spending is not None:
+            return result.spending.chosen
+        return (result.arm if result.attempts is None else result.attempts.first).astype(np.int64)
 
     def taken(self, result: EngineResult) -> NDArray[np.bool_]:
         """(offers, n) which of them were begun: from the first to the last."""
@@ -63,16 +73,34 @@ class Offers:
 
 def offer(model: Model, draws: Draws, arm: I64) -> Offers:
     """Of requests whose arms are chosen, (n,): those, and their fallbacks one after another."""
+    degraded = degraded_to(model, draws)
+    arms, carried, following = list[I64](), list[Carried](), list[I64]()
+    to = np.where(degraded == arm[:, None], 0, degraded)
+    for k in range(1 + degraded.shape[1]):
+        other = degraded[:, k - 1]
+        if k and not ((other >= 0) & (other != arm)).any():
+            continue
+        first = len(arms)
+        # Who has no such arm stands for another's place in the arrays, and is never carried out there.
+        path, after = _path(model, np.where(other >= 0, other, arm) if k else arm)
+        arms += path
+        carried += [carry(model, draws, one, step) for step, one in enumerate(path)]
+        following.append(np.where(after >= 0, after + first, -1))
+        if k:
+            to[:, k - 1] = np.where((other >= 0) & (other != arm), first, to[:, k - 1])
+    after = np.concatenate(following, axis=1)
+    budgets = budgets_of(model, draws, carried, arms, to)
+    return Offers(tuple(carried), tuple(arms), after if (after >= 0).any() else None, budgets)
+
+
+def _path(model: Model, arm: I64) -> tuple[list[I64], I64]:
+    """Arms that requests are at one after another, (n,) each, and (n, arms) which of them comes next; -1 for none."""
     paths = paths_of(model)
     length = np.array([len(path) for path in paths])
     steps = int(length[np.unique(arm)].max(initial=1))
-    if steps == 1:
-        return Offers((carry(model, draws, arm),), (arm,))
-    # Who has no such fallback stands for another's place in the arrays, and is never carried out there.
     table = np.array([(path + path[-1:] * steps)[:steps] for path in paths])
-    arms = tuple(table[arm, k] for k in range(steps))
-    following = np.where(np.arange(1, steps + 1) < length[arm][:, None], np.arange(1, steps + 1), -1)
-    return Offers(tuple(carry(model, draws, one, k) for k, one in enumerate(arms)), arms, following)
+    after = np.where(np.arange(1, steps + 1) < length[arm][:, None], np.arange(1, steps + 1), -1)
+    return [arm, *(table[arm, k] for k in range(1, steps))], after
 
 
 def offer_all(model: Model, draws: Draws) -> Offers:
@@ -84,11 +112,12 @@ def offer_all(model: Model, draws: Draws) -> Offers:
     nodes = [*nodes, *further]
     arms = tuple(np.full(n, path[0], dtype=np.int64) for _, path in nodes)
     carried = tuple(carry(model, draws, arm, k) for arm, (k, _) in zip(arms, nodes, strict=True))
+    budgets = budgets_of(model, draws, carried, arms, degraded_to(model, draws))
     if not further:
-        return Offers(carried, arms)
+        return Offers(carried, arms, None, budgets)
     place = {node: len(paths) + at for at, node in enumerate(further)}
     after = np.array([place.get((k + 1, path[1:]), -1) for k, path in nodes])
-    return Offers(carried, arms, np.tile(after, (n, 1)))
+    return Offers(carried, arms, np.tile(after, (n, 1)), budgets)
 
 
 def paths_of(model: Model) -> list[list[int]]:
@@ -101,6 +130,7 @@ def run_offers(
     draws: Draws,
     works: Sequence[Work],
     following: I64 | None,
+    budgets: Budgets | None,
     live: LiveRule | None = None,
     interval_s: float | None = None,
 ) -> EngineResult:
@@ -118,6 +148,7 @@ def run_offers(
             failure_times=draws.failure_times,
             following=following,
             outages=outages,
+            budgets=budgets,
         ),
     )
 

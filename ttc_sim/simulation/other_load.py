@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.work import Work
+from ttc_sim.engine.work import COMPLETED, Work
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import offer, run_offers
@@ -24,6 +24,7 @@ class OtherLoad:
         times: the load.
         request: of the run, that each is like.
         status, latency_s, ttft_s, tpot_s: as in the run.
+        correct: 1.0 if it was answered, and right; NaN where that is unknown. done: what a budget did to it.
     """
 
     times: float
@@ -32,6 +33,8 @@ class OtherLoad:
     latency_s: F64
     ttft_s: F64
     tpot_s: F64
+    correct: F64
+    done: NDArray[np.int8]
 
 
 def with_load(model: Model, run: Run, times: float) -> OtherLoad:
@@ -48,9 +51,15 @@ def with_load(model: Model, run: Run, times: float) -> OtherLoad:
     arrives_s = np.interp(at, np.arange(n), arrival_s)
     works = [replace(_repeated(work, request), arrival_s=arrives_s) for work in offers.works]
     following = None if offers.following is None else offers.following[request]
-    result = run_offers(model, run.draws, works, following)
+    budgets = offers.budgets
+    if budgets is not None:
+        budgets = budgets.of_requests(request, [_stretches(work.stage_start, request)[0] for work in offers.works])
+    result = run_offers(model, run.draws, works, following, budgets)
     ttft_s, tpot_s = times_of_works(result, works, model.deployments)
-    return OtherLoad(times, request, result.status, result.finished_s - result.arrival_s, ttft_s, tpot_s)
+    right = np.stack([one.correct for one in offers.carried])[result.arm, request]
+    done = np.zeros(len(request), dtype=np.int8) if result.spending is None else result.spending.done
+    correct = np.where(result.status == COMPLETED, right, right * 0.0)
+    return OtherLoad(times, request, result.status, result.finished_s - result.arrival_s, ttft_s, tpot_s, correct, done)
 
 
 def _repeated(work: Work, request: I64) -> Work:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.engine.spending import DEGRADE, NANOS, QUEUE, REFUSE
 from ttc_sim.engine.work import BUSY, FAILED, KV_BLOCKS, QUEUED, REJECTED, RUNNING, TIMED_OUT
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.simulation.billing import Run
@@ -53,7 +54,7 @@ class OverTime(Displayed):
 def run_again(model: Model, run: Run, interval_s: float) -> Timeline:
     """A run in intervals, from running the same requests on the same arms again, which gives the same times."""
     offers = offer(model, run.draws, run.arm)
-    result = run_offers(model, run.draws, offers.works, offers.following, interval_s=interval_s)
+    result = run_offers(model, run.draws, offers.works, offers.following, offers.budgets, interval_s=interval_s)
     taken = what_was_taken(model, offers, result)
     return timeline(model, taken, result, interval_s, run.replicas, (run.paid_from_s, run.paid_s))
 
@@ -86,12 +87,13 @@ class Intervals:
                 for name, level in (("running", RUNNING), ("waiting", QUEUED))
             }
             parts.append({**self._requests(everyone), **{n: self._mean(v) for n, v in levels.items()}})
-            parts[0] |= {**self._sums(everyone), "usd": self._usd(range(len(model.deployments)))}
+            parts[0] |= {**self._sums(everyone), "usd": self._usd(range(len(model.deployments))), **self._counted(None)}
         elif by == "source":
             for k, name in enumerate(self.runs[0].requests.sources):
                 members = self.pooled.source == k
                 usd = self._per_run(self.pooled.cost, members)
-                parts.append({"source": name, **self._requests(members), **self._sums(members), "usd": usd})
+                of_source = {**self._requests(members), **self._sums(members), "usd": usd}
+                parts.append({"source": name, **of_source, **self._counted(name)})
         else:
             for d, name in enumerate(model.deployment_names):
                 members = np.concatenate([one.sent[d] for one in self.timelines])
@@ -129,6 +131,26 @@ class Intervals:
         columns["lost_usd"] = np.concatenate([run.lost_usd for run in self.runs])
         return columns
 
+    @cached_property
+    def _budgets(self) -> dict[str, F64]:
+        """Of each request what a budget did to it; nothing without any."""
+        kept = [run.result.spending for run in self.runs]
+        done = [one.done for one in kept if one is not None]
+        bits = {"degraded": DEGRADE, "queued": QUEUE, "refused": REFUSE}
+        return {name: (np.concatenate(done) & bit > 0).astype(np.float64) for name, bit in bits.items()} if done else {}
+
+    def _counted(self, source: str | None) -> dict[str, F64]:
+        """US dollars that the budget of all, or of a source, counted in each interval; nothing where none does."""
+        budget = self.model.scenario.budget
+        spent = [one.spent_over for one in self.timelines if one.spent_over is not None]
+        if budget is None or not budget.of_all or not spent:
+            return {}
+        if source not in budget.of_all:
+            return {"spent_usd": np.full(self.count, np.nan)} if source is not None and budget.sources else {}
+        k = list(budget.of_all).index(source)
+        total = np.sum([_long(one[:, k].astype(np.float64), self.count) for one in spent], axis=0)
+        return {"spent_usd": total / NANOS / len(self.runs)}
+
     def _requests(self, members: NDArray[np.bool_]) -> dict[str, Any]:
         """Of the requests that arrived in each interval, in the mean of the runs."""
         return self._of_all if members.all() else self._of_some(members)
@@ -141,6 +163,8 @@ class Intervals:
             found[name] = self._per_run((pooled.status == what).astype(np.float64), members)
         found |= {name: self._per_run(values, members) for name, values in self._attempts.items()}
         found["goodput"] = self._share(None if good is None else good.astype(np.float64), members)
+        for name, values in self._budgets.items():
+            found[name] = self._per_run(values, members)
         for name in ("ttft", "tpot", "latency"):
             times = pooled.of_name(name)  # type: ignore[arg-type]
             keep = members & times.known

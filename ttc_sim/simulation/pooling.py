@@ -48,10 +48,11 @@ UNTIMED = (REJECTED, FAILED)
 class Part:
     """Figures of one arm, source or band of difficulty; ``tokens_per_request`` are output tokens, ``reasoning`` those hidden.
 
-    Shares times costs, or times tokens, add up to those of all requests. An arm's are the requests that were sent to it first:
+    Shares times costs, or times tokens, add up to those of all requests. An arm's are the requests that were sent to it first or,
+    but for a budget, would have been:
     ``fallback_share`` of them were answered by another one, and that one's answers, tokens and bill are among the figures;
     ``answered_share``: share of all requests that the arm answered, whoever they were sent to first. ``None`` of other parts, and
-    where no arm has a fallback.
+    where no arm has a fallback and no budget degrades to one.
     """
 
     share: float
@@ -367,7 +368,9 @@ class Pooled(Means):
         """Figures by arm."""
         of_row = None if self.expected is None or "arm" not in self.expected else self.expected["arm"].astype(np.int64)
         parts = self._parts(dict(enumerate(self.model.arm_names)), self.arm, of_row)
-        if not any(arm.fallbacks for arm in self.model.scenario.arms.values()):
+        scenario = self.model.scenario
+        falls = any(arm.fallbacks for arm in scenario.arms.values())
+        if not falls and (scenario.budget is None or not scenario.budget.arms):
             return parts
         answered, by = self.status == COMPLETED, self._joined("answered_by")
         fell = answered & (by != self.arm)

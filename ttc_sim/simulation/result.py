@@ -69,6 +69,8 @@ class Result(Displayed):
         mean (of an endpoint: calls, and those to be made again after a 429), ``kv_tokens`` in use and their ``kv_share`` of the
         cache, ``utilisation`` (of a pool: share of its replicas' time with anything to do; of an endpoint: of its concurrency), and
         of a pool ``replicas`` that are provided, starting or draining too, and ``provisioned_gpu_hours``: GPUs times hours paid.
+        Where the scenario has a budget, also requests ``degraded``, ``queued`` and ``refused``, and ``spent_usd``, which the budget
+        of all, or of a source, counted in the interval as calls ended.
         ``usd``: of pools by the time that they are paid for, of calls by the arrival of their request; of a source, what its
         requests are billed.
 

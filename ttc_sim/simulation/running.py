@@ -68,7 +68,7 @@ def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -
         offers = offer_all(model, draws)
     works = offers.works
     if live is not None or not policy.looks_at_load:
-        result = run_offers(model, draws, works, offers.following, live, interval_s)
+        result = run_offers(model, draws, works, offers.following, offers.budgets, live, interval_s)
     else:
         _LOG.info(
             "live load is looked at by a Python function, or in different ways for different sources: run by the reference "
@@ -77,15 +77,14 @@ def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -
         route = _route(model, policy, requests, works)
         servers = model.deployment_names, model.deployments
         given: dict[str, Any] = {"tables": model.step_tables, "interval_s": interval_s}
-        given |= {"following": offers.following, "failure_times": draws.failure_times}
+        given |= {"following": offers.following, "budgets": offers.budgets, "failure_times": draws.failure_times}
 
         def by_reference(outages: list[Down | None] | None) -> EngineResult:
             return reference.run(works, *servers, route, outages=outages, **given)
 
         result = until_known(model, draws, by_reference)
     if policy.looks_at_load:
-        first = result.arm if result.attempts is None else result.attempts.first
-        arm = offers.arm_of(first.astype(np.int64))
+        arm = offers.arm_of(offers.chosen(result))
         check_offered(model, requests, arm)
     ready = deployments_ready(policy, live, requests, model.arm_names, offers)
     return bill_run(model, draws, requests, arm, offers, result, ready, interval_s)
@@ -102,6 +101,8 @@ def deployments_ready(
     else:  # what a policy does not name beforehand may be any arm
         looking = [one for one in _by_source(policy, requests).values() if one.looks_at_load]
         able = {arms.index(name) for one in looking for name in one.arm_names() or arms}
+    if offers.budgets is not None:
+        able |= set(np.unique(offers.budgets.to).tolist()) - {-1}
     new = able
     while offers.following is not None and new:
         new = set(np.unique(offers.following[:, sorted(new)]).tolist()) - able - {-1}

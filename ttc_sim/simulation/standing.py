@@ -74,7 +74,10 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
     workload = model.scenario.workload
     attempts, never = result.attempts, np.isnan(result.started_s)
     begun_s = np.where(never, result.finished_s, result.started_s)
-    seen = _Seen(result.arrival_s, begun_s, result.finished_s, result.status, ~never)
+    # Of what a gateway keeps back for a budget no deployment knows.
+    sent = np.ones(len(never), dtype=np.bool_) if result.spending is None else ~np.isnan(result.spending.sent_s)
+    came_s = result.arrival_s if result.spending is None else np.fmax(result.arrival_s, result.spending.sent_s)
+    seen = _Seen(came_s, begun_s, result.finished_s, result.status, ~never)
     if attempts is None or not attempts.fallbacks.any():
         served = _served(model, taken.at_first, seen, None if attempts is None else attempts.errors == 0)
         who = np.arange(len(never))
@@ -93,6 +96,8 @@ def stand(model: Model, draws: Draws, taken: Taken, result: EngineResult) -> dic
         parts = _served(model, taken.at_first, first, whole), _served(model, taken.at_last, last, whole).of(fell)
         who = np.concatenate([np.arange(len(never)), np.flatnonzero(fell)])
         served = _Served(**{name: np.concatenate([getattr(one, name) for one in parts]) for name in vars(parts[0])})
+    if not sent.all():
+        served, who = served.of(sent[who]), who[sent[who]]
     at = np.union1d(served.first, served.delayed).tolist()
     here = {d: np.bincount(who[(served.first == d) | (served.delayed == d)], minlength=len(never)) for d in at}
     return {

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.engine.spending import QUEUE
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.scenario import GpuPool
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run
+from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes_of
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
@@ -85,6 +87,7 @@ class Summary:
         rate_per_s: requests per second that are served: of the arrivals, or fewer where a pool fell behind.
         requests: of a run, in the mean of the runs; duration_s: that each lasts, where that was asked for and not their number.
         replay: nothing in the runs is random: another one would come out the same.
+        budget: what hard budgets a day came to; ``None`` without any.
     """
 
     accuracy: Estimate | None
@@ -124,6 +127,7 @@ class Summary:
     notes: tuple[str, ...]
     duration_s: float | None = None
     attempts: AttemptFigures | None = None
+    budget: BudgetReport | None = None
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -135,6 +139,10 @@ class Summary:
         found = {**asdict(self), "asked": asked, "per_arm": {name: one.as_json() for name, one in self.per_arm.items()}}
         for parts in ("per_source", "per_band"):
             found[parts] = {name: one.as_json() for name, one in getattr(self, parts).items()}
+        if self.budget is None:
+            del found["budget"]
+        else:
+            found["budget"] = self.budget.as_json()
         if self.attempts is None:  # where nothing can go wrong there is nothing to say of it
             del found["attempts"]
             if not self.failed_rate.value:
@@ -219,7 +227,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     spread = float(np.quantile(positive, 0.99) / np.quantile(positive, 0.5)) if len(positive) else 1.0
     verdicts = over_runs([run.standings for run in runs])
     overall = worst(verdicts)
-    latency_s = pooled.times("latency")
+    latency_s, budgets = pooled.times("latency"), budget_report(pooled)
     targets = model.scenario.targets
     asked = () if targets is None else targets.asked()
     stand_elsewhere = {*(one.name for one in asked), "accuracy", *USD}
@@ -264,9 +272,15 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         replay=pooled.replay,
         problems=0 if population is None else len(population),
         # With problems the lengths are theirs, whatever a trace says of its own.
-        notes=(*model.notes, *(runs[0].draws.traffic.notes if population is None else ()), *_of_replicas(model, runs)),
+        notes=(
+            *model.notes,
+            *(runs[0].draws.traffic.notes if population is None else ()),
+            *_of_replicas(model, runs),
+            *_of_budgets(budgets, runs),
+        ),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
+        budget=budgets,
     )
 
 
@@ -329,6 +343,14 @@ def _of_replicas(model: Model, runs: Sequence[Run]) -> list[str]:
                 "that: what is said of a day is said of those hours"
             )
     return notes
+
+
+def _of_budgets(budgets: BudgetReport | None, runs: Sequence[Run]) -> list[str]:
+    """Where runs cover less than a day of a budget, and where requests waited for one to end."""
+    if budgets is None:
+        return []
+    queued = [float((run.result.spending.done & QUEUE > 0).sum()) for run in runs if run.result.spending is not None]
+    return notes_of(budgets, float(np.mean(queued)))
 
 
 def queue_growth(model: Model, runs: Sequence[Run]) -> dict[str, float]:

@@ -65,7 +65,7 @@ class Taken:
         lost_tokens: (n,) of attempts that broke or were made again, and of arms that a fallback came after, prompt and output.
         lost_usd: (n,) their part of the bill of API calls; lost_pool_s: (D, n) their part of ``pool_s``.
         correct: (n,) whether it is right in the end; NaN where that is unknown. planned_correct: the same, had the arm that it was
-            sent to answered.
+            sent to answered, or would have been sent to but for a budget.
         cut_off: (n,) whether a cap ends it before it is whole; NaN where accuracy is known.
     """
 
@@ -119,9 +119,12 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
     )
     on_pools: list[list[_OnPool]] = [[] for _ in range(count)]
     first = result.arm if result.attempts is None else result.attempts.first
+    chosen, spending = offers.chosen(result), result.spending
+    sent = np.ones(n, dtype=np.bool_) if spending is None else ~np.isnan(spending.sent_s)
     for index, (offer, here) in enumerate(zip(offers.carried, offers.taken(result), strict=True)):
-        if here.any():
-            which = _Which(here, (first == index) & here, (result.arm == index) & here)
+        planned = chosen == index
+        if here.any() or planned.any():
+            which = _Which(here, (first == index) & here, (result.arm == index) & here, planned, sent & here)
             _add(model, taken, offer, which, index, result, on_pools)
             if result.attempts is not None:
                 _add_lost(model, taken, offer, which, index, result, on_pools)
@@ -157,11 +160,14 @@ class _OnPool:
 
 @dataclass(frozen=True)
 class _Which:
-    """Of an offer, (n,) requests that took it; those among them that took it first, and last."""
+    """Of an offer, (n,) requests that took it; those among them that took it first, and last; those that it was planned for,
+    which a budget may have kept from it; and those among the first that anything was sent for."""
 
     here: NDArray[np.bool_]
     first: NDArray[np.bool_]
     last: NDArray[np.bool_]
+    planned: NDArray[np.bool_]
+    sent: NDArray[np.bool_]
 
 
 def _add(
@@ -186,21 +192,21 @@ def _add(
     after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
     spent = made[0], sums(after, work.sample_start)
     taken.correct[which.last] = offer.correct[which.last]
-    taken.planned_correct[which.first] = offer.correct[which.first]
+    taken.planned_correct[which.planned] = offer.correct[which.planned]
     taken.cut_off[which.last] = offer.cut_off[which.last]
     for row, values in zip(taken.tokens, (taken_in, *made), strict=True):
         row[here] += sums(values, work.stage_start)[here]
     for row, values in zip(taken.planned_tokens, (work.prompt_tokens, *planned), strict=True):
-        row[which.first] = sums(values, work.stage_start)[which.first]
+        row[which.planned] = sums(values, work.stage_start)[which.planned]
     owner = np.repeat(np.arange(n), np.diff(work.stage_start))
     alone_s = np.zeros(len(owner))
     longest = greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start)
     for d, prices in enumerate(model.prices):
-        stages = np.flatnonzero((work.deployment == d) & here[owner])
+        stages = np.flatnonzero((work.deployment == d) & (here if prices is None else here | which.planned)[owner])
         if not len(stages):
             continue
         who, table = owner[stages], model.step_tables[d]
-        taken.sent[d, who] = True
+        taken.sent[d, who[which.sent[who]]] = True
         if prices is None:
             assert table is not None
             alone_s[stages] = _alone(table, work.prompt_tokens[stages], longest[stages])
@@ -219,7 +225,9 @@ def _add(
         each = np.bincount(who, weights=spent_usd, minlength=n)
         taken.api_cost_usd[:] += each
         taken.api_usd[d] += each
-        taken.planned_api_cost_usd[:] += np.where(which.first, np.bincount(who, weights=planned_usd, minlength=n), 0.0)
+        taken.planned_api_cost_usd[:] += np.where(
+            which.planned, np.bincount(who, weights=planned_usd, minlength=n), 0.0
+        )
     taken.in_a_row[which.last] = tokens_in_a_row(work, generated)[which.last]
     taken.outlasts[which.last] = outlasts_its_client(work, model.deployments)[which.last]
     on_pool = np.array([prices is None for prices in model.prices])

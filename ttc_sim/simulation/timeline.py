@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.base.draws import F64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import BUSY, EngineResult, interval_of
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.model import Model
@@ -27,6 +27,7 @@ class Timeline:
         replicas: of each pool in use over time.
         usd_per_replica_s: (D,) what a replica of it costs while it is paid for: ``paid_s`` seconds from ``paid_from_s`` on.
         end_s: when the run ends: the last answer, or the end of what is paid for.
+        spent_over: (intervals, budgets) billionths of a US dollar that budgets counted in each; ``None`` without any.
     """
 
     interval_s: float
@@ -38,6 +39,7 @@ class Timeline:
     paid_from_s: float
     paid_s: float
     end_s: float
+    spent_over: I64 | None = None
 
     @property
     def intervals(self) -> int:
@@ -122,4 +124,5 @@ def timeline(
                 most = replicas.get(name, item.replicas if isinstance(item, GpuPool) else 1)
                 ends_s = max(ends_s, begins_s + busy_s / most)
         end_s = min(ends_s, (last + 1) * interval_s)
-    return Timeline(interval_s, levels, taken.sent, taken.api_usd, over_time, per_s, *paid, end_s)
+    over = None if result.spending is None else result.spending.spent_over
+    return Timeline(interval_s, levels, taken.sent, taken.api_usd, over_time, per_s, *paid, end_s, over)

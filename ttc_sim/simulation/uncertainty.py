@@ -64,7 +64,10 @@ class Uncertainty:
             # Batches one after another stand in for independent runs (the method of batch means).
             self.groups = min(_BATCHES * len(runs), self.count)
             self.run = np.arange(self.count) * self.groups // self.count
-        self.by_neighbours = self.batched and model.scenario.workload.rate_changes
+        spent = [run.result.spending for run in runs]
+        self.budget_ended = any(one is not None and one.done.any() for one in spent)
+        # Before a budget is exhausted a run is another one than after it.
+        self.by_neighbours = self.batched and (model.scenario.workload.rate_changes or self.budget_ended)
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
@@ -231,6 +234,8 @@ class Uncertainty:
         work = [run.work_s for run in self.runs if run.work_s is not None]
         if len(work) < len(self.runs) or self.row is None:
             return None
+        if not self.budget_ended and all(run.work_s is run.planned_api_cost_usd for run in self.runs):
+            return None  # a budget alone is shared, and nobody has felt it
         together = np.concatenate(work)
         total = float(together.sum())
         return self.centred(together, self.source) / total if total > 0 else None

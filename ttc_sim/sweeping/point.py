@@ -188,7 +188,8 @@ def _of_population(scenario: Scenario) -> Hashable:
         for name, source in scenario.workload.sources.items()
     }
     generalize = None if scenario.targets is None else scenario.targets.generalize
-    return _key(arms, sources, generalize, scenario.predictor, scenario.predictor_sha256)
+    degraded = () if scenario.budget is None else scenario.budget.arms
+    return _key(arms, sources, generalize, scenario.predictor, scenario.predictor_sha256, degraded)
 
 
 def _key(*parts: object) -> Hashable:

@@ -155,9 +155,13 @@ def build_population(
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
     stages = {name: scenario.parsed_strategy(name).other_arms for name in scenario.arms}
     by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
-    # Arms that are offered to nobody, and that others fall back on.
+    # Arms that are offered to nobody, and that others fall back on, or that a budget degrades to.
+    degraded = [
+        one for to in (scenario.budget.arms if scenario.budget is not None else ()) for one in scenario.path_of(to)
+    ]
     behind = {
-        name: [one for one in scenario.path_of(name)[1:] if scenario.arms[one].sources == []] for name in scenario.arms
+        name: [one for one in (*scenario.path_of(name)[1:], *degraded) if scenario.arms[one].sources == []]
+        for name in scenario.arms
     }
     for index, (name, source) in enumerate(sources.items()):
         table = _problems_of(problem_sets[str(source.problem_set)], source, path, name)

@@ -12,6 +12,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.compiled.state import (
     BATCH,
     BROKEN,
+    BUDGETS,
     CALLS_AGAIN,
     CALLS_BREAK,
     CHAIN,
@@ -19,6 +20,8 @@ from ttc_sim.engine.compiled.state import (
     CHANGES,
     CHOICES,
     COUNTERS,
+    DAY,
+    DAYS,
     DEPLOYMENT,
     DEPLOYMENTS,
     DRAWN,
@@ -66,6 +69,7 @@ from ttc_sim.engine.fleet import (
     order_of,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
+from ttc_sim.engine.spending import QUEUE, Budgets, Spending, check_days, spending_of
 from ttc_sim.engine.work import (
     IN_FLIGHT,
     Down,
@@ -101,6 +105,7 @@ def begin(
     drawn_s: F64,
     following: I64 | None,
     outages: Sequence[Down | None] | None,
+    budgets: Budgets | None,
 ) -> State:
     first = works[0]
     n = first.requests
@@ -162,7 +167,8 @@ def begin(
     attempts = 1 + max((0 if item.retry is None else item.retry.retries for item in deployments), default=0)
     heard = n * attempts * (1 if following is None else len(works)) if counters[HEARS] else 0
     counters[HAS_AFTER], counters[HAS_LEVEL] = first.after is not None, first.priority is not None
-    keeps = may_break(deployments, following)
+    # Who has waited for a day to end has its time from then on.
+    keeps = may_break(deployments, following) or (budgets is not None and bool((budgets.rule == QUEUE).any()))
     counters[KEEPS_ATTEMPTS], counters[WORKS] = keeps, 0 if following is None else len(works)
     counters[SAMPLES] = samples
     breaks, again_first_s, again_per_token_s = _further_calls(works)
@@ -231,7 +237,7 @@ def begin(
         begun_s=np.full(n, np.nan) if keeps else none_f,
         **{name: np.zeros(n if keeps else 0, dtype=np.int32) for name in _COUNTS},  # type: ignore[arg-type]
         following=none_i if following is None else np.ascontiguousarray(following, dtype=np.int64).reshape(-1),
-        reasoning=_joined([work.reasoning_tokens for work in works]) if keeps else none_i,
+        reasoning=_joined([work.reasoning_tokens for work in works]) if keeps or budgets is not None else none_i,
         breaks=breaks,
         again_first_s=again_first_s,
         again_per_token_s=again_per_token_s,
@@ -248,6 +254,7 @@ def begin(
         counters=counters,
         clock=np.full(3, np.inf),
         changes=none_f,
+        **_gateway(budgets, n, counters),
         fleets=fleets.of,
         step_s=fleets.step_s,
         step_replicas=fleets.step_replicas,
@@ -388,6 +395,61 @@ def _first_events(
     return events, np.array(repair_s, dtype=np.float64)
 
 
+def _gateway(budgets: Budgets | None, n: int, counters: I64) -> dict[str, NDArray[Any]]:
+    none_i, none_f = np.zeros(0, dtype=np.int64), np.zeros(0)
+    if budgets is None:
+        whole = ("budget_limit", "budget_rule", "budget_of", "budget_to", "gate_chosen", "spent", "spent_over")
+        parts = ("budget_prices", "budget_clock", "gate_sent_s", "exhausted_s")
+        bits = np.zeros(0, dtype=np.int8)
+        return {
+            **dict.fromkeys(whole, none_i),
+            **dict.fromkeys(parts, none_f),
+            "budget_spends": bits,
+            "gate_done": bits,
+        }
+    counters[BUDGETS], counters[DAYS] = len(budgets.limit), 1
+    return {
+        "budget_limit": budgets.limit,
+        "budget_rule": budgets.rule,
+        "budget_of": np.ascontiguousarray(budgets.of).reshape(-1),
+        "budget_to": np.ascontiguousarray(budgets.to).reshape(-1),
+        "budget_spends": np.ascontiguousarray(budgets.spends, dtype=np.int8).reshape(-1),
+        "budget_prices": np.concatenate(budgets.prices).reshape(-1),
+        "budget_clock": np.full(2, budgets.first_turn_s, dtype=np.float64),
+        "gate_done": np.zeros(n, dtype=np.int8),
+        "gate_sent_s": np.full(n, np.nan),
+        "gate_chosen": np.zeros(n, dtype=np.int64),
+        "spent": np.zeros(len(budgets.limit), dtype=np.int64),
+        "exhausted_s": np.full(len(budgets.limit), np.nan),
+        "spent_over": none_i,
+    }
+
+
+def more_days(arrays: State) -> State:
+    """Twice the room for days, and enough for the one that the clock has come to."""
+    now, count = int(arrays.counters[DAY]), int(arrays.counters[BUDGETS])
+    check_days(now + 1)
+    days = max(2 * int(arrays.counters[DAYS]), now + 1)
+    exhausted_s = np.full(days * count, np.nan)
+    exhausted_s[: len(arrays.exhausted_s)] = arrays.exhausted_s
+    arrays.counters[DAYS] = days
+    return arrays._replace(spent=_enlarged(arrays.spent, days * count), exhausted_s=exhausted_s)
+
+
+def spending_found(arrays: State, interval_s: float | None) -> Spending:
+    count = int(arrays.counters[BUDGETS])
+    over = arrays.spent_over.reshape(-1, count)
+    some = np.flatnonzero(over.any(axis=1))
+    return spending_of(
+        arrays.gate_done,
+        arrays.gate_sent_s,
+        arrays.gate_chosen,
+        arrays.spent.reshape(-1, count),
+        arrays.exhausted_s.reshape(-1, count),
+        None if interval_s is None else over[: some[-1] + 1 if len(some) else 0],
+    )
+
+
 def _enlarged(values: NDArray[Any], size: int) -> NDArray[Any]:
     out = np.zeros(size, dtype=values.dtype)
     out[: len(values)] = values
@@ -417,8 +479,9 @@ def longer(arrays: State, interval_s: float) -> State:
     changes = np.zeros(intervals * each)
     changes[: len(arrays.changes)] = arrays.changes
     arrays.counters[INTERVALS] = intervals
+    spent_over = _enlarged(arrays.spent_over, intervals * int(arrays.counters[BUDGETS]))
     clock = np.array([interval_s, now * interval_s, (now + 1) * interval_s], dtype=np.float64)
-    return arrays._replace(changes=changes, clock=clock)
+    return arrays._replace(changes=changes, clock=clock, spent_over=spent_over)
 
 
 def levels_of(arrays: State, interval_s: float) -> F64:

@@ -11,6 +11,7 @@ from ttc_sim.engine.compiled.state import (
     ANSWER,
     BREAK,
     BROKEN,
+    BUDGETS,
     CALLS_AGAIN,
     CALLS_BREAK,
     HAS_NEEDED,
@@ -26,10 +27,12 @@ from ttc_sim.engine.compiled.state import (
     SAMPLES,
     Memory,
 )
+from ttc_sim.engine.spending import bill_of
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.serving.api_limits import generated_by
 
-_generated_by = inlined(generated_by)  # one copy for both engines
+# One copy for both engines.
+_generated_by, _bill_of = inlined(generated_by), inlined(bill_of)
 
 
 @merged
@@ -132,6 +135,17 @@ def _nth_smallest(m: Memory, lo: int, hi: int, n: int, call: int, factor: float)
 
 
 @compiled
+def _bill(m: Memory, stage: int) -> int:
+    """What a call comes to, in billionths of a US dollar, by the tokens that have been written down."""
+    hidden = whole = 0
+    for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
+        hidden += min(m.generated[sample], m.reasoning[sample])
+        whole += m.generated[sample]
+    prompt = m.budget_prices[3 * stage] if m.prefilled[stage] > 0 else 0.0
+    return int(_bill_of(prompt, m.budget_prices[3 * stage + 1], m.budget_prices[3 * stage + 2], hidden, whole - hidden))
+
+
+@compiled
 def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     dep = m.deployments[d]
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
@@ -198,11 +212,13 @@ def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     first_s += now_s
     if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s and not at_once:
         m.first_token_s[request] = first_s
+    # The event at which the provider is done with the call brings its bill with it.
+    nanos = _bill(m, stage) if m.counters[BUDGETS] > 0 else NONE
     if broken_s <= leaves_s:
-        push_event(m, leaves_s, BREAK, request, stage, 1 if down_s < error_s else 0)
+        push_event(m, leaves_s, BREAK, request, stage, 2 * nanos + (1 if down_s < error_s else 0))
         return
     if released_s == leaves_s:
-        push_event(m, leaves_s, RELEASE_AND_ANSWER if in_time else LEAVE_AND_RELEASE, request, stage, NONE)
+        push_event(m, leaves_s, RELEASE_AND_ANSWER if in_time else LEAVE_AND_RELEASE, request, stage, 2 * nanos)
         return
     push_event(m, leaves_s, ANSWER if in_time else LEAVE, request, stage, NONE)
-    push_event(m, released_s, RELEASE, request, stage, NONE)
+    push_event(m, released_s, RELEASE, request, stage, 2 * nanos)

@@ -9,10 +9,12 @@ from ttc_sim.engine.compiled.calls import call
 from ttc_sim.engine.compiled.heaps import happens_at, push_event
 from ttc_sim.engine.compiled.jit import compiled, inlined
 from ttc_sim.engine.compiled.levels import note_endpoint
+from ttc_sim.engine.compiled.spending import count_bill, pass_gateway
 from ttc_sim.engine.compiled.state import (
     ANSWER,
     BREAK,
     BROKEN,
+    BUDGETS,
     CHOICES,
     DEPLOYMENTS,
     FALLBACK,
@@ -31,6 +33,7 @@ from ttc_sim.engine.compiled.state import (
     RELEASE_AND_ANSWER,
     REQUESTS,
     RETRY,
+    SEND_ON,
     TIMEOUT,
     Memory,
 )
@@ -40,7 +43,7 @@ from ttc_sim.engine.work import COMPLETED, FAILED, TIMED_OUT, pick_live
 
 @compiled
 def arrive(m: Memory, request: int, now_s: float) -> int:
-    """A request arrives: choose its arm; returns the stage that begins."""
+    """A request arrives: choose its arm; returns the stage that begins, or -1 if the gateway does not send it on."""
     if m.counters[HAS_AFTER]:
         m.arrived_s[request] = now_s
     n = m.counters[REQUESTS]
@@ -65,6 +68,9 @@ def arrive(m: Memory, request: int, now_s: float) -> int:
     if m.counters[KEEPS_ATTEMPTS]:
         m.begun_s[request] = now_s
         m.first[request] = m.arm[request]
+    if m.counters[BUDGETS] > 0:
+        m.gate_chosen[request] = m.arm[request]
+        return int(pass_gateway(m, request, now_s))
     return int(m.stage_start[m.arm[request] * (n + 1) + request])
 
 
@@ -133,6 +139,8 @@ def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: 
     if kind >= RETRY:
         if kind == FOLLOW:
             return int(arrive(m, request, now_s))
+        if kind == SEND_ON:
+            return int(pass_gateway(m, request, now_s))
         if kind == FALLBACK:
             m.begun_s[request] = now_s
             m.fallbacks[request] += 1
@@ -146,16 +154,18 @@ def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: 
     d = m.deployment_of[stage]
     dep = m.deployments[d]
     if kind == GIVE_UP:
-        if dep.kind == 0:
+        if dep.kind == 0 and attempt == NONE:  # or else it waited at the gateway
             dep.waiting -= 1
         fall_back(m, request, TIMED_OUT, now_s)
     elif kind not in (ANSWER, LEAVE):
         dep.in_progress -= 1
         if dep.in_progress == 0:
             dep.busy_s += now_s - dep.busy_since_s
+        if m.counters[BUDGETS] > 0:
+            count_bill(m, request, attempt >> 1, now_s)
     if kind == BREAK:
         m.errors[request] += 1
-        m.outage_errors[request] += attempt
+        m.outage_errors[request] += attempt & 1
         not_answered(m, request, FAILED, BROKEN, True, now_s)
     elif kind >= LEAVE:
         not_answered(m, request, TIMED_OUT, LATE, True, now_s)

@@ -26,5 +26,9 @@ def kept(function: Callable[..., Any]) -> Any:
     """A function that Python calls: the result of compiling it is kept on disk, under a key of all the engine's sources."""
     engine = Path(__file__).parents[1]
     serving = [engine.parent / "serving" / name for name in ("api_limits.py", "step_time.py")]
-    sources = [*sorted(engine.glob("compiled/*.py")), engine / "fleet.py", engine / "work.py", *serving]
+    sources = [
+        *sorted(engine.glob("compiled/*.py")),
+        *(engine / name for name in ("fleet.py", "spending.py", "work.py")),
+        *serving,
+    ]
     return compilation.kept("engine", sources, **_LEAN)(function)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ttc_sim.base.draws import I64
-from ttc_sim.engine.compiled.arrays import begin, grow, levels_of, longer, more
+from ttc_sim.engine.compiled.arrays import begin, grow, levels_of, longer, more, more_days, spending_found
 from ttc_sim.engine.compiled.batch import write_down
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
 from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, note_change
@@ -17,12 +17,14 @@ from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, pl
 from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
+from ttc_sim.engine.compiled.spending import enter_day
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
     ACTS,
     ARRIVED,
     BATCH,
     BOUNDARY,
+    BUDGETS,
     CHANGE,
     DECODE,
     DEPLOYMENTS,
@@ -36,12 +38,12 @@ from ttc_sim.engine.compiled.state import (
     GROW,
     HAPPENED,
     INTERVALS,
-    KEEPS_ATTEMPTS,
     LEAPS,
     LEVELS,
     LOGGED,
     LONGER,
     MORE,
+    MORE_DAYS,
     NEXT,
     PAUSE,
     PLAN,
@@ -52,12 +54,14 @@ from ttc_sim.engine.compiled.state import (
     ROOM,
     STEPS,
     TIMEOUT,
+    TURNS,
     UNFINISHED,
 )
 from ttc_sim.engine.fleet import (
     DRAINING,
     FailureTimes,
 )
+from ttc_sim.engine.spending import Budgets, check_budgets
 from ttc_sim.engine.work import (
     Attempts,
     Down,
@@ -69,6 +73,7 @@ from ttc_sim.engine.work import (
     check_work,
     end_of_run,
     fleet_log,
+    may_break,
 )
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
@@ -137,6 +142,9 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
             kind, request, stage, attempt = event.kind, event.request, event.stage, event.attempt
             if kind == CHANGE and not has_room_for_change(m, request, stage):
                 return MORE
+            turns = counters[BUDGETS] > 0 and kind != CHANGE and m.budget_clock[TURNS] <= event_s
+            if turns and not enter_day(m, event_s):
+                return MORE_DAYS
             pop_event(m)
             if kind == CHANGE:
                 change(m, request, stage, attempt, event_s)
@@ -150,9 +158,13 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 begin_stage(m, request, stage, kind == RETRY, event_s)
         else:
             counters[DOING] = ARRIVED
+            if counters[BUDGETS] > 0 and m.budget_clock[TURNS] <= arrival_s and not enter_day(m, arrival_s):
+                return MORE_DAYS
             request = counters[NEXT]
             counters[NEXT] += 1
-            begin_stage(m, request, arrive(m, request, arrival_s), False, arrival_s)
+            stage = arrive(m, request, arrival_s)
+            if stage >= 0:
+                begin_stage(m, request, stage, False, arrival_s)
         counters[counters[DOING]] += 1
     return PAUSE
 
@@ -196,6 +208,7 @@ def run(
     failure_times: FailureTimes | None = None,
     following: I64 | None = None,
     outages: Sequence[Down | None] | None = None,
+    budgets: Budgets | None = None,
 ) -> EngineResult:
     """Run all requests to their end; arguments, result and errors are those of :func:`ttc_sim.engine.reference.run`.
 
@@ -209,8 +222,10 @@ def run(
     for work in works:
         check_work(work)
     check_following(following, works)
+    check_budgets(budgets, len(works), works[0].requests)
     times = failure_times or FailureTimes()
-    arrays = begin(works, deployments, route, tables, times.drawn(names, deployments, _DRAWN), following, outages)
+    drawn_s = times.drawn(names, deployments, _DRAWN)
+    arrays = begin(works, deployments, route, tables, drawn_s, following, outages, budgets)
     if interval_s is not None:
         arrays = longer(arrays, interval_s)
     most_samples = max(int(np.diff(work.sample_start).max(initial=1)) for work in works)
@@ -230,6 +245,8 @@ def run(
             arrays = more(arrays, times.drawn(names, deployments, 2 * drawn if short else drawn))
         if outcome == LONGER and interval_s is not None:
             arrays = longer(arrays, interval_s)
+        if outcome == MORE_DAYS:
+            arrays = more_days(arrays)
     if until_s is not None:
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
@@ -256,7 +273,7 @@ def run(
         levels_s=None if interval_s is None else levels_of(arrays, interval_s),
         fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
         attempts=None
-        if not arrays.counters[KEEPS_ATTEMPTS]
+        if not may_break(deployments, following)
         else Attempts(
             first=arrays.first,
             begun_s=arrays.begun_s,
@@ -272,6 +289,7 @@ def run(
             lost_attempts=by_work(arrays.lost_attempts, stages),
             known=not arrays.deployments["unknown"].any(),
         ),
+        spending=None if budgets is None else spending_found(arrays, interval_s),
     )
 
 

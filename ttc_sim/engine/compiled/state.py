@@ -76,7 +76,8 @@ BOUNDARY, PLAN = _constants(2)
     NEXT_STAGE,
     FALLBACK,
     FOLLOW,
-) = _constants(13)
+    SEND_ON,
+) = _constants(14)
 # Why an attempt was not answered: the server turned it away, broke, or was too late; or it could never be.
 REFUSED, BROKEN, LATE, NEVER = _constants(4)
 # Order of an event: its kind's place among the four, and then the request, or what happens to which replica.
@@ -84,7 +85,7 @@ CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
 GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
 ACTS: int = np.int64(3 << 40)  # type: ignore[assignment]
 (NONE,) = _constants(1)
-DONE, GROW, PAUSE, LONGER, MORE = 0, 1, 2, 3, 4
+DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS = 0, 1, 2, 3, 4, 5
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
 NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
@@ -111,9 +112,13 @@ UNFINISHED, LOGGED, LOG_ROOM, DRAWN, HEARD, HEARS = 28, 29, 30, 31, 32, 33
 # Whether attempts that are not answered are written down; works offered, if one may follow another; samples of all works; calls of
 # a stage that errors, and times after the first, are drawn for.
 KEEPS_ATTEMPTS, WORKS, SAMPLES, CALLS_BREAK, CALLS_AGAIN = 34, 35, 36, 37, 38
-COUNTERS = 39
+# Budgets, none where nobody has any; the day that the clock is in, and days that there is room for.
+BUDGETS, DAY, DAYS = 39, 40, 41
+COUNTERS = 42
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
+# Of budgets' days: when the one that the clock is in ends, and when the first does.
+TURNS, FIRST_TURN = 0, 1
 
 
 class State(NamedTuple):
@@ -198,6 +203,21 @@ class State(NamedTuple):
     # Recorded where somebody wants to know how many were there over time.
     clock: F64
     changes: F64  # (intervals * deployments * levels * 2,)
+
+    # What budgets a day have come to; as of Budgets and Spending, with a budget's number last.
+    budget_limit: I64
+    budget_rule: I64
+    budget_of: I64  # (n * 2,)
+    budget_to: I64  # (n * 2,)
+    budget_spends: NDArray[np.int8]  # (works * n,)
+    budget_prices: F64  # (stages * 3,)
+    budget_clock: F64
+    gate_done: NDArray[np.int8]
+    gate_sent_s: F64
+    gate_chosen: I64
+    spent: I64  # (days * budgets,)
+    exhausted_s: F64
+    spent_over: I64  # (intervals * budgets,)
 
     # Replicas' lives.
     fleets: Records  # by deployment

@@ -153,14 +153,16 @@ class Trials:
         return [names[d] for d in sorted(found)]
 
     def works(self) -> list[Work] | None:
-        """The runs' work; ``None`` where it depends on live load, on what users wait for, or on what falls back."""
+        """The runs' work; ``None`` where it depends on live load, on what users wait for, on what falls back, or on a
+        budget."""
         offers = [one.offers for one in self.ready]
-        known = [one.works[0] for one in offers if one is not None and one.following is None]
+        known = [one.works[0] for one in offers if one is not None and one.following is None and one.budgets is None]
         return known if len(known) == len(offers) else None
 
     def _engine(self, model: Model, ready: Ready, interval_s: float | None = None) -> EngineResult:
         assert ready.offers is not None
-        return run_offers(model, ready.draws, ready.offers.works, ready.offers.following, interval_s=interval_s)
+        offers = ready.offers
+        return run_offers(model, ready.draws, offers.works, offers.following, offers.budgets, interval_s=interval_s)
 
     def run(self, model: Model, ready: Ready, interval_s: float | None = None) -> Run:
         """Some requests on a model, with their bill."""
@@ -257,7 +259,8 @@ class Trials:
 
     def _accuracy_may_fall(self) -> bool:
         """Whether requests that are dropped may keep accuracy from a target."""
-        drops = may_drop(self.model.scenario.deployments, LIMITS_OF_MEMORY)
+        scenario = self.model.scenario
+        drops = may_drop(scenario.deployments, LIMITS_OF_MEMORY) or scenario.budget is not None
         return bool(drops) and any(one.key == "accuracy" for one in self.targets.asked())
 
     def _refuted(self, ends: Ends) -> bool:

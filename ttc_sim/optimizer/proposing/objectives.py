@@ -6,12 +6,13 @@ source one on the share that is wrong: each is a sum over problems of the arm th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.optimizer.proposing.budgets import budget_targets
 from ttc_sim.scenario import Slo, Target, Targets
 from ttc_sim.scenario.targets import percentile_of
 from ttc_sim.simulation.expectations import Expectations
@@ -125,17 +126,21 @@ def bad_share(expectations: Expectations, targets: Targets, waiting: Mapping[str
     return np.asarray(broken_share(expectations, [limits], waiting)[0])
 
 
-def objectives_of(targets: Targets, usd_per_day: float) -> dict[str, Objective]:
+def objectives_of(targets: Targets, usd_per_day: float, budgets: Iterable[Target] = ()) -> dict[str, Objective]:
     """By name, the targets that are limits of their own; not those of all requests on accuracy, cost and timeouts, which have
     theirs, nor on rejections and failures, of which nothing is known before simulation.
 
     Args:
         usd_per_day: what one US dollar a request comes to in a day, of all requests.
+        budgets: hard ones (:func:`ttc_sim.optimizer.proposing.budgets.budget_targets`), beside them.
     """
     found = {}
-    for target in targets.asked():
-        if target.key in ("rejected_rate", "failed_rate") or (target.source is None and target.key in _OF_ALL):
-            continue
+    asked = [
+        one
+        for one in targets.asked()
+        if one.key not in ("rejected_rate", "failed_rate") and (one.source is not None or one.key not in _OF_ALL)
+    ]
+    for target in (*asked, *budgets):
         most = target.bound
         if target.percentile is not None:
             most = 1 - target.percentile[1]
@@ -153,7 +158,8 @@ def broken_by_arm(expectations: Expectations, targets: Targets, waiting: Mapping
     Those of a source are 0 for problems of others, and count as many times more as it is a part of all.
     """
     population = expectations.population
-    asked = [one.target for one in objectives_of(targets, 1.0).values()]
+    budgets = budget_targets(expectations.model.scenario)
+    asked = [one.target for one in objectives_of(targets, 1.0, budgets).values()]
     limits = [[_most(targets, one, name) for name in population.sources] for one in asked]
     found = broken_share(expectations, [*limits, [Most(answered=True)] * len(population.sources)], waiting)
     for k, target in enumerate(asked):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.proposing.objectives import Goal, Slowness, objectives_of
 from ttc_sim.policies import PerSource
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import GpuPool, Target, Targets
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.model import Model
 from ttc_sim.workload.population import Population
@@ -54,16 +54,17 @@ class Limits:
     utilization: float = 0.8
 
     @classmethod
-    def of(cls, targets: Targets, utilization: float, rate_per_s: float) -> Limits:
+    def of(cls, targets: Targets, utilization: float, rate_per_s: float, budgets: Iterable[Target] = ()) -> Limits:
         """The targets as they stand, before anything was simulated.
 
         Args:
             utilization: most load of a GPU pool; rate_per_s: of the requests, by which a day's cost is one of each request.
+            budgets: hard ones, as :func:`objectives_of` takes them.
         """
         return cls(
             accuracy=targets.accuracy if targets.cut_off_rate is None else 1 - targets.cut_off_rate,
             cost_usd_per_request=most_usd_per_request(targets, rate_per_s),
-            late={name: one.most for name, one in objectives_of(targets, rate_per_s * DAY_S).items()},
+            late={name: one.most for name, one in objectives_of(targets, rate_per_s * DAY_S, budgets).items()},
             timeout_rate=targets.timeout_rate,
             utilization=utilization,
         )
