@@ -19,12 +19,13 @@ class Choosing:
 
     Attributes:
         task: what is to be planned; say: called with a line about each step.
-        found: by kind, in the order that they were searched in, the best on fresh seeds.
+        found: by kind, in the order that they were searched in, the best on fresh seeds; verified: all that was simulated there.
     """
 
     def __init__(self, task: PlanningTask, say: Progress) -> None:
         self.task, self.say, self.targets = task, say, task.targets
         self.found: dict[str, Simulated] = {}
+        self.verified: list[Simulated] = []
         self.learnt = Learnt(task.limits(), task.timing(), Optimism.none(len(task.population)))
 
     @property
@@ -41,6 +42,7 @@ class Choosing:
         """Simulate a proposal on fresh seeds; the better of it and the best of its kind is kept."""
         runs = self.task.model.scenario.replications
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "verify", runs)
+        self.verified.append(seen)
         self.keep(seen, kind)
         return seen
 

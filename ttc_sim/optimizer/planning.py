@@ -21,7 +21,9 @@ from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, un
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost, costs_of, look_at_confidences
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
 from ttc_sim.optimizer.gain import Gain, gain_of
-from ttc_sim.optimizer.looking import Simulated, simulate_proposal
+from ttc_sim.optimizer.health.examine import examine
+from ttc_sim.optimizer.health.subject import Subject
+from ttc_sim.optimizer.looking import Simulated, key_of, simulate_proposal
 from ttc_sim.optimizer.optimism import HeldOut, Optimism
 from ttc_sim.optimizer.plan import Alternative, FrontierPoint, Plan
 from ttc_sim.optimizer.predictor_worth import predictor_worth
@@ -29,6 +31,7 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
+from ttc_sim.optimizer.simpler import Simplest, look_at_simpler, simplest_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
@@ -107,7 +110,16 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         novelty=task.novelty,
         confidence_costs=choice.confidence_costs,
         highest_confidence=choice.highest_confidence,
+        tied=choice.simplest.tied(),
+        health=examine(_examined(choice)),
     )
+
+
+def _examined(choice: Choice) -> Subject:
+    """The plan, for its checks."""
+    verified, simplest = choice.verified, choice.simplest
+    policy, highest = verified.proposal.policy, choice.highest_confidence
+    return Subject(simplest.pooled, policy, verified.summary, verified.checks, highest, choice.task.novelty, simplest)
 
 
 def _unscored(task: PlanningTask) -> list[str]:
@@ -161,6 +173,7 @@ class Choice:
         baselines: by name, figures of other policies on the requests that the plan was verified on.
         frontier: cheapest cost at each level of accuracy.
         confidence_costs: the best plan for other confidences; highest_confidence: of all that was simulated.
+        simplest: the plan beside the best that it cannot be told from.
     """
 
     task: PlanningTask
@@ -171,6 +184,7 @@ class Choice:
     frontier: tuple[FrontierPoint, ...]
     confidence_costs: tuple[ConfidenceCost, ...]
     highest_confidence: float
+    simplest: Simplest
 
     @property
     def verified(self) -> Simulated:
@@ -216,13 +230,22 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
         others.append(_verify_beside(task, found, chosen, uncapped, plan.optimism))
         plan = found[chosen].verified
     others += [*always.values(), *looked, *found[chosen].looks.verified.values()]
+    simplest = _take_the_simplest(task, found, chosen, others, progress)
+    plan = simplest.plan
+    others, looked = ([one for one in some if not _better(one, plan, targets)] for some in (others, looked))
     summaries = {name: _printed(task, one, plan) for name, one in always.items()}
     summaries["uncapped"] = carry_out_uncapped(task, plan)
     progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
+    simulated = {key_of(one.proposal) for one in looked}
+    promised = [
+        one
+        for one in promised
+        if key_of(one.proposal) in simulated or not one.beats(plan, targets, task.most_usd_per_request)
+    ]
     frontier = frontier_of(promised, [*looked, plan], summaries.values(), targets)
     costs = costs_of(targets, plan, others)
     surest = max(one.chance for one in [plan, *others])
-    return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest)
+    return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest, simplest)
 
 
 def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targets) -> str:
@@ -238,6 +261,36 @@ def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targ
         if better and ((met_too and (gains[name].more_than_noise or not met)) or (not met and not met_too)):
             chosen = name
     return chosen
+
+
+def _take_the_simplest(
+    task: PlanningTask, found: dict[str, Found], kind: str, others: list[Simulated], progress: Progress
+) -> Simplest:
+    """The simplest of its kind that is as good as the best is the plan; what is simulated for that joins the others."""
+    best, learnt = found[kind].verified, found[kind].learnt
+    progress("looking for a simpler plan that is as good")
+    others += look_at_simpler(task, found[kind].proposer, learnt, best, [best, *others], progress)
+    # Between kinds it has been decided on problems kept from both.
+    priced = best.proposal.price_of_accuracy is not None
+    alike = [one for one in others if (one.proposal.price_of_accuracy is not None) == priced]
+    simplest = simplest_of(task, best, alike, progress)
+    if simplest.plan is not best:
+        uncapped = uncapped_proposal(task, simplest.plan.proposal)
+        if uncapped is not None:
+            runs = task.model.scenario.replications
+            seen, _ = simulate_proposal(
+                task, uncapped, replace(learnt, optimism=simplest.plan.optimism), "verify", runs
+            )
+            others.append(seen)
+            if _better(seen, simplest.plan, task.targets):
+                simplest = simplest_of(task, best, [*alike, seen], progress)
+        found[kind] = replace(found[kind], verified=simplest.plan)
+    return simplest
+
+
+def _better(one: Simulated, plan: Simulated, targets: Targets) -> bool:
+    """Whether it holds all targets and would be the better plan, if by no more than noise."""
+    return one is not plan and one.meets_targets and plan.meets_targets and one.rank(targets) < plan.rank(targets)
 
 
 def _verified_baselines(task: PlanningTask, found: dict[str, Found], progress: Progress) -> dict[str, Simulated]:

@@ -13,13 +13,23 @@ from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
 from ttc_sim.optimizer.dropping import may_drop
+from ttc_sim.optimizer.health.examine import examine
+from ttc_sim.optimizer.health.subject import Subject
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
+from ttc_sim.optimizer.traffic_kinds import (
+    BY_LENGTH,
+    BY_LOAD,
+    ONE_ARM,
+    look_at_lengths,
+    look_at_live_load,
+    look_at_one_arm,
+)
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
@@ -46,7 +56,11 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         look(choosing)
     others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
-    plan = choosing.found[choosing.chosen]
+    simplest = _the_simplest(choosing)
+    plan = simplest.plan
+    others = [
+        one for one in others if one is plan or not one.meets_targets or choosing.rank(one) >= choosing.rank(plan)
+    ]
     objective = "cost_usd_per_request" if targets.cheapest else str(targets.minimize)
     return Plan(
         status=plan.status,
@@ -69,7 +83,27 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         novelty=None,
         confidence_costs=costs_of(targets, plan, others),
         highest_confidence=max(one.chance for one in [plan, *others]),
+        tied=simplest.tied(),
+        health=examine(_examined(choosing, simplest, max(one.chance for one in [plan, *others]))),
     )
+
+
+def _the_simplest(choosing: Choosing) -> Simplest:
+    """The simplest of all kinds that is as good as the best is the plan."""
+    kind = choosing.chosen
+    verified = [*choosing.verified, *choosing.found.values()]
+    simplest = simplest_of(choosing.task, choosing.found[kind], verified, choosing.say)
+    if simplest.plan is not simplest.best:
+        name = {STATIC: ONE_ARM, LIVE: BY_LOAD}.get(simplicity_of(simplest.plan).kind, BY_LENGTH)
+        choosing.found[name] = simplest.plan
+    return simplest
+
+
+def _examined(choosing: Choosing, simplest: Simplest, highest: float) -> Subject:
+    """The plan, for its checks: on its own traffic, where it says for all sources what it does."""
+    plan = simplest.plan
+    policy = choosing.task.for_all(plan.proposal.policy)
+    return Subject(simplest.pooled, policy, plan.summary, plan.checks, highest, None, simplest)
 
 
 def _of_other_confidences(choosing: Choosing) -> list[Simulated]:

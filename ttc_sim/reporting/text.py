@@ -27,6 +27,7 @@ from ttc_sim.policies import (
     Utility,
     parse_policy,
 )
+from ttc_sim.reporting.health import print_health, tied_in_words
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
@@ -60,8 +61,8 @@ def print_summary(
     print_notes(paper, summary)
 
 
-def print_plan(console: Console, plan: Plan) -> None:
-    """The plan beside its baselines, the policy in words, targets, savings."""
+def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> None:
+    """The plan beside its baselines, the policy in words, targets, savings, and checks of its health that do not pass, or all."""
     paper = Paper.of(console)
     title = "plan" if plan.status == "met" else "nearest plan"
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
@@ -73,6 +74,8 @@ def print_plan(console: Console, plan: Plan) -> None:
         paper.say(f"  {line}")
     for line in kinds_in_words(plan) if plan.worth is None else [*_worth_in_words(plan), *alternatives_in_words(plan)]:
         paper.say(f"  {line}")
+    for line in tied_in_words(plan):
+        paper.say(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
         unmet = f"The targets cannot all be met. Binding: {named}."
@@ -81,6 +84,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
+    print_health(paper, plan.health, everything=all_checks)
 
 
 def _worth_in_words(plan: Plan) -> list[str]:
