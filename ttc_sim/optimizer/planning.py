@@ -119,7 +119,16 @@ def _examined(choice: Choice) -> Subject:
     """The plan, for its checks."""
     verified, simplest = choice.verified, choice.simplest
     policy, highest = verified.proposal.policy, choice.highest_confidence
-    return Subject(simplest.pooled, policy, verified.summary, verified.checks, highest, choice.task.novelty, simplest)
+    return Subject(
+        simplest.pooled,
+        policy,
+        verified.summary,
+        verified.checks,
+        highest,
+        choice.task.novelty,
+        simplest,
+        choice.gains["utility"],
+    )
 
 
 def _unscored(task: PlanningTask) -> list[str]:
@@ -269,7 +278,10 @@ def _take_the_simplest(
     """The simplest of its kind that is as good as the best is the plan; what is simulated for that joins the others."""
     best, learnt = found[kind].verified, found[kind].learnt
     progress("looking for a simpler plan that is as good")
-    others += look_at_simpler(task, found[kind].proposer, learnt, best, [best, *others], progress)
+    looked = look_at_simpler(task, found[kind].proposer, learnt, best, [best, *others], progress)
+    others += looked
+    best = min([best, *looked], key=lambda one: one.rank(task.targets))  # the program's own gap, and what times came to
+    found[kind] = replace(found[kind], verified=best)
     # Between kinds it has been decided on problems kept from both.
     priced = best.proposal.price_of_accuracy is not None
     alike = [one for one in others if (one.proposal.price_of_accuracy is not None) == priced]

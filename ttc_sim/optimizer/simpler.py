@@ -1,9 +1,10 @@
 """Plans that cannot be told apart, and the simplest of them.
 
 Every simpler policy that was simulated on the plan's requests and holds all targets is compared with the best, request by request
-and problem by problem. Where the best gains no more than noise, both are said to be alike. Of those that give away no more than one
-standard error of the difference the simplest is the plan (L. Breiman and others, Classification and Regression Trees, 1984, of
-trees pruned by cross-validation). Between bands and ``Utility`` :mod:`ttc_sim.optimizer.gain` decides.
+and problem by problem. Where the best gains no more than noise, both are said to be alike. The simplest of those is the plan that
+are also known to be as good: a standard error beside what is seen, it gives away no more than two points of accuracy, or 2% of the
+cost. Of few problems much cannot be told apart that is not alike. Between bands and ``Utility`` :mod:`ttc_sim.optimizer.gain`
+decides.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _KINDS = ("one arm for each source", "bands", "Utility", "live load")
 _FLOORS = ("accuracy", "goodput")
 _COST = "cost_usd_per_request"
 _MOST_TIED = 8  # that are told of
+_POINTS, _PART = 0.02, 0.02
+"""Share of right answers, and part of a cost or a time, that a simpler plan may give away in practice."""
 
 
 @dataclass(frozen=True, order=True)
@@ -94,15 +97,26 @@ class Beside:
     Attributes:
         seen: the policy, simulated; simplicity: of it.
         objective: difference of the objective, paired, less that of the best.
-        alike: whether it is worse by no more than noise in the objective and, as far as they are known, accuracy and cost.
-        close: whether it is worse by no more than a standard error in each.
+        worse: by figure, the objective, accuracy and cost as far as they are known: by how much it is worse, paired.
+        most: by how much it may be, to be as good in practice.
     """
 
     seen: Simulated
     simplicity: Simplicity
     objective: Estimate
-    alike: bool
-    close: bool
+    worse: Mapping[str, Estimate]
+    most: Mapping[str, float]
+
+    @property
+    def alike(self) -> bool:
+        """Whether it is worse by no more than noise, in every figure."""
+        return math.isfinite(self.objective.value) and all(one.low <= 0 for one in self.worse.values())
+
+    @property
+    def as_good(self) -> bool:
+        """Whether it is alike, and a standard error more than what is seen is still next to nothing: that two policies cannot be
+        told apart may also mean that little is known of either."""
+        return self.alike and all(one.value + one.sd <= self.most[name] for name, one in self.worse.items())
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,7 @@ class Simplest:
     Attributes:
         objective: name of the figure that is made best of; ``None`` where no differences of it are known.
         best: of the chosen kind; plan: that was taken, with its requests; beside: simpler ones, compared.
+        farther: simpler ones that are so much worse that there was nothing to compare.
     """
 
     objective: str | None
@@ -119,6 +134,7 @@ class Simplest:
     plan: Simulated
     pooled: Pooled
     beside: tuple[Beside, ...] = ()
+    farther: tuple[Simulated, ...] = ()
 
     @property
     def simplicity(self) -> Simplicity:
@@ -191,18 +207,19 @@ def simplest_of(task: PlanningTask, best: Simulated, verified: Iterable[Simulate
         return Simplest(objective, best, best, pooled)
     own = simplicity_of(best)
     simpler = {key_of(one.proposal): one for one in verified if one.meets_targets and simplicity_of(one) < own}
+    farther = tuple(one for one in simpler.values() if _apart(objective, best, one))
     beside, of_its = [], {}
     for key, one in simpler.items():
-        if _apart(objective, best, one):
+        if any(one is other for other in farther):
             continue
         of_its[key] = pooled_of(task, one)
         beside.append(_beside(objective, pooled, of_its[key], best, one))
-    close = [one for one in beside if one.close]
-    if not close:
-        return Simplest(objective, best, best, pooled, tuple(beside))
-    plan = min(close, key=lambda one: (one.simplicity, one.seen.rank(task.targets))).seen
+    as_good = [one for one in beside if one.as_good]
+    if not as_good:
+        return Simplest(objective, best, best, pooled, tuple(beside), farther)
+    plan = min(as_good, key=lambda one: (one.simplicity, one.seen.rank(task.targets))).seen
     say(f"as good and simpler, {simplicity_of(plan).words}: {figures_in_brief(plan.summary)}")
-    return Simplest(objective, best, plan, of_its[key_of(plan.proposal)], tuple(beside))
+    return Simplest(objective, best, plan, of_its[key_of(plan.proposal)], tuple(beside), farther)
 
 
 def _apart(objective: str, best: Simulated, other: Simulated) -> bool:
@@ -216,16 +233,15 @@ def _apart(objective: str, best: Simulated, other: Simulated) -> bool:
 def _beside(objective: str, before: Pooled, after: Pooled, best: Simulated, other: Simulated) -> Beside:
     names = tuple(dict.fromkeys((objective, "accuracy", _COST)))
     found = compare(before, after, best.summary, other.summary, names)
-    alike = close = objective in found
-    for name, one in found.items():
-        # Turned so that more is worse.
-        worse = one.difference.scaled(-1.0) if name in _FLOORS else one.difference
-        low = min(worse.low, worse.high)
-        alike &= low <= 0
-        close &= low <= 0 and worse.value <= max(abs(one.difference.sd), 0.0)
-    unknown = Estimate(math.nan, math.nan, math.nan)
-    difference = found[objective].difference if objective in found else unknown
-    return Beside(other, simplicity_of(other), difference, alike, close)
+    worse = {name: _turned(one.difference) if name in _FLOORS else one.difference for name, one in found.items()}
+    most = {name: _POINTS if name in _FLOORS else _PART * abs(one.before.value) for name, one in found.items()}
+    difference = found[objective].difference if objective in found else Estimate(math.nan, math.nan, math.nan)
+    return Beside(other, simplicity_of(other), difference, worse, most)
+
+
+def _turned(difference: Estimate) -> Estimate:
+    """So that more is worse."""
+    return Estimate(-difference.value, -difference.high, -difference.low)
 
 
 def simpler_proposals(task: PlanningTask, proposer: Proposer, learnt: Learnt, best: Simulated) -> Iterator[Proposal]:

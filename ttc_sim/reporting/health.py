@@ -69,9 +69,11 @@ def tied_in_words(plan: Plan) -> list[str]:
     lines = ["Cannot be told apart, on the same requests and problems:"]
     lines += [f"  {_row(one)}" for one in plan.tied]
     if plan.tied[-1].is_plan:  # the best
-        lines.append("  no simpler one is within a standard error of the best, so that the best is the plan")
+        lines.append(
+            "  none that is simpler is known to be as good within 2 points of accuracy or 2% of cost, so that the best is the plan"
+        )
     else:
-        lines.append("  the simplest within a standard error of the best is the plan")
+        lines.append("  the simplest that is as good, within 2 points of accuracy and 2% of the cost, is the plan")
     return lines
 
 

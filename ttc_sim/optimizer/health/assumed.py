@@ -81,11 +81,17 @@ def _as_of(check: Check, day: datetime.date) -> Check:
     if not old:
         when = f"is {ages[oldest]:,} days old" if ages[oldest] >= 0 else f"is of a day to come, {dates[oldest]}"
         says = f"no {_WHAT[name]} is older than {OLD_DAYS[name]} days on {day}: the oldest, that of {oldest}, {when}"
+        undated = [str(one) for one in _list(check.figures.get("undated"))]
+        says += f"; of {listed(undated)} no day is known" if undated else ""
         return replace(check, status="ok", says=says, figures=figures)
     status: Status = "problem" if name == "prices" and max(old.values()) > _VERY_OLD else "warning"
     others = "" if len(old) == 1 else f" ({len(old)} of {len(ages)} are older than {OLD_DAYS[name]} days)"
     says = f"the {_WHAT[name]} of {oldest} is of {dates[oldest]}, {ages[oldest]:,} days before {day}{others}. {_AGAIN[name]}"
     return replace(check, status=status, says=says, figures=figures)
+
+
+def _list(content: object) -> list[object]:
+    return list(content) if isinstance(content, (list, tuple)) else []
 
 
 def _day(text: object) -> datetime.date | None:
@@ -106,15 +112,14 @@ def latencies_measured(subject: Subject) -> Check:
     by_reason: dict[str, list[str]] = {}
     for n, said in assumed.items():
         by_reason.setdefault(said, []).append(n)
-    says = "; ".join(f"{listed(names)}: {said}" for said, names in by_reason.items())
+    each = "; ".join(f"{listed(names)}: {said}" for said, names in by_reason.items())
     timed = [check.words or check.name for check in subject.targets if check.name.split(".")[-1].startswith(_TIMES)]
     rests = (
         f"and {listed(timed)} rest{'s' if len(timed) == 1 else ''} on that"
         if timed
         else "and so are all times of the plan"
     )
-    says = f"times of {len(assumed)} of {len(sources)} deployments in use are assumed, not measured, {rests}: "
-    says += f"{says}. Measure them: "
+    says = f"times of {len(assumed)} of {len(sources)} deployments are assumed, not measured, {rests}: {each}. Measure them: "
     return Check(name, "warning", f"{says}`ttc-sim import` of a log with times, `ttc-sim backtest` of a run", figures)
 
 

@@ -19,8 +19,8 @@ from ttc_sim.simulation.over_time import Intervals, run_again
 from ttc_sim.simulation.pooling import HOUR_S
 
 INTERVALS_S = (60.0, 300.0, 600.0, 1200.0, 1800.0, HOUR_S)
-"""In which a run is looked at: hours, or so many minutes of a run of less than three hours."""
-_MOST_PARTS = 12  # of a run of less than three hours
+"""In which a run is looked at: hours, or so many minutes of a run of less than two and a half hours."""
+_MOST_PARTS = 12  # of a shorter run
 _LEAST = 30  # requests of an interval, all runs together, below which it says too little
 _MOST_REQUESTS = 500_000  # of runs that are all looked at; of more, the first run alone
 _LOST, _LOST_BADLY = 0.01, 0.05  # shares of requests without an answer, where no target says how many may be
@@ -85,7 +85,7 @@ def _interval_of(subject: Subject) -> float | None:
     last_s = max([last_s, *(one for one in lasts if one is not None)])
     if last_s < 2 * INTERVALS_S[0]:
         return None
-    if last_s >= 3 * HOUR_S:
+    if last_s >= 2.5 * HOUR_S:
         return HOUR_S
     return next((one for one in INTERVALS_S if last_s <= _MOST_PARTS * one), HOUR_S)
 
@@ -269,11 +269,16 @@ def percentiles_bounded(subject: Subject) -> Check:
     asked = [
         check.name for check in subject.targets if any(f"latency_{key}_s" == check.name for key in summary.open_ended)
     ]
+    if asked:
+        says = (
+            f"too few requests, runs or problems to bound {listed(asked)} from above: {summary.requests:,} requests in "
+        )
+        return Check(
+            name, "problem", f"{says}{some(summary.runs, 'run')}. Simulate more, or measure more problems", figures
+        )
     if summary.open_ended:
-        says = f"too few requests, runs or problems to bound {listed(list(summary.open_ended))} of latency from above"
-        says += f", of which a target is asked ({listed(asked)})" if asked else ""
-        says += f": {summary.requests:,} requests in {some(summary.runs, 'run')}. Simulate more"
-        return Check(name, "problem" if asked else "warning", says, figures)
+        says = f"nothing bounds {listed(list(summary.open_ended))} of latency from above, and no target is on that"
+        return Check(name, "ok", says, figures)
     return Check(
         name, "ok", f"{count(summary.requests * summary.runs)} requests bound every percentile of latency", figures
     )

@@ -12,6 +12,7 @@ from ttc_sim.base.estimates import Z95
 from ttc_sim.base.figures import count, number, percent
 from ttc_sim.optimizer.health.check import Check, Status
 from ttc_sim.optimizer.health.subject import Subject, listed, some
+from ttc_sim.optimizer.space import base_arm
 from ttc_sim.policies import Banded, Threshold
 from ttc_sim.simulation.model import ResolvedArm, trial_of
 from ttc_sim.strategies import carry_out, is_attempt
@@ -96,7 +97,7 @@ def caps_measured(subject: Subject) -> Check:
             "requests": subject.shares.get(label, 0.0),
         }
         affected += stopped * subject.shares.get(label, 0.0)
-        if arm.attempts.truncated is None and _looks_limited(arm.attempts, tokens, longest, caps):
+        if stopped == 0 and _looks_limited(arm.attempts, tokens, longest, caps):
             looks.append(f"{label} ({count(longest)} tokens)")
     figures: dict[str, object] = {"arms": found, "requests_affected": affected, "looks_limited": looks}
     if affected > NEXT_TO_NOTHING:
@@ -117,7 +118,8 @@ def caps_measured(subject: Subject) -> Check:
 def _looks_limited(attempts: Attempts, tokens: I64, longest: int, caps: list[int]) -> bool:
     """Whether attempts end at one longest length more often than by chance, below the caps."""
     at = int((tokens == longest).sum())
-    return at >= _ROUND and at > NEXT_TO_NOTHING * len(tokens) and (not caps or max(caps) > longest)
+    unrecorded = attempts.truncated is None or not attempts.truncated.any()
+    return unrecorded and at >= _ROUND and at > NEXT_TO_NOTHING * len(tokens) and (not caps or max(caps) > longest)
 
 
 def prompts_measured(subject: Subject) -> Check:
@@ -201,9 +203,7 @@ def thinking_measured(subject: Subject) -> Check:
     figures: dict[str, object] = {"arms": filled, "requests": share}
     if not filled:
         return Check(name, "ok", "no arm in use has its lengths of thinking from another model", figures)
-    says = (
-        f"how long {listed(sorted(filled))} thinks was not recorded, and is another model's: the cost and the times of "
-    )
+    says = f"how long {listed(sorted({base_arm(label) for label in filled}))} thinks was not recorded, and is another model's: the cost and the times of "
     says += f"{percent(share)} of the requests rest on that. Measure it"
     return Check(name, "warning" if share > NEXT_TO_NOTHING else "ok", says, figures)
 
@@ -222,14 +222,16 @@ def problems_behind_arms(subject: Subject) -> Check:
     figures: dict[str, object] = {"bands": [asdict(row) for row in rows], "wide": WIDE, "too_wide": TOO_WIDE}
     wide = [row for row in rows if row.half_width > WIDE and row.requests > NEXT_TO_NOTHING]
     if not wide:
-        fewest = min(rows, key=lambda row: row.problems)
+        fewest = min(rows, key=lambda row: (row.requests <= NEXT_TO_NOTHING, row.problems))
         says = (
             f"the fewest problems behind an arm are the {fewest.problems:,} of {fewest.arm}: its accuracy is known by "
         )
         return Check(name, "ok", f"{says}{number(100 * fewest.half_width, 1)} points either way", figures)
     worst = max(wide, key=lambda row: row.half_width * min(row.requests, _FEW_REQUESTS))
-    says = f"{worst.arm} was chosen on {some(worst.problems, 'problem')}: its accuracy there, {percent(worst.accuracy, 0)}, is "
-    says += f"known by {number(100 * worst.half_width, 0)} points either way, and {percent(worst.requests)} of requests go there"
+    says = f"{worst.arm} was chosen on {some(worst.problems, 'problem')}: its accuracy there, "
+    says += f"{percent(worst.accuracy, 0)}, is "
+    says += f"known by {number(100 * worst.half_width, 0)} points either way, and {percent(worst.requests)} of "
+    says += "requests go there"
     says += f" ({some(len(wide) - 1, 'other')} like it)" if len(wide) > 1 else ""
     bad = any(row.half_width > TOO_WIDE and row.requests >= _FEW_REQUESTS for row in wide)
     status: Status = "problem" if bad else "warning"

@@ -6,10 +6,11 @@ import math
 
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.figures import number
+from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.health.check import Check
 from ttc_sim.optimizer.health.subject import Subject
 from ttc_sim.optimizer.promises import TargetCheck, as_mapping
-from ttc_sim.optimizer.simpler import Tied
+from ttc_sim.optimizer.simpler import UTILITY, Simplest, Tied, simplicity_of
 
 _FLOORS = ("accuracy", "goodput")
 
@@ -66,6 +67,7 @@ def confidence_reached(subject: Subject) -> Check:
             "" if highest is None or highest <= least else f"; the surest plan that was found has {_percent(highest)}"
         )
         return Check(name, "ok", f"each target holds with a chance of {_percent(least)} or more{more}", figures)
+    # No plan holds them as surely as asked for, or this one would.
     surest = max(least, highest or 0.0)
     if surest < 0.5:
         says = "some target is missed by every plan that was found, whatever the confidence"
@@ -91,26 +93,60 @@ def gain_over_simpler(subject: Subject) -> Check:
     tied = simplest.tied()
     if figure is None:
         return Check(name, "not applicable", "no paired differences are known of what is made best of", figures)
+    if own.kind == UTILITY and subject.over_bands is not None:
+        return _over_bands(subject.over_bands, figures)
     if simplest.plan is not simplest.best:
         row = next(one for one in tied if one.is_plan)
         says = f"the plan ({own.words}) is simpler than the best ({tied[-1].simplicity.words}), which is "
         says += f"{_by(figure, row)}, "
         figures |= {"difference": _difference(row)}
-        return Check(name, "ok", f"{says}no more than a standard error of the difference", figures)
-    if not simplest.beside:
-        says = f"no simpler policy that was simulated holds all targets and comes near the plan ({own.words})"
+        return Check(name, "ok", f"{says}no more than noise, and next to nothing", figures)
+    if not simplest.beside and not simplest.farther:
+        says = f"no simpler policy than the plan ({own.words}) was found to hold all targets"
         return Check(name, "ok", says, figures)
+    if not simplest.beside:
+        return _far_from(subject, simplest, figure, figures)
     nearest = min(simplest.beside, key=lambda one: abs(one.objective.value))
     beside, words = nearest.objective, nearest.simplicity.words
     figures |= {"beside": words, "difference": as_mapping(beside)}
     if nearest.alike:
         says = f"the plan ({own.words}) gains no more than noise over a simpler one ({words}): "
-        says += f"{_said(figure, beside)}. It is "
-        return Check(name, "warning", f"{says}better by more than a standard error, so that it was kept", figures)
+        says += f"{_said(figure, beside)}. That is not "
+        return Check(
+            name,
+            "warning",
+            f"{says}next to nothing, so that it was kept: more problems or runs would tell",
+            figures,
+        )
     says = (
         f"the plan ({own.words}) gains more than noise over the nearest simpler one ({words}): {_said(figure, beside)}"
     )
     return Check(name, "ok", says, figures)
+
+
+def _over_bands(gain: Gain, figures: dict[str, object]) -> Check:
+    """Where ``Utility`` is the plan: what it gains on problems kept from it and from bands alike."""
+    figure = "cost_usd_per_request" if gain.unit == "usd_per_request" else "accuracy"
+    figures |= {"over_bands": gain.as_json()}
+    says = f"Utility gains {_amount(figure, gain.value)} over bands on problems kept from both ({_bare(figure, gain.low)} to "
+    says += f"{_bare(figure, gain.high)})"
+    if gain.more_than_noise:
+        return Check("gain", "ok", f"{says}, more than noise", figures)
+    return Check("gain", "warning", f"{says}, no more than noise; no bands were found to hold the targets", figures)
+
+
+def _far_from(subject: Subject, simplest: Simplest, figure: str, figures: dict[str, object]) -> Check:
+    """Where no simpler policy comes near: the best of those that hold the targets."""
+    mine = subject.summary.quantity(figure)
+    values = [
+        (its.value, simplicity_of(one).words) for one in simplest.farther if (its := one.summary.quantity(figure))
+    ]
+    value, words = max(values) if figure in _FLOORS else min(values)
+    assert mine is not None
+    figures |= {"beside": words, "simpler": value, "own": mine.value}
+    says = f"the plan ({simplest.simplicity.words}) comes to {_amount(figure, mine.value)}, the best simpler policy "
+    says += "that holds all targets "
+    return Check("gain", "ok", f"{says}({words}) to {_amount(figure, value)}: far more than noise", figures)
 
 
 def _by(figure: str, row: Tied) -> str:

@@ -14,6 +14,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.folders import find_folder
+from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.health.check import Check
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.promises import TargetCheck
@@ -21,7 +22,7 @@ from ttc_sim.optimizer.simpler import Simplest
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.simulation.model import Model, ResolvedArm
-from ttc_sim.simulation.offering import Offers, offer
+from ttc_sim.simulation.offering import Offers, offer, offer_all
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.summary import Summary
 
@@ -34,6 +35,7 @@ class Subject:
         pooled: those requests; policy: the plan's; summary: its figures, as it promises them.
         targets: each beside its figure; highest_confidence: with which a plan was found to hold all of them, if that is known.
         novelty: of the traffic; simplest: what it was compared with, if that is known.
+        over_bands: what ``Utility`` gains over bands, where both were looked for.
     """
 
     pooled: Pooled
@@ -43,6 +45,7 @@ class Subject:
     highest_confidence: float | None
     novelty: Novelty | None
     simplest: Simplest | None
+    over_bands: Gain | None = None
 
     @property
     def model(self) -> Model:
@@ -77,6 +80,8 @@ class Subject:
     @cached_property
     def offers(self) -> list[Offers]:
         """Of each run, what its requests asked for."""
+        if self.policy.looks_at_load:
+            return [offer_all(self.model, run.draws) for run in self.pooled.runs]
         return [offer(self.model, run.draws, run.arm) for run in self.pooled.runs]
 
     @cached_property
