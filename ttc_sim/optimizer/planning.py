@@ -239,6 +239,7 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
         others.append(_verify_beside(task, found, chosen, uncapped, plan.optimism))
         plan = found[chosen].verified
     others += [*always.values(), *looked, *found[chosen].looks.verified.values()]
+    others = [one.judged_by(targets) for one in others]
     simplest = _take_the_simplest(task, found, chosen, others, progress)
     plan = simplest.plan
     others, looked = ([one for one in some if not _better(one, plan, targets)] for some in (others, looked))

@@ -203,8 +203,9 @@ def thinking_measured(subject: Subject) -> Check:
     figures: dict[str, object] = {"arms": filled, "requests": share}
     if not filled:
         return Check(name, "ok", "no arm in use has its lengths of thinking from another model", figures)
-    says = f"how long {listed(sorted({base_arm(label) for label in filled}))} thinks was not recorded, and is another model's: the cost and the times of "
-    says += f"{percent(share)} of the requests rest on that. Measure it"
+    names = listed(sorted({base_arm(label) for label in filled}))
+    says = f"how long {names} thinks was not recorded, and is another model's: the cost and the times of {percent(share)} of the "
+    says += "requests rest on that. Measure it"
     return Check(name, "warning" if share > NEXT_TO_NOTHING else "ok", says, figures)
 
 
