@@ -69,13 +69,14 @@ def world(
     ):
         (folder / name).mkdir()
         (folder / name / f"{file}.yaml").write_text(yaml.safe_dump({**CARD, **more}))
-    table = {"problem": keys, "subset": "all", "group": keys, "prompt_tokens": 100 + np.arange(problems) % 50}
+    tokens = 100 + np.arange(problems) % 50
+    table = {"problem": keys, "subset": "all", "group": keys, "prompt_tokens": tokens}
     pl.DataFrame(table).write_parquet(folder / "set" / "problems.parquet")
     n, chance = problems * attempts, uniforms(7, "health", problems * attempts, 2)
     made = {
         "problem": np.repeat(keys, attempts),
         "attempt": np.tile(np.arange(attempts), problems),
-        "prompt_tokens": np.repeat(table["prompt_tokens"], attempts),
+        "prompt_tokens": np.repeat(tokens, attempts),
         "reasoning_tokens": 0,
         "visible_tokens": (100 + 200 * chance[:, 0]).astype(np.int64),
         "correct": chance[:, 1] < 0.6,
@@ -304,32 +305,21 @@ def test_a_limit_that_was_not_recorded_shows_where_attempts_end(tmp_path: Path) 
     assert checks(of(tmp_path, arms=arms))["caps"].status == "ok"
 
 
-def test_turns_of_a_conversation_are_longer_than_what_was_measured(folder: Path) -> None:
-    sessions = {"turns": {"mean": 6}, "think_s": {"median": 1}}
-    try:
-        scenario = of(folder, workload={**raw()["workload"], "sessions": sessions})
-    except InputError:
-        scenario = None
-    if scenario is not None:
-        found = checks(scenario)["prompts"]
-        assert found.status in ("warning", "problem")
-        assert found.figures["longer"] > 0.1  # type: ignore[operator]
-    assert checks(of(folder))["prompts"].status == "ok"
-
-
 def test_lengths_of_a_trace_that_are_not_those_of_the_problems(folder: Path) -> None:
-    rows = "".join(f"{0.5 * k},5000,200\n" for k in range(300))
-    (folder / "long.csv").write_text("t,p,o\n" + rows)
-    (folder / "alike.csv").write_text("t,p,o\n" + rows.replace("5000", "125"))
+    """Problems have 100 to 149 prompt tokens, and attempts 100 to 299 more."""
+    rows = "".join(f"{0.5 * k},{{p}},{{o}}\n" for k in range(300))
     columns = {"arrival": "t", "prompt_tokens": "p", "output_tokens": "o"}
 
-    def prompts(name: str) -> Check:
-        arrivals = {"process": "trace", "file": name, "format": "csv", "columns": columns}
+    def prompts(prompt: int, output: int) -> Check:
+        (folder / "trace.csv").write_text("t,p,o\n" + rows.format(p=prompt, o=output))
+        arrivals = {"process": "trace", "file": "trace.csv", "format": "csv", "columns": columns}
         return checks(of(folder, workload={**raw()["workload"], "arrivals": arrivals, "requests": 300}))["prompts"]
 
-    assert prompts("long.csv").status == "warning"
-    assert "5,000 prompt" in prompts("long.csv").says
-    assert prompts("alike.csv").status == "ok"
+    long, chatty, alike = prompts(5000, 200), prompts(125, 2000), prompts(125, 200)
+    assert [one.status for one in (long, chatty, alike)] == ["problem", "warning", "ok"]
+    assert "100.0% of the trace's prompts" in long.says
+    assert "125 prompt and 2,000 output tokens" in chatty.says
+    assert checks(of(folder))["prompts"].status == "ok"
 
 
 def test_thinking_that_is_another_models(tmp_path: Path) -> None:

@@ -123,69 +123,39 @@ def _looks_limited(attempts: Attempts, tokens: I64, longest: int, caps: list[int
 
 
 def prompts_measured(subject: Subject) -> Check:
-    """Whether requests come with prompts such as were measured, and with the lengths that are simulated."""
-    name, pooled = "prompts", subject.pooled
-    if subject.model.population is None:
+    """Whether a trace that says lengths of its own has requests such as the problems that stand for them."""
+    name, population = "prompts", subject.model.population
+    if population is None:
         return Check(name, "not applicable", NO_PROFILE, {})
-    prompts = subject.first_prompts()
-    longer = np.zeros(pooled.count, dtype=np.bool_)
-    shorter = longer.copy()
-    ranges: dict[str, object] = {}
-    for label, arm in subject.arms.items():
-        if arm.attempts is None or not len(arm.attempts.prompt_tokens):
-            continue
-        least, most = int(arm.attempts.prompt_tokens.min()), int(arm.attempts.prompt_tokens.max())
-        least = min(least, int(subject.model.population.prompt_tokens.min()))
-        most = max(most, int(subject.model.population.prompt_tokens.max()))
-        here = pooled.arm == subject.model.arm_names.index(label)
-        longer |= here & (prompts > most)
-        shorter |= here & (prompts < least)
-        ranges[label] = [least, most]
-    share = float((longer | shorter).mean())
-    own = _lengths_of_traffic(subject)
-    figures: dict[str, object] = {
-        "longer": float(longer.mean()),
-        "shorter": float(shorter.mean()),
-        "measured": ranges,
-        "longest": float(prompts.max()),
-        **({} if own is None else {"traffic": own}),
-    }
-    if share > NEXT_TO_NOTHING:
-        says = f"{percent(share)} of the requests have prompts outside of what was measured (up to "
-        says += f"{count(float(prompts.max()))} tokens "
-        says += f"where the measured ones have {_widest(ranges)}): how accuracy goes with such prompts is not known. "
-        says += "Measure some"
-        return Check(name, "problem" if share > OUTSIDE_MOST else "warning", says, figures)
-    if own is not None and own["apart"] > _OTHER_LENGTHS:
-        says = f"requests of the trace have {count(own['prompt'])} prompt and {count(own['output'])} output tokens "
-        says += "in the mean, "
-        says += f"the problems that stand for them {count(own['problems_prompt'])} and "
-        says += f"{count(own['problems_output'])}: costs and times are "
-        says += "those of the problems. Measure problems like the traffic's"
-        return Check(name, "warning", says, figures)
-    return Check(name, "ok", "prompts are as long as those that were measured", figures)
-
-
-def _widest(ranges: dict[str, object]) -> str:
-    each = [(int(pair[0]), int(pair[1])) for pair in ranges.values() if isinstance(pair, list)]
-    return f"{count(min(one for one, _ in each))} to {count(max(other for _, other in each))}"
-
-
-def _lengths_of_traffic(subject: Subject) -> dict[str, float] | None:
-    """Mean lengths that a trace says of its own, beside those of the problems that stand for its requests."""
-    pooled, runs = subject.pooled, subject.pooled.runs
-    kept = [run.draws.traffic for run in runs]
+    kept = [run.draws.traffic for run in subject.pooled.runs]
     if any(one.prompt_tokens is None or one.visible_tokens is None for one in kept):
-        return None
-    prompt = float(np.concatenate([one.prompt_tokens for one in kept if one.prompt_tokens is not None]).mean())
-    output = float(np.concatenate([one.visible_tokens for one in kept if one.visible_tokens is not None]).mean())
-    hidden = [one.reasoning_tokens for one in kept if one.reasoning_tokens is not None]
-    output += float(np.concatenate(hidden).mean()) if hidden else 0.0
-    planned = pooled.planned_tokens.mean(axis=1)
-    mine = float(planned[0]), float(planned[1] + planned[2])
-    apart = max(abs(math.log(max(a, 1.0) / max(b, 1.0))) for a, b in zip((prompt, output), mine, strict=True))
-    found = {"prompt": prompt, "output": output, "problems_prompt": mine[0], "problems_output": mine[1]}
-    return {**found, "apart": math.expm1(apart)}
+        says = "requests come with no lengths of their own: they are those of the problems, which were measured"
+        return Check(name, "ok", says, {})
+    prompts = np.concatenate([one.prompt_tokens for one in kept if one.prompt_tokens is not None])
+    outputs = np.concatenate([one.visible_tokens for one in kept if one.visible_tokens is not None]).astype(np.float64)
+    if all(one.reasoning_tokens is not None for one in kept):
+        outputs += np.concatenate([one.reasoning_tokens for one in kept if one.reasoning_tokens is not None])
+    least, most = int(population.prompt_tokens.min()), int(population.prompt_tokens.max())
+    outside = float(((prompts < least) | (prompts > most)).mean())
+    planned = subject.pooled.planned_tokens.mean(axis=1)
+    own = float(prompts.mean()), float(outputs.mean())
+    measured = float(planned[0]), float(planned[1] + planned[2])
+    apart = max(abs(math.log(max(a, 1.0) / max(b, 1.0))) for a, b in zip(own, measured, strict=True))
+    figures: dict[str, object] = {
+        "outside": outside,
+        "measured_prompts": [least, most],
+        "traffic": {"prompt_tokens": own[0], "output_tokens": own[1]},
+        "simulated": {"prompt_tokens": measured[0], "output_tokens": measured[1]},
+    }
+    if outside > NEXT_TO_NOTHING:
+        says = f"{percent(outside)} of the trace's prompts are longer or shorter than any measured one ({least:,} to {most:,} tokens): "
+        says += "how accuracy goes with such prompts, and what they cost, is unknown. Measure problems like the traffic's"
+        return Check(name, "problem" if outside > OUTSIDE_MOST else "warning", says, figures)
+    if math.expm1(apart) > _OTHER_LENGTHS:
+        says = f"requests of the trace have {count(own[0])} prompt and {count(own[1])} output tokens in the mean, the problems "
+        says += f"that stand for them {count(measured[0])} and {count(measured[1])}: costs and times are those of the problems. "
+        return Check(name, "warning", f"{says}Measure problems like the traffic's", figures)
+    return Check(name, "ok", "requests of the trace are as long as the problems that stand for them", figures)
 
 
 def thinking_measured(subject: Subject) -> Check:

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.folders import find_folder
@@ -120,18 +120,6 @@ class Subject:
             return np.flatnonzero(self.arm_of_problem == at)
         assert self.pooled.row is not None
         return np.unique(self.pooled.row[self.pooled.arm == at])
-
-    def first_prompts(self) -> F64:
-        """(n,) prompt tokens of the first stage of each request, of all runs side by side: with the turns that came before."""
-        parts = []
-        for run, offers in zip(self.pooled.runs, self.offers, strict=True):
-            prompts = np.zeros(len(run.arm))
-            first = offers.taken(run.result)
-            for carried, here in reversed(list(zip(offers.carried, first, strict=True))):
-                stage = carried.work.stage_start[:-1]
-                prompts[here] = carried.work.prompt_tokens[stage][here]
-            parts.append(prompts)
-        return np.concatenate(parts)
 
 
 Examination = Callable[[Subject], Check]
