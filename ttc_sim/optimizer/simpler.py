@@ -146,7 +146,8 @@ class Simplest:
         alike = sorted((one for one in self.beside if one.alike), key=lambda one: one.simplicity)
         if not alike:
             return ()
-        rows = [self._row(one.seen, one.objective) for one in alike[:_MOST_TIED]]
+        told = [one for k, one in enumerate(alike) if k < _MOST_TIED or one.seen is self.plan]
+        rows = [self._row(one.seen, one.objective) for one in told]
         return (*rows, self._row(self.best, None))
 
     def _row(self, seen: Simulated, difference: Estimate | None) -> Tied:

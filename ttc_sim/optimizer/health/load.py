@@ -80,7 +80,7 @@ def every_hour(subject: Subject) -> Check:
 
 def _interval_of(subject: Subject) -> float | None:
     """Seconds of the intervals that runs are looked at in; ``None`` for runs of less than two minutes."""
-    last_s = max(float(run.result.arrival_s.max()) for run in subject.pooled.runs)
+    last_s = max(float(np.nanmax(run.result.arrival_s)) for run in subject.pooled.runs)
     lasts = [run.draws.traffic.lasts_s for run in subject.pooled.runs]
     last_s = max([last_s, *(one for one in lasts if one is not None)])
     if last_s < 2 * INTERVALS_S[0]:

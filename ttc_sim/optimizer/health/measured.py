@@ -148,8 +148,10 @@ def prompts_measured(subject: Subject) -> Check:
         "simulated": {"prompt_tokens": measured[0], "output_tokens": measured[1]},
     }
     if outside > NEXT_TO_NOTHING:
-        says = f"{percent(outside)} of the trace's prompts are longer or shorter than any measured one ({least:,} to {most:,} tokens): "
-        says += "how accuracy goes with such prompts, and what they cost, is unknown. Measure problems like the traffic's"
+        says = f"{percent(outside)} of the trace's prompts are longer or shorter than any measured one ({least:,} to {most:,} "
+        says += (
+            "tokens): how accuracy goes with them, and what they cost, is unknown. Measure problems like the traffic's"
+        )
         return Check(name, "problem" if outside > OUTSIDE_MOST else "warning", says, figures)
     if math.expm1(apart) > _OTHER_LENGTHS:
         says = f"requests of the trace have {count(own[0])} prompt and {count(own[1])} output tokens in the mean, the problems "

@@ -138,11 +138,12 @@ def _over_bands(gain: Gain, figures: dict[str, object]) -> Check:
 def _far_from(subject: Subject, simplest: Simplest, figure: str, figures: dict[str, object]) -> Check:
     """Where no simpler policy comes near: the best of those that hold the targets."""
     mine = subject.summary.quantity(figure)
-    values = [
-        (its.value, simplicity_of(one).words) for one in simplest.farther if (its := one.summary.quantity(figure))
-    ]
+    found = [(one.summary.quantity(figure), simplicity_of(one).words) for one in simplest.farther]
+    values = [(its.value, words) for its, words in found if its is not None and math.isfinite(its.value)]
+    if mine is None or not values:
+        says = f"of simpler policies than the plan ({simplest.simplicity.words}) nothing is known of {figure}"
+        return Check("gain", "not applicable", says, figures)
     value, words = max(values) if figure in _FLOORS else min(values)
-    assert mine is not None
     figures |= {"beside": words, "simpler": value, "own": mine.value}
     says = f"the plan ({simplest.simplicity.words}) comes to {_amount(figure, mine.value)}, the best simpler policy "
     says += "that holds all targets "
