@@ -40,7 +40,7 @@ def print_health(
         checks_are = (
             "1 other check passes or does not apply" if hidden == 1 else f"{hidden} other checks pass or do not apply"
         )
-        paper.say(f"  {checks_are}: --checks all shows them", "dim")
+        paper.say(f"  {checks_are}: --checks all shows them, in Python plan.health", "dim")
 
 
 def as_of_today(checks: Sequence[Check], day: datetime.date | None) -> tuple[Check, ...]:
