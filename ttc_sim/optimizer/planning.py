@@ -31,8 +31,9 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
-from ttc_sim.optimizer.simpler import Simplest, look_at_simpler, simplest_of
+from ttc_sim.optimizer.simpler import Simplest
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
+from ttc_sim.optimizer.taking import is_better, take_the_simplest
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import Scenario, Targets, as_scenario
@@ -240,9 +241,10 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
         plan = found[chosen].verified
     others += [*always.values(), *looked, *found[chosen].looks.verified.values()]
     others = [one.judged_by(targets) for one in others]
-    simplest = _take_the_simplest(task, found, chosen, others, progress)
+    simplest = take_the_simplest(task, found, chosen, others, progress)
     plan = simplest.plan
-    others, looked = ([one for one in some if not _better(one, plan, targets)] for some in (others, looked))
+    surest = max(one.chance for one in [plan, *others])
+    others, looked = ([one for one in some if not is_better(one, plan, targets)] for some in (others, looked))
     summaries = {name: _printed(task, one, plan) for name, one in always.items()}
     summaries["uncapped"] = carry_out_uncapped(task, plan)
     progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
@@ -254,7 +256,6 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     ]
     frontier = frontier_of(promised, [*looked, plan], summaries.values(), targets)
     costs = costs_of(targets, plan, others)
-    surest = max(one.chance for one in [plan, *others])
     return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest, simplest)
 
 
@@ -271,39 +272,6 @@ def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targ
         if better and ((met_too and (gains[name].more_than_noise or not met)) or (not met and not met_too)):
             chosen = name
     return chosen
-
-
-def _take_the_simplest(
-    task: PlanningTask, found: dict[str, Found], kind: str, others: list[Simulated], progress: Progress
-) -> Simplest:
-    """The simplest of its kind that is as good as the best is the plan; what is simulated for that joins the others."""
-    best, learnt = found[kind].verified, found[kind].learnt
-    progress("looking for a simpler plan that is as good")
-    looked = look_at_simpler(task, found[kind].proposer, learnt, best, [best, *others], progress)
-    others += looked
-    best = min([best, *looked], key=lambda one: one.rank(task.targets))  # the program's own gap, and what times came to
-    found[kind] = replace(found[kind], verified=best)
-    # Between kinds it has been decided on problems kept from both.
-    priced = best.proposal.price_of_accuracy is not None
-    alike = [one for one in others if (one.proposal.price_of_accuracy is not None) == priced]
-    simplest = simplest_of(task, best, alike, progress)
-    if simplest.plan is not best:
-        uncapped = uncapped_proposal(task, simplest.plan.proposal)
-        if uncapped is not None:
-            runs = task.model.scenario.replications
-            seen, _ = simulate_proposal(
-                task, uncapped, replace(learnt, optimism=simplest.plan.optimism), "verify", runs
-            )
-            others.append(seen)
-            if _better(seen, simplest.plan, task.targets):
-                simplest = simplest_of(task, best, [*alike, seen], progress)
-        found[kind] = replace(found[kind], verified=simplest.plan)
-    return simplest
-
-
-def _better(one: Simulated, plan: Simulated, targets: Targets) -> bool:
-    """Whether it holds all targets and would be the better plan, if by no more than noise."""
-    return one is not plan and one.meets_targets and plan.meets_targets and one.rank(targets) < plan.rank(targets)
 
 
 def _verified_baselines(task: PlanningTask, found: dict[str, Found], progress: Progress) -> dict[str, Simulated]:

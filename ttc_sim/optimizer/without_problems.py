@@ -20,6 +20,7 @@ from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
+from ttc_sim.optimizer.taking import is_better
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.traffic_kinds import (
@@ -58,6 +59,7 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     baselines = _baselines(choosing)
     simplest = _the_simplest(choosing)
     plan = simplest.plan
+    surest = max(one.chance for one in [plan, *others])
     others = [
         one for one in others if one is plan or not one.meets_targets or choosing.rank(one) >= choosing.rank(plan)
     ]
@@ -75,16 +77,22 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         frontier=(),
         optimism={},
         alternatives={
-            kind: Alternative(one.proposal.notation, one.status, one.summary, one is plan, objective)
+            kind: Alternative(
+                one.proposal.notation,
+                "within noise" if is_better(one, plan, targets) else one.status,
+                one.summary,
+                one is plan,
+                objective,
+            )
             for kind, one in choosing.found.items()
         },
         gain=None,
         worth=None,
         novelty=None,
         confidence_costs=costs_of(targets, plan, others),
-        highest_confidence=max(one.chance for one in [plan, *others]),
+        highest_confidence=surest,
         tied=simplest.tied(),
-        health=examine(_examined(choosing, simplest, max(one.chance for one in [plan, *others]))),
+        health=examine(_examined(choosing, simplest, surest)),
     )
 
 

@@ -118,8 +118,10 @@ def kinds_in_words(plan: Plan) -> list[str]:
             policy = parse_policy(one.policy)
             assert isinstance(policy, PerSource)
             said = "; ".join(line for part in policy.policies.values() for line in policy_in_words(part))
-            missed = "" if one.status == "met" else "; it misses the targets"
-            lines.append(f"by {kind}: {said} ({figures_in_brief(one.predicted)}){missed}")
+            beside = {"met": "", "within noise": "; better by no more than noise"}.get(
+                one.status, "; it misses the targets"
+            )
+            lines.append(f"by {kind}: {said} ({figures_in_brief(one.predicted)}){beside}")
     return lines
 
 
