@@ -194,7 +194,7 @@ def random_model(number: int) -> tuple[Model, str]:
     # Targets that something reaches: those of a random policy on random replicas, more or less.
     expectations = expect_arms(expanded_model(model))
     task = PlanningTask.of(expectations, model.scenario.targets)  # type: ignore[arg-type]
-    space = Space(Choice(task, {}, {}, None, {}, (), (), 0.0))  # type: ignore[arg-type]
+    space = Space(Choice(task, {}, {}, None, {}, (), (), 0.0, None))  # type: ignore[arg-type]
     proposals = [one for one in space.proposals if one.accuracy > 0.15]
     some = proposals[int(next(u) * len(proposals))]
     seen = space.look(some)

@@ -17,6 +17,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.cli import (
     backtest,
     capacity,
+    check,
     collect,
     cross_validate,
     evaluate,
@@ -70,6 +71,7 @@ app = typer.Typer(
 app.command()(evaluate.evaluate)
 app.command()(backtest.backtest)
 app.command()(capacity.capacity)
+app.command()(check.check)
 app.command()(gpus.gpus)
 app.command()(collect.collect)
 app.command()(sweep.sweep)
@@ -194,6 +196,8 @@ def optimize(
     point: Annotated[
         int | None, typer.Option(help="Take this point of the frontier, by its number there, for the plan.")
     ] = None,
+    checks: check.ChecksOption = "failing",
+    as_of: check.AsOfOption = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
@@ -203,6 +207,7 @@ def optimize(
     from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
+    day = check.day_asked(as_of)
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
     check_outputs(*inputs_of(loaded), plan=plan_file, plot=plot, json=json_file)
     if plan_file is not None:
@@ -211,6 +216,7 @@ def optimize(
         plan = find(loaded, say)
     if point is not None:
         plan = plan.at(point)
+    plan = plan if day is None else plan.as_of(day)
     with written_together():
         if plan_file is not None:
             plan.save(plan_file)
@@ -221,7 +227,7 @@ def optimize(
     paper = paper_for_tables()
     paper.say(styled((loaded.name, "bold"), f" {loaded.description}"))
     paper.say()
-    print_plan(paper, plan)
+    print_plan(paper, plan, all_checks=checks == "all")
     if plan.status != "met":
         raise typer.Exit(UNREACHABLE)
 

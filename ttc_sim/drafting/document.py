@@ -11,7 +11,7 @@ import yaml
 from ttc_sim.base.errors import cut
 from ttc_sim.base.plain import plain
 from ttc_sim.drafting.endpoints import Api, Pool
-from ttc_sim.drafting.timing import Timing
+from ttc_sim.drafting.timing import ASSUMED, Timing
 from ttc_sim.scenario import Price
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 
@@ -218,9 +218,17 @@ def _api(model: str, arm: str, api: Api) -> list[str]:
         f"    price: {{{_price(api.price)}}}   # {plain(api.origin)}",
         f"    first_token: {_latency(timing.first_token)}   # {timing.first_from}",
         f"    per_token: {_latency(timing.per_token)}   # {timing.per_from}",
+        *_latency_from(timing),
         "    # requests_per_minute: 500    # limits of your account: tokens_per_minute and concurrency likewise",
         "    # timeout_s: 120              # when your client gives up",
     ]
+
+
+def _latency_from(timing: Timing) -> list[str]:
+    """Where both times come from the log, so that nobody takes them for assumed."""
+    if ASSUMED.first_from in (timing.first_from, timing.per_from):
+        return []
+    return [f"    latency_from: {scalar(timing.first_from)}"]
 
 
 def _pool(model: str, arm: str, pool: Pool, draft: Draft) -> list[str]:

@@ -19,13 +19,15 @@ class Choosing:
 
     Attributes:
         task: what is to be planned; say: called with a line about each step.
-        found: by kind, in the order that they were searched in, the best on fresh seeds; looked: all that was simulated before.
+        found: by kind, in the order that they were searched in, the best on fresh seeds.
+        looked: all that was simulated before; verified: all that was simulated on fresh seeds.
     """
 
     def __init__(self, task: PlanningTask, say: Progress) -> None:
         self.task, self.say, self.targets = task, say, task.targets
         self.found: dict[str, Simulated] = {}
         self.looked: list[Simulated] = []
+        self.verified: list[Simulated] = []
         self.learnt = Learnt(task.limits(), task.timing(), Optimism.none(len(task.population)))
 
     @property
@@ -43,6 +45,7 @@ class Choosing:
         """Simulate a proposal on fresh seeds; the better of it and the best of its kind is kept."""
         runs = self.task.model.scenario.replications
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "verify", runs)
+        self.verified.append(seen)
         self.keep(seen, kind)
         return seen
 

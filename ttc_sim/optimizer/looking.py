@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ttc_sim.base.draws import I64
@@ -16,6 +16,7 @@ from ttc_sim.optimizer.task import CarriedOut, PlanningTask, Timing, times_seen
 from ttc_sim.policies import Policy
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
+from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.running import run_once
@@ -108,11 +109,11 @@ class Looks:
 
     def add(self, seen: Simulated, *, verified: bool = False) -> None:
         """Remember a look."""
-        (self.verified if verified else self.searched)[_key(seen.proposal)] = seen
+        (self.verified if verified else self.searched)[key_of(seen.proposal)] = seen
 
     def get(self, proposal: Proposal) -> Simulated | None:
         """What is known of this policy on these replicas."""
-        key = _key(proposal)
+        key = key_of(proposal)
         return self.verified.get(key) or self.searched.get(key)
 
     @property
@@ -132,7 +133,8 @@ class Looks:
         return min(self.verified.values(), key=lambda one: one.rank(self.targets), default=None)
 
 
-def _key(proposal: Proposal) -> str:
+def key_of(proposal: Proposal) -> str:
+    """What tells a policy on some replicas from others."""
     return repr((proposal.policy, sorted(proposal.replicas.items()), proposal.responses))
 
 
@@ -178,9 +180,28 @@ def carry_out(
     live = repr(policy) if policy.looks_at_load else ""
     key = (purpose, runs, live, arm.tobytes(), tuple(sorted(replicas.items())))
     if key not in task.carried_out:
-        decided = with_decisions(task.model.scenario, None, replicas, responses)
-        model = task.load(decided)
-        done = [run_once(model, task.for_all(policy), draw(model, k, purpose=purpose)) for k in range(runs)]
-        summary = summarize(model, done, expected=task.expectations.under(arm))
-        task.carried_out[key] = CarriedOut(summary, times_seen(model, done))
+        done = run_proposal(task, policy, replicas, responses, purpose, runs)
+        summary = summarize(done.model, done.runs, expected=task.expectations.under(arm))
+        task.carried_out[key] = CarriedOut(summary, times_seen(done.model, done.runs))
     return task.carried_out[key]
+
+
+@dataclass(frozen=True)
+class Done:
+    """Runs of a policy, and the model that they are of."""
+
+    model: Model
+    runs: Sequence[Run]
+
+
+def run_proposal(
+    task: PlanningTask,
+    policy: Policy,
+    replicas: Mapping[str, int],
+    responses: Mapping[str, Response] | None,
+    purpose: str,
+    runs: int,
+) -> Done:
+    """Run a policy on these replicas, request by request; arguments as of :func:`carry_out`."""
+    model = task.load(with_decisions(task.model.scenario, None, replicas, responses))
+    return Done(model, [run_once(model, task.for_all(policy), draw(model, k, purpose=purpose)) for k in range(runs)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,13 @@ from ttc_sim.files.writing import write_atomically
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost
 from ttc_sim.optimizer.gain import Gain
+from ttc_sim.optimizer.health.assumed import aged
+from ttc_sim.optimizer.health.check import Check, read_checks
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
 from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping, figures_in_brief, promises
+from ttc_sim.optimizer.simpler import Tied
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -140,6 +144,8 @@ class Plan(Displayed):
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
         confidence_costs: what holding the targets with more confidence costs, or with less: the best plan for each.
         highest_confidence: chance with which all targets hold, each for itself, under the surest plan that was found.
+        tied: policies that hold all targets and cannot be told from the best, the plan among them; empty where it stands alone.
+        health: checks of the plan, in words (:mod:`ttc_sim.optimizer.health`).
 
     Of traffic without problems nothing is known of accuracy: ``optimism``, and a ``frontier`` not asked for, are empty there,
     ``gain`` and ``worth`` are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there
@@ -160,6 +166,8 @@ class Plan(Displayed):
     novelty: Novelty | None
     confidence_costs: tuple[ConfidenceCost, ...]
     highest_confidence: float
+    tied: tuple[Tied, ...] = ()
+    health: tuple[Check, ...] = ()
 
     @property
     def policy(self) -> Policy:
@@ -197,6 +205,9 @@ class Plan(Displayed):
             worth=None,
             confidence_costs=(),
         )
+    def as_of(self, day: datetime.date) -> Plan:
+        """The same plan, with the age of its prices and profiles judged as of a day; without, it says nothing of any."""
+        return replace(self, health=aged(self.health, day))
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON: the summary's keys, and status, policy, baselines, frontier, ..."""
@@ -208,6 +219,8 @@ class Plan(Displayed):
             "targets": [check.as_json() for check in self.checks],
             "confidence_costs": [one.as_json() for one in self.confidence_costs],
             "highest_confidence": self.highest_confidence,
+            "tied": [one.as_json() for one in self.tied],
+            "health": [one.as_json() for one in self.health],
             "baselines": {name: summary.as_json() for name, summary in self.baselines.items()},
             "frontier": [point.as_json() for point in self.frontier],
             "optimism": dict(self.optimism),
@@ -232,7 +245,9 @@ class Plan(Displayed):
 
     def saved(self) -> SavedPlan:
         """What is read back of it once it is saved."""
-        return SavedPlan(scenario=self.scenario, promised=promises(self.predicted), status=self.status)
+        return SavedPlan(
+            scenario=self.scenario, promised=promises(self.predicted), status=self.status, health=self.health
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the plan as YAML, all at once; :func:`load_plan` reads it back.
@@ -246,6 +261,8 @@ class Plan(Displayed):
             "highest_confidence": self.highest_confidence,
             **self._of_problems(),
             **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
+            **({"tied": [one.as_json() for one in self.tied]} if self.tied else {}),
+            **({"health": [one.as_json() for one in self.health]} if self.health else {}),
         }
         write_plan(path, self.scenario, self.status, self.binding, self.predicted, more)
 
@@ -281,12 +298,16 @@ def write_plan(
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """A plan read back from its file: the scenario with its policy, what was promised, and notes on what was assumed."""
+    """A plan read back from its file: the scenario with its policy, what was promised, and notes on what was assumed.
+
+    ``health`` is the checks that it was saved with; none of a plan from before there were any.
+    """
 
     scenario: Scenario
     promised: Mapping[str, Estimate]
     status: str
     notes: tuple[str, ...] = ()
+    health: tuple[Check, ...] = ()
 
     def __repr__(self) -> str:
         return f"<SavedPlan for {self.scenario.name}: {self.status}>"
@@ -305,7 +326,17 @@ class SavedPlan:
 
 _KEYS = (
     *("ttc_sim_plan", "status", "binding", "promised", "measured_on", "optimism", "utility_gain", "predictor"),
-    *("confidence_costs", "highest_confidence", "accuracy", "novelty", "made_from", "code_sha256", "scenario"),
+    *(
+        "confidence_costs",
+        "highest_confidence",
+        "accuracy",
+        "novelty",
+        "tied",
+        "health",
+        "made_from",
+        "code_sha256",
+        "scenario",
+    ),
 )
 
 
@@ -396,7 +427,8 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
     if raw["ttc_sim_plan"] == 1 and scenario.predictor_sha256 is None:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
         notes = (*notes, said)
-    return SavedPlan(scenario=scenario, promised=promised, status=str(raw.get("status")), notes=notes)
+    health = read_checks(raw.get("health", []), path)
+    return SavedPlan(scenario, promised, str(raw.get("status")), notes, health)
 
 
 def planned_scenario(path: str | Path, allow_code: AllowCode = False) -> Scenario | None:

@@ -22,6 +22,8 @@ from ttc_sim.optimizer.capacities import SEARCH_RUNS
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost, costs_of, look_at_confidences
 from ttc_sim.optimizer.frontier import as_good_as, frontier_of, proposals_along, thinned
 from ttc_sim.optimizer.gain import Gain, gain_of
+from ttc_sim.optimizer.health.examine import examine
+from ttc_sim.optimizer.health.subject import Subject
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import HeldOut, Optimism
 from ttc_sim.optimizer.plan import Alternative, FrontierPoint, Plan
@@ -30,7 +32,9 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
+from ttc_sim.optimizer.simpler import Simplest
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
+from ttc_sim.optimizer.taking import is_better, take_the_simplest
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import GpuPool, Scenario, Targets, as_scenario
@@ -108,6 +112,24 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
         novelty=task.novelty,
         confidence_costs=choice.confidence_costs,
         highest_confidence=choice.highest_confidence,
+        tied=choice.simplest.tied(),
+        health=examine(_examined(choice)),
+    )
+
+
+def _examined(choice: Choice) -> Subject:
+    """The plan, for its checks."""
+    verified, simplest = choice.verified, choice.simplest
+    policy, highest = verified.proposal.policy, choice.highest_confidence
+    return Subject(
+        simplest.pooled,
+        policy,
+        verified.summary,
+        verified.checks,
+        highest,
+        choice.task.novelty,
+        simplest,
+        choice.gains["utility"],
     )
 
 
@@ -162,6 +184,7 @@ class Choice:
         baselines: by name, figures of other policies on the requests that the plan was verified on.
         frontier: what two figures cost each other.
         confidence_costs: the best plan for other confidences; highest_confidence: of all that was simulated.
+        simplest: the plan beside the best that it cannot be told from.
     """
 
     task: PlanningTask
@@ -172,6 +195,7 @@ class Choice:
     frontier: tuple[FrontierPoint, ...]
     confidence_costs: tuple[ConfidenceCost, ...]
     highest_confidence: float
+    simplest: Simplest
 
     @property
     def verified(self) -> Simulated:
@@ -217,13 +241,17 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
         others.append(_verify_beside(task, found, chosen, uncapped, plan.optimism))
         plan = found[chosen].verified
     others += [*always.values(), *along, *found[chosen].looks.verified.values()]
+    others = [one.judged_by(targets) for one in others]
+    simplest = take_the_simplest(task, found, chosen, others, progress)
+    plan = simplest.plan
+    surest = max(one.chance for one in [plan, *others])
+    others = [one for one in others if not is_better(one, plan, targets)]
     summaries = {name: _printed(task, one, plan) for name, one in always.items()}
     summaries["uncapped"] = carry_out_uncapped(task, plan)
     progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
     frontier = frontier_of(plan, others, summaries.values(), targets)
     costs = costs_of(targets, plan, others)
-    surest = max(one.chance for one in [plan, *others])
-    return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest)
+    return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest, simplest)
 
 
 def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targets) -> str:

@@ -16,10 +16,14 @@ from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
 from ttc_sim.optimizer.dropping import may_drop
 from ttc_sim.optimizer.frontier import Axes, frontier_of, objective_of, thinned
+from ttc_sim.optimizer.health.examine import examine
+from ttc_sim.optimizer.health.subject import Subject
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
+from ttc_sim.optimizer.taking import is_better
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.traffic_kinds import (
@@ -59,7 +63,12 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
     along = [] if targets.frontier is None else _along_frontier(choosing)
-    plan = choosing.found[choosing.chosen]
+    simplest = _the_simplest(choosing)
+    plan = simplest.plan
+    surest = max(one.chance for one in [plan, *others])
+    others = [
+        one for one in others if one is plan or not one.meets_targets or choosing.rank(one) >= choosing.rank(plan)
+    ]
     frontier = () if targets.frontier is None else frontier_of(plan, [*along, *others], baselines.values(), targets)
     objective = "cost_usd_per_request" if targets.cheapest else targets.objective
     return Plan(
@@ -75,15 +84,41 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         frontier=frontier,
         optimism={},
         alternatives={
-            kind: Alternative(one.proposal.notation, one.status, one.summary, one is plan, objective)
+            kind: Alternative(
+                one.proposal.notation,
+                "within noise" if is_better(one, plan, targets) else one.status,
+                one.summary,
+                one is plan,
+                objective,
+            )
             for kind, one in choosing.found.items()
         },
         gain=None,
         worth=None,
         novelty=None,
         confidence_costs=costs_of(targets, plan, others),
-        highest_confidence=max(one.chance for one in [plan, *others]),
+        highest_confidence=surest,
+        tied=simplest.tied(),
+        health=examine(_examined(choosing, simplest, surest)),
     )
+
+
+def _the_simplest(choosing: Choosing) -> Simplest:
+    """The simplest of all kinds that is as good as the best is the plan."""
+    kind = choosing.chosen
+    verified = [*choosing.verified, *choosing.found.values()]
+    simplest = simplest_of(choosing.task, choosing.found[kind], verified, choosing.say)
+    if simplest.plan is not simplest.best:
+        name = {STATIC: ONE_ARM, LIVE: BY_LOAD}.get(simplicity_of(simplest.plan).kind, BY_LENGTH)
+        choosing.found[name] = simplest.plan
+    return simplest
+
+
+def _examined(choosing: Choosing, simplest: Simplest, highest: float) -> Subject:
+    """The plan, for its checks: on its own traffic, where it says for all sources what it does."""
+    plan = simplest.plan
+    policy = choosing.task.for_all(plan.proposal.policy)
+    return Subject(simplest.pooled, policy, plan.summary, plan.checks, highest, None, simplest)
 
 
 def _of_other_confidences(choosing: Choosing) -> list[Simulated]:

@@ -29,6 +29,7 @@ from ttc_sim.policies import (
 )
 from ttc_sim.reporting.budget import budget_lines, budget_table
 from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown, title_of
+from ttc_sim.reporting.health import print_health, tied_in_words
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
@@ -63,8 +64,8 @@ def print_summary(
     print_notes(paper, summary)
 
 
-def print_plan(console: Console, plan: Plan) -> None:
-    """The plan beside its baselines, the policy in words, targets, savings."""
+def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> None:
+    """The plan beside its baselines, the policy in words, targets, savings, and checks of its health that do not pass, or all."""
     paper = Paper.of(console)
     title = "plan" if plan.status == "met" else "nearest plan"
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
@@ -80,6 +81,8 @@ def print_plan(console: Console, plan: Plan) -> None:
         paper.say(f"  {line}")
     for line in kinds_in_words(plan) if plan.worth is None else [*_worth_in_words(plan), *alternatives_in_words(plan)]:
         paper.say(f"  {line}")
+    for line in tied_in_words(plan):
+        paper.say(f"  {line}")
     if plan.status != "met":
         named = ", ".join(plan.binding)
         unmet = f"The targets cannot all be met. Binding: {named}."
@@ -89,6 +92,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     _print_budget(paper, plan.predicted)
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
+    print_health(paper, plan.health, everything=all_checks)
 
 
 def _print_budget(paper: Paper, summary: Summary) -> None:
@@ -129,8 +133,10 @@ def kinds_in_words(plan: Plan) -> list[str]:
             policy = parse_policy(one.policy)
             assert isinstance(policy, PerSource)
             said = "; ".join(line for part in policy.policies.values() for line in policy_in_words(part))
-            missed = "" if one.status == "met" else "; it misses the targets"
-            lines.append(f"by {kind}: {said} ({figures_in_brief(one.predicted)}){missed}")
+            beside = {"met": "", "within noise": "; better by no more than noise"}.get(
+                one.status, "; it misses the targets"
+            )
+            lines.append(f"by {kind}: {said} ({figures_in_brief(one.predicted)}){beside}")
     return lines
 
 

@@ -65,6 +65,8 @@ class Api(Model):
     Args:
         first_token: time from the accepted request to the first generated token, reasoning included.
         per_token: time per further generated token of one request.
+        latency_from: what both were measured on, such as ``our log, 2026-10``; a plan's checks say of times that name nothing that
+            they are assumed. No figure depends on it.
         requests_per_minute: token-bucket limit; likewise ``tokens_per_minute`` (prompt and output together).
         concurrency: most requests in progress at once.
         timeout_s: the client gives up so long after the request was made (or came to this arm, as a fallback); with ``timeout``
@@ -82,6 +84,7 @@ class Api(Model):
     price: Price
     first_token: Latency
     per_token: Latency
+    latency_from: Annotated[str, Field(min_length=1)] | None = None
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
     concurrency: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None

@@ -9,7 +9,7 @@ what is shared, is what it does to the one less what it does to the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,18 +66,20 @@ def figures(summary: Summary) -> dict[str, Estimate]:
     return {name: figure for name, figure in found.items() if figure is not None and np.isfinite(figure.value)}
 
 
-def compare(before: Pooled, after: Pooled, one: Summary, other: Summary) -> dict[str, Compared]:
+def compare(
+    before: Pooled, after: Pooled, one: Summary, other: Summary, names: Collection[str] | None = None
+) -> dict[str, Compared]:
     """Every figure that both have, by name; what comes to the same in every request and problem differs by exactly 0.
 
     Args:
-        before, after: requests of the same draws; one, other: what each comes to.
+        before, after: requests of the same draws; one, other: what each comes to; names: of the figures, all if left out.
     """
     pair, first, second = Pair(before, after), figures(one), figures(other)
     rates = (one.rate_per_s * _PER_DAY, other.rate_per_s * _PER_DAY)
     return {
         name: Compared(figure, second[name], _difference(pair, name, rates, figure, second[name]))
         for name, figure in first.items()
-        if name in second
+        if name in second and (names is None or name in names)
     }
 
 

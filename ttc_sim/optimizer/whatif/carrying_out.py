@@ -37,6 +37,7 @@ from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize_pooled
 
 _NAMES = ("name", "description")
+_SAYS_WHENCE = ".latency_from"
 _ONLY_TO_PLAN_BY = ("targets.minimize", "targets.maximize", "targets.frontier")
 
 
@@ -235,7 +236,7 @@ class _Desk:
 
     def _check_simulated(self, path: str, value: object, where: str) -> None:
         """Refuse what no figure depends on."""
-        if path in _NAMES:
+        if path in _NAMES or path.endswith(_SAYS_WHENCE):
             raise InputError(where, path, value, "a path that figures depend on: names and descriptions change none")
         if not self.given.replan and (path in _ONLY_TO_PLAN_BY or path.split(".")[0] == "search"):
             raise InputError(
