@@ -16,7 +16,6 @@ from ttc_sim.optimizer.task import CarriedOut, PlanningTask, Timing, times_seen
 from ttc_sim.policies import Policy
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
-from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
@@ -147,6 +146,9 @@ def simulate_proposal(
     Returns:
         What simulation says of it; and what has been learnt, with the times that the pools gave.
     """
+    if task.simulator is not None:
+        seen, after = task.simulator(task, proposal, learnt, purpose, runs)
+        return seen, after
     arm = proposal.choose(task.population, task.model.arm_names)
     expected = task.expectations.under(arm)
     decided = with_decisions(task.model.scenario, task.written(proposal), proposal.replicas, proposal.responses)
@@ -180,7 +182,7 @@ def carry_out(
     if key not in task.carried_out:
         decided = with_decisions(task.model.scenario, None, replicas, responses)
         model = task.load(decided)
-        done = [run_once(model, task.for_all(policy), draw(model, k, purpose=purpose)) for k in range(runs)]
+        done = [run_once(model, task.for_all(policy), task.drawn(model, k, purpose)) for k in range(runs)]
         summary = summarize(model, done, expected=task.expectations.under(arm))
         task.carried_out[key] = CarriedOut(summary, times_seen(model, done))
     return task.carried_out[key]

@@ -24,6 +24,7 @@ from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
 from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping, figures_in_brief, promises
+from ttc_sim.optimizer.worlds import Robustness
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -97,6 +98,7 @@ class Plan(Displayed):
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
         confidence_costs: what holding the targets with more confidence costs, or with less: the best plan for each.
         highest_confidence: chance with which all targets hold, each for itself, under the surest plan that was found.
+        robust: of a plan for several worlds at once, what it comes to in each; ``None`` of one for the scenario as it is.
 
     Of traffic without problems nothing is known of accuracy: ``frontier`` and ``optimism`` are empty there, ``gain`` and ``worth``
     are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there is a choice.
@@ -116,6 +118,7 @@ class Plan(Displayed):
     novelty: Novelty | None
     confidence_costs: tuple[ConfidenceCost, ...]
     highest_confidence: float
+    robust: Robustness | None = None
 
     @property
     def policy(self) -> Policy:
@@ -149,6 +152,7 @@ class Plan(Displayed):
             "utility_gain": None if self.gain is None else self.gain.as_json(),
             "predictor": None if self.worth is None else self.worth.as_json(),
             "novelty": None if self.novelty is None else asdict(self.novelty),
+            **({} if self.robust is None else {"robust": self.robust.as_json()}),
         }
 
     def __repr__(self) -> str:
@@ -181,6 +185,7 @@ class Plan(Displayed):
             "highest_confidence": self.highest_confidence,
             **self._of_problems(),
             **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
+            **({} if self.robust is None else {"robust": self.robust.as_json()}),
         }
         write_plan(path, self.scenario, self.status, self.binding, self.predicted, more)
 
@@ -240,7 +245,16 @@ class SavedPlan:
 
 _KEYS = (
     *("ttc_sim_plan", "status", "binding", "promised", "measured_on", "optimism", "utility_gain", "predictor"),
-    *("confidence_costs", "highest_confidence", "accuracy", "novelty", "made_from", "code_sha256", "scenario"),
+    *(
+        "confidence_costs",
+        "highest_confidence",
+        "accuracy",
+        "novelty",
+        "robust",
+        "made_from",
+        "code_sha256",
+        "scenario",
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
 from ttc_sim.scenario.base import UNKNOWN_KEY, Model, Share, errors_at
+from ttc_sim.scenario.robust import Robust
 
 Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """Of a target: any number above 0, as one that cannot be met, or always is, has an answer too."""
@@ -241,6 +242,7 @@ class Targets(SourceTargets):
             measured, each as frequent as before; or ``new``, problems of kinds of which those that were measured are a sample. As
             the problem sets' cards say if left out.
         sources: what must hold for the requests of a source, by its name.
+        robust: worlds that a plan must hold in at once, beside the scenario as it is; only plans are made by them.
     """
 
     confidence: float | dict[str, float] | None = CONFIDENCE
@@ -248,6 +250,7 @@ class Targets(SourceTargets):
     minimize: Literal["cost", "cost_usd_per_day", "latency_p50_s", "latency_p95_s", "latency_p99_s"] | None = None
     maximize: Literal["accuracy"] | None = None
     sources: dict[str, SourceTargets] = Field(default_factory=dict)
+    robust: Robust | None = None
 
     @model_validator(mode="after")
     def _goodput_has_an_slo(self) -> Targets:
@@ -274,6 +277,11 @@ class Targets(SourceTargets):
             raise ValueError("'maximize: accuracy' takes no 'accuracy' target")
         if self.minimize is None and self.maximize is None and not self.asked():
             raise ValueError("a target, or 'minimize: cost' or 'maximize: accuracy'")
+        if self.robust is not None and self.minimize is None and self.maximize is None:
+            expected = (
+                "'minimize' or 'maximize' beside it: worlds are to plan for, and without either nothing is planned"
+            )
+            raise errors_at({"robust": ("value_error", self.robust.model_dump(exclude_defaults=True), expected)})
         return self
 
     @property
