@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,13 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks.optimum import Space, random_model
-from tests.test_optimum import asking, small
 from ttc_sim.base.draws import uniforms
 from ttc_sim.optimizer.looking import Simulated
-from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.planning import Choice, choose_for
-from ttc_sim.optimizer.robust import plan_for_worlds, read_worlds
-from ttc_sim.optimizer.robust.judging import SimulatedInWorlds
+from ttc_sim.optimizer.robust import read_worlds
 from ttc_sim.optimizer.robust.proposing import InWorlds, WorldsQuestion
 from ttc_sim.optimizer.robust.task import WorldsTask
 from ttc_sim.optimizer.robust.worlds import looked_up
