@@ -188,9 +188,6 @@ def optimize(
     predictor: PredictorOption = None,
     robust: RobustOption = None,
     over: OverOption = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that share several worlds out; they change no figure.")
-    ] = 1,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="Save the plan to this YAML file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the plan and the frontier to this file: PNG, SVG or PDF.")
@@ -217,7 +214,7 @@ def optimize(
     if plan_file is not None:
         check_beside_code(loaded, plan_file)
     with progress() as say:
-        plan = find(loaded, say, robust=robust, over=share_of_worlds(over), workers=workers)
+        plan = find(loaded, say, robust=robust, over=share_of_worlds(over))
     with written_together():
         if plan_file is not None:
             plan.save(plan_file)

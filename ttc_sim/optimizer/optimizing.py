@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ttc_sim.base.arguments import function, whole
+from ttc_sim.base.arguments import function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.planning import plan_model, targets_of
@@ -28,7 +27,6 @@ def optimize(
     *,
     robust: bool | str | Path | Robust | Mapping[str, object] | Sequence[object] | None = None,
     over: str | float | None = None,
-    workers: int = 1,
     allow_code: AllowCode = False,
 ) -> Plan:
     """Find the policy, caps and capacity that best meet the scenario's targets.
@@ -49,7 +47,6 @@ def optimize(
             :func:`ttc_sim.what_if`: ``{"busy": {"ready.traffic": "2x"}}``. Those of the scenario's ``targets.robust`` if left out;
             ``False`` for none.
         over: ``"worst"``, or the share of the worlds that must hold, above 0 and at most 1, instead of what stands beside them.
-        workers: processes that carry out a proposal in several worlds at once; no figure depends on them.
         allow_code: whether functions in files that arms name may run, beside what the scenario was given: every arm is carried
             out. See :func:`ttc_sim.load_scenario`.
 
@@ -62,7 +59,6 @@ def optimize(
     """
     scenario = as_scenario(scenario, "optimize", allow_code)
     function("optimize", "progress", progress, "a function that takes a line of text")
-    whole("optimize", "workers", workers, 1, MOST_WORKERS, "processes")
     targets = targets_of(scenario)
     said = _said(robust, scenario)
     if over is not None:
@@ -72,7 +68,7 @@ def optimize(
         if targets.robust is not None:
             scenario = scenario.model_copy(update={"targets": targets.model_copy(update={"robust": None})})
         return plan_model(load_model(scenario), progress)
-    return plan_for_worlds(load_model(scenario), said, progress, workers=workers)
+    return plan_for_worlds(load_model(scenario), said, progress)
 
 
 def _said(robust: object, scenario: Scenario) -> Said | None:

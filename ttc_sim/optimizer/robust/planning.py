@@ -34,14 +34,11 @@ _FIRST_LINES = 5  # of a search, before which its own pace says little
 
 
 @one_thread()
-def plan_for_worlds(
-    model: Model, said: Said | None = None, progress: Progress = lambda _: None, *, workers: int = 1
-) -> Plan:
+def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress = lambda _: None) -> Plan:
     """The plan whose worst world is the best or, of a share of the worlds, the worst of those where it does best.
 
     Args:
         model: of the scenario; said: the worlds, else those that the scenario's targets name.
-        workers: processes that carry a proposal out in several worlds at once; no figure depends on them.
 
     Raises:
         InputError: no targets, or a world that cannot be planned for.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ttc_sim.base.draws import F64
 from ttc_sim.optimizer.looking import Learnt, Simulated, simulate_proposal
@@ -15,9 +15,6 @@ from ttc_sim.optimizer.robust.worlds import PlannedWorld
 from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expected_times import Waiting
-
-Ahead = Callable[["WorldsTask", Proposal, str, int], None]
-"""Carries a proposal out in several worlds at once, before they are asked for one by one."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +55,14 @@ class WorldsTask(PlanningTask):
     """What is to be planned for several worlds.
 
     Attributes:
-        worlds: the scenario as it is first; over: by which of them a plan is judged; ahead: shares a look out to processes.
+        worlds: the scenario as it is first; over: by which of them a plan is judged.
     """
 
     worlds: tuple[PlannedWorld, ...] = ()
     over: Over = NO_WORLDS
-    ahead: Ahead | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def over_worlds(cls, worlds: Sequence[PlannedWorld], share: float, ahead: Ahead | None = None) -> WorldsTask:
+    def over_worlds(cls, worlds: Sequence[PlannedWorld], share: float) -> WorldsTask:
         """All worlds of one plan, the scenario as it is first."""
         base = worlds[0].task
         over = Over(tuple(one.name for one in worlds), tuple(one.weight for one in worlds), share)
@@ -79,7 +75,6 @@ class WorldsTask(PlanningTask):
             simulator=simulate_in_worlds,
             worlds=tuple(worlds),
             over=over,
-            ahead=ahead,
         )
 
     def timing(self) -> Timing:
@@ -128,8 +123,6 @@ def simulate_in_worlds(
 ) -> tuple[Simulated, Learnt]:
     """Simulate a proposal in every world; as :func:`ttc_sim.optimizer.looking.simulate_proposal`."""
     assert isinstance(learnt.timing, WorldsTiming)
-    if task.ahead is not None:
-        task.ahead(task, proposal, purpose, runs)
     parts, times = [], []
     for world, timing in zip(task.worlds, learnt.timing.parts, strict=True):
         own = replace(world.task, targets=task.targets)
