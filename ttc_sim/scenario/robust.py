@@ -12,6 +12,7 @@ from ttc_sim.scenario.base import Model, NonNegative, errors_at
 WORST = "worst"
 AS_IT_IS = "base"
 """Name of the world that is the scenario as it stands: always one of them."""
+LEFT_ASIDE = "targets.robust was left aside: planned for the scenario as it is alone; `ttc-sim optimize` plans for its worlds too"
 _OVER = "worst, or the share of the worlds that the plan must hold in, above 0 and at most 1, such as 0.9"
 
 
@@ -101,4 +102,4 @@ def _changes(paths: Any) -> dict[str, Any]:
     return {"set": {key: value for key, value in paths.items() if key not in own}, **own}
 
 
-__all__ = ["AS_IT_IS", "WORST", "Robust", "World", "over_what"]
+__all__ = ["AS_IT_IS", "LEFT_ASIDE", "WORST", "Robust", "World", "over_what"]

@@ -26,6 +26,7 @@ from ttc_sim.optimizer.whatif.ready import Effect
 from ttc_sim.optimizer.whatif.saying import Variation, check_names, in_python
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario
+from ttc_sim.scenario.robust import LEFT_ASIDE
 from ttc_sim.simulation.differences import compare, figures
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under
@@ -112,6 +113,8 @@ def what_if(
         notes.append(
             "the base's policy is as it was written, not planned: replanned figures differ by what planning gains, too"
         )
+    if replan and loaded.targets is not None and loaded.targets.robust is not None:
+        notes.append(LEFT_ASIDE)
     if replan:
         notes.append(
             "figures of replanned policies are as simulated, not corrected for having been chosen on the same problems"
