@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,21 +17,22 @@ from typer.testing import CliRunner
 import ttc_sim as ttc
 from tests.test_optimizer import gateway
 from tests.test_optimum import asking, at, pool, small
+from tests.test_robust_optimum import several_of
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.optimizer.plan import Plan, load_plan
-from ttc_sim.optimizer.planning import plan_model
+from ttc_sim.optimizer.planning import choose_for, plan_model
 from ttc_sim.optimizer.robust import plan_for_worlds, read_worlds
 from ttc_sim.optimizer.robust.judging import Over, SimulatedInWorlds
 from ttc_sim.optimizer.robust.ready import auroc_of
 from ttc_sim.policies import Always
-from ttc_sim.scenario import Scenario, scenario_from_dict, with_changes
+from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.strategies import BestOfN
 
+DEAR = {"dear": {"deployments.mid.price.output_usd_per_mtok": "3x"}}
 LONG = {"long": {"ready.lengths": "1.5x"}}
-BUSY = {"busy": {"ready.traffic": "2x"}}
 
 
 def few(**targets: Any) -> Model:
@@ -119,23 +120,28 @@ def test_the_scenario_alone_gives_the_plain_plan() -> None:
     assert [one.name for one in plan.robust.worlds] == ["base"]
 
 
-@pytest.mark.parametrize("targets", [{"latency_p95_s": 22.0}, {"accuracy": None, "maximize": "accuracy", "minimize": None, "cost_usd_per_request": 0.002}])
+MOST = {"minimize": None, "accuracy": None, "maximize": "accuracy", "cost_usd_per_request": 0.002}
+
+
+@pytest.mark.parametrize("targets", [{"latency_p95_s": 22.0}, MOST])
 def test_the_worst_case_is_no_worse_than_the_plain_plans(targets: dict[str, Any]) -> None:
-    model = few(**targets)
-    found: list[tuple[float, float]] = []
-    worlds: dict[str, Any] = {}
-    for more in ({"dear": {"deployments.mid.price.output_usd_per_mtok": "3x"}}, LONG):
-        worlds |= more
-        told = robust(model, worlds).robust
-        assert told is not None
-        sign = -1 if told.objective == "accuracy" else 1
-        misses = [max(check.miss for one in told.worlds for check in getattr(one, who).checks) for who in ("plan", "plain")]
-        assert (misses[0], sign * told.worst) <= (misses[1], sign * told.worst_plain)
-        found.append((misses[0], sign * told.worst))
-    (miss, worst), (miss_of_more, worst_of_more) = found
-    # Another world never makes the worst case better, but for what a search leaves.
-    assert miss <= miss_of_more + 0.01
-    assert miss_of_more > 0 or worst <= worst_of_more + 0.005 * abs(worst)
+    told = robust(few(**targets), {**DEAR, **LONG}).robust
+    assert told is not None
+    sign = -1 if told.objective == "accuracy" else 1
+    misses = [max(check.miss for one in told.worlds for check in getattr(one, who).checks) for who in ("plan", "plain")]
+    assert (misses[0], sign * told.worst) <= (misses[1], sign * told.worst_plain)
+
+
+def test_another_world_never_makes_the_worst_case_better() -> None:
+    """By the best of any kind: the simplest is the plan as long as what another gains is no more than noise."""
+    model = few(latency_p95_s=22.0)
+    ranks = []
+    for worlds in (["base"], DEAR, {**DEAR, **LONG}):
+        several = several_of(model, worlds)
+        ranks.append(min(one.verified.rank(several.targets)[:2] for one in choose_for(several).found.values()))
+    for (miss, worst), (miss_of_more, worst_of_more) in pairwise(ranks):
+        assert miss <= miss_of_more
+        assert miss_of_more > 0 or worst <= 1.005 * worst_of_more  # proposers leave a thousandth
 
 
 def test_figures_of_a_world_are_those_of_the_scenario_changed_by_hand() -> None:
@@ -227,17 +233,21 @@ def test_traffic_without_problems_is_planned_for_in_several_worlds() -> None:
         },
         "deployments": {"p": pool(2.0)},
         "arms": {"own": {"deployment": "p"}},
-        "search": {"caps": {"own": [900, 1500, None]}, "replicas": {"p": [1, 2, 3, 4, 6]}},
-        "targets": {"minimize": "cost", "latency_p95_s": 25, "cut_off_rate": 0.05, "confidence": 0.5},
+        "search": {"caps": {"own": [1500, None]}, "replicas": {"p": [1, 2, 3, 4, 6]}},
+        "targets": {"minimize": "cost", "latency_p95_s": 19, "cut_off_rate": 0.05, "confidence": 0.5},
     }
     model = load_model(scenario_from_dict(raw))
     plain, plan = plan_model(model), robust(model, {"long": {"ready.lengths": "1.5x"}})
     assert plan.robust is not None
     assert plan.status == "met"
     base, long = plan.robust.worlds
-    assert long.plan.summary.tokens_per_request["output"].value > 1.3 * base.plan.summary.tokens_per_request["output"].value
+    assert (
+        long.plan.summary.tokens_per_request["output"].value
+        > 1.3 * base.plan.summary.tokens_per_request["output"].value
+    )
     assert not long.plain.holds
-    assert plan.predicted.cost_usd_per_request.value >= plain.predicted.cost_usd_per_request.value
+    assert long.plan.holds
+    assert plan.predicted.replicas["p"] > plain.predicted.replicas["p"]
     assert plan.robust.accuracy is None
 
 
@@ -253,8 +263,8 @@ def test_traffic_without_problems_is_planned_for_in_several_worlds() -> None:
         ("bussy", r"--robust: world: got 'bussy'; expected 'busy' \(nearest of"),
         ("nowhere.yaml", r"nowhere\.yaml: file: .*expected a file of worlds"),
         (3, r"optimize: robust: got 3; expected True"),
-        ({"x": {"workload.arivals.rate_per_s": 2.0}}, r"world x: workload\.arivals\.rate_per_s: got 'arivals'; expected 'arrivals'"),
-        ({"x": {"deployments.cheap.price.output_usd_per_mtok": -1}}, r"world x: deployments\.cheap\.price\.output_usd_per_mtok: got -1; expected"),
+        ({"x": {"workload.arivals.rate_per_s": 2.0}}, r"world x: workload\.arivals\.rate_per_s: .*expected 'arrivals'"),
+        ({"x": {"deployments.mid.price.output_usd_per_mtok": -1}}, r"world x: deployments\.mid\.price\..*: got -1; expected"),
         ({"x": {"policy": "Always('mistral')"}}, r"world x: policy: got .*one decision"),
         ({"x": {"targets.accuracy": 0.1}}, r"world x: targets\.accuracy: got 0\.1; expected .*same targets"),
         ({"x": {"ready.cap": 100}}, r"world x: ready\.cap: got 100; expected .*one decision"),
@@ -262,7 +272,7 @@ def test_traffic_without_problems_is_planned_for_in_several_worlds() -> None:
         ({"x": {"search.bands": 9}}, r"world x: search\.bands: got 9; expected"),
         ({"x": {"seed": 9}}, r"world x: seed: got 9; expected"),
         ({"x": {"workload.requests": 9}}, r"world x: workload\.requests: got 9; expected"),
-        ({"x": {"workload.arrivals.rate_per_s": 2.0}}, r"world x: workload\.arrivals\.rate_per_s: got 2\.0; expected another value"),
+        ({"x": {"workload.arrivals.rate_per_s": 2.0}}, r"world x: workload\.arrivals\..*: got 2\.0; expected another value"),
         ({"x": {"arms.new": {"deployment": "mid", "profile": "reasoning-gym/llama-4-maverick"}}}, r"world x: arms: .*one decision"),
         ({"misjudged": {}}, r"world: got 'misjudged'; expected a world that has something to change"),
         ({"x": {}}, r"world: got 'x'; expected one of busy"),
@@ -288,7 +298,9 @@ def test_a_share_without_worlds_and_worlds_without_an_objective_are_refused() ->
     with pytest.raises(InputError, match=r"targets\.robust: .*'minimize' or 'maximize' beside it"):
         scenario_from_dict(gateway(targets={"latency_p95_s": 20, "robust": {"worlds": ["busy"]}}))
     with pytest.raises(InputError, match=r"targets\.robust\.over: got 2; expected worst, or the share"):
-        scenario_from_dict(gateway(targets={"minimize": "cost", "accuracy": 0.5, "robust": {"worlds": ["busy"], "over": 2}}))
+        scenario_from_dict(
+            gateway(targets={"minimize": "cost", "accuracy": 0.5, "robust": {"worlds": ["busy"], "over": 2}})
+        )
 
 
 def test_the_line_of_a_wrong_value_is_named(tmp_path: Path) -> None:
@@ -301,7 +313,9 @@ def test_the_line_of_a_wrong_value_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"worlds\.yaml: line 6: deployments\.mid.*: got 'free'; expected a number"):
         ttc.optimize(scenario, robust=worlds)
     raw = gateway()
-    raw["targets"]["robust"] = {"worlds": [{"name": "two", "set": {"deployments.mid.price.output_usd_per_mtok": "free"}}]}
+    raw["targets"]["robust"] = {
+        "worlds": [{"name": "two", "set": {"deployments.mid.price.output_usd_per_mtok": "free"}}]
+    }
     file = tmp_path / "s.yaml"
     file.write_text(yaml.safe_dump(raw))
     line = next(k for k, one in enumerate(file.read_text().splitlines(), 1) if "free" in one)

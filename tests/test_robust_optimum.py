@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +37,7 @@ def random_worlds(model: Model, number: int) -> dict[str, Any]:
     return worlds
 
 
-def several_of(model: Model, worlds: Mapping[str, Any], share: float = 1.0) -> WorldsTask:
+def several_of(model: Model, worlds: object, share: float = 1.0) -> WorldsTask:
     targets = model.scenario.targets
     assert targets is not None
     base = PlanningTask.of(expect_arms(expanded_model(model)), targets)
