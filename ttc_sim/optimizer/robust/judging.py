@@ -85,13 +85,19 @@ def _farthest(parts: Sequence[Simulated], over: Over, counted: Sequence[int]) ->
     """Of every target the check of the world where it is missed by most or, held in all, least sure to hold."""
     found = []
     for k in range(len(parts[0].checks)):
-        world = max(counted, key=lambda w: (parts[w].checks[k].miss, -parts[w].checks[k].chance, -w))
+        world = max(counted, key=lambda w: (*_how_far(parts[w].checks[k]), -w))
         check = parts[world].checks[k]
         if world > 0:
             name = over.names[world]
             check = replace(check, world=name, words=f"{check.words} in world {name}")
         found.append(check)
     return tuple(found)
+
+
+def _how_far(check: TargetCheck) -> tuple[float, float, float]:
+    """How near a target is to being missed, or how far it is: by what is missed, else by its chance, else by what it may lose."""
+    room = check.promised.value - check.bound if check.at_least else check.bound - check.promised.value
+    return check.miss, -check.chance, -room
 
 
 __all__ = ["NO_WORLDS", "Over", "SimulatedInWorlds"]

@@ -398,16 +398,15 @@ class ProposerForWorlds:
             api_cost_usd=np.where(shut, np.nan, cost),
             gpu_s=np.where(shut, np.nan, load),
         )
-        return Question(
+        asked = Question(**{name: getattr(question, name) for name in Question.__dataclass_fields__})
+        return replace(
+            asked,
             expectations=expectations,
-            targets=question.targets,
             limits=replace(
                 limits, accuracy=accuracy, cost_usd_per_request=most_usd, late=late, timeout_rate=timeout_rate
             ),
             late=np.array([*tables, timeouts]),
-            weight=question.weight,
             rate_per_s=per_s,
-            replicas=question.replicas,
         )
 
 
