@@ -34,7 +34,7 @@ from ttc_sim.engine.fleet import (
     weight_of,
 )
 from ttc_sim.engine.work import BUSY, COMPLETED, FAILED, EngineResult, single_stage
-from ttc_sim.optimizer.planning import optimize
+from ttc_sim.optimizer.optimizing import optimize
 from ttc_sim.optimizer.proposing.proposal import allowed_replicas
 from ttc_sim.policies import LiveRule
 from ttc_sim.reporting.text import replicas_lines

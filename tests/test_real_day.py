@@ -17,7 +17,7 @@ from scipy import stats
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import reference
-from ttc_sim.optimizer.planning import optimize
+from ttc_sim.optimizer.optimizing import optimize
 from ttc_sim.scenario import Poisson, Scenario, Shape, scenario_from_dict, with_changes
 from ttc_sim.scenario.traffic import ARRIVALS
 from ttc_sim.simulation.carrying import carry

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.capacity.result import Capacity
     from ttc_sim.optimizer.capacity.sizing import capacity
     from ttc_sim.optimizer.cross_validating import CrossValidation, cross_validate
+    from ttc_sim.optimizer.optimizing import optimize
     from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
-    from ttc_sim.optimizer.planning import optimize
     from ttc_sim.optimizer.validating import Validation, validate
     from ttc_sim.optimizer.whatif import WhatIf, what_if
     from ttc_sim.policies import (
@@ -104,7 +104,7 @@ _HOME = {
     "load_problem_set": "measured.problem_sets",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
-    "optimize": "optimizer.planning",
+    "optimize": "optimizer.optimizing",
     "parse_policy": "policies",
     "parse_strategy": "strategies",
     "register": "base.plugins",

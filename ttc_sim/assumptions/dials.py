@@ -10,10 +10,11 @@ from scipy.special import ndtr, ndtri
 
 from ttc_sim.assumptions.resampling import WORLDS, resampled
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.limits import MOST_VARIATION
 from ttc_sim.optimizer.whatif.paths import Base, multiple
 from ttc_sim.optimizer.whatif.ready import Effect, ready_made, with_auroc
 from ttc_sim.scenario import Api, GpuPool, Latency
-from ttc_sim.scenario.traffic import MOST_VARIATION, Arrivals, Piecewise, Poisson, Renewal
+from ttc_sim.scenario.traffic import Arrivals, Piecewise, Poisson, Renewal
 from ttc_sim.serving.prices import KINDS, TokenPrices
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.simulation.model import Model

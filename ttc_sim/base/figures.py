@@ -89,6 +89,16 @@ def signed(value: float, decimals: int = 1) -> str:
     return number(value, decimals) if value < 0 or math.isnan(value) else f"+{number(value, decimals)}"
 
 
+def rounded_down(chance: float) -> str:
+    """A chance in percent, so that what was asked for is never said to be reached where it is not.
+
+    >>> rounded_down(0.7999), rounded_down(0.9996)
+    ('79', '99.9')
+    """
+    times = 10 if chance >= 0.99 else 1
+    return f"{math.floor(100 * times * chance + 1e-9) / times:g}"
+
+
 def percent_of(estimate: Estimate) -> str:
     """A share with its interval.
 

@@ -53,6 +53,7 @@ from ttc_sim.cli.output import (
     write_json,
     written_together,
 )
+from ttc_sim.cli.worlds import OptimizeCommand, OverOption, RobustOption, share_of_worlds
 
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
@@ -185,10 +186,12 @@ def _check_consent_to_baselines(scenario: Scenario) -> None:
         raise InputError(error.where, error.field, error.value, expected) from None
 
 
-@app.command()
+@app.command(cls=OptimizeCommand)
 def optimize(
     scenario: ScenarioArgument,
     predictor: PredictorOption = None,
+    robust: RobustOption = None,
+    over: OverOption = None,
     plan_file: Annotated[Path | None, typer.Option("--plan", help="Save the plan to this YAML file.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the plan and the frontier to this file: PNG, SVG or PDF.")
@@ -202,18 +205,26 @@ def optimize(
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
 ) -> None:
-    """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does."""
+    """Find the policy, caps and capacity that meet the scenario's targets; exit status 2 if none does.
+
+    With --robust they must be met in several worlds at once, beside the scenario as it is: in all of them, or in a share
+    (--over 0.9). Ready-made: busy (1.5x the requests), long (1.3x the output tokens), dear (1.2x the prices), slow (APIs
+    at 0.7 of their speed), misrouted (0.8 of the predictor's correlation), misjudged (verifiers worse). --robust alone
+    takes all that have something to change; --robust busy,long some; --robust WORLDS.yaml those of a file: a list of
+    `{name: ..., set: {PATH: VALUE}, weight: ...}`, PATH and VALUE as for `ttc-sim whatif --set`.
+    """
+    from ttc_sim.optimizer.optimizing import optimize as find
     from ttc_sim.optimizer.plan import check_beside_code
-    from ttc_sim.optimizer.planning import optimize as find
     from ttc_sim.reporting.text import print_plan
 
     day = check.day_asked(as_of)
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
-    check_outputs(*inputs_of(loaded), plan=plan_file, plot=plot, json=json_file)
+    worlds = [Path(robust)] if robust is not None and Path(robust).is_file() else []
+    check_outputs(*inputs_of(loaded), *worlds, plan=plan_file, plot=plot, json=json_file)
     if plan_file is not None:
         check_beside_code(loaded, plan_file)
     with progress() as say:
-        plan = find(loaded, say)
+        plan = find(loaded, say, robust=robust, over=share_of_worlds(over))
     if point is not None:
         plan = plan.at(point)
     plan = plan if day is None else plan.as_of(day)

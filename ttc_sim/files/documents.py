@@ -192,26 +192,31 @@ _Loader.yaml_constructors = {
 }
 
 
-def lines_of_keys(text: str) -> dict[str, int]:
+def lines_of_keys(text: str, *, numbered: bool = False) -> dict[str, int]:
     """The line that each key of a YAML text stands in, by the keys that lead to it, joined by dots; of a text that was read before.
+
+    Args:
+        numbered: whether the entries of a list count among the keys, from 0; else the first that has a key stands for all.
 
     >>> lines_of_keys("arms:\n  small: {cap: 1}\n")
     {'arms': 1, 'arms.small': 2, 'arms.small.cap': 2}
     """
     found: dict[str, int] = {}
-    _note_lines(yaml.compose(text, Loader=yaml.SafeLoader), "", found)
+    _note_lines(yaml.compose(text, Loader=yaml.SafeLoader), "", found, numbered)
     return found
 
 
-def _note_lines(node: Node | None, above: str, found: dict[str, int]) -> None:
+def _note_lines(node: Node | None, above: str, found: dict[str, int], numbered: bool) -> None:
     if isinstance(node, MappingNode):
         for key, inner in node.value:
             name = f"{above}{key.value}"
             found.setdefault(name, key.start_mark.line + 1)
-            _note_lines(inner, f"{name}.", found)
+            _note_lines(inner, f"{name}.", found, numbered)
     elif isinstance(node, SequenceNode):
-        for inner in node.value:
-            _note_lines(inner, above, found)
+        for k, inner in enumerate(node.value):
+            if numbered:
+                found.setdefault(f"{above}{k}", inner.start_mark.line + 1)
+            _note_lines(inner, f"{above}{k}." if numbered else above, found, numbered)
 
 
 def read_json(path: str | Path, field: str = "file", expected: str = "an existing JSON file") -> Any:

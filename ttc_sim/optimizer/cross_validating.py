@@ -24,6 +24,7 @@ from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.validating import Verdict, beside_promises, carry_out
 from ttc_sim.scenario import Scenario, as_scenario
+from ttc_sim.scenario.robust import LEFT_ASIDE
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.pooling import UNKNOWN
 from ttc_sim.simulation.summary import Summary
@@ -240,7 +241,10 @@ def cross_validate(
                 targets=tuple(beside_realized(check, realized) for check in plan.checks),
             )
         )
-    return CrossValidation(scenario.name, tuple(found), _notes(population, part, folds))
+    notes = _notes(population, part, folds)
+    if scenario.targets is not None and scenario.targets.robust is not None:
+        notes = (*notes, LEFT_ASIDE)
+    return CrossValidation(scenario.name, tuple(found), notes)
 
 
 def beside_realized(check: TargetCheck, realized: Summary) -> FoldTarget:

@@ -17,7 +17,6 @@ from ttc_sim.policies import Policy
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
@@ -149,6 +148,9 @@ def simulate_proposal(
     Returns:
         What simulation says of it; and what has been learnt, with the times that the pools gave.
     """
+    if task.simulator is not None:
+        seen, after = task.simulator(task, proposal, learnt, purpose, runs)
+        return seen, after
     arm = proposal.choose(task.population, task.model.arm_names)
     expected = task.expectations.under(arm)
     decided = with_decisions(task.model.scenario, task.written(proposal), proposal.replicas, proposal.responses)
@@ -204,4 +206,4 @@ def run_proposal(
 ) -> Done:
     """Run a policy on these replicas, request by request; arguments as of :func:`carry_out`."""
     model = task.load(with_decisions(task.model.scenario, None, replicas, responses))
-    return Done(model, [run_once(model, task.for_all(policy), draw(model, k, purpose=purpose)) for k in range(runs)])
+    return Done(model, [run_once(model, task.for_all(policy), task.drawn(model, k, purpose)) for k in range(runs)])

@@ -29,6 +29,7 @@ from ttc_sim.optimizer.novelty import Novelty
 from ttc_sim.optimizer.predictor_worth import PredictorWorth
 from ttc_sim.optimizer.promises import PROMISES, SHARES, TargetCheck, as_mapping, figures_in_brief, promises
 from ttc_sim.optimizer.simpler import Tied
+from ttc_sim.optimizer.worlds import Robustness
 from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
@@ -146,6 +147,7 @@ class Plan(Displayed):
         highest_confidence: chance with which all targets hold, each for itself, under the surest plan that was found.
         tied: policies that hold all targets and cannot be told from the best, the plan among them; empty where it stands alone.
         health: checks of the plan, in words (:mod:`ttc_sim.optimizer.health`).
+        robust: of a plan for several worlds at once, what it comes to in each; ``None`` of one for the scenario as it is.
 
     Of traffic without problems nothing is known of accuracy: ``optimism``, and a ``frontier`` not asked for, are empty there,
     ``gain`` and ``worth`` are ``None``, and ``alternatives`` are ``one arm``, ``prompt length`` and ``live load``, as far as there
@@ -168,6 +170,7 @@ class Plan(Displayed):
     highest_confidence: float
     tied: tuple[Tied, ...] = ()
     health: tuple[Check, ...] = ()
+    robust: Robustness | None = None
 
     @property
     def policy(self) -> Policy:
@@ -228,6 +231,7 @@ class Plan(Displayed):
             "utility_gain": None if self.gain is None else self.gain.as_json(),
             "predictor": None if self.worth is None else self.worth.as_json(),
             "novelty": None if self.novelty is None else asdict(self.novelty),
+            **({} if self.robust is None else {"robust": self.robust.as_json()}),
         }
 
     def __repr__(self) -> str:
@@ -263,6 +267,7 @@ class Plan(Displayed):
             **({} if self.novelty is None else {"novelty": asdict(self.novelty)}),
             **({"tied": [one.as_json() for one in self.tied]} if self.tied else {}),
             **({"health": [one.as_json() for one in self.health]} if self.health else {}),
+            **({} if self.robust is None else {"robust": self.robust.as_json()}),
         }
         write_plan(path, self.scenario, self.status, self.binding, self.predicted, more)
 
@@ -333,6 +338,7 @@ _KEYS = (
         "novelty",
         "tied",
         "health",
+        "robust",
         "made_from",
         "code_sha256",
         "scenario",

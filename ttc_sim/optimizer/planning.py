@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ttc_sim.base.arguments import function
-from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.folders import find_folder
@@ -37,42 +35,10 @@ from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better, take_the_simplest
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
-from ttc_sim.scenario import GpuPool, Scenario, Targets, as_scenario
+from ttc_sim.scenario import GpuPool, Scenario, Targets
 from ttc_sim.simulation.expectations import expect_arms
-from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
-
-
-@one_thread()
-def optimize(
-    scenario: Scenario | str | Path, progress: Progress = lambda _: None, *, allow_code: AllowCode = False
-) -> Plan:
-    """Find the policy, caps and capacity that best meet the scenario's targets.
-
-    A mixed-integer program over bands of predicted scores and arms proposes; simulation checks latency and timeouts, and
-    tightens the program's limits until they hold; independent runs on fresh seeds verify. Accuracy and cost are corrected
-    for having been chosen on the problems they are measured on. The same is done for the prices of ``Utility``; that is the plan
-    where it gains more than noise, else the bands are, which a person can read.
-
-    Of traffic without problems accuracy is unknown: caps, arms and capacity are chosen by cost, latency and the shares of requests
-    that are dropped or cut off (:mod:`ttc_sim.optimizer.without_problems`).
-
-    Args:
-        scenario: with ``targets``: itself, its file, or the name of a shipped one.
-        progress: called with a line about each step.
-        allow_code: whether functions in files that arms name may run, beside what the scenario was given: every arm is carried
-            out. See :func:`ttc_sim.load_scenario`.
-
-    Raises:
-        InputError: no targets, or such as nothing is known of, or a scenario that is wrong since it was changed in Python.
-
-    >>> plan = optimize("reasoning-gateway")  # doctest: +SKIP
-    """
-    scenario = as_scenario(scenario, "optimize", allow_code)
-    function("optimize", "progress", progress, "a function that takes a line of text")
-    targets_of(scenario)
-    scenario.check_consent()
-    return plan_model(load_model(scenario), progress)
 
 
 @one_thread()
@@ -84,7 +50,11 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
     """
     if model.population is None:
         return plan_for_traffic(model, targets_of(model.scenario), progress)
-    choice = choose_policy(model, progress)
+    return plan_of(choose_policy(model, progress))
+
+
+def plan_of(choice: Choice) -> Plan:
+    """All that is told of the policy that was chosen."""
     task, found, verified = choice.task, choice.chosen, choice.verified
     proposal, learnt = verified.proposal, found.learnt
     missed = tuple(check.name for check in verified.checks if not check.holds)
@@ -98,7 +68,7 @@ def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
             notes=(
                 *verified.summary.notes,
                 *_unscored(task),
-                *left_to_capacity(model.scenario),
+                *left_to_capacity(task.model.scenario),
                 *proposed_without(task.model),
             ),
         ),
@@ -215,13 +185,27 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     targets = targets_of(model.scenario)
     if model.population is None:
         raise InputError(model.scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
-    task = PlanningTask.of(expect_arms(expanded_model(model)), targets)
+    return choose_for(PlanningTask.of(expect_arms(expanded_model(model)), targets), progress)
+
+
+def choose_for(
+    task: PlanningTask,
+    progress: Progress = lambda _: None,
+    beside: Mapping[str, tuple[Proposal, Optimism]] | None = None,
+) -> Choice:
+    """The same for a task.
+
+    Args:
+        beside: by kind, a proposal that may be its best too, and how optimistic the choice of it was.
+    """
     _check_paid(task)
-    timing = task.timing()
+    targets, timing = task.targets, task.timing()
     found: dict[str, Found] = {}
     for name, start in PROPOSERS.items():
-        found[name] = search(task, start(task.expectations, timing.waiting), timing, progress)
+        found[name] = search(task, task.asking(start(task.expectations, timing.waiting)), timing, progress)
         timing = found[name].learnt.timing
+    for name, (proposal, optimism) in (beside or {}).items():
+        _verify_beside(task, found, name, proposal, optimism)
     if not any(one.verified.meets_targets for one in found.values()):
         found = {name: nearer(task, one, progress) for name, one in found.items()}
     gains = {name: _gain_over(task, next(iter(found.values())), other) for name, other in list(found.items())[1:]}

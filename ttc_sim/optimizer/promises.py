@@ -32,6 +32,7 @@ class TargetCheck:
         promised: the plan's figure.
         chance: probability that the target holds, by the figure's own uncertainty; confidence: that was asked for.
         hour: the worst, of a target that must hold in every hour; words: the target as tables have it.
+        world: of a plan for several, in which the target is farthest from being kept; ``None`` of the scenario as it is.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TargetCheck:
     confidence: float
     hour: int | None = None
     words: str = ""
+    world: str | None = None
 
     @property
     def holds(self) -> bool:
@@ -83,6 +85,7 @@ class TargetCheck:
             "chance": self.chance,
             "confidence": self.confidence,
             "promised": as_mapping(self.promised),
+            **({} if self.world is None else {"world": self.world}),
         }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.novelty import Novelty, novelty_of
 from ttc_sim.optimizer.proposing.budgets import budget_targets, busiest_day
 from ttc_sim.optimizer.proposing.objectives import Slowness, bad_share, broken_by_arm, slowness_of
-from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question, most_usd_per_request
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Scenario, Targets
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting, first_guess
 from ttc_sim.simulation.model import Model, load_model
@@ -32,6 +32,8 @@ from ttc_sim.workload.population import Population
 T = TypeVar("T")
 Progress = Callable[[str], None]
 """Called with a line about each step."""
+Simulator = Callable[..., tuple[Any, Any]]
+"""As :func:`ttc_sim.optimizer.looking.simulate_proposal`."""
 
 _LEAST_SERVED = 20  # answers of a pool below which its times say nothing
 _REMEMBERED = 4  # tables of what arms break, at pools' times that come again
@@ -170,6 +172,7 @@ class PlanningTask:
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
         busiest: requests of the busiest day of a hard budget, as a multiple of those at the mean rate.
         carried_out: what was simulated so far, so that the same choice on the same replicas is not simulated twice.
+        simulator: how proposals are simulated where there are several worlds to hold in (:mod:`ttc_sim.optimizer.robust`).
     """
 
     expectations: Expectations
@@ -178,9 +181,10 @@ class PlanningTask:
     novelty: Novelty | None
     busiest: float = 1.0
     carried_out: dict[object, CarriedOut] = field(default_factory=dict, compare=False, repr=False)
+    simulator: Simulator | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of(cls, expectations: Expectations, targets: Targets) -> PlanningTask:
+    def of(cls, expectations: Expectations, targets: Targets) -> Self:
         """The targets to be met with these arms.
 
         Raises:
@@ -235,6 +239,14 @@ class PlanningTask:
         """A proposal's policy as a scenario says it: by source or, of traffic alone, for all."""
         said = proposal.notation
         return next(iter(said.values())) if self.traffic_alone else said
+
+    def drawn(self, model: Model, run: int, purpose: str) -> Draws:
+        """All that is random about a run of one of its models."""
+        return draw(model, run, purpose=purpose)
+
+    def asking(self, proposer: Proposer) -> Proposer:
+        """The proposer as this task's questions are to be put to it."""
+        return proposer
 
     def limits(self) -> Limits:
         """The targets as they stand, before anything was simulated."""

@@ -13,7 +13,7 @@ from ttc_sim.optimizer.live_load import few_sizes, live_proposals
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.bands import BandsProposer, candidate_scores
-from ttc_sim.optimizer.proposing.proposal import Proposal, allowed_replicas
+from ttc_sim.optimizer.proposing.proposal import Proposal, Proposer, allowed_replicas
 from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.space import base_arm
 from ttc_sim.optimizer.task import PlanningTask
@@ -121,9 +121,10 @@ def look_at_lengths(choosing: Choosing) -> None:
         InputError: ``search.scores`` names a prediction: of this traffic there is none.
     """
     task = choosing.task
-    proposer = BandsProposer(tuple(candidate_scores(task.expectations, task.model.scenario.search)))
+    scores = tuple(candidate_scores(task.expectations, task.model.scenario.search))
+    proposer = task.asking(BandsProposer(scores))
     alike = len(np.unique(task.population.prompt_tokens)) == 1
-    if alike or not proposer.scores or task.expectations.offered[:, 0].sum() < 2:
+    if alike or not scores or task.expectations.offered[:, 0].sum() < 2:
         return
     if choosing.fastest:
         _fastest_by_length(choosing, proposer)
@@ -136,7 +137,7 @@ def look_at_lengths(choosing: Choosing) -> None:
     _loosen(choosing, proposer, found)
 
 
-def _loosen(choosing: Choosing, proposer: BandsProposer, found: Found) -> None:
+def _loosen(choosing: Choosing, proposer: Proposer, found: Found) -> None:
     """Between the targets as they stand and the limits that a search ended with, which may have been tightened by too much."""
     loose, tight, looked = choosing.task.limits(), found.learnt.limits, list[Simulated]()
     if loose == tight or not found.verified.meets_targets:
@@ -152,7 +153,7 @@ def _loosen(choosing: Choosing, proposer: BandsProposer, found: Found) -> None:
         choosing.verify_best(looked, BY_LENGTH)
 
 
-def _fastest_by_length(choosing: Choosing, proposer: BandsProposer) -> None:
+def _fastest_by_length(choosing: Choosing, proposer: Proposer) -> None:
     """The least latency, or the most goodput, at which bands hold all else, halved in on: for each level, the cheapest bands."""
     targets, looked, name = choosing.targets, list[Simulated](), choosing.targets.objective
 

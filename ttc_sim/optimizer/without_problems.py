@@ -6,6 +6,7 @@ kind is the plan only if it is better than all that are simpler. Every one is si
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from ttc_sim.optimizer.health.subject import Subject
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
@@ -35,7 +37,7 @@ from ttc_sim.optimizer.traffic_kinds import (
     look_at_one_arm,
 )
 from ttc_sim.policies import Always
-from ttc_sim.scenario import Targets
+from ttc_sim.scenario import Scenario, Targets
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
@@ -55,11 +57,36 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         InputError: a target is missing without which the lowest cap, or dropping requests, would be best; requests without lengths;
             no arm that they may be sent to.
     """
+    return plan_traffic(traffic_task(model, targets), model.scenario, progress)[0]
+
+
+def traffic_task(model: Model, targets: Targets) -> PlanningTask:
+    """What is to be planned.
+
+    Raises:
+        InputError: as :func:`plan_for_traffic`.
+    """
     whole = expanded_model(model)
     _check_asked(whole, targets)
-    choosing = Choosing(PlanningTask.of(expect_arms(as_population(whole)), targets), progress)
+    return PlanningTask.of(expect_arms(as_population(whole)), targets)
+
+
+def plan_traffic(
+    task: PlanningTask,
+    scenario: Scenario,
+    progress: Progress = lambda _: None,
+    beside: Mapping[str, Proposal] | None = None,
+) -> tuple[Plan, Simulated]:
+    """The same for a task: the plan, and what simulation says of it.
+
+    Args:
+        scenario: that was asked for; beside: by kind, a proposal that may be its best too.
+    """
+    targets, choosing = task.targets, Choosing(task, progress)
     for look in _KINDS:
         look(choosing)
+    for kind, proposal in (beside or {}).items():
+        choosing.verify(proposal, kind)
     others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
     along = [] if targets.frontier is None else _along_frontier(choosing)
@@ -71,13 +98,13 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     ]
     frontier = () if targets.frontier is None else frontier_of(plan, [*along, *others], baselines.values(), targets)
     objective = "cost_usd_per_request" if targets.cheapest else targets.objective
-    return Plan(
+    made = Plan(
         status=plan.status,
         binding=tuple(check.name for check in plan.checks if not check.holds),
         scenario=plan.model.scenario,
         predicted=replace(
             plan.summary,
-            notes=(*plan.summary.notes, _UNKNOWN, *left_to_capacity(model.scenario), *proposed_without(plan.model)),
+            notes=(*plan.summary.notes, _UNKNOWN, *left_to_capacity(scenario), *proposed_without(plan.model)),
         ),
         checks=plan.checks,
         baselines=baselines,
@@ -101,6 +128,7 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         tied=simplest.tied(),
         health=examine(_examined(choosing, simplest, surest)),
     )
+    return made, plan
 
 
 def _the_simplest(choosing: Choosing) -> Simplest:

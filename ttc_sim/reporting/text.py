@@ -10,7 +10,18 @@ from rich.table import Table
 from rich.text import Text
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.figures import count, dollars, dollars_of, number, percent, percent_of, seconds, signed, span
+from ttc_sim.base.figures import (
+    count,
+    dollars,
+    dollars_of,
+    number,
+    percent,
+    percent_of,
+    rounded_down,
+    seconds,
+    signed,
+    span,
+)
 from ttc_sim.optimizer.cross_validating import CrossValidation
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_brief
@@ -31,6 +42,7 @@ from ttc_sim.reporting.budget import budget_lines, budget_table
 from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown, title_of
 from ttc_sim.reporting.health import print_health, tied_in_words
 from ttc_sim.reporting.paper import Paper, styled
+from ttc_sim.reporting.robust import print_robust
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import AttemptFigures, Summary
@@ -73,6 +85,8 @@ def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> Non
     if (asked := objective_in_words(plan)) is not None:
         paper.say(asked, "bold")
     paper.print(targets_table(plan.checks))
+    if plan.robust is not None:
+        print_robust(paper, plan.robust)
     if plan.frontier:
         paper.print(frontier_table(plan))
     if plan.confidence_costs:
@@ -87,7 +101,7 @@ def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> Non
         named = ", ".join(plan.binding)
         unmet = f"The targets cannot all be met. Binding: {named}."
         if plan.highest_confidence > 0:
-            unmet += f" The highest chance with which any plan was found to hold each is {_rounded_down(plan.highest_confidence)}%."
+            unmet += f" The highest chance with which any plan was found to hold each is {rounded_down(plan.highest_confidence)}%."
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
     _print_budget(paper, plan.predicted)
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
@@ -351,22 +365,17 @@ def targets_table(checks: Sequence[TargetCheck]) -> Table:
             f"{promised.value:.4g}",
             span(promised),
             styled(
-                f"{_rounded_down(check.chance)}%, asked {100 * check.confidence:g}%",
+                f"{rounded_down(check.chance)}%, asked {100 * check.confidence:g}%",
                 *([] if check.holds else [("  too unsure" if check.chance >= 0.5 else "  missed", "red")]),
             ),
         )
     return table
 
 
-def _rounded_down(chance: float) -> str:
-    """Percent, so that what was asked for is never said to be reached where it is not."""
-    times = 10 if chance >= 0.99 else 1
-    return f"{math.floor(100 * times * chance + 1e-9) / times:g}"
-
-
 def confidences_table(plan: Plan) -> Table:
     """What holding the targets with one chance or another costs."""
-    table = Table(title="What confidence costs", title_justify="left", header_style="bold", pad_edge=False)
+    title = "What confidence costs" if plan.robust is None else "What confidence over the worlds costs"
+    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("every target holds with a chance of")
     more = next((row.objective[0] for row in plan.confidence_costs if row.objective is not None), None)
     for name in (*([] if more is None else [title_of(more)]), "accuracy", "$ / 1k requests", "p95 s", "GPUs"):
@@ -535,7 +544,7 @@ def verdicts_table(targets: Sequence[TargetVerdict], unsure: str = "too few prob
             realized,
             "nothing is known of it"
             if unknown
-            else words.get(one.met, f"{unsure}: a chance of {_rounded_down(one.chance)}%"),
+            else words.get(one.met, f"{unsure}: a chance of {rounded_down(one.chance)}%"),
         )
     return table
 

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from ttc_sim.base.errors import nearest
 from ttc_sim.scenario.base import UNKNOWN_KEY, Model, Share, errors_at
+from ttc_sim.scenario.robust import Robust
 
 Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """Of a target: any number above 0, as one that cannot be met, or always is, has an answer too."""
@@ -262,6 +263,7 @@ class Targets(SourceTargets):
             measured, each as frequent as before; or ``new``, problems of kinds of which those that were measured are a sample. As
             the problem sets' cards say if left out.
         sources: what must hold for the requests of a source, by its name.
+        robust: worlds that a plan must hold in at once, beside the scenario as it is; only plans are made by them.
     """
 
     confidence: float | dict[str, float] | None = CONFIDENCE
@@ -270,6 +272,7 @@ class Targets(SourceTargets):
     maximize: str | None = None
     frontier: list[str] | None = None
     sources: dict[str, SourceTargets] = Field(default_factory=dict)
+    robust: Robust | None = None
 
     @field_validator("minimize", "maximize")
     @classmethod
@@ -336,6 +339,11 @@ class Targets(SourceTargets):
                 raise errors_at({"frontier": ("value_error", self.frontier, expected)})
             if not self.asked():
                 raise ValueError("a target, or 'minimize: cost' or 'maximize: accuracy'")
+        if self.robust is not None and self.minimize is None and self.maximize is None:
+            expected = (
+                "'minimize' or 'maximize' beside it: worlds are to plan for, and without either nothing is planned"
+            )
+            raise errors_at({"robust": ("value_error", self.robust.model_dump(exclude_defaults=True), expected)})
         return self
 
     @property

@@ -27,6 +27,7 @@ from ttc_sim.optimizer.promises import TargetVerdict, figures_in_brief, judge_ta
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.scenario import GpuPool, PoolSearch, Scenario, Targets, as_scenario
+from ttc_sim.scenario.robust import LEFT_ASIDE
 from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.over_time import OverTime
 from ttc_sim.simulation.pooling import HOUR_S
@@ -76,6 +77,8 @@ def capacity(
     given = _scenario_of(scenario, allow_code)
     policy, given = _policy_of(given)
     targets = _targets_of(given)
+    if targets.robust is not None:
+        progress(LEFT_ASIDE)
     policy.get_ready()
     pools, refused = _choices(given)
     first = {name: choices[0].pool for name, choices in pools.items()}

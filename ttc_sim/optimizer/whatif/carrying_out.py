@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +19,14 @@ from ttc_sim.optimizer.planning import plan_model, targets_of
 from ttc_sim.optimizer.promises import judge_targets
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.optimizer.task import Progress
-from ttc_sim.optimizer.whatif.found import CarriedOut, Change, Varied, WhatIf
-from ttc_sim.optimizer.whatif.paths import Base, factor_of
-from ttc_sim.optimizer.whatif.ready import Effect, ready_made
-from ttc_sim.optimizer.whatif.saying import READY, Variation, check_names, in_python
+from ttc_sim.optimizer.whatif.found import CarriedOut, Varied, WhatIf
+from ttc_sim.optimizer.whatif.paths import Base
+from ttc_sim.optimizer.whatif.preparing import Prepared, prepare, said_of
+from ttc_sim.optimizer.whatif.ready import Effect
+from ttc_sim.optimizer.whatif.saying import Variation, check_names, in_python
 from ttc_sim.policies import PerSource, Policy
-from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_plain, as_scenario, with_changes
+from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario
+from ttc_sim.scenario.robust import LEFT_ASIDE
 from ttc_sim.simulation.differences import compare, figures
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under
@@ -35,10 +35,6 @@ from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.response_fit import with_responses
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize_pooled
-
-_NAMES = ("name", "description")
-_SAYS_WHENCE = ".latency_from"
-_ONLY_TO_PLAN_BY = ("targets.minimize", "targets.maximize", "targets.frontier")
 
 
 @one_thread()
@@ -117,6 +113,8 @@ def what_if(
         notes.append(
             "the base's policy is as it was written, not planned: replanned figures differ by what planning gains, too"
         )
+    if replan and loaded.targets is not None and loaded.targets.robust is not None:
+        notes.append(LEFT_ASIDE)
     if replan:
         notes.append(
             "figures of replanned policies are as simulated, not corrected for having been chosen on the same problems"
@@ -161,20 +159,6 @@ def _varied(variation: Variation) -> Varied:
         return _DESKS[0].varied(variation)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A variation, ready to be carried out: the changed scenario, and what changes in what is looked up and drawn."""
-
-    scenario: Scenario
-    changes: tuple[Change, ...]
-    effects: tuple[Effect, ...]
-
-    @property
-    def requests(self) -> float:
-        """How many times as many requests a run has."""
-        return math.prod(one.requests for one in self.effects)
-
-
 class _Desk:
     """Where variations are carried out: the base and what it was looked up from."""
 
@@ -192,84 +176,20 @@ class _Desk:
         """What the scenario comes to as it is."""
         return self._simulated(self.model, self.policy, ())
 
-    # ------------------------------------------------------------------------------------------------ what is asked
-
-    def prepared(self, variation: Variation) -> _Prepared:
+    def prepared(self, variation: Variation) -> Prepared:
         """Read a variation.
 
         Raises:
             InputError: a path that leads nowhere, a scenario that is invalid, or no change that has an effect.
         """
-        with _said_of(variation):
-            return self._prepared(variation)
-
-    def _prepared(self, variation: Variation) -> _Prepared:
-        new: dict[str, tuple[object, str]] = {}
-        made: list[Change] = []
-        for path, (value, where) in variation.changes.items():
-            if path.startswith(READY):
-                continue
-            self._check_simulated(path, value, where)
-            if factor_of(value) is not None and not isinstance(self.start.in_effect(path), str):
-                value = self.start.times(path, value, where)
-            new[path] = (value, where)
-            made.append(Change(path, _shown(self.start.in_effect(path)), _shown(value)))
-        scenario = self.start.changed(new) if new else self.given.scenario
-        effects = []
-        for path, (value, where) in variation.changes.items():
-            if not path.startswith(READY):
-                continue
-            name = path.removeprefix(READY)
-            effect = ready_made(name, value, where, self.start, scenario, replan=self.given.replan)
-            made.append(Change(path, None, _shown(value)))
-            for key, now in effect.changes.items():
-                if key in new:
-                    raise InputError(where, path, value, f"no {key} beside it, which it sets itself")
-                new[key] = (now, where)
-                made.append(Change(key, _shown(self.start.in_effect(key)), _shown(now)))
-            if effect.changes:
-                scenario = with_changes(scenario, effect.changes)
-            effects.append(effect)
-        prepared = _Prepared(scenario, tuple(made), tuple(effects))
-        self._check_pairs(variation, prepared)
-        return prepared
-
-    def _check_simulated(self, path: str, value: object, where: str) -> None:
-        """Refuse what no figure depends on."""
-        if path in _NAMES or path.endswith(_SAYS_WHENCE):
-            raise InputError(where, path, value, "a path that figures depend on: names and descriptions change none")
-        if not self.given.replan and (path in _ONLY_TO_PLAN_BY or path.split(".")[0] == "search"):
-            raise InputError(
-                where, path, value, "--replan (replan=True) beside it: without it nothing is planned by this"
-            )
-
-    def _check_pairs(self, variation: Variation, prepared: _Prepared) -> None:
-        """Refuse other random numbers than the base's, and what changes nothing."""
-        base, other = self.given.scenario, prepared.scenario
-        first = variation.where
-        if other.seed != base.seed:
-            raise InputError(
-                first("seed"), "seed", other.seed, "the seed of the base, so that both see the same requests"
-            )
-        if other.replications != base.replications:
-            expected = "no other number of runs than the base's; --replications (replications=...) sets that of all"
-            raise InputError(first("replications"), "replications", other.replications, expected)
-        if other.workload.requests != base.workload.requests and prepared.requests == 1:
-            expected = "no other number of requests than the base's; --requests (requests=...) sets that of all"
-            raise InputError(first("workload.requests"), "workload.requests", other.workload.requests, expected)
-        drawn = any(one.population is not None or one.draws is not None for one in prepared.effects)
-        if other == base and not drawn:
-            change = prepared.changes[0]
-            raise InputError(first(change.path), change.path, change.now, "another value than what stands there")
-
-    # ------------------------------------------------------------------------------------------------- carrying out
+        return prepare(variation, self.start, replan=self.given.replan)
 
     def varied(self, variation: Variation) -> Varied:
         """Carry a variation out."""
-        with _said_of(variation):
-            prepared = self._prepared(variation)
+        prepared = self.prepared(variation)
+        with said_of(variation):
             self.progress(variation.name)
-            model = self._model(prepared)
+            model = prepared.model(self.model)
             policy = prepared.scenario.parsed_policy()
             assert policy is not None
             policy.get_ready()
@@ -282,20 +202,7 @@ class _Desk:
             own.append("comes to the same as the base in everything: no request meets what it changes")
         return Varied(variation.name, prepared.changes, kept, replanned, tuple(own))
 
-    def _model(self, prepared: _Prepared) -> Model:
-        """The changed scenario over the base's problems or its own, with what the base's policy expects of arms."""
-        population = self.model.population
-        if not _on_the_same_problems(self.given.scenario, prepared.scenario):
-            responses = None if population is None else population.responses
-            population = load_model(prepared.scenario).population
-            if population is not None and population.responses is None:
-                population = replace(population, responses=responses)
-        for effect in prepared.effects:
-            if effect.population is not None and population is not None:
-                population = effect.population(population)
-        return load_model(prepared.scenario, population)
-
-    def _replanned(self, name: str, prepared: _Prepared, model: Model) -> CarriedOut:
+    def _replanned(self, name: str, prepared: Prepared, model: Model) -> CarriedOut:
         def say(line: str) -> None:
             self.progress(f"{name}, planned anew: {line}")
 
@@ -328,36 +235,6 @@ class _Desk:
         if isinstance(policy, PerSource):
             told = {source: repr(one) for source, one in policy.policies.items()}
         return CarriedOut(told, figures(summary), summary, verdicts, beside)
-
-
-def _on_the_same_problems(one: Scenario, other: Scenario) -> bool:
-    def problems(scenario: Scenario) -> object:
-        arms = {
-            name: (arm.profile, arm.sources, scenario.parsed_strategy(name).other_arms)
-            for name, arm in scenario.arms.items()
-        }
-        return scenario.workload.sources, scenario.predictor, scenario.predictor_sha256, arms
-
-    return problems(one) == problems(other)
-
-
-def _shown(value: object) -> object:
-    """A value as files hold it."""
-    plain = as_plain(value)
-    return plain.isoformat() if isinstance(plain, datetime.date) else plain
-
-
-@contextmanager
-def _said_of(variation: Variation) -> Iterator[None]:
-    """What is wrong with a variation is said with where it was said."""
-    try:
-        yield
-    except InputError as error:
-        wheres = {where for _, where in variation.changes.values()}
-        if error.where in wheres:
-            raise
-        field = error.field if error.field != "file" else f"{error.where}: {error.field}"
-        raise InputError(variation.where(error.field), field, error.value, error.expected) from None
 
 
 __all__ = ["scenario_of", "what_if"]
