@@ -16,12 +16,12 @@ from ttc_sim.optimizer.dropping import may_drop
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
+from ttc_sim.optimizer.refining import expectations_of_space
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
 from ttc_sim.scenario import Targets
-from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
 
@@ -41,7 +41,8 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     """
     whole = expanded_model(model)
     _check_asked(whole, targets)
-    choosing = Choosing(PlanningTask.of(expect_arms(as_population(whole)), targets), progress)
+    expectations = expectations_of_space(model, targets, progress, as_population)
+    choosing = Choosing(PlanningTask.of(expectations, targets), progress)
     for look in _KINDS:
         look(choosing)
     others = _of_other_confidences(choosing)

@@ -17,6 +17,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.optimizer.proposing.dominated import without_dominated
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of
 from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
@@ -48,7 +49,7 @@ class BandsProposer:
 
     def propose(self, question: Question) -> Proposal:
         """The best bands within the limits or, if there are none, those that miss them by least."""
-        return solve(question, lay_out_strides(question, self.scores))
+        return solve(question, without_dominated(lay_out_strides(question, self.scores), question))
 
 
 def candidate_scores(expectations: Expectations, search: Search) -> list[str]:
