@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ def test_arms_are_named_after_what_they_do_and_lead_back_to_their_own() -> None:
 def test_an_arm_that_is_not_searched_keeps_its_name_and_strategy() -> None:
     found = arms_of({"strategies": {"a": ["MajorityVote(n=3)"]}})
     assert found == {"a[MajorityVote n 3]": "MajorityVote(n=3)", "b": "Single(cap=8192)"}
-    pairs = arms_of({"cascades": [{"arms": ["a", "b"], "tpr": 0.9, "fpr": 0.2}, {"arms": ["a", "b"], "tpr": 1, "fpr": 0}]})
+    pairs = arms_of(
+        {"cascades": [{"arms": ["a", "b"], "tpr": 0.9, "fpr": 0.2}, {"arms": ["a", "b"], "tpr": 1, "fpr": 0}]}
+    )
     assert list(pairs) == ["a", "b", "a then b", "a then b #2"]
 
 
@@ -166,7 +169,9 @@ def test_everything_that_takes_a_plan_takes_one_over_strategies(tmp_path: Path) 
     }
     whole = load_model(scenario(search, targets={"maximize": "accuracy", "cost_usd_per_request": 0.0015}))
     assert whole.population is not None
-    plan = plan_model(load_model(whole.scenario, whole.population.restricted(np.arange(len(whole.population)) % 9 == 0)))
+    plan = plan_model(
+        load_model(whole.scenario, whole.population.restricted(np.arange(len(whole.population)) % 9 == 0))
+    )
     assert plan.status == "met"
     used = {name for one in plan.policy.policies.values() for name in one.arm_names()}  # type: ignore[attr-defined]
     used |= set(plan.scenario.responses or {})
@@ -199,7 +204,7 @@ def test_rungs_span_the_range() -> None:
     for low, high in ((1, 2), (512, 16384), (0, 5000), (100, 101), (1, 100_000_000)):
         rungs = Span(low, high).rungs
         assert (rungs[0], rungs[-1]) == (low, high)
-        assert all(b <= 3.3 * max(a, 1) for a, b in zip(rungs[:-1], rungs[1:], strict=True) if a > 20)
+        assert all(b <= 3.3 * max(a, 1) for a, b in pairwise(rungs) if a > 20)
 
 
 def test_a_cap_from_a_range_is_as_good_as_every_cap_close_by() -> None:
@@ -210,7 +215,9 @@ def test_a_cap_from_a_range_is_as_good_as_every_cap_close_by() -> None:
     assert ranged.targets is not None
     found = expectations_of_space(load_model(ranged), ranged.targets)
     grid = sorted({round(64 * 1.025**k) for k in range(197)})
-    fine = expect_arms(expanded_model(load_model(scenario({"caps": {"b": grid}, "scores": []}, arms=only, targets=targets))))
+    fine = expect_arms(
+        expanded_model(load_model(scenario({"caps": {"b": grid}, "scores": []}, arms=only, targets=targets)))
+    )
     weight = fine.population.weight
     enough = fine.correct @ weight >= 0.3
     least = min(cap for cap, held in zip(grid, enough, strict=True) if held)
@@ -268,7 +275,10 @@ def test_a_range_of_traffic_without_problems_ends_close_to_what_may_be_cut_off()
         ),
         ({"caps": {"a": {"from": 900, "to": 100}}}, "search.caps.a.to: got 100; expected more than from (900)"),
         ({"caps": {"a": {"from": 0, "to": 100}}}, "search.caps.a.from: got 0; expected greater than or equal to 1"),
-        ({"caps": {"a": {"from": 1, "upto": 100}}}, "search.caps.a: got {'from': 1, 'upto': 100}; expected a list such as"),
+        (
+            {"caps": {"a": {"from": 1, "upto": 100}}},
+            "search.caps.a: got {'from': 1, 'upto': 100}; expected a list such as",
+        ),
         ({"caps": {"a": {"from": 1, "to": 9, "uncapped": 1}}}, "search.caps.a.uncapped: got 1; expected true or false"),
         ({"caps": {"a": ["512..128"]}}, "search.caps.a.0: got '512..128'; expected a range"),
         ({"caps": {"a": ["many"]}}, "search.caps.a.0: got 'many'; expected a whole number of output tokens, null, or"),
@@ -278,9 +288,15 @@ def test_a_range_of_traffic_without_problems_ends_close_to_what_may_be_cut_off()
             {"cascades": [{"stages": ["a", "c"], "tpr": 1, "fpr": 0}]},
             "search.cascades.0.stages: got 'c'; expected one of a, b",
         ),
-        ({"cascades": [{"stages": ["a"], "tpr": 1, "fpr": 0}]}, "search.cascades.0.stages: got ['a']; expected at least 2"),
+        (
+            {"cascades": [{"stages": ["a"], "tpr": 1, "fpr": 0}]},
+            "search.cascades.0.stages: got ['a']; expected at least 2",
+        ),
         ({"cascades": [{"tpr": 1, "fpr": 0}]}, "expected either stages, two of them, or arms"),
-        ({"cascades": [{"stages": ["a", 5], "tpr": 1, "fpr": 0}]}, "search.cascades.0.stages.1: got 5; expected the name of"),
+        (
+            {"cascades": [{"stages": ["a", 5], "tpr": 1, "fpr": 0}]},
+            "search.cascades.0.stages.1: got 5; expected the name of",
+        ),
         ({"cascades": [{"stages": ["a", "b"], "tpr": 1.5, "fpr": 0}]}, "search.cascades.0.tpr: got 1.5; expected less"),
         (
             {"cascades": [{"stages": ["a", "b"], "tpr": 1, "fpr": 0, "judge": "jugde"}]},
@@ -325,5 +341,7 @@ def test_a_stage_that_nobody_is_sent_to_is_refused() -> None:
         "a": {"profile": MISTRAL, "deployment": "web", "sources": []},
         "b": {"profile": MAVERICK, "deployment": "large", "fallback": "a"},
     }
-    with pytest.raises(InputError, match=r"search\.cascades\.0\.arms: got 'a'; expected an arm that requests may be sent"):
+    with pytest.raises(
+        InputError, match=r"search\.cascades\.0\.arms: got 'a'; expected an arm that requests may be sent"
+    ):
         scenario({"cascades": [{"arms": ["a", "b"], "tpr": 1, "fpr": 0}]}, arms=arms)

@@ -33,7 +33,8 @@ SPREAD = 0.25
 
 def quantiles(median: float, count: int) -> I64:
     """So many numbers that are log-normal as nearly as can be."""
-    return np.exp(np.log(median) + SPREAD * ndtri((np.arange(count) + 0.5) / count)).astype(np.int64)
+    spread: I64 = np.exp(np.log(median) + SPREAD * ndtri((np.arange(count) + 0.5) / count)).astype(np.int64)
+    return spread
 
 
 def write(folder: Path) -> None:
@@ -53,7 +54,8 @@ def write(folder: Path) -> None:
         count = PROBLEMS * ATTEMPTS
         # Which attempt changes its mind when is mixed up, so that problems of a kind are alike.
         begin, end = (
-            np.random.default_rng(seed).permutation(quantiles(median, count)) for seed, median in ((1, right), (2, wrong))
+            np.random.default_rng(seed).permutation(quantiles(median, count))
+            for seed, median in ((1, right), (2, wrong))
         )
         for k in range(count):
             name, attempt = f"{kind}-{k // ATTEMPTS}", k % ATTEMPTS
@@ -200,7 +202,10 @@ def test_more_waiting_than_is_good_is_not_planned() -> None:
         ("easy-0,0,40001,1", r"thinking_tokens, row 1: got 40001; expected at most the 40,000 tokens"),
         ("easy-0,0,-1,1", r"column thinking_tokens, row 1: got -1\.0; expected a whole number of tokens, at least 0"),
         ("easy-0,0,10,maybe", r"column correct, row 1"),
-        ("easy-0,0,10,1\neasy-0,0,10,0", r"got 'easy-0 attempt 0 after 10 tokens'; expected each place of an attempt once"),
+        (
+            "easy-0,0,10,1\neasy-0,0,10,0",
+            r"got 'easy-0 attempt 0 after 10 tokens'; expected each place of an attempt once",
+        ),
     ],
 )
 def test_answers_on_the_way_that_cannot_be_are_refused(tmp_path: Path, row: str, said: str) -> None:

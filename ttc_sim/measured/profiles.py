@@ -45,8 +45,8 @@ class Profile:
     ``forced``: of some attempts, ``thinking_tokens`` and the ``needed_percent`` of them from which on a forced answer equals the
     final one (``forced.csv`` in the profile's folder); ``None`` if that was not measured.
 
-    ``probes``: instead of that, in the same file, answers that attempts were made to give on their way: ``problem`` and ``attempt``,
-    after how many ``thinking_tokens``, and whether each was ``correct``.
+    ``probes``: instead of that, in the same file, answers that attempts were made to give on their way: ``problem`` and
+    ``attempt``, after how many ``thinking_tokens``, and whether each was ``correct``.
     """
 
     name: str

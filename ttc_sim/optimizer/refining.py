@@ -9,22 +9,20 @@ queue; the numbers that come of it are searched among, simulated and verified li
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ttc_sim.base.draws import F64, I64
+from ttc_sim.optimizer.known_arms import KnownArms, Numbers
 from ttc_sim.optimizer.margins import margin_of
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.bands import BandsProposer, candidate_scores
-from ttc_sim.optimizer.proposing.objectives import broken_by_arm
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
-from ttc_sim.optimizer.space import load_model_like, with_arms
+from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.policies import Always
 from ttc_sim.scenario import Targets
-from ttc_sim.scenario.arm_space import ArmFamily, Family, Variant, cascades_of, families_of, rungs_of
 from ttc_sim.simulation.expectations import Expectations, expect_arms
 from ttc_sim.simulation.expected_times import first_guess
 from ttc_sim.simulation.model import Model
@@ -35,12 +33,9 @@ _MORE = 1  # numbers of a family more than its rungs
 _BANDS = 5  # of a score, that problems are told apart by
 _ROUNDS = 16  # halvings at most: a factor of a million takes nine
 
-Numbers = tuple[int, ...]
-Prepared = Callable[[Model], Model]
-
 
 def expectations_of_space(
-    model: Model, targets: Targets, say: Progress = lambda _: None, prepared: Prepared = lambda one: one
+    model: Model, targets: Targets, say: Progress = lambda _: None, prepared: Callable[[Model], Model] = lambda one: one
 ) -> Expectations:
     """What every arm of the search space makes of every problem; of ranges, numbers close to those that the best policies use.
 
@@ -48,80 +43,10 @@ def expectations_of_space(
         model: of the scenario as it was written.
         prepared: what becomes of a model before anything is expected of it: traffic without problems has no population of its own.
     """
-    space = _Space.of(model, targets, prepared)
-    whole = space.expectations(space.numbers)
-    return _Refining(space, whole, say).run() if any(family.spans for family in space.families) else whole
-
-
-@dataclass(frozen=True)
-class _Space:
-    """The search space, and what is expected of every arm of it that was looked at.
-
-    Attributes:
-        families: by place; numbers: of each, those at its rungs.
-        rows: by name of an arm, what is expected of it (:class:`Expectations`); late: (limits + 1, P) what it breaks.
-    """
-
-    model: Model
-    targets: Targets
-    prepared: Prepared
-    families: list[Family]
-    rows: dict[str, list[F64]] = field(default_factory=dict)
-    late: dict[str, F64] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, model: Model, targets: Targets, prepared: Prepared) -> _Space:
-        of_arms = families_of(model.scenario)
-        families: list[Family] = [one for ones in of_arms.values() for one in ones]
-        return cls(model, targets, prepared, [*families, *cascades_of(model.scenario, of_arms)])
-
-    @property
-    def numbers(self) -> list[list[Numbers]]:
-        """Of each family, those at its rungs that go together."""
-        return [[one for one in rungs_of(family) if family.variant(one) is not None] for family in self.families]
-
-    def expectations(
-        self, numbers: Sequence[Iterable[Numbers]], between: Mapping[str, tuple[str, str]] | None = None
-    ) -> Expectations:
-        """Of the arms with these numbers, by family; what is known already is not worked out again.
-
-        Args:
-            between: by name, arms that lie halfway between two others, and are taken to be late as often as these are on average.
-        """
-        of_arms: dict[str, list[Variant]] = {name: [] for name in self.model.scenario.arms}
-        cascades: list[Variant] = []
-        for family, some in zip(self.families, numbers, strict=True):
-            made = [variant for one in some if (variant := family.variant(one)) is not None]
-            if isinstance(family, ArmFamily):
-                of_arms[family.arm] += made
-            else:
-                cascades += made
-        model = self.prepared(load_model_like(self.model, with_arms(self.model.scenario, of_arms, cascades)))
-        new = {arm.name for arm in model.arms if arm.name not in self.rows}
-        if new:
-            part = _with_stages(model, new)
-            found = expect_arms(part)
-            tables = (found.correct, found.prompt, found.reasoning, found.visible, found.api_cost_usd, found.gpu_s)
-            self.rows.update({arm.name: [table[v] for table in tables] for v, arm in enumerate(part.arms)})
-            for name, others in (between or {}).items():
-                self.late.setdefault(name, sum(self.late[other] for other in others) / 2)
-            slow = _with_stages(model, [name for name in new if name not in self.late])
-            if slow.arms:
-                late = broken_by_arm(self._of(slow), self.targets, first_guess(model))
-                self.late.update({arm.name: late[:, v] for v, arm in enumerate(slow.arms)})
-        return self._of(model)
-
-    def _of(self, model: Model) -> Expectations:
-        tables = (np.stack(values) for values in zip(*(self.rows[arm.name] for arm in model.arms), strict=True))
-        sources = [] if model.population is None else model.population.sources
-        offered = np.array([[source in arm.sources for source in sources] for arm in model.arms], dtype=np.bool_)
-        return Expectations(model, *tables, offered)
-
-
-def _with_stages(model: Model, names: Collection[str]) -> Model:
-    """The model with these arms and those that they send requests on to."""
-    stages = {other for arm in model.arms if arm.name in names for other in arm.strategy.other_arms}
-    return replace(model, arms=tuple(arm for arm in model.arms if arm.name in names or arm.name in stages))
+    space = KnownArms.of(model, targets, prepared)
+    if not any(family.spans for family in space.families):
+        return expect_arms(prepared(expanded_model(model)))
+    return _Refining(space, space.expectations(space.numbers), say).run()
 
 
 @dataclass(frozen=True)
@@ -143,7 +68,7 @@ class _Refining:
 
     between: dict[str, tuple[str, str]]
 
-    def __init__(self, space: _Space, whole: Expectations, say: Progress) -> None:
+    def __init__(self, space: KnownArms, whole: Expectations, say: Progress) -> None:
         self.space, self.whole, self.say = space, whole, say
         self.task = PlanningTask.of(whole, space.targets)
         self.tried = [set(some) for some in space.numbers]
@@ -232,9 +157,7 @@ class _Refining:
         arm = proposal.choose(population, names)
         source = np.zeros_like(arm) if len(set(proposal.notation.values())) == 1 else population.source
         pairs = np.unique(np.stack([source, arm]), axis=1).T
-        return [
-            _Group((source == s) & (arm == v), *place[names[v]], place[names[v]][1]) for s, v in pairs
-        ]
+        return [_Group((source == s) & (arm == v), *place[names[v]], place[names[v]][1]) for s, v in pairs]
 
     def refined(self, groups: list[_Group]) -> list[_Group]:
         """The same groups with the best numbers, between neighbours that are close on both sides."""
@@ -262,7 +185,9 @@ class _Refining:
 
     def note(self, f: int, made: Numbers, others: tuple[Numbers, Numbers]) -> None:
         """Remember that numbers lie halfway between others: how often they are late is taken from those."""
-        names = [variant.name for one in (made, *others) if (variant := self.space.families[f].variant(one)) is not None]
+        names = [
+            variant.name for one in (made, *others) if (variant := self.space.families[f].variant(one)) is not None
+        ]
         if self.alike and len(names) == 3 and all(name in self.space.late for name in names[1:]):
             self.between[names[0]] = (names[1], names[2])
 
@@ -300,7 +225,7 @@ class _Refining:
         for g, group in enumerate(groups):
             of_group[group.here] = g
             known = ~np.isnan(expectations.correct[:, group.here]).any(axis=1)
-            able[:, g] = known & [name in place and place[name][0] == group.family for name in names]
+            able[:, g] = known & np.array([name in place and place[name][0] == group.family for name in names])
         apart = replace(
             expectations.population, sources=tuple(f"group {g}" for g in range(len(groups))), source=of_group
         )

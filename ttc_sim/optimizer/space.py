@@ -11,7 +11,6 @@ from ttc_sim.scenario.arm_space import THEN, Family, Variant, base_arm, cascades
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.workload.population import Population
 
-
 __all__ = [
     "base_arm",
     "expand_arms",
@@ -87,9 +86,7 @@ def load_model_like(model: Model, scenario: Scenario) -> Model:
     population = model.population
     if population is None:
         return load_model(scenario)
-    offered = {
-        name: () if arm.sources == [] else _offered(population, name) for name, arm in scenario.arms.items()
-    }
+    offered = {name: () if arm.sources == [] else _offered(population, name) for name, arm in scenario.arms.items()}
     return load_model(scenario, replace(population, offered=offered))
 
 

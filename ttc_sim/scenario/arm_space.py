@@ -99,7 +99,10 @@ class ArmFamily:
     @property
     def spans(self) -> tuple[Span, ...]:
         """Of the strategies, then of the cap."""
-        return (*(self.choices.spans if self.choices is not None else ()), *([self.cap] if isinstance(self.cap, Span) else []))
+        return (
+            *(self.choices.spans if self.choices is not None else ()),
+            *([self.cap] if isinstance(self.cap, Span) else []),
+        )
 
     @property
     def size(self) -> int:
@@ -227,7 +230,7 @@ def cascades_of(scenario: Scenario, families: dict[str, list[ArmFamily]]) -> lis
             raise InputError(path, f"{where}.judge", asked.judge, nearest(asked.judge, scenario.deployments))
         settings = (asked.tpr, asked.fpr, asked.judge, asked.judge_tokens)
         for a, b in asked.pairs:
-            kept = [set(one) for name in (a, b) if (one := scenario.arms[name].sources) is not None]
+            kept = [set(some) for name in (a, b) if (some := scenario.arms[name].sources) is not None]
             if kept and not set.intersection(*kept):
                 raise InputError(path, f"{where}.{key}", f"{a}{THEN}{b}", "two arms with a source in common")
             before = made.setdefault((a, b), [])
@@ -257,8 +260,9 @@ def check_arm_space(scenario: Scenario) -> None:
         said = ", ".join(f"{size:,} {name}" for name, size in largest)
         expected = f"at most {MOST_ARMS} arms to choose from: shorter lists of choices or fewer ranges ({said})"
         raise InputError(scenario.path, "search", f"{count:,} arms", expected)
-    for name, ones in {**families, "": cascades}.items():
-        for variant in (family.variant(numbers) for family in ones for numbers in rungs_of(family)):
+    made: dict[str, Sequence[Family]] = {**families, "": cascades}
+    for name, some in made.items():
+        for variant in (family.variant(numbers) for family in some for numbers in rungs_of(family)):
             if variant is not None and variant.name != name and variant.name in scenario.arms:
                 expected = "another name: the search space makes an arm of that name"
                 raise InputError(scenario.path, "arms", variant.name, expected)

@@ -18,7 +18,8 @@ _CAPS = "a list such as [1024, 4096, null], or {from: 512, to: 16384, uncapped: 
 def _caps(given: Any) -> Any:
     """Caps as a list of numbers, ``None`` and ranges such as ``512..16384``."""
     if isinstance(given, dict):
-        ends, uncapped = (given.get("from"), given.get("to")), given.get("uncapped", False)
+        ends: list[Any] = [given.get("from"), given.get("to")]
+        uncapped = given.get("uncapped", False)
         if not set(given) <= {"from", "to", "uncapped"} or not all(type(end) is int for end in ends):
             raise ValueError(_CAPS)
         if not isinstance(uncapped, bool):
@@ -99,9 +100,7 @@ class CascadeSearch(Model):
     def pairs(self) -> list[tuple[str, str]]:
         """First and second arm of each cascade, every pair once."""
         if self.arms is not None:
-            return list(
-                dict.fromkeys((a, b) for k, a in enumerate(self.arms) for b in self.arms[k + 1 :])
-            )
+            return list(dict.fromkeys((a, b) for k, a in enumerate(self.arms) for b in self.arms[k + 1 :]))
         first, second = ([one] if isinstance(one, str) else one for one in self.stages or ())
         return list(dict.fromkeys((a, b) for a in first for b in second))
 
@@ -114,8 +113,8 @@ class Search(Model):
             is only ``prompt_tokens``; ``[]`` tells no requests apart.
         bands: quantile bands of a score offered to the program, per source.
         max_bands: most bands, per source, in the plan's policy, so that a person can read it.
-        caps: per arm, the caps to choose from (``null`` is uncapped), or a range of them, ``{from: 512, to: 16384, uncapped: true}``
-            or ``512..16384`` in the list, of which the best is found to 5%; the arm's own cap if not named.
+        caps: per arm, the caps to choose from (``null`` is uncapped); or a range, ``{from: 512, to: 16384, uncapped: true}`` or
+            ``512..16384`` in the list, of which the best is found to 5%; the arm's own cap if not named.
         strategies: per arm, notations of the strategies to choose from; an argument may be a list of choices, and a whole number a
             range, ``MajorityVote(n=[3, 5], cap='512..8192')``. The arm's own if not named, and only if it is among them.
         efforts: per arm, profiles of its model at other efforts, to choose from beside its own.

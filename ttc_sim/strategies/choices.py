@@ -83,9 +83,7 @@ class Choices:
         >>> Choices(("Single(cap=", ")"), (Span(1, 9),)).notation([5])
         'Single(cap=5)'
         """
-        return self.parts[0] + "".join(
-            f"{number}{part}" for number, part in zip(numbers, self.parts[1:], strict=True)
-        )
+        return self.parts[0] + "".join(f"{number}{part}" for number, part in zip(numbers, self.parts[1:], strict=True))
 
 
 def read_choices(

@@ -15,9 +15,9 @@ _FEW = 3200  # strides that a program is quick with anyway
 def without_dominated(strides: Strides, question: Question) -> Strides:
     """The strides without those; all, where there are few.
 
-    Whatever the limits are, taking the other arm instead breaks none of them and costs no accuracy: the best that is left is as good
-    as the best of all. A pool's load counts apart, as its replicas are bought for it. Of arms that are alike in everything the one
-    that is named last is kept.
+    Whatever the limits are, taking the other arm instead breaks none of them and costs no accuracy: the best that is left is as
+    good as the best of all. A pool's load counts apart, as its replicas are bought for it. Of arms that are alike in everything the
+    one that is named last is kept.
     """
     if len(strides.arm) <= _FEW:
         return strides

@@ -72,7 +72,7 @@ class Probes:
     What was right on the way and wrong in the end is overthinking: accuracy over the cap then rises, peaks and falls.
 
     Attributes:
-        start: (attempts + 1,) those of attempt ``k`` are ``start[k]:start[k + 1]``, the earliest first; none where none was asked for.
+        start: (attempts + 1,) those of attempt ``k`` are ``start[k]:start[k + 1]``, the earliest first.
         tokens: (probes,) of thinking before each; right: (probes,) whether it was.
     """
 
