@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 import ttc_sim as ttc
 from benchmarks.optimum import Space, figure
-from tests.test_optimum import MAVERICK, MISTRAL, api
+from tests.test_optimum import MAVERICK, MISTRAL, api, pool
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.folders import find_folder
@@ -20,9 +21,11 @@ from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.planning import choose_policy, plan_model
 from ttc_sim.optimizer.refining import CLOSE, expectations_of_space
 from ttc_sim.optimizer.space import expand_arms, expanded_model
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.scenario.arm_space import base_arm, without_cap
 from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.expected_times import Waiting
 from ttc_sim.simulation.model import load_model
 from ttc_sim.strategies.choices import Span, read_choices
 
@@ -345,3 +348,35 @@ def test_a_stage_that_nobody_is_sent_to_is_refused() -> None:
         InputError, match=r"search\.cascades\.0\.arms: got 'a'; expected an arm that requests may be sent"
     ):
         scenario({"cascades": [{"arms": ["a", "b"], "tpr": 1, "fpr": 0}]}, arms=arms)
+
+
+def test_what_is_late_is_worked_out_anew_where_times_changed_and_only_there() -> None:
+    """A pool's new times reach its own arm, and cascades and verifiers that run there; all is as if worked out from the start."""
+    search = {
+        "caps": {"a": [512, 2048]},
+        "strategies": {"b": ["Single()", "BestOfN(n=2, auroc=0.8, verifier='pool')"]},
+        "cascades": [{"arms": ["a", "b"], "tpr": 0.9, "fpr": 0.2}],
+    }
+    deployments = {"pool": pool(2.0), "other": pool(3.0), "large": api(4.0)}
+    arms = {
+        "a": {"profile": MISTRAL, "deployment": "pool"},
+        "b": {"profile": MAVERICK, "deployment": "large"},
+        "c": {"profile": MISTRAL, "deployment": "other"},
+    }
+    whole = load_model(
+        scenario(search, deployments=deployments, arms=arms, targets={"maximize": "accuracy", "latency_p95_s": 20})
+    )
+    assert whole.population is not None
+    few = load_model(whole.scenario, whole.population.restricted(np.arange(len(whole.population)) % 20 == 0))
+    assert few.scenario.targets is not None
+    before = PlanningTask.of(expect_arms(expanded_model(few)), few.scenario.targets).timing()
+    assert before.late is not None
+    after = before.after({("pool", 1): Waiting(30.0, 0.02)})
+    anew = replace(before, waiting=after.waiting)
+    assert "late" not in anew.__dict__
+    assert np.array_equal(after.late, anew.late, equal_nan=True)
+    names = before.expectations.model.arm_names
+    changed = {
+        name for v, name in enumerate(names) if not np.array_equal(before.late[:, v], after.late[:, v], equal_nan=True)
+    }
+    assert changed == set(names) - {"b", "c"}

@@ -13,13 +13,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from ttc_sim.base import notation
 from ttc_sim.base.arguments import whole
 from ttc_sim.base.consent import AllowCode, Code, names_function
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
-from ttc_sim.strategies.kind import Strategy
 from ttc_sim.strategies.reading import STRATEGIES, parse_strategy
 
 WIDEST_STEP = 3.2
@@ -92,7 +92,7 @@ def read_choices(
     where: str,
     field: str,
     most: int,
-    folder: object = ".",
+    folder: str | Path = ".",
     allow_code: AllowCode | Code = False,
 ) -> list[Choices]:
     """What a notation stands for, in the order that it says it.
@@ -111,6 +111,7 @@ def read_choices(
     [('MajorityVote(n=3)',), ('MajorityVote(n=5)',)]
     """
     if names_function(text):
+        parse_strategy(text, where=where, field=field, folder=folder, allow_code=allow_code)
         return [Choices((text,), ())]
     notation.check_size(text, STRATEGIES, where, field)
     try:
@@ -144,14 +145,6 @@ def read_choices(
 def points_of(choices: Choices) -> Iterator[tuple[int, ...]]:
     """A few numbers of each range, with those of the others."""
     yield from product(*(span.rungs for span in choices.spans))
-
-
-def strategy_of(choices: Choices, numbers: Sequence[int], *, where: str, field: str) -> Strategy | None:
-    """The strategy with these numbers; ``None`` if they do not go together."""
-    try:
-        return parse_strategy(choices.notation(numbers), where=where, field=field)
-    except InputError:
-        return None
 
 
 def _error_of(choices: Choices, where: str, field: str) -> InputError | None:
