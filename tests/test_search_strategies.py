@@ -111,6 +111,16 @@ def test_an_arm_that_is_not_searched_keeps_its_name_and_strategy() -> None:
     assert list(pairs) == ["a", "b", "a then b", "a then b #2"]
 
 
+def test_an_arm_that_a_searched_cascade_names_stays_what_it_is() -> None:
+    cascade = "Cascade(['b', Single(cap=[512, null])], tpr=0.9, fpr=0.1)"
+    search = {"strategies": {"a": ["Single()", cascade]}, "caps": {"b": [1024]}}
+    found = expanded_model(load_model(scenario(search)))
+    names = ["a", "a[Cascade stages b Single cap 512 tpr 0.9 fpr 0.1]", "a[Cascade stages b Single tpr 0.9 fpr 0.1]"]
+    assert [*found.arm_names] == [*names, "b@1024", "b"]
+    assert {arm.name: arm.sources for arm in found.arms}["b"] == ()  # there for the cascades alone
+    assert [arm.sources for arm in found.arms][:4] == [("easy",)] * 4
+
+
 def test_efforts_are_profiles_of_the_same_model(tmp_path: Path) -> None:
     source = find_folder(MAVERICK, "profile.yaml")
     for name in ("low", "high"):
@@ -304,6 +314,14 @@ def test_a_range_of_traffic_without_problems_ends_close_to_what_may_be_cut_off()
         (
             {"cascades": [{"stages": ["a", "b"], "tpr": 1, "fpr": 0, "judge": "jugde"}]},
             "search.cascades.0.judge: got 'jugde'; expected 'judge' (nearest",
+        ),
+        (
+            {"strategies": {"a": ["BestOfN(n=[2, 3], auroc=0.8, verifier='jugde')"]}},
+            "search.strategies.a.0: got 'jugde'; expected 'judge' (nearest",
+        ),
+        (
+            {"strategies": {"a": ["Cascade(['c', Single()], tpr=1, fpr=[0, 0.1])"]}},
+            "search.strategies.a.0: got 'c'; expected one of a, b",
         ),
         (
             {

@@ -20,7 +20,7 @@ from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
-from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.model import Model, ResolvedArm
 from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
@@ -220,12 +220,16 @@ def _uncapped_arms(model: Model) -> list[str]:
         if not arm.sources:
             continue
         base = without_cap(arm.name)
-        held = best.get(base)
-        cap = arm.strategy.attempt_cap
-        before = model.arms[model.arm_names.index(held)].strategy.attempt_cap if held is not None else 0
-        if held is None or (before is not None and (cap is None or cap > before)):
+        if base not in best or _width(model, arm) > _width(model, model.arms[model.arm_names.index(best[base])]):
             best[base] = arm.name
     return list(best.values())
+
+
+def _width(model: Model, arm: ResolvedArm) -> tuple[int, int]:
+    """How many of its stages have no cap, and how many tokens the caps of the others let through."""
+    others = [other for other in model.arms if other.name in arm.strategy.other_arms]
+    caps = [other.strategy.attempt_cap for other in others] or [arm.strategy.attempt_cap]
+    return sum(cap is None for cap in caps), sum(cap or 0 for cap in caps)
 
 
 def _widest(model: Model, names: Sequence[str]) -> dict[str, str]:

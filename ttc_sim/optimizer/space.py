@@ -7,7 +7,17 @@ from dataclasses import replace
 
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, read_mapping
-from ttc_sim.scenario.arm_space import THEN, Family, Variant, base_arm, cascades_of, families_of, rungs_of, without_cap
+from ttc_sim.scenario.arm_space import (
+    THEN,
+    Family,
+    Variant,
+    base_arm,
+    cascades_of,
+    families_of,
+    named_arms,
+    rungs_of,
+    without_cap,
+)
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.workload.population import Population
 
@@ -50,9 +60,7 @@ def with_arms(scenario: Scenario, of_arms: Mapping[str, Iterable[Variant]], casc
         of_arms: by arm of the scenario, its variants.
     """
     raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
-    made = {name: scenario.parsed_strategy(name) for name in scenario.arms}
-    named = {other for strategy in made.values() for other in strategy.other_arms}
-    named |= {other for arm in scenario.arms.values() for other in arm.fallbacks}
+    named = named_arms(scenario)
     arms: dict[str, object] = {}
     for name, variants in of_arms.items():
         arms |= {one.name: one.raw for one in variants}
@@ -86,16 +94,23 @@ def load_model_like(model: Model, scenario: Scenario) -> Model:
     population = model.population
     if population is None:
         return load_model(scenario)
-    offered = {name: () if arm.sources == [] else _offered(population, name) for name, arm in scenario.arms.items()}
+    offered = {
+        name: () if arm.sources == [] else _offered(population, scenario, name) for name, arm in scenario.arms.items()
+    }
     return load_model(scenario, replace(population, offered=offered))
 
 
-def _offered(population: Population, name: str) -> tuple[str, ...]:
-    """Sources that an arm of the search space is offered to: where what it was made from is, or both stages of a cascade are."""
+def _offered(population: Population, scenario: Scenario, name: str) -> tuple[str, ...]:
+    """Sources that an arm of the search space is offered to: where what it was made from is, and the arms that it names are."""
     if name in population.offered:
         return population.offered[name]
-    parts = [population.offered[part] for part in base_arm(name).split(" #")[0].split(THEN)]
-    return tuple(source for source in parts[0] if all(source in part for part in parts))
+    first, *_ = base_arm(name).split(THEN)
+    others = [population.offered[_known(population, other)] for other in scenario.parsed_strategy(name).other_arms]
+    return tuple(source for source in population.offered[first] if all(source in other for other in others))
+
+
+def _known(population: Population, name: str) -> str:
+    return name if name in population.offered else base_arm(name)
 
 
 def with_decisions(

@@ -198,10 +198,64 @@ def families_of(scenario: Scenario) -> dict[str, list[ArmFamily]]:
         for name in getattr(search, key):
             if name not in scenario.arms:
                 raise InputError(path, f"search.{key}", name, nearest(name, scenario.arms))
-    made = {name: scenario.parsed_strategy(name) for name in scenario.arms}
-    named = {other for strategy in made.values() for other in strategy.other_arms}
-    named |= {other for arm in scenario.arms.values() for other in arm.fallbacks}
-    return {name: list(_families(scenario, name, own, name in named)) for name, own in made.items()}
+    if search.efforts and not scenario.workload.has_problems:
+        expected = "workload.sources, which say what problems arrive: a profile says how a model fares on them"
+        raise InputError(path, "search.efforts", list(search.efforts), expected)
+    named, searched = named_arms(scenario), {name: list(_searched(scenario, name)) for name in search.strategies}
+    return {
+        name: list(_families(scenario, name, scenario.parsed_strategy(name), name in named, searched.get(name)))
+        for name in scenario.arms
+    }
+
+
+def named_arms(scenario: Scenario) -> set[str]:
+    """Arms that other arms name as stages, also in what is searched, or fall back on."""
+    made = [scenario.parsed_strategy(name) for name in scenario.arms]
+    made += [one.strategy for name in scenario.search.strategies for one in _searched(scenario, name)]
+    return {other for strategy in made for other in strategy.other_arms} | {
+        other for arm in scenario.arms.values() for other in arm.fallbacks
+    }
+
+
+@dataclass(frozen=True)
+class _Searched:
+    """Strategies that differ in numbers from ranges alone: the key that they stand under, and the first that can be."""
+
+    where: str
+    choices: Choices
+    strategy: Strategy
+
+
+def _searched(scenario: Scenario, name: str) -> Iterator[_Searched]:
+    """What ``search.strategies`` says of an arm.
+
+    Raises:
+        InputError: it cannot be read, or names a deployment or an arm that is not there or cannot be used.
+    """
+    path, place, code = scenario.path, scenario.folder, scenario.code
+    for k, text in enumerate(scenario.search.strategies[name]):
+        where = f"search.strategies.{name}.{k}"
+        for one in read_choices(text, where=path, field=where, most=MOST_ARMS, folder=place, allow_code=code):
+            base = ArmFamily(scenario, name, scenario.parsed_strategy(name), named=False, choices=one)
+            strategy = _first(base)
+            for verifier in strategy.verifiers:
+                if verifier not in scenario.deployments:
+                    raise InputError(path, where, verifier, nearest(verifier, scenario.deployments))
+            for other in strategy.other_arms:
+                _check_stage(scenario, where, other)
+            yield _Searched(where, one, strategy)
+
+
+def _check_stage(scenario: Scenario, field: str, name: str) -> None:
+    """Refuse what cannot be a stage of a cascade that is searched."""
+    path = scenario.path
+    if name not in scenario.arms:
+        raise InputError(path, field, name, nearest(name, scenario.arms))
+    strategy = scenario.parsed_strategy(name)
+    if isinstance(strategy, Cascade) or strategy.other_arms:
+        raise InputError(path, field, f"{name}: {strategy!r}", "arms that are no cascades themselves")
+    if scenario.arms[name].sources == []:
+        raise InputError(path, field, name, "an arm that requests may be sent to: its sources are []")
 
 
 def cascades_of(scenario: Scenario, families: dict[str, list[ArmFamily]]) -> list[CascadeFamily]:
@@ -216,16 +270,12 @@ def cascades_of(scenario: Scenario, families: dict[str, list[ArmFamily]]) -> lis
         where = f"search.cascades.{k}"
         key = "stages" if asked.arms is None else "arms"
         for name in dict.fromkeys(name for pair in asked.pairs for name in pair):
-            if name not in scenario.arms:
-                raise InputError(path, f"{where}.{key}", name, nearest(name, scenario.arms))
-            for one in families[name]:
-                strategy = one.own if one.choices is None else _first(one)
+            _check_stage(scenario, f"{where}.{key}", name)
+            for strategy in (_first(one) for one in families[name] if one.choices is not None):
                 if isinstance(strategy, Cascade) or strategy.other_arms:
-                    expected = "arms that are no cascades themselves"
-                    raise InputError(path, f"{where}.{key}", f"{name}: {strategy!r}", expected)
-            if scenario.arms[name].sources == []:
-                expected = "an arm that requests may be sent to: its sources are []"
-                raise InputError(path, f"{where}.{key}", name, expected)
+                    raise InputError(
+                        path, f"{where}.{key}", f"{name}: {strategy!r}", "arms that are no cascades themselves"
+                    )
         if asked.judge is not None and asked.judge not in scenario.deployments:
             raise InputError(path, f"{where}.judge", asked.judge, nearest(asked.judge, scenario.deployments))
         settings = (asked.tpr, asked.fpr, asked.judge, asked.judge_tokens)
@@ -273,31 +323,24 @@ def rungs_of(family: Family) -> Iterator[tuple[int, ...]]:
     yield from product(*(span.rungs for span in family.spans))
 
 
-def _families(scenario: Scenario, name: str, own: Strategy, named: bool) -> Iterator[ArmFamily]:
+def _families(
+    scenario: Scenario, name: str, own: Strategy, named: bool, searched: Sequence[_Searched] | None
+) -> Iterator[ArmFamily]:
     path, search = scenario.path, scenario.search
-    choices: list[tuple[str, Choices | None]] = [("", None)]
-    if name in search.strategies:
-        choices, place = [], scenario.folder
-        for k, text in enumerate(search.strategies[name]):
-            where = f"search.strategies.{name}.{k}"
-            code = scenario.code
-            read = read_choices(text, where=path, field=where, most=MOST_ARMS, folder=place, allow_code=code)
-            choices += [(where, one) for one in read]
     caps: list[object] = [_OWN]
     if name in search.caps:
         field = f"search.caps.{name}"
         caps = [read_span(cap, where=path, field=field) or cap for cap in search.caps[name]]
-    profiles = [None, *(one for one in search.efforts.get(name, []) if one != scenario.arms[name].profile)]
-    for profile, (where, one) in product(profiles, choices):
-        base = ArmFamily(scenario, name, own, named, profile, one)
-        if name in search.caps:
-            strategy = own if one is None else _first(base)
+        for strategy in [own] if searched is None else [one.strategy for one in searched]:
             if not strategy.takes_cap:
-                raise InputError(path, f"search.caps.{name}", repr(strategy), "an arm whose attempts have a cap")
-            if one is not None and strategy.attempt_cap is not None:
-                raise InputError(path, where, repr(strategy), f"no cap of its own beside search.caps.{name}")
-        for cap in caps:
-            yield ArmFamily(scenario, name, own, named, profile, one, cap)
+                raise InputError(path, field, repr(strategy), "an arm whose attempts have a cap")
+        for one in searched or ():
+            if one.strategy.attempt_cap is not None:
+                raise InputError(path, one.where, repr(one.strategy), f"no cap of its own beside search.caps.{name}")
+    profiles = [None, *(one for one in search.efforts.get(name, []) if one != scenario.arms[name].profile)]
+    choices = [None] if searched is None else [one.choices for one in searched]
+    for profile, chosen, cap in product(profiles, choices, caps):
+        yield ArmFamily(scenario, name, own, named, profile, chosen, cap)
 
 
 def _first(family: ArmFamily) -> Strategy:
