@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import ttc_sim as ttc
@@ -17,6 +18,8 @@ from tests.test_optimum import MAVERICK, MISTRAL, api, pool
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.folders import find_folder
+from ttc_sim.measured.profiles import load_profile
+from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.planning import choose_policy, plan_model
 from ttc_sim.optimizer.refining import CLOSE, expectations_of_space
@@ -398,3 +401,35 @@ def test_what_is_late_is_worked_out_anew_where_times_changed_and_only_there() ->
         name for v, name in enumerate(names) if not np.array_equal(before.late[:, v], after.late[:, v], equal_nan=True)
     }
     assert changed == set(names) - {"b", "c"}
+
+
+def test_new_attempts_at_several_efforts_are_told_apart_by_the_profiles_names(tmp_path: Path) -> None:
+    """A plan that uses a model at two efforts is carried out with the attempts of each, or refuses."""
+    for name in ("low", "high"):
+        shutil.copytree(find_folder(MAVERICK, "profile.yaml"), tmp_path / name)
+    arms = {name: {"profile": name, "deployment": "large"} for name in ("low", "high")}
+    raw = scenario({}, arms=arms).model_dump(exclude={"path"})
+    raw["workload"]["sources"]["easy"]["subset"] = None
+    plan = scenario_from_dict(raw, str(tmp_path / "s.yaml"))
+    keys = [f"p{k}" for k in range(4)]
+    pl.DataFrame({"problem": keys, "prompt": "what?"}).write_csv(tmp_path / "p.csv")
+    scores = pl.DataFrame({"problem": keys, "difficulty": [0.1, 0.2, 0.3, 0.4]})
+    made = pl.DataFrame({"problem": keys * 2, "model": ["low"] * 4 + ["high"] * 4, "correct": [0] * 4 + [1] * 4})
+    made = made.with_columns(output_tokens=pl.lit(50), prompt_tokens=pl.lit(9))
+    made.write_csv(tmp_path / "a.csv")
+    _, population, _ = over_new_problems(plan, tmp_path / "p.csv", tmp_path / "a.csv", lambda _: None, scores=scores)
+    assert [population.attempts[name].correct.tolist() for name in ("low", "high")] == [[False] * 4, [True] * 4]
+    model = load_profile(MAVERICK).card.model
+    made.with_columns(model=pl.lit(model)).write_csv(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"expected attempts by low: the plan uses .* at several efforts"):
+        over_new_problems(plan, tmp_path / "p.csv", tmp_path / "a.csv", lambda _: None, scores=scores)
+    alike = {"arms": {"low": arms["low"]}, "search": {**raw["search"], "efforts": {"low": ["high"]}}}
+    _, population, said = over_new_problems(
+        scenario_from_dict({**raw, **alike}, str(tmp_path / "s.yaml")),
+        tmp_path / "p.csv",
+        tmp_path / "a.csv",
+        lambda _: None,
+        scores=scores,
+    )
+    assert set(population.attempts) == {"low"}
+    assert any("search.efforts is left out" in line for line in said)

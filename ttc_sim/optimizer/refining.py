@@ -212,7 +212,7 @@ class _Refining:
         some: list[set[Numbers]] = [set() for _ in self.tried]
         for group in groups:
             some[group.family] |= self.tried[group.family]
-        expectations = self.space.expectations(some, self.between)
+        expectations = self.space.expectations([sorted(ones) for ones in some], self.between)
         place = {
             variant.name: (f, one)
             for f, ones in enumerate(some)
