@@ -22,6 +22,9 @@ from ttc_sim.measured.profiles import load_profile
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.planning import choose_policy, plan_model
+from ttc_sim.optimizer.proposing import dominated
+from ttc_sim.optimizer.proposing.bands import solve
+from ttc_sim.optimizer.proposing.strides import lay_out_strides
 from ttc_sim.optimizer.refining import CLOSE, expectations_of_space
 from ttc_sim.optimizer.space import expand_arms, expanded_model
 from ttc_sim.optimizer.task import PlanningTask
@@ -433,3 +436,33 @@ def test_new_attempts_at_several_efforts_are_told_apart_by_the_profiles_names(tm
     )
     assert set(population.attempts) == {"low"}
     assert any("search.efforts is left out" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"minimize": "cost", "accuracy": 0.3}, {"maximize": "accuracy", "latency_p95_s": 15}]
+)
+def test_strides_that_are_left_out_are_in_no_best_policy(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(dominated, "_FEW", 0)
+    deployments = {"web": pool(0.5, replicas=4), "large": api(4.0)}
+    arms = {"a": {"profile": MISTRAL, "deployment": "web"}, "b": {"profile": MAVERICK, "deployment": "large"}}
+    search = {
+        "caps": {"a": [256, 1024, 1100, None], "b": [512, 2048, 2100, None]},
+        "replicas": {"web": [1, 4]},
+        "bands": 5,
+    }
+    whole = load_model(scenario(search, deployments=deployments, arms=arms, targets=asked))
+    assert whole.population is not None
+    few = load_model(whole.scenario, whole.population.restricted(np.arange(len(whole.population)) % 20 == 0))
+    assert few.scenario.targets is not None
+    task = PlanningTask.of(expect_arms(expanded_model(few)), few.scenario.targets)
+    question = task.question(task.limits(), task.timing())
+    every = lay_out_strides(question, ["difficulty"])
+    some = dominated.without_dominated(every, question)
+    assert 0 < len(some.arm) < len(every.arm)
+    one, other = solve(question, every), solve(question, some)
+    assert not one.excess
+    assert not other.excess
+    assert other.cost_usd_per_request == pytest.approx(one.cost_usd_per_request, rel=3e-3) or asked.get("maximize")
+    assert other.accuracy == pytest.approx(one.accuracy, rel=3e-3) or asked.get("minimize")

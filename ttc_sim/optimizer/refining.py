@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class _Refining:
     def starts(self) -> Iterator[list[_Group]]:
         """Groups of problems that go to the same arm, by the best policy of each kind with the rungs."""
         whole, waiting = self.whole, first_guess(self.whole.model)
-        limits = self.limits()
+        limits = self.limits
         if not self.task.traffic_alone:
             scenario = whole.model.scenario
             # Which problems go together need not be known to a hair, and a program takes long over many bands.
@@ -128,6 +129,7 @@ class _Refining:
         if scores:
             yield self.groups(BandsProposer(scores).propose(self.question(whole, limits)))
 
+    @cached_property
     def limits(self) -> Limits:
         """The targets with the margins that a search starts with, but for its optimism."""
         limits, whole = self.task.limits(), self.whole
@@ -161,7 +163,7 @@ class _Refining:
 
     def refined(self, groups: list[_Group]) -> list[_Group]:
         """The same groups with the best numbers, between neighbours that are close on both sides."""
-        limits = self.limits()
+        limits = self.limits
         for _ in range(_ROUNDS):
             halfway = [(group.family, one) for group in groups for one in self.halfway(group)]
             if not halfway:

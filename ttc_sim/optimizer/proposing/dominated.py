@@ -37,5 +37,6 @@ def without_dominated(strides: Strides, question: Question) -> Strides:
     return replace(
         strides,
         **{name: getattr(strides, name)[at] for name in ("source", "score", "first", "last", "arm")},
-        **{name: getattr(strides, name)[..., at] for name in ("correct", "cost", "timeout", "late", "gpu_s")},
+        **{name: getattr(strides, name)[at] for name in ("correct", "cost", "timeout", "gpu_s")},
+        late=strides.late[:, at] if len(strides.late) else strides.late,  # which has no second axis without limits
     )
