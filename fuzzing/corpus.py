@@ -119,7 +119,14 @@ def scenarios() -> dict[str, dict[str, Any]]:
         "deployments": {"pool": {**POOL, "scheduling": "priority", "load_balancer": "least_kv"}, "api": ENDPOINT},
         "arms": plain,
         "policy": "Utility(price_of_accuracy=0.01)",
-        "search": {**search, "scores": ["difficulty"], "utilization": 0.9},
+        "search": {
+            **search,
+            "scores": ["difficulty"],
+            "utilization": 0.9,
+            "caps": {"large": {"from": 100, "to": 300, "uncapped": True}},
+            "strategies": {"small": ["Single()", "MajorityVote(n=[2, 3], cap=['50..90', null])"]},
+            "cascades": [{"arms": ["small", "large"], "tpr": 0.9, "fpr": 0.2, "judge": "api"}],
+        },
         "targets": {"minimize": "cost", "accuracy": 0.3, "latency_p95_s": 60, "timeout_rate": 0.2, **HOURLY},
     }
     third = {

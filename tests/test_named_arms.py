@@ -15,7 +15,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.new_problems import _with_sources_present
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.planning import plan_model
-from ttc_sim.optimizer.space import expand_caps
+from ttc_sim.optimizer.space import expand_arms
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import load_model
@@ -61,7 +61,7 @@ def scenario(**changes: Any) -> Scenario:
 def test_an_arm_that_another_names_stays_what_it_is(
     caps: list[int | None], cap: int | None, offered: set[str], behind: bool
 ) -> None:
-    expanded = expand_caps(scenario(**arms(caps, cap)))
+    expanded = expand_arms(scenario(**arms(caps, cap)))
     assert {name for name, arm in expanded.arms.items() if arm.sources != []} == {*offered, "both"}
     assert expanded.parsed_strategy("first").attempt_cap == cap
     assert (expanded.arms["first"].sources == []) == behind

@@ -16,7 +16,7 @@ from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.promises import check_targets
 from ttc_sim.optimizer.proposing.proposal import Proposal
-from ttc_sim.optimizer.space import expand_caps, with_decisions
+from ttc_sim.optimizer.space import expand_arms, with_decisions
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.policies import Always, Banded, LeastLoaded, Overflow, PerSource, Policy
 from ttc_sim.scenario import GpuPool, Scenario, scenario_from_dict
@@ -108,7 +108,7 @@ def rank(scenario: Scenario, summary: Summary) -> tuple[float, float, float]:
 def candidates(scenario: Scenario) -> Iterator[tuple[str, Policy, dict[str, int]]]:
     """All of the small space: one arm for all, two bands of prompt length, two arms by live load; each on all replicas that are
     not loaded by more than the search allows."""
-    model = as_population(load_model(expand_caps(scenario)))
+    model = as_population(load_model(expand_arms(scenario)))
     expected, population = expect_arms(model), model.population
     assert population is not None
     at = {arm.name: model.deployment_names[arm.deployment] for arm in model.arms}
@@ -138,7 +138,7 @@ def candidates(scenario: Scenario) -> Iterator[tuple[str, Policy, dict[str, int]
 def test_no_candidate_of_a_small_space_is_better_than_the_plan(seed: int, tmp_path: Path) -> None:
     scenario = random_scenario(seed, tmp_path)
     plan = ttc.optimize(scenario)
-    whole = expand_caps(scenario)
+    whole = expand_arms(scenario)
     assert scenario.targets is not None
     miss, value, _ = rank(scenario, plan.predicted)
     assert (miss == 0) == (plan.status == "met")

@@ -56,7 +56,7 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
     Raises:
         InputError: unknown name, unknown or missing argument, a value that the class refuses, or a text too long or too deep.
     """
-    _check_size(text, classes, where, field)
+    check_size(text, classes, where, field)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's own on texts such as '1if'
@@ -68,7 +68,7 @@ def parse(text: str, classes: Mapping[str, type], *, where: str, field: str) -> 
         raise InputError(where, field, text, "a call such as " + _example(classes)) from None
 
 
-def _check_size(text: str, classes: Mapping[str, type], where: str, field: str) -> None:
+def check_size(text: str, classes: Mapping[str, type], where: str, field: str) -> None:
     """Refuse what Python's parser would take long for, or fall over."""
     if len(text) > MOST_LETTERS:
         raise InputError(where, field, text, f"at most {MOST_LETTERS:,} letters")

@@ -8,7 +8,7 @@ import polars as pl
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.measured.profiles import Profile
 from ttc_sim.strategies.outcomes import Attempts
-from ttc_sim.strategies.outcomes.forcing import ForcedAnswers, fit_forced
+from ttc_sim.strategies.outcomes.forcing import ForcedAnswers, Probes, fit_forced
 
 
 def align(profile: Profile, problems: pl.Series, expected: F64 | None = None) -> Attempts:
@@ -42,6 +42,7 @@ def align(profile: Profile, problems: pl.Series, expected: F64 | None = None) ->
         truncated=table["truncated"].to_numpy().astype(np.bool_),
         forced=_own_forced(profile),
         expected=expected,
+        probes=_probes(profile, table),
     )
 
 
@@ -53,6 +54,20 @@ def predicted(problems: pl.DataFrame, profile: str) -> F64 | None:
             if np.isfinite(chance).all():
                 return chance
     return None
+
+
+def _probes(profile: Profile, attempts: pl.DataFrame) -> Probes | None:
+    """Answers forced on the way, in the order of the attempts."""
+    if profile.probes is None:
+        return None
+    keys = attempts.select("problem", "attempt").with_row_index("at")
+    found = keys.join(profile.probes, on=["problem", "attempt"], how="inner").sort("at", "thinking_tokens")
+    count = np.bincount(found["at"].to_numpy(), minlength=len(attempts))
+    return Probes(
+        start=np.concatenate([[0], np.cumsum(count)]).astype(np.int64),
+        tokens=found["thinking_tokens"].to_numpy().astype(np.int64),
+        right=found["correct"].to_numpy().astype(np.bool_),
+    )
 
 
 def _own_forced(profile: Profile) -> ForcedAnswers | None:

@@ -44,12 +44,16 @@ class Profile:
 
     ``forced``: of some attempts, ``thinking_tokens`` and the ``needed_percent`` of them from which on a forced answer equals the
     final one (``forced.csv`` in the profile's folder); ``None`` if that was not measured.
+
+    ``probes``: instead of that, in the same file, answers that attempts were made to give on their way: ``problem`` and
+    ``attempt``, after how many ``thinking_tokens``, and whether each was ``correct``.
     """
 
     name: str
     card: ProfileCard
     attempts: pl.DataFrame
     forced: pl.DataFrame | None = None
+    probes: pl.DataFrame | None = None
 
 
 def load_profile(name: str | Path, folder: str | Path | None = None) -> Profile:
@@ -64,15 +68,54 @@ def load_profile(name: str | Path, folder: str | Path | None = None) -> Profile:
     place = find_folder(name, "profile.yaml", folder)
     card = read_card(place / "profile.yaml", ProfileCard)
     attempts = read_table(place / "attempts.parquet")
-    profile = Profile(str(name), card, _conform(attempts, place / "attempts.parquet"), _forced(place / "forced.csv"))
+    made, beside = _conform(attempts, place / "attempts.parquet"), place / "forced.csv"
+    table = read_table(beside) if beside.is_file() else None
+    probed = table is not None and "correct" in table.columns
+    profile = Profile(
+        str(name),
+        card,
+        made,
+        forced=None if table is None or probed else _forced(table, beside),
+        probes=None if table is None or not probed else _probes(table, beside, made, thinks=card.reasoning != "none"),
+    )
     check_profile(profile, place / "attempts.parquet")
     return profile
 
 
-def _forced(path: Path) -> pl.DataFrame | None:
-    if not path.is_file():
-        return None
-    table = read_table(path)
+def _probes(table: pl.DataFrame, path: Path, attempts: pl.DataFrame, *, thinks: bool) -> pl.DataFrame:
+    """Answers forced on the way, each of an attempt that was made."""
+    for column in ("problem", "attempt", "thinking_tokens", "correct"):
+        if column not in table.columns:
+            expected = f"a column {column} beside correct, which says of answers on the way whether they were right"
+            raise InputError(path, "columns", ", ".join(table.columns), expected)
+    found = pl.DataFrame(
+        {
+            "problem": as_keys(table, path, "problem"),
+            "attempt": as_whole(table, path, "attempt", 0, MOST_ATTEMPTS - 1),
+            "thinking_tokens": as_tokens(table, path, "thinking_tokens"),
+            "correct": as_booleans(table, path, "correct"),
+        }
+    ).cast({"problem": pl.String(), "attempt": pl.Int16()})
+    spent = pl.col("reasoning_tokens") if thinks else pl.col("reasoning_tokens") + pl.col("visible_tokens")
+    made = attempts.select("problem", "attempt", spent.alias("spent"))
+    beside = found.with_row_index("row", offset=1).join(made, on=["problem", "attempt"], how="left").sort("row")
+    wrong = beside.filter(pl.col("spent").is_null() | (pl.col("thinking_tokens") > pl.col("spent")))
+    if len(wrong):
+        row, problem, attempt, tokens, spent_tokens = wrong.select(
+            "row", "problem", "attempt", "thinking_tokens", "spent"
+        ).row(0)
+        if spent_tokens is None:
+            raise InputError(path, f"row {row}", f"{problem} attempt {attempt}", "an attempt of the profile's")
+        expected = f"at most the {spent_tokens:,} tokens that this attempt thought"
+        raise InputError(path, f"thinking_tokens, row {row}", tokens, expected)
+    twice = found.filter(found.select("problem", "attempt", "thinking_tokens").is_duplicated())
+    if len(twice):
+        value = f"{twice['problem'][0]} attempt {twice['attempt'][0]} after {twice['thinking_tokens'][0]:,} tokens"
+        raise InputError(path, "thinking_tokens", value, "each place of an attempt once")
+    return found.sort("problem", "attempt", "thinking_tokens")
+
+
+def _forced(table: pl.DataFrame, path: Path) -> pl.DataFrame:
     for column, least, most in (("thinking_tokens", 1, 1e9), ("needed_percent", 0, 101)):
         if column not in table.columns or not table[column].dtype.is_numeric():
             raise InputError(path, "columns", ", ".join(table.columns), f"a column {column} of numbers")

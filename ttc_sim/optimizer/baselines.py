@@ -13,14 +13,14 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.looking import Simulated, carry_out
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal, allowed_replicas
-from ttc_sim.optimizer.space import base_arm, expanded_model
+from ttc_sim.optimizer.space import base_arm, expanded_model, without_cap
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import GpuPool
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
-from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.model import Model, ResolvedArm
 from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize
@@ -67,8 +67,9 @@ def compare_with_baselines(
     if model.population is None or np.isnan(model.population.share).any():
         return {}
     whole = expanded_model(model)
-    expectations = expect_arms(whole)
-    uncapped = _uncapped_arms(whole)
+    uncapped = _one_of_each(_uncapped_arms(whole))
+    served = {*uncapped, *_widest(whole, model.arm_names).values()}
+    expectations = expect_arms(whole, {v for v, name in enumerate(whole.arm_names) if name in served})
     rivals: dict[str, Policy] = {**_always_rivals(expectations, uncapped, None)}
     if _has_caps(policy):
         responses = model.population.responses
@@ -128,7 +129,7 @@ def _has_caps(policy: Policy) -> bool:
 def always_proposals(task: PlanningTask) -> dict[str, Proposal]:
     """Always one arm, as plans: by name."""
     whole = task.model
-    uncapped = _uncapped_arms(whole)
+    uncapped = _one_of_each(_uncapped_arms(whole))
     return {
         label: _proposal(task, policy, None)
         for label, policy in _always_rivals(task.expectations, uncapped, task).items()
@@ -212,24 +213,39 @@ def _always_rivals(
 
 
 def _uncapped_arms(model: Model) -> list[str]:
-    """Of each arm of the scenario that requests may be sent to, the variant with no cap, or with the highest."""
+    """Of each arm of the scenario that requests may be sent to, and each strategy of it that is searched, the variant with no cap,
+    or with the highest."""
     best: dict[str, str] = {}
     for arm in model.arms:
         if not arm.sources:
             continue
-        base = base_arm(arm.name)
-        held = best.get(base)
-        cap = arm.strategy.attempt_cap
-        before = model.arms[model.arm_names.index(held)].strategy.attempt_cap if held is not None else 0
-        if held is None or (before is not None and (cap is None or cap > before)):
+        base = without_cap(arm.name)
+        if base not in best or _width(model, arm) > _width(model, model.arms[model.arm_names.index(best[base])]):
             best[base] = arm.name
     return list(best.values())
 
 
+def _width(model: Model, arm: ResolvedArm) -> tuple[int, int]:
+    """How many of its stages have no cap, and how many tokens the caps of the others let through."""
+    others = [other for other in model.arms if other.name in arm.strategy.other_arms]
+    caps = [other.strategy.attempt_cap for other in others] or [arm.strategy.attempt_cap]
+    return sum(cap is None for cap in caps), sum(cap or 0 for cap in caps)
+
+
 def _widest(model: Model, names: Sequence[str]) -> dict[str, str]:
     """Of each of these arms the variant with no cap, or with the highest; itself, where requests may be sent to none."""
-    widest = {base_arm(name): name for name in _uncapped_arms(model)}
-    return {name: widest.get(base_arm(name), name) for name in names}
+    widest = {without_cap(name): name for name in _uncapped_arms(model)}
+    return {name: widest.get(without_cap(name), name) for name in names}
+
+
+def _one_of_each(uncapped: Sequence[str]) -> list[str]:
+    """Of each arm of the scenario one variant: that of its own strategy, if it is there."""
+    own: dict[str, str] = {}
+    for name in uncapped:
+        base = base_arm(name)
+        if base not in own or without_cap(name) == base:
+            own[base] = name
+    return list(own.values())
 
 
 def _arm_sources(model: Model, name: str) -> tuple[str, ...]:

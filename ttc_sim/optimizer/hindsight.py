@@ -80,7 +80,9 @@ def in_hindsight(model: Model, policy: Policy) -> tuple[dict[str, object], Regre
     arm = policy.choose(population.as_requests(), model.arm_names)
     replicas = _replicas_in_use(model, own, arm)
     accuracy, cost = _of_choice(task, own, arm, replicas)
-    wider = task if not model.scenario.search.caps else PlanningTask.of(expect_arms(expanded_model(model)), targets)
+    wider = (
+        task if not model.scenario.search.varies_arms else PlanningTask.of(expect_arms(expanded_model(model)), targets)
+    )
     best: tuple[object, Mapping[str, int], float, float] = (model.scenario.policy, replicas, accuracy, cost)
     cheapest = not targets.most_accurate
     timing = wider.timing()

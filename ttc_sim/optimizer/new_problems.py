@@ -46,12 +46,26 @@ def over_new_problems(
     else:
         by = None
         scored = problem_table.drop("prompt").join(scores, on="problem", how="inner", maintain_order="left")
-    profiles = {
-        arm.profile: _profile_of(load_profile(arm.profile, scenario.folder), attempt_table, attempts, scenario.seed)
+    measured = {
+        arm.profile: load_profile(arm.profile, scenario.folder)
         for arm in scenario.arms.values()
         if arm.profile is not None
     }
+    models = [one.card.model for one in measured.values()]
+    profiles = {
+        name: _profile_of(one, attempt_table, attempts, scenario.seed, alone=models.count(one.card.model) == 1)
+        for name, one in measured.items()
+    }
     scenario, absent = _with_sources_present(scenario, scored, problems)
+    if scenario.search.efforts:
+        absent.append("search.efforts is left out: the new attempts are those of the arms' own efforts")
+        scenario = scenario.model_copy(update={"search": scenario.search.model_copy(update={"efforts": {}})})
+    absent += [
+        f"what {name} would have answered on its way (forced.csv) is known of its own problems alone: on the new ones an "
+        "attempt that was wrong in the end counts as wrong wherever an answer is forced"
+        for name, one in measured.items()
+        if one.probes is not None
+    ]
     problem_sets = {
         name: ProblemSet(name, load_problem_set(name, scenario.folder, None).card, scored, scored_by=by)
         for name in dict.fromkeys(str(source.problem_set) for source in scenario.workload.sources.values())
@@ -78,10 +92,19 @@ def _scored(table: pl.DataFrame, predictor: str | Path) -> pl.DataFrame:
     return pl.concat([table.drop("prompt"), scores.table()], how="horizontal")
 
 
-def _profile_of(shipped: Profile, table: pl.DataFrame, where: str | Path, seed: int) -> Profile:
-    """The new attempts as if they were the profile's; what it could not record is filled as it was filled there."""
-    model = shipped.card.model
-    mine = table.filter(pl.col("model").is_in([model, shipped.name, shipped.name.split("/")[-1]]))
+def _profile_of(shipped: Profile, table: pl.DataFrame, where: str | Path, seed: int, *, alone: bool) -> Profile:
+    """The new attempts as if they were the profile's; what it could not record is filled as it was filled there.
+
+    Args:
+        alone: whether no other profile of the plan's is of this model, so that all of its attempts are this one's.
+    """
+    model, names = shipped.card.model, [shipped.name, shipped.name.split("/")[-1]]
+    mine = table.filter(pl.col("model").is_in([model, *names] if alone else names))
+    if mine.is_empty() and not alone:
+        expected = (
+            f"attempts by {names[-1]}: the plan uses {model} at several efforts, which the profiles' names tell apart"
+        )
+        raise InputError(where, "model", ", ".join(sorted(table["model"].unique().to_list())[:12]), expected)
     if mine.is_empty() and shipped.card.source_models:
         mine = table.filter(pl.col("model").is_in(shipped.card.source_models)).with_columns(
             attempt=pl.int_range(pl.len(), dtype=pl.Int16).over("problem")

@@ -208,6 +208,7 @@ class Plan(Displayed):
             worth=None,
             confidence_costs=(),
         )
+
     def as_of(self, day: datetime.date) -> Plan:
         """The same plan, with the age of its prices and profiles judged as of a day; without, it says nothing of any."""
         return replace(self, health=aged(self.health, day))

@@ -29,14 +29,14 @@ from ttc_sim.optimizer.predictor_worth import predictor_worth
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
+from ttc_sim.optimizer.refining import expectations_of_space
 from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.simpler import Simplest
-from ttc_sim.optimizer.space import expanded_model, left_to_capacity
+from ttc_sim.optimizer.space import left_to_capacity
 from ttc_sim.optimizer.taking import is_better, take_the_simplest
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import GpuPool, Scenario, Targets
-from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
 
@@ -185,7 +185,7 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     targets = targets_of(model.scenario)
     if model.population is None:
         raise InputError(model.scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
-    return choose_for(PlanningTask.of(expect_arms(expanded_model(model)), targets), progress)
+    return choose_for(PlanningTask.of(expectations_of_space(model, targets, progress), targets), progress)
 
 
 def choose_for(

@@ -1,45 +1,77 @@
-"""The space that is searched: an arm for every cap, and other settings over the same problems."""
+"""The space that is searched: an arm for every strategy, cap, effort and cascade, and other settings over the same problems."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ttc_sim.base.errors import InputError
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, read_mapping
+from ttc_sim.scenario.arm_space import (
+    THEN,
+    Family,
+    Variant,
+    base_arm,
+    cascades_of,
+    families_of,
+    named_arms,
+    rungs_of,
+    without_cap,
+)
 from ttc_sim.simulation.model import Model, load_model
+from ttc_sim.workload.population import Population
+
+__all__ = [
+    "base_arm",
+    "expand_arms",
+    "expanded_model",
+    "left_to_capacity",
+    "load_model_like",
+    "variants_of",
+    "with_arms",
+    "with_decisions",
+    "without_cap",
+]
 
 
-def expand_caps(scenario: Scenario) -> Scenario:
-    """The scenario with an arm of its own for each cap that ``search.caps`` allows.
+def expand_arms(scenario: Scenario) -> Scenario:
+    """The scenario with an arm of its own for all that its search space allows, and of ranges a few.
 
     An arm ``reasoner`` with caps ``[4096, null]`` becomes ``reasoner@4096`` and ``reasoner``. One that another arm's strategy or
-    fallback, or the budget, names stays what it is under its own name, for those alone if its cap is none of those to choose from.
+    fallback, or the budget, names stays what it is under its own name, for those alone if its strategy is none of those to choose
+    from.
     """
-    if not scenario.search.caps:
+    if not scenario.search.varies_arms:
         return scenario
+    families = families_of(scenario)
+    of_arms = {name: variants_of(ones) for name, ones in families.items()}
+    return with_arms(scenario, of_arms, variants_of(cascades_of(scenario, families)))
+
+
+def variants_of(families: Iterable[Family]) -> list[Variant]:
+    """The arms of families, of ranges those at the rungs."""
+    made = [family.variant(numbers) for family in families for numbers in rungs_of(family)]
+    return list({one.name: one for one in made if one is not None}.values())
+
+
+def with_arms(scenario: Scenario, of_arms: Mapping[str, Iterable[Variant]], cascades: Iterable[Variant]) -> Scenario:
+    """The scenario with these arms and no others to choose from.
+
+    Args:
+        of_arms: by arm of the scenario, its variants.
+    """
     raw = scenario.model_dump(mode="python", exclude={"path", "policy", "responses"})
-    made = {name: scenario.parsed_strategy(name) for name in scenario.arms}
-    named = {other for strategy in made.values() for other in strategy.other_arms}
-    named |= {other for arm in scenario.arms.values() for other in arm.fallbacks}
-    named |= set(scenario.budget.arms if scenario.budget is not None else ())
+    named = named_arms(scenario)
     arms: dict[str, object] = {}
-    for name, strategy in made.items():
-        if name not in scenario.search.caps:
-            arms[name] = raw["arms"][name]
-            continue
-        if not strategy.takes_cap:
-            raise InputError(scenario.path, f"search.caps.{name}", repr(strategy), "an arm whose attempts have a cap")
-        for cap in scenario.search.caps[name]:
-            capped = strategy.with_cap(cap)
-            # The name alone is the arm as others know it.
-            alone = repr(capped) == repr(strategy) if name in named else cap is None
-            label = name if alone else f"{name}@{'uncapped' if cap is None else cap}"
-            arms[label] = {**raw["arms"][name], "strategy": repr(capped)}
+    for name, variants in of_arms.items():
+        arms |= {one.name: one.raw for one in variants}
         if name in named and name not in arms:
             arms[name] = {**raw["arms"][name], "sources": []}
-    search = {**raw["search"], "caps": {}}
+    for one in cascades:
+        for stage in one.stages:
+            arms.setdefault(stage.name, {**stage.raw, "sources": []})
+        arms[one.name] = one.raw
+    search = scenario.search.of_named_arms.model_dump(mode="python")
     return read_mapping({**raw, "arms": arms, "search": search}, scenario.path, scenario.code)
 
 
@@ -53,18 +85,9 @@ def left_to_capacity(scenario: Scenario) -> list[str]:
     ]
 
 
-def base_arm(name: str) -> str:
-    """Name of the arm that a capped one was made from.
-
-    >>> base_arm("reasoner@4096")
-    'reasoner'
-    """
-    return name.split("@")[0]
-
-
 def expanded_model(model: Model) -> Model:
-    """The model with an arm for each cap of its search space."""
-    return load_model_like(model, expand_caps(model.scenario))
+    """The model with an arm for all that its search space allows."""
+    return load_model_like(model, expand_arms(model.scenario))
 
 
 def load_model_like(model: Model, scenario: Scenario) -> Model:
@@ -73,10 +96,22 @@ def load_model_like(model: Model, scenario: Scenario) -> Model:
     if population is None:
         return load_model(scenario)
     offered = {
-        name: () if arm.sources == [] else population.offered[name if name in population.offered else base_arm(name)]
-        for name, arm in scenario.arms.items()
+        name: () if arm.sources == [] else _offered(population, scenario, name) for name, arm in scenario.arms.items()
     }
     return load_model(scenario, replace(population, offered=offered))
+
+
+def _offered(population: Population, scenario: Scenario, name: str) -> tuple[str, ...]:
+    """Sources that an arm of the search space is offered to: where what it was made from is, and the arms that it names are."""
+    if name in population.offered:
+        return population.offered[name]
+    first, *_ = base_arm(name).split(THEN)
+    others = [population.offered[_known(population, other)] for other in scenario.parsed_strategy(name).other_arms]
+    return tuple(source for source in population.offered[first] if all(source in other for other in others))
+
+
+def _known(population: Population, name: str) -> str:
+    return name if name in population.offered else base_arm(name)
 
 
 def with_decisions(

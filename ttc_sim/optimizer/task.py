@@ -23,7 +23,7 @@ from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Scenario, Targets
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import Expectations
-from ttc_sim.simulation.expected_times import Waiting, first_guess
+from ttc_sim.simulation.expected_times import Waiting, arms_on, first_guess
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.paid_time import seconds_of_arrivals
 from ttc_sim.simulation.summary import Summary
@@ -114,8 +114,13 @@ class Timing:
     def _with(self, waiting: Mapping[str, Waiting], seen: Mapping[tuple[str, int], Waiting]) -> Timing:
         changed = replace(self, waiting=waiting, seen=seen)
         if waiting == self.waiting and "late" in self.__dict__:
-            # Chances of being late are worked out anew only where the pools' times have changed.
             changed.__dict__["late"] = self.late
+        elif "late" in self.__dict__:
+            # Chances of being late are worked out anew only where the pools' times have changed.
+            moved = [name for name, times in waiting.items() if times != self.waiting.get(name)]
+            late, only = self.late.copy(), sorted(arms_on(self.expectations.model, moved))
+            late[:, only] = broken_by_arm(self.expectations, self.targets, waiting, only)[:, only]
+            changed.__dict__["late"] = late
         return changed
 
 

@@ -23,6 +23,7 @@ from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
+from ttc_sim.optimizer.refining import expectations_of_space
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
@@ -57,17 +58,24 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
         InputError: a target is missing without which the lowest cap, or dropping requests, would be best; requests without lengths;
             no arm that they may be sent to.
     """
-    return plan_traffic(traffic_task(model, targets), model.scenario, progress)[0]
+    return plan_traffic(traffic_task(model, targets, progress), model.scenario, progress)[0]
 
 
-def traffic_task(model: Model, targets: Targets) -> PlanningTask:
+def traffic_task(
+    model: Model, targets: Targets, progress: Progress = lambda _: None, *, refined: bool = True
+) -> PlanningTask:
     """What is to be planned.
+
+    Args:
+        refined: whether numbers from ranges are looked at closer than the ranges' rungs.
 
     Raises:
         InputError: as :func:`plan_for_traffic`.
     """
     whole = expanded_model(model)
     _check_asked(whole, targets)
+    if refined:
+        return PlanningTask.of(expectations_of_space(model, targets, progress, as_population), targets)
     return PlanningTask.of(expect_arms(as_population(whole)), targets)
 
 

@@ -17,12 +17,13 @@ from ttc_sim.scenario.deployments import (
     Price,
     StepTime,
 )
-from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
+from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario
 from ttc_sim.scenario.failing import Errors, Outage, PoolRetry, Retry, Slow
 from ttc_sim.scenario.fleet import Autoscaling, Failure, Failures, ScaleRule, ScheduleStep, StartUp
 from ttc_sim.scenario.hardware import PoolOption, PoolSearch
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
+from ttc_sim.scenario.search import CascadeSearch, Search
 from ttc_sim.scenario.shapes import Shape
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
 from ttc_sim.scenario.traffic import (
@@ -48,6 +49,7 @@ __all__ = [
     "Arrivals",
     "Autoscaling",
     "AutoscalingRule",
+    "CascadeSearch",
     "Clients",
     "ClosedLoop",
     "Columns",

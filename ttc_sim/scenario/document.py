@@ -8,15 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, field_validator
 
 from ttc_sim.base.consent import Code, FileFunction, names_function
-from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
 from ttc_sim.base.shipped import PREDICTORS
 from ttc_sim.measured.provenance import is_predictor
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario.base import Model, NonNegative
+from ttc_sim.scenario.base import Model
 from ttc_sim.scenario.budget import SpendingBudget
 from ttc_sim.scenario.deployments import Deployment
-from ttc_sim.scenario.hardware import Budget, PoolSearch
+from ttc_sim.scenario.search import Search
 from ttc_sim.scenario.targets import Targets
 from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
@@ -48,38 +47,6 @@ class Arm(Model):
     def fallbacks(self) -> list[str]:
         """Its own, in order."""
         return [self.fallback] if isinstance(self.fallback, str) else list(self.fallback or ())
-
-
-class Search(Model):
-    """What the optimizer may choose from.
-
-    Args:
-        scores: predictions to route by, each tried; all that the problem sets carry if left out. Of traffic without problems there
-            is only ``prompt_tokens``; ``[]`` tells no requests apart.
-        bands: quantile bands of a score offered to the program, per source.
-        max_bands: most bands, per source, in the plan's policy, so that a person can read it.
-        caps: per arm, the caps to choose from (``null`` is uncapped); the arm's own cap if not named.
-        replicas: per GPU pool, the numbers of replicas to choose from; the deployment's own if not named.
-        utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput; where what a
-            pool cannot take goes elsewhere by live load, most that both together may be.
-        pools: for ``ttc-sim capacity`` alone, per GPU pool: GPUs, parallelism, precisions and numbers of replicas to choose from.
-        gpus: most GPUs of each kind that it may use, all pools together; without limit of those not named.
-        usd_per_gpu_hour: price of a GPU of each kind there, instead of its list price.
-    """
-
-    scores: list[str] | None = None
-    bands: Annotated[int, Field(ge=1, le=100)] = 16
-    max_bands: Annotated[int, Field(ge=1, le=100)] = 4
-    caps: dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None], Field(min_length=1)]] = Field(
-        default_factory=dict
-    )
-    replicas: dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MOST_REPLICAS)]], Field(min_length=1)]] = Field(
-        default_factory=dict
-    )
-    utilization: Annotated[float, Field(ge=0.01, le=1)] = 0.8
-    pools: dict[str, PoolSearch] = Field(default_factory=dict)
-    gpus: dict[str, Budget] = Field(default_factory=dict)
-    usd_per_gpu_hour: dict[str, NonNegative] = Field(default_factory=dict)
 
 
 Tier = Literal["fast", "encoder"]

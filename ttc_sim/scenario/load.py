@@ -18,6 +18,7 @@ from ttc_sim.files.opening import is_file, readable
 from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
+from ttc_sim.scenario.arm_space import check_arm_space
 from ttc_sim.scenario.base import UNKNOWN_KEY
 from ttc_sim.scenario.budget_checks import check_budget
 from ttc_sim.scenario.deployments import GpuPool
@@ -205,9 +206,7 @@ def _check_references(scenario: Scenario) -> None:
     if not sources and scenario.workload.lengths is None and not carried:
         expected = "sources, arrivals that carry lengths (clients or trace), or workload.lengths"
         raise InputError(path, "workload.sources", {}, expected)
-    for name in scenario.search.caps:
-        if name not in scenario.arms:
-            raise InputError(path, "search.caps", name, nearest(name, scenario.arms))
+    check_arm_space(scenario)
     wrong = None if scenario.targets is None else check_targets_of_sources(scenario.targets, list(sources))
     if wrong is not None:
         raise InputError(path, *wrong)

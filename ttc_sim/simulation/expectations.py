@@ -22,6 +22,8 @@ from ttc_sim.workload.population import Population
 
 # Draws a problem for strategies whose expectation over attempts has no short closed form, and least draws in all.
 _VOTES, _LEAST = 32, 20_000
+FEW_VOTES = 8
+"""Draws a problem that say enough of times: a share of all requests, not what becomes of one problem."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,12 @@ def expect_arms(model: Model, only: Collection[int] | None = None) -> Expectatio
     return Expectations(model, correct, prompt, reasoning, visible, api_cost, gpu_s, offered)
 
 
-def spread_out(model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0) -> tuple[I64, Outcome]:
+def spread_out(
+    model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0, votes: int = _VOTES
+) -> tuple[I64, Outcome]:
     """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome.
 
-    ``doubted`` as for :func:`ttc_sim.strategies.outcomes.behaviour`.
+    ``doubted`` as for :func:`ttc_sim.strategies.outcomes.behaviour`; ``votes``: least draws a problem where these have to be drawn.
     """
     attempts, strategy = arm.attempts, arm.strategy
     assert attempts is not None
@@ -140,7 +144,7 @@ def spread_out(model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0) 
         forced = np.tile((np.arange(forced_points) + 0.5) / forced_points, len(owner) // forced_points)
         given = {"pick": picks[:, None], "forced": forced[:, None]}
         return owner, carry_out(strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream]))
-    owner = np.repeat(np.arange(len(rows)), max(_VOTES, -(-_LEAST // max(len(rows), 1))))
+    owner = np.repeat(np.arange(len(rows)), max(votes, -(-_LEAST // max(len(rows), 1))))
 
     def drawn(stream: str, count: int) -> F64:
         # The same for all arms on a model, as in a simulation: one under two names comes to the same, more samples to no less.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.serving.step_time import step_seconds
-from ttc_sim.simulation.expectations import Expectations, spread_out
-from ttc_sim.simulation.model import Model, deployment_of, spread
+from ttc_sim.simulation.expectations import FEW_VOTES, Expectations, spread_out
+from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, spread
 
 _SURE = 1e-9  # a probability that is none
 _CELLS = np.linspace(0.0, 1.0, 9)  # equally likely ranges of each of the two log-normal times of an API call
@@ -52,18 +53,18 @@ def broken_share(
     expectations: Expectations,
     limits: Sequence[Sequence[Most | None]],
     waiting: Mapping[str, Waiting],
-    arms: Sequence[int] | None = None,
+    only: Collection[int] | None = None,
 ) -> F64:
     """Chance that a request breaks each limit, queue left aside: (limits, V, P); NaN where not offered.
 
     Args:
         limits: each by source; ``None``: requests of that source break it never.
-        arms: of these alone, NaN of others; all if left out.
+        only: arms that it is worked out of; of the others it is NaN then.
     """
     out = np.full((len(limits), *expectations.correct.shape), np.nan)
     asked = {most for by_source in limits for most in by_source if most is not None}
     first_s, rest_s = (sorted({getattr(one, name) for one in asked} - {np.inf}) for name in ("ttft_s", "tpot_s"))
-    for index in range(len(expectations.model.arms)) if arms is None else arms:
+    for index in range(len(expectations.model.arms)) if only is None else sorted(only):
         rows, owner, times = _times(expectations, index, waiting, first_s, rest_s)
         source = expectations.population.source[rows]
         weight = 1.0 / np.maximum(np.bincount(owner, minlength=len(rows)), 1)
@@ -142,7 +143,7 @@ def _times(
     """
     model = expectations.model
     rows = np.flatnonzero(expectations.offered[index][expectations.population.source])
-    owner, outcome = spread_out(model, model.arms[index], rows)
+    owner, outcome = spread_out(model, model.arms[index], rows, votes=FEW_VOTES)
     # Stages follow one another; each lasts until the last sample that it needs. All are as fast or slow as the first.
     deployments = [model.deployments[deployment_of(model, model.arms[index], stage)] for stage in outcome.stages]
     apis = [item for item in deployments if isinstance(item, Api)]
@@ -191,3 +192,18 @@ def first_guess(model: Model) -> dict[str, Waiting]:
             first = per_token + step_seconds(table, prompt, prompt**2 / 2, 0, 0, 1)
             found[name] = Waiting(first_token_s=first, per_token_s=per_token)
     return found
+
+
+def arms_on(model: Model, pools: Collection[str]) -> set[int]:
+    """Arms whose requests may come to one of these deployments."""
+    names = model.arm_names
+
+    def reached(arm: ResolvedArm) -> bool:
+        if not is_shipped(type(arm.strategy)):
+            return True  # a user's own may go anywhere
+        at = {model.deployment_names[arm.deployment], *arm.strategy.verifiers}
+        return bool(at & set(pools)) or any(
+            reached(model.arms[names.index(other)]) for other in arm.strategy.other_arms
+        )
+
+    return {v for v, arm in enumerate(model.arms) if reached(arm)}

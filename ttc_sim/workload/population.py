@@ -127,10 +127,16 @@ def load_population(scenario: Scenario) -> Population:
             expected = f"the predictor that the plan was made with, sha256 {str(scenario.predictor_sha256)[:12]}"
             raise InputError(scenario.path, "predictor", str(by), expected)
     profiles = {
-        arm.profile: load_profile(arm.profile, scenario.folder)
-        for arm in scenario.arms.values()
-        if arm.profile is not None
+        name: load_profile(name, scenario.folder)
+        for arm_name in scenario.arms
+        for name in _profiles_of(scenario, arm_name)
     }
+    for arm_name, others in scenario.search.efforts.items():
+        own = profiles[str(scenario.arms[arm_name].profile)].card.model
+        for name in others:
+            if profiles[name].card.model != own:
+                expected = f"a profile of {own} at another effort: this one is of {profiles[name].card.model}"
+                raise InputError(scenario.path, f"search.efforts.{arm_name}", name, expected)
     return build_population(scenario, problem_sets, profiles)
 
 
@@ -154,7 +160,10 @@ def build_population(
     covered: dict[str, list[str]] = {name: [] for name in scenario.arms}
     measured = {name: profile.attempts["problem"].unique().implode() for name, profile in profiles.items()}
     stages = {name: scenario.parsed_strategy(name).other_arms for name in scenario.arms}
-    by_arm = {name: [str(scenario.arms[one].profile) for one in (name, *stages[name])] for name in scenario.arms}
+    by_arm = {
+        name: [profile for one in (name, *stages[name]) for profile in _profiles_of(scenario, one)]
+        for name in scenario.arms
+    }
     # Arms that are offered to nobody, and that others fall back on, or that a budget degrades to.
     degraded = [
         one for to in (scenario.budget.arms if scenario.budget is not None else ()) for one in scenario.path_of(to)
@@ -234,6 +243,12 @@ def build_population(
         notes=tuple(notes),
         scored_by=scored_by[0] if scores and scored_by else None,
     )
+
+
+def _profiles_of(scenario: Scenario, arm: str) -> list[str]:
+    """An arm's profile, and those at other efforts that it may be given."""
+    own = scenario.arms[arm].profile
+    return list(dict.fromkeys([*([] if own is None else [own]), *scenario.search.efforts.get(arm, [])]))
 
 
 def _strays(problem_sets: Mapping[str, ProblemSet], profiles: Mapping[str, Profile]) -> list[str]:

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.optimizer.proposing.dominated import without_dominated
 from ttc_sim.optimizer.proposing.goals import best_of
 from ttc_sim.optimizer.proposing.objectives import Goal
 from ttc_sim.optimizer.proposing.programs import Program, thinned
@@ -53,11 +54,11 @@ class BandsProposer:
 
     def propose(self, question: Question) -> Proposal:
         """The best bands within the limits or, if there are none, those that miss them by least."""
-        return best_of(
-            question,
-            lambda one: solve(one, lay_out_strides(one, self.scores)),
-            lambda one: relaxed(one, lay_out_strides(one, self.scores)),
-        )
+
+        def laid_out(one: Question) -> Strides:
+            return without_dominated(lay_out_strides(one, self.scores), one)
+
+        return best_of(question, lambda one: solve(one, laid_out(one)), lambda one: relaxed(one, laid_out(one)))
 
 
 def candidate_scores(expectations: Expectations, search: Search) -> list[str]:

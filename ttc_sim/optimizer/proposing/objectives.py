@@ -6,7 +6,7 @@ source one on the share that is wrong: each is a sum over problems of the arm th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,16 +152,22 @@ def objectives_of(targets: Targets, usd_per_day: float, budgets: Iterable[Target
     return found
 
 
-def broken_by_arm(expectations: Expectations, targets: Targets, waiting: Mapping[str, Waiting]) -> F64:
+def broken_by_arm(
+    expectations: Expectations,
+    targets: Targets,
+    waiting: Mapping[str, Waiting],
+    only: Collection[int] | None = None,
+) -> F64:
     """(objectives + 1, V, P) what each arm is expected to break for each problem, timeouts last; NaN where not offered.
 
-    Those of a source are 0 for problems of others, and count as many times more as it is a part of all.
+    Those of a source are 0 for problems of others, and count as many times more as it is a part of all. Of arms that are not
+    ``only``, if those are given, it is NaN.
     """
     population = expectations.population
     budgets = budget_targets(expectations.model.scenario)
     asked = [one.target for one in objectives_of(targets, 1.0, budgets).values()]
     limits = [[_most(targets, one, name) for name in population.sources] for one in asked]
-    found = broken_share(expectations, [*limits, [Most(answered=True)] * len(population.sources)], waiting)
+    found = broken_share(expectations, [*limits, [Most(answered=True)] * len(population.sources)], waiting, only)
     for k, target in enumerate(asked):
         here = np.ones(len(population), dtype=np.bool_)
         times = 1.0

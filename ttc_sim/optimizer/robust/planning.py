@@ -27,6 +27,7 @@ from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.optimizer.without_problems import plan_traffic, traffic_task
 from ttc_sim.optimizer.worlds import InWorld, Outcome, Robustness
 from ttc_sim.scenario import Scenario, Targets
+from ttc_sim.scenario.arm_space import families_of
 from ttc_sim.scenario.robust import WORST, Robust, World
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
@@ -55,10 +56,12 @@ def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress =
     targets = asked.model_copy(update={"robust": None})
     plain = replace(model, scenario=model.scenario.model_copy(update={"targets": targets}))
     if plain.population is None:
-        task = traffic_task(plain, targets)
+        task = traffic_task(plain, targets, refined=False)
     else:
         task = PlanningTask.of(expect_arms(expanded_model(plain)), targets)
     worlds, notes = looked_up(said, plain, targets, task)
+    if any(family.spans for ones in families_of(plain.scenario).values() for family in ones):
+        notes = (*notes, _RUNGS)
     over = said.judged_over
     several = WorldsTask.over_worlds(worlds, 1.0 if over == WORST else float(over))
     pace = _Pace(progress, len(worlds))
@@ -76,6 +79,10 @@ def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress =
     )
 
 
+_RUNGS = (
+    "numbers from ranges of the search space were tried at their rungs alone, up to a factor of 3.2 apart: give those in between as "
+    "a list to choose from them too"
+)
 _FIGURES = (
     "planned for several worlds at once: targets and their chances are of the world that is farthest from keeping each, all other "
     "figures of the scenario as it is; no frontier of accuracy and cost was drawn over worlds"

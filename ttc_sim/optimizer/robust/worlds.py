@@ -11,7 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.robust.reading import AskedWorld, Said, worlds_asked_for
-from ttc_sim.optimizer.space import expand_caps, expanded_model
+from ttc_sim.optimizer.space import expand_arms, expanded_model
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.whatif.paths import Base
@@ -168,7 +168,7 @@ def _check_decisions(asked: AskedWorld, base: Scenario, prepared: Prepared) -> N
             raise wrong(f"deployments.{name}.kind", other.kind, f"{pool.kind}, as in the scenario: {_ONE_DECISION}")
         if isinstance(pool, GpuPool) and isinstance(other, GpuPool) and pool.replicas != other.replicas:
             raise wrong(f"deployments.{name}.replicas", other.replicas, _ONE_DECISION)
-    if list(expand_caps(base).arms) != list(expand_caps(world).arms):
+    if list(expand_arms(base).arms) != list(expand_arms(world).arms):
         raise wrong("arms", list(world.arms), _ONE_DECISION)
     for name in base.arms:
         cap, other_cap = (one.parsed_strategy(name).attempt_cap for one in (base, world))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.strategies.outcomes.forcing import ForcedAnswers
+from ttc_sim.strategies.outcomes.forcing import ForcedAnswers, Probes
 
 Bools = NDArray[np.bool_]
 MODELLED = "samples modelled, not measured, as more are asked for than were made (docs/more-samples.md)"
@@ -35,6 +35,7 @@ class Attempts:
         truncated: (attempts,) whether a limit stopped it before it answered; ``None`` if that was not recorded.
         forced: how answers forced early come out, fitted to the profile's own; ``None`` for the default.
         expected: (P,) predicted chances to be right, by which problems are alike; ``None`` if there are none.
+        probes: answers forced on the way, where those were measured; ``None`` if they were not.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Attempts:
     truncated: Bools | None = None
     forced: ForcedAnswers | None = None
     expected: F64 | None = None
+    probes: Probes | None = None
 
     @cached_property
     def count(self) -> I64:
@@ -90,6 +92,7 @@ class Attempts:
             answer=taken(self.answer),
             verifier_score=taken(self.verifier_score),
             truncated=taken(self.truncated),
+            probes=None if self.probes is None else self.probes.selected(at),
         )
 
     def between(self, problems: I64, first: I64, last: I64) -> Attempts:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import betainc, betaln, expit
 
-from ttc_sim.base.draws import F64
+from ttc_sim.base.draws import F64, I64
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,40 @@ def fit_forced(needed_share: F64, thinking: F64) -> ForcedAnswers:
     )
     p = best.x
     return ForcedAnswers((float(p[0]), float(p[1])), (float(p[2]), float(p[3])), float(whole.mean()))
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Answers that attempts were made to give on their way: whether each was right.
+
+    What was right on the way and wrong in the end is overthinking: accuracy over the cap then rises, peaks and falls.
+
+    Attributes:
+        start: (attempts + 1,) those of attempt ``k`` are ``start[k]:start[k + 1]``, the earliest first.
+        tokens: (probes,) of thinking before each; right: (probes,) whether it was.
+    """
+
+    start: I64
+    tokens: I64
+    right: NDArray[np.bool_]
+
+    def at(self, cap: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """(attempts,) whether any was asked of it, and whether an answer forced after ``cap`` tokens is right.
+
+        It is the last one's that was asked for by then; before the first one nothing is known to be right.
+        """
+        by_then = np.concatenate([[0], np.cumsum(self.tokens <= cap)])
+        count = by_then[self.start[1:]] - by_then[self.start[:-1]]
+        last = np.maximum(self.start[:-1] + count - 1, 0)
+        right = np.zeros(len(count), dtype=np.bool_) if not len(self.right) else (count > 0) & self.right[last]
+        return np.diff(self.start) > 0, right
+
+    def selected(self, at: I64) -> Probes:
+        """Those of some attempts."""
+        size = np.diff(self.start)[at]
+        start = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
+        rows = np.repeat(self.start[at] - start[:-1], size) + np.arange(start[-1])
+        return Probes(start, self.tokens[rows], self.right[rows])
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class Trial:
                 correct, answered = correct & fits, answered & fits
             else:
                 # Where thinking was not recorded apart, the whole output counts as thinking. An attempt that was wrong in
-                # the end is taken to be wrong when forced as well.
+                # the end is taken to be wrong when forced as well, unless what it would have said was asked for.
                 over = thinking > cap
                 if over.any():
                     stands = np.ones_like(correct)
@@ -117,6 +117,15 @@ class Trial:
                     stands[over] = self._of_samples("forced", upto)[:, self.made :][over] < chance[tokens]
                     answer = np.where(stands, answer, OWN + np.arange(self.made, self.made + n))
                     correct, answered = correct & stands, answered | over
+                    if attempts.probes is not None:
+                        asked, right = attempts.probes.at(cap)
+                        own = attempts.reasoning_tokens[chosen]
+                        own = own if attempts.reasoning_known else own + attempts.visible_tokens[chosen]
+                        told = over & asked[chosen] & (thinking == own)
+                        correct = np.where(told, right[chosen], correct)
+                        said = answers_of(attempts).right[self.problem][:, None]
+                        unlike = OWN + np.arange(self.made, self.made + n)
+                        answer = np.where(told, np.where(right[chosen], said, unlike), answer)
                     if attempts.reasoning_known:
                         reasoning = np.minimum(reasoning, cap)
                     else:
