@@ -1,4 +1,4 @@
-"""How many replicas of each pool: simulation decides.
+"""How many replicas of each pool, and which endpoints with a fixed fee are paid for: simulation decides.
 
 For given numbers of replicas the best policy is a program without any choice of capacity, and what it costs is a bound: no plan on
 these replicas is cheaper. So numbers are tried from the cheapest bound on, until the next bound is no better than the best that
@@ -20,7 +20,7 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Progress, without_pools
 from ttc_sim.optimizer.tightening import between, tightened
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import GpuPool, Targets, has_fixed_cost
 
 SEARCH_RUNS = 2  # independent runs behind each look at a proposal
 LOOKS = 60  # most proposals simulated for one kind of policy
@@ -79,7 +79,7 @@ def look_at_capacities(
     Returns:
         What has been learnt; its limits are those of the best proposal if it was found here.
     """
-    names = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+    names = [name for name, item in task.model.scenario.deployments.items() if has_fixed_cost(item)]
     if not names:
         return learnt
     search = _CapacitySearch(task, proposer, limits, learnt, looks, say)
@@ -221,7 +221,12 @@ class _CapacitySearch:
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "search", SEARCH_RUNS)
         self.looks.add(seen)
         self.looked += 1
-        replicas = ", ".join(f"{name} x{count}" for name, count in proposal.replicas.items()) or "no pool"
+        items = self.task.model.scenario.deployments
+        taken = [
+            f"{name} x{count}" if isinstance(items[name], GpuPool) else name
+            for name, count in proposal.replicas.items()
+        ]
+        replicas = ", ".join(taken) or "no pool"
         self.say(f"look {len(self.looks)} at capacity ({replicas}): {figures_in_brief(seen.summary)}")
         return seen
 

@@ -14,6 +14,7 @@ from ttc_sim.scenario.deployments import (
     PhysicsStepTime,
     Price,
     StepTime,
+    has_fixed_cost,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario, Search
 from ttc_sim.scenario.failing import Errors, Outage, PoolRetry, Retry, Slow
@@ -23,6 +24,7 @@ from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
 from ttc_sim.scenario.shapes import Shape
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
+from ttc_sim.scenario.tiers import Tier
 from ttc_sim.scenario.traffic import (
     Arrivals,
     Clients,
@@ -84,12 +86,14 @@ __all__ = [
     "Stream",
     "Target",
     "Targets",
+    "Tier",
     "Trace",
     "Workload",
     "as_plain",
     "as_scenario",
     "checked",
     "find_scenario",
+    "has_fixed_cost",
     "load_scenario",
     "read_mapping",
     "scenario_from_dict",

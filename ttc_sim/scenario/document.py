@@ -17,6 +17,7 @@ from ttc_sim.scenario.base import Model, NonNegative
 from ttc_sim.scenario.deployments import Deployment
 from ttc_sim.scenario.hardware import Budget, PoolSearch
 from ttc_sim.scenario.targets import Targets
+from ttc_sim.scenario.tiers import Numbers, Tiers
 from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
 
@@ -59,6 +60,8 @@ class Search(Model):
         max_bands: most bands, per source, in the plan's policy, so that a person can read it.
         caps: per arm, the caps to choose from (``null`` is uncapped); the arm's own cap if not named.
         replicas: per GPU pool, the numbers of replicas to choose from; the deployment's own if not named.
+        tiers: per API, the tiers to choose one from (:mod:`ttc_sim.scenario.tiers`); its own limits, prices and fee if not named.
+        concurrency: per API, the most calls at once to choose from; per GPU pool, ``max_num_seqs``. Their own if not named.
         utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput; where what a
             pool cannot take goes elsewhere by live load, most that both together may be.
         pools: for ``ttc-sim capacity`` alone, per GPU pool: GPUs, parallelism, precisions and numbers of replicas to choose from.
@@ -75,6 +78,8 @@ class Search(Model):
     replicas: dict[str, Annotated[list[Annotated[int, Field(ge=1, le=MOST_REPLICAS)]], Field(min_length=1)]] = Field(
         default_factory=dict
     )
+    tiers: dict[str, Tiers] = Field(default_factory=dict)
+    concurrency: dict[str, Numbers] = Field(default_factory=dict)
     utilization: Annotated[float, Field(gt=0, le=1)] = 0.8
     pools: dict[str, PoolSearch] = Field(default_factory=dict)
     gpus: dict[str, Budget] = Field(default_factory=dict)

@@ -20,7 +20,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of
 from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
-from ttc_sim.scenario import GpuPool, Search
+from ttc_sim.scenario import Api, Search, has_fixed_cost
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
 
@@ -88,7 +88,7 @@ def solve(question: Question, strides: Strides) -> Proposal:
 
 @dataclass(frozen=True)
 class _Size:
-    """One number of replicas that a pool may have: a binary variable."""
+    """One number of replicas that a pool may have, or an endpoint with a fee in use: a binary variable."""
 
     deployment: int
     pool: str
@@ -187,7 +187,7 @@ def _sizes(question: Question) -> list[_Size]:
     return [
         _Size(d, name, count, count * pool.hourly_usd / 3600.0 / question.rate_per_s)
         for d, (name, pool) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
-        if isinstance(pool, GpuPool)
+        if has_fixed_cost(pool)
         for count in question.sizes(name)
     ]
 
@@ -224,7 +224,7 @@ def _add_walks(strides: Strides, max_bands: int, rows: _Rows) -> None:
 
 
 def _add_capacity(question: Question, strides: Strides, sizes: list[_Size], rows: _Rows, *, slack: int | None) -> None:
-    """Each pool has at most one size, and carries what is sent to it.
+    """Each pool has at most one size, and carries what is sent to it; an endpoint with a fee carries all, once that is paid.
 
     Args:
         slack: where the variables start by which pools are overloaded, in terms of their largest size; ``None`` if none may be.
@@ -235,7 +235,10 @@ def _add_capacity(question: Question, strides: Strides, sizes: list[_Size], rows
         here = np.flatnonzero(deployment == d)
         of_pool = np.array([k for k, size in enumerate(sizes) if size.deployment == d], dtype=np.int64)
         capacity = question.limits.utilization * np.array([sizes[k].replicas for k in of_pool], dtype=np.float64)
-        load = strides.gpu_s[here] * question.rate_per_s
+        endpoint = isinstance(question.expectations.model.deployments[d], Api)
+        load = (
+            question.limits.utilization * strides.share[here] if endpoint else strides.gpu_s[here] * question.rate_per_s
+        )
         indices, values = np.concatenate([here, n + of_pool]), np.concatenate([load, -capacity])
         if slack is not None:
             # What is overloaded is bought all the same.

@@ -20,7 +20,7 @@ class Strides:
         scores: names of the scores to route by.
         source, score, first, last, arm: bands ``first`` up to, not including, ``last`` go to ``arm``.
         correct, cost, timeout: what the stride adds to each sum; late: (limits, strides).
-        gpu_s: replica seconds per request of the workload.
+        gpu_s: replica seconds per request of the workload; share: of the requests that it takes.
         edges: per (source, score), the inner edges of the bands.
     """
 
@@ -35,6 +35,7 @@ class Strides:
     timeout: F64
     late: F64
     gpu_s: F64
+    share: F64
     edges: Mapping[tuple[int, int], F64]
 
 
@@ -79,11 +80,12 @@ def lay_out_strides(question: Question, scores: Sequence[str]) -> Strides:
             first, last = np.triu_indices(count + 1, 1)
             stride = {name: prefix(m) for name, m in sums.items()}
             stride_late = [prefix(m) for m in lates]
+            of_all = prefix(w[None])[0]
             for a, arm in enumerate(arms):
                 ones = np.ones(len(first))
                 sums_of = [stride[q] for q in ("correct", "cost", "gpu_s")] + stride_late
                 where = (ones * s, ones * k, first.astype(float), last.astype(float), ones * arm)
-                parts.append((*where, *(m[a, last] - m[a, first] for m in sums_of)))
+                parts.append((*where, of_all[last] - of_all[first], *(m[a, last] - m[a, first] for m in sums_of)))
     flat = [np.concatenate([part[q] for part in parts]) for q in range(len(parts[0]))]
     source, score, stride_first, stride_last, stride_arm = (x.astype(np.int64) for x in flat[:5])
     return Strides(
@@ -93,11 +95,12 @@ def lay_out_strides(question: Question, scores: Sequence[str]) -> Strides:
         first=stride_first,
         last=stride_last,
         arm=stride_arm,
-        correct=flat[5],
-        cost=flat[6],
+        share=flat[5],
+        correct=flat[6],
+        cost=flat[7],
         timeout=flat[-1],
-        late=np.array(flat[8:-1]),
-        gpu_s=flat[7],
+        late=np.array(flat[9:-1]),
+        gpu_s=flat[8],
         edges=edges,
     )
 
