@@ -68,13 +68,20 @@ class _Node:
 
 
 def look_at_capacities(
-    task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress = lambda _: None
+    task: PlanningTask,
+    proposer: Proposer,
+    limits: Limits,
+    learnt: Learnt,
+    looks: Looks,
+    say: Progress = lambda _: None,
+    better_than: Proposal | None = None,
 ) -> Learnt:
     """Look at numbers of replicas until none is left that promises more than the best that was seen to hold.
 
     Args:
         limits: that every proposal must keep to, before anything was simulated.
         looks: what was simulated so far; what is simulated here is added.
+        better_than: what is not better by expectation is not looked at; as if it had been seen to hold.
 
     Returns:
         What has been learnt; its limits are those of the best proposal if it was found here.
@@ -82,7 +89,7 @@ def look_at_capacities(
     names = [name for name, item in task.model.scenario.deployments.items() if has_fixed_cost(item)]
     if not names:
         return learnt
-    search = _CapacitySearch(task, proposer, limits, learnt, looks, say)
+    search = _CapacitySearch(task, proposer, limits, learnt, looks, say, better_than)
     lists = _thinned([allowed_replicas(task.model, name) for name in names])
     search.run(_nodes(task, names, lists))
     best = looks.best
@@ -101,8 +108,16 @@ class _CapacitySearch:
     """What stays the same from one combination to the next, and what is learnt on the way."""
 
     def __init__(
-        self, task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress
+        self,
+        task: PlanningTask,
+        proposer: Proposer,
+        limits: Limits,
+        learnt: Learnt,
+        looks: Looks,
+        say: Progress,
+        better_than: Proposal | None,
     ) -> None:
+        self.better_than = better_than
         self.task, self.proposer, self.limits, self.looks, self.say = task, proposer, limits, looks, say
         self.learnt = learnt
         self.targets = task.targets
@@ -116,7 +131,9 @@ class _CapacitySearch:
     @property
     def best(self) -> Proposal | None:
         held = self.looks.best
-        return None if held is None else held.proposal
+        if held is not None and (self.better_than is None or improves(held.proposal, self.better_than, self.targets)):
+            return held.proposal
+        return self.better_than
 
     def run(self, nodes: list[_Node]) -> None:
         """Look at the nodes, most promising first."""

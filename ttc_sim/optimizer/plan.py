@@ -28,6 +28,7 @@ from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, Targets, find_scenario, read_mapping
+from ttc_sim.scenario.tiers import chosen_of
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 3
@@ -130,6 +131,7 @@ class Plan(Displayed):
             "status": self.status,
             "binding": list(self.binding),
             "policy": self.scenario.policy,
+            **self._chosen(),
             **self.predicted.as_json(),
             "targets": [check.as_json() for check in self.checks],
             "confidence_costs": [one.as_json() for one in self.confidence_costs],
@@ -150,6 +152,12 @@ class Plan(Displayed):
             "predictor": None if self.worth is None else self.worth.as_json(),
             "novelty": None if self.novelty is None else asdict(self.novelty),
         }
+
+    def _chosen(self) -> dict[str, object]:
+        """Tier and concurrency by deployment, where there were any to choose from."""
+        search = self.scenario.search
+        found = chosen_of(search.tiers, search.concurrency, self.scenario.deployments)
+        return {"configuration": found} if found else {}
 
     def __repr__(self) -> str:
         met = "meets its targets" if self.status == "met" else f"nearest, misses {', '.join(self.binding)}"

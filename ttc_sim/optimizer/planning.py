@@ -19,6 +19,7 @@ from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.provenance import scores_name
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost, costs_of, look_at_confidences
+from ttc_sim.optimizer.configurations import configured
 from ttc_sim.optimizer.frontier import Promise, frontier_of, promises_of
 from ttc_sim.optimizer.gain import Gain, gain_of
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
@@ -29,11 +30,10 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, nearer, search
-from ttc_sim.optimizer.space import expanded_model, left_to_capacity
+from ttc_sim.optimizer.space import left_to_capacity
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import Scenario, Targets, as_scenario
-from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.summary import Summary
 
@@ -182,7 +182,8 @@ class Choice:
 def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     """Search for each kind of policy at its best, and choose among them, the baselines and what the frontier promises.
 
-    Each search starts from what the one before it has learnt of the pools' times.
+    Tiers and concurrency, where there are any to choose from, are chosen first (:mod:`ttc_sim.optimizer.configurations`). Each
+    search starts from what the one before it has learnt of the pools' times.
 
     Raises:
         InputError: no targets, or no problems to judge accuracy on.
@@ -190,11 +191,13 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     targets = targets_of(model.scenario)
     if model.population is None:
         raise InputError(model.scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
-    task = PlanningTask.of(expect_arms(expanded_model(model)), targets)
+    chosen_for = configured(model, targets, progress)
+    task = chosen_for.task
     timing = task.timing()
     found: dict[str, Found] = {}
     for name, start in PROPOSERS.items():
-        found[name] = search(task, start(task.expectations, timing.waiting), timing, progress)
+        known = chosen_for.found.get(name)
+        found[name] = known or search(task, start(task.expectations, timing.waiting), timing, progress)
         timing = found[name].learnt.timing
     if not any(one.verified.meets_targets for one in found.values()):
         found = {name: nearer(task, one, progress) for name, one in found.items()}

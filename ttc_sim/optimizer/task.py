@@ -139,8 +139,8 @@ class PlanningTask:
         """The targets to be met with these arms.
 
         Raises:
-            InputError: GPU pools are to be sized, fixed fees weighed, or a day's cost limited, and the arrivals have no rate of their
-                own.
+            InputError: GPU pools are to be sized, fixed fees weighed, or a day's cost limited, and the arrivals have no rate of
+                their own.
         """
         model = expectations.model
         workload = model.scenario.workload

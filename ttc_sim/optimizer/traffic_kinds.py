@@ -197,3 +197,7 @@ def look_at_live_load(choosing: Choosing) -> None:
             held = looked[-1]
     if looked:
         choosing.verify_best(looked, BY_LOAD)
+
+
+KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)
+"""All of them, from the simplest on."""

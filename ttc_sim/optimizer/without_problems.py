@@ -12,20 +12,18 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
+from ttc_sim.optimizer.configurations import configurations_of, configured
 from ttc_sim.optimizer.dropping import may_drop
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
-from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
-from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.optimizer.traffic_kinds import ONE_ARM, look_at_lengths, look_at_live_load, look_at_one_arm
+from ttc_sim.optimizer.task import Progress, proposed_without
+from ttc_sim.optimizer.traffic_kinds import KINDS, ONE_ARM
 from ttc_sim.scenario import Targets
-from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
 
-_KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)
 _UNKNOWN = (
     "no problems stand behind these requests, so nothing is known of accuracy, and no arm was chosen or left out for it: there is "
     "no frontier of accuracy and cost, no gain in right answers, and nothing to say of a predictor's worth"
@@ -40,9 +38,10 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
             no arm that they may be sent to.
     """
     whole = expanded_model(model)
-    _check_asked(whole, targets)
-    choosing = Choosing(PlanningTask.of(expect_arms(as_population(whole)), targets), progress)
-    for look in _KINDS:
+    for one in configurations_of(whole.scenario):
+        _check_asked(replace(whole, scenario=one.scenario), targets)
+    choosing = Choosing(configured(model, targets, progress).task, progress)
+    for look in KINDS:
         look(choosing)
     others = _of_other_confidences(choosing)
     baselines = _baselines(choosing)
@@ -79,7 +78,7 @@ def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
     for level in levels_beside(choosing.targets):
         task = replace(choosing.task, targets=choosing.targets.with_confidence(level))
         beside = Choosing(task, lambda _: None)
-        for look in _KINDS:
+        for look in KINDS:
             look(beside)
         seen = beside.found[beside.chosen].judged_by(choosing.targets)
         choosing.keep(seen, beside.chosen)

@@ -13,7 +13,8 @@ from ttc_sim.base.figures import dollars, number, percent, seconds
 from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.reporting.autoscaling import print_saving
 from ttc_sim.reporting.paper import Paper, styled
-from ttc_sim.reporting.text import print_notes, verdicts_table
+from ttc_sim.reporting.text import print_notes, verdicts_tablefrom ttc_sim.reporting.tiers import fees_lines, kept_lines
+
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,6 +108,7 @@ def _in_words(found: Capacity) -> list[Any]:
     left = f"; the bound alone ruled out {found.ruled_out} more" if found.ruled_out else ""
     lines.append(styled((f"{kinds} simulated{left}.", "dim")))
     lines += [f"Nothing is sent to {name}: it needs no replicas." for name in found.unused]
+    lines += [*kept_lines(found.scenario), *fees_lines(found.summary)]
     return lines
 
 

@@ -28,6 +28,7 @@ from ttc_sim.policies import (
     parse_policy,
 )
 from ttc_sim.reporting.paper import Paper, styled
+from ttc_sim.reporting.tiers import chosen_lines, fees_lines
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import AttemptFigures, Summary
@@ -45,7 +46,7 @@ def print_summary(
     paper.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
         paper.say(f"  {line}")
-    for line in replicas_lines(summary):
+    for line in [*replicas_lines(summary), *fees_lines(summary)]:
         paper.say(f"  {line}")
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
@@ -66,6 +67,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     title = "plan" if plan.status == "met" else "nearest plan"
     paper.print(comparison({title: plan.predicted, **plan.baselines}, title))
     _print_policy(paper, plan)
+    for line in [*chosen_lines(plan.scenario), *fees_lines(plan.predicted)]:
+        paper.say(f"  {line}")
     paper.print(targets_table(plan.checks))
     if plan.confidence_costs:
         paper.print(confidences_table(plan))

@@ -122,6 +122,26 @@ def tier_of(item: Api, tiers: Sequence[Tier]) -> Tier | None:
     )
 
 
+def chosen_of(
+    tiers: Mapping[str, Sequence[Tier]],
+    concurrency: Mapping[str, Sequence[int]],
+    deployments: Mapping[str, Api | GpuPool],
+) -> dict[str, dict[str, Any]]:
+    """By deployment that has any to choose from: the name of its ``tier``, ``None`` if it is none of them, and its concurrency."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, item in deployments.items():
+        chosen: dict[str, Any] = {}
+        if isinstance(item, Api) and name in tiers:
+            tier = tier_of(item, tiers[name])
+            chosen["tier"] = None if tier is None else tier.name
+        if name in concurrency:
+            key = concurrency_key(item)
+            chosen[key] = getattr(item, key)
+        if chosen:
+            found[name] = chosen
+    return found
+
+
 def check_configurations(
     path: str,
     tiers: Mapping[str, Sequence[Tier]],
