@@ -1,8 +1,8 @@
 """Tiers of endpoints, and calls or sequences at once: which of them are best, by simulation.
 
 With a tier and a concurrency for each deployment the rest is planned as always, and what the best policy costs, latency left aside,
-is a bound: no plan with these is cheaper. So combinations are tried from the cheapest bound on, until the next is no better than the
-best that was seen to hold (best-first branch and bound). Where many are left, the one in the middle is tried first: what fails
+is a bound: no plan with these is cheaper. So combinations are tried from the cheapest bound on, until the next is no better than
+the best that was seen to hold (best-first branch and bound). Where many are left, the one in the middle is tried first: what fails
 rules out all whose limits are no higher, what holds all that cost more. They are compared by the simplest kind of policy.
 """
 

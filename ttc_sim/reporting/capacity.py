@@ -13,8 +13,8 @@ from ttc_sim.base.figures import dollars, number, percent, seconds
 from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.reporting.autoscaling import print_saving
 from ttc_sim.reporting.paper import Paper, styled
-from ttc_sim.reporting.text import print_notes, verdicts_tablefrom ttc_sim.reporting.tiers import fees_lines, kept_lines
-
+from ttc_sim.reporting.text import print_notes, verdicts_table
+from ttc_sim.reporting.tiers import fees_lines, kept_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
