@@ -203,7 +203,7 @@ class _ConfigurationSearch:
             self.left = sorted(filter(self.promising, self.left), key=lambda node: node.order(self.targets))
             if not self.left:
                 break
-            self.try_out(self.left.pop(len(self.left) // 2 if len(self.left) > _FEW else 0))
+            self.try_out(self.next())
         if self.left:
             self.say(f"{len(self.left)} of {count} combinations were not tried: {len(self.seen)} others were")
         node, seen = min(self.seen, key=lambda one: one[1].rank(self.targets))
@@ -211,6 +211,13 @@ class _ConfigurationSearch:
         self.say(f"{node.configuration.label}: {held} of {len(self.seen)} that were tried")
         found = self.found.get(node.number)
         return Configured(node.task, {} if found is None else {_KIND: found})
+
+    def next(self) -> _Node:
+        """Of the cheapest bound or, of many, of the middle one; of those alike in that the lowest limits, which are enough if they
+        hold."""
+        bounds = [node.order(self.targets)[0] for node in self.left]
+        distinct = list(dict.fromkeys(bounds))
+        return self.left.pop(bounds.index(distinct[len(distinct) // 2 if len(self.left) > _FEW else 0]))
 
     @property
     def held(self) -> Simulated | None:
