@@ -49,10 +49,6 @@ LIMITED = {
     "on_timeout": "finish",
     "retry": {"retries": 3, "base_s": 0.5, "max_s": 4.0},
 }
-TIERS = [
-    {"name": "free", "requests_per_minute": 60.0, "usd_per_hour": 0.0},
-    {"name": "paid", "tokens_per_minute": 1e6, "concurrency": 64, "usd_per_day": 3.0, "price_factor": 0.5},
-]
 POOL = {
     "kind": "gpu_pool",
     "replicas": 2,
@@ -133,7 +129,6 @@ def scenarios() -> dict[str, dict[str, Any]]:
         "workload": {**second["workload"], "arrivals": {"process": "weibull", "rate_per_s": 2.0, "cv": 2.0}},
         "deployments": {"pool": {**POOL, "step_time": PHYSICS, "usd_per_replica_hour": 1.0}, "api": LIMITED},
         "policy": "Overflow(arms=['small', 'large'], waiting=2)",
-        "search": {**search, "tiers": {"api": TIERS}, "concurrency": {"pool": [4, 8]}},
         "targets": {"maximize": "accuracy", "cost_usd_per_day": 900, "latency_p50_s": 30, "latency_p99_s": 90},
     }
     loop = {**third, "name": "loop", "policy": "LeastLoaded(arms=['small', 'large'])"}

@@ -82,7 +82,7 @@ class TokenPrices:
         def scaled(one: TokenPrices | LongPrompts) -> dict[str, float]:
             return {kind: factor * getattr(one, kind) for kind in KINDS}
 
-        long_prompts = tuple(replace(one, **scaled(one)) for one in self.long_prompts)
+        long_prompts = tuple(LongPrompts(one.above, **scaled(one)) for one in self.long_prompts)
         return replace(self, **scaled(self), origin=f"{self.origin}, times {factor:g}", long_prompts=long_prompts)
 
     def reasoning_usd(self, prompt: ArrayLike, reasoning: ArrayLike, calls: ArrayLike = 1) -> F64:
