@@ -28,7 +28,7 @@ from ttc_sim.optimizer.proposing.strides import lay_out_strides
 from ttc_sim.optimizer.space import expanded_model, load_model_like
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.policies import Always, Banded, PerSource, Policy
-from ttc_sim.scenario import GpuPool, scenario_from_dict
+from ttc_sim.scenario import has_fixed_cost, scenario_from_dict
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model, load_model
 
@@ -225,7 +225,7 @@ class Space:
             for edge in strides.edges[0, 0]
             for low, high in itertools.permutations(names, 2)
         ]
-        self.pools = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+        self.pools = [name for name, item in task.model.scenario.deployments.items() if has_fixed_cost(item)]
         self.sizes = {name: allowed_replicas(task.model, name) for name in self.pools}
         self.proposals = [
             proposal for policy in self.policies for proposal in self._on_all(PerSource({source: policy}))

@@ -40,7 +40,8 @@ HOURLY = {
 }
 LIMITED = {
     **ENDPOINT,
-    "price": {"input_usd_per_mtok": 3.0, "cached_input_usd_per_mtok": 0.3, "output_usd_per_mtok": 15.0},
+    "price": {"input_usd_per_mtok": 3.0, "cached_input_usd_per_mtok": 0.3, "output_usd_per_mtok": 15.0, "factor": 0.9},
+    "usd_per_month": 300.0,
     "requests_per_minute": 100.0,
     "tokens_per_minute": 90000.0,
     "concurrency": 4,

@@ -17,7 +17,7 @@ from ttc_sim.optimizer.space import base_arm, expanded_model, without_cap
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario import has_fixed_cost
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
 from ttc_sim.simulation.model import Model, ResolvedArm
@@ -198,10 +198,9 @@ def _always_rivals(
     for name, one in single.items():
         arm = one.choose(population.as_requests(), whole.arm_names)
         bill[name] = float(expectations.under(arm)["api_cost_usd"] @ population.weight)
-        if isinstance(whole.deployments[whole.arms[whole.arm_names.index(name)].deployment], GpuPool):
+        if has_fixed_cost(whole.deployments[whole.arms[whole.arm_names.index(name)].deployment]):
             for pool, count in _capacity(expectations, arm, rate_per_s).items():
                 item = whole.scenario.deployments[pool]
-                assert isinstance(item, GpuPool)
                 bill[name] += (item.planned_replicas if task is None else count) * item.hourly_usd / 3600 / rate_per_s
     everywhere = [name for name in uncapped if len(_arm_sources(whole, name)) == len(population.sources)] or uncapped
     labels = {
@@ -278,7 +277,7 @@ def _capacity(expectations: Expectations, arm: I64, rate_per_s: float) -> dict[s
     for index, name in enumerate(model.deployment_names):
         pool = model.deployments[index]
         here = [model.arms[a].deployment == index for a in arm]
-        if isinstance(pool, GpuPool) and any(here):
+        if has_fixed_cost(pool) and any(here):
             choices = allowed_replicas(model, name)
             needed = float(load_s[here].sum()) / search.utilization
             replicas[name] = next((r for r in choices if r >= needed), choices[-1])

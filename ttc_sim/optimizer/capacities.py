@@ -1,4 +1,4 @@
-"""How many replicas of each pool: simulation decides.
+"""How many replicas of each pool, and which endpoints with a fixed fee are paid for: simulation decides.
 
 For given numbers of replicas the best policy is a program without any choice of capacity, and what it costs is a bound: no plan on
 these replicas is cheaper. So numbers are tried from the cheapest bound on, until the next bound is no better than the best that
@@ -20,7 +20,7 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Progress, without_pools
 from ttc_sim.optimizer.tightening import between, tightened
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import GpuPool, Targets, has_fixed_cost
 
 SEARCH_RUNS = 2  # independent runs behind each look at a proposal
 LOOKS = 60  # most proposals simulated for one kind of policy
@@ -74,13 +74,20 @@ class _Node:
 
 
 def look_at_capacities(
-    task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress = lambda _: None
+    task: PlanningTask,
+    proposer: Proposer,
+    limits: Limits,
+    learnt: Learnt,
+    looks: Looks,
+    say: Progress = lambda _: None,
+    better_than: Proposal | None = None,
 ) -> Learnt:
     """Look at numbers of replicas until none is left that promises more than the best that was seen to hold.
 
     Args:
         limits: that every proposal must keep to, before anything was simulated.
         looks: what was simulated so far; what is simulated here is added.
+        better_than: what is not better by expectation is not looked at; as if it had been seen to hold.
 
     Returns:
         What has been learnt; its limits are those of the best proposal if it was found here.
@@ -88,7 +95,7 @@ def look_at_capacities(
     names = _pools(task)
     if not names:
         return learnt
-    search = _CapacitySearch(task, proposer, limits, learnt, looks, say)
+    search = _CapacitySearch(task, proposer, limits, learnt, looks, say, better_than)
     lists = _thinned([allowed_replicas(task.model, name) for name in names])
     search.run(_nodes(task, names, lists))
     best = looks.best
@@ -107,8 +114,16 @@ class _CapacitySearch:
     """What stays the same from one combination to the next, and what is learnt on the way."""
 
     def __init__(
-        self, task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress
+        self,
+        task: PlanningTask,
+        proposer: Proposer,
+        limits: Limits,
+        learnt: Learnt,
+        looks: Looks,
+        say: Progress,
+        better_than: Proposal | None,
     ) -> None:
+        self.better_than = better_than
         self.task, self.proposer, self.limits, self.looks, self.say = task, proposer, limits, looks, say
         self.learnt = learnt
         self.targets = task.targets
@@ -122,7 +137,9 @@ class _CapacitySearch:
     @property
     def best(self) -> Proposal | None:
         held = self.looks.best
-        return None if held is None else held.proposal
+        if held is not None and (self.better_than is None or improves(held.proposal, self.better_than, self.targets)):
+            return held.proposal
+        return self.better_than
 
     def run(self, nodes: list[_Node]) -> None:
         """Look at the nodes, most promising first."""
@@ -227,13 +244,18 @@ class _CapacitySearch:
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "search", SEARCH_RUNS)
         self.looks.add(seen)
         self.looked += 1
-        replicas = ", ".join(f"{name} x{count}" for name, count in proposal.replicas.items()) or "no pool"
+        items = self.task.model.scenario.deployments
+        taken = [
+            f"{name} x{count}" if isinstance(items[name], GpuPool) else name
+            for name, count in proposal.replicas.items()
+        ]
+        replicas = ", ".join(taken) or "no pool"
         self.say(f"look {len(self.looks)} at capacity ({replicas}): {figures_in_brief(seen.summary)}")
         return seen
 
 
 def _pools(task: PlanningTask) -> list[str]:
-    return [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+    return [name for name, item in task.model.scenario.deployments.items() if has_fixed_cost(item)]
 
 
 def pools_and_sizes(task: PlanningTask) -> dict[str, tuple[int, ...]]:

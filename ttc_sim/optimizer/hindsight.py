@@ -24,7 +24,7 @@ from ttc_sim.optimizer.proposing.proposal import CHEAPEST, MOST_ACCURATE, Limits
 from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.policies import Policy
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 
@@ -113,7 +113,7 @@ def _replicas_in_use(model: Model, table: ArmSums, arm: I64) -> dict[str, int]:
     loads = table.of_choice(arm)[len(table.late) + 2 :]
     used = [d for d, load in zip(table.pools, loads, strict=True) if load > 0]
     pools = {model.deployment_names[d]: model.deployments[d] for d in used}
-    return {name: pool.planned_replicas for name, pool in pools.items() if isinstance(pool, GpuPool)}
+    return {name: pool.planned_replicas for name, pool in pools.items()}
 
 
 def _beside(one: ArmSums, other: ArmSums) -> ArmSums:

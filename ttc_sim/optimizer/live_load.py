@@ -17,7 +17,7 @@ from ttc_sim.optimizer.proposing.proposal import Proposal, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.optimizer.traffic_alone import SOURCE
 from ttc_sim.policies import LeastLoaded, Overflow, PerSource, Policy
-from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.simulation.expected_times import expected_seconds
 
 _WAITING = (1, 4, 16)  # sequences that may wait before what comes goes elsewhere
@@ -68,17 +68,17 @@ def _of_pair(task: PlanningTask, arms: _Arms, first: int, second: int) -> Iterat
     if at[0] == at[1]:
         return
     names, items = [model.deployment_names[d] for d in at], [model.deployments[d] for d in at]
-    pools = [isinstance(item, GpuPool) for item in items]
+    pools, fixed = [isinstance(item, GpuPool) for item in items], [has_fixed_cost(item) for item in items]
     named = [model.arm_names[v] for v in both]
     most_late = [*limits.late.values(), 1.0 if limits.timeout_rate is None else limits.timeout_rate]
-    for counts in product(*(few_sizes(task, name) if pool else (0,) for name, pool in zip(names, pools, strict=True))):
+    for counts in product(*(few_sizes(task, name) if paid else (0,) for name, paid in zip(names, fixed, strict=True))):
         # Of what comes, the part that each can take.
         room = [
             n / max(arms.load[v], 1e-12) if pool else np.inf for n, v, pool in zip(counts, both, pools, strict=True)
         ]
         if model.scenario.search.utilization * sum(room) < 1:
             continue
-        replicas = {name: count for name, count, pool in zip(names, counts, pools, strict=True) if pool}
+        replicas = {name: count for name, count, paid in zip(names, counts, fixed, strict=True) if paid}
         policies: list[tuple[Policy, float]] = []
         if _may_wait(items[0]):
             policies += [(Overflow(named, waiting), min(1.0, room[0])) for waiting in _WAITING]

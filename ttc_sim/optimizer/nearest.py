@@ -12,7 +12,7 @@ from ttc_sim.optimizer.looking import Learnt, Looks, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposer, allowed_replicas
 from ttc_sim.optimizer.task import PlanningTask, Progress
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import Targets, has_fixed_cost
 
 _STEPS = 6
 _RUNS = 2
@@ -23,7 +23,7 @@ def look_for_the_nearest(
     task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress = lambda _: None
 ) -> Learnt:
     """Simulate the best policies for targets that are loosened alike, as little as will do."""
-    pools = [name for name, item in task.model.scenario.deployments.items() if isinstance(item, GpuPool)]
+    pools = [name for name, item in task.model.scenario.deployments.items() if has_fixed_cost(item)]
     most = {name: allowed_replicas(task.model, name)[-1] for name in pools}
     # The fastest is on the most replicas, unless their bill is limited.
     replicas = most if task.most_usd_per_request is None and pools else None

@@ -34,6 +34,7 @@ from ttc_sim.policies import Policy
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, Targets, find_scenario, read_mapping
+from ttc_sim.scenario.tiers import chosen_of
 from ttc_sim.simulation.summary import Summary
 
 FORMAT = 3
@@ -219,6 +220,7 @@ class Plan(Displayed):
             "status": self.status,
             "binding": list(self.binding),
             "policy": self.scenario.policy,
+            **self._chosen(),
             **self.predicted.as_json(),
             "targets": [check.as_json() for check in self.checks],
             "confidence_costs": [one.as_json() for one in self.confidence_costs],
@@ -234,6 +236,12 @@ class Plan(Displayed):
             "novelty": None if self.novelty is None else asdict(self.novelty),
             **({} if self.robust is None else {"robust": self.robust.as_json()}),
         }
+
+    def _chosen(self) -> dict[str, object]:
+        """Tier and concurrency by deployment, where there were any to choose from."""
+        search = self.scenario.search
+        found = chosen_of(search.tiers, search.concurrency, self.scenario.deployments)
+        return {"configuration": found} if found else {}
 
     def __repr__(self) -> str:
         met = "meets its targets" if self.status == "met" else f"nearest, misses {', '.join(self.binding)}"

@@ -18,6 +18,7 @@ from ttc_sim.measured.provenance import scores_name
 from ttc_sim.optimizer.baselines import always_proposals, carry_out_uncapped, uncapped_proposal
 from ttc_sim.optimizer.capacities import SEARCH_RUNS
 from ttc_sim.optimizer.confidence_costs import ConfidenceCost, costs_of, look_at_confidences
+from ttc_sim.optimizer.configurations import configured
 from ttc_sim.optimizer.frontier import as_good_as, frontier_of, proposals_along, thinned
 from ttc_sim.optimizer.gain import Gain, gain_of
 from ttc_sim.optimizer.health.examine import examine
@@ -177,7 +178,8 @@ class Choice:
 def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     """Search for each kind of policy at its best, and choose among them, the baselines and what the frontier promises.
 
-    Each search starts from what the one before it has learnt of the pools' times.
+    Tiers and concurrency, where there are any to choose from, are chosen first (:mod:`ttc_sim.optimizer.configurations`). Each
+    search starts from what the one before it has learnt of the pools' times.
 
     Raises:
         InputError: no targets, or no problems to judge accuracy on.
@@ -185,24 +187,28 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
     targets = targets_of(model.scenario)
     if model.population is None:
         raise InputError(model.scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
-    return choose_for(PlanningTask.of(expectations_of_space(model, targets, progress), targets), progress)
+    chosen_for = configured(expectations_of_space(model, targets, progress), targets, progress)
+    return choose_for(chosen_for.task, progress, known=chosen_for.found)
 
 
 def choose_for(
     task: PlanningTask,
     progress: Progress = lambda _: None,
     beside: Mapping[str, tuple[Proposal, Optimism]] | None = None,
+    known: Mapping[str, Found] | None = None,
 ) -> Choice:
     """The same for a task.
 
     Args:
         beside: by kind, a proposal that may be its best too, and how optimistic the choice of it was.
+        known: by kind, what was searched for already.
     """
     _check_paid(task)
     targets, timing = task.targets, task.timing()
     found: dict[str, Found] = {}
     for name, start in PROPOSERS.items():
-        found[name] = search(task, task.asking(start(task.expectations, timing.waiting)), timing, progress)
+        proposer = task.asking(start(task.expectations, timing.waiting))
+        found[name] = (known or {}).get(name) or search(task, proposer, timing, progress)
         timing = found[name].learnt.timing
     for name, (proposal, optimism) in (beside or {}).items():
         _verify_beside(task, found, name, proposal, optimism)

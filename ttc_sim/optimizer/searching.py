@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from ttc_sim.optimizer.capacities import SEARCH_RUNS, improves, look_at_capacities
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.nearest import look_for_the_nearest
-from ttc_sim.optimizer.optimism import measure_optimism
+from ttc_sim.optimizer.optimism import Optimism, measure_optimism
 from ttc_sim.optimizer.promises import BALANCED, figures_in_brief
-from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
+from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer
 from ttc_sim.optimizer.speeds import look_at_speeds
 from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
 from ttc_sim.optimizer.tightening import tightened
@@ -41,28 +41,40 @@ class Found:
     looks: Looks
 
 
-def search(task: PlanningTask, proposer: Proposer, timing: Timing, say: Progress = lambda _: None) -> Found:
+def search(
+    task: PlanningTask,
+    proposer: Proposer,
+    timing: Timing,
+    say: Progress = lambda _: None,
+    *,
+    optimism: Optimism | None = None,
+    better_than: Proposal | None = None,
+) -> Found:
     """Find the best policy that the proposer can propose.
 
     Args:
         timing: what is believed of times before the first proposal.
+        optimism: of such a choice, measured if left out.
+        better_than: what is not better by expectation is of no use and not looked for.
     """
     limits = task.limits()
-    optimism = measure_optimism(task, proposer, limits, timing, say)
+    optimism = measure_optimism(task, proposer, limits, timing, say) if optimism is None else optimism
     allowed = optimism.allowed_for(limits, task.targets)
     looks = Looks(task.targets)
     learnt = Learnt(allowed, timing, optimism)
-    look_further = look_at_speeds if task.targets.timed else look_at_capacities
     if task.targets.timed:
         learnt = look_at_speeds(task, proposer, allowed, learnt, looks, say, once=True)
     else:
-        learnt = _propose_and_look(task, proposer, learnt, looks, say)
+        learnt = _propose_and_look(task, proposer, learnt, looks, say, better_than)
     # Simulation knows more that is uncertain than the problems.
     seen = next(reversed(looks.searched.values()))
     learnt = replace(learnt, optimism=replace(optimism, margin=optimism.margin.raised_by(seen.summary)))
     allowed = learnt.optimism.allowed_for(limits, task.targets)
-    learnt = look_further(task, proposer, allowed, learnt, looks, say)
-    learnt = _verify(task, proposer, allowed, learnt, looks, say)
+    if task.targets.timed:
+        learnt = look_at_speeds(task, proposer, allowed, learnt, looks, say)
+    else:
+        learnt = look_at_capacities(task, proposer, allowed, learnt, looks, say, better_than)
+    learnt = _verify(task, proposer, allowed, learnt, looks, say, better_than)
     verified = looks.best_verified
     assert verified is not None
     learnt = replace(learnt, timing=learnt.timing.at(verified.proposal.replicas))
@@ -94,12 +106,21 @@ def verify_proposal(
     return verified, learnt
 
 
-def _propose_and_look(task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress) -> Learnt:
+def _propose_and_look(
+    task: PlanningTask,
+    proposer: Proposer,
+    learnt: Learnt,
+    looks: Looks,
+    say: Progress,
+    better_than: Proposal | None = None,
+) -> Learnt:
     """Propose, look, tighten what was missed, until the targets hold or there is nothing left to try."""
     for round_ in range(ROUNDS):
         proposal = proposer.propose(task.question(learnt.limits, learnt.timing))
         if proposal.excess and len(looks):
             break  # the tightened program has no solution: the best so far is the nearest
+        if better_than is not None and len(looks) and not improves(proposal, better_than, task.targets):
+            break
         known = looks.get(proposal)
         if known is not None and looks.best is not None:
             break
@@ -114,7 +135,13 @@ def _propose_and_look(task: PlanningTask, proposer: Proposer, learnt: Learnt, lo
 
 
 def _verify(
-    task: PlanningTask, proposer: Proposer, limits: Limits, learnt: Learnt, looks: Looks, say: Progress
+    task: PlanningTask,
+    proposer: Proposer,
+    limits: Limits,
+    learnt: Learnt,
+    looks: Looks,
+    say: Progress,
+    better_than: Proposal | None = None,
 ) -> Learnt:
     """Verify the best; where it misses on fresh seeds, search on with that known.
 
@@ -141,7 +168,7 @@ def _verify(
         if not proposal.excess and looks.get(proposal) is None:
             seen, learnt = simulate_proposal(task, proposal, learnt, "search", SEARCH_RUNS)
             looks.add(seen)
-        learnt = look_at_capacities(task, proposer, limits, learnt, looks, say)
+        learnt = look_at_capacities(task, proposer, limits, learnt, looks, say, better_than)
     return learnt
 
 

@@ -123,7 +123,8 @@ def with_decisions(
     """The scenario with what was decided: a policy or none, numbers of replicas, and what the policy expects of the arms."""
     raw = scenario.model_dump(mode="python", exclude={"path", "responses"})
     for name, count in replicas.items():
-        if raw["deployments"][name].get("autoscaling") is None:  # which decides by itself
+        item = raw["deployments"][name]
+        if item["kind"] == "gpu_pool" and item.get("autoscaling") is None:  # which decides by itself
             raw["deployments"][name]["replicas"] = count
     decided = {**raw, "policy": dict(policy) if isinstance(policy, Mapping) else policy, "responses": responses}
     return read_mapping(decided, scenario.path, scenario.code)

@@ -19,7 +19,7 @@ from ttc_sim.optimizer.proposing.objectives import Slowness, bad_share, broken_b
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, Question, most_usd_per_request
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.policies import PerSource, Policy
-from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Scenario, Targets
+from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Scenario, Targets, has_fixed_cost
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import Expectations
@@ -101,7 +101,7 @@ class Timing:
         Of pools that are not named it is what it was.
         """
         guess = first_guess(self.expectations.model)
-        known = {name: self.seen.get((name, count), guess[name]) for name, count in replicas.items()}
+        known = {name: self.seen.get((name, count), guess[name]) for name, count in replicas.items() if name in guess}
         return self._with({**self.waiting, **known}, self.seen)
 
     def slower(self, times: float) -> Timing:
@@ -172,8 +172,8 @@ class PlanningTask:
     Attributes:
         expectations: every arm of the search space, a cap each, on every problem.
         targets: of the scenario.
-        rate_per_s: mean rate of the requests that are simulated, by which pools are priced: of the first hours of a day that of
-            those hours.
+        rate_per_s: mean rate of the requests that are simulated, by which pools and fees are priced: of the first hours of a day
+            that of those hours.
         novelty: share of the traffic that the predictor has seen nothing like; ``None`` where that is not scored.
         busiest: requests of the busiest day of a hard budget, as a multiple of those at the mean rate.
         carried_out: what was simulated so far, so that the same choice on the same replicas is not simulated twice.
@@ -193,7 +193,8 @@ class PlanningTask:
         """The targets to be met with these arms.
 
         Raises:
-            InputError: GPU pools are to be sized, or a day's cost limited, and the arrivals have no rate of their own.
+            InputError: GPU pools are to be sized, fixed fees weighed, or a day's cost limited, and the arrivals have no rate of
+                their own.
         """
         model = expectations.model
         workload = model.scenario.workload
@@ -202,8 +203,13 @@ class PlanningTask:
         rate_per_s = traffic.rate_per_s
         if math.isnan(rate_per_s) and workload.is_replay:
             rate_per_s = float(len(traffic.arrival_s))  # all at one instant: pools are priced as if within a second
-        if not math.isfinite(rate_per_s) and any(isinstance(pool, GpuPool) for pool in model.deployments):
-            expected = "arrivals with a rate of their own, to size GPU pools by: that of a closed loop follows from its answers"
+        fixed = any(has_fixed_cost(item) for item in model.deployments)
+        if not math.isfinite(rate_per_s) and fixed:
+            pools = any(isinstance(item, GpuPool) for item in model.deployments)
+            what = "size GPU pools" if pools else "weigh fixed fees"
+            expected = (
+                f"arrivals with a rate of their own, to {what} by: that of a closed loop follows from its answers"
+            )
             raise InputError(model.scenario.path, f"{process.field}.process", process.arrivals.process, expected)
         daily = next((one for one in targets.asked() if one.key == "cost_usd_per_day"), None)
         if not math.isfinite(rate_per_s) and daily is not None:
@@ -289,7 +295,8 @@ class PlanningTask:
 
         Args:
             weight: (P,) of each problem, instead of the population's own; targets: instead of the task's own.
-            replicas: per GPU pool, if it is decided already how many; pools that are not named are closed.
+            replicas: per GPU pool, if it is decided already how many, and 1 per endpoint with a fixed fee; those that are not named
+                are closed.
         """
         asked = self.targets if targets is None else targets
         return Question(
@@ -305,22 +312,20 @@ class PlanningTask:
         )
 
     def pools_usd_per_request(self, replicas: Mapping[str, int]) -> float:
-        """Bill of these replicas, US dollars per request."""
+        """Bill of these replicas, and of endpoints' fixed fees, US dollars per request."""
         hourly = 0.0
         for name, count in replicas.items():
-            pool = self.model.scenario.deployments[name]
-            assert isinstance(pool, GpuPool)
-            hourly += count * pool.hourly_usd
+            hourly += count * self.model.scenario.deployments[name].hourly_usd
         return hourly / 3600 / self.rate_per_s
 
 
 def without_pools(expectations: Expectations, kept: set[str]) -> Expectations:
-    """The same with no arm offered on a GPU pool other than those kept."""
+    """The same with no arm offered on a GPU pool, or an endpoint with a fixed fee, other than those kept."""
     model = expectations.model
     closed = {
         d
         for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
-        if isinstance(item, GpuPool) and name not in kept
+        if has_fixed_cost(item) and name not in kept
     }
     return without_arms(expectations, np.array([arm.deployment in closed for arm in model.arms]))
 

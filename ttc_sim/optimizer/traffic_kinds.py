@@ -20,7 +20,7 @@ from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.tightening import between
 from ttc_sim.optimizer.traffic_alone import SOURCE
 from ttc_sim.policies import Always, PerSource
-from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario import has_fixed_cost
 from ttc_sim.simulation.model import ResolvedArm
 
 ONE_ARM, BY_LENGTH, BY_LOAD = "one arm", "prompt length", "live load"
@@ -76,7 +76,7 @@ def _sizes(choosing: Choosing, arm: ResolvedArm) -> list[Proposal]:
     """One arm for all on each number of replicas that carries its load and may be paid, or on what comes nearest to that."""
     task, most = choosing.task, choosing.targets.cost_usd_per_request
     name = task.model.deployment_names[arm.deployment]
-    if not isinstance(task.model.deployments[arm.deployment], GpuPool):
+    if not has_fixed_cost(task.model.deployments[arm.deployment]):
         return [_always(task, arm, {})]
     sizes = few_sizes(task, name) if choosing.fastest else allowed_replicas(task.model, name)
     load = float(task.expectations.gpu_s[_index(task, arm)] @ task.population.weight) * task.rate_per_s
@@ -201,3 +201,7 @@ def look_at_live_load(choosing: Choosing) -> None:
             held = looked[-1]
     if looked:
         choosing.verify_best(looked, BY_LOAD)
+
+
+KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)
+"""All of them, from the simplest on."""

@@ -15,6 +15,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
+from ttc_sim.optimizer.configurations import configurations_of, configured
 from ttc_sim.optimizer.dropping import may_drop
 from ttc_sim.optimizer.frontier import Axes, frontier_of, objective_of, thinned
 from ttc_sim.optimizer.health.examine import examine
@@ -29,14 +30,7 @@ from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.optimizer.traffic_kinds import (
-    BY_LENGTH,
-    BY_LOAD,
-    ONE_ARM,
-    look_at_lengths,
-    look_at_live_load,
-    look_at_one_arm,
-)
+from ttc_sim.optimizer.traffic_kinds import BY_LENGTH, BY_LOAD, KINDS, ONE_ARM
 from ttc_sim.policies import Always
 from ttc_sim.scenario import Scenario, Targets
 from ttc_sim.simulation.expectations import expect_arms
@@ -44,7 +38,6 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
 
 _LEVELS = 3  # of the one figure of a frontier that the other is made best of at, between its ends
-_KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)
 _UNKNOWN = (
     "no problems stand behind these requests, so nothing is known of accuracy, and no arm was chosen or left out for it: there is "
     "no frontier of accuracy and cost, no gain in right answers, and nothing to say of a predictor's worth"
@@ -73,9 +66,10 @@ def traffic_task(
         InputError: as :func:`plan_for_traffic`.
     """
     whole = expanded_model(model)
-    _check_asked(whole, targets)
+    for one in configurations_of(whole.scenario):
+        _check_asked(replace(whole, scenario=one.scenario), targets)
     if refined:
-        return PlanningTask.of(expectations_of_space(model, targets, progress, as_population), targets)
+        return configured(expectations_of_space(model, targets, progress, as_population), targets, progress).task
     return PlanningTask.of(expect_arms(as_population(whole)), targets)
 
 
@@ -91,7 +85,7 @@ def plan_traffic(
         scenario: that was asked for; beside: by kind, a proposal that may be its best too.
     """
     targets, choosing = task.targets, Choosing(task, progress)
-    for look in _KINDS:
+    for look in KINDS:
         look(choosing)
     for kind, proposal in (beside or {}).items():
         choosing.verify(proposal, kind)
@@ -164,7 +158,7 @@ def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
     for level in levels_beside(choosing.targets):
         task = replace(choosing.task, targets=choosing.targets.with_confidence(level))
         beside = Choosing(task, lambda _: None)
-        for look in _KINDS:
+        for look in KINDS:
             look(beside)
         seen = beside.found[beside.chosen].judged_by(choosing.targets)
         choosing.keep(seen, beside.chosen)
@@ -180,7 +174,7 @@ def _along_frontier(choosing: Choosing) -> list[Simulated]:
 
     def look_at(aimed: Targets) -> None:
         beside = Choosing(replace(choosing.task, targets=aimed), lambda _: None)
-        for look in _KINDS:
+        for look in KINDS:
             look(beside)
         looked.extend(beside.looked)
         looked.extend(beside.found.values())

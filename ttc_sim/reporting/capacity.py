@@ -15,6 +15,7 @@ from ttc_sim.reporting.autoscaling import print_saving
 from ttc_sim.reporting.frontier import title_of
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
+from ttc_sim.reporting.tiers import fees_lines, kept_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -113,6 +114,7 @@ def _in_words(found: Capacity) -> list[Any]:
     left = f"; the bound alone ruled out {found.ruled_out} more" if found.ruled_out else ""
     lines.append(styled((f"{kinds} simulated{left}.", "dim")))
     lines += [f"Nothing is sent to {name}: it needs no replicas." for name in found.unused]
+    lines += [*kept_lines(found.scenario), *fees_lines(found.summary)]
     return lines
 
 

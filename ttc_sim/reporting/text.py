@@ -43,6 +43,7 @@ from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown
 from ttc_sim.reporting.health import print_health, tied_in_words
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.robust import print_robust
+from ttc_sim.reporting.tiers import chosen_lines, fees_lines
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import AttemptFigures, Summary
@@ -60,7 +61,7 @@ def print_summary(
     paper.print(comparison({"policy": summary, **baselines}, "policy"))
     for line in savings(summary, baselines):
         paper.say(f"  {line}")
-    for line in replicas_lines(summary):
+    for line in [*replicas_lines(summary), *fees_lines(summary)]:
         paper.say(f"  {line}")
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
@@ -84,6 +85,8 @@ def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> Non
     _print_policy(paper, plan)
     if (asked := objective_in_words(plan)) is not None:
         paper.say(asked, "bold")
+    for line in [*chosen_lines(plan.scenario), *fees_lines(plan.predicted)]:
+        paper.say(f"  {line}")
     paper.print(targets_table(plan.checks))
     if plan.robust is not None:
         print_robust(paper, plan.robust)

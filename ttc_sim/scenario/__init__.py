@@ -16,6 +16,7 @@ from ttc_sim.scenario.deployments import (
     PhysicsStepTime,
     Price,
     StepTime,
+    has_fixed_cost,
 )
 from ttc_sim.scenario.document import MOST_REPLICATIONS, Arm, Scenario
 from ttc_sim.scenario.failing import Errors, Outage, PoolRetry, Retry, Slow
@@ -26,6 +27,7 @@ from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, sc
 from ttc_sim.scenario.search import CascadeSearch, Search
 from ttc_sim.scenario.shapes import Shape
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
+from ttc_sim.scenario.tiers import Tier
 from ttc_sim.scenario.traffic import (
     Arrivals,
     Clients,
@@ -91,6 +93,7 @@ __all__ = [
     "Stream",
     "Target",
     "Targets",
+    "Tier",
     "Trace",
     "Workload",
     "as_plain",
@@ -99,6 +102,7 @@ __all__ = [
     "checked",
     "find_scenario",
     "first_turn_s",
+    "has_fixed_cost",
     "load_scenario",
     "read_mapping",
     "scenario_from_dict",

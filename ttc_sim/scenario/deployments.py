@@ -14,6 +14,7 @@ from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_R
 from ttc_sim.base.plugins import Registry
 from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
+from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import DAY_S, Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
@@ -29,6 +30,7 @@ class Price(Model):
     Args:
         provider: provider's name in the ``genai-prices`` table, with ``model``; ``on`` fixes the day (``YYYY-MM-DD``).
         reasoning_usd_per_mtok: hidden reasoning tokens; billed as output unless given.
+        factor: all of these times this: 0.88 of a discount that was agreed on, 0 where tokens are paid for by a fixed fee.
     """
 
     provider: str | None = None
@@ -38,6 +40,7 @@ class Price(Model):
     cached_input_usd_per_mtok: NonNegative | None = None
     reasoning_usd_per_mtok: NonNegative | None = None
     output_usd_per_mtok: NonNegative | None = None
+    factor: NonNegative = 1.0
 
 
 class Latency(Model):
@@ -69,6 +72,9 @@ class Api(Model):
             they are assumed. No figure depends on it.
         requests_per_minute: token-bucket limit; likewise ``tokens_per_minute`` (prompt and output together).
         concurrency: most requests in progress at once.
+        usd_per_hour: fixed fee, used or not, while the policy uses the endpoint: a subscription, reserved capacity, provisioned
+            throughput. Paid as a pool is, for the time that the requests take. Likewise ``usd_per_day`` and ``usd_per_month``, of
+            30 days; at most one of them, and nothing if left out.
         timeout_s: the client gives up so long after the request was made (or came to this arm, as a fallback); with ``timeout``
             among the reasons of ``retry``, so long after each attempt was begun.
         deadline_s: the client gives up for good so long after the request was made: no retry, and no fallback.
@@ -88,6 +94,9 @@ class Api(Model):
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
     concurrency: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None
+    usd_per_hour: NonNegative | None = None
+    usd_per_day: NonNegative | None = None
+    usd_per_month: NonNegative | None = None
     timeout_s: Positive | None = None
     deadline_s: Positive | None = None
     on_timeout: Literal["stop", "finish"] = "stop"
@@ -98,6 +107,21 @@ class Api(Model):
     def _time_for_an_attempt(self) -> Api:
         check_timeouts(self.retry, self.timeout_s, self.deadline_s)
         return self
+
+    @model_validator(mode="after")
+    def _one_fee(self) -> Api:
+        check_fee(self)
+        return self
+
+    @property
+    def hourly_usd(self) -> float:
+        """Its fixed fee."""
+        return fee_usd_per_hour(self)
+
+    @property
+    def planned_replicas(self) -> int:
+        """One: it is paid for, or not used."""
+        return 1
 
 
 class LinearStepTime(Model):
@@ -378,3 +402,8 @@ class GpuPool(Model):
 CATALOGUE_KEYS = ("model", "gpu", "tensor_parallel", "expert_parallel", "precision", "backend")
 
 Deployment = Annotated[Api | GpuPool, Field(discriminator="kind")]
+
+
+def has_fixed_cost(item: Api | GpuPool) -> bool:
+    """Whether it costs something for being there, used or not: a GPU pool, or an endpoint with a fixed fee."""
+    return isinstance(item, GpuPool) or item.hourly_usd > 0

@@ -26,6 +26,7 @@ from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.hardware import PoolSearch
 from ttc_sim.scenario.objectives import check_objective
 from ttc_sim.scenario.targets import check_targets_of_sources
+from ttc_sim.scenario.tiers import check_configurations
 from ttc_sim.strategies import check_cascades
 
 NOTHING_TO_SCORE = "none: a workload without sources has no problems that a predictor could score"
@@ -218,6 +219,7 @@ def _check_references(scenario: Scenario) -> None:
             expected = f"a pool of fixed size: how many replicas {name} has is decided by its autoscaling"
             raise InputError(path, "search.replicas", name, expected)
     _check_hardware(scenario, pools)
+    check_configurations(path, scenario.search.tiers, scenario.search.concurrency, scenario.deployments)
     if isinstance(scenario.policy, dict):
         check_sources(scenario.policy, sources, path)
     check_objective(scenario)

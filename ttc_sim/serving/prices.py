@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
 
@@ -76,6 +76,15 @@ class TokenPrices:
         cost = cost + np.asarray(reasoning) * each["reasoning"] + np.asarray(visible) * each["output"]
         return cost if cost.ndim else float(cost)
 
+    def times(self, factor: float) -> TokenPrices:
+        """All of them times a factor."""
+
+        def scaled(one: TokenPrices | LongPrompts) -> dict[str, float]:
+            return {kind: factor * getattr(one, kind) for kind in KINDS}
+
+        long_prompts = tuple(LongPrompts(one.above, **scaled(one)) for one in self.long_prompts)
+        return replace(self, **scaled(self), origin=f"{self.origin}, times {factor:g}", long_prompts=long_prompts)
+
     def reasoning_usd(self, prompt: ArrayLike, reasoning: ArrayLike, calls: ArrayLike = 1) -> F64:
         """Of that, what the reasoning tokens cost."""
         return np.asarray(self.each("reasoning", np.asarray(prompt, dtype=np.float64), calls) * np.asarray(reasoning))
@@ -120,13 +129,14 @@ def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:
         origin += ", partly overridden in the scenario"
     merged = {"cached_input": merged["input"], "reasoning": merged["output"], **merged}
     starts = sorted({start for rate in merged.values() for start, _ in rate.above})
-    return TokenPrices(
+    found = TokenPrices(
         **{kind: merged[kind].base / _MILLION for kind in KINDS},
         origin=origin,
         long_prompts=tuple(
             LongPrompts(start, **{kind: merged[kind].at(start) / _MILLION for kind in KINDS}) for start in starts
         ),
     )
+    return found if price.factor == 1 else found.times(price.factor)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Spending
 from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
 from ttc_sim.policies import Requests
-from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
-from ttc_sim.simulation.paid_time import paid_from, paid_seconds
+from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
@@ -44,13 +44,14 @@ class Run:
         planned_tokens: (3, n) prompt, reasoning and visible tokens, had every request run to its end.
         thinking_cost_usd: part of the bill that is for reasoning tokens; idle_cost_usd: part of that for thinking on after the
             answer stood, in expectation (:class:`ttc_sim.strategies.outcomes.forcing.ForcedAnswers`).
-        cost_usd: bill of API calls, and the request's part of the GPU pools' bill by the time that it took of them
-            (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
+        cost_usd: bill of API calls, the request's part of the GPU pools' bill by the time that it took of them, and of endpoints'
+            fixed fees by its tokens there (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
         ttft_s: seconds to the first token; tpot_s: for each after it, in the mean; NaN where there is none. Of a request that timed
             out the token that it waited for counts as come when it gave up (:mod:`ttc_sim.simulation.token_times`).
-        paid_s: time for which the GPU pools in use are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`); replicas: of each,
-            the most at any one time; provisioned: how many over that time, and how busy they were.
+        paid_s: time for which the GPU pools in use, and fixed fees, are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`);
+            replicas: of each pool, the most at any one time; provisioned: how many over that time, and how busy they were.
+        fees_usd_per_hour: by endpoint in use that has one, its fixed fee.
         paid_from_s: when that begins.
         timeline: the run in intervals of the clock, if that was asked for.
         paid_by_work: whether that time follows from the requests' work, and not from their arrivals alone.
@@ -89,6 +90,7 @@ class Run:
     rate_per_s: float
     replicas: Mapping[str, int]
     provisioned: Mapping[str, Provisioned]
+    fees_usd_per_hour: Mapping[str, float]
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
 
@@ -180,34 +182,41 @@ def bill_run(
         requests: as the policy saw them; arm: (n,) index of the arm that it sent each to.
         offers: what the engine was offered; result: what it made of it.
         interval_s: over which the engine recorded levels, if it did.
-        ready: deployments that requests might have been sent to by live load, or as a fallback: pools among them are paid for even
-            if none was.
+        ready: deployments that requests might have been sent to by live load, or as a fallback: pools and fees among them are paid
+            for even if none was.
     """
     n = len(draws)
     workload = model.scenario.workload
     taken = what_was_taken(model, offers, result)
     found = stand(model, draws, taken, result)
-    pools = {
+    fixed = {
         d: item
         for d, item in enumerate(model.deployments)
-        if isinstance(item, GpuPool) and (d in ready or taken.sent[d].any())
+        if has_fixed_cost(item) and (d in ready or taken.sent[d].any())
     }
+    pools = [d for d, item in fixed.items() if isinstance(item, GpuPool)]
     behind = any(found[model.deployment_names[d]].behind for d in pools if model.deployment_names[d] in found)
-    on_pool = np.asarray(taken.sent[list(pools)].any(axis=0))
+    on_pool = np.asarray(taken.sent[pools].any(axis=0))
     paid_s = paid_seconds(workload, draws.traffic, result, on_pool, behind)
+    if fixed and not pools:
+        paid_s = seconds_of_fees(workload, draws.traffic, paid_s)
     paid_from_s = paid_from(workload, draws.traffic, result, behind)
     cost, thinking, lost = taken.api_cost_usd.copy(), taken.api_thinking_usd.copy(), taken.lost_usd.copy()
     provided: dict[str, Provisioned] = {}
-    for d, pool in pools.items():
-        provided[name := model.deployment_names[d]] = _provisioned(pool, d, result, paid_from_s, paid_s)
-        usd = provided[name].replicas * pool.hourly_usd / 3600.0 * paid_s
-        took_s = taken.pool_s[d].sum()
+    for d, item in fixed.items():
+        usd = item.hourly_usd / 3600.0 * paid_s
+        took, thought, wasted = taken.fee_tokens[d], taken.fee_thinking_tokens[:, d], taken.fee_lost_tokens[d]
+        if isinstance(item, GpuPool):
+            provided[name := model.deployment_names[d]] = _provisioned(item, d, result, paid_from_s, paid_s)
+            usd = provided[name].replicas * item.hourly_usd / 3600.0 * paid_s
+            took, thought, wasted = taken.pool_s[d], taken.pool_thinking_s[:, d], taken.lost_pool_s[d]
         # Where nothing was taken, those that were sent there share the bill; where none was, all for whom it stood by.
-        shared_by = taken.pool_s[d] if took_s else taken.sent[d] if taken.sent[d].any() else np.ones(n)
-        per_s = usd / shared_by.sum()
-        cost += per_s * shared_by
-        thinking += per_s * taken.pool_thinking_s[:, d]
-        lost += per_s * taken.lost_pool_s[d]
+        shared_by = took if took.sum() else taken.sent[d] if taken.sent[d].any() else np.ones(n)
+        each = usd / shared_by.sum()
+        cost += each * shared_by
+        thinking += each * thought
+        lost += each * wasted
+    fees = {model.deployment_names[d]: one.hourly_usd for d, one in fixed.items() if isinstance(one, Api)}
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
     correct = taken.correct
     replicas = {name: one.most_replicas for name, one in provided.items()}
@@ -241,10 +250,11 @@ def bill_run(
         rate_per_s=n / paid_s if by_time else draws.traffic.rate_per_s,
         replicas=replicas,
         provisioned=provided,
+        fees_usd_per_hour=fees,
         standings=found,
         timeline=None
         if interval_s is None
-        else timeline(model, taken, result, interval_s, replicas, (paid_from_s, paid_s)),
+        else timeline(model, taken, result, interval_s, replicas, fees, (paid_from_s, paid_s)),
     )
 
 

@@ -56,7 +56,9 @@ def run_again(model: Model, run: Run, interval_s: float) -> Timeline:
     offers = offer(model, run.draws, run.arm)
     result = run_offers(model, run.draws, offers.works, offers.following, offers.budgets, interval_s=interval_s)
     taken = what_was_taken(model, offers, result)
-    return timeline(model, taken, result, interval_s, run.replicas, (run.paid_from_s, run.paid_s))
+    return timeline(
+        model, taken, result, interval_s, run.replicas, run.fees_usd_per_hour, (run.paid_from_s, run.paid_s)
+    )
 
 
 class Intervals:

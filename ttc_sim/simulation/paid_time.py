@@ -1,6 +1,8 @@
-"""How long the pools of a run are paid for."""
+"""How long the pools of a run, and endpoints with a fixed fee, are paid for."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,21 @@ def paid_seconds(
     if isinstance(arrivals, Trace) or behind:
         return answered_s - first_s
     return seconds_of_arrivals(workload, traffic)
+
+
+def seconds_of_fees(workload: Workload, traffic: Traffic, pools_s: float) -> float:
+    """Seconds for which the fixed fees of endpoints are paid where no pool is: those that so many requests take at their rate.
+
+    So a fee adds itself to the cost of a day, and its share of a day's requests to the cost of each, and changes nothing else.
+
+    Args:
+        pools_s: for which pools would be paid. So are fees of users who wait for their answers, of traffic that lasts for as long
+            as was asked for, and of requests that all come at one instant.
+    """
+    known = math.isfinite(traffic.rate_per_s) and traffic.rate_per_s > 0
+    if workload.has_users or traffic.lasts_s is not None or not known:
+        return pools_s
+    return len(traffic.arrival_s) / traffic.rate_per_s
 
 
 def _only(workload: Workload) -> Arrivals | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Summary:
 
     Attributes:
         accuracy: share of requests answered correctly in time; ``None`` where accuracy is unknown.
-        cost_usd_per_request: API bill and the bill of the GPU pools in use; cost_usd_per_day: at ``rate_per_s``.
+        cost_usd_per_request: API bill, fixed fees, and the bill of the GPU pools in use; cost_usd_per_day: at ``rate_per_s``.
         same_types: ``accuracy`` and ``cost_usd_per_request`` with the narrower intervals that hold for new problems of the very
             task types that were measured; empty where the others do already.
         latency_s: ``mean``, ``p50``, ``p90``, ``p95``, ``p99`` of requests answered or timed out (a timed-out one counts
@@ -86,6 +86,7 @@ class Summary:
             the second half of the arrivals.
         rate_per_s: requests per second that are served: of the arrivals, or fewer where a pool fell behind.
         requests: of a run, in the mean of the runs; duration_s: that each lasts, where that was asked for and not their number.
+        fees_usd_per_day: by endpoint in use that has one, its fixed fee.
         replay: nothing in the runs is random: another one would come out the same.
         budget: what hard budgets a day came to; ``None`` without any.
     """
@@ -128,6 +129,7 @@ class Summary:
     duration_s: float | None = None
     attempts: AttemptFigures | None = None
     budget: BudgetReport | None = None
+    fees_usd_per_day: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -147,6 +149,8 @@ class Summary:
             del found["attempts"]
             if not self.failed_rate.value:
                 del found["failed_rate"]
+        if not self.fees_usd_per_day:
+            del found["fees_usd_per_day"]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
@@ -281,6 +285,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
         budget=budgets,
+        fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, tokens_when_answered
-from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.model import Model
@@ -58,6 +59,8 @@ class Taken:
         pool_s: (D, n) seconds of a replica that it took, as it shared it with others: a prompt's tokens as they were taken in, but
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
         pool_thinking_s: (2, D, n) part of them, as for API calls.
+        fee_tokens: (D, n) tokens of endpoints with a fixed fee, prompt and output, lost ones too; 0 elsewhere. fee_thinking_tokens:
+            (2, D, n) part of them, as for API calls; fee_lost_tokens: (D, n) those that were lost.
         sent: (D, n) whether a stage of it belongs there.
         at_first, at_last: at the arm that it was sent to, and at the last one that tried, which is the same without fallbacks.
         in_a_row: (n,) output tokens that came one after another; outlasts: (n,) whether calls of it run on when its client gives up
@@ -77,6 +80,9 @@ class Taken:
     api_thinking_usd: F64
     pool_s: F64
     pool_thinking_s: F64
+    fee_tokens: F64
+    fee_thinking_tokens: F64
+    fee_lost_tokens: F64
     sent: NDArray[np.bool_]
     at_first: AtArm
     at_last: AtArm
@@ -105,6 +111,9 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
         api_thinking_usd=np.zeros((2, n)),
         pool_s=np.zeros((count, n)),
         pool_thinking_s=np.zeros((2, count, n)),
+        fee_tokens=np.zeros((count, n)),
+        fee_thinking_tokens=np.zeros((2, count, n)),
+        fee_lost_tokens=np.zeros((count, n)),
         sent=np.zeros((count, n), dtype=np.bool_),
         at_first=AtArm.of(n),
         at_last=AtArm.of(n),
@@ -228,6 +237,9 @@ def _add(
         taken.planned_api_cost_usd[:] += np.where(
             which.planned, np.bincount(who, weights=planned_usd, minlength=n), 0.0
         )
+        if has_fixed_cost(model.deployments[d]):
+            tokens = taken_in[stages] + made[0][stages] + made[1][stages]
+            _add_tokens(taken, d, who, tokens, [part[stages] for part in spent])
     taken.in_a_row[which.last] = tokens_in_a_row(work, generated)[which.last]
     taken.outlasts[which.last] = outlasts_its_client(work, model.deployments)[which.last]
     on_pool = np.array([prices is None for prices in model.prices])
@@ -291,10 +303,24 @@ def _add_lost(
         usd = np.bincount(who, prices.cost_usd(prompt[stages], 0, made[0][stages], made[1][stages], calls), minlength=n)
         taken.api_cost_usd[:] += usd
         taken.api_usd[d] += usd
+        if has_fixed_cost(model.deployments[d]):
+            tokens_lost = prompt[stages] + made[0][stages] + made[1][stages]
+            _add_tokens(taken, d, who, tokens_lost, [part[stages] for part in spent])
+            kept_tokens = (taken_in + sums(kept, work.sample_start))[stages]
+            of_kept = np.where(for_nothing, np.bincount(who, kept_tokens, minlength=n), 0.0)
+            taken.fee_lost_tokens[d] += np.bincount(who, tokens_lost, minlength=n) + of_kept
         hidden_kept = np.minimum(kept, work.reasoning_tokens)
         parts = [sums(values, work.sample_start)[stages] for values in (hidden_kept, kept - hidden_kept)]
         kept_usd = prices.cost_usd(taken_in[stages], 0, parts[0], parts[1], offer.calls[stages])
         taken.lost_usd[:] += usd + np.where(for_nothing, np.bincount(who, kept_usd, minlength=n), 0.0)
+
+
+def _add_tokens(taken: Taken, d: int, who: I64, tokens: I64, thinking: Sequence[NDArray[Any]]) -> None:
+    """Tokens of some stages at an endpoint that is paid by a fee: what its limits count, so that the fee is shared by them."""
+    n = taken.fee_tokens.shape[1]
+    taken.fee_tokens[d] += np.bincount(who, weights=tokens, minlength=n)
+    for k, part in enumerate(thinking):
+        taken.fee_thinking_tokens[k, d] += np.bincount(who, weights=part, minlength=n)
 
 
 def _on_pool(

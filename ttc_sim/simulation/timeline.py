@@ -25,7 +25,8 @@ class Timeline:
         levels_s: (intervals, D, 4) of the engine (:attr:`ttc_sim.engine.work.EngineResult.levels_s`).
         sent: (D, n) whether a stage of a request belongs there; api_usd: (D, n) its bill there.
         replicas: of each pool in use over time.
-        usd_per_replica_s: (D,) what a replica of it costs while it is paid for: ``paid_s`` seconds from ``paid_from_s`` on.
+        usd_per_replica_s: (D,) what a replica of it costs while it is paid for: ``paid_s`` seconds from ``paid_from_s`` on;
+            fee_usd_per_s: (D,) likewise the fixed fee of an endpoint.
         end_s: when the run ends: the last answer, or the end of what is paid for.
         spent_over: (intervals, budgets) billionths of a US dollar that budgets counted in each; ``None`` without any.
     """
@@ -36,6 +37,7 @@ class Timeline:
     api_usd: F64
     replicas: Mapping[int, ReplicasOverTime]
     usd_per_replica_s: F64
+    fee_usd_per_s: F64
     paid_from_s: float
     paid_s: float
     end_s: float
@@ -49,8 +51,10 @@ class Timeline:
 
     @property
     def usd(self) -> F64:
-        """(intervals, D) bill of the pools in each interval."""
-        return self._of_pools(*self._paid, self.usd_per_replica_s)
+        """(intervals, D) bill of the pools, and fixed fees, in each interval."""
+        begins, ends = self._paid
+        fees = np.maximum(ends - begins, 0.0)[:, None] * self.fee_usd_per_s
+        return np.asarray(self._of_pools(begins, ends, self.usd_per_replica_s) + fees)
 
     @property
     def paid_replica_s(self) -> F64:
@@ -92,13 +96,15 @@ def timeline(
     result: EngineResult,
     interval_s: float,
     replicas: Mapping[str, int],
+    fees_usd_per_hour: Mapping[str, float],
     paid: tuple[float, float],
 ) -> Timeline:
     """The run in intervals.
 
     Args:
         result: of an engine that recorded levels over ``interval_s``.
-        replicas: of the pools in use, at most; paid: from when on, and for how many seconds, they are paid for.
+        replicas: of the pools in use, at most; fees_usd_per_hour: of the endpoints in use that have one.
+        paid: from when on, and for how many seconds, both are paid for.
     """
     assert result.levels_s is not None
     per_s = np.zeros(len(model.deployments))
@@ -107,7 +113,9 @@ def timeline(
         if isinstance(item, GpuPool) and name in replicas:
             per_s[d] = item.hourly_usd / 3600.0
             over_time[d] = ReplicasOverTime(item, d, result)
-    end_s = max(float(np.max(result.finished_s)), sum(paid) if over_time or model.scenario.workload.duration_s else 0.0)
+    fees = np.array([fees_usd_per_hour.get(name, 0.0) / 3600.0 for name in model.deployment_names])
+    lasts = over_time or fees_usd_per_hour or model.scenario.workload.duration_s
+    end_s = max(float(np.max(result.finished_s)), sum(paid) if lasts else 0.0)
     levels = result.levels_s
     last = int(interval_of(end_s, interval_s))
     if len(levels) > last + 1:  # calls, or steps of a server, that run on for no client
@@ -125,4 +133,4 @@ def timeline(
                 ends_s = max(ends_s, begins_s + busy_s / most)
         end_s = min(ends_s, (last + 1) * interval_s)
     over = None if result.spending is None else result.spending.spent_over
-    return Timeline(interval_s, levels, taken.sent, taken.api_usd, over_time, per_s, *paid, end_s, over)
+    return Timeline(interval_s, levels, taken.sent, taken.api_usd, over_time, per_s, fees, *paid, end_s, over)

@@ -25,7 +25,7 @@ from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of, strides_around
 from ttc_sim.optimizer.proposing.walks import best_walk, every_walk
 from ttc_sim.policies import DIFFICULTY, PROMPT_TOKENS
-from ttc_sim.scenario import GpuPool, Search
+from ttc_sim.scenario import Api, Search, has_fixed_cost
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.expected_times import Waiting
 
@@ -213,7 +213,7 @@ def _objective(goal: Goal, strides: Strides, pool_usd: F64, elastic: bool) -> tu
 
 @dataclass(frozen=True)
 class _Pool:
-    """A GPU pool, the numbers of replicas that it may have, and what one costs a request."""
+    """A GPU pool, the numbers of replicas that it may have, and what one costs a request; or an endpoint with a fee, used or not."""
 
     deployment: int
     name: str
@@ -227,7 +227,7 @@ def _pools(question: Question) -> list[_Pool]:
     return [
         _Pool(d, name, sizes, pool.hourly_usd / 3600.0 / question.rate_per_s)
         for d, (name, pool) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
-        if isinstance(pool, GpuPool) and (sizes := tuple(question.sizes(name)))
+        if has_fixed_cost(pool) and (sizes := tuple(question.sizes(name)))
     ]
 
 
@@ -285,7 +285,7 @@ def _add_walks(strides: Strides, max_bands: int, same: _Rows, most: _Rows) -> No
 
 
 def _add_capacity(question: Question, strides: Strides, pools: list[_Pool], most: _Rows, *, slack: int | None) -> None:
-    """Each pool carries what is sent to it.
+    """Each pool carries what is sent to it; an endpoint with a fee carries all, once that is paid.
 
     Args:
         slack: where the variables start by which pools are overloaded, in terms of their largest size; ``None`` if none may be.
@@ -293,7 +293,10 @@ def _add_capacity(question: Question, strides: Strides, pools: list[_Pool], most
     deployment = np.array([arm.deployment for arm in question.expectations.model.arms])[strides.arm]
     for position, pool in enumerate(pools):
         here = np.flatnonzero(deployment == pool.deployment)
-        load = strides.gpu_s[here] * question.rate_per_s
+        endpoint = isinstance(question.expectations.model.deployments[pool.deployment], Api)
+        load = (
+            question.limits.utilization * strides.share[here] if endpoint else strides.gpu_s[here] * question.rate_per_s
+        )
         room = question.limits.utilization * np.eye(len(pools))[position]
         indices, values = here, load
         if slack is not None:

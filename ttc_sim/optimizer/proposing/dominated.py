@@ -8,6 +8,7 @@ import numpy as np
 
 from ttc_sim.optimizer.proposing.proposal import Question
 from ttc_sim.optimizer.proposing.strides import Strides
+from ttc_sim.scenario import Api, has_fixed_cost
 
 _FEW = 3200  # strides that a program is quick with anyway
 
@@ -16,13 +17,17 @@ def without_dominated(strides: Strides, question: Question) -> Strides:
     """The strides without those; all, where there are few.
 
     Whatever the limits are, taking the other arm instead breaks none of them and costs no accuracy: the best that is left is as
-    good as the best of all. A pool's load counts apart, as its replicas are bought for it. Of arms that are alike in everything the
+    good as the best of all. A pool's load counts apart, as its replicas are bought for it, and
+    so does what an endpoint with a fee is sent. Of arms that are alike in everything the
     one that is named last is kept.
     """
     if len(strides.arm) <= _FEW:
         return strides
-    deployment = np.array([arm.deployment for arm in question.expectations.model.arms])[strides.arm]
-    loads = [np.where(deployment == d, strides.gpu_s, 0.0) for d in np.unique(deployment)]
+    model = question.expectations.model
+    deployment = np.array([arm.deployment for arm in model.arms])[strides.arm]
+    fee = np.array([isinstance(item, Api) and has_fixed_cost(item) for item in model.deployments])[deployment]
+    busy = strides.gpu_s + np.where(fee, strides.share, 0.0)
+    loads = [np.where(deployment == d, busy, 0.0) for d in np.unique(deployment)]
     figures = np.stack([-strides.correct, strides.cost, strides.timeout, *strides.late, *loads])
     walked = np.stack([strides.source, strides.score, strides.first, strides.last])
     order = np.lexsort((strides.arm, *walked[::-1]))
@@ -37,6 +42,6 @@ def without_dominated(strides: Strides, question: Question) -> Strides:
     return replace(
         strides,
         **{name: getattr(strides, name)[at] for name in ("source", "score", "first", "last", "arm")},
-        **{name: getattr(strides, name)[at] for name in ("correct", "cost", "timeout", "gpu_s")},
+        **{name: getattr(strides, name)[at] for name in ("correct", "cost", "timeout", "gpu_s", "share")},
         late=strides.late[:, at] if len(strides.late) else strides.late,  # which has no second axis without limits
     )

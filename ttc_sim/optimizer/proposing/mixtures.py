@@ -19,7 +19,7 @@ from scipy.optimize import linprog
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.proposing.proposal import Limits, Question
-from ttc_sim.scenario import GpuPool, Targets
+from ttc_sim.scenario import Api, Targets, has_fixed_cost
 
 _ROUNDS = 200
 _PENALTY = 100.0
@@ -34,9 +34,9 @@ class ArmSums:
     Attributes:
         correct, cost: (V, R), weighted: summed over the rows' chosen arms they are accuracy and US dollars of API per request.
         late: (limits + 1, V, R) weighted chances of being late, timeouts last.
-        load: (pools, V, R) replicas kept busy.
-        pools: deployments that are GPU pools; usd: US dollars a request that one replica of each costs; sizes: numbers of
-            replicas of each to choose from.
+        load: (pools, V, R) replicas kept busy; of endpoints with a fixed fee so that all requests keep one as busy as it may be.
+        pools: deployments that are GPU pools or have a fixed fee; usd: US dollars a request that one replica of each costs, or the
+            fee; sizes: numbers of replicas of each to choose from.
     """
 
     correct: F64
@@ -89,16 +89,18 @@ def sums_by_arm(question: Question) -> ArmSums:
     """What the measured attempts add up to; rows are problems."""
     expectations, weight, rate_per_s = question.expectations, question.weight, question.rate_per_s
     model = expectations.model
-    pools = [d for d, item in enumerate(model.deployments) if isinstance(item, GpuPool)]
+    pools = [d for d, item in enumerate(model.deployments) if has_fixed_cost(item)]
     deployment = np.array([arm.deployment for arm in model.arms])
     busy = expectations.gpu_s * weight * rate_per_s
     hidden = np.where(np.isnan(expectations.correct), np.nan, 0.0)
-    load = [np.where((deployment == d)[:, None], busy, hidden) for d in pools]
+    by_fee = hidden + question.limits.utilization * weight
+    load = [
+        np.where((deployment == d)[:, None], by_fee if isinstance(model.deployments[d], Api) else busy, hidden)
+        for d in pools
+    ]
     usd, sizes = [], []
     for d in pools:
-        pool = model.deployments[d]
-        assert isinstance(pool, GpuPool)
-        usd.append(pool.hourly_usd / 3600 / rate_per_s)
+        usd.append(model.deployments[d].hourly_usd / 3600 / rate_per_s)
         sizes.append(question.sizes(model.deployment_names[d]))
     return ArmSums(
         correct=expectations.correct * weight,

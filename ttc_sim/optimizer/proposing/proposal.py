@@ -13,7 +13,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.proposing.objectives import Goal, Slowness, objectives_of
 from ttc_sim.policies import PerSource
 from ttc_sim.policies.responses import Response
-from ttc_sim.scenario import GpuPool, Target, Targets
+from ttc_sim.scenario import Api, Target, Targets
 from ttc_sim.simulation.expectations import Expectations
 from ttc_sim.simulation.model import Model
 from ttc_sim.workload.population import Population
@@ -81,7 +81,8 @@ class Question:
         late: (limits + 1, V, P) what is broken of each objective, such as the chance of being later than a limit, timeouts last.
         weight: (P,) share of the requests that each problem stands for; one with weight 0 does not count.
         rate_per_s: mean rate of all requests, which turns replica seconds per request into load.
-        replicas: per GPU pool, the numbers of replicas to choose from, instead of those of the search space.
+        replicas: per GPU pool, the numbers of replicas to choose from, instead of those of the search space; likewise, per endpoint
+            with a fixed fee, 1.
         goal: of one program, where that is not what the targets say.
         slowness: how often arms take how long, where a percentile is made least; bad: (V, P) chances to be outside the
             service-level objectives, where goodput is made most.
@@ -119,16 +120,20 @@ class Question:
         return -accuracy if targets.most_accurate else usd
 
     def sizes(self, pool: str) -> tuple[int, ...]:
-        """Numbers of replicas that a GPU pool may have, smallest first; none if it is closed."""
+        """Numbers of replicas that a GPU pool may have, smallest first; none if it is closed. Of an endpoint with a fee 1."""
         if self.replicas is not None:
             return tuple(sorted(set(self.replicas.get(pool, ()))))
         return allowed_replicas(self.expectations.model, pool)
 
 
 def allowed_replicas(model: Model, pool: str) -> tuple[int, ...]:
-    """Numbers of replicas of a GPU pool that the search space allows, smallest first; its own if the space names none."""
+    """Numbers of replicas of a GPU pool that the search space allows, smallest first; its own if the space names none.
+
+    An endpoint with a fixed fee has one, which is paid for or not used.
+    """
     own = model.scenario.deployments[pool]
-    assert isinstance(own, GpuPool)
+    if isinstance(own, Api):
+        return (own.planned_replicas,)
     return tuple(sorted(set(model.scenario.search.replicas.get(pool, [own.planned_replicas]))))
 
 
@@ -138,7 +143,7 @@ class Proposal:
 
     Attributes:
         policy: per source.
-        replicas: per GPU pool in use.
+        replicas: per GPU pool in use; 1 of an endpoint in use that has a fixed fee.
         accuracy, cost_usd_per_request: expectations.
         excess: per limit that could not be kept, by how much it is missed, relative to the limit; empty if all are kept.
         value: what is made best of, the lower the better: of goodput and ratios the negative. NaN where nothing was proposed by it.

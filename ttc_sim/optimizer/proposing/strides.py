@@ -20,7 +20,7 @@ class Strides:
         scores: names of the scores to route by.
         source, score, first, last, arm: bands ``first`` up to, not including, ``last`` go to ``arm``.
         correct, cost, timeout: what the stride adds to each sum; late: (limits, strides).
-        gpu_s: replica seconds per request of the workload.
+        gpu_s: replica seconds per request of the workload; share: of the requests that it takes.
         edges: per (source, score), the inner edges of the bands.
     """
 
@@ -35,6 +35,7 @@ class Strides:
     timeout: F64
     late: F64
     gpu_s: F64
+    share: F64
     edges: Mapping[tuple[int, int], F64]
 
 
@@ -106,7 +107,8 @@ class _Source:
         rows = np.flatnonzero((expectations.population.source == s) & (weight > 0))
         arms = np.flatnonzero(expectations.offered[:, s])
         at = np.ix_(arms, rows)
-        tables = [expectations.correct, expectations.api_cost_usd, expectations.gpu_s, *question.late]
+        ones = np.ones(expectations.correct.shape)
+        tables = [ones, expectations.correct, expectations.api_cost_usd, expectations.gpu_s, *question.late]
         return cls(question, rows, arms, np.array([table[at] for table in tables]) * weight[rows])
 
     def score(self, name: str) -> F64:
@@ -151,11 +153,12 @@ def _joined(scores: tuple[str, ...], parts: list[F64], edges: Mapping[tuple[int,
         first=first,
         last=last,
         arm=arm,
-        correct=flat[5],
-        cost=flat[6],
+        share=flat[5],
+        correct=flat[6],
+        cost=flat[7],
         timeout=flat[-1],
-        late=flat[8:-1],
-        gpu_s=flat[7],
+        late=flat[9:-1],
+        gpu_s=flat[8],
         edges=edges,
     )
 

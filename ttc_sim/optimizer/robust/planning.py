@@ -53,6 +53,10 @@ def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress =
         key, made_best = ("minimize", asked.minimize) if asked.fastest else ("maximize", asked.maximize)
         expected = "'minimize: cost' or 'maximize: accuracy', where there are several worlds to plan for"
         raise InputError(model.scenario.path, f"targets.{key}", made_best, expected)
+    for key in ("tiers", "concurrency"):
+        if choices := getattr(model.scenario.search, key):
+            expected = "none where there are several worlds to plan for: choose them with a plan for the scenario as it is first"
+            raise InputError(model.scenario.path, f"search.{key}", list(choices), expected)
     targets = asked.model_copy(update={"robust": None})
     plain = replace(model, scenario=model.scenario.model_copy(update={"targets": targets}))
     if plain.population is None:
@@ -61,7 +65,7 @@ def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress =
         task = PlanningTask.of(expect_arms(expanded_model(plain)), targets)
     worlds, notes = looked_up(said, plain, targets, task)
     if any(family.spans for ones in families_of(plain.scenario).values() for family in ones):
-        notes = (*notes, _RUNGS)
+        notes = [*notes, _RUNGS]
     over = said.judged_over
     several = WorldsTask.over_worlds(worlds, 1.0 if over == WORST else float(over))
     pace = _Pace(progress, len(worlds))
@@ -80,8 +84,8 @@ def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress =
 
 
 _RUNGS = (
-    "numbers from ranges of the search space were tried at their rungs alone, up to a factor of 3.2 apart: give those in between as "
-    "a list to choose from them too"
+    "numbers from ranges of the search space were tried at their rungs alone, up to a factor of 3.2 apart: give those in between "
+    "as a list to choose from them too"
 )
 _FIGURES = (
     "planned for several worlds at once: targets and their chances are of the world that is farthest from keeping each, all other "

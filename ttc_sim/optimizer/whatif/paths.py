@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.scenario import GpuPool, Scenario, as_plain, with_changes
+from ttc_sim.scenario import Api, GpuPool, Scenario, as_plain, with_changes
 from ttc_sim.scenario.targets import percentile_of
+from ttc_sim.serving.prices import resolve_price
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
 
@@ -94,6 +95,9 @@ class Base:
             name, last = str(keys[1]), str(keys[-1])
             served = self.model.scenario.deployments[name]
             prices = self.model.prices[self.model.deployment_names.index(name)]
+            if isinstance(served, Api) and served.price.factor != 1:  # what stands there is multiplied by it once more
+                unscaled = served.price.model_copy(update={"factor": 1.0})
+                prices = resolve_price(unscaled, where=self.scenario.path, field=f"deployments.{name}.price")
             kind = last.removesuffix("_usd_per_mtok")
             if keys[2] == "price" and prices is not None and kind != last and hasattr(prices, kind):
                 return float(f"{1e6 * getattr(prices, kind):.12g}")
