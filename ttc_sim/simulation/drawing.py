@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.workload import Part, Traffic, arrive
 from ttc_sim.workload.expected import shares
 from ttc_sim.workload.merging import drawn_by_share
+
+if TYPE_CHECKING:
+    from ttc_sim.simulation.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Draws:
         source: (n,) source of each, by number; ``None`` where the workload names none.
         parts: the requests of each process, which draws from streams of its own; empty where there is only that of all sources.
         rounds: how many times more requests of users than at first were generated for a duration, of which not all may be sent.
+        memory: what was made of these requests before, where that is kept; nothing comes out differently with it.
     """
 
     seed: int
@@ -37,6 +42,7 @@ class Draws:
     source: I64 | None = None
     parts: tuple[Part, ...] = ()
     rounds: int = 1
+    memory: Memory | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.traffic.arrival_s)
@@ -60,6 +66,13 @@ class Draws:
         return self._drawn(columns, stream, count)[members]
 
     def _drawn(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
+        if self.memory is None:
+            return self._drawn_anew(numbers, stream, width)
+        return self.memory.numbers(
+            numbers.__name__, stream, width, lambda: self._drawn_anew(numbers, stream, width)
+        )
+
+    def _drawn_anew(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
         if not self.parts:
             return numbers(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), width)
         out = np.empty((len(self), width))
@@ -83,6 +96,7 @@ class Draws:
             row=None if self.row is None else self.row[at],
             source=None if self.source is None else self.source[at],
             parts=tuple(parts),
+            memory=None,
         )
 
 

@@ -65,7 +65,7 @@ def offer(model: Model, draws: Draws, arm: I64) -> Offers:
     """Of requests whose arms are chosen, (n,): those, and their fallbacks one after another."""
     paths = paths_of(model)
     length = np.array([len(path) for path in paths])
-    steps = int(length[np.unique(arm)].max(initial=1))
+    steps = int(length[np.flatnonzero(np.bincount(arm))].max(initial=1))
     if steps == 1:
         return Offers((carry(model, draws, arm),), (arm,))
     # Who has no such fallback stands for another's place in the arrays, and is never carried out there.
@@ -164,9 +164,9 @@ def check_offered(model: Model, requests: Requests, arm: I64) -> None:
     if model.population is None and not model.scenario.workload.sources:
         return
     what = "whose profile was measured on" if model.population is not None else "that is offered to"
-    for index in np.unique(arm).tolist():
-        for source in np.unique(requests.source[arm == index]):
-            name = requests.sources[int(source)]
+    for index in np.flatnonzero(np.bincount(arm)).tolist():
+        for source in np.flatnonzero(np.bincount(requests.source[arm == index])).tolist():
+            name = requests.sources[source]
             for k, at in enumerate(paths_of(model)[index]):
                 # One that nothing is sent to first was measured wherever others fall back on it.
                 if name in model.arms[at].sources or (k and model.scenario.arms[model.arms[at].name].sources == []):

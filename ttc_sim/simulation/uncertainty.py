@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ _LEAST_BY_CHANCE = 0.1  # of the variance
 _NEGLIGIBLE = 0.002  # error of the load, relative, that moves no wait to speak of
 
 Bools = NDArray[np.bool_]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class Uncertainty:
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
+        self._known: dict[object, Any] = {}
+
+    def once(self, key: object, make: Callable[[], Found]) -> Found:
+        """What several figures ask for, or one beside many others, worked out once; ``key`` says what it is."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------------------------------------------------ problems
 

@@ -28,7 +28,7 @@ from ttc_sim.optimizer.whatif.saying import READY, Variation, check_names, in_py
 from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_plain, as_scenario, with_changes
 from ttc_sim.simulation.differences import compare, figures
-from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.pooling import Pooled
@@ -87,7 +87,7 @@ def what_if(
         replications = count("what_if", "replications", replications, 1, MOST_REPLICATIONS, "runs")
     if requests is not None:
         requests = count("what_if", "requests", requests, 1, MOST_REQUESTS, "requests")
-    loaded, is_plan = _scenario_of(scenario, allow_code)
+    loaded, is_plan = scenario_of(scenario, allow_code)
     if replan:
         loaded.check_consent()
         targets_of(loaded)
@@ -97,8 +97,8 @@ def what_if(
     if loaded.parsed_policy() is None:
         progress("planning the base")
         loaded, is_plan = plan_model(load_model(loaded), progress).scenario, True
-    given = _Given(loaded, replan, replications or loaded.replications, requests)
-    desk = _Desk(given, progress)
+    given = Given(loaded, replan, replications or loaded.replications, requests)
+    desk = Desk(given, progress)
     for one in asked:  # what is wrong with any is said before any is run
         desk.prepared(one)
     progress("base")
@@ -123,7 +123,7 @@ def what_if(
     return WhatIf(loaded.name, base, tuple(found), tuple(notes))
 
 
-def _scenario_of(given: object, allow_code: AllowCode) -> tuple[Scenario, bool]:
+def scenario_of(given: object, allow_code: AllowCode) -> tuple[Scenario, bool]:
     """The scenario, and whether its policy was planned."""
     if isinstance(given, (Plan, SavedPlan)):
         return as_scenario(given.scenario, "what_if", allow_code), True
@@ -135,8 +135,8 @@ def _scenario_of(given: object, allow_code: AllowCode) -> tuple[Scenario, bool]:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What a process needs to carry variations out."""
+class Given:
+    """What is needed to carry variations out: the scenario, whether to plan anew, runs, and requests of each."""
 
     scenario: Scenario
     replan: bool
@@ -144,11 +144,11 @@ class _Given:
     requests: int | None
 
 
-_DESKS: list[_Desk] = []
+_DESKS: list[Desk] = []
 
 
-def _open(given: _Given) -> None:
-    _DESKS[:] = [_Desk(given, lambda _: None)]
+def _open(given: Given) -> None:
+    _DESKS[:] = [Desk(given, lambda _: None)]
 
 
 def _varied(variation: Variation) -> Varied:
@@ -157,7 +157,7 @@ def _varied(variation: Variation) -> Varied:
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """A variation, ready to be carried out: the changed scenario, and what changes in what is looked up and drawn."""
 
     scenario: Scenario
@@ -170,10 +170,10 @@ class _Prepared:
         return math.prod(one.requests for one in self.effects)
 
 
-class _Desk:
+class Desk:
     """Where variations are carried out: the base and what it was looked up from."""
 
-    def __init__(self, given: _Given, progress: Progress) -> None:
+    def __init__(self, given: Given, progress: Progress) -> None:
         self.given, self.progress = given, progress
         policy = given.scenario.parsed_policy()
         assert policy is not None
@@ -189,7 +189,7 @@ class _Desk:
 
     # ------------------------------------------------------------------------------------------------ what is asked
 
-    def prepared(self, variation: Variation) -> _Prepared:
+    def prepared(self, variation: Variation) -> Prepared:
         """Read a variation.
 
         Raises:
@@ -198,7 +198,7 @@ class _Desk:
         with _said_of(variation):
             return self._prepared(variation)
 
-    def _prepared(self, variation: Variation) -> _Prepared:
+    def _prepared(self, variation: Variation) -> Prepared:
         new: dict[str, tuple[object, str]] = {}
         made: list[Change] = []
         for path, (value, where) in variation.changes.items():
@@ -225,7 +225,7 @@ class _Desk:
             if effect.changes:
                 scenario = with_changes(scenario, effect.changes)
             effects.append(effect)
-        prepared = _Prepared(scenario, tuple(made), tuple(effects))
+        prepared = Prepared(scenario, tuple(made), tuple(effects))
         self._check_pairs(variation, prepared)
         return prepared
 
@@ -238,7 +238,7 @@ class _Desk:
                 where, path, value, "--replan (replan=True) beside it: without it nothing is planned by this"
             )
 
-    def _check_pairs(self, variation: Variation, prepared: _Prepared) -> None:
+    def _check_pairs(self, variation: Variation, prepared: Prepared) -> None:
         """Refuse other random numbers than the base's, and what changes nothing."""
         base, other = self.given.scenario, prepared.scenario
         first = variation.where
@@ -264,11 +264,7 @@ class _Desk:
         with _said_of(variation):
             prepared = self._prepared(variation)
             self.progress(variation.name)
-            model = self._model(prepared)
-            policy = prepared.scenario.parsed_policy()
-            assert policy is not None
-            policy.get_ready()
-            model = with_responses(model, policy)
+            model, policy = self.loaded(prepared)
             kept = self.carried_out(policy, *self._simulated(model, policy, prepared.effects))
             replanned = self._replanned(variation.name, prepared, model) if self.given.replan else None
         own = [note for note in kept.summary.notes if note not in self.base[1].notes]
@@ -277,7 +273,14 @@ class _Desk:
             own.append("comes to the same as the base in everything: no request meets what it changes")
         return Varied(variation.name, prepared.changes, kept, replanned, tuple(own))
 
-    def _model(self, prepared: _Prepared) -> Model:
+    def loaded(self, prepared: Prepared) -> tuple[Model, Policy]:
+        """What a variation is carried out by: its scenario looked up, and its policy."""
+        model, policy = self._model(prepared), prepared.scenario.parsed_policy()
+        assert policy is not None
+        policy.get_ready()
+        return with_responses(model, policy), policy
+
+    def _model(self, prepared: Prepared) -> Model:
         """The changed scenario over the base's problems or its own, with what the base's policy expects of arms."""
         population = self.model.population
         if not _on_the_same_problems(self.given.scenario, prepared.scenario):
@@ -290,7 +293,7 @@ class _Desk:
                 population = effect.population(population)
         return load_model(prepared.scenario, population)
 
-    def _replanned(self, name: str, prepared: _Prepared, model: Model) -> CarriedOut:
+    def _replanned(self, name: str, prepared: Prepared, model: Model) -> CarriedOut:
         def say(line: str) -> None:
             self.progress(f"{name}, planned anew: {line}")
 
@@ -301,17 +304,23 @@ class _Desk:
         return replace(found, status=plan.status)
 
     def _simulated(self, model: Model, policy: Policy, effects: Sequence[Effect]) -> tuple[Pooled, Summary]:
+        pooled = self.pooled(model, policy, effects)
+        return pooled, summarize_pooled(pooled)
+
+    def pooled(self, model: Model, policy: Policy, effects: Sequence[Effect]) -> Pooled:
+        """All runs side by side."""
+        runs = [run_once(model, policy, self.drawn(model, k, effects)) for k in range(self.given.replications)]
+        return Pooled(model, runs, expected_under(model, policy, runs))
+
+    def drawn(self, model: Model, run: int, effects: Sequence[Effect]) -> Draws:
+        """All that is random about a run."""
         requests = self.given.requests
         if requests is not None:
             requests = max(round(requests * math.prod(one.requests for one in effects)), 1)
-        runs = []
-        for k in range(self.given.replications):
-            drawn = draw(model, k, requests=requests)
-            for effect in effects:
-                drawn = drawn if effect.draws is None else effect.draws(drawn)
-            runs.append(run_once(model, policy, drawn))
-        pooled = Pooled(model, runs, expected_under(model, policy, runs))
-        return pooled, summarize_pooled(pooled)
+        drawn = draw(model, run, requests=requests)
+        for effect in effects:
+            drawn = drawn if effect.draws is None else effect.draws(drawn)
+        return drawn
 
     def carried_out(self, policy: Policy, pooled: Pooled, summary: Summary) -> CarriedOut:
         """What a policy comes to, beside the base unless it is that."""
@@ -355,4 +364,4 @@ def _said_of(variation: Variation) -> Iterator[None]:
         raise InputError(variation.where(error.field), field, error.value, error.expected) from None
 
 
-__all__ = ["what_if"]
+__all__ = ["Desk", "Given", "scenario_of", "what_if"]
