@@ -14,9 +14,10 @@ from functools import cached_property
 import numpy as np
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.optimizer.whatif.carrying_out import Desk
+from ttc_sim.optimizer.whatif.carrying_out import Desk, said_of
 from ttc_sim.optimizer.whatif.ready import Effect
 from ttc_sim.optimizer.whatif.saying import Variation
+from ttc_sim.policies import Policy
 from ttc_sim.simulation.differences import Compared, compare_figures, in_brief
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.memory import Memory
@@ -68,6 +69,15 @@ class Trying(Desk):
         pooled = self.pooled(self.model, self.policy, ())
         return pooled, *in_brief(pooled)
 
+    @property
+    def base_requests(self) -> int:
+        """Of a run of the base, in the mean."""
+        return round(self._before[0].count / self.given.replications)
+
+    def tried_policy(self, policy: Policy) -> Tried:
+        """What another policy comes to in the base."""
+        return self._compared(self.pooled(self.model, policy, ()))
+
     def tried(self, changes: Mapping[str, object]) -> Tried:
         """What the scenario comes to with other values.
 
@@ -77,13 +87,17 @@ class Trying(Desk):
         Raises:
             InputError: a path that leads nowhere, or a scenario that is invalid with them.
         """
-        before, first, rate_per_s = self._before
-        after, second, other_rate_per_s = before, first, rate_per_s
-        if changes:
-            prepared = self.prepared(Variation("setting", {path: (now, "explore") for path, now in changes.items()}))
+        if not changes:
+            return self._compared(self._before[0])
+        variation = Variation("setting", {path: (now, "explore") for path, now in changes.items()})
+        with said_of(variation):
+            prepared = self.prepared(variation)
             model, policy = self.loaded(prepared)
-            after = self.pooled(model, policy, prepared.effects)
-            second, other_rate_per_s = in_brief(after)
+            return self._compared(self.pooled(model, policy, prepared.effects))
+
+    def _compared(self, after: Pooled) -> Tried:
+        before, first, rate_per_s = self._before
+        second, other_rate_per_s = (first, rate_per_s) if after is before else in_brief(after)
         compared = compare_figures(before, after, first, second, (rate_per_s, other_rate_per_s))
         shares = np.bincount(after.arm, minlength=len(after.model.arms)) / after.count
         return Tried(

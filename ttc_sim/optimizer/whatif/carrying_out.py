@@ -123,15 +123,15 @@ def what_if(
     return WhatIf(loaded.name, base, tuple(found), tuple(notes))
 
 
-def scenario_of(given: object, allow_code: AllowCode) -> tuple[Scenario, bool]:
-    """The scenario, and whether its policy was planned."""
+def scenario_of(given: object, allow_code: AllowCode, function: str = "what_if") -> tuple[Scenario, bool]:
+    """The scenario, and whether its policy was planned; ``function`` takes it, for errors."""
     if isinstance(given, (Plan, SavedPlan)):
-        return as_scenario(given.scenario, "what_if", allow_code), True
+        return as_scenario(given.scenario, function, allow_code), True
     if isinstance(given, (str, Path)):
         planned = planned_scenario(given, allow_code)
         if planned is not None:
             return planned, True
-    return as_scenario(given, "what_if", allow_code), False  # type: ignore[arg-type]
+    return as_scenario(given, function, allow_code), False  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Desk:
         Raises:
             InputError: a path that leads nowhere, a scenario that is invalid, or no change that has an effect.
         """
-        with _said_of(variation):
+        with said_of(variation):
             return self._prepared(variation)
 
     def _prepared(self, variation: Variation) -> Prepared:
@@ -261,7 +261,7 @@ class Desk:
 
     def varied(self, variation: Variation) -> Varied:
         """Carry a variation out."""
-        with _said_of(variation):
+        with said_of(variation):
             prepared = self._prepared(variation)
             self.progress(variation.name)
             model, policy = self.loaded(prepared)
@@ -352,7 +352,7 @@ def _shown(value: object) -> object:
 
 
 @contextmanager
-def _said_of(variation: Variation) -> Iterator[None]:
+def said_of(variation: Variation) -> Iterator[None]:
     """What is wrong with a variation is said with where it was said."""
     try:
         yield
@@ -364,4 +364,4 @@ def _said_of(variation: Variation) -> Iterator[None]:
         raise InputError(variation.where(error.field), field, error.value, error.expected) from None
 
 
-__all__ = ["Desk", "Given", "scenario_of", "what_if"]
+__all__ = ["Desk", "Given", "said_of", "scenario_of", "what_if"]
