@@ -18,7 +18,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WAIT_S = 120.0  # on a machine that is busy
+WAIT_S = 60.0  # on a machine that is busy
 
 # What a notebook does for a widget: a model with the kernel's state, one change on its way at a time, the latest after that.
 _NOTEBOOK = """

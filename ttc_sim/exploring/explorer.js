@@ -147,11 +147,18 @@ function render({ model, el }) {
 
   function show() {
     const shown = model.get("shown");
-    const latest = same(shown.setting, setting);
     error.textContent = shown.error;
     results.toggleAttribute("data-wrong", shown.error !== "");
-    if (latest) root.removeAttribute("aria-busy");
-    if (shown.error) return;
+    if (!shown.error) redraw(shown);
+    if (!same(shown.setting, setting)) return;
+    root.removeAttribute("aria-busy");
+    if (asked_ms === null) return;
+    root.dataset.redrawnMs = performance.now() - asked_ms;
+    root.dataset.moves = Number(root.dataset.moves || 0) + 1;
+    asked_ms = null;
+  }
+
+  function redraw(shown) {
     figures.replaceChildren(
       ...shown.rows.map((row) => {
         const cell = (name, value, between, more = {}) =>
@@ -176,15 +183,10 @@ function render({ model, el }) {
     if (shown.point.up !== null) trail.push(shown.point);
     if (trail.length > 40) trail.shift();
     draw(shown);
-    if (latest && asked_ms !== null) {
-      root.dataset.redrawnMs = performance.now() - asked_ms;
-      root.dataset.moves = Number(root.dataset.moves || 0) + 1;
-      asked_ms = null;
-    }
   }
 
   function ticks(low, high) {
-    const rough = (high - low) / 4;
+    const rough = (high - low) / 6;
     const size = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((k) => k * size >= rough) * size;
     const found = [];
