@@ -165,8 +165,8 @@ def test_a_move_of_100_000_requests_takes_less_than_200_ms() -> None:
             began_s = time.process_time()
             desk.tried(moved)
             took_ms.append(1000 * (time.process_time() - began_s))
-    # Three times what it takes on a core of its own: those that share caches and clock with others take longer.
-    assert np.quantile(took_ms, 0.95) < 600, took_ms
+    # Twice what it may take on a core of its own: one that shares its caches with a dozen others takes longer.
+    assert np.quantile(took_ms, 0.95) < 400, took_ms
 
 
 # ------------------------------------------------------------------------------------------------------------ widget
@@ -228,9 +228,7 @@ def test_edges_out_of_order_are_refused_and_moved_together_are_not() -> None:
     found.setting = {"policy.edges.0": 0.7}
     assert "increasing" in found.error
     found.setting = {"policy.edges.0": 0.7, "policy.edges.1": 0.8}
-    assert found.changes == {
-        "policy": "Banded(edges=[0.7, 0.8], arms=['small', 'large', 'small'], score='difficulty')"
-    }
+    assert found.changes == {"policy": "Banded(edges=[0.7, 0.8], arms=['small', 'large', 'small'], score='difficulty')"}
 
 
 def test_only_the_knobs_that_exist_are_there(tmp_path: Path) -> None:
@@ -293,5 +291,7 @@ def test_what_cannot_be_explored_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
         ttc.explore(small(predictor="gone.onnx"))
     monkeypatch.setitem(sys.modules, "anywidget", None)
     monkeypatch.delitem(sys.modules, "ttc_sim.exploring.widget")
-    with pytest.raises(ttc.InputError, match=r"anywidget: got 'not installed'; expected pip install 'ttc-sim\[notebook\]'"):
+    with pytest.raises(
+        ttc.InputError, match=r"anywidget: got 'not installed'; expected pip install 'ttc-sim\[notebook\]'"
+    ):
         ttc.explore(GATEWAY)

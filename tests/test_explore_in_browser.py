@@ -45,7 +45,7 @@ def figures(page: Browser) -> dict[str, list[str]]:
     """By figure, what stands there: this setting, the base, the difference."""
     cells = "[...row.querySelectorAll('td b')].map((one) => one.textContent)"
     rows = f"[...{ROOT}.querySelectorAll('tbody tr')].map((row) => [row.dataset.figure, {cells}])"
-    return {name: values for name, values in page.run(rows)}
+    return dict(page.run(rows))
 
 
 def test_sliders_move_the_figures_by_what_if(page: Browser) -> None:
@@ -75,7 +75,9 @@ def test_sliders_move_the_figures_by_what_if(page: Browser) -> None:
         assert found[name][:2] == [dollars(times * one.figures[name].value) for one in (kept, wanted.base)]
     exact = page.run(f"+{ROOT}.querySelector('[data-figure=latency_p95_s]').dataset.value")
     assert exact == kept.figures["latency_p95_s"].value
-    assert max(took_ms) < 10_000, "seconds of a machine that is busy with other tests; tests/test_explore.py has the time"
+    assert max(took_ms) < 10_000, (
+        "seconds of a machine that is busy with other tests; tests/test_explore.py has the time"
+    )
 
 
 def test_what_is_wrong_is_said_and_the_base_comes_back(page: Browser) -> None:
@@ -123,7 +125,9 @@ def test_it_fits_and_can_be_read_from_narrow_to_wide(page: Browser, dark: bool, 
     for width in (360, 800, 1600):
         page.look(width, dark, tmp_path / "page.png")
         assert page.run("document.documentElement.scrollWidth") <= width
-        boxes = f"[...{ROOT}.querySelectorAll('b, label, small, output, text')].map((one) => one.getBoundingClientRect())"
+        boxes = (
+            f"[...{ROOT}.querySelectorAll('b, label, small, output, text')].map((one) => one.getBoundingClientRect())"
+        )
         assert page.run(f"Math.max(...{boxes}.map((one) => one.right))") <= width
     # A canvas says which colour a browser makes of what a style says.
     contrasts = page.run(

@@ -29,10 +29,11 @@ def explore(
 ) -> Explorer:
     """Sliders over a scenario or plan, in a notebook: what each setting comes to, beside the base, as soon as it is moved.
 
-    Thresholds of the policy's bands (or its prices of accuracy and of a second), caps of the arms that it sends requests to, prices,
-    traffic, replicas and speed of endpoints may be moved. Accuracy, US dollars and latency are those of :func:`ttc_sim.what_if` for
-    the same values and requests, with the same intervals: every move is simulated, on the same random numbers. ``changes`` of what is
-    returned are the paths and values as ``what_if`` takes them, ``command`` the line for ``ttc-sim whatif``.
+    Thresholds of the policy's bands (or its prices of accuracy and of a second), caps of the arms that it sends requests to,
+    prices, traffic, replicas and speed of endpoints may be moved. Accuracy, US dollars and latency are those of
+    :func:`ttc_sim.what_if` for the same values and requests, with the same intervals: every move is simulated, on the same random
+    numbers. ``changes`` of what is returned are the paths and values as ``what_if`` takes them, ``command`` is the line for
+    ``ttc-sim whatif``.
 
     Args:
         scenario: itself, a plan, the file of either, or the name of a shipped scenario.

@@ -1,4 +1,4 @@
-"""What may be moved in a scenario: thresholds of its policy, caps of its arms, prices, replicas, traffic, speed of its endpoints."""
+"""What may be moved in a scenario: thresholds of its policy, caps of its arms, prices, replicas, traffic, speed of endpoints."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def changes_of(knobs: Mapping[str, Knob], setting: Setting, policy: Policy) -> d
     of_policy: dict[str, dict[tuple[str, int | None], Value]] = {}
     for name, given in setting.items():
         if name not in knobs:
-            raise InputError("explore", "setting", name, nearest(name, knobs) if knobs else "none: nothing can be moved")
+            raise InputError(
+                "explore", "setting", name, nearest(name, knobs) if knobs else "none: nothing can be moved"
+            )
         knob = knobs[name]
         value = knob.checked(given)
         if value == knob.value:

@@ -1,7 +1,7 @@
-"""Settings carried out one after another on the same requests: what :func:`ttc_sim.what_if` says of each, fast enough to drag a slider.
+"""Settings carried out one after another on the same requests: what :func:`ttc_sim.what_if` says of each, as fast as one drags.
 
-It is the same simulation. What an arm makes of a request is kept from one setting to the next, so that a move only chooses arms anew,
-runs the queue and bills it; and only a few figures are worked out, each the same to the digit.
+It is the same simulation. What an arm makes of a request is kept from one setting to the next, so that a move only chooses arms
+anew, runs the queue and bills it; and only a few figures are worked out, each the same to the digit.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Tried:
     """What a setting comes to.
 
     Attributes:
-        figures: by name, as of :func:`ttc_sim.what_if`: ``accuracy`` (where it is known), ``cost_usd_per_request``, ``_per_day`` and
-            ``_per_month``, ``latency_p50_s``, ``latency_p95_s``, ``timeout_rate``.
+        figures: by name, as of :func:`ttc_sim.what_if`: ``accuracy`` (where it is known), ``cost_usd_per_request``, ``_per_day``
+            and ``_per_month``, ``latency_p50_s``, ``latency_p95_s``, ``timeout_rate``.
         compared: each beside the base's, with the paired difference.
         shares: of the requests that are sent to each arm, but for those that get none.
         verdict: of the deployments, ``stable``, ``backlogged`` or ``overloaded``.

@@ -41,7 +41,8 @@ def carry(model: Model, draws: Draws, arm: I64, fallen: int = 0) -> Carried:
         fallen: how many arms they were at before, as fallbacks have it: what goes wrong with them now is another draw.
     """
     if draws.memory is not None:
-        return draws.memory.carried(model, draws, arm, fallen)
+        kept: Carried = draws.memory.carried(model, draws, arm, fallen)
+        return kept
     return carry_anew(model, draws, arm, fallen)
 
 

@@ -322,10 +322,10 @@ def _of_quantile(pair: Pair, value: float, name: TimeName, part: float, alone: t
     times = [one.of_name(name) for one in pair.both]
     ordered, variances, influences = [], [], []
     for one, x in zip(pair.both, times, strict=True):
-        kept, tail, variance = one.beyond(x, x.known, part)
+        kept, _, variance, influence = one.beyond(x, x.known, part)
         ordered.append(kept)
         variances.append(variance)
-        influences.append(one.once((name, part, "influence"), partial(one.influence, tail, x.known)))
+        influences.append(influence)
     difference = pair.difference(influences)
     # Where hardly a request is beyond the one and not the other, one more of them is as likely as not.
     apart = difference.variance(1.0).value + (0.0 if pair.replay else 1 / min(map(len, ordered)) ** 2)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,8 +16,18 @@ from ttc_sim.workload import Part, Traffic, arrive
 from ttc_sim.workload.expected import shares
 from ttc_sim.workload.merging import drawn_by_share
 
-if TYPE_CHECKING:
-    from ttc_sim.simulation.memory import Memory
+
+class Keeps(Protocol):
+    """What is kept of one run's draws, see :mod:`ttc_sim.simulation.memory`."""
+
+    def numbers(self, kind: str, stream: str, width: int, drawn: Callable[[], F64]) -> F64:
+        """Numbers of a stream, drawn when they are first asked for."""
+
+    def carried(self, model: Model, draws: Draws, arm: I64, fallen: int) -> Any:
+        """As :func:`ttc_sim.simulation.carrying.carry`."""
+
+    def ran(self, model: Model, works: Sequence[Any], how: object, run: Callable[[], Any]) -> Any:
+        """What came of works on the deployments, whatever those cost; ``how``: what else it depends on."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Draws:
     source: I64 | None = None
     parts: tuple[Part, ...] = ()
     rounds: int = 1
-    memory: Memory | None = field(default=None, repr=False, compare=False)
+    memory: Keeps | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.traffic.arrival_s)
@@ -68,9 +78,7 @@ class Draws:
     def _drawn(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
         if self.memory is None:
             return self._drawn_anew(numbers, stream, width)
-        return self.memory.numbers(
-            numbers.__name__, stream, width, lambda: self._drawn_anew(numbers, stream, width)
-        )
+        return self.memory.numbers(numbers.__name__, stream, width, lambda: self._drawn_anew(numbers, stream, width))
 
     def _drawn_anew(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
         if not self.parts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,6 +105,10 @@ def run_offers(
     interval_s: float | None = None,
 ) -> EngineResult:
     """Carry works out by the compiled engine, on deployments that may go down."""
+    if draws.memory is not None and following is None and live is None and interval_s is None:
+        bare = replace(draws, memory=None)
+        kept: EngineResult = draws.memory.ran(model, works, None, lambda: run_offers(model, bare, works, None))
+        return kept
     return until_known(
         model,
         draws,

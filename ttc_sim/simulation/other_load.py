@@ -11,7 +11,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.gathering import gathered
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.offering import offer, run_offers
+from ttc_sim.simulation.offering import Offers, offer, run_offers
 from ttc_sim.simulation.token_times import times_of_works
 
 
@@ -39,16 +39,23 @@ def with_load(model: Model, run: Run, times: float) -> OtherLoad:
     Raises:
         ValueError: arrivals that wait for answers.
     """
-    arrival_s = run.draws.traffic.arrival_s
-    n = len(arrival_s)
     if run.draws.traffic.after is not None:
         raise ValueError("requests that wait for answers cannot be repeated")
+    offers, memory = offer(model, run.draws, run.arm), run.draws.memory
+    if memory is None or offers.following is not None:
+        return _with_load(model, run, offers, times)
+    kept: OtherLoad = memory.ran(model, offers.works, times, lambda: _with_load(model, run, offers, times))
+    return kept
+
+
+def _with_load(model: Model, run: Run, offers: Offers, times: float) -> OtherLoad:
+    arrival_s, draws = run.draws.traffic.arrival_s, replace(run.draws, memory=None)
+    n = len(arrival_s)
     at = np.arange(max(int(n * times), 1)) / times
     request = np.minimum(at.astype(np.int64), n - 1)
-    offers = offer(model, run.draws, run.arm)
     arrives_s = np.interp(at, np.arange(n), arrival_s)
     works = [replace(gathered(work, request), arrival_s=arrives_s) for work in offers.works]
     following = None if offers.following is None else offers.following[request]
-    result = run_offers(model, run.draws, works, following)
+    result = run_offers(model, draws, works, following)
     ttft_s, tpot_s = times_of_works(result, works, model.deployments)
     return OtherLoad(times, request, result.status, result.finished_s - result.arrival_s, ttft_s, tpot_s)

@@ -173,7 +173,8 @@ class Uncertainty:
         by_chance = self._by_chance(values, keep) / len(values)
         of_problems = None
         if self.row is not None:
-            of_problems = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
+            source = self.source if len(values) == self.count else self.source[keep]
+            of_problems = self.centred(values if changing is None else changing, source) / len(values)
         return Influence(np.flatnonzero(keep), by_chance, of_problems, np.empty(0, dtype=np.int64), np.empty(0))
 
     def variances(
@@ -224,12 +225,20 @@ class Uncertainty:
 
     def of_shares(self, values: F64, keep: Bools) -> Variance:
         """Variance of the share of some requests, by 0 or 1 of each of them."""
+        return self.of_share(values, self.influence(values, keep))
+
+    def of_share(self, values: F64, influence: Influence) -> Variance:
+        """The same, of what each of them is known to add."""
         value = float(values.mean())
-        return self.of_requests(values, keep, float(np.sqrt(value * (1 - value))), share=True, same=False)[0]
+        return self.variances(influence, float(np.sqrt(value * (1 - value))), share=True, same=False)[0]
+
+    @cached_property
+    def _sizes(self) -> I64:
+        return np.maximum(np.bincount(self.source), 1)
 
     def centred(self, values: F64, source: I64) -> F64:
         """Values less the mean of their source: its share of the requests is given."""
-        size = np.maximum(np.bincount(source), 1)
+        size = self._sizes if source is self.source else np.maximum(np.bincount(source), 1)
         return np.asarray(values - (np.bincount(source, weights=values) / size)[source])
 
     # ---------------------------------------------------------------------------------------------------------- load
