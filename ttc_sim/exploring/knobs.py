@@ -66,7 +66,7 @@ class Knob:
         """
         if self.options:
             if value in self.options and not isinstance(value, bool):
-                return value  # type: ignore[return-value]
+                return value
             raise InputError("explore", self.name, value, "one of " + ", ".join(map(said_cap, self.options)))
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InputError("explore", self.name, value, "a number")
@@ -187,20 +187,18 @@ def _of_one(desk: Desk, policy: Policy, path: str, of: str) -> Iterator[Knob]:
             place=("at", None) if isinstance(policy, Threshold) else ("edges", k),
         )
     if isinstance(policy, Utility):
-        for name, label, unit in (
-            ("price_of_accuracy", "what a right answer is worth", "$"),
-            ("price_of_second", "what a second of waiting costs", "$"),
+        for field_name, label in (
+            ("price_of_accuracy", "what a right answer is worth"),
+            ("price_of_second", "what a second of waiting costs"),
         ):
-            now = getattr(policy, name)
+            now = getattr(policy, field_name)
             high = _nice(3 * now) if now > 0 else 0.001
-            slider = {"low": 0.0, "high": high, "step": high / 200, "least": 0.0}
-            yield Knob(f"{path}.{name}", "Thresholds", of + label, unit, now, (path,), place=(name, None), **slider)
+            knob = Knob(f"{path}.{field_name}", "Thresholds", of + label, "$", now, (path,), 0.0, high, high / 200, 0.0)
+            yield replace(knob, place=(field_name, None))
     if isinstance(policy, Overflow):
-        high, place = max(2.0 * policy.waiting, 20.0), ("waiting", None)
-        label = f"{of}waiting sequences from which on the next arm is taken"
-        slider = {"low": 0.0, "high": high, "step": 1.0, "least": 0.0}
-        knob = Knob(f"{path}.waiting", "Thresholds", label, "sequences", policy.waiting, (path,), **slider)
-        yield replace(knob, whole=True, place=place)
+        high, label = max(2.0 * policy.waiting, 20.0), f"{of}waiting sequences from which on the next arm is taken"
+        knob = Knob(f"{path}.waiting", "Thresholds", label, "sequences", policy.waiting, (path,), 0.0, high, 1.0, 0.0)
+        yield replace(knob, whole=True, place=("waiting", None))
 
 
 def _range_of(desk: Desk, score: str, edge: float) -> tuple[float, float, float]:
@@ -287,8 +285,8 @@ def _of_load(desk: Desk, served: Sequence[str]) -> Iterator[Knob]:
         if isinstance(item, Api):
             paths = [f"{at}.per_token.median_s", *([f"{at}.per_token.p95_s"] if item.per_token.p95_s else [])]
             label = f"time per token of {name} (1 is {1000 * item.per_token.median_s:g} ms)"
-            slider = {"low": 0.1, "high": 3.0, "step": 0.05, "least": 0.001}
-            yield Knob(f"{at}.per_token", group, label, "times", 1.0, tuple(paths), times=True, **slider)
+            knob = Knob(f"{at}.per_token", group, label, "times", 1.0, tuple(paths), 0.1, 3.0, 0.05, 0.001)
+            yield replace(knob, times=True)
 
 
 def _able(desk: Desk, changes: Mapping[str, object]) -> bool:

@@ -60,7 +60,7 @@ class Explorer(_Base):  # type: ignore[misc]
     _esm = _HERE / "explorer.js"
     _css = _HERE / "explorer.css"
     about = traitlets.Dict().tag(sync=True)
-    knobs = traitlets.List().tag(sync=True)
+    knobs: Any = traitlets.List().tag(sync=True)
     setting = traitlets.Dict().tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
 

@@ -66,8 +66,8 @@ class Memory:
         together, last = self._together[1], self._sent
         if last is None or last[0] is not together or last[2] != fallen or not np.array_equal(last[1], arm):
             request = np.searchsorted(used, arm) * len(arm) + np.arange(len(arm))
-            self._sent = together, arm.copy(), fallen, _gathered(together, request, wholes[0])
-        return self._sent[3]
+            last = self._sent = together, arm.copy(), fallen, _gathered(together, request, wholes[0])
+        return last[3]
 
     def ran(self, model: Model, works: Sequence[Work], how: object, run: Callable[[], Ran]) -> Ran:
         """What came of these works on the deployments as they are, whatever they cost; ``how``: what else it depends on."""
