@@ -58,9 +58,10 @@ function render({ model, el }) {
   );
   const panel = made("form", { class: "knobs", "aria-label": "What may be moved" });
   panel.addEventListener("submit", (event) => event.preventDefault());
+  // JupyterLab takes arrow keys for its own unless it is told to leave them.
   const root = made(
     "div",
-    { class: "ttc-explorer" },
+    { class: "ttc-explorer", "data-lm-suppress-shortcuts": "true" },
     made("div", { class: "columns" }, made("header", {}, made("strong", {}, about.title), back), panel, results),
   );
   el.append(root);
