@@ -145,7 +145,7 @@ def test_what_is_gathered_from_memory_is_what_is_carried_out_anew() -> None:
 # ------------------------------------------------------------------------------------------------------------- speed
 
 
-def test_a_move_of_100_000_requests_takes_less_than_200_ms() -> None:
+def test_a_move_of_100_000_requests_is_fast() -> None:
     """Of the kernel's own work, 30 moves of thresholds, caps and prices."""
     desk = desk_of(GATEWAY, 20_000, 5)
     rng = np.random.default_rng(0)

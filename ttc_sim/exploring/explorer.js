@@ -58,12 +58,13 @@ function render({ model, el }) {
   );
   const panel = made("form", { class: "knobs", "aria-label": "What may be moved" });
   panel.addEventListener("submit", (event) => event.preventDefault());
-  // JupyterLab takes arrow keys for its own unless it is told to leave them.
+  // JupyterLab takes arrow keys for its own, in two ways, unless it is kept from it.
   const root = made(
     "div",
     { class: "ttc-explorer", "data-lm-suppress-shortcuts": "true" },
     made("div", { class: "columns" }, made("header", {}, made("strong", {}, about.title), back), panel, results),
   );
+  root.addEventListener("keydown", (event) => event.stopPropagation());
   el.append(root);
 
   function move(name, value) {
