@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.plugins import register
     from ttc_sim.collecting import Collected, collect
     from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
+    from ttc_sim.exploring import explore
     from ttc_sim.measured.folders import list_profiles
     from ttc_sim.measured.problem_sets import load_problem_set
     from ttc_sim.measured.profiles import load_profile
@@ -99,6 +100,7 @@ _HOME = {
     "collect": "collecting",
     "cross_validate": "optimizer.cross_validating",
     "evaluate": "evaluation.evaluate",
+    "explore": "exploring",
     "list_profiles": "measured.folders",
     "load_plan": "optimizer.plan",
     "load_problem_set": "measured.problem_sets",
@@ -160,6 +162,7 @@ __all__ = [
     "collect",
     "cross_validate",
     "evaluate",
+    "explore",
     "list_profiles",
     "load_plan",
     "load_problem_set",

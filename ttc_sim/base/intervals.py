@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -196,6 +197,7 @@ def quantile(ordered: F64, wanted: float, variance: Variance, units: float) -> E
     return Estimate(value, min(low, value), max(high, value))
 
 
+@lru_cache(maxsize=4096)  # a figure is compared with others many times
 def _rank(wanted: float, size: float, probability: float) -> float:
     """Which of ``size`` independent values, in order and between them, lies below a quantile with that probability."""
     if wanted**size >= probability:

@@ -40,6 +40,14 @@ def carry(model: Model, draws: Draws, arm: I64, fallen: int = 0) -> Carried:
     Args:
         fallen: how many arms they were at before, as fallbacks have it: what goes wrong with them now is another draw.
     """
+    if draws.memory is not None:
+        kept: Carried = draws.memory.carried(model, draws, arm, fallen)
+        return kept
+    return carry_anew(model, draws, arm, fallen)
+
+
+def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
+    """The same, whatever is remembered of the draws."""
     n = len(draws)
     correct, cut_off = np.full(n, np.nan), np.full(n, np.nan)
     parts: list[tuple[I64, int, Stage, int]] = []  # requests that run a stage, its number, the stage, its deployment

@@ -9,7 +9,7 @@ what is shared, is what it does to the one less what it does to the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,8 +23,8 @@ from ttc_sim.base.intervals import Variance
 from ttc_sim.engine.work import COMPLETED
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.pairing import Leaning, Pair
-from ttc_sim.simulation.pooling import ENDS, QUANTILES, Pooled, TimeName, Times, quantile
-from ttc_sim.simulation.summary import Summary
+from ttc_sim.simulation.pooling import ENDS, QUANTILES, UNKNOWN, Pooled, TimeName, Times, quantile
+from ttc_sim.simulation.summary import Summary, served_per_s, usd_per_day
 from ttc_sim.simulation.uncertainty import Bools, Influence
 
 DAYS_PER_MONTH = 30
@@ -66,6 +66,28 @@ def figures(summary: Summary) -> dict[str, Estimate]:
     return {name: figure for name, figure in found.items() if figure is not None and np.isfinite(figure.value)}
 
 
+def in_brief(pooled: Pooled) -> tuple[dict[str, Estimate], float]:
+    """A few of the figures of :func:`ttc_sim.simulation.summary.summarize_pooled` by name, in a fraction of the time: accuracy, US
+    dollars, median and 95th percentile of latency, share not answered, where they are known; and requests served per second."""
+    everyone, latency, rate_per_s = pooled.all, pooled.of_name("latency"), served_per_s(pooled.runs)
+    accuracy, cost = pooled.accuracy(everyone), pooled.cost_usd(everyone)
+    cost_usd = intervals.mean(cost.value, cost.variance)
+    per_day = usd_per_day(pooled, cost_usd, rate_per_s)
+    times = [(UNKNOWN, False)] * 2
+    if latency.known.any():
+        times = pooled.quantiles(latency, everyone.requests, [QUANTILES["p50"], QUANTILES["p95"]])
+    found = {
+        "accuracy": UNKNOWN if accuracy is None else accuracy[0],
+        "cost_usd_per_request": cost_usd,
+        "cost_usd_per_day": per_day,
+        "cost_usd_per_month": per_day.scaled(DAYS_PER_MONTH),
+        "latency_p50_s": times[0][0],
+        "latency_p95_s": times[1][0],
+        "timeout_rate": pooled.rate(*ENDS["timeout_rate"]),
+    }
+    return {name: figure for name, figure in found.items() if np.isfinite(figure.value)}, rate_per_s
+
+
 def compare(
     before: Pooled, after: Pooled, one: Summary, other: Summary, names: Collection[str] | None = None
 ) -> dict[str, Compared]:
@@ -74,12 +96,23 @@ def compare(
     Args:
         before, after: requests of the same draws; one, other: what each comes to; names: of the figures, all if left out.
     """
-    pair, first, second = Pair(before, after), figures(one), figures(other)
-    rates = (one.rate_per_s * _PER_DAY, other.rate_per_s * _PER_DAY)
+    found = {name: figure for name, figure in figures(one).items() if names is None or name in names}
+    return compare_figures(before, after, found, figures(other), (one.rate_per_s, other.rate_per_s))
+
+
+def compare_figures(
+    before: Pooled,
+    after: Pooled,
+    first: Mapping[str, Estimate],
+    second: Mapping[str, Estimate],
+    rates_per_s: tuple[float, float],
+) -> dict[str, Compared]:
+    """The same of some figures alone; ``rates_per_s``: requests that are served, before and after."""
+    pair, rates = Pair(before, after), (rates_per_s[0] * _PER_DAY, rates_per_s[1] * _PER_DAY)
     return {
         name: Compared(figure, second[name], _difference(pair, name, rates, figure, second[name]))
         for name, figure in first.items()
-        if name in second and (names is None or name in names)
+        if name in second
     }
 
 
@@ -292,11 +325,10 @@ def _of_quantile(pair: Pair, value: float, name: TimeName, part: float, alone: t
     times = [one.of_name(name) for one in pair.both]
     ordered, variances, influences = [], [], []
     for one, x in zip(pair.both, times, strict=True):
-        kept = x.values[x.known]
-        ordered.append(np.sort(kept))
-        tail, variance = one.tail(kept, x.known, intervals.at_share(ordered[-1], part))
+        kept, _, variance, influence = one.beyond(x, x.known, part)
+        ordered.append(kept)
         variances.append(variance)
-        influences.append(one.influence(tail, x.known))
+        influences.append(influence)
     difference = pair.difference(influences)
     # Where hardly a request is beyond the one and not the other, one more of them is as likely as not.
     apart = difference.variance(1.0).value + (0.0 if pair.replay else 1 / min(map(len, ordered)) ** 2)
@@ -313,7 +345,10 @@ def _of_quantile(pair: Pair, value: float, name: TimeName, part: float, alone: t
     seconds = read[1] - read[0]
     seconds[np.abs(seconds) <= _ROUNDING * (read[0] + read[1])] = 0.0
     low, high = (float(x) for x in np.quantile(seconds, (0.025, 0.975)))
-    leaning = [_leaning(one, x, partial(quantile, part=part)) for one, x in zip(pair.both, times, strict=True)]
+    leaning = [
+        one.once((name, part, "leaning"), partial(_leaning, one, x, partial(quantile, part=part)))
+        for one, x in zip(pair.both, times, strict=True)
+    ]
     found = pair.swung(Estimate(value, min(low, value), max(high, value)), leaning, difference, apart, _longest(pair))
     ends = [intervals.open_ends(part, variance, unit) for variance, unit in zip(variances, units, strict=True)]
     if ends[1][0] or ends[0][1]:
@@ -333,4 +368,4 @@ def _unpaired(before: Estimate, after: Estimate, value: float) -> Estimate:
     return Estimate(value, value - float(low), value + float(high))
 
 
-__all__ = ["DAYS_PER_MONTH", "EXACTLY_NONE", "Compared", "compare", "figures"]
+__all__ = ["DAYS_PER_MONTH", "EXACTLY_NONE", "Compared", "compare", "compare_figures", "figures", "in_brief"]

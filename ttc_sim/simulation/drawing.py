@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +15,19 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.workload import Part, Traffic, arrive
 from ttc_sim.workload.expected import shares
 from ttc_sim.workload.merging import drawn_by_share
+
+
+class Keeps(Protocol):
+    """What is kept of one run's draws, see :mod:`ttc_sim.simulation.memory`."""
+
+    def numbers(self, kind: str, stream: str, width: int, drawn: Callable[[], F64]) -> F64:
+        """Numbers of a stream, drawn when they are first asked for."""
+
+    def carried(self, model: Model, draws: Draws, arm: I64, fallen: int) -> Any:
+        """As :func:`ttc_sim.simulation.carrying.carry`."""
+
+    def ran(self, model: Model, works: Sequence[Any], how: object, run: Callable[[], Any]) -> Any:
+        """What came of works on the deployments, whatever those cost; ``how``: what else it depends on."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,7 @@ class Draws:
         source: (n,) source of each, by number; ``None`` where the workload names none.
         parts: the requests of each process, which draws from streams of its own; empty where there is only that of all sources.
         rounds: how many times more requests of users than at first were generated for a duration, of which not all may be sent.
+        memory: what was made of these requests before, where that is kept; nothing comes out differently with it.
     """
 
     seed: int
@@ -37,6 +52,7 @@ class Draws:
     source: I64 | None = None
     parts: tuple[Part, ...] = ()
     rounds: int = 1
+    memory: Keeps | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.traffic.arrival_s)
@@ -60,6 +76,11 @@ class Draws:
         return self._drawn(columns, stream, count)[members]
 
     def _drawn(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
+        if self.memory is None:
+            return self._drawn_anew(numbers, stream, width)
+        return self.memory.numbers(numbers.__name__, stream, width, lambda: self._drawn_anew(numbers, stream, width))
+
+    def _drawn_anew(self, numbers: Callable[[int, str, int, int], F64], stream: str, width: int) -> F64:
         if not self.parts:
             return numbers(self.seed, f"{self.purpose}/{self.run}/{stream}", len(self), width)
         out = np.empty((len(self), width))
@@ -83,6 +104,7 @@ class Draws:
             row=None if self.row is None else self.row[at],
             source=None if self.source is None else self.source[at],
             parts=tuple(parts),
+            memory=None,
         )
 
 

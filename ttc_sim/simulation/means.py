@@ -6,6 +6,7 @@ Where something is expected of every problem, a mean is over all problems, and t
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -144,6 +145,16 @@ class Means(Uncertainty):
         share: bool = False,
     ) -> tuple[float, Influence, float]:
         """A mean, what requests and problems add to its deviation, and what a single one leaves uncertain; as :meth:`mean`."""
+        whole = self.api_cost, self.pool_cost, self.fixed_cost
+        known = values is self.correct or all(map(operator.is_, (values, beside, fixed), whole))
+        rows = members.rows
+        if known and members.requests.all() and (rows is None or rows.all()):
+            return self.once(name, lambda: self._parts_of_mean(name, values, planned, members, beside, fixed, share))
+        return self._parts_of_mean(name, values, planned, members, beside, fixed, share)
+
+    def _parts_of_mean(
+        self, name: str, values: F64, planned: F64, members: Members, beside: F64 | None, fixed: F64 | None, share: bool
+    ) -> tuple[float, Influence, float]:
         here, counting = members.requests, self.counting.get(name)
         at = slice(None) if here.all() else np.flatnonzero(here)
         kept, off = values[at], planned[at]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def _path(model: Model, arm: I64) -> tuple[list[I64], I64]:
     """Arms that requests are at one after another, (n,) each, and (n, arms) which of them comes next; -1 for none."""
     paths = paths_of(model)
     length = np.array([len(path) for path in paths])
-    steps = int(length[np.unique(arm)].max(initial=1))
+    steps = int(length[np.flatnonzero(np.bincount(arm))].max(initial=1))
     table = np.array([(path + path[-1:] * steps)[:steps] for path in paths])
     after = np.where(np.arange(1, steps + 1) < length[arm][:, None], np.arange(1, steps + 1), -1)
     return [arm, *(table[arm, k] for k in range(1, steps))], after
@@ -135,6 +135,10 @@ def run_offers(
     interval_s: float | None = None,
 ) -> EngineResult:
     """Carry works out by the compiled engine, on deployments that may go down."""
+    if draws.memory is not None and following is None and budgets is None and live is None and interval_s is None:
+        bare = replace(draws, memory=None)
+        kept: EngineResult = draws.memory.ran(model, works, None, lambda: run_offers(model, bare, works, None, None))
+        return kept
     return until_known(
         model,
         draws,
@@ -195,9 +199,9 @@ def check_offered(model: Model, requests: Requests, arm: I64) -> None:
     if model.population is None and not model.scenario.workload.sources:
         return
     what = "whose profile was measured on" if model.population is not None else "that is offered to"
-    for index in np.unique(arm).tolist():
-        for source in np.unique(requests.source[arm == index]):
-            name = requests.sources[int(source)]
+    for index in np.flatnonzero(np.bincount(arm)).tolist():
+        for source in np.flatnonzero(np.bincount(requests.source[arm == index])).tolist():
+            name = requests.sources[source]
             for k, at in enumerate(paths_of(model)[index]):
                 # One that nothing is sent to first was measured wherever others fall back on it.
                 if name in model.arms[at].sources or (k and model.scenario.arms[model.arms[at].name].sources == []):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +55,20 @@ class Pair:
             _parts_of(one, influence, factor)
             for one, influence, factor in zip(self.both, influences, signed, strict=True)
         ]
-        numbers = [
-            np.empty(0, dtype=np.int64) if one.row is None else np.concatenate([cluster, cluster[one.row]])
-            for one, cluster in zip(self.both, self.cluster, strict=True)
-        ]
+        numbers = self._units
         if self.in_step:  # one by one, so that what is alike cancels to the digit
             chance, problems, own = (one + other for one, other in zip(*parts, strict=True))
             return Difference(self, chance, problems, numbers[0], own)
         chance, problems, own = (np.concatenate(pair) for pair in zip(*parts, strict=True))
         return Difference(self, chance, problems, np.concatenate(numbers), own)
+
+    @cached_property
+    def _units(self) -> list[I64]:
+        """Of both, what each problem, and then each request, is resampled with."""
+        return [
+            np.empty(0, dtype=np.int64) if one.row is None else np.concatenate([cluster, cluster[one.row]])
+            for one, cluster in zip(self.both, self.cluster, strict=True)
+        ]
 
     def changed_units(self, requests: NDArray[np.bool_], problems: NDArray[np.bool_] | None) -> int:
         """How many of what is resampled together (or requests, without problems) are among some requests and problems, in step."""
@@ -153,22 +159,27 @@ class Difference:
 
 def _parts_of(one: Pooled, influence: Influence, factor: float) -> tuple[F64, F64, F64]:
     """(n,) by chance; (P + n,) of problems, or none without any; and the requests' own part of that, (n,)."""
+    whole = len(influence.at) == one.count
     chance, own = np.zeros(one.count), np.zeros(one.count)
-    if not one.replay:
+    if not one.replay and whole:
+        chance = factor * influence.by_chance
+    elif not one.replay:
         chance[influence.at] = factor * influence.by_chance
     population = one.model.population
     if population is None:
         return chance, np.empty(0), own
     expected = np.zeros(len(population))
     expected[influence.rows] = factor * influence.expected
-    if influence.of_problems is not None:
+    if influence.of_problems is not None and whole:
+        own = factor * influence.of_problems
+    elif influence.of_problems is not None:
         own[influence.at] = factor * influence.of_problems
     return chance, np.concatenate([expected, own]), own
 
 
 def _same_problems(before: Pooled, after: Pooled) -> bool:
     one, other = before.model.population, after.model.population
-    if one is None or other is None:
+    if one is None or other is None or one is other:
         return one is other
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("problem", "source", "cluster"))
 

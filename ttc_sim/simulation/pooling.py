@@ -28,7 +28,7 @@ from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.means import Means, Members
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
-from ttc_sim.simulation.uncertainty import Bools
+from ttc_sim.simulation.uncertainty import Bools, Influence
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
@@ -168,24 +168,35 @@ class Pooled(Means):
     def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[tuple[Estimate, bool]]:
         """Quantiles of some requests' seconds, and whether so few problems or requests leave an end open, at what is possible."""
         keep = members & times.known
-        kept = times.values[keep]
-        ordered, units = np.sort(kept), self.units(keep)
-        out = []
+        units, out = self.units(keep), []
         for part in wanted:
-            tail, variance = self.tail(kept, keep, intervals.at_share(ordered, part))
+            ordered, tail, variance, _ = self.beyond(times, keep, part)
             swing = self._swing(times, members, tail, variance, partial(quantile, part=part))
             found = intervals.swung(intervals.quantile(ordered, part, variance, units), swing, most=self.most_s)
             ended = intervals.open_ended(found, part, variance, units, most=self.most_s)
             out.append((ended, ended != found))
         return out
 
-    def tail(self, kept: F64, keep: Bools, at: float) -> tuple[F64, Variance]:
-        """Whether each of the seconds kept is longer than a quantile, and the variance of the share that is."""
+    def beyond(self, times: Times, keep: Bools, part: float) -> tuple[F64, F64, Variance, Influence]:
+        """Seconds kept in order, whether each is longer than a quantile of them, the variance of the share that is, and what each
+        adds to its deviation."""
+        if not np.array_equal(keep, times.known):
+            return self._beyond(times.values[keep], keep, part, np.sort(times.values[keep]))
+        kept = times.values[keep]
+        ordered = self.once(times.name, lambda: np.sort(kept))
+        return self.once((times.name, part), lambda: self._beyond(kept, keep, part, ordered))
+
+    def _beyond(self, kept: F64, keep: Bools, part: float, ordered: F64) -> tuple[F64, F64, Variance, Influence]:
+        return ordered, *self._tail(kept, keep, intervals.at_share(ordered, part))
+
+    def _tail(self, kept: F64, keep: Bools, at: float) -> tuple[F64, Variance, Influence]:
+        """Whether each of the seconds kept is longer than that, the variance of the share that is, and what each adds to it."""
         # The two differ where many take equally long, as those that time out do.
         tails = [(kept > at).astype(np.float64), (kept >= at).astype(np.float64)]
-        variances = [self.of_shares(tail, keep) for tail in tails]
+        influences = [self.influence(tail, keep) for tail in tails]
+        variances = [self.of_share(tail, influence) for tail, influence in zip(tails, influences, strict=True)]
         surest = variances[0].half < variances[1].half
-        return tails[surest], variances[surest]
+        return tails[surest], variances[surest], influences[surest]
 
     def _swing(
         self, times: Times, members: Bools, values: F64, rest: Variance, figure: Callable[[F64], float]

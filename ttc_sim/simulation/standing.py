@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -347,9 +346,13 @@ def _by_chance(arrival_s: F64, came: I64) -> float:
 
     Gaps vary within slices, so that the shape of a day is no chance.
     """
-    variations = []
-    for first, last in pairwise(came.tolist()):
-        gaps = np.diff(arrival_s[first:last])
-        if len(gaps) > 1 and (mean := gaps.mean()) > 0:
-            variations.append(float(gaps.var() / mean**2))
-    return float(np.sqrt(1 + max(float(np.median(variations)), 1.0))) if variations else float(np.sqrt(2))
+    # Gaps between those of a slice; one of fewer than three has no two.
+    gaps, count = np.diff(arrival_s), np.maximum(np.diff(came) - 1, 0)
+    slices = np.repeat(np.arange(len(count)), count)
+    here = gaps[np.repeat(came[:-1], count) + np.arange(len(slices)) - np.repeat(np.cumsum(count) - count, count)]
+    mean = np.bincount(slices, weights=here, minlength=len(count)) / np.maximum(count, 1)
+    squares = np.bincount(slices, weights=(here - mean[slices]) ** 2, minlength=len(count)) / np.maximum(count, 1)
+    some = (count > 1) & (mean > 0)
+    if not some.any():
+        return float(np.sqrt(2))
+    return float(np.sqrt(1 + max(float(np.median(squares[some] / mean[some] ** 2)), 1.0)))

@@ -217,9 +217,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     model, runs = pooled.model, pooled.runs
     everyone, population = pooled.all, model.population
     requests, lasts_s = sum(len(run.arm) for run in runs), runs[0].draws.traffic.lasts_s
-    # So many requests over the time that they take, run by run.
-    weight = [len(run.arm) * len(runs) / requests for run in runs]
-    rate_per_s = len(runs) / sum(part / run.rate_per_s for part, run in zip(weight, runs, strict=True))
+    rate_per_s = served_per_s(runs)
     accuracy, cost = pooled.accuracy(everyone), pooled.cost_usd(everyone)
     cost_usd = intervals.mean(cost.value, cost.variance)
     same = {}
@@ -240,7 +238,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     return Summary(
         accuracy=None if accuracy is None else accuracy[0],
         cost_usd_per_request=cost_usd,
-        cost_usd_per_day=cost_usd.scaled(rate_per_s * 86400) if lasts_s is None else pooled.usd_per_day(rate_per_s),
+        cost_usd_per_day=usd_per_day(pooled, cost_usd, rate_per_s),
         same_types=same,
         latency_s=latency_s,
         ttft_s=pooled.times("ttft"),
@@ -287,6 +285,20 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         budget=budgets,
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
     )
+
+
+def served_per_s(runs: Sequence[Run]) -> float:
+    """Requests per second that are served: so many over the time that they take, run by run."""
+    requests = sum(len(run.arm) for run in runs)
+    weight = [len(run.arm) * len(runs) / requests for run in runs]
+    return len(runs) / sum(part / run.rate_per_s for part, run in zip(weight, runs, strict=True))
+
+
+def usd_per_day(pooled: Pooled, usd_per_request: Estimate, rate_per_s: float) -> Estimate:
+    """US dollars a day, of so many requests per second."""
+    if pooled.runs[0].draws.traffic.lasts_s is None:
+        return usd_per_request.scaled(rate_per_s * 86400)
+    return pooled.usd_per_day(rate_per_s)
 
 
 def attempt_figures(pooled: Pooled) -> AttemptFigures | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ _LEAST_BY_CHANCE = 0.1  # of the variance
 _NEGLIGIBLE = 0.002  # error of the load, relative, that moves no wait to speak of
 
 Bools = NDArray[np.bool_]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,13 @@ class Uncertainty:
         self.source = np.concatenate([run.requests.source for run in runs])
         rows = [run.row for run in runs if run.row is not None]
         self.row = np.concatenate(rows) if model.population is not None else None
+        self._known: dict[object, Any] = {}
+
+    def once(self, key: object, make: Callable[[], Found]) -> Found:
+        """What several figures ask for, or one beside many others, worked out once; ``key`` says what it is."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]  # type: ignore[no-any-return]
 
     # ------------------------------------------------------------------------------------------------------ problems
 
@@ -167,7 +176,8 @@ class Uncertainty:
         by_chance = self._by_chance(values, keep) / len(values)
         of_problems = None
         if self.row is not None:
-            of_problems = self.centred(values if changing is None else changing, self.source[keep]) / len(values)
+            source = self.source if len(values) == self.count else self.source[keep]
+            of_problems = self.centred(values if changing is None else changing, source) / len(values)
         return Influence(np.flatnonzero(keep), by_chance, of_problems, np.empty(0, dtype=np.int64), np.empty(0))
 
     def variances(
@@ -218,12 +228,20 @@ class Uncertainty:
 
     def of_shares(self, values: F64, keep: Bools) -> Variance:
         """Variance of the share of some requests, by 0 or 1 of each of them."""
+        return self.of_share(values, self.influence(values, keep))
+
+    def of_share(self, values: F64, influence: Influence) -> Variance:
+        """The same, of what each of them is known to add."""
         value = float(values.mean())
-        return self.of_requests(values, keep, float(np.sqrt(value * (1 - value))), share=True, same=False)[0]
+        return self.variances(influence, float(np.sqrt(value * (1 - value))), share=True, same=False)[0]
+
+    @cached_property
+    def _sizes(self) -> I64:
+        return np.maximum(np.bincount(self.source), 1)
 
     def centred(self, values: F64, source: I64) -> F64:
         """Values less the mean of their source: its share of the requests is given."""
-        size = np.maximum(np.bincount(source), 1)
+        size = self._sizes if source is self.source else np.maximum(np.bincount(source), 1)
         return np.asarray(values - (np.bincount(source, weights=values) / size)[source])
 
     # ---------------------------------------------------------------------------------------------------------- load

@@ -28,7 +28,7 @@ from ttc_sim.policies import PerSource, Policy
 from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario
 from ttc_sim.scenario.robust import LEFT_ASIDE
 from ttc_sim.simulation.differences import compare, figures
-from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.pooling import Pooled
@@ -94,8 +94,8 @@ def what_if(
     if loaded.parsed_policy() is None:
         progress("planning the base")
         loaded, is_plan = plan_model(load_model(loaded), progress).scenario, True
-    given = _Given(loaded, replan, replications or loaded.replications, requests)
-    desk = _Desk(given, progress)
+    given = Given(loaded, replan, replications or loaded.replications, requests)
+    desk = Desk(given, progress)
     for one in asked:  # what is wrong with any is said before any is run
         desk.prepared(one)
     progress("base")
@@ -138,8 +138,8 @@ def scenario_of(given: object, function: str, allow_code: AllowCode) -> tuple[Sc
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What a process needs to carry variations out."""
+class Given:
+    """What is needed to carry variations out: the scenario, whether to plan anew, runs, and requests of each."""
 
     scenario: Scenario
     replan: bool
@@ -147,11 +147,11 @@ class _Given:
     requests: int | None
 
 
-_DESKS: list[_Desk] = []
+_DESKS: list[Desk] = []
 
 
-def _open(given: _Given) -> None:
-    _DESKS[:] = [_Desk(given, lambda _: None)]
+def _open(given: Given) -> None:
+    _DESKS[:] = [Desk(given, lambda _: None)]
 
 
 def _varied(variation: Variation) -> Varied:
@@ -159,10 +159,10 @@ def _varied(variation: Variation) -> Varied:
         return _DESKS[0].varied(variation)
 
 
-class _Desk:
+class Desk:
     """Where variations are carried out: the base and what it was looked up from."""
 
-    def __init__(self, given: _Given, progress: Progress) -> None:
+    def __init__(self, given: Given, progress: Progress) -> None:
         self.given, self.progress = given, progress
         policy = given.scenario.parsed_policy()
         assert policy is not None
@@ -189,11 +189,7 @@ class _Desk:
         prepared = self.prepared(variation)
         with said_of(variation):
             self.progress(variation.name)
-            model = prepared.model(self.model)
-            policy = prepared.scenario.parsed_policy()
-            assert policy is not None
-            policy.get_ready()
-            model = with_responses(model, policy)
+            model, policy = self.loaded(prepared)
             kept = self.carried_out(policy, *self._simulated(model, policy, prepared.effects))
             replanned = self._replanned(variation.name, prepared, model) if self.given.replan else None
         own = [note for note in kept.summary.notes if note not in self.base[1].notes]
@@ -201,6 +197,13 @@ class _Desk:
         if kept.comes_to_the_same and prepared.scenario.targets == self.given.scenario.targets:
             own.append("comes to the same as the base in everything: no request meets what it changes")
         return Varied(variation.name, prepared.changes, kept, replanned, tuple(own))
+
+    def loaded(self, prepared: Prepared) -> tuple[Model, Policy]:
+        """What a variation is carried out by: its scenario looked up, and its policy."""
+        model, policy = prepared.model(self.model), prepared.scenario.parsed_policy()
+        assert policy is not None
+        policy.get_ready()
+        return with_responses(model, policy), policy
 
     def _replanned(self, name: str, prepared: Prepared, model: Model) -> CarriedOut:
         def say(line: str) -> None:
@@ -213,17 +216,23 @@ class _Desk:
         return replace(found, status=plan.status)
 
     def _simulated(self, model: Model, policy: Policy, effects: Sequence[Effect]) -> tuple[Pooled, Summary]:
+        pooled = self.pooled(model, policy, effects)
+        return pooled, summarize_pooled(pooled)
+
+    def pooled(self, model: Model, policy: Policy, effects: Sequence[Effect]) -> Pooled:
+        """All runs side by side."""
+        runs = [run_once(model, policy, self.drawn(model, k, effects)) for k in range(self.given.replications)]
+        return Pooled(model, runs, expected_under(model, policy, runs))
+
+    def drawn(self, model: Model, run: int, effects: Sequence[Effect]) -> Draws:
+        """All that is random about a run."""
         requests = self.given.requests
         if requests is not None:
             requests = max(round(requests * math.prod(one.requests for one in effects)), 1)
-        runs = []
-        for k in range(self.given.replications):
-            drawn = draw(model, k, requests=requests)
-            for effect in effects:
-                drawn = drawn if effect.draws is None else effect.draws(drawn)
-            runs.append(run_once(model, policy, drawn))
-        pooled = Pooled(model, runs, expected_under(model, policy, runs))
-        return pooled, summarize_pooled(pooled)
+        drawn = draw(model, run, requests=requests)
+        for effect in effects:
+            drawn = drawn if effect.draws is None else effect.draws(drawn)
+        return drawn
 
     def carried_out(self, policy: Policy, pooled: Pooled, summary: Summary) -> CarriedOut:
         """What a policy comes to, beside the base unless it is that."""
@@ -237,4 +246,4 @@ class _Desk:
         return CarriedOut(told, figures(summary), summary, verdicts, beside)
 
 
-__all__ = ["scenario_of", "what_if"]
+__all__ = ["Desk", "Given", "scenario_of", "what_if"]
