@@ -97,6 +97,7 @@ def random_strides(seed: int) -> Strides:
         timeout=sums[2],
         late=sums[3:],
         gpu_s=sums[3],
+        share=(last - first) / np.array([5, 3])[score],
         edges=edges,
     )
 

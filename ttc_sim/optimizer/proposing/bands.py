@@ -213,7 +213,7 @@ def _objective(goal: Goal, strides: Strides, pool_usd: F64, elastic: bool) -> tu
 
 @dataclass(frozen=True)
 class _Pool:
-    """A GPU pool, the numbers of replicas that it may have, and what one costs a request; or an endpoint with a fee, used or not."""
+    """A GPU pool, the numbers of replicas that it may have, and what one costs a request; or an endpoint with a fee."""
 
     deployment: int
     name: str
