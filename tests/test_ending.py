@@ -122,8 +122,8 @@ def test_targets_that_are_missed_have_a_status_of_their_own(
     class Missed:
         status = "nearest"
 
-    monkeypatch.setattr("ttc_sim.optimizer.planning.optimize", lambda *_: Missed())
-    monkeypatch.setattr("ttc_sim.reporting.text.print_plan", lambda *_: None)
+    monkeypatch.setattr("ttc_sim.optimizer.optimizing.optimize", lambda *_, **__: Missed())
+    monkeypatch.setattr("ttc_sim.reporting.text.print_plan", lambda *_, **__: None)
     assert end(monkeypatch, "optimize", "qa-gateway") == 2
 
 
