@@ -19,6 +19,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import Variance
+from ttc_sim.base.small_numbers import distinct
 from ttc_sim.engine.work import COMPLETED
 from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
 from ttc_sim.simulation.billing import Run
@@ -202,8 +203,8 @@ class Means(Uncertainty):
         here = members.requests
         swing = self.swing(self.correct[here], here, printed, self.lost(members, None), lambda o: self.lost(members, o))
         each = (
-            intervals.share(value, printed, len(np.unique(population.cluster[rows]))),
-            intervals.share(value, same, len(np.unique(self.problem[0][rows]))),
+            intervals.share(value, printed, distinct(population.cluster[rows])),
+            intervals.share(value, same, distinct(self.problem[0][rows])),
         )
         return intervals.swung(each[0], swing, most=1.0), intervals.swung(each[1], swing, most=1.0)
 

@@ -13,6 +13,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import NONE, Variance
+from ttc_sim.base.small_numbers import distinct
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.uncertainty import Influence, swing_of
 
@@ -76,7 +77,7 @@ class Pair:
         if row is None:
             return int(requests.sum())
         changed = cluster[row[requests]]
-        return len(np.unique(changed if problems is None else np.concatenate([changed, cluster[problems]])))
+        return distinct(changed if problems is None else np.concatenate([changed, cluster[problems]]))
 
     def of_runs(self, chance: F64, scale: float) -> Variance:
         """Between runs, of what each request adds; ``scale``: what a single run leaves uncertain."""
@@ -153,7 +154,7 @@ class Difference:
         found = self.variance(scale)
         if self.pair.replay or found.value > 0:
             return found
-        units = min(one.count if one.row is None else len(np.unique(one.row)) for one in self.pair.both)
+        units = min(one.count if one.row is None else distinct(one.row) for one in self.pair.both)
         return Variance(1 / units**2)
 
 

@@ -20,6 +20,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import STILL, Swing, Variance
+from ttc_sim.base.small_numbers import among
 from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.scenario import Target
@@ -121,13 +122,15 @@ class Pooled(Means):
 
     def rate(self, *what: int) -> Estimate:
         """Share of the requests that ended in one of these ways."""
-        return self.share(np.isin(self.status, what), self.all.requests, lambda other: np.isin(other.status, what))
+        return self.share(among(self.status, what), self.all.requests, lambda other: among(other.status, what))
 
     def cut_off_rate(self) -> Estimate | None:
         """Share of the requests whose answer a cap ended; ``None`` where problems say what such an answer is worth."""
         if self.cut_off is None:
             return None
-        capped = any(self.model.arms[a].strategy.attempt_cap is not None for a in np.unique(self.arm).tolist())
+        capped = any(
+            self.model.arms[a].strategy.attempt_cap is not None for a in np.flatnonzero(np.bincount(self.arm)).tolist()
+        )
         return self._cut_off_share(self.cut_off, self.all.requests) if capped else Estimate(0.0, 0.0, 0.0)
 
     @cached_property
@@ -217,7 +220,7 @@ class Pooled(Means):
 
         def after(other: OtherLoad) -> float:
             values = {"latency": other.latency_s, "ttft": other.ttft_s, "tpot": other.tpot_s}[times.name]
-            known = ~np.isin(other.status, UNTIMED) if times.name == "latency" else ~np.isnan(values)
+            known = ~among(other.status, UNTIMED) if times.name == "latency" else ~np.isnan(values)
             seconds = values[here[other.request] & known]
             return figure(seconds) if len(seconds) else before
 
@@ -240,7 +243,7 @@ class Pooled(Means):
     def of_name(self, name: TimeName) -> Times:
         """Seconds of that name, of requests that were not rejected and did not fail, or that have them."""
         if name == "latency":
-            return Times(name, self.latency, ~np.isin(self.status, UNTIMED))
+            return Times(name, self.latency, ~among(self.status, UNTIMED))
         values = self.ttft if name == "ttft" else self.tpot
         return Times(name, values, ~np.isnan(values))
 
@@ -321,7 +324,7 @@ class Pooled(Means):
         if target.key == "cut_off_rate":
             return UNKNOWN if self.cut_off is None else self._cut_off_share(self.cut_off, members)
         what = ENDS[target.key]
-        return self.share(np.isin(self.status, what), members, lambda other: np.isin(other.status, what))
+        return self.share(among(self.status, what), members, lambda other: among(other.status, what))
 
     @cached_property
     def hour(self) -> I64:
@@ -342,7 +345,7 @@ class Pooled(Means):
             cut = np.zeros(len(members), dtype=np.bool_) if self.cut_off is None else self.cut_off
             keep, values, part = members, cut.astype(np.float64), None
         else:
-            keep, values, part = members, np.isin(self.status, ENDS[target.key]).astype(np.float64), None
+            keep, values, part = members, among(self.status, ENDS[target.key]).astype(np.float64), None
         if not keep.any():
             return None
         hour, kept = self.hour[keep], values[keep]

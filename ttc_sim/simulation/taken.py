@@ -209,7 +209,9 @@ def _add(
         row[which.planned] = sums(values, work.stage_start)[which.planned]
     owner = np.repeat(np.arange(n), np.diff(work.stage_start))
     alone_s = np.zeros(len(owner))
-    longest = greatest(work.reasoning_tokens + work.visible_tokens, work.sample_start)
+    tokens = work.reasoning_tokens + work.visible_tokens
+    longest = greatest(tokens, work.sample_start)
+    took_s = greatest(work.first_token_s + (tokens - 1) * work.per_token_s, work.sample_start)
     for d, prices in enumerate(model.prices):
         stages = np.flatnonzero((work.deployment == d) & (here if prices is None else here | which.planned)[owner])
         if not len(stages):
@@ -223,8 +225,7 @@ def _add(
                 _on_pool(work, stages, who, taken_in, result.cached_tokens[index], generated, hidden, after)
             )
             continue
-        took_s = work.first_token_s + (work.reasoning_tokens + work.visible_tokens - 1) * work.per_token_s
-        alone_s[stages] = greatest(took_s, work.sample_start)[stages] * _slowness(model, d, result.started_s[who])
+        alone_s[stages] = took_s[stages] * _slowness(model, d, result.started_s[who])
         calls = offer.calls[stages]
         for k in (0, 1):
             thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls)
@@ -238,8 +239,8 @@ def _add(
             which.planned, np.bincount(who, weights=planned_usd, minlength=n), 0.0
         )
         if has_fixed_cost(model.deployments[d]):
-            tokens = taken_in[stages] + made[0][stages] + made[1][stages]
-            _add_tokens(taken, d, who, tokens, [part[stages] for part in spent])
+            of_stages = taken_in[stages] + made[0][stages] + made[1][stages]
+            _add_tokens(taken, d, who, of_stages, [part[stages] for part in spent])
     taken.in_a_row[which.last] = tokens_in_a_row(work, generated)[which.last]
     taken.outlasts[which.last] = outlasts_its_client(work, model.deployments)[which.last]
     on_pool = np.array([prices is None for prices in model.prices])
