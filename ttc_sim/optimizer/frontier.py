@@ -29,6 +29,7 @@ POINTS = 9
 _DEFAULT = ("cost", "accuracy")
 _TIMED_LEVELS = 6  # where either figure follows from times, and each level is tried on several numbers of replicas
 _CAPACITIES = 3
+_ALIKE = 2e-3  # relative difference below which two points are one to a reader
 _EASIEST = ("cost_usd_per_request", "accuracy", "goodput")  # to make best of, from the first on; percentiles last
 
 
@@ -224,7 +225,7 @@ def thinned(
             points.setdefault(losses, one)
     known = [losses for one in beside if (losses := axes.losses(one)) and axes.keeps_the_rest(one, targets)]
     rivals = [*known, *points]
-    best = sorted(losses for losses in points if not any(_beats(other, losses) for other in rivals))
+    best = _apart([losses for losses in points if not any(_beats(other, losses) for other in rivals)], points, plan)
     if len(best) > POINTS:
         # Evenly along the frontier, each figure in terms of its range.
         at = np.array(best)
@@ -235,6 +236,19 @@ def thinned(
         kept |= {k for k, losses in enumerate(best) if points[losses] is plan}
         best = [best[k] for k in sorted(kept)]
     return [points[losses] for losses in best]
+
+
+def _apart(
+    losses: list[tuple[float, float]], points: Mapping[tuple[float, float], Simulated], plan: Simulated | None
+) -> list[tuple[float, float]]:
+    """In order, without those that a table cannot tell from the one before, or from the plan."""
+    kept: list[tuple[float, float]] = []
+    for one in sorted(losses):
+        if not kept or not np.allclose(one, kept[-1], rtol=_ALIKE, atol=0.0):
+            kept.append(one)
+        elif points[one] is plan:
+            kept[-1] = one
+    return kept
 
 
 def frontier_of(
