@@ -1,13 +1,17 @@
-"""Arrays of small whole numbers, such as statuses and numbers of problems: looked up and counted without being sorted."""
+"""Arrays of small whole numbers, such as statuses and numbers of problems: looked up and counted without being sorted, and names as
+such numbers."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
 _MOST = 256  # of numbers of one byte
+_KEPT = 16  # arrays of names whose numbers are known: those of the problems that are simulated over and over
+_numbered: OrderedDict[int, tuple[NDArray[np.str_], NDArray[np.int64]]] = OrderedDict()
 
 
 def among(values: NDArray[np.int8], some: Collection[int]) -> NDArray[np.bool_]:
@@ -30,4 +34,21 @@ def distinct(values: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(np.bincount(values)))
 
 
-__all__ = ["among", "distinct"]
+def numbered(names: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Of each name the number that it has among the different ones, in their order; those of an array that comes again are kept.
+
+    The array must not be changed.
+
+    >>> numbered(np.array(["b", "a", "b"])).tolist()
+    [1, 0, 1]
+    """
+    known = _numbered.get(id(names))
+    if known is None or known[0] is not names:
+        known = names, np.unique(names, return_inverse=True)[1].astype(np.int64)
+        _numbered[id(names)] = known
+        while len(_numbered) > _KEPT:
+            _numbered.popitem(last=False)
+    return known[1]
+
+
+__all__ = ["among", "distinct", "numbered"]

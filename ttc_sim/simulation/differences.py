@@ -20,6 +20,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import Variance
+from ttc_sim.base.small_numbers import among
 from ttc_sim.engine.work import COMPLETED
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.pairing import Leaning, Pair
@@ -130,8 +131,8 @@ def _difference(pair: Pair, name: str, rates: tuple[float, float], before: Estim
         return _of_tokens(pair, value, name.removesuffix("_tokens_per_request"))
     if name in ENDS:
         ends = ENDS[name]
-        happened = [np.isin(one.status, ends) for one in pair.both]
-        return _of_share(pair, value, happened, lambda _, other: np.isin(other.status, ends))
+        happened = [among(one.status, ends) for one in pair.both]
+        return _of_share(pair, value, happened, lambda _, other: among(other.status, ends))
     if name == "goodput":
         good = [one.good for one in pair.both if one.good is not None]
         return _of_share(pair, value, good, lambda one, other: one.good_with(other))

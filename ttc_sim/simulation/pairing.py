@@ -13,7 +13,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import NONE, Variance
-from ttc_sim.base.small_numbers import distinct
+from ttc_sim.base.small_numbers import distinct, numbered
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.uncertainty import Influence, swing_of
 
@@ -188,6 +188,8 @@ def _same_problems(before: Pooled, after: Pooled) -> bool:
 def _clusters(before: Pooled, after: Pooled) -> tuple[I64, I64]:
     """(P,) of both: numbers of what is resampled together, the same where it is the same."""
     names = [_names_of_clusters(one) for one in (before, after)]
+    if names[0] is names[1]:
+        return numbered(names[0]), numbered(names[0])
     number = np.unique(np.concatenate(names), return_inverse=True)[1].astype(np.int64)
     return number[: len(names[0])], number[len(names[0]) :]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.intervals import NONE, STILL, Swing, Variance
+from ttc_sim.base.small_numbers import numbered
 from ttc_sim.scenario import Api
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, spread
@@ -89,10 +90,11 @@ class Uncertainty:
         say nothing of how such problems differ, count as one."""
         population = self.model.population
         assert population is not None
-        _, first, number = np.unique(population.problem, return_index=True, return_inverse=True)
-        group = np.unique(population.group, return_inverse=True)[1][first]
+        number = numbered(population.problem)
+        first = np.unique(number, return_index=True)[1]
+        group = numbered(population.group)[first]
         group = np.where(np.bincount(group)[group] == 1, -1, group)
-        return number.astype(np.int64), np.unique(group, return_inverse=True)[1].astype(np.int64)
+        return number, np.unique(group, return_inverse=True)[1].astype(np.int64)
 
     @cached_property
     def known_types(self) -> bool:
