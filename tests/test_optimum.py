@@ -13,6 +13,7 @@ import ttc_sim as ttc
 from benchmarks.optimum import compare
 from ttc_sim.base.draws import uniforms
 from ttc_sim.optimizer.baselines import always_proposals, compare_with_baselines
+from ttc_sim.optimizer.capacities import affordable, pools_and_sizes
 from ttc_sim.optimizer.hindsight import in_hindsight
 from ttc_sim.optimizer.nearest import loosened
 from ttc_sim.optimizer.plan import Plan
@@ -295,6 +296,21 @@ def test_the_nearest_misses_by_less_than_any_policy_that_is_tried_by_hand() -> N
     names = arms.arm_names
     for policy in [*(Always(name) for name in names), *(Banded([0.5], [a, b]) for a in names for b in names if a != b)]:
         assert miss_of(at(arms, PerSource({"easy": policy}), p=4), targets) >= mine - 0.02, policy
+
+
+def test_pools_of_one_size_each_keep_it_however_many_they_are() -> None:
+    """Thirteen are more combinations than are counted, and none of their numbers can be left out."""
+    names = [f"p{k}" for k in range(13)]
+    arm = {"profile": MISTRAL, "strategy": "Single(cap=1024)"}
+    model = small(
+        deployments={name: pool(2.0) for name in names},
+        arms={f"a{name}": {**arm, "deployment": name} for name in names},
+        search={},
+    )
+    task = PlanningTask.of(expect_arms(model), Targets(minimize="cost", accuracy=0.1))
+    assert pools_and_sizes(task) == dict.fromkeys(names, (0, 1))
+    assert affordable(task, {"p7": 1})
+    assert not affordable(task, {})  # nobody to serve the requests
 
 
 def test_targets_are_loosened_alike() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import sparse
 
-from ttc_sim.optimizer.proposing.programs import Program, thinned
+from ttc_sim.optimizer.proposing import programs
+from ttc_sim.optimizer.proposing.programs import Program
 from ttc_sim.optimizer.proposing.strides import Strides
 from ttc_sim.optimizer.proposing.walks import best_walk, every_walk
 
@@ -141,11 +143,23 @@ def test_walks_are_all_that_there_are_and_the_best_of_them_is_that_of_the_progra
             assert values[1] <= values[0] * (1 + 2 * program.gap) + 1e-6
 
 
-def test_numbers_of_replicas_are_thinned_but_for_the_least_and_the_most() -> None:
-    sizes = [tuple(range(400)), (0, 1, 2), tuple(range(300))]
-    kept = thinned(sizes)
-    assert np.prod([len(some) for some in kept]) <= 50_000
-    for some, of in zip(kept, sizes, strict=True):
-        assert set(some) <= set(of)
-        assert (some[0], some[-1]) == (of[0], of[-1])
-    assert thinned(sizes[1:2]) == ((0, 1, 2),)
+@pytest.mark.parametrize("misses", [False, True])
+def test_numbers_of_replicas_beyond_counting_are_part_of_the_program(
+    misses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        program = random_program(seed, misses=misses, tight=1.0)
+        counted = program.best()
+        with monkeypatch.context() as patched:
+            patched.setattr(programs, "_MOST_COMBINATIONS", 0)
+            at_once = program.best()
+        assert (counted is None) == (at_once is None)
+        if counted is not None and at_once is not None:
+            values = [float(program.cost @ x + program.usd @ replicas) for x, replicas in (counted, at_once)]
+            assert values[0] == pytest.approx(values[1], rel=2 * program.gap, abs=1e-6)
+            x, replicas = at_once
+            assert (program.most @ x <= program.limits_at(replicas.astype(float)) + 1e-6).all()
+    many = replace(program, sizes=((0, 1),) * 40, usd=np.ones(40), room=np.zeros((3, 40)), limit=np.full(3, 99.0))
+    found = many.best()
+    assert found is not None
+    assert not found[1].any()

@@ -18,7 +18,7 @@ import numpy as np
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, allowed_replicas
-from ttc_sim.optimizer.task import PlanningTask, Progress, without_pools
+from ttc_sim.optimizer.task import PlanningTask, Progress, shut_without
 from ttc_sim.optimizer.tightening import between, tightened
 from ttc_sim.scenario import GpuPool, Targets, has_fixed_cost
 
@@ -26,6 +26,7 @@ SEARCH_RUNS = 2  # independent runs behind each look at a proposal
 LOOKS = 60  # most proposals simulated for one kind of policy
 PROGRAMS = 120  # most programs solved for one kind of policy
 _COMBINATIONS = 4096  # of numbers of replicas; of longer lists every so manieth is tried first
+_MOST_NODES = 100_000  # that are looked through, where pools are so many that leaving numbers out does not help
 _FEW = 6  # combinations that are tried from the cheapest on; of more, the middle first
 _TIGHTENINGS = 5  # proposals tried at one combination before it is given up
 _REFINEMENTS = 3  # halvings between limits that were too loose and limits that hold
@@ -97,6 +98,9 @@ def look_at_capacities(
         return learnt
     search = _CapacitySearch(task, proposer, limits, learnt, looks, say, better_than)
     lists = _thinned([allowed_replicas(task.model, name) for name in names])
+    if (many := math.prod(len(some) + 1 for some in lists)) > _MOST_NODES:
+        say(f"{many:,} combinations of open pools are too many to look at: replicas are as they were proposed")
+        return learnt
     search.run(_nodes(task, names, lists))
     best = looks.best
     full = [allowed_replicas(task.model, name) for name in names]
@@ -244,14 +248,16 @@ class _CapacitySearch:
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "search", SEARCH_RUNS)
         self.looks.add(seen)
         self.looked += 1
-        items = self.task.model.scenario.deployments
-        taken = [
-            f"{name} x{count}" if isinstance(items[name], GpuPool) else name
-            for name, count in proposal.replicas.items()
-        ]
-        replicas = ", ".join(taken) or "no pool"
-        self.say(f"look {len(self.looks)} at capacity ({replicas}): {figures_in_brief(seen.summary)}")
+        taken = replicas_in_words(self.task, proposal.replicas)
+        self.say(f"look {len(self.looks)} at capacity ({taken}): {figures_in_brief(seen.summary)}")
         return seen
+
+
+def replicas_in_words(task: PlanningTask, replicas: Mapping[str, int]) -> str:
+    """Pools with their numbers, and endpoints whose fee is paid."""
+    items = task.model.scenario.deployments
+    taken = [f"{name} x{count}" if isinstance(items[name], GpuPool) else name for name, count in replicas.items()]
+    return ", ".join(taken) or "no pool"
 
 
 def _pools(task: PlanningTask) -> list[str]:
@@ -267,7 +273,7 @@ def pools_and_sizes(task: PlanningTask) -> dict[str, tuple[int, ...]]:
 
 def affordable(task: PlanningTask, replicas: Mapping[str, int]) -> bool:
     """Whether every source can be served on these replicas, and their bill alone is no more than a request may cost."""
-    if not without_pools(task.expectations, set(replicas)).offered.any(axis=0).all():
+    if not task.expectations.offered[~shut_without(task.model, replicas)].any(axis=0).all():
         return False
     most = task.most_usd_per_request
     return most is None or not replicas or task.pools_usd_per_request(replicas) <= most
@@ -291,7 +297,7 @@ def _nodes(task: PlanningTask, names: Sequence[str], lists: Sequence[Sequence[in
 def _thinned(lists: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
     """The lists with so few numbers, the last among them, that there are not too many combinations."""
     thin = [tuple(some) for some in lists]
-    while math.prod(len(some) + 1 for some in thin) > _COMBINATIONS:
+    while math.prod(len(some) + 1 for some in thin) > _COMBINATIONS and max(map(len, thin)) > 1:
         k = int(np.argmax([len(some) for some in thin]))
         thin[k] = tuple(thin[k][::-1][::2][::-1])
     return thin

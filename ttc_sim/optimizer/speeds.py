@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
-from ttc_sim.optimizer.capacities import LOOKS, SEARCH_RUNS, affordable, pools_and_sizes
+from ttc_sim.optimizer.capacities import LOOKS, SEARCH_RUNS, affordable, pools_and_sizes, replicas_in_words
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer
@@ -160,6 +160,6 @@ class _SpeedSearch:
         seen, self.learnt = simulate_proposal(self.task, proposal, self.learnt, "search", SEARCH_RUNS)
         self.looks.add(seen)
         self.looked += 1
-        named = ", ".join(f"{name} x{count}" for name, count in proposal.replicas.items()) or "no pool"
-        self.say(f"look {len(self.looks)} at speed ({named}): {figures_in_brief(seen.summary)}")
+        taken = replicas_in_words(self.task, proposal.replicas)
+        self.say(f"look {len(self.looks)} at speed ({taken}): {figures_in_brief(seen.summary)}")
         return seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self, TypeVar
@@ -321,13 +321,17 @@ class PlanningTask:
 
 def without_pools(expectations: Expectations, kept: set[str]) -> Expectations:
     """The same with no arm offered on a GPU pool, or an endpoint with a fixed fee, other than those kept."""
-    model = expectations.model
+    return without_arms(expectations, shut_without(expectations.model, kept))
+
+
+def shut_without(model: Model, kept: Collection[str]) -> NDArray[np.bool_]:
+    """(V,) arms on a GPU pool, or an endpoint with a fixed fee, other than those kept."""
     closed = {
         d
         for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True))
         if has_fixed_cost(item) and name not in kept
     }
-    return without_arms(expectations, np.array([arm.deployment in closed for arm in model.arms]))
+    return np.array([arm.deployment in closed for arm in model.arms])
 
 
 def without_arms(expectations: Expectations, shut: NDArray[np.bool_]) -> Expectations:

@@ -20,7 +20,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.proposing.dominated import without_dominated
 from ttc_sim.optimizer.proposing.goals import best_of
 from ttc_sim.optimizer.proposing.objectives import Goal
-from ttc_sim.optimizer.proposing.programs import Program, thinned
+from ttc_sim.optimizer.proposing.programs import Program
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.proposing.strides import Strides, lay_out_strides, policy_of, strides_around
 from ttc_sim.optimizer.proposing.walks import best_walk, every_walk
@@ -185,7 +185,7 @@ class _Asked:
             limit=np.array(most.bounds),
             room=np.array(most.room).reshape(len(most.room), len(pools)),
             usd=usd * usd_unit,
-            sizes=thinned([(0, *pool.sizes) for pool in pools]),
+            sizes=tuple((0, *pool.sizes) for pool in pools),
             gap=1e-6 if elastic else 1e-4,  # misses come before all else, and there what they cost
         )
         return cls(program, [name for name, *_ in limits], pools, usd)

@@ -8,7 +8,6 @@ of replicas bound the optimum at every other (Benders, 1962): most numbers are n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -23,7 +22,7 @@ from ttc_sim.base.draws import F64, I64
 
 _FIRST = 150  # choices at least that the first solution is sought over
 _WIDER = 4  # times more where those gave none
-_MOST_COMBINATIONS = 50_000  # of numbers of replicas
+_MOST_COMBINATIONS = 50_000  # of numbers of replicas, that each have a bound of their own
 _MISSED = 1e-7  # of limits, in their own units: more is a miss
 _NODES = 20_000
 
@@ -64,6 +63,8 @@ class Program:
 
     def best(self) -> tuple[F64, I64] | None:
         """The variables and the numbers of replicas that cost the least; ``None`` if none keep the rows."""
+        if self.combinations > _MOST_COMBINATIONS:
+            return self._at_once()
         every = np.array(list(product(*self.sizes)), dtype=np.int64).reshape(self.combinations, len(self.sizes))
         limits, fixed = self.limits_at(every.astype(np.float64)), every @ self.usd
         root = self._relaxed(None, np.array([max(sizes, default=0) for sizes in self.sizes], dtype=np.float64))
@@ -89,6 +90,29 @@ class Program:
                         best = value, found, k
             bound[k] = np.inf
         return None if best is None else (best[1], every[best[2]])
+
+    def _at_once(self) -> tuple[F64, I64] | None:
+        """The same as one program, in which each number of replicas is a choice too: slower, and for any number of pools."""
+        numbers = [(pool, number) for pool, some in enumerate(self.sizes) for number in some if number]
+        pool, number = np.array(numbers, dtype=np.int64).T
+        n, bought = len(self.cost), len(numbers)
+        one_each = sparse.csr_array(
+            (np.ones(bought), (pool, n + np.arange(bought))), shape=(len(self.sizes), n + bought)
+        )
+        raised = sparse.hstack([self.most, sparse.csr_array(-self.room[:, pool] * number)], format="csr")
+        same = sparse.hstack([self.same, sparse.csr_array((self.same.shape[0], bought))], format="csr")
+        whole = np.concatenate([np.arange(n) < self.choices, np.ones(bought, dtype=np.bool_)])
+        rows = [
+            LinearConstraint(same, self.value, self.value),
+            LinearConstraint(raised, -np.inf, self.limit),
+            LinearConstraint(one_each, -np.inf, np.ones(len(self.sizes))),
+        ]
+        found = _best_of(np.concatenate([self.cost, self.usd[pool] * number]), rows, whole, self.gap)
+        if found is None:
+            return None
+        replicas = np.zeros(len(self.sizes), dtype=np.int64)
+        np.add.at(replicas, pool, number * np.round(found[n:]).astype(np.int64))
+        return found[:n], replicas
 
     def mixture(self) -> tuple[F64, F64] | None:
         """Choices, and numbers of replicas, where both may be taken in part; ``None`` if even so nothing keeps the rows."""
@@ -150,31 +174,27 @@ class Program:
 
     def _solved(self, kept: I64, limits: F64) -> F64 | None:
         """The best of the variables kept, the others 0."""
-        binary = kept < self.choices
         most, same = sparse.csc_array(self.most)[:, kept], sparse.csc_array(self.same)[:, kept]
-        result = milp(
-            self.cost[kept],
-            constraints=[LinearConstraint(same, self.value, self.value), LinearConstraint(most, -np.inf, limits)],
-            integrality=binary.astype(np.int64),
-            bounds=Bounds(np.zeros(len(kept)), np.where(binary, 1.0, np.inf)),
-            # Presolve probes every choice for seconds and finds nothing: the rows already say it all.
-            options={"mip_rel_gap": self.gap, "node_limit": _NODES, "presolve": False},
-        )
-        if result.x is None:
+        rows = [LinearConstraint(same, self.value, self.value), LinearConstraint(most, -np.inf, limits)]
+        solution = _best_of(self.cost[kept], rows, kept < self.choices, self.gap)
+        if solution is None:
             return None
         found = np.zeros(len(self.cost))
-        found[kept] = result.x
-        found[: self.choices] = np.round(found[: self.choices])
+        found[kept] = solution
         return found
 
 
-def thinned(sizes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-    """Numbers of replicas with so many left out, never the least or the most, that there are not too many combinations."""
-    kept = list(sizes)
-    while prod(len(some) for some in kept) > _MOST_COMBINATIONS:
-        k = max(range(len(kept)), key=lambda k: len(kept[k]))
-        kept[k] = (kept[k][0], *kept[k][1:][::-1][::2][::-1])
-    return tuple(kept)
+def _best_of(cost: F64, rows: list[LinearConstraint], whole: NDArray[np.bool_], gap: float) -> F64 | None:
+    """The variables that cost the least, the whole ones 0 or 1, others any number from 0 on; ``None`` if none are found."""
+    result = milp(
+        cost,
+        constraints=rows,
+        integrality=whole.astype(np.int64),
+        bounds=Bounds(np.zeros(len(cost)), np.where(whole, 1.0, np.inf)),
+        # Presolve probes every choice for seconds and finds nothing: the rows already say it all.
+        options={"mip_rel_gap": gap, "node_limit": _NODES, "presolve": False},
+    )
+    return None if result.x is None else np.where(whole, np.round(result.x), result.x)
 
 
 def _least(cost: F64, most: Any, limit: F64, same: Any, value: F64, bounds: list[tuple[float, float]]) -> Any:

@@ -107,9 +107,9 @@ class _Source:
         rows = np.flatnonzero((expectations.population.source == s) & (weight > 0))
         arms = np.flatnonzero(expectations.offered[:, s])
         at = np.ix_(arms, rows)
-        ones = np.ones(expectations.correct.shape)
-        tables = [ones, expectations.correct, expectations.api_cost_usd, expectations.gpu_s, *question.late]
-        return cls(question, rows, arms, np.array([table[at] for table in tables]) * weight[rows])
+        tables = [expectations.correct, expectations.api_cost_usd, expectations.gpu_s, *question.late]
+        each = [np.ones((len(arms), len(rows))), *(table[at] for table in tables)]
+        return cls(question, rows, arms, np.array(each) * weight[rows])
 
     def score(self, name: str) -> F64:
         """(R,) of each problem."""

@@ -10,7 +10,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.optimizer.proposing.programs import Program
 from ttc_sim.optimizer.proposing.strides import Strides
 
-MOST_WALKS = 200_000
+_MOST_WALKS = 200_000
 _MOST_LOOKS = 5_000_000  # walks times combinations of replicas
 _KEPT = 1e-9  # of a limit's own size: rounding, not a miss
 
@@ -26,7 +26,7 @@ def every_walk(strides: Strides, max_bands: int, combinations: int) -> list[I64]
     """
     if len(np.unique(strides.source)) != 1:
         return None
-    most = min(MOST_WALKS, _MOST_LOOKS // max(combinations, 1))
+    most = min(_MOST_WALKS, _MOST_LOOKS // max(combinations, 1))
     end = np.zeros(int(strides.score.max()) + 1, dtype=np.int64)
     np.maximum.at(end, strides.score, strides.last)
     place = strides.score * (int(end.max()) + 1)  # of the first node of each score, all scores in a row
