@@ -10,8 +10,9 @@ import pytest
 from tests.random_budgets import Budgeted, run_both, spending_differs, with_budgets
 from tests.random_scenarios import TIMES, Times, differences, failing_scenario, scenario, with_lives
 from ttc_sim.base.draws import F64, uniforms
+from ttc_sim.base.times import DAY_S
 from ttc_sim.engine import compiled
-from ttc_sim.engine.spending import DAY_S, DEGRADE, QUEUE, REFUSE, Budgets, bill_of
+from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, bill_of
 from ttc_sim.engine.work import COMPLETED, IN_FLIGHT, REJECTED, TIMED_OUT, EngineResult, Work, single_stage
 from ttc_sim.scenario import Api, Latency, Price
 

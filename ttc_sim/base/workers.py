@@ -22,6 +22,11 @@ K = TypeVar("K", bound=Hashable)
 Mapped = Callable[[Callable[[A], B], Sequence[A]], Iterator[B]]
 
 
+def cpus() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def processes(workers: int, begin: Callable[..., None], given: tuple[Any, ...]) -> Iterator[Mapped[Any, Any]]:
     """A ``map`` over this many processes; over none with one worker: ``begin`` and the work are then called here.

@@ -17,7 +17,7 @@ from ttc_sim.cli.options import (
     inputs_of,
     scenario_routed_by,
 )
-from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_results
 
 
 def cross_validate(
@@ -34,7 +34,6 @@ def cross_validate(
     remember_code: RememberCodeOption = False,
 ) -> None:
     """Plan on a part of the problems, carry the plan out on the rest: print realized beside promised for every fold."""
-    from ttc_sim.files.tables import write_table
     from ttc_sim.optimizer.cross_validating import cross_validate as carry_out
     from ttc_sim.reporting.text import print_cross_validation
 
@@ -42,9 +41,5 @@ def cross_validate(
     check_outputs(*inputs_of(loaded), table=table, json=json_file)
     with progress() as say:
         found = carry_out(loaded, folds, say)
-    with written_together():
-        if table is not None:
-            write_table(found.table, table)
-        if json_file is not None:
-            write_json(json_file, found.as_json())
+    write_results(found, table=table, json_file=json_file)
     print_cross_validation(paper_for_tables(), found)

@@ -101,6 +101,25 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
+def write_results(
+    found: Any, *, table: Path | None = None, json_file: Path | None = None, plot: Path | None = None
+) -> None:
+    """Write what was found to the files that were asked for, together or not at all.
+
+    Args:
+        found: with a ``table``, ``as_json()`` and ``plot()``, as far as they are asked for.
+    """
+    from ttc_sim.files.tables import write_table
+
+    with written_together():
+        if table is not None:
+            write_table(found.table, table)
+        if json_file is not None:
+            write_json(json_file, found.as_json())
+        if plot is not None:
+            found.plot().savefig(plot, dpi=150)
+
+
 def _plain(content: Any) -> Any:
     """JSON has no NaN: a figure that does not exist is null."""
     if isinstance(content, dict):
@@ -122,5 +141,6 @@ __all__ = [
     "progress",
     "styled",
     "write_json",
+    "write_results",
     "written_together",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from ttc_sim.cli.options import (
     inputs_of,
     scenario_routed_by,
 )
-from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_results
 
 _MOST_USEFUL = 8  # processes: there are about that many assumptions that take long
 
@@ -83,7 +82,7 @@ def sensitivity(
     """
     from ttc_sim.assumptions import sensitivity as run
     from ttc_sim.assumptions.asked import ranges_of
-    from ttc_sim.files.tables import write_table
+    from ttc_sim.base.workers import cpus
     from ttc_sim.reporting.sensitivity import print_sensitivity
 
     asked = ranges_of(ranges or [])
@@ -100,20 +99,9 @@ def sensitivity(
             seed=seed,
             requests=requests,
             replications=replications,
-            workers=workers or _cpus(),
+            workers=workers or min(cpus(), _MOST_USEFUL),
             progress=say,
             allow_code=allowed,
         )
-    with written_together():
-        if table is not None:
-            write_table(found.table, table)
-        if json_file is not None:
-            write_json(json_file, found.as_json())
-        if plot is not None:
-            found.plot().savefig(plot, dpi=150)
+    write_results(found, table=table, json_file=json_file, plot=plot)
     print_sensitivity(paper_for_tables(), found)
-
-
-def _cpus() -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cpus, _MOST_USEFUL)

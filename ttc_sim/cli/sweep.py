@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,8 +107,9 @@ def sweep(
 
 
 def _as_many_as_pay(points: int) -> int:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(min(cpus, points // _A_PROCESS), 1)
+    from ttc_sim.base.workers import cpus
+
+    return max(min(cpus(), points // _A_PROCESS), 1)
 
 
 def print_sweep(paper: Paper, found: Sweep, out: Path | None) -> None:

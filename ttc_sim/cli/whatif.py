@@ -18,7 +18,7 @@ from ttc_sim.cli.options import (
     inputs_of,
     scenario_routed_by,
 )
-from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
+from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_results
 
 if TYPE_CHECKING:
     from ttc_sim.optimizer.plan import SavedPlan
@@ -107,7 +107,6 @@ def whatif(
     The policy stays, with what it expects of the arms. With --replan it is planned anew for each variation too, as
     `ttc-sim optimize` would, and both are told apart. A month has 30 days.
     """
-    from ttc_sim.files.tables import write_table
     from ttc_sim.optimizer.whatif import what_if
     from ttc_sim.reporting.what_if import print_what_if
 
@@ -125,13 +124,7 @@ def whatif(
             workers=workers,
             progress=say,
         )
-    with written_together():
-        if table is not None:
-            write_table(found.table, table)
-        if json_file is not None:
-            write_json(json_file, found.as_json())
-        if plot is not None:
-            found.plot().savefig(plot, dpi=150)
+    write_results(found, table=table, json_file=json_file, plot=plot)
     print_what_if(paper_for_tables(), found)
 
 

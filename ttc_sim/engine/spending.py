@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.times import DAY_S
 
-DAY_S = 86400.0
 NANOS = 1e9
 """Money is counted in whole billionths of a US dollar, so that ten bills of $0.10 are a dollar in any order."""
 MOST_NANOS = 1 << 61
@@ -198,7 +198,6 @@ class Ledger:
 
 
 __all__ = [
-    "DAY_S",
     "DEGRADE",
     "MOST_DAYS",
     "NANOS",

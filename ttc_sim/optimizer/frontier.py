@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.times import DAY_S
 from ttc_sim.optimizer.capacities import affordable, pools_and_sizes
 from ttc_sim.optimizer.looking import Learnt, Simulated
 from ttc_sim.optimizer.plan import FrontierPoint
 from ttc_sim.optimizer.promises import check_targets
 from ttc_sim.optimizer.proposing.objectives import objectives_of
-from ttc_sim.optimizer.proposing.proposal import CHEAPEST, DAY_S, MOST_ACCURATE, Limits, Proposal, Question
+from ttc_sim.optimizer.proposing.proposal import CHEAPEST, MOST_ACCURATE, Limits, Proposal, Question
 from ttc_sim.optimizer.searching import Found
 from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.scenario import Targets

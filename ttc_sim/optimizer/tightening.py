@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ttc_sim.base.times import DAY_S
 from ttc_sim.optimizer.looking import Simulated
 from ttc_sim.optimizer.promises import BALANCED, TargetCheck
-from ttc_sim.optimizer.proposing.proposal import DAY_S, Limits
+from ttc_sim.optimizer.proposing.proposal import Limits
 from ttc_sim.scenario import GpuPool
 
 

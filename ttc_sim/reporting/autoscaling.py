@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from ttc_sim.base.figures import number, percent, seconds
+from ttc_sim.base.times import DAY_S
 from ttc_sim.optimizer.capacity.rules import words_of
 from ttc_sim.optimizer.capacity.saving import Saving, Served
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.scenario import Autoscaling
-from ttc_sim.scenario.fleet import DAY_S
 
 
 def print_saving(paper: Paper, saving: Saving, rules: Mapping[str, Autoscaling | None]) -> None:

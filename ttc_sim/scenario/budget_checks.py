@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.deployments import Api
 from ttc_sim.scenario.document import Scenario
-
-DAY_S = 86400.0
 
 
 def check_budget(scenario: Scenario) -> None:

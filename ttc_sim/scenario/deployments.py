@@ -12,10 +12,11 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
+from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
-from ttc_sim.scenario.fleet import DAY_S, Autoscaling, Failures, StartUp
+from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 
 

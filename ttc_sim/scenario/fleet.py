@@ -12,9 +12,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, model_validator
 
 from ttc_sim.base.limits import MOST_REPLICAS
+from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.base import Model, NonNegative, Positive
-
-DAY_S = 86_400.0
 
 Count = Annotated[int, Field(ge=1, le=MOST_REPLICAS)]
 

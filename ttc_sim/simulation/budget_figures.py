@@ -10,7 +10,8 @@ import numpy as np
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.engine.spending import DAY_S, DEGRADE, NANOS, QUEUE, REFUSE, Spending
+from ttc_sim.base.times import DAY_S
+from ttc_sim.engine.spending import DEGRADE, NANOS, QUEUE, REFUSE, Spending
 from ttc_sim.scenario import DailyBudget, first_turn_s
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.uncertainty import FEW_RUNS, Bools

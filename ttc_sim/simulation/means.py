@@ -20,6 +20,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import Variance
 from ttc_sim.base.small_numbers import distinct
+from ttc_sim.base.times import DAY_S
 from ttc_sim.engine.work import COMPLETED
 from ttc_sim.policies.requests import DIFFICULTY, DIFFICULTY_BANDS
 from ttc_sim.simulation.billing import Run
@@ -28,7 +29,6 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.uncertainty import Bools, Influence, Uncertainty
 
-DAY_S = 86400.0
 _TOKENS = ("prompt", "reasoning", "visible")
 
 

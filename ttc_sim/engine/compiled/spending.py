@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ttc_sim.base.times import DAY_S
 from ttc_sim.engine.compiled.attempts import finish
 from ttc_sim.engine.compiled.heaps import push_event
 from ttc_sim.engine.compiled.jit import compiled, merged
@@ -20,7 +21,7 @@ from ttc_sim.engine.compiled.state import (
     TURNS,
     Memory,
 )
-from ttc_sim.engine.spending import DAY_S, DEGRADE, MOST_NANOS, QUEUE, REFUSE
+from ttc_sim.engine.spending import DEGRADE, MOST_NANOS, QUEUE, REFUSE
 from ttc_sim.engine.work import REJECTED
 
 

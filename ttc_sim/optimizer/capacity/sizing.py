@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
+from ttc_sim.base.workers import cpus
 from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
 from ttc_sim.optimizer.capacity.beside import Beside, refuted
@@ -71,7 +71,7 @@ def capacity(
     >>> found = capacity("reasoning-gateway")  # doctest: +SKIP
     """
     function("capacity", "progress", progress, "a function that takes a line of text")
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = cpus()
     if workers is not None:
         threads = count("capacity", "workers", workers, 1, MOST_WORKERS, "threads")
     given = _scenario_of(scenario, allow_code)

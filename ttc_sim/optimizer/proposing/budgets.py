@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from ttc_sim.base.draws import F64
-from ttc_sim.engine.spending import DAY_S
+from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario import Scenario, Target, first_turn_s
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.times import DAY_S
 from ttc_sim.optimizer.proposing.objectives import Goal, Slowness, objectives_of
 from ttc_sim.policies import PerSource
 from ttc_sim.policies.responses import Response
@@ -21,9 +22,6 @@ from ttc_sim.workload.population import Population
 # What to make best of where the limits alone say how far: of targets, a proposer reads only that.
 CHEAPEST = Targets(minimize="cost", accuracy=0.0)
 MOST_ACCURATE = Targets(maximize="accuracy")
-
-
-DAY_S = 86400.0
 
 
 def most_usd_per_request(targets: Targets, rate_per_s: float) -> float | None:
