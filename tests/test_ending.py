@@ -31,6 +31,7 @@ def end(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         (["simulate"], "ttc-sim simulate: Missing argument 'scenario'"),
         (["simulate", "x", "--requests", "many"], "ttc-sim simulate: --requests: got 'many'; expected a valid integer"),
         (["simulate", "x", "--requests=0"], "--requests: got '0'; expected greater than or equal to 1"),
+        (["check", "x", "--checks=some"], "--checks: got 'some'; expected one of 'failing', 'all'"),
         (["simulate", "x", "--requests"], "Option '--requests' requires an argument"),
         (["simulate", "x", "--nope"], "No such option: --nope"),
         (["simulate", "x", "--no\x1b[31mpe\n"], r"No such option: --no\x1b[31mpe"),

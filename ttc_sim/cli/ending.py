@@ -99,7 +99,8 @@ def _usage(error: Any, words: Sequence[str]) -> int:
     called = context.command_path if context is not None else "ttc-sim"
     value = _value_of(words, option.opts) if option is not None and isinstance(error, typer.BadParameter) else None
     if value is not None:
-        expected = str(error.message).rstrip(".").removeprefix("Input should be ")
+        expected = str(error.message).rstrip(".").removeprefix("Value error, ").removeprefix("Input should be ")
+        expected = expected.removeprefix(f"{value!r} is not ")
         return _said(f"error: {InputError(called, option.opts[0], value, expected)}", BAD_INPUT)
     said = "".join(one if one.isprintable() else repr(one)[1:-1] for one in error.format_message().rstrip("."))
     return _said(f"error: {called}: {said[:_LONGEST]}; `{called} --help` says what it takes", BAD_INPUT)
