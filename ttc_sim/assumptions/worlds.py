@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,11 +9,11 @@ from functools import cached_property
 from ttc_sim.assumptions.dials import Dial, Moved, dials_of
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.promises import TargetCheck, check_targets
+from ttc_sim.optimizer.whatif.carrying_out import drawn_with
 from ttc_sim.optimizer.whatif.paths import Base
 from ttc_sim.optimizer.whatif.ready import Effect
 from ttc_sim.policies import DIFFICULTY, Always, Banded, LeastLoaded, Overflow, PerSource, Policy, Threshold
 from ttc_sim.scenario import Scenario, with_changes
-from ttc_sim.simulation.drawing import Draws, draw
 from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import Model, load_model
 from ttc_sim.simulation.pooling import Pooled
@@ -101,7 +100,7 @@ class Worlds:
 
     def _check_draws(self, effect: Effect) -> None:
         if effect.draws is not None:
-            effect.draws(self._drawn(self.model, 0, 1.0))
+            effect.draws(drawn_with(self.model, 0, self.given.requests, ()))
 
     def pooled(self, values: Mapping[str, float]) -> Pooled:
         """All runs in a world.
@@ -116,18 +115,11 @@ class Worlds:
             effect for name, value in values.items() if (effect := self.dials[name].at(self.base, value)) is not None
         ]
         model = self._model(effects)
-        requests = math.prod(one.requests for one in effects)
-        runs = []
-        for k in range(self.given.scenario.replications):
-            drawn = self._drawn(model, k, requests)
-            for effect in effects:
-                drawn = drawn if effect.draws is None else effect.draws(drawn)
-            runs.append(run_once(model, self.policy, drawn))
+        runs = [
+            run_once(model, self.policy, drawn_with(model, k, self.given.requests, effects))
+            for k in range(self.given.scenario.replications)
+        ]
         return Pooled(model, runs, expected_under(model, self.policy, runs))
-
-    def _drawn(self, model: Model, run: int, times: float) -> Draws:
-        requests = self.given.requests
-        return draw(model, run, requests=None if requests is None else max(round(requests * times), 1))
 
     def _model(self, effects: Sequence[Effect]) -> Model:
         changes = {path: value for effect in effects for path, value in effect.changes.items()}

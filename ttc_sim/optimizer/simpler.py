@@ -23,13 +23,13 @@ from ttc_sim.optimizer.proposing.proposal import Proposal, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, without_arms
 from ttc_sim.policies import Always, Banded, Policy, Threshold
 from ttc_sim.scenario import Targets
+from ttc_sim.scenario.targets import FLOORS
 from ttc_sim.simulation.differences import compare
 from ttc_sim.simulation.pooling import Pooled
 
 STATIC, BANDS, UTILITY, LIVE = range(4)
 """Kinds of policy, from the simplest on: one arm for each source, bands of one score, a weighing of all arms, or live load."""
 _KINDS = ("one arm for each source", "bands", "Utility", "live load")
-_FLOORS = ("accuracy", "goodput")
 _COST = "cost_usd_per_request"
 _MOST_TIED = 8  # that are told of
 _POINTS, _PART = 0.02, 0.02
@@ -161,11 +161,7 @@ class Simplest:
 
 def objective_of(targets: Targets) -> str | None:
     """Name of the figure that is made best of; ``None`` where it is none whose difference is known."""
-    if targets.maximize is not None:
-        return targets.maximize if targets.maximize in _FLOORS else None
-    if targets.cheapest:
-        return "cost_usd_per_day" if targets.minimize == "cost_usd_per_day" else _COST
-    return targets.minimize
+    return None if targets.maximize == "accuracy_per_usd" or not targets.made_best else targets.objective
 
 
 def simplicity_of(seen: Simulated) -> Simplicity:
@@ -228,14 +224,14 @@ def _apart(objective: str, best: Simulated, other: Simulated) -> bool:
     mine, its = best.summary.quantity(objective), other.summary.quantity(objective)
     if mine is None or its is None or not math.isfinite(its.value):
         return True
-    return its.high < mine.low if objective in _FLOORS else its.low > mine.high
+    return its.high < mine.low if objective in FLOORS else its.low > mine.high
 
 
 def _beside(objective: str, before: Pooled, after: Pooled, best: Simulated, other: Simulated) -> Beside:
     names = tuple(dict.fromkeys((objective, "accuracy", _COST)))
     found = compare(before, after, best.summary, other.summary, names)
-    worse = {name: _turned(one.difference) if name in _FLOORS else one.difference for name, one in found.items()}
-    most = {name: _POINTS if name in _FLOORS else _PART * abs(one.before.value) for name, one in found.items()}
+    worse = {name: _turned(one.difference) if name in FLOORS else one.difference for name, one in found.items()}
+    most = {name: _POINTS if name in FLOORS else _PART * abs(one.before.value) for name, one in found.items()}
     difference = found[objective].difference if objective in found else Estimate(math.nan, math.nan, math.nan)
     return Beside(other, simplicity_of(other), difference, worse, most)
 

@@ -26,7 +26,7 @@ from ttc_sim.optimizer.space import expanded_model
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.optimizer.without_problems import plan_traffic, traffic_task
 from ttc_sim.optimizer.worlds import InWorld, Outcome, Robustness
-from ttc_sim.scenario import Scenario, Targets
+from ttc_sim.scenario import Scenario
 from ttc_sim.scenario.arm_space import families_of
 from ttc_sim.scenario.robust import WORST, Robust, World
 from ttc_sim.simulation.expectations import expect_arms
@@ -207,7 +207,7 @@ def _robustness(
     policy, replicas = several.written(plain.proposal), plain.proposal.replicas
     return Robustness(
         over=over,
-        objective=_objective(targets),
+        objective=targets.objective,
         worst=sign * plan.rank(targets)[1],
         worst_plain=sign * plain.rank(targets)[1],
         worlds=tuple(worlds),
@@ -224,12 +224,6 @@ def _robustness(
 
 def _outcome(seen: Simulated) -> Outcome:
     return Outcome(seen.summary, seen.checks)
-
-
-def _objective(targets: Targets) -> str:
-    if targets.maximize is not None:
-        return targets.maximize
-    return "cost_usd_per_request" if targets.minimize == "cost" else str(targets.minimize)
 
 
 def _same(one: Simulated, other: Simulated) -> bool:

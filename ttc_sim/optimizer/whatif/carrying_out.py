@@ -159,6 +159,20 @@ def _varied(variation: Variation) -> Varied:
         return _DESKS[0].varied(variation)
 
 
+def drawn_with(model: Model, run: int, requests: int | None, effects: Sequence[Effect]) -> Draws:
+    """All that is random about a run, as some effects leave it.
+
+    Args:
+        requests: of a run before any effect, instead of the scenario's.
+    """
+    if requests is not None:
+        requests = max(round(requests * math.prod(one.requests for one in effects)), 1)
+    drawn = draw(model, run, requests=requests)
+    for effect in effects:
+        drawn = drawn if effect.draws is None else effect.draws(drawn)
+    return drawn
+
+
 class Desk:
     """Where variations are carried out: the base and what it was looked up from."""
 
@@ -226,13 +240,7 @@ class Desk:
 
     def drawn(self, model: Model, run: int, effects: Sequence[Effect]) -> Draws:
         """All that is random about a run."""
-        requests = self.given.requests
-        if requests is not None:
-            requests = max(round(requests * math.prod(one.requests for one in effects)), 1)
-        drawn = draw(model, run, requests=requests)
-        for effect in effects:
-            drawn = drawn if effect.draws is None else effect.draws(drawn)
-        return drawn
+        return drawn_with(model, run, self.given.requests, effects)
 
     def carried_out(self, policy: Policy, pooled: Pooled, summary: Summary) -> CarriedOut:
         """What a policy comes to, beside the base unless it is that."""
@@ -246,4 +254,4 @@ class Desk:
         return CarriedOut(told, figures(summary), summary, verdicts, beside)
 
 
-__all__ = ["Desk", "Given", "scenario_of", "what_if"]
+__all__ = ["Desk", "Given", "drawn_with", "scenario_of", "what_if"]
