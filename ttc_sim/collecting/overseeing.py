@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ttc_sim.base.errors import InputError
@@ -41,37 +41,39 @@ def oversee(
     interrupted = False
     start = said = time.monotonic()
     done = earlier
-    with ThreadPoolExecutor(1, "collect") as threads:
-        future = threads.submit(run)
-        try:
-            while True:
+    ended: list[BaseException | None] = []
+    thread = threading.Thread(target=_carry_out, args=(run, ended), name="collect", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                over = bool(ended)
                 try:
-                    over = future.done()
-                    try:
-                        attempt, line = run.answered.get(timeout=0 if over else _LOOK_S)
-                    except queue.Empty:
-                        if over:
-                            break
-                    else:
-                        done += 1
-                        if error is None and not interrupted and line["counted"] is not None:
-                            take(attempt, line)
-                    if time.monotonic() - said >= every_s:
-                        said = time.monotonic()
-                        say(_how_far(run, wanted, earlier, done, budget, said - start))
-                except InputError as found:
-                    error = found
-                    run.stop()
-                except KeyboardInterrupt:
-                    if interrupted:
-                        raise
-                    interrupted = True
-                    run.stop()
-                    say(f"stopping: {run.in_flight} requests on their way are waited for; Ctrl-C again leaves them")
-        except BaseException:  # interrupted again, wherever that was; or what nobody foresaw
-            run.leave()
-            raise
-    failed = future.exception()
+                    attempt, line = run.answered.get(timeout=0 if over else _LOOK_S)
+                except queue.Empty:
+                    if over:
+                        break
+                else:
+                    done += 1
+                    if error is None and not interrupted and line["counted"] is not None:
+                        take(attempt, line)
+                if time.monotonic() - said >= every_s:
+                    said = time.monotonic()
+                    say(_how_far(run, wanted, earlier, done, budget, said - start))
+            except InputError as found:
+                error = found
+                run.stop()
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                run.stop()
+                say(f"stopping: {run.in_flight} requests on their way are waited for; Ctrl-C again leaves them")
+    except BaseException:  # interrupted again, wherever that was; or what nobody foresaw
+        run.leave()
+        thread.join()
+        raise
+    failed = ended[0]
     while isinstance(failed, BaseExceptionGroup):
         failed = failed.exceptions[0]
     if error := error or run.error:
@@ -80,6 +82,19 @@ def oversee(
         raise KeyboardInterrupt
     if failed is not None:
         raise failed
+
+
+def _carry_out(run: Run, ended: list[BaseException | None]) -> None:
+    """Says how it ended in a list, not in a future: Ctrl-C can strike while the thread that looks holds the future's lock.
+
+    The lock would be held for good then, and the run wait for it.
+    """
+    try:
+        run()
+    except BaseException as error:
+        ended.append(error)
+    else:
+        ended.append(None)
 
 
 def _how_far(run: Run, wanted: int, earlier: int, done: int, budget: Budget, passed_s: float) -> str:
