@@ -162,6 +162,13 @@ def test_a_unit_that_cannot_be_is_refused(tmp_path: Path) -> None:
     assert traffic(out)["arrival_s"].to_list() == [0, 0.25, 0.5]
 
 
+@pytest.mark.parametrize("far", [-1e29, 1e18, -2e30])
+def test_a_time_beyond_all_dates_is_refused(tmp_path: Path, far: float) -> None:
+    rows = [{"timestamp": time, "prompt_tokens": 5, "output_tokens": 5} for time in (1795511702, far, 1795511703)]
+    with pytest.raises(InputError, match=r"times: got .*; expected seconds, at most 1e\+11 before or after 0"):
+        imported(tmp_path, lines(rows))
+
+
 def test_dates_that_could_be_both_are_asked(tmp_path: Path) -> None:
     rows = [{"date": f"0{3 + k}/04/2026 10:00", "prompt_tokens": 5, "output_tokens": 5} for k in range(3)]
     with pytest.raises(InputError, match="`--dates day-first` or `--dates month-first`"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,36 @@ from ttc_sim.strategies import Single, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import Outcome, Trial
 from ttc_sim.workload.population import Population
 
-# Draws a problem for strategies whose expectation over attempts has no short closed form, and least draws in all.
-_VOTES, _LEAST = 32, 20_000
-FEW_VOTES = 8
-"""Draws a problem that say enough of times: a share of all requests, not what becomes of one problem."""
+
+class Votes(NamedTuple):
+    """Draws for strategies whose expectation over attempts has no short closed form.
+
+    Attributes:
+        each: draws a problem; least: draws in all.
+    """
+
+    each: int
+    least: int
+
+
+_VOTES = Votes(32, 20_000)
+_FEW_VOTES = Votes(8, 4_000)
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Equally weighted ways that requests to an arm may go, whatever the speed of its deployments.
+
+    Attributes:
+        rows: problems that the arm is offered for; owner: (ways,) the position in ``rows`` of each way.
+        deployments: of each stage; tokens: (stages, ways) of its longest sample; runs: (stages, ways) whether it does.
+    """
+
+    rows: I64
+    owner: I64
+    deployments: tuple[int, ...]
+    tokens: F64
+    runs: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -47,7 +73,8 @@ class Expectations:
     api_cost_usd: F64
     gpu_s: F64
     offered: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
-    _doubts: dict[int, F64] = field(default_factory=dict, repr=False, compare=False)
+    _doubts: dict[int, F64] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _ways: dict[int, Ways] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def population(self) -> Population:
@@ -77,6 +104,20 @@ class Expectations:
             here = arm == v
             out[here] = self._doubts[int(v)][here]
         return out
+
+    def ways(self, v: int) -> Ways:
+        """That requests to an arm may go: few of each problem, which say enough of a share of all requests; worked out once."""
+        if v not in self._ways:
+            arm = self.model.arms[v]
+            rows = np.flatnonzero(self.offered[v][self.population.source])
+            owner, outcome = spread_out(self.model, arm, rows, votes=_FEW_VOTES)
+            tokens, runs = np.zeros((2, len(outcome.stages), len(owner)))
+            for k, stage in enumerate(outcome.stages):
+                hidden, shown = stage.cut_tokens
+                tokens[k], runs[k] = (hidden + shown).max(axis=1), stage.runs
+            deployments = tuple(deployment_of(self.model, arm, stage) for stage in outcome.stages)
+            self._ways[v] = Ways(rows, owner, deployments, tokens, runs.astype(np.bool_))
+        return self._ways[v]
 
     def _doubt(self, v: int) -> F64:
         item, out = self.model.arms[v], np.zeros(self.correct.shape[1])
@@ -126,11 +167,11 @@ def expect_arms(model: Model, only: Collection[int] | None = None) -> Expectatio
 
 
 def spread_out(
-    model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0, votes: int = _VOTES
+    model: Model, arm: ResolvedArm, rows: I64, doubted: float = 0.0, votes: Votes = _VOTES
 ) -> tuple[I64, Outcome]:
     """Equally weighted ways that requests on these problems may go: the position in ``rows`` of each, and its outcome.
 
-    ``doubted`` as for :func:`ttc_sim.strategies.outcomes.behaviour`; ``votes``: least draws a problem where these have to be drawn.
+    ``doubted`` as for :func:`ttc_sim.strategies.outcomes.behaviour`; ``votes``: how many draws where these have to be drawn.
     """
     attempts, strategy = arm.attempts, arm.strategy
     assert attempts is not None
@@ -144,7 +185,7 @@ def spread_out(
         forced = np.tile((np.arange(forced_points) + 0.5) / forced_points, len(owner) // forced_points)
         given = {"pick": picks[:, None], "forced": forced[:, None]}
         return owner, carry_out(strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream]))
-    owner = np.repeat(np.arange(len(rows)), max(votes, -(-_LEAST // max(len(rows), 1))))
+    owner = np.repeat(np.arange(len(rows)), max(votes.each, -(-votes.least // max(len(rows), 1))))
 
     def drawn(stream: str, count: int) -> F64:
         # The same for all arms on a model, as in a simulation: one under two names comes to the same, more samples to no less.

@@ -14,8 +14,8 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.serving.step_time import step_seconds
-from ttc_sim.simulation.expectations import FEW_VOTES, Expectations, spread_out
-from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, spread
+from ttc_sim.simulation.expectations import Expectations
+from ttc_sim.simulation.model import Model, ResolvedArm, spread
 
 _SURE = 1e-9  # a probability that is none
 _CELLS = np.linspace(0.0, 1.0, 9)  # equally likely ranges of each of the two log-normal times of an API call
@@ -141,45 +141,38 @@ def _times(
     Args:
         first_limits_s, rest_limits_s: seconds to the first token, and for each further one, that speeds must tell apart.
     """
-    model = expectations.model
-    rows = np.flatnonzero(expectations.offered[index][expectations.population.source])
-    owner, outcome = spread_out(model, model.arms[index], rows, votes=FEW_VOTES)
+    ways = expectations.ways(index)
+    deployments = [expectations.model.deployments[at] for at in ways.deployments]
     # Stages follow one another; each lasts until the last sample that it needs. All are as fast or slow as the first.
-    deployments = [model.deployments[deployment_of(model, model.arms[index], stage)] for stage in outcome.stages]
     apis = [item for item in deployments if isinstance(item, Api)]
     first_z, first_weight = _cells([item.first_token for item in apis], first_limits_s)
     rest_z, rest_weight = _cells([item.per_token for item in apis], rest_limits_s)
     speeds = len(first_z) * len(rest_z)
-    took, begun = np.zeros((speeds, len(owner))), np.zeros(len(owner), dtype=np.bool_)
-    first_s, in_a_row = np.zeros_like(took), np.zeros(len(owner))
+    took, begun = np.zeros((speeds, len(ways.owner))), np.zeros(len(ways.owner), dtype=np.bool_)
+    first_s, in_a_row = np.zeros_like(took), np.zeros(len(ways.owner))
     timeout = np.inf
-    for stage in outcome.stages:
-        at = deployment_of(model, model.arms[index], stage)
-        hidden, shown = stage.cut_tokens
-        tokens = (hidden + shown).max(axis=1).astype(np.float64)
-        deployment = model.deployments[at]
+    for at, deployment, tokens, runs in zip(ways.deployments, deployments, ways.tokens, ways.runs, strict=True):
         if isinstance(deployment, Api):
             first = deployment.first_token.median_s * np.exp(spread(deployment.first_token) * first_z)
             rest = deployment.per_token.median_s * np.exp(spread(deployment.per_token) * rest_z)
         else:
-            seen = waiting[model.deployment_names[at]]
+            seen = waiting[expectations.model.deployment_names[at]]
             first, rest = np.full(len(first_z), seen.first_token_s), np.full(len(rest_z), seen.per_token_s)
         first = np.repeat(first, len(rest_z))[:, None]
         times = first + np.tile(rest, len(first_z))[:, None] * (tokens - 1)
-        took += np.where(stage.runs, times, 0.0)
-        first_s = np.where(stage.runs & ~begun, first, first_s)
-        begun |= stage.runs
-        in_a_row += np.where(stage.runs, tokens, 0.0)
+        took += np.where(runs, times, 0.0)
+        first_s = np.where(runs & ~begun, first, first_s)
+        begun |= runs
+        in_a_row += np.where(runs, tokens, 0.0)
         timeout = min(timeout, np.inf if deployment.timeout_s is None else deployment.timeout_s)
-    return rows, owner, _Ways(np.outer(first_weight, rest_weight).ravel(), took, first_s, in_a_row - 1, timeout)
+    at_speeds = _Ways(np.outer(first_weight, rest_weight).ravel(), took, first_s, in_a_row - 1, timeout)
+    return ways.rows, ways.owner, at_speeds
 
 
 def waits_for_pools(expectations: Expectations, index: int) -> bool:
     """Whether any stage of an arm runs on a GPU pool, so that its times follow from the pools' own."""
-    model, arm = expectations.model, expectations.model.arms[index]
-    rows = np.flatnonzero(expectations.offered[index][expectations.population.source])[:1]
-    stages = spread_out(model, arm, rows)[1].stages if len(rows) else ()
-    return any(isinstance(model.deployments[deployment_of(model, arm, one)], GpuPool) for one in stages)
+    ways, deployments = expectations.ways(index), expectations.model.deployments
+    return len(ways.rows) > 0 and any(isinstance(deployments[at], GpuPool) for at in ways.deployments)
 
 
 def first_guess(model: Model) -> dict[str, Waiting]:

@@ -80,7 +80,7 @@ def settled(
     if back:
         audit.notes.append(f"sorted by time: {back:,} of the rows were earlier than the row above them")
     if times.epoch and len(arrivals):
-        audit.day = datetime.fromtimestamp(min(arrivals.last, 2e11), UTC).strftime("%Y-%m-%d")
+        audit.day = datetime.fromtimestamp(arrivals.last, UTC).strftime("%Y-%m-%d")
     start = arrivals.first if len(arrivals) and times.there else 0.0
     marked = pl.concat(found, how="diagonal_relaxed") if found else pl.DataFrame()
     if len(marked):

@@ -74,6 +74,11 @@ def understand_times(
     taken: Unit = "s"
     if seen["numbers"]:
         taken, how = _unit(seen, title, known, unit)
+        if seen["largest"] * SECONDS[taken] > _LATEST:
+            given = calls.select(number.filter(size == seen["largest"]).first()).collect(engine="streaming").item()
+            raise InputError(
+                where, "times", given, f"{WORDS[taken]}, at most {_LATEST / SECONDS[taken]:.0e} before or after 0"
+            )
         said.append(how)
     elif unit is not None:
         raise InputError("--time-unit", "unit", unit, "nothing: the times of this log are dates")
@@ -108,7 +113,7 @@ def _unit(seen: dict[str, float], title: str, known: str | None, asked: Unit | N
             raise InputError("--time-unit", "unit", asked, f"{by_size}: the times are near {middle:.4g}, since 1970")
         return asked, Understood("times", WORDS[asked], "--time-unit says so")
     if by_size is not None:
-        day = datetime.fromtimestamp(min(middle * SECONDS[by_size], 2e11), UTC).strftime("%Y-%m-%d")
+        day = datetime.fromtimestamp(middle * SECONDS[by_size], UTC).strftime("%Y-%m-%d")
         return by_size, Understood(
             "times", f"{WORDS[by_size]} since 1970", f"they are near {middle:.10g}, which is {day}"
         )
