@@ -110,11 +110,16 @@ def compare_figures(
 ) -> dict[str, Compared]:
     """The same of some figures alone; ``rates_per_s``: requests that are served, before and after."""
     pair, rates = Pair(before, after), (rates_per_s[0] * _PER_DAY, rates_per_s[1] * _PER_DAY)
-    return {
-        name: Compared(figure, second[name], _difference(pair, name, rates, figure, second[name]))
-        for name, figure in first.items()
-        if name in second
-    }
+    found: dict[str, Compared] = {}
+    for name, figure in first.items():
+        if name not in second:
+            continue
+        if name == "cost_usd_per_month" and "cost_usd_per_day" in found:  # as many times all of it
+            difference = found["cost_usd_per_day"].difference.scaled(DAYS_PER_MONTH)
+        else:
+            difference = _difference(pair, name, rates, figure, second[name])
+        found[name] = Compared(figure, second[name], difference)
+    return found
 
 
 def _difference(pair: Pair, name: str, rates: tuple[float, float], before: Estimate, after: Estimate) -> Estimate:

@@ -276,24 +276,15 @@ def _count(served: _Served, queued: NDArray[np.bool_], delayed: NDArray[np.bool_
     edges = np.linspace(arrival_s[0], arrival_s[-1], min(max(len(arrival_s) // _LEAST, 1), _SLICES) + 1)
     overdue_s = served.begun_s + 2 * served.alone_s
     late = delayed & (overdue_s < served.left_s)
-    came_s, begun_s, overdue_s, left_s = (
-        served.arrival_s[queued],
-        served.begun_s[queued],
-        overdue_s[late],
-        served.left_s[late],
-    )
-
-    def overdue_at(at: F64) -> I64:
-        return _upto(overdue_s, at) - _upto(left_s, at)
-
-    def waiting_at(at: F64) -> I64:
-        return _upto(came_s, at) - _upto(begun_s, at) + overdue_at(at)
-
-    came, lost = _upto(arrival_s, edges), _upto(served.arrival_s[here & served.lost], edges)
-    waiting = waiting_at(edges)
+    came_s = arrival_s if queued.all() else np.sort(served.arrival_s[queued])
+    begun_s, late_s, left_s = np.sort(served.begun_s[queued]), np.sort(overdue_s[late]), np.sort(served.left_s[late])
+    at = np.append(edges, edges[0] / 2 + edges[-1] / 2)  # and in the middle
+    overdue = _upto(late_s, at) - _upto(left_s, at)
+    waiting = _upto(came_s, at) - _upto(begun_s, at) + overdue
+    middle = int(waiting[-1])
+    came, lost = _upto(arrival_s, edges), _upto(np.sort(served.arrival_s[here & served.lost]), edges)
     came[0] = waiting[0] = lost[0] = 0  # before the first
-    middle = int(waiting_at(edges[:1] / 2 + edges[-1:] / 2)[0])
-    return _Counts(edges, came, waiting, overdue_at(edges), lost, middle, _by_chance(arrival_s, came))
+    return _Counts(edges, came, waiting[:-1], overdue[:-1], lost, middle, _by_chance(arrival_s, came))
 
 
 def _standing(
@@ -336,9 +327,8 @@ def _standing(
 
 
 def _upto(times: F64, at: F64) -> I64:
-    """How many of the times have come at each moment, these in order."""
-    place = np.searchsorted(at, times, side="left")
-    return np.asarray(np.cumsum(np.bincount(place, minlength=len(at) + 1)[:-1]))
+    """How many of the times, in order, have come at each moment; of those that are NaN none has."""
+    return np.asarray(np.searchsorted(times, at, side="right"))
 
 
 def _by_chance(arrival_s: F64, came: I64) -> float:
