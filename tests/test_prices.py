@@ -44,6 +44,79 @@ def test_a_call_costs_what_the_table_says_at_any_length(provider: str, model: st
         assert np.asarray(got)[k] == pytest.approx(expected, rel=1e-12), int(prompt[k])
 
 
+def test_calls_and_reasoning_cost_what_the_table_says() -> None:
+    noon = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+    for model in ("sonar-pro", "sonar-deep-research"):
+        usage = genai_prices.Usage(input_tokens=1000, output_tokens=100, output_reasoning_tokens=40)
+        table = genai_prices.calc_price(usage, model, provider_id="perplexity", genai_request_timestamp=noon)
+        got = prices_of("perplexity", model).cost_usd(1000, 0, 40, 60)
+        assert got == pytest.approx(float(table.total_price), rel=1e-12)
+    prices = prices_of("perplexity", "sonar-pro")
+    assert prices.call == 0.014
+    assert prices.cost_usd(4000, 0, 0, 0, calls=4) == pytest.approx(4 * 0.014 + 4000 * prices.input)
+    assert prices.cost_usd([0, 100], 0, 0, 0) == pytest.approx(
+        [0.0, 0.014 + 100 * prices.input]
+    )  # the first was turned away
+    assert prices.cost_usd(900, 300, 0, 0) == pytest.approx(0.014 + 600 * prices.input + 300 * prices.cached_input)
+    assert prices_of("perplexity", "sonar-pro", usd_per_call=0.0).call == 0
+    assert prices_of("perplexity", "sonar-pro", factor=0.5).call == 0.007
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_call_that_is_not_turned_away_costs_its_price(broken: bool) -> None:
+    """Whatever else is billed: so many calls at 0.01 more, a verifier's readings and attempts that broke among them."""
+    raw: dict[str, Any] = {
+        "name": "calls",
+        "replications": 2,
+        "workload": {
+            "arrivals": {"process": "even", "rate_per_s": 20.0},
+            "requests": 200,
+            "sources": {"maths": {"problem_set": "math", "subset": "aime24"}},
+        },
+        "deployments": {"small": api("openai", "gpt-5"), "judge": api("openai", "gpt-5")},
+        "arms": {
+            "only": {
+                "profile": "math/qwen2.5-14b-instruct",
+                "deployment": "small",
+                "strategy": "BestOfN(n=4, auroc=0.8, verifier='judge', verifier_tokens=10)",
+            }
+        },
+        "policy": "Always('only')",
+    }
+    if broken:
+        raw["arms"]["only"]["strategy"] = "Single()"
+        raw["deployments"]["small"]["errors"] = {"rate": 0.3, "after": "first_token"}
+    cost, expected = [], []
+    for usd in (0.0, 0.01):
+        for name in ("small", "judge"):
+            price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 5.0, "usd_per_call": usd}
+            raw["deployments"][name]["price"] = price
+        result = simulate(scenario_from_dict(raw))
+        cost.append(np.concatenate([run.cost_usd for run in result.runs]))
+        expected.append(expect_arms(result.model).api_cost_usd[0])
+    more = (cost[1] - cost[0]) / 0.01
+    if not broken:
+        assert more == pytest.approx(np.full_like(more, 5.0))  # one, and a reading of each sample
+        assert expected[1] - expected[0] == pytest.approx(np.full_like(expected[0], 0.05), rel=1e-9)
+    else:
+        prompt = np.concatenate([run.requests.prompt_tokens for run in result.runs])
+        taken_in = np.concatenate([run.prompt_tokens for run in result.runs])
+        assert more == pytest.approx(taken_in / prompt)
+        assert 1.3 < more.mean() < 1.6
+
+
+@pytest.mark.parametrize(("usd", "kind"), [(3e-6, "input"), (0.0025, "input"), (1.5e-5, "output"), (0.009, "output")])
+def test_a_price_in_another_unit_is_caught(usd: float, kind: str) -> None:
+    stated = {"input_usd_per_mtok": 3.0, "output_usd_per_mtok": 15.0, f"{kind}_usd_per_mtok": usd}
+    with pytest.raises(
+        InputError, match=rf"{kind}_usd_per_mtok.*per million tokens.*{1000 * usd:.6g} if it is per 1,000"
+    ):
+        resolve_price(Price(**stated), where="test", field="price")
+    likely = resolve_price(Price(input_usd_per_mtok=0.003, output_usd_per_mtok=0.015), where="test", field="price")
+    assert "per 1,000 tokens" in likely.in_words
+    assert resolve_price(Price(input_usd_per_mtok=0, output_usd_per_mtok=0), where="test", field="price").caveats == ()
+
+
 def test_many_calls_are_priced_by_the_prompt_of_one() -> None:
     prices = prices_of("google", "gemini-2.5-pro")
     one = prices.cost_usd(150_000, 0, 10, 1000)

@@ -160,7 +160,7 @@ def _mix(base: Base, source: str, value: float) -> Effect:
 
 
 def _prices(base: Base, value: float) -> Effect:
-    if not any(one is not None and any(getattr(one, kind) for kind in KINDS) for one in base.model.prices):
+    if not any(one is not None and any(getattr(one, kind) for kind in (*KINDS, "call")) for one in base.model.prices):
         raise _refused("prices", "an API endpoint that is paid by the token: there is none")
 
     def dearer(model: Model) -> Model:
@@ -172,7 +172,7 @@ def _prices(base: Base, value: float) -> Effect:
 def _times(prices: TokenPrices, factor: float) -> TokenPrices:
     """All prices of an endpoint, those of long prompts too."""
     above = tuple(replace(one, **{kind: factor * getattr(one, kind) for kind in KINDS}) for one in prices.long_prompts)
-    return replace(prices, long_prompts=above, **{kind: factor * getattr(prices, kind) for kind in KINDS})
+    return replace(prices, long_prompts=above, **{kind: factor * getattr(prices, kind) for kind in (*KINDS, "call")})
 
 
 def _gpu_prices(base: Base, value: float) -> Effect:

@@ -24,6 +24,7 @@ from ttc_sim.cli import (
     gpus,
     importing,
     predictor,
+    prices,
     profile,
     sensitivity,
     sweep,
@@ -74,6 +75,7 @@ app.command()(backtest.backtest)
 app.command()(capacity.capacity)
 app.command()(check.check)
 app.command()(gpus.gpus)
+app.command()(prices.prices)
 app.command()(collect.collect)
 app.command()(sweep.sweep)
 app.command("cross-validate")(cross_validate.cross_validate)

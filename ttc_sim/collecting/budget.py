@@ -111,7 +111,7 @@ class Budget:
         tiers += [one for one in self.prices.long_prompts if one.above < prompt_tokens]
         dearest_in = max(max(one.input, one.cached_input) for one in tiers)
         dearest_out = max(max(one.reasoning, one.output) for one in tiers)
-        return prompt_tokens * dearest_in + output * dearest_out
+        return prompt_tokens * dearest_in + output * dearest_out + self.prices.call
 
     def cost_usd(self, tokens: Tokens) -> float:
         """What an answer cost."""

@@ -191,7 +191,7 @@ def evaluate_attempts(
                 for by in (-1.0, 1.0)
             )
             doubt = {name: (more[name] - less[name]) / 2 for name in means}
-        cost = np.asarray(prices.cost_usd(outcome.prompt_tokens, 0, outcome.reasoning_tokens, outcome.visible_tokens))
+        cost = _bill(outcome, prices)
         positive = cost[cost > 0]
         intervals = {
             name: mean_interval(means[name], table, float(abs(doubt[name].mean())))
@@ -233,20 +233,29 @@ def _several(strategies: object, code: Code) -> list[Strategy]:
 
 def _by_problem(outcome: Outcome, prices: TokenPrices, owner: I64, problems: int, each: int) -> dict[str, F64]:
     """Means of each problem's requests."""
-    prompt, hidden, shown = outcome.prompt_tokens, outcome.reasoning_tokens, outcome.visible_tokens
+    hidden, shown = outcome.reasoning_tokens, outcome.visible_tokens
     row = np.zeros(len(owner))
     for stage in outcome.stages:
         row += np.where(stage.runs, np.add(*stage.cut_tokens).max(axis=1), 0)
     values = {
         "correct": outcome.correct,
         "tokens_per_request": hidden + shown,
-        "cost_usd_per_request": prices.cost_usd(prompt, 0, hidden, shown),
+        "cost_usd_per_request": _bill(outcome, prices),
         "tokens_in_a_row": row,
     }
     return {
         name: np.bincount(owner, weights=np.asarray(one, dtype=np.float64), minlength=problems) / each
         for name, one in values.items()
     }
+
+
+def _bill(outcome: Outcome, prices: TokenPrices) -> F64:
+    """US dollars of each request, call by call."""
+    total = np.zeros(len(outcome.correct))
+    for stage in outcome.stages:
+        hidden, shown = (tokens.sum(axis=1) for tokens in stage.cut_tokens)
+        total += np.where(stage.runs, prices.cost_usd(stage.prompt_tokens, 0, hidden, shown, stage.calls), 0.0)
+    return total
 
 
 def _said(strategy: Strategy, attempts: Attempts, modelled: float, answers_modelled: bool) -> list[str]:

@@ -440,6 +440,8 @@ def print_notes(console: Console, summary: Summary) -> None:
         )
     for verdict in verdict_in_words(summary):
         paper.say(verdict)
+    for name, prices in summary.prices.items():
+        paper.say(f"- {name}: {prices.in_words}", "dim")
     for note in summary.notes:
         paper.say(f"- {note}", "dim")
 

@@ -30,7 +30,8 @@ class Price(Model):
 
     Args:
         provider: provider's name in the ``genai-prices`` table, with ``model``; ``on`` fixes the day (``YYYY-MM-DD``).
-        reasoning_usd_per_mtok: hidden reasoning tokens; billed as output unless given.
+        reasoning_usd_per_mtok: hidden reasoning tokens; billed as output unless given, here or by the table.
+        usd_per_call: of each call that is not turned away, whatever its length; none if left out, here and by the table.
         factor: all of these times this: 0.88 of a discount that was agreed on, 0 where tokens are paid for by a fixed fee.
     """
 
@@ -41,6 +42,7 @@ class Price(Model):
     cached_input_usd_per_mtok: NonNegative | None = None
     reasoning_usd_per_mtok: NonNegative | None = None
     output_usd_per_mtok: NonNegative | None = None
+    usd_per_call: NonNegative | None = None
     factor: NonNegative = 1.0
 
 

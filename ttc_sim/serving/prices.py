@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +20,9 @@ _MILLION = 1_000_000
 
 
 KINDS = ("input", "cached_input", "reasoning", "output")
+_CHEAPEST = {"input": 0.003, "output": 0.01}
+"""US dollars per million tokens: no model of genai-prices 0.2.3 that generates text costs less, unless it is free."""
+_BESIDE = (("cache_write_mtok", "tokens written to its cache, at ${}, are billed as others"),)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class TokenPrices:
     """US dollars per token of each kind, and where they come from.
 
     ``long_prompts``: other prices of all tokens of a call, by the length of its prompt, in ascending order; the last that
-    applies does.
+    applies does. ``call``: US dollars of each call, whatever its length. ``caveats``: what of the
+    provider's prices no bill here knows of, in words.
 
     >>> TokenPrices(3e-6, 3e-7, 15e-6, 15e-6, "stated").cost_usd(1000, 0, 2000, 100)
     0.0345
@@ -49,12 +54,38 @@ class TokenPrices:
     output: float
     origin: str
     long_prompts: tuple[LongPrompts, ...] = ()
+    call: float = 0.0
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def in_words(self) -> str:
+        """US dollars per million tokens, and where they come from.
+
+        >>> TokenPrices(3e-6, 3e-7, 15e-6, 15e-6, "stated").in_words
+        '$3 in, $15 out per million tokens (stated)'
+        """
+        said = _in_words(self)
+        said += "".join(
+            f"; {_in_words(one)} where the prompt is longer than {one.above:,}" for one in self.long_prompts
+        )
+        beside = f", and ${1000 * self.call:.6g} per 1,000 calls" if self.call else ""
+        line = f"{said} per million tokens{beside} ({self.origin})"
+        return "; ".join([line, *self.caveats])
+
+    def as_json(self) -> dict[str, object]:
+        """US dollars per million tokens, and where they come from."""
+        tiers = [{"prompt_tokens_above": one.above, **_per_million(one)} for one in self.long_prompts]
+        of_call = {"usd_per_call": self.call} if self.call else {}
+        beside = {"origin": self.origin, "caveats": list(self.caveats)}
+        return {**_per_million(self), **of_call, "long_prompts": tiers, **beside}
 
     def __post_init__(self) -> None:
-        for name in ("input", "cached_input", "reasoning", "output"):
+        for name in (*KINDS, "call"):
             price = getattr(self, name)
             if isinstance(price, bool) or not isinstance(price, Real) or not 0 <= float(price) < math.inf:
-                raise InputError("TokenPrices", name, price, "US dollars per token, at least 0")
+                raise InputError(
+                    "TokenPrices", name, price, f"US dollars per {'call' if name == 'call' else 'token'}, at least 0"
+                )
 
     def cost_usd(
         self,
@@ -79,23 +110,43 @@ class TokenPrices:
     def times(self, factor: float) -> TokenPrices:
         """All of them times a factor."""
 
-        def scaled(one: TokenPrices | LongPrompts) -> dict[str, float]:
+        def scaled(one: TokenPrices | LongPrompts) -> dict[str, Any]:
             return {kind: factor * getattr(one, kind) for kind in KINDS}
 
         long_prompts = tuple(LongPrompts(one.above, **scaled(one)) for one in self.long_prompts)
-        return replace(self, **scaled(self), origin=f"{self.origin}, times {factor:g}", long_prompts=long_prompts)
+        origin = f"{self.origin}, times {factor:g}"
+        return replace(self, **scaled(self), origin=origin, long_prompts=long_prompts, call=factor * self.call)
 
     def reasoning_usd(self, prompt: ArrayLike, reasoning: ArrayLike, calls: ArrayLike = 1) -> F64:
         """Of that, what the reasoning tokens cost."""
         return np.asarray(self.each("reasoning", np.asarray(prompt, dtype=np.float64), calls) * np.asarray(reasoning))
 
     def each(self, kind: str, prompt: F64, calls: ArrayLike) -> F64 | float:
-        """US dollars of a token of one kind, by the prompt that it is generated for."""
-        price: float = getattr(self, kind)
-        if not self.long_prompts:
-            return price
-        prices = np.array([price, *(getattr(one, kind) for one in self.long_prompts)])
-        return np.asarray(prices[np.searchsorted([one.above for one in self.long_prompts], prompt / np.asarray(calls))])
+        """US dollars of a token of one kind, by the prompt that it is generated for, whose tokens share what a call costs."""
+        price: float | F64 = getattr(self, kind)
+        if self.long_prompts:
+            prices = np.array([price, *(getattr(one, kind) for one in self.long_prompts)])
+            length = prompt / np.asarray(calls)
+            price = np.asarray(prices[np.searchsorted([one.above for one in self.long_prompts], length)])
+        if self.call and kind in ("input", "cached_input"):
+            price = np.asarray(price + np.where(prompt > 0, self.call * np.asarray(calls) / np.maximum(prompt, 1), 0.0))
+        return price
+
+    @property
+    def by_call(self) -> bool:
+        """Whether what a call costs is not in proportion to its tokens."""
+        return bool(self.long_prompts or self.call)
+
+
+def _per_million(prices: TokenPrices | LongPrompts) -> dict[str, float]:
+    return {f"{kind}_usd_per_mtok": float(f"{getattr(prices, kind) * _MILLION:.12g}") for kind in KINDS}
+
+
+def _in_words(prices: TokenPrices | LongPrompts) -> str:
+    """Reasoning where it has a price of its own."""
+    said = {kind: f"${getattr(prices, kind) * _MILLION:.6g}" for kind in KINDS}
+    thinking = f", {said['reasoning']} thinking" if prices.reasoning != prices.output else ""
+    return f"{said['input']} in{thinking}, {said['output']} out"
 
 
 def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:
@@ -108,25 +159,39 @@ def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:
     """
     table: dict[str, _Rate] = {}
     origin = "stated in the scenario"
+    caveats: tuple[str, ...] = ()
     if price.provider is not None or price.model is not None:
         if price.provider is None or price.model is None:
             missing = "provider" if price.provider is None else "model"
             raise InputError(where, f"{field}.{missing}", None, "both provider and model, or neither")
-        table, origin = _from_table(price, where, field)
+        table, origin, caveats = _from_table(price, where, field)
     stated = {
         "input": price.input_usd_per_mtok,
         "cached_input": price.cached_input_usd_per_mtok,
         "reasoning": price.reasoning_usd_per_mtok,
         "output": price.output_usd_per_mtok,
     }
+    of_calls = {"call": table.pop("call", _Rate(0.0)).base}
+    if price.usd_per_call is not None:
+        of_calls = {"call": price.usd_per_call}
     merged = {**table, **{kind: _Rate(value) for kind, value in stated.items() if value is not None}}
-    for kind in ("input", "output"):
+    for kind, listed in _CHEAPEST.items():
         if kind not in merged:
             raise InputError(
                 where, f"{field}.{kind}_usd_per_mtok", None, "a price, or provider and model to look it up"
             )
-    if table and any(value is not None for value in stated.values()):
+        usd = stated[kind]
+        if usd is not None and 0 < usd < listed:
+            expected = f"US dollars per million tokens, at least {listed}, which the cheapest model costs: "
+            expected += f"{1000 * usd:.6g} if it is per 1,000 tokens, {1e6 * usd:.6g} if it is per token"
+            raise InputError(where, f"{field}.{kind}_usd_per_mtok", usd, expected)
+    if all(0 < (stated[kind] or 0) < 10 * listed for kind, listed in _CHEAPEST.items()):
+        caveats = ("if these are prices per 1,000 tokens, and not per million, it costs a thousand times as much",)
+    if table and any(value is not None for value in (*stated.values(), price.usd_per_call)):
         origin += ", partly overridden in the scenario"
+    if "cached_input" in merged and merged["cached_input"] != merged["input"]:
+        said = f"tokens in its cache, at ${merged['cached_input'].base:.6g}, are billed as others: its cache is not modelled"
+        caveats = (*caveats, said)
     merged = {"cached_input": merged["input"], "reasoning": merged["output"], **merged}
     starts = sorted({start for rate in merged.values() for start, _ in rate.above})
     found = TokenPrices(
@@ -135,6 +200,8 @@ def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:
         long_prompts=tuple(
             LongPrompts(start, **{kind: merged[kind].at(start) / _MILLION for kind in KINDS}) for start in starts
         ),
+        **of_calls,
+        caveats=caveats,
     )
     return found if price.factor == 1 else found.times(price.factor)
 
@@ -150,10 +217,11 @@ class _Rate:
         return next((price for one, price in reversed(self.above) if one <= start), self.base)
 
 
-def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, _Rate], str]:
+def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, _Rate], str, tuple[str, ...]]:
     # The table takes a third of a second to import, and scenarios with prices of their own do not need it.
     import genai_prices
     from genai_prices.data import providers
+    from genai_prices.types import TimeOfDateConstraint
 
     try:
         day = datetime.date.fromisoformat(price.on) if price.on is not None else None
@@ -183,12 +251,24 @@ def _from_table(price: Price, where: str, field: str) -> tuple[dict[str, _Rate],
         for kind, given in (
             ("input", rates.input_mtok),
             ("cached_input", rates.cache_read_mtok),
+            ("reasoning", rates.output_reasoning_mtok),
             ("output", rates.output_mtok),
+            ("call", rates.requests_kcount),
         )
         if (rate := _rate(given)) is not None
     }
+    if "call" in table:
+        table["call"] = _Rate(table["call"].base / 1000)
     version = getattr(genai_prices, "__version__", "?")
-    return table, f"genai-prices {version}: {found.provider.id}/{found.model.id} on {price.on}"
+    origin = f"genai-prices {version}: {found.provider.id}/{found.model.id} on {price.on}"
+    caveats = []
+    if isinstance(found.model.prices, list) and any(
+        isinstance(one.constraint, TimeOfDateConstraint) for one in found.model.prices
+    ):
+        origin += ", at 12:00 UTC"
+        caveats.append("at other hours of the day it costs something else")
+    caveats += [words.format(f"{rate.base:.6g}") for key, words in _BESIDE if (rate := _rate(getattr(rates, key)))]
+    return table, origin, tuple(caveats)
 
 
 def listed_as(model: str) -> tuple[str, str] | None:
@@ -210,6 +290,38 @@ def listed_as(model: str) -> tuple[str, str] | None:
     except LookupError:
         return None
     return found.provider.id, rest if named else model
+
+
+def named_exactly(name: str) -> tuple[str, str] | None:
+    """Provider and model that ``PROVIDER/MODEL`` names in the price table, or a model's name alone; ``None`` if it is none.
+
+    >>> named_exactly("google/gemini-2.5-pro"), named_exactly("gemini")
+    (('google', 'gemini-2.5-pro'), None)
+    """
+    found = listed_as(name)
+    return found if found is not None and (found[1] in _models_of(found[0]) or "/" in name) else None
+
+
+def models_like(name: str) -> list[str]:
+    """Every ``PROVIDER/MODEL`` of the price table that has all words of a name in it.
+
+    Raises:
+        InputError: none has.
+    """
+    from genai_prices.data import providers
+
+    known = [f"{provider.id}/{model.id}" for provider in providers for model in provider.models]
+    words = name.lower().split()
+    found = sorted(one for one in known if all(word in one.lower() for word in words)) if words else []
+    if not found:
+        raise InputError("prices", "name", name, nearest(name, known))
+    return found
+
+
+def _models_of(provider: str) -> set[str]:
+    from genai_prices.data import providers
+
+    return {model.id for one in providers if one.id == provider for model in one.models}
 
 
 def _rate(given: object) -> _Rate | None:

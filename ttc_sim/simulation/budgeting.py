@@ -70,7 +70,8 @@ def may_cost(model: Model, arm: ResolvedArm) -> bool:
     places |= {model.arms[names.index(name)].deployment for name in arm.strategy.other_arms}
     prices = [model.prices[d] for d in places]
     return any(
-        one is not None and any(getattr(one, kind) or any(getattr(t, kind) for t in one.long_prompts) for kind in KINDS)
+        one is not None
+        and (one.call or any(getattr(one, kind) or any(getattr(t, kind) for t in one.long_prompts) for kind in KINDS))
         for one in prices
     )
 

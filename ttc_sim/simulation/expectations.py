@@ -220,7 +220,7 @@ def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, 
         bill = seconds = np.zeros(len(rows))
         if prices is not None:
             bill = np.asarray(prices.cost_usd(tokens[0], 0, tokens[1], tokens[2]))
-            if prices.long_prompts:  # not linear in tokens: the mean of the bills is not the bill of the means
+            if prices.by_call:  # not linear in tokens: the mean of the bills is not the bill of the means
                 spent = stage.prompt_tokens, np.zeros(1), hidden.sum(axis=1), shown.sum(axis=1)
                 bill = mean(np.where(stage.runs, prices.cost_usd(*spent, stage.calls), 0.0))
         if isinstance(served, GpuPool) and table is not None:

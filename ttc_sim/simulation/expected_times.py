@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.serving.step_time import step_seconds
 from ttc_sim.simulation.expectations import Expectations
-from ttc_sim.simulation.model import Model, ResolvedArm, spread
+from ttc_sim.simulation.model import Model, spread
 
 _SURE = 1e-9  # a probability that is none
 _CELLS = np.linspace(0.0, 1.0, 9)  # equally likely ranges of each of the two log-normal times of an API call
@@ -189,14 +188,4 @@ def first_guess(model: Model) -> dict[str, Waiting]:
 
 def arms_on(model: Model, pools: Collection[str]) -> set[int]:
     """Arms whose requests may come to one of these deployments."""
-    names = model.arm_names
-
-    def reached(arm: ResolvedArm) -> bool:
-        if not is_shipped(type(arm.strategy)):
-            return True  # a user's own may go anywhere
-        at = {model.deployment_names[arm.deployment], *arm.strategy.verifiers}
-        return bool(at & set(pools)) or any(
-            reached(model.arms[names.index(other)]) for other in arm.strategy.other_arms
-        )
-
-    return {v for v, arm in enumerate(model.arms) if reached(arm)}
+    return {v for v, arm in enumerate(model.arms) if not model.reached_by(arm).isdisjoint(pools)}

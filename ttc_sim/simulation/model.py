@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
@@ -62,6 +63,13 @@ class Model:
     def arm_names(self) -> tuple[str, ...]:
         """Names of the arms, in the order of the scenario."""
         return tuple(arm.name for arm in self.arms)
+
+    def reached_by(self, arm: ResolvedArm) -> frozenset[str]:
+        """Deployments that requests to an arm may come to, its fallbacks left aside; a user's own strategy may go anywhere."""
+        if not is_shipped(type(arm.strategy)):
+            return frozenset(self.deployment_names)
+        others = (self.reached_by(self.arms[self.arm_names.index(name)]) for name in arm.strategy.other_arms)
+        return frozenset({self.deployment_names[arm.deployment], *arm.strategy.verifiers}).union(*others)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:

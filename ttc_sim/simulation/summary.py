@@ -16,6 +16,7 @@ from ttc_sim.engine.spending import QUEUE
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.scenario import GpuPool
 from ttc_sim.scenario.targets import USD
+from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes_of
 from ttc_sim.simulation.model import Model
@@ -89,6 +90,7 @@ class Summary:
         fees_usd_per_day: by endpoint in use that has one, its fixed fee.
         replay: nothing in the runs is random: another one would come out the same.
         budget: what hard budgets a day came to; ``None`` without any.
+        prices: by endpoint that requests may have come to.
     """
 
     accuracy: Estimate | None
@@ -130,6 +132,7 @@ class Summary:
     attempts: AttemptFigures | None = None
     budget: BudgetReport | None = None
     fees_usd_per_day: Mapping[str, float] = field(default_factory=dict)
+    prices: Mapping[str, TokenPrices] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -141,6 +144,7 @@ class Summary:
         found = {**asdict(self), "asked": asked, "per_arm": {name: one.as_json() for name, one in self.per_arm.items()}}
         for parts in ("per_source", "per_band"):
             found[parts] = {name: one.as_json() for name, one in getattr(self, parts).items()}
+        found["prices"] = {name: one.as_json() for name, one in self.prices.items()}
         if self.budget is None:
             del found["budget"]
         else:
@@ -284,7 +288,21 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         attempts=attempt_figures(pooled),
         budget=budgets,
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
+        prices=_prices(pooled),
     )
+
+
+def _prices(pooled: Pooled) -> dict[str, TokenPrices]:
+    """Of the endpoints that requests may have come to, fallbacks and what a budget degrades to among them."""
+    model = pooled.model
+    scenario, names = model.scenario, model.arm_names
+    sent = {names[v] for v in np.unique(pooled.arm)}
+    if (budget := scenario.budget) is not None:
+        sent |= {one.to for one in (budget, *budget.sources.values()) if one.to is not None}
+    arms = {other for name in sent for other in scenario.path_of(name)}
+    reached = frozenset().union(*(model.reached_by(model.arms[names.index(name)]) for name in arms))
+    found = zip(model.deployment_names, model.prices, strict=True)
+    return {name: one for name, one in found if one is not None and name in reached}
 
 
 def served_per_s(runs: Sequence[Run]) -> float:

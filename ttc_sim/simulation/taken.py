@@ -297,7 +297,7 @@ def _add_lost(
             on_pools[d].append(replace(again, attempts=np.maximum(many, 1), lost=np.ones(n, dtype=np.bool_)))
             continue
         # A call that was not kept had the whole prompt, or nothing.
-        calls = offer.calls[stages] * np.maximum(attempts.lost_attempts[index][stages], 1)
+        calls = offer.calls[stages] * np.maximum(prompt[stages] / np.maximum(work.prompt_tokens[stages], 1), 1)
         for k in (0, 1):
             thinking = prices.reasoning_usd(prompt[stages], spent[k][stages], calls)
             taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)

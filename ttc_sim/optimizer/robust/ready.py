@@ -45,8 +45,8 @@ def _dear(base: Base) -> Mapping[str, object]:
         if isinstance(served, GpuPool):
             changes[f"deployments.{name}.usd_per_replica_hour"] = "1.2x"
             continue
-        for kind in KINDS:
-            path = f"deployments.{name}.price.{kind}_usd_per_mtok"
+        for key in (*(f"{kind}_usd_per_mtok" for kind in KINDS), "usd_per_call"):
+            path = f"deployments.{name}.price.{key}"
             now = base.in_effect(path)
             if isinstance(now, float | int) and now > 0:
                 changes[path] = "1.2x"

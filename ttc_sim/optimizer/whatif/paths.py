@@ -101,6 +101,8 @@ class Base:
             kind = last.removesuffix("_usd_per_mtok")
             if keys[2] == "price" and prices is not None and kind != last and hasattr(prices, kind):
                 return float(f"{1e6 * getattr(prices, kind):.12g}")
+            if keys[2:] == ["price", "usd_per_call"] and prices is not None:
+                return prices.call or None
             if isinstance(served, GpuPool) and keys[2:] == ["usd_per_replica_hour"]:
                 return served.hourly_usd
             if isinstance(served, GpuPool) and keys[2:] == ["kv_cache_tokens"]:
