@@ -6,7 +6,7 @@ Units stand in the names: seconds, tokens, US dollars. Shares and probabilities 
 from ttc_sim.scenario.autoscaling_search import AutoscalingRule
 from ttc_sim.scenario.budget import DailyBudget, SourceBudget, SpendingBudget
 from ttc_sim.scenario.budget_checks import check_degraded, first_turn_s
-from ttc_sim.scenario.changes import as_plain, as_scenario, checked, with_changes
+from ttc_sim.scenario.changes import as_plain, as_scenario, changed, checked, with_changes
 from ttc_sim.scenario.deployments import (
     Api,
     GpuPool,
@@ -98,6 +98,7 @@ __all__ = [
     "Workload",
     "as_plain",
     "as_scenario",
+    "changed",
     "check_degraded",
     "checked",
     "find_scenario",

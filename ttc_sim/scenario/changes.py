@@ -70,6 +70,11 @@ def with_changes(
     before = as_scenario(scenario, "with_changes", allow_code)
     if not isinstance(changes, Mapping) or not all(isinstance(keys, str) for keys in changes):
         raise InputError("with_changes", "changes", changes, "new values by keys such as 'workload.requests'")
+    return changed(before, changes)
+
+
+def changed(before: Scenario, changes: Mapping[str, object]) -> Scenario:
+    """The same of a scenario that is known to be in order."""
     raw = {key: item for key, item in as_plain(before).items() if key != "path"}
     for one, other in (("requests", "duration"), ("duration", "requests")):  # either says how long a run is
         if f"workload.{one}" in changes and f"workload.{other}" not in changes:
@@ -120,4 +125,4 @@ def as_plain(value: object) -> Any:
     return [as_plain(item) for item in value] if isinstance(value, list) else value
 
 
-__all__ = ["as_plain", "as_scenario", "checked", "with_changes"]
+__all__ = ["as_plain", "as_scenario", "changed", "checked", "with_changes"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.scenario import Api, GpuPool, Scenario, as_plain, with_changes
+from ttc_sim.scenario import Api, GpuPool, Scenario, as_plain, changed
 from ttc_sim.scenario.targets import percentile_of
 from ttc_sim.serving.prices import resolve_price
 from ttc_sim.simulation.drawing import draw
@@ -210,7 +210,7 @@ class Base:
             for key in keys[at:-1]:
                 place = place[key]
             place[keys[-1]] = value
-        return with_changes(self.scenario, {**wholes, **plain})
+        return changed(self.scenario, {**wholes, **plain})
 
 
 def multiple(value: float, factor: float) -> float:
