@@ -193,15 +193,15 @@ async def _refused(response: httpx2.Response, endpoint: Endpoint) -> FailedError
         hint = "; --key-env names the variable with the key" if status == 401 and not endpoint.key else ""
         return FailedError(reason + hint, "stop", billed=False)
     if status in _REFUSED_FIRST:
-        return FailedError(reason, "again", billed=False, wait_s=asked_to_wait(response.headers), away=True)
+        return FailedError(reason, "again", billed=False, wait_s=_asked_to_wait(response.headers), away=True)
     if status >= 500:
-        return FailedError(reason, "again", billed=True, wait_s=asked_to_wait(response.headers))
+        return FailedError(reason, "again", billed=True, wait_s=_asked_to_wait(response.headers))
     if "stream_options" in message:
         reason += """; --body '{"stream_options": null}' leaves it out"""
     return FailedError(reason, "never", billed=False)
 
 
-def asked_to_wait(headers: Mapping[str, str]) -> float | None:
+def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds of ``retry-after-ms`` or ``Retry-After``, which may be a date too; ``None`` without either."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
@@ -218,7 +218,7 @@ def asked_to_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
-    said = cause(error)
+    said = _cause(error)
     if isinstance(error, httpx2.ConnectTimeout):
         return FailedError("no connection in time", "again", billed=False, unlike=True)
     if "CERTIFICATE_VERIFY_FAILED" in said or "certificate" in said.lower():
@@ -232,7 +232,7 @@ def _broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
     return FailedError(reason, "again", billed=sent, unlike=not sent)
 
 
-def cause(error: BaseException | None) -> str:
+def _cause(error: BaseException | None) -> str:
     """What the system said, at the bottom of what libraries made of it."""
     said = ""
     while error is not None:
@@ -250,4 +250,4 @@ def cause(error: BaseException | None) -> str:
     return said
 
 
-__all__ = ["FailedError", "Timed", "ask", "asked_to_wait", "cause", "client_for"]
+__all__ = ["FailedError", "Timed", "ask", "client_for"]

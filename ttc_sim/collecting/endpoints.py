@@ -118,11 +118,8 @@ def field_for_caps(given: str | None, url: str) -> str:
     return given or ("max_completion_tokens" if openai else "max_tokens")
 
 
-def key_from(variable: str | None, said_by: str = "--key-env") -> str | None:
+def key_from(variable: str | None) -> str | None:
     """The key that an environment variable holds; ``None`` where none is asked for.
-
-    Args:
-        variable: its name; said_by: where the user named it.
 
     Raises:
         InputError: the variable is not set or holds no key; what it holds is not repeated.
@@ -131,7 +128,7 @@ def key_from(variable: str | None, said_by: str = "--key-env") -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise InputError("environment", variable, "nothing", f"the endpoint's key, as {said_by} says")
+        raise InputError("environment", variable, "nothing", "the endpoint's key, as --key-env says")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise InputError("environment", variable, "something else", "a key: letters, digits and marks, without spaces")
     return key
