@@ -124,14 +124,20 @@ class Exchange:
     def end(self, usage: dict[str, Any] | None = USAGE) -> None:
         self.chunk({}, "stop")
         if usage is not None and (self.body.get("stream_options") or {}).get("include_usage"):
-            self.raw(b"data: " + json.dumps({"id": "c", "model": "served", "choices": [], "usage": usage}).encode() + b"\n\n")
+            self.raw(
+                b"data: " + json.dumps({"id": "c", "model": "served", "choices": [], "usage": usage}).encode() + b"\n\n"
+            )
         self.raw(b"data: [DONE]\n\n")
         self.handler.wfile.write(b"0\r\n\r\n")
 
     def json(self, content: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
         text = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.handler.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(text)),
+            **(headers or {}),
+        }.items():
             self.handler.send_header(name, value)
         self.handler.end_headers()
         self.handler.wfile.write(text)
@@ -287,4 +293,6 @@ def events_of(text: str) -> list[Any]:
 
 
 def text_of(events: list[Any]) -> str:
-    return "".join(choice["delta"].get("content") or "" for one in events if one != "[DONE]" for choice in one.get("choices", []))
+    return "".join(
+        choice["delta"].get("content") or "" for one in events if one != "[DONE]" for choice in one.get("choices", [])
+    )

@@ -18,9 +18,12 @@ _NEEDS = ("uvicorn", "starlette", "httpx2")
 def serve(
     plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
     endpoints: Annotated[
-        Path, typer.Option(help="YAML file with an url, a model's name and, in key_env, a key's variable by deployment.")
+        Path,
+        typer.Option(help="YAML file with an url, a model's name and, in key_env, a key's variable by deployment."),
     ],
-    host: Annotated[str, typer.Option(help="Address to listen at; with others than this, others may ask too.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; with others than this, others may ask too.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes one that is free.")] = 8000,
     log: Annotated[
         Path | None, typer.Option(help="Append each decision and what became of it to this file: no text of prompts.")

@@ -12,15 +12,15 @@ from itertools import count
 import httpx2
 
 from ttc_sim.base.draws import uniforms
+from ttc_sim.deploying.carrying import Manner
 from ttc_sim.deploying.decisions import Decision, Outcome
 from ttc_sim.deploying.proxy.asked import Asked
-from ttc_sim.deploying.proxy.calling import Call, Receiver, UnansweredError, call
-from ttc_sim.deploying.proxy.refusals import RefusedError
+from ttc_sim.deploying.proxy.calling import Call, Receiver, UnansweredError, call, new_call
 from ttc_sim.deploying.proxy.upstreams import Upstream
 from ttc_sim.deploying.runtime import Runtime
+from ttc_sim.serving.api_limits import backoff_s
 
 _STATUS = {"busy": "rejected", "timeout": "timed_out"}
-_MOST_DOUBLINGS = 30
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ class Answering:
     async def _patiently(self, step: Step) -> None:
         """Ask one deployment, again and again as its scenario says."""
         upstream, retry = step.upstream, step.upstream.retry
-        timeout_s = math.inf if upstream.timeout_s is None else upstream.timeout_s
+        timeout_s = upstream.timeout_s
+        if timeout_s is None:
+            timeout_s = math.inf if upstream.deadline_s is not None else Manner().total_s
         each = "timeout" in retry.reasons  # the time is that of each attempt then
         over = min(self._deadline(step), math.inf if each else time.perf_counter() + timeout_s)
         for number in count():
@@ -111,27 +113,29 @@ class Answering:
                 reason = upstream.busy if error.why == "busy" else error.why
                 if self.to.begun or number >= retry.retries or reason not in retry.reasons:
                     raise
-                wait_s = min(retry.base_s * 2 ** min(number, _MOST_DOUBLINGS), retry.max_s) * self._jitter(number)
-                wait_s = max(wait_s, error.wait_s or 0.0)
-                if time.perf_counter() + wait_s >= over:
-                    raise
+                u = float(uniforms(0, f"serve/{self.decision.request}", 1, start=number)[0, 0])
+                wait_s = max(backoff_s(retry, number, u), error.wait_s or 0.0)
+                if time.perf_counter() + wait_s >= over:  # a simulation's client waits until its time is up
+                    raise error.without_time() from None
                 await asyncio.sleep(wait_s)
 
-    def _jitter(self, number: int) -> float:
-        """0.5 to 1.5."""
-        return 0.5 + float(uniforms(0, f"serve/{self.decision.request}", 1, start=number)[0, 0])
-
     async def _once(self, step: Step, until: float) -> None:
-        made = Call(sent=time.perf_counter())
+        made = new_call(self.asked)
         self.calls.append((step, made))
         deployment = step.upstream.deployment
         self.runtime.sent(deployment)
         try:
-            async with asyncio.timeout(None if math.isinf(until) else until - made.sent):
+            async with asyncio.timeout(until - made.sent):
                 await call(self.http, step.upstream, self.asked, step.cap, self.to, made, self.own_key)
         except TimeoutError:
             if not made.whole:
-                raise UnansweredError("timeout", f"{deployment}: no whole answer in the time that the plan gives it") from None
+                made.stopped = True
+                raise UnansweredError(
+                    "timeout", f"{deployment}: no whole answer in the time that the plan gives it"
+                ) from None
+        except asyncio.CancelledError:
+            made.stopped = not made.whole
+            raise
         finally:
             self.runtime.ended(deployment)
 

@@ -161,7 +161,9 @@ async def _body(receive: Receive, headers: Mapping[str, str]) -> bytes | None:
         RefusedError: too large, of another kind, or from a web page.
     """
     if "origin" in headers:
-        raise RefusedError(403, "requests of web pages are refused: they would spend the keys of whoever runs the proxy")
+        raise RefusedError(
+            403, "requests of web pages are refused: they would spend the keys of whoever runs the proxy"
+        )
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusedError(415, "expected a body of content type application/json")
     large = RefusedError(413, f"a body of at most {MOST_BODY:,} bytes is taken")

@@ -14,6 +14,7 @@ from ttc_sim.deploying.proxy.refusals import RefusedError
 from ttc_sim.measured.importing.bodies import prompt_text
 
 LIMITS = ("max_tokens", "max_completion_tokens")
+MOST_ANSWERS = 128
 OWN_KEYS = ("source", "session")
 """Of ``metadata``, meant for the proxy: not passed on."""
 
@@ -26,7 +27,7 @@ class Asked:
         body: as it was sent.
         prompt: text of all messages, each on lines of its own, as logs are read for profiles.
         source, session: that it belongs to, if said.
-        limit: most output tokens that the caller wants, if said.
+        limit: most output tokens that the caller wants, if said; answers: that it wants, ``n``.
         stream: whether it is to come in pieces; wants_usage: whether tokens are to be told at the end of them.
         authorization: the caller's own header.
     """
@@ -36,6 +37,7 @@ class Asked:
     source: str | None
     session: str | None
     limit: int | None
+    answers: int
     stream: bool
     wants_usage: bool
     authorization: str | None = field(default=None, repr=False)
@@ -100,7 +102,8 @@ def read_asked(content: bytes, headers: Mapping[str, str]) -> Asked:
         prompt=_scored(messages),
         source=_header(headers, "x-ttc-source") or said["source"],
         session=_header(headers, "x-ttc-session") or said["session"] or _name(body, "user", ""),
-        limit=_limit(body),
+        limit=min((limit for name in LIMITS if (limit := _count(body, name, MOST_TOKENS)) is not None), default=None),
+        answers=_count(body, "n", MOST_ANSWERS) or 1,
         stream=bool(stream),
         wants_usage=bool((options or {}).get("include_usage")),
         authorization=headers.get("authorization"),
@@ -130,16 +133,11 @@ def _scored(messages: list[Any]) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _limit(body: Mapping[str, Any]) -> int | None:
-    limits = []
-    for name in LIMITS:
-        limit = body.get(name)
-        if limit is None:
-            continue
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_TOKENS:
-            raise _wrong(name, f"a whole number of tokens, 1 to {MOST_TOKENS:,}")
-        limits.append(limit)
-    return min(limits, default=None)
+def _count(body: Mapping[str, Any], name: str, most: int) -> int | None:
+    value = body.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most):
+        raise _wrong(name, f"a whole number, 1 to {most:,}")
+    return value
 
 
 def _name(body: Mapping[str, Any], name: str, inside: str = "metadata.") -> str | None:

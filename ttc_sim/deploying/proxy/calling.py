@@ -5,32 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import httpx2
 
-from ttc_sim.base.errors import cut
-from ttc_sim.base.plain import plain
-from ttc_sim.collecting.answers import Answer, ErrorInStreamError, NonsenseError, Tokens, count_tokens, said_in
-from ttc_sim.collecting.asking import asked_to_wait, cause
+from ttc_sim.collecting.answers import ErrorInStreamError, NonsenseError, Tokens, said_in
+from ttc_sim.collecting.asking import FailedError, beginning, broken, refusal
+from ttc_sim.deploying.carrying.manner import Manner
+from ttc_sim.deploying.carrying.streamed import Streamed
 from ttc_sim.deploying.proxy.asked import Asked
 from ttc_sim.deploying.proxy.events import MOST_EVENT, Events, data_of
 from ttc_sim.deploying.proxy.refusals import RefusedError
 from ttc_sim.deploying.proxy.upstreams import Upstream
 
 CONNECT_S = 10.0
-SILENT_S = 600.0
-"""After which a deployment that sends nothing is given up, where the plan says nothing sooner."""
+SILENT_S = Manner().first_s
+"""After which a deployment that sends nothing is given up, where the plan does not say when."""
 MOST_ANSWER = 64_000_000
 """Bytes of an answer that comes in one piece."""
-_MOST_ERROR = 65_536
 _LINGER_S = 0.25
 _STREAM = "text/event-stream"
-_OPERATORS = (401, 402, 403, 404, 405, 407)
-"""Statuses that are no fault of the caller's: the file of endpoints is wrong, or a bill is not paid."""
 
 Why = Literal["busy", "error", "timeout", "set up", "refused"]
 
@@ -41,7 +38,7 @@ def client() -> httpx2.AsyncClient:
         headers={"Accept-Encoding": "identity", "User-Agent": "ttc-sim"},
         follow_redirects=False,
         trust_env=False,
-        timeout=httpx2.Timeout(SILENT_S, connect=CONNECT_S),
+        timeout=httpx2.Timeout(None, connect=CONNECT_S),
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100),
     )
 
@@ -53,21 +50,31 @@ class UnansweredError(Exception):
         why: ``busy``, turned away for now; ``error``, broken, nonsense or out of reach; ``timeout``; ``set up``, as the file of
             endpoints must be mended; ``refused``, as the request itself is wrong.
         reason: in a line, without a key.
-        wait_s: that the deployment asks to wait; refusal: what to tell the caller, if that is special.
+        wait_s: that the deployment asks to wait.
     """
 
     def __init__(
-        self, why: Why, reason: str, *, wait_s: float | None = None, refusal: RefusedError | None = None
+        self,
+        why: Why,
+        reason: str,
+        *,
+        wait_s: float | None = None,
+        status: int | None = None,
+        details: Mapping[str, str | None] | None = None,
     ) -> None:
         super().__init__(reason)
-        self.why, self.reason, self.wait_s, self._refusal = why, reason, wait_s, refusal
+        self.why, self.reason, self.wait_s = why, reason, wait_s
+        self._status, self._details = status, details or {}
+
+    def without_time(self) -> UnansweredError:
+        """The same, where there is no time left to ask again."""
+        reason, status = f"{self.reason}; there is no time to ask again", self.refusal().status
+        return UnansweredError("timeout", reason, wait_s=self.wait_s, status=status, details=self._details)
 
     def refusal(self) -> RefusedError:
         """What the caller is told."""
-        if self._refusal is not None:
-            return self._refusal
-        status = {"busy": 429, "timeout": 504}.get(self.why, 502)
-        return RefusedError(status, self.reason, wait_s=self.wait_s)
+        status = self._status or (504 if self.why == "timeout" else 502)
+        return RefusedError(status, self.reason, wait_s=self.wait_s, **self._details)
 
 
 @dataclass
@@ -76,24 +83,25 @@ class Call:
 
     Attributes:
         sent: when, by ``time.perf_counter()``; first_token: when the first output was there, of a stream.
-        answer: what came so far; whole: whether it came to its end.
+        answer: what came so far; whole: whether it came to its end; stopped: whether it was ended from here.
     """
 
     sent: float
+    answer: Streamed
     first_token: float | None = None
-    answer: Answer = field(default_factory=Answer)
     whole: bool = False
+    stopped: bool = False
 
     def tokens(self, prompt_tokens: int) -> Tokens | None:
-        """As the deployment counts them; about four characters each where it does not; ``None`` where nothing came."""
-        thinking, visible, _ = self.answer.parts()
-        if self.answer.usage is None and not thinking and not visible and not self.whole:
+        """As the deployment counts them, else estimated from what came; ``None`` where nothing came that could be billed."""
+        if not self.answer.began and not self.stopped:
             return None
-        counted = count_tokens(self.answer.usage, thinking, visible, "", lambda text: -(-len(text) // 4))
-        assert counted is not None
-        if self.answer.usage is None:
-            return Tokens(prompt_tokens, 0, counted.reasoning, counted.visible, "about four characters each")
-        return counted
+        return self.answer.tokens(prompt_tokens, all_of_it=self.whole)
+
+
+def new_call(asked: Asked) -> Call:
+    """A call that is made now."""
+    return Call(time.perf_counter(), Streamed(asked.answers, None, lambda _number, _piece: None, lambda _text: None))
 
 
 class Receiver:
@@ -131,36 +139,57 @@ async def call(
     Raises:
         UnansweredError: no answer, or half of one.
     """
-    key = f"Bearer {upstream.key}" if upstream.key else asked.authorization if own_key else None
+    key = upstream.address.key
+    authorization = f"Bearer {key}" if key else asked.authorization if own_key else None
     headers = {"Content-Type": "application/json", "Accept": _STREAM if asked.stream else "application/json"}
-    if key:
-        headers["Authorization"] = key
-
-    def failed(why: Why, reason: str, **more: Any) -> UnansweredError:
-        if secret := (key or "").rpartition(" ")[2]:
-            reason = reason.replace(secret, "[key]")
-        return UnansweredError(why, f"{upstream.deployment}: {plain(cut(' '.join(reason.split()), 300))}", **more)
-
+    if authorization:
+        headers["Authorization"] = authorization
+    # Whatever key goes along is not repeated in what is said of the deployment.
+    address = replace(upstream.address, key=(authorization or "").rpartition(" ")[2] or None)
+    reached = False
     try:
         content = json.dumps(asked.body_for(upstream.endpoint, cap)).encode()
-        async with http.stream("POST", upstream.address, content=content, headers=headers) as response:
+        limited = upstream.timeout_s is not None or upstream.deadline_s is not None
+        patience = httpx2.Timeout(None if limited else SILENT_S, connect=CONNECT_S)
+        async with http.stream("POST", address.url, content=content, headers=headers, timeout=patience) as response:
+            reached = True
             if response.status_code != 200:
-                raise _turned_away(response, await _beginning(response), failed)
+                begins = (await beginning(response)).decode("utf-8", "replace")
+                failed = refusal(response.status_code, response.headers, begins, address)
+                raise _unanswered(upstream, failed, response.status_code, begins)
             _check_kind(response, _STREAM if asked.stream else "application/json")
             await (_pass_stream(response, asked, to, made) if asked.stream else _pass_whole(response, to, made))
             if not made.whole:
-                raise failed("error", "the stream stopped half-way")
+                raise _failed(upstream, "error", "the stream stopped half-way")
     except ErrorInStreamError as error:
-        raise failed("error", f"an error in the stream: {str(error)!r}") from None
+        raise _failed(upstream, "error", f"an error in the stream: {address.shown(str(error))!r}") from None
     except NonsenseError as error:
-        raise failed("error", f"it answered {str(error)[:120]!r}, which is no chat completion") from None
+        said = f"it answered {address.shown(str(error)[:120])!r}, which is no chat completion"
+        raise _failed(upstream, "error", said) from None
     except httpx2.TimeoutException as error:
-        where = "no connection" if isinstance(error, httpx2.ConnectTimeout) else "nothing came"
-        raise failed("timeout", f"{where} in time") from None
+        what = (
+            "no connection in time" if isinstance(error, httpx2.ConnectTimeout) else f"nothing came for {SILENT_S:g} s"
+        )
+        raise _failed(upstream, "timeout", what) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        said = cause(error)
-        what = "it cannot be reached" if isinstance(error, httpx2.ConnectError) else "the connection broke off"
-        raise failed("set up" if "certificate" in said.lower() else "error", f"{what} ({said})" if said else what) from None
+        sent = reached or not isinstance(error, httpx2.ConnectError)
+        raise _unanswered(upstream, broken(error, address, sent=sent)) from None
+
+
+def _failed(upstream: Upstream, why: Why, reason: str, **more: Any) -> UnansweredError:
+    return UnansweredError(why, f"{upstream.deployment}: {reason}", **more)
+
+
+def _unanswered(
+    upstream: Upstream, failed: FailedError, status: int | None = None, content: str = ""
+) -> UnansweredError:
+    # What the command that collects would have one do is no option here.
+    reason = failed.reason.partition("; --")[0].removesuffix(": give that as --endpoint")
+    if failed.away:
+        return _failed(upstream, "busy", reason, wait_s=failed.wait_s, status=429 if status == 429 else 503)
+    if failed.then == "never" and status is not None:
+        return _failed(upstream, "refused", reason, status=status, details=_details(content))
+    return _failed(upstream, "set up" if failed.then != "again" else "error", reason, wait_s=failed.wait_s)
 
 
 def _check_kind(response: httpx2.Response, expected: str) -> None:
@@ -242,34 +271,6 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[bytes]:
         raise NonsenseError(f"an event of more than {MOST_EVENT:,} bytes") from None
     for event in events.end():
         yield event
-
-
-async def _beginning(response: httpx2.Response) -> str:
-    got = b""
-    async for part in response.aiter_bytes():
-        got += part
-        if len(got) > _MOST_ERROR:
-            break
-    return got[:_MOST_ERROR].decode("utf-8", "replace")
-
-
-def _turned_away(response: httpx2.Response, content: str, failed: Callable[..., UnansweredError]) -> UnansweredError:
-    status = response.status_code
-    message = _error_in(content) or content
-    reason = f"status {status}" + (f": {cut(message, 240)!r}" if message.strip() else "")
-    wait_s = asked_to_wait(response.headers)
-    if status == 429:
-        # ... unless there is nothing left to pay with: waiting does not help then.
-        quota = '"insufficient_quota"' in content
-        return failed("set up" if quota else "busy", reason, wait_s=None if quota else wait_s)
-    if status in _OPERATORS:
-        return failed("set up", reason)
-    if 400 <= status < 500 and status not in (408, 425):
-        told = failed("refused", reason).reason
-        return failed("refused", reason, refusal=RefusedError(status, told, **_details(content)))
-    if status < 400:
-        return failed("set up", f"{reason}: it redirects, or answers otherwise than a chat completion")
-    return failed("timeout" if status in (408, 504) else "error", reason, wait_s=wait_s)
 
 
 def _details(content: str) -> dict[str, str | None]:

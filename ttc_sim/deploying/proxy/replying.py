@@ -24,7 +24,9 @@ class Reply(Receiver):
 
     async def begin(self) -> None:
         """A stream begins: nothing on the way may keep it back."""
-        await self._start(200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache", "x-accel-buffering": "no"})
+        await self._start(
+            200, "text/event-stream; charset=utf-8", {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        )
 
     async def part(self, content: bytes) -> None:
         """Some of the stream."""

@@ -63,10 +63,11 @@ def warnings(host: str, upstreams: Iterable[Upstream]) -> list[str]:
     except ValueError:
         alone = host == "localhost"
     said = [] if alone else [f"whoever reaches {host} spends the deployments' keys: nobody has to log in here"]
-    for one in upstreams:
-        if one.key and (at := unencrypted(one.address)) is not None:
-            said.append(f"the key of {one.deployment} goes to {at} unencrypted, by http")
-    return said
+    return said + [
+        f"the key of {one.deployment} goes to {at} unencrypted, by http"
+        for one in upstreams
+        if one.address.key and (at := unencrypted(one.address.url)) is not None
+    ]
 
 
 def serve(proxy: Proxy, at: socket.socket) -> None:
@@ -92,5 +93,6 @@ def serve(proxy: Proxy, at: socket.socket) -> None:
         uvicorn.Server(config).run(sockets=[at])
     finally:
         signal.signal(signal.SIGTERM, before)
+
 
 __all__ = ["GRACE_S", "address_of", "listening", "serve", "warnings"]
