@@ -54,31 +54,30 @@ SOURCES: dict[str, dict[str, Any]] = {
 CAP = 50
 
 
-def write_plan(folder: Path, **changes: Any) -> Path:
+def write_plan(folder: Path, names: tuple[str, ...] = tuple(SOURCES), **changes: Any) -> Path:
     """A plan for traffic without problems, whose every source has an arm of its own."""
+    said = {name: SOURCES[name] for name in names}
+    lengths = {"prompt_tokens": 100, "output_tokens": 50}
     scenario = {
         "name": "tried",
         "workload": {
             "arrivals": {"process": "poisson", "rate_per_s": 1.0},
             "requests": 20,
-            "sources": {
-                name: {"share": 1 / len(SOURCES), "lengths": {"prompt_tokens": 100, "output_tokens": 50}}
-                for name in SOURCES
-            },
+            "sources": {name: {"share": 1 / len(names), "lengths": lengths} for name in names},
         },
         "deployments": {
-            name: {**_API, **{key: value for key, value in said.items() if key != "fallback"}}
-            for name, said in SOURCES.items()
+            name: {**_API, **{key: value for key, value in one.items() if key != "fallback"}}
+            for name, one in said.items()
         },
         "arms": {
             name: {
                 "deployment": name,
                 "strategy": "Single()" if name == "free" else f"Single(cap={CAP})",
-                **({"fallback": said["fallback"]} if "fallback" in said else {}),
+                **({"fallback": one["fallback"]} if "fallback" in one else {}),
             }
-            for name, said in SOURCES.items()
+            for name, one in said.items()
         },
-        "policy": {name: f"Always('{name}')" for name in SOURCES},
+        "policy": {name: f"Always('{name}')" for name in names},
         **changes,
     }
     path = folder / "plan.yaml"
@@ -172,6 +171,17 @@ def plainly(exchange: Exchange) -> None:
     for word in ("it ", "is ", "4"):
         exchange.chunk({"content": word})
     exchange.end()
+
+
+def says(text: str) -> Answer:
+    """An answer of that text."""
+
+    def answer(exchange: Exchange) -> None:
+        exchange.start()
+        exchange.chunk({"role": "assistant", "content": text})
+        exchange.end()
+
+    return answer
 
 
 class Upstream:
