@@ -9,7 +9,7 @@ from typing import Any
 
 from ttc_sim.collecting.answers import Answer, Tokens, Usage, count_tokens, read_chunk, read_usage
 
-_CHARACTERS = 4  # of a token, about
+_CHARACTERS, _MOST = 4, 6  # of a token, about, and of events that hold one each
 _BEYOND, _FACTOR = 1000, 4
 USAGE = "usage"
 
@@ -85,7 +85,7 @@ class Streamed(Answer):
                 self._ends(number, self.piece(number))
             elif self._limit is not None and sum(_events(answer)) > _FACTOR * self._limit + _BEYOND:
                 raise EndlessError
-        seen = [one for one in self.answers if one.finish_reason is not None or sum(_events(one))]
+        seen = [one for one in self.answers if one.finish_reason is not None or any(_events(one))]
         if seen and all(one.finish_reason is not None for one in seen):
             self.finish_reason = seen[0].finish_reason
         else:
@@ -112,13 +112,13 @@ class Streamed(Answer):
         return Piece(thinking, visible, whole, self._estimated(answer), self._first_token.get(number, {}))
 
     def _estimated(self, answer: Answer) -> tuple[int, int]:
-        """Reasoning and visible tokens: an event holds one or more, and four characters are about one."""
+        """Reasoning and visible tokens."""
         thinking, visible, tagged = answer.parts()
         thought, shown = _events(answer)
         if tagged:
             share = len(thinking) / max(len(thinking) + len(visible), 1)
             thought, shown = round(shown * share), shown - round(shown * share)
-        return max(thought, math.ceil(len(thinking) / _CHARACTERS)), max(shown, math.ceil(len(visible) / _CHARACTERS))
+        return _tokens(len(thinking), thought), _tokens(len(visible), shown)
 
     def tokens(self, prompt: int, *, all_of_it: bool) -> Tokens:
         """Of all answers, as far as they came.
@@ -133,7 +133,7 @@ class Streamed(Answer):
             found = count_tokens(self.usage, thinking, visible, "", None)
             assert found is not None
             return found
-        heard = [k for k, one in enumerate(self.answers) if sum(_events(one))]
+        heard = [k for k, one in enumerate(self.answers) if any(_events(one))]
         if self._by_answer and all(k in self._by_answer for k in heard):
             each = [count_tokens(one, *parts[k][:2], "", None) for k, one in self._by_answer.items()]
             known = [one for one in each if one is not None]
@@ -143,6 +143,11 @@ class Streamed(Answer):
         guessed = [self._estimated(one) for one in self.answers]
         reasoning, shown = sum(one[0] for one in guessed), sum(one[1] for one in guessed)
         return Tokens(prompt, 0, reasoning, shown, "estimated from what came: usage was not sent")
+
+
+def _tokens(characters: int, events: int) -> int:
+    """Most servers send a token in each event; others more, which shows in how long they are."""
+    return events if characters <= _MOST * events else math.ceil(characters / _CHARACTERS)
 
 
 def _events(answer: Answer) -> tuple[int, int]:
