@@ -43,12 +43,15 @@ _SOON = {"base_s": 0.02, "max_s": 0.05}
 SOURCES: dict[str, dict[str, Any]] = {
     "plain": {"retry": ONCE},
     "patient": {"retry": {"retries": 2, **_SOON}, "timeout_s": 5},
-    "timed": {"retry": ONCE, "timeout_s": 0.3},
-    "backed": {"retry": ONCE, "timeout_s": 0.3, "fallback": "plain"},
-    "each": {"retry": {"retries": 1, "on": ["timeout"], **_SOON}, "timeout_s": 0.3},
-    "over": {"retry": ONCE, "deadline_s": 0.3, "fallback": "plain"},
+    "timed": {"retry": ONCE, "timeout_s": 0.5},
+    "backed": {"retry": ONCE, "timeout_s": 0.5, "fallback": "plain"},
+    "each": {"retry": {"retries": 1, "on": ["timeout"], **_SOON}, "timeout_s": 0.5},
+    "over": {"retry": ONCE, "deadline_s": 0.5, "fallback": "plain"},
     "free": {"retry": ONCE},
     "nobody": {"retry": {"retries": 1, **_SOON}, "fallback": "plain"},
+    "voted": {"retry": ONCE, "timeout_s": 2, "strategy": "MajorityVote(n=3, cap=30)"},
+    "staged": {"retry": ONCE, "strategy": "Cascade(stages=(Single(cap=20), 'plain'), judge='judge', tpr=0.9, fpr=0.1)"},
+    "judge": {"retry": ONCE},
     "nobody-else": {"retry": ONCE},
 }
 CAP = 50
@@ -66,13 +69,13 @@ def write_plan(folder: Path, names: tuple[str, ...] = tuple(SOURCES), **changes:
             "sources": {name: {"share": 1 / len(names), "lengths": lengths} for name in names},
         },
         "deployments": {
-            name: {**_API, **{key: value for key, value in one.items() if key != "fallback"}}
+            name: {**_API, **{key: value for key, value in one.items() if key not in ("fallback", "strategy")}}
             for name, one in said.items()
         },
         "arms": {
             name: {
                 "deployment": name,
-                "strategy": "Single()" if name == "free" else f"Single(cap={CAP})",
+                "strategy": one.get("strategy", "Single()" if name == "free" else f"Single(cap={CAP})"),
                 **({"fallback": one["fallback"]} if "fallback" in one else {}),
             }
             for name, one in said.items()
@@ -92,6 +95,7 @@ def write_endpoints(folder: Path, port: int) -> Path:
     for name in SOURCES:
         at = 9 if name.startswith("nobody") else port
         said[name] = {"url": f"http://127.0.0.1:{at}/{name}/v1", "model": f"model-of-{name}", "key_env": "TRIED_KEY"}
+    said["voted"]["takes_n"] = False
     said["free"] |= {"limit_by": "max_completion_tokens", "body": {"reasoning_effort": "high"}}
     del said["free"]["key_env"]
     path = folder / "endpoints.yaml"

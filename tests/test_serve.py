@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -33,6 +34,7 @@ from .proxy import (
     asking,
     events_of,
     plainly,
+    says,
     text_of,
     write_endpoints,
     write_plan,
@@ -203,7 +205,7 @@ def test_a_caller_who_leaves_ends_the_upstreams_work(served: Served, upstream: U
     assert (outcome["status"], outcome["visible_tokens"]) == ("timed_out", 12)
     left.clear()
     upstream.told("prompt of leaving early", silent)
-    with pytest.raises(Exception, match="timed out"):
+    with pytest.raises(httpx2.ReadTimeout):
         served.client.post(
             f"{served.url}/chat/completions",
             json=asking("prompt of leaving early"),
@@ -461,6 +463,67 @@ def test_openais_client_is_none_the_wiser(served: Served, upstream: Upstream) ->
     )
     with pytest.raises(openai.APIError, match="broke off"):
         list(half_of_it)
+
+
+def test_votes_and_cascades_come_as_one_answer(served: Served, upstream: Upstream) -> None:
+    upstream.told("prompt of a vote", says("7"), says("8"), says("8"))
+    got = served.post("prompt of a vote", "voted", temperature=0.5, max_tokens=12, user="u-2")
+    assert got.status_code == 200, got.text
+    whole = got.json()
+    assert (whole["object"], whole["choices"][0]["message"]["content"]) == ("chat.completion", "8")
+    assert whole["choices"][0]["finish_reason"] == "stop"
+    asked = upstream.asked("prompt of a vote")
+    assert [(one.body["max_tokens"], one.body["temperature"], one.body["user"]) for one in asked] == [
+        (12, 0.5, "u-2")
+    ] * 3
+    assert {one.headers["Authorization"] for one in asked} == {f"Bearer {KEY}"}
+    assert (got.headers["x-ttc-arm"], got.headers["x-ttc-deployment"]) == ("voted", "voted")
+    outcome = served.logged(got.headers["x-ttc-request"])
+    assert (outcome["status"], outcome["calls"]) == ("answered", 3)
+    assert whole["usage"]["total_tokens"] == 3 * (10 + 30)
+    assert outcome["usd"] == pytest.approx(3 * USD)
+    # The judge says no, and so the next stage answers; to whoever streams, in one piece.
+    upstream.told("prompt of stages", says("7"), says("9"))
+    with served.stream("prompt of stages", "staged", stream_options={"include_usage": True}) as response:
+        said = events_of(response.read().decode())
+    assert (text_of(said), said[-1]) == ("9", "[DONE]")
+    assert said[-2]["usage"]["completion_tokens"] == 3 * 30
+    models = [one.body["model"] for one in upstream.seen[-3:]]
+    assert models == ["model-of-staged", "model-of-judge", "model-of-plain"]
+    assert [one.body["max_tokens"] for one in upstream.asked("prompt of stages")] == [20, CAP]
+
+
+def test_what_several_calls_do_not_go_with_or_do_not_answer_is_an_error(served: Served, upstream: Upstream) -> None:
+    for more, param in (({"tools": [{"type": "function"}]}, "tools"), ({"n": 2}, "n"), ({"seed": 1}, "seed")):
+        got = served.post("prompt of tools", "voted", **more)
+        assert (got.status_code, got.json()["error"]["param"]) == (400, param)
+    assert upstream.asked("prompt of tools") == []
+    upstream.told("prompt of a failing vote", refusing(500))
+    got = served.post("prompt of a failing vote", "voted")
+    assert (got.status_code, KEY in got.text) == (502, False)
+    assert "status 500" in got.json()["error"]["message"]
+    upstream.told("prompt of a slow vote", never)
+    began = time.monotonic()
+    assert served.post("prompt of a slow vote", "voted").status_code == 504
+    assert time.monotonic() - began < 3
+    left = threading.Event()
+
+    def silent(exchange: Exchange) -> None:
+        if exchange.gone():
+            left.set()
+
+    upstream.told("prompt of leaving a vote", silent)
+    with pytest.raises(httpx2.ReadTimeout):
+        served.client.post(
+            f"{served.url}/chat/completions",
+            json=asking("prompt of leaving a vote"),
+            headers={"x-ttc-source": "voted"},
+            timeout=0.3,
+        )
+    assert left.wait(1.5)  # before its time was up
+    last = json.loads(served.log_file.read_text().splitlines()[-2])
+    outcome = served.logged(last["request"])
+    assert (outcome["status"], outcome["calls"], outcome["arm"]) == ("timed_out", 3, "voted")
 
 
 def test_events_are_cut_the_same_however_bytes_come() -> None:

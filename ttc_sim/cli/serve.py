@@ -56,7 +56,7 @@ def serve(
         if find_spec(name) is None:
             raise InputError("packages", name, "not installed", "pip install 'ttc-sim[serve]'")
     from ttc_sim.deploying.arms import deployments_of
-    from ttc_sim.deploying.proxy.app import Proxy
+    from ttc_sim.deploying.proxy.app import Proxy, carrying_for
     from ttc_sim.deploying.proxy.running import address_of, listening, warnings
     from ttc_sim.deploying.proxy.running import serve as run
     from ttc_sim.deploying.proxy.upstreams import read_upstreams
@@ -74,8 +74,16 @@ def serve(
     )
     needed = [name for arm in runtime.strategies for name in deployments_of(saved.scenario, arm)]
     upstreams = read_upstreams(saved, runtime.endpoints, needed, endpoints)
+    carrying = carrying_for(runtime)
+    for arm in carrying.arms if carrying is not None and pass_authorization else ():
+        for name in deployments_of(saved.scenario, arm):
+            if runtime.endpoints[name].key_env is None:
+                expected = (
+                    f"a key_env for {name}: callers' keys go with arms of one call alone, and {arm} is part of several"
+                )
+                raise InputError(endpoints, f"{name}.key_env", None, expected)
     with listening(host, port) as at:
         for line in (*runtime.notes, *warnings(host, upstreams.values())):
             note(f"- {line}")
         paper_for_tables().say(f"{saved.scenario.name} listens at {address_of(at)}; Ctrl-C ends it")
-        run(Proxy(runtime, upstreams, pass_authorization), at)
+        run(Proxy(runtime, upstreams, carrying, pass_authorization), at)

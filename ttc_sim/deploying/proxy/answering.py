@@ -1,4 +1,4 @@
-"""One request answered: by the arm that the plan chose, asked as patiently as its scenario says, or by those after it."""
+"""A request to an arm of one call: asked for as patiently as the plan's scenario says, and passed on as it comes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ttc_sim.deploying.carrying import Manner
 from ttc_sim.deploying.decisions import Decision, Outcome
 from ttc_sim.deploying.proxy.asked import Asked
 from ttc_sim.deploying.proxy.calling import Call, Receiver, UnansweredError, call, new_call
+from ttc_sim.deploying.proxy.replying import Where
 from ttc_sim.deploying.proxy.upstreams import Upstream
 from ttc_sim.deploying.runtime import Runtime
 from ttc_sim.serving.api_limits import backoff_s
@@ -140,9 +141,10 @@ class Answering:
             self.runtime.ended(deployment)
 
     @property
-    def why(self) -> str:
-        """Why it is where it is, in a line."""
-        return "; ".join((self.decision.why, *self.before))
+    def where(self) -> Where:
+        """Where it is answered."""
+        why = "; ".join((self.decision.why, *self.before))
+        return Where(self.at.arm, self.at.upstream.deployment, self.decision.request, why)
 
     def _outcome(self, status: str) -> Outcome:
         now = time.perf_counter()

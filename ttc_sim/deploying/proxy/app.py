@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ttc_sim.base.errors import InputError, shortened
+from ttc_sim.deploying.carrying import Carrying
 from ttc_sim.deploying.decisions import Decision
 from ttc_sim.deploying.proxy.answering import Answering, Step
 from ttc_sim.deploying.proxy.asked import Asked, read_asked
@@ -28,6 +29,7 @@ from ttc_sim.deploying.proxy.calling import client
 from ttc_sim.deploying.proxy.figures import figures
 from ttc_sim.deploying.proxy.refusals import RefusedError
 from ttc_sim.deploying.proxy.replying import Reply
+from ttc_sim.deploying.proxy.several import Several, is_one_call
 from ttc_sim.deploying.proxy.upstreams import Upstream
 from ttc_sim.deploying.runtime import Runtime
 
@@ -41,12 +43,14 @@ class Proxy:
     """A plan's runtime, and where its deployments are asked.
 
     Attributes:
+        carrying: carries arms of several calls out; ``None`` where there are none.
         own_key: whether callers' Authorization is passed on to deployments without a key.
         ended: how many requests ended how, by arm and status; started: when the proxy did, in seconds since 1970.
     """
 
     runtime: Runtime
     upstreams: Mapping[str, Upstream]
+    carrying: Carrying | None = None
     own_key: bool = False
     ended: Counter[tuple[str, str]] = field(default_factory=Counter)
     started: int = field(default_factory=lambda: int(time.time()))
@@ -66,6 +70,8 @@ class Proxy:
     async def _running(self, _: Starlette) -> AsyncGenerator[None]:
         async with client() as self.http:
             yield
+        if self.carrying is not None:
+            await self.carrying.aclose()
 
     async def answer(self, asked: Asked, reply: Reply) -> None:
         """Answer one request.
@@ -73,17 +79,25 @@ class Proxy:
         Raises:
             RefusedError: nothing answers it.
         """
-        assert self.http is not None
         decision = await asyncio.to_thread(self._decide, asked)
-        answering = Answering(
-            self.runtime, self.http, asked, decision, self._steps(decision), to=reply, own_key=self.own_key
-        )
-        reply.about = answering
+        request = self._on_its_way(asked, decision, reply)
+        reply.where = lambda: request.where
         try:
-            await answering.answer()
+            await request.answer()
         finally:
-            if answering.outcome is not None:
-                self.ended[answering.outcome.arm, answering.outcome.status] += 1
+            if request.outcome is not None:
+                self.ended[request.outcome.arm, request.outcome.status] += 1
+
+    def _on_its_way(self, asked: Asked, decision: Decision, reply: Reply) -> Answering | Several:
+        arms, scenario = (decision.arm, *decision.fallbacks), self.runtime.scenario
+        if self.carrying is not None and not all(is_one_call(self.runtime.strategies[arm]) for arm in arms):
+            return Several(self.runtime, self.carrying, asked, decision, to=reply)
+        assert self.http is not None
+        steps = tuple(
+            Step(arm, self.upstreams[scenario.arms[arm].deployment], self.runtime.strategies[arm].attempt_cap)
+            for arm in arms
+        )
+        return Answering(self.runtime, self.http, asked, decision, steps, to=reply, own_key=self.own_key)
 
     def _decide(self, asked: Asked) -> Decision:
         try:
@@ -94,13 +108,6 @@ class Proxy:
             got = "none" if error.value is None else shortened(error.value)
             said = f"source: got {got}; expected {error.expected}, as header x-ttc-source or metadata.source"
             raise RefusedError(400, said, param="metadata.source", code="unknown_source") from None
-
-    def _steps(self, decision: Decision) -> tuple[Step, ...]:
-        scenario = self.runtime.scenario
-        return tuple(
-            Step(arm, self.upstreams[scenario.arms[arm].deployment], scenario.parsed_strategy(arm).attempt_cap)
-            for arm in (decision.arm, *decision.fallbacks)
-        )
 
     async def _models(self, _: Request) -> Response:
         name = self.runtime.scenario.name
@@ -113,6 +120,21 @@ class Proxy:
     async def _metrics(self, _: Request) -> Response:
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return PlainTextResponse(figures(self.runtime.counts, self.ended), headers={"content-type": kind})
+
+
+def carrying_for(runtime: Runtime) -> Carrying | None:
+    """What carries those of a runtime's arms out that take several calls; ``None`` where there are none.
+
+    Raises:
+        InputError: an arm that cannot be carried out where its deployments stand.
+    """
+    path = runtime.scenario.path_of
+    several = [
+        name for name in runtime.strategies if not all(is_one_call(runtime.strategies[arm]) for arm in path(name))
+    ]
+    if not several:
+        return None
+    return Carrying(runtime.scenario, runtime.endpoints, arms=several, sent=runtime.sent, ended=runtime.ended)
 
 
 class _Completions:
@@ -190,4 +212,4 @@ async def _elsewhere(request: Request, error: Exception) -> Response:
     return Response(refused.body(), refused.status, headers, "application/json")
 
 
-__all__ = ["MOST_BODY", "Proxy"]
+__all__ = ["MOST_BODY", "Proxy", "carrying_for"]

@@ -42,6 +42,13 @@ class Asked:
     wants_usage: bool
     authorization: str | None = field(default=None, repr=False)
 
+    def passed_on(self) -> dict[str, Any]:
+        """The body without limits of its own, and without what is meant for the proxy."""
+        sent = {name: value for name, value in self.body.items() if name not in LIMITS}
+        if isinstance(metadata := sent.pop("metadata", None), dict):
+            metadata = {name: value for name, value in metadata.items() if name not in OWN_KEYS}
+        return {**sent, "metadata": metadata} if metadata else sent
+
     def body_for(self, endpoint: Endpoint, cap: int | None) -> dict[str, Any]:
         """What the endpoint is sent: everything as the caller has it, but for the model, the limit, and what the endpoint adds.
 
@@ -49,13 +56,7 @@ class Asked:
             endpoint: its ``body`` goes before the caller's: the plan was made with it.
             cap: of the arm; the smaller of it and the caller's own limit holds.
         """
-        sent = {name: value for name, value in self.body.items() if name not in LIMITS}
-        if isinstance(metadata := sent.pop("metadata", None), dict):
-            metadata = {name: value for name, value in metadata.items() if name not in OWN_KEYS}
-        if metadata:
-            sent["metadata"] = metadata
-        sent |= endpoint.body
-        sent["model"] = endpoint.model
+        sent = {**self.passed_on(), **endpoint.body, "model": endpoint.model}
         limits = [self.limit, cap, *(sent.pop(name, None) for name in LIMITS)]
         if given := [limit for limit in limits if limit is not None]:
             sent[endpoint.limit_by] = min(given)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from starlette.types import Send
 
-from ttc_sim.deploying.proxy.answering import Answering
 from ttc_sim.deploying.proxy.calling import Receiver
 from ttc_sim.deploying.proxy.refusals import RefusedError
 
 _MOST_HEADER = 500
 
 
+@dataclass(frozen=True)
+class Where:
+    """Who answers a request: the arm, and its deployment; the request's name in the log; and why, in a line."""
+
+    arm: str
+    deployment: str
+    request: str
+    why: str
+
+
 class Reply(Receiver):
     """A caller, as an ASGI server reaches it.
 
     Attributes:
-        about: the request, once it is decided where it goes: what the headers say.
+        where: says what the headers do, once it is decided where the request goes.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.about: Answering | None = None
+        self.where: Callable[[], Where] | None = None
 
     async def begin(self) -> None:
         """A stream begins: nothing on the way may keep it back."""
@@ -57,17 +69,11 @@ class Reply(Receiver):
         await self._send({"type": "http.response.start", "status": status, "headers": lines})
 
     def _where(self) -> dict[str, str]:
-        about = self.about
-        if about is None:
+        if self.where is None:
             return {}
-        said = {
-            "x-ttc-arm": about.at.arm,
-            "x-ttc-deployment": about.at.upstream.deployment,
-            "x-ttc-request": about.decision.request,
-            "x-ttc-why": about.why,
-        }
         # Headers are lines of ASCII.
-        return {name: text.encode("unicode_escape").decode()[:_MOST_HEADER] for name, text in said.items()}
+        said = {f"x-ttc-{name}": text.encode("unicode_escape").decode() for name, text in vars(self.where()).items()}
+        return {name: text[:_MOST_HEADER] for name, text in said.items()}
 
 
-__all__ = ["Reply"]
+__all__ = ["Reply", "Where"]
