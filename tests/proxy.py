@@ -153,7 +153,7 @@ class Exchange:
         """Whether whoever asked closes the connection."""
         self.handler.connection.settimeout(within_s)
         try:
-            return self.handler.connection.recv(1) == b""
+            return not self.handler.connection.recv(1)
         except TimeoutError:
             return False
         except OSError:

@@ -84,6 +84,7 @@ def serve(proxy: Proxy, at: socket.socket) -> None:
         log_config=None,
         log_level="critical",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
