@@ -175,11 +175,13 @@ def test_whoever_asks_for_tokens_gets_them_and_bytes_are_as_they_came(served: Se
         sent.append(content)
         for k in range(0, len(content), 7):  # in the middle of characters and of line ends, too
             exchange.raw(content[k : k + 7])
+        time.sleep(0.1)  # the answer is whole by then, and whoever asked has gone
         exchange.handler.wfile.write(b"0\r\n\r\n")
 
     upstream.told("prompt of bytes", odd)
     with served.stream("prompt of bytes", stream_options={"include_usage": True}) as response:
         assert response.read() == sent[0] + b"\n\n"
+    assert served.logged(response.headers["x-ttc-request"])["status"] == "answered"
 
 
 def test_a_caller_who_leaves_ends_the_upstreams_work(served: Served, upstream: Upstream) -> None:

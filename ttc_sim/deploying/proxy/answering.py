@@ -77,11 +77,16 @@ class Answering:
             await self.to.part(error.refusal().event())
             await self.to.end()
         except asyncio.CancelledError:
-            status = "timed_out"  # whoever asked waits no longer, which is what a timeout is in a simulation too
+            # Whoever asked waits no longer, which is what a timeout is in a simulation too.
+            status = "answered" if self._whole else "timed_out"
             raise
         finally:
             self.outcome = self._outcome(status)
             self.runtime.log(self.outcome.as_line())
+
+    @property
+    def _whole(self) -> bool:
+        return bool(self.calls) and self.calls[-1][1].whole
 
     async def _steps(self) -> None:
         for step in self.steps:
@@ -121,9 +126,10 @@ class Answering:
                 await asyncio.sleep(wait_s)
 
     async def _once(self, step: Step, until: float) -> None:
-        made = new_call(self.asked)
+        made, deployment = new_call(self.asked), step.upstream.deployment
+        if until <= made.sent:
+            raise UnansweredError("timeout", f"{deployment}: no time is left")
         self.calls.append((step, made))
-        deployment = step.upstream.deployment
         self.runtime.sent(deployment)
         try:
             async with asyncio.timeout(until - made.sent):
@@ -147,8 +153,9 @@ class Answering:
         return Where(self.at.arm, self.at.upstream.deployment, self.decision.request, why)
 
     def _outcome(self, status: str) -> Outcome:
-        now = time.perf_counter()
-        sent = self.calls[0][1].sent if self.calls else now
+        ended = self.calls[-1][1].ended if self.calls else None
+        ended = time.perf_counter() if ended is None else ended
+        sent = self.calls[0][1].sent if self.calls else ended
         first = next((made.first_token for _, made in self.calls if made.first_token is not None), None)
         billed = [
             (tokens, step.upstream.prices)
@@ -161,7 +168,7 @@ class Answering:
             at=datetime.datetime.now(datetime.UTC),
             arm=self.at.arm,
             status=status,
-            latency_s=now - sent,
+            latency_s=ended - sent,
             first_token_s=None if first is None else first - sent,
             calls=len(self.calls),
             prompt_tokens=sum(one.prompt for one in counted),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -10,6 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import anyio
 import httpx2
 
 from ttc_sim.collecting.answers import ErrorInStreamError, NonsenseError, Tokens, said_in
@@ -83,14 +83,19 @@ class Call:
 
     Attributes:
         sent: when, by ``time.perf_counter()``; first_token: when the first output was there, of a stream.
-        answer: what came so far; whole: whether it came to its end; stopped: whether it was ended from here.
+        answer: what came so far; ended: when it was whole; stopped: whether it was given up from here.
     """
 
     sent: float
     answer: Streamed
     first_token: float | None = None
-    whole: bool = False
+    ended: float | None = None
     stopped: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer came to its end."""
+        return self.ended is not None
 
     def tokens(self, prompt_tokens: int) -> Tokens | None:
         """As the deployment counts them, else estimated from what came; ``None`` where nothing came that could be billed."""
@@ -215,7 +220,7 @@ async def _pass_whole(response: httpx2.Response, to: Receiver, made: Call) -> No
     if not pieces or not all(isinstance(one["message"], dict) for one in pieces):
         raise NonsenseError(text)
     made.answer.take(json.dumps({**said, "choices": pieces}))
-    made.whole = True
+    made.ended = time.perf_counter()
     await to.whole(bytes(content))
 
 
@@ -253,12 +258,12 @@ async def _pass_stream(response: httpx2.Response, asked: Asked, to: Receiver, ma
                 break
         if answer.finish_reason is None:
             return
-        made.whole = True
+        made.ended = time.perf_counter()
         await to.end()
-        with suppress(TimeoutError, httpx2.HTTPError, NonsenseError):
-            async with asyncio.timeout(_LINGER_S):  # a connection that was read to its end can be used again
-                async for _ in events:
-                    pass
+        # A connection that was read to its end can be used again, also where the caller has left by now.
+        with suppress(httpx2.HTTPError, NonsenseError), anyio.move_on_after(_LINGER_S, shield=True):
+            async for _ in events:
+                pass
 
 
 async def _events(response: httpx2.Response) -> AsyncGenerator[bytes]:
