@@ -27,18 +27,18 @@ class OnItsWay:
         self._lock = threading.Lock()
         self.told = False
 
-    def change(self, deployment: str, calls: int) -> bool:
-        """So many more calls are on their way, or fewer; whether that can be: no more can end than were sent.
+    def change(self, deployment: str, calls: int, sign: int) -> bool:
+        """So many more calls are on their way (``sign`` 1), or fewer (-1); whether that can be: no more can end than were sent.
 
         Raises:
-            InputError: a deployment that the plan does not have.
+            InputError: a deployment that the plan does not have, or no number of calls.
         """
-        if deployment not in self._count:
+        if not isinstance(deployment, str) or deployment not in self._count:
             raise InputError("runtime", "deployment", deployment, nearest(str(deployment), self._count))
-        whole("runtime", "calls", abs(calls), 1, MOST_REQUESTS, "calls")
+        whole("runtime", "calls", calls, 1, MOST_REQUESTS, "calls")
         with self._lock:
             self.told = True
-            left = self._count[deployment] + calls
+            left = self._count[deployment] + sign * calls
             self._count[deployment] = max(left, 0)
         return left >= 0
 

@@ -29,17 +29,27 @@ class LogFile:
 
     def __init__(self, path: str | Path) -> None:
         self._path = location("runtime", "log", path, "a file to append to")
-        self._lock = threading.Lock()
-        self._torn = False
-        self._said = False
+        self.begin()
         try:
             os.close(self._open())
         except OSError as error:
             raise InputError("runtime", "log", str(path), f"a file that can be written to: {error.strerror}") from None
 
+    def begin(self) -> None:
+        """Begin anew, as in a process that was forked."""
+        self._lock = threading.Lock()
+        self._torn = self._said = False
+
     def append(self, line: Mapping[str, Any]) -> bool:
-        """Append one line; whether it stands there. That it does not is said once, and is no error: requests go on."""
-        text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+        """Append one line; whether it stands there. That it does not is said once, and is no error: requests go on.
+
+        Raises:
+            InputError: something that JSON does not have.
+        """
+        try:
+            text = json.dumps(line, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+        except (TypeError, ValueError, RecursionError):
+            raise InputError("runtime", "log", line, "a line of texts and finite numbers, as JSON has them") from None
         with self._lock:
             # What was cut short is ended first, so that it spoils no further line.
             whole = b"\n" + text if self._torn else text
@@ -58,7 +68,9 @@ class LogFile:
             return not self._torn
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
+        # Of a pipe that nobody reads, an error instead of waiting.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+        return os.open(self._path, flags, _MODE)
 
     def _warn(self, why: str) -> None:
         if not self._said:

@@ -9,6 +9,7 @@ import os
 import secrets
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -107,21 +108,27 @@ class Runtime:
         self.strategies = {name: arm.strategy for name, arm in self._plan.live.items()}
         missing = [] if self._missing is None else [f"no request has scores: {self._missing}"]
         self.notes = tuple(dict.fromkeys([*self._plan.notes, *missing]))
-        self.endpoints: Mapping[str, Endpoint] = (
-            read_endpoints(endpoints, plan) if isinstance(endpoints, (str, Path)) else dict(endpoints or {})
-        )
+        self.endpoints: Mapping[str, Endpoint] = _endpoints(endpoints, plan)
         self._names = list(self.scenario.arms)
-        self._way = OnItsWay(self.scenario.deployments)
         self._log = None if log is None else LogFile(log)
-        self._explore = float(explore)
-        self._seed = secrets.randbelow(_MOST_SEED) if seed is None else seed
-        self._seeded = seed is not None
+        self._explore, self._seed = float(explore), seed
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            me = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: None if (it := me()) is None else it._begin())
+        if self._predictor is not None:
+            self._try_out(fallback_arm is not None)
+
+    def _begin(self) -> None:
+        """Names, counts and locks of this process's own: nobody releases, in a forked one, what another thread held."""
+        self._token, self._numbers, self._began = secrets.token_hex(6), itertools.count(), time.monotonic()
+        self._drawn_by = secrets.randbelow(_MOST_SEED) if self._seed is None else self._seed
         self._counts: Counter[str] = Counter()
         self._said: set[str] = set()
         self._lock, self._lock_of_own = threading.Lock(), threading.Lock()
-        self._begin()
-        if self._predictor is not None:
-            self._try_out()
+        self._way = OnItsWay(self.scenario.deployments)
+        if self._log is not None:
+            self._log.begin()
 
     def _load(self, given: str | Path | None, other: bool, may_fail: bool) -> tuple[Predictor | None, str | None]:
         """The plan's predictor; or why there is none, where that may be."""
@@ -133,10 +140,12 @@ class Runtime:
             _LOG.warning("no request has scores: %s", error)
             return None, str(error)
 
-    def _try_out(self) -> None:
+    def _try_out(self, may_fail: bool) -> None:
         """Route a prompt of each source, so that what no request could be routed by is refused before the first comes."""
         for source in self.sources:
             scores, failed = self._scored("")
+            if failed is not None and may_fail:
+                continue
             if failed is not None:
                 raise InputError(self._where, "predictor", failed, "a predictor that scores an empty prompt")
             self._choose(source, self._asked(scores, source, 1, 0))
@@ -169,7 +178,7 @@ class Runtime:
             prompt_tokens = len(prompt) // 4 + 1
         else:
             whole("route", "prompt_tokens", prompt_tokens, 0, MOST_TOKENS, "tokens")
-        number = self._number()
+        number = next(self._numbers)
         scores, failed = self._scored(prompt)
         asked = self._asked(scores, source, prompt_tokens, number)
         try:
@@ -240,17 +249,17 @@ class Runtime:
         """So many calls are on their way to a deployment, from now until :meth:`ended`.
 
         Raises:
-            InputError: a deployment that the plan does not have.
+            InputError: a deployment that the plan does not have, or no number of calls.
         """
-        self._way.change(deployment, calls)
+        self._way.change(deployment, calls, 1)
 
     def ended(self, deployment: str, calls: int = 1) -> None:
         """So many calls to a deployment have come to an end, whichever. More than were sent are counted, and are no error.
 
         Raises:
-            InputError: a deployment that the plan does not have.
+            InputError: a deployment that the plan does not have, or no number of calls.
         """
-        if not self._way.change(deployment, -calls):
+        if not self._way.change(deployment, calls, -1):
             with self._lock:
                 self._counts["ended without being sent"] += 1
 
@@ -267,20 +276,6 @@ class Runtime:
             return Counter(self._counts)
 
     # ------------------------------------------------------------------------------------------------ a request
-
-    def _number(self) -> int:
-        if os.getpid() != self._process:
-            with self._lock:
-                if os.getpid() != self._process:
-                    self._begin()
-        return next(self._numbers)
-
-    def _begin(self) -> None:
-        """Numbers and a name of their own for the requests of this process."""
-        if not self._seeded:
-            self._seed = secrets.randbelow(_MOST_SEED)
-        self._token, self._numbers, self._began = secrets.token_hex(6), itertools.count(), time.monotonic()
-        self._process = os.getpid()
 
     def _scored(self, prompt: str) -> tuple[dict[str, float], str | None]:
         """Scores by name, as a table of them has them; or why there are none."""
@@ -320,7 +315,7 @@ class Runtime:
 
     def _explored(self, chosen: str, arms: tuple[str, ...], number: int) -> tuple[str, float]:
         """The arm, and the chance that it was to be that."""
-        u, pick = uniforms(self._seed, "explore", 1, 2, start=number)[0]
+        u, pick = uniforms(self._drawn_by, "explore", 1, 2, start=number)[0]
         arm = arms[int(pick * len(arms))] if u < self._explore else chosen
         return arm, (1 - self._explore) * (arm == chosen) + self._explore / len(arms)
 
@@ -351,6 +346,20 @@ class Runtime:
                 self._said.add("load")
             if first:
                 _LOG.warning("the policy looks at live load, and nobody has called runtime.sent: all looks idle to it")
+
+
+def _endpoints(given: str | Path | Mapping[str, Endpoint] | None, plan: SavedPlan) -> Mapping[str, Endpoint]:
+    """Endpoints as they were given, or as their file says."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        return read_endpoints(given, plan)
+    for name, one in given.items():
+        if name not in plan.scenario.deployments:
+            raise InputError("runtime", "endpoints", name, nearest(str(name), plan.scenario.deployments))
+        if not isinstance(one, Endpoint):
+            raise InputError("runtime", f"endpoints.{name}", one, "an Endpoint(url=..., model=...)")
+    return dict(given)
 
 
 CARRIED_OUT[SavedPlan] = Runtime
