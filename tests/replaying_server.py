@@ -72,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             CALLS[text] += 1
             first = GIVEN[text]
             trouble = (prompt.get("first", [])[number:] or [prompt.get("always")])[0]
+            if trouble == 400 and n == 1 and prompt.get("refuses n"):
+                trouble = None
             if trouble is None and prefix is None:
                 GIVEN[text] += n
         said = prompt.get("answers", [])
@@ -97,13 +99,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, prompt: dict[str, Any], trouble: Any, answers: list[Answer], tokens: int) -> None:
         if isinstance(trouble, int):
-            if trouble == 400 and len(answers) == 1 and prompt.get("refuses n"):
-                trouble = None
-            else:
-                headers = {"Retry-After": prompt.get("wait", "0")} if trouble in (429, 503) else {}
-                headers |= {"Location": "http://127.0.0.1:9/v1"} if trouble == 302 else {}
-                self.plainly(trouble, "application/json", '{"error": {"message": "no"}}', headers)
-                return
+            headers = {"Retry-After": prompt.get("wait", "0")} if trouble in (429, 503) else {}
+            headers |= {"Location": "http://127.0.0.1:9/v1"} if trouble == 302 else {}
+            self.plainly(trouble, "application/json", '{"error": {"message": "no"}}', headers)
+            return
         if trouble == "html":
             self.plainly(200, "text/html", "<html>Welcome</html>", {})
             return

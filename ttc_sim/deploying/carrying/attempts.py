@@ -246,10 +246,7 @@ async def _asked(
         streamed, call = await live.once(
             name, purpose, messages, limit=limit, more=more, phase=phase, prompt_tokens=prompt_tokens
         )
-        piece = streamed.piece(0)
-        if piece.whole and phase != "thinking" and not _all_of(piece).strip():
-            raise NoAnswerError("failed", "it answered nothing", ("error",))
-        return replace(piece, tokens=(call.reasoning_tokens, call.visible_tokens))
+        return replace(streamed.piece(0), tokens=(call.reasoning_tokens, call.visible_tokens))
 
     return await live.tried(name, once)
 

@@ -211,6 +211,8 @@ class Live:
             except NoAnswerError:
                 if done is None:  # what breaks once all is there breaks nothing
                     raise
+            if phase != "thinking" and streamed.is_empty:
+                raise NoAnswerError("failed", "it answered nothing", ("error",))
             status = "answered"
         except NoAnswerError as failed:
             status, reason = failed.status, failed.reason
