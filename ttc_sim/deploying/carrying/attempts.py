@@ -123,7 +123,8 @@ async def _feed(
         asked = left()
 
         def ends(number: int, piece: Piece) -> None:
-            if piece.thinking or piece.visible.strip() or not piece.whole:
+            holds = piece.thinking or piece.visible.strip() or not piece.whole
+            if holds and not firsts[asked[number]].done():
                 firsts[asked[number]].set_result(piece)
 
         _, call = await live.once(

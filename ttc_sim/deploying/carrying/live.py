@@ -301,7 +301,7 @@ class Live:
         Raises:
             NoAnswerError: it failed, or took too long.
         """
-        if function.__module__.startswith("ttc_sim."):
+        if str(getattr(function, "__module__", "")).startswith("ttc_sim."):
             return function(*given)
         last = self.begun + self.manner.total_s if self.at is None else self.gives_up_at(self.at.item)
         timeout = asyncio.timeout_at(last)
