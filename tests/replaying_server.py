@@ -1,10 +1,10 @@
 """A server of OpenAI's kind that replays attempts: ``python replaying_server.py FOLDER`` prints its port.
 
-The first message is a JSON object: ``prompt_tokens``, and ``answers``, each with so many words to ``think`` and what to ``say``; a word
-is a token. Answers are given in turn over the calls of a prompt, several of one call side by side, one token of each at a time, in one
-event. ``pause`` seconds pass before each, and after each that ends an
-answer ``hold``, unless the client goes away. ``first`` names what goes wrong with the first calls, one after the other; ``usage`` when it is
-told: at the ``end``, with ``each`` event or ``never``. An answer that was begun is continued from where it was. Every call is a line in
+The first message is a JSON object: ``prompt_tokens``, and ``answers``, each with so many words to ``think`` and what to ``say``; a
+word is a token. Answers are given in turn over the calls of a prompt, several of one call side by side, one token of each at a
+time, in one event. ``pause`` seconds pass before each, and after each that ends an answer ``hold``, unless the client goes away.
+``first`` names what goes wrong with the first calls, one after the other, ``always`` with the others; ``usage`` when it is told: at
+the ``end``, with ``each`` event or ``never``. An answer that was begun is continued from where it was. Every call is a line in
 ``FOLDER/asked.jsonl`` once it is over, with the tokens that were sent.
 """
 
@@ -72,6 +72,8 @@ class Handler(BaseHTTPRequestHandler):
             CALLS[text] += 1
             first = GIVEN[text]
             trouble = (prompt.get("first", [])[number:] or [prompt.get("always")])[0]
+            if trouble == 400 and n == 1 and prompt.get("refuses n"):
+                trouble = None
             if trouble is None and prefix is None:
                 GIVEN[text] += n
         said = prompt.get("answers", [])
@@ -97,13 +99,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, prompt: dict[str, Any], trouble: Any, answers: list[Answer], tokens: int) -> None:
         if isinstance(trouble, int):
-            if trouble == 400 and len(answers) == 1 and prompt.get("refuses n"):
-                trouble = None
-            else:
-                headers = {"Retry-After": prompt.get("wait", "0")} if trouble in (429, 503) else {}
-                headers |= {"Location": "http://127.0.0.1:9/v1"} if trouble == 302 else {}
-                self.plainly(trouble, "application/json", '{"error": {"message": "no"}}', headers)
-                return
+            headers = {"Retry-After": prompt.get("wait", "0")} if trouble in (429, 503) else {}
+            headers |= {"Location": "http://127.0.0.1:9/v1"} if trouble == 302 else {}
+            self.plainly(trouble, "application/json", '{"error": {"message": "no"}}', headers)
+            return
         if trouble == "html":
             self.plainly(200, "text/html", "<html>Welcome</html>", {})
             return

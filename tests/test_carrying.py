@@ -90,8 +90,8 @@ def test_tokens_and_dollars_are_those_of_the_simulation(
     assert reply.text is not None
     # One call for all attempts, as the simulation bills them; and one for each that is verified.
     assert outcome.calls == (5 if name == "best" else 1)
-    if name != "sure":  # a tie is broken by draws
-        assert (reply.text.split()[-1] == "right") == expected["correct"] or problem == "a" and name != "best"
+    tied = problem == "a" and name not in ("best", "free")
+    assert tied or (reply.text.split()[-1] == "right") == expected["correct"]
 
 
 @pytest.mark.parametrize("name", ["decided", "sure"])
@@ -125,7 +125,7 @@ def test_calls_of_their_own_vote_alike_and_pay_for_each_prompt(server: Replaying
     assert made <= sum(line["output_tokens"] for line in lines) < 200
 
 
-CASCADES = {
+CASCADES: dict[str, dict[str, Any]] = {
     "judged": {"arm": {"strategy": "Cascade(stages=['one', 'two'], tpr=1.0, fpr=0.0, judge='v')"}},
     "by itself": {"arm": {"strategy": "Cascade(stages=[Single(), MajorityVote(n=3)], tpr=1.0, fpr=0.0, judge='v')"}},
 }
@@ -173,7 +173,8 @@ def test_votes_of_a_stage_may_be_its_judge(server: Replaying, tmp_path: Path) ->
     made = carrying(server, planned, Manner(extract=lambda text: text, accept=0.6))
     agree = made.run(Decided("agree", "arm"), question("agree", [(1, "x"), (1, "y"), (2, "x"), (3, "z")]))[1]
     differ = made.run(Decided("differ", "arm"), question("differ", [(1, "x"), (1, "y"), (2, "w"), (3, "z")]))[1]
-    assert (agree.text, agree.share, len(agree.calls)) == ("x", pytest.approx(2 / 3), 1)
+    assert (agree.text, len(agree.calls)) == ("x", 1)
+    assert agree.share == pytest.approx(2 / 3)
     assert (differ.text, differ.share, len(differ.calls)) == ("z", None, 2)
 
 

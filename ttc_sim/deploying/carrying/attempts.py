@@ -123,7 +123,8 @@ async def _feed(
         asked = left()
 
         def ends(number: int, piece: Piece) -> None:
-            if piece.thinking or piece.visible.strip() or not piece.whole:
+            holds = piece.thinking or piece.visible.strip() or not piece.whole
+            if holds and not firsts[asked[number]].done():
                 firsts[asked[number]].set_result(piece)
 
         _, call = await live.once(
@@ -246,10 +247,7 @@ async def _asked(
         streamed, call = await live.once(
             name, purpose, messages, limit=limit, more=more, phase=phase, prompt_tokens=prompt_tokens
         )
-        piece = streamed.piece(0)
-        if piece.whole and phase != "thinking" and not _all_of(piece).strip():
-            raise NoAnswerError("failed", "it answered nothing", ("error",))
-        return replace(piece, tokens=(call.reasoning_tokens, call.visible_tokens))
+        return replace(streamed.piece(0), tokens=(call.reasoning_tokens, call.visible_tokens))
 
     return await live.tried(name, once)
 

@@ -13,6 +13,8 @@ from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.scenario import Scenario
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy
 
+_TOOLS = ("tools", "tool_choice", "functions", "function_call")
+
 
 def arms_asked(scenario: Scenario, arms: Iterable[str] | None) -> list[str]:
     """Arms that may be asked: those that may be chosen, their fallbacks, and those that their strategies name.

@@ -218,6 +218,8 @@ class Live:
             except NoAnswerError:
                 if done is None:  # what breaks once all is there breaks nothing
                     raise
+            if phase != "thinking" and streamed.is_empty:
+                raise NoAnswerError("failed", "it answered nothing", ("error",))
             status = "answered"
         except NoAnswerError as failed:
             status, reason = failed.status, failed.reason
@@ -312,7 +314,7 @@ class Live:
         Raises:
             NoAnswerError: it failed, or took too long.
         """
-        if function.__module__.startswith("ttc_sim."):
+        if str(getattr(function, "__module__", "")).startswith("ttc_sim."):
             return function(*given)
         last = self.begun + self.manner.total_s if self.at is None else self.gives_up_at(self.at.item)
         timeout = asyncio.timeout_at(last)

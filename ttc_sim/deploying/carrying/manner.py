@@ -11,7 +11,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 
-_SAYS = re.compile(r"(?:final answer|answer)(?: is)?\s*[:=]?\s*(.{1,200})", re.IGNORECASE)
+_SAYS = re.compile(r"\banswer(?: is\b\s*:?|\s*[:=])\s*(.{1,200})", re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?\d{1,40}(?:\.\d{0,40})?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){1,12}(?:\.\d{0,40})?", re.ASCII)
 _SHARE = re.compile(r"(?<![\d.])(\d{1,9}(?:\.\d{1,9})?)\s*(%|/\s*(\d{1,9}))?", re.ASCII)
@@ -34,6 +34,7 @@ def final_answer(text: str) -> str | None:
         said = [after[1] for line in lines for after in _SAYS.finditer(line.replace("*", "")) if after[1].strip()]
         found = said[-1] if said else lines[-1] if lines else ""
     found = " ".join(found.strip().strip("*_`$ ").rstrip(".").split()).lower()
+    found = found.replace("{,}", ",")
     if _THOUSANDS.fullmatch(found):
         found = found.replace(",", "")
     if _NUMBER.fullmatch(found):

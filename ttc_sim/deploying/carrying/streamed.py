@@ -104,6 +104,12 @@ class Streamed(Answer):
         """Answers of which nothing came."""
         return [k for k, one in enumerate(self.answers) if one.finish_reason is None]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has come to its end and holds nothing."""
+        pieces = [self.piece(k) for k in range(self.n)]
+        return all(one.whole and not one.thinking and not one.visible.strip() for one in pieces)
+
     def piece(self, number: int) -> Piece:
         """One answer as it stands."""
         answer = self.answers[number]
