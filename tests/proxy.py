@@ -124,13 +124,15 @@ class Exchange:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         self.raw(b"data: " + json.dumps({"id": "c", "model": "served", "choices": [choice], **more}).encode() + b"\n\n")
 
-    def end(self, usage: dict[str, Any] | None = USAGE) -> None:
+    def end(self, usage: dict[str, Any] | None = USAGE, linger_s: float = 0) -> None:
+        """The end of a stream, and so much later of the connection's part in it."""
         self.chunk({}, "stop")
         if usage is not None and (self.body.get("stream_options") or {}).get("include_usage"):
             self.raw(
                 b"data: " + json.dumps({"id": "c", "model": "served", "choices": [], "usage": usage}).encode() + b"\n\n"
             )
         self.raw(b"data: [DONE]\n\n")
+        time.sleep(linger_s)
         self.handler.wfile.write(b"0\r\n\r\n")
 
     def json(self, content: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
