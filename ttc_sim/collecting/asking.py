@@ -134,13 +134,13 @@ async def ask(
         reason = f"it answered {endpoint.shown(str(error))!r} instead of {_EXPECTED}"
         raise FailedError(reason, "again", billed=True, unlike=True) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise _broken(error, endpoint, sent=clock.sent is not None) from None
+        raise broken(error, endpoint, sent=clock.sent is not None) from None
 
 
 async def _read(response: httpx2.Response, endpoint: Endpoint, clock: _Clock, answer: Answer) -> Timed:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _STREAM or response.headers.get("content-encoding", "identity") != "identity":
-        begins = (await _beginning(response)).decode("utf-8", "replace")
+        begins = (await beginning(response)).decode("utf-8", "replace")
         shown = endpoint.shown(f"{kind or 'no content type'}: {begins[:120]}")
         reason = f"it answered {shown!r} instead of {_EXPECTED} ({_STREAM})"
         raise FailedError(reason, "again", billed=True, unlike=True)
@@ -168,7 +168,8 @@ async def _read(response: httpx2.Response, endpoint: Endpoint, clock: _Clock, an
     return Timed(answer, clock.at, first, first_visible, took_s)
 
 
-async def _beginning(response: httpx2.Response) -> bytes:
+async def beginning(response: httpx2.Response) -> bytes:
+    """What an answer that is no stream begins with."""
     got = b""
     async for part in response.aiter_raw():
         got += part
@@ -179,7 +180,7 @@ async def _beginning(response: httpx2.Response) -> bytes:
 
 async def _refused(response: httpx2.Response, endpoint: Endpoint) -> FailedError:
     status = response.status_code
-    content = "" if 300 <= status < 400 else (await _beginning(response)).decode("utf-8", "replace")
+    content = "" if 300 <= status < 400 else (await beginning(response)).decode("utf-8", "replace")
     return refusal(status, response.headers, content, endpoint)
 
 
@@ -227,7 +228,8 @@ def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
+def broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
+    """What an error of the network means."""
     said = _cause(error)
     if isinstance(error, httpx2.ConnectTimeout):
         return FailedError("no connection in time", "again", billed=False, unlike=True)
@@ -260,4 +262,4 @@ def _cause(error: BaseException | None) -> str:
     return said
 
 
-__all__ = ["FailedError", "Timed", "ask", "client_for", "refusal"]
+__all__ = ["FailedError", "Timed", "ask", "beginning", "broken", "client_for", "refusal"]

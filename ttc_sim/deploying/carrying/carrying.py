@@ -85,7 +85,14 @@ class Carrying:
         self._direct: dict[str, Direct] = {}
 
     async def carry_out(
-        self, decision: DecisionLike, messages: str | Messages, client: Any = None
+        self,
+        decision: DecisionLike,
+        messages: str | Messages,
+        client: Any = None,
+        *,
+        body: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        left: Callable[[Outcome], object] | None = None,
     ) -> tuple[Outcome, Reply]:
         """Carry a decision out, and say what became of it.
 
@@ -94,6 +101,9 @@ class Carrying:
             messages: of it, as the API takes them; or a single user's text.
             client: of OpenAI's kind, synchronous or not, for all deployments or by the deployment's name; over HTTP from here,
                 with keys from the environment, where there is none.
+            body: further keys of the calls that attempts are made of, as the caller wants them; those of the endpoint go before.
+            limit: most output tokens of one such call, beside the arm's cap.
+            left: told what had become of it, where it is cancelled because nobody waits for it any more.
 
         Raises:
             InputError: no messages, an arm that was not among those, or something else than a client. What goes wrong on the way
@@ -102,6 +112,7 @@ class Carrying:
         said = _checked(messages)
         places = self._places(client)
         live = Live(decision.request, said, decision.prompt_tokens, places, self._manner, self._sent, self._ended)
+        live.wanted, live.most = dict(body or {}), limit
         status: Status = "failed"
         chosen: Chosen | None = None
         for arm in (decision.arm, *decision.fallbacks):
@@ -118,6 +129,11 @@ class Carrying:
                 live.note(f"{arm} did not answer: {failed.reason}")
                 if live.at is not None and live.now() >= live.deadline(live.at.item):
                     break
+            except asyncio.CancelledError:
+                if left is not None:
+                    live.reached = live.now()
+                    left(_outcome(live, "timed_out"))
+                raise
         return _outcome(live, status), _reply(live, chosen)
 
     def run(self, decision: DecisionLike, messages: str | Messages, client: Any = None) -> tuple[Outcome, Reply]:

@@ -59,6 +59,7 @@ class Live:
         arm: that it is at, ``begun`` when it came there; reached: when what was wanted last was there (all on the loop's clock).
         calls: that are over; notes: a sentence each.
         at: deployment that was asked last.
+        wanted, most: further keys, and the limit, of the calls that attempts are made of, as whoever asked wants them.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class Live:
         self.at: Place | None = None
         self.calls: list[Call] = []
         self.notes: dict[str, None] = {}
+        self.wanted: Mapping[str, Any] = {}
+        self.most: int | None = None
         self._draws = 0
         self._prompts: dict[tuple[str, bytes], int] = {}
 
@@ -171,6 +174,10 @@ class Live:
             NoAnswerError: not all of its answers came to an end.
         """
         place = self.at = self.place(name)
+        wanted: Mapping[str, Any] = {}
+        if purpose in ("attempt", "continuation"):
+            wanted = self.wanted
+            limit = min((one for one in (limit, self.most) if one is not None), default=None)
         last, started = self.gives_up_at(place.item), self.now()
         if last <= started:
             raise NoAnswerError("timed_out", "no time is left")
@@ -193,7 +200,7 @@ class Live:
                     timeout.reschedule(until)
 
         streamed = Streamed(n, limit, ends, heard)
-        body = self._body(place.endpoint, messages, n, limit, more or {})
+        body = self._body(place.endpoint, messages, n, limit, wanted, more or {})
         sequences = n if isinstance(place.item, GpuPool) else 1
         status, reason = "stopped", None
         self._tell(self._sent, name, sequences)
@@ -232,9 +239,15 @@ class Live:
         return streamed, call
 
     def _body(
-        self, endpoint: Endpoint, messages: Messages, n: int, limit: int | None, more: Mapping[str, Any]
+        self,
+        endpoint: Endpoint,
+        messages: Messages,
+        n: int,
+        limit: int | None,
+        wanted: Mapping[str, Any],
+        more: Mapping[str, Any],
     ) -> dict[str, Any]:
-        asked = {"stream_options": {"include_usage": True}, **endpoint.body, **more}
+        asked = {"stream_options": {"include_usage": True}, **wanted, **endpoint.body, **more}
         asked |= {"model": endpoint.model, "messages": [dict(one) for one in messages], "stream": True}
         if asked["stream_options"] is None:
             del asked["stream_options"]
