@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import threading
 import time
@@ -349,12 +350,19 @@ def test_what_is_missing_is_named(server: Replaying, folder: Path, monkeypatch: 
         Carrying(planned, {"d": endpoint(server)})
     with pytest.raises(InputError, match=r"d\.body: got 'max_tokens'"):
         Carrying(planned, {name: endpoint(server, body={"max_tokens": 9}) for name in "dv"})
+    with pytest.raises(InputError, match=r"d\.body: got .* what JSON can say"):
+        Carrying(planned, {name: endpoint(server, body={"day": datetime.date(2026, 1, 1)}) for name in "dv"})
+    with pytest.raises(InputError, match="no tools"):
+        Carrying(planned, {name: endpoint(server, body={"tools": []}) for name in "dv"})
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     made = carrying(server, planned, key_env="NO_SUCH_KEY")
     for call, says in (
         ((Decided("x", "arm"), "hello"), "NO_SUCH_KEY"),
-        ((Decided("x", "other"), "hello", object()), "client"),
+        ((Decided("x", "other"), "hello"), "arm: got 'other'"),
+        ((Decided("x", "arm", ("other",)), "hello"), "arm: got 'other'"),
+        ((Decided("x", "arm"), "hello", object()), "client"),
         ((Decided("x", "arm"), []), "messages"),
+        ((Decided("x", "arm"), [{"role": "user", "content": b"hello"}]), "messages"),
         ((Decided("x", "arm"), "hello", {"w": None}), "client"),
     ):
         with pytest.raises(InputError, match=says):

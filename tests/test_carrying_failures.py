@@ -385,16 +385,25 @@ def test_long_texts_take_no_longer_than_they_are() -> None:
     assert time.perf_counter() - begun < 2.0
 
 
-def test_an_endpoint_of_a_plan_may_stand_elsewhere_than_its_fallback(server: Replaying) -> None:
-    planned = scenario({"arm": {}, "other": {"deployment": "v"}}, {"d": api(retry=ONCE)})
+def test_an_endpoint_of_a_plan_may_stand_elsewhere_than_its_fallback(
+    server: Replaying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_A_TEST", "sk-of-a-test")
+    other = {"deployment": "v", "strategy": "Single(cap=9)"}
+    planned = scenario({"arm": {}, "other": other}, {"d": api(retry=ONCE)})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         gone = endpoint(server, url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
-        made = Carrying(planned, {"d": gone, "v": endpoint(server, model="other-model")}, MANNER)
+        more: dict[str, Any] = {"model": "other-model", "key_env": "KEY_OF_A_TEST", "limit_by": "max_completion_tokens"}
+        more["body"] = {"reasoning_effort": "low"}
+        made = Carrying(planned, {"d": gone, "v": endpoint(server, **more)}, MANNER)
         asked = question("elsewhere", RIGHT)
         outcome, _ = made.run(Decided("elsewhere", "arm", ("other",)), asked)
     assert (outcome.status, outcome.arm) == ("answered", "other")
-    assert [line["model"] for line in server.asked("elsewhere")] == ["other-model"]
+    (line,) = server.asked("elsewhere")
+    assert (line["model"], line["auth"], line["limit"]) == ("other-model", "Bearer sk-of-a-test", 9)
+    assert {"max_completion_tokens", "reasoning_effort"} < set(line["keys"])
+    assert "max_tokens" not in line["keys"]
 
 
 def test_what_the_caller_wants_goes_with_attempts_alone(server: Replaying) -> None:
