@@ -127,7 +127,6 @@ class Handler(BaseHTTPRequestHandler):
             return
         while trouble == "endless":
             self.event([{"index": 0, "delta": {"content": "and so on "}}])
-            time.sleep(0.0005)
         if trouble == "silent":
             time.sleep(3)
             return

@@ -91,7 +91,7 @@ def test_whatever_a_server_does_is_one_counted_failure_and_the_next_arm(server: 
         if isinstance(trouble, int) or trouble in ("html", "nothing"):
             assert first.usd == 0.0, "nothing was generated"
         json.dumps(outcome.as_line(), allow_nan=False)
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 15
 
 
 def test_what_broke_off_half_way_is_billed_as_far_as_it_came(server: Replaying) -> None:
@@ -130,7 +130,7 @@ def test_calls_are_made_again_as_the_plan_says(server: Replaying) -> None:
 def test_what_times_count_from(server: Replaying) -> None:
     """Per attempt where timeouts are asked again; else over all of them, waits among them."""
     retry = {"retries": 2, "base_s": 0.01, "on": ["error", "timeout"]}
-    outcome, reply = carried(server, question("each", RIGHT, first=["hang", "hang"]), timeout_s=0.3, retry=retry)
+    outcome, reply = carried(server, question("each", RIGHT, first=["hang", "hang"]), timeout_s=1.0, retry=retry)
     assert [one.status for one in reply.calls] == ["timed_out", "timed_out", "answered"]
     outcome, reply = carried(
         server,
@@ -138,13 +138,13 @@ def test_what_times_count_from(server: Replaying) -> None:
         timeout_s=0.3,
         retry={"retries": 5, "base_s": 0.25, "max_s": 5},
     )
-    assert (outcome.status, outcome.latency_s < 0.31) == ("timed_out", True)
+    assert (outcome.status, outcome.latency_s < 0.35) == ("timed_out", True)
     # A deadline is for good: no fallback, whatever the arm.
     begun = time.monotonic()
     asked = question("deadline", RIGHT, first=["hang"])
     outcome, reply = carried(server, asked, fallback=True, timeout_s=0.3, deadline_s=0.3)
     assert (outcome.status, outcome.arm, outcome.calls) == ("timed_out", "arm", 1)
-    assert outcome.latency_s == pytest.approx(time.monotonic() - begun, abs=0.1) == pytest.approx(0.3, abs=0.1)
+    assert 0.29 < outcome.latency_s <= time.monotonic() - begun < 2.0
     # With time left, the fallback has its own.
     outcome, _ = carried(server, question("later", RIGHT, first=["hang"]), fallback=True, timeout_s=0.3, deadline_s=5)
     assert (outcome.status, outcome.arm) == ("answered", "other")
@@ -152,11 +152,11 @@ def test_what_times_count_from(server: Replaying) -> None:
 
 @pytest.mark.parametrize("trouble", ["hang", "endless", "silent"])
 def test_nothing_hangs_where_the_plan_has_no_limits(server: Replaying, trouble: str) -> None:
-    manner = Manner(first_s=0.3, total_s=0.6)
+    manner = Manner(first_s=0.8, total_s=1.2)
     begun = time.monotonic()
     outcome, reply = carried(server, question(f"no limits {trouble}", RIGHT, always=trouble), manner=manner)
     assert outcome.status == "timed_out"
-    assert time.monotonic() - begun < 1.2
+    assert time.monotonic() - begun < 2.8
     if trouble == "endless":
         assert reply.calls[0].visible_tokens > 50
 
@@ -165,10 +165,10 @@ def test_an_answer_that_is_there_is_not_kept_waiting(server: Replaying, monkeypa
     monkeypatch.setattr(one_live, "LINGER_S", 0.2)
     begun = time.monotonic()
     outcome, reply = carried(server, question("no end", RIGHT, first=["never ends"]))
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 3.5, "the server's stream ends after 4 s"
     assert (outcome.status, reply.text) == ("answered", "it is right")
     assert outcome.usd == pytest.approx(WHOLE_USD)
-    assert outcome.latency_s < 0.2
+    assert outcome.latency_s < time.monotonic() - begun - 0.15
 
 
 def test_a_port_where_nobody_is(server: Replaying) -> None:
@@ -206,7 +206,7 @@ def test_one_attempt_that_fails_is_no_vote_and_all_are_a_failure(server: Replayi
     assert (outcome.status, outcome.calls) == ("failed", 4)
     # One that is too late is what the simulation says of all of them.
     asked = question("one late", attempts, first=["hang"])
-    outcome, reply = carried(server, asked, **given, timeout_s=0.4)
+    outcome, reply = carried(server, asked, **given, timeout_s=1.0)
     assert outcome.status == "timed_out"
     assert sum(one.status == "answered" for one in reply.calls) == 2, "they are paid for"
 
@@ -258,7 +258,7 @@ def broken(*_: object) -> Any:
         ({"extract": lambda _: 4}, "MajorityVote(n=2)", "extract returned 4"),
         ({"judge": broken}, "BestOfN(n=2, auroc=0.9)", "judge failed (OSError: no sandbox)"),
         ({"judge": lambda *_: "good"}, "BestOfN(n=2, auroc=0.9)", "score 'good'"),
-        ({"judge": lambda *_: time.sleep(0.7)}, "BestOfN(n=2, auroc=0.9)", "judge took too long"),
+        ({"judge": lambda *_: time.sleep(2.0)}, "BestOfN(n=2, auroc=0.9)", "judge took too long"),
     ],
 )
 def test_functions_of_ones_own_that_fail_are_a_counted_failure(
@@ -385,13 +385,51 @@ def test_long_texts_take_no_longer_than_they_are() -> None:
     assert time.perf_counter() - begun < 2.0
 
 
-def test_an_endpoint_of_a_plan_may_stand_elsewhere_than_its_fallback(server: Replaying) -> None:
-    planned = scenario({"arm": {}, "other": {"deployment": "v"}}, {"d": api(retry=ONCE)})
+def test_an_endpoint_of_a_plan_may_stand_elsewhere_than_its_fallback(
+    server: Replaying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_OF_A_TEST", "sk-of-a-test")
+    other = {"deployment": "v", "strategy": "Single(cap=9)"}
+    planned = scenario({"arm": {}, "other": other}, {"d": api(retry=ONCE)})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         gone = endpoint(server, url=f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
-        made = Carrying(planned, {"d": gone, "v": endpoint(server, model="other-model")}, MANNER)
+        more: dict[str, Any] = {"model": "other-model", "key_env": "KEY_OF_A_TEST", "limit_by": "max_completion_tokens"}
+        more["body"] = {"reasoning_effort": "low"}
+        made = Carrying(planned, {"d": gone, "v": endpoint(server, **more)}, MANNER)
         asked = question("elsewhere", RIGHT)
         outcome, _ = made.run(Decided("elsewhere", "arm", ("other",)), asked)
     assert (outcome.status, outcome.arm) == ("answered", "other")
-    assert [line["model"] for line in server.asked("elsewhere")] == ["other-model"]
+    (line,) = server.asked("elsewhere")
+    assert (line["model"], line["auth"], line["limit"]) == ("other-model", "Bearer sk-of-a-test", 9)
+    assert {"max_completion_tokens", "reasoning_effort"} < set(line["keys"])
+    assert "max_tokens" not in line["keys"]
+
+
+def test_what_the_caller_wants_goes_with_attempts_alone(server: Replaying) -> None:
+    planned = scenario({"arm": {"strategy": "BestOfN(n=2, auroc=1.0, verifier='v', cap=50)"}}, {"d": api(retry=ONCE)})
+    made = carrying(server, planned)
+    asked = question("wanted", [(4, "it is right"), (1, "right")])
+    decision = Decided("wanted", "arm")
+    outcome, reply = asyncio.run(made.carry_out(decision, asked, body={"temperature": 0.3}, limit=4))
+    first, verified = server.asked("wanted")
+    assert ("temperature" in first["keys"], first["limit"]) == (True, 4)
+    assert ("temperature" in verified["keys"], verified["limit"]) == (False, 1)
+    assert (reply.text, outcome.calls) == ("right", 2), "what its limit cut off is no answer"
+
+
+def test_nobody_waits_and_what_it_took_is_told(server: Replaying) -> None:
+    planned = scenario({"arm": {"strategy": "MajorityVote(n=2)"}}, {"d": api(retry=ONCE)})
+    made, told = carrying(server, planned), list[Outcome]()
+
+    async def leave() -> None:
+        asked = question("left", [(4000, "right"), (5000, "right")], pause=0.005)
+        task = asyncio.create_task(made.carry_out(Decided("left", "arm"), asked, left=told.append))
+        await asyncio.sleep(1.0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert (told[0].calls, told[0].prompt_tokens) == (1, PROMPT)
+    assert 0 < told[0].reasoning_tokens < 1000

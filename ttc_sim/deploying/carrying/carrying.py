@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.deploying.carrying.checking import arms_asked, check, deployments_of
+from ttc_sim.deploying.carrying.checking import arms_asked, check, deployments_of, is_json
 from ttc_sim.deploying.carrying.choosing import Chosen, carry_strategy_out
 from ttc_sim.deploying.carrying.live import Live, Messages, Place
 from ttc_sim.deploying.carrying.manner import Manner
@@ -109,15 +109,15 @@ class Carrying:
             InputError: no messages, an arm that was not among those, or something else than a client. What goes wrong on the way
                 is told by the outcome.
         """
-        said = _checked(messages)
+        said, path = _checked(messages), (decision.arm, *decision.fallbacks)
+        if unknown := [arm for arm in path if arm not in self.arms]:
+            raise InputError(self._scenario.path, "arm", unknown[0], nearest(unknown[0], self.arms))
         places = self._places(client)
         live = Live(decision.request, said, decision.prompt_tokens, places, self._manner, self._sent, self._ended)
         live.wanted, live.most = dict(body or {}), limit
         status: Status = "failed"
         chosen: Chosen | None = None
-        for arm in (decision.arm, *decision.fallbacks):
-            if arm not in self.arms:
-                raise InputError(self._scenario.path, "arm", arm, f"one of those that may be asked: {self.arms}")
+        for arm in path:
             live.begin(arm)
             try:
                 strategy, deployment = self._scenario.parsed_strategy(arm), self._scenario.arms[arm].deployment
@@ -175,7 +175,7 @@ def _checked(messages: str | Messages) -> Messages:
     fine = isinstance(messages, Sequence) and all(
         isinstance(one, Mapping) and isinstance(one.get("role"), str) for one in messages
     )
-    if not fine or not messages:
+    if not fine or not messages or not is_json([dict(one) for one in messages]):
         raise InputError("run", "messages", messages, "a text, or a list of messages with a role and content each")
     return messages
 

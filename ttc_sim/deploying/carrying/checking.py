@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -62,6 +63,19 @@ def _check_body(name: str, body: Mapping[str, Any]) -> None:
             raise InputError(
                 "endpoints", f"{name}.body", key, f"keys other than {', '.join(OWN)}, which are the plan's"
             )
+        if key in _TOOLS:
+            raise InputError("endpoints", f"{name}.body", key, "no tools: their calls are nobody's to carry out here")
+    if not is_json(dict(body)):
+        raise InputError("endpoints", f"{name}.body", dict(body), "what JSON can say: numbers, texts, lists, mappings")
+
+
+def is_json(value: Any) -> bool:
+    """Whether it can be sent."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parts(strategy: Strategy, where: str, field: str) -> Iterator[Strategy]:
@@ -98,4 +112,4 @@ def _check_part(
                 raise InputError(scenario.path, field, repr(strategy), expected)
 
 
-__all__ = ["arms_asked", "check", "deployments_of"]
+__all__ = ["arms_asked", "check", "deployments_of", "is_json"]

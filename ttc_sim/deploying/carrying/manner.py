@@ -124,7 +124,7 @@ class Manner:
     closes: str = "\n</think>\n\n"
     wait: str = "Wait"
     final: str = "\n\nFinal answer:"
-    first_s: float = 300.0
+    first_s: float = 600.0
     total_s: float = 1800.0
 
     def __post_init__(self) -> None:

@@ -175,7 +175,8 @@ async def _in_a_thread(create: Callable[[], Any], streamed: Streamed) -> None:
         try:
             stream = create()
             if hasattr(stream, "__aiter__") or inspect.isawaitable(stream):
-                tell("asynchronous", stream)
+                late, stream = stream, None  # not to be closed from here
+                tell("asynchronous", late)
                 return
             for chunk in stream:
                 if stopped.is_set():
