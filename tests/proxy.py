@@ -37,6 +37,13 @@ _API: dict[str, Any] = {
     "first_token": {"median_s": 0.5},
     "per_token": {"median_s": 0.01},
 }
+_POOL: dict[str, Any] = {
+    "kind": "gpu_pool",
+    "replicas": 1,
+    "usd_per_replica_hour": 3.6,
+    "max_num_seqs": 8,
+    "step_time": {"base_s": 0.012, "per_prefill_token_s": 6e-5, "per_sequence_s": 3e-4, "per_kv_token_s": 6e-8},
+}
 ONCE = {"retries": 0}
 _SOON = {"base_s": 0.02, "max_s": 0.05}
 # One source for each way to be asked, with an arm and a deployment of its own, all three of that name.
@@ -52,6 +59,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "voted": {"retry": ONCE, "timeout_s": 2, "strategy": "MajorityVote(n=3, cap=30)"},
     "staged": {"retry": ONCE, "strategy": "Cascade(stages=(Single(cap=20), 'plain'), judge='judge', tpr=0.9, fpr=0.1)"},
     "judge": {"retry": ONCE},
+    "pooled": {"retry": {"retries": 1, **_SOON}},
     "nobody-else": {"retry": ONCE},
 }
 CAP = 50
@@ -69,7 +77,10 @@ def write_plan(folder: Path, names: tuple[str, ...] = tuple(SOURCES), **changes:
             "sources": {name: {"share": 1 / len(names), "lengths": lengths} for name in names},
         },
         "deployments": {
-            name: {**_API, **{key: value for key, value in one.items() if key not in ("fallback", "strategy")}}
+            name: {
+                **(_POOL if name == "pooled" else _API),
+                **{key: value for key, value in one.items() if key not in ("fallback", "strategy")},
+            }
             for name, one in said.items()
         },
         "arms": {

@@ -378,6 +378,20 @@ def test_a_deployment_that_recovers_is_asked_again(served: Served, upstream: Ups
     assert time.monotonic() - began < 2
 
 
+def test_a_pool_that_is_full_is_asked_again_and_its_tokens_cost_nothing(served: Served, upstream: Upstream) -> None:
+    upstream.told("prompt of a full pool", refusing(503), plainly)
+    got = served.post("prompt of a full pool", "pooled")
+    outcome = served.logged(got.headers["x-ttc-request"])
+    assert (outcome["status"], outcome["calls"], outcome["visible_tokens"], outcome["usd"]) == ("answered", 2, 10, 0)
+
+
+def test_a_deployment_that_is_not_there_is_tried_again_and_then_left(served: Served, upstream: Upstream) -> None:
+    got = served.post("prompt of nobody", "nobody")
+    assert (got.status_code, got.headers["x-ttc-arm"]) == (200, "plain")
+    assert "nobody: it cannot be reached" in got.headers["x-ttc-why"]
+    assert served.logged(got.headers["x-ttc-request"])["calls"] == 3
+
+
 @pytest.mark.parametrize(
     ("content", "param", "says"),
     [
