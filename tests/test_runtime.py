@@ -318,9 +318,11 @@ def test_the_predictor_is_the_plans_unless_another_is_asked_for(folder: Path) ->
     plan = saved(folder, scenario(folder, "Always('weak')"))
     shipped = PREDICTORS["fast"]
     (folder / "elsewhere.onnx").write_bytes(shipped.read_bytes())
-    (folder / "mine.onnx").write_bytes(shipped.read_bytes() + b"\x00")
+    (folder / "mine.onnx").write_bytes(shipped.read_bytes() + b"\x32\x01x")  # a remark in it
     for stands_at in (None, "fast", folder / "elsewhere.onnx"):
         assert runtime_of(plan, predictor=stands_at).route("What is 2 + 2?", "easy").arm == "weak"
+    other = runtime_of(plan, predictor=folder / "mine.onnx", other_predictor=True)
+    assert [note for note in other.notes if "mine.onnx" in note and "another predictor than the plan's" in note]
     for another in ("encoder", folder / "mine.onnx"):
         with pytest.raises(InputError, match="the predictor that the plan was made with, fast"):
             runtime_of(plan, predictor=another)

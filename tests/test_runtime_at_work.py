@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -314,23 +314,13 @@ def test_it_takes_milliseconds(world: Path) -> None:
     runtime = started(world, UTILITY)
     taken = []
     for prompt in PROMPTS * 5:
-        start = os.times().user
+        start = time.thread_time()
         runtime.route(prompt, "hard")
-        taken.append(os.times().user - start)
-    assert np.mean(taken) < 0.02
+        taken.append(time.thread_time() - start)
+    assert np.median(taken) < 0.015
 
 
 # ------------------------------------------------------------------------------------------------- falling back
-
-
-class Broken(Predictor):
-    """Fails at some prompts, in one way or another."""
-
-    how: Callable[[], Any]
-
-    def score(self, prompts: Any) -> Any:
-        found = super().score(prompts)
-        return self.how(found) if prompts[0].startswith("!") else found
 
 
 def _raises(found: Any) -> Any:

@@ -14,12 +14,12 @@ from ttc_sim.base.plugins import is_shipped
 from ttc_sim.base.threads import one_thread
 from ttc_sim.deploying.arms import check_strategies, on_pools, reached
 from ttc_sim.deploying.decisions import Predicted
-from ttc_sim.policies import Policy, Requests, UserFunction, choose_arms
+from ttc_sim.policies import Policy, Requests, UserFunction, choose_arms, rule_of
 from ttc_sim.policies.predicted import design
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.drawing import draw
+from ttc_sim.simulation.drawing import as_requests, draw
 from ttc_sim.simulation.expectations import Expectations, expect_arms
 from ttc_sim.simulation.expected_times import expected_seconds, first_guess
 from ttc_sim.simulation.model import Model, load_model
@@ -27,6 +27,7 @@ from ttc_sim.simulation.response_fit import fit_responses, regress
 from ttc_sim.simulation.running import run_once
 
 _LEAST = 30  # requests of a simulated run that say how long an arm takes on a pool
+_MOST_SLOW = 5_000  # requests of a run by the reference engine
 _NOTHING = Predicted()
 
 
@@ -166,8 +167,14 @@ def _all_shipped(policy: Policy, scenario: Scenario) -> bool:
 
 
 def _simulated(model: Model, policy: Policy) -> tuple[Run | None, list[str]]:
+    """One run of the plan; or why there is none."""
     try:
-        return run_once(model, policy, draw(model, 0, purpose="runtime")), []
+        draws = draw(model, 0, purpose="runtime")
+        slow = policy.looks_at_load and rule_of(policy, as_requests(model, draws), model.arm_names) is None
+        if slow and len(draws) > _MOST_SLOW:
+            said = f"{len(draws):,} requests, which are sent in different ways for different sources, take too long"
+            return None, [f"the plan is not simulated here: {said}"]
+        return run_once(model, policy, draws), []
     except InputError as error:
         return None, [f"the plan cannot be simulated here: {error}"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from ttc_sim.base.arguments import whole
+from ttc_sim.base.arguments import count
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.engine.work import capacity
@@ -35,7 +35,7 @@ class OnItsWay:
         """
         if not isinstance(deployment, str) or deployment not in self._count:
             raise InputError("runtime", "deployment", deployment, nearest(str(deployment), self._count))
-        whole("runtime", "calls", calls, 1, MOST_REQUESTS, "calls")
+        calls = count("runtime", "calls", calls, 1, MOST_REQUESTS, "calls")
         with self._lock:
             self.told = True
             left = self._count[deployment] + sign * calls
@@ -45,9 +45,9 @@ class OnItsWay:
     def at(self, now_s: float) -> Load:
         """The load at that moment."""
         with self._lock:
-            count = dict(self._count)
-        progress = {name: int(min(number, self._most[name])) for name, number in count.items()}
-        waiting = {name: number - progress[name] for name, number in count.items()}
+            counts = dict(self._count)
+        progress = {name: int(min(number, self._most[name])) for name, number in counts.items()}
+        waiting = {name: number - progress[name] for name, number in counts.items()}
         return Load(now_s=now_s, in_progress=progress, waiting=waiting, capacity=self._most)
 
 

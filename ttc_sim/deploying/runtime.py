@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ttc_sim.base.arguments import share, whole
+from ttc_sim.base.arguments import count, location, share
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_TOKENS
@@ -34,6 +34,7 @@ from ttc_sim.deploying.preparing import prepare
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Load, UserFunction
 from ttc_sim.predictor import Predictor
+from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.predictor.running.session import PER_MODEL
 
 _LOG = logging.getLogger("ttc_sim")
@@ -97,17 +98,15 @@ class Runtime:
         if plan.file is None or plan.sha256 is None:
             raise InputError("runtime", "plan", repr(plan), "a plan that was read from its file, by ttc.load_plan")
         share("runtime", "explore", explore)
-        if seed is not None:
-            whole("runtime", "seed", seed, 0, _MOST_SEED)
+        seed = None if seed is None else count("runtime", "seed", seed, 0, _MOST_SEED)
         self.plan, self.scenario = plan, plan.scenario
         self._where, self._digest = plan.file, plan.sha256[:12]
-        self._predictor, self._missing = self._load(predictor, other_predictor, fallback_arm is not None)
+        self._predictor, self._missing, said = self._load(predictor, other_predictor, fallback_arm is not None)
         self._plan = prepare(plan, plan.file, explore=explore > 0, fallback_arm=fallback_arm)
         self.sources, self.arms = self._plan.sources, self._plan.arms
         self.fallback_arms = self._plan.fallback_arms
         self.strategies = {name: arm.strategy for name, arm in self._plan.live.items()}
-        missing = [] if self._missing is None else [f"no request has scores: {self._missing}"]
-        self.notes = tuple(dict.fromkeys([*self._plan.notes, *missing]))
+        self.notes = tuple(dict.fromkeys([*self._plan.notes, *said]))
         self.endpoints: Mapping[str, Endpoint] = _endpoints(endpoints, plan)
         self._names = list(self.scenario.arms)
         self._log = None if log is None else LogFile(log)
@@ -130,15 +129,20 @@ class Runtime:
         if self._log is not None:
             self._log.begin()
 
-    def _load(self, given: str | Path | None, other: bool, may_fail: bool) -> tuple[Predictor | None, str | None]:
-        """The plan's predictor; or why there is none, where that may be."""
+    def _load(
+        self, given: str | Path | None, other: bool, may_fail: bool
+    ) -> tuple[Predictor | None, str | None, tuple[str, ...]]:
+        """The plan's predictor, or why there is none, where that may be; and what is to be said of it."""
+        if given is not None:
+            location("runtime", "predictor", given, "an ONNX file, 'fast' or 'encoder'")
         try:
-            return self.plan.load_predictor(given, other=other), None
+            file, notes = planned_predictor(self.scenario, given, other=other)
+            return Predictor.load(file), None, notes
         except InputError as error:
             if not may_fail:
                 raise
             _LOG.warning("no request has scores: %s", error)
-            return None, str(error)
+            return None, str(error), (f"no request has scores: {error}",)
 
     def _try_out(self, may_fail: bool) -> None:
         """Route a prompt of each source, so that what no request could be routed by is refused before the first comes."""
@@ -149,6 +153,10 @@ class Runtime:
             if failed is not None:
                 raise InputError(self._where, "predictor", failed, "a predictor that scores an empty prompt")
             self._choose(source, self._asked(scores, source, 1, 0))
+
+    def __repr__(self) -> str:
+        arms = ", ".join(dict.fromkeys(arm for arms in self.arms.values() for arm in arms))
+        return f"<Runtime of {self._where}: {arms}>"
 
     # ------------------------------------------------------------------------------------------------ at work
 
@@ -177,7 +185,7 @@ class Runtime:
         if prompt_tokens is None:
             prompt_tokens = len(prompt) // 4 + 1
         else:
-            whole("route", "prompt_tokens", prompt_tokens, 0, MOST_TOKENS, "tokens")
+            prompt_tokens = count("route", "prompt_tokens", prompt_tokens, 0, MOST_TOKENS, "tokens")
         number = next(self._numbers)
         scores, failed = self._scored(prompt)
         asked = self._asked(scores, source, prompt_tokens, number)
@@ -353,7 +361,9 @@ def _endpoints(given: str | Path | Mapping[str, Endpoint] | None, plan: SavedPla
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        return read_endpoints(given, plan)
+        return read_endpoints(
+            location("runtime", "endpoints", given, "a file, or an Endpoint for each deployment"), plan
+        )
     for name, one in given.items():
         if name not in plan.scenario.deployments:
             raise InputError("runtime", "endpoints", name, nearest(str(name), plan.scenario.deployments))
