@@ -113,6 +113,7 @@ def test_what_each_event_counts_of_a_stopped_vote_is_what_it_took(server: Replay
     assert (reply.calls[0].status, reply.calls[0].counted) == ("stopped", "usage")
     for one in COUNTS:
         assert getattr(outcome, one) == pytest.approx(expected[one], abs=3)
+    assert not outcome.estimated
     assert not any("estimated" in said for said in reply.notes)
 
 
@@ -290,6 +291,7 @@ def test_from_loops_and_threads_alike(server: Replaying, folder: Path) -> None:
         both = [made.carry_out(Decided(f"l{k}", "arm"), question(f"l{k}", PROBLEMS["a"])) for k in range(5)]
         found = [waits, *await asyncio.gather(*both)]
         await made.aclose()
+        made.close()
         return found
 
     found = asyncio.run(several())

@@ -99,6 +99,7 @@ def test_what_broke_off_half_way_is_billed_as_far_as_it_came(server: Replaying) 
     outcome, reply = carried(server, asked)
     assert (reply.calls[0].reasoning_tokens, reply.calls[0].visible_tokens) == (4, 0)
     assert outcome.usd == pytest.approx(PROMPT * IN + 4 * THOUGHT)
+    assert outcome.estimated
     assert "estimated" in reply.calls[0].counted
 
 
