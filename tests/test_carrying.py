@@ -247,6 +247,7 @@ def test_thinking_goes_on_until_there_is_enough(
     assert (outcome.reasoning_tokens, outcome.visible_tokens) == (reasoning, 3)
     assert (reply.text, reply.samples[0].extended) == ("it is right", waits)
     assert reply.samples[0].tokens == reasoning + 3
+    assert reply.samples[0].forced == ("cap" in strategy)
     assert reply.samples[0].thinking.count("Wait") == waits
 
 
