@@ -113,6 +113,7 @@ def test_what_each_event_counts_of_a_stopped_vote_is_what_it_took(server: Replay
     assert (reply.calls[0].status, reply.calls[0].counted) == ("stopped", "usage")
     for one in COUNTS:
         assert getattr(outcome, one) == pytest.approx(expected[one], abs=3)
+    assert not outcome.estimated
     assert not any("estimated" in said for said in reply.notes)
 
 
@@ -246,6 +247,7 @@ def test_thinking_goes_on_until_there_is_enough(
     assert (outcome.reasoning_tokens, outcome.visible_tokens) == (reasoning, 3)
     assert (reply.text, reply.samples[0].extended) == ("it is right", waits)
     assert reply.samples[0].tokens == reasoning + 3
+    assert reply.samples[0].forced == ("cap" in strategy)
     assert reply.samples[0].thinking.count("Wait") == waits
 
 
@@ -290,6 +292,7 @@ def test_from_loops_and_threads_alike(server: Replaying, folder: Path) -> None:
         both = [made.carry_out(Decided(f"l{k}", "arm"), question(f"l{k}", PROBLEMS["a"])) for k in range(5)]
         found = [waits, *await asyncio.gather(*both)]
         await made.aclose()
+        made.close()
         return found
 
     found = asyncio.run(several())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
 import json
 import socket
 import time
@@ -25,6 +26,7 @@ from tests.replaying import (
 )
 from ttc_sim.deploying.carrying import Carrying, Manner, Reply, final_answer
 from ttc_sim.deploying.carrying import live as one_live
+from ttc_sim.deploying.carrying import manner as manner_module
 from ttc_sim.deploying.decisions import Outcome
 
 __all__ = ["server"]
@@ -99,6 +101,7 @@ def test_what_broke_off_half_way_is_billed_as_far_as_it_came(server: Replaying) 
     outcome, reply = carried(server, asked)
     assert (reply.calls[0].reasoning_tokens, reply.calls[0].visible_tokens) == (4, 0)
     assert outcome.usd == pytest.approx(PROMPT * IN + 4 * THOUGHT)
+    assert outcome.estimated
     assert "estimated" in reply.calls[0].counted
 
 
@@ -130,7 +133,7 @@ def test_calls_are_made_again_as_the_plan_says(server: Replaying) -> None:
 def test_what_times_count_from(server: Replaying) -> None:
     """Per attempt where timeouts are asked again; else over all of them, waits among them."""
     retry = {"retries": 2, "base_s": 0.01, "on": ["error", "timeout"]}
-    outcome, reply = carried(server, question("each", RIGHT, first=["hang", "hang"]), timeout_s=1.0, retry=retry)
+    outcome, reply = carried(server, question("each", RIGHT, first=["hang", "hang"]), timeout_s=0.7, retry=retry)
     assert [one.status for one in reply.calls] == ["timed_out", "timed_out", "answered"]
     outcome, reply = carried(
         server,
@@ -376,6 +379,10 @@ def test_clients_that_fail(server: Replaying, events: Any, status: str, reason: 
 )
 def test_answers_that_are_equal_are_read_alike(text: str, answer: str | None) -> None:
     assert final_answer(text) == answer
+
+
+def test_examples_of_how_answers_are_read_are_what_they_say() -> None:
+    assert doctest.testmod(manner_module).failed == 0
 
 
 def test_long_texts_take_no_longer_than_they_are() -> None:

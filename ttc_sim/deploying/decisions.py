@@ -112,6 +112,7 @@ class Outcome:
         prompt_tokens, cached_tokens, reasoning_tokens, visible_tokens: over all calls; cached ones are among those of prompts.
         usd: at the deployments' prices, of what providers said they would bill; pools 0.
         correct: whether the answer was right; ``None`` where nobody graded it.
+        estimated: whether tokens, and so dollars, are estimated in part, as endpoints sent no usage.
     """
 
     request: str
@@ -127,6 +128,7 @@ class Outcome:
     visible_tokens: int
     usd: float
     correct: bool | None = None
+    estimated: bool = False
 
     def as_line(self) -> dict[str, Any]:
         """As it stands in a log."""

@@ -166,7 +166,7 @@ async def _begun(
     if piece.whole or not forces(of):
         return Sample(piece.visible or None, piece.thinking, sum(piece.tokens), cut_off=not piece.whole)
     if piece.thinking and not piece.visible.strip():
-        return await _closed(live, name, piece.thinking, sum(piece.tokens), 0)
+        return await _closed(live, name, piece.thinking, sum(piece.tokens), forced=True)
     # The thinking had ended before, and so the cap is not what ends the answer; without any, all of it was thinking.
     manner = live.manner
     prefix, visible = "", piece.visible
@@ -180,12 +180,12 @@ async def _begun(
     return replace(made, forced=not piece.thinking)
 
 
-async def _closed(live: Live, name: str, thinking: str, tokens: int, extended: int) -> Sample:
+async def _closed(live: Live, name: str, thinking: str, tokens: int, extended: int = 0, *, forced: bool) -> Sample:
     """The answer to thinking that is over."""
     manner = live.manner
     rest = await _continued(live, name, manner.opens + thinking.strip("\n") + manner.closes, tokens)
     text, made = _all_of(rest), tokens + sum(rest.tokens)
-    return Sample(text or None, thinking, made, cut_off=not rest.whole, forced=True, extended=extended)
+    return Sample(text or None, thinking, made, cut_off=not rest.whole, forced=forced, extended=extended)
 
 
 async def _extended(live: Live, name: str, of: BudgetForcing) -> Sample:
@@ -208,7 +208,7 @@ async def _extended(live: Live, name: str, of: BudgetForcing) -> Sample:
         thinking, extended = thinking.rstrip("\n") + f"\n{manner.wait}", extended + 1
     if visible.strip() and piece.whole:  # it did not stop where its thinking ended, and need not be asked again
         return Sample(visible, thinking, used + piece.tokens[1], cut_off=False, extended=extended)
-    return await _closed(live, name, thinking, used, extended)
+    return await _closed(live, name, thinking, used, extended, forced=at_cap)
 
 
 def _all_of(piece: Piece) -> str:

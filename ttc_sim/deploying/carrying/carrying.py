@@ -15,11 +15,14 @@ from ttc_sim.deploying.carrying.choosing import Chosen, carry_strategy_out
 from ttc_sim.deploying.carrying.live import Live, Messages, Place
 from ttc_sim.deploying.carrying.manner import Manner
 from ttc_sim.deploying.carrying.records import NoAnswerError, Reply, Status
+from ttc_sim.deploying.carrying.streamed import ESTIMATED
 from ttc_sim.deploying.carrying.transports import ByClient, Direct, Send
 from ttc_sim.deploying.decisions import Outcome
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.scenario import Api, Scenario
 from ttc_sim.serving.prices import TokenPrices, resolve_price
+
+CLOSING_S = 10.0
 
 
 class DecisionLike(Protocol):
@@ -145,6 +148,10 @@ class Carrying:
             future.cancel()
             raise
 
+    def close(self) -> None:
+        """Close the connections that :meth:`run` has made."""
+        asyncio.run_coroutine_threadsafe(self.aclose(), _loop_of_its_own()).result(CLOSING_S)
+
     async def aclose(self) -> None:
         """Close the connections that this event loop has made."""
         for one in self._direct.values():
@@ -202,6 +209,7 @@ def _outcome(live: Live, status: Status) -> Outcome:
         reasoning_tokens=sum(one.reasoning_tokens for one in live.calls),
         visible_tokens=sum(one.visible_tokens for one in live.calls),
         usd=sum(one.usd for one in live.calls),
+        estimated=any(one.counted == ESTIMATED for one in live.calls),
     )
 
 

@@ -268,7 +268,9 @@ class Live:
         if tokens.counted.startswith(USAGE):
             self._prompts[key] = tokens.prompt
         else:
-            self.note("tokens of calls that sent no usage, or were ended before they sent it, are estimated")
+            self.note(
+                "tokens of calls that sent no usage are estimated from what came of them, without hidden reasoning"
+            )
         return tokens
 
     def _recorded(

@@ -11,7 +11,7 @@ from ttc_sim.collecting.answers import Answer, Tokens, Usage, count_tokens, read
 
 _CHARACTERS, _MOST = 4, 6  # of a token, about, and of events that hold one each
 _BEYOND, _FACTOR = 1000, 4
-USAGE = "usage"
+USAGE, ESTIMATED = "usage", "estimated from what came: usage was not sent"
 
 
 class EndlessError(Exception):
@@ -148,7 +148,7 @@ class Streamed(Answer):
             return Tokens(first.prompt, first.cached, *made, USAGE)
         guessed = [self._estimated(one) for one in self.answers]
         reasoning, shown = sum(one[0] for one in guessed), sum(one[1] for one in guessed)
-        return Tokens(prompt, 0, reasoning, shown, "estimated from what came: usage was not sent")
+        return Tokens(prompt, 0, reasoning, shown, ESTIMATED)
 
 
 def _tokens(characters: int, events: int) -> int:
@@ -178,4 +178,4 @@ def _first_token(choice: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-__all__ = ["USAGE", "EndlessError", "Piece", "Streamed"]
+__all__ = ["ESTIMATED", "USAGE", "EndlessError", "Piece", "Streamed"]
