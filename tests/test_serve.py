@@ -96,6 +96,7 @@ def test_an_answer_passes_as_it_is_and_the_log_counts_it(served: Served, upstrea
     assert tokens == {"prompt": 10, "cached": 4, "reasoning": 20, "visible": 10}
     assert outcome["usd"] == pytest.approx(USD)
     assert (outcome["status"], outcome["calls"], outcome["first_token_s"]) == ("answered", 1, None)
+    assert outcome["estimated"] is False
     assert 0 < outcome["latency_s"] < 5
 
 
@@ -202,7 +203,7 @@ def test_a_caller_who_leaves_ends_the_upstreams_work(served: Served, upstream: U
     assert left.wait(3)
     outcome = served.logged(request)
     # What had come is counted, about four characters each, as nobody told.
-    assert (outcome["status"], outcome["visible_tokens"]) == ("timed_out", 12)
+    assert (outcome["status"], outcome["visible_tokens"], outcome["estimated"]) == ("timed_out", 12, True)
     left.clear()
     upstream.told("prompt of leaving early", silent)
     with pytest.raises(httpx2.ReadTimeout):

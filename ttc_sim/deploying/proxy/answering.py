@@ -13,6 +13,7 @@ import httpx2
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.deploying.carrying import Manner
+from ttc_sim.deploying.carrying.streamed import ESTIMATED
 from ttc_sim.deploying.decisions import Decision, Outcome
 from ttc_sim.deploying.proxy.asked import Asked
 from ttc_sim.deploying.proxy.calling import Call, Receiver, UnansweredError, call, new_call
@@ -182,6 +183,7 @@ class Answering:
                     if prices is not None
                 )
             ),
+            estimated=any(one.counted == ESTIMATED for one in counted),
         )
 
 
