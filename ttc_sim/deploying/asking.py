@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_sim.base.display import in_short
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.plugins import is_shipped
 from ttc_sim.engine.work import pick_live
 from ttc_sim.policies import (
     Always,
@@ -161,10 +162,10 @@ def _by_worth(policy: Utility, requests: Requests, arms: Sequence[str]) -> tuple
 
 
 def _why(policy: Policy, requests: Requests) -> str:
-    if isinstance(policy, Always):
+    if type(policy) is Always:
         return "all requests go there"
-    if not isinstance(policy, (Banded, Threshold)):
-        return f"{in_short(policy)} says so"
+    if not isinstance(policy, (Banded, Threshold)) or not is_shipped(type(policy)):
+        return f"{in_short(policy)} says so"  # of a class of one's own, that may choose in any way
     value = float(requests.score(policy.score)[0])
     if isinstance(policy, Threshold):
         below = value < policy.at

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.deploying.arms import LiveArm, check_strategies, live_arm, not_running, reached
+from ttc_sim.deploying.endpoints import Endpoint, read_endpoints
 from ttc_sim.deploying.expecting import Expected, expect
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Policy
@@ -173,4 +176,20 @@ def _usual(found: Expected, arms: Mapping[str, tuple[str, ...]]) -> tuple[dict[s
     return usual, tuple(notes)
 
 
-__all__ = ["Prepared", "prepare"]
+def endpoints_of(given: str | Path | Mapping[str, Endpoint] | None, plan: SavedPlan) -> Mapping[str, Endpoint]:
+    """Endpoints as they were given, or as their file says."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        return read_endpoints(
+            location("runtime", "endpoints", given, "a file, or an Endpoint for each deployment"), plan
+        )
+    for name, one in given.items():
+        if name not in plan.scenario.deployments:
+            raise InputError("runtime", "endpoints", name, nearest(str(name), plan.scenario.deployments))
+        if not isinstance(one, Endpoint):
+            raise InputError("runtime", f"endpoints.{name}", one, "an Endpoint(url=..., model=...)")
+    return dict(given)
+
+
+__all__ = ["Prepared", "endpoints_of", "prepare"]

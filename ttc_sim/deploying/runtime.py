@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import logging
 import os
 import secrets
 import threading
@@ -16,9 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ttc_sim.base.arguments import count, location, share
+from ttc_sim.base.arguments import count, share
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_TOKENS
@@ -27,20 +24,17 @@ from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.arms import check_single_calls
 from ttc_sim.deploying.asking import Asked, ask, one_request
 from ttc_sim.deploying.decisions import Decision
-from ttc_sim.deploying.endpoints import Endpoint, read_endpoints
+from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.load import OnItsWay
 from ttc_sim.deploying.log_file import LogFile
-from ttc_sim.deploying.preparing import prepare
+from ttc_sim.deploying.preparing import endpoints_of, prepare
+from ttc_sim.deploying.scoring import WHOLE, Scorer
+from ttc_sim.deploying.tally import Tally
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Load, UserFunction
-from ttc_sim.predictor import Predictor
-from ttc_sim.predictor.running.planned import planned_predictor
-from ttc_sim.predictor.running.session import PER_MODEL
 
-_LOG = logging.getLogger("ttc_sim")
 _MOST_SEED = 2**63 - 1
 _TOLD_BY = 100  # decisions of a policy that looks at live load, after which something should have been sent
-_ALWAYS_SAID = ("difficulty", "novelty")
 
 
 class Runtime:
@@ -101,13 +95,13 @@ class Runtime:
         seed = None if seed is None else count("runtime", "seed", seed, 0, _MOST_SEED)
         self.plan, self.scenario = plan, plan.scenario
         self._where, self._digest = plan.file, plan.sha256[:12]
-        self._predictor, self._missing, said = self._load(predictor, other_predictor, fallback_arm is not None)
+        self._scorer = Scorer(self.scenario, predictor, other=other_predictor, may_fail=fallback_arm is not None)
         self._plan = prepare(plan, plan.file, explore=explore > 0, fallback_arm=fallback_arm)
         self.sources, self.arms = self._plan.sources, self._plan.arms
         self.fallback_arms = self._plan.fallback_arms
         self.strategies = {name: arm.strategy for name, arm in self._plan.live.items()}
-        self.notes = tuple(dict.fromkeys([*self._plan.notes, *said]))
-        self.endpoints: Mapping[str, Endpoint] = _endpoints(endpoints, plan)
+        self.notes = tuple(dict.fromkeys([*self._plan.notes, *self._scorer.notes]))
+        self.endpoints: Mapping[str, Endpoint] = endpoints_of(endpoints, plan)
         self._names = list(self.scenario.arms)
         self._log = None if log is None else LogFile(log)
         self._explore, self._seed = float(explore), seed
@@ -115,39 +109,22 @@ class Runtime:
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)
             os.register_at_fork(after_in_child=lambda: None if (it := me()) is None else it._begin())
-        if self._predictor is not None:
+        if self._scorer.missing is None:
             self._try_out(fallback_arm is not None)
 
     def _begin(self) -> None:
         """Names, counts and locks of this process's own: nobody releases, in a forked one, what another thread held."""
         self._token, self._numbers, self._began = secrets.token_hex(6), itertools.count(), time.monotonic()
         self._drawn_by = secrets.randbelow(_MOST_SEED) if self._seed is None else self._seed
-        self._counts: Counter[str] = Counter()
-        self._said: set[str] = set()
-        self._lock, self._lock_of_own = threading.Lock(), threading.Lock()
+        self._tally, self._lock_of_own = Tally(), threading.Lock()
         self._way = OnItsWay(self.scenario.deployments)
         if self._log is not None:
             self._log.begin()
 
-    def _load(
-        self, given: str | Path | None, other: bool, may_fail: bool
-    ) -> tuple[Predictor | None, str | None, tuple[str, ...]]:
-        """The plan's predictor, or why there is none, where that may be; and what is to be said of it."""
-        if given is not None:
-            location("runtime", "predictor", given, "an ONNX file, 'fast' or 'encoder'")
-        try:
-            file, notes = planned_predictor(self.scenario, given, other=other)
-            return Predictor.load(file), None, notes
-        except InputError as error:
-            if not may_fail:
-                raise
-            _LOG.warning("no request has scores: %s", error)
-            return None, str(error), (f"no request has scores: {error}",)
-
     def _try_out(self, may_fail: bool) -> None:
         """Route a prompt of each source, so that what no request could be routed by is refused before the first comes."""
         for source in self.sources:
-            scores, failed = self._scored("")
+            scores, failed = self._scorer.score("")
             if failed is not None and may_fail:
                 continue
             if failed is not None:
@@ -187,7 +164,7 @@ class Runtime:
         else:
             prompt_tokens = count("route", "prompt_tokens", prompt_tokens, 0, MOST_TOKENS, "tokens")
         number = next(self._numbers)
-        scores, failed = self._scored(prompt)
+        scores, failed = self._scorer.score(prompt)
         asked = self._asked(scores, source, prompt_tokens, number)
         try:
             chosen, why = self._choose(source, asked)
@@ -195,9 +172,13 @@ class Runtime:
         except InputError as error:
             fell_back = failed or str(error)
             chosen, why = self.fallback_arms[source], "the arm to fall back on"
-            if failed is None:
-                self._warn_once("the policy", fell_back)
-        looked = {name: scores[name] for name in dict.fromkeys((*asked.looked, *_ALWAYS_SAID)) if name in scores}
+        if failed is not None and failed != self._scorer.missing:
+            self._tally.warn_once(
+                "predictor", f"{failed}; requests that need scores go to their fallback arm meanwhile"
+            )
+        elif fell_back is not None and failed is None:
+            self._tally.warn_once("policy", f"{fell_back}; such requests go to their fallback arm")
+        looked = {name: scores[name] for name in dict.fromkeys((*asked.looked, *WHOLE)) if name in scores}
         arm, propensity = chosen, 1.0
         arms: tuple[str, ...] = ()
         if self._explore and fell_back is None:
@@ -226,7 +207,7 @@ class Runtime:
             fell_back=fell_back,
             fallbacks=made.fallbacks,
         )
-        self._count(decision, failed)
+        self._tally.decided(decision, failed)
         if self._log is not None:
             self.log(decision.as_line())
         return decision
@@ -249,8 +230,7 @@ class Runtime:
             return False
         written = self._log.append(line)
         if not written:
-            with self._lock:
-                self._counts["lines lost"] += 1
+            self._tally.add("lines lost")
         return written
 
     def sent(self, deployment: str, calls: int = 1) -> None:
@@ -268,8 +248,7 @@ class Runtime:
             InputError: a deployment that the plan does not have, or no number of calls.
         """
         if not self._way.change(deployment, calls, -1):
-            with self._lock:
-                self._counts["ended without being sent"] += 1
+            self._tally.add("ended without being sent")
 
     @property
     def load(self) -> Load:
@@ -280,28 +259,9 @@ class Runtime:
     def counts(self) -> Counter[str]:
         """How many requests were ``routed``, went ``to ARM``, ``fell back``, or were ``explored`` (sent where the policy would not
         have), for how many the ``predictor failed`` or the ``policy failed``, and how many ``lines lost`` the log has."""
-        with self._lock:
-            return Counter(self._counts)
+        return self._tally.counts
 
     # ------------------------------------------------------------------------------------------------ a request
-
-    def _scored(self, prompt: str) -> tuple[dict[str, float], str | None]:
-        """Scores by name, as a table of them has them; or why there are none."""
-        if self._predictor is None:
-            return {}, self._missing
-        try:
-            found = self._predictor.score([prompt])
-            named = {
-                f"{kind}:{model}": float(np.float32(values[0]))
-                for kind in PER_MODEL
-                for model, values in getattr(found, kind).items()
-            }
-            first = {name: float(np.float32(getattr(found, name)[0])) for name in _ALWAYS_SAID}
-            return {**first, **named}, None
-        except Exception as error:  # whatever it is: requests go on
-            said = " ".join(f"the predictor failed: {type(error).__name__}: {error}".split())
-            self._warn_once("the predictor", said)
-            return {}, said
 
     def _asked(self, scores: Mapping[str, float], source: str, prompt_tokens: int, number: int) -> Asked:
         now_s = time.monotonic() - self._began
@@ -310,8 +270,9 @@ class Runtime:
     def _choose(self, source: str, asked: Asked) -> tuple[str, str]:
         policy = self._plan.policies[source]
         load = self.load if policy.looks_at_load else None
-        if load is not None:
-            self._see_that_load_is_told(asked.number)
+        if load is not None and asked.number >= _TOLD_BY and not self._way.told:
+            said = "the policy looks at live load, and nobody has called runtime.sent: all looks idle to it"
+            self._tally.warn_once("load", said)
         own = isinstance(policy, UserFunction) or not is_shipped(type(policy))
         with self._lock_of_own if own else nullcontext():  # one's own code need not be safe under threads
             index, why = ask(policy, asked, self._names, load, self._plan.begins_at)
@@ -326,50 +287,6 @@ class Runtime:
         u, pick = uniforms(self._drawn_by, "explore", 1, 2, start=number)[0]
         arm = arms[int(pick * len(arms))] if u < self._explore else chosen
         return arm, (1 - self._explore) * (arm == chosen) + self._explore / len(arms)
-
-    def _count(self, decision: Decision, failed: str | None) -> None:
-        with self._lock:
-            self._counts["routed"] += 1
-            self._counts[f"to {decision.arm}"] += 1
-            if failed is not None:
-                self._counts["predictor failed"] += 1
-            if decision.fell_back is not None:
-                self._counts["fell back"] += 1
-                if failed is None:
-                    self._counts["policy failed"] += 1
-            elif decision.policy_arm != decision.arm:
-                self._counts["explored"] += 1
-
-    def _warn_once(self, what: str, said: str) -> None:
-        with self._lock:
-            first = what not in self._said
-            self._said.add(what)
-        if first:
-            _LOG.warning("%s; requests go to their fallback arm meanwhile", said)
-
-    def _see_that_load_is_told(self, number: int) -> None:
-        if number >= _TOLD_BY and not self._way.told:
-            with self._lock:
-                first = "load" not in self._said
-                self._said.add("load")
-            if first:
-                _LOG.warning("the policy looks at live load, and nobody has called runtime.sent: all looks idle to it")
-
-
-def _endpoints(given: str | Path | Mapping[str, Endpoint] | None, plan: SavedPlan) -> Mapping[str, Endpoint]:
-    """Endpoints as they were given, or as their file says."""
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        return read_endpoints(
-            location("runtime", "endpoints", given, "a file, or an Endpoint for each deployment"), plan
-        )
-    for name, one in given.items():
-        if name not in plan.scenario.deployments:
-            raise InputError("runtime", "endpoints", name, nearest(str(name), plan.scenario.deployments))
-        if not isinstance(one, Endpoint):
-            raise InputError("runtime", f"endpoints.{name}", one, "an Endpoint(url=..., model=...)")
-    return dict(given)
 
 
 CARRIED_OUT[SavedPlan] = Runtime
