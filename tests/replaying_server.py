@@ -1,11 +1,12 @@
 """A server of OpenAI's kind that replays attempts: ``python replaying_server.py FOLDER`` prints its port.
 
-The first message is a JSON object: ``prompt_tokens``, and ``answers``, each with so many words to ``think`` and what to ``say``; a
-word is a token. Answers are given in turn over the calls of a prompt, several of one call side by side, one token of each at a
-time, in one event. ``pause`` seconds pass before each, and after each that ends an answer ``hold``, unless the client goes away.
-``first`` names what goes wrong with the first calls, one after the other, ``always`` with the others; ``usage`` when it is told: at
-the ``end``, with ``each`` event or ``never``. An answer that was begun is continued from where it was. Every call is a line in
-``FOLDER/asked.jsonl`` once it is over, with the tokens that were sent.
+The first message is a JSON object: ``prompt_tokens``, and ``answers``, each with so many words to ``think`` and what to
+``say``; a word is a token. Answers are given in turn over the calls of a prompt, several of one call side by side, one token
+of each at a time, in one event. ``pause`` seconds pass before each, and after each that ends an answer ``hold``, unless the
+client goes away. ``first`` names what goes wrong with the first calls, one after the other, ``always`` with the others;
+``usage`` when it is told: at the ``end``, with ``each`` event or ``never``; with ``hidden`` thinking is not sent. An answer
+that was begun is continued from where it was. Every call is a line in ``FOLDER/asked.jsonl`` once it is over, with the
+tokens that were sent.
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ class Handler(BaseHTTPRequestHandler):
                     one.sent += 1
                     one.thought += kind != "content"
                 over = one.sent >= len(one.coming)
+                if prompt.get("hidden"):
+                    delta.pop("reasoning_content", None)
                 choice: dict[str, Any] = {"index": k, "delta": delta, "finish_reason": None}
                 if over:
                     choice["finish_reason"] = "stop" if one.whole else "length"

@@ -134,6 +134,19 @@ def test_calls_of_their_own_vote_alike_and_pay_for_each_prompt(server: Replaying
     assert made <= sum(line["output_tokens"] for line in lines) < 1000
 
 
+def test_thinking_that_is_not_sent_is_counted_as_fast_as_that_of_others(server: Replaying, folder: Path) -> None:
+    planned = scenario({"arm": {"strategy": "MajorityVote(n=3, stop_early=True)"}}, path=str(folder))
+    asked = question("hidden", [(20, "right"), (20, "right"), (900, "wrong")], pause=0.01, hidden=True)
+    outcome, reply = carrying(server, planned, takes_n=False).run(Decided("hidden", "arm"), asked)
+    stopped = next(one for one in reply.calls if one.status == "stopped")
+    whole = [one for one in reply.calls if one.status == "answered"]
+    assert [one.reasoning_tokens for one in whole] == [20, 20]
+    rate = max(21 / (one.ended_s - one.sent_s) for one in whole)
+    assert 0 < stopped.reasoning_tokens <= round(rate * (stopped.ended_s - stopped.sent_s)) + 1
+    assert stopped.reasoning_tokens == pytest.approx(20, abs=12)
+    assert outcome.estimated
+
+
 CASCADES: dict[str, dict[str, Any]] = {
     "judged": {"arm": {"strategy": "Cascade(stages=['one', 'two'], tpr=1.0, fpr=0.0, judge='v')"}},
     "by itself": {"arm": {"strategy": "Cascade(stages=[Single(), MajorityVote(n=3)], tpr=1.0, fpr=0.0, judge='v')"}},

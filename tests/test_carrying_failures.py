@@ -65,8 +65,8 @@ TROUBLES: dict[Any, tuple[str, str]] = {
     "cut": ("failed", ""),
     500: ("failed", "status 500"),
     400: ("failed", "status 400"),
-    401: ("failed", "status 401"),
-    302: ("failed", "redirects to '127.0.0.1:9', which is not followed"),
+    401: ("failed", "key_env names the variable with the key"),
+    302: ("failed", "redirects to '127.0.0.1:9', which is not followed: give that as its url"),
     429: ("rejected", "status 429"),
     503: ("rejected", "status 503"),
 }

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ttc_sim.deploying.carrying.live import Live, Messages, Phase
+from ttc_sim.deploying.carrying.counting import Phase
+from ttc_sim.deploying.carrying.live import Live
+from ttc_sim.deploying.carrying.messages import Messages
 from ttc_sim.deploying.carrying.records import NoAnswerError, Purpose, Sample
 from ttc_sim.deploying.carrying.streamed import Piece
 from ttc_sim.strategies import BudgetForcing, Single

@@ -6,14 +6,15 @@ import asyncio
 import datetime
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.deploying.carrying.checking import arms_asked, check, deployments_of, is_json
+from ttc_sim.deploying.carrying.checking import arms_asked, check, deployments_of
 from ttc_sim.deploying.carrying.choosing import Chosen, carry_strategy_out
-from ttc_sim.deploying.carrying.live import Live, Messages, Place
+from ttc_sim.deploying.carrying.live import Live, Place
 from ttc_sim.deploying.carrying.manner import Manner
+from ttc_sim.deploying.carrying.messages import Messages, checked_messages
 from ttc_sim.deploying.carrying.records import NoAnswerError, Reply, Status
 from ttc_sim.deploying.carrying.streamed import ESTIMATED
 from ttc_sim.deploying.carrying.transports import ByClient, Direct, Send
@@ -112,7 +113,7 @@ class Carrying:
             InputError: no messages, an arm that was not among those, or something else than a client. What goes wrong on the way
                 is told by the outcome.
         """
-        said, path = _checked(messages), (decision.arm, *decision.fallbacks)
+        said, path = checked_messages(messages), (decision.arm, *decision.fallbacks)
         if unknown := [arm for arm in path if arm not in self.arms]:
             raise InputError(self._scenario.path, "arm", unknown[0], nearest(unknown[0], self.arms))
         places = self._places(client)
@@ -174,17 +175,6 @@ class Carrying:
         if name not in self._direct:
             self._direct[name] = Direct(name, self._endpoints[name])
         return self._direct[name]
-
-
-def _checked(messages: str | Messages) -> Messages:
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    fine = isinstance(messages, Sequence) and all(
-        isinstance(one, Mapping) and isinstance(one.get("role"), str) for one in messages
-    )
-    if not fine or not messages or not is_json([dict(one) for one in messages]):
-        raise InputError("run", "messages", messages, "a text, or a list of messages with a role and content each")
-    return messages
 
 
 def _outcome(live: Live, status: Status) -> Outcome:

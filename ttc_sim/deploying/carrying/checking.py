@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.deploying.carrying.attempts import forces
 from ttc_sim.deploying.carrying.manner import Manner
+from ttc_sim.deploying.carrying.messages import is_json
 from ttc_sim.deploying.carrying.transports import OWN
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.scenario import Scenario
@@ -69,15 +69,6 @@ def _check_body(name: str, body: Mapping[str, Any]) -> None:
         raise InputError("endpoints", f"{name}.body", dict(body), "what JSON can say: numbers, texts, lists, mappings")
 
 
-def is_json(value: Any) -> bool:
-    """Whether it can be sent."""
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
-
-
 def _parts(strategy: Strategy, where: str, field: str) -> Iterator[Strategy]:
     """The strategy, and the stages that it has on the arm's own deployment."""
     if type(strategy) not in (Single, BudgetForcing, MajorityVote, BestOfN, Cascade):
@@ -112,4 +103,4 @@ def _check_part(
                 raise InputError(scenario.path, field, repr(strategy), expected)
 
 
-__all__ = ["arms_asked", "check", "deployments_of", "is_json"]
+__all__ = ["arms_asked", "check", "deployments_of"]

@@ -12,8 +12,9 @@ import numpy as np
 from ttc_sim.base.errors import shortened
 from ttc_sim.collecting.grading import short
 from ttc_sim.deploying.carrying.attempts import make_attempts
-from ttc_sim.deploying.carrying.live import Live, question_in
+from ttc_sim.deploying.carrying.live import Live
 from ttc_sim.deploying.carrying.manner import Read
+from ttc_sim.deploying.carrying.messages import question_in
 from ttc_sim.deploying.carrying.records import NoAnswerError, Purpose, Sample
 from ttc_sim.scenario import Scenario
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy

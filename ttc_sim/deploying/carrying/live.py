@@ -7,22 +7,22 @@ What times count from, when a call is made again and when not any more is what i
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
-import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import cut
 from ttc_sim.base.plain import plain
 from ttc_sim.collecting.answers import Tokens
+from ttc_sim.deploying.carrying.counting import Counting, Phase
 from ttc_sim.deploying.carrying.manner import Manner
+from ttc_sim.deploying.carrying.messages import Messages
 from ttc_sim.deploying.carrying.records import Call, NoAnswerError, Purpose
-from ttc_sim.deploying.carrying.streamed import USAGE, Piece, Streamed
+from ttc_sim.deploying.carrying.streamed import Piece, Streamed
 from ttc_sim.deploying.carrying.transports import Send
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.scenario import Api, GpuPool
@@ -31,8 +31,6 @@ from ttc_sim.serving.prices import TokenPrices
 
 LINGER_S = 2.0
 """That usage is waited for once the answer is there."""
-Messages = Sequence[Mapping[str, Any]]
-Phase = Literal["thinking", "answer"] | None
 T = TypeVar("T")
 
 
@@ -85,7 +83,7 @@ class Live:
         self.wanted: Mapping[str, Any] = {}
         self.most: int | None = None
         self._draws = 0
-        self._prompts: dict[tuple[str, bytes], int] = {}
+        self._counting = Counting(self.note)
 
     def now(self) -> float:
         """Of the loop's clock."""
@@ -226,12 +224,8 @@ class Live:
             raise
         finally:
             self._tell(self._ended, name, sequences)
-            key = place.name, hashlib.blake2b(json.dumps(list(messages), default=repr).encode()).digest()
-            tokens = self._counted(streamed, status, key, messages, prompt_tokens)
-            if phase is not None:
-                made = tokens.reasoning + tokens.visible
-                thought = made if phase == "thinking" else 0
-                tokens = Tokens(tokens.prompt, tokens.cached, thought, made - thought, tokens.counted)
+            took_s = (done or self.now()) - started
+            tokens = self._counting.tokens(streamed, status, name, messages, prompt_tokens, took_s, phase)
             call = self._recorded(place, purpose, status, reason, n, tokens, started, first, done or self.now())
             if status in ("stopped", "timed_out") and isinstance(place.item, Api) and place.item.on_timeout == "finish":
                 self.note(f"{name} may bill calls that were ended here to their end (on_timeout: finish)")
@@ -256,22 +250,6 @@ class Live:
         if limit is not None:
             asked[endpoint.limit_by] = limit
         return asked
-
-    def _counted(
-        self, streamed: Streamed, status: str, key: tuple[str, bytes], messages: Messages, prompt_tokens: int | None
-    ) -> Tokens:
-        if not streamed.began and status not in ("stopped", "timed_out"):
-            return Tokens(0, 0, 0, 0, "nothing came")
-        if prompt_tokens is None:
-            prompt_tokens = sum(len(_text(one.get("content"))) for one in messages) // 4 + 1
-        tokens = streamed.tokens(self._prompts.get(key, prompt_tokens), all_of_it=status == "answered")
-        if tokens.counted.startswith(USAGE):
-            self._prompts[key] = tokens.prompt
-        else:
-            self.note(
-                "tokens of calls that sent no usage are estimated from what came of them, without hidden reasoning"
-            )
-        return tokens
 
     def _recorded(
         self,
@@ -333,18 +311,4 @@ class Live:
             raise NoAnswerError("failed", f"{field} failed ({type(error).__name__}: {what})") from None
 
 
-def _text(content: Any) -> str:
-    """Of a message, as far as it is text."""
-    if isinstance(content, list):
-        return "\n".join(str(one.get("text", "")) for one in content if isinstance(one, Mapping))
-    return content if isinstance(content, str) else ""
-
-
-def question_in(messages: Messages) -> str:
-    """What a verifier is told that was asked."""
-    if len(messages) == 1:
-        return _text(messages[0].get("content"))
-    return "\n\n".join(f"{one.get('role')}: {_text(one.get('content'))}" for one in messages)
-
-
-__all__ = ["LINGER_S", "Live", "Messages", "Place", "question_in"]
+__all__ = ["LINGER_S", "Live", "Place"]

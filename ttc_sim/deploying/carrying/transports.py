@@ -25,6 +25,11 @@ OWN = ("model", "messages", "stream", "n", "max_tokens", "max_completion_tokens"
 """Keys of a call's body that are not the user's to set."""
 _CONNECTIONS = 1000
 _NO_LIMIT_S = 1e6  # the calls have limits of their own
+_HINTS = {
+    ": give that as --endpoint": ": give that as its url",
+    "; --key-env names": "; key_env names",
+    """; --body '{"stream_options": null}' leaves it out""": "; body: {stream_options: null} leaves it out",
+}
 Send = Callable[[dict[str, Any], Streamed, float], Awaitable[None]]
 """Sends a body, and lets the stream take what comes, for at most so many seconds; raises :class:`NoAnswerError`."""
 
@@ -71,8 +76,7 @@ class Direct:
         try:
             await ask(self._clients[loop], self.address, body, streamed)
         except FailedError as failed:
-            # What the command that collects would have one do is no option here.
-            reason = failed.reason.partition("; --")[0].removesuffix(": give that as --endpoint")
+            reason = _for_endpoints(failed.reason)
             again, status = failed.then == "again", "timed_out" if failed.late else "failed"
             raise refused(status, reason, away=failed.away, again=again, wait_s=failed.wait_s) from None
         except EndlessError:
@@ -129,6 +133,13 @@ class ByClient:
 
 
 _AGAIN: Any = {"away": False, "again": True, "wait_s": None}
+
+
+def _for_endpoints(reason: str) -> str:
+    """What the command that collects would have one do, as a file of endpoints has it."""
+    for said, here in _HINTS.items():
+        reason = reason.replace(said, here)
+    return reason
 
 
 def _endless() -> NoAnswerError:
@@ -218,7 +229,7 @@ def _of_client(error: Exception) -> NoAnswerError:
         content = json.dumps(whole, default=repr) if isinstance(body, dict) else str(error)
         nowhere = Address("", "", "", None, {}, _NO_LIMIT_S)
         found = refusal(status, dict(getattr(response, "headers", None) or {}), content, nowhere)
-        reason = found.reason.partition("; --")[0].removesuffix(": give that as --endpoint")
+        reason = _for_endpoints(found.reason)
         return refused("failed", reason, away=found.away, again=found.then == "again", wait_s=found.wait_s)
     if isinstance(error, TimeoutError) or "Timeout" in name:
         return refused("timed_out", f"the client gave up ({name})", **_AGAIN)
