@@ -57,6 +57,13 @@ def served(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iter
         write_plan(folder), write_endpoints(folder, upstream.port), folder / "log.jsonl", "--pass-authorization"
     )
     yield made
+    counts = made.client.get(made.url.removesuffix("v1") + "metrics").text
+    assert "routed" in counts
+    assert not [
+        what
+        for what in ("lines lost", "ended without being sent", "policy failed", "predictor failed")
+        if f'what="{what}' in counts
+    ]
     status, said = made.stop()
     assert (status, KEY in said, CALLERS in said) == (0, False, False)
     # No key, and no word of any prompt or answer.
@@ -381,7 +388,7 @@ def test_a_deployment_that_recovers_is_asked_again(served: Served, upstream: Ups
 
 def test_a_pool_that_is_full_is_asked_again_and_its_tokens_cost_nothing(served: Served, upstream: Upstream) -> None:
     upstream.told("prompt of a full pool", refusing(503), plainly)
-    got = served.post("prompt of a full pool", "pooled")
+    got = served.post("prompt of a full pool", "pooled", n=2)
     outcome = served.logged(got.headers["x-ttc-request"])
     assert (outcome["status"], outcome["calls"], outcome["visible_tokens"], outcome["usd"]) == ("answered", 2, 10, 0)
 

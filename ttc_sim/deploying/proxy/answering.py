@@ -131,7 +131,8 @@ class Answering:
         if until <= made.sent:
             raise UnansweredError("timeout", f"{deployment}: no time is left")
         self.calls.append((step, made))
-        self.runtime.sent(deployment)
+        sequences = self.asked.answers if step.upstream.prices is None else 1  # each has a place in a pool's batch
+        self.runtime.sent(deployment, sequences)
         try:
             async with asyncio.timeout(until - made.sent):
                 await call(self.http, step.upstream, self.asked, step.cap, self.to, made, self.own_key)
@@ -145,7 +146,7 @@ class Answering:
             made.stopped = not made.whole
             raise
         finally:
-            self.runtime.ended(deployment)
+            self.runtime.ended(deployment, sequences)
 
     @property
     def where(self) -> Where:
