@@ -243,7 +243,11 @@ def test_fifty_at_once_get_their_own_answers(served: Served, upstream: Upstream)
 
 
 def refusing(status: int, content: object = None, **headers: str) -> Any:
-    body = {"error": {"message": f"no, {KEY}", "type": "t", "param": "p", "code": "c"}} if content is None else content
+    body = (
+        {"error": {"message": f"no, {KEY}", "type": "t", "param": "p", "code": f"c {KEY}"}}
+        if content is None
+        else content
+    )
     return lambda exchange: exchange.json(body, status, headers)
 
 
@@ -323,7 +327,7 @@ def test_what_no_deployment_answers_is_an_error_of_openais_kind(
     if status == 429:
         assert got.headers["retry-after"] == "7"
     if status == 400:
-        assert (error["type"], error["param"], error["code"]) == ("t", "p", "c")
+        assert (error["type"], error["param"], error["code"]) == ("t", "p", "c [key]")
     outcome = served.logged(got.headers["x-ttc-request"])
     assert (outcome["status"], outcome["calls"]) == (ended, calls)
     # A call that was given up may be billed for its prompt.

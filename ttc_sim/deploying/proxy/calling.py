@@ -12,8 +12,10 @@ from typing import Any, Literal
 import anyio
 import httpx2
 
+from ttc_sim.base.errors import cut
 from ttc_sim.collecting.answers import ErrorInStreamError, NonsenseError, Tokens, said_in
 from ttc_sim.collecting.asking import FailedError, beginning, broken, refusal
+from ttc_sim.collecting.endpoints import Endpoint as Address
 from ttc_sim.deploying.carrying.manner import Manner
 from ttc_sim.deploying.carrying.streamed import Streamed
 from ttc_sim.deploying.proxy.asked import Asked
@@ -161,7 +163,7 @@ async def call(
             if response.status_code != 200:
                 begins = (await beginning(response)).decode("utf-8", "replace")
                 failed = refusal(response.status_code, response.headers, begins, address)
-                raise _unanswered(upstream, failed, response.status_code, begins)
+                raise _unanswered(upstream, failed, response.status_code, _details(begins, address))
             _check_kind(response, _STREAM if asked.stream else "application/json")
             await (_pass_stream(response, asked, to, made) if asked.stream else _pass_whole(response, to, made))
             if not made.whole:
@@ -169,13 +171,10 @@ async def call(
     except ErrorInStreamError as error:
         raise _failed(upstream, "error", f"an error in the stream: {address.shown(str(error))!r}") from None
     except NonsenseError as error:
-        said = f"it answered {address.shown(str(error)[:120])!r}, which is no chat completion"
+        said = f"it answered {cut(address.shown(str(error)), 120)!r}, which is no chat completion"
         raise _failed(upstream, "error", said) from None
-    except httpx2.TimeoutException as error:
-        what = (
-            "no connection in time" if isinstance(error, httpx2.ConnectTimeout) else f"nothing came for {SILENT_S:g} s"
-        )
-        raise _failed(upstream, "timeout", what) from None
+    except (httpx2.ReadTimeout, httpx2.WriteTimeout):
+        raise _failed(upstream, "timeout", f"nothing came for {SILENT_S:g} s") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         sent = reached or not isinstance(error, httpx2.ConnectError)
         raise _unanswered(upstream, broken(error, address, sent=sent)) from None
@@ -186,14 +185,17 @@ def _failed(upstream: Upstream, why: Why, reason: str, **more: Any) -> Unanswere
 
 
 def _unanswered(
-    upstream: Upstream, failed: FailedError, status: int | None = None, content: str = ""
+    upstream: Upstream,
+    failed: FailedError,
+    status: int | None = None,
+    details: Mapping[str, str | None] | None = None,
 ) -> UnansweredError:
     # What the command that collects would have one do is no option here.
     reason = failed.reason.partition("; --")[0].removesuffix(": give that as --endpoint")
     if failed.away:
         return _failed(upstream, "busy", reason, wait_s=failed.wait_s, status=429 if status == 429 else 503)
     if failed.then == "never" and status is not None:
-        return _failed(upstream, "refused", reason, status=status, details=_details(content))
+        return _failed(upstream, "refused", reason, status=status, details=details)
     return _failed(upstream, "set up" if failed.then != "again" else "error", reason, wait_s=failed.wait_s)
 
 
@@ -278,12 +280,14 @@ async def _events(response: httpx2.Response) -> AsyncGenerator[bytes]:
         yield event
 
 
-def _details(content: str) -> dict[str, str | None]:
+def _details(content: str, address: Address) -> dict[str, str | None]:
+    """What an error says besides its message."""
     try:
         error = json.loads(content)["error"]
-        return {name: str(error[said])[:120] if error.get(said) else None for name, said in _PASSED.items()}
+        said = {name: error.get(key) for name, key in _PASSED.items()}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return {}
+    return {name: address.shown(value) if isinstance(value, str) else None for name, value in said.items()}
 
 
-_PASSED: Mapping[str, str] = {"kind": "type", "param": "param", "code": "code"}
+_PASSED = {"kind": "type", "param": "param", "code": "code"}
