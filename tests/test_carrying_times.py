@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from tests.replaying import Decided, api, scenario
 from ttc_sim.deploying.carrying import Carrying
 from ttc_sim.deploying.carrying.live import Live
+from ttc_sim.deploying.carrying.manner import verifying_prompt
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.engine import reference
 from ttc_sim.engine.work import COMPLETED, FAILED, TIMED_OUT, Work
@@ -58,6 +59,7 @@ class Endpoints:
 
     works: dict[str, Work]
     after: dict[str, str]
+    stages: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.made: Counter[str] = Counter()
@@ -70,11 +72,12 @@ class Endpoints:
         self.made[name] += 1
         assert work.breaks is not None
         assert work.again_s is not None
-        first_s, each_s = float(work.first_token_s[0]), float(work.per_token_s[0])
+        stage = self.stages.get(name, 0)
+        first_s, each_s = float(work.first_token_s[stage]), float(work.per_token_s[stage])
         if number:
-            first_s, each_s = (float(one) for one in work.again_s[:, number - 1, 0])
-        tokens = int(work.visible_tokens[0])
-        breaks, after = bool(work.breaks[0, number]), self.after[name]
+            first_s, each_s = (float(one) for one in work.again_s[:, number - 1, stage])
+        tokens = int(work.visible_tokens[stage])
+        breaks, after = bool(work.breaks[stage, number]), self.after[name]
         ends = 0.5 * (first_s + (tokens - 1) * each_s) if after == "midway" else first_s
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -91,7 +94,8 @@ class Endpoints:
         if breaks:
             await asyncio.sleep(max(begun + ends - loop.time(), 0.0))
             raise ConnectionError("broken")
-        yield {"choices": [], "usage": {"prompt_tokens": PROMPT, "completion_tokens": tokens}}
+        prompt = int(work.prompt_tokens[stage])
+        yield {"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": tokens}}
 
 
 class _Client:
@@ -167,4 +171,60 @@ def test_requests_end_when_and_as_the_reference_engine_says(seed: int, monkeypat
         if outcome.status == "answered":
             assert outcome.first_token_s == pytest.approx(float(expected.first_token_s[0]), abs=1e-6)
         ended[f"{outcome.status} by {outcome.arm}"] += 1
-    assert len(ended) > 3, ended
+    assert len(ended) >= 3, ended
+
+
+def together(one: Work, two: Work) -> Work:
+    """A verifier's reading after an attempt."""
+    assert one.breaks is not None
+    assert two.breaks is not None
+    assert one.again_s is not None
+    assert two.again_s is not None
+    read = len(verifying_prompt("hello", "w" * int(one.visible_tokens[0]))) // 4 + 1
+    each = ("reasoning_tokens", "visible_tokens", "first_token_s", "per_token_s", "breaks", "prefix_id")
+    return replace(
+        one,
+        stage_start=np.array([0, 2], dtype=np.int64),
+        deployment=np.array([0, 1], dtype=np.int64),
+        prompt_tokens=np.array([PROMPT, read], dtype=np.int64),
+        sample_start=np.array([0, 1, 2], dtype=np.int64),
+        again_s=np.concatenate([one.again_s, two.again_s], axis=2),
+        **{name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in each},
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stages_end_when_and_as_the_reference_engine_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt, and the verifier's reading of it on another deployment, whose own times count from the same moment."""
+    monkeypatch.setattr(Live, "draw", lambda _self, _stream: U)
+    rng = np.random.default_rng(seed)
+    ended: Counter[str] = Counter()
+    for case in range(25):
+        (one, d, after_d), (two, v, after_v) = drawn(rng), drawn(rng)
+        work = together(one, two)
+        strategy = "BestOfN(n=1, auroc=0.9, verifier='v', verifier_tokens=20)"
+        planned = scenario({"arm": {"strategy": strategy}}, {"d": api(**d), "v": api(**v)})
+        items = [planned.deployments[name] for name in "dv"]
+        expected = reference.run([work], ["d", "v"], items)
+
+        at = Endpoints({"d": work, "v": work}, {"d": after_d, "v": after_v}, {"v": 1})
+        decision = Decided(f"{seed}-{case}", "arm", prompt_tokens=PROMPT)
+        clients = {name: at.client(name) for name in "dv"}
+        carrying = Carrying(planned, {"d": AT, "v": AT})
+        outcome, reply = Clock().waited(carrying.carry_out(decision, "hello", clients))
+
+        assert outcome.status == STATUS[int(expected.status[0])], (seed, case, reply)
+        sooner = any("no time to ask again" in said for said in reply.notes)
+        ends_s = float(expected.finished_s[0])
+        assert outcome.latency_s < ends_s if sooner else outcome.latency_s == pytest.approx(ends_s, abs=1e-6), (
+            seed,
+            case,
+        )
+        found = Counter(tokens=outcome.visible_tokens, prompts=outcome.prompt_tokens)
+        lost = expected.attempts
+        said = Counter(tokens=int(expected.generated_tokens[0].sum()), prompts=int(expected.prefilled_tokens[0].sum()))
+        if lost is not None:
+            said.update(tokens=int(lost.lost_generated[0].sum()), prompts=int(lost.lost_prefilled[0].sum()))
+        assert found == said, (seed, case, reply)
+        ended[f"{outcome.status} after {len({one.deployment for one in reply.calls})}"] += 1
+    assert len(ended) >= 3, ended
