@@ -131,7 +131,7 @@ class Carrying:
                 status = failed.status
                 live.reached = live.now()
                 live.note(f"{arm} did not answer: {failed.reason}")
-                if live.at is not None and live.now() >= live.deadline(live.at.item):
+                if failed.for_good or (live.at is not None and live.now() >= live.deadline(live.at.item)):
                     break
             except asyncio.CancelledError:
                 if left is not None:
@@ -178,11 +178,9 @@ class Carrying:
 
 
 def _outcome(live: Live, status: Status) -> Outcome:
-    last = [
-        one
-        for one in live.calls
-        if one.arm == live.arm and one.purpose == "attempt" and one.status not in ("failed", "rejected")
-    ]
+    # Of what was answered or else of what was tried last: a stream that broke off and begins anew has not begun.
+    asked = [one for one in live.calls if one.arm == live.arm and one.purpose == "attempt"]
+    last = [one for one in asked if one.status in ("answered", "stopped")] if status == "answered" else asked[-1:]
     firsts = [one.first_token_s for one in last if one.first_token_s is not None]
     begun = live.arrived if live.first_sent is None else live.first_sent
     before = begun - live.arrived

@@ -142,7 +142,8 @@ class Live:
             last = self.begun + self.manner.total_s
         wait_s = max(backoff_s(retry, attempt, self.draw("backoff")), failed.wait_s or 0.0)
         if now + wait_s >= last:  # a simulation's client waits until its time is up
-            raise NoAnswerError("timed_out", f"{failed.reason}; there is no time to ask again")
+            said = f"{failed.reason}; there is no time to ask again"
+            raise NoAnswerError("timed_out", said, for_good=last == self.deadline(item))
         return wait_s
 
     # ------------------------------------------------------------------------------------------------------ calls

@@ -16,6 +16,7 @@ class NoAnswerError(Exception):
         status: what becomes of a request that ends so; reason: in one line.
         why: of the reasons that a deployment's ``retry`` names; ``None`` where asking again is hopeless.
         wait_s: that the endpoint asks to wait, if it does.
+        for_good: whether its deadline is why, so that no other arm takes over.
     """
 
     def __init__(
@@ -24,9 +25,11 @@ class NoAnswerError(Exception):
         reason: str,
         why: tuple[str, ...] = (),
         wait_s: float | None = None,
+        *,
+        for_good: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.status, self.reason, self.why, self.wait_s = status, reason, why, wait_s
+        self.status, self.reason, self.why, self.wait_s, self.for_good = status, reason, why, wait_s, for_good
 
 
 @dataclass(frozen=True)
