@@ -54,6 +54,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "backed": {"retry": ONCE, "timeout_s": 0.5, "fallback": "plain"},
     "each": {"retry": {"retries": 1, "on": ["timeout"], **_SOON}, "timeout_s": 0.5},
     "over": {"retry": ONCE, "deadline_s": 0.5, "fallback": "plain"},
+    "waits": {"retry": {"retries": 1, **_SOON}, "deadline_s": 5, "fallback": "plain"},
     "free": {"retry": ONCE},
     "nobody": {"retry": {"retries": 1, **_SOON}, "fallback": "plain"},
     "voted": {"retry": ONCE, "timeout_s": 2, "strategy": "MajorityVote(n=3, cap=30)"},

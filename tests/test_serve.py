@@ -387,6 +387,11 @@ def test_a_deployment_that_recovers_is_asked_again(served: Served, upstream: Ups
     got = served.post("prompt of a long wait", "patient")
     assert (got.status_code, got.headers["retry-after"]) == (429, "60")  # longer than there is time
     assert served.logged(got.headers["x-ttc-request"])["status"] == "timed_out"
+    # A deadline is one for good: the arm to fall back on is not asked.
+    upstream.told("prompt of a deadline", refusing(429, **{"Retry-After": "60"}), plainly)
+    got = served.post("prompt of a deadline", "waits")
+    assert (got.status_code, got.headers["x-ttc-arm"]) == (429, "waits")
+    assert served.logged(got.headers["x-ttc-request"])["calls"] == 1
     assert time.monotonic() - began < 2
 
 

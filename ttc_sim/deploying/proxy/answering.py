@@ -96,7 +96,7 @@ class Answering:
                 await self._patiently(step)
                 return
             except UnansweredError as error:
-                late = time.perf_counter() >= self._deadline(step)
+                late = error.for_good or time.perf_counter() >= self._deadline(step)
                 if step is self.steps[-1] or error.why == "refused" or late or self.to.begun:
                     raise
                 self.before.append(error.reason)
@@ -123,7 +123,7 @@ class Answering:
                 u = float(uniforms(0, f"serve/{self.decision.request}", 1, start=number)[0, 0])
                 wait_s = max(backoff_s(retry, number, u), error.wait_s or 0.0)
                 if time.perf_counter() + wait_s >= over:  # a simulation's client waits until its time is up
-                    raise error.without_time() from None
+                    raise error.without_time(for_good=over == self._deadline(step)) from None
                 await asyncio.sleep(wait_s)
 
     async def _once(self, step: Step, until: float) -> None:

@@ -52,8 +52,10 @@ class UnansweredError(Exception):
         why: ``busy``, turned away for now; ``error``, broken, nonsense or out of reach; ``timeout``; ``set up``, as the file of
             endpoints must be mended; ``refused``, as the request itself is wrong.
         reason: in a line, without a key.
-        wait_s: that the deployment asks to wait.
+        wait_s: that the deployment asks to wait; for_good: whether a deadline is why, so that no other arm takes over.
     """
+
+    for_good = False
 
     def __init__(
         self,
@@ -68,10 +70,12 @@ class UnansweredError(Exception):
         self.why, self.reason, self.wait_s = why, reason, wait_s
         self._status, self._details = status, details or {}
 
-    def without_time(self) -> UnansweredError:
+    def without_time(self, for_good: bool) -> UnansweredError:
         """The same, where there is no time left to ask again."""
         reason, status = f"{self.reason}; there is no time to ask again", self.refusal().status
-        return UnansweredError("timeout", reason, wait_s=self.wait_s, status=status, details=self._details)
+        made = UnansweredError("timeout", reason, wait_s=self.wait_s, status=status, details=self._details)
+        made.for_good = for_good
+        return made
 
     def refusal(self) -> RefusedError:
         """What the caller is told."""
