@@ -1,37 +1,45 @@
-"""A gateway hook: which arm of a plan should answer this prompt, and with how many tokens?
+"""A gateway that answers each prompt as a plan has it: its arm, caps, votes, verifiers, cascades, retries and fallbacks.
 
 ttc-sim optimize reasoning-gateway --plan plan.yaml
-TTC_PLAN=plan.yaml uvicorn gateway_fastapi:app --app-dir examples     # pip install fastapi uvicorn
-curl -H 'content-type: application/json' -d '{"prompt": "What is 2 + 2?", "source": "everyday"}' localhost:8000/route
+TTC_PLAN=plan.yaml TTC_ENDPOINTS=endpoints.yaml uvicorn gateway_fastapi:app --app-dir examples  # pip install fastapi uvicorn httpx2
+curl -H 'content-type: application/json' -d '{"prompt": "What is 2 + 2?", "source": "everyday"}' localhost:8000/ask
 
-The answer names the arm and its deployment; call that with ``max_tokens``, if it is not null. ``source`` is one of the plan's
-sources, and may be left out where there is only one. A plan whose arms take more than one call, or whose policy looks at live
-load, is refused as the gateway starts.
+The file of endpoints says where deployments stand (docs/serve.md), with keys from the environment. ``source`` is one of the plan's
+sources, and may be left out where there is only one. TTC_PREDICTOR: where the ONNX file of the plan's predictor stands, if
+elsewhere. TTC_LOG: a file that decisions and outcomes are appended to, without a word of the prompts.
 """
 
 import os
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
-from ttc_sim.deploying import LivePlan
+import ttc_sim as ttc
+from ttc_sim.deploying.carrying import Carrying
 
-# TTC_PREDICTOR: where the ONNX file of the plan's predictor stands; another one is refused.
-plan = LivePlan(os.environ["TTC_PLAN"], predictor=os.environ.get("TTC_PREDICTOR"))
+given = {name: os.environ.get(f"TTC_{name.upper()}") for name in ("endpoints", "predictor", "log")}
+plan = ttc.load_plan(os.environ["TTC_PLAN"]).runtime(**given)
+carrying = Carrying(plan.scenario, plan.endpoints, arms=plan.strategies, sent=plan.sent, ended=plan.ended)
 app = FastAPI()
 
 
 class Ask(BaseModel):
-    """What a caller sends: a prompt, which of the plan's sources it came from and, if known, how many tokens it has."""
+    """What a caller sends: a prompt, which of the plan's sources it came from and, if known, its session and how long it is."""
 
-    prompt: Annotated[str, Field(max_length=1_000_000)]
+    prompt: Annotated[str, Field(min_length=1, max_length=1_000_000)]
     source: Literal[plan.sources] = plan.sources[0] if len(plan.sources) == 1 else ...
+    session: str | None = None
     prompt_tokens: Annotated[int | None, Field(ge=1)] = None
 
 
-@app.post("/route")
-def route(ask: Ask) -> dict[str, Any]:
-    """The arm, its deployment and strategy, the tokens to ask for, and the prompt's predicted difficulty."""
-    return asdict(plan.route(ask.prompt, ask.source, prompt_tokens=ask.prompt_tokens))
+@app.post("/ask")
+async def ask(ask: Ask) -> dict[str, Any]:
+    """The answer, and who gave it."""
+    decision = plan.route(ask.prompt, ask.source, ask.session, ask.prompt_tokens)
+    outcome, reply = await carrying.carry_out(decision, ask.prompt)
+    plan.log(outcome.as_line())
+    said = {"request": decision.request, "arm": outcome.arm, "status": outcome.status, "why": decision.why}
+    if reply.text is None:
+        raise HTTPException(504 if outcome.status == "timed_out" else 502, said)
+    return {"answer": reply.text, "cut_off": reply.cut_off, **said}

@@ -11,15 +11,15 @@
     router.completion(model="gateway", messages=[{"role": "user", "content": "What is 2 + 2?"}], metadata={"source": "everyday"})
 
 The ``id`` of a deployment is the name of one of the plan's arms, or of the arms' deployment. ``source`` is one of the plan's
-sources, and may be left out where there is only one. A plan whose arms take more than one call, or whose policy looks at live
-load, is refused.
+sources, and may be left out where there is only one. A plan whose arms take more than one call, whose policy looks at live load, or
+whose arms fall back on others (LiteLLM has fallbacks of its own) is refused.
 """
 
 from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
 
-from ttc_sim.deploying import LivePlan
+import ttc_sim as ttc
 
 
 class PlanRouting(CustomRoutingStrategyBase):
@@ -27,7 +27,12 @@ class PlanRouting(CustomRoutingStrategyBase):
 
     def __init__(self, model_list: list[dict[str, Any]], plan: str, predictor: str | None = None) -> None:
         self.model_list = model_list
-        self.plan = LivePlan(plan, predictor=predictor)
+        self.plan = ttc.load_plan(plan).runtime(predictor=predictor)
+        self.plan.check_plain_calls()
+        for name in self.plan.strategies:
+            if fallback := self.plan.scenario.arms[name].fallback:
+                expected = "no arm to fall back on: LiteLLM asks the same deployment again, or falls back as its own settings say"
+                raise ttc.InputError(plan, f"scenario.arms.{name}.fallback", fallback, expected)
 
     def get_available_deployment(
         self, model, messages=None, input=None, specific_deployment=False, request_kwargs=None

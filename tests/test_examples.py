@@ -6,20 +6,26 @@ import asyncio
 import importlib.util
 import inspect
 import json
+import os
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
 import ttc_sim as ttc
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import scenario_from_dict
+
+from .proxy import Upstream, says, write_plan
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 PROMPTS = ["What is 2 + 2?", "Prove the four colour theorem. " * 40, ""]
@@ -87,37 +93,91 @@ def load_example(name: str) -> ModuleType:
     return module
 
 
-def test_the_fastapi_hook_answers_with_the_plans_arm(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def endpoints_for(plan: Path, upstream: Upstream) -> Path:
+    """All deployments of a plan at one upstream, each under its own model's name."""
+    names = ttc.load_plan(plan).scenario.deployments
+    path = plan.parent / "endpoints.yaml"
+    said = {name: {"url": f"http://127.0.0.1:{upstream.port}/v1", "model": name, "takes_n": False} for name in names}
+    path.write_text(yaml.safe_dump(said))
+    return path
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    made = Upstream()
+    yield made
+    made.close()
+
+
+def test_the_fastapi_gateway_answers_by_the_plans_arm(
+    plan: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     testclient = pytest.importorskip("fastapi.testclient", reason="fastapi is not installed")
     monkeypatch.setenv("TTC_PLAN", str(plan))
+    monkeypatch.setenv("TTC_ENDPOINTS", str(endpoints_for(plan, upstream)))
+    monkeypatch.setenv("TTC_LOG", str(plan.parent / "log.jsonl"))
     client = testclient.TestClient(load_example("gateway_fastapi").app)
-    for prompt in PROMPTS:
-        answer = client.post("/route", json={"prompt": prompt})
+    for prompt in (PROMPTS[0], PROMPTS[1], HARD):
+        answer = client.post("/ask", json={"prompt": prompt})
         assert answer.status_code == 200, answer.text
         said = answer.json()
+        assert (said["answer"], said["status"]) == ("it is 4", "answered")
         assert said["arm"] == expected(prompt)
-        assert said["deployment"] == f"{said['arm']}-pool"
-        assert said["difficulty"] == pytest.approx(float(Predictor.load().score([prompt]).difficulty[0]), abs=1e-6)
+        assert upstream.seen[-1].body["model"] == f"{said['arm']}-pool"
     assert {expected(prompt) for prompt in PROMPTS} == {"llama-8b", "llama-70b"}
-    assert client.post("/route", json={"prompt": "x", "source": "nowhere"}).status_code == 422
-    assert client.post("/route", json={}).status_code == 422
+    assert client.post("/ask", json={"prompt": "x", "source": "nowhere"}).status_code == 422
+    assert client.post("/ask", json={}).status_code == 422
+    lines = [json.loads(line) for line in (plan.parent / "log.jsonl").read_text().splitlines()]
+    assert [name for line in lines for name in line if name.startswith("ttc_sim")] == [
+        "ttc_sim_decision",
+        "ttc_sim_outcome",
+    ] * 3
 
 
-def test_the_fastapi_hook_carries_out_the_plan_of_the_demo(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    testclient = pytest.importorskip("fastapi.testclient", reason="fastapi is not installed")
-    monkeypatch.setenv("TTC_PLAN", str(planned))
-    client = testclient.TestClient(load_example("gateway_fastapi").app)
-    arms = ttc.load_plan(planned).scenario.arms
-    for source in ("everyday", "research"):
-        for prompt in (*PROMPTS, HARD):
-            answer = client.post("/route", json={"prompt": prompt, "source": source, "prompt_tokens": 60})
-            assert answer.status_code == 200, answer.text
-            said = answer.json()
-            assert said["deployment"] == arms[said["arm"]].deployment
-            assert said["max_tokens"] == cap_of(arms[said["arm"]].strategy)
-    missing = client.post("/route", json={"prompt": "x"})
-    assert missing.status_code == 422
-    assert "source" in missing.text
+def test_a_fastapi_gateway_in_a_process_of_its_own_carries_votes_cascades_and_caps_out(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    strategies = {
+        "plain": "Single(cap=40)",
+        "patient": "MajorityVote(n=3, cap=30)",
+        "timed": "Cascade(stages=(MajorityVote(n=3, cap=20), 'plain'), tpr=0.9, fpr=0.1)",
+    }
+    arms = {name: {"deployment": name, "strategy": strategy} for name, strategy in strategies.items()}
+    plan = write_plan(tmp_path, names=tuple(strategies), arms=arms)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(EXAMPLES.parent),
+        "TTC_PLAN": str(plan),
+        "TTC_ENDPOINTS": str(endpoints_for(plan, upstream)),
+    }
+    said = {
+        "prompt of a vote": ["7", "8", "8"],
+        "prompt of agreement": ["7", "7", "9"],
+        "prompt of none": ["7", "8", "9", "6"],
+    }
+    for prompt, answers in said.items():
+        upstream.told(prompt, *(says(answer) for answer in answers))
+    words = ["-m", "uvicorn", "gateway_fastapi:app", "--app-dir", str(EXAMPLES), "--port", "0"]
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert process.stderr is not None
+        found = next(at for line in process.stderr if (at := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        for prompt, source, answer, caps in (
+            ("prompt of one call", "plain", "it is 4", [40]),
+            ("prompt of a vote", "patient", "8", [30, 30, 30]),
+            ("prompt of agreement", "timed", "7", [20, 20, 20]),
+            ("prompt of none", "timed", "6", [20, 20, 20, 40]),
+        ):
+            got = httpx2.post(f"{found[0]}/ask", json={"prompt": prompt, "source": source}, timeout=30, trust_env=False)
+            assert got.status_code == 200, got.text
+            assert (got.json()["answer"], got.json()["arm"]) == (answer, source)
+            assert [one.body["max_tokens"] for one in upstream.asked(prompt)] == caps
+        got = httpx2.post(f"{found[0]}/ask", json={"prompt": "x"}, timeout=30, trust_env=False)
+        assert (got.status_code, "source" in got.text) == (422, True)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def cap_of(strategy: str) -> int | None:
@@ -126,23 +186,14 @@ def cap_of(strategy: str) -> int | None:
     return None if found[1] is None else int(found[1])
 
 
-@pytest.mark.parametrize("example", ["gateway_fastapi", "litellm_router"])
+@pytest.mark.parametrize(("key", "value"), [("strategy", "MajorityVote(n=5)"), ("fallback", "gemini")])
 @pytest.mark.usefixtures("base_class")
-def test_a_plan_that_takes_more_than_a_call_is_refused(
-    plan: Path, example: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_litellm_cannot_do_is_refused(plan: Path, key: str, value: str) -> None:
     raw = yaml.safe_load(plan.read_text())
-    raw["scenario"]["arms"]["llama-70b"]["strategy"] = "MajorityVote(n=5)"
+    raw["scenario"]["arms"]["llama-70b"][key] = value
     plan.write_text(yaml.safe_dump(raw))
-    monkeypatch.setenv("TTC_PLAN", str(plan))
-
-    def start() -> None:
-        module = load_example(example)
-        if example == "litellm_router":
-            module.PlanRouting(model_list(), str(plan))
-
-    with pytest.raises(ttc.InputError, match=r"arms\.llama-70b\.strategy: got 'MajorityVote\(n=5\)'"):
-        start()
+    with pytest.raises(ttc.InputError, match=rf"arms\.llama-70b\.{key}: got '{re.escape(value)}'"):
+        load_example("litellm_router").PlanRouting(model_list(), str(plan))
 
 
 def model_list() -> list[dict[str, Any]]:

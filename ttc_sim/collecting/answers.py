@@ -73,34 +73,27 @@ class Answer:
         Raises:
             NonsenseError: it is no chunk of a chat completion, or an error (:class:`ErrorInStreamError`).
         """
-        if data.strip() == "[DONE]":
+        chunk = read_chunk(data)
+        if chunk is None:
             self.ended = True
             return False, False
-        try:
-            chunk = json.loads(data)
-        except (ValueError, RecursionError):
-            raise NonsenseError(data) from None
-        if not isinstance(chunk, dict):
-            raise NonsenseError(data)
-        if chunk.get("error"):
-            raise ErrorInStreamError(said_in(chunk) or data)
         if chunk.get("usage") is not None:
             self.usage = read_usage(chunk["usage"], data)
         if isinstance(chunk.get("model"), str):
             self.served_model = chunk["model"][:200]
-        choices = chunk.get("choices") or []
-        if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
-            raise NonsenseError(data)
-        if "choices" not in chunk and "usage" not in chunk:
-            raise NonsenseError(data)
         before = len(self.thinking), len(self.content)
-        for choice in choices:
+        for choice in chunk["choices"]:
             if choice.get("index") in (None, 0):
-                self._take_choice(choice, data)
+                self.take_choice(choice, data)
         thought, shown = len(self.thinking) > before[0], len(self.content) > before[1]
         return thought or shown, shown
 
-    def _take_choice(self, choice: dict[str, Any], data: str) -> None:
+    def take_choice(self, choice: dict[str, Any], data: str) -> None:
+        """Add what one choice of an event holds.
+
+        Raises:
+            NonsenseError: it is none.
+        """
         delta = choice.get("delta") or {}
         if not isinstance(delta, dict):
             raise NonsenseError(data)
@@ -144,6 +137,30 @@ class Answer:
         """Thinking, visible text, and whether tags in the text told them apart."""
         thinking, content = _whole(self.thinking), _whole(self.content)
         return (thinking, content, False) if thinking else split_at_tags(content, starts_thinking=starts_thinking)
+
+
+def read_chunk(data: str) -> dict[str, Any] | None:
+    """One event of a stream, with a list of ``choices``; ``None`` of the last, which says that it has ended.
+
+    Raises:
+        NonsenseError: it is no chunk of a chat completion, or an error (:class:`ErrorInStreamError`).
+    """
+    if data.strip() == "[DONE]":
+        return None
+    try:
+        chunk = json.loads(data)
+    except (ValueError, RecursionError):
+        raise NonsenseError(data) from None
+    if not isinstance(chunk, dict):
+        raise NonsenseError(data)
+    if chunk.get("error"):
+        raise ErrorInStreamError(said_in(chunk) or data)
+    choices = chunk.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(one, dict) for one in choices):
+        raise NonsenseError(data)
+    if "choices" not in chunk and "usage" not in chunk:
+        raise NonsenseError(data)
+    return {**chunk, "choices": choices}
 
 
 def split_at_tags(content: str, *, starts_thinking: bool = False) -> tuple[str, str, bool]:

@@ -105,8 +105,13 @@ class _Clock:
         return time.perf_counter() - self.sent
 
 
-async def ask(client: httpx2.AsyncClient, endpoint: Endpoint, body: Mapping[str, Any]) -> Timed:
+async def ask(
+    client: httpx2.AsyncClient, endpoint: Endpoint, body: Mapping[str, Any], answer: Answer | None = None
+) -> Timed:
     """Send one request, and take its answer to its end.
+
+    Args:
+        answer: what takes it in, and holds what had come where it raises; a new one if left out.
 
     Raises:
         FailedError: there is no whole answer.
@@ -119,7 +124,7 @@ async def ask(client: httpx2.AsyncClient, endpoint: Endpoint, body: Mapping[str,
         async with asyncio.timeout(endpoint.timeout_s), asked as response:
             if response.status_code != 200:
                 raise await _refused(response, endpoint)
-            return await _read(response, endpoint, clock)
+            return await _read(response, endpoint, clock, Answer() if answer is None else answer)
     except TimeoutError:
         reason = f"no whole answer within {endpoint.timeout_s:g} s"
         raise FailedError(reason, "again", billed=clock.sent is not None, late=True) from None
@@ -129,17 +134,17 @@ async def ask(client: httpx2.AsyncClient, endpoint: Endpoint, body: Mapping[str,
         reason = f"it answered {endpoint.shown(str(error))!r} instead of {_EXPECTED}"
         raise FailedError(reason, "again", billed=True, unlike=True) from None
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-        raise _broken(error, endpoint, sent=clock.sent is not None) from None
+        raise broken(error, endpoint, sent=clock.sent is not None) from None
 
 
-async def _read(response: httpx2.Response, endpoint: Endpoint, clock: _Clock) -> Timed:
+async def _read(response: httpx2.Response, endpoint: Endpoint, clock: _Clock, answer: Answer) -> Timed:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _STREAM or response.headers.get("content-encoding", "identity") != "identity":
-        begins = (await _beginning(response)).decode("utf-8", "replace")
+        begins = (await beginning(response)).decode("utf-8", "replace")
         shown = endpoint.shown(f"{kind or 'no content type'}: {begins[:120]}")
         reason = f"it answered {shown!r} instead of {_EXPECTED} ({_STREAM})"
         raise FailedError(reason, "again", billed=True, unlike=True)
-    answer, first, first_visible, ended = Answer(), None, None, None
+    first, first_visible, ended = None, None, None
     source = aiter(httpx2.EventSource(response, max_event_size=_MOST_EVENT))
     async with aclosing(cast("AsyncGenerator[httpx2.ServerSentEvent]", source)) as events:
         async for event in events:
@@ -163,7 +168,8 @@ async def _read(response: httpx2.Response, endpoint: Endpoint, clock: _Clock) ->
     return Timed(answer, clock.at, first, first_visible, took_s)
 
 
-async def _beginning(response: httpx2.Response) -> bytes:
+async def beginning(response: httpx2.Response) -> bytes:
+    """What an answer that is no stream begins with."""
     got = b""
     async for part in response.aiter_raw():
         got += part
@@ -174,13 +180,18 @@ async def _beginning(response: httpx2.Response) -> bytes:
 
 async def _refused(response: httpx2.Response, endpoint: Endpoint) -> FailedError:
     status = response.status_code
+    content = "" if 300 <= status < 400 else (await beginning(response)).decode("utf-8", "replace")
+    return refusal(status, response.headers, content, endpoint)
+
+
+def refusal(status: int, headers: Mapping[str, str], content: str, endpoint: Endpoint) -> FailedError:
+    """What a status other than 200 says, with its headers and the text that came with it."""
     if 300 <= status < 400:
-        to = urlsplit(response.headers.get("location", "")).netloc or endpoint.url
+        to = urlsplit(headers.get("location", "")).netloc or endpoint.url
         reason = (
             f"status {status}: it redirects to {endpoint.shown(to)!r}, which is not followed: give that as --endpoint"
         )
         return FailedError(reason, "stop", billed=False)
-    content = (await _beginning(response)).decode("utf-8", "replace")
     try:
         said: Any = json.loads(content)
     except (ValueError, RecursionError):
@@ -193,9 +204,9 @@ async def _refused(response: httpx2.Response, endpoint: Endpoint) -> FailedError
         hint = "; --key-env names the variable with the key" if status == 401 and not endpoint.key else ""
         return FailedError(reason + hint, "stop", billed=False)
     if status in _REFUSED_FIRST:
-        return FailedError(reason, "again", billed=False, wait_s=_asked_to_wait(response.headers), away=True)
+        return FailedError(reason, "again", billed=False, wait_s=_asked_to_wait(headers), away=True)
     if status >= 500:
-        return FailedError(reason, "again", billed=True, wait_s=_asked_to_wait(response.headers))
+        return FailedError(reason, "again", billed=True, wait_s=_asked_to_wait(headers))
     if "stream_options" in message:
         reason += """; --body '{"stream_options": null}' leaves it out"""
     return FailedError(reason, "never", billed=False)
@@ -217,7 +228,8 @@ def _asked_to_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
+def broken(error: Exception, endpoint: Endpoint, *, sent: bool) -> FailedError:
+    """What an error of the network means."""
     said = _cause(error)
     if isinstance(error, httpx2.ConnectTimeout):
         return FailedError("no connection in time", "again", billed=False, unlike=True)
@@ -250,4 +262,4 @@ def _cause(error: BaseException | None) -> str:
     return said
 
 
-__all__ = ["FailedError", "Timed", "ask", "client_for"]
+__all__ = ["FailedError", "Timed", "ask", "beginning", "broken", "client_for", "refusal"]

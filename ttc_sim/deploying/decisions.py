@@ -42,7 +42,7 @@ class Decision:
         arm: of the plan; deployment: that serves it; strategy: what is done, with its parameters.
         max_tokens: most output tokens of one attempt, reasoning and visible together; ``None`` for the model's own limit.
         prompt_tokens: as told, or estimated.
-        scores: that the policy looked at, by name.
+        scores: that the policy looked at, by name, and ``difficulty`` and ``novelty``; none where the predictor failed.
         predicted: of the request on this arm.
         why: in a line.
         propensity: chance with which this arm was chosen, 1 unless some are tried on purpose.
@@ -112,6 +112,7 @@ class Outcome:
         prompt_tokens, cached_tokens, reasoning_tokens, visible_tokens: over all calls; cached ones are among those of prompts.
         usd: at the deployments' prices, of what providers said they would bill; pools 0.
         correct: whether the answer was right; ``None`` where nobody graded it.
+        estimated: whether tokens, and so dollars, are estimated in part, as endpoints sent no usage.
     """
 
     request: str
@@ -127,6 +128,7 @@ class Outcome:
     visible_tokens: int
     usd: float
     correct: bool | None = None
+    estimated: bool = False
 
     def as_line(self) -> dict[str, Any]:
         """As it stands in a log."""

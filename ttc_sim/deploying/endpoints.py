@@ -25,6 +25,8 @@ class Endpoint(Model):
         takes_prefix: whether an answer that was begun is continued, as vLLM and SGLang do (``continue_final_message``); forced
             answers and budget forcing need it.
         body: that is sent besides, with every request.
+        takes_n: whether one call may ask for several answers (``n``), whose prompt is billed once, as simulations have it; without,
+            each attempt is a call of its own.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
@@ -33,6 +35,7 @@ class Endpoint(Model):
     limit_by: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     takes_prefix: bool = False
     body: Annotated[dict[str, Any], Field(default_factory=dict)]
+    takes_n: bool = True
 
 
 def read_endpoints(path: str | Path, plan: SavedPlan) -> Mapping[str, Endpoint]:
