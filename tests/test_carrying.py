@@ -365,6 +365,10 @@ def test_what_is_missing_is_named(server: Replaying, folder: Path, monkeypatch: 
         Carrying(planned, {name: endpoint(server, body={"day": datetime.date(2026, 1, 1)}) for name in "dv"})
     with pytest.raises(InputError, match="no tools"):
         Carrying(planned, {name: endpoint(server, body={"tools": []}) for name in "dv"})
+    for body in ({"seed": 0}, {"temperature": 0.0}):
+        with pytest.raises(InputError, match="attempts would be alike"):
+            Carrying(planned, {name: endpoint(server, body=body) for name in "dv"})
+        Carrying(planned, {"d": endpoint(server), "v": endpoint(server, body=body)})
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     made = carrying(server, planned, key_env="NO_SUCH_KEY")
     for call, says in (

@@ -241,6 +241,9 @@ def test_verifiers_that_cannot_be_read_or_do_not_reply(server: Replaying) -> Non
     assert any("'It depends'" in said for said in reply.notes)
     _, reply = carried(server, question("share", attempts), strategy=strategy, manner=says("8/10"))
     assert (reply.text, reply.samples[1].score) == ("right", 0.8)
+    thinking = Manner(verifying=lambda _, answer: question(f"thinks {answer}", [(20, "Yes")]))
+    _, reply = carried(server, question("thinks", attempts), strategy=strategy, manner=thinking)
+    assert [one.score for one in reply.samples] == [None, None], "its limit ended it before it said anything"
     told = says("Hm", logprobs={"Yes": -0.2, "No": -1.7})
     _, reply = carried(server, question("told", attempts), strategy=strategy, manner=told)
     assert reply.samples[1].score == pytest.approx(0.8176, abs=1e-4)  # exp(-0.2) / (exp(-0.2) + exp(-1.7))

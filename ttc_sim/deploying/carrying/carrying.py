@@ -212,6 +212,16 @@ _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a fork has thre
 _lock = threading.Lock()
 
 
+def _with_a_lock_of_its_own() -> None:
+    """In a forked process nobody releases what another thread held."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_with_a_lock_of_its_own)
+
+
 def _loop_of_its_own() -> asyncio.AbstractEventLoop:
     """An event loop in a thread that ends with the process."""
     with _lock:

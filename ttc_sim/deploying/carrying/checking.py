@@ -89,6 +89,10 @@ def _check_part(
             "was begun), or a strategy that ends thinking nowhere and makes none go on"
         )
         raise InputError(scenario.path, field, repr(strategy), expected)
+    alike = endpoint.body.get("seed") is not None or endpoint.body.get("temperature") == 0
+    if isinstance(strategy, (MajorityVote, BestOfN)) and strategy.n > 1 and alike:
+        expected = f"no seed, and no temperature of 0, in the body of {deployment}: attempts would be alike"
+        raise InputError(scenario.path, field, repr(strategy), expected)
     if isinstance(strategy, BestOfN) and strategy.verifier is None and manner.judge is None:
         expected = "verifier='DEPLOYMENT', or a function Manner(judge=...) that scores answers: something must choose"
         raise InputError(scenario.path, field, repr(strategy), expected)

@@ -147,7 +147,7 @@ async def _score(live: Live, sample: Sample, on: str | None, tokens: int, purpos
         async def once() -> Read:
             streamed, _ = await live.once(on, purpose, messages, limit=tokens)
             piece = streamed.piece(0)
-            return Read(piece.visible or piece.thinking, piece.first_token)
+            return Read(piece.visible, piece.first_token)
 
         reply = await live.tried(on, once)
         found = await live.users("score", manner.score, reply)
