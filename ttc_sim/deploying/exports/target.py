@@ -36,7 +36,13 @@ Target = Callable[[SavedPlan, Mapping[str, Endpoint]], Export]
 """Takes the plan, and where its deployments stand, as far as that was said."""
 
 # A new one is a file in this folder and one line here, in the order of the names.
-TARGETS: Mapping[str, str] = {}
+TARGETS: Mapping[str, str] = {
+    "anthropic": "anthropic:export",
+    "gemini": "gemini:export",
+    "litellm": "litellm:export",
+    "openai": "openai:export",
+    "semantic-router": "semantic_router:export",
+}
 """Names of exports, each with its function as ``module:function``; modules stand in this folder."""
 
 
@@ -46,7 +52,6 @@ def export_plan(
     endpoints: Mapping[str, Endpoint] | None = None,
     *,
     predictor: str | Path | None = None,
-    other_predictor: bool = False,
 ) -> Export:
     """A plan for one consumer.
 
@@ -55,7 +60,6 @@ def export_plan(
         to: name of the consumer, one of :data:`TARGETS`.
         endpoints: where deployments stand, by name; what is left out stands as a placeholder that the export names.
         predictor: where the ONNX file of the plan's predictor stands now, if elsewhere.
-        other_predictor: take it even if it is another one than the plan was made with.
 
     Raises:
         InputError: no consumer of that name; one that cannot carry out anything of the plan; or a predictor that the plan needs
@@ -68,15 +72,15 @@ def export_plan(
             raise InputError("export", "endpoints", name, nearest(str(name), list(plan.scenario.deployments)))
     module, _, function = TARGETS[to].partition(":")
     target: Target = getattr(importlib.import_module(f"ttc_sim.deploying.exports.{module}"), function)
-    return target(_with_predictor(plan, predictor, other_predictor), endpoints or {})
+    return target(_with_predictor(plan, predictor), endpoints or {})
 
 
-def _with_predictor(plan: SavedPlan, given: str | Path | None, other: bool) -> SavedPlan:
+def _with_predictor(plan: SavedPlan, given: str | Path | None) -> SavedPlan:
     """The plan, with its predictor where that is now: checked where a source's requests are routed by a predicted score."""
     if given is None and not needs_predictor(plan):
         return plan
     scenario = plan.scenario
-    file, _ = planned_predictor(scenario, given, other=other)
+    file, _ = planned_predictor(scenario, given)
     named = scenario.predictor
     if given is not None:
         here = os.path.relpath(Path(given).resolve(), scenario.folder)
