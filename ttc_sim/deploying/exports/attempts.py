@@ -72,16 +72,32 @@ def provider_of(plan: SavedPlan, deployment: str, endpoints: Mapping[str, Endpoi
     return item.price.provider if isinstance(item, Api) else None
 
 
+def model_of(plan: SavedPlan, deployment: str, endpoints: Mapping[str, Endpoint]) -> str:
+    """The name that a deployment serves its model by.
+
+    Raises:
+        InputError: neither the plan nor the file of endpoints says it.
+    """
+    if deployment in endpoints:
+        return endpoints[deployment].model
+    item = plan.scenario.deployments[deployment]
+    planned = item.price.model if isinstance(item, Api) else item.model
+    if planned is None:
+        expected = "the name that it serves the model by: model in --endpoints, or price.model in the plan"
+        raise InputError(plan.scenario.path, f"deployments.{deployment}", "no name of a model", expected)
+    return planned
+
+
 def attempts_of(plan: SavedPlan, arm: str, endpoints: Mapping[str, Endpoint]) -> tuple[Attempt, ...]:
-    """Calls that an arm makes to its own model; none for a strategy of one's own."""
+    """Calls that an arm makes to its own model; none for a strategy of one's own.
+
+    Raises:
+        InputError: nothing says the model's name.
+    """
     scenario = plan.scenario
     deployment = scenario.arms[arm].deployment
-    item, endpoint, card = scenario.deployments[deployment], endpoints.get(deployment), card_of(plan, arm)
-    planned = item.price.model if isinstance(item, Api) else item.model
-    model = endpoint.model if endpoint is not None else planned
-    if model is None:
-        expected = "the name that it serves the model by: price.model in the plan, or model in --endpoints"
-        raise InputError(scenario.path, f"deployments.{deployment}", "no name of a model", expected)
+    endpoint, card = endpoints.get(deployment), card_of(plan, arm)
+    model = model_of(plan, deployment, endpoints)
     own = {} if endpoint is None else endpoint.body
     limits = [own.get(key) for key in LIMITS]
     limits.append(None if card is None else card.output_limit_tokens)
@@ -194,4 +210,4 @@ def bodies(
     )
 
 
-__all__ = ["LIMITS", "Attempt", "NotTakenError", "attempts_of", "bodies", "provider_of", "stand_in"]
+__all__ = ["LIMITS", "Attempt", "NotTakenError", "attempts_of", "bodies", "model_of", "provider_of", "stand_in"]

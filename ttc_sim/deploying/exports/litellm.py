@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
-
-import yaml
 
 from ttc_sim.deploying.endpoints import Endpoint
+from ttc_sim.deploying.exports.attempts import stand_in
 from ttc_sim.deploying.exports.bands import arms_in_use, bands_of
 from ttc_sim.deploying.exports.features import Kind, not_expressed
 from ttc_sim.deploying.exports.fingerprint import fingerprint
 from ttc_sim.deploying.exports.litellm_models import limit_of, model_entry, retry_policy
+from ttc_sim.deploying.exports.naming import dumped, quoted
 from ttc_sim.deploying.exports.target import Export
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import Api
@@ -27,7 +26,6 @@ DOES: tuple[Kind, ...] = (
     *("sources", "prompt length", "score", "utility", "cap", "effort", "fallback"),
     *("timeout", "retry", "rate limit", "concurrency"),
 )
-_SAFE = " @+:,=()[]"  # of what else names may have, LiteLLM takes * for any model, and / for a provider
 _NOWHERE = (
     "http://routed-by-ttc-sim.invalid"  # a name that nobody can have: without the hook requests fail, and go nowhere
 )
@@ -36,15 +34,16 @@ _NOWHERE = (
 def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
     """A config of the proxy, its hook, and tiers where bands of one score can be put so."""
     scenario, arms = plan.scenario, arms_in_use(plan)
-    groups = {arm: f"ttc-sim/{quote(arm, safe=_SAFE)}" for arm in arms}
+    groups = {arm: f"ttc-sim/{quoted(arm)}" for arm in arms}
     missing: list[str] = []
     named: dict[str, str] = {}
     models = [model_entry(plan, arm, groups[arm], endpoints, named, missing) for arm in arms]
-    missing += _shared(plan, arms)
+    places = {arm: stand_in(plan, arm, endpoints)[0] for arm in arms}
+    missing += _shared(plan, places)
     fallbacks = {groups[arm]: [groups[one] for one in scenario.path_of(arm)[1:]] for arm in arms}
     fallbacks = {group: others for group, others in fallbacks.items() if others}
     limits = {arm: limit_of(plan, arm, endpoints) for arm in arms}
-    public = quote(scenario.name, safe=_SAFE)
+    public = quoted(scenario.name)
     here = {
         "model_name": public,
         "litellm_params": {"model": "openai/none", "api_base": _NOWHERE, "api_key": "none"},
@@ -53,7 +52,7 @@ def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
         "num_retries": 0,
         "disable_cooldowns": True,
         "optional_pre_call_checks": ["enforce_model_rate_limits"],
-        "model_group_retry_policy": {groups[arm]: retry_policy(plan, arm) for arm in arms},
+        "model_group_retry_policy": {groups[arm]: retry_policy(plan, places[arm]) for arm in arms},
         **({"fallbacks": [{group: others} for group, others in fallbacks.items()]} if fallbacks else {}),
         **({"max_fallbacks": max(map(len, fallbacks.values()))} if fallbacks else {}),
     }
@@ -69,7 +68,7 @@ def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
         "LIMITS": limits,
         "FALLBACKS": fallbacks,
     }
-    files = {"config.yaml": _dumped(config), "ttc_sim_router.py": _HOOK.format(constants=_python(constants))}
+    files = {"config.yaml": dumped(config), "ttc_sim_router.py": _HOOK.format(constants=_python(constants))}
     how = [
         "pip install 'litellm[proxy]' ttc-sim, then in the folder:",
         "TTC_PLAN=.../plan.yaml litellm --config config.yaml   (TTC_PREDICTOR: where the plan's ONNX file stands, if elsewhere)",
@@ -78,7 +77,7 @@ def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
     ]
     if tiers := _tiers(plan, groups):
         entry = {"model_name": public, "litellm_params": tiers}
-        files["config-tiers.yaml"] = _dumped({"model_list": [entry, *models], "router_settings": settings})
+        files["config-tiers.yaml"] = dumped({"model_list": [entry, *models], "router_settings": settings})
         how.append(
             "config-tiers.yaml does without ttc-sim, and not as planned: LiteLLM's own complexity score, not the plan's "
             "predictor, says which requests are hard, so that accuracy and cost are not those that were promised."
@@ -86,11 +85,11 @@ def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
     return Export(files, (*dict.fromkeys(missing), *not_expressed(plan, DOES)), tuple(how))
 
 
-def _shared(plan: SavedPlan, arms: tuple[str, ...]) -> list[str]:
+def _shared(plan: SavedPlan, places: Mapping[str, str]) -> list[str]:
     """Limits of deployments that several arms have, each of which LiteLLM counts for itself."""
     lines = []
     for name, item in plan.scenario.deployments.items():
-        on = [arm for arm in arms if plan.scenario.arms[arm].deployment == name]
+        on = [arm for arm, place in places.items() if place == name]
         limited = isinstance(item, Api) and (item.requests_per_minute or item.tokens_per_minute or item.concurrency)
         if len(on) > 1 and limited:
             lines.append(f"deployment {name}: its limits are counted for each of {', '.join(on)}, not for all together")
@@ -113,17 +112,6 @@ def _tiers(plan: SavedPlan, groups: Mapping[str, str]) -> dict[str, Any] | None:
         "complexity_router_config": {"tiers": tiers},
         "complexity_router_default_model": groups[easy_first[-1]],
     }
-
-
-def _dumped(content: object) -> str:
-    return yaml.dump(content, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=110)
-
-
-class _WithoutAliases(yaml.SafeDumper):
-    """The same list twice is written twice: people read it."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
 
 
 def _python(constants: Mapping[str, object]) -> str:

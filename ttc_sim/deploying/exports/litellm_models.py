@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports import anthropic, gemini
-from ttc_sim.deploying.exports.attempts import LIMITS, Attempt, NotTakenError, provider_of, stand_in
+from ttc_sim.deploying.exports.attempts import LIMITS, Attempt, NotTakenError, model_of, provider_of, stand_in
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import Api
 
@@ -42,7 +41,7 @@ def model_entry(
     """Entry of one arm in the list of models; variables that it names, and what it leaves out."""
     deployment, call = stand_in(plan, arm, endpoints)
     item = plan.scenario.deployments[deployment]
-    params = _address(plan, deployment, call, endpoints, named)
+    params = _address(plan, deployment, endpoints, named)
     params |= _asked(arm, call, provider_of(plan, deployment, endpoints), endpoints.get(deployment), missing)
     if item.timeout_s is not None:
         params["timeout"] = item.timeout_s
@@ -59,31 +58,30 @@ def model_entry(
                     )
         if item.concurrency is not None:
             params["max_parallel_requests"] = item.concurrency
-    params["num_retries"] = _tries(plan, arm, "error")
+    params["num_retries"] = _tries(plan, deployment, "error")
     return {"model_name": group, "litellm_params": params, "model_info": {"id": group}}
 
 
 def _address(
-    plan: SavedPlan, deployment: str, call: Attempt | None, endpoints: Mapping[str, Endpoint], named: dict[str, str]
+    plan: SavedPlan, deployment: str, endpoints: Mapping[str, Endpoint], named: dict[str, str]
 ) -> dict[str, Any]:
+    """Where a deployment stands, and the variables that say it where the plan and its endpoints do not."""
+    model = model_of(plan, deployment, endpoints)
     item, endpoint = plan.scenario.deployments[deployment], endpoints.get(deployment)
     if endpoint is not None:
         key = "none" if endpoint.key_env is None else f"os.environ/{endpoint.key_env}"
         if endpoint.key_env is not None:
             named[endpoint.key_env] = f"key of {deployment}"
-        return {"model": f"openai/{endpoint.model}", "api_base": endpoint.url, "api_key": key}
-    model = call.model if call is not None else None
+        return {"model": f"openai/{model}", "api_base": endpoint.url, "api_key": key}
     provider = provider_of(plan, deployment, endpoints)
     if provider in PREFIXES and isinstance(item, Api):
-        prefix, variable = PREFIXES[provider]
-        named[variable] = f"key of {provider}"
-        return {"model": f"{prefix}/{model or item.price.model}", "api_key": f"os.environ/{variable}"}
-    stem = re.sub(r"\W+", "_", deployment, flags=re.ASCII).strip("_").upper() or "DEPLOYMENT"
-    names = list(plan.scenario.deployments)
-    place = f"TTC_{stem}_{names.index(deployment) + 1}"  # two names may come to the same letters
-    named[f"{place}_URL"] = f"url of {deployment}, such as http://localhost:8000/v1"
-    named[f"{place}_KEY"] = f"key of {deployment}; any word where it takes none"
-    address = {"api_base": f"os.environ/{place}_URL", "api_key": f"os.environ/{place}_KEY"}
+        prefix, own_key = PREFIXES[provider]
+        named[own_key] = f"key of {provider}"
+        return {"model": f"{prefix}/{model}", "api_key": f"os.environ/{own_key}"}
+    place, key = variable(plan, deployment, "URL"), variable(plan, deployment, "KEY")
+    named[place] = f"url of {deployment}, such as http://localhost:8000/v1"
+    named[key] = f"key of {deployment}; any word where it takes none"
+    address = {"api_base": f"os.environ/{place}", "api_key": f"os.environ/{key}"}
     return {"model": f"openai/{model}", **address}
 
 
@@ -147,21 +145,21 @@ def limit_of(plan: SavedPlan, arm: str, endpoints: Mapping[str, Endpoint]) -> tu
     return key, None if call is None or call.forced else call.cap
 
 
-def _tries(plan: SavedPlan, arm: str, *reasons: str) -> int:
+def _tries(plan: SavedPlan, deployment: str, *reasons: str) -> int:
     """How often a call is repeated for any of these reasons."""
-    retry = plan.scenario.deployments[plan.scenario.arms[arm].deployment].retry
+    retry = plan.scenario.deployments[deployment].retry
     return retry.retries if retry is not None and set(reasons) & set(retry.reasons) else 0
 
 
-def retry_policy(plan: SavedPlan, arm: str) -> dict[str, int]:
+def retry_policy(plan: SavedPlan, deployment: str) -> dict[str, int]:
     """How often a call is repeated, by LiteLLM's kinds of errors; what no kind is of goes by ``num_retries``."""
-    errors = _tries(plan, arm, "error")
+    errors = _tries(plan, deployment, "error")
     return {
         "BadRequestErrorRetries": 0,
         "AuthenticationErrorRetries": 0,
         "ContentPolicyViolationErrorRetries": 0,
-        "TimeoutErrorRetries": _tries(plan, arm, "timeout"),
-        "RateLimitErrorRetries": _tries(plan, arm, "rate_limit", "queue_full"),
+        "TimeoutErrorRetries": _tries(plan, deployment, "timeout"),
+        "RateLimitErrorRetries": _tries(plan, deployment, "rate_limit", "queue_full"),
         "InternalServerErrorRetries": errors,
     }
 
