@@ -9,6 +9,7 @@ from typing import Any
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports import anthropic, gemini
 from ttc_sim.deploying.exports.attempts import LIMITS, Attempt, NotTakenError, model_of, provider_of, stand_in
+from ttc_sim.deploying.exports.naming import variable
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import Api
 
