@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 import yaml
 
+import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.shipped import PREDICTORS
-from ttc_sim.deploying import LivePlan
+from ttc_sim.deploying import Runtime
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.simulation.model import load_model
@@ -107,6 +108,12 @@ def saved(folder: Path, planned: Scenario) -> Path:
     return path
 
 
+def started(plan: Path, *, allow_code: bool = False, **options: Any) -> Runtime:
+    runtime = ttc.load_plan(plan, allow_code=allow_code).runtime(**options)
+    assert isinstance(runtime, Runtime)
+    return runtime
+
+
 POLICIES: list[Any] = [
     UTILITY,
     "Utility(price_of_accuracy=0.03, price_of_second=0.0001)",
@@ -120,14 +127,16 @@ POLICIES: list[Any] = [
 def test_live_requests_go_where_a_simulation_sends_them(folder: Path, policy: Any) -> None:
     planned = scenario(folder, policy)
     records = simulate(planned).records.unique(["problem", "source"], maintain_order=True)
-    live = LivePlan(saved(folder, planned))
+    live = started(saved(folder, planned))
     assert len(records) > 30
     for problem, source, arm in records.select("problem", "source", "arm").iter_rows():
         prompt = PROMPTS[int(problem[1:])]
         route = live.route(prompt, source)
         assert (route.arm, route.deployment) == (arm, planned.arms[arm].deployment)
         assert route.max_tokens == {"weak": None, "weak@150": 150, "strong": 1000, "strong@500": 500}[arm]
-        assert live.route(prompt, source, prompt_tokens=len(prompt) // 4 + 1) == route
+        again = live.route(prompt, source, prompt_tokens=len(prompt) // 4 + 1)
+        assert (again.arm, again.prompt_tokens, again.scores) == (route.arm, route.prompt_tokens, route.scores)
+        assert again.request != route.request
         assert arm in live.arms[source]
     if policy == UTILITY:
         arms = {name: set(records.filter(pl.col("source") == name)["arm"]) for name in ("easy", "hard")}
@@ -140,23 +149,21 @@ def test_a_route_says_where_it_goes_next(folder: Path) -> None:
     planned = scenario(folder, "Always('weak')")
     weak = planned.arms["weak"].model_copy(update={"fallback": ["weak@150", "strong@500"]})
     falling = planned.model_copy(update={"arms": {**planned.arms, "weak": weak}})
-    route = LivePlan(saved(folder, falling)).route("x", "easy")
-    assert [(one.arm, one.deployment, one.max_tokens) for one in route.fallbacks] == [
-        ("weak@150", "cheap", 150),
-        ("strong@500", "dear", 500),
-    ]
-    assert LivePlan(saved(folder, planned)).route("x", "easy").fallbacks == ()
+    runtime = started(saved(folder, falling))
+    assert runtime.route("x", "easy").fallbacks == ("weak@150", "strong@500")
+    assert repr(runtime.strategies["strong@500"]) == "Single(cap=500)"
+    assert started(saved(folder, planned)).route("x", "easy").fallbacks == ()
 
 
 def test_the_source_is_told_not_guessed(folder: Path) -> None:
-    live = LivePlan(saved(folder, scenario(folder, {"easy": "Always('weak')", "hard": "Always('strong')"})))
+    live = started(saved(folder, scenario(folder, {"easy": "Always('weak')", "hard": "Always('strong')"})))
     assert [live.route("x", source).arm for source in ("easy", "hard")] == ["weak", "strong"]
     for source in (None, "esay"):
         with pytest.raises(InputError, match=f"plan.yaml: source: got {source!r}; expected .*easy.*hard"):
             live.route("x", source)
     one = scenario(folder, "Always('weak')")
     workload = one.workload.model_copy(update={"sources": {"easy": one.workload.sources["easy"]}})
-    alone = LivePlan(saved(folder, one.model_copy(update={"workload": workload, "arms": {"weak": one.arms["weak"]}})))
+    alone = started(saved(folder, one.model_copy(update={"workload": workload, "arms": {"weak": one.arms["weak"]}})))
     assert alone.route("x").arm == "weak"
 
 
@@ -173,15 +180,16 @@ def test_the_source_is_told_not_guessed(folder: Path) -> None:
 @pytest.mark.parametrize(
     "policy", ["Threshold(at=0.4, below='weak', above='voting')", "Utility(price_of_accuracy=0.004)"]
 )
-def test_an_arm_of_more_than_one_call_is_refused(folder: Path, strategy: str, policy: str) -> None:
+def test_an_arm_of_more_than_one_call_is_refused_where_one_is_made(folder: Path, strategy: str, policy: str) -> None:
     arms = {
         "weak": {"profile": "weak", "deployment": "cheap"},
         "voting": {"profile": "strong", "deployment": "dear", "strategy": strategy},
     }
+    runtime = started(saved(folder, scenario(folder, policy, arms=arms)))
     with pytest.raises(InputError, match=r"scenario\.arms\.voting\.strategy: got .*; expected Single\(\)"):
-        LivePlan(saved(folder, scenario(folder, policy, arms=arms)))
+        runtime.check_plain_calls()
     # One that no request goes to does not matter.
-    LivePlan(saved(folder, scenario(folder, "Always('weak')", arms=arms)))
+    started(saved(folder, scenario(folder, "Always('weak')", arms=arms))).check_plain_calls()
 
 
 @pytest.mark.parametrize(
@@ -192,28 +200,28 @@ def test_an_arm_of_more_than_one_call_is_refused(folder: Path, strategy: str, po
         "looks.py:choose",
     ],
 )
-def test_a_policy_that_looks_at_live_load_is_refused(folder: Path, policy: Any) -> None:
+def test_a_policy_that_looks_at_live_load_is_refused_where_none_is_told(folder: Path, policy: Any) -> None:
     (folder / "looks.py").write_text("def choose(request, load):\n    return 'weak'\n")
     with pytest.raises(InputError, match=r"scenario\.policy of source easy: got .* alone: the deployments' live load"):
-        LivePlan(saved(folder, scenario(folder, policy)), allow_code=True)
+        started(saved(folder, scenario(folder, policy)), allow_code=True).check_plain_calls()
 
 
 def test_a_users_own_function_is_called(folder: Path) -> None:
     (folder / "own.py").write_text(
         "def choose(request):\n    return 'weak' if request.difficulty < 0.4 else 'strong@500'\n"
     )
-    live = LivePlan(saved(folder, scenario(folder, "own.py:choose")), allow_code=True)
+    live = started(saved(folder, scenario(folder, "own.py:choose")), allow_code=True)
     routes = [live.route(prompt, "easy") for prompt in PROMPTS]
     assert {route.arm for route in routes} == {"weak", "strong@500"}
-    assert all((route.arm == "weak") == (route.difficulty < 0.4) for route in routes)
+    assert all((route.arm == "weak") == (route.scores["difficulty"] < 0.4) for route in routes)
 
 
 def test_a_policy_without_what_it_was_planned_with_is_refused(folder: Path) -> None:
     planned = scenario(folder, UTILITY).model_copy(update={"responses": None})
     with pytest.raises(InputError, match=r"scenario\.responses: got None; expected the responses"):
-        LivePlan(saved(folder, planned))
+        started(saved(folder, planned))
     with pytest.raises(InputError, match="score: got 'p:someone'; expected"):
-        LivePlan(
+        started(
             saved(folder, scenario(folder, "Threshold(at=0.4, below='weak', above='strong@500', score='p:someone')"))
         )
 
@@ -224,7 +232,7 @@ def test_the_predictor_is_the_plans_unless_another_is_asked_for(folder: Path) ->
     (folder / "elsewhere.onnx").write_bytes(shipped.read_bytes())
     (folder / "mine.onnx").write_bytes(shipped.read_bytes() + b"\x00")
     for stands_at in (None, "fast", folder / "elsewhere.onnx"):
-        assert LivePlan(plan, predictor=stands_at).route("What is 2 + 2?", "easy").arm == "weak"
+        assert started(plan, predictor=stands_at).route("What is 2 + 2?", "easy").arm == "weak"
     for another in ("encoder", folder / "mine.onnx"):
         with pytest.raises(InputError, match="the predictor that the plan was made with, fast"):
-            LivePlan(plan, predictor=another)
+            started(plan, predictor=another)
