@@ -56,7 +56,7 @@ def check_folder(to: str, folder: Path, *, replace: bool = False) -> tuple[str, 
     found = _files_of_mark(folder)
     if replace and (folder.is_dir() or not folder.exists()):
         return tuple(found[1]) if found is not None else ()
-    if folder.is_dir() and not any(folder.iterdir()) or not folder.exists() and not folder.is_symlink():
+    if (folder.is_dir() and not any(folder.iterdir())) or (not folder.exists() and not folder.is_symlink()):
         return ()
     expected = "a new or empty folder, or one with an earlier export; --replace writes over files of the same names"
     if found is None:

@@ -36,7 +36,13 @@ Target = Callable[[SavedPlan, Mapping[str, Endpoint]], Export]
 """Takes the plan, and where its deployments stand, as far as that was said."""
 
 # A new one is a file in this folder and one line here, in the order of the names.
-TARGETS: Mapping[str, str] = {}
+TARGETS: Mapping[str, str] = {
+    "kubernetes": "kubernetes:export",
+    "onnx": "onnx:export",
+    "python": "python_function:export",
+    "typescript": "typescript_function:export",
+    "vllm": "vllm:export",
+}
 """Names of exports, each with its function as ``module:function``; modules stand in this folder."""
 
 
