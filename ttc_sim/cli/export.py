@@ -29,9 +29,6 @@ def export(
     predictor: Annotated[
         Path | None, typer.Option(help="Where the ONNX file of the plan's predictor stands now, if elsewhere.")
     ] = None,
-    other_predictor: Annotated[
-        bool, typer.Option("--other-predictor", help="Take --predictor even if the plan was made with another one.")
-    ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Write over what stands there under the files' names.")
     ] = False,
@@ -55,7 +52,7 @@ def export(
     if json_file is not None and json_file.resolve().is_relative_to(out.resolve()):
         raise InputError("ttc-sim export", "--json", str(json_file), f"a file outside of {out}, which is written whole")
     stand = {} if endpoints is None else read_endpoints(endpoints, saved)
-    made = export_plan(saved, to, stand, predictor=predictor, other_predictor=other_predictor)
+    made = export_plan(saved, to, stand, predictor=predictor)
     check_folder(to, out, replace=replace)
     with written_together():
         if json_file is not None:

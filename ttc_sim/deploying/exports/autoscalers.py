@@ -99,8 +99,10 @@ def _metric(server: Server, scaled: Autoscaling) -> tuple[list[dict[str, Any]], 
     # Without an answer KEDA leaves the replicas as they are.
     metadata = {"serverAddress": PROMETHEUS, "query": query, "threshold": f"{target:.10g}", "ignoreNullValues": "false"}
     if scaled.looks_every_s != _SYNC_S:
-        said = f"{of}: it is looked at every {scaled.looks_every_s:g} s; the cluster's own period, {_SYNC_S} s unless told otherwise"
-        unsaid.append(f"{said}, is what counts")
+        said = (
+            f"{of}: its metric is looked at every {scaled.looks_every_s:g} s, in a cluster by the cluster's own period"
+        )
+        unsaid.append(f"{said}, {_SYNC_S} s unless told otherwise")
     return [{"type": "prometheus", "metricType": kind, "metadata": metadata}], unsaid
 
 

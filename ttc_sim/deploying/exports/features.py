@@ -6,8 +6,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ttc_sim.base.errors import InputError
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.exports.bands import arms_in_use, bands_of, deployments_in_use, policy_of, sources_of
+from ttc_sim.measured.cards import ProfileCard, read_card
+from ttc_sim.measured.folders import find_folder
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Always, UserFunction
 from ttc_sim.scenario.deployments import Api, GpuPool
@@ -22,6 +25,8 @@ Kind = Literal[
     "live load",
     "own policy",
     "cap",
+    "effort",
+    "effort not known",
     "vote",
     "best of n",
     "verifier",
@@ -34,6 +39,7 @@ Kind = Literal[
     "timeout",
     "deadline",
     "retry",
+    "retry waits",
     "rate limit",
     "concurrency",
     "tier",
@@ -75,6 +81,7 @@ def features_of(plan: SavedPlan) -> tuple[Feature, ...]:
     found = list(_policy(plan))
     for name in arms_in_use(plan):
         found += _strategy(f"arm {name}", scenario.parsed_strategy(name))
+        found += _effort(plan, name)
         if fallbacks := scenario.path_of(name)[1:]:
             said = f"goes on to {' and then '.join(fallbacks)} when it does not answer"
             found.append(Feature("fallback", f"arm {name}", said))
@@ -95,15 +102,22 @@ def features_of(plan: SavedPlan) -> tuple[Feature, ...]:
 
 
 def not_expressed(
-    plan: SavedPlan, does: Collection[Kind], *, unless: Callable[[Feature], bool] = lambda feature: False
+    plan: SavedPlan,
+    does: Collection[Kind],
+    *,
+    unless: Callable[[Feature], bool] = lambda feature: False,
+    except_of: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Lines of what the plan asks for and a consumer cannot do.
 
     Args:
         does: kinds that it can do.
         unless: says of a feature of another kind whether this one is done all the same.
+        except_of: arms and deployments, as features name them (``arm r1``), for which it does nothing.
     """
-    return tuple(one.line for one in features_of(plan) if one.kind not in does and not unless(one))
+    return tuple(
+        one.line for one in features_of(plan) if (one.kind not in does or one.of in except_of) and not unless(one)
+    )
 
 
 def _policy(plan: SavedPlan) -> Iterator[Feature]:
@@ -164,15 +178,38 @@ def _strategy(of: str, strategy: Strategy) -> Iterator[Feature]:
         yield Feature("forced answer", of, f"thinking ends at {attempt.cap:,} tokens and the answer is forced")
 
 
+def _effort(plan: SavedPlan, arm: str) -> Iterator[Feature]:
+    profile = plan.scenario.arms[arm].profile
+    if profile is None:
+        return
+    card = card_of(plan, arm)
+    if card is None:
+        said = f"its profile {profile} is not to be found, so that the effort it was measured at is not known"
+        yield Feature("effort not known", f"arm {arm}", said)
+    elif card.effort is not None:
+        yield Feature("effort", f"arm {arm}", f"was measured at effort {card.effort}")
+
+
+def card_of(plan: SavedPlan, arm: str) -> ProfileCard | None:
+    """Card of the profile that an arm was planned with; ``None`` where it has none, or that is not to be found here."""
+    profile = plan.scenario.arms[arm].profile
+    if profile is None:
+        return None
+    try:
+        return read_card(find_folder(profile, "profile.yaml", plan.scenario.folder) / "profile.yaml", ProfileCard)
+    except InputError:
+        return None
+
+
 def _client(of: str, item: Api | GpuPool) -> Iterator[Feature]:
     if item.timeout_s is not None:
         yield Feature("timeout", of, f"given up after {item.timeout_s:g} s")
     if item.deadline_s is not None:
         yield Feature("deadline", of, f"given up for good {item.deadline_s:g} s after the request was made")
     if item.retry is not None and item.retry.retries:
-        waits = f"after {item.retry.base_s:g} s, then twice as long each time, at most {item.retry.max_s:g} s"
-        said = f"asked again up to {item.retry.retries} times ({', '.join(item.retry.reasons)}), {waits}"
-        yield Feature("retry", of, said)
+        yield Feature("retry", of, f"asked again up to {item.retry.retries} times ({', '.join(item.retry.reasons)})")
+        said = f"asked again after {item.retry.base_s:g} s, twice as long each time, at most {item.retry.max_s:g} s"
+        yield Feature("retry waits", of, said)
 
 
 def _endpoint(of: str, item: Api) -> Iterator[Feature]:
@@ -216,4 +253,4 @@ def _budgets(plan: SavedPlan) -> Iterator[Feature]:
         yield Feature("daily budget", of, said)
 
 
-__all__ = ["Feature", "Kind", "features_of", "not_expressed"]
+__all__ = ["Feature", "Kind", "card_of", "features_of", "not_expressed"]

@@ -26,7 +26,7 @@ FILE, CARD, MANIFEST, EXAMPLE = "predictor.onnx", "predictor.card.yaml", "manife
 SCHEMA = 1
 PROMPTS = ("What is 2 + 2?", "Prove that there are infinitely many primes.\n\n1. Begin with a finite list of them.")
 
-_EXAMPLE = '''"""Scores of the prompts in manifest.json by onnxruntime alone; those that ttc-sim gave them stand beside them there."""
+_EXAMPLE = '''"""Scores of the prompts in manifest.json by onnxruntime alone; what ttc-sim says of them stands there too."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
 """What vLLM's server is told of each GPU pool of a plan: ``vllm serve MODEL --argument value ...``.
 
-Arguments are those of vLLM 0.19 to 0.33 (``EngineArgs`` and ``FrontendArgs``), but for ``max-num-queued-reqs``, which came in between
-and is said of pools with a limit on their queue alone.
+Arguments are those of vLLM 0.19 to 0.33 (``EngineArgs`` and ``FrontendArgs``), but for ``max-num-queued-reqs``, which came in
+between and is said of pools with a limit on their queue alone.
 """
 
 from __future__ import annotations

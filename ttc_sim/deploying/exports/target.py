@@ -37,9 +37,14 @@ Target = Callable[[SavedPlan, Mapping[str, Endpoint]], Export]
 
 # A new one is a file in this folder and one line here, in the order of the names.
 TARGETS: Mapping[str, str] = {
+    "anthropic": "anthropic:export",
+    "gemini": "gemini:export",
     "kubernetes": "kubernetes:export",
+    "litellm": "litellm:export",
     "onnx": "onnx:export",
+    "openai": "openai:export",
     "python": "python_function:export",
+    "semantic-router": "semantic_router:export",
     "typescript": "typescript_function:export",
     "vllm": "vllm:export",
 }
@@ -52,7 +57,6 @@ def export_plan(
     endpoints: Mapping[str, Endpoint] | None = None,
     *,
     predictor: str | Path | None = None,
-    other_predictor: bool = False,
 ) -> Export:
     """A plan for one consumer.
 
@@ -61,7 +65,6 @@ def export_plan(
         to: name of the consumer, one of :data:`TARGETS`.
         endpoints: where deployments stand, by name; what is left out stands as a placeholder that the export names.
         predictor: where the ONNX file of the plan's predictor stands now, if elsewhere.
-        other_predictor: take it even if it is another one than the plan was made with.
 
     Raises:
         InputError: no consumer of that name; one that cannot carry out anything of the plan; or a predictor that the plan needs
@@ -74,15 +77,15 @@ def export_plan(
             raise InputError("export", "endpoints", name, nearest(str(name), list(plan.scenario.deployments)))
     module, _, function = TARGETS[to].partition(":")
     target: Target = getattr(importlib.import_module(f"ttc_sim.deploying.exports.{module}"), function)
-    return target(_with_predictor(plan, predictor, other_predictor), endpoints or {})
+    return target(_with_predictor(plan, predictor), endpoints or {})
 
 
-def _with_predictor(plan: SavedPlan, given: str | Path | None, other: bool) -> SavedPlan:
+def _with_predictor(plan: SavedPlan, given: str | Path | None) -> SavedPlan:
     """The plan, with its predictor where that is now: checked where a source's requests are routed by a predicted score."""
     if given is None and not needs_predictor(plan):
         return plan
     scenario = plan.scenario
-    file, _ = planned_predictor(scenario, given, other=other)
+    file, _ = planned_predictor(scenario, given)
     named = scenario.predictor
     if given is not None:
         here = os.path.relpath(Path(given).resolve(), scenario.folder)
