@@ -1,4 +1,4 @@
-"""A plan as a function in Python and in TypeScript: the same routes as a simulation of the plan, whatever names and scores there are."""
+"""A plan as a function in Python and in TypeScript: routes are those of a simulation, whatever names and scores there are."""
 
 from __future__ import annotations
 
