@@ -318,7 +318,7 @@ def test_types_are_checked_where_there_is_a_compiler(tmp_path: Path) -> None:
     made = export_plan(odd_plan(), "typescript", {ODD[0]: endpoint}).files["route.ts"]
     assert isinstance(made, str)
     (tmp_path / "route.ts").write_text(made)
-    command = [compiler, "--strict", "--noEmit", "--target", "es2020", "--module", "es2020", tmp_path / "route.ts"]
+    command = [compiler, "--strict", "--noEmit", "--target", "es2020", "--module", "es2020", str(tmp_path / "route.ts")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

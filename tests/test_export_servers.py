@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -18,6 +17,8 @@ from ttc_sim.deploying.exports import Export, export_plan
 from ttc_sim.deploying.exports.labels import labels_of
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario import load_scenario, scenario_from_dict
+
+jsonschema = pytest.importorskip("jsonschema")
 
 HERE = Path(__file__).parent / "exports"
 ARGUMENTS = json.loads((HERE / "vllm-arguments.json").read_text())
@@ -166,16 +167,16 @@ def test_what_a_step_time_does_not_say_is_a_placeholder_that_is_listed_or_comes_
     for part in ("names no model", "on how many GPUs", "KV cache without limit"):
         assert f"deployment {ODD}: " in said
         assert part in said
-    served = Endpoint(url="http://gpu.example:8000/v1", model='it\'s $(a) "b"', key_env="POOL_KEY")
+    served = Endpoint(url="http://gpu.example:8000/v1", model='it\'s $(a) "b"', key_env="POOL_KEY", body={})
     made = export_plan(plan, "vllm", {"pool-1": served})
     assert told(made, "pool-1")["model"] == served.model
     assert (told(made, "pool-1")["port"], told(made, label)["port"]) == ("8000", "8001")
     assert 'VLLM_API_KEY="${POOL_KEY:?' in str(made.files["pool-1.sh"])
     assert any("is taken to be what it loads" in line for line in made.not_expressed)
-    alias = export_plan(plan_of(KNOWN), "vllm", {"pool-0": Endpoint(url="http://x/v1", model="chat")})
+    alias = export_plan(plan_of(KNOWN), "vllm", {"pool-0": Endpoint(url="http://x/v1", model="chat", body={})})
     assert told(alias, "pool-0")["served-model-name"] == "chat"
     with pytest.raises(InputError, match=r"deployments\.pool-1\.model: got '--x'; expected a name that does not begin"):
-        export_plan(plan, "vllm", {"pool-1": Endpoint(url="http://x/v1", model="--x")})
+        export_plan(plan, "vllm", {"pool-1": Endpoint(url="http://x/v1", model="--x", body={})})
 
 
 def manifests(made: Export) -> dict[tuple[str, str], dict[str, Any]]:
@@ -201,7 +202,7 @@ def test_manifests_hold_their_schemas_and_run_what_vllm_is_told() -> None:
         "failures": {"mtbf_h": 9, "mttr_h": 1},
     }
     plan = plan_of(pool, (ODD, RAW))
-    endpoints = {ODD: Endpoint(url="http://x/v1", model="m $(HOME) $$", key_env="KEY")}
+    endpoints = {ODD: Endpoint(url="http://x/v1", model="m $(HOME) $$", key_env="KEY", body={})}
     made, label = export_plan(plan, "kubernetes", endpoints), labels_of([ODD])[ODD]
     found = manifests(made)
     deployment = found["Deployment", "pool-0"]["spec"]
