@@ -429,3 +429,5 @@ def test_shipped_scenarios_pools_are_served() -> None:
             pool = plan.scenario.deployments[label]
             assert arguments["model"] == pool.model  # type: ignore[union-attr]
             assert shlex.quote(arguments["model"]) in str(made.files[f"{label}.sh"])
+        other = [line.partition(":")[0] for line in made.not_expressed if "attempts were measured on" in line]
+        assert other == (["deployment sky-32b-pool"] if name == "competition-maths" else [])

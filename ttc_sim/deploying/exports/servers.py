@@ -6,13 +6,15 @@ between and is said of pools with a limit on their queue alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.endpoints import Endpoint
-from ttc_sim.deploying.exports.bands import deployments_in_use
+from ttc_sim.deploying.exports.bands import arms_in_use, deployments_in_use
+from ttc_sim.deploying.exports.features import card_of
 from ttc_sim.deploying.exports.labels import labels_of
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import GpuPool, LayerStepTime, PhysicsStepTime
@@ -88,7 +90,8 @@ def _port(endpoint: Endpoint | None) -> int | None:
 
 
 def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None, label: str, port: int) -> Server:
-    of, unsaid = f"deployment {name}", []
+    of = f"deployment {name}"
+    unsaid: list[str] = []
     model = _model(pool)
     if model is None and endpoint is not None:
         model = endpoint.model
@@ -103,6 +106,7 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
         if said.startswith("-"):
             expected = "a name that does not begin with a hyphen: vllm would take it for an option"
             raise InputError(plan.scenario.path, f"deployments.{name}.model", said, expected)
+    unsaid += _measured_on_another(plan, name, model)
     precision, about_precision = _precision(of, pool, model)
     gpus, about_gpus = _gpus(of, pool)
     memory, about_memory = _memory(plan, name, pool)
@@ -129,6 +133,20 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
 
 def _model(pool: GpuPool) -> str | None:
     return pool.step_time.model if isinstance(pool.step_time, PhysicsStepTime) else pool.model
+
+
+def _measured_on_another(plan: SavedPlan, name: str, model: str) -> Iterator[str]:
+    """A pool may name a model of the same shape, for its times; what is promised is of the one that was measured."""
+    arms = [arm for arm in arms_in_use(plan) if plan.scenario.arms[arm].deployment == name]
+    cards = (card_of(plan, arm) for arm in arms)
+    for measured in dict.fromkeys(card.model for card in cards if card is not None):
+        if _plain(measured) != _plain(model):
+            said = f"{model} is loaded, but attempts were measured on {measured}: write its name if it is another model"
+            yield f"deployment {name}: {said}"
+
+
+def _plain(model: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", model.rpartition("/")[2].lower())
 
 
 def _gpus(of: str, pool: GpuPool) -> tuple[int, tuple[str, ...]]:
