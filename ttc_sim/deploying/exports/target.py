@@ -39,9 +39,14 @@ Target = Callable[[SavedPlan, Mapping[str, Endpoint]], Export]
 TARGETS: Mapping[str, str] = {
     "anthropic": "anthropic:export",
     "gemini": "gemini:export",
+    "kubernetes": "kubernetes:export",
     "litellm": "litellm:export",
+    "onnx": "onnx:export",
     "openai": "openai:export",
+    "python": "python_function:export",
     "semantic-router": "semantic_router:export",
+    "typescript": "typescript_function:export",
+    "vllm": "vllm:export",
 }
 """Names of exports, each with its function as ``module:function``; modules stand in this folder."""
 
