@@ -120,7 +120,8 @@ def _python(constants: Mapping[str, object]) -> str:
 
 _HOOK = '''"""Sends each request where a plan of ttc-sim sends it: a hook of LiteLLM's proxy, beside config.yaml.
 
-TTC_PLAN: file of the plan, which must be the one that was exported; TTC_PREDICTOR: where its ONNX file stands, if elsewhere.
+TTC_PLAN: file of the plan, which must be the one that was exported; TTC_PREDICTOR: where its ONNX file stands, if elsewhere;
+TTC_LOG: file that each decision is appended to, if it is set.
 """
 
 import os
@@ -147,6 +148,7 @@ class Router(CustomLogger):
             limits=LIMITS,
             fallbacks=FALLBACKS,
             predictor=os.environ.get("TTC_PREDICTOR"),
+            log=os.environ.get("TTC_LOG"),
         )
 
     async def async_pre_call_hook(self, user_api_key_dict, cache, data, call_type):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.exports.fingerprint import fingerprint
-from ttc_sim.deploying.live_plan import LivePlan
+from ttc_sim.deploying.runtime import Runtime
 from ttc_sim.optimizer.plan import load_plan
 
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -24,6 +24,7 @@ class PlanRouting:
         groups: model group of each arm; limits: the key that its output is limited by, and most tokens, if any.
         fallbacks: groups that LiteLLM goes on to, by group.
         predictor: where the ONNX file of the plan's predictor stands now, if elsewhere.
+        log: file that each decision is appended to as a line.
 
     Raises:
         InputError: another plan than the exported one, or one that cannot be routed by.
@@ -39,13 +40,15 @@ class PlanRouting:
         limits: Mapping[str, tuple[str, int | None]],
         fallbacks: Mapping[str, list[str]],
         predictor: str | Path | None = None,
+        log: str | Path | None = None,
     ) -> None:
-        found = fingerprint(load_plan(plan))
+        saved = load_plan(plan)
+        found = fingerprint(saved)
         if found != made_of:
             raise InputError(plan, "plan", found, f"{made_of}, the plan that was exported: export this one anew")
         self.model, self._groups, self._fallbacks = model, groups, fallbacks
         self._limits = {groups[arm]: limit for arm, limit in limits.items()}
-        self._live = LivePlan(plan, predictor=predictor)
+        self.runtime = Runtime(saved, predictor=predictor, log=log)
 
     def route(self, data: dict[str, Any]) -> dict[str, Any]:
         """The request, sent to the group of its arm and with no more tokens than that has.
@@ -58,7 +61,7 @@ class PlanRouting:
         """
         if data.get("model") != self.model:
             return data
-        group = self._groups[self._live.route(text_of(data), _source(data)).arm]
+        group = self._groups[self.runtime.route(text_of(data), _source(data)).arm]
         sent = {**data, "model": group}
         asked = min((data[key] for key in LIMITS if isinstance(data.get(key), int)), default=None)
         if asked is None:
