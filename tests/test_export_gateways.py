@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import importlib.util
+import itertools
 import json
+import os
 import re
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any, get_args, get_type_hints
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -450,6 +460,62 @@ def test_tiers_are_an_alternative_that_says_what_it_is(folder: Path) -> None:
     for policy in ({"easy": bands, "hard": "Always('weak')"}, "Always('weak')", POLICIES[1]):
         plan = ttc.load_plan(saved(folder, scenario(folder, policy)))
         assert set(export_plan(plan, "litellm", _ENDPOINTS).files) == {"config.yaml", "ttc_sim_router.py"}
+
+
+def test_the_proxy_starts_on_it_and_sends_requests(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "litellm.proxy.proxy_cli", reason="litellm is not installed; its source's keys are checked instead"
+    )
+    bodies: list[dict[str, Any]] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            message = {"role": "assistant", "content": "yes"}
+            choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
+            content = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    planned = scenario(folder, POLICIES[-1])
+    plan = saved(folder, planned)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    stand = {name: Endpoint(url=url, model=name, body={}) for name in planned.deployments}
+    for name, content in export_plan(ttc.load_plan(plan), "litellm", stand).files.items():
+        (tmp_path / name).write_text(str(content), encoding="utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "litellm.proxy.proxy_cli", "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
+    started_proxy = subprocess.Popen([sys.executable, *words], cwd=tmp_path, env={**os.environ, "TTC_PLAN": str(plan)})
+    runtime = started(plan)
+    try:
+        for source, prompt in itertools.product(("easy", "hard"), PROMPTS[:6]):
+            asked = {"model": "live", "messages": [{"role": "user", "content": prompt}], "metadata": {"source": source}}
+            request = Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(asked).encode())
+            request.add_header("content-type", "application/json")
+            for _ in range(120):
+                with contextlib.suppress(ConnectionRefusedError, URLError):
+                    assert json.load(urlopen(request, timeout=20))["choices"][0]["message"]["content"] == "yes"
+                    break
+                assert started_proxy.poll() is None
+                time.sleep(0.5)
+            decision = runtime.route(prompt, source)
+            assert bodies[-1]["model"] == decision.deployment
+            assert bodies[-1].get("max_tokens") == decision.max_tokens
+    finally:
+        started_proxy.terminate()
+        started_proxy.wait(20)
+        server.shutdown()
+        server.server_close()
 
 
 def test_text_of_requests() -> None:
