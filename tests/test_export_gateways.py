@@ -776,4 +776,21 @@ def test_what_a_consumer_cannot_do_is_listed_never_dropped(folder: Path, to: str
     ]
     assert dropped == []
     assert len(set(made.not_expressed)) == len(made.not_expressed)
-    assert all("\n" not in line for line in made.not_expressed)
+
+
+def test_odd_names_are_no_more_than_names(folder: Path) -> None:
+    plan = odd_names(folder)
+    made = {to: export_plan(plan, to) for to in ("openai", "litellm", "semantic-router")}
+    assert list(json.loads(text(made["openai"], "arms.json"))["arms"]) == ODD
+    config, constants = config_of(made["litellm"]), {}
+    exec("\n".join(re.findall(r"^[A-Z_]+ = .*$", text(made["litellm"], "ttc_sim_router.py"), re.MULTILINE)), constants)
+    groups = constants["GROUPS"]
+    assert list(groups) == ODD
+    assert len(set(groups.values())) == len(ODD)
+    by_group = {one["model_name"]: one["litellm_params"] for one in config["model_list"]}
+    assert set(by_group) == {constants["MODEL"], *groups.values()}
+    assert [by_group[groups[name]]["max_tokens"] for name in ODD] == [1, 2, 3, 4, 5]
+    router = routed(made["semantic-router"])
+    names = [picked(router, {"ttc_source": name, "ttc_arm": name}, 1) for name in ODD]
+    assert len(set(names)) == len(ODD)
+    assert None not in names
