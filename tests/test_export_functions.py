@@ -323,7 +323,7 @@ def test_types_are_checked_where_there_is_a_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_endpoints_stand_beside_routes(tmp_path: Path) -> None:
+def test_endpoints_stand_beside_routes() -> None:
     body = {"__proto__": {"x": 1}, "top_k": 3}
     endpoint = Endpoint(url="http://localhost:1/v1", model='m"', key_env="KEY", body=body)
     plan = odd_plan(policy=f"Always({ODD[2]!r})")
@@ -332,6 +332,9 @@ def test_endpoints_stand_beside_routes(tmp_path: Path) -> None:
         assert isinstance(made, str)
         assert literal in made
     assert '["__proto__"]: {"x": 1}' in made, "a literal's key of that name is no property"
+    for bad in (float("nan"), b"\xff"):
+        with pytest.raises(InputError, match=r"endpoints: .*\.body: got .*; expected what JSON can hold"):
+            export_plan(plan, "python", {ODD[2]: endpoint.model_copy(update={"body": {"x": bad}})})
 
 
 def test_what_functions_cannot_do_is_listed(tmp_path: Path) -> None:

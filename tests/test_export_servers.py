@@ -411,7 +411,20 @@ def test_plans_without_pools_are_refused_and_pools_that_nothing_comes_to_are_lef
 
 
 def test_labels_are_short_and_different() -> None:
-    names = ["a", "A", "a-", "9", "ü", "", "x" * 90, "x" * 91, "own-gpu", "x" * 40]
+    names = [
+        "kustomization",
+        labels_of(["A"])["A"],
+        "a",
+        "A",
+        "a-",
+        "9",
+        "ü",
+        "",
+        "x" * 90,
+        "x" * 91,
+        "own-gpu",
+        "x" * 40,
+    ]
     labels = labels_of(names)
     assert len(set(labels.values())) == len(names)
     assert all(len(label) <= 40 and label.strip("-") == label and label[0].isalpha() for label in labels.values())

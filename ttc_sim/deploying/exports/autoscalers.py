@@ -77,7 +77,7 @@ def _metric(server: Server, scaled: Autoscaling) -> tuple[list[dict[str, Any]], 
     def mean(metric: str) -> str:
         return f"sum(avg_over_time({metric}[{window}]))"
 
-    unsaid = [f"{of}: vLLM's metrics count the samples of one request apart only if they are requests of their own"]
+    unsaid: list[str] = []
     target, kind = scaled.target, "AverageValue"
     if scaled.rule == "target_concurrency":
         query = f"{mean(running)} + {mean(waiting)}"
@@ -92,7 +92,7 @@ def _metric(server: Server, scaled: Autoscaling) -> tuple[list[dict[str, Any]], 
         idle = f"0 * (sum({running}) + sum({waiting}) == 0)"
         query = f"(histogram_quantile({share:.10g}, {buckets}) >= 0) * {_MILLI} or {idle}"
         target, kind = target * _MILLI, "Value"
-        unsaid = [f"{of}: times to first token are known by the buckets of vLLM's histogram"]
+        unsaid.append(f"{of}: times to first token are known by the buckets of vLLM's histogram alone")
     threshold = math.floor(target * _MILLI) / _MILLI  # KEDA's precision
     if not math.isclose(threshold, target, rel_tol=1e-3):
         unsaid.append(f"{of}: KEDA cuts the target {target:.10g} after three decimals")

@@ -124,8 +124,8 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
     arguments["enable-prefix-caching" if pool.prefix_caching else "no-enable-prefix-caching"] = True
     arguments["scheduling-policy"] = pool.scheduling
     if pool.queue_limit is not None:
+        # It counts what runs too, and a request of n samples n times.
         arguments["max-num-queued-reqs"] = pool.max_num_seqs + pool.queue_limit
-        unsaid.append(f"{of}: vLLM counts the requests of its queue, the plan their samples; 0.19 has no limit to say")
     unsaid += [*about_gpus, *about_precision, *about_memory]
     key_env = None if endpoint is None else endpoint.key_env
     return Server(name, label, pool, gpus, model, port, key_env, arguments, tuple(unsaid))
