@@ -332,7 +332,7 @@ def test_endpoints_stand_beside_routes() -> None:
         assert isinstance(made, str)
         assert literal in made
     assert '["__proto__"]: {"x": 1}' in made, "a literal's key of that name is no property"
-    for bad in (float("nan"), b"\xff"):
+    for bad in (float("nan"), b"\xff", {1, 2}):
         with pytest.raises(InputError, match=r"endpoints: .*\.body: got .*; expected what JSON can hold"):
             export_plan(plan, "python", {ODD[2]: endpoint.model_copy(update={"body": {"x": bad}})})
 

@@ -67,7 +67,7 @@ def _where(deployment: str, endpoint: Endpoint | None) -> dict[str, Any] | None:
     if endpoint is None:
         return None
     try:
-        found: dict[str, Any] = json.loads(json.dumps(endpoint.model_dump(mode="json"), allow_nan=False))
+        found: dict[str, Any] = json.loads(json.dumps(endpoint.model_dump(), allow_nan=False))
     except (ValueError, TypeError):
         raise InputError("endpoints", f"{deployment}.body", endpoint.body, "what JSON can hold") from None
     return found
