@@ -198,9 +198,9 @@ def bodies(
                 f"arm {arm}: {', '.join(unsaid)} of its endpoint's body, which is for an OpenAI-compatible API"
             )
     if not written:
+        whose = f"{name}'s by price.provider ({' or '.join(providers)}) or by its url in --endpoints"
         why = "; ".join(f"arm {arm} is {said}" for arm, said in left_out.items())
-        expected = f"an arm whose deployment is {name}'s: by price.provider {' or '.join(providers)}, or its url in --endpoints"
-        raise InputError(scenario.path, "arms", why, expected)
+        raise InputError(scenario.path, "arms", ", ".join(left_out), f"an arm with a deployment that is {whose}. {why}")
     lines = not_expressed(plan, does, except_of=[f"arm {arm}" for arm in left_out])
     content = {"plan": scenario.name, "arms": written}
     return Export(

@@ -91,7 +91,7 @@ def features_of(plan: SavedPlan) -> tuple[Feature, ...]:
         found += _client(of, item)
         found += _endpoint(of, item) if isinstance(item, Api) else _pool(of, item)
         if (tier := chosen.get(name, {}).get("tier")) is not None:
-            found.append(Feature("tier", of, f"tier {tier}, to be had from its provider"))
+            found.append(Feature("tier", of, f"the tier {tier!r}, to be had from its provider"))
     if len(dict.fromkeys(source.priority for source in scenario.workload.sources.values())) > 1:
         said = ", ".join(f"{name} {source.priority}" for name, source in scenario.workload.sources.items())
         pools = [scenario.deployments[name] for name in deployments_in_use(plan)]
@@ -166,16 +166,14 @@ def _strategy(of: str, strategy: Strategy) -> Iterator[Feature]:
         yield Feature("best of n", of, f"{strategy.n} attempts, of which one is taken")
         yield Feature("verifier", of, f"attempts are read by {verifier}")
     attempt = strategy.attempt if isinstance(strategy, (MajorityVote, BestOfN)) else strategy
-    if attempt.cap is not None:
+    forced = isinstance(attempt, BudgetForcing) or attempt.on_cap == "force_answer"
+    if attempt.cap is not None and not forced:
         yield Feature("cap", of, f"at most {attempt.cap:,} output tokens an attempt, thinking and answer together")
-    if isinstance(attempt, BudgetForcing):
-        if attempt.cap is not None:
-            yield Feature("forced answer", of, f"thinking ends at {attempt.cap:,} tokens and the answer is forced")
-        if attempt.min_tokens and attempt.extensions:
-            said = f"thinking is made to go on up to {attempt.extensions} times before {attempt.min_tokens:,} tokens"
-            yield Feature("budget forcing", of, said)
-    elif attempt.cap is not None and attempt.on_cap == "force_answer":
+    if attempt.cap is not None and forced:
         yield Feature("forced answer", of, f"thinking ends at {attempt.cap:,} tokens and the answer is forced")
+    if isinstance(attempt, BudgetForcing) and attempt.min_tokens and attempt.extensions:
+        said = f"thinking is made to go on up to {attempt.extensions} times before {attempt.min_tokens:,} tokens"
+        yield Feature("budget forcing", of, said)
 
 
 def _effort(plan: SavedPlan, arm: str) -> Iterator[Feature]:
