@@ -10,6 +10,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.deploying.arms import live_arm
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports.bands import arms_in_use, bands_of, offered, policy_of, sources_of
 from ttc_sim.deploying.exports.features import Kind, not_expressed
@@ -46,12 +47,12 @@ def routing_of(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Routing:
     scenario = plan.scenario
     arms = {}
     for name in arms_in_use(plan):
-        arm, strategy = scenario.arms[name], scenario.parsed_strategy(name)
+        arm = live_arm(scenario, name)
         arms[name] = {
             "deployment": arm.deployment,
-            "max_tokens": strategy.attempt_cap,
-            "strategy": _as_data(strategy),
-            "fallbacks": scenario.path_of(name)[1:],
+            "max_tokens": arm.max_tokens,
+            "strategy": _as_data(arm.strategy),
+            "fallbacks": list(arm.fallbacks),
             "endpoint": _where(arm.deployment, endpoints.get(arm.deployment)),
         }
     sources = {source: _rule(plan, source) for source in sources_of(plan)}
