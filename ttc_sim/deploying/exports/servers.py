@@ -1,7 +1,8 @@
 """What vLLM's server is told of each GPU pool of a plan: ``vllm serve MODEL --argument value ...``.
 
-Arguments are those of vLLM 0.19 to 0.33 (``EngineArgs`` and ``FrontendArgs``), but for ``max-num-queued-reqs``, which came in
-between and is said of pools with a limit on their queue alone.
+Arguments are those of vLLM 0.33 (``EngineArgs`` and ``FrontendArgs``). Those of 0.19 are the same but for two: it has no
+``max-num-queued-reqs``, which is said of pools with a limit on their queue alone; and what makes weights in FP8 of others, which is
+``fp8_per_tensor`` now, was ``fp8``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ttc_sim.deploying.exports.features import card_of
 from ttc_sim.deploying.exports.labels import labels_of
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import GpuPool, LayerStepTime, PhysicsStepTime
-from ttc_sim.serving.catalogue import config_of, own_precision
+from ttc_sim.serving.catalogue import config_of, installed, own_precision
 from ttc_sim.serving.operator_lookup import MEMORY_SHARE
 from ttc_sim.serving.pools import with_memory
 
@@ -163,16 +164,25 @@ def _precision(of: str, pool: GpuPool, model: str) -> tuple[dict[str, Value], tu
     wanted = pool.step_time.precision.lower() if isinstance(pool.step_time, PhysicsStepTime) else pool.precision
     if wanted is None:
         return {}, ()
-    own = own_precision(model) if config_of(model) is not None else None
+    own = _own(model)
     if wanted == "fp16":
         return {"dtype": "float16"}, ()
     if wanted == "bf16" and own in (None, "bf16"):
         return {"dtype": "bfloat16"}, ()
     if wanted == own:
         return {}, ()  # vLLM reads from the checkpoint how its weights are stored
-    if wanted == "fp8" and own in (None, "bf16"):
-        return {"quantization": "fp8"}, ()
+    if wanted == "fp8" and own == "bf16":
+        return {"quantization": "fp8_per_tensor"}, ()
+    if own is None:
+        made = "; --quantization fp8_per_tensor makes them of others" if wanted == "fp8" else ""
+        return {}, (f"{of}: {model} must be a checkpoint whose weights are in {wanted}{made}",)
     return {}, (f"{of}: weights in {wanted} are those of another checkpoint of {model}, which must be named instead",)
+
+
+def _own(model: str) -> str | None:
+    """Precision of a checkpoint's weights, where the catalogue is installed and knows it."""
+    known = installed() is not None and config_of(model) is not None
+    return own_precision(model) if known else None
 
 
 def _memory(plan: SavedPlan, name: str, pool: GpuPool) -> tuple[dict[str, Value], tuple[str, ...]]:
