@@ -122,6 +122,12 @@ def test_a_pool_of_the_catalogue_is_served_as_it_was_planned() -> None:
     assert any("2 replicas" in line for line in made.not_expressed)
 
 
+def test_a_replica_of_several_machines_is_said_to_be_one() -> None:
+    made = export_plan(plan_of({**KNOWN, "tensor_parallel": 16, "expert_parallel": True}), "vllm")
+    assert told(made, "pool-0")["enable-expert-parallel"] is True
+    assert any("a replica of 16 GPUs takes more than one machine" in line for line in made.not_expressed)
+
+
 def test_a_plan_that_holds_what_fits_is_told_apart_from_one_that_says_how_much() -> None:
     from ttc_sim.serving.pools import with_memory
 

@@ -28,6 +28,8 @@ VERSION = "0.33.0"
 BLOCK = 16
 """Tokens of a block of KV cache, as the plan counts them."""
 FIRST_PORT = 8000
+NODE = 8
+"""GPUs of one machine, at most."""
 
 Value = str | int | float | bool
 
@@ -110,6 +112,9 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
     unsaid += _measured_on_another(plan, name, model)
     precision, about_precision = _precision(of, pool, model)
     gpus, about_gpus = _gpus(of, pool)
+    if gpus > NODE:
+        said = f"a replica of {gpus} GPUs takes more than one machine of {NODE}, which vLLM has to be told of on each"
+        about_gpus = (*about_gpus, f"{of}: {said}")
     memory, about_memory = _memory(plan, name, pool)
     if pool.backend not in (None, "vllm"):
         unsaid.append(f"{of}: planned with the times of {pool.backend}, not of vLLM")
