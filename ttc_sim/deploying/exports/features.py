@@ -91,7 +91,7 @@ def features_of(plan: SavedPlan) -> tuple[Feature, ...]:
         found += _client(of, item)
         found += _endpoint(of, item) if isinstance(item, Api) else _pool(of, item)
         if (tier := chosen.get(name, {}).get("tier")) is not None:
-            found.append(Feature("tier", of, f"the tier {tier!r}, to be had from its provider"))
+            found.append(Feature("tier", of, f"tier {tier}, to be had from its provider"))
     if len(dict.fromkeys(source.priority for source in scenario.workload.sources.values())) > 1:
         said = ", ".join(f"{name} {source.priority}" for name, source in scenario.workload.sources.items())
         pools = [scenario.deployments[name] for name in deployments_in_use(plan)]

@@ -77,7 +77,8 @@ def export_plan(
             raise InputError("export", "endpoints", name, nearest(str(name), list(plan.scenario.deployments)))
     module, _, function = TARGETS[to].partition(":")
     target: Target = getattr(importlib.import_module(f"ttc_sim.deploying.exports.{module}"), function)
-    return target(_with_predictor(plan, predictor), endpoints or {})
+    made = target(_with_predictor(plan, predictor), endpoints or {})
+    return replace(made, not_expressed=tuple(dict.fromkeys(made.not_expressed)))
 
 
 def _with_predictor(plan: SavedPlan, given: str | Path | None) -> SavedPlan:
