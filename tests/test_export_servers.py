@@ -404,7 +404,7 @@ def test_everything_else_that_a_plan_asks_for_is_listed() -> None:
             "the judge api",
             "at most 60 requests a minute",
             "at most 4 calls at once",
-            "the tier 'first'",
+            "to be had from its provider",
             "asked again up to 2 times",
             "US dollars of API calls a day, then requests go to voting",
             "replicas are chosen by session",
