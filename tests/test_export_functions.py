@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports import export_plan
-from ttc_sim.optimizer.plan import SavedPlan
+from ttc_sim.optimizer.plan import SavedPlan, load_plan
 from ttc_sim.policies import Requests, choose_arms
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import Scenario, load_scenario, scenario_from_dict
@@ -225,7 +226,7 @@ def test_odd_names_and_scores_at_thresholds_go_where_a_simulation_sends_them(tol
     assert min(by_utility.count(ODD[0]), by_utility.count(ODD[3])) > 20, "a choice that tells nothing"
     served = {route["arm"]: route for route in routes if route is not None}
     assert {arm: route["max_tokens"] for arm, route in served.items()} == dict(
-        zip(ODD, [150, None, 90, None, 500, None], strict=True)
+        zip(ODD, [150, None, None, None, None, None], strict=True)
     )
     assert all(route["deployment"] == arm for arm, route in served.items())
     assert served[ODD[0]]["fallbacks"] == [ODD[1], ODD[2]]
@@ -309,6 +310,36 @@ def test_shipped_problems_go_where_a_simulation_sends_them(
     assert [route and route["arm"] for route in told(plan, tmp_path, asks)] == arms
 
 
+@LANGUAGES
+def test_live_requests_go_where_the_runtime_sends_them(told: Runner, tmp_path: Path) -> None:
+    plan, _, _ = shipped(*SHIPPED[2])
+    capped = {
+        name: arm.model_copy(update={"fallback": "mistral"})
+        for name, arm in plan.scenario.arms.items()
+        if name != "mistral"
+    }
+    voting = capped["r1"].model_copy(update={"strategy": "MajorityVote(n=3, cap=700)"})
+    scenario = plan.scenario.model_copy(update={"arms": {**plan.scenario.arms, **capped, "r1": voting}})
+    content = scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    made_from = os.path.relpath(scenario.path, tmp_path)
+    file = tmp_path / "plan.yaml"
+    file.write_text(json.dumps({"ttc_sim_plan": 1, "promised": {}, "made_from": made_from, "scenario": content}))
+    saved = load_plan(file)
+    runtime = saved.runtime()
+    prompts = [
+        text * (1 + k % 3)
+        for k in range(8)
+        for text in (f"What is {k} + 1? ", "Prove it, and colour all graphs. ", "Sort: b a. ")
+    ]
+    decided = [runtime.route(prompt, source) for prompt in prompts for source in scenario.workload.sources]
+    live = [{"source": one.source, "scores": dict(one.scores), "prompt_tokens": one.prompt_tokens} for one in decided]
+    assert len({one.arm for one in decided}) > 1
+    for one, route in zip(decided, told(saved, tmp_path, live), strict=True):
+        assert route is not None
+        assert (route["arm"], route["deployment"], route["max_tokens"]) == (one.arm, one.deployment, one.max_tokens)
+        assert (tuple(route["fallbacks"]), route["strategy"]["kind"]) == (one.fallbacks, type(one.strategy).__name__)
+
+
 def test_types_are_checked_where_there_is_a_compiler(tmp_path: Path) -> None:
     compiler = shutil.which("tsc")
     if compiler is None:
@@ -323,7 +354,7 @@ def test_types_are_checked_where_there_is_a_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_endpoints_stand_beside_routes(tmp_path: Path) -> None:
+def test_endpoints_stand_beside_routes() -> None:
     body = {"__proto__": {"x": 1}, "top_k": 3}
     endpoint = Endpoint(url="http://localhost:1/v1", model='m"', key_env="KEY", body=body)
     plan = odd_plan(policy=f"Always({ODD[2]!r})")
@@ -332,6 +363,9 @@ def test_endpoints_stand_beside_routes(tmp_path: Path) -> None:
         assert isinstance(made, str)
         assert literal in made
     assert '["__proto__"]: {"x": 1}' in made, "a literal's key of that name is no property"
+    for bad in (float("nan"), b"\xff", {1, 2}):
+        with pytest.raises(InputError, match=r"endpoints: .*\.body: got .*; expected what JSON can hold"):
+            export_plan(plan, "python", {ODD[2]: endpoint.model_copy(update={"body": {"x": bad}})})
 
 
 def test_what_functions_cannot_do_is_listed(tmp_path: Path) -> None:

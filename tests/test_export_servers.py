@@ -97,19 +97,20 @@ def told(made: Export, label: str) -> dict[str, Any]:
         plain = name.removeprefix("no-")
         assert plain in ARGUMENTS["both"] or name in ("model", "max-num-queued-reqs"), name
         assert (value is True) == (plain in ARGUMENTS["flags"]), name
+        assert value in ARGUMENTS["values in 0.33.0"].get(name, [value]), name
     assert "max-num-queued-reqs" in ARGUMENTS["0.33.0 alone"]
     return found
 
 
 def test_a_pool_of_the_catalogue_is_served_as_it_was_planned() -> None:
     limits = {"max_num_seqs": 96, "max_num_batched_tokens": 4096, "prefix_caching": False, "scheduling": "priority"}
-    pool = {**KNOWN, **limits, "tensor_parallel": 2, "precision": "fp8", "queue_limit": 40}
+    pool = {**KNOWN, **limits, "tensor_parallel": 2, "precision": "bf16", "queue_limit": 40}
     made = export_plan(plan_of(pool), "vllm")
     assert told(made, "pool-0") == {
         "model": "meta-llama/Llama-3.1-8B-Instruct",
         "port": "8000",
         "tensor-parallel-size": "2",
-        "quantization": "fp8",
+        "dtype": "bfloat16",
         "max-num-seqs": "96",
         "max-num-batched-tokens": "4096",
         "gpu-memory-utilization": "0.9",
@@ -119,6 +120,12 @@ def test_a_pool_of_the_catalogue_is_served_as_it_was_planned() -> None:
     }
     assert any("0.33.0" in line for line in made.how)
     assert any("2 replicas" in line for line in made.not_expressed)
+
+
+def test_a_replica_of_several_machines_is_said_to_be_one() -> None:
+    made = export_plan(plan_of({**KNOWN, "tensor_parallel": 16, "expert_parallel": True}), "vllm")
+    assert told(made, "pool-0")["enable-expert-parallel"] is True
+    assert any("a replica of 16 GPUs takes more than one machine" in line for line in made.not_expressed)
 
 
 def test_a_plan_that_holds_what_fits_is_told_apart_from_one_that_says_how_much() -> None:
@@ -140,14 +147,19 @@ def test_a_plan_that_holds_what_fits_is_told_apart_from_one_that_says_how_much()
     [
         ("meta-llama/Llama-3.1-8B-Instruct", "bf16", {"dtype": "bfloat16"}, None),
         ("meta-llama/Llama-3.1-8B-Instruct", None, {}, None),
-        ("meta-llama/Llama-3.1-8B-Instruct", "int4", {}, "weights in int4 are those of another checkpoint"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "int4", {}, "must be a checkpoint whose weights are in int4"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "fp8", {}, "--quantization fp8_per_tensor makes them of others"),
+        ("Qwen/Qwen2.5-14B-Instruct", "fp8", {"quantization": "fp8_per_tensor"}, None),
+        ("Qwen/Qwen2.5-14B-Instruct", "int4", {}, "weights in int4 are those of another checkpoint"),
         ("deepseek-ai/DeepSeek-V3", "fp8", {}, None),
         ("deepseek-ai/DeepSeek-V3", "bf16", {}, "weights in bf16 are those of another checkpoint"),
     ],
 )
 def test_weights_are_those_of_the_checkpoint_or_made_so(
-    model: str, precision: str | None, expected: dict[str, str], line: str | None
+    model: str, precision: str | None, expected: dict[str, str], line: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What fits beside weights that nobody has is not looked up.
+    monkeypatch.setattr("ttc_sim.deploying.exports.servers._fits", lambda *_: None)
     size = {"gpu": "h200_sxm", "tensor_parallel": 8} if "DeepSeek" in model else {}
     given = {**KNOWN, "model": model, "kv_cache_tokens": 16_000, **size}
     made = export_plan(plan_of(given if precision is None else {**given, "precision": precision}), "vllm")
@@ -392,7 +404,7 @@ def test_everything_else_that_a_plan_asks_for_is_listed() -> None:
             "the judge api",
             "at most 60 requests a minute",
             "at most 4 calls at once",
-            "tier first",
+            "to be had from its provider",
             "asked again up to 2 times",
             "US dollars of API calls a day, then requests go to voting",
             "replicas are chosen by session",
@@ -411,7 +423,20 @@ def test_plans_without_pools_are_refused_and_pools_that_nothing_comes_to_are_lef
 
 
 def test_labels_are_short_and_different() -> None:
-    names = ["a", "A", "a-", "9", "ü", "", "x" * 90, "x" * 91, "own-gpu", "x" * 40]
+    names = [
+        "kustomization",
+        labels_of(["A"])["A"],
+        "a",
+        "A",
+        "a-",
+        "9",
+        "ü",
+        "",
+        "x" * 90,
+        "x" * 91,
+        "own-gpu",
+        "x" * 40,
+    ]
     labels = labels_of(names)
     assert len(set(labels.values())) == len(names)
     assert all(len(label) <= 40 and label.strip("-") == label and label[0].isalpha() for label in labels.values())

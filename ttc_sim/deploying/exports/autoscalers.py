@@ -20,7 +20,7 @@ _MILLI = 1000
 def scaled_object(server: Server) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
     """The manifest, and what it does not say; no manifest where replicas do not change, or change by no clock of the day."""
     scaled, of = server.pool.autoscaling, f"deployment {server.name}"
-    if scaled is None or (scaled.schedule is not None and len(scaled.schedule) == 1) or scaled.least == scaled.most:
+    if scaled is None or scaled.least == scaled.most:
         return None, ()
     if scaled.schedule is not None and scaled.schedule[0].at is None:
         said = (
@@ -29,6 +29,8 @@ def scaled_object(server: Server) -> tuple[dict[str, Any] | None, tuple[str, ...
         return None, (said,)
     unsaid: list[str] = []
     triggers, about = _cron(scaled.schedule, of) if scaled.schedule is not None else _metric(server, scaled)
+    if not triggers:
+        return None, tuple(about)
     unsaid += about
     behaviour = {}
     for way, key in (("up", "scaleUp"), ("down", "scaleDown")):
@@ -48,23 +50,22 @@ def scaled_object(server: Server) -> tuple[dict[str, Any] | None, tuple[str, ...
 
 
 def _cron(steps: list[ScheduleStep], of: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """A window of each step. KEDA's cron knows minutes."""
-    times = [divmod(int(step.at_s) // 60, 60) for step in steps]
-    triggers = [
-        {
-            "type": "cron",
-            "metadata": {
-                "timezone": TIMEZONE,
-                "start": f"{minute} {hour} * * *",
-                "end": f"{times[(k + 1) % len(steps)][1]} {times[(k + 1) % len(steps)][0]} * * *",
-                "desiredReplicas": str(step.replicas),
-            },
-        }
-        for k, ((hour, minute), step) in enumerate(zip(times, steps, strict=True))
+    """A window of each step. KEDA's cron knows minutes, and no window without an end."""
+    by_minute = {int(step.at_s) // 60: step.replicas for step in steps}
+    starts = [f"{minute % 60} {minute // 60} * * *" for minute in by_minute]
+    unsaid = [f"{of}: the step at {step.at} begins with its minute" for step in steps if step.at_s % 60]
+    if len(by_minute) < len(steps):
+        unsaid.append(f"{of}: of steps within one minute the last counts")
+    if len(by_minute) < 2:
+        unsaid.append(f"{of}: {steps[0].replicas:,} replicas stand for all steps")
+        return [], unsaid
+    ends, counts = [*starts[1:], starts[0]], by_minute.values()
+    windows = [
+        {"timezone": TIMEZONE, "start": start, "end": end, "desiredReplicas": str(replicas)}
+        for start, end, replicas in zip(starts, ends, counts, strict=True)
     ]
-    unsaid = [f"{of}: the clock of its schedule stands in {TIMEZONE}: write another time zone if it is of one"]
-    unsaid += [f"{of}: the step at {step.at} begins with its minute" for step in steps if step.at_s % 60]
-    return triggers, unsaid
+    unsaid.append(f"{of}: the clock of its schedule stands in {TIMEZONE}: write another time zone if it is of one")
+    return [{"type": "cron", "metadata": window} for window in windows], unsaid
 
 
 def _metric(server: Server, scaled: Autoscaling) -> tuple[list[dict[str, Any]], list[str]]:
@@ -77,7 +78,7 @@ def _metric(server: Server, scaled: Autoscaling) -> tuple[list[dict[str, Any]], 
     def mean(metric: str) -> str:
         return f"sum(avg_over_time({metric}[{window}]))"
 
-    unsaid = [f"{of}: vLLM's metrics count the samples of one request apart only if they are requests of their own"]
+    unsaid: list[str] = []
     target, kind = scaled.target, "AverageValue"
     if scaled.rule == "target_concurrency":
         query = f"{mean(running)} + {mean(waiting)}"
@@ -92,7 +93,7 @@ def _metric(server: Server, scaled: Autoscaling) -> tuple[list[dict[str, Any]], 
         idle = f"0 * (sum({running}) + sum({waiting}) == 0)"
         query = f"(histogram_quantile({share:.10g}, {buckets}) >= 0) * {_MILLI} or {idle}"
         target, kind = target * _MILLI, "Value"
-        unsaid = [f"{of}: times to first token are known by the buckets of vLLM's histogram"]
+        unsaid.append(f"{of}: times to first token are known by the buckets of vLLM's histogram alone")
     threshold = math.floor(target * _MILLI) / _MILLI  # KEDA's precision
     if not math.isclose(threshold, target, rel_tol=1e-3):
         unsaid.append(f"{of}: KEDA cuts the target {target:.10g} after three decimals")

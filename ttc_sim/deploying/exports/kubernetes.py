@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports.autoscalers import PROMETHEUS, scaled_object
 from ttc_sim.deploying.exports.features import Kind, not_expressed
+from ttc_sim.deploying.exports.naming import dumped
 from ttc_sim.deploying.exports.servers import VERSION, Server, servers_of
 from ttc_sim.deploying.exports.target import Export
 from ttc_sim.deploying.exports.vllm import DOES as SERVED
@@ -138,16 +137,8 @@ def _budget(server: Server) -> dict[str, Any]:
     return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": about, "spec": spec}
 
 
-class _Plain(yaml.SafeDumper):
-    """Without YAML's anchors, which readers of manifests need not know."""
-
-    def ignore_aliases(self, data: object) -> bool:
-        """Always."""
-        return True
-
-
 def _written(manifests: Sequence[dict[str, Any]]) -> str:
-    return yaml.dump_all(manifests, Dumper=_Plain, sort_keys=False, explicit_start=True, width=1000)
+    return "".join(f"---\n{dumped(one)}" for one in manifests)
 
 
 __all__ = ["DOES", "IMAGE", "export"]

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 _LONGEST = 40
 """Characters; Kubernetes cuts the names of a Deployment's pods where its own is longer than 47."""
 _FITS = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_TAKEN = re.compile(r"kustomization|.*-[0-9a-f]{8}")
+"""A file's own name, and what only a name's digits may end in."""
 
 
 def labels_of(names: Iterable[str]) -> Mapping[str, str]:
@@ -23,7 +25,7 @@ def labels_of(names: Iterable[str]) -> Mapping[str, str]:
 
 
 def _label(name: str) -> str:
-    if len(name) <= _LONGEST and _FITS.fullmatch(name):
+    if len(name) <= _LONGEST and _FITS.fullmatch(name) and not _TAKEN.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

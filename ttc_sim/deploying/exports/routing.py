@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.deploying.arms import live_arm
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports.bands import arms_in_use, bands_of, offered, policy_of, sources_of
 from ttc_sim.deploying.exports.features import Kind, not_expressed
@@ -45,14 +47,13 @@ def routing_of(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Routing:
     scenario = plan.scenario
     arms = {}
     for name in arms_in_use(plan):
-        arm, strategy = scenario.arms[name], scenario.parsed_strategy(name)
-        endpoint = endpoints.get(arm.deployment)
+        arm = live_arm(scenario, name)
         arms[name] = {
             "deployment": arm.deployment,
-            "max_tokens": strategy.attempt_cap,
-            "strategy": _as_data(strategy),
-            "fallbacks": scenario.path_of(name)[1:],
-            "endpoint": None if endpoint is None else endpoint.model_dump(mode="json"),
+            "max_tokens": arm.max_tokens,
+            "strategy": _as_data(arm.strategy),
+            "fallbacks": list(arm.fallbacks),
+            "endpoint": _where(arm.deployment, endpoints.get(arm.deployment)),
         }
     sources = {source: _rule(plan, source) for source in sources_of(plan)}
     unloaded = tuple(
@@ -61,6 +62,16 @@ def routing_of(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Routing:
         if policy_of(plan, source).looks_at_load
     )
     return Routing(arms, sources, (*not_expressed(plan, DOES), *unloaded))
+
+
+def _where(deployment: str, endpoint: Endpoint | None) -> dict[str, Any] | None:
+    if endpoint is None:
+        return None
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(endpoint.model_dump(), allow_nan=False))
+    except (ValueError, TypeError):
+        raise InputError("endpoints", f"{deployment}.body", endpoint.body, "what JSON can hold") from None
+    return found
 
 
 def _rule(plan: SavedPlan, source: str) -> dict[str, Any]:

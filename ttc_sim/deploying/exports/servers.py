@@ -1,7 +1,8 @@
 """What vLLM's server is told of each GPU pool of a plan: ``vllm serve MODEL --argument value ...``.
 
-Arguments are those of vLLM 0.19 to 0.33 (``EngineArgs`` and ``FrontendArgs``), but for ``max-num-queued-reqs``, which came in
-between and is said of pools with a limit on their queue alone.
+Arguments are those of vLLM 0.33 (``EngineArgs`` and ``FrontendArgs``). Those of 0.19 are the same but for two: it has no
+``max-num-queued-reqs``, which is said of pools with a limit on their queue alone; and what makes weights in FP8 of others, which is
+``fp8_per_tensor`` now, was ``fp8``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ttc_sim.deploying.exports.features import card_of
 from ttc_sim.deploying.exports.labels import labels_of
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import GpuPool, LayerStepTime, PhysicsStepTime
-from ttc_sim.serving.catalogue import config_of, own_precision
+from ttc_sim.serving.catalogue import config_of, installed, own_precision
 from ttc_sim.serving.operator_lookup import MEMORY_SHARE
 from ttc_sim.serving.pools import with_memory
 
@@ -27,6 +28,8 @@ VERSION = "0.33.0"
 BLOCK = 16
 """Tokens of a block of KV cache, as the plan counts them."""
 FIRST_PORT = 8000
+NODE = 8
+"""GPUs of one machine, at most."""
 
 Value = str | int | float | bool
 
@@ -109,6 +112,9 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
     unsaid += _measured_on_another(plan, name, model)
     precision, about_precision = _precision(of, pool, model)
     gpus, about_gpus = _gpus(of, pool)
+    if gpus > NODE:
+        said = f"a replica of {gpus} GPUs takes more than one machine of {NODE}, which vLLM has to be told of on each"
+        about_gpus = (*about_gpus, f"{of}: {said}")
     memory, about_memory = _memory(plan, name, pool)
     if pool.backend not in (None, "vllm"):
         unsaid.append(f"{of}: planned with the times of {pool.backend}, not of vLLM")
@@ -124,8 +130,8 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
     arguments["enable-prefix-caching" if pool.prefix_caching else "no-enable-prefix-caching"] = True
     arguments["scheduling-policy"] = pool.scheduling
     if pool.queue_limit is not None:
+        # It counts what runs too, and a request of n samples n times.
         arguments["max-num-queued-reqs"] = pool.max_num_seqs + pool.queue_limit
-        unsaid.append(f"{of}: vLLM counts the requests of its queue, the plan their samples; 0.19 has no limit to say")
     unsaid += [*about_gpus, *about_precision, *about_memory]
     key_env = None if endpoint is None else endpoint.key_env
     return Server(name, label, pool, gpus, model, port, key_env, arguments, tuple(unsaid))
@@ -163,16 +169,25 @@ def _precision(of: str, pool: GpuPool, model: str) -> tuple[dict[str, Value], tu
     wanted = pool.step_time.precision.lower() if isinstance(pool.step_time, PhysicsStepTime) else pool.precision
     if wanted is None:
         return {}, ()
-    own = own_precision(model) if config_of(model) is not None else None
+    own = _own(model)
     if wanted == "fp16":
         return {"dtype": "float16"}, ()
     if wanted == "bf16" and own in (None, "bf16"):
         return {"dtype": "bfloat16"}, ()
     if wanted == own:
         return {}, ()  # vLLM reads from the checkpoint how its weights are stored
-    if wanted == "fp8" and own in (None, "bf16"):
-        return {"quantization": "fp8"}, ()
+    if wanted == "fp8" and own == "bf16":
+        return {"quantization": "fp8_per_tensor"}, ()
+    if own is None:
+        made = "; --quantization fp8_per_tensor makes them of others" if wanted == "fp8" else ""
+        return {}, (f"{of}: {model} must be a checkpoint whose weights are in {wanted}{made}",)
     return {}, (f"{of}: weights in {wanted} are those of another checkpoint of {model}, which must be named instead",)
+
+
+def _own(model: str) -> str | None:
+    """Precision of a checkpoint's weights, where the catalogue is installed and knows it."""
+    known = installed() is not None and config_of(model) is not None
+    return own_precision(model) if known else None
 
 
 def _memory(plan: SavedPlan, name: str, pool: GpuPool) -> tuple[dict[str, Value], tuple[str, ...]]:

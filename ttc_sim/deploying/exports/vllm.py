@@ -6,10 +6,9 @@ import json
 import shlex
 from collections.abc import Mapping
 
-import yaml
-
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports.features import Feature, Kind, not_expressed
+from ttc_sim.deploying.exports.naming import dumped
 from ttc_sim.deploying.exports.servers import VERSION, Server, servers_of
 from ttc_sim.deploying.exports.target import Export
 from ttc_sim.optimizer.plan import SavedPlan
@@ -63,7 +62,7 @@ def _settings(server: Server) -> str:
         about += (
             f"# with the key that clients send in VLLM_API_KEY, which {server.label}.sh takes from {server.key_env}\n"
         )
-    return about + yaml.safe_dump({"model": server.model, **server.arguments}, sort_keys=False)
+    return about + dumped({"model": server.model, **server.arguments})
 
 
 __all__ = ["DOES", "export", "orders_its_queue"]
