@@ -21,6 +21,7 @@ from ttc_sim.cli import (
     collect,
     cross_validate,
     evaluate,
+    export,
     gpus,
     importing,
     predictor,
@@ -83,6 +84,7 @@ app.command("cross-validate")(cross_validate.cross_validate)
 app.command()(whatif.whatif)
 app.command()(sensitivity.sensitivity)
 app.command()(serve.serve)
+app.command()(export.export)
 app.command("import")(importing.import_)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")

@@ -132,7 +132,7 @@ class Predictor:
         difficulty, novelty = np.empty(n), np.empty(n)
         per_model = {kind: np.empty((n, width)) for kind in PER_MODEL}
         for rows in _batches(prompts, self._most):
-            found = self.run(_features([prompts[i] for i in rows], self._tokenizer))
+            found = self.run(self.read([prompts[i] for i in rows]))
             difficulty[rows], novelty[rows] = found["difficulty"], found["novelty"]
             for kind, whole in per_model.items():
                 whole[rows] = found[kind]
@@ -143,6 +143,10 @@ class Predictor:
         p, *tokens = (dict(zip(self.heads, whole.T, strict=True)) for whole in per_model.values())
         return Scores(difficulty, novelty, p, *tokens)
 
+    def read(self, prompts: Sequence[str]) -> Features:
+        """Prompts as the graph takes them."""
+        return _features(prompts, self._tokenizer)
+
     def check_outputs(self, path: Path) -> None:
         """See what it says of a prompt.
 
@@ -150,7 +154,7 @@ class Predictor:
             InputError: something else than a number for each model, or no chance where one is meant; ``path`` is its file.
         """
         shapes = {**dict.fromkeys(PER_MODEL, (1, len(self.heads))), "difficulty": (1,), "novelty": (1,)}
-        for name, values in self.run(_features(["try"], self._tokenizer)).items():
+        for name, values in self.run(self.read(["try"])).items():
             found = np.asarray(values)
             expected = f"numbers of shape {shapes[name]}"
             if found.dtype.kind not in "fiu" or found.shape != shapes[name]:
