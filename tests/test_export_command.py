@@ -139,7 +139,10 @@ def test_mistakes_are_a_line(plan: Path, tmp_path: Path) -> None:
 def test_a_predictor_that_is_missing_or_another_is_refused_where_it_is_needed(tmp_path: Path, to: str) -> None:
     out, file = tmp_path / "out", tmp_path / "mine.onnx"
     shutil.copyfile(PREDICTORS["fast"], file)
-    own = {"predictor": "mine.onnx", "predictor_sha256": ttc.load_scenario("qa-gateway").predictor_sha256}
+    own: dict[str, Any] = {
+        "predictor": "mine.onnx",
+        "predictor_sha256": ttc.load_scenario("qa-gateway").predictor_sha256,
+    }
     plan = planned(tmp_path, **{**own, "predictor_sha256": "0" * 64})
     refused(
         plan, to, out, r"predictor: got 'mine \(sha256|predictor: got .*; expected the predictor that the plan was made"

@@ -446,6 +446,21 @@ def test_litellm_tells_retries_limits_and_thinking(tmp_path: Path) -> None:
     assert "30 s from the beginning of each attempt" in said
 
 
+def test_of_a_cascade_the_last_stage_is_asked_and_that_is_said(folder: Path) -> None:
+    plan = everything(folder)
+    raw = plan.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    raw["arms"]["cascade"]["strategy"] = "Cascade(stages=['short', 'effort'], tpr=0.9, fpr=0.1)"
+    other = SavedPlan(scenario_from_dict(raw, plan.scenario.path), {}, "met")
+    for one, model, most in ((plan, "anthropic/claude-sonnet-4-0", 2003), (other, "openai/gpt-5", 6007)):
+        made = export_plan(one, "litellm", stands(one))
+        groups = {entry["model_name"]: entry["litellm_params"] for entry in config_of(made)["model_list"]}
+        assert (groups["ttc-sim/cascade"]["model"], groups["ttc-sim/cascade"]["max_tokens"]) == (model, most)
+        assert "arm cascade: its last stage alone is asked" in made.not_expressed
+        assert "arm vote: one of its 9 attempts is made" in made.not_expressed
+        assert groups["ttc-sim/forced"]["thinking"] == {"type": "enabled", "budget_tokens": 5003}
+        assert not any("5,003" in line for line in made.not_expressed)
+
+
 def test_tiers_are_an_alternative_that_says_what_it_is(folder: Path) -> None:
     bands = "Banded(edges=[0.2, 0.5], arms=['weak@150', 'weak', 'strong@500'])"
     made = export_plan(ttc.load_plan(saved(folder, scenario(folder, bands))), "litellm", _ENDPOINTS)
@@ -782,7 +797,8 @@ def test_odd_names_are_no_more_than_names(folder: Path) -> None:
     plan = odd_names(folder)
     made = {to: export_plan(plan, to) for to in ("openai", "litellm", "semantic-router")}
     assert list(json.loads(text(made["openai"], "arms.json"))["arms"]) == ODD
-    config, constants = config_of(made["litellm"]), {}
+    config = config_of(made["litellm"])
+    constants: dict[str, Any] = {}
     exec("\n".join(re.findall(r"^[A-Z_]+ = .*$", text(made["litellm"], "ttc_sim_router.py"), re.MULTILINE)), constants)
     groups = constants["GROUPS"]
     assert list(groups) == ODD

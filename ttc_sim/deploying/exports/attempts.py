@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -138,8 +138,9 @@ def stand_in(plan: SavedPlan, arm: str, endpoints: Mapping[str, Endpoint]) -> tu
         one's own.
     """
     strategy = plan.scenario.parsed_strategy(arm)
-    if isinstance(strategy, Cascade) and isinstance(strategy.stages[-1], str):
-        return stand_in(plan, strategy.stages[-1], endpoints)
+    if isinstance(strategy, Cascade) and isinstance(last := strategy.stages[-1], str):
+        deployment, call = stand_in(plan, last, endpoints)
+        return deployment, None if call is None else replace(call, stage=len(strategy.stages))
     calls = attempts_of(plan, arm, endpoints)
     return plan.scenario.arms[arm].deployment, calls[-1] if calls else None
 

@@ -82,7 +82,14 @@ def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
             "config-tiers.yaml does without ttc-sim, and not as planned: LiteLLM's own complexity score, not the plan's "
             "predictor, says which requests are hard, so that accuracy and cost are not those that were promised."
         )
-    return Export(files, (*dict.fromkeys(missing), *not_expressed(plan, DOES)), tuple(how))
+    # Where a provider takes a budget of thinking, LiteLLM passes it on.
+    told = {f"arm {arm}" for arm, entry in zip(arms, models, strict=True) if _has_budget(entry)}
+    lines = not_expressed(plan, DOES, unless=lambda one: one.kind == "forced answer" and one.of in told)
+    return Export(files, (*missing, *lines), tuple(how))
+
+
+def _has_budget(entry: Mapping[str, Any]) -> bool:
+    return "budget_tokens" in entry["litellm_params"].get("thinking", {})
 
 
 def _shared(plan: SavedPlan, places: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,6 @@ from ttc_sim.scenario.deployments import Api
 
 PREFIXES = {
     "anthropic": ("anthropic", "ANTHROPIC_API_KEY"),
-    "azure": ("azure", "AZURE_API_KEY"),
     "cerebras": ("cerebras", "CEREBRAS_API_KEY"),
     "deepseek": ("deepseek", "DEEPSEEK_API_KEY"),
     "fireworks": ("fireworks_ai", "FIREWORKS_API_KEY"),

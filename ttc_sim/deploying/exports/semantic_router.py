@@ -76,7 +76,7 @@ def export(plan: SavedPlan, endpoints: Mapping[str, Endpoint]) -> Export:
             "requests without are turned away."
         )
     how += [f"{name}: {what}" for name, what in named.items()]
-    return Export({"config.yaml": dumped(config)}, (*dict.fromkeys(missing), *not_expressed(plan, DOES)), tuple(how))
+    return Export({"config.yaml": dumped(config)}, (*missing, *not_expressed(plan, DOES)), tuple(how))
 
 
 class _Signals:
