@@ -13,6 +13,7 @@ import typer
 from fuzzing import mutating
 from fuzzing.dice import Dice
 from ttc_sim.cli import app
+from ttc_sim.deploying.exports import TARGETS
 
 Commands = list[list[str]]
 
@@ -55,7 +56,9 @@ def scenarios(dice: Dice, folder: Path) -> Commands:
 def plans(dice: Dice, folder: Path) -> Commands:
     """A plan with a few places changed."""
     mutating.mutate_file(folder / "plan.yaml", dice)
-    return [_of(_VALIDATE)]
+    if dice.chance(0.5):
+        return [_of(_VALIDATE)]
+    return [_of(f"export plan.yaml --to {dice.of(tuple(TARGETS))} --out made --json made.json")]
 
 
 _READ_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -222,7 +225,7 @@ _LINES = (
     *("evaluate tiny/small --strategy Single() --input-usd-per-mtok 1 --output-usd-per-mtok 2 --subset a", "predictor --help"),
     *("backtest run --calibrate-on other-run", "backtest --experiments experiments.json", "profile check tiny/small", "--version"),
     *("predictor score prompts.jsonl --out made.csv", "profile show tiny/small"),
-    "predictor check logs.jsonl --reference scores.parquet",
+    *("predictor check logs.jsonl --reference scores.parquet", "export plan.yaml --to python --out made"),
     *(f"{_QUALITY} --resamples 100", _TRAIN, "import logs/table/gateway.csv --out made"),
 )  # fmt: skip
 # Nothing outside of the case's folder is ever written to.
@@ -341,6 +344,7 @@ _WRITING = (
     "predictor score prompts.jsonl --out made.parquet",
     "cross-validate second.yaml --folds 2 --table made.csv --json made.json",
     "import logs/table/gateway.csv --out made --replace",
+    "export plan.yaml --to python --out made --replace",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ def test_files_what_is_not_expressed_and_how_to_run_it(plan: Path, tmp_path: Pat
     assert found["files"] == ["arms.json"]
     assert found["not_expressed"] == list(made.not_expressed)
     assert found["how"] == list(made.how)
+
+
+def test_help_names_every_consumer() -> None:
+    said = CliRunner().invoke(app, ["export", "--help"], env={"COLUMNS": "200"}).output
+    assert [name for name in TARGETS if not re.search(rf"\b{name}\b", said)] == []
 
 
 def test_an_earlier_export_is_replaced_and_nothing_else(plan: Path, tmp_path: Path) -> None:

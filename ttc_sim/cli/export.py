@@ -38,6 +38,9 @@ def export(
 ) -> None:
     """Write a plan as another gateway or server takes it, and list what of the plan it cannot do.
 
+    --to: litellm, semantic-router (gateways); openai, anthropic, gemini (bodies of requests); vllm, kubernetes (servers of
+    pools); python, typescript (routes as a function); onnx (the predictor).
+
     The folder holds all files at the end, or is as it was. An earlier export to the same consumer is replaced; a folder with
     anything else in it is refused unless --replace is given.
     """

@@ -127,8 +127,8 @@ def _python(constants: Mapping[str, object]) -> str:
 
 _HOOK = '''"""Sends each request where a plan of ttc-sim sends it: a hook of LiteLLM's proxy, beside config.yaml.
 
-TTC_PLAN: file of the plan, which must be the one that was exported; TTC_PREDICTOR: where its ONNX file stands, if elsewhere;
-TTC_LOG: file that each decision is appended to, if it is set.
+TTC_PLAN: file of the plan that was exported, or plan.yaml if it is not set; TTC_PREDICTOR: where its ONNX file stands, if
+elsewhere; TTC_LOG: file that each decision is appended to, if it is set.
 """
 
 import os
@@ -148,7 +148,7 @@ class Router(CustomLogger):
     def __init__(self):
         super().__init__()
         self.plan = PlanRouting(
-            os.environ["TTC_PLAN"],
+            os.environ.get("TTC_PLAN", "plan.yaml"),
             made_of=MADE_OF,
             model=MODEL,
             groups=GROUPS,
