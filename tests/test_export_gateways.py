@@ -40,7 +40,8 @@ from ttc_sim.policies import Requests, choose_arms
 from ttc_sim.scenario import scenario_from_dict
 from ttc_sim.simulation.result import simulate
 
-from .test_runtime import POLICIES, PROMPTS, folder, saved, scenario, started
+from .routing import runtime_of
+from .test_runtime import POLICIES, PROMPTS, folder, saved, scenario
 
 __all__ = ["folder"]  # a fixture
 SCHEMAS = Path(__file__).parent / "exports"
@@ -511,7 +512,7 @@ def test_the_proxy_starts_on_it_and_sends_requests(folder: Path, tmp_path: Path)
         port = free.getsockname()[1]
     words = ["-m", "litellm.proxy.proxy_cli", "--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
     started_proxy = subprocess.Popen([sys.executable, *words], cwd=tmp_path, env={**os.environ, "TTC_PLAN": str(plan)})
-    runtime = started(plan)
+    runtime = runtime_of(plan)
     try:
         for source, prompt in itertools.product(("easy", "hard"), PROMPTS[:6]):
             asked = {"model": "live", "messages": [{"role": "user", "content": prompt}], "metadata": {"source": source}}
@@ -576,7 +577,7 @@ def test_the_semantic_router_sends_requests_where_a_simulation_does(folder: Path
     planned = scenario(folder, policy)
     plan = saved(folder, planned)
     made = export_plan(ttc.load_plan(plan), "semantic-router", _ENDPOINTS)
-    config, runtime = routed(made), started(plan)
+    config, runtime = routed(made), runtime_of(plan)
     records = simulate(planned).records.unique(["problem", "source"], maintain_order=True)
     for problem, source, arm in records.select("problem", "source", "arm").iter_rows():
         metadata = {"ttc_source": source, "ttc_arm": runtime.route(PROMPTS[int(problem[1:])], source).arm}

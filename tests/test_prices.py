@@ -107,7 +107,7 @@ def test_a_call_that_is_not_turned_away_costs_its_price(broken: bool) -> None:
 
 @pytest.mark.parametrize(("usd", "kind"), [(3e-6, "input"), (0.0025, "input"), (1.5e-5, "output"), (0.009, "output")])
 def test_a_price_in_another_unit_is_caught(usd: float, kind: str) -> None:
-    stated = {"input_usd_per_mtok": 3.0, "output_usd_per_mtok": 15.0, f"{kind}_usd_per_mtok": usd}
+    stated: dict[str, Any] = {"input_usd_per_mtok": 3.0, "output_usd_per_mtok": 15.0, f"{kind}_usd_per_mtok": usd}
     with pytest.raises(
         InputError, match=rf"{kind}_usd_per_mtok.*per million tokens.*{1000 * usd:.6g} if it is per 1,000"
     ):
