@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import doctest
 import json
 import socket
+import threading
 import time
 from typing import Any
 
@@ -443,3 +445,23 @@ def test_nobody_waits_and_what_it_took_is_told(server: Replaying) -> None:
     asyncio.run(leave())
     assert (told[0].calls, told[0].prompt_tokens) == (1, PROMPT)
     assert 0 < told[0].reasoning_tokens < 1000
+
+
+def test_ctrl_c_ends_what_is_on_its_way_and_strands_nothing(server: Replaying) -> None:
+    """Whichever thread the system tells of it, and whatever locks are held as it strikes."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("Ctrl-C is for the main thread")
+    made = carrying(server, scenario({"arm": {}}, {"d": api(retry=ONCE)}))
+    for number in range(2):
+        asked = question(f"interrupted {number}", [(3000, "right")], pause=0.005)
+        threading.Timer(0.4, _thread.interrupt_main).start()
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            made.run(Decided(f"interrupted-{number}", "arm"), asked)
+        assert time.monotonic() - begun < 8
+    outcome, _ = made.run(Decided("after", "arm"), question("after", RIGHT))
+    assert outcome.status == "answered"
+    until = time.monotonic() + 5
+    while len(lines := server.asked("interrupted")) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    assert all(line["output_tokens"] < 2000 for line in lines)

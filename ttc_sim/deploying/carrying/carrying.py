@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -18,12 +16,11 @@ from ttc_sim.deploying.carrying.messages import Messages, checked_messages
 from ttc_sim.deploying.carrying.records import NoAnswerError, Reply, Status
 from ttc_sim.deploying.carrying.streamed import ESTIMATED
 from ttc_sim.deploying.carrying.transports import ByClient, Direct, Send
+from ttc_sim.deploying.carrying.waiting import waited
 from ttc_sim.deploying.decisions import Outcome
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.scenario import Api, Scenario
 from ttc_sim.serving.prices import TokenPrices, resolve_price
-
-CLOSING_S = 10.0
 
 
 class DecisionLike(Protocol):
@@ -142,16 +139,11 @@ class Carrying:
 
     def run(self, decision: DecisionLike, messages: str | Messages, client: Any = None) -> tuple[Outcome, Reply]:
         """The same, for code that waits: from any thread, also one whose event loop is running."""
-        future = asyncio.run_coroutine_threadsafe(self.carry_out(decision, messages, client), _loop_of_its_own())
-        try:
-            return future.result()
-        except BaseException:  # Ctrl-C among them: what is on its way is ended
-            future.cancel()
-            raise
+        return waited(lambda: self.carry_out(decision, messages, client))
 
     def close(self) -> None:
         """Close the connections that :meth:`run` has made."""
-        asyncio.run_coroutine_threadsafe(self.aclose(), _loop_of_its_own()).result(CLOSING_S)
+        waited(self.aclose)
 
     async def aclose(self) -> None:
         """Close the connections that this event loop has made."""
@@ -206,36 +198,6 @@ def _reply(live: Live, chosen: Chosen | None) -> Reply:
     if chosen is None:
         return Reply(None, False, (), None, calls, notes)
     return Reply(chosen.final.text, chosen.final.cut_off, chosen.samples, chosen.share, calls, notes)
-
-
-_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a fork has threads of its own
-_lock = threading.Lock()
-
-
-def _with_a_lock_of_its_own() -> None:
-    """In a forked process nobody releases what another thread held."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_with_a_lock_of_its_own)
-
-
-def _loop_of_its_own() -> asyncio.AbstractEventLoop:
-    """An event loop in a thread that ends with the process."""
-    with _lock:
-        loop = _loops.get(os.getpid())
-        if loop is None:
-            loop = _loops[os.getpid()] = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, daemon=True, name="ttc-sim calls").start()
-    try:
-        running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-    except RuntimeError:
-        running = None
-    if running is loop:
-        raise InputError("run", "called", "in the event loop of run itself", "await carry_out(...) there")
-    return loop
 
 
 __all__ = ["Carrying", "DecisionLike"]
