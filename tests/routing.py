@@ -61,7 +61,7 @@ def saved_plan(path: Path, planned: Scenario) -> Path:
     """As :meth:`ttc_sim.optimizer.plan.Plan.save` writes it, of a scenario that has a policy."""
     content = planned.model_dump(mode="json", exclude={"path"}, exclude_none=True)
     raw = {"ttc_sim_plan": 3, "promised": {}, "made_from": Path(planned.path).name, "scenario": content}
-    path.write_text(yaml.safe_dump(raw))
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return path
 
 

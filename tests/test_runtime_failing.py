@@ -164,7 +164,7 @@ def test_nothing_is_tried_where_nothing_runs(world: Path) -> None:
     price = {"input_usd_per_mtok": 0.1, "output_usd_per_mtok": 0.5}
     changes = {"deployments": {"cheap": {**api, "price": price}, "dear": POOL}}
     runtime = started(world, "Always('weak')", changes=changes, explore=0.5, seed=1)
-    assert runtime.route("x", "hard").arms == ("weak", "weak@150")
+    assert runtime.route("x", "hard").arms == ("weak@150", "weak")
     assert [note for note in runtime.notes if note.startswith("not tried: ") and "strong@500" in note]
 
 
@@ -244,3 +244,25 @@ def test_what_cannot_be_carried_out_is_refused(world: Path) -> None:
         plan.runtime(endpoints=endpoint)
     with pytest.raises(InputError, match="endpoints: got 'chaep'"):
         plan.runtime(endpoints={"chaep": None})
+
+
+def test_an_arm_that_was_not_measured_on_a_source_is_no_arm_for_it(world: Path) -> None:
+    """A simulation refuses to send requests there, and so does a runtime that has the problems at hand."""
+    (world / "part").mkdir()
+    card = (world / "weak" / "profile.yaml").read_text()
+    (world / "part" / "profile.yaml").write_text(card.replace("weak", "part"))
+    easy = pl.read_parquet(world / "set" / "problems.parquet").filter(pl.col("subset") == "easy")["problem"]
+    attempts = pl.read_parquet(world / "weak" / "attempts.parquet")
+    attempts.filter(pl.col("problem").is_in(easy.implode())).write_parquet(world / "part" / "attempts.parquet")
+    (world / "part.py").write_text("def choose(request):\n    return 'part'\n")
+    arms = {name: {"profile": name, "deployment": "cheap"} for name in ("weak", "part")}
+    plan = saved_plan(world / "plan.yaml", scenario(world, "part.py:choose", arms=arms))
+    with pytest.raises(InputError, match="an arm whose profile was measured on source hard: weak"):
+        ttc.simulate(ttc.load_plan(plan, allow_code=True).scenario)
+    with pytest.raises(InputError, match="an arm that is offered to source hard: weak"):
+        runtime_of(plan, allow_code=True)
+    with pytest.raises(InputError, match="an arm whose profile was measured on source hard: weak"):
+        started(world, "Threshold(at=0.4, below='weak', above='part')", changes={"arms": arms})
+    policy = {"easy": "Always('part')", "hard": "Always('weak')"}
+    runtime = started(world, policy, changes={"arms": arms}, explore=0.5, seed=1)
+    assert [runtime.route("x", source).arms for source in BOTH] == [("weak", "part"), ("weak",)]

@@ -86,6 +86,7 @@ def prepare(plan: SavedPlan, where: str, *, explore: bool, fallback_arm: object)
     used = reached(scenario, [*chosen, *_each(candidates)])
     check_strategies(scenario, used, where)
     found = expect(scenario, policy, used)
+    arms = {source: _measured_on(found, names, policies[source], where, source) for source, names in arms.items()}
     tried = {
         source: tuple(arm for arm in names if arm in arms[source] or _measured(found, arm, source))
         for source, names in candidates.items()
@@ -156,6 +157,22 @@ def _given(fallback_arm: object, offered: Mapping[str, tuple[str, ...]], where: 
             raise InputError(where, f"fallback_arm of source {source}", name, nearest(str(name), names))
         found[source] = name
     return found
+
+
+def _measured_on(found: Expected, names: tuple[str, ...], policy: Policy, where: str, source: str) -> tuple[str, ...]:
+    """Of the arms that may be chosen those that were measured on the source's problems, as far as that is known: a simulation
+    refuses to send it to others.
+
+    Raises:
+        InputError: the policy names another one, or there is none.
+    """
+    able = tuple(arm for arm in names if _measured(found, arm, source))
+    missing = [arm for arm in names if arm not in able]
+    if missing and (policy.arm_names() or not able):
+        measured = [arm for arm, sources in (found.offered or {}).items() if source in sources]
+        expected = f"an arm whose profile was measured on source {source}: " + ", ".join(measured)
+        raise InputError(where, f"scenario.policy of source {source}", missing[0], expected)
+    return able
 
 
 def _measured(found: Expected, arm: str, source: str) -> bool:

@@ -342,13 +342,32 @@ class SavedPlan:
         """
         return Predictor.load(planned_predictor(self.scenario, predictor, other=other)[0])
 
-    def runtime(self, **options: Any) -> Any:
-        """The plan at work on live requests: a :class:`ttc_sim.deploying.Runtime`, which says what the options are.
+    def runtime(
+        self,
+        *,
+        endpoints: object = None,
+        predictor: str | Path | None = None,
+        other_predictor: bool = False,
+        log: str | Path | None = None,
+        explore: float = 0.0,
+        seed: int | None = None,
+        fallback_arm: str | Mapping[str, str] | None = None,
+    ) -> Any:
+        """The plan at work on live requests: a :class:`ttc_sim.deploying.Runtime`, which says what the arguments are.
 
         Raises:
-            InputError: a plan in memory, or one that cannot be carried out.
+            InputError: a plan in memory, one that cannot be carried out, or an argument that cannot be.
         """
-        return carried_out_live(self, **options)
+        return carried_out_live(
+            self,
+            endpoints=endpoints,
+            predictor=predictor,
+            other_predictor=other_predictor,
+            log=log,
+            explore=explore,
+            seed=seed,
+            fallback_arm=fallback_arm,
+        )
 
 
 _KEYS = (
