@@ -1,0 +1,162 @@
+"""Write shifts into a predictor's ONNX graph: behind what it says, and nothing before that is touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttc_sim.base.errors import InputError
+from ttc_sim.predictor.learning.graph import Graph
+from ttc_sim.predictor.learning.shifting import GATE, Part, Shift
+
+ADAPTED = "adapted"
+"""Metadata: how often examples were taken into account; and the beginning of the names of what that added."""
+TOKENS = ("tokens", "tokens_p50", "tokens_p90")
+_EXPECTED = "a predictor that `ttc-sim predictor train` or `adapt` wrote: one search for the nearest training prompt"
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Names inside a graph.
+
+    Attributes:
+        points: unit vectors of the prompts, (n, w); known: (n, sets) likeness of each training set's nearest centre.
+        times: how often examples were taken into account before.
+    """
+
+    points: str
+    known: str
+    times: int
+
+
+def landmarks(made: Any, path: Path) -> Landmarks:
+    """Find where a predictor measures novelty: the one largest entry, over the centres of each training set, of a product.
+
+    Args:
+        made: the ONNX model; path: its file, for errors.
+
+    Raises:
+        InputError: another graph.
+    """
+    by_output = {name: node for node in made.graph.node for name in node.output}
+    meta = {item.key: item.value for item in made.metadata_props}
+    found = []
+    for node in made.graph.node:
+        if node.op_type != "ReduceMax" or node.output[0].startswith(ADAPTED):
+            continue
+        reshaped = by_output.get(node.input[0])
+        product = by_output.get(reshaped.input[0]) if reshaped is not None and reshaped.op_type == "Reshape" else None
+        if product is not None and product.op_type == "MatMul":
+            found.append(Landmarks(product.input[0], node.output[0], 0))
+    outputs = [*found[0:1], *(name for name in ("p", *TOKENS) if name in by_output)]
+    times = meta.get(ADAPTED, "0")
+    if len(found) != 1 or len(outputs) != 2 + len(TOKENS) or not times.isdigit():
+        raise InputError(path, "model", f"{len(found)} of them", _EXPECTED)
+    return Landmarks(found[0].points, found[0].known, int(times))
+
+
+def nearest_name(time: int) -> str:
+    """Name, inside the graph, of the likeness to the nearest example of each type (n, T) that was added the first, second ... time."""
+    return f"{ADAPTED}_{time}_nearest"
+
+
+def with_outputs(made: Any, names: Sequence[str]) -> bytes:
+    """The same model, which also says what stands under these names."""
+    from onnx import ModelProto, TensorProto, helper
+
+    copy = ModelProto()
+    copy.CopyFrom(made)
+    copy.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    written: bytes = copy.SerializeToString()
+    return written
+
+
+def shifted(made: Any, at: Landmarks, shifts: Sequence[Shift]) -> bytes:
+    """The model with its log-odds and tokens shifted. Needs the ``onnx`` package.
+
+    With one type t, log-odds move by ``gate_t * shift_t``; where gates of several types open further than 1 together, each counts
+    by its part. Where all gates are shut, every output has the bits that it had.
+    """
+    from onnx import ModelProto, checker, helper, numpy_helper
+
+    copy = ModelProto()
+    copy.CopyFrom(made)
+    name = f"{ADAPTED}_{at.times + 1}_"
+    graph = Graph(name)
+    likeness, gates = _gates(graph, at, shifts)
+    before = {output: f"{name}{output}_before" for output in ("p", *TOKENS)}
+    odds = graph.add("Exp", _shift(graph, likeness, gates, [shift.chance for shift in shifts]))
+    # p w / (1 + p (w - 1)) is the chance at w times the odds, and p itself where w is 1.
+    one = graph.constant(1.0)
+    less = graph.add("Mul", before["p"], graph.add("Sub", odds, one))
+    moved = graph.add("Div", graph.add("Mul", before["p"], odds), graph.add("Add", one, less))
+    graph.add("Clip", moved, graph.constant(0.0), one, name="p")
+    chances = len(graph.nodes)
+    if any(shift.tokens.graded.any() for shift in shifts):
+        factor = graph.add("Exp", _shift(graph, likeness, gates, [shift.tokens for shift in shifts]))
+        for output in TOKENS:
+            graph.add("Mul", before[output], factor, name=output)
+    else:
+        before = {"p": before["p"]}
+    nodes = list(copy.graph.node)
+    for node in nodes:
+        for k, output in enumerate(node.output):
+            node.output[k] = before.get(output, output)
+    # Difficulty, which follows from p, is made of the new one: that stands right behind the old.
+    place = 1 + next(k for k, node in enumerate(nodes) if before["p"] in node.output)
+    place = max(place, *(1 + k for k, node in enumerate(nodes) if {at.points, at.known} & set(node.output)))
+    renamed = {constant.name: f"{name}{constant.name}" for constant in graph.constants}
+    for constant in graph.constants:
+        copy.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(constant), renamed[constant.name]))
+    for node in graph.nodes:
+        for k, used in enumerate(node.input):
+            node.input[k] = renamed.get(used, used)
+    del copy.graph.node[:]
+    copy.graph.node.extend([*nodes[:place], *graph.nodes[:chances], *nodes[place:], *graph.nodes[chances:]])
+    meta = {item.key: item.value for item in copy.metadata_props}
+    helper.set_model_props(copy, {**meta, ADAPTED: str(at.times + 1)})
+    checker.check_model(copy)
+    written: bytes = copy.SerializeToString(deterministic=True)
+    return written
+
+
+def _gates(graph: Graph, at: Landmarks, shifts: Sequence[Shift]) -> tuple[str, str]:
+    """Likeness to every example (n, T * most), and gates of the T types (n, T)."""
+    most = max(len(shift.points) for shift in shifts)
+    # Every type gets as many examples as the one with most; its first, again, fills the rest.
+    points = [np.concatenate([one.points, np.repeat(one.points[:1], most - len(one.points), axis=0)]) for one in shifts]
+    likeness = graph.add("MatMul", at.points, graph.constant(np.concatenate(points).T))
+    zero, one = graph.constant(0.0), graph.constant(1.0)
+    name = nearest_name(at.times + 1)
+    if len(shifts) == 1:
+        nearest = graph.add("ReduceMax", likeness, axes=[1], keepdims=1, name=name)
+    else:
+        apart = graph.add("Reshape", likeness, graph.whole(-1, len(shifts), most))
+        nearest = graph.add("ReduceMax", apart, axes=[2], keepdims=0, name=name)
+    known = graph.add("ReduceMax", at.known, axes=[1], keepdims=1)
+    margin = graph.add("Mul", graph.add("Sub", nearest, known), graph.constant(1 / GATE))
+    gates = graph.add("Clip", margin, zero, one)
+    if len(shifts) > 1:
+        together = graph.add("ReduceSum", gates, graph.whole(1), keepdims=1)
+        gates = graph.add("Div", gates, graph.add("Max", together, one))
+    return likeness, gates
+
+
+def _shift(graph: Graph, likeness: str, gates: str, parts: Sequence[Part]) -> str:
+    """(n, H)."""
+    most = max(len(part.local) for part in parts)
+    local = np.zeros((len(parts) * most, len(parts)))
+    for k, part in enumerate(parts):
+        local[k * most : k * most + len(part.local), k] = part.local
+    constant = graph.constant(np.array([part.constant for part in parts]))
+    shared = graph.add("Mul", gates, graph.add("Add", graph.add("MatMul", likeness, graph.constant(local)), constant))
+    both = graph.add("Concat", shared, gates, axis=1)
+    return graph.add("MatMul", both, graph.constant(np.stack([*(p.graded for p in parts), *(p.own for p in parts)])))
+
+
+__all__ = ["ADAPTED", "TOKENS", "Landmarks", "landmarks", "nearest_name", "shifted", "with_outputs"]

@@ -1,0 +1,222 @@
+"""Graded examples of a new task type, as a shift of what a predictor says near them.
+
+The log-odds of a right answer of prompt x by model h become those of the predictor plus ``gate(x) * (u(x) + v[h])``:
+
+- ``gate`` is 0 where x lies nearer to something that the predictor was trained on than to any example, so that scores elsewhere stay
+  as they are; it is 1 where x is nearer to an example by ``GATE``. Nearness is the cosine between the unit vectors that the
+  predictor measures novelty by.
+- ``u`` is a Gaussian process shared by the models: a constant and a part that follows the likeness of prompts. Each example
+  has a part of its own besides, which says nothing of other prompts: whether models fail together at one question must not
+  be taken for so many observations of the type.
+- ``v`` is each model's own shift.
+
+All have the prior variance ``VARIANCE`` (in log-odds, squared), and what the examples say is weighed against it by Laplace's
+approximation (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 3.4), so that without examples nothing
+moves and examples that are all right or all wrong move by a finite amount. Logarithms of output tokens are shifted in the same way,
+with normal errors as wide as the predictor says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from ttc_sim.base.draws import F64, I64
+
+GATE = 0.1
+"""The margin of likeness over which the gate opens."""
+VARIANCE = 1.0
+TOKEN_VARIANCE = 0.25
+_AVERAGED = float(
+    1 / np.sqrt(1 + np.pi * VARIANCE / 8)
+)  # log-odds, on average over what is each prompt's own (MacKay, 1992)
+_STEPS = 50
+_LONGEST = 5.0
+_SMALL = 1e-9
+_LEAST_WEIGHT = 1e-6
+_Z90 = 1.2815515655446004  # standard normal 90th percentile
+
+Slopes = Callable[[F64], tuple[F64, F64]]
+
+
+@dataclass(frozen=True)
+class Graded:
+    """``E`` examples and what ``H`` models made of them.
+
+    Attributes:
+        points: (E, w) unit vectors; known: (E,) likeness of the nearest thing that the predictor was trained on.
+        logit: (E, H) predicted log-odds; share: (E, H) of attempts that were right, NaN where there were none.
+        log_tokens: (E, H) predicted median, log_spread: (E, H) predicted spread of the logarithm of output tokens.
+        log_mean: (E, H) mean logarithm of the attempts' output tokens, NaN where that is not known.
+    """
+
+    points: F64
+    known: F64
+    logit: F64
+    share: F64
+    log_tokens: F64
+    log_spread: F64
+    log_mean: F64
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def rows(self, which: NDArray[np.generic]) -> Graded:
+        """Some of the examples."""
+        return Graded(**{name: values[which] for name, values in self.__dict__.items()})
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shift at gate 1: ``likeness @ local + constant`` for the models that were graded, and ``own`` of each.
+
+    Attributes:
+        local: (E,) weights of the likeness to each example; constant: shared by the graded models.
+        own: (H,) each model's own, 0 of those not graded; graded: (H,) 1 of those graded, else 0.
+    """
+
+    local: F64
+    constant: float
+    own: F64
+    graded: F64
+
+    def __call__(self, likeness: F64) -> F64:
+        """(n, H) shifts of prompts of likeness (n, E)."""
+        return np.asarray((likeness @ self.local + self.constant)[:, None] * self.graded + self.own)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What examples of one task type teach: ``points`` (E, w) of the examples, shifts of log-odds and of log tokens."""
+
+    points: F64
+    chance: Part
+    tokens: Part
+
+    def likeness(self, points: F64) -> F64:
+        """(n, E) to each example."""
+        return np.asarray(points @ self.points.T)
+
+
+def gate(likeness: F64, known: F64) -> F64:
+    """(n,) how far a prompt is taken to be of the examples' type: 0 where what is known is nearer than all of them.
+
+    Args:
+        likeness: (n, E) to the examples; known: (n,) to the nearest of what the predictor was trained on.
+    """
+    return np.asarray(np.clip((likeness.max(axis=1) - known) / GATE, 0, 1))
+
+
+def learn_shift(examples: Graded) -> Shift:
+    """Weigh examples of one task type against the prior."""
+    likeness = np.asarray(examples.points @ examples.points.T)
+    right = ~np.isnan(examples.share)
+    share, logit = examples.share[right], examples.logit[right]
+
+    def outcomes(shift: F64) -> tuple[F64, F64]:
+        p = expit(logit + shift)
+        return share - p, np.maximum(p * (1 - p), _LEAST_WEIGHT)
+
+    timed = ~np.isnan(examples.log_mean)
+    off = examples.log_mean[timed] - examples.log_tokens[timed]
+    weight = 1 / examples.log_spread[timed] ** 2
+
+    def lengths(shift: F64) -> tuple[F64, F64]:
+        return (off - shift) * weight, weight
+
+    chance = _part(likeness, right, outcomes, VARIANCE, _AVERAGED)
+    return Shift(examples.points, chance, _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0))
+
+
+def _part(likeness: F64, known: NDArray[np.bool_], slopes: Slopes, variance: float, factor: float) -> Part:
+    """The likeliest shift of one kind, times ``factor``.
+
+    Args:
+        likeness: (E, E); known: (E, H) which observations there are, in the order of which ``slopes`` gives derivatives of their
+            log-likelihood by their shifts: the first, and the second with its sign changed.
+    """
+    example, model = (np.asarray(index, dtype=np.int64) for index in np.nonzero(known))
+    residual, own = _likeliest(likeness, example, model, known.shape[1], slopes, variance)
+    graded = known.any(axis=0).astype(np.float64)
+    return Part(
+        local=factor * variance * residual,
+        constant=float(factor * variance * residual.sum()),
+        own=factor * own * graded,
+        graded=graded,
+    )
+
+
+def _likeliest(
+    likeness: F64, example: I64, model: I64, models: int, slopes: Slopes, variance: float
+) -> tuple[F64, F64]:
+    """By Newton's method, each example's sum of first derivatives (E,) and each model's own shift (H,)."""
+    count = len(likeness)
+    prior = variance * (1 + likeness + np.eye(count))
+    root = np.linalg.cholesky(prior)  # unknowns are independent and of variance 1: they are what is solved for
+    wide = float(np.sqrt(variance))
+    unknown = np.zeros(count + models)
+    for _ in range(_STEPS):
+        shift = (root @ unknown[:count])[example] + wide * unknown[count + model]
+        first, second = slopes(shift)
+        by_example, by_model = np.bincount(example, first, count), np.bincount(model, first, models)
+        cross = np.zeros((count, models))
+        np.add.at(cross, (example, model), second)
+        across = root.T @ cross * wide
+        curved = np.block(
+            [
+                [root.T @ (cross.sum(axis=1)[:, None] * root), across],
+                [across.T, np.diag(variance * cross.sum(axis=0))],
+            ]
+        ) + np.eye(count + models)
+        step = np.linalg.solve(curved, np.concatenate([root.T @ by_example, wide * by_model]) - unknown)
+        size = float(np.abs(step).max())
+        unknown = unknown + step * min(1.0, _LONGEST / max(size, _SMALL))
+        if size < _SMALL:
+            break
+    shift = (root @ unknown[:count])[example] + wide * unknown[count + model]
+    return np.asarray(np.bincount(example, slopes(shift)[0], count), dtype=np.float64), wide * unknown[count:]
+
+
+def spread_of(median: F64, p90: F64) -> F64:
+    """Spread of the logarithm of output tokens, from two of their quantiles; at least 0.05."""
+    return np.asarray(np.maximum(np.log(p90 / median) / _Z90, 0.05))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Examples that each shift was learnt without.
+
+    Attributes:
+        before, after: Brier score of the predictor, and with the shift; opened: mean gate.
+    """
+
+    before: float
+    after: float
+    opened: float
+
+
+def left_out(examples: Graded, folds: int = 10) -> LeftOut:
+    """What the shift is worth on examples: each is judged by a shift that was learnt without its fold."""
+    fold = np.arange(len(examples)) % min(folds, len(examples))
+    p = np.empty_like(examples.logit)
+    opened = np.empty(len(examples))
+    for k in range(int(fold.max()) + 1):
+        held = examples.rows(fold == k)
+        shift = learn_shift(examples.rows(fold != k))
+        likeness = shift.likeness(held.points)
+        opened[fold == k] = gate(likeness, held.known)
+        p[fold == k] = expit(held.logit + opened[fold == k][:, None] * shift.chance(likeness))
+    known = ~np.isnan(examples.share)
+    share = examples.share[known]
+
+    def score(p: F64) -> float:
+        return float(np.mean(share * (1 - p) ** 2 + (1 - share) * p**2))
+
+    return LeftOut(score(expit(examples.logit[known])), score(p[known]), float(opened.mean()))
+
+
+__all__ = ["GATE", "Graded", "LeftOut", "Part", "Shift", "gate", "learn_shift", "left_out", "spread_of"]
