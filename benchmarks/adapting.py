@@ -10,8 +10,8 @@ Dollars: responses of the scenario's arms are fitted on the types that are known
 grid of prices, once by the scores before and once by those after. What it costs, by expectation over the measured attempts, to
 recover a half and four fifths of the gap between the cheapest arm's accuracy and the most accurate arm's, is interpolated.
 
-Needs the prompts (``../shared``); without them it says so and ends. ``--keep`` holds the trained predictors for the next run; training
-takes some minutes.
+Needs the prompts (``../shared``); without them it says so and ends. Training takes some minutes; ``--keep`` holds the trained
+predictors for the next run.
 """
 
 from __future__ import annotations
@@ -98,18 +98,10 @@ def train_folds(sets: dict[str, TrainingSet], parts: list[train.Prepared], folde
         for g in (False, True)
     )
     for k, (model, file) in enumerate(zip(models, files, strict=True)):
-        experts = []
-        for part, expert, a, b in zip(parts, model.experts, new, unseen, strict=True):
-            known = part.by_group != k
-            calibration, shrink = train._learn(part, a, b, known, known)
-            edge, far = np.quantile(a.novelty[known], (0.95, 0.99))
-            learnt = {
-                "calibration": calibration,
-                "shrink": shrink,
-                "edge": float(edge) + 1e-6,
-                "far": float(far) + 2e-6,
-            }
-            experts.append(replace(expert, **learnt))
+        experts = [
+            train.finished(expert, part, a, b, part.by_group != k)
+            for part, expert, a, b in zip(parts, model.experts, new, unseen, strict=True)
+        ]
         file.write_bytes(to_onnx(train.Model(model.encoder, tuple(experts))))
     return files
 
@@ -215,10 +207,8 @@ class Routes:
             value = np.where(one.offered, PRICES[:, None] * one.correct - usd, -np.inf)
             chosen, best = np.where(value > best, one.arm, chosen), np.maximum(value, best)
         w = population.weight[at] / population.weight[at].sum()
-        found = []
-        for values in (self.expectations.correct, self.cost):
-            found.append(np.concatenate([values[chosen, at] @ w, values[:, at] @ w]))
-        return np.stack(found)
+        both = (self.expectations.correct, self.cost)
+        return np.stack([np.concatenate([values[chosen, at] @ w, values[:, at] @ w]) for values in both])
 
 
 @dataclass
@@ -345,8 +335,7 @@ def summarized(figures: list[Figures]) -> dict[str, Any]:
 
 
 def _cost_at(gap: float, right: F64, bill: F64) -> float:
-    """Least cost, mixtures of neighbouring prices included, that recovers a part of the gap between the cheapest arm's accuracy and the
-    most accurate arm's; NaN if out of reach."""
+    """Least cost, mixtures of neighbouring prices included, that recovers a part of the gap in accuracy; NaN if out of reach."""
     arms = right[len(PRICES) :]
     low, high = arms[np.nanargmin(bill[len(PRICES) :])], np.nanmax(arms)
     order = np.argsort(bill[: len(PRICES)])

@@ -81,12 +81,13 @@ def read_examples(
         found.append(Examples(str(task_type), tuple(prompts), int(rows["attempts"].sum()), share, log_mean))
     if not found:
         task_type, count = max(few, key=lambda one: one[1])
-        raise InputError(problems, f"examples of {task_type}", f"{count} different prompts", f"at least {LEAST}")
+        field = "examples" if task_type == ONE_TYPE else f"examples of {task_type}"
+        raise InputError(problems, field, count, f"at least {LEAST} different prompts with graded attempts")
     total = sum(len(one.prompts) for one in found)
     if total > MOST:
-        expected = f"at most {MOST}: of so many, `ttc-sim predictor train` learns more"
-        raise InputError(problems, "examples", f"{total:,} different prompts", expected)
-    left = tuple(f"{name} is left out: {count} different prompts, of at least {LEAST}" for name, count in few)
+        expected = f"at most {MOST} different prompts: of more, `ttc-sim predictor train` learns more"
+        raise InputError(problems, "examples", total, expected)
+    left = tuple(f"{name} is left out: {count} of at least {LEAST} different prompts" for name, count in few)
     return found, (*notes, *left)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,11 @@ class Landmarks:
     known: str
     times: int
 
+    @property
+    def earlier(self) -> list[str]:
+        """Likeness to the nearest example of each type, of each earlier time."""
+        return [nearest_name(time + 1) for time in range(self.times)]
+
 
 def landmarks(made: Any, path: Path) -> Landmarks:
     """Find where a predictor measures novelty: the one largest entry, over the centres of each training set, of a product.
@@ -61,7 +65,7 @@ def landmarks(made: Any, path: Path) -> Landmarks:
 
 
 def nearest_name(time: int) -> str:
-    """Name, inside the graph, of the likeness to the nearest example of each type (n, T) that was added the first, second ... time."""
+    """Name, inside the graph, of the likeness to the nearest example of each type (n, T), added the first, second ... time."""
     return f"{ADAPTED}_{time}_nearest"
 
 

@@ -2,8 +2,8 @@
 
 The log-odds of a right answer of prompt x by model h become those of the predictor plus ``gate(x) * (u(x) + v[h])``:
 
-- ``gate`` is 0 where x lies nearer to something that the predictor was trained on than to any example, so that scores elsewhere stay
-  as they are; it is 1 where x is nearer to an example by ``GATE``. Nearness is the cosine between the unit vectors that the
+- ``gate`` is 0 where x lies nearer to something that the predictor was trained on than to any example, so that scores elsewhere
+  stay as they are; it is 1 where x is nearer to an example by ``GATE``. Nearness is the cosine between the unit vectors that the
   predictor measures novelty by.
 - ``u`` is a Gaussian process shared by the models: a constant and a part that follows the likeness of prompts. Each example
   has a part of its own besides, which says nothing of other prompts: whether models fail together at one question must not
