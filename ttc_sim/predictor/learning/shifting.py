@@ -35,7 +35,6 @@ _AVERAGED = float(
     1 / np.sqrt(1 + np.pi * VARIANCE / 8)
 )  # log-odds, on average over what is each prompt's own (MacKay, 1992)
 _STEPS = 50
-_LONGEST = 5.0
 _SMALL = 1e-9
 _LEAST_WEIGHT = 1e-6
 _Z90 = 1.2815515655446004  # standard normal 90th percentile
@@ -155,30 +154,35 @@ def _likeliest(
 ) -> tuple[F64, F64]:
     """By Newton's method, each example's sum of first derivatives (E,) and each model's own shift (H,)."""
     count = len(likeness)
-    prior = variance * (1 + likeness + np.eye(count))
-    root = np.linalg.cholesky(prior)  # unknowns are independent and of variance 1: they are what is solved for
+    # Unknowns of variance 1, independent of each other, are what is solved for.
+    root = np.linalg.cholesky(variance * (1 + likeness + np.eye(count)))
     wide = float(np.sqrt(variance))
-    unknown = np.zeros(count + models)
-    for _ in range(_STEPS):
-        shift = (root @ unknown[:count])[example] + wide * unknown[count + model]
-        first, second = slopes(shift)
+
+    def at(unknown: F64) -> tuple[F64, F64, F64]:
+        """Slope of the log-posterior, first derivatives by example, second ones."""
+        first, second = slopes((root @ unknown[:count])[example] + wide * unknown[count + model])
         by_example, by_model = np.bincount(example, first, count), np.bincount(model, first, models)
+        return np.concatenate([root.T @ by_example, wide * by_model]) - unknown, by_example, second
+
+    unknown = np.zeros(count + models)
+    slope, by_example, second = at(unknown)
+    for _ in range(_STEPS):
         cross = np.zeros((count, models))
         np.add.at(cross, (example, model), second)
         across = root.T @ cross * wide
-        curved = np.block(
-            [
-                [root.T @ (cross.sum(axis=1)[:, None] * root), across],
-                [across.T, np.diag(variance * cross.sum(axis=0))],
-            ]
-        ) + np.eye(count + models)
-        step = np.linalg.solve(curved, np.concatenate([root.T @ by_example, wide * by_model]) - unknown)
-        size = float(np.abs(step).max())
-        unknown = unknown + step * min(1.0, _LONGEST / max(size, _SMALL))
-        if size < _SMALL:
+        of_examples = root.T @ (cross.sum(axis=1)[:, None] * root)
+        curved = np.block([[of_examples, across], [across.T, np.diag(variance * cross.sum(axis=0))]])
+        step = np.linalg.solve(curved + np.eye(count + models), slope)
+        # The log-posterior is concave: a step that is short enough makes the slope less.
+        size, further = 1.0, at(unknown + step)
+        while np.linalg.norm(further[0]) > np.linalg.norm(slope) and size > _SMALL:
+            size /= 2
+            further = at(unknown + size * step)
+        if np.linalg.norm(further[0]) >= np.linalg.norm(slope):
             break
-    shift = (root @ unknown[:count])[example] + wide * unknown[count + model]
-    return np.asarray(np.bincount(example, slopes(shift)[0], count), dtype=np.float64), wide * unknown[count:]
+        unknown = unknown + size * step
+        slope, by_example, second = further
+    return by_example, wide * unknown[count:]
 
 
 def spread_of(median: F64, p90: F64) -> F64:
