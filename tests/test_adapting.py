@@ -19,14 +19,17 @@ from typer.testing import CliRunner
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.files.writing import write_atomically
-from ttc_sim.measured.provenance import identify
+from ttc_sim.measured.provenance import identify, said_by
 from ttc_sim.predictor import Predictor, Scores
-from ttc_sim.predictor.judging.card_figures import card_figures, card_path, card_scores
+from ttc_sim.predictor.judging.card_figures import adapted_from, card_figures, card_path, card_scores
+from ttc_sim.predictor.judging.evaluate import evaluate_predictor
 from ttc_sim.predictor.learning.adapting import adapt
 from ttc_sim.predictor.learning.graded import read_examples
 from ttc_sim.predictor.learning.shifted_graph import landmarks, with_outputs
 from ttc_sim.predictor.learning.shifting import Graded, Part, gate, learn_shift, left_out, spread_of
+from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.predictor.running.session import PER_MODEL, SHIPPED
+from ttc_sim.scenario import load_scenario
 
 MAVERICK, MISTRAL = "reasoning-gym/llama-4-maverick", "reasoning-gym/mistral-small-3.1-24b-instruct"
 CHANCE = {MAVERICK: 0.9, MISTRAL: 0.6}
@@ -312,9 +315,19 @@ def test_the_card_says_what_was_done_and_the_file_is_what_the_plan_will_name(ten
     before = yaml.safe_load(card_path(SHIPPED).read_text())
     assert {key: value for key, value in card.items() if key != "adapted"} == before
     # What reads cards finds in this one what it found before.
+    assert adapted_from(ten) == ["fast"]
     assert card_figures(ten) == card_figures(SHIPPED)
     assert list(card_scores(ten)) == list(card_scores(SHIPPED))
-    assert identify(ten).sha256 != identify("fast").sha256
+    # A plan that was made with another is not carried out with it unasked; scores by it say whose they are.
+    plan = load_scenario("qa-gateway")
+    with pytest.raises(InputError, match="the predictor that the plan was made with"):
+        planned_predictor(plan, ten)
+    assert planned_predictor(plan, ten, other=True)[0] == ten
+    pl.DataFrame({"prompt": [tablet(1)]}).write_csv(ten.with_name("new.csv"))
+    scores = ten.with_name("scores.parquet")
+    words = ["predictor", "score", str(ten.with_name("new.csv")), "--model", str(ten), "--out", str(scores)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert said_by(scores) == identify(ten)
 
 
 def test_what_was_adapted_is_adapted_again(ten: Path, tmp_path: Path) -> None:
@@ -335,6 +348,18 @@ def test_what_was_adapted_is_adapted_again(ten: Path, tmp_path: Path) -> None:
     done = adapted(tmp_path, problems, attempts, tmp_path / "again.onnx", "third")
     assert done.learnt[0].repeated == 10
     assert any("counts twice" in note for note in done.notes)
+
+
+def test_a_report_says_that_its_predictor_was_adapted(ten: Path) -> None:
+    problems, attempts = graded([tablet(k) for k in range(500, 530)])
+    problems.write_csv(ten.with_name("p500.csv"))
+    attempts.write_csv(ten.with_name("a500.csv"))
+    files = ten.with_name("p500.csv"), ten.with_name("a500.csv")
+    before, after = (evaluate_predictor(*files, model=model, with_baselines=False) for model in (SHIPPED, ten))
+    assert any("was adapted" in note for note in after.notes)
+    assert not any("was adapted" in note for note in before.notes)
+    for model in CHANCE:
+        assert after.models[model].quality.brier.value < before.models[model].quality.brier.value
 
 
 @pytest.mark.parametrize(

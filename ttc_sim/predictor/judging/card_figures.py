@@ -52,6 +52,14 @@ def read_card(model: Path) -> Any:
     return _card(model)[1]
 
 
+def adapted_from(model: Path) -> list[str]:
+    """Names of the predictors that this one was adapted from, the first first, as its card says; none if it was not adapted."""
+    card = read_card(model)
+    times = card.get("adapted") if isinstance(card, Mapping) else None
+    said = times.values() if isinstance(times, Mapping) else ()
+    return [str(one["of"]) for one in said if isinstance(one, Mapping) and "of" in one]
+
+
 def _card(model: Path) -> tuple[Path, Any]:
     """The card and where it stands; nothing (``None``) where there is none."""
     for path in (model.with_suffix(".yaml"), card_path(model), model.parent / "card.yaml"):
@@ -71,4 +79,4 @@ def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
         _gather(value, found)
 
 
-__all__ = ["card_figures", "card_path", "card_scores", "read_card", "training_rates"]
+__all__ = ["adapted_from", "card_figures", "card_path", "card_scores", "read_card", "training_rates"]

@@ -182,6 +182,8 @@ def _likeliest(
             break
         unknown = unknown + size * step
         slope, by_example, second = further
+        if np.abs(step).max() < _SMALL:
+            break
     return by_example, wide * unknown[count:]
 
 
