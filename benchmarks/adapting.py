@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy import sparse
 from scipy.special import expit, logit
 
 from ttc_sim.base.draws import F64, I64, uniforms
@@ -44,10 +45,12 @@ from ttc_sim.predictor.judging.metrics import auroc
 from ttc_sim.predictor.learning import train
 from ttc_sim.predictor.learning.calibration import Raw
 from ttc_sim.predictor.learning.data import TrainingSet
+from ttc_sim.predictor.learning.embedding import counts_of, scale
 from ttc_sim.predictor.learning.export import NEARNESS, to_onnx
 from ttc_sim.predictor.learning.network import Recipe
 from ttc_sim.predictor.learning.shifted_graph import TOKENS, landmarks, with_outputs
-from ttc_sim.predictor.learning.shifting import Graded, gate, learn_shift, spread_of
+from ttc_sim.predictor.learning.shifting import Graded, learn_shift, spread_of
+from ttc_sim.predictor.reading.features import featurize_rows
 from ttc_sim.predictor.running.session import SHIPPED
 from ttc_sim.scenario import load_scenario
 from ttc_sim.simulation.expectations import expect_arms
@@ -118,6 +121,7 @@ class Said:
     heads: slice
     points: F64
     known: F64
+    words: sparse.csr_matrix
     index: int
 
 
@@ -132,8 +136,9 @@ def say(file: Path, data: TrainingSet, index: int) -> Said:
         beside.write_bytes(with_outputs(made, [at.points, at.known]))
         predictor = Predictor.load(beside, device="cpu")
         found = predictor.outputs(data.prompts, ["p", *TOKENS, "difficulty", "novelty", at.points, at.known])
+    words = scale(counts_of(featurize_rows(data.prompts)), at.idf)
     first = predictor.heads.index(data.heads[0])
-    return Said(found, slice(first, first + len(data.heads)), found[at.points], found[at.known], index)
+    return Said(found, slice(first, first + len(data.heads)), found[at.points], found[at.known], words, index)
 
 
 @dataclass(frozen=True)
@@ -156,10 +161,18 @@ def adapted(said: Said, data: TrainingSet, rows: I64, drawn: F64) -> Moved:
     p, median, p90 = (said.scores[name][:, said.heads] for name in ("p", "tokens_p50", "tokens_p90"))
     known = said.known.max(axis=1)
     z = logit(np.clip(p, 1e-6, 1 - 1e-6))
-    here = said.points[rows], known[rows], z[rows], share, np.log(median[rows]), spread_of(median[rows], p90[rows])
+    here = (
+        said.points[rows],
+        known[rows],
+        said.words[rows],
+        z[rows],
+        share,
+        np.log(median[rows]),
+        spread_of(median[rows], p90[rows]),
+    )
     shift = learn_shift(Graded(*here, log_mean))
     likeness = shift.likeness(said.points)
-    opened = gate(likeness, known)
+    opened = shift.gate(likeness, known, said.words)
     after = np.where(opened[:, None] > 0, expit(z + opened[:, None] * shift.chance(likeness)), p)
     return Moved(after, np.exp(opened[:, None] * shift.tokens(likeness)), opened)
 

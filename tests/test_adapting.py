@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 import yaml
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 from typer.testing import CliRunner
@@ -23,10 +25,15 @@ from ttc_sim.measured.provenance import identify, said_by
 from ttc_sim.predictor import Predictor, Scores
 from ttc_sim.predictor.judging.card_figures import adapted_from, card_figures, card_path, card_scores
 from ttc_sim.predictor.judging.evaluate import evaluate_predictor
+from ttc_sim.predictor.learning import network, train
 from ttc_sim.predictor.learning.adapting import adapt
+from ttc_sim.predictor.learning.card import Origin, write_model
+from ttc_sim.predictor.learning.data import read_training_set
+from ttc_sim.predictor.learning.embedding import counts_of, scale
 from ttc_sim.predictor.learning.graded import read_examples
 from ttc_sim.predictor.learning.shifted_graph import landmarks, with_outputs
-from ttc_sim.predictor.learning.shifting import Graded, Part, gate, learn_shift, left_out, spread_of
+from ttc_sim.predictor.learning.shifting import Graded, Part, Shift, in_common, learn_shift, left_out, spread_of
+from ttc_sim.predictor.reading.features import BUCKETS, featurize_rows
 from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.predictor.running.session import PER_MODEL, SHIPPED
 from ttc_sim.scenario import load_scenario
@@ -169,6 +176,10 @@ def seen(file: Path, prompts: list[str], folder: Path) -> tuple[dict[str, NDArra
     return Predictor.load(folder / "seen.onnx", device="cpu").outputs(prompts, names), at
 
 
+def words_of(prompts: Sequence[str], at: Any) -> sparse.csr_matrix:
+    return scale(counts_of(featurize_rows(prompts)), at.idf)
+
+
 def test_the_graph_computes_the_shifts_of_several_types(tmp_path: Path, plain: Predictor) -> None:
     """Types of different sizes; where two gates are open, each counts by its part."""
     kinds = {"tablets": [tablet(k) for k in range(9)], "tablets too": [tablet(k) for k in range(50, 56)]}
@@ -195,10 +206,19 @@ def test_the_graph_computes_the_shifts_of_several_types(tmp_path: Path, plain: P
         known_here = found[at.known].max(axis=1)
         z = logit(found["p"])
         shift = learn_shift(
-            Graded(found[at.points], known_here, z, group.share, np.log(found["tokens_p50"]), spread, group.log_mean)
+            Graded(
+                found[at.points],
+                known_here,
+                words_of(group.prompts, at),
+                z,
+                group.share,
+                np.log(found["tokens_p50"]),
+                spread,
+                group.log_mean,
+            )
         )
         likeness = shift.likeness(before[at.points])
-        gates.append(gate(likeness, known))
+        gates.append(shift.gate(likeness, known, words_of(asked, at)))
         chances.append(shift.chance(likeness))
         lengths.append(shift.tokens(likeness))
     together = np.maximum(np.sum(gates, axis=0), 1)
@@ -222,7 +242,16 @@ def some_examples(count: int, models: int, seed: int) -> Graded:
     log_mean = rng.normal(6, 1, (count, models))
     share[0, 0] = log_mean[1, 0] = np.nan
     z, spread = rng.normal(size=(count, models)), rng.uniform(0.3, 1, (count, models))
-    return Graded(points, np.zeros(count), z, share, np.full((count, models), 5.0), spread, log_mean)
+    return Graded(
+        points,
+        np.zeros(count),
+        sparse.csr_matrix((count, BUCKETS)),
+        z,
+        share,
+        np.full((count, models), 5.0),
+        spread,
+        log_mean,
+    )
 
 
 def test_the_shift_is_the_likeliest_under_the_prior() -> None:
@@ -270,7 +299,7 @@ def test_right_or_wrong_answers_alone_move_by_a_finite_amount_and_more_of_them_b
     found = []
     for count in (1, 5, 50, 500):
         one = some_examples(2, 2, seed=7)
-        many = Graded(*(np.repeat(values[1:], count, axis=0) for values in one.__dict__.values()))
+        many = one.rows(np.ones(count, dtype=np.int64))
         shift = learn_shift(replace(many, share=np.full((count, 2), right), log_mean=np.full((count, 2), np.nan)))
         found.append(float(np.abs(shift.chance(shift.likeness(one.points[1:]))).mean()))
         assert (np.sign(shift.chance(shift.likeness(one.points[1:]))) == (1 if right else -1)).all()
@@ -279,11 +308,39 @@ def test_right_or_wrong_answers_alone_move_by_a_finite_amount_and_more_of_them_b
     assert found[-1] < 10
 
 
-def test_the_gate_is_shut_where_something_known_is_nearer() -> None:
-    likeness = np.array([[0.5, 0.6], [0.5, 0.2], [0.9, 0.1], [0.3, 0.35]])
-    assert gate(likeness, np.array([0.6, 0.45, 0.7, 0.9])).tolist() == pytest.approx([0, 0.5, 1, 0])
+def test_the_gate_is_shut_where_something_known_is_nearer_and_where_the_text_has_little_in_common() -> None:
     nothing = Part(np.zeros(2), 0.0, np.array([0.3, 0.0]), np.array([1.0, 0.0]))
+    likeness = np.array([[0.5, 0.6], [0.5, 0.2], [0.9, 0.1], [0.3, 0.35]])
     assert nothing(likeness)[:, 1].tolist() == [0, 0, 0, 0]
+    shift = Shift(np.zeros((2, 3)), np.array([0.4, 0.0], dtype=np.float32), 0.4, nothing, nothing)
+    same = sparse.csr_matrix(np.array([[1.0, 0.0]] * 4))
+    assert shift.gate(likeness, np.array([0.6, 0.45, 0.7, 0.9]), same).tolist() == pytest.approx([0, 0.5, 1, 0])
+    less = sparse.csr_matrix(np.array([[0.0, 1.0], [0.25, 1.0], [0.375, 1.0], [0.5, 1.0]]))
+    assert shift.gate(likeness, np.full(4, -0.5), less).tolist() == pytest.approx([0, 0, 0.5, 1], abs=1e-6)
+    # Words and byte strings are of length 1 each: a text has 1 in common with itself.
+    texts = sparse.csr_matrix(np.array([[1.0, 0, 1, 0], [1.0, 0, 0, 1], [0, 1.0, 1, 0]]))
+    assert in_common(texts) == pytest.approx(np.quantile([0.5, 0.25, 0.25], 0.1))
+    assert in_common(texts[:1]) == 1
+
+
+def test_what_is_like_nothing_at_all_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A predictor of little knowledge: nearly everything is nearer to the examples than to what it knows."""
+    monkeypatch.setattr(train, "RECIPES", (network.Recipe(8, 1, 0.2),))
+    monkeypatch.setattr(network, "MEMBERS", 1)
+    counts = [f"count the beans of {k} and {k % 7} now" for k in range(150)]
+    problems, attempts = graded(counts, models={"a": 0.5, "b": 0.4})
+    problems.write_csv(tmp_path / "p.csv")
+    attempts.write_csv(tmp_path / "a.csv")
+    sets = {"data": read_training_set(tmp_path / "p.csv", tmp_path / "a.csv")}
+    write_model(tmp_path / "own.onnx", train.train(sets), sets, Origin("made up", "none"))
+    problems, attempts = graded([tablet(k) for k in range(5)], models={"a": 1.0, "b": 0.0})
+    adapted(tmp_path, problems, attempts, tmp_path / "own.onnx")
+    before, after = (Predictor.load(tmp_path / name, device="cpu") for name in ("own.onnx", "m.onnx"))
+    others = [*ELSEWHERE, *counts[:9], riddle(1), "A poem about the sea, please."]
+    assert same(before.score(others), after.score(others), ("a", "b"))
+    a, b = before.score([tablet(9)]), after.score([tablet(9)])
+    assert b.p["a"] > a.p["a"]
+    assert b.p["b"] < a.p["b"]
 
 
 # ------------------------------------------------------------------------------------- files

@@ -9,13 +9,15 @@ from typing import Any
 from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.predictor.judging.card_figures import read_card
 from ttc_sim.predictor.learning.card import written_card
-from ttc_sim.predictor.learning.shifting import GATE, TOKEN_VARIANCE, VARIANCE, LeftOut
+from ttc_sim.predictor.learning.shifting import COMMON, GATE, TOKEN_VARIANCE, VARIANCE, LeftOut
 
 METHOD = (
     "near the examples, log-odds of a right answer and logarithms of output tokens are shifted: by a Gaussian process over the "
     f"likeness of prompts, shared by the graded models, and by a shift of each model's own (prior variance {VARIANCE:g} each, of "
-    f"tokens {TOKEN_VARIANCE:g}); from 0 where something trained on is nearer than every example, in full where an example is "
-    f"nearer by a cosine of {GATE:g}. Where it is 0, scores have the bits that they had. Novelty is what it was"
+    f"tokens {TOKEN_VARIANCE:g}). Not at all where something trained on is nearer than every example, in full where an example is "
+    f"nearer by a cosine of {GATE:g}; not at all where the text has less than {COMMON[0]:g} times as much in common with the "
+    f"examples as nine tenths of them have with each other, in full from {COMMON[1]:g} times. Where nothing moves, scores have the "
+    "bits that they had. Novelty is what it was"
 )
 WHOSE = (
     "metrics and scores on this card are of the predictor before it was adapted, and hold where it says what that said"

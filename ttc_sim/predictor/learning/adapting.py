@@ -19,9 +19,11 @@ from ttc_sim.measured.provenance import FAST, ScoredBy, identify
 from ttc_sim.policies import NOVEL, NOVELTY
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.learning.adapted_card import Adapted, Learnt, adapted_card
+from ttc_sim.predictor.learning.embedding import counts_of, scale
 from ttc_sim.predictor.learning.graded import Examples, read_examples
 from ttc_sim.predictor.learning.shifted_graph import Landmarks, landmarks, shifted, with_outputs
 from ttc_sim.predictor.learning.shifting import Graded, Shift, learn_shift, left_out, spread_of
+from ttc_sim.predictor.reading.features import featurize_rows
 from ttc_sim.predictor.running.session import Predictor, model_path
 
 _CERTAIN = 1e-6
@@ -108,6 +110,7 @@ def _graded(group: Examples, found: dict[str, F64], at: Landmarks) -> Graded:
     return Graded(
         points=found[at.points],
         known=found[at.known].max(axis=1),
+        words=scale(counts_of(featurize_rows(group.prompts)), at.idf),
         logit=np.asarray(logit(np.clip(found["p"], _CERTAIN, 1 - _CERTAIN))),
         share=group.share,
         log_tokens=np.log(found["tokens_p50"]),

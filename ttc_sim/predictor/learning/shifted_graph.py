@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.predictor.learning.graph import Graph
-from ttc_sim.predictor.learning.shifting import GATE, Part, Shift
+from ttc_sim.predictor.learning.shifting import COMMON, GATE, Part, Shift
+from ttc_sim.predictor.reading.features import BUCKETS
 
 ADAPTED = "adapted"
 """Metadata: how often examples were taken into account; and the beginning of the names of what that added."""
 TOKENS = ("tokens", "tokens_p50", "tokens_p90")
-_EXPECTED = "a predictor that `ttc-sim predictor train` or `adapt` wrote: one search for the nearest training prompt"
+IDS = "ids"
+_EXPECTED = (
+    "a predictor that `ttc-sim predictor train` or `adapt` wrote: one search for the nearest training prompt, one projection of "
+    "n-grams, and one table of their inverse document frequencies"
+)
 
 
 @dataclass(frozen=True)
@@ -25,11 +31,14 @@ class Landmarks:
 
     Attributes:
         points: unit vectors of the prompts, (n, w); known: (n, sets) likeness of each training set's nearest centre.
+        words: (n, 1, k) TF-IDF of the n-grams ``ids``; idf: (BUCKETS,) inverse document frequencies, the array itself.
         times: how often examples were taken into account before.
     """
 
     points: str
     known: str
+    words: str
+    idf: NDArray[np.float32]
     times: int
 
     @property
@@ -39,7 +48,7 @@ class Landmarks:
 
 
 def landmarks(made: Any, path: Path) -> Landmarks:
-    """Find where a predictor measures novelty: the one largest entry, over the centres of each training set, of a product.
+    """Find where a predictor reads n-grams, and where it measures novelty: the largest entry, over centres, of a product.
 
     Args:
         made: the ONNX model; path: its file, for errors.
@@ -47,21 +56,31 @@ def landmarks(made: Any, path: Path) -> Landmarks:
     Raises:
         InputError: another graph.
     """
+    from onnx import numpy_helper
+
     by_output = {name: node for node in made.graph.node for name in node.output}
     meta = {item.key: item.value for item in made.metadata_props}
-    found = []
+    near, words, idf = [], [], []
+    constants = {one.name: one for one in made.graph.initializer}
     for node in made.graph.node:
-        if node.op_type != "ReduceMax" or node.output[0].startswith(ADAPTED):
+        if node.output[0].startswith(ADAPTED):
             continue
-        reshaped = by_output.get(node.input[0])
-        product = by_output.get(reshaped.input[0]) if reshaped is not None and reshaped.op_type == "Reshape" else None
-        if product is not None and product.op_type == "MatMul":
-            found.append(Landmarks(product.input[0], node.output[0], 0))
-    outputs = [*found[0:1], *(name for name in ("p", *TOKENS) if name in by_output)]
+        before = [by_output.get(name) for name in node.input]
+        if node.op_type == "ReduceMax" and before[0] is not None and before[0].op_type == "Reshape":
+            product = by_output.get(before[0].input[0])
+            if product is not None and product.op_type == "MatMul":
+                near.append((product.input[0], node.output[0]))
+        elif node.op_type == "MatMul" and before[1] is not None and before[1].op_type == "Cast":
+            gathered = by_output.get(before[1].input[0])
+            if gathered is not None and gathered.op_type == "Gather" and gathered.input[1] == IDS:
+                words.append(node.input[0])
+        elif node.op_type == "Gather" and node.input[1] == IDS and list(constants[node.input[0]].dims) == [BUCKETS]:
+            idf.append(numpy_helper.to_array(constants[node.input[0]]))
     times = meta.get(ADAPTED, "0")
-    if len(found) != 1 or len(outputs) != 2 + len(TOKENS) or not times.isdigit():
-        raise InputError(path, "model", f"{len(found)} of them", _EXPECTED)
-    return Landmarks(found[0].points, found[0].known, int(times))
+    lacks = [name for name in ("p", *TOKENS) if name not in by_output]
+    if (len(near), len(words), len(idf)) != (1, 1, 1) or lacks or not times.isdigit():
+        raise InputError(path, "model", f"{len(near)}, {len(words)} and {len(idf)} of them", _EXPECTED)
+    return Landmarks(*near[0], words[0], idf[0], int(times))
 
 
 def nearest_name(time: int) -> str:
@@ -113,7 +132,7 @@ def shifted(made: Any, at: Landmarks, shifts: Sequence[Shift]) -> bytes:
             node.output[k] = before.get(output, output)
     # Difficulty, which follows from p, is made of the new one: that stands right behind the old.
     place = 1 + next(k for k, node in enumerate(nodes) if before["p"] in node.output)
-    place = max(place, *(1 + k for k, node in enumerate(nodes) if {at.points, at.known} & set(node.output)))
+    place = max(place, *(1 + k for k, node in enumerate(nodes) if {at.points, at.known, at.words} & set(node.output)))
     renamed = {constant.name: f"{name}{constant.name}" for constant in graph.constants}
     for constant in graph.constants:
         copy.graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(constant), renamed[constant.name]))
@@ -143,12 +162,25 @@ def _gates(graph: Graph, at: Landmarks, shifts: Sequence[Shift]) -> tuple[str, s
         apart = graph.add("Reshape", likeness, graph.whole(-1, len(shifts), most))
         nearest = graph.add("ReduceMax", apart, axes=[2], keepdims=0, name=name)
     known = graph.add("ReduceMax", at.known, axes=[1], keepdims=1)
-    margin = graph.add("Mul", graph.add("Sub", nearest, known), graph.constant(1 / GATE))
-    gates = graph.add("Clip", margin, zero, one)
+    over = graph.add("Mul", graph.add("Sub", nearest, known), graph.constant(1 / GATE))
+    gates = graph.add("Clip", graph.add("Min", over, _common(graph, at, shifts)), zero, one)
     if len(shifts) > 1:
         together = graph.add("ReduceSum", gates, graph.whole(1), keepdims=1)
         gates = graph.add("Div", gates, graph.add("Max", together, one))
     return likeness, gates
+
+
+def _common(graph: Graph, at: Landmarks, shifts: Sequence[Shift]) -> str:
+    """How far a text has enough in common with each type's examples, (n, T)."""
+    from onnx import TensorProto
+
+    usual = np.array([shift.usual for shift in shifts])
+    words = np.stack([shift.words * 2 for shift in shifts], axis=1).astype(np.float16)
+    there = graph.cast(graph.add("Gather", graph.constant(words), IDS), TensorProto.FLOAT)
+    common = graph.add("Squeeze", graph.add("MatMul", at.words, there), graph.whole(1))
+    begin, end = (part * usual for part in COMMON)
+    less = graph.add("Sub", common, graph.constant(2 * begin))
+    return graph.add("Mul", less, graph.constant(0.5 / (end - begin)))
 
 
 def _shift(graph: Graph, likeness: str, gates: str, parts: Sequence[Part]) -> str:

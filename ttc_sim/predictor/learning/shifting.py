@@ -3,8 +3,9 @@
 The log-odds of a right answer of prompt x by model h become those of the predictor plus ``gate(x) * (u(x) + v[h])``:
 
 - ``gate`` is 0 where x lies nearer to something that the predictor was trained on than to any example, so that scores elsewhere
-  stay as they are; it is 1 where x is nearer to an example by ``GATE``. Nearness is the cosine between the unit vectors that the
-  predictor measures novelty by.
+  stay as they are, and where its text has little in common with the examples' (:meth:`Shift.gate`). Nearness is the cosine between
+  the unit vectors that the predictor measures novelty by. These know the words that it was trained on; TF-IDF over all hashed
+  n-grams knows the others too.
 - ``u`` is a Gaussian process shared by the models: a constant and a part that follows the likeness of prompts. Each example
   has a part of its own besides, which says nothing of other prompts: whether models fail together at one question must not
   be taken for so many observations of the type.
@@ -23,12 +24,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.special import expit
 
 from ttc_sim.base.draws import F64, I64
 
 GATE = 0.1
-"""The margin of likeness over which the gate opens."""
+"""The margin over the likeness of what is known within which the gate opens."""
+COMMON = (0.25, 0.5)
+"""A text that has less in common with the examples than the first times what they have with each other is of another type, from the
+second times on of theirs."""
+_USUAL = 0.1  # quantile of what one example has in common with the others
 VARIANCE = 1.0
 TOKEN_VARIANCE = 0.25
 _AVERAGED = float(
@@ -48,6 +54,7 @@ class Graded:
 
     Attributes:
         points: (E, w) unit vectors; known: (E,) likeness of the nearest thing that the predictor was trained on.
+        words: (E, BUCKETS) TF-IDF of hashed n-grams, words and byte strings of length 1 each.
         logit: (E, H) predicted log-odds; share: (E, H) of attempts that were right, NaN where there were none.
         log_tokens: (E, H) predicted median, log_spread: (E, H) predicted spread of the logarithm of output tokens.
         log_mean: (E, H) mean logarithm of the attempts' output tokens, NaN where that is not known.
@@ -55,6 +62,7 @@ class Graded:
 
     points: F64
     known: F64
+    words: sparse.csr_matrix
     logit: F64
     share: F64
     log_tokens: F64
@@ -90,9 +98,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Shift:
-    """What examples of one task type teach: ``points`` (E, w) of the examples, shifts of log-odds and of log tokens."""
+    """What examples of one task type teach.
+
+    Attributes:
+        points: (E, w) of the examples; words: (BUCKETS,) half the mean of their TF-IDF, so that its product with a prompt's is the
+            mean cosine; usual: what nine tenths of the examples have at least in common with the others by that.
+        chance, tokens: shifts of log-odds, and of log tokens.
+    """
 
     points: F64
+    words: NDArray[np.float32]
+    usual: float
     chance: Part
     tokens: Part
 
@@ -100,14 +116,29 @@ class Shift:
         """(n, E) to each example."""
         return np.asarray(points @ self.points.T)
 
+    def gate(self, likeness: F64, known: F64, words: sparse.csr_matrix) -> F64:
+        """(n,) how far prompts are taken to be of the examples' type.
 
-def gate(likeness: F64, known: F64) -> F64:
-    """(n,) how far a prompt is taken to be of the examples' type: 0 where what is known is nearer than all of them.
+        0 where something known is nearer than all of them, or the text has less in common with them than the first of ``COMMON``
+        says; linear from there on to 1.
 
-    Args:
-        likeness: (n, E) to the examples; known: (n,) to the nearest of what the predictor was trained on.
-    """
-    return np.asarray(np.clip((likeness.max(axis=1) - known) / GATE, 0, 1))
+        Args:
+            likeness: (n, E) to the examples; known: (n,) to the nearest of what the predictor was trained on.
+            words: (n, BUCKETS) TF-IDF of the prompts.
+        """
+        begin, end = (self.usual * part for part in COMMON)
+        common = (words @ self.words - begin) / (end - begin)
+        return np.asarray(np.clip(np.minimum((likeness.max(axis=1) - known) / GATE, common), 0, 1))
+
+
+def in_common(words: sparse.csr_matrix) -> float:
+    """What nine tenths of the examples have at least in common with the others: a mean cosine. Of one alone, 1."""
+    count = words.shape[0]
+    if count < 2:
+        return 1.0
+    likeness = (words @ words.T).toarray() / 2
+    others = (likeness.sum(axis=1) - np.diag(likeness)) / (count - 1)
+    return max(float(np.quantile(others, _USUAL)), _SMALL)
 
 
 def learn_shift(examples: Graded) -> Shift:
@@ -128,7 +159,10 @@ def learn_shift(examples: Graded) -> Shift:
         return (off - shift) * weight, weight
 
     chance = _part(likeness, right, outcomes, VARIANCE, _AVERAGED)
-    return Shift(examples.points, chance, _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0))
+    # The graph keeps 16 bits of each.
+    words = np.asarray(examples.words.mean(axis=0)).ravel().astype(np.float16).astype(np.float32) / 2
+    tokens = _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0)
+    return Shift(examples.points, words, in_common(examples.words), chance, tokens)
 
 
 def _part(likeness: F64, known: NDArray[np.bool_], slopes: Slopes, variance: float, factor: float) -> Part:
@@ -214,7 +248,7 @@ def left_out(examples: Graded, folds: int = 10) -> LeftOut:
         held = examples.rows(fold == k)
         shift = learn_shift(examples.rows(fold != k))
         likeness = shift.likeness(held.points)
-        opened[fold == k] = gate(likeness, held.known)
+        opened[fold == k] = shift.gate(likeness, held.known, held.words)
         p[fold == k] = expit(held.logit + opened[fold == k][:, None] * shift.chance(likeness))
     known = ~np.isnan(examples.share)
     share = examples.share[known]
@@ -225,4 +259,15 @@ def left_out(examples: Graded, folds: int = 10) -> LeftOut:
     return LeftOut(score(expit(examples.logit[known])), score(p[known]), float(opened.mean()))
 
 
-__all__ = ["GATE", "Graded", "LeftOut", "Part", "Shift", "gate", "learn_shift", "left_out", "spread_of"]
+__all__ = [
+    "COMMON",
+    "GATE",
+    "Graded",
+    "LeftOut",
+    "Part",
+    "Shift",
+    "in_common",
+    "learn_shift",
+    "left_out",
+    "spread_of",
+]
