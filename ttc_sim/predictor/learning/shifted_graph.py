@@ -112,20 +112,20 @@ def shifted(made: Any, at: Landmarks, shifts: Sequence[Shift]) -> bytes:
     name = f"{ADAPTED}_{at.times + 1}_"
     graph = Graph(name)
     likeness, gates = _gates(graph, at, shifts)
-    before = {output: f"{name}{output}_before" for output in ("p", *TOKENS)}
-    odds = graph.add("Exp", _shift(graph, likeness, gates, [shift.chance for shift in shifts]))
-    # p w / (1 + p (w - 1)) is the chance at w times the odds, and p itself where w is 1.
-    one = graph.constant(1.0)
-    less = graph.add("Mul", before["p"], graph.add("Sub", odds, one))
-    moved = graph.add("Div", graph.add("Mul", before["p"], odds), graph.add("Add", one, less))
-    graph.add("Clip", moved, graph.constant(0.0), one, name="p")
+    chance, tokens = ([getattr(shift, kind) for shift in shifts] for kind in ("chance", "tokens"))
+    timed = any(part.graded.any() for part in tokens)
+    inside = _inside(graph, likeness, gates, [chance, tokens] if timed else [chance])
+    before = {output: f"{name}{output}_before" for output in ("p", *(TOKENS if timed else ()))}
+    factors = [
+        graph.add("Exp", graph.add("MatMul", inside, graph.constant(by))) for by in _by_model(chance, tokens, timed)
+    ]
+    # p w / (1 + p w - p) is the chance at w times the odds, and p to the last bit where w is 1.
+    more, one = graph.add("Mul", before["p"], factors[0]), graph.constant(1.0)
+    least = graph.add("Add", one, graph.add("Sub", more, before["p"]))
+    graph.add("Clip", graph.add("Div", more, least), graph.constant(0.0), one, name="p")
     chances = len(graph.nodes)
-    if any(shift.tokens.graded.any() for shift in shifts):
-        factor = graph.add("Exp", _shift(graph, likeness, gates, [shift.tokens for shift in shifts]))
-        for output in TOKENS:
-            graph.add("Mul", before[output], factor, name=output)
-    else:
-        before = {"p": before["p"]}
+    for output in TOKENS if timed else ():
+        graph.add("Mul", before[output], factors[1], name=output)
     nodes = list(copy.graph.node)
     for node in nodes:
         for k, output in enumerate(node.output):
@@ -149,50 +149,62 @@ def shifted(made: Any, at: Landmarks, shifts: Sequence[Shift]) -> bytes:
 
 
 def _gates(graph: Graph, at: Landmarks, shifts: Sequence[Shift]) -> tuple[str, str]:
-    """Likeness to every example (n, T * most), and gates of the T types (n, T)."""
+    """Likeness to every example (n, T * most), and ``GATE`` times the gates of the T types (n, T)."""
     most = max(len(shift.points) for shift in shifts)
     # Every type gets as many examples as the one with most; its first, again, fills the rest.
     points = [np.concatenate([one.points, np.repeat(one.points[:1], most - len(one.points), axis=0)]) for one in shifts]
     likeness = graph.add("MatMul", at.points, graph.constant(np.concatenate(points).T))
-    zero, one = graph.constant(0.0), graph.constant(1.0)
     name = nearest_name(at.times + 1)
     if len(shifts) == 1:
         nearest = graph.add("ReduceMax", likeness, axes=[1], keepdims=1, name=name)
     else:
         apart = graph.add("Reshape", likeness, graph.whole(-1, len(shifts), most))
         nearest = graph.add("ReduceMax", apart, axes=[2], keepdims=0, name=name)
-    known = graph.add("ReduceMax", at.known, axes=[1], keepdims=1)
-    over = graph.add("Mul", graph.add("Sub", nearest, known), graph.constant(1 / GATE))
-    gates = graph.add("Clip", graph.add("Min", over, _common(graph, at, shifts)), zero, one)
+    over = graph.add("Sub", nearest, graph.add("ReduceMax", at.known, axes=[1], keepdims=1))
+    limit = graph.constant(GATE)
+    gates = graph.add("Clip", graph.add("Min", over, _common(graph, at, shifts)), graph.constant(0.0), limit)
     if len(shifts) > 1:
         together = graph.add("ReduceSum", gates, graph.whole(1), keepdims=1)
-        gates = graph.add("Div", gates, graph.add("Max", together, one))
+        gates = graph.add("Mul", graph.add("Div", gates, graph.add("Max", together, limit)), limit)
     return likeness, gates
 
 
 def _common(graph: Graph, at: Landmarks, shifts: Sequence[Shift]) -> str:
-    """How far a text has enough in common with each type's examples, (n, T)."""
-    from onnx import TensorProto
-
+    """``GATE`` times how far a text has enough in common with each type's examples, (n, T)."""
     usual = np.array([shift.usual for shift in shifts])
-    words = np.stack([shift.words * 2 for shift in shifts], axis=1).astype(np.float16)
-    there = graph.cast(graph.add("Gather", graph.constant(words), IDS), TensorProto.FLOAT)
-    common = graph.add("Squeeze", graph.add("MatMul", at.words, there), graph.whole(1))
     begin, end = (part * usual for part in COMMON)
-    less = graph.add("Sub", common, graph.constant(2 * begin))
-    return graph.add("Mul", less, graph.constant(0.5 / (end - begin)))
+    scale = GATE / (end - begin)
+    words = np.stack([shift.words for shift in shifts], axis=1) * scale
+    there = graph.add("Gather", graph.constant(words), IDS)
+    common = graph.add("Squeeze", graph.add("MatMul", at.words, there), graph.whole(1))
+    return graph.add("Sub", common, graph.constant(begin * scale))
 
 
-def _shift(graph: Graph, likeness: str, gates: str, parts: Sequence[Part]) -> str:
-    """(n, H)."""
-    most = max(len(part.local) for part in parts)
-    local = np.zeros((len(parts) * most, len(parts)))
-    for k, part in enumerate(parts):
-        local[k * most : k * most + len(part.local), k] = part.local
-    constant = graph.constant(np.array([part.constant for part in parts]))
-    shared = graph.add("Mul", gates, graph.add("Add", graph.add("MatMul", likeness, graph.constant(local)), constant))
-    both = graph.add("Concat", shared, gates, axis=1)
-    return graph.add("MatMul", both, graph.constant(np.stack([*(p.graded for p in parts), *(p.own for p in parts)])))
+def _inside(graph: Graph, likeness: str, gates: str, kinds: Sequence[Sequence[Part]]) -> str:
+    """Of each kind of shift, each type's shared part times its gate; and the gates: (n, kinds * T + T)."""
+    types, most = len(kinds[0]), max(len(part.local) for part in kinds[0])
+    local = np.zeros((types * most, len(kinds) * types))
+    for k, part in enumerate(part for parts in kinds for part in parts):
+        row = k % types * most
+        local[row : row + len(part.local), k] = part.local
+    constant = graph.constant(np.array([part.constant for parts in kinds for part in parts]))
+    shared = graph.add("Add", graph.add("MatMul", likeness, graph.constant(local)), constant)
+    by = gates if types == 1 or len(kinds) == 1 else graph.add("Concat", *[gates] * len(kinds), axis=1)
+    return graph.add("Concat", graph.add("Mul", shared, by), gates, axis=1)
+
+
+def _by_model(chance: Sequence[Part], tokens: Sequence[Part], timed: bool) -> list[NDArray[np.float64]]:
+    """Of each kind, what of :func:`_inside` goes to which model, (kinds * T + T, H)."""
+    none = np.zeros((len(chance), len(chance[0].own)))
+    kinds = [chance, tokens] if timed else [chance]
+    graded = [np.stack([part.graded for part in parts]) for parts in kinds]
+    return [
+        np.concatenate(
+            [*(one if j == k else none for j, one in enumerate(graded)), np.stack([part.own for part in parts])]
+        )
+        / GATE
+        for k, parts in enumerate(kinds)
+    ]
 
 
 __all__ = ["ADAPTED", "TOKENS", "Landmarks", "landmarks", "nearest_name", "shifted", "with_outputs"]

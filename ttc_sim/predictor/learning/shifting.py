@@ -159,8 +159,7 @@ def learn_shift(examples: Graded) -> Shift:
         return (off - shift) * weight, weight
 
     chance = _part(likeness, right, outcomes, VARIANCE, _AVERAGED)
-    # The graph keeps 16 bits of each.
-    words = np.asarray(examples.words.mean(axis=0)).ravel().astype(np.float16).astype(np.float32) / 2
+    words = np.asarray(examples.words.mean(axis=0), dtype=np.float32).ravel() / 2
     tokens = _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0)
     return Shift(examples.points, words, in_common(examples.words), chance, tokens)
 
