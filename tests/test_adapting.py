@@ -452,6 +452,29 @@ def test_a_type_with_few_examples_is_left_out_and_said_so(tmp_path: Path) -> Non
     assert "knitting is left out: 1 of at least 5 different prompts" in done.notes
 
 
+def test_a_column_for_each_model_and_shares_will_do(tmp_path: Path) -> None:
+    """One file for both; a prompt in two types; nothing said of tokens; keys that are numbers."""
+    wide = pl.DataFrame(
+        {
+            "id": range(12),
+            "prompt": [tablet(k) for k in (*range(6), *range(6))],
+            "category": ["tablets"] * 6 + ["also tablets"] * 6,
+            "llama-4-maverick_correct": [1.0, 0.5, 1.0, 1.0, 0.25, 1.0] * 2,
+            f"{MISTRAL}_correct": [0, 0, 0, 0, 0, 0] * 2,
+        }
+    )
+    done = adapted(tmp_path, wide, wide)
+    assert [(one.task_type, one.models, one.one_sided) for one in done.learnt] == [
+        (name, (MAVERICK, MISTRAL), (MISTRAL,)) for name in ("also tablets", "tablets")
+    ]
+    assert not any(one.counted for one in done.learnt)
+    assert any("no output tokens" in note for note in done.notes)
+    before, after = (Predictor.load(name, device="cpu").score([tablet(77)]) for name in ("fast", tmp_path / "m.onnx"))
+    assert after.p[MAVERICK] > before.p[MAVERICK]
+    assert after.p[MISTRAL] < before.p[MISTRAL] + 0.1
+    assert after.tokens[MAVERICK] == before.tokens[MAVERICK]
+
+
 def test_bad_files_are_named(tmp_path: Path, ten: Path) -> None:
     problems, attempts = graded([tablet(k) for k in range(6)])
     with pytest.raises(InputError, match=r"ending in \.onnx"):
@@ -467,5 +490,10 @@ def test_bad_files_are_named(tmp_path: Path, ten: Path) -> None:
             node.op_type = "ReduceMin"
     write_atomically(tmp_path / "other.onnx", made.SerializeToString())
     with pytest.raises(InputError, match="one search for the nearest training prompt"):
+        adapted(tmp_path, problems, attempts, tmp_path / "other.onnx")
+    made = onnx.load(str(ten))
+    next(item for item in made.metadata_props if item.key == "adapted").value = "99999999999"
+    write_atomically(tmp_path / "other.onnx", made.SerializeToString())
+    with pytest.raises(InputError, match="'99999999999'; expected 1: so often"):
         adapted(tmp_path, problems, attempts, tmp_path / "other.onnx")
     assert not (tmp_path / "m.onnx").exists()

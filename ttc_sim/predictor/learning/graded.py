@@ -64,7 +64,7 @@ def read_examples(
     named = find_column(tries, attempts, "model", MODEL, required=False) is not None
     counted = named and any(column in tries.columns for column in _COUNTED)
     tables = read_problem_tables(problems, attempts, with_tokens=counted)
-    notes = () if counted else ("the attempts have no output tokens: those that it predicts stay what they were",)
+    notes = () if counted else ("the attempts have no output tokens, each of its own: what is predicted of them stays",)
     made = _by_example(tables, attempts, heads, counted=counted)
     found, few = [], []
     for (task_type,), rows in made.partition_by("group", as_dict=True, maintain_order=True).items():

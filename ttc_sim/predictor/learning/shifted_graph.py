@@ -19,6 +19,7 @@ ADAPTED = "adapted"
 """Metadata: how often examples were taken into account; and the beginning of the names of what that added."""
 TOKENS = ("tokens", "tokens_p50", "tokens_p90")
 IDS = "ids"
+_NEAREST = "_nearest"
 _EXPECTED = (
     "a predictor that `ttc-sim predictor train` or `adapt` wrote: one search for the nearest training prompt, one projection of "
     "n-grams, and one table of their inverse document frequencies"
@@ -61,7 +62,7 @@ def landmarks(made: Any, path: Path) -> Landmarks:
     by_output = {name: node for node in made.graph.node for name in node.output}
     meta = {item.key: item.value for item in made.metadata_props}
     near, words, idf = [], [], []
-    constants = {one.name: one for one in made.graph.initializer}
+    tables = {one.name: one for one in made.graph.initializer if list(one.dims) == [BUCKETS]}
     for node in made.graph.node:
         if node.output[0].startswith(ADAPTED):
             continue
@@ -74,18 +75,21 @@ def landmarks(made: Any, path: Path) -> Landmarks:
             gathered = by_output.get(before[1].input[0])
             if gathered is not None and gathered.op_type == "Gather" and gathered.input[1] == IDS:
                 words.append(node.input[0])
-        elif node.op_type == "Gather" and node.input[1] == IDS and list(constants[node.input[0]].dims) == [BUCKETS]:
-            idf.append(numpy_helper.to_array(constants[node.input[0]]))
+        elif node.op_type == "Gather" and node.input[1] == IDS and node.input[0] in tables:
+            idf.append(numpy_helper.to_array(tables[node.input[0]]))
     times = meta.get(ADAPTED, "0")
     lacks = [name for name in ("p", *TOKENS) if name not in by_output]
-    if (len(near), len(words), len(idf)) != (1, 1, 1) or lacks or not times.isdigit():
+    if (len(near), len(words), len(idf)) != (1, 1, 1) or lacks:
         raise InputError(path, "model", f"{len(near)}, {len(words)} and {len(idf)} of them", _EXPECTED)
+    added = sum(name.startswith(ADAPTED) and name.endswith(_NEAREST) for name in by_output)
+    if times != str(added):
+        raise InputError(path, f"metadata {ADAPTED}", times, f"{added}: so often were examples added to the graph")
     return Landmarks(*near[0], words[0], idf[0], int(times))
 
 
 def nearest_name(time: int) -> str:
     """Name, inside the graph, of the likeness to the nearest example of each type (n, T), added the first, second ... time."""
-    return f"{ADAPTED}_{time}_nearest"
+    return f"{ADAPTED}_{time}{_NEAREST}"
 
 
 def with_outputs(made: Any, names: Sequence[str]) -> bytes:
