@@ -37,9 +37,8 @@ second times on of theirs."""
 _USUAL = 0.1  # quantile of what one example has in common with the others
 VARIANCE = 1.0
 TOKEN_VARIANCE = 0.25
-_AVERAGED = float(
-    1 / np.sqrt(1 + np.pi * VARIANCE / 8)
-)  # log-odds, on average over what is each prompt's own (MacKay, 1992)
+# Log-odds of the mean chance over what is each prompt's own, beside those of a prompt without it (MacKay, 1992).
+_AVERAGED = float(1 / np.sqrt(1 + np.pi * VARIANCE / 8))
 _STEPS = 50
 _SMALL = 1e-9
 _LEAST_WEIGHT = 1e-6
