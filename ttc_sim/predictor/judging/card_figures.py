@@ -29,7 +29,7 @@ def card_figures(model: Path) -> dict[str, dict[str, float]]:
     Of a head that the card names several times, what stands first; figures on task types left out are passed over.
     """
     found: dict[str, dict[str, float]] = {}
-    _gather(_card(model)[1], found)
+    _gather(read_card(model), found)
     return found
 
 
@@ -41,6 +41,23 @@ def card_scores(model: Path) -> dict[str, CardScores]:
     """
     path, card = _card(model)
     return from_card(card, path)
+
+
+def read_card(model: Path) -> Any:
+    """What the card beside an ONNX file says; ``None`` where there is none.
+
+    Raises:
+        InputError: the card is no YAML.
+    """
+    return _card(model)[1]
+
+
+def adapted_from(model: Path) -> list[str]:
+    """Names of the predictors that this one was adapted from, the first first, as its card says; none if it was not adapted."""
+    card = read_card(model)
+    times = card.get("adapted") if isinstance(card, Mapping) else None
+    said = times.values() if isinstance(times, Mapping) else ()
+    return [str(one["of"]) for one in said if isinstance(one, Mapping) and "of" in one]
 
 
 def _card(model: Path) -> tuple[Path, Any]:
@@ -62,4 +79,4 @@ def _gather(node: Any, found: dict[str, dict[str, float]]) -> None:
         _gather(value, found)
 
 
-__all__ = ["card_figures", "card_path", "card_scores", "training_rates"]
+__all__ = ["adapted_from", "card_figures", "card_path", "card_scores", "read_card", "training_rates"]

@@ -16,7 +16,7 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging import baselines as cheap
-from ttc_sim.predictor.judging.card_figures import training_rates
+from ttc_sim.predictor.judging.card_figures import adapted_from, training_rates
 from ttc_sim.predictor.judging.measured import Measured, data_models, heads_like, read_measured
 from ttc_sim.predictor.judging.metrics import (
     RESAMPLES,
@@ -185,12 +185,16 @@ def _scored(
             raise InputError("evaluate", "--model", str(model), expected)
         return scores_of_shipped(data, model)
     notes = []
-    if is_tier(model):
+    bases = adapted_from(model_path(model))
+    if bases:
+        notes.append("the predictor was adapted: of the graded examples among these problems, this is a training score")
+    if is_tier(model) or is_tier(next(iter(bases), "")):
         seen = int(is_shipped(data).sum())
         if seen:
             notes.append(
                 f"{seen:,} of these {len(data):,} problems are in a shipped problem set: the shipped predictor was trained on "
                 "them, so this is a training score; --out-of-fold scores each by a model that has not seen it"
+                + ("" if is_tier(model) else ", with --model fast or encoder")
             )
     progress(f"scoring {len(data):,} prompts")
     found = Predictor.load(model).score(data.prompt).table()

@@ -140,7 +140,7 @@ def write_model(
         InputError: a folder cannot be written to.
     """
     card = describe(trained, sets, origin)
-    said = yaml.dump(card, Dumper=_Card, sort_keys=False, width=110, allow_unicode=True)
+    said = written_card(card)
     model = to_onnx(trained.model)
     by = ScoredBy(path.name, hashlib.sha256(model).hexdigest()).as_metadata()
     with written_together():
@@ -150,6 +150,11 @@ def write_model(
             with written_whole(file) as beside:
                 scores_out_of_fold(sets[name], trained.held[name]).write_parquet(beside, metadata=by)
     return card
+
+
+def written_card(card: Mapping[str, object]) -> str:
+    """A card as it stands in its file."""
+    return yaml.dump(dict(card), Dumper=_Card, sort_keys=False, width=110, allow_unicode=True)
 
 
 def scores_out_of_fold(data: TrainingSet, held: Held) -> pl.DataFrame:
@@ -179,4 +184,4 @@ _Card.add_representer(
 )
 
 
-__all__ = ["Origin", "describe", "measures", "scores_out_of_fold", "write_model"]
+__all__ = ["Origin", "describe", "measures", "scores_out_of_fold", "write_model", "written_card"]

@@ -299,17 +299,22 @@ def train(
         say("calibrating")
         experts, held = [], {}
         for name, part, expert, a, b in zip(sets, prepared, model.experts, new, unseen, strict=True):
-            experts.append(_finished(expert, part, a, b))
+            experts.append(finished(expert, part, a, b))
             held[name] = _judged(part, a, b, experts[-1])
     return Trained(
         Model(replace(model.encoder, text=text), tuple(experts)), held, dict(zip(sets, recipes, strict=True))
     )
 
 
-def _finished(expert: Expert, part: Prepared, new: Raw, unseen: Raw) -> Expert:
-    everything = np.ones(len(part.by_text), dtype=bool)
-    calibration, shrink = _learn(part, new, unseen, everything, everything)
-    edge, far = np.quantile(new.novelty, (0.95, 0.99))
+def finished(expert: Expert, part: Prepared, new: Raw, unseen: Raw, which: NDArray[np.bool_] | None = None) -> Expert:
+    """With calibration and trust, learnt from what was said of problems left out and of task types left out.
+
+    Args:
+        which: (n,) learn from these problems only.
+    """
+    known = np.ones(len(part.by_text), dtype=bool) if which is None else which
+    calibration, shrink = _learn(part, new, unseen, known, known)
+    edge, far = np.quantile(new.novelty[known], (0.95, 0.99))
     return replace(expert, calibration=calibration, shrink=shrink, edge=float(edge) + 1e-6, far=float(far) + 2e-6)
 
 
@@ -351,5 +356,6 @@ __all__ = [
     "Held",
     "Model",
     "Trained",
+    "finished",
     "train",
 ]

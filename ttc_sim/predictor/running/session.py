@@ -164,10 +164,18 @@ class Predictor:
                 expected = "finite numbers, at least 0" if np.isinf(most) else "numbers from 0 to 1"
                 raise InputError(path, f"output {name}", found.ravel()[:4].tolist(), expected)
 
-    def run(self, batch: Features) -> dict[str, Any]:
+    def run(self, batch: Features, names: Sequence[str] = (*PER_MODEL, "difficulty", "novelty")) -> dict[str, Any]:
         """The graph's outputs, by name."""
-        names = [*PER_MODEL, "difficulty", "novelty"]
         return dict(zip(names, self._runner(batch, names), strict=True))
+
+    def outputs(self, prompts: Sequence[str], names: Sequence[str]) -> dict[str, F64]:
+        """What the graph says of prompts under these names, a row a prompt: other outputs than scores too."""
+        found: dict[str, F64] = {}
+        for rows in _batches(prompts, self._most):
+            for name, values in self.run(_features([prompts[i] for i in rows], self._tokenizer), names).items():
+                whole = found.setdefault(name, np.empty((len(prompts), *values.shape[1:])))
+                whole[rows] = values
+        return found
 
 
 def model_path(model: str | Path | None) -> Path:
