@@ -16,11 +16,10 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
 import ttc_sim as ttc
-from ttc_sim.deploying.carrying import Carrying
 
 given = {name: os.environ.get(f"TTC_{name.upper()}") for name in ("endpoints", "predictor", "log")}
 plan = ttc.load_plan(os.environ["TTC_PLAN"]).runtime(**given)
-carrying = Carrying(plan.scenario, plan.endpoints, arms=plan.strategies, sent=plan.sent, ended=plan.ended)
+plan.carrying()  # refused here, and not at the first request, where an arm cannot be carried out
 app = FastAPI()
 
 
@@ -36,10 +35,10 @@ class Ask(BaseModel):
 @app.post("/ask")
 async def ask(ask: Ask) -> dict[str, Any]:
     """The answer, and who gave it."""
-    decision = plan.route(ask.prompt, ask.source, ask.session, ask.prompt_tokens)
-    outcome, reply = await carrying.carry_out(decision, ask.prompt)
-    plan.log(outcome.as_line())
-    said = {"request": decision.request, "arm": outcome.arm, "status": outcome.status, "why": decision.why}
+    outcome, reply = await plan.run_async(
+        ask.prompt, source=ask.source, session=ask.session, prompt_tokens=ask.prompt_tokens
+    )
+    said = {"request": outcome.request, "arm": outcome.arm, "status": outcome.status}
     if reply.text is None:
         raise HTTPException(504 if outcome.status == "timed_out" else 502, said)
     return {"answer": reply.text, "cut_off": reply.cut_off, **said}

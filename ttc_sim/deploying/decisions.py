@@ -136,9 +136,18 @@ class Outcome:
         return {"ttc_sim_outcome": SCHEMA, "at": self.at.isoformat(timespec="milliseconds"), **said}
 
 
+def nothing_sent(request: str, arm: str) -> Outcome:
+    """Of a request that failed before any call was made."""
+    none: dict[str, Any] = dict.fromkeys(
+        ("calls", "prompt_tokens", "cached_tokens", "reasoning_tokens", "visible_tokens"), 0
+    )
+    at = datetime.datetime.now(datetime.UTC)
+    return Outcome(request, at, arm, "failed", latency_s=0.0, first_token_s=None, usd=0.0, **none)
+
+
 def grade_line(request: str, correct: bool) -> dict[str, Any]:
     """A grade that comes later, as it stands in a log; the last one of a request counts."""
     return {"ttc_sim_grade": SCHEMA, "request": request, "correct": correct}
 
 
-__all__ = ["SCHEMA", "Decision", "Outcome", "Predicted", "grade_line"]
+__all__ = ["SCHEMA", "Decision", "Outcome", "Predicted", "grade_line", "nothing_sent"]

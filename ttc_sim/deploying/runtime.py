@@ -23,7 +23,9 @@ from ttc_sim.base.live import CARRIED_OUT
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.arms import check_single_calls
 from ttc_sim.deploying.asking import Asked, ask, one_request
-from ttc_sim.deploying.decisions import Decision
+from ttc_sim.deploying.carrying import Carrying, Manner, Reply
+from ttc_sim.deploying.carrying.messages import Messages, checked_messages, question_in
+from ttc_sim.deploying.decisions import Decision, Outcome
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.load import OnItsWay
 from ttc_sim.deploying.log_file import LogFile
@@ -118,6 +120,7 @@ class Runtime:
         self._drawn_by = secrets.randbelow(_MOST_SEED) if self._seed is None else self._seed
         self._tally, self._lock_of_own = Tally(), threading.Lock()
         self._way = OnItsWay(self.scenario.deployments)
+        self._carrying: dict[Manner, Carrying] = {}
         if self._log is not None:
             self._log.begin()
 
@@ -178,7 +181,9 @@ class Runtime:
             )
         elif fell_back is not None and failed is None:
             self._tally.warn_once("policy", f"{fell_back}; such requests go to their fallback arm")
-        looked = {name: scores[name] for name in dict.fromkeys((*asked.looked, *WHOLE)) if name in scores}
+        # What is tried on purpose is for judging other plans by, which may look at any score.
+        logged = scores if self._explore else dict.fromkeys((*asked.looked, *WHOLE))
+        looked = {name: scores[name] for name in logged if name in scores}
         arm, propensity = chosen, 1.0
         arms: tuple[str, ...] = ()
         if self._explore and fell_back is None:
@@ -211,6 +216,71 @@ class Runtime:
         if self._log is not None:
             self.log(decision.as_line())
         return decision
+
+    def run(
+        self,
+        prompt: str | Messages,
+        client: Any = None,
+        *,
+        source: str | None = None,
+        session: str | None = None,
+        prompt_tokens: int | None = None,
+        manner: Manner | None = None,
+    ) -> tuple[Outcome, Reply]:
+        """Route a request, carry its strategy out, and log what became of it; from any thread.
+
+        Args:
+            prompt: its text, or its messages as the API takes them; it is routed by all that they say.
+            client: of OpenAI's kind, for all deployments or by the deployment's name; over HTTP from here, with keys from the
+                environment, if left out.
+            source, session, prompt_tokens: as of :meth:`route`.
+            manner: how it is done, where the plan says nothing of it.
+
+        Returns:
+            What became of it, and the answer with the attempts and calls that it took. What goes wrong on the way is an outcome.
+
+        Raises:
+            InputError: as :meth:`route`, or an arm that cannot be carried out at the endpoints that were given.
+        """
+        carrying, messages = self.carrying(manner), checked_messages(prompt)
+        decision = self.route(question_in(messages), source, session, prompt_tokens)
+        outcome, reply = carrying.run(decision, messages, client, left=self._log_outcome)
+        self._log_outcome(outcome)
+        return outcome, reply
+
+    async def run_async(
+        self,
+        prompt: str | Messages,
+        client: Any = None,
+        *,
+        source: str | None = None,
+        session: str | None = None,
+        prompt_tokens: int | None = None,
+        manner: Manner | None = None,
+    ) -> tuple[Outcome, Reply]:
+        """The same in the caller's event loop; cancelled, it closes what is on its way."""
+        carrying, messages = self.carrying(manner), checked_messages(prompt)
+        decision = self.route(question_in(messages), source, session, prompt_tokens)
+        outcome, reply = await carrying.carry_out(decision, messages, client, left=self._log_outcome)
+        self._log_outcome(outcome)
+        return outcome, reply
+
+    def carrying(self, manner: Manner | None = None) -> Carrying:
+        """What carries decisions out, of every arm that may be used; the same each time for the same manner.
+
+        Raises:
+            InputError: an arm that cannot be carried out at the endpoints that were given.
+        """
+        manner = manner or Manner()
+        with self._lock_of_own:
+            if manner not in self._carrying:
+                told: Any = {"sent": self.sent, "ended": self.ended}
+                arms = self.strategies
+                self._carrying[manner] = Carrying(self.scenario, self.endpoints, manner, arms=arms, **told)
+            return self._carrying[manner]
+
+    def _log_outcome(self, outcome: Outcome) -> None:
+        self.log(outcome.as_line())
 
     def check_plain_calls(self) -> None:
         """For a caller that makes one call with ``max_tokens`` of each decision, and says nothing of when it ends.

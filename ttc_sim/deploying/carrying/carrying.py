@@ -137,9 +137,16 @@ class Carrying:
                 raise
         return _outcome(live, status), _reply(live, chosen)
 
-    def run(self, decision: DecisionLike, messages: str | Messages, client: Any = None) -> tuple[Outcome, Reply]:
+    def run(
+        self,
+        decision: DecisionLike,
+        messages: str | Messages,
+        client: Any = None,
+        *,
+        left: Callable[[Outcome], object] | None = None,
+    ) -> tuple[Outcome, Reply]:
         """The same, for code that waits: from any thread, also one whose event loop is running."""
-        return waited(lambda: self.carry_out(decision, messages, client))
+        return waited(lambda: self.carry_out(decision, messages, client, left=left))
 
     def close(self) -> None:
         """Close the connections that :meth:`run` has made."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from ttc_sim.deploying.carrying import Carrying
 from ttc_sim.deploying.carrying import Reply as Carried
-from ttc_sim.deploying.decisions import Decision, Outcome
+from ttc_sim.deploying.decisions import Decision, Outcome, nothing_sent
 from ttc_sim.deploying.proxy.asked import Asked
 from ttc_sim.deploying.proxy.calling import Receiver
 from ttc_sim.deploying.proxy.refusals import RefusedError
@@ -61,7 +61,11 @@ class Several:
             RefusedError: nothing does.
         """
         body = {name: value for name, value in self.asked.passed_on().items() if name not in _OWN}
-        self._check(body)
+        try:
+            self._check(body)
+        except RefusedError:
+            self._ended(nothing_sent(self.decision.request, self.decision.arm))
+            raise
         outcome, reply = await self.carrying.carry_out(
             self.decision, self.asked.body["messages"], body=body, limit=self.asked.limit, left=self._ended
         )
