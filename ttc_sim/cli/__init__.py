@@ -23,6 +23,7 @@ from ttc_sim.cli import (
     evaluate,
     gpus,
     importing,
+    off_policy,
     predictor,
     profile,
     sensitivity,
@@ -80,6 +81,7 @@ app.command("cross-validate")(cross_validate.cross_validate)
 app.command()(whatif.whatif)
 app.command()(sensitivity.sensitivity)
 app.command("import")(importing.import_)
+app.command("off-policy")(off_policy.off_policy)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
