@@ -122,9 +122,7 @@ def _figure(seen: _Seen, figure: str, wanted: I64) -> Figure:
     whole = bool(both.all())
     elsewhere = both & (wanted != seen.policy_arm)
     by_method = compare(tried.taken(both), seen.policy_arm[both], wanted[both]) if both.any() else {}
-    weights = Terms(np.zeros(0), np.zeros(0), 0.0, 0.0, 0)
-    if elsewhere.any():
-        weights = terms(tried.taken(elsewhere), wanted[elsewhere], "inverse propensity")
+    tried_there = terms(tried.taken(elsewhere), wanted[elsewhere], "inverse propensity")
     return Figure(
         told=float(both.mean()),
         by_method=by_method,
@@ -133,25 +131,24 @@ def _figure(seen: _Seen, figure: str, wanted: I64) -> Figure:
         if whole or math.isinf(tried.most)
         else _difference_within(tried, seen.policy_arm, ours, wanted, theirs),
         elsewhere=int(elsewhere.sum()),
-        matched=weights.matched,
-        effective=weights.effective,
-        largest=weights.largest,
+        matched=int((tried_there.weight > 0).sum()),
+        effective=tried_there.effective,
+        largest=float(tried_there.weight.max(initial=0.0)),
     )
 
 
 def _over_all(tried: Tried, wanted: I64, able: Flags) -> Terms:
     """Doubly robust terms of the requests that are able, 0 of the others."""
-    value, unseen = np.zeros(len(able)), np.zeros(len(able))
-    effective = 0.0
-    if able.any():
-        found = terms(tried.taken(able), wanted[able], METHODS[0])
-        value[able], unseen[able], effective = found.value, found.unseen, found.effective
-    return Terms(value, unseen, effective, 0.0, 0)
+    whole = Terms(*(np.zeros(len(able)) for _ in range(3)))
+    found = terms(tried.taken(able), wanted[able], METHODS[0])
+    for name, values in vars(found).items():
+        getattr(whole, name)[able] = values
+    return whole
 
 
 def _end(found: Terms, added: F64, tried: Tried, least: float, *, high: bool) -> float:
     """An end of the interval of the terms with the worst or the best that the requests not told of may add."""
-    whole = Terms(found.value + added, found.unseen, found.effective, found.largest, found.matched)
+    whole = Terms(found.value + added, found.unseen, found.weight)
     if not found.unseen.any():  # nothing is told of any request, or nothing differs: the ends are what is possible
         return float(whole.value.mean())
     made = mean(whole, tried.cluster, least, tried.most)
@@ -172,9 +169,7 @@ def _difference_within(tried: Tried, logged: I64, ours: Flags, wanted: I64, thei
     apart = Terms(
         np.where(differ, one.value - other.value, 0.0),
         np.where(differ, one.unseen + other.unseen, 0.0),
-        min(one.effective, other.effective),
-        0.0,
-        0,
+        one.weight if one.effective < other.effective else other.weight,
     )
     worst = np.where(differ & ~ours, -tried.most, 0.0)
     best = np.where(differ & ~theirs, tried.most, 0.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -54,8 +54,8 @@ class Tried:
     cluster: I64
     most: float
 
-    def taken(self, rows: Flags) -> Tried:
-        """Some of the requests."""
+    def taken(self, rows: Flags | I64) -> Tried:
+        """Some of the requests, or some several times."""
         found = {name: value[rows] for name, value in vars(self).items() if name not in ("most", "cluster")}
         _, cluster = np.unique(self.cluster[rows], return_inverse=True)
         return Tried(**found, cluster=cluster.astype(np.int64), most=self.most)
@@ -71,21 +71,22 @@ class Tried:
 
 @dataclass(frozen=True)
 class Terms:
-    """What each request adds to an estimate, and the variance that requests not seen may add to it.
+    """What each of ``n`` requests adds to an estimate, and the variance that requests not seen may add to it.
 
     Attributes:
-        value: (n,) terms whose mean is the estimate.
-        unseen: (n,) for each.
-        effective: requests, all alike, that would say as much (L. Kish).
-        largest: weight of a single request, 1 / p.
-        matched: requests that were sent where they were wanted and of which the reward is known.
+        value: (n,) terms whose mean is the estimate; unseen: (n,) of each.
+        weight: (n,) for how many requests it stands: 0 of those that were sent elsewhere, or of which nothing is known.
     """
 
     value: F64
     unseen: F64
-    effective: float
-    largest: float
-    matched: int
+    weight: F64
+
+    @property
+    def effective(self) -> float:
+        """Requests, all alike, that would say as much (L. Kish)."""
+        squares = float((self.weight**2).sum())
+        return float(self.weight.sum()) ** 2 / squares if squares else 0.0
 
 
 def terms(tried: Tried, wanted: I64, method: str) -> Terms:
@@ -94,26 +95,19 @@ def terms(tried: Tried, wanted: I64, method: str) -> Terms:
     seen = (tried.arm == wanted) & ~np.isnan(tried.reward)
     weight = np.zeros(len(wanted))
     weight[seen] = 1 / (tried.propensity[seen] * tried.known[seen])
-    total = float(weight.sum())
-    model = tried.model if method == "doubly robust" else np.zeros_like(tried.model)
     reward = np.where(np.isnan(tried.reward), 0.0, tried.reward)
-    predicted = model[rows, wanted]
-    if method == "self-normalized":
-        mean = float(weight @ reward) / total if total else 0.0
-        scale = len(wanted) / total if total else 0.0
-        value = mean + scale * weight * (reward - mean)
-        predicted = np.full(len(wanted), mean)
-        model = np.full_like(model, mean)
-    else:
+    if method == "doubly robust":
+        predicted, of_own = tried.model[rows, wanted], tried.model[rows, tried.arm]
         value = predicted + weight * (reward - predicted)
-    squares = float((weight**2).sum())
-    return Terms(
-        value=value,
-        unseen=_unseen(tried, wanted, seen, (reward - model[rows, tried.arm]) ** 2),
-        effective=total**2 / squares if squares else 0.0,
-        largest=float(weight.max(initial=0.0)),
-        matched=int(seen.sum()),
-    )
+    elif method == "inverse propensity":
+        of_own = np.zeros(len(wanted))
+        value = weight * reward
+    else:
+        total = max(float(weight.sum()), math.ulp(0.0))
+        mean = float(weight @ reward) / total
+        of_own = np.full(len(wanted), mean)
+        value = mean + len(wanted) * (weight / total) * (reward - mean)
+    return Terms(value, _unseen(tried, wanted, seen, (reward - of_own) ** 2), weight)
 
 
 def _unseen(tried: Tried, wanted: I64, seen: Flags, squares: F64) -> F64:
@@ -141,11 +135,14 @@ def mean(found: Terms, cluster: I64, least: float, most: float) -> Estimate:
     if found.effective < _FEW:
         return Estimate(min(max(value, least), most), least, most)
     variance = _variance(found, cluster)
-    if least == 0 and most == 1 and 0 < value < 1:
-        return intervals.share(value, variance, found.effective)
+    made = Estimate(value, value - variance.half, value + variance.half).clipped(least, most)
+    if least == 0 and most == 1:
+        # Of few that are all right or all wrong, or nearly, Wilson's reaches farther; of weights that do not cancel, Student's.
+        share = intervals.share(made.value, variance, found.effective)
+        return Estimate(made.value, min(made.low, share.low), max(made.high, share.high))
     if least == 0 and math.isinf(most) and value > 0:
         return intervals.mean(value, variance)
-    return Estimate(value, value - variance.half, value + variance.half).clipped(least, most)
+    return made
 
 
 def _variance(found: Terms, cluster: I64) -> Variance:
@@ -174,31 +171,30 @@ def _bounded(end: float) -> float | None:
     return end if math.isfinite(end) else None
 
 
-def difference(one: Terms, other: Terms, same: Flags, cluster: I64, most: float) -> Estimate:
-    """How much more one policy comes to than another; exactly 0 of requests that both want on the same arm.
+def difference(tried: Tried, logged: I64, instead: I64, method: str) -> Estimate:
+    """How much more a policy comes to than the one that was logged; exactly 0 of requests that both want on the same arm.
 
-    Of what nothing bounds, a few requests may be far above all others: what both come to where they differ has an interval of its
-    own on each side, and their distances add up (G. Y. Zou and A. Donner, 2008).
+    Where they differ, what each comes to has an interval of its own, longer on one side where few are right or a few are far above
+    all others. Their distances add up (G. Y. Zou and A. Donner, 2008), and so does how many requests they differ on.
     """
-    value = np.where(same, 0.0, one.value - other.value)
-    if not value.any():
+    differ = logged != instead
+    if not differ.any():
         return Estimate(0.0, 0.0, 0.0)
-    n = len(value)
-    effective = min(one.effective, other.effective)
-    if math.isfinite(most) or effective < _FEW:
-        unseen = np.where(same, 0.0, one.unseen + other.unseen)
-        return mean(replace(one, value=value, unseen=unseen, effective=effective), cluster, -most, most)
-    theirs, ours = (
-        replace(part, value=np.where(same, 0.0, part.value), unseen=np.where(same, 0.0, part.unseen))
-        for part in (one, other)
-    )
-    high, low = (mean(part, cluster, 0.0, most) for part in (theirs, ours))
-    both = intervals.covariance(theirs.value / n, ours.value / n, cluster)
-    scale = math.sqrt(_variance(theirs, cluster).value * _variance(ours, cluster).value)
+    part, most = tried.taken(differ), tried.most
+    n, of = len(differ), part.cluster
+    theirs, ours = (terms(part, wanted[differ], method) for wanted in (instead, logged))
+    high, low = (mean(one, of, 0.0, most) for one in (theirs, ours))
+    both = intervals.covariance(theirs.value / len(of), ours.value / len(of), of)
+    scale = math.sqrt(_variance(theirs, of).value * _variance(ours, of).value)
     together = min(max(both / scale, -1.0), 1.0) if scale else 0.0
-    found = high.value - low.value
-    down = _added(high.value - high.low, low.high - low.value, together)
-    return Estimate(found, found - down, found + _added(high.high - high.value, low.value - low.low, together))
+    share = float(differ.mean())
+    found = float(theirs.value.mean() - ours.value.mean())
+    as_many = found * intervals.of_units((differ - share) / n, tried.cluster).half
+    down = share * _added(high.value - high.low, low.high - low.value, together)
+    up = share * _added(high.high - high.value, low.value - low.low, together)
+    found *= share
+    made = Estimate(found, found - math.hypot(down, as_many), found + math.hypot(up, as_many))
+    return Estimate(found, max(made.low, -most * share), min(made.high, most * share))
 
 
 def _added(one: float, other: float, together: float) -> float:
@@ -210,16 +206,12 @@ def _added(one: float, other: float, together: float) -> float:
 
 def compare(tried: Tried, logged: I64, instead: I64) -> Mapping[str, Compared]:
     """Two policies beside each other, by every method; both of arms that were tried."""
-    found, same = {}, logged == instead
+    found = {}
     for method in METHODS:
-        ours, theirs = terms(tried, logged, method), terms(tried, instead, method)
-        # Weights that are scaled do not cancel, request by request.
-        alike = same if method != "self-normalized" or same.all() else np.zeros_like(same)
-        found[method] = Compared(
-            mean(ours, tried.cluster, 0.0, tried.most),
-            mean(theirs, tried.cluster, 0.0, tried.most),
-            difference(theirs, ours, alike, tried.cluster, tried.most),
+        ours, theirs = (
+            mean(terms(tried, wanted, method), tried.cluster, 0.0, tried.most) for wanted in (logged, instead)
         )
+        found[method] = Compared(ours, theirs, difference(tried, logged, instead, method))
     return found
 
 
