@@ -130,10 +130,10 @@ class World:
 
 @pytest.mark.parametrize(("reward", "n", "share"), [("chance", 600, 0.3), ("chance", 600, 0.06), ("dollars", 600, 0.3)])
 def test_intervals_hold_the_truth_as_often_as_they_say(reward: str, n: int, share: float) -> None:
-    found = World(reward).repeated(250, n, share)
+    found = World(reward).repeated(200, n, share)
     for method in METHODS:
         covered, off, _ = found[method]
-        assert (covered > 0.90).all(), (method, covered)  # 0.95, less 3.6 standard deviations of 250 repetitions
+        assert (covered > 0.90).all(), (method, covered)  # 0.95, less 3.2 standard deviations of 200 repetitions
         if method != STEADY:
             assert (np.abs(off) < 3.5).all(), (method, off)
     assert (found[BEST][2] < found[PLAIN][2]).all()
@@ -141,13 +141,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say(reward: str, n: int, shar
 
 
 def test_doubly_robust_estimates_need_no_good_model() -> None:
-    covered, off, _ = World("chance").repeated(250, 600, 0.2, blind=True)[BEST]
+    covered, off, _ = World("chance").repeated(200, 600, 0.2, blind=True)[BEST]
     assert (np.abs(off) < 3.5).all()
     assert (covered > 0.90).all()
 
 
 def test_harder_requests_may_be_graded_less_often() -> None:
-    found = World("chance").repeated(250, 800, 0.3, graded=True)
+    found = World("chance").repeated(200, 800, 0.3, graded=True)
     covered, off, _ = found[BEST]
     assert (np.abs(off) < 3.5).all(), off
     assert (covered > 0.90).all(), covered
@@ -230,7 +230,7 @@ def truth_of(every: EveryArm, policy: Policy | str) -> dict[str, tuple[float, fl
 def test_another_plan_is_known_where_the_runtime_explores(every: EveryArm, plan: SavedPlan, tmp_path: Path) -> None:
     truth = truth_of(every, OTHER)
     logs = logs_of(every, plan, tmp_path, 0.5)
-    found = [estimate_instead(drawn_again(logs, every, seed, 0.5), plan, planned(every.scenario)) for seed in range(40)]
+    found = [estimate_instead(drawn_again(logs, every, seed, 0.5), plan, planned(every.scenario)) for seed in range(25)]
     for name, (ours, theirs) in truth.items():
         assert all(one.figures[name].told == 1 and one.figures[name].instead is None for one in found)
         for method in METHODS:
@@ -238,7 +238,7 @@ def test_another_plan_is_known_where_the_runtime_explores(every: EveryArm, plan:
             off = np.array([[one.logged.value - ours, one.instead.value - theirs] for one in made])
             off = np.column_stack([off, off[:, 1] - off[:, 0]])
             hits = [one.difference.low <= theirs - ours <= one.difference.high for one in made]
-            assert np.mean(hits) > 0.82, (name, method)  # 0.95, less 3.8 standard deviations of 40 repetitions
+            assert np.mean(hits) >= 0.8, (name, method)  # 0.95, less 3.4 standard deviations of 25 repetitions
             if method != STEADY:
                 error = off.std(axis=0) / math.sqrt(len(made))
                 assert (np.abs(off.mean(axis=0)) < 3.5 * error).all(), (name, method, off.mean(axis=0) / error)
@@ -327,8 +327,9 @@ def test_odd_logs_claim_little(every: EveryArm, plan: SavedPlan, tmp_path: Path)
         return estimate_instead(replace(logs, **changes), plan, other).figures["accuracy"]
 
     ungraded = accuracy(correct=np.where(logs.status == 0, np.nan, 0.0))
-    # What was not answered was wrong, graded or not, and says nothing of the answers.
-    assert ungraded.best is None or ungraded.best.instead.high == 1
+    assert (logs.status > 0).any()  # was wrong, whoever grades; of the answers that says nothing
+    assert ungraded.told == 0
+    assert (ungraded.instead.low, ungraded.instead.high) == (0, 1)
     wrong = accuracy(correct=np.zeros(len(logs))).best
     assert wrong.instead.value == 0
     there = int((logs.arm == logs.arms.index("maverick")).sum())

@@ -82,8 +82,8 @@ class _Seen:
         hard = difficulty is not None and not np.isnan(difficulty).any()
         self.by = difficulty if hard and difficulty is not None else logs.prompt_tokens[rows].astype(np.float64)
 
-    def tried(self, figure: str) -> Tried:
-        """With what became of the requests, in one figure."""
+    def tried(self, figure: str) -> tuple[Tried, Flags]:
+        """With what became of the requests, in one figure; and the arms of which anything is known that is not known of itself."""
         logs, rows, known = self.logs, self.rows, self.logs.has_outcome[self.rows]
         values = {
             "accuracy": logs.correct,
@@ -92,21 +92,27 @@ class _Seen:
             "output_tokens_per_request": logs.output_tokens,
         }
         reward = np.where(known, values[figure][rows], np.nan)
+        arms = len(logs.arms)
         chance = chance_known(known, self.arm, self.by, np.ones_like(known))
+        told = np.bincount(self.arm[~np.isnan(reward)], minlength=arms) > 0
         if figure == "accuracy":
             answered = known & (logs.status[rows] == STATUSES.index("answered"))
             chance = chance * chance_known(~np.isnan(reward), self.arm, self.by, answered)
-        return Tried(
+            # That what was not answered was wrong says nothing of answers that nobody graded.
+            graded = np.bincount(self.arm[answered & ~np.isnan(reward)], minlength=arms) > 0
+            told &= graded | (np.bincount(self.arm[answered], minlength=arms) == 0)
+        tried = Tried(
             arm=self.arm,
             propensity=self.propensity,
             others=self.others,
             policy_arm=self.policy_arm,
             reward=reward,
             known=chance,
-            model=cross_fitted(self.table, self.arm, len(logs.arms), reward, self.cluster),
+            model=cross_fitted(self.table, self.arm, arms, reward, self.cluster),
             cluster=self.cluster,
             most=1.0 if figure == "accuracy" else math.inf,
         )
+        return tried, told
 
     def able(self, wanted: I64, told: Flags) -> Flags:
         """Which requests had a chance to be sent where they are wanted, to an arm of which something is told."""
@@ -115,8 +121,7 @@ class _Seen:
 
 
 def _figure(seen: _Seen, figure: str, wanted: I64) -> Figure:
-    tried = seen.tried(figure)
-    told = np.bincount(tried.arm[~np.isnan(tried.reward)], minlength=tried.model.shape[1]) > 0
+    tried, told = seen.tried(figure)
     theirs, ours = seen.able(wanted, told), seen.able(seen.policy_arm, told)
     both = theirs & ours
     whole = bool(both.all())

@@ -57,8 +57,9 @@ class Tried:
     def taken(self, rows: Flags | I64) -> Tried:
         """Some of the requests, or some several times."""
         found = {name: value[rows] for name, value in vars(self).items() if name not in ("most", "cluster")}
-        _, cluster = np.unique(self.cluster[rows], return_inverse=True)
-        return Tried(**found, cluster=cluster.astype(np.int64), most=self.most)
+        cluster = self.cluster[rows]
+        present = np.bincount(cluster) > 0
+        return Tried(**found, cluster=(np.cumsum(present) - 1)[cluster], most=self.most)
 
     def chance_of(self, wanted: I64) -> F64:
         """Chance with which a wanted arm was chosen; of those that were not, as if all but the policy's were alike."""
