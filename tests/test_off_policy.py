@@ -32,7 +32,7 @@ BEST, STEADY, PLAIN = METHODS
 OTHER = "Threshold(at=0.3, below='r1', above='maverick', score='p:reasoning-gym/llama-4-maverick')"
 TRUTHS = {
     "accuracy": "correct",
-    "cost_usd_per_request": "usd",
+    "api_usd_per_request": "usd",
     "latency_mean_s": "latency_s",
     "output_tokens_per_request": "output_tokens",
 }
@@ -410,6 +410,9 @@ def test_the_command(every: EveryArm, tmp_path: Path, monkeypatch: pytest.Monkey
     assert run("b.jsonl", "a.jsonl", "--instead", "other.yaml") == out
     got = ttc.off_policy("plan.yaml", ["a.jsonl", "b.jsonl"], OTHER)
     assert found["figures"] == json.loads(json.dumps(got.as_json()["figures"]))
+    both = ttc.parse_policy(dict.fromkeys(every.scenario.workload.sources, OTHER))
+    for same in (ttc.load_plan("other.yaml"), ttc.parse_policy(OTHER), both):
+        assert ttc.off_policy("plan.yaml", ["a.jsonl", "b.jsonl"], same).figures == got.figures
     assert found["figures"]["accuracy"]["doubly_robust"]["difference"]["value"] != 0
     assert "100.0%" in out
     for instead, said in (

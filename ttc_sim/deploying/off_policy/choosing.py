@@ -21,7 +21,7 @@ from ttc_sim.scenario import Scenario
 
 _PATIENCE = ("kind", "timeout_s", "deadline_s", "on_timeout", "retry")
 _PAID = ("price", "latency_from", "usd_per_hour", "usd_per_day", "usd_per_month")
-FIGURES = ("accuracy", "cost_usd_per_request", "latency_mean_s", "output_tokens_per_request")
+FIGURES = ("accuracy", "api_usd_per_request", "latency_mean_s", "output_tokens_per_request")
 
 
 class _Watched(Mapping[str, F64]):
@@ -161,7 +161,7 @@ def _done(scenario: Scenario, name: str, figure: str) -> str:
             served = {key: value for key, value in deployment.items() if key not in _PAID}
         else:
             served = {key: deployment.get(key) for key in _PATIENCE}
-        if figure == "cost_usd_per_request":
+        if figure == "api_usd_per_request":
             served["price"] = deployment.get("price")
         steps.append([arm.profile, arm.deployment, repr(scenario.parsed_strategy(step)), served])
     return repr(steps)

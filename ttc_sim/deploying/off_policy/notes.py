@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ttc_sim.base.figures import percent
 from ttc_sim.deploying.logs import STATUSES, Logs
 from ttc_sim.deploying.off_policy.result import Figure, WantedArm
-from ttc_sim.scenario import Api, Scenario
 
 FEW = 50
 """Effective requests, below which it is said."""
@@ -16,17 +16,18 @@ FEW = 50
 
 def notes_of(
     logs: Logs,
-    scenario: Scenario,
     name: str,
     arms: Sequence[WantedArm],
     figures: Mapping[str, Figure],
     *,
+    pooled: tuple[float, float],
     function: bool,
 ) -> tuple[str, ...]:
     """All that there is to say.
 
     Args:
-        scenario: of the plan that was carried out; name: of the other one; function: whether a user's own function chooses there.
+        name: of the other plan; function: whether a user's own function chooses there.
+        pooled: share of the requests that the plan that was carried out sends to GPU pools, and that the other one does.
     """
     found = list(logs.counts.notes)
     if logs.counts.fell_back:
@@ -47,8 +48,12 @@ def notes_of(
         found.append(
             "turns of a session vary together; what another arm would have made of its later turns is not in the logs"
         )
-    if any(not isinstance(one, Api) for one in scenario.deployments.values()):
-        found.append("GPU pools are paid by the hour: dollars are the bills of API calls alone")
+    if any(pooled):
+        ours, theirs = (percent(one) for one in pooled)
+        found.append(
+            f"GPU pools are paid by the hour and are not in the bills: {name} sends {theirs} of the requests there, the "
+            f"logged plan {ours}"
+        )
     if any(figure.elsewhere for figure in figures.values()):
         found.append(
             "times, and what times out, are as under the load that the logged plan brought: the other one would bring another"
