@@ -22,6 +22,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.deploying.logs import Logs, read_logs
 from ttc_sim.deploying.off_policy import OffPolicy, estimate_instead
+from ttc_sim.deploying.off_policy.choosing import same_arms
 from ttc_sim.deploying.off_policy.estimators import METHODS, Compared, Tried, compare, terms
 from ttc_sim.deploying.off_policy.models import chance_known, cross_fitted
 from ttc_sim.optimizer.plan import SavedPlan
@@ -316,6 +317,17 @@ def test_an_arm_is_what_it_does_not_its_name(every: EveryArm, plan: SavedPlan, t
         assert accuracy.instead is not None
         assert (accuracy.instead.low, accuracy.instead.high) == (0, 1)
         assert nothing.arms[0].same_as is None
+
+
+def test_a_cascade_is_its_stages(every: EveryArm) -> None:
+    scenario = every.scenario
+    both = scenario.arms["r1"].model_copy(update={"strategy": "Cascade(stages=['maverick', 'r1'], tpr=0.9, fpr=0.2)"})
+    plan = scenario.model_copy(update={"arms": {**scenario.arms, "both": both}})
+    brief = scenario.arms["maverick"].model_copy(update={"strategy": "Single(cap=300)"})
+    other = plan.model_copy(update={"arms": {**plan.arms, "maverick": brief}})
+    names = tuple(plan.arms)
+    assert same_arms(plan, plan, names)["accuracy"].tolist() == [0, 1, 2, 3, 4]
+    assert same_arms(other, plan, names)["accuracy"].tolist() == [0, -1, 2, 3, -1]
 
 
 def test_odd_logs_claim_little(every: EveryArm, plan: SavedPlan, tmp_path: Path) -> None:

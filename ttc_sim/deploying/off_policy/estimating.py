@@ -11,13 +11,13 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.logs import STATUSES, Logs
 from ttc_sim.deploying.logs.joined import Flags
-from ttc_sim.deploying.off_policy.choosing import FIGURES, by_function, chosen_by, same_arms
+from ttc_sim.deploying.off_policy.choosing import FIGURES, by_function, chosen_by, on_pools, same_arms
 from ttc_sim.deploying.off_policy.estimators import METHODS, Terms, Tried, compare, mean, terms
 from ttc_sim.deploying.off_policy.models import chance_known, cross_fitted, features
 from ttc_sim.deploying.off_policy.notes import notes_of
 from ttc_sim.deploying.off_policy.result import Bounds, Figure, OffPolicy, WantedArm
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.scenario import Api, Scenario
+from ttc_sim.scenario import Scenario
 
 
 def estimate_instead(
@@ -74,8 +74,8 @@ def estimate_instead(
 
 
 def _pooled(scenario: Scenario, chosen: Sequence[str]) -> float:
-    """Share of requests that are sent to GPU pools first."""
-    pools = {name for name, arm in scenario.arms.items() if not isinstance(scenario.deployments[arm.deployment], Api)}
+    """Share of requests on arms that may call a GPU pool."""
+    pools = {name for name in set(chosen) if on_pools(scenario, name)}
     return sum(name in pools for name in chosen) / len(chosen)
 
 

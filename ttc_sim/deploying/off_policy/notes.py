@@ -51,7 +51,7 @@ def notes_of(
     if any(pooled):
         ours, theirs = (percent(one) for one in pooled)
         found.append(
-            f"GPU pools are paid by the hour and are not in the bills: {name} sends {theirs} of the requests there, the "
+            f"GPU pools are paid by the hour and are not in the bills: {name} sends {theirs} of the requests to some, the "
             f"logged plan {ours}"
         )
     if any(figure.elsewhere for figure in figures.values()):
