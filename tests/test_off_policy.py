@@ -269,6 +269,9 @@ def test_without_exploring_only_the_overlap_is_told(every: EveryArm, plan: Saved
         else:
             assert (figure.instead.high, figure.difference) == (math.inf, None)
     assert "is told" in repr(found)
+    # Arms that might be tried, by a share that is nothing, are not.
+    named = replace(logs, offered=np.ones_like(logs.offered))
+    assert estimate_instead(named, plan, planned(every.scenario)).figures == found.figures
     assert any("had no chance" in note for note in found.notes)
 
 
@@ -338,8 +341,11 @@ def test_odd_logs_claim_little(every: EveryArm, plan: SavedPlan, tmp_path: Path)
     def accuracy(**changes: Any) -> Any:
         return estimate_instead(replace(logs, **changes), plan, other).figures["accuracy"]
 
-    ungraded = accuracy(correct=np.where(logs.status == 0, np.nan, 0.0))
-    assert (logs.status > 0).any()  # was wrong, whoever grades; of the answers that says nothing
+    late = replace(logs, correct=np.where(logs.status == 0, np.nan, 0.0))
+    assert (
+        logs.status[logs.arm == logs.arms.index("r1")] > 0
+    ).any()  # was wrong, whoever grades; of answers that says nothing
+    ungraded: Any = estimate_instead(late, plan, planned(every.scenario, "Always('r1')")).figures["accuracy"]
     assert ungraded.told == 0
     assert (ungraded.instead.low, ungraded.instead.high) == (0, 1)
     wrong = accuracy(correct=np.zeros(len(logs))).best
