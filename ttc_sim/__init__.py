@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
     from ttc_sim.collecting import Collected, collect
+    from ttc_sim.deploying.off_policy import OffPolicy, off_policy
     from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
     from ttc_sim.exploring import explore
     from ttc_sim.measured.folders import list_profiles
@@ -75,6 +76,7 @@ _HOME = {
     "LeastLoaded": "policies",
     "Load": "policies",
     "MajorityVote": "strategies",
+    "OffPolicy": "deploying.off_policy",
     "Outcome": "strategies.outcomes",
     "Overflow": "policies",
     "PerSource": "policies",
@@ -107,6 +109,7 @@ _HOME = {
     "load_problem_set": "measured.problem_sets",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
+    "off_policy": "deploying.off_policy",
     "optimize": "optimizer.optimizing",
     "parse_policy": "policies",
     "parse_strategy": "strategies",
@@ -136,6 +139,7 @@ __all__ = [
     "LeastLoaded",
     "Load",
     "MajorityVote",
+    "OffPolicy",
     "Outcome",
     "Overflow",
     "PerSource",
@@ -169,6 +173,7 @@ __all__ = [
     "load_problem_set",
     "load_profile",
     "load_scenario",
+    "off_policy",
     "optimize",
     "parse_policy",
     "parse_strategy",
