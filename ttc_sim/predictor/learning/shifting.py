@@ -158,7 +158,7 @@ def learn_shift(examples: Graded) -> Shift:
         return (off - shift) * weight, weight
 
     chance = _part(likeness, right, outcomes, VARIANCE, _AVERAGED)
-    words = np.asarray(examples.words.mean(axis=0), dtype=np.float32).ravel() / 2
+    words = np.asarray(np.asarray(examples.words.mean(axis=0)).ravel() / 2, dtype=np.float32)
     tokens = _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0)
     return Shift(examples.points, words, in_common(examples.words), chance, tokens)
 
