@@ -193,10 +193,8 @@ def _likeliest(
     def at(unknown: F64) -> tuple[F64, F64, F64]:
         """Slope of the log-posterior, first derivatives by example, second ones."""
         first, second = slopes((root @ unknown[:count])[example] + wide * unknown[count + model])
-        by_example, by_model = (
-            np.bincount(example, weights=first, minlength=count),
-            np.bincount(model, weights=first, minlength=models),
-        )
+        by_example: F64 = np.bincount(example, weights=first, minlength=count)
+        by_model: F64 = np.bincount(model, weights=first, minlength=models)
         return np.concatenate([root.T @ by_example, wide * by_model]) - unknown, by_example, second
 
     unknown = np.zeros(count + models)
