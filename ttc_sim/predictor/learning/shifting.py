@@ -193,8 +193,8 @@ def _likeliest(
     def at(unknown: F64) -> tuple[F64, F64, F64]:
         """Slope of the log-posterior, first derivatives by example, second ones."""
         first, second = slopes((root @ unknown[:count])[example] + wide * unknown[count + model])
-        by_example: F64 = np.bincount(example, weights=first, minlength=count)
-        by_model: F64 = np.bincount(model, weights=first, minlength=models)
+        by_example = np.asarray(np.bincount(example, weights=first, minlength=count), dtype=np.float64)
+        by_model = np.asarray(np.bincount(model, weights=first, minlength=models), dtype=np.float64)
         return np.concatenate([root.T @ by_example, wide * by_model]) - unknown, by_example, second
 
     unknown = np.zeros(count + models)
