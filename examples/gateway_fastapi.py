@@ -10,16 +10,16 @@ load, is refused as the gateway starts.
 """
 
 import os
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from ttc_sim.deploying import LivePlan
+import ttc_sim as ttc
 
 # TTC_PREDICTOR: where the ONNX file of the plan's predictor stands; another one is refused.
-plan = LivePlan(os.environ["TTC_PLAN"], predictor=os.environ.get("TTC_PREDICTOR"))
+plan = ttc.load_plan(os.environ["TTC_PLAN"]).runtime(predictor=os.environ.get("TTC_PREDICTOR"))
+plan.check_plain_calls()
 app = FastAPI()
 
 
@@ -34,4 +34,4 @@ class Ask(BaseModel):
 @app.post("/route")
 def route(ask: Ask) -> dict[str, Any]:
     """The arm, its deployment and strategy, the tokens to ask for, and the prompt's predicted difficulty."""
-    return asdict(plan.route(ask.prompt, ask.source, prompt_tokens=ask.prompt_tokens))
+    return plan.route(ask.prompt, ask.source, prompt_tokens=ask.prompt_tokens).as_line()

@@ -19,7 +19,7 @@ from typing import Any
 
 from litellm.types.router import CustomRoutingStrategyBase
 
-from ttc_sim.deploying import LivePlan
+import ttc_sim as ttc
 
 
 class PlanRouting(CustomRoutingStrategyBase):
@@ -27,7 +27,8 @@ class PlanRouting(CustomRoutingStrategyBase):
 
     def __init__(self, model_list: list[dict[str, Any]], plan: str, predictor: str | None = None) -> None:
         self.model_list = model_list
-        self.plan = LivePlan(plan, predictor=predictor)
+        self.plan = ttc.load_plan(plan).runtime(predictor=predictor)
+        self.plan.check_plain_calls()
 
     def get_available_deployment(
         self, model, messages=None, input=None, specific_deployment=False, request_kwargs=None

@@ -18,7 +18,6 @@ from ttc_sim.base.consent import AllowCode, FileFunction, store_of_consent
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.workers import processes
 from ttc_sim.cli import main
-from ttc_sim.deploying import LivePlan
 from ttc_sim.scenario import checked
 from ttc_sim.strategies import UserStrategy
 
@@ -426,9 +425,9 @@ def test_a_plan_runs_nothing_unless_it_is_carried_out(home: Path) -> None:
     assert repr(ttc.load_plan(plan).scenario.parsed_policy()) == "own.py:choose"
     assert ttc.load_plan(plan).notes[0].startswith("the plan does not say what own.py held")
     with pytest.raises(InputError, match="consent to run code"):
-        LivePlan(plan)
+        ttc.load_plan(plan).runtime()
     assert not ran(home)
-    assert LivePlan(plan, allow_code=True).route("What is 2 + 2?").arm in ("small", "large")
+    assert ttc.load_plan(plan, allow_code=True).runtime().route("What is 2 + 2?").arm in ("small", "large")
     assert ran(home)
 
 
@@ -440,7 +439,7 @@ def test_a_plan_cannot_reach_out_of_its_own_folder(home: Path, tmp_path: Path) -
     with pytest.raises(InputError, match=r"expected a file in .*mail' or below"):
         ttc.load_plan(plan, allow_code=True)
     # Above the scenario's folder it may stand.
-    assert LivePlan(saved(tmp_path, home / "s.yaml", "home/s.yaml"), allow_code=True).arms
+    assert ttc.load_plan(saved(tmp_path, home / "s.yaml", "home/s.yaml"), allow_code=True).runtime().arms
 
 
 def test_a_plan_knows_the_code_that_it_was_made_with(home: Path, tmp_path: Path) -> None:
@@ -467,7 +466,7 @@ def test_a_plan_that_needs_no_code_needs_no_consent(home: Path) -> None:
     plan = ttc.optimize(write(home, **SMALL))  # which has a policy of its own
     plan.save(home / "plan.yaml")
     assert "code_sha256" not in (home / "plan.yaml").read_text()
-    assert LivePlan(home / "plan.yaml").arms
+    assert ttc.load_plan(home / "plan.yaml").runtime().arms
     assert not ran(home)
 
 

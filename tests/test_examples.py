@@ -97,7 +97,9 @@ def test_the_fastapi_hook_answers_with_the_plans_arm(plan: Path, monkeypatch: py
         said = answer.json()
         assert said["arm"] == expected(prompt)
         assert said["deployment"] == f"{said['arm']}-pool"
-        assert said["difficulty"] == pytest.approx(float(Predictor.load().score([prompt]).difficulty[0]), abs=1e-6)
+        assert said["scores"]["difficulty"] == pytest.approx(
+            float(Predictor.load().score([prompt]).difficulty[0]), abs=1e-6
+        )
     assert {expected(prompt) for prompt in PROMPTS} == {"llama-8b", "llama-70b"}
     assert client.post("/route", json={"prompt": "x", "source": "nowhere"}).status_code == 422
     assert client.post("/route", json={}).status_code == 422

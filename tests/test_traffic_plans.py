@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
-from ttc_sim.deploying.live_plan import LivePlan
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.promises import promises
 from ttc_sim.policies import Banded
@@ -314,7 +313,7 @@ def test_a_saved_plan_routes_live_requests_by_the_length_of_their_prompts(tmp_pa
     by_length = repr(Banded([200.0], ["hosted", "own"], "prompt_tokens"))
     other = replace(plan, scenario=plan.scenario.model_copy(update={"policy": by_length}))
     other.save(tmp_path / "plan.yaml")
-    live = LivePlan(tmp_path / "plan.yaml")
+    live = ttc.load_plan(tmp_path / "plan.yaml").runtime()
     assert [live.route("Hello", prompt_tokens=tokens).arm for tokens in (199, 200)] == ["hosted", "own"]
 
 

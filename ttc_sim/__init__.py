@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ttc_sim.base.display import rendered_by
+from ttc_sim.base.live import carried_out_by
 
 __version__ = "0.1.0"
 
@@ -182,6 +183,7 @@ __all__ = [
 ]
 
 rendered_by("ttc_sim.reporting.display")
+carried_out_by("ttc_sim.deploying.runtime")
 
 
 if not TYPE_CHECKING:  # for whom any name would be one otherwise

@@ -42,7 +42,7 @@ class Decision:
         arm: of the plan; deployment: that serves it; strategy: what is done, with its parameters.
         max_tokens: most output tokens of one attempt, reasoning and visible together; ``None`` for the model's own limit.
         prompt_tokens: as told, or estimated.
-        scores: that the policy looked at, by name.
+        scores: that the policy looked at, by name, and ``difficulty`` and ``novelty``; none where the predictor failed.
         predicted: of the request on this arm.
         why: in a line.
         propensity: chance with which this arm was chosen, 1 unless some are tried on purpose.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.live import carried_out_live
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.files.writing import write_atomically
 from ttc_sim.measured.provenance import identify
@@ -314,7 +316,8 @@ def write_plan(
 class SavedPlan:
     """A plan read back from its file: the scenario with its policy, what was promised, and notes on what was assumed.
 
-    ``health`` is the checks that it was saved with; none of a plan from before there were any.
+    ``health`` is the checks that it was saved with; none of a plan from before there were any. ``file`` is where it was read from,
+    ``sha256`` what that held; ``None`` of a plan in memory.
     """
 
     scenario: Scenario
@@ -322,6 +325,8 @@ class SavedPlan:
     status: str
     notes: tuple[str, ...] = ()
     health: tuple[Check, ...] = ()
+    file: str | None = field(default=None, compare=False)
+    sha256: str | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return f"<SavedPlan for {self.scenario.name}: {self.status}>"
@@ -336,6 +341,33 @@ class SavedPlan:
             InputError: no such file, or another predictor than the plan's.
         """
         return Predictor.load(planned_predictor(self.scenario, predictor, other=other)[0])
+
+    def runtime(
+        self,
+        *,
+        endpoints: object = None,
+        predictor: str | Path | None = None,
+        other_predictor: bool = False,
+        log: str | Path | None = None,
+        explore: float = 0.0,
+        seed: int | None = None,
+        fallback_arm: str | Mapping[str, str] | None = None,
+    ) -> Any:
+        """The plan at work on live requests: a :class:`ttc_sim.deploying.Runtime`, which says what the arguments are.
+
+        Raises:
+            InputError: a plan in memory, one that cannot be carried out, or an argument that cannot be.
+        """
+        return carried_out_live(
+            self,
+            endpoints=endpoints,
+            predictor=predictor,
+            other_predictor=other_predictor,
+            log=log,
+            explore=explore,
+            seed=seed,
+            fallback_arm=fallback_arm,
+        )
 
 
 _KEYS = (
@@ -443,7 +475,8 @@ def load_plan(path: str | Path, *, allow_code: AllowCode = False) -> SavedPlan:
         said = f"the plan does not say which predictor it was made with: taken to be {identify(scenario.predictor_at)}"
         notes = (*notes, said)
     health = read_checks(raw.get("health", []), path)
-    return SavedPlan(scenario, promised, str(raw.get("status")), notes, health)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SavedPlan(scenario, promised, str(raw.get("status")), notes, health, str(path), digest)
 
 
 def planned_scenario(path: str | Path, allow_code: AllowCode = False) -> Scenario | None:

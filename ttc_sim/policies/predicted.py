@@ -56,8 +56,8 @@ def predict(responses: Mapping[str, Response], requests: Requests, arms: Sequenc
         if response is None:
             continue
         table = design(response.features, requests, made)
-        for column, (low, high) in zip(table.T, response.ranges, strict=True):
-            np.clip(column, low, high, out=column)
+        low, high = np.array(response.ranges).T
+        np.minimum(np.maximum(table, low, out=table), high, out=table)
         serves = np.array([source in response.sources for source in requests.sources])
         yield Predicted(
             arm=index,

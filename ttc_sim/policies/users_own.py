@@ -79,12 +79,20 @@ class UserFunction(Policy):
             prompt_tokens=int(requests.prompt_tokens[index]),
             scores={name: float(values[index]) for name, values in requests.scores.items()},
         )
+        return self.arm_of(request, arms, load)
+
+    def arm_of(self, request: Request, arms: Sequence[str], load: Load | None = None) -> int:
+        """The same for a request as the function sees it.
+
+        Raises:
+            InputError: as for :meth:`choose_one`.
+        """
         function, given = called_by(self.function), (request, load) if self.looks_at_load else (request,)
-        with users_code(self.name, f"policy, request {index}", "the name of an arm"):
+        with users_code(self.name, f"policy, request {request.index}", "the name of an arm"):
             arm = function(*given)
         if not isinstance(arm, str) or arm not in arms:
             raise InputError(
-                self.name, f"policy, request {index}", arm, nearest(arm if isinstance(arm, str) else "", arms)
+                self.name, f"policy, request {request.index}", arm, nearest(arm if isinstance(arm, str) else "", arms)
             )
         return list(arms).index(arm)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from ttc_sim.base.arguments import finite, in_python
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies.policy import Policy
-from ttc_sim.policies.predicted import predict
+from ttc_sim.policies.predicted import Predicted, predict
 from ttc_sim.policies.requests import Requests
 
 
@@ -55,9 +55,17 @@ class Utility(Policy):
             raise InputError(
                 "policy", "Utility", repr(self), "arms with measured profiles: nothing is predicted of these"
             )
+        return self.best_of(predict(requests.responses, requests, arms), requests)
+
+    def best_of(self, predicted: Iterable[Predicted], requests: Requests) -> I64:
+        """Of arms of which this is predicted, in their order, the index of the one of highest value for each request.
+
+        Raises:
+            InputError: none of them may serve a source.
+        """
         best = np.full(len(requests), -np.inf)
         chosen = np.zeros(len(requests), dtype=np.int64)
-        for one in predict(requests.responses, requests, arms):
+        for one in predicted:
             value = one.value(self.price_of_accuracy, self.price_of_second)
             better = one.offered & (value > best)
             best[better], chosen[better] = value[better], one.arm
