@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from ttc_sim.base.live import CARRIED_OUT
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.arms import check_single_calls
 from ttc_sim.deploying.asking import Asked, ask, one_request
-from ttc_sim.deploying.decisions import Decision
+from ttc_sim.deploying.carrying import Carrying, Manner, Reply
+from ttc_sim.deploying.carrying.messages import Messages
+from ttc_sim.deploying.decisions import Decision, Outcome
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.load import OnItsWay
 from ttc_sim.deploying.log_file import LogFile
@@ -58,6 +61,7 @@ class Runtime:
         explore: share of requests, 0 to 1, that any of the arms that are offered to their source is tried on, each alike.
         seed: of what is tried on which request; drawn from the system's entropy if left out.
         fallback_arm: for all sources, or by source.
+        manner: a :class:`ttc_sim.deploying.carrying.Manner`: how :meth:`run` does what the plan says nothing of.
 
     Attributes:
         plan, scenario: that are carried out.
@@ -88,6 +92,7 @@ class Runtime:
         explore: float = 0.0,
         seed: int | None = None,
         fallback_arm: str | Mapping[str, str] | None = None,
+        manner: Manner | None = None,
     ) -> None:
         if plan.file is None or plan.sha256 is None:
             raise InputError("runtime", "plan", repr(plan), "a plan that was read from its file, by ttc.load_plan")
@@ -102,7 +107,7 @@ class Runtime:
         self.strategies = {name: arm.strategy for name, arm in self._plan.live.items()}
         self.notes = tuple(dict.fromkeys([*self._plan.notes, *self._scorer.notes]))
         self.endpoints: Mapping[str, Endpoint] = endpoints_of(endpoints, plan)
-        self._names = list(self.scenario.arms)
+        self._names, self._manner = list(self.scenario.arms), manner
         self._log = None if log is None else LogFile(log)
         self._explore, self._seed = float(explore), seed
         self._begin()
@@ -211,6 +216,39 @@ class Runtime:
         if self._log is not None:
             self.log(decision.as_line())
         return decision
+
+    def run(
+        self,
+        prompt: str,
+        client: Any = None,
+        *,
+        source: str | None = None,
+        session: str | None = None,
+        prompt_tokens: int | None = None,
+        messages: Messages | None = None,
+    ) -> tuple[Outcome, Reply]:
+        """Route a request and carry out what is decided of it; both stand in the log, if there is one. See docs/run.md.
+
+        Args:
+            prompt, source, session, prompt_tokens: as for :meth:`route`.
+            client: of OpenAI's kind, for all deployments or by their names; over HTTP from here where there is none.
+            messages: that are sent, if they are more than the prompt.
+
+        Raises:
+            InputError: as for :meth:`route`; an arm of the plan that cannot be carried out where its deployments stand; something
+                else than a client. What goes wrong on the way is told by the outcome.
+        """
+        carrying = self.carrying
+        decision = self.route(prompt, source, session, prompt_tokens)
+        outcome, reply = carrying.run(decision, prompt if messages is None else messages, client)
+        self.log(outcome.as_line())
+        return outcome, reply
+
+    @cached_property
+    def carrying(self) -> Carrying:
+        """What carries decisions out, also in the caller's event loop: ``await runtime.carrying.carry_out(decision, messages)``."""
+        told = {"sent": self.sent, "ended": self.ended}
+        return Carrying(self.scenario, self.endpoints, self._manner, arms=self.strategies, **told)
 
     def check_plain_calls(self) -> None:
         """For a caller that makes one call with ``max_tokens`` of each decision, and says nothing of when it ends.
