@@ -139,6 +139,15 @@ def write_profile(folder: Path, problems: dict[str, list[Attempt]]) -> Path:
     return folder / "scenario.yaml"
 
 
+def write_plan(file: Path, planned: Scenario) -> Path:
+    """A plan that carries the scenario's policy out."""
+    content = planned.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    file.write_text(
+        yaml.safe_dump({"ttc_sim_plan": 1, "promised": {}, "made_from": "scenario.yaml", "scenario": content})
+    )
+    return file
+
+
 def endpoint(server: Replaying, **more: Any) -> Endpoint:
     """A deployment that stands at the server."""
     return Endpoint(**{"url": server.url, "model": "m", **more})

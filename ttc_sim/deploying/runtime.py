@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.arms import check_single_calls
 from ttc_sim.deploying.asking import Asked, ask, one_request
 from ttc_sim.deploying.carrying import Carrying, Manner, Reply
-from ttc_sim.deploying.carrying.messages import Messages, checked_messages, question_in
+from ttc_sim.deploying.carrying.messages import Messages
 from ttc_sim.deploying.decisions import Decision, Outcome
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.load import OnItsWay
@@ -60,6 +61,7 @@ class Runtime:
         explore: share of requests, 0 to 1, that any of the arms that are offered to their source is tried on, each alike.
         seed: of what is tried on which request; drawn from the system's entropy if left out.
         fallback_arm: for all sources, or by source.
+        manner: a :class:`ttc_sim.deploying.carrying.Manner`: how :meth:`run` does what the plan says nothing of.
 
     Attributes:
         plan, scenario: that are carried out.
@@ -90,6 +92,7 @@ class Runtime:
         explore: float = 0.0,
         seed: int | None = None,
         fallback_arm: str | Mapping[str, str] | None = None,
+        manner: Manner | None = None,
     ) -> None:
         if plan.file is None or plan.sha256 is None:
             raise InputError("runtime", "plan", repr(plan), "a plan that was read from its file, by ttc.load_plan")
@@ -104,7 +107,7 @@ class Runtime:
         self.strategies = {name: arm.strategy for name, arm in self._plan.live.items()}
         self.notes = tuple(dict.fromkeys([*self._plan.notes, *self._scorer.notes]))
         self.endpoints: Mapping[str, Endpoint] = endpoints_of(endpoints, plan)
-        self._names = list(self.scenario.arms)
+        self._names, self._manner = list(self.scenario.arms), manner
         self._log = None if log is None else LogFile(log)
         self._explore, self._seed = float(explore), seed
         self._begin()
@@ -120,7 +123,6 @@ class Runtime:
         self._drawn_by = secrets.randbelow(_MOST_SEED) if self._seed is None else self._seed
         self._tally, self._lock_of_own = Tally(), threading.Lock()
         self._way = OnItsWay(self.scenario.deployments)
-        self._carrying: dict[Manner, Carrying] = {}
         if self._log is not None:
             self._log.begin()
 
@@ -219,65 +221,59 @@ class Runtime:
 
     def run(
         self,
-        prompt: str | Messages,
+        prompt: str,
         client: Any = None,
         *,
         source: str | None = None,
         session: str | None = None,
         prompt_tokens: int | None = None,
-        manner: Manner | None = None,
+        messages: Messages | None = None,
     ) -> tuple[Outcome, Reply]:
-        """Route a request, carry its strategy out, and log what became of it; from any thread.
+        """Route a request and carry out what is decided of it; both stand in the log, if there is one. See docs/run.md.
 
         Args:
-            prompt: its text, or its messages as the API takes them; it is routed by all that they say.
-            client: of OpenAI's kind, for all deployments or by the deployment's name; over HTTP from here, with keys from the
-                environment, if left out.
-            source, session, prompt_tokens: as of :meth:`route`.
-            manner: how it is done, where the plan says nothing of it.
-
-        Returns:
-            What became of it, and the answer with the attempts and calls that it took. What goes wrong on the way is an outcome.
+            prompt, source, session, prompt_tokens: as for :meth:`route`.
+            client: of OpenAI's kind, for all deployments or by their names; over HTTP from here where there is none.
+            messages: that are sent, if they are more than the prompt.
 
         Raises:
-            InputError: as :meth:`route`, or an arm that cannot be carried out at the endpoints that were given.
+            InputError: as for :meth:`route`; an arm of the plan that cannot be carried out where its deployments stand; something
+                else than a client. What goes wrong on the way is told by the outcome.
         """
-        carrying, messages = self.carrying(manner), checked_messages(prompt)
-        decision = self.route(question_in(messages), source, session, prompt_tokens)
-        outcome, reply = carrying.run(decision, messages, client, left=self._log_outcome)
+        carrying = self.carrying
+        decision = self.route(prompt, source, session, prompt_tokens)
+        sent = prompt if messages is None else messages
+        outcome, reply = carrying.run(decision, sent, client, left=self._log_outcome)
         self._log_outcome(outcome)
         return outcome, reply
 
     async def run_async(
         self,
-        prompt: str | Messages,
+        prompt: str,
         client: Any = None,
         *,
         source: str | None = None,
         session: str | None = None,
         prompt_tokens: int | None = None,
-        manner: Manner | None = None,
+        messages: Messages | None = None,
     ) -> tuple[Outcome, Reply]:
-        """The same in the caller's event loop; cancelled, it closes what is on its way."""
-        carrying, messages = self.carrying(manner), checked_messages(prompt)
-        decision = self.route(question_in(messages), source, session, prompt_tokens)
-        outcome, reply = await carrying.carry_out(decision, messages, client, left=self._log_outcome)
+        """The same in the caller's event loop; cancelled, it closes what is on its way, and logs what had become of it."""
+        carrying = self.carrying
+        decision = self.route(prompt, source, session, prompt_tokens)
+        sent = prompt if messages is None else messages
+        outcome, reply = await carrying.carry_out(decision, sent, client, left=self._log_outcome)
         self._log_outcome(outcome)
         return outcome, reply
 
-    def carrying(self, manner: Manner | None = None) -> Carrying:
-        """What carries decisions out, of every arm that may be used; the same each time for the same manner.
+    @cached_property
+    def carrying(self) -> Carrying:
+        """What carries decisions out, of every arm that may be used.
 
         Raises:
             InputError: an arm that cannot be carried out at the endpoints that were given.
         """
-        manner = manner or Manner()
-        with self._lock_of_own:
-            if manner not in self._carrying:
-                told: Any = {"sent": self.sent, "ended": self.ended}
-                arms = self.strategies
-                self._carrying[manner] = Carrying(self.scenario, self.endpoints, manner, arms=arms, **told)
-            return self._carrying[manner]
+        told = {"sent": self.sent, "ended": self.ended}
+        return Carrying(self.scenario, self.endpoints, self._manner, arms=self.strategies, **told)
 
     def _log_outcome(self, outcome: Outcome) -> None:
         self.log(outcome.as_line())

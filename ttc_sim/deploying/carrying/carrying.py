@@ -71,6 +71,8 @@ class Carrying:
         sent: Callable[[str], object] | None = None,
         ended: Callable[[str], object] | None = None,
     ) -> None:
+        if manner is not None and not isinstance(manner, Manner):
+            raise InputError("run", "manner", manner, "a Manner(...) of ttc_sim.deploying.carrying")
         self._scenario, self._endpoints, self._manner = scenario, dict(endpoints), manner or Manner()
         self._sent, self._ended = sent, ended
         self.arms = arms_asked(scenario, arms)
