@@ -12,6 +12,7 @@ from typing import Any
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.exports.target import Export
 from ttc_sim.files.whole_folders import folder_written_whole
+from ttc_sim.files.writing import unwritable
 
 MARK = "ttc-sim-export.json"
 """The list, in the folder itself."""
@@ -53,6 +54,13 @@ def check_folder(to: str, folder: Path, *, replace: bool = False) -> tuple[str, 
     Raises:
         InputError: a file, a folder with something else in it, or files that were changed since.
     """
+    try:
+        return _checked(to, folder, replace)
+    except OSError as error:  # no name that a folder can have, or one that may not be looked into
+        raise unwritable(folder, error) from None
+
+
+def _checked(to: str, folder: Path, replace: bool) -> tuple[str, ...]:
     found = _files_of_mark(folder)
     if replace and (folder.is_dir() or not folder.exists()):
         return tuple(found[1]) if found is not None else ()
