@@ -40,9 +40,9 @@ def write_export(export: Export, to: str, folder: Path, *, replace: bool = False
     with folder_written_whole(folder, list(files)) as beside:
         for name, content in files.items():
             (beside / name).write_bytes(content)
-        for name in before:
-            if name not in files:
-                (beside / name).unlink(missing_ok=True)
+        for gone in (beside / name for name in before if name not in files):
+            if gone.parent.resolve() == gone.parent:  # what a link leads to stays as it is
+                gone.unlink(missing_ok=True)
 
 
 def check_folder(to: str, folder: Path, *, replace: bool = False) -> tuple[str, ...]:
