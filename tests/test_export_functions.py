@@ -235,6 +235,31 @@ def test_odd_names_and_scores_at_thresholds_go_where_a_simulation_sends_them(tol
 
 
 @LANGUAGES
+@pytest.mark.parametrize("score", ["difficulty", "tokens_p90:a b", "tokens:a b", "novelty"])
+def test_utilities_turn_where_a_simulation_turns(told: Runner, score: str, tmp_path: Path) -> None:
+    """Both sides of where the best arm changes, a hundred-millionth apart."""
+    plan = odd_plan()
+    asks = [{**ask, "source": ODD[4]} for ask in random_asks(300)[-100:]]
+    below, above = ([at] * len(asks) for at in ((0.01, 0.99) if score in ("difficulty", "novelty") else (1.5, 1500.0)))
+
+    def at(values: list[float]) -> list[Ask]:
+        return [{**ask, "scores": {**ask["scores"], score: value}} for ask, value in zip(asks, values, strict=True)]
+
+    begin, end = simulated(plan, at(below)), simulated(plan, at(above))
+    for _ in range(60):
+        middle = [(low + high) / 2 for low, high in zip(below, above, strict=True)]
+        same = [one == other for one, other in zip(simulated(plan, at(middle)), begin, strict=True)]
+        below = [m if stays else low for m, stays, low in zip(middle, same, below, strict=True)]
+        above = [high if stays else m for m, stays, high in zip(middle, same, above, strict=True)]
+    turns = [k for k in range(len(asks)) if begin[k] != end[k]]
+    assert len(turns) >= 3
+    near = [(below[k] * (1 - 1e-8), above[k] * (1 + 1e-8)) for k in range(len(asks))]
+    for side, expected in ((0, begin), (1, end)):
+        routes = told(plan, tmp_path, at([pair[side] for pair in near]))
+        assert [(routes[k] or {}).get("arm") for k in turns] == [expected[k] for k in turns]
+
+
+@LANGUAGES
 def test_what_no_simulation_could_route_is_refused_and_what_is_not_needed_may_be_missing(
     told: Runner, tmp_path: Path
 ) -> None:
@@ -349,7 +374,17 @@ def test_types_are_checked_where_there_is_a_compiler(tmp_path: Path) -> None:
     made = export_plan(odd_plan(), "typescript", {ODD[0]: endpoint}).files["route.ts"]
     assert isinstance(made, str)
     (tmp_path / "route.ts").write_text(made)
-    command = [compiler, "--strict", "--noEmit", "--target", "es2020", "--module", "es2020", str(tmp_path / "route.ts")]
+    command = [
+        compiler,
+        "--strict",
+        "--noUncheckedIndexedAccess",
+        "--noEmit",
+        "--target",
+        "es2020",
+        "--module",
+        "es2020",
+        str(tmp_path / "route.ts"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -50,7 +50,7 @@ export interface Bands {
 export interface Response {
   readonly arm: string;
   readonly features: readonly string[];
-  readonly ranges: readonly (readonly number[])[];
+  readonly ranges: readonly (readonly [number, number])[];
   readonly correct: readonly number[];
   readonly api_cost_usd: readonly number[] | null;
   readonly gpu_s: readonly number[] | null;
@@ -140,16 +140,17 @@ const feature: Score = (name, request) => {
   return normal((Math.log(cap) - middle) / Math.max((high - middle) / 1.2815515655446004, 0.05));
 };
 
-const dot: Dot = (values, weights) => values.reduce((sum, value, k) => sum + value * weights[k], 0);
+const dot: Dot = (values, weights) => values.reduce((sum, value, k) => sum + value * (weights[k] ?? 0), 0);
 
 // The arm of highest expected value in US dollars; of equal ones the first.
 const worthMost: WorthMost = (rule, request) => {
   let best = -Infinity;
   let chosen = null;
   for (const one of rule.responses) {
-    const values = one.features.map((name, k) =>
-      Math.min(Math.max(feature(name, request), one.ranges[k][0]), one.ranges[k][1]),
-    );
+    const values = one.features.map((name, k) => {
+      const [low, high] = one.ranges[k] ?? [-Infinity, Infinity];
+      return Math.min(Math.max(feature(name, request), low), high);
+    });
     const correct = 1 / (1 + Math.exp(-dot(values, one.correct)));
     const apiUsd = one.api_cost_usd === null ? 0 : Math.exp(dot(values, one.api_cost_usd));
     const gpuS = one.gpu_s === null ? 0 : Math.exp(dot(values, one.gpu_s));
@@ -177,7 +178,7 @@ const worthMost: WorthMost = (rule, request) => {
  * Throws a RangeError: a source that is not known, or a score that is needed and is missing or no finite number.
  */
 export const route: Router = (source, scores, promptTokens) => {
-  const named = source ?? (SOURCES.length === 1 ? SOURCES[0][0] : null);
+  const named = source ?? (SOURCES.length === 1 ? SOURCES[0]?.[0] : null);
   const found = SOURCES.find(([name]) => name === named);
   if (found === undefined) {
     const known = SOURCES.map(([name]) => JSON.stringify(name)).join(", ");
@@ -195,7 +196,7 @@ export const route: Router = (source, scores, promptTokens) => {
     arm = rule.arms[rule.edges.filter((edge) => edge <= value).length];
   }
   const served = ARMS.find(([name]) => name === arm);
-  if (served === undefined) {
+  if (arm === undefined || served === undefined) {
     throw new RangeError(`arm: got ${arm}; expected one of ARMS`);
   }
   return { arm, ...served[1] };
