@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -57,7 +58,9 @@ def refused(plan: Path, to: str, out: Path, expected: str, *more: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()} if folder.is_dir() else {}
+    with contextlib.suppress(OSError):
+        return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {}
 
 
 def test_files_what_is_not_expressed_and_how_to_run_it(plan: Path, tmp_path: Path) -> None:
@@ -119,6 +122,7 @@ def test_other_folders_are_refused(plan: Path, tmp_path: Path) -> None:
     assert plan.exists()
     refused(plan, "gemini", plan, "expected a new or empty folder")
     refused(plan, "gemini", plan, "expected a new or empty folder", "--replace")
+    refused(plan, "gemini", tmp_path / ("x" * 300), "File name too long")
     refused(plan, "gemini", full, "a file outside of", "--json", str(full / "x.json"))
 
 

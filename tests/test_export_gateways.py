@@ -794,6 +794,33 @@ def test_what_a_consumer_cannot_do_is_listed_never_dropped(folder: Path, to: str
     assert len(set(made.not_expressed)) == len(made.not_expressed)
 
 
+@pytest.mark.parametrize("to", TARGETS)
+def test_python_of_ones_own_is_named_and_listed(folder: Path, to: str) -> None:
+    """Neither run nor written: an exported file that holds more of it than its name is no file of that kind."""
+    (folder / "own.py").write_text(
+        "def mine(trial):\n    raise SystemExit\n\n\ndef choose(request):\n    raise SystemExit\n"
+    )
+    plan = everything(folder)
+    raw = plan.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    raw["arms"]["vote"]["strategy"] = "own.py:mine"
+    made = export_plan(SavedPlan(scenario_from_dict(raw, plan.scenario.path), {}, "met"), to, stands(plan))
+    assert "arm vote: own.py:mine is Python of your own" in made.not_expressed
+    for name, content in made.files.items():
+        if name.endswith(".py"):
+            exec(compile(content, name, "exec"), {"__name__": "exported"}) if to == "python" else compile(
+                content, name, "exec"
+            )
+        assert str(folder) not in str(content)
+    raw["policy"]["busy"] = "own.py:choose"
+    chosen = SavedPlan(scenario_from_dict(raw, plan.scenario.path), {}, "met")
+    if to in ("python", "typescript", "onnx"):
+        with pytest.raises(InputError, match=r"own\.py"):
+            export_plan(chosen, to, stands(plan))
+        return
+    listed = export_plan(chosen, to, stands(plan)).not_expressed
+    assert "source busy: arms are chosen by own.py:choose, which is Python of your own" in listed
+
+
 def test_odd_names_are_no_more_than_names(folder: Path) -> None:
     plan = odd_names(folder)
     made = {to: export_plan(plan, to) for to in ("openai", "litellm", "semantic-router")}

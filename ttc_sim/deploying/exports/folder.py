@@ -12,6 +12,7 @@ from typing import Any
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.exports.target import Export
 from ttc_sim.files.whole_folders import folder_written_whole
+from ttc_sim.files.writing import unwritable
 
 MARK = "ttc-sim-export.json"
 """The list, in the folder itself."""
@@ -39,9 +40,9 @@ def write_export(export: Export, to: str, folder: Path, *, replace: bool = False
     with folder_written_whole(folder, list(files)) as beside:
         for name, content in files.items():
             (beside / name).write_bytes(content)
-        for name in before:
-            if name not in files:
-                (beside / name).unlink(missing_ok=True)
+        for gone in (beside / name for name in before if name not in files):
+            if gone.parent.resolve() == gone.parent:  # what a link leads to stays as it is
+                gone.unlink(missing_ok=True)
 
 
 def check_folder(to: str, folder: Path, *, replace: bool = False) -> tuple[str, ...]:
@@ -53,6 +54,13 @@ def check_folder(to: str, folder: Path, *, replace: bool = False) -> tuple[str, 
     Raises:
         InputError: a file, a folder with something else in it, or files that were changed since.
     """
+    try:
+        return _checked(to, folder, replace)
+    except OSError as error:  # no name that a folder can have, or one that may not be looked into
+        raise unwritable(folder, error) from None
+
+
+def _checked(to: str, folder: Path, replace: bool) -> tuple[str, ...]:
     found = _files_of_mark(folder)
     if replace and (folder.is_dir() or not folder.exists()):
         return tuple(found[1]) if found is not None else ()

@@ -17,7 +17,7 @@ from ttc_sim.deploying.exports.features import Kind, not_expressed
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import LeastLoaded, Overflow, Utility
 from ttc_sim.policies.responses import Response
-from ttc_sim.strategies import Strategy
+from ttc_sim.strategies import Strategy, UserStrategy
 
 DOES: tuple[Kind, ...] = ("sources", "prompt length", "score", "utility", "cap")
 """What a function does that says where a request goes, and with how many tokens at most."""
@@ -102,7 +102,8 @@ def _weights(plan: SavedPlan, arm: str, response: Response) -> dict[str, Any]:
 
 def _as_data(strategy: Strategy) -> dict[str, Any]:
     """Its name and arguments; of one of the user's own its notation."""
-    if not is_shipped(type(strategy)) or not dataclasses.is_dataclass(strategy):
+    own = isinstance(strategy, UserStrategy) or not is_shipped(type(strategy))
+    if own or not dataclasses.is_dataclass(strategy):
         return {"kind": "own", "notation": repr(strategy)}
     found: dict[str, Any] = {"kind": type(strategy).__name__}
     for field in dataclasses.fields(strategy):
