@@ -158,7 +158,7 @@ def learn_shift(examples: Graded) -> Shift:
         return (off - shift) * weight, weight
 
     chance = _part(likeness, right, outcomes, VARIANCE, _AVERAGED)
-    words = np.asarray(examples.words.mean(axis=0), dtype=np.float32).ravel() / 2
+    words = np.asarray(examples.words.mean(axis=0) / 2, dtype=np.float32).ravel()
     tokens = _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0)
     return Shift(examples.points, words, in_common(examples.words), chance, tokens)
 
@@ -172,7 +172,7 @@ def _part(likeness: F64, known: NDArray[np.bool_], slopes: Slopes, variance: flo
     """
     example, model = (np.asarray(index, dtype=np.int64) for index in np.nonzero(known))
     residual, own = _likeliest(likeness, example, model, known.shape[1], slopes, variance)
-    graded = known.any(axis=0).astype(np.float64)
+    graded = np.asarray(known.any(axis=0), dtype=np.float64)
     return Part(
         local=factor * variance * residual,
         constant=float(factor * variance * residual.sum()),
@@ -193,7 +193,9 @@ def _likeliest(
     def at(unknown: F64) -> tuple[F64, F64, F64]:
         """Slope of the log-posterior, first derivatives by example, second ones."""
         first, second = slopes((root @ unknown[:count])[example] + wide * unknown[count + model])
-        by_example, by_model = np.bincount(example, first, count), np.bincount(model, first, models)
+        by_example, by_model = (
+            np.bincount(index, first, many).astype(np.float64) for index, many in ((example, count), (model, models))
+        )
         return np.concatenate([root.T @ by_example, wide * by_model]) - unknown, by_example, second
 
     unknown = np.zeros(count + models)
