@@ -158,7 +158,7 @@ def learn_shift(examples: Graded) -> Shift:
         return (off - shift) * weight, weight
 
     chance = _part(likeness, right, outcomes, VARIANCE, _AVERAGED)
-    words = np.asarray(np.asarray(examples.words.mean(axis=0)).ravel() / 2, dtype=np.float32)
+    words = np.asarray(examples.words.mean(axis=0) / 2, dtype=np.float32).ravel()
     tokens = _part(likeness, timed, lengths, TOKEN_VARIANCE, 1.0)
     return Shift(examples.points, words, in_common(examples.words), chance, tokens)
 
@@ -193,8 +193,9 @@ def _likeliest(
     def at(unknown: F64) -> tuple[F64, F64, F64]:
         """Slope of the log-posterior, first derivatives by example, second ones."""
         first, second = slopes((root @ unknown[:count])[example] + wide * unknown[count + model])
-        by_example = np.asarray(np.bincount(example, weights=first, minlength=count), dtype=np.float64)
-        by_model = np.asarray(np.bincount(model, weights=first, minlength=models), dtype=np.float64)
+        by_example, by_model = (
+            np.bincount(index, first, many).astype(np.float64) for index, many in ((example, count), (model, models))
+        )
         return np.concatenate([root.T @ by_example, wide * by_model]) - unknown, by_example, second
 
     unknown = np.zeros(count + models)
