@@ -19,7 +19,7 @@ import ttc_sim as ttc
 
 given = {name: os.environ.get(f"TTC_{name.upper()}") for name in ("endpoints", "predictor", "log")}
 plan = ttc.load_plan(os.environ["TTC_PLAN"]).runtime(**given)
-plan.carrying()  # refused here, and not at the first request, where an arm cannot be carried out
+_ = plan.carrying  # refused here, and not at the first request, where an arm cannot be carried out
 app = FastAPI()
 
 

@@ -64,7 +64,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = asked["messages"][0]["content"]
-        prompt = json.loads(text) if text.startswith("{") else {"prompt_tokens": len(text.split()), "answers": ANY}
+        prompt: dict[str, Any] = (
+            json.loads(text) if text.startswith("{") else {"prompt_tokens": len(text.split()), "answers": ANY}
+        )
         last = asked["messages"][-1]
         prefix = last["content"] if last["role"] == "assistant" else None
         n = 1 if prompt.get("ignores n") else asked.get("n", 1)
@@ -78,7 +80,7 @@ class Handler(BaseHTTPRequestHandler):
                 trouble = None
             if trouble is None and prefix is None:
                 GIVEN[text] += n
-        said = prompt.get("answers", [])
+        said: list[dict[str, Any]] = prompt.get("answers", [])
         if prefix is not None:
             assert asked["continue_final_message"] is True
             assert asked["add_generation_prompt"] is False

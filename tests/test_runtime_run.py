@@ -31,15 +31,17 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at_work(plan: Path, server: Replaying, log: Path) -> Runtime:
-    return runtime_of(plan, endpoints={name: endpoint(server) for name in "dv"}, log=log)
+    return runtime_of(plan, endpoints={name: endpoint(server) for name in "dv"}, log=log, manner=MANNER)
 
 
 def test_what_is_run_is_routed_carried_out_and_logged(plan: Path, server: Replaying, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     runtime = at_work(plan, server, log)
     asked = question("run b", PROBLEMS["b"])
-    vote, reply = runtime.run(asked, prompt_tokens=PROMPT, manner=MANNER)
-    alone, other = runtime.run([{"role": "user", "content": question("run c", PROBLEMS["c"][:1])}], prompt_tokens=4)
+    vote, reply = runtime.run(asked, prompt_tokens=PROMPT)
+    alone, other = runtime.run(
+        "run c", prompt_tokens=4, messages=[{"role": "user", "content": question("run c", PROBLEMS["c"][:1])}]
+    )
     assert (vote.arm, vote.status, vote.calls, alone.arm, alone.calls) == ("vote", "answered", 1, "alone", 1)
     assert reply.text is not None
     assert reply.text.endswith("wrong")  # three of four
