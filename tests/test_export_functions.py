@@ -318,7 +318,7 @@ SHIPPED: list[tuple[str, Any]] = [
         "reasoning-gateway",
         {
             "everyday": "Utility(price_of_accuracy=0.01, price_of_second=0.00001)",
-            "research": "Banded(edges=[0.2, 0.5], arms=['claude', 'r1', 'mistral'], score='p:reasoning-gym/claude-sonnet-4')",
+            "research": "Banded(edges=[0.2, 0.5], arms=['maverick', 'r1', 'mistral'], score='p:reasoning-gym/claude-sonnet-4')",
         },
     ),
 ]
