@@ -64,7 +64,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = asked["messages"][0]["content"]
-        prompt = json.loads(text) if text.startswith("{") else {"prompt_tokens": len(text.split()), "answers": ANY}
+        prompt: dict[str, Any] = (
+            json.loads(text) if text.startswith("{") else {"prompt_tokens": len(text.split()), "answers": ANY}
+        )
         last = asked["messages"][-1]
         prefix = last["content"] if last["role"] == "assistant" else None
         n = 1 if prompt.get("ignores n") else asked.get("n", 1)
