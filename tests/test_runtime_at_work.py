@@ -88,8 +88,8 @@ def test_of_a_pool_the_seconds_and_the_share_of_its_bill_are_those_of_the_plan(w
             "dear": {**api, "price": {"input_usd_per_mtok": 2.0, "output_usd_per_mtok": 10.0}},
         },
         "workload": {
-            "arrivals": {"process": "poisson", "rate_per_s": 0.8},
-            "requests": 2000,
+            "arrivals": {"process": "poisson", "rate_per_s": 2.2},
+            "requests": 4000,
             "sources": {name: {"problem_set": "set", "subset": name} for name in BOTH},
         },
     }
@@ -106,11 +106,11 @@ def test_of_a_pool_the_seconds_and_the_share_of_its_bill_are_those_of_the_plan(w
     assert 0.2 < weak.mean() < 0.9
     assert usd.mean() == pytest.approx(float(records["cost_usd"].mean()), rel=0.05)  # type: ignore[arg-type]
     latency = records["latency_s"].to_numpy()
-    assert seconds[weak].mean() == pytest.approx(latency[weak].mean(), rel=0.1)
+    assert seconds[weak].mean() == pytest.approx(latency[weak].mean(), rel=0.15)
     assert seconds[~weak].mean() == pytest.approx(latency[~weak].mean(), rel=0.1)
     alone_s = 0.01 + 0.001  # a token of a request that has the pool to itself
     tokens = np.array([one.tokens for one in rows])
-    assert seconds[weak].mean() > 1.05 * alone_s * tokens[weak].mean(), "others share the pool"
+    assert seconds[weak].mean() > 1.4 * alone_s * tokens[weak].mean(), "others share the pool, and wait for it"
 
 
 @pytest.mark.parametrize("policy", [UTILITY, THRESHOLD])
@@ -225,6 +225,25 @@ def test_load_is_what_was_sent_and_has_not_ended(world: Path) -> None:
         assert overflow.route("x", "easy").arm == ("weak" if waiting < 3 else "strong@500")
         # An endpoint without a limit is never loaded.
         assert least.route("x", "easy").arm == ("strong@500" if count["cheap"] else "weak")
+
+
+def test_an_arm_is_as_loaded_as_what_its_first_call_goes_to(world: Path) -> None:
+    """As in a simulation: a cascade that begins with another arm begins where that one runs."""
+    arms = {
+        "weak@150": {"profile": "weak", "deployment": "cheap", "strategy": "Single(cap=150)"},
+        "both": {
+            "profile": "strong",
+            "deployment": "dear",
+            "strategy": "Cascade(stages=['weak@150', Single()], tpr=0.9, fpr=0.1)",
+        },
+        "strong": {"profile": "strong", "deployment": "dear"},
+    }
+    runtime = started(world, "LeastLoaded(arms=['both', 'strong'])", changes={"arms": arms})
+    for deployment, arm in (("cheap", "strong"), ("dear", "both")):
+        runtime.sent(deployment)
+        assert runtime.route("x", "easy").arm == arm
+        runtime.ended(deployment)
+    assert runtime.route("x", "easy").deployment == "dear"
 
 
 def test_what_is_on_its_way_is_told_in_words_that_are_checked(world: Path, caplog: pytest.LogCaptureFixture) -> None:
