@@ -1,9 +1,9 @@
 """Which assumption of the plan broke: what was realized less what was promised, in parts that add up.
 
 Each step replaces one thing that the plan expects by what came, in the order in which a request meets them: the mix of sources,
-scores within a source, arms within a band of scores, fallbacks, and then, arm by arm, calls, tokens and prices, or answers in time and right
-ones. The parts are the differences between one step and the next (direct standardization; Kitagawa 1955, Journal of the American
-Statistical Association 50), so that they add up exactly, whatever came. Other orders share interactions out otherwise.
+scores within a source, arms within a band of scores, fallbacks, and then, arm by arm, calls, tokens and prices, or answers in time
+and right ones. The parts are the differences between one step and the next (direct standardization; Kitagawa 1955, Journal of the
+American Statistical Association 50), so that they add up exactly, whatever came. Other orders share interactions out otherwise.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Part:
     """One part of a difference.
 
     Attributes:
-        what: ``sources``, ``scores``, ``routing``, ``fallbacks``, ``calls``, ``prompt tokens``, ``output tokens``, ``prices``, ``pools``,
-            ``no answer``, ``right answers``, ``grading`` or ``correction``; arm: whose.
-        by: what it adds, with its 95% interval from resampling hours; of the last two there is none.
+        what: ``sources``, ``scores``, ``routing``, ``fallbacks``, ``calls``, ``prompt tokens``, ``output tokens``, ``prices``,
+            ``pools``, ``no answer``, ``right answers``, ``grading`` or ``correction``; arm: whose.
+        by: what it adds, with its 95% interval from resampling blocks; ``pools`` and ``correction`` have none.
     """
 
     what: str
@@ -176,7 +176,9 @@ def cost_parts(now: Table, then: Table, arms: tuple[str, ...]) -> dict[Key, floa
     parts, weight, expected = _steps(now, then, _per_request(then, USD), _per_request(now, USD))
     seen = (then[..., N] > 0) & (now[..., N] > 0)
     figures = (CALLS, PROMPT, OUTPUT, USD)
-    (k, p, o, usd), (k0, p0, o0, usd0) = ([np.nan_to_num(_per_request(one, at)) for at in figures] for one in (now, then))
+    (k, p, o, usd), (k0, p0, o0, usd0) = (
+        [np.nan_to_num(_per_request(one, at)) for at in figures] for one in (now, then)
+    )
     more = np.where(seen, k / np.maximum(k0, 1e-12), 1.0)
     calls = np.where(seen, (more - 1) * (p0 + o0), 0.0)
     prompt = np.where(seen, p - more * p0, 0.0)
@@ -240,7 +242,9 @@ def _steps(now: Table, then: Table, was: F64, came: F64) -> tuple[dict[Key, floa
     here = np.where(n > 0, came, np.nan)
     of_arm = filled(mean((3,)), mean((0, 1, 3)), here, of_band)
     of_cell = filled(np.where(known, was, np.nan), here, of_arm)
-    steps = [float(np.where(weight > 0, weight * one, 0.0).sum()) for one in (whole, of_source, of_band, of_arm, of_cell)]
+    steps = [
+        float(np.where(weight > 0, weight * one, 0.0).sum()) for one in (whole, of_source, of_band, of_arm, of_cell)
+    ]
     names = ("sources", "scores", "routing", "fallbacks")
     parts: dict[Key, float] = {(name, None): b - a for name, a, b in zip(names, steps[:-1], steps[1:], strict=True)}
     return parts, weight, of_cell

@@ -69,9 +69,20 @@ def counted(
         tokens = served.prompt[here], served.cached[here]
         per_call = np.maximum(calls[here], 1.0)
         prompt_usd[here] = price.cost_usd(*tokens, 0.0, 0.0, per_call)
-        output_usd[here] = price.cost_usd(*tokens, served.reasoning[here], served.visible[here], per_call) - prompt_usd[here]
+        output_usd[here] = (
+            price.cost_usd(*tokens, served.reasoning[here], served.visible[here], per_call) - prompt_usd[here]
+        )
     graded = served.graded
-    features = (np.ones(n), calls, prompt_usd, output_usd, served.usd, served.answered, graded, np.nan_to_num(served.correct) * graded)
+    features = (
+        np.ones(n),
+        calls,
+        prompt_usd,
+        output_usd,
+        served.usd,
+        served.answered,
+        graded,
+        np.nan_to_num(served.correct) * graded,
+    )
     shape = (groups, len(served.sources), bands.count, len(served.arms), 2)
     cell = np.ravel_multi_index((group, served.source, bands.of(served), served.arm, fell.astype(np.int64)), shape)
     size = int(np.prod(shape))
@@ -79,4 +90,4 @@ def counted(
     return np.stack(sums, axis=-1)
 
 
-__all__ = ["ANSWERED", "CALLS", "GRADED", "N", "OUTPUT", "PROMPT", "RIGHT", "USD", "Bands", "bands_of", "counted"]
+__all__ = ["ANSWERED", "CALLS", "GRADED", "OUTPUT", "PROMPT", "RIGHT", "USD", "Bands", "N", "bands_of", "counted"]

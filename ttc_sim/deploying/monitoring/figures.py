@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttc_sim.base.draws import F64
+from ttc_sim.deploying.monitoring.served import Bools, Served
 from ttc_sim.scenario import Scenario
 from ttc_sim.scenario.targets import Targets, percentile_of
 from ttc_sim.simulation.pooling import ENDS
-
-from ttc_sim.deploying.monitoring.served import Bools, Served
 
 DAY_S = 86400.0
 
@@ -104,4 +104,13 @@ def _good(served: Served, scenario: Scenario) -> F64:
     return good.astype(np.float64)
 
 
-__all__ = ["DAY_S", "Measured", "measured"]
+def moment(at_s: float) -> str:
+    """Of UTC, as logs write it.
+
+    >>> moment(1700000000.25)
+    '2023-11-14T22:13:20.250+00:00'
+    """
+    return datetime.datetime.fromtimestamp(at_s, datetime.UTC).isoformat(timespec="milliseconds")
+
+
+__all__ = ["DAY_S", "Measured", "measured", "moment"]

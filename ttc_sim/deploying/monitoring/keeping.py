@@ -10,7 +10,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.deploying.monitoring.figures import DAY_S, Measured, measured
+from ttc_sim.deploying.monitoring.figures import DAY_S, Measured, measured, moment
 from ttc_sim.deploying.monitoring.sequences import (
     LEAST,
     Blocks,
@@ -105,8 +105,8 @@ class Judged:
             "realized": as_mapping(self.realized),
             "verdict": self.verdict,
             "why": self.why,
-            "broken_at": self.broken_s,
-            "looks": [{"at": one.at_s, **as_mapping(one.figure), "broken": one.sure} for one in self.looks],
+            "broken_at": None if self.broken_s is None else moment(self.broken_s),
+            "looks": [{"at": moment(one.at_s), **as_mapping(one.figure), "broken": one.sure} for one in self.looks],
         }
 
 
@@ -184,7 +184,7 @@ def _of_percentile(served: Served, found: Measured, asked: Asked, clock: Clock, 
     for at, until in _looks(blocks, clock):
         figure = confidence_sequence(until, alpha, may * (1 - may), most=1.0)
         looks.append(Look(at, figure, figure.low > may))
-    ended = at_s < clock.looks_s[-1] + 1e-9
+    ended = at_s <= clock.looks_s[-1]
     now = quantile_sequence(at_s, values, ended, found.part, clock.block_s, alpha)
     side = "open"
     if looks and now.high <= asked.high:

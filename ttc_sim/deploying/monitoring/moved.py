@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import chi2, ks_2samp, kstwobign
@@ -28,8 +29,8 @@ class Comparison:
     """One comparison of a period with the plan.
 
     Attributes:
-        what: ``score NAME``, ``prompt tokens``, ``output tokens``, ``mix of sources`` or ``arrivals``; of: source or arm; period: number,
-            from 1.
+        what: ``score NAME``, ``prompt tokens``, ``output tokens``, ``mix of sources`` or ``arrivals``; of: source or arm; period:
+            number, from 1.
         planned, now: means, or requests a second.
         psi: population stability index; ``None`` of what has no distribution.
         p_value: of this test alone; adjusted: over all of the period.
@@ -60,7 +61,7 @@ def compared(now: Served, planned: Reference, edges_s: tuple[float, ...], block_
     """
     found: list[Comparison] = []
     number = 0
-    for begins, ends in zip(edges_s[:-1], edges_s[1:], strict=True):
+    for begins, ends in pairwise(edges_s):
         here = now.taken((now.at_s >= begins) & (now.at_s < ends))
         if len(here) < FEWEST:
             continue

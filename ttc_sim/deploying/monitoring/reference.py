@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ttc_sim.deploying.monitoring.served import Served, of_runs
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.scenario import Api
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.result import simulate
 from ttc_sim.simulation.summary import Summary
-
-from ttc_sim.deploying.monitoring.served import Served, of_runs
 
 _HOUR_S = 3600.0
 
@@ -56,7 +54,9 @@ def as_planned(saved: SavedPlan) -> Reference:
     prices = {}
     for arm in model.arms:
         price = model.prices[arm.deployment]
-        elsewhere = arm.strategy.other_arms or any(one != model.deployment_names[arm.deployment] for one in arm.strategy.verifiers)
+        elsewhere = arm.strategy.other_arms or any(
+            one != model.deployment_names[arm.deployment] for one in arm.strategy.verifiers
+        )
         if price is not None and not elsewhere:
             prices[arm.name] = price
     return Reference(

@@ -34,8 +34,8 @@ class Replanned:
     Attributes:
         compared: by figure, the plan (before), the new one (after) and the difference, paired.
         missed: targets that the plan misses today for sure; missed_anew: those that the new one does.
-        policy: of the new one, as scenarios write it; arms: that it uses which the plan does not have; status: ``"met"`` or ``"nearest"``.
-        today: what is different today.
+        policy: of the new one, as scenarios write it; status: ``"met"`` or ``"nearest"``.
+        today: what is different today; assumed: what is taken to be as planned.
     """
 
     compared: Mapping[str, Compared]
@@ -77,7 +77,9 @@ def replanned(
 ) -> Replanned | str:
     """Plan anew for what came, or say why that cannot be done."""
     if planned.model.population is None:
-        return "the plan's traffic has no problems, by which arms are chosen: nothing says what another plan would come to"
+        return (
+            "the plan's traffic has no problems, by which arms are chosen: nothing says what another plan would come to"
+        )
     if len(now) < FEWEST:
         return f"only {len(now):,} requests: too few to plan by, which takes {FEWEST}"
     if rate_per_s <= 0:

@@ -11,9 +11,9 @@ probability alpha at most, ever (Robbins 1970; Howard et al. 2021, Annals of Sta
     |sum D_b| <= sqrt((V + r) (log((V + r) / r) + 2 log(1 / alpha))),    V = sum D_b^2.
 
 Blocks are not quite symmetric. Sums of thirty requests and more nearly are, so that it holds asymptotically (Waudby-Smith, Arbour,
-Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52); and where single values are far above the mean, as costs, seconds and rare
-timeouts are, the error is on the safe side of saying that a figure is too high. What is assumed: that a block tells nothing of the next,
-but for its length and the hour of the day; swings within a day widen V more than they move the sum (tested).
+Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52); and where single values are far above the mean, as costs, seconds and
+rare timeouts are, it errs on the safe side where it says that a figure is too high. What is assumed: that a block tells nothing of
+the next but for its length and the hour of the day; swings within a day widen V more than they move the sum (tested).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Blocks:
 
     def until(self, at_s: float) -> Blocks:
         """Those that have ended by then."""
-        keep = self.end_s <= at_s + 1e-9
+        keep = self.end_s <= at_s
         return Blocks(self.total[keep], self.size[keep], self.end_s[keep])
 
 
@@ -90,7 +90,9 @@ def in_blocks(
     if not len(whole):
         return Blocks(np.zeros(0), np.zeros(0), np.zeros(0))
     last = starts[-1]
-    return Blocks(np.add.reduceat(total[:last], whole), np.add.reduceat(sizes[:last], whole), ends[np.asarray(starts[1:]) - 1])
+    return Blocks(
+        np.add.reduceat(total[:last], whole), np.add.reduceat(sizes[:last], whole), ends[np.asarray(starts[1:]) - 1]
+    )
 
 
 def confidence_sequence(
@@ -113,10 +115,8 @@ def confidence_sequence(
     value = float(blocks.total.sum()) / size
     bound = _Bound(blocks, alpha, variance)
     low = _least_accepted(bound, least, value)
-    if math.isfinite(most):
-        high = -_least_accepted(lambda m: bound(-m), -most, -value)
-    else:
-        high = _first_refused(bound, value)
+    bounded = math.isfinite(most)
+    high = -_least_accepted(lambda m: bound(-m), -most, -value) if bounded else _first_refused(bound, value)
     return Estimate(value, min(low, value), max(high, value))
 
 

@@ -91,9 +91,7 @@ class Served:
     def taken(self, rows: I64 | Bools) -> Served:
         """Some of them."""
         kept = {
-            one.name: value[rows]
-            for one in fields(self)
-            if isinstance(value := getattr(self, one.name), np.ndarray)
+            one.name: value[rows] for one in fields(self) if isinstance(value := getattr(self, one.name), np.ndarray)
         }
         return replace(self, **kept, scores={name: values[rows] for name, values in self.scores.items()})
 

@@ -44,7 +44,12 @@ def as_it_is(now: Served, planned: Reference, rate_per_s: float) -> Today:
     """
     changes: dict[str, object] = {}
     said: list[str] = []
-    for part in (_traffic(now, planned, rate_per_s), _prices(now, planned), _speeds(now, planned), _lengths(now, planned)):
+    for part in (
+        _traffic(now, planned, rate_per_s),
+        _prices(now, planned),
+        _speeds(now, planned),
+        _lengths(now, planned),
+    ):
         for path, value, words in part:
             if path:
                 changes[path] = value
@@ -120,7 +125,11 @@ def _prices(now: Served, planned: Reference) -> Iterator[_Change]:
             ratios.append(float(one.usd[here].sum()) / by_list if here.sum() >= FEWEST and by_list > 0 else None)
         if ratios[0] is None or not ratios[1] or abs((factor := ratios[0] / ratios[1]) - 1) < _LIKE:
             continue
-        yield f"deployments.{name}.price.factor", float(f"{item.price.factor * factor:.6g}"), f"prices of {name} times {factor:.3g}"
+        yield (
+            f"deployments.{name}.price.factor",
+            float(f"{item.price.factor * factor:.6g}"),
+            f"prices of {name} times {factor:.3g}",
+        )
 
 
 def _speeds(now: Served, planned: Reference) -> Iterator[_Change]:
@@ -133,14 +142,22 @@ def _speeds(now: Served, planned: Reference) -> Iterator[_Change]:
             for one in (now, planned.served):
                 here = _alone_on(one, planned, d) & one.answered & ~np.isnan(one.first_token_s) & ~(one.calls > 1)
                 here &= one.output >= least
-                taken = one.first_token_s if key == "first_token" else (one.latency_s - one.first_token_s) / np.maximum(one.output - 1, 1)
+                taken = (
+                    one.first_token_s
+                    if key == "first_token"
+                    else (one.latency_s - one.first_token_s) / np.maximum(one.output - 1, 1)
+                )
                 medians.append(float(np.median(taken[here])) if here.sum() >= FEWEST else 0.0)
             if min(medians) <= 0 or abs((factor := medians[0] / medians[1]) - 1) < 2 * _LIKE:
                 continue
             law = getattr(item, key)
             where = f"deployments.{name}.{key}"
             what = "first tokens" if key == "first_token" else "further tokens"
-            yield f"{where}.median_s", float(f"{law.median_s * factor:.6g}"), f"{what} of {name} take {factor:.3g} times as long"
+            yield (
+                f"{where}.median_s",
+                float(f"{law.median_s * factor:.6g}"),
+                f"{what} of {name} take {factor:.3g} times as long",
+            )
             if law.p95_s is not None:
                 yield f"{where}.p95_s", float(f"{law.p95_s * factor:.6g}"), ""
 
@@ -170,7 +187,11 @@ def _lengths(now: Served, planned: Reference) -> Iterator[_Change]:
                 requests += int(ours.sum())
         if requests < FEWEST or expected <= 0 or made <= 0 or abs((factor := made / expected) - 1) < 2 * _LIKE:
             continue
-        yield f"ready.lengths:{planned.model.arms[its[0]].name}", f"{factor:.4g}x", f"answers of {profile} are {factor:.3g} times as long"
+        yield (
+            f"ready.lengths:{planned.model.arms[its[0]].name}",
+            f"{factor:.4g}x",
+            f"answers of {profile} are {factor:.3g} times as long",
+        )
 
 
 def _cells(served: Served, bands: Bands, arms: list[int], count: int) -> I64:
