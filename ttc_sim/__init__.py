@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
     from ttc_sim.collecting import Collected, collect
+    from ttc_sim.deploying.monitoring import Monitored, monitor
     from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
     from ttc_sim.exploring import explore
     from ttc_sim.measured.folders import list_profiles
@@ -74,6 +75,7 @@ _HOME = {
     "LeastLoaded": "policies",
     "Load": "policies",
     "MajorityVote": "strategies",
+    "Monitored": "deploying.monitoring",
     "Outcome": "strategies.outcomes",
     "Overflow": "policies",
     "PerSource": "policies",
@@ -106,6 +108,7 @@ _HOME = {
     "load_problem_set": "measured.problem_sets",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
+    "monitor": "deploying.monitoring",
     "optimize": "optimizer.optimizing",
     "parse_policy": "policies",
     "parse_strategy": "strategies",
@@ -135,6 +138,7 @@ __all__ = [
     "LeastLoaded",
     "Load",
     "MajorityVote",
+    "Monitored",
     "Outcome",
     "Overflow",
     "PerSource",
@@ -168,6 +172,7 @@ __all__ = [
     "load_problem_set",
     "load_profile",
     "load_scenario",
+    "monitor",
     "optimize",
     "parse_policy",
     "parse_strategy",

@@ -23,6 +23,7 @@ from ttc_sim.cli import (
     evaluate,
     gpus,
     importing,
+    monitor,
     predictor,
     profile,
     sensitivity,
@@ -79,6 +80,7 @@ app.command()(sweep.sweep)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command()(whatif.whatif)
 app.command()(sensitivity.sensitivity)
+app.command()(monitor.monitor)
 app.command("import")(importing.import_)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.estimates import Estimate
@@ -36,6 +37,7 @@ from ttc_sim.optimizer.promises import as_mapping
 Table = NDArray[np.float64]  # (sources, bands, arms, 2, figures)
 _RESAMPLES = 400
 _BATCHES = 100  # of the plan's own simulation
+_ROUNDING = 1e-12
 Key = tuple[str, str | None]
 
 
@@ -46,7 +48,8 @@ class Part:
     Attributes:
         what: ``sources``, ``scores``, ``routing``, ``fallbacks``, ``calls``, ``prompt tokens``, ``output tokens``, ``prices``,
             ``pools``, ``no answer``, ``right answers``, ``grading`` or ``correction``; arm: whose.
-        by: what it adds, with its 95% interval from resampling blocks; ``pools`` and ``correction`` have none.
+        by: what it adds, with an interval from resampling blocks of the log and problems of the plan, which all parts of a figure keep
+            at once with 95%; ``pools`` and ``correction`` have none.
     """
 
     what: str
@@ -107,7 +110,9 @@ def find_causes(
     bands = bands_of(planned.served, now)
     blocks = np.unique(np.floor(now.at_s / block_s), return_inverse=True)[1].astype(np.int64)
     tables = counted(now, bands, planned.prices, blocks, int(blocks.max()) + 1)
-    then = np.arange(len(planned.served), dtype=np.int64) % _BATCHES
+    problem = planned.served.problem
+    # Whole problems are resampled, as another set of them might have been measured.
+    then = np.where(problem < 0, np.arange(len(problem)), problem) % _BATCHES
     references = counted(planned.served, bands, planned.prices, then, _BATCHES)
     found = []
     arms = now.arms
@@ -116,7 +121,7 @@ def find_causes(
         pools = standing - planned.standing_usd_per_request
         means = references.sum(axis=0)
         expected = float(means[..., USD].sum() / means[..., N].sum()) + planned.standing_usd_per_request
-        more = {("pools", None): pools} if planned.standing_usd_per_s else {}
+        more: dict[Key, float] = {("pools", None): pools} if planned.standing_usd_per_s else {}
         found.append(_causes("cost_usd_per_request", cost, expected, tables, references, arms, cost_parts, more, bands))
     accuracy = promised.get("accuracy")
     if accuracy is not None and now.graded.any():
@@ -147,13 +152,18 @@ def _causes(
         for key, value in parts_of(now, then, arms).items():
             drawn.setdefault(key, []).append(value)
     alone = len(tables) == 1
-    parts = [Part(*key, _around(value, drawn.get(key, []), alone)) for key, value in values.items()]
+    least = _ROUNDING * (abs(promised) + abs(expected))
+    values = {key: value for key, value in values.items() if abs(value) > least}
+    widths = float(ndtri(1 - 0.025 / max(len(values), 1)))  # by Bonferroni
+    parts = [Part(*key, _around(value, drawn[key], widths, alone)) for key, value in values.items()]
     parts += [Part(*key, Estimate(value, value, value)) for key, value in more.items()]
     corrected = expected - promised
     parts.append(Part("correction", None, Estimate(corrected, corrected, corrected)))
     realized = promised + sum(part.by.value for part in parts)
-    shown = [part for part in parts if part.by.value != 0]
-    ordered = sorted(shown, key=lambda part: (-abs(part.by.value), part.what, part.arm or ""))
+    ordered = sorted(
+        [part for part in parts if part.by.value != 0],
+        key=lambda part: (-abs(part.by.value), part.what, part.arm or ""),
+    )
     return Causes(figure, promised, realized, tuple(ordered), bands.score)
 
 
@@ -164,11 +174,11 @@ def _weights(count: int, what: str) -> F64:
     return np.bincount(flat.ravel(), minlength=_RESAMPLES * count).reshape(_RESAMPLES, count).astype(np.float64)
 
 
-def _around(value: float, drawn: list[float], alone: bool) -> Estimate:
+def _around(value: float, drawn: list[float], widths: float, alone: bool) -> Estimate:
     if alone or len(drawn) < _RESAMPLES // 2:
         return Estimate(value, -np.inf, np.inf)
-    low, high = (float(x) for x in np.quantile(drawn, (0.025, 0.975)))
-    return Estimate(value, min(low, value), max(high, value))
+    half = widths * float(np.std(drawn))
+    return Estimate(value, value - half, value + half)
 
 
 def cost_parts(now: Table, then: Table, arms: tuple[str, ...]) -> dict[Key, float]:

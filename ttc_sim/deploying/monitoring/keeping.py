@@ -244,7 +244,7 @@ def _open_seconds(first_s: float, last_s: float, clock: Clock) -> F64:
     lasts = ends - starts
     for begins, until in clock.idle_s:
         lasts = lasts - np.clip(np.minimum(ends, until) - np.maximum(starts, begins), 0.0, None)
-    return np.maximum(lasts, 0.0)
+    return np.asarray(np.maximum(lasts, 0.0))
 
 
 def seconds_open(served: Served, clock: Clock) -> float:

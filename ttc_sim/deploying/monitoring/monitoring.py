@@ -232,7 +232,7 @@ def _periods(served: Served, clock: Clock, edges_s: tuple[float, ...]) -> tuple[
         here = served.taken((served.at_s >= begins) & (served.at_s < ends))
         if not len(here):
             continue
-        whole = begins >= served.at_s[0] and ends <= served.at_s[-1]
+        whole = served.at_s[0] < begins + clock.block_s and served.at_s[-1] >= ends - clock.block_s
         seconds = ends - begins if whole else seconds_open(here, clock)
         standing = clock.standing_usd_per_s * seconds / len(here)
         found.append(Period(begins, ends, plainly(here), standing, not whole))

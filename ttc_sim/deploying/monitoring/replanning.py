@@ -14,6 +14,7 @@ from ttc_sim.optimizer.promises import TargetVerdict, as_mapping, judge_targets
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.whatif.carrying_out import Desk, Given
+from ttc_sim.optimizer.whatif.ready import Effect
 from ttc_sim.optimizer.whatif.saying import Variation
 from ttc_sim.scenario import Scenario
 from ttc_sim.simulation.differences import Compared, compare
@@ -96,7 +97,7 @@ def replanned(
 
 def _compared(scenario: Scenario, today: Today, progress: Progress) -> Replanned:
     desk = Desk(Given(scenario, True, scenario.replications, None), progress)
-    effects = ()
+    effects: tuple[Effect, ...] = ()
     model, policy = desk.model, desk.policy
     if today.changes:
         prepared = desk.prepared(Variation("today", today.changes))

@@ -74,10 +74,11 @@ def in_blocks(
     first = int(block[0])
     here = block - first
     count = int(here[-1]) + 1
-    total, sizes = np.bincount(here, values, count), np.bincount(here, size, count)
+    total: F64 = np.asarray(np.bincount(here, values, count), dtype=np.float64)
+    sizes: F64 = np.asarray(np.bincount(here, size, count), dtype=np.float64)
     if per_block is not None:
         total = total + per_block
-    ends = (first + 1 + np.arange(count)) * block_s
+    ends = (first + 1.0 + np.arange(count)) * block_s
     if least <= 0:
         return Blocks(total, sizes, ends)
     starts, enough = [0], 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class Served:
 
     def taken(self, rows: I64 | Bools) -> Served:
         """Some of them."""
-        kept = {
+        kept: dict[str, Any] = {
             one.name: value[rows] for one in fields(self) if isinstance(value := getattr(self, one.name), np.ndarray)
         }
         return replace(self, **kept, scores={name: values[rows] for name, values in self.scores.items()})
@@ -104,7 +105,7 @@ def of_runs(model: Model, runs: Sequence[Run]) -> Served:
         joined.append(replace(part, at_s=part.at_s + start))
         start = float(joined[-1].at_s.max(initial=start)) + 1.0
     first = joined[0]
-    made = {
+    made: dict[str, Any] = {
         one.name: np.concatenate([getattr(part, one.name) for part in joined])
         for one in fields(first)
         if isinstance(getattr(first, one.name), np.ndarray)
