@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +55,10 @@ def print_monitored(console: Console, found: Monitored) -> None:
     for one in found.causes:
         paper.print(_causes_table(one))
         paper.say(in_words(one))
+    if found.differs:
+        paper.say("What came, beside the plan:")
+        for line in found.differs:
+            paper.say(f"  {line}")
     _print_drift(paper, found)
     _print_replanned(paper, found.replanned)
     for line in _assumptions(found):
@@ -127,7 +131,7 @@ def _judged_in_words(one: Judged) -> str | Text:
     return {"kept": "kept", "better": "better than promised", "open": "cannot be told yet"}[one.verdict]
 
 
-_ROWS = (
+_ROWS: tuple[tuple[str, Callable[[Plain], float], Callable[[float], str]], ...] = (
     ("$ / 1k requests, calls", lambda x: x.usd, lambda v: dollars(1000 * v)),
     ("latency, mean s", lambda x: x.latency_mean_s, seconds),
     ("latency, p50 s", lambda x: x.latency_p50_s, seconds),
@@ -182,9 +186,8 @@ def _parts_table(title: str, parts: tuple[Mapping[str, Plain], Mapping[str, Plai
     return table
 
 
-def _from_to(then: float, now: float, written: object) -> str:
-    assert callable(written)
-    return " -> ".join("-" if math.isnan(one) else str(written(one)) for one in (then, now))
+def _from_to(then: float, now: float, written: Callable[[float], str]) -> str:
+    return " -> ".join("-" if math.isnan(one) else written(one) for one in (then, now))
 
 
 def _periods_table(found: Monitored) -> Table:
@@ -327,8 +330,6 @@ def _replanned_in_words(anew: Replanned) -> Iterator[str]:
     yield f"{said}."
     policy = anew.policy if isinstance(anew.policy, str) else "; ".join(f"{k}: {v}" for k, v in anew.policy.items())
     yield f"  its policy: {policy}"
-    for line in anew.today:
-        yield f"  today: {line}"
     for line in anew.assumed:
         yield f"  assumed: {line}"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ttc_sim.deploying.monitoring import Monitored
+from ttc_sim.deploying.monitoring.figures import DAY_S, moment
 from ttc_sim.deploying.monitoring.keeping import Judged
 from ttc_sim.reporting.plots import COLORS, legend_below, named, tidy
 from ttc_sim.scenario.targets import FLOORS, SHARES, percentile_of
@@ -52,7 +52,7 @@ def _panel(axes: Axes, one: Judged, target: Judged | None, found: Monitored, *, 
     asked = one.asked
     part = percentile_of(asked.key)
     times = 1000.0 if asked.key == "cost_usd_per_request" else 1.0
-    at = [datetime.datetime.fromtimestamp(look.at_s, datetime.UTC).replace(tzinfo=None) for look in one.looks]
+    at = np.array([look.at_s / DAY_S for look in one.looks])  # days since 1970, as matplotlib counts
     value, low, high = (
         times * np.array([getattr(look.figure, name) for look in one.looks]) for name in ("value", "low", "high")
     )
@@ -82,9 +82,7 @@ def _panel(axes: Axes, one: Judged, target: Judged | None, found: Monitored, *, 
     axes.plot(at, value, color=COLORS[0], marker="o", markersize=3, linewidth=1.4, label=label("realized until then"))
     both = [one] if target is None or part is not None else [one, target]
     broken = [k for k in range(len(at)) if any(each.looks[k].sure for each in both)]
-    axes.plot(
-        [at[k] for k in broken], value[broken], "o", color=COLORS[1], markersize=5, label=label("broken for sure")
-    )
+    axes.plot(at[broken], value[broken], "o", color=COLORS[1], markersize=5, label=label("broken for sure"))
     share = part is not None or asked.key in (*FLOORS, *SHARES)
     bottom = 0.0 if asked.key not in FLOORS else max(0.0, float(min(low.min(), promised[0])) - 0.05)
     axes.set(title=title, ylim=(bottom, min(1.15 * top, 1.0 if share else math.inf) or 1.0))
@@ -92,9 +90,9 @@ def _panel(axes: Axes, one: Judged, target: Judged | None, found: Monitored, *, 
     if share:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     if len(at) > 1:
-        locator = AutoDateLocator(minticks=3, maxticks=6)
+        locator = AutoDateLocator(minticks=3, maxticks=6)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     else:
-        axes.set_xticks(at, [f"{at[0]:%Y-%m-%d %H:%M}"])
+        axes.set_xticks(at, [moment(one.looks[0].at_s)[:16]])
     tidy(axes)

@@ -48,8 +48,8 @@ class Part:
     Attributes:
         what: ``sources``, ``scores``, ``routing``, ``fallbacks``, ``calls``, ``prompt tokens``, ``output tokens``, ``prices``,
             ``pools``, ``no answer``, ``right answers``, ``grading`` or ``correction``; arm: whose.
-        by: what it adds, with an interval from resampling blocks of the log and problems of the plan, which all parts of a figure keep
-            at once with 95%; ``pools`` and ``correction`` have none.
+        by: what it adds, with an interval from resampling blocks of the log and problems of the plan, which all parts of a figure
+            keep at once with 95%; ``pools`` and ``correction`` have none.
     """
 
     what: str

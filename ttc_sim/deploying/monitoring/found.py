@@ -52,6 +52,7 @@ class Monitored(Displayed):
         standing_usd_per_request: what pools and fixed fees cost a request, in the log and as planned; rates_per_s: requests,
             likewise.
         periods: one after another; causes: of differences in cost and accuracy; moved: comparisons of what came with the plan's.
+        differs: what came otherwise than planned, in words: rates, shares, prices, speeds, lengths.
         replanned: the plan and a new one on today's traffic, or why there is none.
         counts: of the files; notes: what a reader must know.
     """
@@ -71,6 +72,7 @@ class Monitored(Displayed):
     periods: tuple[Period, ...]
     causes: tuple[Causes, ...]
     moved: tuple[Comparison, ...]
+    differs: tuple[str, ...]
     replanned: Replanned | str
     counts: Counts
     notes: tuple[str, ...]
@@ -111,6 +113,7 @@ class Monitored(Displayed):
             "periods": [one.as_json() for one in self.periods],
             "causes": [one.as_json() for one in self.causes],
             "drift": [{**one.as_json(), "at": moment(one.at_s)} for one in self.moved],
+            "differs": list(self.differs),
             "replanned": {"skipped": anew} if isinstance(anew, str) else anew.as_json(),
             "counts": self.counts.as_json(),
             "notes": list(self.notes),

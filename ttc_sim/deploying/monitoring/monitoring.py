@@ -25,8 +25,10 @@ from ttc_sim.deploying.monitoring.plainly import by_arm, by_source, plainly
 from ttc_sim.deploying.monitoring.reference import as_planned, longest_wait_s
 from ttc_sim.deploying.monitoring.replanning import Replanned, replanned
 from ttc_sim.deploying.monitoring.served import COMPLETED, FAILED, REJECTED, TIMED_OUT, Served
+from ttc_sim.deploying.monitoring.todays import as_it_is
 from ttc_sim.optimizer.plan import SavedPlan, load_plan
 from ttc_sim.optimizer.task import Progress
+from ttc_sim.predictor.judging.drift import FEWEST
 
 DIGITS = 12
 """Of a plan's SHA-256 that its decisions are logged with."""
@@ -99,9 +101,10 @@ def monitor(
     causes = find_causes(whole, planned, promised, clock.block_s, seconds)
     moved = compared(whole, planned, edges_s, clock.block_s)
     rate_per_s = len(whole) / seconds if seconds > 0 else 0.0
+    today = as_it_is(whole, planned, rate_per_s) if rate_per_s > 0 and len(whole) >= FEWEST else None
     anew: Replanned | str = "not asked for"
     if replan:
-        anew = replanned(saved.scenario, whole, planned, rate_per_s, progress)
+        anew = replanned(saved.scenario, whole, planned, today, progress)
     return Monitored(
         name=saved.scenario.name,
         from_s=float(whole.at_s[0]),
@@ -121,6 +124,7 @@ def monitor(
         periods=_periods(whole, clock, edges_s),
         causes=causes,
         moved=moved,
+        differs=() if today is None else today.said,
         replanned=anew,
         counts=read.counts,
         notes=(*saved.notes, *read.counts.notes, *notes, *_of_grades(whole)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.monitoring.reference import Reference
 from ttc_sim.deploying.monitoring.served import Served
-from ttc_sim.deploying.monitoring.todays import Today, as_it_is
+from ttc_sim.deploying.monitoring.todays import Today
 from ttc_sim.optimizer.planning import plan_model, targets_of
 from ttc_sim.optimizer.promises import TargetVerdict, as_mapping, judge_targets
 from ttc_sim.optimizer.space import load_model_like
@@ -36,7 +36,7 @@ class Replanned:
         compared: by figure, the plan (before), the new one (after) and the difference, paired.
         missed: targets that the plan misses today for sure; missed_anew: those that the new one does.
         policy: of the new one, as scenarios write it; status: ``"met"`` or ``"nearest"``.
-        today: what is different today; assumed: what is taken to be as planned.
+        assumed: what is taken to be as planned.
     """
 
     compared: Mapping[str, Compared]
@@ -44,7 +44,6 @@ class Replanned:
     missed_anew: tuple[str, ...]
     policy: Mapping[str, str] | str
     status: str
-    today: tuple[str, ...]
     assumed: tuple[str, ...]
 
     @property
@@ -68,13 +67,12 @@ class Replanned:
             "missed_replanned": list(self.missed_anew),
             "policy": self.policy if isinstance(self.policy, str) else dict(self.policy),
             "status": self.status,
-            "today": list(self.today),
             "assumed": list(self.assumed),
         }
 
 
 def replanned(
-    scenario: Scenario, now: Served, planned: Reference, rate_per_s: float, progress: Progress
+    scenario: Scenario, now: Served, planned: Reference, today: Today | None, progress: Progress
 ) -> Replanned | str:
     """Plan anew for what came, or say why that cannot be done."""
     if planned.model.population is None:
@@ -83,12 +81,11 @@ def replanned(
         )
     if len(now) < FEWEST:
         return f"only {len(now):,} requests: too few to plan by, which takes {FEWEST}"
-    if rate_per_s <= 0:
+    if today is None:
         return "all requests came at one moment: they have no rate"
     try:
         targets_of(scenario)
         scenario.check_consent()
-        today = as_it_is(now, planned, rate_per_s)
         progress("the plan on today's traffic")
         return _compared(scenario, today, progress)
     except InputError as error:
@@ -123,7 +120,6 @@ def _compared(scenario: Scenario, today: Today, progress: Progress) -> Replanned
         _missed(new, summaries[1]),
         chosen,
         plan.status,
-        today.said,
         (
             *today.assumed,
             "figures of the new plan are as simulated, not corrected for having been chosen on the same problems",

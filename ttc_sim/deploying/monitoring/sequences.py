@@ -78,7 +78,7 @@ def in_blocks(
     sizes: F64 = np.asarray(np.bincount(here, size, count), dtype=np.float64)
     if per_block is not None:
         total = total + per_block
-    ends = (first + 1.0 + np.arange(count)) * block_s
+    ends: F64 = np.asarray((first + 1.0 + np.arange(count)) * block_s, dtype=np.float64)
     if least <= 0:
         return Blocks(total, sizes, ends)
     starts, enough = [0], 0.0

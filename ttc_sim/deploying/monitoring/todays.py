@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ttc_sim.base.draws import I64
+from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.figures import number, percent
 from ttc_sim.deploying.monitoring.cells import Bands, bands_of
 from ttc_sim.deploying.monitoring.reference import Reference
@@ -17,6 +18,7 @@ from ttc_sim.scenario import Api, Arrivals
 from ttc_sim.workload.population import Population
 
 _LIKE = 0.02  # relative, below which nothing is said to have changed
+_SURE = 3.0  # standard errors, below which what may be chance is taken to be as planned
 _WHERE = "what came"
 
 
@@ -55,14 +57,13 @@ def as_it_is(now: Served, planned: Reference, rate_per_s: float) -> Today:
                 changes[path] = value
             said += [words] if words else []
     bands = bands_of(planned.served, now)
-    if bands.score is not None:
-        said.append(f"problems of each source as often as their {bands.score} comes, in {bands.count - 1} bands")
     assumed = [
         "who arrives when within a day, and how often each problem comes within a band of scores, are as planned",
         "right answers of each arm on a problem are as measured, whatever the logs say of them",
     ]
-    if bands.score is None:
-        assumed.append("no score stands both in the logs and in the plan: problems come as often as planned")
+    often = f"problems of each source come as often as their {bands.score} does, in {bands.count - 1} bands"
+    none = "no score stands both in the logs and in the plan: problems come as often as planned"
+    assumed.append(none if bands.score is None else often)
     return Today(
         {path: (value, _WHERE) for path, value in changes.items()},
         lambda population: _as_often(population, now, planned, bands),
@@ -87,12 +88,19 @@ def _traffic(now: Served, planned: Reference, rate_per_s: float) -> Iterator[_Ch
             path = "workload.arrivals" if stream.source is None else f"workload.sources.{stream.source}.arrivals"
             yield from _scaled(path, stream.arrivals, came / expected, expected)
         if stream.source is None and len(of) > 1 and came > 0:
-            within = n[of] * len(now) + 0.5  # a source that sent nothing may send yet
-            within = within / within.sum()
-            shares = ", ".join(f"{names[k]} {percent(share)}" for k, share in zip(of, within.tolist(), strict=True))
-            for k, share in zip(of, within.tolist(), strict=True):
+            count = n[of] * len(now)
+            within, expects = count / count.sum(), n0[of] / n0[of].sum()
+            noise = _SURE * np.sqrt(
+                np.maximum(expects * (1 - expects), 1e-9) * (1 / count.sum() + 1 / len(planned.served))
+            )
+            if (np.abs(within - expects) <= noise).all():
+                continue
+            within = (count + 0.5) / (count + 0.5).sum()  # a source that sent nothing may send yet
+            pairs = list(zip(of, within.tolist(), expects.tolist(), strict=True))
+            for k, share, _ in pairs:
                 yield f"workload.sources.{names[k]}.share", float(f"{share:.6g}"), ""
-            yield "", None, f"sources: {shares}"
+            shares = ", ".join(f"{percent(share)} from {names[k]} instead of {percent(was)}" for k, share, was in pairs)
+            yield "", None, shares
 
 
 def _scaled(path: str, arrivals: Arrivals, factor: float, expected: float) -> Iterator[_Change]:
@@ -138,18 +146,21 @@ def _speeds(now: Served, planned: Reference) -> Iterator[_Change]:
         if not isinstance(item, Api):
             continue
         for key, least in (("first_token", 1), ("per_token", 20)):
-            medians = []
+            logs = []
             for one in (now, planned.served):
                 here = _alone_on(one, planned, d) & one.answered & ~np.isnan(one.first_token_s) & ~(one.calls > 1)
                 here &= one.output >= least
-                taken = (
-                    one.first_token_s
-                    if key == "first_token"
-                    else (one.latency_s - one.first_token_s) / np.maximum(one.output - 1, 1)
-                )
-                medians.append(float(np.median(taken[here])) if here.sum() >= FEWEST else 0.0)
-            if min(medians) <= 0 or abs((factor := medians[0] / medians[1]) - 1) < 2 * _LIKE:
+                further = (one.latency_s - one.first_token_s) / np.maximum(one.output - 1, 1)
+                taken = one.first_token_s[here] if key == "first_token" else further[here]
+                logs.append(np.log(taken[taken > 0]))
+            if min(map(len, logs)) < FEWEST:
                 continue
+            apart = float(np.median(logs[0]) - np.median(logs[1]))
+            # A median's standard error is about 1.25 times that of a mean.
+            noise = _SURE * 1.25 * math.sqrt(sum(float(one.var()) / len(one) for one in logs))
+            if abs(apart) <= max(noise, 2 * _LIKE):
+                continue
+            factor = math.exp(apart)
             law = getattr(item, key)
             where = f"deployments.{name}.{key}"
             what = "first tokens" if key == "first_token" else "further tokens"
@@ -169,7 +180,7 @@ def _alone_on(served: Served, planned: Reference, deployment: int) -> Bools:
 
 
 def _lengths(now: Served, planned: Reference) -> Iterator[_Change]:
-    """Output tokens of each profile, in the same cells of source and band as planned."""
+    """Output tokens of a call, by profile, in the same cells of source and band as planned."""
     bands = bands_of(planned.served, now)
     arms = planned.model.scenario.arms
     profiles: dict[str, list[int]] = {}
@@ -177,21 +188,32 @@ def _lengths(now: Served, planned: Reference) -> Iterator[_Change]:
         if arms[arm.name].profile is not None:
             profiles.setdefault(str(arms[arm.name].profile), []).append(a)
     for profile, its in profiles.items():
-        made, expected, requests = 0.0, 0.0, 0
+        made, expected, variance, requests = 0.0, 0.0, 0.0, 0
         cells = [_cells(one, bands, its, len(planned.model.arms)) for one in (now, planned.served)]
         for cell in np.unique(cells[0][cells[0] >= 0]).tolist():
-            ours, theirs = cells[0] == cell, cells[1] == cell
-            if theirs.sum() >= FEWEST:
-                made += float(now.output[ours].sum())
-                expected += float(planned.served.output[theirs].mean() * ours.sum())
-                requests += int(ours.sum())
-        if requests < FEWEST or expected <= 0 or made <= 0 or abs((factor := made / expected) - 1) < 2 * _LIKE:
+            ours, theirs = (_of_a_call(one)[at == cell] for one, at in zip((now, planned.served), cells, strict=True))
+            problems = np.unique(planned.served.problem[cells[1] == cell])
+            if len(theirs) < FEWEST:
+                continue
+            made += float(ours.sum())
+            expected += float(theirs.mean()) * len(ours)
+            variance += len(ours) ** 2 * float(ours.var() / len(ours) + theirs.var() / len(problems))
+            requests += len(ours)
+        if requests < FEWEST or expected <= 0 or made <= 0:
+            continue
+        factor = made / expected
+        if abs(made - expected) <= max(_SURE * math.sqrt(variance), 2 * _LIKE * expected):
             continue
         yield (
             f"ready.lengths:{planned.model.arms[its[0]].name}",
             f"{factor:.4g}x",
             f"answers of {profile} are {factor:.3g} times as long",
         )
+
+
+def _of_a_call(served: Served) -> F64:
+    """(n,) output tokens of one call, where calls are counted."""
+    return served.output / np.maximum(np.nan_to_num(served.calls, nan=1.0), 1.0)
 
 
 def _cells(served: Served, bands: Bands, arms: list[int], count: int) -> I64:
