@@ -35,7 +35,7 @@ from ttc_sim.deploying.monitoring.served import Served
 from ttc_sim.optimizer.promises import as_mapping
 
 Table = NDArray[np.float64]  # (sources, bands, arms, 2, figures)
-_RESAMPLES = 400
+_RESAMPLES = 200
 _BATCHES = 100  # of the plan's own simulation
 _ROUNDING = 1e-12
 Key = tuple[str, str | None]
