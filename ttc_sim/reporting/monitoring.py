@@ -116,8 +116,8 @@ def _with_ends(asked: Asked) -> str:
 
 def _realized(one: Judged) -> tuple[str, str]:
     key, figure = one.asked.key, one.realized
-    if not one.looks:
-        return shown(key, figure.value), "too few to say"
+    if figure.low == 0 and figure.high >= (1.0 if key in (*FLOORS, *SHARES) else math.inf):
+        return shown(key, figure.value), "nothing yet"
     high = "any" if math.isinf(figure.high) else shown(key, figure.high)
     return shown(key, figure.value), f"{shown(key, figure.low)} - {high}"
 
@@ -132,7 +132,7 @@ def _judged_in_words(one: Judged) -> str | Text:
 
 
 _ROWS: tuple[tuple[str, Callable[[Plain], float], Callable[[float], str]], ...] = (
-    ("$ / 1k requests, calls", lambda x: x.usd, lambda v: dollars(1000 * v)),
+    ("APIs, $ / 1k requests", lambda x: x.usd, lambda v: dollars(1000 * v)),
     ("latency, mean s", lambda x: x.latency_mean_s, seconds),
     ("latency, p50 s", lambda x: x.latency_p50_s, seconds),
     ("latency, p95 s", lambda x: x.latency_p95_s, seconds),
@@ -160,14 +160,14 @@ def _plain_table(found: Monitored) -> Table:
             table.add_row(label, *("-" if math.isnan(one) else written(one) for one in both))
     now, then = found.standing_usd_per_request
     if then:
-        table.add_row("$ / 1k requests, pools and fees", dollars(1000 * then), dollars(1000 * now))
+        table.add_row("pools and fees, $ / 1k requests", dollars(1000 * then), dollars(1000 * now))
     now, then = found.rates_per_s
     table.add_row("requests a second", number(then, 2), number(now, 2))
     return table
 
 
 def _parts_table(title: str, parts: tuple[Mapping[str, Plain], Mapping[str, Plain]]) -> Table:
-    names = ("share", "$ / 1k requests, calls", "p95 s", "output tokens", "no answer", "accuracy", "graded")
+    names = ("share", "APIs, $ / 1k requests", "p95 s", "output tokens", "no answer", "accuracy", "graded")
     table = _table(f"{title}: as planned -> realized", "", *names)
     for name, now in parts[0].items():
         then = parts[1][name]
@@ -340,6 +340,8 @@ def _assumptions(found: Monitored) -> Iterator[str]:
         f"'Surely between' holds for all figures and all looks together with 95%, as long as stretches of {hours} tell nothing of "
         "one another but by the time of day; a verdict takes about 15 of them with requests."
     )
+    if any("nothing yet" in _realized(one) for one in found.judged if one.verdict != "unknown"):
+        yield f"Where nothing can be told yet, --every makes stretches shorter: they are a 24th of its {found.every_s:g} seconds."
     yield (
         "'As planned' is the plan simulated as it stands; promises are that, corrected for having been chosen on the same problems."
     )

@@ -158,7 +158,8 @@ def _causes(
     parts = [Part(*key, _around(value, drawn[key], widths, alone)) for key, value in values.items()]
     parts += [Part(*key, Estimate(value, value, value)) for key, value in more.items()]
     corrected = expected - promised
-    parts.append(Part("correction", None, Estimate(corrected, corrected, corrected)))
+    if abs(corrected) > least:
+        parts.append(Part("correction", None, Estimate(corrected, corrected, corrected)))
     realized = promised + sum(part.by.value for part in parts)
     ordered = sorted(
         [part for part in parts if part.by.value != 0],

@@ -187,8 +187,8 @@ def _of_percentile(served: Served, found: Measured, asked: Asked, clock: Clock, 
     ended = at_s <= clock.looks_s[-1]
     now = quantile_sequence(at_s, values, ended, found.part, clock.block_s, alpha)
     side = "open"
-    if looks and now.high <= asked.high:
-        side = "better" if now.high < asked.low else "kept"
+    if looks and now.high <= asked.high * (1 + CLOCKS):
+        side = "better" if now.high < asked.low * (1 - CLOCKS) else "kept"
     return _with_verdict(asked, found, now, looks, side)
 
 

@@ -26,7 +26,7 @@ from ttc_sim.deploying.monitoring.reference import as_planned, longest_wait_s
 from ttc_sim.deploying.monitoring.replanning import Replanned, replanned
 from ttc_sim.deploying.monitoring.served import COMPLETED, FAILED, REJECTED, TIMED_OUT, Served
 from ttc_sim.deploying.monitoring.todays import as_it_is
-from ttc_sim.optimizer.plan import SavedPlan, load_plan
+from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor.judging.drift import FEWEST
 
@@ -40,7 +40,7 @@ _CODES = {"answered": COMPLETED, "timed_out": TIMED_OUT, "rejected": REJECTED, "
 
 @one_thread()
 def monitor(
-    plan: str | Path | SavedPlan,
+    plan: str | Path | Plan | SavedPlan,
     logs: str | Path | Sequence[str | Path],
     *,
     since: str | datetime.date | None = None,
@@ -93,8 +93,13 @@ def monitor(
         if clock.idle_s
         else []
     )
+    asked = all_asked(saved.promised, saved.scenario)
+    if any(
+        target.every_hour for target in (saved.scenario.targets.asked() if saved.scenario.targets is not None else ())
+    ):
+        notes.append("targets that must hold in every hour are judged over all hours together")
     progress("promises and targets")
-    judged = judge(whole, all_asked(saved.promised, saved.scenario), saved.scenario, clock)
+    judged = judge(whole, asked, saved.scenario, clock)
     seconds = seconds_open(whole, clock)
     promised = {name: figure.value for name, figure in saved.promised.items()}
     progress("which assumption broke")
@@ -133,8 +138,8 @@ def monitor(
 
 def _plan(plan: object, allow_code: AllowCode) -> tuple[SavedPlan, str | None]:
     """A plan, and the digits that its decisions are logged with."""
-    if isinstance(plan, SavedPlan):
-        return plan, None
+    if isinstance(plan, (Plan, SavedPlan)):
+        return plan.saved() if isinstance(plan, Plan) else plan, None
     path = location("monitor", "plan", plan, "a plan's file")
     saved = load_plan(path, allow_code=allow_code)
     return saved, hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
