@@ -76,6 +76,7 @@ def every_arm(scenario: Scenario, requests: int) -> EveryArm:
         records[name] = result.records.sort("request").with_columns(
             pl.col("correct").fill_null(float("nan")),
             (pl.col("reasoning_tokens") + pl.col("visible_tokens")).alias("output_tokens"),
+            (pl.col("status") == "completed").alias("answered"),
             (pl.col("cost_usd") if billed else pl.lit(0.0)).alias("usd"),
         )
         seen = as_requests(result.model, draw(result.model, 0)) if seen is None else seen

@@ -98,6 +98,27 @@ def test_what_is_left_out_is_counted(made: Logged, tmp_path: Path) -> None:
     assert len(logs.counts.notes) == 6
 
 
+def test_what_was_cut_off_spoils_no_other_line(made: Logged, tmp_path: Path) -> None:
+    """Wherever a full disk, or the end of a process, cut a line off: at its end, or with the next line right after it."""
+    clean, torn = tmp_path / "clean", tmp_path / "torn"
+    whole = [json.dumps(line, separators=(",", ":")) for line in made.lines[:30]]
+    clean.write_text("\n".join(whole) + "\n")
+    logs = read_logs(clean)
+    texts = whole[4:6]  # a decision and an outcome
+    ends = [text[:at] for text in texts for at in range(1, len(text))]
+    for sep, cut in (("\n", ends), ("", [*ends, "", ""])):
+        lines = [end + sep + whole[k % len(whole)] for k, end in enumerate(cut)]
+        torn.write_text("\n".join(lines[::-1]) + "\n")  # each whole line several times
+        found = read_logs(torn)
+        assert found.counts.torn == len(ends)
+        assert same(found, logs)
+    text = texts[0]
+    odd = json.dumps({**made.lines[-2], "propensity": 7})
+    torn.write_text(f"{text[:40]}\n\n{whole[0]}\n{text[:9]}{odd}\n")
+    with pytest.raises(InputError, match="line 4: propensity: got 7"):
+        read_logs(torn)
+
+
 def test_the_last_grade_counts(made: Logged, tmp_path: Path) -> None:
     name = next(line["request"] for line in made.lines if line.get("status") == "answered" and line["correct"])
     path = tmp_path / "log"
@@ -117,7 +138,9 @@ def edit(**changes: Any) -> Callable[[dict[str, Any]], str]:
 
 
 NONSENSE: list[tuple[str, Callable[[dict[str, Any]], str], str]] = [
-    ("ttc_sim_decision", lambda _: "{", "line 3: got '{'; expected a line of JSON"),
+    ("ttc_sim_decision", lambda _: "{]", "line 3: got '{]'; expected a line of JSON"),
+    ("ttc_sim_decision", lambda _: '{"request": "', "line 3: got"),
+    ("ttc_sim_decision", lambda line: json.dumps(line)[:-2] + ":", "line 3: got"),
     ("ttc_sim_decision", lambda _: "[1]", "line 3: got '[1]'"),
     ("ttc_sim_decision", lambda _: '{"request": "x"}', "line 3: kind: got 'nothing'"),
     ("ttc_sim_decision", edit(ttc_sim_outcome=1), "kind: got 'ttc_sim_decision, ttc_sim_outcome'"),

@@ -24,6 +24,7 @@ from ttc_sim.cli import (
     gpus,
     importing,
     monitor,
+    off_policy,
     predictor,
     profile,
     sensitivity,
@@ -82,6 +83,7 @@ app.command()(whatif.whatif)
 app.command()(sensitivity.sensitivity)
 app.command()(monitor.monitor)
 app.command("import")(importing.import_)
+app.command("off-policy")(off_policy.off_policy)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")

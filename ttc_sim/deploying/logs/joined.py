@@ -19,7 +19,7 @@ class Counts:
     """What stood in the files, and what of it was not used.
 
     Attributes:
-        lines: all; torn: files whose last line was cut off as it was written.
+        lines: all that are whole; torn: those that were cut off as they were written.
         repeated: lines that say again what another one said.
         other_plans: decisions of another plan than the logs were read for.
         without_outcome: decisions of whose end nothing is known.
@@ -46,7 +46,7 @@ class Counts:
     def notes(self) -> tuple[str, ...]:
         """In words, what is not 0."""
         words = {
-            "torn": "last lines cut off as they were written: left out",
+            "torn": "lines cut off as they were written: left out",
             "repeated": "lines that were there already: counted once",
             "other_plans": "decisions of another plan: left out",
             "without_outcome": "decisions without an outcome (still on their way, or lost)",

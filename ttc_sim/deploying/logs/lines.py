@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +33,8 @@ _FIELDS: dict[str, pl.DataType] = {
 }
 _LINE = "a line of JSON as a plan's runtime logs it: a decision, an outcome or a grade"
 _BOM = b"\xef\xbb\xbf"
+_BEGINNING = '{"ttc_sim_'
+_LONGEST_ESCAPE = 7  # \\uXXXX, with its quotation mark
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class Lines:
     Attributes:
         frame: a row for each, with its ``kind`` (index into ``KINDS``), ``file`` (index into ``paths``) and ``row`` (of those of
             its file that are not blank).
-        torn: files whose last line was cut off as it was written; it is left out.
+        torn: for each file, numbers of lines that were cut off as they were written, from 1; what is left of them is left out.
     """
 
     frame: pl.DataFrame
     paths: tuple[Path, ...]
-    torn: int
+    torn: tuple[Mapping[int, bytes], ...]
 
     def refuse(self, row: dict[str, Any], field: str, value: object, expected: str) -> NoReturn:
         """Name where a row of the frame stands, and what is wrong with it.
@@ -61,7 +63,8 @@ class Lines:
     def place(self, row: dict[str, Any]) -> tuple[Path, int]:
         """File and line of a row."""
         path = self.paths[row["file"]]
-        full = (number for number, line in _numbered(path.read_bytes()) if line.strip())
+        content = _mended(path.read_bytes(), self.torn[row["file"]])
+        full = (number for number, line in _numbered(content) if line.strip())
         return path, next(number for row_of, number in enumerate(full) if row_of == row["row"])
 
 
@@ -71,20 +74,22 @@ def read_lines(paths: Sequence[Path]) -> Lines:
     Raises:
         InputError: a file that cannot be read, or a line that is none of a log of this schema.
     """
-    parts, torn = [], 0
+    parts, torn = [], []
     for index, path in enumerate(paths):
         readable(path, "log", "an existing file of log lines")
         content = path.read_bytes()
-        whole = _without_torn(content.removeprefix(_BOM))
-        torn += len(whole) < len(content.removeprefix(_BOM))
-        try:
-            part = pl.read_ndjson(io.BytesIO(whole), schema=_FIELDS) if whole.strip() else pl.DataFrame(schema=_FIELDS)
-        except (pl.exceptions.PolarsError, UnicodeDecodeError):
-            _name_what_is_wrong(path, whole)
+        cut: Mapping[int, bytes] = {}
+        part = _parsed_whole(content)
+        if part is None:
+            cut = _cut_off(path, content)
+            part = _parsed_whole(_mended(content, cut))
+        if part is None:
+            raise InputError(path, "log", f"{len(content):,} bytes", "lines of JSON, as a plan's runtime logs them")
+        torn.append(cut)
         parts.append(part.with_row_index("row").with_columns(pl.lit(index).alias("file")))
     said = [pl.col(f"ttc_sim_{kind}").is_not_null() for kind in KINDS]
     kind = pl.when(said[0]).then(0).when(said[1]).then(1).otherwise(2).alias("kind")
-    lines = Lines(pl.concat(parts).with_columns(kind), tuple(paths), torn)
+    lines = Lines(pl.concat(parts).with_columns(kind), tuple(paths), tuple(torn))
     _check_kinds(lines, pl.sum_horizontal(said))
     return lines
 
@@ -104,12 +109,72 @@ def _numbered(content: bytes) -> Iterator[tuple[int, bytes]]:
     return enumerate(content.removeprefix(_BOM).split(b"\n"), start=1)
 
 
-def _without_torn(content: bytes) -> bytes:
-    """Without a last line that nothing ended, unless it is whole all the same."""
-    end = content.rfind(b"\n") + 1
-    if not content[end:].strip():
+def _parsed_whole(content: bytes) -> pl.DataFrame | None:
+    """All lines at once; ``None`` where any is not as it should be."""
+    content = content.removeprefix(_BOM)
+    if not content.strip():
+        return pl.DataFrame(schema=_FIELDS)
+    try:
+        return pl.read_ndjson(io.BytesIO(content), schema=_FIELDS)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+        return None
+
+
+def _mended(content: bytes, torn: Mapping[int, bytes]) -> bytes:
+    """The lines, of those that were cut off what is whole."""
+    if not torn:
         return content
-    return content if isinstance(_parsed(content[end:]), dict) else content[:end]
+    return b"\n".join(torn.get(number, line) for number, line in _numbered(content))
+
+
+def _cut_off(path: Path, content: bytes) -> dict[int, bytes]:
+    """Lines that were cut off as they were written, and what is whole of each: nothing, or the line that was begun after it.
+
+    Raises:
+        InputError: the first line that is something else than a line of a log.
+    """
+    found = {}
+    for number, line in _numbered(content):
+        if not line.strip():
+            continue
+        read = _parsed(line)
+        if read is None:
+            after = line.rfind(b'{"ttc_sim_')
+            rest = line[after:] if after > 0 else b""
+            read = _parsed(rest) if rest else None
+            if not isinstance(read, dict):
+                rest = b""
+            if rest or _begins_as_one(line):
+                found[number] = rest
+                read = read if rest else {}
+        if not isinstance(read, dict):
+            raise InputError(path, f"line {number}", line.decode("utf-8", "replace").rstrip(), _LINE)
+        for name, kind in _FIELDS.items():
+            value = read.get(name)
+            if value is not None and (expected := _unlike(value, kind)):
+                raise InputError(path, f"line {number}: {name}", value, expected)
+        scores = read.get("scores")
+        if isinstance(scores, dict) and not all(finite(value) for value in scores.values()):
+            raise InputError(path, f"line {number}: scores", scores, "a mapping of names to finite numbers")
+    return found
+
+
+def _begins_as_one(line: bytes) -> bool:
+    """Whether a line of a log may go on so: it begins as one, and nothing in it is wrong up to its end."""
+    text = line.rstrip(b"\r\0").decode("utf-8", "ignore").rstrip()
+    if not text.startswith(_BEGINNING[: len(text)]):
+        return False
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        rest = text[error.pos :]
+        return (
+            not rest
+            or error.msg.startswith("Unterminated string")
+            or (error.msg.startswith("Invalid \\") and len(rest) < _LONGEST_ESCAPE)
+            or any(word.startswith(rest) for word in ("true", "false", "null", "-", ".", "e-", "e+"))
+        )
+    return False
 
 
 def _parsed(line: bytes) -> object:
@@ -126,24 +191,6 @@ def _parsed(line: bytes) -> object:
         return json.loads(line.decode("utf-8"), parse_constant=refused, parse_float=number)
     except (ValueError, RecursionError):
         return None
-
-
-def _name_what_is_wrong(path: Path, content: bytes) -> NoReturn:
-    """Go through the lines one by one for the first that cannot be read."""
-    for number, line in _numbered(content):
-        if not line.strip():
-            continue
-        found = _parsed(line)
-        if not isinstance(found, dict):
-            raise InputError(path, f"line {number}", line.decode("utf-8", "replace").rstrip(), _LINE)
-        for name, kind in _FIELDS.items():
-            value = found.get(name)
-            if value is not None and (expected := _unlike(value, kind)):
-                raise InputError(path, f"line {number}: {name}", value, expected)
-        scores = found.get("scores")
-        if isinstance(scores, dict) and not all(finite(value) for value in scores.values()):
-            raise InputError(path, f"line {number}: scores", scores, "a mapping of names to finite numbers")
-    raise InputError(path, "log", f"{len(content):,} bytes", "lines of JSON, each " + _LINE.removeprefix("a line of "))
 
 
 def _unlike(value: object, kind: pl.DataType) -> str:

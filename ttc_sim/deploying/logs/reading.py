@@ -36,8 +36,8 @@ def read_logs(
         digest: first digits of the SHA-256 of the plan's file; decisions of other plans are counted and left out.
 
     Raises:
-        InputError: no such file, no decision in any, or a line that says what cannot be, with its file and number. A last line that
-            was cut off as it was written is counted, as are the same line twice and outcomes without their decision.
+        InputError: no such file, no decision in any, or a line that says what cannot be, with its file and number. Lines that
+            were cut off as they were written are counted, as are the same line twice and outcomes without their decision.
 
     >>> read_logs("today.jsonl")  # doctest: +SKIP
     Logs(sources=('traffic',), arms=('maverick', 'r1'), counts=Counts(lines=2000, torn=0, ...))
@@ -77,7 +77,7 @@ def read_logs(
     )
     counts = Counts(
         lines=len(frame),
-        torn=lines.torn,
+        torn=sum(map(len, lines.torn)),
         repeated=again + again_ended,
         other_plans=others,
         without_outcome=int(joined["ended status"].null_count()),
