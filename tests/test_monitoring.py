@@ -228,8 +228,9 @@ def test_parts_add_up_whatever_came(seed: int) -> None:
     now[0, 0, 0, 0] = then[1, 1, 1, 0] = [3, 3, 1, 2, 4, 2, 1, 1]
     then[..., GRADED] = then[..., 5]  # all that the plan's simulation answers is known
     arms = ("a", "b", "c")
-    cost = cost_parts(now, then, arms)
+    cost = cost_parts(now, then, arms, ("x", "y", "x"))
     assert all(np.isfinite(list(cost.values())))
+    assert {of for what, of in cost if what == "prices"} == {"x", "y"}
     means = [float(one[..., USD].sum() / one[..., N].sum()) for one in (now, then)]
     assert sum(cost.values()) == pytest.approx(means[0] - means[1], abs=1e-9)
     accuracy = accuracy_parts(now, then, arms)

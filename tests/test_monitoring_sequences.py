@@ -118,7 +118,7 @@ def test_what_broke_is_found_in_days(made: Made, promised: float, days: int) -> 
 
 def test_nothing_is_said_of_too_few_blocks() -> None:
     for count in (1, 5):
-        blocks = Blocks(np.full(count, 100.0), np.full(count, 100.0), np.arange(count) * HOUR)
+        blocks = Blocks(np.full(count, 100.0), np.full(count, 100.0), np.arange(float(count), dtype=np.float64))
         found = confidence_sequence(blocks, 0.05, 0.25, most=1.0)
         assert (found.value, found.low, found.high) == (1.0, 0.0, 1.0)
     nothing = confidence_sequence(in_blocks(np.zeros(1), np.ones(1), np.ones(1), HOUR), 0.05, 0.25, most=1.0)

@@ -221,7 +221,7 @@ def _scale(causes: Causes) -> tuple[float, int, str]:
 
 def _named(part: Part) -> str:
     said = _PARTS[part.what]
-    return said if part.arm is None else f"{said} of {part.arm}"
+    return said if part.of is None else f"{said} of {part.of}"
 
 
 def _causes_table(causes: Causes) -> Table:
@@ -312,17 +312,20 @@ def _print_replanned(paper: Paper, anew: Replanned | str) -> None:
 def _replanned_in_words(anew: Replanned) -> Iterator[str]:
     one = anew.saves_usd_per_day
     saved, ends = -one.difference.value, (-one.difference.high, -one.difference.low)
-    sure = f"(95%: {dollars(ends[0])} to {dollars(ends[1])})" if all(map(math.isfinite, ends)) else "(nothing is sure)"
+    sure = f"(95%: {dollars(ends[0])} to {dollars(ends[1])})" if all(map(math.isfinite, ends)) else "(nothing sure)"
     if one.difference.value == 0:
         said = "Planning anew would change nothing in the cost"
     elif not one.more_than_noise:
-        said = f"Planning anew would save ${dollars(saved)} a day {sure}, which is no more than noise"
+        said = f"Planning anew would save nothing that is more than noise: {'-' * (saved < 0)}${dollars(abs(saved))} a day {sure}"
     elif saved > 0:
         said = f"Planning anew would save ${dollars(saved)} a day {sure}"
     else:
         said = (
             f"Planning anew would cost ${dollars(-saved)} a day more (95%: {dollars(-ends[1])} to {dollars(-ends[0])})"
         )
+    accuracy = anew.compared.get("accuracy")
+    if accuracy is not None and accuracy.more_than_noise:
+        said += f", at an accuracy of {percent(accuracy.after.value)} instead of {percent(accuracy.before.value)}"
     if anew.missed:
         kept = [name for name in anew.missed if name not in anew.missed_anew]
         said += f"; today the plan misses {', '.join(anew.missed)}"

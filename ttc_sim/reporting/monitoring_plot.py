@@ -78,7 +78,7 @@ def _panel(axes: Axes, one: Judged, target: Judged | None, found: Monitored, *, 
         axes.axhline(bound, color="#555555", linestyle="--", linewidth=1.2)
     if labelled:
         axes.plot([], [], color="#555555", linestyle="--", linewidth=1.2, label="target")
-    axes.fill_between(at, low, drawn, color=COLORS[0], alpha=0.2, label=label("for sure between, at every look"))
+    axes.fill_between(at, low, drawn, color=COLORS[0], alpha=0.2, label=label("surely between, at every look"))
     axes.plot(at, value, color=COLORS[0], marker="o", markersize=3, linewidth=1.4, label=label("realized until then"))
     both = [one] if target is None or part is not None else [one, target]
     broken = [k for k in range(len(at)) if any(each.looks[k].sure for each in both)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ Table = NDArray[np.float64]  # (sources, bands, arms, 2, figures)
 _RESAMPLES = 200
 _BATCHES = 100  # of the plan's own simulation
 _ROUNDING = 1e-12
+_MOST_BLOCKS = 500  # that are resampled; of longer logs several stretches are one
 Key = tuple[str, str | None]
 
 
@@ -47,13 +49,13 @@ class Part:
 
     Attributes:
         what: ``sources``, ``scores``, ``routing``, ``fallbacks``, ``calls``, ``prompt tokens``, ``output tokens``, ``prices``,
-            ``pools``, ``no answer``, ``right answers``, ``grading`` or ``correction``; arm: whose.
+            ``pools``, ``no answer``, ``right answers``, ``grading`` or ``correction``; of: which arm, or deployment, if one.
         by: what it adds, with an interval from resampling blocks of the log and problems of the plan, which all parts of a figure
             keep at once with 95%; ``pools`` and ``correction`` have none.
     """
 
     what: str
-    arm: str | None
+    of: str | None
     by: Estimate
 
     @property
@@ -63,7 +65,7 @@ class Part:
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
-        return {"what": self.what, "arm": self.arm, **as_mapping(self.by), "more_than_noise": self.more_than_noise}
+        return {"what": self.what, "of": self.of, **as_mapping(self.by), "more_than_noise": self.more_than_noise}
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def find_causes(
         return ()
     bands = bands_of(planned.served, now)
     blocks = np.unique(np.floor(now.at_s / block_s), return_inverse=True)[1].astype(np.int64)
+    blocks = blocks * min(_MOST_BLOCKS, int(blocks.max()) + 1) // (int(blocks.max()) + 1)
     tables = counted(now, bands, planned.prices, blocks, int(blocks.max()) + 1)
     problem = planned.served.problem
     # Whole problems are resampled, as another set of them might have been measured.
@@ -116,18 +119,34 @@ def find_causes(
     references = counted(planned.served, bands, planned.prices, then, _BATCHES)
     found = []
     arms = now.arms
+    places = tuple(planned.model.scenario.arms[name].deployment for name in arms)
     if (cost := promised.get("cost_usd_per_request")) is not None:
         standing = planned.standing_usd_per_s * seconds / len(now) if seconds else planned.standing_usd_per_request
         pools = standing - planned.standing_usd_per_request
         means = references.sum(axis=0)
         expected = float(means[..., USD].sum() / means[..., N].sum()) + planned.standing_usd_per_request
         more: dict[Key, float] = {("pools", None): pools} if planned.standing_usd_per_s else {}
-        found.append(_causes("cost_usd_per_request", cost, expected, tables, references, arms, cost_parts, more, bands))
+        found.append(
+            _causes(
+                "cost_usd_per_request",
+                cost,
+                expected,
+                tables,
+                references,
+                partial(cost_parts, arms=arms, places=places),
+                more,
+                bands,
+            )
+        )
     accuracy = promised.get("accuracy")
     if accuracy is not None and now.graded.any():
         means = references.sum(axis=0)
         share = means[..., RIGHT].sum() / means[..., N].sum()
-        found.append(_causes("accuracy", accuracy, float(share), tables, references, arms, accuracy_parts, {}, bands))
+        found.append(
+            _causes(
+                "accuracy", accuracy, float(share), tables, references, partial(accuracy_parts, arms=arms), {}, bands
+            )
+        )
     return tuple(found)
 
 
@@ -137,19 +156,18 @@ def _causes(
     expected: float,
     tables: NDArray[np.float64],
     references: NDArray[np.float64],
-    arms: tuple[str, ...],
-    parts_of: Callable[[Table, Table, tuple[str, ...]], dict[Key, float]],
+    parts_of: Callable[[Table, Table], dict[Key, float]],
     more: dict[Key, float],
     bands: Bands,
 ) -> Causes:
-    values = parts_of(tables.sum(axis=0), references.sum(axis=0), arms)
+    values = parts_of(tables.sum(axis=0), references.sum(axis=0))
     drawn: dict[Key, list[float]] = {key: [] for key in values}
     weights = [_weights(len(tables), "hours"), _weights(len(references), "plan")]
     for k in range(_RESAMPLES):
         now, then = (np.tensordot(w[k], of, axes=1) for w, of in zip(weights, (tables, references), strict=True))
         if now[..., N].sum() == 0 or (figure == "accuracy" and now[..., GRADED].sum() == 0):
             continue
-        for key, value in parts_of(now, then, arms).items():
+        for key, value in parts_of(now, then).items():
             drawn.setdefault(key, []).append(value)
     alone = len(tables) == 1
     least = _ROUNDING * (abs(promised) + abs(expected))
@@ -163,7 +181,7 @@ def _causes(
     realized = promised + sum(part.by.value for part in parts)
     ordered = sorted(
         [part for part in parts if part.by.value != 0],
-        key=lambda part: (-abs(part.by.value), part.what, part.arm or ""),
+        key=lambda part: (-abs(part.by.value), part.what, part.of or ""),
     )
     return Causes(figure, promised, realized, tuple(ordered), bands.score)
 
@@ -182,8 +200,12 @@ def _around(value: float, drawn: list[float], widths: float, alone: bool) -> Est
     return Estimate(value, value - half, value + half)
 
 
-def cost_parts(now: Table, then: Table, arms: tuple[str, ...]) -> dict[Key, float]:
-    """Parts of the mean bill of calls now less that of the plan; they add up to it."""
+def cost_parts(now: Table, then: Table, arms: tuple[str, ...], places: tuple[str, ...]) -> dict[Key, float]:
+    """Parts of the mean bill of calls now less that of the plan; they add up to it.
+
+    Args:
+        places: deployment of each arm, whose prices are told together.
+    """
     parts, weight, expected = _steps(now, then, _per_request(then, USD), _per_request(now, USD))
     seen = (then[..., N] > 0) & (now[..., N] > 0)
     figures = (CALLS, PROMPT, OUTPUT, USD)
@@ -198,7 +220,8 @@ def cost_parts(now: Table, then: Table, arms: tuple[str, ...]) -> dict[Key, floa
     prices = np.where(seen, (usd - p - o) - (usd0 - p0 - o0), 0.0)
     for what, each in (("calls", calls), ("prompt tokens", prompt), ("output tokens", output), ("prices", prices)):
         by_arm = np.where(weight > 0, weight * each, 0.0).sum(axis=(0, 1, 3))
-        parts |= {(what, arm): float(value) for arm, value in zip(arms, by_arm.tolist(), strict=True)}
+        for name, value in zip(places if what == "prices" else arms, by_arm.tolist(), strict=True):
+            parts[what, name] = parts.get((what, name), 0.0) + value
     return parts
 
 
