@@ -208,6 +208,31 @@ def test_drift_is_named(planned: Reference, came: Served) -> None:
     assert ("arrivals", "a second") in moved(came.taken(np.arange(len(came)) % 2 == 0))
 
 
+def test_false_alarms_of_whole_logs(saved: tuple[Path, SavedPlan], planned: Reference) -> None:
+    """Figures that are kept exactly, and what comes as it was planned: of many logs of a week hardly one raises any alarm."""
+    plain = plainly(planned.served)
+    truth = {
+        "accuracy": plain.accuracy.value,
+        "cost_usd_per_request": plain.usd,
+        "timeout_rate": plain.timed_out,
+        "latency_p95_s": plain.latency_p95_s,
+    }
+    asked = [Asked(name, name, None, "target", value, value, value) for name, value in truth.items()]
+    alarms = drifts = 0
+    for k in range(30):
+        rng = np.random.default_rng(k)
+        sent = 2000
+        now = planned.served.taken(rng.integers(0, len(planned.served), sent))
+        hours = rng.choice(7 * 24, sent, p=(w := rng.dirichlet(np.full(7 * 24, 2.0))) / w.sum())  # in bursts
+        now = replace(now, at_s=np.sort((hours + rng.uniform(size=sent)) * HOUR), problem=np.full(sent, -1))
+        now = replace(now, scores={name: now.scores[name] for name in SCORES})
+        alarms += any(one.verdict == "broken" for one in judge(now, asked, saved[1].scenario, clock(now)))
+        found = compared(now, planned, tuple(DAY * day for day in range(8)), HOUR)
+        drifts += any(one.moved for one in found if one.what != "arrivals")
+    assert alarms <= 4  # of 30; with a chance of 5% each, more come once in a hundred times
+    assert drifts <= 4
+
+
 # ------------------------------------------------------------------------------------------------------ parts that add up
 
 
@@ -358,20 +383,39 @@ def test_the_command_says_what_is_kept_and_what_is_not(
     assert "prices of large-api times 2" in shown
 
 
-def test_what_replanning_would_save(saved: tuple[Path, SavedPlan], lines: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_what_replanning_would_save(tmp_path: Path) -> None:
     """Where the large model has become ten times as dear, a new plan sends less to it, and both see the same traffic."""
+    raw = {
+        **SCENARIO,
+        "workload": {
+            "arrivals": {"process": "poisson", "rate_per_s": 0.02},
+            "requests": 500,
+            "sources": {"contest": {"problem_set": "math", "subset": ["aime24", "amc23", "math500"]}},
+        },
+        "arms": {
+            "small": {"profile": "math/sky-t1-32b-short", "deployment": "small-api"},
+            "large": {"profile": "math/qwen2.5-14b-instruct", "deployment": "large-api"},
+        },
+        "policy": "Threshold(at=0.5, below='small', above='large')",
+        "targets": {"minimize": "cost", "accuracy": 0.62, "latency_p95_s": 100, "timeout_rate": 0.05},
+    }
+    scenario = ttc.scenario_from_dict(raw, str(tmp_path / "scenario.yaml"))
+    write_plan(tmp_path / "plan.yaml", scenario, "met", (), simulate(scenario).summary(), {})
+    lines = logged(every_arm(ttc.with_changes(scenario, {"seed": 9}), 2000), graded=0.3).lines
     dear = [
         {**line, "usd": 10 * line["usd"]} if "ttc_sim_outcome" in line and line["arm"] == "large" else line
         for line in lines
     ]
-    found = ttc.monitor(saved[0], written(tmp_path / "dear.jsonl", dear))
+    found = ttc.monitor(tmp_path / "plan.yaml", written(tmp_path / "dear.jsonl", dear), other_plan=True)
+    assert "prices of large-api times 10" in found.differs
     assert not isinstance(found.replanned, str)
     saves = found.replanned.saves_usd_per_day
     assert saves.difference.high < 0
     # What the plan costs today by simulation is what the log says that it does.
     realized = found.realized.usd * found.rates_per_s[0] * DAY
-    assert saves.before.value == pytest.approx(realized, rel=0.08)
-    assert found.replanned.compared["accuracy"].after.value > 0.5
+    assert saves.before.low < realized < saves.before.high
+    assert saves.before.value == pytest.approx(realized, rel=0.3)
+    assert found.replanned.compared["accuracy"].after.value > 0.62
     assert saves.difference.value == pytest.approx(saves.after.value - saves.before.value, rel=1e-9)
 
 

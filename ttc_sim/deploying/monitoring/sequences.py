@@ -32,7 +32,7 @@ LEAST = 30
 """Requests of a block; shorter ones are put together until they have as many."""
 _NARROWEST_AT = 48  # blocks after which intervals are about as narrow as this kind can be: two days of hours
 _GRID = 400
-_STEPS = 60
+_FINER, _STEPS = 33, 6
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,12 @@ def _first_refused(bound: _Bound, value: float) -> float:
 
 
 def _between(bound: object, refused: float, accepted: float) -> float:
+    """Where refusing ends, on finer and finer grids."""
     assert callable(bound)
     for _ in range(_STEPS):
-        middle = (refused + accepted) / 2
-        if bound(middle) > 0:
-            refused = middle
-        else:
-            accepted = middle
+        grid = np.linspace(refused, accepted, _FINER)
+        first = max(int(np.argmax(bound(grid) <= 0)), 1)
+        refused, accepted = float(grid[first - 1]), float(grid[first])
     return accepted
 
 

@@ -84,7 +84,11 @@ def _traffic(now: Served, planned: Reference, rate_per_s: float) -> Iterator[_Ch
     for stream in workload.streams:
         of = list(stream.sources) or [0]
         came, expected = float(n[of].sum()) * rate_per_s, float(n0[of].sum()) * planned.rate_per_s
-        if expected > 0 and came > 0:
+        if expected > 0 and came > 0 and len(workload.streams) == 1:
+            if abs(factor := came / expected - 1) >= _LIKE:
+                said = f"{number(came, 2)} requests a second instead of {number(expected, 2)}"
+                yield "ready.traffic", f"{1 + factor:.6g}x", said
+        elif expected > 0 and came > 0:
             path = "workload.arrivals" if stream.source is None else f"workload.sources.{stream.source}.arrivals"
             yield from _scaled(path, stream.arrivals, came / expected, expected)
         if stream.source is None and len(of) > 1 and came > 0:
