@@ -438,6 +438,11 @@ def test_odd_logs(saved: tuple[Path, SavedPlan], lines: list[dict[str, Any]], tm
         ttc.monitor(path, tmp_path / "one", since="yesterday")
     with pytest.raises(InputError, match="every: got 1"):
         ttc.monitor(path, tmp_path / "one", every=1)
+    for nothing in (None, 3, []):
+        with pytest.raises(InputError, match="monitor: logs"):
+            ttc.monitor(path, nothing)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="monitor: plan"):
+        ttc.monitor(None, tmp_path / "one")  # type: ignore[arg-type]
     other = [{**line, "plan": "ffffffffffff"} if "plan" in line else line for line in lines[:400]]
     with pytest.raises(InputError, match="plan: got 'ffffffffffff'"):
         ttc.monitor(path, written(tmp_path / "other", other))

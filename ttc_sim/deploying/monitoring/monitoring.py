@@ -77,6 +77,8 @@ def monitor(
     function("monitor", "progress", progress, "a function that takes a line of text")
     if not (finite(every) and every >= _SHORTEST_S):
         raise InputError("monitor", "every", every, f"seconds, at least {_SHORTEST_S:.0f}")
+    if not isinstance(logs, (str, Path)) and not (isinstance(logs, (list, tuple)) and logs):
+        raise InputError("monitor", "logs", logs, "files of log lines, one at least")
     saved, digest = _plan(plan, allow_code)
     begins, ends = _days(since, until)
     progress("reading the logs")
