@@ -210,6 +210,13 @@ def test_a_request_has_one_decision_and_one_outcome(made: Logged, tmp_path: Path
             read_logs([*made.write(tmp_path / "good"), tmp_path / "more"])
 
 
+def test_a_chance_may_miss_one_by_its_last_digit(made: Logged, tmp_path: Path) -> None:
+    line = next(line for line in made.lines if "ttc_sim_decision" in line)
+    for chance in (1 - 1e-16, 1 + 2.3e-16):
+        (tmp_path / "log").write_text(json.dumps({**line, "propensity": chance, "arms": [line["arm"]]}) + "\n")
+        assert read_logs(tmp_path / "log").propensity.tolist() == [1.0]
+
+
 def test_there_must_be_decisions(made: Logged, tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n")
     (path,) = made.write(tmp_path / "log")

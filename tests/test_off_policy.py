@@ -22,6 +22,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.deploying.logs import Logs, read_logs
 from ttc_sim.deploying.off_policy import OffPolicy, estimate_instead
+from ttc_sim.deploying.off_policy.choosing import same_arms
 from ttc_sim.deploying.off_policy.estimators import METHODS, Compared, Tried, compare, terms
 from ttc_sim.deploying.off_policy.models import chance_known, cross_fitted
 from ttc_sim.optimizer.plan import SavedPlan
@@ -32,7 +33,7 @@ BEST, STEADY, PLAIN = METHODS
 OTHER = "Threshold(at=0.3, below='r1', above='maverick', score='p:reasoning-gym/llama-4-maverick')"
 TRUTHS = {
     "accuracy": "correct",
-    "cost_usd_per_request": "usd",
+    "api_usd_per_request": "usd",
     "latency_mean_s": "latency_s",
     "output_tokens_per_request": "output_tokens",
 }
@@ -268,6 +269,9 @@ def test_without_exploring_only_the_overlap_is_told(every: EveryArm, plan: Saved
         else:
             assert (figure.instead.high, figure.difference) == (math.inf, None)
     assert "is told" in repr(found)
+    # Arms that might be tried, by a share that is nothing, are not.
+    named = replace(logs, offered=np.ones_like(logs.offered))
+    assert estimate_instead(named, plan, planned(every.scenario)).figures == found.figures
     assert any("had no chance" in note for note in found.notes)
 
 
@@ -318,6 +322,17 @@ def test_an_arm_is_what_it_does_not_its_name(every: EveryArm, plan: SavedPlan, t
         assert nothing.arms[0].same_as is None
 
 
+def test_a_cascade_is_its_stages(every: EveryArm) -> None:
+    scenario = every.scenario
+    both = scenario.arms["r1"].model_copy(update={"strategy": "Cascade(stages=['maverick', 'r1'], tpr=0.9, fpr=0.2)"})
+    plan = scenario.model_copy(update={"arms": {**scenario.arms, "both": both}})
+    brief = scenario.arms["maverick"].model_copy(update={"strategy": "Single(cap=300)"})
+    other = plan.model_copy(update={"arms": {**plan.arms, "maverick": brief}})
+    names = tuple(plan.arms)
+    assert same_arms(plan, plan, names)["accuracy"].tolist() == [0, 1, 2, 3, 4]
+    assert same_arms(other, plan, names)["accuracy"].tolist() == [0, -1, 2, 3, -1]
+
+
 def test_odd_logs_claim_little(every: EveryArm, plan: SavedPlan, tmp_path: Path) -> None:
     """One request; answers that are all wrong, or that nobody graded; one arm alone that was ever graded."""
     other = planned(every.scenario, "Always('maverick')")
@@ -326,8 +341,11 @@ def test_odd_logs_claim_little(every: EveryArm, plan: SavedPlan, tmp_path: Path)
     def accuracy(**changes: Any) -> Any:
         return estimate_instead(replace(logs, **changes), plan, other).figures["accuracy"]
 
-    ungraded = accuracy(correct=np.where(logs.status == 0, np.nan, 0.0))
-    assert (logs.status > 0).any()  # was wrong, whoever grades; of the answers that says nothing
+    late = replace(logs, correct=np.where(logs.status == 0, np.nan, 0.0))
+    assert (
+        logs.status[logs.arm == logs.arms.index("r1")] > 0
+    ).any()  # was wrong, whoever grades; of answers that says nothing
+    ungraded: Any = estimate_instead(late, plan, planned(every.scenario, "Always('r1')")).figures["accuracy"]
     assert ungraded.told == 0
     assert (ungraded.instead.low, ungraded.instead.high) == (0, 1)
     wrong = accuracy(correct=np.zeros(len(logs))).best
@@ -410,6 +428,9 @@ def test_the_command(every: EveryArm, tmp_path: Path, monkeypatch: pytest.Monkey
     assert run("b.jsonl", "a.jsonl", "--instead", "other.yaml") == out
     got = ttc.off_policy("plan.yaml", ["a.jsonl", "b.jsonl"], OTHER)
     assert found["figures"] == json.loads(json.dumps(got.as_json()["figures"]))
+    both = ttc.parse_policy(dict.fromkeys(every.scenario.workload.sources, OTHER))
+    for same in (ttc.load_plan("other.yaml"), ttc.parse_policy(OTHER), both):
+        assert ttc.off_policy("plan.yaml", ["a.jsonl", "b.jsonl"], same).figures == got.figures
     assert found["figures"]["accuracy"]["doubly_robust"]["difference"]["value"] != 0
     assert "100.0%" in out
     for instead, said in (

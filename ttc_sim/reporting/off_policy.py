@@ -15,7 +15,7 @@ from ttc_sim.reporting.what_if import FIGURES, Shown, difference_of, interval_of
 
 _SHOWN = {
     "accuracy": FIGURES["accuracy"]._replace(label="accuracy, points"),
-    "cost_usd_per_request": FIGURES["cost_usd_per_request"],
+    "api_usd_per_request": FIGURES["cost_usd_per_request"]._replace(label="API bills, $ / 1k requests"),
     "latency_mean_s": Shown("to the end, mean s", FIGURES["latency_mean_s"].value, 1.0, 2, "s"),
     "output_tokens_per_request": Shown("output tokens, mean", count, 1.0, 0, "tokens"),
 }

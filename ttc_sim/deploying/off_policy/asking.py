@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ttc_sim.base.arguments import location
@@ -13,14 +14,15 @@ from ttc_sim.deploying.logs import read_logs
 from ttc_sim.deploying.off_policy.estimating import estimate_instead
 from ttc_sim.deploying.off_policy.result import OffPolicy
 from ttc_sim.files.opening import is_file
-from ttc_sim.optimizer.plan import SavedPlan, load_plan
-from ttc_sim.policies import parse_policy
+from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
+from ttc_sim.policies import PerSource, Policy, parse_policy
+from ttc_sim.policies.per_source import check_sources
 
 
 def off_policy(
     plan: str | Path,
     logs: str | Path | Sequence[str | Path],
-    instead: str | Path,
+    instead: str | Path | SavedPlan | Plan | Policy,
     *,
     allow_code: AllowCode = False,
 ) -> OffPolicy:
@@ -32,7 +34,7 @@ def off_policy(
     Args:
         plan: file of the plan that was carried out.
         logs: its log files, in any order; decisions of other plans in them are left out.
-        instead: file of another plan; or a policy on the same arms, such as ``Always('r1')``.
+        instead: another plan, or its file; or a policy on the same arms, such as ``Always('r1')``.
         allow_code: whether functions in files that the plans name may run, as for :func:`ttc_sim.load_plan`.
 
     Raises:
@@ -50,17 +52,27 @@ def off_policy(
     return estimate_instead(found, made, other, name=name, plan_name=path.name)
 
 
-def _other(plan: SavedPlan, instead: str | Path, allow_code: AllowCode) -> tuple[SavedPlan, str]:
+def _other(
+    plan: SavedPlan, instead: str | Path | SavedPlan | Plan | Policy, allow_code: AllowCode
+) -> tuple[SavedPlan, str]:
     """The other plan, and its name."""
-    if is_file(instead) or "(" not in str(instead):
+    if isinstance(instead, (Plan, SavedPlan)):
+        return (instead.saved() if isinstance(instead, Plan) else instead), "the other plan"
+    said: str | dict[str, str]
+    if isinstance(instead, PerSource):
+        said = {source: repr(one) for source, one in instead.policies.items()}
+    elif isinstance(instead, Policy) or ("(" in str(instead) and not is_file(instead)):
+        said = repr(instead) if isinstance(instead, Policy) else str(instead)
+    else:
         path = location("off_policy", "instead", instead, "a plan's file, or a policy such as Always('small')")
         return load_plan(path, allow_code=allow_code), path.name
-    text = str(instead)
-    for arm in parse_policy(text, where="off_policy", field="instead").arm_names():
+    policy = parse_policy(said, where="off_policy", field="instead", allow_code=allow_code)
+    if isinstance(policy, PerSource):
+        check_sources(policy.policies, plan.scenario.workload.sources, "off_policy")
+    for arm in policy.arm_names():
         if arm not in plan.scenario.arms:
-            raise InputError("off_policy", "instead", text, f"a policy of the arms {', '.join(plan.scenario.arms)}")
-    changed = {"policy": text, "responses": plan.scenario.responses}
-    return SavedPlan(plan.scenario.model_copy(update=changed), {}, "met"), text
+            raise InputError("off_policy", "instead", said, f"a policy of the arms {', '.join(plan.scenario.arms)}")
+    return replace(plan, scenario=plan.scenario.model_copy(update={"policy": said})), str(said)
 
 
 __all__ = ["off_policy"]

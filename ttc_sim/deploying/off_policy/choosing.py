@@ -17,11 +17,11 @@ from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Policy, Requests
 from ttc_sim.policies.policy import choose_arms
 from ttc_sim.policies.users_own import UserFunction
-from ttc_sim.scenario import Scenario
+from ttc_sim.scenario import Api, Scenario
 
 _PATIENCE = ("kind", "timeout_s", "deadline_s", "on_timeout", "retry")
 _PAID = ("price", "latency_from", "usd_per_hour", "usd_per_day", "usd_per_month")
-FIGURES = ("accuracy", "cost_usd_per_request", "latency_mean_s", "output_tokens_per_request")
+FIGURES = ("accuracy", "api_usd_per_request", "latency_mean_s", "output_tokens_per_request")
 
 
 class _Watched(Mapping[str, F64]):
@@ -155,16 +155,30 @@ def _done(scenario: Scenario, name: str, figure: str) -> str:
     """What an arm does, as far as a figure depends on it."""
     steps: list[Any] = []
     for step in scenario.path_of(name):
-        arm = scenario.arms[step]
-        deployment = scenario.deployments[arm.deployment].model_dump(mode="json")
-        if figure == "latency_mean_s":
-            served = {key: value for key, value in deployment.items() if key not in _PAID}
-        else:
-            served = {key: deployment.get(key) for key in _PATIENCE}
-        if figure == "cost_usd_per_request":
-            served["price"] = deployment.get("price")
-        steps.append([arm.profile, arm.deployment, repr(scenario.parsed_strategy(step)), served])
+        strategy = scenario.parsed_strategy(step)
+        on = (scenario.arms[step].deployment, *strategy.verifiers)
+        served = [[one, _served(scenario, one, figure)] for one in on]
+        sent_on = [_done(scenario, other, figure) for other in strategy.other_arms]
+        steps.append([scenario.arms[step].profile, repr(strategy), served, sent_on])
     return repr(steps)
 
 
-__all__ = ["FIGURES", "by_function", "chosen_by", "same_arms"]
+def _served(scenario: Scenario, deployment: str, figure: str) -> dict[str, Any]:
+    """What a deployment is, as far as a figure depends on it."""
+    said = scenario.deployments[deployment].model_dump(mode="json")
+    if figure == "latency_mean_s":
+        return {key: value for key, value in said.items() if key not in _PAID}
+    keys = (*_PATIENCE, "price") if figure == "api_usd_per_request" else _PATIENCE
+    return {key: said.get(key) for key in keys}
+
+
+def on_pools(scenario: Scenario, name: str) -> bool:
+    """Whether any of an arm's calls may go to a GPU pool, unless it falls back."""
+    strategy = scenario.parsed_strategy(name)
+    on = (scenario.arms[name].deployment, *strategy.verifiers)
+    return any(not isinstance(scenario.deployments[one], Api) for one in on) or any(
+        on_pools(scenario, other) for other in strategy.other_arms
+    )
+
+
+__all__ = ["FIGURES", "by_function", "chosen_by", "on_pools", "same_arms"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,12 +11,13 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.logs import STATUSES, Logs
 from ttc_sim.deploying.logs.joined import Flags
-from ttc_sim.deploying.off_policy.choosing import FIGURES, by_function, chosen_by, same_arms
+from ttc_sim.deploying.off_policy.choosing import FIGURES, by_function, chosen_by, on_pools, same_arms
 from ttc_sim.deploying.off_policy.estimators import METHODS, Terms, Tried, compare, mean, terms
 from ttc_sim.deploying.off_policy.models import chance_known, cross_fitted, features
 from ttc_sim.deploying.off_policy.notes import notes_of
 from ttc_sim.deploying.off_policy.result import Bounds, Figure, OffPolicy, WantedArm
 from ttc_sim.optimizer.plan import SavedPlan
+from ttc_sim.scenario import Scenario
 
 
 def estimate_instead(
@@ -57,8 +59,24 @@ def estimate_instead(
         explored=float((seen.others > 0).mean()),
         arms=arms,
         figures=figures,
-        notes=notes_of(logs, plan.scenario, name, arms, figures, function=by_function(other)),
+        notes=notes_of(
+            logs,
+            name,
+            arms,
+            figures,
+            pooled=(
+                _pooled(plan.scenario, [logs.arms[k] for k in seen.policy_arm]),
+                _pooled(other.scenario, [list(other.scenario.arms)[k] for k in own]),
+            ),
+            function=by_function(other),
+        ),
     )
+
+
+def _pooled(scenario: Scenario, chosen: Sequence[str]) -> float:
+    """Share of requests on arms that may call a GPU pool."""
+    pools = {name for name in set(chosen) if on_pools(scenario, name)}
+    return sum(name in pools for name in chosen) / len(chosen)
 
 
 class _Seen:
@@ -87,7 +105,7 @@ class _Seen:
         logs, rows, known = self.logs, self.rows, self.logs.has_outcome[self.rows]
         values = {
             "accuracy": logs.correct,
-            "cost_usd_per_request": logs.usd,
+            "api_usd_per_request": logs.usd,
             "latency_mean_s": logs.latency_s,
             "output_tokens_per_request": logs.output_tokens,
         }

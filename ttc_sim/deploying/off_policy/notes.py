@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ttc_sim.base.figures import percent
 from ttc_sim.deploying.logs import STATUSES, Logs
 from ttc_sim.deploying.off_policy.result import Figure, WantedArm
-from ttc_sim.scenario import Api, Scenario
 
 FEW = 50
 """Effective requests, below which it is said."""
@@ -16,17 +16,18 @@ FEW = 50
 
 def notes_of(
     logs: Logs,
-    scenario: Scenario,
     name: str,
     arms: Sequence[WantedArm],
     figures: Mapping[str, Figure],
     *,
+    pooled: tuple[float, float],
     function: bool,
 ) -> tuple[str, ...]:
     """All that there is to say.
 
     Args:
-        scenario: of the plan that was carried out; name: of the other one; function: whether a user's own function chooses there.
+        name: of the other plan; function: whether a user's own function chooses there.
+        pooled: share of the requests that the plan that was carried out sends to GPU pools, and that the other one does.
     """
     found = list(logs.counts.notes)
     if logs.counts.fell_back:
@@ -37,9 +38,9 @@ def notes_of(
         why = (
             "no arm of the logs does the same (deployment, model, strategy, cap, fallbacks, timeouts)"
             if arm.same_as is None
-            else f"{1 - arm.told:.1%} of those had no chance to be sent there"
+            else f"{percent(1 - arm.told)} of those had no chance to be sent there"
         )
-        found.append(f"{name} wants {arm.share:.1%} of the requests on {arm.name}: {why}")
+        found.append(f"{name} wants {percent(arm.share)} of the requests on {arm.name}: {why}")
     found += [*_not_told(name, figures), *_graded(logs), *_few(figures)]
     if logs.counts.without_outcome:
         found.append("requests without an outcome are taken to be like others on the same arm")
@@ -47,8 +48,12 @@ def notes_of(
         found.append(
             "turns of a session vary together; what another arm would have made of its later turns is not in the logs"
         )
-    if any(not isinstance(one, Api) for one in scenario.deployments.values()):
-        found.append("GPU pools are paid by the hour: dollars are the bills of API calls alone")
+    if any(pooled):
+        ours, theirs = (percent(one) for one in pooled)
+        found.append(
+            f"GPU pools are paid by the hour and are not in the bills: {name} sends {theirs} of the requests to some, the "
+            f"logged plan {ours}"
+        )
     if any(figure.elsewhere for figure in figures.values()):
         found.append(
             "times, and what times out, are as under the load that the logged plan brought: the other one would bring another"
@@ -59,13 +64,17 @@ def notes_of(
 
 
 def _not_told(name: str, figures: Mapping[str, Figure]) -> list[str]:
-    """Figures that less is told of than of tokens, which every outcome holds."""
+    """Figures that less is told of than of the others, and why."""
     most = max(figure.told for figure in figures.values())
+    why = {
+        "accuracy": "nobody graded an answer of the other arms",
+        "api_usd_per_request": f"the other arms have another price in {name}",
+        "latency_mean_s": f"the deployments of the other arms are not what they are in {name} (replicas, hardware, limits)",
+    }
     return [
-        f"{figure}: told of {one.told:.1%} of the requests: on the others an arm was never graded, or {name} has its deployment at "
-        "another price or of another make"
+        f"{figure} is told of {percent(one.told)} of the requests, as {why[figure]}"
         for figure, one in figures.items()
-        if one.told < most
+        if one.told < most and figure in why
     ]
 
 
@@ -75,7 +84,8 @@ def _graded(logs: Logs) -> list[str]:
     if graded.all():
         return []
     return [
-        f"{graded.mean():.1%} of the answers are graded: taken to be chosen at random among those of an arm and of like difficulty"
+        f"{percent(float(graded.mean()))} of the answers are graded: taken to be chosen at random among those of an arm "
+        "and of like difficulty"
     ]
 
 

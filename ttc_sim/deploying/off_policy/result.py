@@ -96,8 +96,9 @@ class OffPolicy:
         same: share of them that both plans want on the same arm.
         explored: share of them that might have been sent elsewhere than the plan wanted.
         arms: that the other plan wants requests on.
-        figures: by name: ``accuracy`` (share of requests answered rightly), ``cost_usd_per_request`` (bills of API calls),
-            ``latency_mean_s`` (to the end of each request, however it ended), ``output_tokens_per_request``.
+        figures: by name: ``accuracy`` (share of requests answered rightly), ``api_usd_per_request`` (bills of API calls; GPU pools
+            are paid by the hour), ``latency_mean_s`` (to the end of each request, however it ended),
+            ``output_tokens_per_request``.
         notes: what it rests on.
     """
 
