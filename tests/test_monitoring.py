@@ -412,7 +412,8 @@ def test_what_replanning_would_save(tmp_path: Path) -> None:
     saves = found.replanned.saves_usd_per_day
     assert saves.difference.high < 0
     # What the plan costs today by simulation is what the log says that it does.
-    realized = found.realized.usd * found.rates_per_s[0] * DAY
+    realized = found.usd_per_day
+    assert realized == pytest.approx(found.realized.usd * found.rates_per_s[0] * DAY, rel=1e-12)
     assert saves.before.low < realized < saves.before.high
     assert saves.before.value == pytest.approx(realized, rel=0.3)
     assert found.replanned.compared["accuracy"].after.value > 0.62
@@ -424,7 +425,7 @@ def test_odd_logs(saved: tuple[Path, SavedPlan], lines: list[dict[str, Any]], tm
     one = [line for line in lines if line["request"] == lines[0]["request"]]
     found = ttc.monitor(path, written(tmp_path / "one", one))
     assert {x.verdict for x in found.judged} <= {"open", "unknown"}
-    assert found.replanned == "only 1 requests: too few to plan by, which takes 200"
+    assert found.replanned == "too few requests to plan by: 1, where it takes 200"
     assert found.plot() is not None
     at_once = [{**line, "at": lines[0]["at"]} if "at" in line else line for line in lines[:1200]]
     assert isinstance(ttc.monitor(path, written(tmp_path / "once", at_once)).replanned, str)
@@ -438,9 +439,10 @@ def test_odd_logs(saved: tuple[Path, SavedPlan], lines: list[dict[str, Any]], tm
         ttc.monitor(path, tmp_path / "one", since="yesterday")
     with pytest.raises(InputError, match="every: got 1"):
         ttc.monitor(path, tmp_path / "one", every=1)
-    for nothing in (None, 3, []):
+    given: tuple[Any, ...] = (None, 3, [])
+    for nothing in given:
         with pytest.raises(InputError, match="monitor: logs"):
-            ttc.monitor(path, nothing)  # type: ignore[arg-type]
+            ttc.monitor(path, nothing)
     with pytest.raises(InputError, match="monitor: plan"):
         ttc.monitor(None, tmp_path / "one")  # type: ignore[arg-type]
     other = [{**line, "plan": "ffffffffffff"} if "plan" in line else line for line in lines[:400]]
@@ -457,8 +459,8 @@ def test_what_has_no_outcome_is_on_its_way_or_lost(
     rest = [line for line in lines if "ttc_sim_decision" in line or line["request"] not in gone]
     found = ttc.monitor(saved[0], written(tmp_path / "log", rest[::-1]), replan=False)
     assert found.realized.requests == len(decided) - 3
-    assert any(note.startswith("1 requests were still on their way") for note in found.notes)
-    assert any(note.startswith("2 requests have no outcome") and "lost" in note for note in found.notes)
+    assert any("still on their way when the log ended: 1," in note for note in found.notes)
+    assert any("every client has given up: 2, lost" in note for note in found.notes)
     days = ttc.monitor(saved[0], tmp_path / "log", replan=False, since="2026-11-02", until="2026-11-02")
     assert days.periods[0].figures.requests == days.realized.requests
     assert [one.begins_s % DAY for one in days.periods] == [0.0]

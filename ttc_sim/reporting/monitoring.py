@@ -15,11 +15,9 @@ from ttc_sim.deploying.monitoring import Monitored
 from ttc_sim.deploying.monitoring.causes import Causes, Part
 from ttc_sim.deploying.monitoring.figures import DAY_S, moment
 from ttc_sim.deploying.monitoring.keeping import Asked, Judged
-from ttc_sim.deploying.monitoring.moved import Comparison
 from ttc_sim.deploying.monitoring.plainly import Plain
-from ttc_sim.deploying.monitoring.replanning import Replanned
+from ttc_sim.reporting.monitoring_today import print_drift, print_replanned, table_of
 from ttc_sim.reporting.paper import Paper, styled
-from ttc_sim.reporting.what_if import FIGURES, IN_BRIEF, difference_of, interval_of
 from ttc_sim.scenario.targets import FLOORS, SHARES, USD
 
 _MOST_PARTS = 8
@@ -44,7 +42,7 @@ _PARTS = {
 def print_monitored(console: Console, found: Monitored) -> None:
     """What was promised beside what came; then parts, periods, causes, drift, replanning, and the verdict."""
     paper = Paper.of(console)
-    paper.say(styled((found.name, "bold"), f" at work: {count(found.realized.requests)} requests, {_span(found)}"))
+    paper.say(styled((found.name, "bold"), f" at work: {found.realized.requests:,} requests, {_span(found)}"))
     paper.print(judged_table(found))
     paper.print(_plain_table(found))
     for title, parts in (("By source", found.sources), ("By arm", found.arms)):
@@ -59,8 +57,8 @@ def print_monitored(console: Console, found: Monitored) -> None:
         paper.say("What came, beside the plan:")
         for line in found.differs:
             paper.say(f"  {line}")
-    _print_drift(paper, found)
-    _print_replanned(paper, found.replanned)
+    print_drift(paper, found)
+    print_replanned(paper, found)
     for line in _assumptions(found):
         paper.say(line, "dim")
     for note in found.notes:
@@ -72,17 +70,9 @@ def _span(found: Monitored) -> str:
     return f"{moment(found.from_s)[:16]} to {moment(found.to_s)[:16]} UTC"
 
 
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
-    table.add_column(first)
-    for name in others:
-        table.add_column(name, justify="right")
-    return table
-
-
 def judged_table(found: Monitored) -> Table:
     """Every promise and target beside what was realized."""
-    table = _table("Promises and targets", "figure", "promised", "asked", "realized", "surely between")
+    table = table_of("Promises and targets", "figure", "promised", "asked", "realized", "surely between")
     table.add_column("verdict")
     for one in found.judged:
         asked = one.asked
@@ -153,7 +143,7 @@ _ROWS: tuple[tuple[str, Callable[[Plain], float], Callable[[float], str]], ...] 
 
 def _plain_table(found: Monitored) -> Table:
     """Plain figures, the plan's own simulation beside them."""
-    table = _table("All requests", "figure", "as planned", "realized")
+    table = table_of("All requests", "figure", "as planned", "realized")
     for label, value, written in _ROWS:
         both = [value(one) for one in (found.planned, found.realized)]
         if any(not math.isnan(one) and one != 0 for one in both):
@@ -168,7 +158,7 @@ def _plain_table(found: Monitored) -> Table:
 
 def _parts_table(title: str, parts: tuple[Mapping[str, Plain], Mapping[str, Plain]]) -> Table:
     names = ("share", "APIs, $ / 1k requests", "p95 s", "output tokens", "no answer", "accuracy", "graded")
-    table = _table(f"{title}: as planned -> realized", "", *names)
+    table = table_of(f"{title}: as planned -> realized", "", *names)
     for name, now in parts[0].items():
         then = parts[1][name]
         if not now.requests and not then.requests:
@@ -180,7 +170,7 @@ def _parts_table(title: str, parts: tuple[Mapping[str, Plain], Mapping[str, Plai
             _from_to(then.output, now.output, count),
             _from_to(then.unanswered, now.unanswered, percent),
             _from_to(then.accuracy.value, now.accuracy.value, percent),
-            count(now.graded),
+            f"{now.graded:,}",
         )
         table.add_row(name, *cells)
     return table
@@ -195,13 +185,13 @@ def _periods_table(found: Monitored) -> Table:
     title = "By day" if found.every_s == DAY_S else f"By {found.every_s:g} s"
     title += f", the last {_MOST_PERIODS} of {len(found.periods)}" if len(found.periods) > _MOST_PERIODS else ""
     names = ("requests", "$ / 1k requests", "p50 s", "p95 s", "no answer", "output tokens", "accuracy", "95%", "graded")
-    table = _table(title, "from", *names)
+    table = table_of(title, "from", *names)
     for one in shown_last:
         x = one.figures
         sure = "-" if math.isnan(x.accuracy.value) else f"{percent(x.accuracy.low)} - {percent(x.accuracy.high)}"
         table.add_row(
             moment(one.begins_s)[: 10 if found.every_s % DAY_S == 0 else 16] + (" (a part)" if one.partial else ""),
-            count(x.requests),
+            f"{x.requests:,}",
             dollars(1000 * (x.usd + one.standing_usd)),
             seconds(x.latency_p50_s),
             seconds(x.latency_p95_s),
@@ -209,7 +199,7 @@ def _periods_table(found: Monitored) -> Table:
             count(x.output),
             "-" if math.isnan(x.accuracy.value) else percent(x.accuracy.value),
             sure,
-            count(x.graded),
+            f"{x.graded:,}",
         )
     return table
 
@@ -228,7 +218,7 @@ def _causes_table(causes: Causes) -> Table:
     times, decimals, unit = _scale(causes)
     what = "Accuracy" if causes.figure == "accuracy" else "The cost of a request"
     title = f"{what}, realized less promised, in parts that add up; {unit}"
-    table = _table(title, "part", "adds", "95%, all together")
+    table = table_of(title, "part", "adds", "95%, all together")
     table.add_column("more than noise")
     parts = causes.parts[:_MOST_PARTS]
     for one in parts:
@@ -237,7 +227,12 @@ def _causes_table(causes: Causes) -> Table:
         table.add_row(_named(one), signed(times * one.by.value, decimals), ends, told)
     rest = causes.parts[_MOST_PARTS:]
     if rest:
-        table.add_row(f"{len(rest)} smaller ones", signed(times * sum(one.by.value for one in rest), decimals), "", "")
+        table.add_row(
+            "1 smaller one" if len(rest) == 1 else f"{len(rest)} smaller ones",
+            signed(times * sum(one.by.value for one in rest), decimals),
+            "",
+            "",
+        )
     table.add_row("all", signed(times * causes.difference, decimals), "", "", style="bold")
     return table
 
@@ -259,82 +254,6 @@ def in_words(causes: Causes) -> str:
     said = ", ".join(f"{_named(one)} ({signed(times * one.by.value, decimals)})" for one in found)
     whole = f"{signed(times * causes.difference, decimals)} {unit}"
     return f"Of {whole}, this is more than noise: {said}."
-
-
-def _print_drift(paper: Paper, found: Monitored) -> None:
-    if not found.moved:
-        paper.say("Drift: too few requests, or nothing in common with the plan, to compare.")
-        return
-    periods = max(one.period for one in found.moved)
-    looked = len({(one.what, one.of) for one in found.moved})
-    if not found.drifted:
-        paper.say(f"Drift: none of {looked} comparisons has moved for sure, over {periods} periods.")
-        return
-    table = _table(
-        "Drift: what has moved for sure, when it was first seen", "", "of", "as planned", "then", "last", "PSI", "p"
-    )
-    table.add_column("seen by")
-    last = {(one.what, one.of): one for one in found.moved}
-    for one in found.drifted:
-        latest = last[one.what, one.of]
-        cells = (_drifted(one, value) for value in (one.planned, one.now, latest.now))
-        psi = "" if one.psi is None else f"{one.psi:.3f}"
-        table.add_row(one.what, one.of, *cells, psi, f"{one.adjusted:.1g}", moment(one.at_s)[:16])
-    paper.print(table)
-    rest = looked - len(found.drifted)
-    paper.say(f"The other {rest} comparisons have not moved for sure. PSI under 0.1 is small, over 0.25 large.")
-
-
-def _drifted(one: Comparison, value: float) -> str:
-    if one.what == "mix of sources":
-        return percent(value)
-    return number(value, 3) if one.what.startswith("score") or one.what == "arrivals" else count(value)
-
-
-def _print_replanned(paper: Paper, anew: Replanned | str) -> None:
-    if isinstance(anew, str):
-        paper.say(f"Planning anew: {anew}.")
-        return
-    table = _table(
-        "Today's traffic: the plan, and one planned anew", "", "the plan", "planned anew", "difference", "95%"
-    )
-    table.add_column("more than noise")
-    for name, one in anew.compared.items():
-        figure = IN_BRIEF[name] if name in IN_BRIEF else FIGURES[name]
-        differs = difference_of(figure, one.difference.value), interval_of(figure, one.difference)
-        told = "yes" if one.more_than_noise else "no"
-        table.add_row(figure.label, figure.value(one.before.value), figure.value(one.after.value), *differs, told)
-    paper.print(table)
-    for line in _replanned_in_words(anew):
-        paper.say(line)
-
-
-def _replanned_in_words(anew: Replanned) -> Iterator[str]:
-    one = anew.saves_usd_per_day
-    saved, ends = -one.difference.value, (-one.difference.high, -one.difference.low)
-    sure = f"(95%: {dollars(ends[0])} to {dollars(ends[1])})" if all(map(math.isfinite, ends)) else "(nothing sure)"
-    if one.difference.value == 0:
-        said = "Planning anew would change nothing in the cost"
-    elif not one.more_than_noise:
-        said = f"Planning anew would save nothing that is more than noise: {'-' * (saved < 0)}${dollars(abs(saved))} a day {sure}"
-    elif saved > 0:
-        said = f"Planning anew would save ${dollars(saved)} a day {sure}"
-    else:
-        said = (
-            f"Planning anew would cost ${dollars(-saved)} a day more (95%: {dollars(-ends[1])} to {dollars(-ends[0])})"
-        )
-    accuracy = anew.compared.get("accuracy")
-    if accuracy is not None and accuracy.more_than_noise:
-        said += f", at an accuracy of {percent(accuracy.after.value)} instead of {percent(accuracy.before.value)}"
-    if anew.missed:
-        kept = [name for name in anew.missed if name not in anew.missed_anew]
-        said += f"; today the plan misses {', '.join(anew.missed)}"
-        said += f", and the new one keeps {', '.join(kept)}" if kept else ", and so does the new one"
-    yield f"{said}."
-    policy = anew.policy if isinstance(anew.policy, str) else "; ".join(f"{k}: {v}" for k, v in anew.policy.items())
-    yield f"  its policy: {policy}"
-    for line in anew.assumed:
-        yield f"  assumed: {line}"
 
 
 def _assumptions(found: Monitored) -> Iterator[str]:

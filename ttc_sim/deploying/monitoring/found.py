@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ttc_sim.base.display import Displayed
 from ttc_sim.deploying.logs import Counts
 from ttc_sim.deploying.monitoring.causes import Causes
-from ttc_sim.deploying.monitoring.figures import moment
+from ttc_sim.deploying.monitoring.figures import DAY_S, moment
 from ttc_sim.deploying.monitoring.keeping import Judged
 from ttc_sim.deploying.monitoring.moved import Comparison
 from ttc_sim.deploying.monitoring.plainly import Plain
@@ -83,6 +83,11 @@ class Monitored(Displayed):
         return tuple(dict.fromkeys(one.asked.name for one in self.judged if one.verdict == "broken"))
 
     @property
+    def usd_per_day(self) -> float:
+        """What the log comes to: calls, pools and fixed fees; NaN where all came at one moment."""
+        return (self.realized.usd + self.standing_usd_per_request[0]) * self.rates_per_s[0] * DAY_S
+
+    @property
     def drifted(self) -> tuple[Comparison, ...]:
         """What has moved for sure, each once, when it was first seen."""
         first: dict[tuple[str, str], Comparison] = {}
@@ -107,6 +112,7 @@ class Monitored(Displayed):
             "realized": self.realized.as_json(),
             "planned": self.planned.as_json(),
             "standing_usd_per_request": dict(zip(("realized", "planned"), self.standing_usd_per_request, strict=True)),
+            "cost_usd_per_day": self.usd_per_day,
             "rate_per_s": dict(zip(("realized", "planned"), self.rates_per_s, strict=True)),
             "sources": _both(self.sources),
             "arms": _both(self.arms),

@@ -91,7 +91,7 @@ def monitor(
         raise InputError("monitor", "logs", "none", expected)
     clock, edges_s = _clock(whole, float(every), planned.standing_usd_per_s)
     notes += (
-        [f"no request for more than {every:g} s, {len(clock.idle_s)} times: taken to be not logged"]
+        [f"times without any request that are longer than {every:g} s: {len(clock.idle_s):,}, taken to be not logged"]
         if clock.idle_s
         else []
     )
@@ -180,11 +180,11 @@ def _served(logs: Logs, begins: float, ends: float, wait_s: float) -> tuple[Serv
     still = int(unknown.sum()) - lost
     notes = []
     if still:
-        notes.append(f"{still:,} requests were still on their way when the log ended: they are in no figure")
+        notes.append(f"requests that were still on their way when the log ended: {still:,}, in no figure")
     if lost:
         notes.append(
-            f"{lost:,} requests have no outcome though {wait_s:,.0f} s have passed, after which every client has given up: lost, "
-            "and in no figure"
+            f"requests without an outcome though {wait_s:,.0f} s have passed, after which every client has given up: {lost:,}, "
+            "lost and in no figure"
         )
     if early := int((here & logs.has_outcome & (logs.ended_at < logs.at - 1.0)).sum()):
         notes.append(f"{early:,} outcomes stand before their decisions: clocks differ")

@@ -80,7 +80,7 @@ def replanned(
             "the plan's traffic has no problems, by which arms are chosen: nothing says what another plan would come to"
         )
     if len(now) < FEWEST:
-        return f"only {len(now):,} requests: too few to plan by, which takes {FEWEST}"
+        return f"too few requests to plan by: {len(now):,}, where it takes {FEWEST}"
     if today is None:
         return "all requests came at one moment: they have no rate"
     try:
