@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
     from ttc_sim.collecting import Collected, collect
+    from ttc_sim.deploying.monitoring import Monitored, monitor
     from ttc_sim.deploying.off_policy import OffPolicy, off_policy
     from ttc_sim.evaluation.evaluate import Evaluation, Evaluations, evaluate
     from ttc_sim.exploring import explore
@@ -76,6 +77,7 @@ _HOME = {
     "LeastLoaded": "policies",
     "Load": "policies",
     "MajorityVote": "strategies",
+    "Monitored": "deploying.monitoring",
     "OffPolicy": "deploying.off_policy",
     "Outcome": "strategies.outcomes",
     "Overflow": "policies",
@@ -109,6 +111,7 @@ _HOME = {
     "load_problem_set": "measured.problem_sets",
     "load_profile": "measured.profiles",
     "load_scenario": "scenario",
+    "monitor": "deploying.monitoring",
     "off_policy": "deploying.off_policy",
     "optimize": "optimizer.optimizing",
     "parse_policy": "policies",
@@ -139,6 +142,7 @@ __all__ = [
     "LeastLoaded",
     "Load",
     "MajorityVote",
+    "Monitored",
     "OffPolicy",
     "Outcome",
     "Overflow",
@@ -173,6 +177,7 @@ __all__ = [
     "load_problem_set",
     "load_profile",
     "load_scenario",
+    "monitor",
     "off_policy",
     "optimize",
     "parse_policy",

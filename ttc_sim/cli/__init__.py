@@ -24,6 +24,7 @@ from ttc_sim.cli import (
     export,
     gpus,
     importing,
+    monitor,
     off_policy,
     predictor,
     prices,
@@ -86,6 +87,7 @@ app.command()(whatif.whatif)
 app.command()(sensitivity.sensitivity)
 app.command()(serve.serve)
 app.command()(export.export)
+app.command()(monitor.monitor)
 app.command("import")(importing.import_)
 app.command("off-policy")(off_policy.off_policy)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")

@@ -16,6 +16,7 @@ from rich.text import Text
 from ttc_sim.assumptions import Sensitivity
 from ttc_sim.base.display import RENDERERS, Displayed, Renderer
 from ttc_sim.base.plain import plain
+from ttc_sim.deploying.monitoring import Monitored
 from ttc_sim.evaluation.evaluate import Evaluation, Evaluations
 from ttc_sim.optimizer.capacity.result import Capacity
 from ttc_sim.optimizer.plan import Plan
@@ -23,6 +24,8 @@ from ttc_sim.optimizer.promises import judged
 from ttc_sim.optimizer.validating import Validation
 from ttc_sim.optimizer.whatif import WhatIf
 from ttc_sim.reporting.capacity import plot_capacity, print_capacity
+from ttc_sim.reporting.monitoring import print_monitored
+from ttc_sim.reporting.monitoring_plot import plot_monitored
 from ttc_sim.reporting.over_time import plot_over_time, print_over_time
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.picture import as_png
@@ -136,5 +139,6 @@ _show(Capacity, plot_capacity, print_capacity)
 _show(WhatIf, plot_what_if, print_what_if)
 _show(Sensitivity, plot_sensitivity, print_sensitivity)
 _show(Validation, plot_validation, print_validation)
+_show(Monitored, plot_monitored, print_monitored)
 _show(Evaluation, plot_evaluation, lambda paper, one: print_evaluations(paper, [one]))
 _show(Evaluations, _plot_evaluations, _print_evaluations)
