@@ -455,3 +455,29 @@ def test_a_vote_is_an_arm() -> None:
     assert voted.accuracy is not None
     assert single.accuracy is not None
     assert voted.accuracy.value > single.accuracy.value - 0.01
+
+
+def test_users_who_wait_for_answers_are_planned_for_where_nothing_is_paid_by_the_hour() -> None:
+    """Their rate follows from the answers and is not known before: what costs nothing by the hour costs none of it."""
+    raw: dict[str, Any] = {
+        "name": "users",
+        "replications": 1,
+        "workload": {
+            "arrivals": {"process": "closed_loop", "users": 3, "think_s": 2.0},
+            "requests": 40,
+            "sources": {"maths": {"problem_set": "math", "subset": "aime24"}},
+        },
+        "deployments": {
+            "api": {
+                "kind": "api",
+                "price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 5.0},
+                "first_token": {"median_s": 0.5},
+                "per_token": {"median_s": 0.001},
+            }
+        },
+        "arms": {"one": {"profile": "math/qwen2.5-14b-instruct", "deployment": "api"}},
+        "targets": {"minimize": "cost", "accuracy": 0.05},
+    }
+    plan = ttc.optimize(scenario_from_dict(raw))
+    assert plan.worth is not None
+    assert plan.worth.cost_usd_per_request == pytest.approx(plan.predicted.cost_usd_per_request.value, rel=0.3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ttc_sim.base.draws import uniforms
@@ -28,18 +26,7 @@ def resampled(population: Population, world: int, seed: int) -> Population:
         here = population.source == source
         if not times[here].any():
             times[here] = 1
-    rows = np.repeat(np.arange(len(population)), times)
-    none = np.zeros(len(rows), dtype=np.int64)
-    return replace(
-        population,
-        problem=population.problem[rows],
-        group=population.group[rows],
-        source=population.source[rows],
-        cluster=np.unique(population.cluster[rows], return_inverse=True)[1].astype(np.int64),
-        prompt_tokens=population.prompt_tokens[rows],
-        scores={name: values[rows] for name, values in population.scores.items()},
-        attempts={name: one.between(rows, none, one.count[rows]) for name, one in population.attempts.items()},
-    )
+    return population.taken(np.repeat(np.arange(len(population)), times))
 
 
 __all__ = ["WORLDS", "resampled"]

@@ -316,7 +316,7 @@ class PlanningTask:
         hourly = 0.0
         for name, count in replicas.items():
             hourly += count * self.model.scenario.deployments[name].hourly_usd
-        return hourly / 3600 / self.rate_per_s
+        return hourly / 3600 / self.rate_per_s if hourly else 0.0  # the rate of users who wait for answers is not known
 
 
 def without_pools(expectations: Expectations, kept: set[str]) -> Expectations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,24 +90,20 @@ class Population:
 
     def restricted(self, keep: NDArray[np.bool_]) -> Population:
         """The same population with some of its problems only."""
-        rows = np.flatnonzero(keep)
-        return Population(
-            sources=self.sources,
-            share=self.share,
+        return self.taken(np.flatnonzero(keep))
+
+    def taken(self, rows: I64) -> Population:
+        """The same population with these of its problems, each as often as it stands there."""
+        none = np.zeros(len(rows), dtype=np.int64)
+        return replace(
+            self,
             problem=self.problem[rows],
             group=self.group[rows],
             source=self.source[rows],
             cluster=np.unique(self.cluster[rows], return_inverse=True)[1].astype(np.int64),
             prompt_tokens=self.prompt_tokens[rows],
             scores={name: values[rows] for name, values in self.scores.items()},
-            attempts={
-                name: attempts.between(rows, np.zeros(len(rows), dtype=np.int64), attempts.count[rows])
-                for name, attempts in self.attempts.items()
-            },
-            offered=self.offered,
-            notes=self.notes,
-            responses=self.responses,
-            scored_by=self.scored_by,
+            attempts={name: one.between(rows, none, one.count[rows]) for name, one in self.attempts.items()},
         )
 
 

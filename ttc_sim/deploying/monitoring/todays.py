@@ -252,22 +252,7 @@ def _as_often(population: Population, now: Served, planned: Reference, bands: Ba
         order = np.argsort(band[rows], kind="stable")
         ends = np.round(np.cumsum(wanted[order]))
         times[rows[order]] = np.diff(np.concatenate([[0.0], ends])).astype(np.int64)
-    return _repeated(population, times)
-
-
-def _repeated(population: Population, times: I64) -> Population:
-    rows = np.repeat(np.arange(len(population)), times)
-    none = np.zeros(len(rows), dtype=np.int64)
-    return replace(
-        population,
-        problem=population.problem[rows],
-        group=population.group[rows],
-        source=population.source[rows],
-        cluster=np.unique(population.cluster[rows], return_inverse=True)[1].astype(np.int64),
-        prompt_tokens=population.prompt_tokens[rows],
-        scores={name: values[rows] for name, values in population.scores.items()},
-        attempts={name: one.between(rows, none, one.count[rows]) for name, one in population.attempts.items()},
-    )
+    return population.taken(np.repeat(np.arange(len(population)), times))
 
 
 __all__ = ["Today", "as_it_is"]
