@@ -24,6 +24,7 @@ from ttc_sim.deploying.monitoring.keeping import Asked, Clock, all_asked, judge
 from ttc_sim.deploying.monitoring.moved import compared
 from ttc_sim.deploying.monitoring.plainly import plainly
 from ttc_sim.deploying.monitoring.reference import Reference, as_planned
+from ttc_sim.deploying.monitoring.scores import scores_read
 from ttc_sim.deploying.monitoring.served import COMPLETED, FAILED, TIMED_OUT, Served, of_runs
 from ttc_sim.deploying.monitoring.todays import as_it_is
 from ttc_sim.optimizer.plan import SavedPlan, load_plan, write_plan
@@ -467,3 +468,18 @@ def test_what_has_no_outcome_is_on_its_way_or_lost(
     assert days.realized.requests == sum(
         one["at"].startswith("2026-11-02") and one["request"] not in gone for one in decided
     )
+
+
+def test_scores_that_no_policy_reads_are_not_judged() -> None:
+    """Lines of requests that are tried on purpose hold every score, dozens of them."""
+    scenario = ttc.load_scenario("reasoning-gateway")
+    sources, read = tuple(scenario.workload.sources), "p:reasoning-gym/llama-4-maverick"
+    known = ["difficulty", "novelty", read, "p:reasoning-gym/o3-mini", "tokens:reasoning-gym/o3-mini"]
+    assert scores_read(scenario, sources, known) == {"difficulty", "novelty", read}
+    mixed = {
+        "everyday": "Always('r1')",
+        "research": f"Threshold(at=0.3, below='r1', above='maverick', score='{known[3]}')",
+    }
+    other = scenario.model_copy(update={"policy": mixed})
+    assert scores_read(other, sources, known) == {"difficulty", "novelty", known[3]}
+    assert scores_read(other, sources, known[:3]) == set(known[:3])

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ttc_sim.deploying.monitoring.moved import compared
 from ttc_sim.deploying.monitoring.plainly import by_arm, by_source, plainly
 from ttc_sim.deploying.monitoring.reference import as_planned, longest_wait_s
 from ttc_sim.deploying.monitoring.replanning import Replanned, replanned
+from ttc_sim.deploying.monitoring.scores import scores_read
 from ttc_sim.deploying.monitoring.served import COMPLETED, FAILED, REJECTED, TIMED_OUT, Served
 from ttc_sim.deploying.monitoring.todays import as_it_is
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
@@ -86,6 +88,8 @@ def monitor(
     progress("carrying the plan out in simulation, as it was planned")
     planned = as_planned(saved)
     whole, notes = _served(read, begins, ends, longest_wait_s(planned.model))
+    read_by_policy = scores_read(saved.scenario, whole.sources, whole.scores)
+    whole = replace(whole, scores={name: one for name, one in whole.scores.items() if name in read_by_policy})
     if len(whole) == 0:
         expected = "a decision whose end is known" + (" in those days" if since or until else "")
         raise InputError("monitor", "logs", "none", expected)
