@@ -20,32 +20,26 @@ from typing import Any
 from litellm.types.router import CustomRoutingStrategyBase
 
 import ttc_sim as ttc
+from ttc_sim.deploying.exports.litellm_routing import LIMITS, text_of
 
 
 class PlanRouting(CustomRoutingStrategyBase):
     """Routes by the policy of a plan; ``model_list`` holds the deployments, as LiteLLM's ``Router.model_list`` does."""
 
     def __init__(self, model_list: list[dict[str, Any]], plan: str, predictor: str | None = None) -> None:
-        self.model_list = model_list
-        self.plan = ttc.load_plan(plan).runtime(predictor=predictor)
-        self.plan.check_plain_calls()
-        for name in self.plan.strategies:
-            if fallback := self.plan.scenario.arms[name].fallback:
-                expected = "no arm to fall back on: LiteLLM asks the same deployment again, or falls back as its own settings say"
-                raise ttc.InputError(plan, f"scenario.arms.{name}.fallback", fallback, expected)
+        self.model_list, self.plan = model_list, ttc.load_plan(plan).runtime(predictor=predictor)
+        self.plan.check_plain_calls(falls_back=False)
 
     def get_available_deployment(
         self, model, messages=None, input=None, specific_deployment=False, request_kwargs=None
     ) -> dict[str, Any]:
         """The deployment of the arm among those of this model group, with the arm's cap."""
-        text = "\n".join(_text(message.get("content")) for message in messages or []) or str(input or "")
         asked = request_kwargs if request_kwargs is not None else {}
+        text = text_of({"messages": messages} if messages else {"input": input})
         route = self.plan.route(text, (asked.get("metadata") or {}).get("source"))
-        group = [one for one in self.model_list if one["model_name"] == model]
-        for name in (route.arm, route.deployment):
-            for one in group:
-                if one.get("model_info", {}).get("id") == name:
-                    return _capped(one, route.max_tokens, asked)
+        group = {one.get("model_info", {}).get("id"): one for one in self.model_list if one["model_name"] == model}
+        if found := group.get(route.arm) or group.get(route.deployment):
+            return _capped(found, route.max_tokens, asked)
         raise ValueError(f"no deployment of model group {model!r} has the id {route.arm!r} or {route.deployment!r}")
 
     async def async_get_available_deployment(
@@ -55,29 +49,18 @@ class PlanRouting(CustomRoutingStrategyBase):
         return self.get_available_deployment(model, messages, input, specific_deployment, request_kwargs)
 
 
-def _text(content: Any) -> str:
-    """Text of a message, which may be a list of parts."""
-    if isinstance(content, list):
-        return "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text")
-    return str(content or "")
-
-
-def _capped(deployment: dict[str, Any], cap: int | None, asked: dict[str, Any]) -> dict[str, Any]:
+def _capped(one: dict[str, Any], cap: int | None, asked: dict[str, Any]) -> dict[str, Any]:
     """The deployment with the arm's cap on its output, unless it or the caller asks for less."""
-    if cap is None:
-        return deployment
-    params = deployment["litellm_params"]
-    limits = [asked.get("max_tokens"), asked.get("max_completion_tokens"), params.get("max_tokens"), cap]
-    least = min(limit for limit in limits if limit is not None)
-    given = [name for name in ("max_tokens", "max_completion_tokens") if asked.get(name) is not None]
-    # What a caller asks for goes before the deployment's own.
-    asked.update(dict.fromkeys(given, least))
-    return deployment if given else {**deployment, "litellm_params": {**params, "max_tokens": least}}
+    params, given = one["litellm_params"], [name for name in LIMITS if asked.get(name) is not None]
+    limits = [limit for limit in (cap, params.get("max_tokens"), *map(asked.get, given)) if limit is not None]
+    if cap is None or given:  # what a caller asks for goes before the deployment's own
+        asked.update(dict.fromkeys(given if cap is not None else (), min(limits, default=0)))
+        return one
+    return {**one, "litellm_params": {**params, "max_tokens": min(limits)}}
 
 
 def attach(router: Any, plan: str, predictor: str | None = None) -> None:
     """Let a ``litellm.Router`` route by a plan."""
-    strategy = PlanRouting(router.model_list, plan, predictor)
     # Recent releases call it register_plugin; the older name, the only one before, is deprecated there.
     register = getattr(router, "register_plugin", None) or router.set_custom_routing_strategy
-    register(strategy)
+    register(PlanRouting(router.model_list, plan, predictor))

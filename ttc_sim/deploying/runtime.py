@@ -278,12 +278,20 @@ class Runtime:
     def _log_outcome(self, outcome: Outcome) -> None:
         self.log(outcome.as_line())
 
-    def check_plain_calls(self) -> None:
+    def check_plain_calls(self, *, falls_back: bool = True) -> None:
         """For a caller that makes one call with ``max_tokens`` of each decision, and says nothing of when it ends.
 
+        Args:
+            falls_back: whether the caller goes on to the decision's fallbacks.
+
         Raises:
-            InputError: an arm that may be used takes more (votes, verifiers, forced answers), or a policy looks at live load.
+            InputError: an arm that may be used takes more (votes, verifiers, forced answers), or a policy looks at live load; or an
+                arm has a fallback that the caller does not go to.
         """
+        for name in self.strategies if not falls_back else ():
+            if fallback := self.scenario.arms[name].fallback:
+                expected = "no arm to fall back on: that is left to the caller's own settings here"
+                raise InputError(self._where, f"scenario.arms.{name}.fallback", fallback, expected)
         check_single_calls(self.scenario, list(self.strategies), self._where)
         for source, policy in self._plan.policies.items():
             if policy.looks_at_load:
