@@ -37,10 +37,10 @@ from ttc_sim.deploying.exports.features import Feature, Kind, features_of
 from ttc_sim.deploying.exports.litellm_routing import PlanRouting, text_of
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Requests, choose_arms
-from ttc_sim.scenario import scenario_from_dict
+from ttc_sim.scenario import load_scenario, scenario_from_dict
 from ttc_sim.simulation.result import simulate
 
-from .routing import runtime_of
+from .routing import runtime_of, saved_plan, shipped_problems
 from .test_runtime import POLICIES, PROMPTS, folder, saved, scenario
 
 __all__ = ["folder"]  # a fixture
@@ -838,3 +838,29 @@ def test_odd_names_are_no_more_than_names(folder: Path) -> None:
     names = [picked(router, {"ttc_source": name, "ttc_arm": name}, 1) for name in ODD]
     assert len(set(names)) == len(ODD)
     assert None not in names
+
+
+@pytest.mark.parametrize(("name", "every"), [("qa-gateway", 60), ("competition-maths", 8)])
+def test_shipped_problems_go_where_the_runtime_sends_them(shared: Path, tmp_path: Path, name: str, every: int) -> None:
+    """Which is where simulation and validation send them: test_runtime.py."""
+    planned = load_scenario(name)
+    plan = saved_plan(tmp_path / "plan.yaml", planned.model_copy(update={"path": str(tmp_path / "scenario.yaml")}))
+    read, runtime = ttc.load_plan(plan), runtime_of(plan)
+    stand = {one: Endpoint(url="http://localhost:9/v1", model=one, body={}) for one in planned.deployments}
+    hook, named = export_plan(read, "litellm", stand), dict[str, Any]()
+    exec("\n".join(re.findall(r"^[A-Z_]+ = .*$", text(hook, "ttc_sim_router.py"), re.MULTILINE)), named)
+    options = {key.lower(): named[key] for key in ("MADE_OF", "GROUPS", "LIMITS", "FALLBACKS")}
+    routing, router = PlanRouting(plan, model=name, **options), routed(export_plan(read, "semantic-router", stand))
+    problem_set = str(next(iter(planned.workload.sources.values())).problem_set)
+    prompts = shipped_problems(shared, problem_set, every)[0]["prompt"].to_list()
+    arms = []
+    for prompt in prompts:
+        for source in runtime.sources:
+            decision = runtime.route(prompt, source)
+            body = {"model": name, "messages": [{"role": "user", "content": prompt}], "metadata": {"source": source}}
+            assert routing.route(body)["model"] == named["GROUPS"][decision.arm]
+            said = {"ttc_source": source, "ttc_arm": decision.arm}
+            assert picked(router, said, decision.prompt_tokens) == decision.arm
+            arms.append(decision.arm)
+    assert len(arms) > 40
+    assert len(set(arms)) > 1
