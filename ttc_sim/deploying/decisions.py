@@ -9,6 +9,8 @@ from typing import Any
 
 from ttc_sim.strategies import Strategy
 
+PLAN_DIGITS = 12
+"""Of a plan's SHA-256, by which its decisions name it."""
 SCHEMA = 1
 """Of the lines of a log."""
 
@@ -150,4 +152,4 @@ def grade_line(request: str, correct: bool) -> dict[str, Any]:
     return {"ttc_sim_grade": SCHEMA, "request": request, "correct": correct}
 
 
-__all__ = ["SCHEMA", "Decision", "Outcome", "Predicted", "grade_line", "nothing_sent"]
+__all__ = ["PLAN_DIGITS", "SCHEMA", "Decision", "Outcome", "Predicted", "grade_line", "nothing_sent"]

@@ -26,7 +26,7 @@ from ttc_sim.deploying.arms import check_single_calls
 from ttc_sim.deploying.asking import Asked, ask, one_request
 from ttc_sim.deploying.carrying import Carrying, Manner, Reply
 from ttc_sim.deploying.carrying.messages import Messages
-from ttc_sim.deploying.decisions import Decision, Outcome
+from ttc_sim.deploying.decisions import PLAN_DIGITS, Decision, Outcome
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.load import OnItsWay
 from ttc_sim.deploying.log_file import LogFile
@@ -99,7 +99,7 @@ class Runtime:
         share("runtime", "explore", explore)
         seed = None if seed is None else count("runtime", "seed", seed, 0, _MOST_SEED)
         self.plan, self.scenario = plan, plan.scenario
-        self._where, self._digest = plan.file, plan.sha256[:12]
+        self._where, self._digest = plan.file, plan.sha256[:PLAN_DIGITS]
         self._scorer = Scorer(self.scenario, predictor, other=other_predictor, may_fail=fallback_arm is not None)
         self._plan = prepare(plan, plan.file, explore=explore > 0, fallback_arm=fallback_arm)
         self.sources, self.arms = self._plan.sources, self._plan.arms

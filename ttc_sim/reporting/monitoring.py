@@ -11,9 +11,10 @@ from rich.text import Text
 
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.figures import count, dollars, number, percent, seconds, signed
+from ttc_sim.base.times import DAY_S
 from ttc_sim.deploying.monitoring import Monitored
 from ttc_sim.deploying.monitoring.causes import Causes, Part
-from ttc_sim.deploying.monitoring.figures import DAY_S, moment
+from ttc_sim.deploying.monitoring.figures import moment
 from ttc_sim.deploying.monitoring.keeping import Asked, Judged
 from ttc_sim.deploying.monitoring.plainly import Plain
 from ttc_sim.reporting.monitoring_today import print_drift, print_replanned, table_of

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ttc_sim.base.times import DAY_S
 from ttc_sim.deploying.monitoring import Monitored
-from ttc_sim.deploying.monitoring.figures import DAY_S, moment
+from ttc_sim.deploying.monitoring.figures import moment
 from ttc_sim.deploying.monitoring.keeping import Judged
 from ttc_sim.reporting.plots import COLORS, legend_below, named, tidy
 from ttc_sim.scenario.targets import FLOORS, SHARES, percentile_of

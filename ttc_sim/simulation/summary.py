@@ -298,7 +298,7 @@ def _prices(pooled: Pooled) -> dict[str, TokenPrices]:
     scenario, names = model.scenario, model.arm_names
     sent = {names[v] for v in np.unique(pooled.arm)}
     if (budget := scenario.budget) is not None:
-        sent |= {one.to for one in (budget, *budget.sources.values()) if one.to is not None}
+        sent |= set(budget.arms)
     arms = {other for name in sent for other in scenario.path_of(name)}
     reached = frozenset().union(*(model.reached_by(model.arms[names.index(name)]) for name in arms))
     found = zip(model.deployment_names, model.prices, strict=True)

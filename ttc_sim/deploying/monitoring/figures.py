@@ -14,8 +14,6 @@ from ttc_sim.scenario import Scenario
 from ttc_sim.scenario.targets import Targets, percentile_of
 from ttc_sim.simulation.pooling import ENDS
 
-DAY_S = 86400.0
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -113,4 +111,4 @@ def moment(at_s: float) -> str:
     return datetime.datetime.fromtimestamp(at_s, datetime.UTC).isoformat(timespec="milliseconds")
 
 
-__all__ = ["DAY_S", "Measured", "measured", "moment"]
+__all__ = ["Measured", "measured", "moment"]

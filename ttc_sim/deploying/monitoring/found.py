@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ttc_sim.base.display import Displayed
+from ttc_sim.base.times import DAY_S
 from ttc_sim.deploying.logs import Counts
 from ttc_sim.deploying.monitoring.causes import Causes
-from ttc_sim.deploying.monitoring.figures import DAY_S, moment
+from ttc_sim.deploying.monitoring.figures import moment
 from ttc_sim.deploying.monitoring.keeping import Judged
 from ttc_sim.deploying.monitoring.moved import Comparison
 from ttc_sim.deploying.monitoring.plainly import Plain

@@ -10,7 +10,8 @@ import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.deploying.monitoring.figures import DAY_S, Measured, measured, moment
+from ttc_sim.base.times import DAY_S
+from ttc_sim.deploying.monitoring.figures import Measured, measured, moment
 from ttc_sim.deploying.monitoring.sequences import (
     LEAST,
     Blocks,

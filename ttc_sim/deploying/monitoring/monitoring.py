@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,9 +15,10 @@ from ttc_sim.base.arguments import finite, function, location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.threads import one_thread
+from ttc_sim.base.times import DAY_S
+from ttc_sim.deploying.decisions import PLAN_DIGITS
 from ttc_sim.deploying.logs import STATUSES, Logs, read_logs
 from ttc_sim.deploying.monitoring.causes import find_causes
-from ttc_sim.deploying.monitoring.figures import DAY_S
 from ttc_sim.deploying.monitoring.found import Monitored, Period
 from ttc_sim.deploying.monitoring.keeping import Clock, all_asked, judge, seconds_open
 from ttc_sim.deploying.monitoring.moved import compared
@@ -32,8 +32,6 @@ from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
 from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor.judging.drift import FEWEST
 
-DIGITS = 12
-"""Of a plan's SHA-256 that its decisions are logged with."""
 _BLOCKS = 24  # of a period: an hour of a day
 _SHORTEST_S = 60.0
 _MOST_PERIODS = 4000
@@ -148,7 +146,8 @@ def _plan(plan: object, allow_code: AllowCode) -> tuple[SavedPlan, str | None]:
         return plan.saved() if isinstance(plan, Plan) else plan, None
     path = location("monitor", "plan", plan, "a plan's file")
     saved = load_plan(path, allow_code=allow_code)
-    return saved, hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+    assert saved.sha256 is not None  # it was read from a file
+    return saved, saved.sha256[:PLAN_DIGITS]
 
 
 def _days(since: object, until: object) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Z95, Estimate
+from ttc_sim.base.intervals import wilson
 from ttc_sim.deploying.monitoring.served import FAILED, REJECTED, TIMED_OUT, Bools, Served
 from ttc_sim.optimizer.promises import as_mapping
 
@@ -112,9 +113,8 @@ def _accuracy(served: Served) -> Estimate:
     if not served.graded.any() or n <= 0:
         return Estimate(math.nan, math.nan, math.nan)
     share = float(values.sum()) / n
-    middle = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2)) / (1 + Z95**2 / n)
-    return Estimate(share, max(min(middle - half, share), 0.0), min(max(middle + half, share), 1.0))
+    low, high = wilson(share, Z95**2 / n)
+    return Estimate(share, max(min(low, share), 0.0), min(max(high, share), 1.0))
 
 
 def by_source(served: Served) -> Mapping[str, Plain]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.deploying.decisions import PLAN_DIGITS
 from ttc_sim.deploying.logs import read_logs
 from ttc_sim.deploying.off_policy.estimating import estimate_instead
 from ttc_sim.deploying.off_policy.result import OffPolicy
@@ -47,8 +47,8 @@ def off_policy(
     path = location("off_policy", "plan", plan, "a plan's file")
     made = load_plan(path, allow_code=allow_code)
     other, name = _other(made, instead, allow_code)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    found = read_logs(logs, made, digest=digest)
+    assert made.sha256 is not None  # it was read from a file
+    found = read_logs(logs, made, digest=made.sha256[:PLAN_DIGITS])
     return estimate_instead(found, made, other, name=name, plan_name=path.name)
 
 
