@@ -15,7 +15,6 @@ from ttc_sim.optimizer.whatif.paths import Base, multiple
 from ttc_sim.optimizer.whatif.ready import Effect, ready_made, with_auroc
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.scenario.traffic import Arrivals, Piecewise, Poisson, Renewal
-from ttc_sim.serving.prices import KINDS, TokenPrices
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.simulation.model import Model
 from ttc_sim.strategies import BestOfN, Cascade, Strategy
@@ -160,19 +159,13 @@ def _mix(base: Base, source: str, value: float) -> Effect:
 
 
 def _prices(base: Base, value: float) -> Effect:
-    if not any(one is not None and any(getattr(one, kind) for kind in (*KINDS, "call")) for one in base.model.prices):
+    if not any(one is not None and not one.free for one in base.model.prices):
         raise _refused("prices", "an API endpoint that is paid by the token: there is none")
 
     def dearer(model: Model) -> Model:
-        return replace(model, prices=tuple(None if one is None else _times(one, value) for one in model.prices))
+        return replace(model, prices=tuple(None if one is None else one.times(value) for one in model.prices))
 
     return Moved({}, model=dearer)
-
-
-def _times(prices: TokenPrices, factor: float) -> TokenPrices:
-    """All prices of an endpoint, those of long prompts too."""
-    above = tuple(replace(one, **{kind: factor * getattr(one, kind) for kind in KINDS}) for one in prices.long_prompts)
-    return replace(prices, long_prompts=above, **{kind: factor * getattr(prices, kind) for kind in (*KINDS, "call")})
 
 
 def _gpu_prices(base: Base, value: float) -> Effect:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.policies import Policy
 from ttc_sim.scenario import GpuPool, Scenario, has_fixed_cost
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, UserStrategy
 
@@ -52,6 +53,15 @@ def _most_tokens(scenario: Scenario, strategy: Strategy) -> int | None:
     attempt = strategy.attempt if isinstance(strategy, (MajorityVote, BestOfN)) else strategy
     truncates = isinstance(attempt, Single) and attempt.on_cap == "truncate"
     return attempt.attempt_cap if truncates else None
+
+
+def offered_to(scenario: Scenario, source: str, policy: Policy) -> tuple[str, ...]:
+    """Arms that a policy may send requests of a source to, unless it names some itself."""
+    if policy.uses_responses and scenario.responses is not None:
+        fitted = scenario.responses
+        return tuple(name for name in scenario.arms if name in fitted and source in fitted[name].sources)
+    open_to = {name: arm.sources for name, arm in scenario.arms.items()}
+    return tuple(name for name, sources in open_to.items() if sources is None or source in sources)
 
 
 def reached(scenario: Scenario, names: Collection[str]) -> tuple[str, ...]:
@@ -138,6 +148,7 @@ __all__ = [
     "deployments_of",
     "live_arm",
     "not_running",
+    "offered_to",
     "on_pools",
     "reached",
 ]

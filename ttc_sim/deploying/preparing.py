@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.deploying.arms import LiveArm, check_strategies, live_arm, not_running, reached
+from ttc_sim.deploying.arms import LiveArm, check_strategies, live_arm, not_running, offered_to, reached
 from ttc_sim.deploying.endpoints import Endpoint, read_endpoints
 from ttc_sim.deploying.expecting import Expected, expect
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Policy
-from ttc_sim.scenario import GpuPool, Scenario
+from ttc_sim.scenario import GpuPool
 
 _ALL = ("traffic",)  # the one source of a workload that names none
 _LOOKS = (
@@ -66,7 +66,7 @@ def prepare(plan: SavedPlan, where: str, *, explore: bool, fallback_arm: object)
         raise InputError(where, "scenario.responses", None, expected)
     sources = tuple(scenario.workload.sources) or _ALL
     policies = {source: policy.for_source(source) for source in sources}
-    offered = {source: tuple(_offered(scenario, source, policies[source])) for source in sources}
+    offered = {source: offered_to(scenario, source, policies[source]) for source in sources}
     for source in sources:
         _check_named(policies[source], offered[source], where, source)
     arms = {source: policies[source].arm_names() or offered[source] for source in sources}
@@ -121,17 +121,6 @@ def prepare(plan: SavedPlan, where: str, *, explore: bool, fallback_arm: object)
 
 def _each(by_source: Mapping[str, Sequence[str]]) -> Iterator[str]:
     return (name for names in by_source.values() for name in names)
-
-
-def _offered(scenario: Scenario, source: str, policy: Policy) -> Iterator[str]:
-    """Arms that requests of a source may be sent to."""
-    for name, arm in scenario.arms.items():
-        if policy.uses_responses:
-            response = (scenario.responses or {}).get(name)
-            if response is not None and source in response.sources:
-                yield name
-        elif arm.sources is None or source in arm.sources:
-            yield name
 
 
 def _check_named(policy: Policy, offered: Sequence[str], where: str, source: str) -> None:

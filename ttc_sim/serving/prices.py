@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.scenario import Price
+from ttc_sim.scenario import Api, Price, Scenario
 
 _MILLION = 1_000_000
 
@@ -133,6 +133,12 @@ class TokenPrices:
         return price
 
     @property
+    def free(self) -> bool:
+        """Whether no token of any kind, and no call, costs anything."""
+        tiers: list[TokenPrices | LongPrompts] = [self, *self.long_prompts]
+        return not self.call and not any(getattr(one, kind) for one in tiers for kind in KINDS)
+
+    @property
     def by_call(self) -> bool:
         """Whether what a call costs is not in proportion to its tokens."""
         return bool(self.long_prompts or self.call)
@@ -147,6 +153,18 @@ def _in_words(prices: TokenPrices | LongPrompts) -> str:
     said = {kind: f"${getattr(prices, kind) * _MILLION:.6g}" for kind in KINDS}
     thinking = f", {said['reasoning']} thinking" if prices.reasoning != prices.output else ""
     return f"{said['input']} in{thinking}, {said['output']} out"
+
+
+def price_of(scenario: Scenario, name: str) -> TokenPrices | None:
+    """What the tokens of a deployment cost; ``None`` of a pool, which is paid by the hour.
+
+    Raises:
+        InputError: as :func:`resolve_price`.
+    """
+    item = scenario.deployments[name]
+    if not isinstance(item, Api):
+        return None
+    return resolve_price(item.price, where=scenario.path, field=f"deployments.{name}.price")
 
 
 def resolve_price(price: Price, *, where: str, field: str) -> TokenPrices:

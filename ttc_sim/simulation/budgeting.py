@@ -9,7 +9,6 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.spending import DEGRADE, NANOS, QUEUE, REFUSE, Budgets, nanos_of
 from ttc_sim.scenario import first_turn_s
-from ttc_sim.serving.prices import KINDS
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model, ResolvedArm
@@ -69,11 +68,7 @@ def may_cost(model: Model, arm: ResolvedArm) -> bool:
     places = {arm.deployment, *(model.deployment_names.index(name) for name in arm.strategy.verifiers)}
     places |= {model.arms[names.index(name)].deployment for name in arm.strategy.other_arms}
     prices = [model.prices[d] for d in places]
-    return any(
-        one is not None
-        and (one.call or any(getattr(one, kind) or any(getattr(t, kind) for t in one.long_prompts) for kind in KINDS))
-        for one in prices
-    )
+    return any(one is not None and not one.free for one in prices)
 
 
 def _prices(model: Model, carried: Carried) -> F64:

@@ -14,7 +14,7 @@ from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
-from ttc_sim.serving.prices import TokenPrices, resolve_price
+from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Stage, Trial, modelled_share
@@ -108,12 +108,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         population = replace(population, responses=scenario.responses)
     scenario = with_memory(scenario)
     names = tuple(scenario.deployments)
-    prices = tuple(
-        resolve_price(item.price, where=scenario.path, field=f"deployments.{name}.price")
-        if isinstance(item, Api)
-        else None
-        for name, item in scenario.deployments.items()
-    )
+    prices = tuple(price_of(scenario, name) for name in names)
     arms = tuple(
         ResolvedArm(
             name=name,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.deploying.carrying.checking import arms_asked, check, deployments_of
+from ttc_sim.deploying.arms import deployments_of
+from ttc_sim.deploying.carrying.checking import arms_asked, check
 from ttc_sim.deploying.carrying.choosing import Chosen, carry_strategy_out
 from ttc_sim.deploying.carrying.live import Live, Place
 from ttc_sim.deploying.carrying.manner import Manner
@@ -19,8 +20,8 @@ from ttc_sim.deploying.carrying.transports import ByClient, Direct, Send
 from ttc_sim.deploying.carrying.waiting import waited
 from ttc_sim.deploying.decisions import Outcome
 from ttc_sim.deploying.endpoints import Endpoint
-from ttc_sim.scenario import Api, Scenario
-from ttc_sim.serving.prices import TokenPrices, resolve_price
+from ttc_sim.scenario import Scenario
+from ttc_sim.serving.prices import price_of
 
 
 class DecisionLike(Protocol):
@@ -77,14 +78,8 @@ class Carrying:
         self._sent, self._ended = sent, ended
         self.arms = arms_asked(scenario, arms)
         check(scenario, self._endpoints, self._manner, self.arms)
-        self._needed = deployments_of(scenario, self.arms)
-        self._prices: dict[str, TokenPrices | None] = {}
-        for name in self._needed:
-            item = scenario.deployments[name]
-            field = f"deployments.{name}.price"
-            self._prices[name] = (
-                resolve_price(item.price, where=scenario.path, field=field) if isinstance(item, Api) else None
-            )
+        self._needed = list(dict.fromkeys(place for arm in self.arms for place in deployments_of(scenario, arm)))
+        self._prices = {name: price_of(scenario, name) for name in self._needed}
         self._direct: dict[str, Direct] = {}
 
     async def carry_out(

@@ -33,12 +33,6 @@ def arms_asked(scenario: Scenario, arms: Iterable[str] | None) -> list[str]:
     return list(found)
 
 
-def deployments_of(scenario: Scenario, arms: Iterable[str]) -> list[str]:
-    """Deployments that the arms, their verifiers and judges run on."""
-    named = ((scenario.arms[arm].deployment, *scenario.parsed_strategy(arm).verifiers) for arm in arms)
-    return list(dict.fromkeys(name for names in named for name in names))
-
-
 def check(scenario: Scenario, endpoints: Mapping[str, Endpoint], manner: Manner, arms: Iterable[str]) -> None:
     """Refuse an arm that cannot be carried out on where its deployments stand.
 
@@ -107,4 +101,4 @@ def _check_part(
                 raise InputError(scenario.path, field, repr(strategy), expected)
 
 
-__all__ = ["arms_asked", "check", "deployments_of"]
+__all__ = ["arms_asked", "check"]

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ttc_sim.deploying.arms import offered_to, reached
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, LeastLoaded, Overflow, Policy, Threshold
 
@@ -81,14 +82,8 @@ def needs_predictor(plan: SavedPlan) -> bool:
 
 def offered(plan: SavedPlan, source: str) -> tuple[str, ...]:
     """Arms that the source's policy may choose, in the plan's order unless the policy names them."""
-    policy, scenario = policy_of(plan, source), plan.scenario
-    if named := policy.arm_names():
-        return named
-    if policy.uses_responses and scenario.responses is not None:
-        fitted = scenario.responses
-        return tuple(name for name in scenario.arms if name in fitted and source in fitted[name].sources)
-    open_to = {name: arm.sources for name, arm in scenario.arms.items()}
-    return tuple(name for name, sources in open_to.items() if sources is None or source in sources)
+    policy = policy_of(plan, source)
+    return policy.arm_names() or offered_to(plan.scenario, source, policy)
 
 
 def arms_in_use(plan: SavedPlan) -> tuple[str, ...]:
@@ -96,14 +91,7 @@ def arms_in_use(plan: SavedPlan) -> tuple[str, ...]:
     scenario = plan.scenario
     found = dict.fromkeys(arm for source in sources_of(plan) for arm in offered(plan, source))
     found |= dict.fromkeys(scenario.budget.arms if scenario.budget is not None else ())
-    waiting = list(found)
-    while waiting:
-        name = waiting.pop(0)
-        for other in (*scenario.path_of(name), *scenario.parsed_strategy(name).other_arms):
-            if other not in found:
-                found[other] = None
-                waiting.append(other)
-    return tuple(found)
+    return reached(scenario, list(found))
 
 
 def deployments_in_use(plan: SavedPlan) -> tuple[str, ...]:

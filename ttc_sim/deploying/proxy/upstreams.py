@@ -13,7 +13,7 @@ from ttc_sim.collecting.endpoints import address, key_from
 from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario import PoolRetry, Retry
-from ttc_sim.serving.prices import TokenPrices, resolve_price
+from ttc_sim.serving.prices import TokenPrices, price_of
 
 ASK_ONCE = PoolRetry(retries=0)
 
@@ -59,7 +59,6 @@ def read_upstreams(
             expected = f"an url and a model for {name} too, which the plan uses"
             raise InputError(where, "deployment", ", ".join(endpoints), expected)
         settings = plan.scenario.deployments[name]
-        price, field = getattr(settings, "price", None), f"deployments.{name}.price"
         found[name] = Upstream(
             deployment=name,
             endpoint=endpoints[name],
@@ -67,7 +66,7 @@ def read_upstreams(
             timeout_s=settings.timeout_s,
             deadline_s=settings.deadline_s,
             retry=settings.retry or ASK_ONCE,
-            prices=None if price is None else resolve_price(price, where=plan.scenario.path, field=field),
+            prices=price_of(plan.scenario, name),
         )
     return found
 
