@@ -4,9 +4,9 @@ The first message is a JSON object: ``prompt_tokens``, and ``answers``, each wit
 ``say``; a word is a token. Answers are given in turn over the calls of a prompt, several of one call side by side, one token
 of each at a time, in one event. ``pause`` seconds pass before each, and after each that ends an answer ``hold``, unless the
 client goes away. ``first`` names what goes wrong with the first calls, one after the other, ``always`` with the others;
-``usage`` when it is told: at the ``end``, with ``each`` event or ``never``; with ``hidden`` thinking is not sent. An answer
-that was begun is continued from where it was. Every call is a line in ``FOLDER/asked.jsonl`` once it is over, with the
-tokens that were sent.
+``usage`` when it is told: at the ``end``, ``late`` seconds after all else, with ``each`` event or ``never``; with ``hidden``
+thinking is not sent. An answer that was begun is continued from where it was. Every call is a line in
+``FOLDER/asked.jsonl`` once it is over, with the tokens that were sent.
 """
 
 from __future__ import annotations
@@ -168,6 +168,7 @@ class Handler(BaseHTTPRequestHandler):
                 if any(choice["finish_reason"] for choice in sent) and going and self.is_left(prompt.get("hold", 0)):
                     return
         if prompt.get("usage") != "never":
+            time.sleep(prompt.get("late", 0))
             self.event([], usage_of(tokens, answers))
         if trouble == "never ends":
             time.sleep(4)

@@ -129,6 +129,19 @@ def test_calls_of_their_own_vote_alike_and_pay_for_each_prompt(server: Replaying
     assert made <= sum(line["output_tokens"] for line in lines) < 1000
 
 
+def test_a_whole_answer_counts_as_its_usage_says_though_that_comes_after_the_vote_is_decided(
+    server: Replaying, folder: Path
+) -> None:
+    planned = scenario({"arm": {"strategy": "MajorityVote(n=3, stop_early=True)"}}, path=str(folder))
+    attempts: list[Attempt] = [(20, "right"), (20, "right"), (900, "wrong")]
+    asked = question("late", attempts, pause=0.005, hidden=True, late=1.5)
+    _, reply = carrying(server, planned, takes_n=False).run(Decided("late", "arm"), asked)
+    whole = [one for one in reply.calls if one.status == "answered"]
+    assert [(one.reasoning_tokens, one.counted) for one in whole] == [(20, "usage")] * 2
+    stopped = next(one for one in reply.calls if one.status == "stopped")
+    assert stopped.ended_s - max(one.ended_s for one in whole) < 1.0, "it is not waited for with the others"
+
+
 def test_thinking_that_is_not_sent_is_counted_as_fast_as_that_of_others(server: Replaying, folder: Path) -> None:
     planned = scenario({"arm": {"strategy": "MajorityVote(n=3, stop_early=True)"}}, path=str(folder))
     asked = question("hidden", [(20, "right"), (20, "right"), (900, "wrong")], pause=0.01, hidden=True)

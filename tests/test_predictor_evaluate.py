@@ -173,6 +173,8 @@ def test_bad_questions_are_refused_in_one_line(tables: tuple[Path, Path], tmp_pa
 
     assert "another model than --weak" in ask(weak="tiny", strong="tiny")
     assert "both --weak and --strong" in ask(weak="tiny")
+    for folder in (".", "/", ".."):
+        assert ask(model=folder).startswith(f"{folder}: ")
     assert "PGR is undefined" in ask(weak="huge", strong="tiny")
     assert "'tiny' (nearest of huge, tiny)" in ask(weak="tinny", strong="huge")
     # Their keys are plain numbers, as MMLU-Pro's are, but not of its categories.

@@ -83,12 +83,13 @@ async def make_attempts(
                     stop = True
                     break
         live.reached = live.now()
-        if not stop:
-            await asyncio.gather(*feeding)  # for what they say that they took
+        # Calls all of whose answers have ended still say what those took, whatever is decided; the others stop at once.
+        whole = [call for call, group in zip(feeding, groups, strict=False) if all(firsts[k].done() for k in group)]
+        _cancel([*tasks, *(call for call in feeding if call not in whole)])
+        await asyncio.gather(*whole)
     finally:
         begun: list[asyncio.Task[Any]] = [*tasks, *feeding]
-        for one in begun:
-            one.cancel()
+        _cancel(begun)
         await asyncio.gather(*begun, return_exceptions=True)
     if not ended:
         raise failed[-1]
@@ -97,6 +98,11 @@ async def make_attempts(
     # What the endpoint counted of an attempt that was a call of its own, beside what was estimated while it came.
     counted = {} if forces(of) else tokens
     return [replace(made, tokens=counted.get(k, made.tokens)) for k, made in ended]
+
+
+def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for one in tasks:
+        one.cancel()
 
 
 def _pass_on(over: asyncio.Task[None], firsts: Sequence[asyncio.Future[Piece | NoAnswerError]]) -> None:

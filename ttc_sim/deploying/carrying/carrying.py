@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.deploying.arms import deployments_of
 from ttc_sim.deploying.carrying.checking import arms_asked, check
-from ttc_sim.deploying.carrying.choosing import Chosen, carry_strategy_out
+from ttc_sim.deploying.carrying.choosing import Chosen, carry_strategy_out, load_votes
 from ttc_sim.deploying.carrying.live import Live, Place
 from ttc_sim.deploying.carrying.manner import Manner
 from ttc_sim.deploying.carrying.messages import Messages, checked_messages
@@ -81,6 +81,7 @@ class Carrying:
         self._needed = list(dict.fromkeys(place for arm in self.arms for place in deployments_of(scenario, arm)))
         self._prices = {name: price_of(scenario, name) for name in self._needed}
         self._direct: dict[str, Direct] = {}
+        load_votes()
 
     async def carry_out(
         self,

@@ -93,6 +93,13 @@ async def _extracted(live: Live, sample: Sample) -> str | None:
     return None if found is None or not found.strip() else short(found.strip())
 
 
+def load_votes() -> None:
+    """Have what decides votes compiled: the first one would wait for it, and with it every other request of the event loop."""
+    codes = np.zeros((1, 2), dtype=np.int64)
+    enough(codes, codes, 1.0)
+    vote(codes, codes == 0, np.zeros(1))
+
+
 def _codes(said: Sequence[str | None]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Equal where answers are, -1 where there is none."""
     numbers = {answer: k for k, answer in enumerate(dict.fromkeys(one for one in said if one is not None))}
@@ -179,4 +186,4 @@ async def _stages(live: Live, scenario: Scenario, strategy: Cascade, deployment:
     return chosen
 
 
-__all__ = ["Chosen", "carry_strategy_out"]
+__all__ = ["Chosen", "carry_strategy_out", "load_votes"]

@@ -15,7 +15,7 @@ _ON_CARDS = ("rate", "auroc", "brier", "calibration_error")
 
 def card_path(model: Path) -> Path:
     """The card of ``name.onnx`` is ``name.card.yaml`` beside it."""
-    return model.with_suffix(".card.yaml")
+    return model.parent / f"{model.stem}.card.yaml"
 
 
 def training_rates(model: Path) -> dict[str, float]:
@@ -62,7 +62,7 @@ def adapted_from(model: Path) -> list[str]:
 
 def _card(model: Path) -> tuple[Path, Any]:
     """The card and where it stands; nothing (``None``) where there is none."""
-    for path in (model.with_suffix(".yaml"), card_path(model), model.parent / "card.yaml"):
+    for path in (model.parent / f"{model.stem}.yaml", card_path(model), model.parent / "card.yaml"):
         if is_file(path):
             return path, read_yaml(path)
     return card_path(model), None
