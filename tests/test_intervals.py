@@ -56,6 +56,16 @@ def test_variances_of_runs_and_clusters_are_the_textbooks() -> None:
     assert intervals.of_units((values - values.mean()) / 60, run, stratum).value == pytest.approx(within)
 
 
+@given(
+    st.lists(st.floats(-10, 10), min_size=3, max_size=9).filter(lambda one: max(one) - min(one) > 1e-3),
+    st.integers(0, 150),
+)
+def test_figures_in_another_unit_are_as_uncertain(values: list[float], digits: int) -> None:
+    large, unit = np.array(values), np.arange(len(values))
+    small = intervals.of_units(large * 10.0**-digits, unit)
+    assert small.df == pytest.approx(intervals.of_units(large, unit).df)
+
+
 def test_a_single_unit_says_nothing() -> None:
     one = intervals.of_units(np.zeros(4), np.zeros(4, dtype=np.int64), scale=2.0)
     assert one.half == pytest.approx(1.96 * 2.0, rel=1e-3)
