@@ -182,6 +182,7 @@ def together(one: Work, two: Work) -> Work:
     assert two.again_s is not None
     read = len(verifying_prompt("hello", "w" * int(one.visible_tokens[0]))) // 4 + 1
     each = ("reasoning_tokens", "visible_tokens", "first_token_s", "per_token_s", "breaks", "prefix_id")
+    joined: dict[str, Any] = {name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in each}
     return replace(
         one,
         stage_start=np.array([0, 2], dtype=np.int64),
@@ -189,7 +190,7 @@ def together(one: Work, two: Work) -> Work:
         prompt_tokens=np.array([PROMPT, read], dtype=np.int64),
         sample_start=np.array([0, 1, 2], dtype=np.int64),
         again_s=np.concatenate([one.again_s, two.again_s], axis=2),
-        **{name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in each},
+        **joined,
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.arguments import finite
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine.fleet import IN_SERVICE, OFF, FleetLog
 from ttc_sim.engine.spending import Spending
 from ttc_sim.scenario import Api, GpuPool
@@ -34,7 +35,7 @@ class Work:
         stage_start: (n + 1,) stages of request ``i`` are ``stage_start[i]:stage_start[i + 1]``.
         deployment: (stages,) index into the system's deployments.
         prompt_tokens: (stages,) tokens of the prompt, at least 1.
-        prefix_id: (stages,) shared prefix and session, or -1.
+        prefix_id: (stages,) shared prefix, or -1: a node of ``prefixes``, where those are given.
         sample_start: (stages + 1,) samples of stage ``k`` are ``sample_start[k]:sample_start[k + 1]``.
         reasoning_tokens: (samples,) hidden output; visible_tokens: (samples,) the rest. Their sum is at least 1.
         first_token_s: (samples,) drawn time to first token, used by API endpoints only, which may be empty without them.
@@ -52,6 +53,8 @@ class Work:
             further ones do not. None does if left out.
         again_s: (2, calls, samples) ``first_token_s`` and ``per_token_s`` of the second, third, ... call that its API accepts;
             further ones are as the last. As the first if left out.
+        prefixes: what prefixes have in common; nothing if left out.
+        session: (n,) that load balancers keep together, or -1; as the prefix if left out.
     """
 
     arrival_s: F64
@@ -72,6 +75,8 @@ class Work:
     think_s: F64 | None = None
     breaks: NDArray[np.int8] | None = None
     again_s: F64 | None = None
+    prefixes: PrefixTree | None = None
+    session: I64 | None = None
 
     @property
     def requests(self) -> int:
@@ -178,7 +183,8 @@ class EngineResult:
         generated_tokens: per offered work, (samples,) output tokens that the server generated, so that are billed: of the last
             attempt, what was lost with those before it stands in ``attempts``.
         prefilled_tokens: per offered work, (stages,) prompt tokens that were taken in, so that are billed.
-        cached_tokens: per offered work, (stages,) those of them found in the prefix cache.
+        cached_tokens: per offered work, (stages,) those of them found in the prefix cache, of a pool or of an API.
+        written_tokens: per offered work, (stages,) those of them that an API's cache was made to keep; empty without any such.
         busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
         end_s: clock at the end of the run.
         levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
@@ -206,6 +212,7 @@ class EngineResult:
     fleet: FleetLog | None = None
     attempts: Attempts | None = None
     spending: Spending | None = None
+    written_tokens: tuple[I64, ...] = ()
 
 
 def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bool:

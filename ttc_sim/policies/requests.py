@@ -11,6 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.policies.responses import Response
+from ttc_sim.policies.turns import Turns
 
 DIFFICULTY = "difficulty"
 PROMPT_TOKENS = "prompt_tokens"  # known of every request, predictor or not
@@ -33,6 +34,7 @@ class Requests:
             answers correctly) and, where the predictor gives them, ``tokens:MODEL``, ``tokens_p50:MODEL``, ``tokens_p90:MODEL``
             (predicted output tokens) and ``novelty`` (0 known to 1 unlike anything it was trained on).
         responses: by arm, what it is expected to make of a request, for ``Utility``; ``None`` where that was not fitted.
+        turns: of sessions; ``None`` where there are none.
     """
 
     arrival_s: F64
@@ -41,6 +43,7 @@ class Requests:
     prompt_tokens: I64
     scores: Mapping[str, F64]
     responses: Mapping[str, Response] | None = None
+    turns: Turns | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

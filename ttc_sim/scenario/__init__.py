@@ -3,6 +3,7 @@
 Units stand in the names: seconds, tokens, US dollars. Shares and probabilities are 0 to 1.
 """
 
+from ttc_sim.scenario.api_cache import ApiCache
 from ttc_sim.scenario.autoscaling_search import AutoscalingRule
 from ttc_sim.scenario.budget import DailyBudget, SourceBudget, SpendingBudget
 from ttc_sim.scenario.budget_checks import check_degraded, first_turn_s
@@ -25,6 +26,7 @@ from ttc_sim.scenario.hardware import PoolOption, PoolSearch
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
 from ttc_sim.scenario.search import CascadeSearch, Search
+from ttc_sim.scenario.sessions import Compact, Sessions
 from ttc_sim.scenario.shapes import Shape
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
 from ttc_sim.scenario.tiers import Tier
@@ -47,6 +49,7 @@ from ttc_sim.scenario.traffic import (
 __all__ = [
     "MOST_REPLICATIONS",
     "Api",
+    "ApiCache",
     "Arm",
     "Arrivals",
     "Autoscaling",
@@ -55,6 +58,7 @@ __all__ = [
     "Clients",
     "ClosedLoop",
     "Columns",
+    "Compact",
     "DailyBudget",
     "Errors",
     "Even",
@@ -80,6 +84,7 @@ __all__ = [
     "Scenario",
     "ScheduleStep",
     "Search",
+    "Sessions",
     "Shape",
     "Slo",
     "Slow",

@@ -13,6 +13,7 @@ from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
+from ttc_sim.scenario.api_cache import ApiCache
 from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
@@ -87,6 +88,7 @@ class Api(Model):
             against ``tokens_per_minute`` with all its tokens when it was accepted.
         retry: what the client does when a call is not answered.
         errors: what goes wrong at the endpoint; nothing if left out.
+        cache: its prompt cache; nothing is found again if left out.
     """
 
     kind: Literal["api"]
@@ -105,6 +107,7 @@ class Api(Model):
     on_timeout: Literal["stop", "finish"] = "stop"
     retry: Retry = Retry()
     errors: Errors | None = None
+    cache: ApiCache | None = None
 
     @model_validator(mode="after")
     def _time_for_an_attempt(self) -> Api:

@@ -200,6 +200,7 @@ ARRIVALS = Registry(
         "clients": Clients,
         "closed_loop": ClosedLoop,
         "trace": Trace,
+        "sessions": "ttc_sim.scenario.sessions:Sessions",
     },
     key="process",
 )

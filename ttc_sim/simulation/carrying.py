@@ -125,6 +125,8 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
         think_s=draws.traffic.think_s,
         breaks=breaks if breaking else None,
         again_s=again_s if again else None,
+        prefixes=draws.traffic.prefixes,
+        session=draws.traffic.session,
     )
     return Carried(work=work, correct=correct, cut_off=cut_off, calls=calls)
 

@@ -11,6 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns, uniforms
 from ttc_sim.engine.fleet import FailureTimes
 from ttc_sim.policies import Requests
+from ttc_sim.policies.turns import Turns
 from ttc_sim.simulation.model import Model
 from ttc_sim.workload import Part, Traffic, arrive
 from ttc_sim.workload.expected import shares
@@ -162,7 +163,8 @@ def as_requests(model: Model, draws: Draws) -> Requests:
         zeros = np.zeros(len(draws), dtype=np.int64)
         source = zeros if draws.source is None else draws.source
         sources = tuple(model.scenario.workload.sources) or ("traffic",)
-        return Requests(arrival_s, source, sources, zeros if prompt is None else prompt, {})
+        prompt = zeros if prompt is None else prompt
+        return Requests(arrival_s, source, sources, prompt, {}, turns=_turns(draws.traffic))
     population = model.population
     return Requests(
         arrival_s=arrival_s,
@@ -171,4 +173,24 @@ def as_requests(model: Model, draws: Draws) -> Requests:
         prompt_tokens=population.prompt_tokens[draws.row],
         scores=_OfRows(population.scores, draws.row),
         responses=population.responses,
+        turns=_turns(draws.traffic),
+    )
+
+
+def _turns(traffic: Traffic) -> Turns | None:
+    """What is known of requests as turns of sessions, if any is."""
+    if traffic.session is None or traffic.turn is None or traffic.reused_tokens is None:
+        return None
+    n = len(traffic.session)
+    none = np.full(n, -1, dtype=np.int64)
+    output = np.zeros(n, dtype=np.int64)
+    for part in (traffic.reasoning_tokens, traffic.visible_tokens):
+        output = output if part is None else output + part
+    return Turns(
+        session=traffic.session,
+        turn=traffic.turn,
+        after=none if traffic.after is None else traffic.after,
+        think_s=np.zeros(n) if traffic.think_s is None else traffic.think_s,
+        reused_tokens=traffic.reused_tokens,
+        output_tokens=output,
     )

@@ -17,6 +17,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Clients, ClosedLoop, Renewal, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
@@ -333,6 +334,10 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         filled = [np.full(size, missing) if one is None else one for one, size in zip(values, sizes, strict=True)]
         return np.concatenate(filled)[order]
 
+    def of_sessions(name: str) -> Any:
+        some = any(one.session is not None for one in traffics)
+        return joined(name, missing=0) if some else None
+
     def numbered(name: str) -> Any:
         """Numbers of things of one process, none of which is another's."""
         found, next_one = [], 0
@@ -340,7 +345,12 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
             values = getattr(one, name)
             values = np.full(size, -1) if values is None else values
             found.append(np.where(values < 0, -1, values + next_one))
-            next_one += int(values.max(initial=-1)) + 1
+            nodes = (
+                len(one.prefixes)
+                if name == "prefix_id" and one.prefixes is not None
+                else int(values.max(initial=-1)) + 1
+            )
+            next_one += nodes
         return np.concatenate(found)[order]
 
     after = None
@@ -368,8 +378,27 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         after=after,
         think_s=None if after is None else joined("think_s", missing=0),
         prefix_tokens=prefix_tokens,
+        prefixes=_prefixes(traffics),
+        session=numbered("session") if any(one.session is not None for one in traffics) else None,
+        turn=of_sessions("turn"),
+        reused_tokens=of_sessions("reused_tokens"),
         notes=tuple(dict.fromkeys(note for one in traffics for note in one.notes)),
     )
+
+
+def _prefixes(traffics: list[Traffic]) -> PrefixTree | None:
+    """Trees side by side, numbered as the prefixes are."""
+    if all(one.prefixes is None for one in traffics):
+        return None
+    trees = [
+        PrefixTree.of_roots(0 if one.prefix_id is None else int(one.prefix_id.max(initial=-1)) + 1)
+        if one.prefixes is None
+        else one.prefixes
+        for one in traffics
+    ]
+    firsts = np.cumsum([0, *(len(tree) for tree in trees)])
+    parents = [np.where(tree.parent < 0, -1, tree.parent + first) for tree, first in zip(trees, firsts, strict=False)]
+    return PrefixTree(np.concatenate(parents), np.concatenate([tree.start for tree in trees]))
 
 
 def _reasoning(traffics: list[Traffic], order: I64) -> I64 | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.prefix_tree import PrefixTree
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,9 @@ class Traffic:
         prefix_tokens: (n,) leading tokens of the prompt that are those of its prefix; all of it if ``None``.
         notes: what a reader of any figure must know of them.
         lasts_s: seconds of the run, from 0, where a duration was asked for; ``None`` where a number of requests was.
+        prefixes: what the prefixes have in common, by ``prefix_id``; nothing if ``None``.
+        session: (n,) number of the session that it is a turn of, -1 of none; turn: (n,) which one, from 0; reused_tokens: (n,)
+            leading tokens of its prompt that its session has sent or had answered before; ``None`` without any.
         goes_on_per_s: mean rate of each process in the long run after the run, where that is not ``rate_per_s``.
     """
 
@@ -42,6 +46,10 @@ class Traffic:
     notes: tuple[str, ...] = ()
     lasts_s: float | None = None
     goes_on_per_s: tuple[float, ...] = ()
+    prefixes: PrefixTree | None = None
+    session: I64 | None = None
+    turn: I64 | None = None
+    reused_tokens: I64 | None = None
 
     def taken(self, at: I64 | slice) -> Traffic:
         """Some of the requests, in order; none of them waits for one that is left out."""

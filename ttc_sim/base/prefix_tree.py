@@ -1,0 +1,48 @@
+"""What prompts have in common: a tree of stretches of tokens, each of which follows its parent's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttc_sim.base.draws import I64
+
+
+@dataclass(frozen=True)
+class PrefixTree:
+    """Stretches of tokens that prompts begin with. Two prompts have in common what their paths from the root have.
+
+    A prompt is at one node: its tokens are those of the node's ancestors, each up to where the next begins, then the node's own, as
+    far as the prompt follows it. A node's tokens end where its children begin, or with the longest prompt that is at it.
+
+    Attributes:
+        parent: (nodes,) a node of a lower number, or -1 of one that prompts begin with.
+        start: (nodes,) tokens before it: 0 where it has no parent, and at least its parent's.
+
+    >>> tree = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1024, 1024]))
+    >>> tree.path(2)
+    [0, 2]
+    """
+
+    parent: I64
+    start: I64
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def path(self, node: int) -> list[int]:
+        """From the root to a node."""
+        found = []
+        while node >= 0:
+            found.append(node)
+            node = int(self.parent[node])
+        return found[::-1]
+
+    @staticmethod
+    def of_roots(count: int) -> PrefixTree:
+        """So many prefixes that have nothing in common."""
+        return PrefixTree(np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64))
+
+
+__all__ = ["PrefixTree"]

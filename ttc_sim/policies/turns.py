@@ -1,0 +1,31 @@
+"""Sessions as a policy knows them: which conversation each request is a turn of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ttc_sim.base.draws import F64, I64
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What is known of ``n`` requests as turns of sessions, when they come.
+
+    Attributes:
+        session: (n,) its session's number; -1 of a request that is of none.
+        turn: (n,) which turn of its session (or of a sub-agent's within it) it is, from 0.
+        after: (n,) the request whose answer it waits for; -1 of those that begin.
+        think_s: (n,) seconds between that answer and this request; 0 of those that begin.
+        reused_tokens: (n,) leading tokens of its prompt that an earlier request of its session has sent, or had answered.
+        output_tokens: (n,) that it is expected to be answered with: its own where the workload carries them.
+    """
+
+    session: I64
+    turn: I64
+    after: I64
+    think_s: F64
+    reused_tokens: I64
+    output_tokens: I64
+
+
+__all__ = ["Turns"]

@@ -1,0 +1,63 @@
+"""Sessions: conversations whose turns are sent when the one before is answered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SerializeAsAny, model_validator
+
+from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.scenario.base import Model, by_name, errors_at
+from ttc_sim.scenario.traffic import ARRIVALS, Arrivals
+
+
+class Compact(Model):
+    """A context that is made shorter when it is long: a summary takes its place, after what all prompts begin with.
+
+    Args:
+        above_tokens: prompts longer than this are made shorter.
+        to_tokens: what is left of them.
+    """
+
+    above_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+    to_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+
+    @model_validator(mode="after")
+    def _shorter(self) -> Compact:
+        if self.to_tokens >= self.above_tokens:
+            raise errors_at(
+                {"to_tokens": ("value_error", self.to_tokens, f"less than above_tokens {self.above_tokens}")}
+            )
+        return self
+
+
+class Sessions(Arrivals):
+    """Sessions that begin as ``starts`` has it, and whose turns are sent a think time after the last answer.
+
+    Args:
+        sessions: name of a session profile, such as ``coding-agent``, or its folder; or
+        file: a table of recorded requests, or a folder of recorded sessions.
+        starts: how sessions begin.
+        compact: how long contexts are made shorter; never if left out.
+    """
+
+    carries_lengths = True
+    _unshaped = "that their sessions begin with has one: starts.shape"
+    process: Literal["sessions"]
+    sessions: str | None = None
+    file: str | None = None
+    starts: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
+    compact: Compact | None = None
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> Sessions:
+        if (self.sessions is None) == (self.file is None):
+            raise errors_at(
+                {"sessions": ("value_error", self.sessions, "the name of a session profile, or `file`, one of them")}
+            )
+        if self.starts.carries_lengths:
+            raise errors_at({"starts": ("value_error", self.starts.process, "a process that carries no lengths")})
+        return self
+
+
+__all__ = ["Compact", "Sessions"]
