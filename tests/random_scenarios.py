@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine.work import Down, EngineResult, Work
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, Errors, GpuPool, Latency, LinearStepTime, Outage, PoolRetry, Price, Retry, Slow
@@ -279,6 +280,36 @@ def _work(
         needed=1 + (v[:, 5] * samples).astype(np.int64) if shape.needed else None,
         **common,
     )
+
+
+def with_tree(case: Case, seed: int, times: Times) -> Case:
+    """The same where prompts branch off one another; some are longer than their path, some end within it."""
+    dice = Dice(seed, times, "tree")
+    parent, start = [-1], [0]
+    for node in range(1, dice.whole(1, 9)):
+        parent.append(dice.whole(-1, node - 1))
+        start.append(0 if parent[-1] < 0 else start[parent[-1]] + dice.of(0, 5, 16, 16, 27, 32))
+    tree = PrefixTree(np.array(parent), np.array(start))
+    longer, follow = dice.of(True, True, False), dice.of("prompt", "answer", "any")
+    works = []
+    for arm, work in enumerate(case.works):
+        u = uniforms(seed, f"tree{arm}", len(work.deployment), 3)
+        node = (u[:, 0] * len(tree)).astype(np.int64) - (u[:, 0] < 0.1)
+        at = np.where(node < 0, 0, tree.start[node])
+        prompt = work.prompt_tokens + at if longer else work.prompt_tokens
+        tokens = {"prompt": None, "answer": prompt + 100, "any": (u[:, 1] * 1.5 * prompt).astype(np.int64)}[follow]
+        works.append(replace(work, prompt_tokens=prompt, prefix_id=node, prefix_tokens=tokens, prefixes=tree))
+    session = None
+    if dice.of(True, False):
+        u = uniforms(seed, "sessions", works[0].requests)
+        session = (u[:, 0] * 5).astype(np.int64) - (u[:, 0] < 0.2)
+    deployments = [
+        item.model_copy(update={"prefix_caching": dice.of(True, True, True, False)})
+        if isinstance(item, GpuPool)
+        else item
+        for item in case.deployments
+    ]
+    return replace(case, works=[replace(work, session=session) for work in works], deployments=deployments)
 
 
 def failing_scenario(seed: int, times: Times) -> Case:

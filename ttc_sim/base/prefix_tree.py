@@ -39,6 +39,29 @@ class PrefixTree:
             node = int(self.parent[node])
         return found[::-1]
 
+    def check(self) -> None:
+        """Refuse what is no tree of stretches.
+
+        Raises:
+            ValueError: a node whose parent is no earlier one, or that begins before it.
+        """
+        if self.parent.shape != self.start.shape:
+            raise ValueError("prefixes: a parent and a start for each node")
+        if (self.parent >= np.arange(len(self))).any() or (self.parent < -1).any():
+            raise ValueError("prefixes: parents must be earlier nodes, or -1")
+        if (self.start < np.where(self.parent < 0, 0, self.start[self.parent])).any():
+            raise ValueError("prefixes: a node must not begin before its parent")
+        if self.start[self.parent < 0].any():
+            raise ValueError("prefixes: nodes without a parent must begin at 0")
+
+    def deepest(self) -> int:
+        """Nodes of the longest path; 0 without any."""
+        depth = np.ones(len(self), dtype=np.int64)
+        before = self.parent.copy()
+        while (some := np.flatnonzero(before >= 0)).size:  # twice as far up each time
+            depth[some], before[some] = depth[some] + depth[before[some]], before[before[some]]
+        return int(depth.max(initial=0))
+
     @staticmethod
     def of_roots(count: int) -> PrefixTree:
         """So many prefixes that have nothing in common."""

@@ -268,7 +268,7 @@ def check_work(work: Work) -> None:
 
     Raises:
         ValueError: a time that is not a number, arrivals out of order, tokens below 1, a request that follows itself or a
-            later one.
+            later one, prefixes that are no tree.
     """
     first = work.arrival_s if work.after is None else work.arrival_s[work.after < 0]
     for name, times in (("arrival_s", first), ("think_s", work.think_s)):
@@ -284,6 +284,12 @@ def check_work(work: Work) -> None:
         raise ValueError("again_s must have two times for each call and sample")
     if work.after is not None and (work.think_s is None or (work.after >= np.arange(work.requests)).any()):
         raise ValueError("after must name earlier requests, and needs think_s")
+    if work.prefixes is not None:
+        work.prefixes.check()
+        if int(work.prefix_id.max(initial=-1)) >= len(work.prefixes):
+            raise ValueError("prefix_id must be nodes of prefixes")
+    if work.session is not None and len(work.session) != work.requests:
+        raise ValueError("session must have one number for each request")
     for name, values, least in (
         ("prompt_tokens", work.prompt_tokens, 1),
         ("output tokens", work.reasoning_tokens + work.visible_tokens, 1),

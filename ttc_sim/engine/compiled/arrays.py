@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine.compiled.state import (
     BATCH,
     BROKEN,
@@ -16,6 +17,7 @@ from ttc_sim.engine.compiled.state import (
     CALLS_AGAIN,
     CALLS_BREAK,
     CHAIN,
+    CHAINS_NEEDED,
     CHANGE,
     CHANGES,
     CHOICES,
@@ -27,6 +29,7 @@ from ttc_sim.engine.compiled.state import (
     DRAWN,
     EVENT,
     EVENTS,
+    FREE_CHAINS,
     FREE_GROUPS,
     FREE_SEQUENCES,
     GROUP,
@@ -43,6 +46,7 @@ from ttc_sim.engine.compiled.state import (
     LIMIT,
     LOG_ROOM,
     OVERFLOW,
+    OWN,
     PLAN,
     PREFIXES,
     REFUSED,
@@ -134,14 +138,7 @@ def begin(
         ]
     )
     prefix_id = _joined([work.prefix_id for work in works])
-    caching = any(isinstance(item, GpuPool) and item.prefix_caching for item in deployments)
-    prefixes = 0
-    if (prefix_id >= 0).any():
-        known = np.unique(prefix_id)
-        if caching:
-            prefixes = int(prefix_id.max()) + 1
-            if prefixes > 4 * len(known) + 1024:
-                raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
+    tree = _prefixes(works, deployments, prefix_id)
     level, levels = none_i, 1
     if first.priority is not None and len(first.priority):
         _, level = np.unique(first.priority, return_inverse=True)
@@ -158,7 +155,11 @@ def begin(
     counters[LEVELS] = levels
     if route is not None:
         counters[OVERFLOW], counters[LIMIT] = route.kind == "overflow", route.limit
-    counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS], counters[PREFIXES] = n, len(rep), len(dep), prefixes
+    counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS] = n, len(rep), len(dep)
+    counters[PREFIXES], counters[OWN] = len(tree), len(rep)
+    deepest = tree.deepest()
+    # The batch may be filled with sequences that all have a path of their own.
+    counters[CHAINS_NEEDED] = min(most_seqs * deepest, len(tree))
     counters[CHOICES] = 0 if route is None else route.arms.shape[1]
     counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
     counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
@@ -176,8 +177,7 @@ def begin(
     counters[CALLS_AGAIN] = len(again_first_s) // max(samples, 1)
     prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
     counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
-    chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
-    chains["following"] = -1
+    chains = np.zeros(len(rep), dtype=CHAIN)
     for r in range(len(rep)):
         chains[r]["previous"] = chains[r]["following"] = r
         chains[r]["gap"] = rep[r]["total"]
@@ -224,6 +224,7 @@ def begin(
         events=events,
         free_sequences=none_i,
         free_groups=none_i,
+        free_chains=none_i,
         ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
         due=np.zeros(len(rep) * 16, dtype=np.int64),
         waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
@@ -247,6 +248,11 @@ def begin(
         lost_cached=np.zeros(stages if keeps else 0, dtype=np.int64),
         lost_attempts=np.zeros(stages if keeps else 0, dtype=np.int64),
         **_stretches(deployments, dep, outages),  # type: ignore[arg-type]
+        prefix_parent=tree.parent,
+        prefix_start=tree.start // BLOCK,
+        # Only what is used of it takes memory.
+        chain_at=np.zeros(len(rep) * len(tree), dtype=np.int32),
+        path=np.zeros(2 * deepest, dtype=np.int64),
         load_at=np.zeros(1 if route is None else route.arms.shape[1], dtype=np.int64),
         load_waiting=np.zeros(len(deployments), dtype=np.int64),
         load_in_progress=np.zeros(len(deployments), dtype=np.int64),
@@ -274,6 +280,19 @@ def begin(
             [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
         ),
     )
+
+
+def _prefixes(works: Sequence[Work], deployments: Sequence[Api | GpuPool], prefix_id: I64) -> PrefixTree:
+    """What pools may find of prompts; nothing where none looks."""
+    caching = any(isinstance(item, GpuPool) and item.prefix_caching for item in deployments)
+    if not caching or not (prefix_id >= 0).any():
+        return PrefixTree.of_roots(0)
+    if works[0].prefixes is not None:
+        return works[0].prefixes
+    count = int(prefix_id.max()) + 1
+    if count > 4 * len(np.unique(prefix_id)) + 1024:
+        raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
+    return PrefixTree.of_roots(count)
 
 
 def _further_calls(works: Sequence[Work]) -> tuple[NDArray[np.int8], F64, F64]:
@@ -487,6 +506,21 @@ def longer(arrays: State, interval_s: float) -> State:
 def levels_of(arrays: State, interval_s: float) -> F64:
     shape = int(arrays.counters[INTERVALS]), len(arrays.deployments), len(LEVELS_RECORDED), 2
     return levels_over_time(arrays.changes.reshape(shape), interval_s)
+
+
+def more_chains(arrays: State) -> State:
+    """Twice the room for chains of prefixes, which stand before all others."""
+    own, free = int(arrays.counters[OWN]), int(arrays.counters[FREE_CHAINS])
+    more = max(own - len(arrays.replicas), int(arrays.counters[CHAINS_NEEDED]))
+    chains = np.zeros(len(arrays.chains) + more, dtype=CHAIN)
+    chains[:own], chains[own + more :] = arrays.chains[:own], arrays.chains[own:]
+    for name in ("previous", "following"):
+        chains[name][chains[name] >= own] += more
+    arrays.counters[OWN] += more
+    arrays.counters[FREE_CHAINS] += more
+    fresh = np.arange(own, own + more, dtype=np.int64)
+    free_chains = _enlarged(np.concatenate([arrays.free_chains[:free], fresh]), own + more)
+    return arrays._replace(chains=chains, free_chains=free_chains)
 
 
 def grow(arrays: State, samples: int) -> State:

@@ -9,6 +9,7 @@ from ttc_sim.engine.compiled.clients import fail_stage
 from ttc_sim.engine.compiled.heaps import push_event, sleep
 from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
+from ttc_sim.engine.compiled.kv import drop_chain
 from ttc_sim.engine.compiled.levels import note_leap, note_replica
 from ttc_sim.engine.compiled.state import (
     BATCH,
@@ -25,6 +26,7 @@ from ttc_sim.engine.compiled.state import (
     LOG_ROOM,
     LOGGED,
     NONE,
+    OWN,
     PLAN,
     PREFIXES,
     REPLICAS,
@@ -232,9 +234,11 @@ def _wipe(m: Memory, r: int) -> None:
     rep.phase, rep.free = PLAN, rep.total
     for i in range(16):
         m.due[16 * r + i] = 0
-    first = m.counters[REPLICAS] + r * m.counters[PREFIXES]
-    for chain in range(first, first + m.counters[PREFIXES]):
-        _blank(m, chain)
+    for chain in range(m.counters[REPLICAS], m.counters[OWN]):
+        place = m.chains[chain].place
+        if m.chain_at[place] == chain and place // m.counters[PREFIXES] == r:
+            _blank(m, chain)
+            drop_chain(m, chain)
     m.chains[r].previous = m.chains[r].following = r
     m.chains[r].gap = rep.total
 

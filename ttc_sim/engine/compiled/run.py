@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ttc_sim.base.draws import I64
-from ttc_sim.engine.compiled.arrays import begin, grow, levels_of, longer, more, more_days, spending_found
+from ttc_sim.engine.compiled.arrays import begin, grow, levels_of, longer, more, more_chains, more_days, spending_found
 from ttc_sim.engine.compiled.batch import write_down
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
 from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, note_change
@@ -25,6 +25,7 @@ from ttc_sim.engine.compiled.state import (
     BATCH,
     BOUNDARY,
     BUDGETS,
+    CHAINS_NEEDED,
     CHANGE,
     DECODE,
     DEPLOYMENTS,
@@ -33,6 +34,7 @@ from ttc_sim.engine.compiled.state import (
     DRAWN,
     ENDS,
     EVENTS,
+    FREE_CHAINS,
     FREE_GROUPS,
     FREE_SEQUENCES,
     GROW,
@@ -43,6 +45,7 @@ from ttc_sim.engine.compiled.state import (
     LOGGED,
     LONGER,
     MORE,
+    MORE_CHAINS,
     MORE_DAYS,
     NEXT,
     PAUSE,
@@ -95,6 +98,8 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
             or counters[EVENTS] + m.counters[BATCH] + 2 > m.counters[ROOM]
         ):
             return GROW
+        if counters[FREE_CHAINS] < counters[CHAINS_NEEDED]:
+            return MORE_CHAINS
         # Requests that follow another come by event; their own time is not a number.
         while counters[NEXT] < n and np.isnan(m.arrival_s[counters[NEXT]]):
             counters[NEXT] += 1
@@ -239,6 +244,8 @@ def run(
             break
         if outcome == GROW:
             arrays = grow(arrays, most_samples)
+        if outcome == MORE_CHAINS:
+            arrays = more_chains(arrays)
         if outcome == MORE:
             drawn = int(arrays.counters[DRAWN])
             short = int(arrays.replicas["lives"].max()) >= drawn

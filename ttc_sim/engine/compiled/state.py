@@ -48,8 +48,8 @@ SEQUENCE = _record(
 # lost: prompt tokens that count as lost, once its client has asked again; -1 before.
 GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost")
 # Blocks start to end of a prompt that can be found again. While free they stand in their replica's queue of free blocks,
-# after ``gap`` blocks of no chain; following < 0: not in the queue.
-CHAIN = _record("start end users previous following count gap")
+# after ``gap`` blocks of no chain; following < 0: not in the queue. place: in ``chain_at``, of one that belongs to a prefix.
+CHAIN = _record("start end users previous following count gap place")
 EVENT = _record("order kind request stage attempt", "at_s")
 
 
@@ -85,7 +85,7 @@ CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
 GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
 ACTS: int = np.int64(3 << 40)  # type: ignore[assignment]
 (NONE,) = _constants(1)
-DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS = 0, 1, 2, 3, 4, 5
+DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS, MORE_CHAINS = 0, 1, 2, 3, 4, 5, 6
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
 NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
@@ -114,7 +114,9 @@ UNFINISHED, LOGGED, LOG_ROOM, DRAWN, HEARD, HEARS = 28, 29, 30, 31, 32, 33
 KEEPS_ATTEMPTS, WORKS, SAMPLES, CALLS_BREAK, CALLS_AGAIN = 34, 35, 36, 37, 38
 # Budgets, none where nobody has any; the day that the clock is in, and days that there is room for.
 BUDGETS, DAY, DAYS = 39, 40, 41
-COUNTERS = 42
+# Where the chains begin that are not of prefixes; free ones of those that are, and how many of them one event may need.
+OWN, FREE_CHAINS, CHAINS_NEEDED = 42, 43, 44
+COUNTERS = 45
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 # Of budgets' days: when the one that the clock is in ends, and when the first does.
@@ -161,6 +163,7 @@ class State(NamedTuple):
     events: Records
     free_sequences: I64
     free_groups: I64
+    free_chains: I64
     ends: I64
     due: I64  # (replicas * 16,) sequences that need a block, by iteration modulo 16
     waiting_first: I64
@@ -174,6 +177,11 @@ class State(NamedTuple):
     load_in_progress: I64
     most: F64
     counters: I64
+    # Of prefixes, nodes of a tree: the one before it, and its first block. Chains that hold them, by replica and node; 0 for none.
+    prefix_parent: I64
+    prefix_start: I64
+    chain_at: I32
+    path: I64  # scratch: nodes, and where they end
     # Of the stage that a request is at: attempts made again so far, and those that were taken in and lost.
     attempt: I32
     lost_calls: I32
