@@ -294,11 +294,11 @@ def with_tree(case: Case, seed: int, times: Times) -> Case:
     works = []
     for arm, work in enumerate(case.works):
         u = uniforms(seed, f"tree{arm}", len(work.deployment), 3)
-        node = (u[:, 0] * len(tree)).astype(np.int64) - (u[:, 0] < 0.1)
-        at = np.where(node < 0, 0, tree.start[node])
+        at_node: I64 = (u[:, 0] * len(tree)).astype(np.int64) - (u[:, 0] < 0.1)
+        at = np.where(at_node < 0, 0, tree.start[at_node])
         prompt = work.prompt_tokens + at if longer else work.prompt_tokens
         tokens = {"prompt": None, "answer": prompt + 100, "any": (u[:, 1] * 1.5 * prompt).astype(np.int64)}[follow]
-        works.append(replace(work, prompt_tokens=prompt, prefix_id=node, prefix_tokens=tokens, prefixes=tree))
+        works.append(replace(work, prompt_tokens=prompt, prefix_id=at_node, prefix_tokens=tokens, prefixes=tree))
     session = None
     if dice.of(True, False):
         u = uniforms(seed, "sessions", works[0].requests)
@@ -310,6 +310,19 @@ def with_tree(case: Case, seed: int, times: Times) -> Case:
         for item in case.deployments
     ]
     return replace(case, works=[replace(work, session=session) for work in works], deployments=deployments)
+
+
+def with_followers(case: Case, seed: int, times: Times) -> Case:
+    """The same where several requests may wait for one answer, some of them to come at once."""
+    dice = Dice(seed, times, "followers")
+    n = case.works[0].requests
+    u = uniforms(seed, "followers", n, 3)
+    # Those before it that it may wait for: the first, a few, any.
+    reach = dice.of(1, 3, n)
+    after = np.where(u[:, 0] < dice.of(0.2, 0.5), -1, (u[:, 1] * np.minimum(np.arange(n), reach)).astype(np.int64))
+    after[0] = -1
+    think_s = dice.on_grid(-np.log(u[:, 2]) * dice.of(0.3, 0.1, 0.0))
+    return replace(case, works=[replace(work, after=after, think_s=think_s) for work in case.works])
 
 
 def failing_scenario(seed: int, times: Times) -> Case:

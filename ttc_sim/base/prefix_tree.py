@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +63,38 @@ class PrefixTree:
             depth[some], before[some] = depth[some] + depth[before[some]], before[before[some]]
         return int(depth.max(initial=0))
 
+    def branches(self, at: I64) -> I64:
+        """Where those part that are at these nodes: each goes with the branch of most of them that it follows.
+
+        Returns:
+            (nodes,) the node that its branch begins with: prompts on one branch are alike, as those of a conversation.
+        """
+        parent = self.parent.tolist()
+        count = np.bincount(at[at >= 0], minlength=len(self)).tolist()
+        for node in range(len(parent) - 1, -1, -1):
+            if parent[node] >= 0:
+                count[parent[node]] += count[node]
+        most = [-1] * len(parent)
+        for node, before in enumerate(parent):
+            if before >= 0 and (most[before] < 0 or count[node] > count[most[before]]):
+                most[before] = node
+        first = list(range(len(parent)))
+        for node, before in enumerate(parent):
+            if before >= 0 and most[before] == node:
+                first[node] = first[before]
+        return np.array(first, dtype=np.int64)
+
     @staticmethod
     def of_roots(count: int) -> PrefixTree:
         """So many prefixes that have nothing in common."""
         return PrefixTree(np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64))
 
 
-__all__ = ["PrefixTree"]
+def beside_one_another(trees: Sequence[PrefixTree]) -> PrefixTree:
+    """Trees that have nothing in common, as one: the nodes of each are numbered on from those of the one before."""
+    first = np.cumsum([0, *(len(tree) for tree in trees)])
+    parents = [np.where(tree.parent < 0, -1, tree.parent + k) for tree, k in zip(trees, first, strict=False)]
+    return PrefixTree(np.concatenate(parents), np.concatenate([tree.start for tree in trees]))
+
+
+__all__ = ["PrefixTree", "beside_one_another"]

@@ -72,6 +72,7 @@ from ttc_sim.engine.work import (
     end_of_run,
     fleet_log,
     interval_of,
+    kept_together,
     last_arrival,
     listed_outages,
     may_break,
@@ -180,10 +181,11 @@ class Simulation(Recorder):
             else _Endpoint(self, d, item, (None if outages is None else outages[d]) or listed_outages(item))
             for d, (item, table) in enumerate(zip(deployments, tables or [None] * len(deployments), strict=True))
         ]
-        self.next_of = np.full(works[0].requests, -1, dtype=np.int64)
-        after = works[0].after
-        if after is not None:
-            self.next_of[after[after >= 0]] = np.flatnonzero(after >= 0)
+        self.followers: dict[int, list[int]] = {}  # of an answer
+        for request, before in enumerate([] if works[0].after is None else works[0].after.tolist()):
+            self.followers.setdefault(before, []).append(request)
+        by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
+        self.session = [kept_together(work) if by_session else work.prefix_id for work in works]
 
     def run(self, until_s: float | None) -> EngineResult:
         """Run to the end of all events, or of the clock."""
@@ -291,8 +293,8 @@ class Simulation(Recorder):
         self.status[request] = status if turned_away is None else turned_away
         self.finished_s[request] = self.env.now
         self.unfinished -= 1
-        if self.next_of[request] >= 0:
-            self.env.process(self._next(int(self.next_of[request])))
+        for after in self.followers.get(request, []):
+            self.env.process(self._next(after))
 
     def _pass_gateway(self, request: int) -> Generator[simpy.Event, Any, int | None]:
         """What becomes of a request that the gateway does not send on; ``None`` of others."""
@@ -480,10 +482,11 @@ class _Pool:
         if kind == "round_robin":
             self.turn += 1
             return self.replicas[places[(self.turn - 1) % len(places)]]
-        if kind == "session" and stage.prefix_id >= 0:
-            place = stage.prefix_id % count
+        session = int(self.simulation.session[stage.arm][stage.number])
+        if kind == "session" and session >= 0:
+            place = session % count
             if place not in places:  # of those in service always the same, whoever else comes and goes
-                place = max(places, key=lambda one: (weight_of(stage.prefix_id, one), -one))
+                place = max(places, key=lambda one: (weight_of(session, one), -one))
             return self.replicas[place]
         replicas = [self.replicas[place] for place in places]
         if kind == "least_kv":

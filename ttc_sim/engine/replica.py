@@ -292,12 +292,13 @@ class Replica:
         self.kv.take(blocks - hit)
         sequence.blocks, sequence.shared, sequence.computed = blocks, shared, hit * BLOCK
         stage, recorder = sequence.stage, self.recorder
-        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
         if np.isnan(recorder.started_s[stage.request]):
             recorder.started_s[stage.request] = recorder.env.now
-        if sequence.sample == stage.first_sample and not sequence.generated:
+        # What it finds of its own after it was preempted does not count, as in vLLM.
+        if sequence.sample == stage.first_sample and not sequence.prefilled:
             had = recorder.cached[stage.arm]
             had[stage.number] = max(had[stage.number], sequence.shared * BLOCK)
+        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
         self._share(sequence, sequence.computed + tokens)
         return tokens
 

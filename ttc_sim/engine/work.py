@@ -46,15 +46,15 @@ class Work:
         needed: (stages,) samples that must end before the stage does; the rest are then cancelled (at an API, if it stops). All
             if left out.
         priority: (n,) 0 is most urgent; for pools that schedule by priority. All 0 if left out.
-        after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user. Its ``arrival_s`` is
-            ignored, it arrives ``think_s`` later. Nobody waits if left out.
+        after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user, the next turns of a
+            session. Its ``arrival_s`` is ignored, it arrives ``think_s`` later. Nobody waits if left out.
         think_s: (n,) seconds, at least 0; needed with ``after``.
         breaks: (stages, calls) whether the first, second, ... call of a stage that its API accepts ends in an error (1, else 0);
             further ones do not. None does if left out.
         again_s: (2, calls, samples) ``first_token_s`` and ``per_token_s`` of the second, third, ... call that its API accepts;
             further ones are as the last. As the first if left out.
         prefixes: what prefixes have in common; nothing if left out.
-        session: (n,) that load balancers keep together, or -1; as the prefix if left out.
+        session: (n,) that load balancers keep together, or -1; as the prefix if left out, or its branch of ``prefixes``.
     """
 
     arrival_s: F64
@@ -399,6 +399,36 @@ def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I6
     had += np.where(first_s + had * more_s <= last_s, 1, 0) - np.where(first_s + (had - 1) * more_s > last_s, 1, 0)
     tokens[cut] = np.maximum(had, 0).astype(np.int64)
     return tokens
+
+
+def kept_together(work: Work) -> I64:
+    """(stages,) what load balancers by session send to one replica, -1 for none."""
+    if work.session is not None:
+        return np.repeat(work.session, np.diff(work.stage_start))
+    if work.prefixes is None:
+        return work.prefix_id
+    return np.where(work.prefix_id < 0, -1, work.prefixes.branches(work.prefix_id)[work.prefix_id])
+
+
+def followers(after: I64) -> tuple[I64, I64, int]:
+    """Who waits for whom.
+
+    Returns:
+        (n,) the first request that waits for each one's answer, and (n,) the next that waits for the same answer as each, -1 for
+        none; and how many wait for one answer at most.
+
+    >>> first, beside, most = followers(np.array([-1, 0, 0, 1]))
+    >>> first.tolist(), beside.tolist(), most
+    ([1, 3, -1, -1], [-1, 2, -1, -1], 2)
+    """
+    first, beside = np.full(len(after), -1, dtype=np.int64), np.full(len(after), -1, dtype=np.int64)
+    who = np.flatnonzero(after >= 0)
+    who = who[np.argsort(after[who], kind="stable")]
+    same = after[who[1:]] == after[who[:-1]]
+    beside[who[:-1][same]] = who[1:][same]
+    begins = np.flatnonzero(np.concatenate([[True], ~same])) if len(who) else who
+    first[after[who[begins]]] = who[begins]
+    return first, beside, int(np.diff(np.append(begins, len(who))).max(initial=0))
 
 
 def capacity(deployment: Api | GpuPool) -> float:

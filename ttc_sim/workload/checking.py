@@ -11,6 +11,7 @@ from ttc_sim.base.arrays import numbers, refuse, whole_numbers
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Arrivals
 from ttc_sim.workload.traffic import Traffic
 
@@ -59,6 +60,8 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
                 where, "prefix_tokens", "given", "'prefix_id', the prefixes that they belong to, beside it"
             )
         refuse(where, "prefix_tokens", shared, shared < 0, "at least 0 tokens")
+    prefixes = _prefixes(made, prefix, where)
+    sessions = _sessions(made, n, where)
     if not isinstance(made.notes, (list, tuple)) or not all(isinstance(note, str) for note in made.notes):
         raise InputError(where, "notes", made.notes, "a list of lines of text")
     lengths = _lengths(made, n, where, carries_lengths)
@@ -72,7 +75,50 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
         think_s,
         prefix_tokens=shared,
         notes=tuple(made.notes),
+        prefixes=prefixes,
+        session=sessions["session"],
+        turn=sessions["turn"],
+        reused_tokens=sessions["reused_tokens"],
     )
+
+
+def _prefixes(made: Traffic, prefix: I64 | None, where: str) -> PrefixTree | None:
+    """What the prefixes have in common, whose nodes they are."""
+    if made.prefixes is None:
+        return None
+    if not isinstance(made.prefixes, PrefixTree):
+        raise InputError(where, "prefixes", type(made.prefixes).__name__, "a PrefixTree")
+    if prefix is None:
+        raise InputError(where, "prefixes", "given", "'prefix_id', the nodes that prompts are at, beside them")
+    size = np.shape(made.prefixes.parent)[:1] or (0,)
+    parent = whole_numbers(where, "prefixes.parent", made.prefixes.parent, size)
+    start = whole_numbers(where, "prefixes.start", made.prefixes.start, size)
+    refuse(
+        where, "prefixes.parent", parent, (parent < -1) | (parent >= np.arange(len(parent))), "-1, or an earlier node"
+    )
+    least = np.where(parent < 0, 0, start[parent])
+    refuse(where, "prefixes.start", start, start < least, "at least as many tokens as its parent's")
+    refuse(where, "prefixes.start", start, (parent < 0) & (start > 0), "0 tokens: nothing is before it")
+    refuse(where, "prefix_id", prefix, prefix >= len(parent), "a node of prefixes")
+    return PrefixTree(parent, start)
+
+
+def _sessions(made: Traffic, n: int, where: str) -> dict[str, I64 | None]:
+    """Which sessions the requests are turns of, and what of their prompts those have sent before."""
+    found: dict[str, I64 | None] = {"session": None, "turn": None, "reused_tokens": None}
+    for name, least in (("session", -1), ("turn", 0), ("reused_tokens", 0)):
+        values = getattr(made, name)
+        if values is None:
+            continue
+        if made.session is None:
+            raise InputError(where, name, "given", "'session', the sessions that the requests are turns of, beside it")
+        found[name] = whole = whole_numbers(where, name, values, (n,))
+        refuse(where, name, whole, whole < least, f"at least {least}")
+    reused = found["reused_tokens"]
+    if reused is not None and made.prompt_tokens is not None:
+        prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
+        refuse(where, "reused_tokens", reused, reused > prompt, "no more tokens than the prompt has")
+    return found
 
 
 def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | None]:
@@ -83,9 +129,6 @@ def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | Non
         return None, None
     after, think_s = whole_numbers(where, "after", made.after, (n,)), numbers(where, "think_s", made.think_s, (n,))
     refuse(where, "after", after, (after < -1) | (after >= np.arange(n)), "-1, or an earlier request")
-    again = after >= 0
-    again[np.unique(after, return_index=True)[1]] = False
-    refuse(where, "after", after, again, "a request that no other waits for: each is followed by one at most")
     refuse(where, "think_s", think_s, ~(np.isfinite(think_s) & (think_s >= 0)), "seconds, at least 0")
     return after, think_s
 

@@ -17,7 +17,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
-from ttc_sim.base.prefix_tree import PrefixTree
+from ttc_sim.base.prefix_tree import PrefixTree, beside_one_another
 from ttc_sim.scenario import Clients, ClosedLoop, Renewal, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
@@ -396,9 +396,7 @@ def _prefixes(traffics: list[Traffic]) -> PrefixTree | None:
         else one.prefixes
         for one in traffics
     ]
-    firsts = np.cumsum([0, *(len(tree) for tree in trees)])
-    parents = [np.where(tree.parent < 0, -1, tree.parent + first) for tree, first in zip(trees, firsts, strict=False)]
-    return PrefixTree(np.concatenate(parents), np.concatenate([tree.start for tree in trees]))
+    return beside_one_another(trees)
 
 
 def _reasoning(traffics: list[Traffic], order: I64) -> I64 | None:

@@ -29,9 +29,11 @@ from ttc_sim.engine.compiled.state import (
     DRAWN,
     EVENT,
     EVENTS,
+    EVENTS_NEEDED,
     FREE_CHAINS,
     FREE_GROUPS,
     FREE_SEQUENCES,
+    FURTHER,
     GROUP,
     HAS_AFTER,
     HAS_LEVEL,
@@ -80,6 +82,8 @@ from ttc_sim.engine.work import (
     Work,
     capacity,
     check_count,
+    followers,
+    kept_together,
     last_arrival,
     levels_over_time,
     listed_outages,
@@ -138,15 +142,13 @@ def begin(
         ]
     )
     prefix_id = _joined([work.prefix_id for work in works])
+    by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
     tree = _prefixes(works, deployments, prefix_id)
     level, levels = none_i, 1
     if first.priority is not None and len(first.priority):
         _, level = np.unique(first.priority, return_inverse=True)
         levels = int(level.max()) + 1
-    next_of = none_i
-    if first.after is not None:
-        next_of = np.full(n, -1, dtype=np.int64)
-        next_of[first.after[first.after >= 0]] = np.flatnonzero(first.after >= 0)
+    next_of, beside, together = (none_i, none_i, 0) if first.after is None else followers(first.after)
     dep, rep = _servers(deployments)
     fleets = fleets_of(deployments, last_arrival(first))
     events, given_repair_s = _first_events(deployments, fleets, rep, drawn_s)
@@ -163,6 +165,9 @@ def begin(
     counters[CHOICES] = 0 if route is None else route.arms.shape[1]
     counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
     counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
+    counters[FURTHER] = max(together - 1, 0)
+    # All of a batch may end at once, and all that wait for them be told.
+    counters[EVENTS_NEEDED] = most_seqs + 2 + min((most_seqs + 2) * counters[FURTHER], n)
     counters[HEARS] = (fleets.of["rule"] == TTFT).any()
     # Each attempt at each work has one at most.
     attempts = 1 + max((0 if item.retry is None else item.retry.retries for item in deployments), default=0)
@@ -202,7 +207,9 @@ def begin(
         backoff=np.ascontiguousarray(first.backoff).reshape(-1),
         needed=needed,
         level=np.ascontiguousarray(level, dtype=np.int64),
+        session=_joined([kept_together(work) if by_session else work.prefix_id for work in works]),
         next_of=next_of,
+        beside=beside,
         think_s=none_f if first.think_s is None else first.think_s,
         route=none_i if route is None else np.ascontiguousarray(route.arms, dtype=np.int64).reshape(-1),
         status=np.full(n, IN_FLIGHT, dtype=np.int8),
@@ -527,7 +534,7 @@ def grow(arrays: State, samples: int) -> State:
     """Twice the room for sequences, groups and events in flight."""
     slots = len(arrays.sequences)
     more = max(slots, 1024, samples)
-    events = max(2 * len(arrays.events), 1024, len(arrays.events) + len(arrays.finished) + 2)
+    events = max(2 * len(arrays.events), 1024, len(arrays.events) + int(arrays.counters[EVENTS_NEEDED]))
     chains = np.zeros(2 * more, dtype=CHAIN)
     chains["following"] = -1
 

@@ -28,9 +28,11 @@ def finish(m: Memory, request: int, status: int, now_s: float) -> None:
     m.status[request] = status
     m.finished_s[request] = now_s
     m.counters[UNFINISHED] -= 1
-    if m.counters[HAS_AFTER] and m.next_of[request] >= 0:
+    if m.counters[HAS_AFTER]:
         after = m.next_of[request]
-        push_event(m, now_s + m.think_s[after], FOLLOW, after, NONE, NONE)
+        while after >= 0:
+            push_event(m, now_s + m.think_s[after], FOLLOW, after, NONE, NONE)
+            after = m.beside[after]
 
 
 @inlined

@@ -346,12 +346,12 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     forget(m, left)
     take(m, r, blocks - hit)
     one.blocks, one.shared, one.computed = blocks, shared, hit * 16
-    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
     request, stage = group.request, group.stage
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
-    if one.sample == group.first_sample and one.length == one.prompt:
+    if one.sample == group.first_sample and one.prefilled == 0:
         m.cached[stage] = max(m.cached[stage], shared * 16)
+    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
     share(m, q, hit * 16 + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)

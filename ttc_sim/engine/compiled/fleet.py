@@ -20,6 +20,7 @@ from ttc_sim.engine.compiled.state import (
     EVENTS,
     FREE_GROUPS,
     FREE_SEQUENCES,
+    FURTHER,
     HEARD,
     INTERVALS,
     LEVELS,
@@ -30,6 +31,7 @@ from ttc_sim.engine.compiled.state import (
     PLAN,
     PREFIXES,
     REPLICAS,
+    REQUESTS,
     ROOM,
     UNFINISHED,
     Memory,
@@ -69,6 +71,7 @@ def has_room_for_change(m: Memory, request: int, number: int) -> bool:
         held = m.replicas[number].running + m.replicas[number].waiting
     if what == READY and m.replicas[number].lives >= m.counters[DRAWN]:
         return False
+    held += min(held * m.counters[FURTHER], m.counters[REQUESTS])
     replicas = m.counters[REPLICAS]
     logs = m.counters[LOGGED] + 4 * replicas + 8 <= m.counters[LOG_ROOM]
     return bool(logs and m.counters[EVENTS] + held + 2 * replicas + m.counters[BATCH] + 8 <= m.counters[ROOM])

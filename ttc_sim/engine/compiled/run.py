@@ -22,7 +22,6 @@ from ttc_sim.engine.compiled.state import (
     ACTIVE,
     ACTS,
     ARRIVED,
-    BATCH,
     BOUNDARY,
     BUDGETS,
     CHAINS_NEEDED,
@@ -34,6 +33,7 @@ from ttc_sim.engine.compiled.state import (
     DRAWN,
     ENDS,
     EVENTS,
+    EVENTS_NEEDED,
     FREE_CHAINS,
     FREE_GROUPS,
     FREE_SEQUENCES,
@@ -95,7 +95,7 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         if (
             counters[FREE_SEQUENCES] < samples
             or counters[FREE_GROUPS] < 1
-            or counters[EVENTS] + m.counters[BATCH] + 2 > m.counters[ROOM]
+            or counters[EVENTS] + counters[EVENTS_NEEDED] > counters[ROOM]
         ):
             return GROW
         if counters[FREE_CHAINS] < counters[CHAINS_NEEDED]:

@@ -116,7 +116,9 @@ KEEPS_ATTEMPTS, WORKS, SAMPLES, CALLS_BREAK, CALLS_AGAIN = 34, 35, 36, 37, 38
 BUDGETS, DAY, DAYS = 39, 40, 41
 # Where the chains begin that are not of prefixes; free ones of those that are, and how many of them one event may need.
 OWN, FREE_CHAINS, CHAINS_NEEDED = 42, 43, 44
-COUNTERS = 45
+# How many may wait for one answer beside the first, and events that one of the loop's rounds may push.
+FURTHER, EVENTS_NEEDED = 45, 46
+COUNTERS = 47
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 # Of budgets' days: when the one that the clock is in ends, and when the first does.
@@ -139,7 +141,9 @@ class State(NamedTuple):
     backoff: F64  # (n * retries,)
     needed: I64
     level: I64
-    next_of: I64
+    session: I64  # by stage, what load balancers keep together
+    next_of: I64  # the first that waits for its answer
+    beside: I64  # the next that waits for the same answer
     think_s: F64
     route: I64  # (n * choices,)
 

@@ -108,7 +108,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         return
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     prompt = m.prompt_tokens[stage]
-    r = _balance(m, d, m.prefix_id[stage], now_s)
+    r = _balance(m, d, m.session[stage], now_s)
     if r < 0:
         if m.counters[KEEPS_ATTEMPTS]:
             m.errors[request] += 1
