@@ -13,8 +13,10 @@ import pytest
 import ttc_sim as ttc
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.measured.cards import SessionsCard
 from ttc_sim.measured.session_tables import read_sessions
 from ttc_sim.measured.session_turns import SessionTurns
+from ttc_sim.measured.sessions import load_sessions, place_of_sessions, save_sessions
 from ttc_sim.scenario import Even, Poisson, Sessions
 from ttc_sim.workload import Traffic, generate
 from ttc_sim.workload.session_trees import SessionTree, tree_of
@@ -252,3 +254,32 @@ def test_reuse_of_what_nobody_sent_is_cut_and_counted(tmp_path: Path) -> None:
     turns = read_sessions(written(tmp_path, reused_tokens=[64, 0, 448, 1500, 0, 640]))
     assert turns.reused_tokens.tolist() == [0, 0, 448, 1000, 0, 640]
     assert "2 of 6 rows of turns.parquet reuse more than any turn of their session has sent before" in turns.notes[-1]
+
+
+def test_the_shipped_profile_is_what_was_recorded(shared: Path) -> None:
+    shipped, recorded = (
+        load_sessions("coding-agent").turns,
+        read_sessions(shared / "agent-sessions" / "requests.parquet"),
+    )
+    assert shipped.notes == ()
+    for name, values in vars(recorded).items():
+        if name != "notes":
+            np.testing.assert_array_equal(getattr(shipped, name), values, err_msg=name)
+    folder = place_of_sessions("coding-agent")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 300_000
+
+
+def test_a_profile_that_is_written_is_read_again(tmp_path: Path) -> None:
+    turns = read_sessions(written(tmp_path))
+    card = SessionsCard(origin="a test", licence="none", date="2026-11-26", tokenizer="none", limits="made up")
+    save_sessions(tmp_path / "profiles" / "mine", card, turns)
+    again = load_sessions("mine", tmp_path).turns
+    for name, values in vars(turns).items():
+        if name != "notes":
+            np.testing.assert_array_equal(getattr(again, name), values, err_msg=name)
+    arrivals = Sessions(process="sessions", sessions="mine", starts=Even(process="even", rate_per_s=1.0))
+    one = generate(arrivals, 20, 1, folder=tmp_path, where="here")
+    other = made(written(tmp_path), 20)
+    np.testing.assert_array_equal(given(one.prompt_tokens), given(other.prompt_tokens))
+    with pytest.raises(InputError, match="a folder with sessions.yaml, or 'coding-agent'"):
+        load_sessions("coding-agents")

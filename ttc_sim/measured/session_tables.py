@@ -34,8 +34,11 @@ def read_sessions(path: Path) -> SessionTurns:
     return turns_of_table(read_table(path), path)
 
 
-def turns_of_table(table: pl.DataFrame, path: Path) -> SessionTurns:
+def turns_of_table(table: pl.DataFrame, path: Path, *, after_any: bool = False) -> SessionTurns:
     """The turns of such a table.
+
+    Args:
+        after_any: whether ``think_s`` is from the answer to the turn before, of whichever agent; else of the same agent's.
 
     Raises:
         InputError: as :func:`read_sessions`.
@@ -66,10 +69,9 @@ def turns_of_table(table: pl.DataFrame, path: Path) -> SessionTurns:
         )
         notes.append(f"{said}nothing of theirs is taken to be what other sessions begin with")
         tools, system = np.where(long, 0, tools), np.where(long, 0, system)
-    think_s = _think_s(table, path, agent, start, rows, notes)
+    think_s = _think_s(table, path, agent, start, rows, notes, after_any=after_any)
     head, heads = _heads(tools, system)
     reused, reuses = _reuses(prompt, reused, agent, head, heads, start, path, notes)
-    head = np.where(_begins_like_others(agent, head, heads, reuses, start), head, -1)
     return SessionTurns(
         start=start,
         agent=agent,
@@ -142,7 +144,14 @@ def _answered(path: Path, prompt: I64, hidden: I64, output: I64, notes: list[str
 
 
 def _think_s(
-    table: pl.DataFrame, path: Path, agent: I64, start: I64, rows: NDArray[np.integer], notes: list[str]
+    table: pl.DataFrame,
+    path: Path,
+    agent: I64,
+    start: I64,
+    rows: NDArray[np.integer],
+    notes: list[str],
+    *,
+    after_any: bool,
 ) -> F64:
     """(n,) seconds from the answer to the turn before in the session, of whichever agent, to this turn."""
     nothing = np.full(len(table), np.nan)
@@ -169,6 +178,8 @@ def _think_s(
         notes.append(f"{said}it is the time since the turn before was sent, less api_s where that is known")
     think = np.where(known, np.where(lacking, derived, think), np.nan_to_num(think))
     think[start[:-1]] = 0.0
+    if after_any:
+        return think
     # What other agents did meanwhile is simulated, and not waited for once more.
     clock = np.cumsum(think + took_s)
     back = np.flatnonzero(known & (before < np.arange(len(think)) - 1))
@@ -224,18 +235,6 @@ def _reuses(
         said = f"{more:,} of {len(prompt):,} rows of {path.name} reuse more than any turn of their session has sent before: "
         notes.append(f"{said}as much as the longest has")
     return reused, reuses
-
-
-def _begins_like_others(agent: I64, head: I64, heads: I64, reuses: I64, start: I64) -> NDArray[np.bool_]:
-    """(n,) whether its head is that of other sessions: of those that begin anew, where none before it in its session, of which it
-    would have reused it, has the same tools."""
-    found = np.zeros(len(agent), dtype=np.bool_)
-    anew = (reuses < 0) & (head >= 0)
-    session_start = np.repeat(start[:-1], np.diff(start))
-    tools = np.where(head < 0, -1, heads[np.maximum(head, 0), 0])
-    for i in np.flatnonzero(anew).tolist():
-        found[i] = not (tools[session_start[i] : i] == tools[i]).any()
-    return found
 
 
 __all__ = ["read_sessions", "turns_of_table"]

@@ -21,7 +21,7 @@ class SessionTurns:
         prompt_tokens, reasoning_tokens, visible_tokens: (n,) the first at least 1, the others together too.
         reused_tokens: (n,) leading tokens of its prompt that an earlier turn of its session has sent.
         reuses: (n,) that turn, or -1 where nothing is reused.
-        head: (n,) what it begins with that other sessions begin with too, a row of ``heads``; -1 for nothing.
+        head: (n,) tools and system prompt that it begins with, a row of ``heads``; -1 for none.
         heads: (h, 3) number of its tools, tokens of these, and of tools and system prompt together.
         notes: how rows were read that could be doubted.
     """
@@ -67,6 +67,17 @@ class SessionTurns:
         first = np.zeros(len(self), dtype=np.bool_)
         first[self.start[:-1]] = True
         return first
+
+    @property
+    def shares_head(self) -> NDArray[np.bool_]:
+        """(n,) whether it may have its head in common with other sessions: one that begins anew, where no turn of its session
+        before it has the same tools; it would have reused them."""
+        found = (self.reuses < 0) & (self.head >= 0)
+        begins = np.repeat(self.start[:-1], self.turns)
+        tools = np.where(self.head < 0, -1, self.heads[:, 0][self.head] if len(self.heads) else -1)
+        for i in np.flatnonzero(found & ~self.first).tolist():
+            found[i] = not (tools[begins[i] : i] == tools[i]).any()
+        return found
 
     def of_sessions(self, which: I64) -> SessionTurns:
         """The turns of some sessions, one after another; one that is named twice is there twice."""

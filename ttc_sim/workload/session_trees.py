@@ -41,7 +41,7 @@ def tree_of(turns: SessionTurns, *, shared_heads: bool = True) -> SessionTree:
     tools = heads[one_of]  # by number
     kinds, h = len(tools), len(heads)
     first = kinds + h  # the turns stand behind what they begin with
-    with_head = (turns.head >= 0) & (turns.reuses < 0) if h else np.zeros(n, dtype=np.bool_)
+    with_head = turns.shares_head if h else np.zeros(n, dtype=np.bool_)
     of = np.full(n, -1, dtype=np.int64)
     of[with_head] = kinds + turns.head[with_head]
     reuses = turns.reuses >= 0

@@ -13,6 +13,7 @@ from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.measured.session_tables import read_sessions
 from ttc_sim.measured.session_turns import SessionTurns
+from ttc_sim.measured.sessions import load_sessions, place_of_sessions
 from ttc_sim.scenario import Sessions
 from ttc_sim.workload.recorded import state_of
 from ttc_sim.workload.session_trees import SessionTree, tree_of
@@ -123,13 +124,17 @@ def _numbered(turns: SessionTurns) -> I64:
 
 
 def _known(arrivals: Sessions, folder: Path) -> _Known:
+    if arrivals.sessions is not None:
+        place = place_of_sessions(arrivals.sessions, folder)
+        return _read(arrivals.shared_heads, arrivals.sessions, place, *state_of(place / "turns.parquet"))
     path = folder / str(arrivals.file)
-    return _read(arrivals.shared_heads, path, *state_of(path))
+    return _read(arrivals.shared_heads, None, path, *state_of(path))
 
 
 @lru_cache(maxsize=4)
-def _read(shared_heads: bool, path: Path, changed_ns: int, size: int) -> _Known:
-    turns = read_sessions(path)
+def _read(shared_heads: bool, profile: str | None, path: Path, changed_ns: int, size: int) -> _Known:
+    """Read once for all runs, as long as the file stays as it is."""
+    turns = read_sessions(path) if profile is None else load_sessions(path).turns
     return _Known(turns, tree_of(turns, shared_heads=shared_heads), _numbered(turns))
 
 
