@@ -84,6 +84,21 @@ class PrefixTree:
                 first[node] = first[before]
         return np.array(first, dtype=np.int64)
 
+    def kept(self, nodes: I64) -> tuple[PrefixTree, I64]:
+        """The nodes that lead to some, in their order; and (nodes + 1,) the number that each now has, -1 of others and of none.
+
+        >>> tree, number = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1024, 1024])).kept(np.array([2]))
+        >>> tree.parent, number
+        (array([-1,  0]), array([ 0, -1,  1, -1]))
+        """
+        used = np.zeros(len(self) + 1, dtype=np.bool_)
+        found = np.unique(nodes)
+        while len(found := found[(found >= 0) & ~used[found]]):
+            used[found] = True
+            found = np.unique(self.parent[found])
+        number = np.where(used, np.cumsum(used) - 1, -1)
+        return PrefixTree(number[self.parent[used[:-1]]], self.start[used[:-1]]), number
+
     @staticmethod
     def of_roots(count: int) -> PrefixTree:
         """So many prefixes that have nothing in common."""
