@@ -12,6 +12,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
 from ttc_sim.scenario import Arrivals
+from ttc_sim.workload.checking_sessions import of_sessions
 from ttc_sim.workload.traffic import Traffic
 
 
@@ -72,6 +73,7 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
         think_s,
         prefix_tokens=shared,
         notes=tuple(made.notes),
+        **of_sessions(made, n, where),
     )
 
 
