@@ -61,8 +61,8 @@ def prompts_taken_in(model: Model, offers: Offers, traffic: Traffic, result: Eng
         if here.any()
         for part in _of_offer(model, offers, result, index, here, reused)
     ]
-    found: list[Any] = [np.concatenate(values) for values in zip(*parts, strict=True)]
-    return Prompts(*found, moved(model, traffic, by))
+    found: list[Any] = [*(np.concatenate(values) for values in zip(*parts, strict=True)), moved(model, traffic, by)]
+    return Prompts(*found)
 
 
 def _of_offer(
