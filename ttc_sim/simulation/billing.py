@@ -20,6 +20,7 @@ from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
+from ttc_sim.simulation.prompts import Prompts, prompts_taken_in
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
@@ -60,6 +61,7 @@ class Run:
         rate_per_s: requests per second that were served: of the arrivals (:class:`ttc_sim.workload.Traffic`), or fewer where a pool
             fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
+        prompts: what was found of them in caches; ``None`` where no two have anything in common.
     """
 
     draws: Draws
@@ -93,6 +95,7 @@ class Run:
     fees_usd_per_hour: Mapping[str, float]
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
+    prompts: Prompts | None = None
 
     @property
     def number(self) -> int:
@@ -220,12 +223,13 @@ def bill_run(
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
     correct = taken.correct
     replicas = {name: one.most_replicas for name, one in provided.items()}
+    answered_by = offers.arm_of(result.arm.astype(np.int64))
     ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
         draws=draws,
         requests=requests,
         arm=arm,
-        answered_by=offers.arm_of(result.arm.astype(np.int64)),
+        answered_by=answered_by,
         result=result,
         answered_correctly=np.where(result.status == COMPLETED, correct, np.where(np.isnan(correct), np.nan, 0.0)),
         planned_correct=taken.planned_correct,
@@ -252,6 +256,7 @@ def bill_run(
         provisioned=provided,
         fees_usd_per_hour=fees,
         standings=found,
+        prompts=prompts_taken_in(model, offers, draws.traffic, result, answered_by),
         timeline=None
         if interval_s is None
         else timeline(model, taken, result, interval_s, replicas, fees, (paid_from_s, paid_s)),

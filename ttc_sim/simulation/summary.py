@@ -22,6 +22,7 @@ from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
+from ttc_sim.simulation.session_figures import CacheFigures, SessionFigures, cache_figures, session_figures
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -91,6 +92,8 @@ class Summary:
         replay: nothing in the runs is random: another one would come out the same.
         budget: what hard budgets a day came to; ``None`` without any.
         prices: by endpoint that requests may have come to.
+        sessions: what sessions come to; ``None`` without any. caches: by deployment, what was found of prompts; empty where nothing
+            was.
     """
 
     accuracy: Estimate | None
@@ -133,6 +136,8 @@ class Summary:
     budget: BudgetReport | None = None
     fees_usd_per_day: Mapping[str, float] = field(default_factory=dict)
     prices: Mapping[str, TokenPrices] = field(default_factory=dict)
+    sessions: SessionFigures | None = None
+    caches: Mapping[str, CacheFigures] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -155,6 +160,9 @@ class Summary:
                 del found["failed_rate"]
         if not self.fees_usd_per_day:
             del found["fees_usd_per_day"]
+        for name in ("sessions", "caches"):
+            if not found[name]:
+                del found[name]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
@@ -289,6 +297,8 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         budget=budgets,
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
         prices=_prices(pooled),
+        sessions=session_figures(pooled),
+        caches=cache_figures(pooled),
     )
 
 

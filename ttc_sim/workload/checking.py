@@ -13,6 +13,7 @@ from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
 from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Arrivals
+from ttc_sim.workload.checking_sessions import of_sessions
 from ttc_sim.workload.traffic import Traffic
 
 
@@ -61,7 +62,6 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
             )
         refuse(where, "prefix_tokens", shared, shared < 0, "at least 0 tokens")
     prefixes = _prefixes(made, prefix, where)
-    sessions = _sessions(made, n, where)
     if not isinstance(made.notes, (list, tuple)) or not all(isinstance(note, str) for note in made.notes):
         raise InputError(where, "notes", made.notes, "a list of lines of text")
     lengths = _lengths(made, n, where, carries_lengths)
@@ -76,9 +76,7 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
         prefix_tokens=shared,
         notes=tuple(made.notes),
         prefixes=prefixes,
-        session=sessions["session"],
-        turn=sessions["turn"],
-        reused_tokens=sessions["reused_tokens"],
+        **of_sessions(made, n, where),
     )
 
 
@@ -101,24 +99,6 @@ def _prefixes(made: Traffic, prefix: I64 | None, where: str) -> PrefixTree | Non
     refuse(where, "prefixes.start", start, (parent < 0) & (start > 0), "0 tokens: nothing is before it")
     refuse(where, "prefix_id", prefix, prefix >= len(parent), "a node of prefixes")
     return PrefixTree(parent, start)
-
-
-def _sessions(made: Traffic, n: int, where: str) -> dict[str, I64 | None]:
-    """Which sessions the requests are turns of, and what of their prompts those have sent before."""
-    found: dict[str, I64 | None] = {"session": None, "turn": None, "reused_tokens": None}
-    for name, least in (("session", -1), ("turn", 0), ("reused_tokens", 0)):
-        values = getattr(made, name)
-        if values is None:
-            continue
-        if made.session is None:
-            raise InputError(where, name, "given", "'session', the sessions that the requests are turns of, beside it")
-        found[name] = whole = whole_numbers(where, name, values, (n,))
-        refuse(where, name, whole, whole < least, f"at least {least}")
-    reused = found["reused_tokens"]
-    if reused is not None and made.prompt_tokens is not None:
-        prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
-        refuse(where, "reused_tokens", reused, reused > prompt, "no more tokens than the prompt has")
-    return found
 
 
 def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | None]:

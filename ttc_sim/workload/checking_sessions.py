@@ -1,0 +1,44 @@
+"""Sessions of a user's own arrivals, looked at before anything is simulated with them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from ttc_sim.base.arrays import refuse, whole_numbers
+from ttc_sim.base.draws import I64
+from ttc_sim.base.errors import InputError
+from ttc_sim.workload.traffic import Traffic
+
+
+class OfSessions(TypedDict, total=False):
+    """Which turn of which session each request is."""
+
+    session: I64
+    turn: I64
+    reused_tokens: I64
+
+
+def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
+    """Sessions, turns and what was sent before, of ``n`` requests; nothing without sessions.
+
+    Raises:
+        InputError: some of them are missing, or no such numbers; more was sent before than the prompt has.
+    """
+    given = {"session": made.session, "turn": made.turn, "reused_tokens": made.reused_tokens}
+    if all(values is None for values in given.values()):
+        return {}
+    for name, values in given.items():
+        if values is None:
+            expected = "given too: session, turn and reused_tokens belong together"
+            raise InputError(where, name, None, expected)
+    session, turn, reused = (whole_numbers(where, name, values, (n,)) for name, values in given.items())
+    refuse(where, "session", session, session < -1, "a number, at least 0, or -1 of a request that is of none")
+    refuse(where, "turn", turn, turn < 0, "which turn of its session it is, from 0")
+    refuse(where, "reused_tokens", reused, reused < 0, "at least 0 tokens")
+    if made.prompt_tokens is not None:
+        prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
+        refuse(where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt")
+    return {"session": session, "turn": turn, "reused_tokens": reused}
+
+
+__all__ = ["of_sessions"]
