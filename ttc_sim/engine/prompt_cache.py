@@ -67,7 +67,7 @@ class PromptCache:
         """
         begins = first_s < math.inf
         upto = shared if begins else found
-        for at, end in self._path(node, upto):
+        for at, end in self._path(node, max(upto, answer[0])):
             for one in self.kept.get(at, []):
                 if one.end <= end and not self._over(one, now_s):
                     one.used_s = now_s
@@ -75,12 +75,12 @@ class PromptCache:
         for at, end in places:
             self._keep(at, end, now_s if end <= found else first_s, now_s)
         for at, end in self._path(node, answer[0]):
-            if end > shared and begins:
+            if end > shared:
                 self._keep(at, end, answer[1], now_s)
         return self.shared(prompt) - found if begins else 0
 
     def _marked(self, node: int, prompt: int, shared: int) -> list[tuple[int, int]]:
-        """Places of a prompt that the client marks, as far as others may have them: its end, the end of what it shares, the first."""
+        """Places that the client marks, where others may find it: the end of a prompt, that of what it shares, the first."""
         left, path = self.rules.breakpoints, self._path(node, shared)
         marked: list[tuple[int, int]] = []
         if shared < prompt:

@@ -59,7 +59,7 @@ class ApiCache(Model):
         step_tokens: what is kept, and found, is a multiple of this, without breakpoints; 1 if left out.
         ttl_s: how long it is kept after it was last used.
         keeps_output: whether an answer is kept with its prompt, so that the next turn finds it; not if left out.
-        reads_count: whether what is found counts against ``tokens_per_minute`` and ``input_tokens_per_minute``; it does if left out.
+        reads_count: whether what is found counts against limits of tokens per minute; it does if left out.
     """
 
     provider: (
