@@ -420,7 +420,7 @@ def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str
     found = [
         name for name in ("status", "arm", "preemptions", "retries") if (getattr(a, name) != getattr(b, name)).any()
     ]
-    for name in ("generated_tokens", "prefilled_tokens", "cached_tokens"):
+    for name in ("generated_tokens", "prefilled_tokens", "cached_tokens", "written_tokens"):
         pairs = zip(getattr(a, name), getattr(b, name), strict=True)
         found += [name] if any((one != other).any() for one, other in pairs) else []
     for name in ("arrival_s", "started_s", "first_token_s", "finished_s", "busy_s", "end_s"):

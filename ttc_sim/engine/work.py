@@ -149,6 +149,7 @@ class Attempts:
             that are hidden.
         lost_prefilled, lost_cached: per offered work, (stages,) likewise prompt tokens; lost_attempts: attempts that had any.
         known: whether outages were known for as long as the run asked.
+        lost_written: per offered work, (stages,) likewise tokens that a cache was made to keep; empty without any such.
     """
 
     first: I32
@@ -164,6 +165,7 @@ class Attempts:
     lost_cached: tuple[I64, ...]
     lost_attempts: tuple[I64, ...]
     known: bool
+    lost_written: tuple[I64, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,11 @@ def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bo
         or (item.errors is not None if isinstance(item, Api) else item.retry is not None or item.failures is not None)
         for item in deployments
     )
+
+
+def has_api_cache(deployments: Sequence[Api | GpuPool]) -> bool:
+    """Whether any endpoint keeps prompts."""
+    return any(isinstance(item, Api) and item.cache is not None for item in deployments)
 
 
 def listed_outages(item: Api | GpuPool) -> Down | None:

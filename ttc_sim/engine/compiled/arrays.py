@@ -32,6 +32,7 @@ from ttc_sim.engine.compiled.state import (
     EVENTS_NEEDED,
     FREE_CHAINS,
     FREE_GROUPS,
+    FREE_KEPT,
     FREE_SEQUENCES,
     FURTHER,
     GROUP,
@@ -43,10 +44,13 @@ from ttc_sim.engine.compiled.state import (
     INTERVAL,
     INTERVALS,
     KEEPS_ATTEMPTS,
+    KEPT,
     LATE,
     LEVELS,
     LIMIT,
     LOG_ROOM,
+    MOST_KEPT,
+    NODES,
     OVERFLOW,
     OWN,
     PLAN,
@@ -92,6 +96,7 @@ from ttc_sim.engine.work import (
 from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.serving.api_limits import held_by
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
@@ -229,6 +234,9 @@ def begin(
         groups=np.zeros(0, dtype=GROUP),
         chains=chains,
         events=events,
+        **_caches(works, dep, counters),
+        written=np.zeros(stages if counters[MOST_KEPT] else 0, dtype=np.int64),
+        lost_written=np.zeros(stages if counters[MOST_KEPT] and keeps else 0, dtype=np.int64),
         free_sequences=none_i,
         free_groups=none_i,
         free_chains=none_i,
@@ -349,9 +357,10 @@ def _stretches(
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
     replicas: list[Any] = []
-    ends_base = 0
+    ends_base = caches = 0
     for d, item in enumerate(deployments):
         row = dep[d]
+        row["cache"] = -1
         row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
         row["capacity"] = capacity(item)
         row["deadline_s"] = np.inf if item.deadline_s is None else item.deadline_s
@@ -384,12 +393,39 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
         row["stops"] = item.on_timeout == "stop"
         if item.errors is not None:
             row["error_after"] = _ERRORS_AFTER.index(item.errors.after or "at_once")
-        for name, per_minute in (("requests", item.requests_per_minute), ("tokens", item.tokens_per_minute)):
-            if per_minute is not None:
-                row[f"has_{name}"] = 1
-                row[f"{name}_most"] = row[f"{name}_level"] = per_minute
-                row[f"{name}_rate"] = per_minute / 60.0
+        for key, per_minute in item.rate_limits.items():
+            name = key.split("_")[0]
+            row[f"has_{name}"] = 1
+            row[f"{name}_most"] = row[f"{name}_level"] = held_by(per_minute, item.limit_window_s)
+            row[f"{name}_rate"] = per_minute / 60.0
+        if item.cache is not None:
+            rules = item.cache.rules
+            row["cache"], caches = caches, caches + 1
+            row["cache_marks"], row["cache_least"] = rules.breakpoints, rules.min_tokens
+            row["cache_step"], row["cache_ttl_s"] = rules.step_tokens, rules.ttl_s
+            row["cache_answers"], row["cache_uncounted"] = rules.keeps_output, not rules.reads_count
     return dep, np.array(replicas, dtype=REPLICA)
+
+
+def _caches(works: Sequence[Work], dep: NDArray[Any], counters: I64) -> dict[str, NDArray[Any]]:
+    """Prompt caches, empty, and the tree of what prompts have in common."""
+    none, caches = np.zeros(0, dtype=np.int64), int(dep["cache"].max(initial=-1)) + 1
+    names = ("node_parent", "node_start", "kept_first", "free_kept")
+    if not caches:
+        return {**dict.fromkeys(names, none), "kept": np.zeros(0, dtype=KEPT)}
+    most = max((int(work.prefix_id.max(initial=-1)) for work in works), default=-1) + 1
+    tree = works[0].prefixes or PrefixTree.of_roots(most)
+    depth: list[int] = []
+    for parent in tree.parent.tolist():
+        depth.append(1 if parent < 0 else depth[parent] + 1)
+    counters[NODES], counters[MOST_KEPT] = len(tree), max(depth, default=0) + 2
+    return {
+        "node_parent": np.ascontiguousarray(tree.parent, dtype=np.int64),
+        "node_start": np.ascontiguousarray(tree.start, dtype=np.int64),
+        "kept_first": np.full(caches * len(tree), -1, dtype=np.int64),
+        "kept": np.zeros(0, dtype=KEPT),
+        "free_kept": none,
+    }
 
 
 def _first_events(
@@ -508,6 +544,18 @@ def longer(arrays: State, interval_s: float) -> State:
     spent_over = _enlarged(arrays.spent_over, intervals * int(arrays.counters[BUDGETS]))
     clock = np.array([interval_s, now * interval_s, (now + 1) * interval_s], dtype=np.float64)
     return arrays._replace(changes=changes, clock=clock, spent_over=spent_over)
+
+
+def keep_more(arrays: State) -> State:
+    """Twice the room for what prompt caches keep, and enough for another call."""
+    now, free = len(arrays.kept), int(arrays.counters[FREE_KEPT])
+    size = 2 * now + 1024 + int(arrays.counters[MOST_KEPT])
+    fresh = np.arange(now, size, dtype=np.int64)
+    arrays.counters[FREE_KEPT] = free + len(fresh)
+    return arrays._replace(
+        kept=_enlarged(arrays.kept, size),
+        free_kept=_enlarged(np.concatenate([arrays.free_kept[:free], fresh]), size),
+    )
 
 
 def levels_of(arrays: State, interval_s: float) -> F64:
