@@ -71,7 +71,13 @@ class PromptCache:
             for one in self.kept.get(at, []):
                 if one.end <= end and not self._over(one, now_s):
                     one.used_s = now_s
-        places = self._path(node, upto) if not self.rules.breakpoints else self._marked(node, prompt, shared) if begins else []
+        places = (
+            self._path(node, upto)
+            if not self.rules.breakpoints
+            else self._marked(node, prompt, shared)
+            if begins
+            else []
+        )
         for at, end in places:
             self._keep(at, end, now_s if end <= found else first_s, now_s)
         for at, end in self._path(node, answer[0]):

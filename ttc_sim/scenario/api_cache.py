@@ -63,10 +63,7 @@ class ApiCache(Model):
     """
 
     provider: (
-        Literal[
-            "anthropic", "anthropic-1h", "openai", "openai-24h", "openai-breakpoints", "gemini", "deepseek"
-        ]
-        | None
+        Literal["anthropic", "anthropic-1h", "openai", "openai-24h", "openai-breakpoints", "gemini", "deepseek"] | None
     ) = None
     kind: Literal["automatic", "breakpoints"] | None = None
     breakpoints: Annotated[int, Field(ge=1, le=MOST_BREAKPOINTS)] | None = None
@@ -93,7 +90,11 @@ class ApiCache(Model):
             expected = "none beside breakpoints: prompts are kept up to the very place that is marked"
             wrong["step_tokens"] = ("value_error", self.step_tokens, expected)
         if not wrong and self.kind == "automatic" and self.breakpoints is not None:
-            wrong["breakpoints"] = ("value_error", self.breakpoints, "none in an automatic cache: it keeps all of a prompt")
+            wrong["breakpoints"] = (
+                "value_error",
+                self.breakpoints,
+                "none in an automatic cache: it keeps all of a prompt",
+            )
         if not wrong and self.kind is None and self.breakpoints is not None and not self._documented.breakpoints:
             expected = f"none: {self.provider} keeps all of a prompt; kind: breakpoints says otherwise"
             wrong["breakpoints"] = ("value_error", self.breakpoints, expected)

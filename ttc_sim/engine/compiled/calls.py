@@ -249,9 +249,7 @@ def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         if dep.cache_answers and hi == lo + 1 and begins and ends_s <= last_s:
             answer = shared_of(m, d, stage, prompt + output)
         m.cached[stage] = 0 if at_once else found
-        m.written[stage] = use_kept(
-            m, d, stage, shared, found, now_s, first_s if begins else np.inf, answer, ends_s
-        )
+        m.written[stage] = use_kept(m, d, stage, shared, found, now_s, first_s if begins else np.inf, answer, ends_s)
     if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s and not at_once:
         m.first_token_s[request] = first_s
     # The event at which the provider is done with the call brings its bill with it.

@@ -89,7 +89,7 @@ CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
 GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
 ACTS: int = np.int64(3 << 40)  # type: ignore[assignment]
 (NONE,) = _constants(1)
-DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS, KEEP_MORE = 0, 1, 2, 3, 4, 5, 6
+DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS, KEEP_MORE = 0, 1, 2, 3, 4, 5, 7
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
 NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
@@ -119,8 +119,8 @@ KEEPS_ATTEMPTS, WORKS, SAMPLES, CALLS_BREAK, CALLS_AGAIN = 34, 35, 36, 37, 38
 # Budgets, none where nobody has any; the day that the clock is in, and days that there is room for.
 BUDGETS, DAY, DAYS = 39, 40, 41
 # Of prompt caches: nodes of the tree, free slots, and how many one call takes at most, none where there is no such cache.
-NODES, FREE_KEPT, MOST_KEPT = 42, 43, 44
-COUNTERS = 45
+NODES, FREE_KEPT, MOST_KEPT = 47, 48, 49
+COUNTERS = 50
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 # Of budgets' days: when the one that the clock is in ends, and when the first does.
