@@ -67,10 +67,17 @@ class TrafficCard(Card):
     kind: Literal["traffic"] = "traffic"
 
 
+class SessionsCard(Card):
+    """Card of recorded sessions."""
+
+    kind: Literal["sessions"] = "sessions"
+
+
 CARD_FILES: dict[str, type[Card]] = {
     "profile.yaml": ProfileCard,
     "problem_set.yaml": ProblemSetCard,
     "traffic.yaml": TrafficCard,
+    "sessions.yaml": SessionsCard,
 }
 AnyCard = TypeVar("AnyCard", bound=Card)
 
