@@ -19,6 +19,7 @@ from ttc_sim.scenario.targets import USD
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes_of
+from ttc_sim.simulation.ending import notes_of_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
@@ -291,6 +292,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *(runs[0].draws.traffic.notes if population is None else ()),
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
+            *notes_of_ended(runs),
         ),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
