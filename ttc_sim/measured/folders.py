@@ -47,7 +47,8 @@ def find_folder(name: str | Path, card_file: str, folder: str | Path | None = No
     Raises:
         InputError: there is none; names the nearest.
     """
-    kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
+    kinds = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}
+    kind = {**kinds, "agent.yaml": "agent profile"}[card_file]
     location(kind, "name", name, f"the name of a {kind}, or its folder")
     beside = [] if folder in (None, Path()) else [Path(folder) / "profiles" / name, Path(folder) / name]
     for place in [*beside, Path(name), *(place / name for place in search_folders(folder))]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ttc_sim.base.arrays import numbers, refuse, whole_numbers
+from ttc_sim.base.arrays import numbers, refuse, truth_values, whole_numbers
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Arrivals
 from ttc_sim.workload.traffic import Traffic
 
@@ -72,7 +74,60 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
         think_s,
         prefix_tokens=shared,
         notes=tuple(made.notes),
+        prefixes=_prefixes(made.prefixes, prefix, where),
+        **_sessions(made, n, where),
     )
+
+
+def _sessions(made: Traffic, n: int, where: str) -> dict[str, Any]:
+    """Which session each is a turn of: numbers from 0, in the order of the user's own."""
+    given = {name: getattr(made, name) for name in ("session", "turn", "reused_tokens")}
+    if all(one is None for one in given.values()) and made.ends is None:
+        return {}
+    for name, values in given.items():
+        if values is None:
+            raise InputError(where, name, "None", "'session', 'turn' and 'reused_tokens', all of them or none")
+    session, turn, reused = (whole_numbers(where, name, values, (n,)) for name, values in given.items())
+    refuse(where, "session", session, session < -1, "a session's number, at least 0, or -1 for none")
+    refuse(where, "turn", turn, turn < 0, "which turn of its session it is, from 0")
+    refuse(where, "reused_tokens", reused, reused < 0, "at least 0 tokens")
+    if made.prompt_tokens is not None:
+        prompt = np.asarray(made.prompt_tokens)
+        refuse(
+            where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt that they are part of"
+        )
+    found = {"session": np.where(session < 0, -1, np.searchsorted(np.unique(session[session >= 0]), session))}
+    if made.ends is not None:
+        ends = truth_values(where, "ends", made.ends, (n,))
+        refuse(where, "ends", ends, ends & (session < 0), "False of a request that is of no session")
+        again = ends.copy()
+        again[np.flatnonzero(ends)[np.unique(session[ends], return_index=True)[1]]] = False
+        refuse(where, "ends", ends, again, "one end of each session at most")
+        found["ends"] = ends
+    return {**found, "turn": turn, "reused_tokens": reused}
+
+
+def _prefixes(tree: PrefixTree | None, prefix: I64 | None, where: str) -> PrefixTree | None:
+    """What prompts have in common, as :class:`ttc_sim.base.prefix_tree.PrefixTree` has it."""
+    if tree is None:
+        return None
+    if not isinstance(tree, PrefixTree):
+        raise InputError(where, "prefixes", type(tree).__name__, "a PrefixTree, or None")
+    if prefix is None:
+        raise InputError(where, "prefixes", "given", "'prefix_id', each request's node, beside it")
+    parent = whole_numbers(where, "prefixes.parent", tree.parent, (len(tree),))
+    start = whole_numbers(where, "prefixes.start", tree.start, (len(tree),))
+    refuse(where, "prefixes.parent", parent, (parent < -1) | (parent >= np.arange(len(tree))), "an earlier node, or -1")
+    root, above = parent < 0, np.append(start, 0)[parent]
+    refuse(
+        where,
+        "prefixes.start",
+        start,
+        np.where(root, start != 0, start < above),
+        "0 of a root, else its parent's or more",
+    )
+    refuse(where, "prefix_id", prefix, prefix >= len(tree), f"a node of the {len(tree)} of prefixes")
+    return PrefixTree(parent, start)
 
 
 def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | None]:
