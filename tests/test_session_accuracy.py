@@ -30,7 +30,7 @@ from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import summarize
 from ttc_sim.workload import Traffic
 
-CARD = {
+CARD: dict[str, object] = {
     "model": "m",
     "origin": "made up",
     "licence": "none",
