@@ -25,6 +25,7 @@ from ttc_sim.engine.work import COMPLETED
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.pairing import Leaning, Pair
 from ttc_sim.simulation.pooling import ENDS, QUANTILES, UNKNOWN, Pooled, TimeName, Times, quantile
+from ttc_sim.simulation.session_accuracy import difference_of_accuracy
 from ttc_sim.simulation.summary import Summary, served_per_s, usd_per_day
 from ttc_sim.simulation.uncertainty import Bools, Influence
 
@@ -179,6 +180,10 @@ def _difference(pair: Pair, name: str, rates: tuple[float, float], before: Estim
 
 
 def _of_accuracy(pair: Pair, value: float) -> Estimate:
+    before, after = pair.before.ended, pair.after.ended
+    if before is not None and after is not None:
+        of_both, alike = difference_of_accuracy((before, pair.before.correct), (after, pair.after.correct))
+        return EXACTLY_NONE if alike else _around(value, of_both).clipped(-1.0, 1.0)
     parts = [one.parts_of_mean("correct", one.correct, one.planned_correct, one.all, share=True) for one in pair.both]
     difference = pair.difference([influence for _, influence, _ in parts])
     if pair.same_course and difference.is_none:
