@@ -149,6 +149,8 @@ class Attempts:
             that are hidden.
         lost_prefilled, lost_cached: per offered work, (stages,) likewise prompt tokens; lost_attempts: attempts that had any.
         known: whether outages were known for as long as the run asked.
+        lost_written: per offered work, (stages,) prompt tokens that an API's cache was made to keep by attempts that were made
+            again; empty without any such.
     """
 
     first: I32
@@ -164,6 +166,7 @@ class Attempts:
     lost_cached: tuple[I64, ...]
     lost_attempts: tuple[I64, ...]
     known: bool
+    lost_written: tuple[I64, ...] = ()
 
 
 @dataclass(frozen=True)
