@@ -19,6 +19,8 @@ _KEYS = {
     "reasoning": "output_reasoning_mtok",
     "output": "output_mtok",
 }
+PROCESSED = {"batch", "flex", "priority", "fast"}
+"""Ways of processing that a scenario may name, of those that the table tells apart."""
 _LONG_KEPT = "cache_write_1h_mtok"
 _OF_CALLS = "requests_kcount"
 
@@ -170,9 +172,26 @@ def _context(processing: str | None, model: Any, moment: datetime.datetime, wher
         expected = f"a day on which it has a price: the table has one from {variants[0].constraint.start_date} on"
     else:
         known = sorted({name for one in model.price_variants or () for name in one.when.values()})
-        known = [name for name in known if name in ("batch", "flex", "priority", "fast")]
+        known = [name for name in known if name in PROCESSED]
         expected = " or ".join(known) or "none: the table has no other price of it; factor says a discount"
     raise InputError(where, f"{field}.processing", processing, expected)
+
+
+def also_processed(provider: str, model: str, day: datetime.date) -> tuple[str, ...]:
+    """Ways of processing that the table has another price of a model's tokens for, on a day.
+
+    >>> also_processed("anthropic", "claude-opus-4-8", datetime.date(2026, 11, 24))
+    ('batch', 'fast')
+    """
+    from genai_prices.data import providers
+
+    noon = datetime.datetime.combine(day, datetime.time(12), tzinfo=datetime.UTC)
+    entry = next((one.find_model(model) for one in providers if one.id == provider), None)
+    variants = [] if entry is None else entry.price_variants or ()
+    there = {
+        name for one in variants if one.constraint is None or one.constraint.active(noon) for name in one.when.values()
+    }
+    return tuple(sorted(there & PROCESSED))
 
 
 def listed_as(model: str) -> tuple[str, str] | None:
@@ -237,4 +256,4 @@ def _rate(given: object) -> Rate | None:
     return Rate(float(base), tuple(tiers))
 
 
-__all__ = ["Listed", "Rate", "listed_as", "look_up", "models_like", "named_exactly"]
+__all__ = ["Listed", "Rate", "also_processed", "listed_as", "look_up", "models_like", "named_exactly"]

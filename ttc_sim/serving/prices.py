@@ -9,7 +9,7 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import Api, ApiCache, Price, PriceChange, PriceHours, Scenario
-from ttc_sim.serving.price_table import Listed, Rate, listed_as, look_up, models_like, named_exactly
+from ttc_sim.serving.price_table import Listed, Rate, also_processed, listed_as, look_up, models_like, named_exactly
 from ttc_sim.serving.token_prices import KINDS, MILLION, LongPrompts, Schedule, TokenPrices, spans
 
 _CHEAPEST = {"input": 0.003, "output": 0.01}
@@ -195,6 +195,7 @@ __all__ = [
     "LongPrompts",
     "Schedule",
     "TokenPrices",
+    "also_processed",
     "listed_as",
     "models_like",
     "named_exactly",
