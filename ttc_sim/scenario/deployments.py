@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,32 +18,7 @@ from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
-
-
-def _day(given: object) -> object:
-    """YAML reads a day that stands without quotes as a date."""
-    return given.isoformat() if type(given) is datetime.date else given
-
-
-class Price(Model):
-    """US dollars per million tokens: from a maintained price table, from the scenario, or both (the scenario wins).
-
-    Args:
-        provider: provider's name in the ``genai-prices`` table, with ``model``; ``on`` fixes the day (``YYYY-MM-DD``).
-        reasoning_usd_per_mtok: hidden reasoning tokens; billed as output unless given, here or by the table.
-        usd_per_call: of each call that is not turned away, whatever its length; none if left out, here and by the table.
-        factor: all of these times this: 0.88 of a discount that was agreed on, 0 where tokens are paid for by a fixed fee.
-    """
-
-    provider: str | None = None
-    model: str | None = None
-    on: Annotated[str | None, BeforeValidator(_day)] = None
-    input_usd_per_mtok: NonNegative | None = None
-    cached_input_usd_per_mtok: NonNegative | None = None
-    reasoning_usd_per_mtok: NonNegative | None = None
-    output_usd_per_mtok: NonNegative | None = None
-    usd_per_call: NonNegative | None = None
-    factor: NonNegative = 1.0
+from ttc_sim.scenario.price import Price
 
 
 class Latency(Model):

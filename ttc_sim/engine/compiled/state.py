@@ -236,7 +236,8 @@ class State(NamedTuple):
     budget_of: I64  # (n * 2,)
     budget_to: I64  # (n * 2,)
     budget_spends: NDArray[np.int8]  # (works * n,)
-    budget_prices: F64  # (stages * 3,)
+    budget_prices: F64  # (stages * prices * parts,)
+    budget_prices_clock: F64
     budget_clock: F64
     gate_done: NDArray[np.int8]
     gate_sent_s: F64
