@@ -54,7 +54,7 @@ class FollowedSession:
         """Index of the arm of the one turn that the requests are, or :data:`~ttc_sim.policies.followed.ENDED`."""
         if self._memory is None:
             self._memory = policy.memory(requests, arms, places)
-        elif len(self._memory.kept) < places.conversations:
+        while len(self._memory.kept) < places.conversations:
             self._memory = self._memory.grown()
         return int(policy.follow(requests, arms, places, self._memory)[0])
 
