@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ttc_sim as ttc
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
+from ttc_sim.deploying.endpoints import Endpoint
+from ttc_sim.deploying.exports import export_plan
 from ttc_sim.deploying.runtime import Runtime
 from ttc_sim.deploying.sessions import SessionEndedError
-from ttc_sim.policies import ENDED, choose_arms
+from ttc_sim.policies import ENDED, choose_arms, parse_policy
 from ttc_sim.policies.memory import places_of
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
 from ttc_sim.simulation.model import Model, load_model
@@ -205,3 +208,20 @@ def test_what_cannot_be_said_of_a_turn_is_refused(folder: Path, told: dict[str, 
 def test_nothing_is_tried_on_purpose_where_sessions_are_followed(folder: Path) -> None:
     with pytest.raises(InputError, match=r"explore: got 0\.1; expected 0: an arm that is tried on purpose loses"):
         runtime_of(saved(folder, planned_with(folder, FOLLOWING[0])), explore=0.1)
+
+
+@pytest.mark.parametrize("policy", [FOLLOWING[1], "Banded(edges=[2], arms=['weak', 'strong@500'], score='turn')"])
+def test_exports_say_that_they_follow_no_session(folder: Path, policy: str) -> None:
+    plan = ttc.load_plan(saved(folder, planned_with(folder, policy)))
+    stands = {name: Endpoint(url="http://localhost:1/v1", model=name) for name in ("cheap", "dear")}
+    for to in ("litellm", "semantic-router"):
+        said = "\n".join(export_plan(plan, to, stands).not_expressed)
+        assert (
+            f"source easy: arms are chosen by {parse_policy(policy)!r}, which follows each session from turn to turn"
+            in said
+        )
+    for to in ("python", "typescript"):
+        with pytest.raises(
+            InputError, match="expected a policy that looks at the request alone: one that follows sessions"
+        ):
+            export_plan(plan, to, stands)
