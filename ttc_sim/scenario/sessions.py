@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario.base import Model, by_name, errors_at
-from ttc_sim.scenario.traffic import ARRIVALS, Arrivals
+from ttc_sim.scenario.traffic import ARRIVALS, Arrivals, Workload
 
 
 class Compact(Model):
@@ -38,6 +39,7 @@ class Sessions(Arrivals):
         sessions: name of a session profile, such as ``coding-agent``, or its folder; or
         file: a table of recorded requests, or a folder of recorded sessions.
         starts: how sessions begin.
+        shared_heads: whether sessions whose prompts begin with tools and a system prompt of the same lengths have them in common.
         compact: how long contexts are made shorter; never if left out.
     """
 
@@ -47,7 +49,13 @@ class Sessions(Arrivals):
     sessions: str | None = None
     file: str | None = None
     starts: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
+    shared_heads: bool = True
     compact: Compact | None = None
+
+    @property
+    def begins(self) -> Arrivals:
+        """The process that sessions begin by."""
+        return self.starts
 
     @model_validator(mode="after")
     def _from_one_place(self) -> Sessions:
@@ -60,4 +68,9 @@ class Sessions(Arrivals):
         return self
 
 
-__all__ = ["Compact", "Sessions"]
+def may_have_sessions(workload: Workload) -> bool:
+    """Whether requests may be turns of sessions: those of a process of a user's own are if it says so."""
+    return any(isinstance(one, Sessions) or not is_shipped(type(one)) for one in workload.processes)
+
+
+__all__ = ["Compact", "Sessions", "may_have_sessions"]

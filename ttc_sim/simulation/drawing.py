@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64, columns, uniforms
+from ttc_sim.base.errors import InputError
 from ttc_sim.engine.fleet import FailureTimes
 from ttc_sim.policies import Requests
 from ttc_sim.policies.turns import Turns
@@ -124,6 +125,10 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     label, folder, where = f"{purpose}/{run}", scenario.folder, scenario.path
     arrived = arrive(workload, scenario.seed, label, folder=folder, where=where, requests=requests, rounds=rounds)
     source, n = arrived.source, len(arrived.traffic.arrival_s)
+    if model.instances is not None and population is None and arrived.traffic.session is None:
+        arm, profile = next((name, one.profile) for name, one in scenario.arms.items() if one.profile is not None)
+        expected = "none: an agent profile is of whole sessions, and no request is a turn of one"
+        raise InputError(where, f"arms.{arm}.profile", profile, expected)
     if source is None and (population is not None or workload.sources):
         share = shares(workload, folder, where) if population is None else population.share
         source = drawn_by_share(share, scenario.seed, label, n)
