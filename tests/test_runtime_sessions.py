@@ -107,6 +107,9 @@ def test_turns_go_where_a_simulation_sends_them(folder: Path, policy: Any) -> No
     assert run.arm.tolist() == chosen[chosen != ENDED].tolist()
     assert run.draws.ended == int((chosen == ENDED).sum())
     assert ("stop" in str(policy)) == (run.draws.ended > 0)
+    # As many sessions a second, of fewer turns: nobody pays for those that are not sent.
+    share = len(run.arm) / len(draws)
+    assert run.rate_per_s == pytest.approx(share * draws.traffic.rate_per_s)
 
 
 def test_sessions_in_many_threads_do_not_disturb_one_another(folder: Path) -> None:

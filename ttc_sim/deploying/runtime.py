@@ -38,7 +38,7 @@ from ttc_sim.deploying.tally import Tally
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Followed, Load, Policy, UserFunction, follows_sessions
 from ttc_sim.policies.costs import ArmCosts
-from ttc_sim.scenario import Sessions
+from ttc_sim.scenario.sessions import may_have_sessions
 from ttc_sim.serving.arm_costs import arm_costs
 
 _MOST_SEED = 2**63 - 1
@@ -122,7 +122,7 @@ class Runtime:
         self._names, self._manner = list(self.scenario.arms), manner
         self._log = None if log is None else LogFile(log)
         self._explore, self._seed = float(explore), seed
-        self._in_sessions = any(isinstance(one, Sessions) for one in self.scenario.workload.processes)
+        self._in_sessions = may_have_sessions(self.scenario.workload)
         for source, policy in self._plan.policies.items():
             if explore > 0 and self._follows(policy):
                 expected = "0: an arm that is tried on purpose loses what a session has in its cache elsewhere, which "

@@ -13,8 +13,8 @@ from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import TURN, Always, UserFunction, Utility, follows_sessions
-from ttc_sim.scenario import Sessions
 from ttc_sim.scenario.deployments import Api, GpuPool
+from ttc_sim.scenario.sessions import may_have_sessions
 from ttc_sim.scenario.tiers import chosen_of
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy
 
@@ -146,9 +146,7 @@ def _policy(plan: SavedPlan) -> Iterator[Feature]:
         elif policy.uses_responses:
             said = f"{policy!r} weighs what every arm is expected to make of a request, which no bands of one score are"
             yield Feature("utility", of, said)
-            if isinstance(policy, Utility) and any(
-                isinstance(one, Sessions) for one in plan.scenario.workload.processes
-            ):
+            if isinstance(policy, Utility) and may_have_sessions(plan.scenario.workload):
                 said = f"{policy!r} counts what of a prompt is warm where, by what its session sent there before"
                 yield Feature("session policy", of, said)
         elif policy.looks_at_load:
