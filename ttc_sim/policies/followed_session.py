@@ -12,7 +12,7 @@ from ttc_sim.policies.requests import Requests
 
 
 class FollowedSession:
-    """What is remembered of a session from turn to turn: a hundred bytes or so a deployment and conversation.
+    """What is remembered of a session from turn to turn: a few kilobytes.
 
     Each turn is given its place (:meth:`of_agent`, or :meth:`of_turn` where turns are numbered), followed, and told what it was
     answered with, in this order. It is for one thread at a time, and one policy.
