@@ -21,7 +21,15 @@ def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
     sent = choose_arms(policy, as_requests(model, draws), model.arm_names) != ENDED
     if sent.all():
         return draws
-    return replace(draws.taken(np.flatnonzero(sent)), ended=draws.ended + int((~sent).sum()))
+    left = draws.taken(np.flatnonzero(sent))
+    # As many sessions come a second as before, of fewer turns.
+    share, traffic = float(sent.mean()), left.traffic
+    traffic = replace(
+        traffic,
+        rate_per_s=share * traffic.rate_per_s,
+        goes_on_per_s=tuple(share * rate_per_s for rate_per_s in traffic.goes_on_per_s),
+    )
+    return replace(left, traffic=traffic, ended=draws.ended + int((~sent).sum()))
 
 
 def notes_of_ended(runs: Sequence[Run]) -> list[str]:
