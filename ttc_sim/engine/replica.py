@@ -125,6 +125,18 @@ class Replica:
         limit = self.pool.queue_limit
         return limit is None or self.unfinished + len(stage.tokens) <= self.pool.max_num_seqs + limit
 
+    def holds(self, stage: Stage) -> int:
+        """Leading tokens of the stage's prompt that its first sequence would find in the cache."""
+        if not self.pool.prefix_caching or stage.prefix_id < 0:
+            return 0
+        hit = 0
+        for node, first, end in stretches(
+            stage.prefixes, stage.prefix_id, min(stage.prefix_tokens, stage.prompt - 1) // BLOCK
+        ):
+            if first == hit and node in self.prefixes:
+                hit = max(min(self.prefixes[node].end, end), first)
+        return hit * BLOCK
+
     def submit(self, stage: Stage) -> None:
         """Put the stage's samples into the queue."""
         chains: list[tuple[Chain, int]] = []
