@@ -142,7 +142,10 @@ def served(
 ) -> list[int]:
     """Prompt tokens found in the cache, of prompts that come one after another and are answered with one token each."""
     work = single_stage(
-        np.arange(len(prompt)) * 10.0, np.array(prompt), np.full(len(prompt), 1), prefix_id=np.array(node)
+        np.linspace(0.0, 10.0 * len(prompt), len(prompt)),
+        np.array(prompt),
+        np.full(len(prompt), 1),
+        prefix_id=np.array(node),
     )
     work = replace(work, prefixes=tree, prefix_tokens=None if tokens is None else np.array(tokens))
     return [int(one) for one in run_both([work], ["pool"], [pool(**limits)]).cached_tokens[0]]
