@@ -8,8 +8,8 @@ known of them fits into the free blocks, unless the iteration preempted one. Blo
 not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
-blocks of a shared prefix are held together as long as one sequence uses any, and what is generated joins a conversation's prefix
-when the sequence ends.
+blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
+conversation's prefix when the sequence ends. See docs/prefix-caches.md.
 """
 
 from __future__ import annotations
