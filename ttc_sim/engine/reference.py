@@ -72,8 +72,10 @@ from ttc_sim.engine.work import (
     check_intervals,
     check_work,
     end_of_run,
+    far_apart,
     fleet_log,
     has_api_cache,
+    holds_enough,
     interval_of,
     kept_together,
     last_arrival,
@@ -495,6 +497,10 @@ class _Pool:
                 place = max(places, key=lambda one: (weight_of(session, one), -one))
             return self.replicas[place]
         replicas = [self.replicas[place] for place in places]
+        if kind == "prefix" and not far_apart(*(which(one.unfinished for one in replicas) for which in (min, max))):
+            held = [one.holds(stage) for one in replicas]
+            if holds_enough(max(held), stage.prompt):
+                replicas = [one for one, tokens in zip(replicas, held, strict=True) if tokens == max(held)]
         if kind == "least_kv":
             return min(replicas, key=lambda one: (one.kv_demand, one.unfinished))
         return min(replicas, key=lambda one: one.unfinished)

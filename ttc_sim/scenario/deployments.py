@@ -245,7 +245,8 @@ class GpuPool(Model):
     Args:
         replicas: how many; with ``autoscaling``, how many there are at the start.
         load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
-            least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
+            least KV cache in use or waited for, by session (the conversation's, so that its prefix is found again), or by prefix:
+            the one whose cache holds the most of its prompt, unless loads are far apart (docs/prefix-caches.md).
         usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool: from the first arrival to its last
             answer or, of traffic that goes on, for the time in which so many requests come. With ``gpu``, that GPU's list
             price (:mod:`ttc_sim.scenario.gpu_prices`) times the GPUs of a replica unless given.
@@ -286,7 +287,7 @@ class GpuPool(Model):
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
     prefix_caching: bool = True
-    load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session"] = "least_outstanding"
+    load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session", "prefix"] = "least_outstanding"
     scheduling: Literal["fcfs", "priority"] = "fcfs"
     queue_limit: Annotated[int, Field(ge=0, le=MOST_REQUESTS)] | None = None
     timeout_s: Positive | None = None

@@ -100,7 +100,7 @@ from ttc_sim.serving.api_limits import held_by
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
-_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session", "prefix")
 _COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
 _ERRORS_AFTER = ("at_once", "first_token", "midway")
 _REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
