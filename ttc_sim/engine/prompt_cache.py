@@ -103,6 +103,8 @@ class PromptCache:
     def _keep(self, node: int, end: int, from_s: float, now_s: float) -> None:
         kept = self.kept.setdefault(node, [])
         kept[:] = [one for one in kept if not self._over(one, now_s)]
+        if not self.rules.breakpoints:  # what is kept further is kept up to here
+            from_s = min([from_s, *(one.from_s for one in kept if one.end > end)])
         same = next((one for one in kept if one.end == end), None)
         if same is None:
             kept.append(_Kept(end, from_s, now_s))

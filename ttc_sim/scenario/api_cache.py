@@ -83,9 +83,13 @@ class ApiCache(Model):
                 ("ttl_s", "seconds that it is kept after it was last used, or a `provider` whose rules hold"),
             ):
                 if getattr(self, name) is None:
-                    wrong[name] = ("missing", None, expected)
+                    wrong[name] = ("value_error", None, expected)
         elif self.provider == "gemini" and self.ttl_s is None:
-            wrong["ttl_s"] = ("missing", None, "seconds: Google documents no time to live but that it is at most a day")
+            wrong["ttl_s"] = (
+                "value_error",
+                None,
+                "seconds: Google documents no time to live but that it is at most a day",
+            )
         if not wrong and self.rules.breakpoints and self.step_tokens is not None:
             expected = "none beside breakpoints: prompts are kept up to the very place that is marked"
             wrong["step_tokens"] = ("value_error", self.step_tokens, expected)

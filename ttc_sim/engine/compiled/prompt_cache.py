@@ -71,6 +71,8 @@ def _keep(m: Memory, d: int, node: int, end: int, from_s: float, now_s: float) -
     m.kept_first[place] = i
     before = -1
     while i >= 0 and m.kept[i].end > end:
+        if m.deployments[d].cache_marks == 0:  # what is kept further is kept up to here
+            from_s = min(from_s, m.kept[i].from_s)
         before = i
         i = m.kept[i].following
     if i >= 0 and m.kept[i].end == end:
