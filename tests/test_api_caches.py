@@ -126,11 +126,20 @@ def test_a_system_prompt_is_found_by_others_where_its_end_is_marked() -> None:
     assert of(provider="anthropic", min_tokens=2048) == [0, 0, 4000]
 
 
-def test_a_prompt_with_an_end_of_its_own_is_marked_there_first() -> None:
-    """A question after 2,000 tokens that all share: with one mark it is paid for to keep it, and nobody finds it again."""
-    work = turns([0.0, 10.0], [2500, 2600], shared=[2000, 2000])
-    assert found(work, api(cache={"provider": "anthropic", "breakpoints": 1})) == ([0, 0], [2500, 2600])
-    assert found(work, api(cache={"provider": "anthropic"})) == ([0, 2000], [2500, 600])
+def test_questions_about_one_document() -> None:
+    """Anthropic's worked example: a book of 188,086 tokens that is marked, and 21 tokens after it: written once, then read.
+
+    Where providers mark the end of the prompt themselves, all is paid to be kept, and nobody finds it again.
+    """
+    work = turns([0.0, 10.0], [188_107, 188_107], shared=[188_086, 188_086])
+    assert found(work, api(cache={"provider": "anthropic"})) == ([0, 188_086], [188_086, 0])
+    for cache in ({"provider": "anthropic", "breakpoints": 1}, {"provider": "openai-breakpoints"}):
+        assert found(work, api(cache=cache)) == ([0, 0], [188_107, 188_107])
+
+
+def test_the_same_prompt_again() -> None:
+    """OpenAI's worked example: of a prompt of 2,006 tokens 1,920 are found, 15 steps of 128."""
+    assert found(turns([0.0, 10.0], [2006, 2006]), api(cache={"provider": "openai"})) == ([0, 1920], [1920, 0])
 
 
 def test_a_prompt_is_there_once_its_answer_begins() -> None:

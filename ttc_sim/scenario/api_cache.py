@@ -53,8 +53,9 @@ class ApiCache(Model):
         provider: whose documented rules hold, where the other keys do not say otherwise.
         kind: ``automatic``: every prompt is looked up, and kept; ``breakpoints``: prompts are kept, and found again, up to the
             places that the client marks.
-        breakpoints: how many places of a prompt the client marks: its end, the end of what it has in common with others, and the
-            first places where prompts branch off, such as the end of the system prompt; 4 if left out.
+        breakpoints: how many places of a prompt are marked. 1: its end, as providers do that mark it themselves. More: the client
+            marks the end of what it has in common with others (all of it, in a conversation), and the first places where prompts
+            branch off, such as the end of the system prompt. 4 if left out.
         min_tokens: least length of what is kept or found.
         step_tokens: what is kept, and found, is a multiple of this, without breakpoints; 1 if left out.
         ttl_s: how long it is kept after it was last used.
