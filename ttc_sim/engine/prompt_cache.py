@@ -87,7 +87,7 @@ class PromptCache:
         return kept - found if begins else 0
 
     def _marked(self, node: int, prompt: int, shared: int) -> list[tuple[int, int]]:
-        """Places that are marked, and that others may find: one is the end of the prompt, the first of more that of what it shares."""
+        """Places that are marked, and that others may find: of one the prompt's end, of more first that of what it shares."""
         left, path = self.rules.breakpoints, self._path(node, shared)
         if left == 1 and shared < prompt:
             return []
