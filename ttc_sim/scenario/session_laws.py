@@ -21,18 +21,21 @@ class Amount(Model):
 
     Args:
         median, p95: of a log-normal law.
-        quantiles: values at equal steps of probability from 0 to 1, at least two, in order; between them it is even in logarithms.
+        quantiles: values in order, at least two; between them it is even in logarithms.
+        at: their probabilities, from 0 to 1; equal steps if left out.
     """
 
     median: Annotated[float, Field(gt=0, le=MOST_AMOUNT)] | None = None
     p95: Annotated[float, Field(gt=0, le=MOST_AMOUNT)] | None = None
     quantiles: tuple[Annotated[float, Field(ge=0, le=MOST_AMOUNT, allow_inf_nan=False)], ...] | None = None
 
+    at: tuple[Share, ...] | None = None
+
     @model_validator(mode="before")
     @classmethod
     def _lists_are_quantiles(cls, given: Any) -> Any:
-        if isinstance(given, dict) and isinstance(given.get("quantiles"), list):
-            return {**given, "quantiles": tuple(given["quantiles"])}
+        if isinstance(given, dict):
+            return {k: tuple(v) if k in ("quantiles", "at") and isinstance(v, list) else v for k, v in given.items()}
         return given
 
     @model_validator(mode="after")
@@ -42,11 +45,19 @@ class Amount(Model):
                 raise errors_at({"median": ("value_error", self.median, "median and p95, or quantiles")})
             if self.p95 < self.median:
                 raise errors_at({"p95": ("value_error", self.p95, f"at least median {self.median:g}")})
+            if self.at is not None:
+                raise errors_at({"at": ("value_error", self.at, "quantiles beside it")})
             return self
         if self.median is not None or self.p95 is not None:
             raise errors_at({"quantiles": ("value_error", "given", "no quantiles beside median and p95")})
         if len(self.quantiles) < 2 or any(one > other for one, other in pairwise(self.quantiles)):
             raise errors_at({"quantiles": ("value_error", self.quantiles, "two values or more, in order")})
+        at = self.at
+        if at is not None and (
+            len(at) != len(self.quantiles) or (at[0], at[-1]) != (0, 1) or any(p >= q for p, q in pairwise(at))
+        ):
+            expected = f"{len(self.quantiles)} probabilities from 0 to 1, in order, one for each quantile"
+            raise errors_at({"at": ("value_error", at, expected)})
         return self
 
     @property
@@ -109,7 +120,8 @@ class StartsOver(Model):
 
     Args:
         left: tokens of such a prompt.
-        above: tokens from which on a prompt is too long, the same for all turns of a session.
+        above: tokens from which on a prompt is too long, the same for all turns of a session: of those lengths that are longer than
+            its first prompt, where there are any.
         share: of the turns after the first that start over whatever their length.
     """
 

@@ -38,8 +38,28 @@ def quantile(law: Amount, u: F64) -> F64:
         assert law.median is not None
         assert law.p95 is not None
         return np.asarray(law.median * np.exp(np.log(law.p95 / law.median) / _Z95 * ndtri(u)))
-    values = np.log1p(np.array(law.quantiles))
-    return np.asarray(np.expm1(np.interp(u, np.linspace(0, 1, len(values)), values)))
+    if law.quantiles[0] == law.quantiles[-1]:
+        return np.full(len(u), law.quantiles[0])
+    return np.asarray(np.expm1(np.interp(u, *_steps(law))))
+
+
+def probability(law: Amount, values: F64) -> F64:
+    """Of less than values; the other way round."""
+    if law.quantiles is None:
+        assert law.median is not None
+        assert law.p95 is not None
+        spread = max(np.log(law.p95 / law.median) / _Z95, 1e-12)
+        return np.asarray(ndtr(np.log(np.maximum(values, 1e-300) / law.median) / spread))
+    at, quantiles = _steps(law)
+    values = np.log1p(values)
+    return np.asarray(np.where(values > quantiles[-1], 1.0, np.interp(values, quantiles, at)))
+
+
+def _steps(law: Amount) -> tuple[F64, F64]:
+    """Probabilities, and logarithms of the quantiles plus 1."""
+    assert law.quantiles is not None
+    at = np.linspace(0, 1, len(law.quantiles)) if law.at is None else np.array(law.at)
+    return at, np.log1p(np.array(law.quantiles))
 
 
 def whole(law: Amount, u: F64, least: int, most: int) -> I64:
@@ -114,7 +134,9 @@ def turns_by(laws: Generated, count: int, seed: int, stream: str, where: str) ->
         over = v[:, 6] < laws.starts_over.share
         left = whole(laws.starts_over.left, v[:, 7], 1, MOST_TOKENS)
         if laws.starts_over.above is not None:
-            above = whole(laws.starts_over.above, u[:, _ABOVE], 1, MOST_TOKENS)[own_session]
+            less = probability(laws.starts_over.above, first[start[:-1]].astype(np.float64))
+            at = less + (1 - less) * u[:, _ABOVE]
+            above = whole(laws.starts_over.above, np.where(less < 1, at, u[:, _ABOVE]), 1, MOST_TOKENS)[own_session]
     prompt, reused, reuses = _grown(kind, first, output, added, anew, over, left, above, tokens)
     if n and int(prompt.max()) > MOST_TOKENS:
         expected = "shorter ones, or starts_over: a prompt grows to more tokens than there can be"
