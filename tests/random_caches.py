@@ -73,7 +73,9 @@ def _with_prefixes(seed: int, arm: int, work: Work, tree: PrefixTree, ends: I64,
     room = np.maximum(ends - start, 0)
     shared = start[node] + (u[:, 1] * (room[node] + 1)).astype(np.int64)
     # Prompts of their own length, or of what they share: a little more, or a little less where the answer is shared too.
-    prompt = np.where(u[:, 2] < 0.3, work.prompt_tokens, np.maximum(shared + ((u[:, 2] - 0.7) * 20).astype(np.int64), 1))
+    prompt = np.where(
+        u[:, 2] < 0.3, work.prompt_tokens, np.maximum(shared + ((u[:, 2] - 0.7) * 20).astype(np.int64), 1)
+    )
     return replace(
         work,
         prefix_id=np.where(u[:, 3] < 0.1, -1, node),

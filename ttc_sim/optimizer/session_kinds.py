@@ -111,7 +111,7 @@ def neighbours(task: PlanningTask, best: Simulated, looked: Iterable[Simulated])
 
 
 CANDIDATES: tuple[Callable[[PlanningTask], Iterator[Policy]], ...] = (by_length,)
-"""Kinds of candidates. A further one lists policies; what each may cost at least follows from what it chooses (:func:`on_sizes`)."""
+"""Kinds of candidates. A further one lists policies; what each may cost at least follows from what it chooses."""
 
 
 def on_sizes(task: PlanningTask, policy: Policy) -> Iterator[Proposal]:

@@ -16,6 +16,7 @@ class OfSessions(TypedDict, total=False):
     session: I64
     turn: I64
     reused_tokens: I64
+    recorded: I64
 
 
 def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
@@ -38,7 +39,11 @@ def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
     if made.prompt_tokens is not None:
         prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
         refuse(where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt")
-    return {"session": session, "turn": turn, "reused_tokens": reused}
+    found: OfSessions = {"session": session, "turn": turn, "reused_tokens": reused}
+    if made.recorded is not None:
+        found["recorded"] = recorded = whole_numbers(where, "recorded", made.recorded, (n,))
+        refuse(where, "recorded", recorded, recorded < -1, "a number, at least 0, or -1 of none")
+    return found
 
 
 __all__ = ["of_sessions"]
