@@ -52,6 +52,7 @@ def find_folder(name: str | Path, card_file: str, folder: str | Path | None = No
         "problem_set.yaml": "problem set",
         "traffic.yaml": "traffic profile",
         "sessions.yaml": "session profile",
+        "agent.yaml": "agent profile",
     }[card_file]
     location(kind, "name", name, f"the name of a {kind}, or its folder")
     beside = [] if folder in (None, Path()) else [Path(folder) / "profiles" / name, Path(folder) / name]

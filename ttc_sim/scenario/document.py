@@ -28,7 +28,7 @@ class Arm(Model):
 
     Args:
         profile: measured behaviour of the model that the deployment serves; may be left out when the workload's
-            trace carries the lengths.
+            trace carries the lengths. Of sessions an agent profile: how its runs at whole tasks ended.
         strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``, see :mod:`ttc_sim.strategies`; a user's own is
             ``file.py:function``, which runs once it is carried out, and only with consent: :mod:`ttc_sim.base.consent`.
         sources: offer the arm only to these sources; by default to every source whose problems its profile covers, and those of

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario.base import Model, by_name, errors_at
-from ttc_sim.scenario.traffic import ARRIVALS, Arrivals
+from ttc_sim.scenario.traffic import ARRIVALS, Arrivals, Workload
 
 
 class Compact(Model):
@@ -67,4 +68,9 @@ class Sessions(Arrivals):
         return self
 
 
-__all__ = ["Compact", "Sessions"]
+def may_have_sessions(workload: Workload) -> bool:
+    """Whether requests may be turns of sessions: those of a process of a user's own are if it says so."""
+    return any(isinstance(one, Sessions) or not is_shipped(type(one)) for one in workload.processes)
+
+
+__all__ = ["Compact", "Sessions", "may_have_sessions"]

@@ -22,6 +22,7 @@ from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
 from ttc_sim.simulation.prompts import Prompts, prompts_taken_in
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
+from ttc_sim.simulation.session_outcomes import outcomes
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
 from ttc_sim.simulation.timeline import Timeline, timeline
@@ -33,7 +34,8 @@ class Run:
     """One run: who went where, what was planned and what came of it. Arrays are (n,), a request each.
 
     Attributes:
-        answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown.
+        answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown. Of sessions it stands at
+            the last request of each (:mod:`ttc_sim.simulation.session_outcomes`), and is NaN at the others.
         planned_correct: the same, had no request timed out, failed or been rejected by the arm that it was sent to.
         answered_by: index of the arm that answered it, or was the last to try; ``arm`` is the one that it was sent to or, but for a
             budget, would have been.
@@ -221,7 +223,12 @@ def bill_run(
         lost += each * wasted
     fees = {model.deployment_names[d]: one.hourly_usd for d, one in fixed.items() if isinstance(one, Api)}
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
-    correct = taken.correct
+    correct, planned_correct = taken.correct, taken.planned_correct
+    answered_by = offers.arm_of(result.arm.astype(np.int64))
+    if model.instances is not None and model.population is None:
+        cut = taken.cut_off == 1.0
+        correct = outcomes(model, draws, answered_by, cut | (result.status != COMPLETED))
+        planned_correct = outcomes(model, draws, arm, cut)
     replicas = {name: one.most_replicas for name, one in provided.items()}
     answered_by = offers.arm_of(result.arm.astype(np.int64))
     ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
@@ -232,7 +239,7 @@ def bill_run(
         answered_by=answered_by,
         result=result,
         answered_correctly=np.where(result.status == COMPLETED, correct, np.where(np.isnan(correct), np.nan, 0.0)),
-        planned_correct=taken.planned_correct,
+        planned_correct=planned_correct,
         cut_off=np.where(np.isnan(taken.cut_off) | (result.status == COMPLETED), taken.cut_off, 0.0),
         prompt_tokens=taken.tokens[0],
         reasoning_tokens=taken.tokens[1],
@@ -272,10 +279,7 @@ def _provisioned(pool: GpuPool, d: int, result: EngineResult, from_s: float, pai
 def _work_s(model: Model, taken: Taken) -> F64 | None:
     if taken.pool_s.any():
         return np.asarray(taken.pool_s.sum(axis=0))
-    limited = [
-        isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
-        for item in model.deployments
-    ]
+    limited = [isinstance(item, Api) and item.limited for item in model.deployments]
     if taken.sent[limited].any():
         return taken.at_first.alone_s
     # A budget is shared too.

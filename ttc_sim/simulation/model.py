@@ -11,13 +11,16 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
+from ttc_sim.serving.arm_costs import arm_costs
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Stage, Trial, modelled_share
+from ttc_sim.workload.instances import Instances, Runs, load_instances
 from ttc_sim.workload.population import Population, load_population
 
 _Z95 = 1.6448536269514722  # standard normal 95th percentile
@@ -32,6 +35,8 @@ class ResolvedArm:
     strategy: Strategy
     attempts: Attempts | None
     sources: tuple[str, ...]
+    runs: Runs | None = None
+    """Of its agent at the instances of sessions; ``None`` where nothing is known of these."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Model:
         deployment_names: in the order of the scenario.
         prices: per deployment; ``None`` for GPU pools.
         step_tables: per deployment; ``None`` for API endpoints.
+        instances: that sessions are at; ``None`` where no arm has an agent profile.
     """
 
     scenario: Scenario
@@ -53,6 +59,7 @@ class Model:
     deployment_names: tuple[str, ...]
     prices: tuple[TokenPrices | None, ...]
     step_tables: tuple[StepTable | None, ...]
+    instances: Instances | None = None
 
     @property
     def deployments(self) -> tuple[Api | GpuPool, ...]:
@@ -63,6 +70,11 @@ class Model:
     def arm_names(self) -> tuple[str, ...]:
         """Names of the arms, in the order of the scenario."""
         return tuple(arm.name for arm in self.arms)
+
+    @cached_property
+    def arm_costs(self) -> dict[str, ArmCosts]:
+        """By arm, what its tokens cost and what its cache keeps, for policies that follow sessions."""
+        return arm_costs(self.scenario)
 
     def reached_by(self, arm: ResolvedArm) -> frozenset[str]:
         """Deployments that requests to an arm may come to, its fallbacks left aside; a user's own strategy may go anywhere."""
@@ -93,6 +105,7 @@ class Model:
         doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
         return (
             *(self.population.notes if self.population is not None else ()),
+            *(self.instances.notes if self.instances is not None else ()),
             *modelled,
             *further,
             *unknown,
@@ -106,6 +119,8 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         population = load_population(scenario)
     if population is not None and scenario.responses is not None:
         population = replace(population, responses=scenario.responses)
+    agents = population is None and any(arm.profile is not None for arm in scenario.arms.values())
+    instances = load_instances(scenario) if agents else None
     scenario = with_memory(scenario)
     names = tuple(scenario.deployments)
     prices = tuple(price_of(scenario, name) for name in names)
@@ -116,6 +131,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
             strategy=scenario.parsed_strategy(name),
             attempts=population.attempts[str(arm.profile)] if population is not None else None,
             sources=_without_problems(scenario, arm.sources) if population is None else population.offered[name],
+            runs=None if instances is None or arm.profile is None else instances.runs[arm.profile],
         )
         for name, arm in scenario.arms.items()
     )
@@ -133,7 +149,7 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         pool_table(item, scenario.folder) if isinstance(item, GpuPool) else None
         for item in scenario.deployments.values()
     )
-    return Model(scenario, population, arms, names, prices, step_tables)
+    return Model(scenario, population, arms, names, prices, step_tables, instances)
 
 
 def _check_budget(scenario: Scenario, arms: tuple[ResolvedArm, ...]) -> None:
@@ -154,7 +170,12 @@ def _check_without_profile(scenario: Scenario, arm: ResolvedArm) -> None:
     """Nothing is known of a request there but how long it is."""
     strategy, field = arm.strategy, f"arms.{arm.name}.strategy"
     if not (is_attempt(strategy) and isinstance(strategy, Single)):
-        raise InputError(scenario.path, field, repr(strategy), "Single() without a profile")
+        lacks = (
+            "without a profile"
+            if arm.runs is None
+            else "where the profile is an agent's: nothing is known of other attempts"
+        )
+        raise InputError(scenario.path, field, repr(strategy), f"Single() {lacks}")
     if strategy.cap is not None and strategy.on_cap != "truncate":
         expected = "a cap that truncates: without a profile nothing is known of an answer that is forced"
         raise InputError(scenario.path, field, repr(strategy), expected)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from ttc_sim.base.arrays import refuse, whole_numbers
+import numpy as np
+from numpy.typing import NDArray
+
+from ttc_sim.base.arrays import refuse, truth_values, whole_numbers
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.workload.traffic import Traffic
@@ -16,17 +19,23 @@ class OfSessions(TypedDict, total=False):
     session: I64
     turn: I64
     reused_tokens: I64
+<<<<<<< HEAD
     recorded: I64
+=======
+    ends: NDArray[np.bool_]
+>>>>>>> s24
 
 
 def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
-    """Sessions, turns and what was sent before, of ``n`` requests; nothing without sessions.
+    """Sessions, turns, what was sent before, and which turns end a session, of ``n`` requests; nothing without sessions.
+
+    Sessions are numbered from 0, in the order of the user's own numbers.
 
     Raises:
         InputError: some of them are missing, or no such numbers; more was sent before than the prompt has.
     """
     given = {"session": made.session, "turn": made.turn, "reused_tokens": made.reused_tokens}
-    if all(values is None for values in given.values()):
+    if all(values is None for values in given.values()) and made.ends is None:
         return {}
     for name, values in given.items():
         if values is None:
@@ -39,10 +48,22 @@ def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
     if made.prompt_tokens is not None:
         prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
         refuse(where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt")
+<<<<<<< HEAD
     found: OfSessions = {"session": session, "turn": turn, "reused_tokens": reused}
     if made.recorded is not None:
         found["recorded"] = recorded = whole_numbers(where, "recorded", made.recorded, (n,))
         refuse(where, "recorded", recorded, recorded < -1, "a number, at least 0, or -1 of none")
+=======
+    numbered = np.where(session < 0, -1, np.searchsorted(np.unique(session[session >= 0]), session))
+    found: OfSessions = {"session": numbered, "turn": turn, "reused_tokens": reused}
+    if made.ends is not None:
+        ends = truth_values(where, "ends", made.ends, (n,))
+        refuse(where, "ends", ends, ends & (session < 0), "False of a request that is of no session")
+        again = ends.copy()
+        again[np.flatnonzero(ends)[np.unique(session[ends], return_index=True)[1]]] = False
+        refuse(where, "ends", ends, again, "one end of each session at most")
+        found["ends"] = ends
+>>>>>>> s24
     return found
 
 

@@ -167,7 +167,8 @@ class _Streams:
         stream = self.streams[k]
         run = label_of(self.label, stream.source)
         with named_as(stream):
-            return first(arrivals, count, self.seed, folder=self.folder, where=self.where, run=run)
+            made = first(arrivals, count, self.seed, folder=self.folder, where=self.where, run=run)
+        return made.with_ends()  # before any are left out
 
     def by_number(self) -> list[Traffic]:
         """Of each process those among the first requests of all."""
@@ -338,6 +339,7 @@ def _order(traffics: list[Traffic]) -> tuple[I64, I64]:
 
 def _merged(traffics: list[Traffic], order: I64) -> Traffic:
     """The requests of all processes in this order."""
+    traffics = [one.with_ends() for one in traffics]
     sizes = [len(one.arrival_s) for one in traffics]
     place = np.empty(len(order) + 1, dtype=np.int64)
     place[order], place[-1] = np.arange(len(order)), -1
@@ -397,7 +399,11 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         session=numbered("session") if any(one.session is not None for one in traffics) else None,
         turn=of_sessions("turn"),
         reused_tokens=of_sessions("reused_tokens"),
+<<<<<<< HEAD
         recorded=numbered("recorded") if any(one.recorded is not None for one in traffics) else None,
+=======
+        ends=None if (ends := of_sessions("ends")) is None else ends.astype(np.bool_),
+>>>>>>> s24
         notes=tuple(dict.fromkeys(note for one in traffics for note in one.notes)),
     )
 
