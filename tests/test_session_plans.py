@@ -13,7 +13,7 @@ from tests.test_session_figures import API, POOL, OwnSessions
 from ttc_sim.optimizer.session_kinds import BY_SESSION, edges_of, kinds_of
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.policies import PROMPT_TOKENS, Always, Threshold, parse_policy
+from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, Threshold, parse_policy
 from ttc_sim.scenario import Scenario, scenario_from_dict
 from ttc_sim.scenario.traffic import ARRIVALS
 from ttc_sim.simulation.expectations import expect_arms
@@ -54,7 +54,7 @@ def test_a_plan_is_as_good_as_every_threshold() -> None:
     plan = ttc.optimize(given)
     assert plan.status == "met"
     assert plan.alternatives[BY_SESSION].chosen
-    assert isinstance(plan.policy.for_source("traffic"), Threshold)
+    assert isinstance(plan.policy.for_source("traffic"), Banded)
     usd = ttc.simulate(given, plan.policy.for_source("traffic")).summary().cost_usd_per_request.value
     for at, (below, above) in product((1100, 1300, 1600, 1900, 2200, 2500), (("own", "hosted"), ("hosted", "own"))):
         policy = Threshold(at=at, below=below, above=above, score=PROMPT_TOKENS)
@@ -91,12 +91,11 @@ def test_what_is_expected_counts_what_was_sent_before() -> None:
     model = as_population(load_model(scenario()))
     population, expectations = model.population, expect_arms(model)
     assert population is not None
-    assert population.reused_tokens is not None
-    prompt, reused = population.prompt_tokens, population.reused_tokens
+    assert population.turns is not None
+    prompt, reused = population.prompt_tokens, population.turns.reused_tokens
     hosted = model.arm_names.index("hosted")
     usd = (prompt - reused) * 1e-6 + reused * 0.1e-6 + 64 * 5e-6
     np.testing.assert_allclose(expectations.api_cost_usd[hosted], usd)
-    assert population.taken(np.array([3, 1])).reused_tokens is not None
     plain = as_population(
         load_model(scenario({"deployments": {"api": API, "pool": {**POOL, "prefix_caching": False}}}))
     )
@@ -114,8 +113,8 @@ def test_edges_lie_among_the_prompts(turns: list[int]) -> None:
     assert task.of_sessions
     assert len(kinds_of(task)) == 3
     prompt = task.population.prompt_tokens
-    assert all(prompt.min() < one <= prompt.max() for one in edges_of(task))
-    assert (len(edges_of(task)) == 0) == (turns == [1])
+    assert all(prompt.min() < one <= prompt.max() for one in edges_of(task, prompt))
+    assert (len(edges_of(task, prompt)) == 0) == (turns == [1])
 
 
 def test_sessions_of_one_turn_are_planned_for() -> None:

@@ -28,6 +28,7 @@ from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_br
 from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.policies import (
     PROMPT_TOKENS,
+    TURN,
     Always,
     Banded,
     LeastLoaded,
@@ -342,7 +343,7 @@ def policy_in_words(policy: Policy) -> list[str]:
         return [f"the least loaded of {', '.join(policy.arms)}"]
     if not isinstance(policy, Banded):
         return [repr(policy)]
-    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens"}.get(policy.score)
+    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens", TURN: "turn"}.get(policy.score)
     what = what or f"chance that {policy.score[2:]} is right"
     edges = [f"{edge:,.0f}" if policy.score == PROMPT_TOKENS else f"{edge:.4g}" for edge in policy.edges]
     lines = []
