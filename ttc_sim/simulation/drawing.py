@@ -186,11 +186,11 @@ def as_requests(model: Model, draws: Draws) -> Requests:
 
 def _of_sessions(model: Model, traffic: Traffic) -> dict[str, Any]:
     """What is known of them as turns, and of what turns cost, if they are any."""
-    turns = _turns(traffic)
+    turns = turns_of(traffic)
     return {} if turns is None else {"turns": turns, "costs": model.arm_costs}
 
 
-def _turns(traffic: Traffic) -> Turns | None:
+def turns_of(traffic: Traffic) -> Turns | None:
     """What is known of requests as turns of sessions, if any is."""
     if traffic.session is None or traffic.turn is None or traffic.reused_tokens is None:
         return None

@@ -37,7 +37,7 @@ class SessionFigures:
     """Means over sessions, with 95% intervals for other sessions like these; each counts with the turns that came within the run.
 
     Attributes:
-        sessions: of a run, in the mean of the runs.
+        sessions: of a run, in the mean of the runs; recorded: different ones that they were drawn from, 0 if they are made up.
         turns: of a session; usd: its bill; prompt_tokens, output_tokens: of all its turns.
         sent_before_share: part of its prompt tokens that it had sent, or had answered, in an earlier turn.
         cached_share: part of them that were found in a cache, whoever had sent them.
@@ -50,6 +50,7 @@ class SessionFigures:
     """
 
     sessions: float
+    recorded: int
     turns: Estimate
     usd: Estimate
     prompt_tokens: Estimate
@@ -96,6 +97,7 @@ def session_figures(pooled: Pooled) -> SessionFigures | None:
     prompt = pooled.tokens[0]
     return SessionFigures(
         sessions=of.count / len(pooled.runs),
+        recorded=0 if pooled.recorded is None else len(np.unique(pooled.recorded[pooled.recorded >= 0])),
         turns=of.mean(turn.astype(np.float64)),
         usd=of.mean(pooled.cost),
         prompt_tokens=of.mean(prompt),
@@ -144,7 +146,7 @@ class _Sums:
         self.pooled, self.at = pooled, np.flatnonzero(members)
         _, first, self.unit = np.unique(unit[self.at], return_index=True, return_inverse=True)
         self.count = len(first)
-        self.run: I64 = pooled.run[self.at][first]
+        self.first: I64 = self.at[first]
         self.session: I64 = np.arange(self.count)
 
     def of(self, values: F64) -> F64:
@@ -164,21 +166,26 @@ class _Sums:
         if total <= 0:
             return Estimate(math.nan, math.nan, math.nan)
         value = float(parts.sum()) / total
-        return _estimate(value, self._variance((parts - value * wholes) / total, abs(value)), most, signed=signed)
+        variance = self._variance((parts - value * wholes) / total, abs(value))
+        if 0 < value < most == 1:
+            return intervals.share(value, variance, math.inf)
+        return _estimate(value, variance, signed=signed)
 
     def share(self, part: F64, whole: F64) -> Estimate:
         """The same of a part of the whole."""
         return self.ratio(part, whole, 1.0)
 
     def _variance(self, influence: F64, scale: float) -> Variance:
-        batched = self.session if self.pooled.batched and self.pooled.session is not None else None
-        return self.pooled.of_runs(influence, self.run, scale, batched)
+        pooled = self.pooled
+        batched = self.session if pooled.batched and pooled.session is not None else None
+        run = pooled.of_runs(influence, pooled.run[self.first], scale, batched)
+        return run.plus(pooled.of_recorded(influence, self.first, scale))
 
 
-def _estimate(value: float, variance: Variance, most: float = math.inf, *, signed: bool = False) -> Estimate:
+def _estimate(value: float, variance: Variance, *, signed: bool = False) -> Estimate:
     if signed:
         return Estimate(value, value - variance.half, value + variance.half)
-    return intervals.mean(value, variance, most)
+    return intervals.mean(value, variance)
 
 
 __all__ = ["CacheFigures", "SessionFigures", "cache_figures", "session_figures"]

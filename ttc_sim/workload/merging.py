@@ -398,6 +398,7 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         session=numbered("session") if any(one.session is not None for one in traffics) else None,
         turn=of_sessions("turn"),
         reused_tokens=of_sessions("reused_tokens"),
+        recorded=numbered("recorded") if any(one.recorded is not None for one in traffics) else None,
         ends=None if (ends := of_sessions("ends")) is None else ends.astype(np.bool_),
         notes=tuple(dict.fromkeys(note for one in traffics for note in one.notes)),
     )

@@ -136,6 +136,7 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
         session=session,
         turn=known.turn[at],
         reused_tokens=turns.reused_tokens[at],
+        recorded=which[session],
     )
 
 
