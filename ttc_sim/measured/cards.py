@@ -85,11 +85,18 @@ class AgentCard(Card):
     cluster: Literal["group", "instance"] = "instance"
 
 
+class SessionsCard(Card):
+    """Card of recorded sessions."""
+
+    kind: Literal["sessions"] = "sessions"
+
+
 CARD_FILES: dict[str, type[Card]] = {
     "profile.yaml": ProfileCard,
     "agent.yaml": AgentCard,
     "problem_set.yaml": ProblemSetCard,
     "traffic.yaml": TrafficCard,
+    "sessions.yaml": SessionsCard,
 }
 AnyCard = TypeVar("AnyCard", bound=Card)
 

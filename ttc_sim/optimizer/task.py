@@ -198,7 +198,9 @@ class PlanningTask:
         """
         model = expectations.model
         workload = model.scenario.workload
-        process = next((one for one in workload.streams if isinstance(one.arrivals, ClosedLoop)), workload.streams[0])
+        process = next(
+            (one for one in workload.streams if isinstance(one.arrivals.begins, ClosedLoop)), workload.streams[0]
+        )
         traffic = draw(model, 0, purpose="search").traffic
         rate_per_s = traffic.rate_per_s
         if math.isnan(rate_per_s) and workload.is_replay:

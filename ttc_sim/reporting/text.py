@@ -43,6 +43,7 @@ from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown
 from ttc_sim.reporting.health import print_health, tied_in_words
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.robust import print_robust
+from ttc_sim.reporting.sessions import print_sessions
 from ttc_sim.reporting.tiers import chosen_lines, fees_lines
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
@@ -66,6 +67,7 @@ def print_summary(
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
     paper.print(times_table(summary))
+    print_sessions(paper, summary)
     _print_budget(paper, summary)
     if summary.attempts is not None and (table := attempts_table(summary.attempts)).row_count:
         paper.print(table)
@@ -106,6 +108,7 @@ def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> Non
         if plan.highest_confidence > 0:
             unmet += f" The highest chance with which any plan was found to hold each is {rounded_down(plan.highest_confidence)}%."
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
+    print_sessions(paper, plan.predicted)
     _print_budget(paper, plan.predicted)
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
@@ -450,7 +453,11 @@ def rests_on(summary: Summary) -> list[str]:
     """How many requests and problems stand behind the figures, and what their intervals are for."""
     known = math.isfinite(summary.rate_per_s)
     pace = f"at {summary.rate_per_s:.3g}/s" if known else "at one instant, so that nothing is known of a day"
-    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''} {pace}"
+    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''}"
+    if summary.sessions is not None:
+        sessions = round(summary.sessions.sessions)
+        each += f" in {sessions:,} session{'s' if sessions != 1 else ''}"
+    each += f" {pace}"
     if summary.duration_s is not None:
         each = f"{time_in_words(summary.duration_s)}, {each}{' in the mean' if summary.runs > 1 and not summary.replay else ''}"
     if summary.replay:

@@ -39,6 +39,7 @@ class Sessions(Arrivals):
         sessions: name of a session profile, such as ``coding-agent``, or its folder; or
         file: a table of recorded requests, or a folder of recorded sessions.
         starts: how sessions begin.
+        shared_heads: whether sessions whose prompts begin with tools and a system prompt of the same lengths have them in common.
         compact: how long contexts are made shorter; never if left out.
     """
 
@@ -48,7 +49,13 @@ class Sessions(Arrivals):
     sessions: str | None = None
     file: str | None = None
     starts: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
+    shared_heads: bool = True
     compact: Compact | None = None
+
+    @property
+    def begins(self) -> Arrivals:
+        """The process that sessions begin by."""
+        return self.starts
 
     @model_validator(mode="after")
     def _from_one_place(self) -> Sessions:

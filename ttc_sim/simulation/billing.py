@@ -20,6 +20,7 @@ from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
+from ttc_sim.simulation.prompts import Prompts, prompts_taken_in
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
 from ttc_sim.simulation.session_outcomes import outcomes
 from ttc_sim.simulation.standing import Standing, stand
@@ -62,6 +63,7 @@ class Run:
         rate_per_s: requests per second that were served: of the arrivals (:class:`ttc_sim.workload.Traffic`), or fewer where a pool
             fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
+        prompts: what was found of them in caches; ``None`` where no two have anything in common.
     """
 
     draws: Draws
@@ -95,6 +97,7 @@ class Run:
     fees_usd_per_hour: Mapping[str, float]
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
+    prompts: Prompts | None = None
 
     @property
     def number(self) -> int:
@@ -227,6 +230,7 @@ def bill_run(
         correct = outcomes(model, draws, answered_by, cut | (result.status != COMPLETED))
         planned_correct = outcomes(model, draws, arm, cut)
     replicas = {name: one.most_replicas for name, one in provided.items()}
+    answered_by = offers.arm_of(result.arm.astype(np.int64))
     ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
         draws=draws,
@@ -259,6 +263,7 @@ def bill_run(
         provisioned=provided,
         fees_usd_per_hour=fees,
         standings=found,
+        prompts=prompts_taken_in(model, offers, draws.traffic, result, answered_by),
         timeline=None
         if interval_s is None
         else timeline(model, taken, result, interval_s, replicas, fees, (paid_from_s, paid_s)),

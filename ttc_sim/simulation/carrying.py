@@ -104,8 +104,9 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
                 breaks[at[:, None], np.arange(calls_that_break)] = drawn < (served.errors.rate or 0.0)
     retries = max([item.retry.retries for item in model.deployments if item.retry is not None], default=0)
     prefix, shared = draws.traffic.prefix_id, draws.traffic.prefix_tokens
+    prefixes = draws.traffic.prefixes
     if prefix is None or draws.row is not None:  # a population's problems are not the prompts of a trace
-        prefix, shared = np.full(n, -1, dtype=np.int64), None
+        prefix, shared, prefixes = np.full(n, -1, dtype=np.int64), None, None
     work = Work(
         arrival_s=draws.traffic.arrival_s,
         stage_start=stage_start,
@@ -125,7 +126,7 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
         think_s=draws.traffic.think_s,
         breaks=breaks if breaking else None,
         again_s=again_s if again else None,
-        prefixes=draws.traffic.prefixes,
+        prefixes=prefixes,
         session=draws.traffic.session,
     )
     return Carried(work=work, correct=correct, cut_off=cut_off, calls=calls)

@@ -130,7 +130,7 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     if source is None and (population is not None or workload.sources):
         share = shares(workload, folder, where) if population is None else population.share
         source = drawn_by_share(share, scenario.seed, label, n)
-    drawn = Draws(scenario.seed, run, purpose, arrived.traffic, None, source, arrived.parts, rounds)
+    drawn = Draws(scenario.seed, run, purpose, arrived.traffic.with_ends(), None, source, arrived.parts, rounds)
     if population is None or source is None:
         return drawn
     size = np.bincount(population.source, minlength=len(population.sources))

@@ -310,9 +310,16 @@ class Means(Uncertainty):
 
     @cached_property
     def _dispersion(self) -> float:
-        """Variance of the number that come in a while over its mean, at least 1, by the gaps between them."""
-        gaps = np.diff(np.sort(self.runs[0].result.arrival_s))
-        return max(float(gaps.var() / gaps.mean() ** 2), 1.0) if len(gaps) > 1 and gaps.mean() > 0 else 1.0
+        """Variance of the number that come in a while over its mean, at least 1, by the gaps between them.
+
+        Of sessions, by the gaps between their beginnings, and how many turns come with each (a compound process).
+        """
+        times, turns = self.runs[0].result.arrival_s, 1.0
+        if self.session is not None:
+            _, first, size = np.unique(self.session[: len(times)], return_index=True, return_counts=True)
+            times, turns = times[first], float(size @ size) / len(times)
+        gaps = np.diff(np.sort(times))
+        return turns * max(float(gaps.var() / gaps.mean() ** 2), 1.0) if len(gaps) > 1 and gaps.mean() > 0 else turns
 
     def usd_per_day(self, rate_per_s: float) -> Estimate:
         """US dollars a day, of all requests: at a rate or, of pools that were paid for just as long as runs last, by that time."""

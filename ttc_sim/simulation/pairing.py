@@ -86,7 +86,7 @@ class Pair:
         groups = min(one.groups for one in self.both)
         if groups < 2:
             return Variance(scale**2)
-        run = [one.run if one.groups == groups else np.arange(one.count) * groups // one.count for one in self.both]
+        run = [one.in_groups(groups) for one in self.both]
         by_neighbours = any(one.by_neighbours for one in self.both)
         between = intervals.of_neighbours if by_neighbours else intervals.of_runs
         return between(chance, run[0] if self.in_step else np.concatenate(run), groups)

@@ -49,7 +49,7 @@ def _sent_in_time(model: Model, policy: Policy, draws: Draws) -> Draws:
         assert after is not None
         last = np.zeros(len(draws), dtype=np.bool_)  # of those that were drawn for each user
         for process, part in zip(workload.processes, draws.parts or (None,), strict=True):
-            if isinstance(process, ClosedLoop):
+            if isinstance(process.begins, ClosedLoop):
                 last[slice(None) if part is None else part.at] = True
         last[after[after >= 0]] = False
         if not (in_time & last).any():

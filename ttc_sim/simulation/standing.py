@@ -113,7 +113,7 @@ def _coming(workload: Workload, draws: Draws, times: I64) -> tuple[_Kind, float 
     """
     parts = [times] if not draws.parts else [times[part.at] for part in draws.parts]
     senders = [one for one, part in zip(workload.processes, parts, strict=True) if part.any()]
-    users, recorded = ([isinstance(one, kind) for one in senders] for kind in (ClosedLoop, Trace))
+    users, recorded = ([isinstance(one.begins, kind) for one in senders] for kind in (ClosedLoop, Trace))
     if all(users):
         return "users", None
     if any(users) or any(recorded):

@@ -23,6 +23,7 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.session_accuracy import SessionAccuracy, notes_on_sessions, session_accuracy
+from ttc_sim.simulation.session_figures import CacheFigures, SessionFigures, cache_figures, session_figures
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -94,6 +95,8 @@ class Summary:
         budget: what hard budgets a day came to; ``None`` without any.
         prices: by endpoint that requests may have come to.
         session_accuracy: what stands behind ``accuracy`` where that is of sessions; ``None`` elsewhere.
+        sessions: what sessions come to; ``None`` without any. caches: by deployment, what was found of prompts; empty where nothing
+            was.
     """
 
     accuracy: Estimate | None
@@ -137,6 +140,8 @@ class Summary:
     fees_usd_per_day: Mapping[str, float] = field(default_factory=dict)
     prices: Mapping[str, TokenPrices] = field(default_factory=dict)
     session_accuracy: SessionAccuracy | None = None
+    sessions: SessionFigures | None = None
+    caches: Mapping[str, CacheFigures] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -161,6 +166,9 @@ class Summary:
             del found["fees_usd_per_day"]
         if self.session_accuracy is None:
             del found["session_accuracy"]
+        for name in ("sessions", "caches"):
+            if not found[name]:
+                del found[name]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
@@ -299,6 +307,8 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
         prices=_prices(pooled),
         session_accuracy=None if accuracy is None else of_sessions,
+        sessions=session_figures(pooled),
+        caches=cache_figures(pooled),
     )
 
 

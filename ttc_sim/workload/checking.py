@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ttc_sim.base.arrays import numbers, refuse, truth_values, whole_numbers
+from ttc_sim.base.arrays import numbers, refuse, whole_numbers
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
 from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Arrivals
+from ttc_sim.workload.checking_sessions import of_sessions
 from ttc_sim.workload.traffic import Traffic
 
 
@@ -61,6 +61,7 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
                 where, "prefix_tokens", "given", "'prefix_id', the prefixes that they belong to, beside it"
             )
         refuse(where, "prefix_tokens", shared, shared < 0, "at least 0 tokens")
+    prefixes = _prefixes(made, prefix, where)
     if not isinstance(made.notes, (list, tuple)) or not all(isinstance(note, str) for note in made.notes):
         raise InputError(where, "notes", made.notes, "a list of lines of text")
     lengths = _lengths(made, n, where, carries_lengths)
@@ -74,59 +75,29 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
         think_s,
         prefix_tokens=shared,
         notes=tuple(made.notes),
-        prefixes=_prefixes(made.prefixes, prefix, where),
-        **_sessions(made, n, where),
+        prefixes=prefixes,
+        **of_sessions(made, n, where),
     )
 
 
-def _sessions(made: Traffic, n: int, where: str) -> dict[str, Any]:
-    """Which session each is a turn of: numbers from 0, in the order of the user's own."""
-    given = {name: getattr(made, name) for name in ("session", "turn", "reused_tokens")}
-    if all(one is None for one in given.values()) and made.ends is None:
-        return {}
-    for name, values in given.items():
-        if values is None:
-            raise InputError(where, name, "None", "'session', 'turn' and 'reused_tokens', all of them or none")
-    session, turn, reused = (whole_numbers(where, name, values, (n,)) for name, values in given.items())
-    refuse(where, "session", session, session < -1, "a session's number, at least 0, or -1 for none")
-    refuse(where, "turn", turn, turn < 0, "which turn of its session it is, from 0")
-    refuse(where, "reused_tokens", reused, reused < 0, "at least 0 tokens")
-    if made.prompt_tokens is not None:
-        prompt = np.asarray(made.prompt_tokens)
-        refuse(
-            where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt that they are part of"
-        )
-    found = {"session": np.where(session < 0, -1, np.searchsorted(np.unique(session[session >= 0]), session))}
-    if made.ends is not None:
-        ends = truth_values(where, "ends", made.ends, (n,))
-        refuse(where, "ends", ends, ends & (session < 0), "False of a request that is of no session")
-        again = ends.copy()
-        again[np.flatnonzero(ends)[np.unique(session[ends], return_index=True)[1]]] = False
-        refuse(where, "ends", ends, again, "one end of each session at most")
-        found["ends"] = ends
-    return {**found, "turn": turn, "reused_tokens": reused}
-
-
-def _prefixes(tree: PrefixTree | None, prefix: I64 | None, where: str) -> PrefixTree | None:
-    """What prompts have in common, as :class:`ttc_sim.base.prefix_tree.PrefixTree` has it."""
-    if tree is None:
+def _prefixes(made: Traffic, prefix: I64 | None, where: str) -> PrefixTree | None:
+    """What the prefixes have in common, whose nodes they are."""
+    if made.prefixes is None:
         return None
-    if not isinstance(tree, PrefixTree):
-        raise InputError(where, "prefixes", type(tree).__name__, "a PrefixTree, or None")
+    if not isinstance(made.prefixes, PrefixTree):
+        raise InputError(where, "prefixes", type(made.prefixes).__name__, "a PrefixTree")
     if prefix is None:
-        raise InputError(where, "prefixes", "given", "'prefix_id', each request's node, beside it")
-    parent = whole_numbers(where, "prefixes.parent", tree.parent, (len(tree),))
-    start = whole_numbers(where, "prefixes.start", tree.start, (len(tree),))
-    refuse(where, "prefixes.parent", parent, (parent < -1) | (parent >= np.arange(len(tree))), "an earlier node, or -1")
-    root, above = parent < 0, np.append(start, 0)[parent]
+        raise InputError(where, "prefixes", "given", "'prefix_id', the nodes that prompts are at, beside them")
+    size = np.shape(made.prefixes.parent)[:1] or (0,)
+    parent = whole_numbers(where, "prefixes.parent", made.prefixes.parent, size)
+    start = whole_numbers(where, "prefixes.start", made.prefixes.start, size)
     refuse(
-        where,
-        "prefixes.start",
-        start,
-        np.where(root, start != 0, start < above),
-        "0 of a root, else its parent's or more",
+        where, "prefixes.parent", parent, (parent < -1) | (parent >= np.arange(len(parent))), "-1, or an earlier node"
     )
-    refuse(where, "prefix_id", prefix, prefix >= len(tree), f"a node of the {len(tree)} of prefixes")
+    least = np.where(parent < 0, 0, start[parent])
+    refuse(where, "prefixes.start", start, start < least, "at least as many tokens as its parent's")
+    refuse(where, "prefixes.start", start, (parent < 0) & (start > 0), "0 tokens: nothing is before it")
+    refuse(where, "prefix_id", prefix, prefix >= len(parent), "a node of prefixes")
     return PrefixTree(parent, start)
 
 
@@ -138,9 +109,6 @@ def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | Non
         return None, None
     after, think_s = whole_numbers(where, "after", made.after, (n,)), numbers(where, "think_s", made.think_s, (n,))
     refuse(where, "after", after, (after < -1) | (after >= np.arange(n)), "-1, or an earlier request")
-    again = after >= 0
-    again[np.unique(after, return_index=True)[1]] = False
-    refuse(where, "after", after, again, "a request that no other waits for: each is followed by one at most")
     refuse(where, "think_s", think_s, ~(np.isfinite(think_s) & (think_s >= 0)), "seconds, at least 0")
     return after, think_s
 

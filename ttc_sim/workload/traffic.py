@@ -78,6 +78,9 @@ class Traffic:
             kept = np.arange(len(self.arrival_s))[at]
             number[kept] = np.arange(len(kept))
             changed["after"] = number[changed["after"]]
+        if self.prefixes is not None:
+            changed["prefixes"], renumbered = self.prefixes.kept(changed["prefix_id"])
+            changed["prefix_id"] = renumbered[changed["prefix_id"]]
         return replace(self, **changed)
 
     @staticmethod

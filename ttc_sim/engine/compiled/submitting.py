@@ -24,9 +24,7 @@ from ttc_sim.engine.compiled.state import (
     LATE,
     NEVER,
     PLAN,
-    PREFIXES,
     REFUSED,
-    REPLICAS,
     TIMEOUT,
     WAITING,
     Memory,
@@ -110,7 +108,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         return
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     prompt = m.prompt_tokens[stage]
-    r = _balance(m, d, m.prefix_id[stage], now_s)
+    r = _balance(m, d, m.session[stage], now_s)
     if r < 0:
         if m.counters[KEEPS_ATTEMPTS]:
             m.errors[request] += 1
@@ -138,7 +136,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         shared = m.prefix_tokens[stage] if m.counters[HAS_PREFIX_TOKENS] else prompt
         limit = min(shared, most) // 16
         if limit > 0:
-            group.prefix = m.counters[REPLICAS] + r * m.counters[PREFIXES] + m.prefix_id[stage]
+            group.prefix = m.prefix_id[stage]
             group.limit = limit
     if hi - lo > 1 and prompt // 16 > group.limit:
         own = own_chain(m, g, 0)
