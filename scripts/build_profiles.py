@@ -194,10 +194,10 @@ def build_sessions() -> None:
         licence="Apache-2.0",
         date="2026-11-26",
         tokenizer="the API's own",
-        limits="Prompts' content is unknown, and so is whether tools and system prompts of equal lengths are the same. What was sent "
-        "before is known in blocks of 64 tokens. Thinking stands in the output, its part is unknown. 59 of 35,108 think times are "
-        "the time since the turn before was sent, less the answer's where that is known; 19 turns that failed have the output of "
-        "the turn before them.",
+        limits="Prompts' content is unknown, and so is whether tools and system prompts of equal lengths are the same. What was "
+        "sent before is known in blocks of 64 tokens. Thinking stands in the output, its part is unknown. 59 of 35,108 think "
+        "times are the time since the turn before was sent, less the answer's where that is known; 19 turns that failed have the "
+        "output of the turn before them.",
     )
     save_sessions(OUT / "coding-agent", card, turns, replace=True)
 

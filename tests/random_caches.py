@@ -1,4 +1,4 @@
-"""Small random scenarios, from a seed, whose endpoints keep prompts, of a random tree, and have limits of input and output tokens."""
+"""Small random scenarios, from a seed: endpoints that keep prompts, of a random tree, and limit input and output tokens."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from ttc_sim.scenario import Api, ApiCache, GpuPool
 
 
 def random_tree(seed: int, most: int, longest: int) -> tuple[PrefixTree, I64]:
-    """A tree, and where the tokens of each node end; some nodes have none."""
+    """A tree, and where the tokens of each node end; some nodes have none, some branch off before their parent ends."""
     u = uniforms(seed, "tree", most, 3)
-    parent, start, end = [], [], []
+    parent: list[int] = []
+    start: list[int] = []
+    end: list[int] = []
     for k in range(1 + int(u[0, 2] * most)):
         above = -1 if u[k, 0] < 0.3 else int(u[k, 0] * k) if k else -1
         parent.append(above)
-        start.append(0 if above < 0 else end[above])
+        back = int(u[k, 2] * 6) if u[k, 2] < 0.5 else 0
+        start.append(0 if above < 0 else max(end[above] - back, start[above]))
         end.append(start[-1] + int(u[k, 1] ** 2 * longest))
     return PrefixTree(np.array(parent, dtype=np.int64), np.array(start, dtype=np.int64)), np.array(end, dtype=np.int64)
 
@@ -31,7 +34,9 @@ def with_caches(case: Case, seed: int, times: Times) -> Case:
     longest = dice.of(10, 40, 150)
     tree, ends = random_tree(seed, dice.of(1, 3, 12), longest)
     fails = any(work.breaks is not None or work.again_s is not None for work in case.works)
-    deployments = [_with_cache(dice, _as_endpoint(dice, item, fails), longest) for item in case.deployments]
+    deployments: list[Api | GpuPool] = [
+        _with_cache(dice, _as_endpoint(dice, item, fails), longest) for item in case.deployments
+    ]
     flat = dice.of(False, False, True)
     works = [_with_prefixes(seed, arm, work, tree, ends, flat) for arm, work in enumerate(case.works)]
     return replace(case, deployments=deployments, works=works, tables=[None] * len(deployments))
@@ -73,7 +78,9 @@ def _with_prefixes(seed: int, arm: int, work: Work, tree: PrefixTree, ends: I64,
     room = np.maximum(ends - start, 0)
     shared = start[node] + (u[:, 1] * (room[node] + 1)).astype(np.int64)
     # Prompts of their own length, or of what they share: a little more, or a little less where the answer is shared too.
-    prompt = np.where(u[:, 2] < 0.3, work.prompt_tokens, np.maximum(shared + ((u[:, 2] - 0.7) * 20).astype(np.int64), 1))
+    prompt = np.where(
+        u[:, 2] < 0.3, work.prompt_tokens, np.maximum(shared + ((u[:, 2] - 0.7) * 20).astype(np.int64), 1)
+    )
     return replace(
         work,
         prefix_id=np.where(u[:, 3] < 0.1, -1, node),

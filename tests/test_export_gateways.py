@@ -659,7 +659,7 @@ def everything(folder: Path) -> SavedPlan:
                 timeout_s=73,
                 deadline_s=401,
             ),
-            "anthropic": api("anthropic", "claude-sonnet-4-0"),
+            "anthropic": api("anthropic", "claude-sonnet-4-0", cache={"provider": "anthropic"}),
             "google": api("google", "gemini-2.5-pro"),
             "pool": pool,
             "scaled": {**pool, "autoscaling": scaled, "start_up": starts, "load_balancer": "session"},

@@ -281,5 +281,5 @@ def test_a_profile_that_is_written_is_read_again(tmp_path: Path) -> None:
     one = generate(arrivals, 20, 1, folder=tmp_path, where="here")
     other = made(written(tmp_path), 20)
     np.testing.assert_array_equal(given(one.prompt_tokens), given(other.prompt_tokens))
-    with pytest.raises(InputError, match="a folder with sessions.yaml, or 'coding-agent'"):
+    with pytest.raises(InputError, match=r"a folder with sessions\.yaml, or 'coding-agent'"):
         load_sessions("coding-agents")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -185,13 +184,18 @@ def test_columns_that_would_not_be_read_are_refused(tmp_path: Path, change: dict
 TREES = st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=14)
 
 
+def _alike(one: list[int], other: list[int]) -> int:
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def in_common(tree: PrefixTree, one: tuple[int, int], other: tuple[int, int]) -> int:
     """Tokens that two prompts begin with alike, as the tree has it; each is its node and its tokens of that."""
     (a, a_tokens), (b, b_tokens) = one, other
     paths = [*tree.path(a), -1], [*tree.path(b), -1]
     parts = next(k for k, (x, y) in enumerate(zip(*paths, strict=False)) if x != y or x < 0)
     ends = [
-        tokens if path[parts] < 0 else int(tree.start[path[parts]]) for path, tokens in zip(paths, (a_tokens, b_tokens))
+        tokens if path[parts] < 0 else int(tree.start[path[parts]])
+        for path, tokens in zip(paths, (a_tokens, b_tokens), strict=True)
     ]
     return min(ends) if parts else 0
 
@@ -212,7 +216,7 @@ def findable(blocks: list[list[int]]) -> int:
 def test_any_two_prompts_have_in_common_what_their_ids_say(blocks: list[list[int]]) -> None:
     tree, prefix, tokens = shared_prefixes(blocks, np.full(len(blocks), 512))
     tree.check()
-    alike = [[len(os.path.commonprefix([one, other])) for other in blocks] for one in blocks]
+    alike = [[_alike(one, other) for other in blocks] for one in blocks]
     prompts = list(zip(prefix.tolist(), tokens.tolist(), strict=True))
     for i, one in enumerate(prompts):
         others = [alike[i][j] for j in range(len(blocks)) if j != i]

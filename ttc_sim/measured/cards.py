@@ -67,6 +67,12 @@ class TrafficCard(Card):
     kind: Literal["traffic"] = "traffic"
 
 
+class SessionsCard(Card):
+    """Card of recorded sessions."""
+
+    kind: Literal["sessions"] = "sessions"
+
+
 class AgentCard(Card):
     """Card of an agent profile: runs at whole tasks.
 
@@ -83,12 +89,6 @@ class AgentCard(Card):
     agent: str | None = None
     effort: str | None = None
     cluster: Literal["group", "instance"] = "instance"
-
-
-class SessionsCard(Card):
-    """Card of recorded sessions."""
-
-    kind: Literal["sessions"] = "sessions"
 
 
 CARD_FILES: dict[str, type[Card]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_AMOUNT
+from ttc_sim.files.opening import is_folder
 from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_keys, as_numbers, as_text, as_tokens
+from ttc_sim.measured.session_traces import TracedTurn, files_of_traces, traced
 from ttc_sim.measured.session_turns import SessionTurns
 
 _PROMPT = ("input_tokens", "prompt_tokens")
@@ -21,24 +24,67 @@ _OUTPUT = ("output_tokens",)
 
 
 def read_sessions(path: Path) -> SessionTurns:
-    """Read a table of recorded requests (Parquet, CSV or JSONL), a row each.
+    """Read a table of recorded requests (Parquet, CSV or JSONL), a row each; or recorded sessions of kv-cache-tester, a JSON file
+    or a folder of them (:mod:`~ttc_sim.measured.session_traces`).
 
-    Columns: ``session``, ``input_tokens``, ``output_tokens``, ``reused_tokens``, and ``think_s``, or ``t_s`` and ``api_s`` that it
-    follows from. Optional: ``agent`` (sub-agents have their own), ``order`` (else that of the file), ``tool_tokens`` and
-    ``system_tokens`` (what prompts begin with), ``reasoning_tokens`` (in the output).
+    Columns of a table: ``session``, ``input_tokens``, ``output_tokens``, ``reused_tokens``, and ``think_s``, or ``t_s`` and
+    ``api_s`` that it follows from. Optional: ``agent`` (sub-agents have their own), ``order`` (else that of the file),
+    ``tool_tokens`` and ``system_tokens`` (what prompts begin with), ``reasoning_tokens`` (in the output).
 
     Raises:
         InputError: a column that is missing, or a value in it that cannot be: a turn without a session, a time that goes back, a
             prompt shorter than what it reuses.
     """
+    if is_folder(path) or path.suffix.lower() == ".json":
+        return _of_traces(path)
     return turns_of_table(read_table(path), path)
 
 
-def turns_of_table(table: pl.DataFrame, path: Path, *, after_any: bool = False) -> SessionTurns:
+def _of_traces(path: Path) -> SessionTurns:
+    """The sessions of a folder of traces: what each prompt has in common with those before it follows from its blocks."""
+    found = [list(traced(one)) for one in files_of_traces(path)]
+    turns = [turn for session in found for turn in session]
+    starts = np.cumsum([0, *(len(session) for session in found)])
+    columns = ("session", "agent", "t_s", "think_s", "api_s", "input_tokens", "output_tokens", "reused_tokens")
+    table = pl.DataFrame({name: [getattr(one, name) for one in turns] for name in columns}).with_columns(
+        pl.col("think_s", "api_s").fill_nan(None),
+        tool_tokens=pl.Series([one.tools for one in turns]),
+        system_tokens=pl.Series([one.system for one in turns]),
+    )
+    sent_by = np.array([one.reuses for one in turns], dtype=np.int64)
+    made = turns_of_table(
+        table, path, sent_by=np.where(sent_by < 0, -1, sent_by + np.repeat(starts[:-1], np.diff(starts)))
+    )
+    if any(one.of_all is not None for one in turns):
+        head, heads = _heads_by_id(turns, made.head)
+        return replace(made, head=head, heads=heads)
+    return made
+
+
+def _heads_by_id(turns: list[TracedTurn], head: I64) -> tuple[I64, I64]:
+    """Heads that are the same where their blocks are: ids that mean the same in all files say so, others that only lengths tell."""
+    tools, number, heads = dict[object, int](), dict[object, int](), list[tuple[int, int, int]]()
+    found = np.full(len(turns), -1, dtype=np.int64)
+    for i in np.flatnonzero(head >= 0).tolist():
+        one = turns[i]
+        lengths = one.tools, one.tools + one.system
+        of_tools, whole = one.of_all if one.of_all is not None else (lengths[:1], lengths)
+        scope = one.of_all is not None
+        known = tools.setdefault((scope, of_tools), len(tools))
+        found[i] = number.setdefault((scope, whole, len(of_tools)), len(number))
+        if found[i] == len(heads):
+            heads.append((known, *lengths))
+    return found, np.array(heads, dtype=np.int64).reshape(-1, 3)
+
+
+def turns_of_table(
+    table: pl.DataFrame, path: Path, *, after_any: bool = False, sent_by: I64 | None = None
+) -> SessionTurns:
     """The turns of such a table.
 
     Args:
         after_any: whether ``think_s`` is from the answer to the turn before, of whichever agent; else of the same agent's.
+        sent_by: which row has sent what each reuses, -1 none; found by what is likely if left out. Sessions stand together then.
 
     Raises:
         InputError: as :func:`read_sessions`.
@@ -71,7 +117,10 @@ def turns_of_table(table: pl.DataFrame, path: Path, *, after_any: bool = False) 
         tools, system = np.where(long, 0, tools), np.where(long, 0, system)
     think_s = _think_s(table, path, agent, start, rows, notes, after_any=after_any)
     head, heads = _heads(tools, system)
-    reused, reuses = _reuses(prompt, reused, agent, head, heads, start, path, notes)
+    if sent_by is None:
+        reused, reuses = _reuses(prompt, reused, agent, head, heads, start, path, notes)
+    else:
+        reuses = np.where(reused > 0, sent_by, -1)
     return SessionTurns(
         start=start,
         agent=agent,

@@ -239,6 +239,11 @@ class PlanningTask:
         """Whether no problems stand behind the requests: the population is the traffic's own (:mod:`.traffic_alone`)."""
         return not self.model.scenario.workload.has_problems
 
+    @property
+    def of_sessions(self) -> bool:
+        """Whether those requests are turns of sessions, so that what one costs depends on where those before it were sent."""
+        return self.traffic_alone and self.population.reused_tokens is not None
+
     def load(self, scenario: Scenario) -> Model:
         """Another scenario on the same traffic, to be simulated."""
         return load_model(scenario) if self.traffic_alone else load_model_like(self.model, scenario)

@@ -32,7 +32,7 @@ def as_population(model: Model) -> Model:
         InputError: requests without lengths, or no arm that they may be sent to.
     """
     scenario = model.scenario
-    prompt, hidden, visible = _lengths(model)
+    prompt, hidden, visible, reused = _lengths(model)
     rows, zeros = len(prompt), np.zeros(len(prompt), dtype=np.int64)
     everyone = set(scenario.workload.sources)
     kept_from = {arm.name: scenario.arms[arm.name].sources for arm in model.arms}
@@ -68,13 +68,15 @@ def as_population(model: Model) -> Model:
         attempts={SOURCE: attempts},
         offered=offered,
         notes=(),
+        reused_tokens=reused,
     )
     arms = tuple(replace(arm, attempts=attempts, sources=offered[arm.name]) for arm in model.arms)
     return replace(model, population=population, arms=arms)
 
 
-def _lengths(model: Model) -> tuple[I64, I64, I64]:
-    """Prompt, reasoning and visible tokens of requests such as will come: of many more than a run has, where they are drawn."""
+def _lengths(model: Model) -> tuple[I64, I64, I64, I64 | None]:
+    """Prompt, reasoning and visible tokens of requests such as will come: of many more than a run has, where they are drawn; and
+    of sessions the prompt tokens that had been sent before."""
     scenario, workload = model.scenario, model.scenario.workload
     if workload.lengths is not None and not workload.sources:
         drawn = Traffic.of(np.zeros(_MOST_ROWS), 1.0)
@@ -91,8 +93,10 @@ def _lengths(model: Model) -> tuple[I64, I64, I64]:
             expected = "a trace or clients that carry token lengths, or workload.lengths"
             raise InputError(scenario.path, "workload.arrivals", "no lengths", expected)
         hidden = np.zeros_like(one.visible_tokens) if one.reasoning_tokens is None else one.reasoning_tokens
-        parts.append(np.stack([one.prompt_tokens, hidden, one.visible_tokens]))
+        reused = np.zeros_like(one.visible_tokens) if one.reused_tokens is None else one.reused_tokens
+        parts.append(np.stack([one.prompt_tokens, hidden, one.visible_tokens, reused]))
     whole = np.concatenate(parts, axis=1)
     rows = min(whole.shape[1], _MOST_ROWS)
     taken = whole[:, np.arange(rows) * whole.shape[1] // rows]
-    return taken[0], taken[1], taken[2]
+    sessions = any(one.session is not None for one in traffics)
+    return taken[0], taken[1], taken[2], taken[3] if sessions else None

@@ -14,7 +14,7 @@ from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_R
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.api_cache import ApiCache
-from ttc_sim.scenario.base import Model, NonNegative, Positive, read_settings
+from ttc_sim.scenario.base import Model, NonNegative, Positive, errors_at, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
@@ -125,6 +125,14 @@ class Api(Model):
     @model_validator(mode="after")
     def _one_fee(self) -> Api:
         check_fee(self)
+        return self
+
+    @model_validator(mode="after")
+    def _lets_a_request_through(self) -> Api:
+        requests = self.requests_per_minute
+        if self.limit_window_s == 10 and requests is not None and requests < 6:
+            expected = "at least 6: in a window of 10 s fewer than one request would be allowed"
+            raise errors_at({"requests_per_minute": ("value_error", requests, expected)})
         return self
 
     @property

@@ -279,10 +279,7 @@ def _provisioned(pool: GpuPool, d: int, result: EngineResult, from_s: float, pai
 def _work_s(model: Model, taken: Taken) -> F64 | None:
     if taken.pool_s.any():
         return np.asarray(taken.pool_s.sum(axis=0))
-    limited = [
-        isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
-        for item in model.deployments
-    ]
+    limited = [isinstance(item, Api) and item.limited for item in model.deployments]
     if taken.sent[limited].any():
         return taken.at_first.alone_s
     # A budget is shared too.

@@ -43,6 +43,7 @@ class Draws:
         source: (n,) source of each, by number; ``None`` where the workload names none.
         parts: the requests of each process, which draws from streams of its own; empty where there is only that of all sources.
         rounds: how many times more requests of users than at first were generated for a duration, of which not all may be sent.
+        ended: turns of sessions that are not among them, as the policy has ended those.
         memory: what was made of these requests before, where that is kept; nothing comes out differently with it.
     """
 
@@ -54,6 +55,7 @@ class Draws:
     source: I64 | None = None
     parts: tuple[Part, ...] = ()
     rounds: int = 1
+    ended: int = 0
     memory: Keeps | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -169,7 +171,7 @@ def as_requests(model: Model, draws: Draws) -> Requests:
         source = zeros if draws.source is None else draws.source
         sources = tuple(model.scenario.workload.sources) or ("traffic",)
         prompt = zeros if prompt is None else prompt
-        return Requests(arrival_s, source, sources, prompt, {}, turns=_turns(draws.traffic))
+        return Requests(arrival_s, source, sources, prompt, {}, **_of_sessions(model, draws.traffic))
     population = model.population
     return Requests(
         arrival_s=arrival_s,
@@ -178,8 +180,14 @@ def as_requests(model: Model, draws: Draws) -> Requests:
         prompt_tokens=population.prompt_tokens[draws.row],
         scores=_OfRows(population.scores, draws.row),
         responses=population.responses,
-        turns=_turns(draws.traffic),
+        **_of_sessions(model, draws.traffic),
     )
+
+
+def _of_sessions(model: Model, traffic: Traffic) -> dict[str, Any]:
+    """What is known of them as turns, and of what turns cost, if they are any."""
+    turns = _turns(traffic)
+    return {} if turns is None else {"turns": turns, "costs": model.arm_costs}
 
 
 def _turns(traffic: Traffic) -> Turns | None:

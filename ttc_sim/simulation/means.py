@@ -259,6 +259,11 @@ class Means(Uncertainty):
         own = Variance((float(fixed.mean()) ** 2) * self._dispersion / self.count)
         return Figure(found.value, found.variance.plus(own), found.same_types.plus(own))
 
+    def parts_of_cost(self, members: Members) -> tuple[float, Influence, float]:
+        """Of the same, as :meth:`parts_of_mean`."""
+        whole = {"beside": self.pool_cost, "fixed": self.fixed_cost}
+        return self.parts_of_mean("api_cost_usd", self.api_cost, self.planned_api_cost, members, **whole)
+
     def accuracy_per_usd(self) -> Estimate | None:
         """Right answers per US dollar, of all requests; ``None`` where accuracy is unknown, or nothing is paid.
 
@@ -268,11 +273,8 @@ class Means(Uncertainty):
         everyone = self.all
         if np.isnan(self.correct).any() or self.row is None:
             return None
-        beside, fixed = self.pool_cost, self.fixed_cost
         right, of_right, _ = self.parts_of_mean("correct", self.correct, self.planned_correct, everyone, share=True)
-        usd, of_usd, _ = self.parts_of_mean(
-            "api_cost_usd", self.api_cost, self.planned_api_cost, everyone, beside=beside, fixed=fixed
-        )
+        usd, of_usd, _ = self.parts_of_cost(everyone)
         if usd <= 0:
             return None
         if right <= 0:

@@ -11,7 +11,9 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
+from ttc_sim.serving.arm_costs import arm_costs
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.serving.prices import TokenPrices, price_of
@@ -68,6 +70,11 @@ class Model:
     def arm_names(self) -> tuple[str, ...]:
         """Names of the arms, in the order of the scenario."""
         return tuple(arm.name for arm in self.arms)
+
+    @cached_property
+    def arm_costs(self) -> dict[str, ArmCosts]:
+        """By arm, what its tokens cost and what its cache keeps, for policies that follow sessions."""
+        return arm_costs(self.scenario)
 
     def reached_by(self, arm: ResolvedArm) -> frozenset[str]:
         """Deployments that requests to an arm may come to, its fallbacks left aside; a user's own strategy may go anywhere."""

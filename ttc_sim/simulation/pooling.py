@@ -187,9 +187,12 @@ class Pooled(Means):
         adds to its deviation."""
         if not np.array_equal(keep, times.known):
             return self._beyond(times.values[keep], keep, part, np.sort(times.values[keep]))
-        kept = times.values[keep]
-        ordered = self.once(times.name, lambda: np.sort(kept))
+        kept, ordered = times.values[keep], self.in_order(times)
         return self.once((times.name, part), lambda: self._beyond(kept, keep, part, ordered))
+
+    def in_order(self, times: Times) -> F64:
+        """All seconds that are known."""
+        return self.once(times.name, lambda: np.sort(times.values[times.known]))
 
     def _beyond(self, kept: F64, keep: Bools, part: float, ordered: F64) -> tuple[F64, F64, Variance, Influence]:
         return ordered, *self._tail(kept, keep, intervals.at_share(ordered, part))

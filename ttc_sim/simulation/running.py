@@ -16,6 +16,7 @@ from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choo
 from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
+from ttc_sim.simulation.ending import without_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, check_offered, offer, offer_all, run_offers, until_known
 
@@ -28,6 +29,7 @@ def run_once(model: Model, policy: Policy, draws: Draws, interval_s: float | Non
     Args:
         interval_s: keep the run in intervals of so many seconds too (:attr:`ttc_sim.simulation.billing.Run.timeline`).
     """
+    draws = without_ended(model, policy, draws)
     if draws.cut_by_run:
         draws = _sent_in_time(model, policy, draws)
     return _run(model, policy, draws, interval_s)
@@ -55,6 +57,7 @@ def _sent_in_time(model: Model, policy: Policy, draws: Draws) -> Draws:
         if not (in_time & last).any():
             return draws.taken(np.flatnonzero(in_time))
         draws = draw(model, draws.run, purpose=draws.purpose, rounds=2 * draws.rounds)
+        draws = without_ended(model, policy, draws)
 
 
 def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -> Run:

@@ -19,6 +19,7 @@ from ttc_sim.scenario.targets import USD
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes_of
+from ttc_sim.simulation.ending import notes_of_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
@@ -94,9 +95,9 @@ class Summary:
         replay: nothing in the runs is random: another one would come out the same.
         budget: what hard budgets a day came to; ``None`` without any.
         prices: by endpoint that requests may have come to.
-        session_accuracy: what stands behind ``accuracy`` where that is of sessions; ``None`` elsewhere.
         sessions: what sessions come to; ``None`` without any. caches: by deployment, what was found of prompts; empty where nothing
             was.
+        session_accuracy: what stands behind ``accuracy`` where that is of sessions; ``None`` elsewhere.
     """
 
     accuracy: Estimate | None
@@ -139,9 +140,9 @@ class Summary:
     budget: BudgetReport | None = None
     fees_usd_per_day: Mapping[str, float] = field(default_factory=dict)
     prices: Mapping[str, TokenPrices] = field(default_factory=dict)
-    session_accuracy: SessionAccuracy | None = None
     sessions: SessionFigures | None = None
     caches: Mapping[str, CacheFigures] = field(default_factory=dict)
+    session_accuracy: SessionAccuracy | None = None
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -164,11 +165,11 @@ class Summary:
                 del found["failed_rate"]
         if not self.fees_usd_per_day:
             del found["fees_usd_per_day"]
-        if self.session_accuracy is None:
-            del found["session_accuracy"]
         for name in ("sessions", "caches"):
             if not found[name]:
                 del found[name]
+        if self.session_accuracy is None:
+            del found["session_accuracy"]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
@@ -300,15 +301,16 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *notes_on_sessions(model, runs, of_sessions, known=accuracy is not None),
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
+            *notes_of_ended(runs),
         ),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
         budget=budgets,
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
         prices=_prices(pooled),
-        session_accuracy=None if accuracy is None else of_sessions,
         sessions=session_figures(pooled),
         caches=cache_figures(pooled),
+        session_accuracy=None if accuracy is None else of_sessions,
     )
 
 

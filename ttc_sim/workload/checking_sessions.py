@@ -23,10 +23,12 @@ class OfSessions(TypedDict, total=False):
 
 
 def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
-    """Sessions, turns and what was sent before, of ``n`` requests; nothing without sessions.
+    """Sessions, turns, what was sent before, and which turns end a session, of ``n`` requests; nothing without sessions.
+
+    Sessions are numbered from 0, in the order of the user's own numbers.
 
     Raises:
-        InputError: some of them are missing, or no such numbers; more was sent before than the prompt has; two ends of a session.
+        InputError: some of them are missing, or no such numbers; more was sent before than the prompt has.
     """
     given = {"session": made.session, "turn": made.turn, "reused_tokens": made.reused_tokens}
     if all(values is None for values in given.values()) and made.ends is None:
@@ -42,9 +44,8 @@ def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
     if made.prompt_tokens is not None:
         prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
         refuse(where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt")
-    # Numbers from 0 on, whatever the user's are.
-    number = np.where(session < 0, -1, np.searchsorted(np.unique(session[session >= 0]), session))
-    found: OfSessions = {"session": number, "turn": turn, "reused_tokens": reused}
+    numbered = np.where(session < 0, -1, np.searchsorted(np.unique(session[session >= 0]), session))
+    found: OfSessions = {"session": numbered, "turn": turn, "reused_tokens": reused}
     if made.ends is not None:
         ends = truth_values(where, "ends", made.ends, (n,))
         refuse(where, "ends", ends, ends & (session < 0), "False of a request that is of no session")

@@ -45,6 +45,8 @@ class Population:
         notes: what a reader of any figure must know (filled lengths, problems left out).
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; ``None`` if not fitted.
         scored_by: the predictor that the scores are by; ``None`` without scores.
+        reused_tokens: (P,) of requests of traffic that stand in for problems, tokens that their session had sent before; ``None``
+            without sessions.
     """
 
     sources: tuple[str, ...]
@@ -60,6 +62,7 @@ class Population:
     notes: tuple[str, ...]
     responses: Mapping[str, Response] | None = None
     scored_by: ScoredBy | None = None
+    reused_tokens: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -104,6 +107,7 @@ class Population:
             prompt_tokens=self.prompt_tokens[rows],
             scores={name: values[rows] for name, values in self.scores.items()},
             attempts={name: one.between(rows, none, one.count[rows]) for name, one in self.attempts.items()},
+            reused_tokens=None if self.reused_tokens is None else self.reused_tokens[rows],
         )
 
 

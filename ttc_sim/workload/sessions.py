@@ -11,10 +11,12 @@ import numpy as np
 
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.prefix_tree import PrefixTree
+from ttc_sim.files.opening import is_folder
 from ttc_sim.measured.session_tables import read_sessions
 from ttc_sim.measured.session_turns import SessionTurns
 from ttc_sim.measured.sessions import load_sessions, place_of_sessions
-from ttc_sim.scenario import Sessions
+from ttc_sim.scenario import Compact, Sessions
+from ttc_sim.workload.compacting import compacted
 from ttc_sim.workload.recorded import state_of
 from ttc_sim.workload.session_trees import SessionTree, tree_of
 from ttc_sim.workload.traffic import Traffic
@@ -86,7 +88,8 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
         after[first[waits]] = start[1:][begun.after[waits]] - 1
         think_s[first[waits]] = begun.think_s[waits]
     if requests is not None:
-        at, arrival_s, after, think_s, session = (one[:requests] for one in (at, arrival_s, after, think_s, session))
+        at, after, session = at[:requests], after[:requests], session[:requests]
+        arrival_s, think_s = arrival_s[:requests], think_s[:requests]
     nodes = np.diff(tree.start)[which]
     node_start = tree.shared + np.concatenate([[0], np.cumsum(nodes)]).astype(np.int64)
     moved = node_start[:-1] - tree.start[which]
@@ -127,17 +130,22 @@ def _numbered(turns: SessionTurns) -> I64:
 
 
 def _known(arrivals: Sessions, folder: Path) -> _Known:
+    ways = arrivals.shared_heads, arrivals.compact
     if arrivals.sessions is not None:
         place = place_of_sessions(arrivals.sessions, folder)
-        return _read(arrivals.shared_heads, arrivals.sessions, place, *state_of(place / "turns.parquet"))
+        return _read(*ways, arrivals.sessions, place, *state_of(place / "turns.parquet"))
     path = folder / str(arrivals.file)
-    return _read(arrivals.shared_heads, None, path, *state_of(path))
+    states = [state_of(one) for one in ([path, *sorted(path.glob("*.json"))] if is_folder(path) else [path])]
+    return _read(*ways, None, path, max(changed for changed, _ in states), sum(size for _, size in states))
 
 
 @lru_cache(maxsize=4)
-def _read(shared_heads: bool, profile: str | None, path: Path, changed_ns: int, size: int) -> _Known:
+def _read(
+    shared_heads: bool, compact: Compact | None, profile: str | None, path: Path, changed_ns: int, size: int
+) -> _Known:
     """Read once for all runs, as long as the file stays as it is."""
     turns = read_sessions(path) if profile is None else load_sessions(path).turns
+    turns = turns if compact is None else compacted(turns, compact)
     return _Known(turns, tree_of(turns, shared_heads=shared_heads), _numbered(turns))
 
 

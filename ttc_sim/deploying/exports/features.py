@@ -41,6 +41,7 @@ Kind = Literal[
     "retry",
     "retry waits",
     "rate limit",
+    "prompt cache",
     "concurrency",
     "tier",
     "daily budget",
@@ -211,9 +212,15 @@ def _client(of: str, item: Api | GpuPool) -> Iterator[Feature]:
 
 
 def _endpoint(of: str, item: Api) -> Iterator[Feature]:
-    limits = {"requests": item.requests_per_minute, "tokens": item.tokens_per_minute}
-    if said := " and ".join(f"{limit:,.10g} {what}" for what, limit in limits.items() if limit is not None):
-        yield Feature("rate limit", of, f"at most {said} a minute")
+    limits = [
+        f"{limit:,.10g} {key.removesuffix('_per_minute').replace('_', ' ')}" for key, limit in item.rate_limits.items()
+    ]
+    if said := " and ".join(limits):
+        window = "" if item.limit_window_s == 60 else f", in windows of {item.limit_window_s} s"
+        yield Feature("rate limit", of, f"at most {said} a minute{window}")
+    if item.cache is not None and (marks := item.cache.rules.breakpoints):
+        places = "its end" if marks == 1 else f"up to {marks} places"
+        yield Feature("prompt cache", of, f"each prompt is marked at {places}, for the provider to keep it")
     if item.concurrency is not None:
         yield Feature("concurrency", of, f"at most {item.concurrency:,} calls at once")
 

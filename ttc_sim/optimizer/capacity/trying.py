@@ -25,6 +25,7 @@ from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
+from ttc_sim.simulation.ending import without_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, offer, offer_all, run_offers
 from ttc_sim.simulation.pooling import ENDS, HOUR_S, UNTIMED
@@ -109,7 +110,7 @@ class Trials:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _get_ready(self, run: int, purpose: str, requests: int | None) -> Ready:
-        draws = draw(self.model, run, purpose=purpose, requests=requests)
+        draws = without_ended(self.model, self.policy, draw(self.model, run, purpose=purpose, requests=requests))
         seen = as_requests(self.model, draws)
         if self.policy.looks_at_load or draws.cut_by_run:
             return Ready(draws, seen, None, None)
