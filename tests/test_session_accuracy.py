@@ -253,6 +253,19 @@ def test_sessions_that_the_run_ends_before_count_in_nothing(tmp_path: Path) -> N
     assert any("no session was over" in note for note in alone.notes)
 
 
+def test_sessions_that_a_budget_ends_are_over_and_not_right(tmp_path: Path) -> None:
+    """Prompts of 100, 150 and 200 tokens with answers of 20: 120 tokens are spent after a turn, 290 after two."""
+    good = agent(tmp_path, "good", {f"i{k}": [1] for k in range(10)})
+    of = scenario(tmp_path, {"good": good})
+    for tokens, value in ((200, 0.0), (300, 1.0)):
+        summary = ttc.simulate(of, f"SessionBudget(policy=Always('good'), tokens={tokens}, at_end='stop')").summary()
+        assert summary.accuracy is not None
+        assert summary.accuracy.value == value
+        assert summary.session_accuracy is not None
+        assert summary.session_accuracy.unfinished_share == 0.0
+        assert summary.session_accuracy.lost_share == 1.0 - value
+
+
 def test_a_session_of_one_turn_and_a_single_session(tmp_path: Path) -> None:
     good = agent(tmp_path, "good", {"a": [1]})
     for turns, requests in ((1, 1), (1, 5), (3, 3)):
