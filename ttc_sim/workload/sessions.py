@@ -101,6 +101,8 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
     at = np.arange(n) + np.repeat(turns.start[which] - start[:-1], count)
     after = np.arange(-1, n - 1)
     think_s, arrival_s = turns.think_s[at], np.full(n, np.nan)
+    ends = np.zeros(n, dtype=np.bool_)
+    ends[start[1:] - 1] = True
     first = start[:-1]
     after[first], arrival_s[first] = -1, begun.arrival_s
     if begun.after is not None and begun.think_s is not None:  # the next session begins when the last is over
@@ -134,6 +136,7 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
             np.concatenate([tree.tree.start[: tree.shared], tree.tree.start[copied]]),
         ),
         session=session,
+        ends=ends[: len(session)],
         turn=known.turn[at],
         reused_tokens=turns.reused_tokens[at],
         recorded=which[session],
