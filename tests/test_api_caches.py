@@ -373,6 +373,24 @@ def test_every_provider_has_its_documented_rules_and_keys_win() -> None:
     assert whole.rules == CacheRules(0, 1024, 1, 300.0, reads_count=False)
 
 
+def test_shortest_prompts_by_model() -> None:
+    """Documented by model: the price says which it is, ``min_tokens`` wins."""
+
+    def least(model: str, provider: str = "anthropic", **cache: Any) -> int:
+        price = {"provider": provider.split("-")[0], "model": model, "on": "2026-11-01"}
+        rules = api(price=price, cache={"provider": provider, **cache}).cache_rules
+        assert rules is not None
+        return rules.min_tokens
+
+    assert least("claude-haiku-4-5-20251001") == 4096
+    assert least("claude-opus-5", "anthropic-1h") == 512
+    assert least("claude-opus-5-5") == least("claude-sonnet-4-5") == 1024
+    assert least("claude-opus-5", min_tokens=700) == 700
+    work = turns([0.0, 10.0], [2000, 3000])
+    price = {"provider": "anthropic", "model": "claude-haiku-4-5", "on": "2026-11-01"}
+    assert found(work, api(price=price, cache={"provider": "anthropic"})) == ([0, 0], [0, 0])
+
+
 def raw(**keys: Any) -> dict[str, Any]:
     arrivals = {"process": "even", "rate_per_s": 1.0}
     lengths = {"prompt_tokens": {"median": 10, "p95": 20}, "output_tokens": {"median": 10, "p95": 20}}
@@ -403,6 +421,13 @@ def raw(**keys: Any) -> dict[str, Any]:
         ({"cache": {"provider": "anthropic", "ttl": 300}}, ["cache", "'ttl_s'"]),
         ({"cache": "anthropic"}, ["cache"]),
         ({"cache": {"provider": "anthropic", "reads_count": True}}, ["cache.reads_count", "tokens_per_minute"]),
+        (
+            {
+                "cache": {"provider": "openai"},
+                "price": {"provider": "openai", "model": "gpt-6-sol", "on": "2026-11-01"},
+            },
+            ["cache.provider", "openai-breakpoints", "gpt-6-sol"],
+        ),
         ({"limit_window_s": 10}, ["limit_window_s", "none without a limit"]),
         ({"limit_window_s": 30, "requests_per_minute": 60}, ["limit_window_s", "10", "60"]),
         ({"limit_window_s": 10, "requests_per_minute": 5}, ["requests_per_minute", "at least 6"]),
