@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult, Work
 from ttc_sim.scenario import Api, ApiCache, scenario_from_dict
 from ttc_sim.scenario.api_cache import PROVIDERS, CacheRules
+from ttc_sim.simulation.memory import Memory
 
 # A system prompt, and two conversations that begin with it.
 HEAD = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1500, 1500]))
@@ -389,6 +391,18 @@ def test_shortest_prompts_by_model() -> None:
     work = turns([0.0, 10.0], [2000, 3000])
     price = {"provider": "anthropic", "model": "claude-haiku-4-5", "on": "2026-11-01"}
     assert found(work, api(price=price, cache={"provider": "anthropic"})) == ([0, 0], [0, 0])
+
+
+def test_a_run_is_not_taken_for_that_of_another_model() -> None:
+    """What is paid changes nothing that is done, but for the model whose price it is: it says how long a prompt must be."""
+    models = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-sonnet-4-6")
+    ran, memory, work = [], Memory(), turns([0.0], [10])
+    for name in models:
+        price = {"provider": "anthropic", "model": name, "on": "2026-11-01"}
+        served = api(price=price, cache={"provider": "anthropic"})
+        looked_up: Any = SimpleNamespace(deployment_names=("a",), deployments=(served,))
+        memory.ran(looked_up, [work], None, lambda name=name: ran.append(name))  # type: ignore[misc]
+    assert ran == ["claude-haiku-4-5", "claude-sonnet-4-5"]
 
 
 def raw(**keys: Any) -> dict[str, Any]:
