@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import genai_prices
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import app
 from ttc_sim.engine.work import EngineResult
 from ttc_sim.scenario import Price, scenario_from_dict
 from ttc_sim.serving.prices import TokenPrices, price_of, resolve_price
@@ -413,3 +416,27 @@ def test_a_budget_counts_what_is_billed(tmp_path: Path, weekdays: list[str] | No
     day = ((run.result.finished_s) // 86400).astype(int)
     assert spent == pytest.approx(np.bincount(day, weights=run.cost_usd), abs=1e-6)
     assert len(spent) == 3
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+def test_the_command_shows_what_a_scenario_uses(tmp_path: Path) -> None:
+    """Hours, later days, tiers, writes for an hour and other ways of processing; in JSON as a result has them."""
+    runner = CliRunner()
+
+    def shown(*words: str) -> str:
+        return " ".join(runner.invoke(app, ["prices", *words]).output.split())
+
+    said = shown("deepseek/deepseek-v4-pro", "--on", "2026-11-24", "--json", str(tmp_path / "p.json"))
+    assert "at 01:00 to 04:00 and 06:00 to 10:00 UTC" in said
+    assert "begins:" in said
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert [one["input_usd_per_mtok"] for one in found["schedule"]] == [0.66, 1.32]
+    assert "from 2026-12-01 on" in shown("google/gemini-4-argon", "--on", "2026-11-24")
+    opus = shown("anthropic/claude-opus-4-8", "--on", "2026-11-24")
+    assert "6.25" in opus
+    assert "$10 for tokens that a cache is to keep for an hour" in opus
+    assert "--processing batch or fast" in opus
+    assert "2.5" in shown("anthropic/claude-opus-4-8", "--on", "2026-11-24", "--processing", "batch")
+    assert "a day as YYYY-MM-DD" in str(runner.invoke(app, ["prices", "openai/gpt-5", "--on", "24"]).exception)
