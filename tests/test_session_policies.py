@@ -32,6 +32,7 @@ from ttc_sim.policies import (
 )
 from ttc_sim.policies.costs import ArmCosts, TokenUsd
 from ttc_sim.policies.turns import Turns
+from ttc_sim.reporting.text import policy_in_words
 from ttc_sim.testing.examples import in_sessions, requests_of
 
 ARMS = ["opus", "haiku"]
@@ -441,6 +442,21 @@ def test_the_turn_is_a_score() -> None:
     assert arms_of(policy, requests) == ["opus", "opus", "haiku", "haiku"]
     with pytest.raises(InputError, match="score: got 'turn'"):
         choose_arms(policy, replace(requests, turns=None), ARMS)
+
+
+def test_policies_read_as_sentences() -> None:
+    inside = "Escalate(Threshold(at=5, below='a', above='b', score='turn'))"
+    lines = policy_in_words(
+        parse_policy(f"SessionBudget(Sticky({inside}, worth_usd=0.02, turns=8, patience=2), usd=3, to='a')")
+    )
+    assert lines == [
+        "turn of its session below 5: a",
+        "turn of its session 5 and above: b",
+        "a session stays at the highest of these that it has come to, of a < b",
+        "a session stays where it is, unless to move costs at most $0.02 more each of 8 turns than to stay, and the policy asks "
+        "for it 2 turns in a row",
+        "once a session has spent $3, all its turns go to a",
+    ]
 
 
 @pytest.mark.parametrize(

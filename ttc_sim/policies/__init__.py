@@ -5,7 +5,7 @@
 ``UserFunction`` calls the user's own Python. ``Sticky``, ``Escalate`` and ``SessionBudget`` follow sessions from turn to turn.
 """
 
-from ttc_sim.policies.followed import ENDED, Followed, ends_sessions, follows_sessions
+from ttc_sim.policies.followed import ENDED, Followed, ends_sessions, follows_sessions, innermost
 from ttc_sim.policies.followed_session import FollowedSession
 from ttc_sim.policies.live import LeastLoaded, Overflow
 from ttc_sim.policies.per_source import PerSource, check_sources, choose_for
@@ -52,6 +52,7 @@ __all__ = [
     "choose_live",
     "ends_sessions",
     "follows_sessions",
+    "innermost",
     "parse_policy",
     "rule_of",
 ]

@@ -97,6 +97,13 @@ def turns_of(requests: Requests) -> tuple[I64, F64, I64, I64]:
     return prompt, np.ascontiguousarray(turns.think_s, dtype=np.float64), reused, output
 
 
+def innermost(policy: Policy) -> Policy:
+    """The policy that is asked about each turn alone, inside those that follow sessions; itself, if it is none of them."""
+    while isinstance(policy, Around):
+        policy = policy.policy
+    return policy
+
+
 def follows_sessions(policy: Policy) -> bool:
     """Whether what it chooses for a turn depends on the turns before, whatever there is to be known of caches."""
     return isinstance(policy, Around)
@@ -119,6 +126,7 @@ __all__ = [
     "Followed",
     "ends_sessions",
     "follows_sessions",
+    "innermost",
     "plainly",
     "turns_of",
 ]

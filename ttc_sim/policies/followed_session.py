@@ -12,7 +12,7 @@ from ttc_sim.policies.requests import Requests
 
 
 class FollowedSession:
-    """What is remembered of a session from turn to turn: a hundred bytes or so a deployment and conversation.
+    """What is remembered of a session from turn to turn: a few kilobytes.
 
     Each turn is given its place (:meth:`of_agent`, or :meth:`of_turn` where turns are numbered), followed, and told what it was
     answered with, in this order. It is for one thread at a time, and one policy.
@@ -54,7 +54,7 @@ class FollowedSession:
         """Index of the arm of the one turn that the requests are, or :data:`~ttc_sim.policies.followed.ENDED`."""
         if self._memory is None:
             self._memory = policy.memory(requests, arms, places)
-        elif len(self._memory.kept) < places.conversations:
+        while len(self._memory.kept) < places.conversations:
             self._memory = self._memory.grown()
         return int(policy.follow(requests, arms, places, self._memory)[0])
 

@@ -60,6 +60,14 @@ class SessionBudget(Around):
             raise InputError("SessionBudget", "at_end", self.at_end, "'stop'")
         in_python(self, "usd")
 
+    @property
+    def in_words(self) -> str:
+        """What a session adds to the policy, in a line."""
+        spent = [] if self.usd is None else [f"${self.usd:.4g}"]
+        spent += [] if self.tokens is None else [f"{self.tokens:,} tokens"]
+        after = "it ends" if self.to is None else f"all its turns go to {self.to}"
+        return f"once a session has spent {' or '.join(spent)}, {after}"
+
     def arm_names(self) -> tuple[str, ...]:
         """Those of the policy, and the arm that it ends with; empty if the policy's are not known."""
         names = self.policy.arm_names()

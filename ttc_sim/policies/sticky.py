@@ -54,6 +54,11 @@ class Escalate(Around):
             raise InputError("Escalate", "arms", self.arms, "at least two arms, here or in the policy")
 
     @property
+    def in_words(self) -> str:
+        """What a session adds to the policy, in a line."""
+        return f"a session stays at the highest of these that it has come to, of {' < '.join(self.order)}"
+
+    @property
     def order(self) -> tuple[str, ...]:
         """The arms from the lowest to the highest."""
         return tuple(self.policy.arm_names() if self.arms is None else self.arms)
@@ -124,6 +129,21 @@ class Sticky(Around):
         if self.turns > 1 and not self._by_usd:
             raise InputError("Sticky", "turns", self.turns, "1 where only tokens are counted, or worth_usd beside them")
         in_python(self, "worth_usd")
+
+    @property
+    def in_words(self) -> str:
+        """What a session adds to the policy, in a line."""
+        said = []
+        if self.moves == 0:
+            return "a session stays where its first turn went"
+        if self._by_usd:
+            over = "this turn" if self.turns == 1 else f"each of {self.turns:,} turns"
+            said.append(f"at most ${self.worth_usd or 0:.4g} more {over} than to stay")
+        if self.lost_tokens is not None:
+            said.append(f"at most {self.lost_tokens:,} warm tokens")
+        more = f", and the policy asks for it {self.patience:,} turns in a row" if self.patience > 1 else ""
+        more += "" if self.moves is None else f"; at most {self.moves:,} times"
+        return f"a session stays where it is, unless to move costs {' and '.join(said)}{more}"
 
     @property
     def _by_usd(self) -> bool:

@@ -31,10 +31,13 @@ from ttc_sim.policies import (
     TURN,
     Always,
     Banded,
+    Escalate,
     LeastLoaded,
     Overflow,
     PerSource,
     Policy,
+    SessionBudget,
+    Sticky,
     Threshold,
     Utility,
     parse_policy,
@@ -341,9 +344,11 @@ def policy_in_words(policy: Policy) -> list[str]:
         return [f"{policy.arms[0]} as long as {room} for it, then {others}"]
     if isinstance(policy, LeastLoaded):
         return [f"the least loaded of {', '.join(policy.arms)}"]
+    if isinstance(policy, (Sticky, Escalate, SessionBudget)):
+        return [*policy_in_words(policy.policy), policy.in_words]
     if not isinstance(policy, Banded):
         return [repr(policy)]
-    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens", TURN: "turn"}.get(policy.score)
+    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens", TURN: "turn of its session"}.get(policy.score)
     what = what or f"chance that {policy.score[2:]} is right"
     edges = [f"{edge:,.0f}" if policy.score == PROMPT_TOKENS else f"{edge:.4g}" for edge in policy.edges]
     lines = []

@@ -53,8 +53,9 @@ class ApiCache(Model):
         provider: whose documented rules hold, where the other keys do not say otherwise.
         kind: ``automatic``: every prompt is looked up, and kept; ``breakpoints``: prompts are kept, and found again, up to the
             places that the client marks.
-        breakpoints: how many places of a prompt the client marks: its end, the end of what it has in common with others, and the
-            first places where prompts branch off, such as the end of the system prompt; 4 if left out.
+        breakpoints: how many places of a prompt are marked. 1: its end, as providers do that mark it themselves. More: the client
+            marks the end of what it has in common with others (all of it, in a conversation), and the first places where prompts
+            branch off, such as the end of the system prompt. 4 if left out.
         min_tokens: least length of what is kept or found.
         step_tokens: what is kept, and found, is a multiple of this, without breakpoints; 1 if left out.
         ttl_s: how long it is kept after it was last used.
@@ -83,9 +84,13 @@ class ApiCache(Model):
                 ("ttl_s", "seconds that it is kept after it was last used, or a `provider` whose rules hold"),
             ):
                 if getattr(self, name) is None:
-                    wrong[name] = ("missing", None, expected)
+                    wrong[name] = ("value_error", None, expected)
         elif self.provider == "gemini" and self.ttl_s is None:
-            wrong["ttl_s"] = ("missing", None, "seconds: Google documents no time to live but that it is at most a day")
+            wrong["ttl_s"] = (
+                "value_error",
+                None,
+                "seconds: Google documents no time to live but that it is at most a day",
+            )
         if not wrong and self.rules.breakpoints and self.step_tokens is not None:
             expected = "none beside breakpoints: prompts are kept up to the very place that is marked"
             wrong["step_tokens"] = ("value_error", self.step_tokens, expected)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from ttc_sim.policies.costs import ArmCosts, TokenUsd
 from ttc_sim.scenario import Api, Scenario
 from ttc_sim.serving.prices import LongPrompts, TokenPrices, price_of
@@ -35,15 +32,15 @@ def _costs(scenario: Scenario, deployment: str, prices: TokenPrices | None) -> A
     usd = (_usd(0, prices), *(_usd(one.above, one) for one in prices.long_prompts))
     if item.cache is None:
         return ArmCosts(deployment, usd, prices.call)
-    rules: Any = getattr(item.cache, "rules", item.cache)
+    rules = item.cache.rules
     return ArmCosts(
         deployment,
         usd,
         prices.call,
-        keeps="all" if getattr(rules, "keeps_output", False) else "prompt",
-        min_tokens=rules.min_tokens or 0,
-        step_tokens=rules.step_tokens or 1,
-        ttl_s=rules.ttl_s or math.inf,
+        keeps="all" if rules.keeps_output else "prompt",
+        min_tokens=rules.min_tokens,
+        step_tokens=rules.step_tokens,
+        ttl_s=rules.ttl_s,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.policies import ENDED, Policy, choose_arms, ends_sessions
 from ttc_sim.simulation.billing import Run
@@ -21,7 +22,31 @@ def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
     sent = choose_arms(policy, as_requests(model, draws), model.arm_names) != ENDED
     if sent.all():
         return draws
-    return replace(draws.taken(np.flatnonzero(sent)), ended=draws.ended + int((~sent).sum()))
+    return _stopped(draws.taken(np.flatnonzero(sent)), draws, sent)
+
+
+def _stopped(kept: Draws, draws: Draws, sent: NDArray[np.bool_]) -> Draws:
+    """The turns that are sent, the last ones of sessions that have been ended marked: these are over with them.
+
+    As many sessions come a second as before, of fewer turns.
+    """
+    session, ends = kept.traffic.session, kept.traffic.ends
+    assert draws.traffic.session is not None
+    assert session is not None
+    assert ends is not None
+    last = np.full(int(draws.traffic.session.max()) + 2, -1, dtype=np.int64)  # what is of no session stands at the end
+    last[session] = np.arange(len(session))
+    at = last[np.unique(draws.traffic.session[~sent])]
+    stopped = np.zeros(len(session), dtype=np.bool_)
+    stopped[at[at >= 0]] = True
+    share = float(sent.mean())
+    traffic = replace(
+        kept.traffic,
+        ends=ends | stopped,
+        rate_per_s=share * kept.traffic.rate_per_s,
+        goes_on_per_s=tuple(share * rate_per_s for rate_per_s in kept.traffic.goes_on_per_s),
+    )
+    return replace(kept, traffic=traffic, ended=draws.ended + int((~sent).sum()), stopped=stopped)
 
 
 def notes_of_ended(runs: Sequence[Run]) -> list[str]:

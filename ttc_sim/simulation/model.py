@@ -20,6 +20,7 @@ from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
 from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Stage, Trial, modelled_share
+from ttc_sim.workload import arrive
 from ttc_sim.workload.instances import Instances, Runs, load_instances
 from ttc_sim.workload.population import Population, load_population
 
@@ -149,7 +150,19 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
         pool_table(item, scenario.folder) if isinstance(item, GpuPool) else None
         for item in scenario.deployments.values()
     )
-    return Model(scenario, population, arms, names, prices, step_tables, instances)
+    return Model(scenario, population, arms, names, _on_average(scenario, prices), step_tables, instances)
+
+
+def _on_average(scenario: Scenario, prices: tuple[TokenPrices | None, ...]) -> tuple[TokenPrices | None, ...]:
+    """Prices that change, with the shares of the requests that each is for."""
+    if all(one is None or one.schedule is None for one in prices):
+        return prices
+    arrived = arrive(scenario.workload, scenario.seed, "simulate/0", folder=scenario.folder, where=scenario.path)
+    at_s = arrived.traffic.arrival_s
+    return tuple(
+        one if one is None or one.schedule is None else replace(one, schedule=one.schedule.on_average_at(at_s))
+        for one in prices
+    )
 
 
 def _check_budget(scenario: Scenario, arms: tuple[ResolvedArm, ...]) -> None:

@@ -150,9 +150,10 @@ def _swap(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effect:
     if sharing:
         raise asked.wrong(f"an arm with a deployment of its own: {arm.deployment} serves {', '.join(sharing)} too")
     day = served.price.on
-    if day is None:
+    if day is None and scenario.workload.begins is None:
         raise asked.wrong(f"a day whose prices hold (`on`) in the price of {arm.deployment}")
-    changes[f"deployments.{arm.deployment}.price"] = {"provider": provider, "model": model, "on": day}
+    on = {} if day is None else {"on": day}
+    changes[f"deployments.{arm.deployment}.price"] = {"provider": provider, "model": model, **on}
     return Effect(changes, notes=(f"{profile} is taken to have the speed of {arm.deployment}",))
 
 
@@ -164,9 +165,17 @@ def _prices_on(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Ef
         if isinstance(served, Api) and served.price.model is not None:
             changes[f"deployments.{name}.price.on"] = day
             field = f"deployments.{name}.price"
-            then = resolve_price(served.price.model_copy(update={"on": day}), where=asked.where, field=field)
-            now = resolve_price(served.price, where=asked.where, field=field)
-            moved |= replace(then, origin="") != replace(now, origin="")
+            then, now = (
+                resolve_price(
+                    served.price if on is None else served.price.model_copy(update={"on": on}),
+                    where=asked.where,
+                    field=field,
+                    begins=scenario.workload.begins_utc,
+                    cache=served.cache,
+                )
+                for on in (day, None)
+            )
+            moved |= replace(then, origin="", caveats=()) != replace(now, origin="", caveats=())
     if not changes:
         raise asked.wrong("an endpoint whose price is looked up: all prices are stated in the scenario")
     return Effect(changes, notes=() if moved else (f"the prices of {day} are those of the scenario",))
