@@ -22,6 +22,7 @@ def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
     sent = choose_arms(policy, as_requests(model, draws), model.arm_names) != ENDED
     if sent.all():
         return draws
+    draws = replace(draws, traffic=draws.traffic.with_ends())
     return _stopped(draws.taken(np.flatnonzero(sent)), draws, sent)
 
 
