@@ -17,7 +17,7 @@ from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies import Always
 from ttc_sim.reporting.text import print_summary
-from ttc_sim.scenario import Arrivals, Scenario, scenario_from_dict
+from ttc_sim.scenario import Arrivals, Scenario, scenario_from_dict, with_changes
 from ttc_sim.scenario.traffic import ARRIVALS
 from ttc_sim.simulation.batches import in_batches
 from ttc_sim.simulation.drawing import draw
@@ -30,7 +30,7 @@ from ttc_sim.simulation.session_figures import SessionFigures, session_figures
 from ttc_sim.simulation.summary import summarize
 from ttc_sim.workload import Traffic
 
-API = {
+API: dict[str, Any] = {
     "kind": "api",
     "price": {"input_usd_per_mtok": 1.0, "cached_input_usd_per_mtok": 0.1, "output_usd_per_mtok": 5.0},
     "first_token": {"median_s": 0.5},
@@ -168,7 +168,10 @@ def test_what_an_api_found_is_billed_by_its_prices() -> None:
 
 @pytest.mark.parametrize("policy", ["Always('own')", "Always('hosted')", TO_AND_FRO])
 def test_sessions_add_up_to_their_turns(policy: str) -> None:
-    result = ttc.simulate(scenario(700, policy, turns=[1, 2, 9], replications=3))
+    cached = {**API, "cache": {"kind": "automatic", "min_tokens": 512, "ttl_s": 30.0}}
+    cached["price"] = {**API["price"], "cache_write_usd_per_mtok": 1.25}
+    given = scenario(700, policy, turns=[1, 2, 9], replications=3, think_s=25.0)
+    result = ttc.simulate(with_changes(given, {"deployments.api": cached}))
     summary = result.summary()
     sessions = summary.sessions
     assert sessions is not None
@@ -178,13 +181,39 @@ def test_sessions_add_up_to_their_turns(policy: str) -> None:
         sessions.turns.value * summary.tokens_per_request["prompt"].value
     )
     for run in result.runs:
-        # What is found was sent before, to the same deployment (relation 11).
+        # What caches saved is the bill's; what is found was sent before, to the same deployment (relation 11).
         assert run.prompts is not None
         assert run.draws.traffic.reused_tokens is not None
         assert (run.prompts.of_requests(run.prompts.cached) <= run.draws.traffic.reused_tokens).all()
         assert (run.prompts.of_requests(run.prompts.tokens) == run.prompt_tokens).all()
+        np.testing.assert_allclose(run.prompts.of_requests(run.prompts.saved_usd), run.cache_saved_usd, atol=1e-12)
     parts = (sessions.cached_share, sessions.cold_share, sessions.cold_after_switch_share)
     assert sum(one.value for one in parts) == pytest.approx(sessions.sent_before_share.value)
+    by_deployment = sum(one.saved_usd_per_request.value for one in summary.caches.values())
+    assert sessions.saved_usd.value == pytest.approx(sessions.turns.value * by_deployment)
+    assert (sessions.saved_usd.value != 0) == (policy != "Always('own')")
+    assert (sessions.switch_usd.value > 0) == (sessions.switches.value > 0)
+
+
+def test_what_was_lost_on_the_way_adds_up_too() -> None:
+    cached = {**API, "cache": {"provider": "deepseek"}, "timeout_s": 1.2, "on_timeout": "finish"}
+    cached |= {"errors": {"rate": 0.2, "after": "midway"}, "retry": {"retries": 3, "on": ["error", "timeout"]}}
+    cached["first_token"] = {"median_s": 0.5, "p95_s": 0.9}
+    arms = {"hosted": {"deployment": "api", "fallback": "own"}, "own": {"deployment": "pool"}}
+    given = with_changes(scenario(300, "Always('hosted')", turns=[6]), {"deployments.api": cached, "arms": arms})
+    (run,) = ttc.simulate(given).runs
+    assert run.result.attempts is not None
+    assert run.result.attempts.fallbacks.any()
+    assert run.result.attempts.error_retries.any()
+    assert run.prompts is not None
+    assert (run.prompts.of_requests(run.prompts.tokens) == run.prompt_tokens).all()
+    np.testing.assert_allclose(run.prompts.of_requests(run.prompts.saved_usd), run.cache_saved_usd, atol=1e-12)
+    assert (run.prompts.cached <= run.prompts.tokens).all()
+    # A turn that another arm took over is one that went elsewhere, and so is the next that comes back.
+    fell = (run.result.attempts.fallbacks > 0) & (run.draws.traffic.turn != 5)
+    after = np.flatnonzero(fell) + 1
+    assert (run.prompts.moved[after] == (run.answered_by[after] != run.answered_by[after - 1])).all()
+    assert run.prompts.moved.any()
 
 
 def test_a_session_of_one_turn_is_a_request() -> None:
