@@ -198,7 +198,9 @@ def _same_turns(before: Pooled, after: Pooled) -> bool:
         if one.ended != other.ended:
             return False
         both = one.traffic, other.traffic
-        if one.ended and not all(np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn")):
+        if one.ended and not all(
+            np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn")
+        ):
             return False
     return True
 
