@@ -245,6 +245,24 @@ def test_limits_of_endpoints_by_their_busiest_minute(
         assert busiest == pytest.approx(max(purpose) / (limits["requests_per_minute"] * window / 60))
 
 
+def test_arms_of_one_endpoint_share_its_limits(folder: Path) -> None:
+    """Half of the requests by one arm, half by another: the endpoint's minute has both."""
+    sources = {name: {"problem_set": "set", "share": 0.5} for name in ("one", "two")}
+    arms = {**raw()["arms"], "again": {"profile": "model", "deployment": "api"}}
+    scenario = of(
+        folder,
+        deployments={"api": {**API, "requests_per_minute": 1000}, "pool": POOL},
+        workload={**raw()["workload"], "sources": sources},
+        arms=arms,
+        policy={"one": "Always('hosted')", "two": "Always('again')"},
+    )
+    found = checks(scenario)["rate limits"].figures["busiest_minute"]["api"]["requests_per_minute"]  # type: ignore[index]
+    runs = subject(scenario).pooled.runs
+    assert found == pytest.approx(
+        max(np.bincount((run.result.arrival_s // 60).astype(int)).max() for run in runs) / 1000
+    )
+
+
 def test_a_single_replica_that_nothing_takes_over_is_told(folder: Path) -> None:
     alone = checks(of(folder, policy="Always('own')"))["redundancy"]
     assert alone.status == "warning"

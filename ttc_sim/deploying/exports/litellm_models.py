@@ -56,9 +56,11 @@ def model_entry(
                     missing.append(
                         f"deployment {deployment}: a limit of {limit:g} a minute, which is taken as {params[key]}"
                     )
-        for key in ("input_tokens_per_minute", "output_tokens_per_minute"):
-            if (limit := getattr(item, key)) is not None:
-                missing.append(f"deployment {deployment}: {key} {limit:,.10g}, a limit of its own")
+        missing += [
+            f"deployment {deployment}: {key} {limit:,.10g}, a limit of its own"
+            for key, limit in item.rate_limits.items()
+            if key in ("input_tokens_per_minute", "output_tokens_per_minute")
+        ]
         if item.limit_window_s != 60:
             missing.append(f"deployment {deployment}: LiteLLM counts limits over a minute, not {item.limit_window_s} s")
         if item.concurrency is not None:
