@@ -121,10 +121,10 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     # Runs for different purposes must not share arrivals either.
     label, folder, where = f"{purpose}/{run}", scenario.folder, scenario.path
     arrived = arrive(workload, scenario.seed, label, folder=folder, where=where, requests=requests, rounds=rounds)
-    source, n = arrived.source, len(arrived.traffic.arrival_s)
+    source = arrived.source
     if source is None and (population is not None or workload.sources):
         share = shares(workload, folder, where) if population is None else population.share
-        source = drawn_by_share(share, scenario.seed, label, n)
+        source = drawn_by_share(share, scenario.seed, label, arrived.traffic)
     drawn = Draws(scenario.seed, run, purpose, arrived.traffic, None, source, arrived.parts, rounds)
     if population is None or source is None:
         return drawn
