@@ -48,6 +48,7 @@ from ttc_sim.scenario import (
     Piecewise,
     Poisson,
     Renewal,
+    Sessions,
     Step,
     StepTime,
     Trace,
@@ -240,6 +241,7 @@ SHIPPED_ARRIVALS = [
     Piecewise(process="piecewise", steps=STEPS, cv=1.5),
     Clients(process="clients", traffic="servegen-r1", rate_per_s=0.1),
     ClosedLoop(process="closed_loop", users=7, think_s=1.0),
+    Sessions(process="sessions", sessions="coding-agent", starts=Poisson(process="poisson", rate_per_s=0.1)),
     write_trace,
 ]
 KNOWN_OF: dict[type, dict[str, Any]] = {
