@@ -12,10 +12,12 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.draws import uniforms
-from ttc_sim.measured.cards import ProblemSetCard, ProfileCard, TrafficCard
+from ttc_sim.measured.cards import ProblemSetCard, ProfileCard, SessionsCard, TrafficCard
 from ttc_sim.measured.filling import fill_reasoning
 from ttc_sim.measured.folders import save_folder
 from ttc_sim.measured.profiles import ATTEMPT_COLUMNS, Profile, check_profile, save_profile
+from ttc_sim.measured.session_tables import read_sessions
+from ttc_sim.measured.sessions import save_sessions
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -61,6 +63,7 @@ def main() -> None:
         raise SystemExit(f"{DATA} is not there: the profiles can only be rebuilt beside the measured data")
     maths = build_maths()
     build_traffic()
+    build_sessions()
     build_gym(maths)
     build_mmlu()
     size = sum(file.stat().st_size for file in OUT.rglob("*") if file.is_file())
@@ -182,6 +185,21 @@ def build_traffic() -> None:
         limits="Rates and burstiness per ten minutes, lengths per six hours; prompts' content is unknown, so is correctness.",
     )
     save_folder(OUT / "servegen-r1", "traffic.yaml", card, {"arrivals": arrivals, "lengths": lengths}, replace=True)
+
+
+def build_sessions() -> None:
+    turns = read_sessions(DATA / "agent-sessions/requests.parquet")
+    card = SessionsCard(
+        origin="486 recorded sessions of a coding agent, with sub-agents: callanjfox/kv-cache-tester, traces/",
+        licence="Apache-2.0",
+        date="2026-11-26",
+        tokenizer="the API's own",
+        limits="Prompts' content is unknown, and so is whether tools and system prompts of equal lengths are the same. What was "
+        "sent before is known in blocks of 64 tokens. Thinking stands in the output, its part is unknown. 59 of 35,108 think "
+        "times are the time since the turn before was sent, less the answer's where that is known; 19 turns that failed have the "
+        "output of the turn before them.",
+    )
+    save_sessions(OUT / "coding-agent", card, turns, replace=True)
 
 
 def r1_reasoning_lengths(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

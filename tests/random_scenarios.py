@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64, uniforms
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine.work import Down, EngineResult, Work
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, Errors, GpuPool, Latency, LinearStepTime, Outage, PoolRetry, Price, Retry, Slow
@@ -281,6 +282,54 @@ def _work(
     )
 
 
+def with_tree(case: Case, seed: int, times: Times) -> Case:
+    """The same where prompts branch off one another; some are longer than their path, some end within it."""
+    dice = Dice(seed, times, "tree")
+    parent, start = [-1], [0]
+    for node in range(1, dice.whole(1, 9)):
+        parent.append(dice.whole(-1, node - 1))
+        start.append(0 if parent[-1] < 0 else start[parent[-1]] + dice.of(0, 5, 16, 16, 27, 32))
+    tree = PrefixTree(np.array(parent), np.array(start))
+    longer, follow = dice.of(True, True, False), dice.of("prompt", "answer", "any")
+    works = []
+    for arm, work in enumerate(case.works):
+        u = uniforms(seed, f"tree{arm}", len(work.deployment), 3)
+        at_node: I64 = (u[:, 0] * len(tree)).astype(np.int64) - (u[:, 0] < 0.1)
+        at = np.where(at_node < 0, 0, tree.start[at_node])
+        prompt = work.prompt_tokens + at if longer else work.prompt_tokens
+        tokens = {"prompt": None, "answer": prompt + 100, "any": (u[:, 1] * 1.5 * prompt).astype(np.int64)}[follow]
+        works.append(replace(work, prompt_tokens=prompt, prefix_id=at_node, prefix_tokens=tokens, prefixes=tree))
+    session = None
+    if dice.of(True, False):
+        u = uniforms(seed, "sessions", works[0].requests)
+        session = (u[:, 0] * 5).astype(np.int64) - (u[:, 0] < 0.2)
+    deployments = [
+        item.model_copy(
+            update={
+                "prefix_caching": dice.of(True, True, True, False),
+                "load_balancer": dice.of(item.load_balancer, "prefix"),
+            }
+        )
+        if isinstance(item, GpuPool)
+        else item
+        for item in case.deployments
+    ]
+    return replace(case, works=[replace(work, session=session) for work in works], deployments=deployments)
+
+
+def with_followers(case: Case, seed: int, times: Times) -> Case:
+    """The same where several requests may wait for one answer, some of them to come at once."""
+    dice = Dice(seed, times, "followers")
+    n = case.works[0].requests
+    u = uniforms(seed, "followers", n, 3)
+    # Those before it that it may wait for: the first, a few, any.
+    reach = dice.of(1, 3, n)
+    after = np.where(u[:, 0] < dice.of(0.2, 0.5), -1, (u[:, 1] * np.minimum(np.arange(n), reach)).astype(np.int64))
+    after[0] = -1
+    think_s = dice.on_grid(-np.log(u[:, 2]) * dice.of(0.3, 0.1, 0.0))
+    return replace(case, works=[replace(work, after=after, think_s=think_s) for work in case.works])
+
+
 def failing_scenario(seed: int, times: Times) -> Case:
     """The same, where calls break, endpoints go down and slow, and clients ask again and fall back."""
     case, dice = scenario(seed, times), Dice(seed, times, "failing")
@@ -376,7 +425,7 @@ def differences(a: EngineResult, b: EngineResult, rtol: float = 0.0) -> list[str
     found = [
         name for name in ("status", "arm", "preemptions", "retries") if (getattr(a, name) != getattr(b, name)).any()
     ]
-    for name in ("generated_tokens", "prefilled_tokens", "cached_tokens"):
+    for name in ("generated_tokens", "prefilled_tokens", "cached_tokens", "written_tokens"):
         pairs = zip(getattr(a, name), getattr(b, name), strict=True)
         found += [name] if any((one != other).any() for one, other in pairs) else []
     for name in ("arrival_s", "started_s", "first_token_s", "finished_s", "busy_s", "end_s"):

@@ -20,6 +20,7 @@ from ttc_sim.policies import (
     POLICIES,
     Always,
     Banded,
+    Escalate,
     LeastLoaded,
     LiveRule,
     Load,
@@ -28,6 +29,8 @@ from ttc_sim.policies import (
     Policy,
     Request,
     Requests,
+    SessionBudget,
+    Sticky,
     Threshold,
     UserFunction,
     Utility,
@@ -136,6 +139,7 @@ def by_load(request: Request, load: Load) -> str:
     return "large" if load.in_progress["small"] + load.waiting["small"] > 2 else "small"
 
 
+BANDS = Threshold(at=0.4, below="small", above="large")
 SHIPPED_POLICIES = [
     Always("small"),
     Threshold(at=0.4, below="small", above="large"),
@@ -146,6 +150,13 @@ SHIPPED_POLICIES = [
     Utility(price_of_accuracy=0.01),
     Utility(price_of_accuracy=0.001, price_of_second=0.001),
     PerSource({"first": Always("small"), "second": Utility(price_of_accuracy=0.01)}),
+    Sticky(BANDS, worth_usd=0.005, turns=4),
+    Sticky(Escalate(BANDS), lost_tokens=2_000, patience=2, moves=3),
+    Sticky(Utility(price_of_accuracy=0.01)),
+    Escalate(Threshold(at=3, below="small", above="large", score="prompt_tokens")),
+    SessionBudget(Sticky(BANDS), usd=0.03, to="small"),
+    SessionBudget(Utility(price_of_accuracy=0.01), usd=0.05, tokens=40_000, at_end="stop"),
+    PerSource({"first": Sticky(BANDS), "second": SessionBudget(Always("large"), tokens=9_000, to="small")}),
     UserFunction("route.py:by_score", by_score),
     UserFunction("route.py:by_load", by_load),
 ]

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.evaluation.evaluate import evaluate
 from ttc_sim.measured.aligning import align
@@ -134,3 +135,13 @@ def test_bad_input_is_one_line(arguments: list[str], names: list[str]) -> None:
 def test_other_arms_need_a_scenario() -> None:
     with pytest.raises(InputError, match="in a scenario only"):
         evaluate("math/sky-t1-32b", [Cascade(("a", "b"), tpr=0.9, fpr=0.1)])
+
+
+def test_many_samples_are_drawn_for_fewer_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy = ttc.MajorityVote(n=20, stop_early=True)
+    [every] = ttc.evaluate("math/maj-example", strategy)
+    monkeypatch.setattr("ttc_sim.evaluation.evaluate._SAMPLES", 100_000)
+    [some] = ttc.evaluate("math/maj-example", strategy)
+    assert some.tokens_per_request != every.tokens_per_request
+    assert some.tokens_per_request == pytest.approx(every.tokens_per_request, rel=0.02)
+    assert some.accuracy.value == pytest.approx(every.accuracy.value, abs=0.01)

@@ -38,7 +38,9 @@ def moved(page: Browser, move: Any) -> float:
     before = moves(page)
     move()
     page.until(f"+({ROOT}.dataset.moves ?? 0) > {before} && !{ROOT}.hasAttribute('aria-busy')")
-    return float(page.run(f"+{ROOT}.dataset.redrawnMs"))
+    redrawn_ms, compared_ms = (float(page.run(f"+{ROOT}.dataset.{one}Ms")) for one in ("redrawn", "compared"))
+    assert redrawn_ms < compared_ms
+    return redrawn_ms
 
 
 def figures(page: Browser) -> dict[str, list[str]]:

@@ -659,7 +659,7 @@ def everything(folder: Path) -> SavedPlan:
                 timeout_s=73,
                 deadline_s=401,
             ),
-            "anthropic": api("anthropic", "claude-sonnet-4-0"),
+            "anthropic": api("anthropic", "claude-sonnet-4-0", cache={"provider": "anthropic"}),
             "google": api("google", "gemini-2.5-pro"),
             "pool": pool,
             "scaled": {**pool, "autoscaling": scaled, "start_up": starts, "load_balancer": "session"},
@@ -777,7 +777,7 @@ def evidence(one: Feature, written: str) -> bool:
 
 def test_there_is_one_of_each_kind(folder: Path) -> None:
     kinds = {one.kind for one in features_of(everything(folder))}
-    others = {"utility", "own policy", "own strategy", "effort not known"}
+    others = {"utility", "own policy", "own strategy", "effort not known", "session policy"}
     assert kinds == set(get_args(Kind)) - others
 
 

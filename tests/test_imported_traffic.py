@@ -119,9 +119,13 @@ def test_hash_ids_share_what_the_same_mooncake_trace_shares(tmp_path: Path, kind
     assert found.prefix_tokens is not None
     assert found.prefix_id.tolist() == same.prefix_id.tolist()
     assert found.prefix_tokens.tolist() == same.prefix_tokens.tolist()
-    # By hand: 1 2 ... is one prefix and 7 another; a prompt of 5,000 tokens is longer than all of its blocks.
-    assert found.prefix_id.tolist() == [0, 0, 1, 0, 1, -1]
-    assert (found.prefix_tokens / 512).tolist() == [4, 2, 1, 5, 2, 0]
+    # By hand: 1 2 begins three prompts, of which two go on with 3 4; what one alone goes on with is no prefix.
+    for one in (found, same):
+        assert one.prefixes is not None
+        assert one.prefixes.parent.tolist() == [-1, 0, -1]
+        assert one.prefixes.start.tolist() == [0, 1024, 0]
+    assert found.prefix_id.tolist() == [1, 0, 2, 1, 2, -1]
+    assert (found.prefix_tokens / 512).tolist() == [4, 2, 1, 4, 1, 0]
 
 
 def test_blocks_of_other_sizes_are_others(tmp_path: Path) -> None:

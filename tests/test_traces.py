@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Columns, Trace, scenario_from_dict
 from ttc_sim.simulation.result import Result, simulate
 from ttc_sim.workload import Traffic, generate
@@ -183,15 +184,20 @@ def test_columns_that_would_not_be_read_are_refused(tmp_path: Path, change: dict
 TREES = st.lists(st.lists(st.integers(0, 2), max_size=6), min_size=1, max_size=14)
 
 
-def found_again(blocks: list[list[int]], prefix: Any, depth: Any) -> int:
-    """Blocks that a cache of one chain a prefix finds, in order of arrival."""
-    held: dict[int, int] = {}
-    total = 0
-    for one, upto in zip(prefix.tolist(), depth.tolist(), strict=True):
-        if one >= 0:
-            total += min(held.get(one, 0), upto)
-            held[one] = max(held.get(one, 0), upto)
-    return total
+def _alike(one: list[int], other: list[int]) -> int:
+    return next((k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def in_common(tree: PrefixTree, one: tuple[int, int], other: tuple[int, int]) -> int:
+    """Tokens that two prompts begin with alike, as the tree has it; each is its node and its tokens of that."""
+    (a, a_tokens), (b, b_tokens) = one, other
+    paths = [*tree.path(a), -1], [*tree.path(b), -1]
+    parts = next(k for k, (x, y) in enumerate(zip(*paths, strict=False)) if x != y or x < 0)
+    ends = [
+        tokens if path[parts] < 0 else int(tree.start[path[parts]])
+        for path, tokens in zip(paths, (a_tokens, b_tokens), strict=True)
+    ]
+    return min(ends) if parts else 0
 
 
 def findable(blocks: list[list[int]]) -> int:
@@ -207,36 +213,31 @@ def findable(blocks: list[list[int]]) -> int:
 
 @given(TREES)
 @settings(max_examples=300, deadline=None)
-def test_what_is_said_to_be_shared_is(blocks: list[list[int]]) -> None:
-    prefix, depth = shared_prefixes(blocks)
-    for i, ids in enumerate(blocks):
-        assert 0 <= depth[i] <= len(ids)
-        assert (prefix[i] < 0) == (depth[i] == 0)
+def test_any_two_prompts_have_in_common_what_their_ids_say(blocks: list[list[int]]) -> None:
+    tree, prefix, tokens = shared_prefixes(blocks, np.full(len(blocks), 512))
+    tree.check()
+    alike = [[_alike(one, other) for other in blocks] for one in blocks]
+    prompts = list(zip(prefix.tolist(), tokens.tolist(), strict=True))
+    for i, one in enumerate(prompts):
+        others = [alike[i][j] for j in range(len(blocks)) if j != i]
+        assert one[1] == 512 * max(others, default=0)
+        assert (one[0] < 0) == (one[1] == 0)
         for j in range(i):
-            if prefix[i] == prefix[j] >= 0:
-                both = min(depth[i], depth[j])
-                assert ids[:both] == blocks[j][:both]
-    assert set(prefix[prefix >= 0]) == set(range(prefix.max() + 1))
-    assert found_again(blocks, prefix, depth) <= findable(blocks)
-    firsts = [tuple(ids[:1]) for ids in blocks if ids]
-    assert (prefix >= 0).any() == (len(set(firsts)) < len(firsts))
+            assert in_common(tree, one, prompts[j]) == 512 * alike[i][j]
+    # Stretches are used whole: all that are at a node end where its children begin.
+    for node in range(len(tree)):
+        ends = {*tokens[prefix == node].tolist(), *tree.start[tree.parent == node].tolist()}
+        assert len(ends) == 1
 
 
-def test_conversations_that_grow_find_all_that_they_sent(tmp_path: Path) -> None:
-    """Turns of three sessions, mixed, whatever the ids; the last block of a prompt is its own, as it is not full."""
-    rng = np.random.default_rng(1)
-    blocks, held = [], [[10**15 + k] for k in range(3)]
-    for turn in range(30):
-        mine = held[turn % 3]
-        mine += rng.integers(0, 2**62, 4).tolist()
-        blocks.append([*mine, -turn - 1])
-    prefix, depth = shared_prefixes(blocks)
-    assert found_again(blocks, prefix, depth) == findable(blocks)
-    names = {one: f"block {one}" for ids in blocks for one in ids}
-    renamed = shared_prefixes([[names[one] for one in ids] for ids in blocks])
-    assert renamed[0].tolist() == prefix.tolist()
-    # A first block that all have in common does not make one conversation of them.
-    assert found_again(blocks, *shared_prefixes([[0, *ids] for ids in blocks])) >= findable(blocks)
+def test_ids_of_any_kind_are_told_apart() -> None:
+    blocks = [[7, 8, 9], [7, 8], [7, 9], [9, 8], []]
+    expected = shared_prefixes(blocks, np.full(5, 16))
+    for rename in (lambda one: 2**64 - one, lambda one: f"block {one}", lambda one: (one, "x"), lambda one: -one):
+        renamed = shared_prefixes([[rename(one) for one in ids] for ids in blocks], np.full(5, 16))
+        assert renamed[0].parent.tolist() == expected[0].parent.tolist()
+        assert renamed[0].start.tolist() == expected[0].start.tolist()
+        assert renamed[1].tolist() == expected[1].tolist()
 
 
 def mooncake(folder: Path, blocks: list[Any], tokens: int = 2048, **more: Any) -> str:
@@ -288,12 +289,28 @@ def test_ids_that_are_no_lists_are_refused(tmp_path: Path) -> None:
         simulated(tmp_path, mooncake(tmp_path, [None], hash_ids=4), 1, POOL, format="mooncake")
 
 
-def test_the_recorded_conversations_share_what_they_can(shared: Path) -> None:
+def test_the_recorded_conversations_find_all_that_they_sent_before_and_no_more(shared: Path, tmp_path: Path) -> None:
+    """A server of endless memory; 37.4% is what the ids allow. Of a prompt that was sent before, the last token is computed."""
     file = shared / "traces" / "mooncake_conversation.jsonl"
-    blocks = [json.loads(line)["hash_ids"] for line in file.read_text().splitlines()]
-    prefix, depth = shared_prefixes(blocks)
-    all_of_it = findable(blocks)
-    assert 0.95 * all_of_it < found_again(blocks, prefix, depth) <= all_of_it
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    prompt = np.array([one["input_length"] for one in rows])
+    sent: set[int] = set()
+    again = []
+    for one in rows:
+        again.append(next((k for k, block in enumerate(one["hash_ids"]) if block not in sent), len(one["hash_ids"])))
+        sent.update(one["hash_ids"])
+    allowed = np.minimum(512 * np.array(again), prompt)
+    assert allowed.sum() / prompt.sum() == pytest.approx(0.374, abs=0.0005)
+    shares = {}
+    given: dict[str, dict[str, int]] = {"endless": {}, "small": {"kv_cache_tokens": 1_000_000}}
+    for name, memory in given.items():
+        run = simulated(tmp_path, str(file), len(rows), {**POOL, **memory}, format="mooncake").runs[0]
+        cached = run.result.cached_tokens[0]
+        assert (cached <= allowed).all()
+        shares[name] = cached.sum() / prompt.sum()
+        if not memory:
+            assert cached.tolist() == (np.minimum(allowed, prompt - 1) // 16 * 16).tolist()
+    assert 0.01 < shares["small"] < 0.8 * shares["endless"]
 
 
 def test_no_word_of_a_traces_own_lengths_where_problems_have_theirs(tmp_path: Path) -> None:

@@ -201,10 +201,8 @@ def _limits(base: Base, value: float) -> Effect:
     for name, served in base.scenario.deployments.items():
         if not isinstance(served, Api):
             continue
-        for key in ("requests_per_minute", "tokens_per_minute"):
-            now = getattr(served, key)
-            if now is not None:
-                changes[f"deployments.{name}.{key}"] = float(f"{now * value:.12g}")
+        for key, now in served.rate_limits.items():
+            changes[f"deployments.{name}.{key}"] = float(f"{now * value:.12g}")
         if served.concurrency is not None:
             changes[f"deployments.{name}.concurrency"] = max(round(served.concurrency * value), 1)
     if not changes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +40,76 @@ class PrefixTree:
             node = int(self.parent[node])
         return found[::-1]
 
+    def check(self) -> None:
+        """Refuse what is no tree of stretches.
+
+        Raises:
+            ValueError: a node whose parent is no earlier one, or that begins before it.
+        """
+        if self.parent.shape != self.start.shape:
+            raise ValueError("prefixes: a parent and a start for each node")
+        if (self.parent >= np.arange(len(self))).any() or (self.parent < -1).any():
+            raise ValueError("prefixes: parents must be earlier nodes, or -1")
+        if (self.start < np.where(self.parent < 0, 0, self.start[self.parent])).any():
+            raise ValueError("prefixes: a node must not begin before its parent")
+        if self.start[self.parent < 0].any():
+            raise ValueError("prefixes: nodes without a parent must begin at 0")
+
+    def deepest(self) -> int:
+        """Nodes of the longest path; 0 without any."""
+        depth = np.ones(len(self), dtype=np.int64)
+        before = self.parent.copy()
+        while (some := np.flatnonzero(before >= 0)).size:  # twice as far up each time
+            depth[some], before[some] = depth[some] + depth[before[some]], before[before[some]]
+        return int(depth.max(initial=0))
+
+    def branches(self, at: I64) -> I64:
+        """Where those part that are at these nodes: each goes with the branch of most of them that it follows.
+
+        Returns:
+            (nodes,) the node that its branch begins with: prompts on one branch are alike, as those of a conversation.
+        """
+        parent = self.parent.tolist()
+        count = np.bincount(at[at >= 0], minlength=len(self)).tolist()
+        for node in range(len(parent) - 1, -1, -1):
+            if parent[node] >= 0:
+                count[parent[node]] += count[node]
+        most = [-1] * len(parent)
+        for node, before in enumerate(parent):
+            if before >= 0 and (most[before] < 0 or count[node] > count[most[before]]):
+                most[before] = node
+        first = list(range(len(parent)))
+        for node, before in enumerate(parent):
+            if before >= 0 and most[before] == node:
+                first[node] = first[before]
+        return np.array(first, dtype=np.int64)
+
+    def kept(self, nodes: I64) -> tuple[PrefixTree, I64]:
+        """The nodes that lead to some, in their order; and (nodes + 1,) the number that each now has, -1 of others and of none.
+
+        >>> tree, number = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1024, 1024])).kept(np.array([2]))
+        >>> tree.parent, number
+        (array([-1,  0]), array([ 0, -1,  1, -1]))
+        """
+        used = np.zeros(len(self) + 1, dtype=np.bool_)
+        found = np.unique(nodes)
+        while len(found := found[(found >= 0) & ~used[found]]):
+            used[found] = True
+            found = np.unique(self.parent[found])
+        number = np.where(used, np.cumsum(used) - 1, -1)
+        return PrefixTree(number[self.parent[used[:-1]]], self.start[used[:-1]]), number
+
     @staticmethod
     def of_roots(count: int) -> PrefixTree:
         """So many prefixes that have nothing in common."""
         return PrefixTree(np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64))
 
 
-__all__ = ["PrefixTree"]
+def beside_one_another(trees: Sequence[PrefixTree]) -> PrefixTree:
+    """Trees that have nothing in common, as one: the nodes of each are numbered on from those of the one before."""
+    first = np.cumsum([0, *(len(tree) for tree in trees)])
+    parents = [np.where(tree.parent < 0, -1, tree.parent + k) for tree, k in zip(trees, first, strict=False)]
+    return PrefixTree(np.concatenate(parents), np.concatenate([tree.start for tree in trees]))
+
+
+__all__ = ["PrefixTree", "beside_one_another"]

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, percent, signed
+from ttc_sim.cli.agents import build_agents, is_agent_profile, show_agent
 from ttc_sim.cli.options import files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
 from ttc_sim.files.tables import read_table
@@ -75,11 +76,41 @@ def build(
     correct_column: Column = None,
     truncated_column: Column = None,
     answer_column: Column = None,
+    runs: Annotated[
+        bool,
+        typer.Option(
+            "--runs",
+            help="Each row is a whole run of an agent at an instance: whether it was right, its US dollars, turns and output "
+            "tokens, as far as they were recorded. For sessions.",
+        ),
+    ] = False,
     replace: Annotated[
         bool, typer.Option(help="Replace the profile if there is one; other files in its folder stay.")
     ] = False,
 ) -> None:
     """Turn a table of attempts into a profile, or one for each model, check it, and print what it holds."""
+    if runs:
+        given = {
+            "--reasoning-tokens-column": reasoning_tokens_column,
+            "--visible-tokens-column": visible_tokens_column,
+            "--prompt-tokens-column": prompt_tokens_column,
+            "--truncated-column": truncated_column,
+            "--answer-column": answer_column,
+            "--output-limit-tokens": output_limit_tokens,
+            "--problem-set": problem_set,
+        }
+        for option, value in given.items():
+            if value is not None:
+                raise InputError("profile build", option, value, "none beside --runs: nothing is read of it there")
+        about = {"origin": origin, "licence": licence, "date": date, "tokenizer": tokenizer, "limits": limits}
+        named = {
+            "instance": problem_column,
+            "run": attempt_column,
+            "output_tokens": output_tokens_column,
+            "correct": correct_column,
+        }
+        build_agents(table, out, {**about, "effort": effort}, named, model=model, where=where, by=by, replace=replace)
+        return
     from ttc_sim.measured.building import build_profile, keyed_alike
     from ttc_sim.measured.naming import folder_names
     from ttc_sim.measured.selecting import part_of, rows_by, rows_where
@@ -174,10 +205,21 @@ def show(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the length distribution by outcome to this file: PNG, SVG or PDF.")
     ] = None,
+    than: Annotated[
+        str | None,
+        typer.Option(help="Agent profile: how many times its output tokens a turn this one's model writes."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
 ) -> None:
     """Show a profile: where it comes from, what it holds, and how long right and wrong attempts are."""
     check_outputs(*files_of(name, folder=Path()), plot=plot, json=json_file)
+    if is_agent_profile(name):
+        if plot is not None:
+            raise InputError("profile show", "--plot", plot, "none: an agent profile holds no lengths of answers")
+        show_agent(name, than, json_file)
+        return
+    if than is not None:
+        raise InputError("profile show", "--than", than, "none: only agent profiles are compared")
     profile = load_profile(name)
     summary = summarize_profile(profile)
     card = profile.card

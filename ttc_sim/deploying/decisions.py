@@ -132,6 +132,11 @@ class Outcome:
     correct: bool | None = None
     estimated: bool = False
 
+    @property
+    def output_tokens(self) -> int:
+        """Reasoning and visible ones."""
+        return self.reasoning_tokens + self.visible_tokens
+
     def as_line(self) -> dict[str, Any]:
         """As it stands in a log."""
         said = {name: value for name, value in vars(self).items() if name != "at"}

@@ -12,14 +12,15 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ttc_sim.base.arguments import count, share
+from ttc_sim.base.display import in_short
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
-from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.base.limits import MOST_REQUESTS, MOST_TOKENS
 from ttc_sim.base.live import CARRIED_OUT
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.arms import check_single_calls
@@ -32,9 +33,13 @@ from ttc_sim.deploying.load import OnItsWay
 from ttc_sim.deploying.log_file import LogFile
 from ttc_sim.deploying.preparing import endpoints_of, prepare
 from ttc_sim.deploying.scoring import WHOLE, Scorer
+from ttc_sim.deploying.sessions import LiveSessions, SessionEndedError, Turn, of_no_session, turn_of
 from ttc_sim.deploying.tally import Tally
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.policies import Load, UserFunction
+from ttc_sim.policies import Followed, Load, Policy, UserFunction, follows_sessions
+from ttc_sim.policies.costs import ArmCosts
+from ttc_sim.scenario.sessions import may_have_sessions
+from ttc_sim.serving.arm_costs import arm_costs
 
 _MOST_SEED = 2**63 - 1
 _TOLD_BY = 100  # decisions of a policy that looks at live load, after which something should have been sent
@@ -45,7 +50,11 @@ class Runtime:
 
     It may be used from any number of threads, and from coroutines: :meth:`route` takes about a millisecond and waits for nothing.
     Processes need one each; forked ones may go on with their parent's. Money is not counted: a hard budget of the plan's scenario
-    is for the caller to keep, and sessions are noted in decisions, and have no effect on them, as in simulations.
+    is for the caller to keep.
+
+    A policy that follows sessions is told which session a request is a turn of, and remembers it: each process for itself, so that
+    the turns of a session are to come to the same one. A session that was forgotten, as others came since, begins anew. Other
+    policies note the session in the decision, and nothing more.
 
     Where the predictor fails, gives something that is no number, or cannot be read at the start although ``fallback_arm`` was
     given, requests go to the fallback arm: that of the argument or else, for each source, the arm that the plan is expected to
@@ -61,6 +70,7 @@ class Runtime:
         explore: share of requests, 0 to 1, that any of the arms that are offered to their source is tried on, each alike.
         seed: of what is tried on which request; drawn from the system's entropy if left out.
         fallback_arm: for all sources, or by source.
+        most_sessions: that are remembered, of a policy that follows them: those that had a turn last.
         manner: a :class:`ttc_sim.deploying.carrying.Manner`: how :meth:`run` does what the plan says nothing of.
 
     Attributes:
@@ -92,12 +102,14 @@ class Runtime:
         explore: float = 0.0,
         seed: int | None = None,
         fallback_arm: str | Mapping[str, str] | None = None,
+        most_sessions: int = 20_000,
         manner: Manner | None = None,
     ) -> None:
         if plan.file is None or plan.sha256 is None:
             raise InputError("runtime", "plan", repr(plan), "a plan that was read from its file, by ttc.load_plan")
         share("runtime", "explore", explore)
         seed = None if seed is None else count("runtime", "seed", seed, 0, _MOST_SEED)
+        self._most_sessions = count("runtime", "most_sessions", most_sessions, 1, MOST_REQUESTS, "sessions")
         self.plan, self.scenario = plan, plan.scenario
         self._where, self._digest = plan.file, plan.sha256[:PLAN_DIGITS]
         self._scorer = Scorer(self.scenario, predictor, other=other_predictor, may_fail=fallback_arm is not None)
@@ -110,6 +122,12 @@ class Runtime:
         self._names, self._manner = list(self.scenario.arms), manner
         self._log = None if log is None else LogFile(log)
         self._explore, self._seed = float(explore), seed
+        self._in_sessions = may_have_sessions(self.scenario.workload)
+        for source, policy in self._plan.policies.items():
+            if explore > 0 and self._follows(policy):
+                expected = "0: an arm that is tried on purpose loses what a session has in its cache elsewhere, which "
+                expected += f"{in_short(policy)}, the policy of source {source}, is to keep"
+                raise InputError("runtime", "explore", explore, expected)
         self._begin()
         if hasattr(os, "register_at_fork"):
             me = weakref.ref(self)
@@ -123,6 +141,7 @@ class Runtime:
         self._drawn_by = secrets.randbelow(_MOST_SEED) if self._seed is None else self._seed
         self._tally, self._lock_of_own = Tally(), threading.Lock()
         self._way = OnItsWay(self.scenario.deployments)
+        self._sessions, self._told = LiveSessions(self._most_sessions, lambda: self._costs), False
         if self._log is not None:
             self._log.begin()
 
@@ -136,6 +155,14 @@ class Runtime:
                 raise InputError(self._where, "predictor", failed, "a predictor that scores an empty prompt")
             self._choose(source, self._asked(scores, source, 1, 0))
 
+    def _follows(self, policy: Policy) -> bool:
+        """Whether a policy's choice for a turn depends on those before it."""
+        return follows_sessions(policy) or (isinstance(policy, Followed) and self._in_sessions)
+
+    @cached_property
+    def _costs(self) -> Mapping[str, ArmCosts]:
+        return arm_costs(self.scenario)
+
     def __repr__(self) -> str:
         arms = ", ".join(dict.fromkeys(arm for arms in self.arms.values() for arm in arms))
         return f"<Runtime of {self._where}: {arms}>"
@@ -143,17 +170,30 @@ class Runtime:
     # ------------------------------------------------------------------------------------------------ at work
 
     def route(
-        self, prompt: str, source: str | None = None, session: str | None = None, prompt_tokens: int | None = None
+        self,
+        prompt: str,
+        source: str | None = None,
+        session: str | None = None,
+        prompt_tokens: int | None = None,
+        *,
+        agent: str = "",
+        reused_tokens: int | None = None,
+        think_s: float | None = None,
     ) -> Decision:
         """Where a request goes.
 
         Args:
             prompt: its text.
             source: that it comes from; may be left out where the plan has one only.
-            session: that it is a turn of; noted in the decision.
+            session: that it is a turn of, by any name.
             prompt_tokens: as the model counts them; about four characters each if left out.
+            agent: whose conversation within the session it goes on with, if not the main one's.
+            reused_tokens: leading tokens of the prompt that the session has sent, or had answered, before; all of the turn before
+                of its conversation, and what :meth:`answered` told of it, if left out.
+            think_s: seconds since the session's turn before was answered, tools or a person; as they have passed, if left out.
 
         Raises:
+            SessionEndedError: the session has spent its budget, and the policy ends it.
             InputError: a source that the plan does not know, or none where it has several; or an argument of another kind.
         """
         if not isinstance(prompt, str):
@@ -162,18 +202,20 @@ class Runtime:
             source = self.sources[0]
         if not isinstance(source, str) or source not in self.sources:
             raise InputError(self._where, "source", source, nearest(str(source), self.sources))
-        if session is not None and not isinstance(session, str):
-            raise InputError("route", "session", session, "a name, or nothing")
         if prompt_tokens is None:
             prompt_tokens = len(prompt) // 4 + 1
         else:
             prompt_tokens = count("route", "prompt_tokens", prompt_tokens, 0, MOST_TOKENS, "tokens")
+        turn = turn_of(session, agent, reused_tokens, think_s, prompt_tokens)
         number = next(self._numbers)
         scores, failed = self._scorer.score(prompt)
         asked = self._asked(scores, source, prompt_tokens, number)
         try:
-            chosen, why = self._choose(source, asked)
+            chosen, why = self._choose(source, asked, turn)
             fell_back = None
+        except SessionEndedError:
+            self._tally.add("session ended")
+            raise
         except InputError as error:
             fell_back = failed or str(error)
             chosen, why = self.fallback_arms[source], "the arm to fall back on"
@@ -195,7 +237,7 @@ class Runtime:
                 why = f"tried on purpose, instead of {chosen} ({why})"
         made = self._plan.live[arm]
         decision = Decision(
-            request=f"{self._token}-{number}",
+            request=self._name(number),
             at=datetime.datetime.now(datetime.UTC),
             plan=self._digest,
             source=source,
@@ -245,6 +287,7 @@ class Runtime:
         sent = prompt if messages is None else messages
         outcome, reply = carrying.run(decision, sent, client, left=self._log_outcome)
         self._log_outcome(outcome)
+        self.answered(decision, outcome.output_tokens)
         return outcome, reply
 
     async def run_async(
@@ -263,6 +306,7 @@ class Runtime:
         sent = prompt if messages is None else messages
         outcome, reply = await carrying.carry_out(decision, sent, client, left=self._log_outcome)
         self._log_outcome(outcome)
+        self.answered(decision, outcome.output_tokens)
         return outcome, reply
 
     @cached_property
@@ -324,6 +368,20 @@ class Runtime:
         if not self._way.change(deployment, calls, -1):
             self._tally.add("ended without being sent")
 
+    def answered(self, decision: Decision, output_tokens: int) -> None:
+        """A request was answered with so many tokens, reasoning and visible together: what its session may still spend, and what is
+        warm where, goes by it. :meth:`run` says so itself. Of a request of no session, or under another policy, nothing follows.
+
+        Raises:
+            InputError: no number of tokens.
+        """
+        output_tokens = count("answered", "output_tokens", output_tokens, 0, MOST_TOKENS, "tokens")
+        policy = self._plan.policies[decision.source]
+        if decision.session is not None and self._follows(policy):
+            self._told = self._told or output_tokens > 0
+            names = decision.source, decision.session, decision.request
+            self._sessions.answered(policy, *names, self._names, output_tokens)
+
     @property
     def load(self) -> Load:
         """What is on its way now, by deployment."""
@@ -332,8 +390,9 @@ class Runtime:
     @property
     def counts(self) -> Counter[str]:
         """How many requests were ``routed``, went ``to ARM``, ``fell back``, or were ``explored`` (sent where the policy would not
-        have), for how many the ``predictor failed`` or the ``policy failed``, and how many ``lines lost`` the log has."""
-        return self._tally.counts
+        have), for how many the ``predictor failed`` or the ``policy failed``, for how many the ``session ended``, how many
+        ``lines lost`` the log has, and how many ``sessions forgotten`` there are."""
+        return self._tally.counts + Counter({"sessions forgotten": self._sessions.forgotten})
 
     # ------------------------------------------------------------------------------------------------ a request
 
@@ -341,20 +400,34 @@ class Runtime:
         now_s = time.monotonic() - self._began
         return one_request(scores, source, self.sources, prompt_tokens, now_s, number, self.scenario.responses)
 
-    def _choose(self, source: str, asked: Asked) -> tuple[str, str]:
+    def _name(self, number: int) -> str:
+        return f"{self._token}-{number}"
+
+    def _choose(self, source: str, asked: Asked, turn: Turn | None = None) -> tuple[str, str]:
         policy = self._plan.policies[source]
+        follows = self._follows(policy)
+        if turn is not None and (self._in_sessions or follows):
+            if follows and asked.number >= _TOLD_BY and not self._told:
+                said = "the policy follows sessions, and nobody has called runtime.answered: answers count as nothing to it"
+                self._tally.warn_once("answers", said)
+            request, alone = self._name(asked.number), partial(self._ask, policy)
+            index, why = self._sessions.next_turn(policy, asked, self._names, turn, request, alone)
+        else:
+            index, why = self._ask(policy, of_no_session(asked) if self._in_sessions else asked)
+        name = self._names[index]
+        if name not in self.arms[source]:
+            expected = f"an arm that is offered to source {source}: " + ", ".join(self.arms[source])
+            raise InputError(self._where, f"scenario.policy of source {source}", name, expected)
+        return name, why
+
+    def _ask(self, policy: Policy, asked: Asked) -> tuple[int, str]:
         load = self.load if policy.looks_at_load else None
         if load is not None and asked.number >= _TOLD_BY and not self._way.told:
             said = "the policy looks at live load, and nobody has called runtime.sent: all looks idle to it"
             self._tally.warn_once("load", said)
         own = isinstance(policy, UserFunction) or not is_shipped(type(policy))
         with self._lock_of_own if own else nullcontext():  # one's own code need not be safe under threads
-            index, why = ask(policy, asked, self._names, load, self._plan.begins_at)
-        name = self._names[index]
-        if name not in self.arms[source]:
-            expected = f"an arm that is offered to source {source}: " + ", ".join(self.arms[source])
-            raise InputError(self._where, f"scenario.policy of source {source}", name, expected)
-        return name, why
+            return ask(policy, asked, self._names, load, self._plan.begins_at)
 
     def _explored(self, chosen: str, arms: tuple[str, ...], number: int) -> tuple[str, float]:
         """The arm, and the chance that it was to be that."""

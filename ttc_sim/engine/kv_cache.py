@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from ttc_sim.base.prefix_tree import PrefixTree
+
 BLOCK = 16
 UNLIMITED = 1 << 40
 
@@ -12,6 +14,21 @@ UNLIMITED = 1 << 40
 def blocks_for(tokens: int) -> int:
     """Blocks that hold so many tokens."""
     return -(-tokens // BLOCK)
+
+
+def stretches(prefixes: PrefixTree | None, node: int, blocks: int) -> list[tuple[int, int, int]]:
+    """The nodes that the first so many full blocks of a prompt belong to, from the root on: node, first block, end.
+
+    A block that two nodes have tokens in is the latter's: what it holds depends on it.
+
+    >>> import numpy as np
+    >>> stretches(PrefixTree(np.array([-1, 0, 1]), np.array([0, 40, 45])), 2, 9)
+    [(0, 0, 2), (2, 2, 9)]
+    """
+    path = [node] if prefixes is None else prefixes.path(node)
+    starts = [0] if prefixes is None else [int(prefixes.start[one]) // BLOCK for one in path]
+    ends = [min(end, blocks) for end in [*starts[1:], blocks]]
+    return [one for one in zip(path, starts, ends, strict=True) if one[1] < one[2]]
 
 
 @dataclass(eq=False)

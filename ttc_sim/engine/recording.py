@@ -61,14 +61,15 @@ class Recorder:
         self.generated = [np.zeros(work.samples, dtype=np.int64) for work in works]
         self.prefilled = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
         self.cached = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
+        self.written = [np.zeros(len(work.deployment), dtype=np.int64) for work in works]
         # Of each, in order: deployment, moment, and how long the request had waited for it; of repeated attempts each has its own.
         self.first_tokens: list[tuple[int, float, float]] = []
         # Likewise of attempts that were made again.
         self.lost_generated, self.lost_reasoning = (
             [np.zeros(work.samples, dtype=np.int64) for work in works] for _ in range(2)
         )
-        self.lost_prefilled, self.lost_cached, self.lost_attempts = (
-            [np.zeros(len(work.deployment), dtype=np.int64) for work in works] for _ in range(3)
+        self.lost_prefilled, self.lost_cached, self.lost_written, self.lost_attempts = (
+            [np.zeros(len(work.deployment), dtype=np.int64) for work in works] for _ in range(4)
         )
 
     def lose_output(self, arm: int, sample: int, tokens: int) -> None:

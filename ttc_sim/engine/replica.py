@@ -8,8 +8,8 @@ known of them fits into the free blocks, unless the iteration preempted one. Blo
 not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
-blocks of a shared prefix are held together as long as one sequence uses any, and what is generated joins a conversation's prefix
-when the sequence ends.
+blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
+conversation's prefix when the sequence ends. See docs/prefix-caches.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import simpy
 
 from ttc_sim.engine.clock import SERVERS_BEGIN, SERVERS_END
-from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for
+from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for, stretches
 from ttc_sim.engine.recording import Recorder
 from ttc_sim.engine.work import LEVELS, Work
 from ttc_sim.scenario import GpuPool
@@ -37,6 +37,7 @@ class Stage:
         self.request, self.arm, self.number, self.done = request, arm, number, done
         self.prompt = int(work.prompt_tokens[number])
         self.prefix_id = int(work.prefix_id[number])
+        self.prefixes = work.prefixes
         self.prefix_tokens = self.prompt if work.prefix_tokens is None else int(work.prefix_tokens[number])
         self.priority = 0 if work.priority is None else int(work.priority[request])
         self.needed = hi - lo if work.needed is None else int(work.needed[number])
@@ -85,7 +86,7 @@ class Replica:
         self.noted = [0] * len(LEVELS)
         self.tables = stack_tables([table])
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
-        self.prefixes: dict[int, Chain] = {}
+        self.prefixes: dict[int, Chain] = {}  # by node of the tree of prefixes
         self.running: list[_Sequence] = []  # in order of admission
         self.waiting: list[_Sequence] = []  # next first
         self.batch: dict[_Sequence, int] = {}  # tokens of the iteration in progress, empty between iterations
@@ -124,15 +125,27 @@ class Replica:
         limit = self.pool.queue_limit
         return limit is None or self.unfinished + len(stage.tokens) <= self.pool.max_num_seqs + limit
 
+    def holds(self, stage: Stage) -> int:
+        """Leading tokens of the stage's prompt that its first sequence would find in the cache."""
+        if not self.pool.prefix_caching or stage.prefix_id < 0:
+            return 0
+        hit = 0
+        for node, first, end in stretches(
+            stage.prefixes, stage.prefix_id, min(stage.prefix_tokens, stage.prompt - 1) // BLOCK
+        ):
+            if first == hit and node in self.prefixes:
+                hit = max(min(self.prefixes[node].end, end), first)
+        return hit * BLOCK
+
     def submit(self, stage: Stage) -> None:
         """Put the stage's samples into the queue."""
         chains: list[tuple[Chain, int]] = []
+        start = 0
         most = stage.prompt if len(stage.tokens) > 1 else stage.prompt + stage.tokens[0] - 1
         if self.pool.prefix_caching and stage.prefix_id >= 0:
-            limit = min(stage.prefix_tokens, most) // BLOCK
-            if limit:
-                chains.append((self.prefixes.setdefault(stage.prefix_id, Chain()), limit))
-        start = chains[0][1] if chains else 0
+            start = min(stage.prefix_tokens, most) // BLOCK
+            for node, first, end in stretches(stage.prefixes, stage.prefix_id, start):
+                chains.append((self.prefixes.setdefault(node, Chain(start=first, end=first)), end))
         if len(stage.tokens) > 1 and stage.prompt // BLOCK > start:
             chains.append((Chain(start=start, end=start), stage.prompt // BLOCK))
         for number in range(len(stage.tokens)):
@@ -291,12 +304,13 @@ class Replica:
         self.kv.take(blocks - hit)
         sequence.blocks, sequence.shared, sequence.computed = blocks, shared, hit * BLOCK
         stage, recorder = sequence.stage, self.recorder
-        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
         if np.isnan(recorder.started_s[stage.request]):
             recorder.started_s[stage.request] = recorder.env.now
-        if sequence.sample == stage.first_sample and not sequence.generated:
+        # What it finds of its own after it was preempted does not count, as in vLLM.
+        if sequence.sample == stage.first_sample and not sequence.prefilled:
             had = recorder.cached[stage.arm]
             had[stage.number] = max(had[stage.number], sequence.shared * BLOCK)
+        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
         self._share(sequence, sequence.computed + tokens)
         return tokens
 

@@ -46,15 +46,15 @@ class Work:
         needed: (stages,) samples that must end before the stage does; the rest are then cancelled (at an API, if it stops). All
             if left out.
         priority: (n,) 0 is most urgent; for pools that schedule by priority. All 0 if left out.
-        after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user. Its ``arrival_s`` is
-            ignored, it arrives ``think_s`` later. Nobody waits if left out.
+        after: (n,) request whose end this one waits for, or -1: the next one of a closed loop's user, the next turns of a
+            session. Its ``arrival_s`` is ignored, it arrives ``think_s`` later. Nobody waits if left out.
         think_s: (n,) seconds, at least 0; needed with ``after``.
         breaks: (stages, calls) whether the first, second, ... call of a stage that its API accepts ends in an error (1, else 0);
             further ones do not. None does if left out.
         again_s: (2, calls, samples) ``first_token_s`` and ``per_token_s`` of the second, third, ... call that its API accepts;
             further ones are as the last. As the first if left out.
         prefixes: what prefixes have in common; nothing if left out.
-        session: (n,) that load balancers keep together, or -1; as the prefix if left out.
+        session: (n,) that load balancers keep together, or -1; as the prefix if left out, or its branch of ``prefixes``.
     """
 
     arrival_s: F64
@@ -149,8 +149,7 @@ class Attempts:
             that are hidden.
         lost_prefilled, lost_cached: per offered work, (stages,) likewise prompt tokens; lost_attempts: attempts that had any.
         known: whether outages were known for as long as the run asked.
-        lost_written: per offered work, (stages,) prompt tokens that an API's cache was made to keep by attempts that were made
-            again; empty without any such.
+        lost_written: per offered work, (stages,) likewise tokens that a cache was made to keep; empty without any such.
     """
 
     first: I32
@@ -228,6 +227,11 @@ def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bo
     )
 
 
+def has_api_cache(deployments: Sequence[Api | GpuPool]) -> bool:
+    """Whether any endpoint keeps prompts."""
+    return any(isinstance(item, Api) and item.cache is not None for item in deployments)
+
+
 def listed_outages(item: Api | GpuPool) -> Down | None:
     """Of an API whose outages stand in the scenario; ``None`` of one that has none, or whose are drawn."""
     if not isinstance(item, Api) or item.errors is None or item.errors.outages is None:
@@ -271,7 +275,7 @@ def check_work(work: Work) -> None:
 
     Raises:
         ValueError: a time that is not a number, arrivals out of order, tokens below 1, a request that follows itself or a
-            later one.
+            later one, prefixes that are no tree.
     """
     first = work.arrival_s if work.after is None else work.arrival_s[work.after < 0]
     for name, times in (("arrival_s", first), ("think_s", work.think_s)):
@@ -287,6 +291,12 @@ def check_work(work: Work) -> None:
         raise ValueError("again_s must have two times for each call and sample")
     if work.after is not None and (work.think_s is None or (work.after >= np.arange(work.requests)).any()):
         raise ValueError("after must name earlier requests, and needs think_s")
+    if work.prefixes is not None:
+        work.prefixes.check()
+        if int(work.prefix_id.max(initial=-1)) >= len(work.prefixes):
+            raise ValueError("prefix_id must be nodes of prefixes")
+    if work.session is not None and len(work.session) != work.requests:
+        raise ValueError("session must have one number for each request")
     for name, values, least in (
         ("prompt_tokens", work.prompt_tokens, 1),
         ("output tokens", work.reasoning_tokens + work.visible_tokens, 1),
@@ -398,11 +408,53 @@ def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I6
     return tokens
 
 
+def kept_together(work: Work) -> I64:
+    """(stages,) what load balancers by session send to one replica, -1 for none."""
+    if work.session is not None:
+        return np.repeat(work.session, np.diff(work.stage_start))
+    if work.prefixes is None:
+        return work.prefix_id
+    return np.where(work.prefix_id < 0, -1, work.prefixes.branches(work.prefix_id)[work.prefix_id])
+
+
+def followers(after: I64) -> tuple[I64, I64, int]:
+    """Who waits for whom.
+
+    Returns:
+        (n,) the first request that waits for each one's answer, and (n,) the next that waits for the same answer as each, -1 for
+        none; and how many wait for one answer at most.
+
+    >>> first, beside, most = followers(np.array([-1, 0, 0, 1]))
+    >>> first.tolist(), beside.tolist(), most
+    ([1, 3, -1, -1], [-1, 2, -1, -1], 2)
+    """
+    first, beside = np.full(len(after), -1, dtype=np.int64), np.full(len(after), -1, dtype=np.int64)
+    who = np.flatnonzero(after >= 0)
+    who = who[np.argsort(after[who], kind="stable")]
+    same = after[who[1:]] == after[who[:-1]]
+    beside[who[:-1][same]] = who[1:][same]
+    begins = np.flatnonzero(np.concatenate([[True], ~same])) if len(who) else who
+    first[after[who[begins]]] = who[begins]
+    return first, beside, int(np.diff(np.append(begins, len(who))).max(initial=0))
+
+
 def capacity(deployment: Api | GpuPool) -> float:
     """Sequences or calls that a deployment has in progress at most."""
     if isinstance(deployment, GpuPool):
         return float(deployment.replicas * deployment.max_num_seqs)
     return float("inf") if deployment.concurrency is None else float(deployment.concurrency)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def far_apart(fewest: int, most: int) -> bool:
+    """Whether replicas' unfinished sequences are too unequal to go by what their caches hold, as SGLang's router has it."""
+    return most - fewest > 64 and 2 * most > 3 * fewest
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def holds_enough(cached: int, prompt: int) -> bool:
+    """Whether so many tokens of a prompt are worth going where they are: more than 30%, likewise."""
+    return 10 * cached > 3 * prompt
 
 
 @register_jitable  # type: ignore[untyped-decorator]

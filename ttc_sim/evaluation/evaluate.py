@@ -29,6 +29,7 @@ from ttc_sim.strategies.outcomes import LIMITED, MODELLED, Attempts, Outcome, mo
 
 ANY_PRICE = TokenPrices(0.5e-6, 0.5e-6, 2e-6, 2e-6, "0.50 and 2.00 US dollars per million tokens, for want of a price")
 _DRAWS = 200_000  # requests drawn in all, over the profile's problems
+_SAMPLES = 20_000_000  # of them: fewer requests are drawn for more than a hundred samples each
 _LEAST = 8
 
 
@@ -174,12 +175,12 @@ def evaluate_attempts(
         notes: to add to those of each strategy.
     """
     problems = len(attempts.count)
-    each = max(_LEAST, -(-_DRAWS // problems))
-    owner = np.repeat(np.arange(problems), each)
-    trial = seeded_trial(attempts, owner, seed, "evaluate")
     table = Resampler.of(cluster)
     found = []
     for strategy in strategies:
+        each = _draws_each(strategy, attempts, seed)
+        owner = np.repeat(np.arange(problems), each)
+        trial = seeded_trial(attempts, owner, seed, "evaluate")
         outcome = carry_out(strategy, trial)
         modelled = modelled_share(outcome, trial)
         answers_modelled = strategy.votes and attempts.answer is None
@@ -219,6 +220,13 @@ def evaluate_attempts(
             )
         )
     return found
+
+
+def _draws_each(strategy: Strategy, attempts: Attempts, seed: int) -> int:
+    """Requests drawn of each problem, by how many samples one takes."""
+    one = seeded_trial(attempts, np.zeros(1, dtype=np.int64), seed, "evaluate")
+    samples = max(carry_out(strategy, one).samples, 1)
+    return max(_LEAST, -(-min(_DRAWS, _SAMPLES // samples) // len(attempts.count)))
 
 
 def _several(strategies: object, code: Code) -> list[Strategy]:

@@ -152,10 +152,27 @@ function render({ model, el }) {
     error.textContent = shown.error;
     results.toggleAttribute("data-wrong", shown.error !== "");
     if (!shown.error) redraw(shown);
+    if (same(shown.setting, setting) && asked_ms !== null) root.dataset.redrawnMs = performance.now() - asked_ms;
+    compare();
+  }
+
+  // Intervals and differences come a moment after the figures that they are of.
+  function compare() {
+    const [shown, compared] = [model.get("shown"), model.get("compared")];
+    if (!same(shown.setting, compared.setting)) return;
+    for (const [name, row] of Object.entries(compared.rows)) {
+      const [, now, , cell] = figures.querySelector(`[data-figure="${name}"]`)?.children ?? [];
+      if (!cell) continue;
+      const between = row.difference_between && made("small", {}, row.difference_between);
+      now.replaceChildren(now.firstChild, made("small", {}, row.now_between));
+      cell.replaceChildren(made("b", {}, row.difference), between);
+      if (row.noise) cell.append(made("small", { class: "noise" }, "no more than noise"));
+    }
+    if (compared.point !== null) draw({ point: compared.point });
     if (!same(shown.setting, setting)) return;
     root.removeAttribute("aria-busy");
     if (asked_ms === null) return;
-    root.dataset.redrawnMs = performance.now() - asked_ms;
+    root.dataset.comparedMs = performance.now() - asked_ms;
     root.dataset.moves = Number(root.dataset.moves || 0) + 1;
     asked_ms = null;
   }
@@ -165,16 +182,14 @@ function render({ model, el }) {
       ...shown.rows.map((row) => {
         const cell = (name, value, between, more = {}) =>
           made("td", { "data-name": name, ...more }, made("b", {}, value), between && made("small", {}, between));
-        const tr = made(
+        return made(
           "tr",
           { "data-figure": row.name, "data-value": row.value },
           made("th", { scope: "row" }, row.label),
-          cell("this setting", row.now, row.now_between),
+          cell("this setting", row.now, ""),
           cell("base", row.base, row.base_between),
-          cell("difference", row.difference, row.difference_between),
+          cell("difference", "…", ""),
         );
-        if (row.noise) tr.lastChild.append(made("small", { class: "noise" }, "no more than noise"));
-        return tr;
       }),
     );
     const arms = shown.arms.map(([name, share]) => `${share} ${name}`).join(", ");
@@ -258,6 +273,7 @@ function render({ model, el }) {
     for (const name of controls.keys()) place(name);
   };
   model.on("change:shown", show);
+  model.on("change:compared", compare);
   model.on("change:setting", moved);
   moved();
   show();
@@ -265,12 +281,14 @@ function render({ model, el }) {
   const watch = new ResizeObserver(() => {
     if (picture.clientWidth === seen) return;
     seen = picture.clientWidth;
-    if (!model.get("shown").error) draw(model.get("shown"));
+    const point = model.get("compared").point ?? model.get("shown").point;
+    if (!model.get("shown").error) draw({ point });
   });
   watch.observe(picture);
   return () => {
     watch.disconnect();
     model.off("change:shown", show);
+    model.off("change:compared", compare);
     model.off("change:setting", moved);
   };
 }

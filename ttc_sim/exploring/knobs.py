@@ -13,7 +13,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.optimizer.space import base_arm
 from ttc_sim.optimizer.whatif.carrying_out import Desk
 from ttc_sim.optimizer.whatif.saying import Variation
-from ttc_sim.policies import PROMPT_TOKENS, Banded, Overflow, PerSource, Policy, Threshold, Utility
+from ttc_sim.policies import PROMPT_TOKENS, TURN, Banded, Overflow, PerSource, Policy, Threshold, Utility
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.strategies import Strategy
 
@@ -204,7 +204,7 @@ def _of_one(desk: Desk, policy: Policy, path: str, of: str) -> Iterator[Knob]:
 def _range_of(desk: Desk, score: str, edge: float) -> tuple[float, float, float]:
     """Of a slider: from the least score of a problem to the greatest."""
     population = desk.model.population
-    if population is None:
+    if population is None or (score == TURN and score not in population.scores):
         values = np.array([0.0, 2.0 * edge])
     elif score == PROMPT_TOKENS and score not in population.scores:
         values = population.prompt_tokens.astype(np.float64)

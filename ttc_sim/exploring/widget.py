@@ -63,6 +63,7 @@ class Explorer(_Base):  # type: ignore[misc]
     knobs: Any = traitlets.List().tag(sync=True)
     setting = traitlets.Dict().tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
+    compared = traitlets.Dict().tag(sync=True)
 
     def __init__(self, desk: Trying, command: str) -> None:
         self._desk, self._whatif = desk, command
@@ -71,7 +72,11 @@ class Explorer(_Base):  # type: ignore[misc]
         self.tried: Tried | None = None
         shown = self._carried_out({})
         super().__init__(
-            about=self._about(), knobs=[knob.as_json() for knob in self._known.values()], setting={}, shown=shown
+            about=self._about(),
+            knobs=[knob.as_json() for knob in self._known.values()],
+            setting={},
+            shown=shown,
+            compared=self._beside_base({}),
         )
 
     @property
@@ -89,12 +94,22 @@ class Explorer(_Base):  # type: ignore[misc]
 
     @traitlets.observe("setting")
     def _moved(self, change: Any) -> None:
+        # What it comes to is on the page while its intervals are worked out, and while it is compared with the base.
         self.shown = self._carried_out(change["new"])
+        self.compared = self._beside_base(change["new"])
+
+    @one_thread()
+    def _beside_base(self, setting: Setting) -> dict[str, object]:
+        """By figure, intervals and the paired differences from the base, as the page shows them."""
+        if self.tried is None:
+            return {"setting": dict(setting), "rows": {}, "point": None}
+        rows = {name: _beside(name, one) for name, one in self.tried.compared.items() if name in FIGURES}
+        return {"setting": dict(setting), "rows": rows, "point": _point(self.tried.figures)}
 
     @one_thread()
     def _carried_out(self, setting: Setting) -> dict[str, object]:
         """A setting carried out, as the page shows it."""
-        began_s = time.perf_counter()
+        began_s, base = time.perf_counter(), self._desk.base_figures
         try:
             self.changes = changes_of(self._known, setting, self._desk.policy)
             self.tried = self._desk.tried(self.changes)
@@ -104,11 +119,15 @@ class Explorer(_Base):  # type: ignore[misc]
         return {
             "setting": dict(setting),
             "error": "",
-            "rows": [_row(name, one) for name, one in self.tried.compared.items() if name in FIGURES],
+            "rows": [
+                _row(name, base[name], one)
+                for name, one in self.tried.values.items()
+                if name in FIGURES and name in base
+            ],
             "arms": [[name, percent(share, 0)] for name, share in self.tried.shares.items()],
             "verdict": self.tried.verdict,
             "command": self.command,
-            "point": _point(self.tried.figures),
+            "point": _point({name: Estimate(one, one, one) for name, one in self.tried.values.items()}),
             "took_ms": 1000 * (time.perf_counter() - began_s),
         }
 
@@ -132,7 +151,19 @@ class Explorer(_Base):  # type: ignore[misc]
         }
 
 
-def _row(name: str, one: Compared) -> dict[str, object]:
+def _row(name: str, base: Estimate, now: float) -> dict[str, object]:
+    shown = FIGURES[name]
+    return {
+        "name": name,
+        "label": shown.label,
+        "now": shown.value(now),
+        "base": shown.value(base.value),
+        "base_between": _between(base, shown.value),
+        "value": now,
+    }
+
+
+def _beside(name: str, one: Compared) -> dict[str, object]:
     shown = FIGURES[name]
     apart = one.difference
 
@@ -140,16 +171,10 @@ def _row(name: str, one: Compared) -> dict[str, object]:
         return "0" if value == 0 else signed(shown.times * value, shown.decimals)
 
     return {
-        "name": name,
-        "label": shown.label,
-        "now": shown.value(one.after.value),
         "now_between": _between(one.after, shown.value),
-        "base": shown.value(one.before.value),
-        "base_between": _between(one.before, shown.value),
         "difference": difference(apart.value) + (shown.unit if apart.value else ""),
         "difference_between": _between(apart, difference) if apart.low < apart.high else "",
         "noise": apart.value != 0 and not one.more_than_noise,
-        "value": one.after.value,
     }
 
 

@@ -16,6 +16,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_DIGITS, MOST_NESTED, at_most, most
 from ttc_sim.files.opening import read_text
 
+_LONG = re.compile(rf"[0-9]{{{MOST_DIGITS + 1}}}")
 _TAG = "tag:yaml.org,2002:"
 _PLAIN = "mappings, lists, text, numbers, true, false, null and dates, without tags"
 _IN_OUR_WORDS = (
@@ -263,8 +264,11 @@ def parse_json(text: str | bytes, where: str | Path, field: str | None = None, e
     def constant(name: str) -> NoReturn:
         raise InputError(where, at, name, "finite numbers: JSON has no NaN or infinity")
 
+    # Asking for the digits of each number takes several times as long as reading it.
+    any_long = isinstance(text, bytes) or _LONG.search(text) is not None
+    readers: dict[str, Any] = {"parse_float": number, "parse_int": whole if any_long else int}
     try:
-        made = json.loads(text, object_pairs_hook=once, parse_float=number, parse_int=whole, parse_constant=constant)
+        made = json.loads(text, object_pairs_hook=once, parse_constant=constant, **readers)
     except json.JSONDecodeError as error:
         lines = error.doc.splitlines() or [""]
         shown = lines[min(error.lineno, len(lines)) - 1][max(error.colno - 40, 0) : error.colno + 40]

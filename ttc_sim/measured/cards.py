@@ -67,10 +67,36 @@ class TrafficCard(Card):
     kind: Literal["traffic"] = "traffic"
 
 
+class SessionsCard(Card):
+    """Card of recorded sessions."""
+
+    kind: Literal["sessions"] = "sessions"
+
+
+class AgentCard(Card):
+    """Card of an agent profile: runs at whole tasks.
+
+    Args:
+        model: the model; ``source_models``: names under which its runs stand in the source.
+        agent: the program that ran it, where that is known.
+        cluster: what to resample for intervals: the ``instance``, or its ``group`` (such as a repository) where groups are
+            themselves a sample of those that will come.
+    """
+
+    kind: Literal["agent"] = "agent"
+    model: str
+    source_models: list[str] = []
+    agent: str | None = None
+    effort: str | None = None
+    cluster: Literal["group", "instance"] = "instance"
+
+
 CARD_FILES: dict[str, type[Card]] = {
     "profile.yaml": ProfileCard,
+    "agent.yaml": AgentCard,
     "problem_set.yaml": ProblemSetCard,
     "traffic.yaml": TrafficCard,
+    "sessions.yaml": SessionsCard,
 }
 AnyCard = TypeVar("AnyCard", bound=Card)
 

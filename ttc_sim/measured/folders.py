@@ -31,7 +31,7 @@ def search_folders(folder: str | Path | None = None) -> list[Path]:
 
 
 def list_profiles(folder: str | Path | None = None, *, card_file: str = "profile.yaml") -> list[str]:
-    """Names of all profiles found; of problem sets or traffic with their ``card_file``."""
+    """Names of all profiles found; of problem sets, traffic or sessions with their ``card_file``."""
     names = {
         card.parent.relative_to(place).as_posix() for place in search_folders(folder) for card in place.rglob(card_file)
     }
@@ -47,7 +47,13 @@ def find_folder(name: str | Path, card_file: str, folder: str | Path | None = No
     Raises:
         InputError: there is none; names the nearest.
     """
-    kind = {"profile.yaml": "profile", "problem_set.yaml": "problem set", "traffic.yaml": "traffic profile"}[card_file]
+    kind = {
+        "profile.yaml": "profile",
+        "problem_set.yaml": "problem set",
+        "traffic.yaml": "traffic profile",
+        "sessions.yaml": "session profile",
+        "agent.yaml": "agent profile",
+    }[card_file]
     location(kind, "name", name, f"the name of a {kind}, or its folder")
     beside = [] if folder in (None, Path()) else [Path(folder) / "profiles" / name, Path(folder) / name]
     for place in [*beside, Path(name), *(place / name for place in search_folders(folder))]:

@@ -23,10 +23,10 @@ from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.bands import BandsProposer
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, search
+from ttc_sim.optimizer.session_kinds import kinds_of
 from ttc_sim.optimizer.space import load_model_like
 from ttc_sim.optimizer.task import PlanningTask, Progress
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.optimizer.traffic_kinds import KINDS
 from ttc_sim.scenario import Api, Scenario, Targets, read_mapping
 from ttc_sim.scenario.tiers import LIMITS, TIMES, concurrency_key, keys_of_tier
 from ttc_sim.simulation.expectations import Expectations, expect_arms
@@ -256,7 +256,7 @@ class _ConfigurationSearch:
         task, held, alike = node.task, self.held, node.configuration.expected_by
         if task.traffic_alone:
             choosing = Choosing(task, say)
-            for look in KINDS:
+            for look in kinds_of(task):
                 look(choosing)
             return choosing.found[choosing.chosen]
         timing = task.timing()

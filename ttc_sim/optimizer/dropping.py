@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ttc_sim.scenario import Api, GpuPool, SourceTargets
+from ttc_sim.scenario.deployments import PER_MINUTE
 
 _KEYS = {
     "timed_out_rate": ("timeout_s", "deadline_s"),
-    "rejected_rate": ("queue_limit", "concurrency", "requests_per_minute", "tokens_per_minute", "kv_cache_tokens"),
+    "rejected_rate": ("queue_limit", "concurrency", *PER_MINUTE, "kv_cache_tokens"),
     "failed_rate": ("failures", "errors"),
 }
 LIMITS_OF_MEMORY = ("kv_cache_tokens",)

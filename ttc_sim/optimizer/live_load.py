@@ -108,4 +108,4 @@ def _may_wait(item: Api | GpuPool) -> bool:
     """Whether anything ever waits there: where nothing does, nothing goes elsewhere."""
     if isinstance(item, GpuPool):
         return True
-    return (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
+    return item.limited

@@ -179,7 +179,8 @@ def carry_out(
         arm: (P,) that the policy sends each problem to; responses: what it expects of the arms, where it needs that.
         purpose: of the draws; runs: independent runs.
     """
-    live = repr(policy) if policy.looks_at_load else ""
+    # What a policy makes of sessions shows in no choice for a request alone.
+    live = repr(policy) if policy.looks_at_load or task.of_sessions else ""
     key = (purpose, runs, live, arm.tobytes(), tuple(sorted(replicas.items())))
     if key not in task.carried_out:
         done = run_proposal(task, policy, replicas, responses, purpose, runs)

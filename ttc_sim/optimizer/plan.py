@@ -352,6 +352,7 @@ class SavedPlan:
         explore: float = 0.0,
         seed: int | None = None,
         fallback_arm: str | Mapping[str, str] | None = None,
+        most_sessions: int = 20_000,
         manner: object = None,
     ) -> Any:
         """The plan at work on live requests: a :class:`ttc_sim.deploying.Runtime`, which says what the arguments are.
@@ -368,6 +369,7 @@ class SavedPlan:
             explore=explore,
             seed=seed,
             fallback_arm=fallback_arm,
+            most_sessions=most_sessions,
             manner=manner,
         )
 

@@ -198,7 +198,9 @@ class PlanningTask:
         """
         model = expectations.model
         workload = model.scenario.workload
-        process = next((one for one in workload.streams if isinstance(one.arrivals, ClosedLoop)), workload.streams[0])
+        process = next(
+            (one for one in workload.streams if isinstance(one.arrivals.begins, ClosedLoop)), workload.streams[0]
+        )
         traffic = draw(model, 0, purpose="search").traffic
         rate_per_s = traffic.rate_per_s
         if math.isnan(rate_per_s) and workload.is_replay:
@@ -236,6 +238,11 @@ class PlanningTask:
     def traffic_alone(self) -> bool:
         """Whether no problems stand behind the requests: the population is the traffic's own (:mod:`.traffic_alone`)."""
         return not self.model.scenario.workload.has_problems
+
+    @property
+    def of_sessions(self) -> bool:
+        """Whether those requests are turns of sessions, so that what one costs depends on where those before it were sent."""
+        return self.traffic_alone and self.population.turns is not None
 
     def load(self, scenario: Scenario) -> Model:
         """Another scenario on the same traffic, to be simulated."""

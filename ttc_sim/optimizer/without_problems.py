@@ -1,7 +1,8 @@
 """Plans for traffic without problems: caps, arms and capacity by cost, latency and answers cut off; accuracy is unknown.
 
 Three kinds of policy are searched, from the simplest on: one arm for all, bands of the prompt's length, two arms by live load. A
-kind is the plan only if it is better than all that are simpler. Every one is simulated on the same requests.
+kind is the plan only if it is better than all that are simpler. Every one is simulated on the same requests. Of sessions policies
+that follow their turns take the place of bands (:mod:`ttc_sim.optimizer.session_kinds`).
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.refining import expectations_of_space
+from ttc_sim.optimizer.session_kinds import BY_SESSION, kinds_of
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
 from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.optimizer.traffic_kinds import BY_LENGTH, BY_LOAD, KINDS, ONE_ARM
+from ttc_sim.optimizer.traffic_kinds import BY_LENGTH, BY_LOAD, ONE_ARM
 from ttc_sim.policies import Always
 from ttc_sim.scenario import Scenario, Targets
 from ttc_sim.simulation.expectations import expect_arms
@@ -85,7 +87,7 @@ def plan_traffic(
         scenario: that was asked for; beside: by kind, a proposal that may be its best too.
     """
     targets, choosing = task.targets, Choosing(task, progress)
-    for look in KINDS:
+    for look in kinds_of(task):
         look(choosing)
     for kind, proposal in (beside or {}).items():
         choosing.verify(proposal, kind)
@@ -106,7 +108,12 @@ def plan_traffic(
         scenario=plan.model.scenario,
         predicted=replace(
             plan.summary,
-            notes=(*plan.summary.notes, _UNKNOWN, *left_to_capacity(scenario), *proposed_without(plan.model)),
+            notes=(
+                *plan.summary.notes,
+                *(() if plan.summary.accuracy is not None else (_UNKNOWN,)),
+                *left_to_capacity(scenario),
+                *proposed_without(plan.model),
+            ),
         ),
         checks=plan.checks,
         baselines=baselines,
@@ -139,7 +146,8 @@ def _the_simplest(choosing: Choosing) -> Simplest:
     verified = [*choosing.verified, *choosing.found.values()]
     simplest = simplest_of(choosing.task, choosing.found[kind], verified, choosing.say)
     if simplest.plan is not simplest.best:
-        name = {STATIC: ONE_ARM, LIVE: BY_LOAD}.get(simplicity_of(simplest.plan).kind, BY_LENGTH)
+        between = BY_SESSION if choosing.task.of_sessions else BY_LENGTH
+        name = {STATIC: ONE_ARM, LIVE: BY_LOAD}.get(simplicity_of(simplest.plan).kind, between)
         choosing.found[name] = simplest.plan
     return simplest
 
@@ -158,7 +166,7 @@ def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
     for level in levels_beside(choosing.targets):
         task = replace(choosing.task, targets=choosing.targets.with_confidence(level))
         beside = Choosing(task, lambda _: None)
-        for look in KINDS:
+        for look in kinds_of(task):
             look(beside)
         seen = beside.found[beside.chosen].judged_by(choosing.targets)
         choosing.keep(seen, beside.chosen)
@@ -174,7 +182,7 @@ def _along_frontier(choosing: Choosing) -> list[Simulated]:
 
     def look_at(aimed: Targets) -> None:
         beside = Choosing(replace(choosing.task, targets=aimed), lambda _: None)
-        for look in KINDS:
+        for look in kinds_of(beside.task):
             look(beside)
         looked.extend(beside.looked)
         looked.extend(beside.found.values())
@@ -185,14 +193,16 @@ def _along_frontier(choosing: Choosing) -> list[Simulated]:
     for level in np.linspace(min(ends), max(ends), _LEVELS + 2)[1:-1].tolist() if ends else ():
         held = free.at_level(axes.held, abs(float(level)))
         look_at(held.model_copy(update=objective_of(axes.made_best)))
-    return [choosing.verify(one.proposal, _kind_of(one)) for one in thinned(looked, targets)]
+    return [choosing.verify(one.proposal, _kind_of(choosing, one)) for one in thinned(looked, targets)]
 
 
-def _kind_of(seen: Simulated) -> str:
+def _kind_of(choosing: Choosing, seen: Simulated) -> str:
     policy = seen.proposal.policy
     if policy.looks_at_load:
         return BY_LOAD
-    return ONE_ARM if all(isinstance(one, Always) for one in policy.policies.values()) else BY_LENGTH
+    if all(isinstance(one, Always) for one in policy.policies.values()):
+        return ONE_ARM
+    return BY_SESSION if choosing.task.of_sessions else BY_LENGTH
 
 
 def _baselines(choosing: Choosing) -> dict[str, Summary]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.policies.followed import Followed
 from ttc_sim.policies.policy import Policy, choose_arms
 from ttc_sim.policies.requests import LiveRule, Load, Requests
 from ttc_sim.policies.users_own import UserFunction
@@ -42,7 +43,7 @@ class PerSource(Policy):
         for index, source in enumerate(requests.sources):
             policy, here = self.policies[source], requests.source == index
             same = next((mask for other, mask in shared if other == policy), None)
-            if same is not None:
+            if same is not None and not isinstance(policy, Followed):
                 same |= here
             elif here.any():
                 shared.append((policy, here))
@@ -103,9 +104,11 @@ class PerSource(Policy):
 
 
 def choose_for(policy: Policy, requests: Requests, arms: Sequence[str], here: NDArray[np.bool_]) -> I64:
-    """Arms of the requests ``here``; a user's function, which may count, is called for those alone."""
+    """Arms of the requests ``here``; a user's function, which may count, is called for those alone, and sessions have no others."""
     if isinstance(policy, UserFunction):
         return np.array([policy.choose_one(requests, i, arms) for i in np.flatnonzero(here).tolist()], dtype=np.int64)
+    if isinstance(policy, Followed) and requests.turns is not None:
+        return choose_arms(policy, requests.taken(np.flatnonzero(here)), arms)
     return choose_arms(policy, requests, arms)[here]
 
 

@@ -13,6 +13,8 @@ from ttc_sim.policies.live import LeastLoaded, Overflow
 from ttc_sim.policies.per_source import PerSource
 from ttc_sim.policies.policy import Policy
 from ttc_sim.policies.scored import Always, Banded, Threshold
+from ttc_sim.policies.session_budget import SessionBudget
+from ttc_sim.policies.sticky import Escalate, Sticky
 from ttc_sim.policies.users_own import UserFunction
 from ttc_sim.policies.utility import Utility
 
@@ -27,6 +29,9 @@ POLICIES = plugins.Registry(
         "Overflow": Overflow,
         "LeastLoaded": LeastLoaded,
         "Utility": Utility,
+        "Sticky": Sticky,
+        "Escalate": Escalate,
+        "SessionBudget": SessionBudget,
     },
 )
 

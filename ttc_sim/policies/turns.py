@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
 
 from ttc_sim.base.draws import F64, I64
 
@@ -26,6 +28,13 @@ class Turns:
     think_s: F64
     reused_tokens: I64
     output_tokens: I64
+
+    def taken(self, at: I64) -> Turns:
+        """Some of them, in order."""
+        number = np.full(len(self.session) + 1, -1, dtype=np.int64)
+        number[at] = np.arange(len(at))
+        values = {one.name: getattr(self, one.name)[at] for one in fields(self)}
+        return replace(self, **{**values, "after": number[values["after"]]})
 
 
 __all__ = ["Turns"]

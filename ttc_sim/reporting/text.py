@@ -28,12 +28,16 @@ from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict, figures_in_br
 from ttc_sim.optimizer.validating import Validation, Verdict
 from ttc_sim.policies import (
     PROMPT_TOKENS,
+    TURN,
     Always,
     Banded,
+    Escalate,
     LeastLoaded,
     Overflow,
     PerSource,
     Policy,
+    SessionBudget,
+    Sticky,
     Threshold,
     Utility,
     parse_policy,
@@ -43,6 +47,7 @@ from ttc_sim.reporting.frontier import frontier_table, objective_in_words, shown
 from ttc_sim.reporting.health import print_health, tied_in_words
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.robust import print_robust
+from ttc_sim.reporting.sessions import print_sessions
 from ttc_sim.reporting.tiers import chosen_lines, fees_lines
 from ttc_sim.scenario.shapes import time_in_words
 from ttc_sim.simulation.pooling import Part
@@ -66,6 +71,7 @@ def print_summary(
     if targets:
         paper.print(verdicts_table(targets, "too few requests or problems to tell"))
     paper.print(times_table(summary))
+    print_sessions(paper, summary)
     _print_budget(paper, summary)
     if summary.attempts is not None and (table := attempts_table(summary.attempts)).row_count:
         paper.print(table)
@@ -106,6 +112,7 @@ def print_plan(console: Console, plan: Plan, *, all_checks: bool = False) -> Non
         if plan.highest_confidence > 0:
             unmet += f" The highest chance with which any plan was found to hold each is {rounded_down(plan.highest_confidence)}%."
         paper.say(styled((unmet, "bold red"), " Shown is the nearest plan."))
+    print_sessions(paper, plan.predicted)
     _print_budget(paper, plan.predicted)
     paper.print(parts_table("The plan by arm", "arm", plan.predicted.per_arm))
     print_notes(paper, plan.predicted)
@@ -337,9 +344,11 @@ def policy_in_words(policy: Policy) -> list[str]:
         return [f"{policy.arms[0]} as long as {room} for it, then {others}"]
     if isinstance(policy, LeastLoaded):
         return [f"the least loaded of {', '.join(policy.arms)}"]
+    if isinstance(policy, (Sticky, Escalate, SessionBudget)):
+        return [*policy_in_words(policy.policy), policy.in_words]
     if not isinstance(policy, Banded):
         return [repr(policy)]
-    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens"}.get(policy.score)
+    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens", TURN: "turn of its session"}.get(policy.score)
     what = what or f"chance that {policy.score[2:]} is right"
     edges = [f"{edge:,.0f}" if policy.score == PROMPT_TOKENS else f"{edge:.4g}" for edge in policy.edges]
     lines = []
@@ -450,7 +459,11 @@ def rests_on(summary: Summary) -> list[str]:
     """How many requests and problems stand behind the figures, and what their intervals are for."""
     known = math.isfinite(summary.rate_per_s)
     pace = f"at {summary.rate_per_s:.3g}/s" if known else "at one instant, so that nothing is known of a day"
-    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''} {pace}"
+    each = f"{summary.requests:,} request{'s' if summary.requests != 1 else ''}"
+    if summary.sessions is not None:
+        sessions = round(summary.sessions.sessions)
+        each += f" in {sessions:,} session{'s' if sessions != 1 else ''}"
+    each += f" {pace}"
     if summary.duration_s is not None:
         each = f"{time_in_words(summary.duration_s)}, {each}{' in the mean' if summary.runs > 1 and not summary.replay else ''}"
     if summary.replay:
@@ -462,7 +475,11 @@ def rests_on(summary: Summary) -> list[str]:
             f"What waits builds up over much of a run, so {runs} may say too little of times: ask for {FEW_RUNS} or more."
         )
     if not summary.problems:
-        return [f"{runs} of {each}. Brackets and intervals: 95%, for other runs of the same traffic.", *few]
+        others = "other runs of the same traffic"
+        if summary.sessions is not None:
+            recorded = summary.sessions.recorded
+            others = f"other sessions like these{f', drawn from {recorded:,} recorded ones' if recorded else ''}"
+        return [f"{runs} of {each}. Brackets and intervals: 95%, for {others}.", *few]
     new = "new task types like the measured ones" if summary.same_types else "new problems like the measured ones"
     lines = [
         f"{runs} of {each}; {summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%, for {new}."

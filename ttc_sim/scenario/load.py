@@ -25,6 +25,7 @@ from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.hardware import PoolSearch
 from ttc_sim.scenario.objectives import check_objective
+from ttc_sim.scenario.sessions import may_have_sessions
 from ttc_sim.scenario.targets import check_targets_of_sources
 from ttc_sim.scenario.tiers import check_configurations
 from ttc_sim.strategies import check_cascades
@@ -196,10 +197,14 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(
                 path, f"arms.{name}.profile", None, "a profile, since the workload has sources of problems"
             )
-        if arm.profile is not None and not problems:
-            raise InputError(
-                path, f"arms.{name}.profile", arm.profile, "workload.sources, which say what problems arrive"
-            )
+        if arm.profile is not None and not problems and not may_have_sessions(scenario.workload):
+            expected = "workload.sources, which say what problems arrive; or arrivals of sessions, for an agent profile"
+            raise InputError(path, f"arms.{name}.profile", arm.profile, expected)
+        if arm.turn_tokens != 1.0 and (problems or not may_have_sessions(scenario.workload)):
+            raise InputError(path, f"arms.{name}.turn_tokens", arm.turn_tokens, "none: only turns of sessions have it")
+        if isinstance(arm.turn_tokens, str) and arm.profile is None:
+            expected = "a number, or an agent profile of the arm's own beside it: the ratio is of both"
+            raise InputError(path, f"arms.{name}.turn_tokens", arm.turn_tokens, expected)
     _check_fallbacks(scenario)
     check_budget(scenario)
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)

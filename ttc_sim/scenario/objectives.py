@@ -28,6 +28,8 @@ def check_objective(scenario: Scenario) -> None:
             expected = "no such target beside sources of problems: there an answer cut off is a wrong one, and 'accuracy' has it"
             raise InputError(path, f"targets.{cut_off.name}", cut_off.bound, expected)
         return
+    if any(arm.profile is not None for arm in scenario.arms.values()):
+        return  # agent profiles say how sessions end
     unknown = "nothing is known of accuracy without problems (workload.sources)"
     if most in ("accuracy", "accuracy_per_usd"):
         expected = f"'minimize: cost', 'minimize: latency_p95_s' or 'maximize: goodput': {unknown}"

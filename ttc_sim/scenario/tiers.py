@@ -14,12 +14,12 @@ from pydantic import AfterValidator, Field, model_validator
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_REQUESTS
 from ttc_sim.scenario.base import Model, NonNegative, Positive
-from ttc_sim.scenario.deployments import Api, GpuPool, Latency
+from ttc_sim.scenario.deployments import PER_MINUTE, Api, GpuPool, Latency
 from ttc_sim.scenario.fees import FEE_HOURS, check_fee, fee_usd_per_hour
 
 MOST_CONFIGURATIONS = 1000
 """Combinations of tiers and concurrency, of all deployments together."""
-LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
+LIMITS = (*PER_MINUTE, "concurrency")
 TIMES = ("first_token", "per_token")
 
 
@@ -31,7 +31,8 @@ class Tier(Model):
 
     Args:
         name: of the tier.
-        requests_per_minute, tokens_per_minute, concurrency: limits, as of an endpoint.
+        requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute, concurrency: limits, as of an
+            endpoint.
         usd_per_hour, usd_per_day, usd_per_month: its fixed fee, at most one of them; a month has 30 days.
         price_factor: the endpoint's prices times this; 0 where the fee pays for the tokens.
         first_token, per_token: times, as of an endpoint, where the tier is served faster or slower. All tiers have them, or none.
@@ -40,6 +41,8 @@ class Tier(Model):
     name: Annotated[str, Field(min_length=1)]
     requests_per_minute: Positive | None = None
     tokens_per_minute: Positive | None = None
+    input_tokens_per_minute: Positive | None = None
+    output_tokens_per_minute: Positive | None = None
     concurrency: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None
     usd_per_hour: NonNegative | None = None
     usd_per_day: NonNegative | None = None
@@ -148,7 +151,7 @@ def check_configurations(
     concurrency: Mapping[str, Sequence[int]],
     deployments: Mapping[str, Api | GpuPool],
 ) -> None:
-    """See that tiers and concurrency are of deployments that have such limits.
+    """See that tiers and concurrency are of deployments that have such limits, and that what is said of limits has any.
 
     Raises:
         InputError: they are not, or there are too many combinations.
@@ -174,8 +177,22 @@ def check_configurations(
         elif item.concurrency is None:
             expected = f"deployments.{name}.concurrency to be given: any number of calls may be in progress there"
             raise InputError(path, field, list(numbers), expected)
+    for name in apis:
+        _check_limits(path, name, deployments[name], tiers.get(name, ()))
     count = math.prod(len(one) for one in (*tiers.values(), *concurrency.values()))
     if count > MOST_CONFIGURATIONS:
         named = "search.tiers" if tiers else "search.concurrency"
         expected = f"at most {MOST_CONFIGURATIONS:,} combinations of tiers and concurrency"
         raise InputError(path, named, f"{count:,} combinations", expected)
+
+
+def _check_limits(path: str, name: str, item: Api | GpuPool, tiers: Sequence[Tier]) -> None:
+    assert isinstance(item, Api)
+    has = {key for key in PER_MINUTE for one in (item, *tiers) if getattr(one, key) is not None}
+    if item.limit_window_s != 60 and not has:
+        expected = f"none without a limit a minute: {', '.join(PER_MINUTE)}"
+        raise InputError(path, f"deployments.{name}.limit_window_s", item.limit_window_s, expected)
+    reads = None if item.cache is None else item.cache.reads_count
+    if reads is not None and not has & {"tokens_per_minute", "input_tokens_per_minute"}:
+        expected = "none without tokens_per_minute or input_tokens_per_minute, which it is about"
+        raise InputError(path, f"deployments.{name}.cache.reads_count", reads, expected)

@@ -45,6 +45,11 @@ class Arrivals(Model):
             raise errors_at({"shape": ("value_error", given["shape"], f"no shape: {cls._unshaped}")})
         return given
 
+    @property
+    def begins(self) -> Arrivals:
+        """The process that has the rate: its own or, of sessions, that by which they begin."""
+        return self
+
     def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
         """A :class:`ttc_sim.workload.Traffic` of the first ``requests`` arrivals.
 
@@ -386,13 +391,13 @@ class Workload(Model):
     @property
     def has_users(self) -> bool:
         """Whether users who wait for answers are among what arrives."""
-        return any(isinstance(one, ClosedLoop) for one in self.processes)
+        return any(isinstance(one.begins, ClosedLoop) for one in self.processes)
 
     @property
     def rate_changes(self) -> bool:
         """Whether more arrive at some times than at others, other than by chance."""
         return any(
-            isinstance(one, (Piecewise, Clients, Trace)) or getattr(one, "shape", None) is not None
+            isinstance(one.begins, (Piecewise, Clients, Trace)) or getattr(one.begins, "shape", None) is not None
             for one in self.processes
         )
 

@@ -6,16 +6,16 @@ from ttc_sim.scenario import Api, PoolRetry, Retry
 
 
 class TokenBucket:
-    """A bucket that holds at most one minute's worth, starts full and refills continuously.
+    """A bucket that holds at most what is allowed in a window, of a minute or less, starts full and refills continuously.
 
     >>> bucket = TokenBucket(per_minute=60)
     >>> bucket.take(60, now_s=0.0), bucket.take(1, now_s=0.5), bucket.take(1, now_s=1.0)
     (True, False, True)
     """
 
-    def __init__(self, per_minute: float) -> None:
-        self.capacity = per_minute
-        self.level = per_minute
+    def __init__(self, per_minute: float, window_s: float = 60.0) -> None:
+        self.capacity = held_by(per_minute, window_s)
+        self.level = self.capacity
         self.rate_per_s = per_minute / 60.0
         self.updated_s = 0.0
 
@@ -33,33 +33,47 @@ class TokenBucket:
         return True
 
 
+def held_by(per_minute: float, window_s: float) -> float:
+    """What a bucket of such a limit holds at most.
+
+    >>> held_by(600, 10)
+    100.0
+    """
+    return per_minute * (window_s / 60.0)
+
+
 class ApiLimits:
     """Requests and tokens per minute and concurrency of one endpoint."""
 
     def __init__(self, api: Api) -> None:
-        self.requests = None if api.requests_per_minute is None else TokenBucket(api.requests_per_minute)
-        self.tokens = None if api.tokens_per_minute is None else TokenBucket(api.tokens_per_minute)
+        def bucket(per_minute: float | None) -> TokenBucket | None:
+            return None if per_minute is None else TokenBucket(per_minute, api.limit_window_s)
+
+        self.requests, self.tokens = bucket(api.requests_per_minute), bucket(api.tokens_per_minute)
+        self.input, self.output = bucket(api.input_tokens_per_minute), bucket(api.output_tokens_per_minute)
         self.concurrency = api.concurrency
         self.in_progress = 0
 
-    def never(self, tokens: int) -> bool:
+    def never(self, prompt: int, output: int) -> bool:
         """Whether a call of so many tokens is more than the endpoint ever accepts."""
-        return (self.tokens is not None and tokens > self.tokens.capacity) or (
-            self.requests is not None and self.requests.capacity < 1
-        )
+        return any(amount > bucket.capacity for bucket, amount in self._asked(prompt, output))
 
-    def admit(self, tokens: int, now_s: float) -> bool:
-        """Accept a call, or answer 429 and take nothing."""
+    def admit(self, prompt: int, output: int, now_s: float) -> bool:
+        """Accept a call, or answer 429 and take nothing; ``prompt`` are those tokens of it that count."""
         if self.concurrency is not None and self.in_progress >= self.concurrency:
             return False
-        if self.requests is not None and not self.requests.has(1, now_s):
+        asked = self._asked(prompt, output)
+        if not all(bucket.has(amount, now_s) for bucket, amount in asked):
             return False
-        if self.tokens is not None and not self.tokens.take(tokens, now_s):
-            return False
-        if self.requests is not None:
-            self.requests.take(1, now_s)
+        for bucket, amount in asked:
+            bucket.level -= amount
         self.in_progress += 1
         return True
+
+    def _asked(self, prompt: int, output: int) -> list[tuple[TokenBucket, int]]:
+        """What a call takes of each limit that there is."""
+        amounts = ((self.requests, 1), (self.tokens, prompt + output), (self.input, prompt), (self.output, output))
+        return [(bucket, amount) for bucket, amount in amounts if bucket is not None]
 
 
 def backoff_s(retry: Retry | PoolRetry, attempt: int, u: float) -> float:

@@ -20,7 +20,9 @@ from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
+from ttc_sim.simulation.prompts import Prompts, prompts_taken_in
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
+from ttc_sim.simulation.session_outcomes import outcomes
 from ttc_sim.simulation.standing import Standing, stand
 from ttc_sim.simulation.taken import Taken, what_was_taken
 from ttc_sim.simulation.timeline import Timeline, timeline
@@ -32,7 +34,8 @@ class Run:
     """One run: who went where, what was planned and what came of it. Arrays are (n,), a request each.
 
     Attributes:
-        answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown.
+        answered_correctly: 1.0 if the answer was right and came in time; NaN where accuracy is unknown. Of sessions it stands at
+            the last request of each (:mod:`ttc_sim.simulation.session_outcomes`), and is NaN at the others.
         planned_correct: the same, had no request timed out, failed or been rejected by the arm that it was sent to.
         answered_by: index of the arm that answered it, or was the last to try; ``arm`` is the one that it was sent to or, but for a
             budget, would have been.
@@ -63,6 +66,7 @@ class Run:
         rate_per_s: requests per second that were served: of the arrivals (:class:`ttc_sim.workload.Traffic`), or fewer where a pool
             fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
+        prompts: what was found of them in caches; ``None`` where no two have anything in common.
     """
 
     draws: Draws
@@ -99,6 +103,7 @@ class Run:
     fees_usd_per_hour: Mapping[str, float]
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
+    prompts: Prompts | None = None
 
     @property
     def number(self) -> int:
@@ -226,17 +231,23 @@ def bill_run(
         lost += each * wasted
     fees = {model.deployment_names[d]: one.hourly_usd for d, one in fixed.items() if isinstance(one, Api)}
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
-    correct = taken.correct
+    correct, planned_correct = taken.correct, taken.planned_correct
+    answered_by = offers.arm_of(result.arm.astype(np.int64))
+    if model.instances is not None and model.population is None:
+        cut = taken.cut_off == 1.0
+        correct = outcomes(model, draws, answered_by, cut | (result.status != COMPLETED))
+        planned_correct = outcomes(model, draws, arm, cut)
     replicas = {name: one.most_replicas for name, one in provided.items()}
+    answered_by = offers.arm_of(result.arm.astype(np.int64))
     ttft_s, tpot_s = token_times(result, taken.in_a_row, taken.outlasts)
     return Run(
         draws=draws,
         requests=requests,
         arm=arm,
-        answered_by=offers.arm_of(result.arm.astype(np.int64)),
+        answered_by=answered_by,
         result=result,
         answered_correctly=np.where(result.status == COMPLETED, correct, np.where(np.isnan(correct), np.nan, 0.0)),
-        planned_correct=taken.planned_correct,
+        planned_correct=planned_correct,
         cut_off=np.where(np.isnan(taken.cut_off) | (result.status == COMPLETED), taken.cut_off, 0.0),
         prompt_tokens=taken.tokens[0],
         reasoning_tokens=taken.tokens[1],
@@ -263,6 +274,7 @@ def bill_run(
         provisioned=provided,
         fees_usd_per_hour=fees,
         standings=found,
+        prompts=prompts_taken_in(model, offers, draws.traffic, result, answered_by),
         timeline=None
         if interval_s is None
         else timeline(model, taken, result, interval_s, replicas, fees, (paid_from_s, paid_s)),
@@ -278,10 +290,7 @@ def _provisioned(pool: GpuPool, d: int, result: EngineResult, from_s: float, pai
 def _work_s(model: Model, taken: Taken) -> F64 | None:
     if taken.pool_s.any():
         return np.asarray(taken.pool_s.sum(axis=0))
-    limited = [
-        isinstance(item, Api) and (item.concurrency or item.requests_per_minute or item.tokens_per_minute) is not None
-        for item in model.deployments
-    ]
+    limited = [isinstance(item, Api) and item.limited for item in model.deployments]
     if taken.sent[limited].any():
         return taken.at_first.alone_s
     # A budget is shared too.

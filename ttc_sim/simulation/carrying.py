@@ -13,6 +13,7 @@ from ttc_sim.engine.work import Work
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, spread, trial_of
+from ttc_sim.simulation.turn_lengths import lengthened
 from ttc_sim.strategies import carry_out
 from ttc_sim.strategies.outcomes import Outcome, Samples, Stage
 
@@ -40,6 +41,7 @@ def carry(model: Model, draws: Draws, arm: I64, fallen: int = 0) -> Carried:
     Args:
         fallen: how many arms they were at before, as fallbacks have it: what goes wrong with them now is another draw.
     """
+    draws = lengthened(model, draws, arm)
     if draws.memory is not None:
         kept: Carried = draws.memory.carried(model, draws, arm, fallen)
         return kept
@@ -104,8 +106,9 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
                 breaks[at[:, None], np.arange(calls_that_break)] = drawn < (served.errors.rate or 0.0)
     retries = max([item.retry.retries for item in model.deployments if item.retry is not None], default=0)
     prefix, shared = draws.traffic.prefix_id, draws.traffic.prefix_tokens
+    prefixes = draws.traffic.prefixes
     if prefix is None or draws.row is not None:  # a population's problems are not the prompts of a trace
-        prefix, shared = np.full(n, -1, dtype=np.int64), None
+        prefix, shared, prefixes = np.full(n, -1, dtype=np.int64), None, None
     work = Work(
         arrival_s=draws.traffic.arrival_s,
         stage_start=stage_start,
@@ -125,7 +128,7 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
         think_s=draws.traffic.think_s,
         breaks=breaks if breaking else None,
         again_s=again_s if again else None,
-        prefixes=draws.traffic.prefixes,
+        prefixes=prefixes,
         session=draws.traffic.session,
     )
     return Carried(work=work, correct=correct, cut_off=cut_off, calls=calls)

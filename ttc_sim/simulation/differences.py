@@ -22,9 +22,11 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import Variance
 from ttc_sim.base.small_numbers import among
 from ttc_sim.engine.work import COMPLETED
+from ttc_sim.simulation import session_figures
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.pairing import Leaning, Pair
 from ttc_sim.simulation.pooling import ENDS, QUANTILES, UNKNOWN, Pooled, TimeName, Times, quantile
+from ttc_sim.simulation.session_accuracy import difference_of_accuracy
 from ttc_sim.simulation.summary import Summary, served_per_s, usd_per_day
 from ttc_sim.simulation.uncertainty import Bools, Influence
 
@@ -64,6 +66,8 @@ def figures(summary: Summary) -> dict[str, Estimate]:
     for name, times in (("ttft", summary.ttft_s), ("tpot", summary.tpot_s), ("latency", summary.latency_s)):
         found |= {f"{name}_{key}_s": figure for key, figure in times.items()}
     found |= {"goodput": summary.goodput, **{name: summary.quantity(name) for name in (*ENDS, "cut_off_rate")}}
+    if (of := summary.sessions) is not None:
+        found |= {"usd_per_session": of.usd, "cached_share": of.cached_share, "switches_per_session": of.switches}
     return {name: figure for name, figure in found.items() if figure is not None and np.isfinite(figure.value)}
 
 
@@ -87,6 +91,30 @@ def in_brief(pooled: Pooled) -> tuple[dict[str, Estimate], float]:
         "timeout_rate": pooled.rate(*ENDS["timeout_rate"]),
     }
     return {name: figure for name, figure in found.items() if np.isfinite(figure.value)}, rate_per_s
+
+
+def values_in_brief(pooled: Pooled) -> dict[str, float]:
+    """The values of :func:`in_brief` alone, which do not wait for their intervals."""
+    everyone, latency, rate_per_s = pooled.all, pooled.of_name("latency"), served_per_s(pooled.runs)
+    usd, _, _ = pooled.parts_of_cost(everyone)
+    accuracy, times = np.nan, [np.nan, np.nan]
+    if pooled.row is not None and not np.isnan(pooled.correct).any():
+        accuracy = pooled.parts_of_mean("correct", pooled.correct, pooled.planned_correct, everyone, share=True)[0]
+    if latency.known.any():
+        ordered = pooled.in_order(latency)
+        times = [intervals.at_share(ordered, QUANTILES[key]) for key in ("p50", "p95")]
+    lasts = pooled.runs[0].draws.traffic.lasts_s is not None
+    per_day = pooled.usd_per_day(rate_per_s).value if lasts else usd * (rate_per_s * _PER_DAY)
+    found = {
+        "accuracy": min(max(accuracy, 0.0), 1.0),
+        "cost_usd_per_request": usd,
+        "cost_usd_per_day": per_day,
+        "cost_usd_per_month": per_day * DAYS_PER_MONTH,
+        "latency_p50_s": times[0],
+        "latency_p95_s": times[1],
+        "timeout_rate": float(among(pooled.status, ENDS["timeout_rate"]).mean()),
+    }
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def compare(
@@ -132,6 +160,10 @@ def _difference(pair: Pair, name: str, rates: tuple[float, float], before: Estim
     if name.startswith("cost_usd_per_"):
         days = {"request": None, "day": 1, "month": DAYS_PER_MONTH}[name.removeprefix("cost_usd_per_")]
         return _of_cost(pair, value, (1.0, 1.0) if days is None else (days * rates[0], days * rates[1]))
+    if name in session_figures.COMPARED:
+        parts = [session_figures.parts_of(one, name) for one in pair.both]
+        side = _side(pair, name, [session_figures.summed(one, name) for one in pair.both], (1.0, 1.0))
+        return _of_parts(pair, value, parts, [(0.0, 0.0)] * 2, side, (1.0, 1.0))
     if name.endswith("_tokens_per_request"):
         return _of_tokens(pair, value, name.removesuffix("_tokens_per_request"))
     if name in ENDS:
@@ -155,6 +187,10 @@ def _difference(pair: Pair, name: str, rates: tuple[float, float], before: Estim
 
 
 def _of_accuracy(pair: Pair, value: float) -> Estimate:
+    before, after = pair.before.ended, pair.after.ended
+    if before is not None and after is not None:
+        of_both, alike = difference_of_accuracy((before, pair.before.correct), (after, pair.after.correct))
+        return EXACTLY_NONE if alike else _around(value, of_both).clipped(-1.0, 1.0)
     parts = [one.parts_of_mean("correct", one.correct, one.planned_correct, one.all, share=True) for one in pair.both]
     difference = pair.difference([influence for _, influence, _ in parts])
     if pair.same_course and difference.is_none:

@@ -217,18 +217,28 @@ def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, 
             mean(np.where(stage.runs, x, 0)) for x in (stage.prompt_tokens, hidden.sum(axis=1), shown.sum(axis=1))
         ]
         prices, table = model.prices[at], model.step_tables[at]
+        found = _found_again(model, at, rows)
         bill = seconds = np.zeros(len(rows))
         if prices is not None:
-            bill = np.asarray(prices.cost_usd(tokens[0], 0, tokens[1], tokens[2]))
+            bill = np.asarray(prices.cost_usd(tokens[0], share * found, tokens[1], tokens[2]))
             if prices.by_call:  # not linear in tokens: the mean of the bills is not the bill of the means
-                spent = stage.prompt_tokens, np.zeros(1), hidden.sum(axis=1), shown.sum(axis=1)
+                spent = stage.prompt_tokens, found[owner], hidden.sum(axis=1), shown.sum(axis=1)
                 bill = mean(np.where(stage.runs, prices.cost_usd(*spent, stage.calls), 0.0))
         if isinstance(served, GpuPool) and table is not None:
             samples, often = hidden.shape[1], np.maximum(share, 1e-12)
             prompt, output = tokens[0] / often, (tokens[1] + tokens[2]) / samples / often
             batch = full_batch(served, prompt, output)
             # Further samples take in no prompt of their own.
-            taking_in = prefill_seconds(table, prompt, np.zeros_like(prompt), batch)
+            taking_in = prefill_seconds(table, prompt, found, batch)
             seconds = share * (taking_in + samples * decode_seconds(table, prompt, output, batch))
         total += [*tokens, bill, seconds]
     return (mean(outcome.correct), *total)
+
+
+def _found_again(model: Model, at: int, rows: I64) -> F64:
+    """(rows,) tokens of a prompt that a deployment's cache would hold, had all of its session's turns come there soon enough."""
+    served, population = model.deployments[at], model.population
+    caches = served.prefix_caching if isinstance(served, GpuPool) else served.cache is not None
+    if population is None or population.turns is None or not caches:
+        return np.zeros(len(rows))
+    return population.turns.reused_tokens[rows].astype(np.float64)

@@ -41,6 +41,8 @@ def gathered(work: Work, request: I64, stages: tuple[I64, I64] | None = None) ->
         priority=of(work.priority, request),
         breaks=of(work.breaks, at),
         again_s=None if work.again_s is None else work.again_s[:, :, samples],
+        prefixes=work.prefixes,
+        session=of(work.session, request),
     )
 
 
@@ -58,7 +60,7 @@ def joined(works: Sequence[Work]) -> Work:
     needed = None
     if any(work.needed is not None for work in works):
         needed = np.concatenate([np.diff(one.sample_start) if one.needed is None else one.needed for one in works])
-    of_each = ("arrival_s", "backoff", "priority")
+    of_each = ("arrival_s", "backoff", "priority", "session")
     of_stages = ("deployment", "prompt_tokens", "prefix_id", "prefix_tokens", "breaks")
     of_samples = ("reasoning_tokens", "visible_tokens", "first_token_s", "per_token_s")
     return Work(
@@ -66,6 +68,7 @@ def joined(works: Sequence[Work]) -> Work:
         sample_start=starts("sample_start"),
         needed=needed,
         again_s=all_of("again_s", axis=2),
+        prefixes=works[0].prefixes,
         **{name: all_of(name) for name in (*of_each, *of_stages, *of_samples)},
     )
 

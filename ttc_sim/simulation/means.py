@@ -27,6 +27,7 @@ from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.counting import Counting, Quantity, count
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.other_load import OtherLoad
+from ttc_sim.simulation.session_accuracy import Ended, accuracy_of_sessions
 from ttc_sim.simulation.uncertainty import Bools, Influence, Uncertainty
 
 _TOKENS = ("prompt", "reasoning", "visible")
@@ -78,6 +79,19 @@ class Means(Uncertainty):
 
     def _joined(self, name: str) -> NDArray[Any]:
         return np.concatenate([getattr(run, name) for run in self.runs])
+
+    @cached_property
+    def ended(self) -> Ended | None:
+        """Sessions that were over within their runs; ``None`` where nothing is known of how any ends."""
+        if self.model.instances is None or self.model.population is not None:
+            return None
+        return Ended(self.model, self.runs)
+
+    @property
+    def turn(self) -> I64:
+        """(n,) number of the session that each request is a turn of, in its run; -1 of none."""
+        sessions = [run.draws.traffic.session for run in self.runs]
+        return np.concatenate([one for one in sessions if one is not None])
 
     @property
     def all(self) -> Members:
@@ -184,7 +198,15 @@ class Means(Uncertainty):
         return value, influence, _scale(value, share)
 
     def accuracy(self, members: Members) -> tuple[Estimate, Estimate] | None:
-        """Share answered correctly, for new task types and for the same ones; ``None`` where that is unknown."""
+        """Share answered correctly, for new task types and for the same ones; ``None`` where that is unknown.
+
+        Of sessions those whose last requests are among the members.
+        """
+        if (ended := self.ended) is not None:
+            if (self.turn < 0)[members.requests].any():
+                return None
+            of_sessions = accuracy_of_sessions(ended, self.correct, members.requests)
+            return None if of_sessions is None else (of_sessions, of_sessions)
         if np.isnan(self.correct[members.requests]).any() or self.row is None:
             return None
         found = self.mean("correct", self.correct, self.planned_correct, members, share=True)
@@ -237,6 +259,11 @@ class Means(Uncertainty):
         own = Variance((float(fixed.mean()) ** 2) * self._dispersion / self.count)
         return Figure(found.value, found.variance.plus(own), found.same_types.plus(own))
 
+    def parts_of_cost(self, members: Members) -> tuple[float, Influence, float]:
+        """Of the same, as :meth:`parts_of_mean`."""
+        whole = {"beside": self.pool_cost, "fixed": self.fixed_cost}
+        return self.parts_of_mean("api_cost_usd", self.api_cost, self.planned_api_cost, members, **whole)
+
     def accuracy_per_usd(self) -> Estimate | None:
         """Right answers per US dollar, of all requests; ``None`` where accuracy is unknown, or nothing is paid.
 
@@ -246,11 +273,8 @@ class Means(Uncertainty):
         everyone = self.all
         if np.isnan(self.correct).any() or self.row is None:
             return None
-        beside, fixed = self.pool_cost, self.fixed_cost
         right, of_right, _ = self.parts_of_mean("correct", self.correct, self.planned_correct, everyone, share=True)
-        usd, of_usd, _ = self.parts_of_mean(
-            "api_cost_usd", self.api_cost, self.planned_api_cost, everyone, beside=beside, fixed=fixed
-        )
+        usd, of_usd, _ = self.parts_of_cost(everyone)
         if usd <= 0:
             return None
         if right <= 0:
@@ -288,9 +312,16 @@ class Means(Uncertainty):
 
     @cached_property
     def _dispersion(self) -> float:
-        """Variance of the number that come in a while over its mean, at least 1, by the gaps between them."""
-        gaps = np.diff(np.sort(self.runs[0].result.arrival_s))
-        return max(float(gaps.var() / gaps.mean() ** 2), 1.0) if len(gaps) > 1 and gaps.mean() > 0 else 1.0
+        """Variance of the number that come in a while over its mean, at least 1, by the gaps between them.
+
+        Of sessions, by the gaps between their beginnings, and how many turns come with each (a compound process).
+        """
+        times, turns = self.runs[0].result.arrival_s, 1.0
+        if self.session is not None:
+            _, first, size = np.unique(self.session[: len(times)], return_index=True, return_counts=True)
+            times, turns = times[first], float(size @ size) / len(times)
+        gaps = np.diff(np.sort(times))
+        return turns * max(float(gaps.var() / gaps.mean() ** 2), 1.0) if len(gaps) > 1 and gaps.mean() > 0 else turns
 
     def usd_per_day(self, rate_per_s: float) -> Estimate:
         """US dollars a day, of all requests: at a rate or, of pools that were paid for just as long as runs last, by that time."""

@@ -66,9 +66,9 @@ def seconds_of_fees(workload: Workload, traffic: Traffic, pools_s: float) -> flo
 
 
 def _only(workload: Workload) -> Arrivals | None:
-    """The process that all requests come by; ``None`` of several."""
+    """The process that all requests come by, or the sessions that they are of; ``None`` of several."""
     processes = workload.processes
-    return processes[0] if len(processes) == 1 else None
+    return processes[0].begins if len(processes) == 1 else None
 
 
 def paid_from(workload: Workload, traffic: Traffic, result: EngineResult, behind: bool) -> float:
@@ -86,10 +86,15 @@ def seconds_of_arrivals(workload: Workload, traffic: Traffic) -> float:
 
     Of a trace it is the time from the first to the last arrival, so 0 where all come at one instant.
     """
-    n = len(traffic.arrival_s)
+    n: float = len(traffic.arrival_s)
     if traffic.lasts_s is not None:
         return traffic.lasts_s
     arrivals = _only(workload)
+    shape = getattr(arrivals, "shape", None)
+    if traffic.session is not None and (isinstance(arrivals, Piecewise) or shape is not None):
+        if shape is not None and shape.growth_per_week:
+            return n / traffic.rate_per_s
+        n *= _mean_rate(arrivals) / traffic.rate_per_s  # sessions that so many requests are of, in the mean
     if isinstance(arrivals, Piecewise):
         return _of_steps(arrivals, n)
     if isinstance(arrivals, (Poisson, Renewal, Even)) and arrivals.shape is not None:
@@ -111,7 +116,14 @@ def _of_users(result: EngineResult, n: int) -> float:
     return n * float(high_s - low_s) / inside if inside else 0.0
 
 
-def _of_steps(arrivals: Piecewise, n: int) -> float:
+def _mean_rate(arrivals: Arrivals | None) -> float:
+    if isinstance(arrivals, Piecewise):
+        steps = arrivals.steps
+        return sum(one.duration_s * one.rate_per_s for one in steps) / sum(one.duration_s for one in steps)
+    return float(getattr(arrivals, "rate_per_s", math.nan))
+
+
+def _of_steps(arrivals: Piecewise, n: float) -> float:
     duration_s = np.array([step.duration_s for step in arrivals.steps])
     come = np.cumsum([0.0, *(step.duration_s * step.rate_per_s for step in arrivals.steps)])
     cycles, left = divmod(n, float(come[-1]))

@@ -20,7 +20,7 @@ from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import STILL, Swing, Variance
-from ttc_sim.base.small_numbers import among
+from ttc_sim.base.small_numbers import among, distinct
 from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT
 from ttc_sim.policies.requests import DIFFICULTY_BANDS
 from ttc_sim.scenario import Target
@@ -166,6 +166,8 @@ class Pooled(Means):
         """Independent things behind a share of some requests that cannot be seen to vary."""
         if self.replay:
             return np.inf
+        if self.session is not None and self.row is None:
+            return float(distinct(self.session[keep]))
         return float(keep.sum()) if self.row is None else float(np.count_nonzero(np.bincount(self.row[keep])))
 
     def quantiles(self, times: Times, members: Bools, wanted: Sequence[float]) -> list[tuple[Estimate, bool]]:
@@ -185,9 +187,12 @@ class Pooled(Means):
         adds to its deviation."""
         if not np.array_equal(keep, times.known):
             return self._beyond(times.values[keep], keep, part, np.sort(times.values[keep]))
-        kept = times.values[keep]
-        ordered = self.once(times.name, lambda: np.sort(kept))
+        kept, ordered = times.values[keep], self.in_order(times)
         return self.once((times.name, part), lambda: self._beyond(kept, keep, part, ordered))
+
+    def in_order(self, times: Times) -> F64:
+        """All seconds that are known."""
+        return self.once(times.name, lambda: np.sort(times.values[times.known]))
 
     def _beyond(self, kept: F64, keep: Bools, part: float, ordered: F64) -> tuple[F64, F64, Variance, Influence]:
         return ordered, *self._tail(kept, keep, intervals.at_share(ordered, part))

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import reference
 from ttc_sim.engine.work import Down, EngineResult, Work, pick_live
-from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_for, choose_live, rule_of
+from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_for, choose_live, rule_of
 from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
+from ttc_sim.simulation.ending import without_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, check_offered, offer, offer_all, run_offers, until_known
+from ttc_sim.simulation.turn_lengths import chosen
 
 _LOG = logging.getLogger("ttc_sim")
 
@@ -28,6 +30,7 @@ def run_once(model: Model, policy: Policy, draws: Draws, interval_s: float | Non
     Args:
         interval_s: keep the run in intervals of so many seconds too (:attr:`ttc_sim.simulation.billing.Run.timeline`).
     """
+    draws = without_ended(model, policy, draws)
     if draws.cut_by_run:
         draws = _sent_in_time(model, policy, draws)
     return _run(model, policy, draws, interval_s)
@@ -49,19 +52,20 @@ def _sent_in_time(model: Model, policy: Policy, draws: Draws) -> Draws:
         assert after is not None
         last = np.zeros(len(draws), dtype=np.bool_)  # of those that were drawn for each user
         for process, part in zip(workload.processes, draws.parts or (None,), strict=True):
-            if isinstance(process, ClosedLoop):
+            if isinstance(process.begins, ClosedLoop):
                 last[slice(None) if part is None else part.at] = True
         last[after[after >= 0]] = False
         if not (in_time & last).any():
             return draws.taken(np.flatnonzero(in_time))
         draws = draw(model, draws.run, purpose=draws.purpose, rounds=2 * draws.rounds)
+        draws = without_ended(model, policy, draws)
 
 
 def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -> Run:
     requests = as_requests(model, draws)
     live = rule_of(policy, requests, model.arm_names) if policy.looks_at_load else None
     if not policy.looks_at_load:
-        arm = choose_arms(policy, requests, model.arm_names)
+        draws, requests, arm = chosen(model, policy, draws)
         check_offered(model, requests, arm)
         offers = offer(model, draws, arm)
     else:

@@ -21,7 +21,8 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.fleet import IN_SERVICE, level_seconds
 from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, EngineResult
-from ttc_sim.scenario import ClosedLoop, GpuPool, Trace, Workload
+from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Trace, Workload
+from ttc_sim.serving.api_limits import held_by
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.taken import AtArm, Taken
@@ -113,7 +114,7 @@ def _coming(workload: Workload, draws: Draws, times: I64) -> tuple[_Kind, float 
     """
     parts = [times] if not draws.parts else [times[part.at] for part in draws.parts]
     senders = [one for one, part in zip(workload.processes, parts, strict=True) if part.any()]
-    users, recorded = ([isinstance(one, kind) for one in senders] for kind in (ClosedLoop, Trace))
+    users, recorded = ([isinstance(one.begins, kind) for one in senders] for kind in (ClosedLoop, Trace))
     if all(users):
         return "users", None
     if any(users) or any(recorded):
@@ -165,8 +166,13 @@ def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | Non
     # Those that were slow by themselves, or never fitted, say nothing of the load.
     in_time = 2 * at.alone_s < timeout_s[at.delayed]
     late = (seen.status == TIMED_OUT) & (~seen.started | in_time)
-    rejected = (seen.status == REJECTED) & (at.longest_tokens - 1 <= _most_tokens(model, "held")[at.delayed])
-    rejected &= at.asked_tokens <= _most_tokens(model, "asked")[at.delayed]
+    rejected = (seen.status == REJECTED) & (at.longest_tokens - 1 <= _most_held(model)[at.delayed])
+    for key, asked in (
+        ("tokens", at.asked_tokens),
+        ("input_tokens", at.asked_input),
+        ("output_tokens", at.asked_output),
+    ):
+        rejected &= asked <= _most_asked(model, f"{key}_per_minute")[at.delayed]
     lost, begun_s, alone_s = late | rejected, seen.begun_s, at.alone_s
     if whole is not None:
         lost, begun_s, alone_s = (
@@ -191,15 +197,24 @@ def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | Non
     )
 
 
-def _most_tokens(model: Model, what: Literal["held", "asked"]) -> F64:
-    """(deployments,) tokens of one sequence that fit into a pool's KV cache, or of one call that an endpoint ever accepts."""
-    most = [
-        (item.kv_cache_tokens // BLOCK * BLOCK if item.kv_cache_tokens is not None and what == "held" else None)
-        if isinstance(item, GpuPool)
-        else (item.tokens_per_minute if what == "asked" else None)
-        for item in model.deployments
-    ]
-    return np.array([np.inf if one is None else one for one in most], dtype=np.float64)
+def _most_held(model: Model) -> F64:
+    """(deployments,) tokens of one sequence that fit into a pool's KV cache."""
+    pools = [item if isinstance(item, GpuPool) else None for item in model.deployments]
+    most = [None if one is None else one.kv_cache_tokens for one in pools]
+    return np.array([np.inf if one is None else one // BLOCK * BLOCK for one in most], dtype=np.float64)
+
+
+def _most_asked(model: Model, key: str) -> F64:
+    """(deployments,) tokens of one call that an endpoint ever accepts by that limit; of prompts that it keeps any number."""
+    most = []
+    for item in model.deployments:
+        limit = item.rate_limits.get(key) if isinstance(item, Api) else None
+        if limit is None or not isinstance(item, Api):
+            most.append(np.inf)
+            continue
+        free = item.cache_rules is not None and not item.cache_rules.reads_count and key != "output_tokens_per_minute"
+        most.append(np.inf if free else held_by(limit, item.limit_window_s))
+    return np.array(most, dtype=np.float64)
 
 
 @dataclass(frozen=True)

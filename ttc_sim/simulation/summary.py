@@ -19,9 +19,12 @@ from ttc_sim.scenario.targets import USD
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes_of
+from ttc_sim.simulation.ending import notes_of_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
+from ttc_sim.simulation.session_accuracy import SessionAccuracy, notes_on_sessions, session_accuracy
+from ttc_sim.simulation.session_figures import CacheFigures, SessionFigures, cache_figures, session_figures
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -55,7 +58,8 @@ class Summary:
     set's card says that its task types are a sample (``cluster: group``), else of new problems.
 
     Attributes:
-        accuracy: share of requests answered correctly in time; ``None`` where accuracy is unknown.
+        accuracy: share of requests answered correctly in time; ``None`` where accuracy is unknown. Of sessions the share whose last
+            answer is right, by agent profiles.
         cost_usd_per_request: API bill, fixed fees, and the bill of the GPU pools in use; cost_usd_per_day: at ``rate_per_s``.
         same_types: ``accuracy`` and ``cost_usd_per_request`` with the narrower intervals that hold for new problems of the very
             task types that were measured; empty where the others do already.
@@ -91,6 +95,9 @@ class Summary:
         replay: nothing in the runs is random: another one would come out the same.
         budget: what hard budgets a day came to; ``None`` without any.
         prices: by endpoint that requests may have come to.
+        sessions: what sessions come to; ``None`` without any. caches: by deployment, what was found of prompts; empty where nothing
+            was.
+        session_accuracy: what stands behind ``accuracy`` where that is of sessions; ``None`` elsewhere.
     """
 
     accuracy: Estimate | None
@@ -133,6 +140,9 @@ class Summary:
     budget: BudgetReport | None = None
     fees_usd_per_day: Mapping[str, float] = field(default_factory=dict)
     prices: Mapping[str, TokenPrices] = field(default_factory=dict)
+    sessions: SessionFigures | None = None
+    caches: Mapping[str, CacheFigures] = field(default_factory=dict)
+    session_accuracy: SessionAccuracy | None = None
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -155,6 +165,11 @@ class Summary:
                 del found["failed_rate"]
         if not self.fees_usd_per_day:
             del found["fees_usd_per_day"]
+        for name in ("sessions", "caches"):
+            if not found[name]:
+                del found[name]
+        if self.session_accuracy is None:
+            del found["session_accuracy"]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
@@ -234,6 +249,8 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     verdicts = over_runs([run.standings for run in runs])
     overall = worst(verdicts)
     latency_s, budgets = pooled.times("latency"), budget_report(pooled)
+    ended, instances = pooled.ended, model.instances
+    of_sessions = None if ended is None or instances is None else session_accuracy(ended, len(instances))
     targets = model.scenario.targets
     asked = () if targets is None else targets.asked()
     stand_elsewhere = {*(one.name for one in asked), "accuracy", *USD}
@@ -281,14 +298,19 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         notes=(
             *model.notes,
             *(runs[0].draws.traffic.notes if population is None else ()),
+            *notes_on_sessions(model, runs, of_sessions, known=accuracy is not None),
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
+            *notes_of_ended(runs),
         ),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
         budget=budgets,
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
         prices=_prices(pooled),
+        sessions=session_figures(pooled),
+        caches=cache_figures(pooled),
+        session_accuracy=None if accuracy is None else of_sessions,
     )
 
 

@@ -31,7 +31,8 @@ class AtArm:
         delayed: (n,) deployment that a delay is put down to: where it stopped or, if it was answered, the endpoint that refused its
             calls, else the pool that it takes longest on.
         alone_s: (n,) seconds that it would take on idle servers.
-        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples.
+        longest_tokens: (n,) of its longest sequence, prompt and output together; asked_tokens: of its largest stage, all samples;
+            asked_input, asked_output: the most of either part in any stage.
     """
 
     first: I64
@@ -39,12 +40,14 @@ class AtArm:
     alone_s: F64
     longest_tokens: I64
     asked_tokens: I64
+    asked_input: I64
+    asked_output: I64
 
     @classmethod
     def of(cls, n: int) -> AtArm:
         """To be filled in."""
-        first, delayed, longest, asked = (np.zeros(n, dtype=np.int64) for _ in range(4))
-        return cls(first, delayed, np.zeros(n), longest, asked)
+        first, delayed, *tokens = (np.zeros(n, dtype=np.int64) for _ in range(6))
+        return cls(first, delayed, np.zeros(n), *tokens)
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,8 @@ def _add(
         alone_s=sums(alone_s, work.stage_start, np.float64),
         longest_tokens=greatest(work.prompt_tokens + longest, work.stage_start),
         asked_tokens=greatest(work.prompt_tokens + whole, work.stage_start),
+        asked_input=greatest(work.prompt_tokens, work.stage_start),
+        asked_output=greatest(whole, work.stage_start),
     )
     for filled, rows in ((taken.at_first, which.first), (taken.at_last, which.last)):
         for name, values in vars(found).items():

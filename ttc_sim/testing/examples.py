@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import yaml
@@ -11,7 +12,9 @@ from pydantic import ValidationError
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
+from ttc_sim.policies.costs import ArmCosts, TokenUsd
 from ttc_sim.policies.responses import Response
+from ttc_sim.policies.turns import Turns
 from ttc_sim.scenario import GpuPool, LinearStepTime, scenario_from_dict
 from ttc_sim.scenario.base import Model
 from ttc_sim.serving.pools import pool_table
@@ -84,6 +87,52 @@ def requests_of(n: int, sources: Sequence[str], arms: Sequence[str], models: Seq
         scores=scores,
         responses=responses,
     )
+
+
+def in_sessions(requests: Requests, arms: Sequence[str]) -> Requests:
+    """The same requests as turns of sessions, one of five of none, with sub-agents and contexts that are cut, at a price."""
+    n = len(requests)
+    u = uniforms(0, "sessions", n, 4)
+    session = np.where(u[:, 0] < 0.8, (u[:, 1] * (n / 10 + 1)).astype(np.int64), -1)
+    columns = {name: np.zeros(n, dtype=np.int64) for name in ("turn", "prompt", "reused", "output")}
+    turn, prompt, reused, output = columns.values()
+    after = np.full(n, -1, dtype=np.int64)
+    held: dict[
+        int, list[list[int]]
+    ] = {}  # by session, of each conversation its last turn and what its next prompt begins with
+    for i, s in enumerate(session.tolist()):
+        begun = held.setdefault(s, [])
+        output[i], prompt[i] = 1 + int(400 * u[i, 3]), 1500 + int(900 * u[i, 2])
+        if s < 0:
+            continue
+        if not begun or u[i, 2] < 0.1:
+            begun.append([-1, 1200 if begun else 0])
+        mine = begun[int(u[i, 3] * len(begun))]
+        if mine[0] < 0 or u[i, 3] > 0.1:  # and else the context is cut
+            reused[i], prompt[i] = mine[1], mine[1] + prompt[i]
+        mine[0], mine[1] = mine[0] + 1, int(prompt[i] + output[i])
+        turn[i] = mine[0]
+        earlier = np.flatnonzero(session[:i] == s)
+        after[i] = earlier[-1] if len(earlier) else -1
+    costs = {
+        arm: ArmCosts(
+            deployment=f"{k // 2}",  # two arms share a cache
+            usd=(TokenUsd(0, *_usd(k)), TokenUsd(20_000, *_usd(k + 1))),
+            usd_per_call=1e-4 * k,
+            keeps=("prompt", "all", "nothing")[k // 2 % 3],
+            min_tokens=1024,
+            step_tokens=1 + 127 * (k // 2 % 2),
+            ttl_s=(300.0, 3600.0)[k // 2 % 2],
+        )
+        for k, arm in enumerate(arms)
+    }
+    turns = Turns(session, turn, after, np.where(after < 0, 0.0, 900 * u[:, 2] ** 3), reused, output)
+    return replace(requests, prompt_tokens=prompt, turns=turns, costs=costs)
+
+
+def _usd(k: int) -> tuple[float, float, float, float]:
+    price = (5e-6, 1e-6, 2e-6)[k % 3]
+    return price, price / 10, 1.25 * price, 5 * price
 
 
 def pool_of(**changes: object) -> GpuPool:
@@ -169,4 +218,4 @@ def model_of(strategy: Strategy, attempts: Attempts, others: Mapping[str, Attemp
     return model, draws, carry(model, draws, np.zeros(len(draws), dtype=np.int64)).work
 
 
-__all__ = ["attempts_of", "model_of", "pool_of", "requests_of", "work_of", "written_and_read"]
+__all__ = ["attempts_of", "in_sessions", "model_of", "pool_of", "requests_of", "work_of", "written_and_read"]

@@ -14,7 +14,10 @@ from ttc_sim.base import notation, plugins
 from ttc_sim.base.draws import I64
 from ttc_sim.engine import reference
 from ttc_sim.policies import (
+    ENDED,
     POLICIES,
+    Followed,
+    FollowedSession,
     Load,
     PerSource,
     Policy,
@@ -26,7 +29,7 @@ from ttc_sim.policies import (
 )
 from ttc_sim.policies.reading import SAID
 from ttc_sim.testing.engines import assert_same, run_both
-from ttc_sim.testing.examples import pool_of, requests_of, work_of
+from ttc_sim.testing.examples import in_sessions, pool_of, requests_of, work_of
 
 REQUESTS = 120
 
@@ -123,6 +126,47 @@ class PolicyConformance:
         no_load = Load(0.0, dict.fromkeys(arms, 0), dict.fromkeys(arms, 0))
         one_by_one = [arms[choose_live(self.policy, requests, k, arms, no_load)] for k in range(len(requests))]
         assert one_by_one == self._chosen(requests), "choose_one chooses otherwise than choose"
+
+    def test_sessions_do_not_affect_one_another(self) -> None:
+        """A turn's arm depends on the turns before it in its session, and on nothing else: neither on other sessions nor on what
+        comes later."""
+        if self._is_live_alone():
+            return
+        requests = in_sessions(self._requests(), self._arms())
+        whole, turns = choose_arms(self.policy, requests, self._arms()), requests.turns
+        assert turns is not None
+        numbers = np.unique(turns.session)
+        some = np.flatnonzero(np.isin(turns.session, numbers[::3]))
+        early = np.arange(2 * REQUESTS // 3)
+        for members, left_out in ((some, "other sessions"), (early, "what comes later")):
+            part = choose_arms(self.policy, requests.taken(members), self._arms())
+            assert part.tolist() == whole[members].tolist(), f"another choice without {left_out}"
+
+    def test_turn_by_turn_is_all_at_once(self) -> None:
+        """A policy that follows sessions chooses for each turn as it comes, by what it remembers, as for all turns together."""
+        policy = self.policy
+        if not isinstance(policy, Followed):
+            return
+        arms = self._arms()
+        requests = in_sessions(self._requests(), arms)
+        turns, whole = requests.turns, choose_arms(policy, requests, arms)
+        assert turns is not None
+        sessions: dict[int, FollowedSession] = {}
+        for k, session in enumerate(turns.session.tolist()):
+            one = requests.taken(np.array([k]))
+            assert one.turns is not None
+            if session < 0:
+                assert choose_arms(policy, one, arms)[0] == whole[k], (
+                    f"request {k}, of no session, goes elsewhere alone"
+                )
+                continue
+            mine = sessions.setdefault(session, FollowedSession())
+            place = mine.of_turn(int(turns.turn[k]), int(requests.prompt_tokens[k]), int(turns.reused_tokens[k]))
+            unanswered = replace(one, turns=replace(one.turns, output_tokens=np.zeros(1, dtype=np.int64)))
+            arm = mine.follow(policy, unanswered, arms, place)
+            assert arm == whole[k], f"turn {k} goes elsewhere when it comes by itself"
+            if arm != ENDED:
+                mine.answered(policy, unanswered, arms, place, arm, int(turns.output_tokens[k]))
 
     def test_both_engines_agree_on_live_load(self) -> None:
         """A rule for live load means the same in both engines; Python alone is run by the reference engine, twice alike."""

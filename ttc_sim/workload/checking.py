@@ -11,7 +11,9 @@ from ttc_sim.base.arrays import numbers, refuse, whole_numbers
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError, users_code
 from ttc_sim.base.plugins import called
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.scenario import Arrivals
+from ttc_sim.workload.checking_sessions import of_sessions
 from ttc_sim.workload.traffic import Traffic
 
 
@@ -59,6 +61,7 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
                 where, "prefix_tokens", "given", "'prefix_id', the prefixes that they belong to, beside it"
             )
         refuse(where, "prefix_tokens", shared, shared < 0, "at least 0 tokens")
+    prefixes = _prefixes(made, prefix, where)
     if not isinstance(made.notes, (list, tuple)) or not all(isinstance(note, str) for note in made.notes):
         raise InputError(where, "notes", made.notes, "a list of lines of text")
     lengths = _lengths(made, n, where, carries_lengths)
@@ -72,7 +75,30 @@ def checked(made: object, n: int, where: str, *, carries_lengths: bool) -> Traff
         think_s,
         prefix_tokens=shared,
         notes=tuple(made.notes),
+        prefixes=prefixes,
+        **of_sessions(made, n, where),
     )
+
+
+def _prefixes(made: Traffic, prefix: I64 | None, where: str) -> PrefixTree | None:
+    """What the prefixes have in common, whose nodes they are."""
+    if made.prefixes is None:
+        return None
+    if not isinstance(made.prefixes, PrefixTree):
+        raise InputError(where, "prefixes", type(made.prefixes).__name__, "a PrefixTree")
+    if prefix is None:
+        raise InputError(where, "prefixes", "given", "'prefix_id', the nodes that prompts are at, beside them")
+    size = np.shape(made.prefixes.parent)[:1] or (0,)
+    parent = whole_numbers(where, "prefixes.parent", made.prefixes.parent, size)
+    start = whole_numbers(where, "prefixes.start", made.prefixes.start, size)
+    refuse(
+        where, "prefixes.parent", parent, (parent < -1) | (parent >= np.arange(len(parent))), "-1, or an earlier node"
+    )
+    least = np.where(parent < 0, 0, start[parent])
+    refuse(where, "prefixes.start", start, start < least, "at least as many tokens as its parent's")
+    refuse(where, "prefixes.start", start, (parent < 0) & (start > 0), "0 tokens: nothing is before it")
+    refuse(where, "prefix_id", prefix, prefix >= len(parent), "a node of prefixes")
+    return PrefixTree(parent, start)
 
 
 def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | None]:
@@ -83,9 +109,6 @@ def _following(made: Traffic, n: int, where: str) -> tuple[I64 | None, F64 | Non
         return None, None
     after, think_s = whole_numbers(where, "after", made.after, (n,)), numbers(where, "think_s", made.think_s, (n,))
     refuse(where, "after", after, (after < -1) | (after >= np.arange(n)), "-1, or an earlier request")
-    again = after >= 0
-    again[np.unique(after, return_index=True)[1]] = False
-    refuse(where, "after", after, again, "a request that no other waits for: each is followed by one at most")
     refuse(where, "think_s", think_s, ~(np.isfinite(think_s) & (think_s >= 0)), "seconds, at least 0")
     return after, think_s
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,30 @@ import numpy as np
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
-from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Stream, Trace, Workload
+from ttc_sim.scenario import (
+    Arrivals,
+    Clients,
+    ClosedLoop,
+    Even,
+    Piecewise,
+    Poisson,
+    Renewal,
+    Sessions,
+    Stream,
+    Trace,
+    Workload,
+)
 from ttc_sim.scenario.shapes import WHOLE_TRACE
 from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import clock_of
 from ttc_sim.workload.clock import Clock, of_shape, of_steps
+from ttc_sim.workload.sessions import turns_a_session
 from ttc_sim.workload.traces import come, recorded, replay
 
 
 def is_own(arrivals: Arrivals) -> bool:
     """Whether a user's own code generates them, even where it inherits from a shipped process."""
-    shipped = (Poisson, Renewal, Even, Piecewise, ClosedLoop, Clients, Trace)
+    shipped = (Poisson, Renewal, Even, Piecewise, ClosedLoop, Clients, Trace, Sessions)
     return type(arrivals).generate is not Arrivals.generate or not isinstance(arrivals, shipped)
 
 
@@ -30,6 +44,9 @@ def clock(arrivals: Arrivals, folder: Path) -> Clock | None:
     """The rate of a process where it is known and changes."""
     if is_own(arrivals):
         return None
+    if isinstance(arrivals, Sessions):
+        begins = clock(arrivals.starts, folder)
+        return begins and replace(begins, rate_per_s=begins.rate_per_s * turns_a_session(arrivals, folder))
     if isinstance(arrivals, Piecewise):
         return of_steps(arrivals) if any(step.rate_per_s for step in arrivals.steps) else None
     if isinstance(arrivals, Clients):
@@ -67,13 +84,14 @@ class Expected:
         for k, stream in enumerate(self.streams):
             with named_as(stream):
                 self.clocks.append(clock(stream.arrivals, folder))
-                self.rates.append(self._rate(k))
+                self.rates.append(self._rate(stream.arrivals, self.clocks[k]))
 
-    def _rate(self, k: int) -> float:
+    def _rate(self, arrivals: Arrivals, changing: Clock | None) -> float:
         """Mean rate in the long run, before growth; NaN where it follows from the run."""
-        arrivals, changing = self.streams[k].arrivals, self.clocks[k]
         if changing is not None:
             return changing.mean_per_s
+        if isinstance(arrivals, Sessions) and not is_own(arrivals):
+            return self._rate(arrivals.starts, None) * turns_a_session(arrivals, self.folder)
         if isinstance(arrivals, Piecewise) and not is_own(arrivals):
             rates = [step.rate_per_s for step in arrivals.steps]
             raise InputError(self.where, "workload.arrivals.steps", rates, "at least one rate above 0")

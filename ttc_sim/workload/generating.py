@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Trace
+from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poisson, Renewal, Sessions, Trace
 from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal, shaped
 from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import mixture
 from ttc_sim.workload.expected import is_own
+from ttc_sim.workload.sessions import first_turns
 from ttc_sim.workload.traces import replay
 from ttc_sim.workload.traffic import Traffic
 
@@ -69,5 +70,11 @@ def first_of(arrivals: Arrivals, requests: int, seed: int, *, folder: Path, wher
         return closed_loop(arrivals, requests, seed, run, where=where)
     if isinstance(arrivals, Clients):
         return mixture(arrivals, requests, seed, run, folder=folder)
+    if isinstance(arrivals, Sessions):
+
+        def begin(sessions: int) -> Traffic:
+            return first_of(arrivals.starts, sessions, seed, folder=folder, where=where, run=run)
+
+        return first_turns(arrivals, requests, seed, run, folder=folder, where=where, begin=begin)
     assert isinstance(arrivals, Trace)
     return replay(arrivals, requests, folder=folder)

@@ -17,13 +17,14 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
-from ttc_sim.base.prefix_tree import PrefixTree
-from ttc_sim.scenario import Clients, ClosedLoop, Renewal, Trace, Workload
+from ttc_sim.base.prefix_tree import PrefixTree, beside_one_another
+from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Renewal, Sessions, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
 from ttc_sim.workload.expected import Expected, check_few_enough, is_own, named_as, seconds_of_run
 from ttc_sim.workload.generating import first_of, generate
 from ttc_sim.workload.lengths import with_lengths
+from ttc_sim.workload.sessions import all_turns, turns_a_session
 from ttc_sim.workload.traces import recorded
 from ttc_sim.workload.traffic import Traffic
 
@@ -160,10 +161,14 @@ class _Streams:
 
     def generated(self, k: int, requests: int, first: Callable[..., Traffic] = first_of) -> Traffic:
         """The first requests of a process."""
+        return self._made(k, self.streams[k].arrivals, requests, first)
+
+    def _made(self, k: int, arrivals: Arrivals, count: int, first: Callable[..., Traffic] = first_of) -> Traffic:
         stream = self.streams[k]
         run = label_of(self.label, stream.source)
         with named_as(stream):
-            return first(stream.arrivals, requests, self.seed, folder=self.folder, where=self.where, run=run)
+            made = first(arrivals, count, self.seed, folder=self.folder, where=self.where, run=run)
+        return made.with_ends()  # before any are left out
 
     def by_number(self) -> list[Traffic]:
         """Of each process those among the first requests of all."""
@@ -171,18 +176,19 @@ class _Streams:
         assert requests is not None
         if len(self.streams) == 1:
             return [self.generated(0, requests, generate)]
-        waiting = next((one for one in self.streams if isinstance(one.arrivals, ClosedLoop)), None)
+        waiting = next((one for one in self.streams if isinstance(one.arrivals, (ClosedLoop, Sessions))), None)
         if waiting is not None:
-            expected = "'duration' instead: how many requests the users of "
+            who = "users" if waiting.arrivals.begins is waiting.arrivals else "sessions"
+            expected = f"'duration' instead: how many requests the {who} of "
             expected += f"{'workload.arrivals' if waiting.source is None else f'source {waiting.source}'} send while others come "
             expected += "follows from the run"
             raise InputError(self.where, "workload.requests", requests, expected)
         expects = self.expected
         at_s = expects.seconds(requests)
         most = [min(requests, self._at_most(k)) for k in range(len(self.streams))]
-        counts = [self._with_room(k, expects.until(k, at_s), most[k]) for k in range(len(self.streams))]
+        counts = [self._with_room(one.arrivals, expects.until(k, at_s), most[k]) for k, one in enumerate(self.streams)]
         while True:
-            traffics = [self._open(k, count) for k, count in enumerate(counts)]
+            traffics = [self._open(k, self.streams[k].arrivals, count) for k, count in enumerate(counts)]
             times = np.concatenate([one.arrival_s for one in traffics])
             last_s = np.partition(times, requests - 1)[requests - 1] if len(times) >= requests else np.inf
             short = [k for k, one in enumerate(traffics) if one.arrival_s[-1] <= last_s and counts[k] < most[k]]
@@ -223,10 +229,19 @@ class _Streams:
 
     def _in_time(self, k: int, expected: float, upto_s: float) -> Traffic:
         arrivals = self.streams[k].arrivals
+        if isinstance(arrivals, Sessions) and not is_own(arrivals):
+            turns = turns_a_session(arrivals, self.folder)
+            begun = self._begun_in_time(k, arrivals.starts, expected / turns, upto_s, turns)
+            run = label_of(self.label, self.streams[k].source)
+            return all_turns(arrivals, begun, self.seed, run, folder=self.folder, where=self.where)
+        return self._begun_in_time(k, arrivals, expected, upto_s)
+
+    def _begun_in_time(self, k: int, arrivals: Arrivals, expected: float, upto_s: float, turns: float = 1.0) -> Traffic:
+        """What a process begins, of which so much is expected: requests, or sessions of so many turns in the mean."""
         if isinstance(arrivals, ClosedLoop):
             requests = arrivals.users * _ROUNDS * self.rounds
-            check_few_enough(requests, self.workload, self.where)
-            return self.generated(k, requests)
+            check_few_enough(requests * turns, self.workload, self.where)
+            return self._made(k, arrivals, requests)
         if isinstance(arrivals, Trace) and not is_own(arrivals):
             found = self.generated(k, int(expected))
             rows = len(recorded(arrivals, self.folder).arrival_s)
@@ -235,26 +250,25 @@ class _Streams:
             said = f"{Path(arrivals.file).name} ends within {self.workload.duration} and starts over: "
             said += f"it is played {expected / rows:.3g} times"
             return replace(found, notes=(*found.notes, said))
-        count = self._with_room(k, expected, most=MOST_REQUESTS)
+        count = self._with_room(arrivals, expected, most=MOST_REQUESTS)
         while True:
-            found = self._open(k, count)
+            found = self._open(k, arrivals, count)
             if found.arrival_s[-1] >= upto_s:
                 return found.taken(slice(0, int(np.searchsorted(found.arrival_s, upto_s, side="left"))))
             count *= 2
-            check_few_enough(count, self.workload, self.where)
+            check_few_enough(count * turns, self.workload, self.where)
 
-    def _open(self, k: int, count: int) -> Traffic:
+    def _open(self, k: int, arrivals: Arrivals, count: int) -> Traffic:
         """Requests of a process that wait for no answers."""
-        found = self.generated(k, count)
+        found = self._made(k, arrivals, count)
         if found.after is None:
             return found
         process, field = self.streams[k].arrivals.process, self.streams[k].field
         alone = "a number of requests, and no other arrivals beside it: how many of its own come in time follows from the run"
         raise InputError(self.where, field, process, alone)
 
-    def _with_room(self, k: int, expected: float, most: int) -> int:
+    def _with_room(self, arrivals: Arrivals, expected: float, most: int) -> int:
         """How many to generate of a process of which so many are expected."""
-        arrivals = self.streams[k].arrivals
         cv = arrivals.cv if isinstance(arrivals, Renewal) else 4.0 if isinstance(arrivals, Clients) else 1.0
         return min(int(expected + _DEVIATIONS * max(cv, 1.0) * np.sqrt(expected)) + 50, most)
 
@@ -309,7 +323,8 @@ def _known(values: I64 | None) -> I64:
 
 def _grows(workload: Workload) -> bool:
     return any(
-        (shape := getattr(one, "shape", None)) is not None and shape.growth_per_week for one in workload.processes
+        (shape := getattr(one.begins, "shape", None)) is not None and shape.growth_per_week
+        for one in workload.processes
     )
 
 
@@ -323,6 +338,7 @@ def _order(traffics: list[Traffic]) -> tuple[I64, I64]:
 
 def _merged(traffics: list[Traffic], order: I64) -> Traffic:
     """The requests of all processes in this order."""
+    traffics = [one.with_ends() for one in traffics]
     sizes = [len(one.arrival_s) for one in traffics]
     place = np.empty(len(order) + 1, dtype=np.int64)
     place[order], place[-1] = np.arange(len(order)), -1
@@ -382,6 +398,8 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         session=numbered("session") if any(one.session is not None for one in traffics) else None,
         turn=of_sessions("turn"),
         reused_tokens=of_sessions("reused_tokens"),
+        recorded=numbered("recorded") if any(one.recorded is not None for one in traffics) else None,
+        ends=None if (ends := of_sessions("ends")) is None else ends.astype(np.bool_),
         notes=tuple(dict.fromkeys(note for one in traffics for note in one.notes)),
     )
 
@@ -396,9 +414,7 @@ def _prefixes(traffics: list[Traffic]) -> PrefixTree | None:
         else one.prefixes
         for one in traffics
     ]
-    firsts = np.cumsum([0, *(len(tree) for tree in trees)])
-    parents = [np.where(tree.parent < 0, -1, tree.parent + first) for tree, first in zip(trees, firsts, strict=False)]
-    return PrefixTree(np.concatenate(parents), np.concatenate([tree.start for tree in trees]))
+    return beside_one_another(trees)
 
 
 def _reasoning(traffics: list[Traffic], order: I64) -> I64 | None:

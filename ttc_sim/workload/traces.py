@@ -12,6 +12,7 @@ import polars as pl
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.prefix_tree import PrefixTree, beside_one_another
 from ttc_sim.files.tables import find_column, read_table
 from ttc_sim.measured.columns import as_tokens
 from ttc_sim.measured.dates import as_day_and_second, look_at_dates
@@ -43,7 +44,7 @@ class Recorded:
     Attributes:
         arrival_s: (n,) seconds from the first arrival.
         prompt_tokens, reasoning_tokens, visible_tokens: (n,), or ``None`` where the trace has none.
-        prefix_id, prefix_tokens: (n,) as :class:`~ttc_sim.workload.traffic.Traffic` has them, or ``None``.
+        prefix_id, prefix_tokens: (n,) as :class:`~ttc_sim.workload.traffic.Traffic` has them, or ``None``; so are ``prefixes``.
         notes: how rows were read that could be doubted.
     """
 
@@ -53,6 +54,7 @@ class Recorded:
     visible_tokens: I64 | None
     prefix_id: I64 | None = None
     prefix_tokens: I64 | None = None
+    prefixes: PrefixTree | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -82,9 +84,10 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
     def of(values: I64 | None) -> I64 | None:
         return None if values is None else values[at]
 
-    prefix = of(found.prefix_id)
-    if prefix is not None and found.prefix_id is not None:
-        prefix = np.where(prefix < 0, -1, prefix + cycle * (int(found.prefix_id.max()) + 1))
+    prefix, prefixes = of(found.prefix_id), found.prefixes
+    if prefix is not None and prefixes is not None:
+        prefix = np.where(prefix < 0, -1, prefix + cycle * len(prefixes))
+        prefixes = beside_one_another([prefixes] * (int(cycle[-1]) + 1))
     return Traffic(
         arrival_s=times,
         client=np.zeros(requests, dtype=np.int64),
@@ -95,6 +98,7 @@ def replay(trace: Trace, requests: int, *, folder: Path) -> Traffic:
         rate_per_s=rate_per_s,
         prefix_tokens=of(found.prefix_tokens),
         notes=found.notes,
+        prefixes=prefixes,
     )
 
 
@@ -146,8 +150,9 @@ def _recorded(trace: Trace, path: Path, changed_ns: int, size: int) -> Recorded:
         block_tokens = block_sizes(table, path)
         # Equal ids of blocks of unequal size are of two logs, and mean two things.
         blocks = [[(each, one) for one in ids] for each, ids in zip(block_tokens.tolist(), blocks, strict=True)]
-    prefix, depth = shared_prefixes(blocks)
-    return replace(found, prefix_id=prefix, prefix_tokens=np.minimum(depth * block_tokens, found.prompt_tokens))
+    tree, prefix, tokens = shared_prefixes(blocks, block_tokens)
+    shared = np.minimum(tokens, found.prompt_tokens)
+    return replace(found, prefix_id=prefix, prefix_tokens=shared, prefixes=tree)
 
 
 def _times(table: pl.DataFrame, path: Path, column: str, unit: str) -> F64:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.prefix_tree import PrefixTree
@@ -30,6 +31,9 @@ class Traffic:
         prefixes: what the prefixes have in common, by ``prefix_id``; nothing if ``None``.
         session: (n,) number of the session that it is a turn of, -1 of none; turn: (n,) which one, from 0; reused_tokens: (n,)
             leading tokens of its prompt that its session has sent or had answered before; ``None`` without any.
+        recorded: (n,) number of the recorded session that it was drawn from, -1 of none; ``None`` without any.
+        ends: (n,) whether it is the last request of its session, also of those that are left out here; the last that is here if
+            ``None``.
         goes_on_per_s: mean rate of each process in the long run after the run, where that is not ``rate_per_s``.
     """
 
@@ -50,6 +54,19 @@ class Traffic:
     session: I64 | None = None
     turn: I64 | None = None
     reused_tokens: I64 | None = None
+    recorded: I64 | None = None
+    ends: NDArray[np.bool_] | None = None
+
+    def with_ends(self) -> Traffic:
+        """The same, with the last request of each session that is here as its last of all, where nothing else is known."""
+        if self.session is None or self.ends is not None:
+            return self
+        last = np.full(int(self.session.max(initial=-1)) + 2, -1, dtype=np.int64)
+        last[self.session] = np.arange(len(self.session))
+        ends = np.zeros(len(self.session), dtype=np.bool_)
+        found = last[:-1]  # what is of no session stands at the end
+        ends[found[found >= 0]] = True
+        return replace(self, ends=ends)
 
     def taken(self, at: I64 | slice) -> Traffic:
         """Some of the requests, in order; none of them waits for one that is left out."""
@@ -63,6 +80,9 @@ class Traffic:
             kept = np.arange(len(self.arrival_s))[at]
             number[kept] = np.arange(len(kept))
             changed["after"] = number[changed["after"]]
+        if self.prefixes is not None:
+            changed["prefixes"], renumbered = self.prefixes.kept(changed["prefix_id"])
+            changed["prefix_id"] = renumbered[changed["prefix_id"]]
         return replace(self, **changed)
 
     @staticmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ttc_sim.deploying.arms import offered_to, reached
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, LeastLoaded, Overflow, Policy, Threshold
+from ttc_sim.policies import PROMPT_TOKENS, TURN, Always, Banded, LeastLoaded, Overflow, Policy, Threshold, innermost
 
 ALL = "traffic"
 """The one source of a workload that names none."""
@@ -52,11 +52,14 @@ def policy_of(plan: SavedPlan, source: str) -> Policy:
 
 
 def bands_of(plan: SavedPlan) -> Mapping[str, Bands | None]:
-    """By source, its policy as bands; ``None`` where it is none: ``Utility``, live load, a function or a class of one's own."""
-    return {source: _bands(policy_of(plan, source)) for source in sources_of(plan)}
+    """By source, its policy as bands; ``None`` where it is none: ``Utility``, live load, what follows sessions, or one's own."""
+    return {source: bands_by(policy_of(plan, source)) for source in sources_of(plan)}
 
 
-def _bands(policy: Policy) -> Bands | None:
+def bands_by(policy: Policy) -> Bands | None:
+    """A policy as bands; ``None`` where it is none."""
+    if getattr(policy, "score", None) == TURN:
+        return None  # which turn a request is, whoever asks does not say
     # Of these very classes: one that inherits may choose otherwise.
     if type(policy) is Always:
         return Bands(None, (), (policy.arm,))
@@ -70,12 +73,12 @@ def _bands(policy: Policy) -> Bands | None:
 
 def needs_predictor(plan: SavedPlan) -> bool:
     """Whether a request's arm, of any source, may depend on what a predictor says of it."""
-    bands = bands_of(plan)
-    for source, mine in bands.items():
-        policy = policy_of(plan, source)
+    for source in sources_of(plan):
+        policy = innermost(policy_of(plan, source))
+        mine = bands_by(policy)
         if mine is not None and mine.needs_predictor:
             return True
-        if mine is None and not isinstance(policy, (Overflow, LeastLoaded)):
+        if mine is None and not isinstance(policy, (Overflow, LeastLoaded)) and getattr(policy, "score", None) != TURN:
             return True
     return False
 
@@ -106,6 +109,7 @@ __all__ = [
     "ALL",
     "Bands",
     "arms_in_use",
+    "bands_by",
     "bands_of",
     "deployments_in_use",
     "needs_predictor",

@@ -12,8 +12,9 @@ from ttc_sim.deploying.exports.bands import arms_in_use, bands_of, deployments_i
 from ttc_sim.measured.cards import ProfileCard, read_card
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.policies import Always, UserFunction
+from ttc_sim.policies import TURN, Always, UserFunction, Utility, follows_sessions
 from ttc_sim.scenario.deployments import Api, GpuPool
+from ttc_sim.scenario.sessions import may_have_sessions
 from ttc_sim.scenario.tiers import chosen_of
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy
 
@@ -22,6 +23,7 @@ Kind = Literal[
     "prompt length",
     "score",
     "utility",
+    "session policy",
     "live load",
     "own policy",
     "cap",
@@ -41,6 +43,7 @@ Kind = Literal[
     "retry",
     "retry waits",
     "rate limit",
+    "prompt cache",
     "concurrency",
     "tier",
     "daily budget",
@@ -134,11 +137,18 @@ def _policy(plan: SavedPlan) -> Iterator[Feature]:
                 kind: Kind = "score" if mine.needs_predictor else "prompt length"
                 edges = ", ".join(f"{edge:.4g}" for edge in mine.edges)
                 yield Feature(kind, of, f"arms {', '.join(mine.arms)} by {mine.score}, divided at {edges}")
+        elif follows_sessions(policy) or getattr(policy, "score", None) == TURN:
+            yield Feature(
+                "session policy", of, f"arms are chosen by {policy!r}, which follows each session from turn to turn"
+            )
         elif isinstance(policy, UserFunction) or not is_shipped(type(policy)):
             yield Feature("own policy", of, f"arms are chosen by {policy!r}, which is Python of your own")
         elif policy.uses_responses:
             said = f"{policy!r} weighs what every arm is expected to make of a request, which no bands of one score are"
             yield Feature("utility", of, said)
+            if isinstance(policy, Utility) and may_have_sessions(plan.scenario.workload):
+                said = f"{policy!r} counts what of a prompt is warm where, by what its session sent there before"
+                yield Feature("session policy", of, said)
         elif policy.looks_at_load:
             yield Feature("live load", of, f"{policy!r} looks at what is on its way to every deployment")
         elif not isinstance(policy, Always):
@@ -211,9 +221,15 @@ def _client(of: str, item: Api | GpuPool) -> Iterator[Feature]:
 
 
 def _endpoint(of: str, item: Api) -> Iterator[Feature]:
-    limits = {"requests": item.requests_per_minute, "tokens": item.tokens_per_minute}
-    if said := " and ".join(f"{limit:,.10g} {what}" for what, limit in limits.items() if limit is not None):
-        yield Feature("rate limit", of, f"at most {said} a minute")
+    limits = [
+        f"{limit:,.10g} {key.removesuffix('_per_minute').replace('_', ' ')}" for key, limit in item.rate_limits.items()
+    ]
+    if said := " and ".join(limits):
+        window = "" if item.limit_window_s == 60 else f", in windows of {item.limit_window_s} s"
+        yield Feature("rate limit", of, f"at most {said} a minute{window}")
+    if item.cache_rules is not None and (marks := item.cache_rules.breakpoints):
+        places = "its end" if marks == 1 else f"up to {marks} places"
+        yield Feature("prompt cache", of, f"each prompt is marked at {places}, for the provider to keep it")
     if item.concurrency is not None:
         yield Feature("concurrency", of, f"at most {item.concurrency:,} calls at once")
 

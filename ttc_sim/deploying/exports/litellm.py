@@ -97,7 +97,7 @@ def _shared(plan: SavedPlan, places: Mapping[str, str]) -> list[str]:
     lines = []
     for name, item in plan.scenario.deployments.items():
         on = [arm for arm, place in places.items() if place == name]
-        limited = isinstance(item, Api) and (item.requests_per_minute or item.tokens_per_minute or item.concurrency)
+        limited = isinstance(item, Api) and item.limited
         if len(on) > 1 and limited:
             lines.append(f"deployment {name}: its limits are counted for each of {', '.join(on)}, not for all together")
     return lines

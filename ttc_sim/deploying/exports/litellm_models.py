@@ -56,6 +56,14 @@ def model_entry(
                     missing.append(
                         f"deployment {deployment}: a limit of {limit:g} a minute, which is taken as {params[key]}"
                     )
+        for key, what in (("input_tokens_per_minute", "itpm"), ("output_tokens_per_minute", "otpm")):
+            if (limit := getattr(item, key)) is not None:
+                params[what] = max(math.floor(limit), 1)
+                missing.append(
+                    f"deployment {deployment}: {key} {limit:g} holds where LiteLLM enforces model rate limits"
+                )
+        if item.limit_window_s != 60:
+            missing.append(f"deployment {deployment}: LiteLLM counts limits over a minute, not {item.limit_window_s} s")
         if item.concurrency is not None:
             params["max_parallel_requests"] = item.concurrency
     params["num_retries"] = _tries(plan, deployment, "error")

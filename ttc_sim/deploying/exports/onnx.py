@@ -9,12 +9,13 @@ from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.endpoints import Endpoint
-from ttc_sim.deploying.exports.bands import bands_of, needs_predictor, policy_of, sources_of
+from ttc_sim.deploying.exports.bands import bands_by, needs_predictor, policy_of, sources_of
 from ttc_sim.deploying.exports.features import not_expressed
 from ttc_sim.deploying.exports.target import Export
 from ttc_sim.files.opening import is_file
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.plan import SavedPlan
+from ttc_sim.policies import TURN, innermost
 from ttc_sim.predictor import Predictor
 from ttc_sim.predictor.judging.card_figures import card_path
 from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES
@@ -111,13 +112,15 @@ def _manifest(plan: SavedPlan, file: Path, predictor: Predictor) -> dict[str, An
 
 def _read_of(plan: SavedPlan, source: str) -> tuple[str, ...]:
     """Scores that the source's policy looks at; of responses the features, which name them."""
-    bands, policy = bands_of(plan)[source], policy_of(plan, source)
+    policy = innermost(policy_of(plan, source))
+    bands = bands_by(policy)
     if bands is not None:
         return () if bands.score is None else (bands.score,)
     if policy.uses_responses:
         fitted = (plan.scenario.responses or {}).values()
         return tuple(dict.fromkeys(name for one in fitted if source in one.sources for name in one.features))
-    return () if policy.looks_at_load else ("any: it is Python of your own",)
+    by_turn = getattr(policy, "score", None) == TURN
+    return () if policy.looks_at_load or by_turn else ("any: it is Python of your own",)
 
 
 def _example(predictor: Predictor, prompt: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports.bands import arms_in_use, bands_of, offered, policy_of, sources_of
 from ttc_sim.deploying.exports.features import Kind, not_expressed
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.policies import LeastLoaded, Overflow, Utility
+from ttc_sim.policies import TURN, LeastLoaded, Overflow, Utility, follows_sessions
 from ttc_sim.policies.responses import Response
 from ttc_sim.strategies import Strategy, UserStrategy
 
@@ -81,6 +81,9 @@ def _rule(plan: SavedPlan, source: str) -> dict[str, Any]:
     if type(policy) in (Overflow, LeastLoaded):
         return {"score": None, "edges": [], "arms": [policy.arm_names()[0]]}
     where = f"scenario.policy of source {source}"
+    if follows_sessions(policy) or getattr(policy, "score", None) == TURN:
+        expected = "a policy that looks at the request alone: one that follows sessions stays with ttc-sim's runtime"
+        raise InputError(plan.scenario.path, where, repr(policy), expected)
     if type(policy) is not Utility:
         expected = "Always, Threshold, Banded, Utility, Overflow or LeastLoaded: Python of your own stays with ttc-sim's runtime"
         raise InputError(plan.scenario.path, where, repr(policy), expected)

@@ -14,7 +14,7 @@ from ttc_sim.deploying.logs.checks import ONE_SOURCE
 from ttc_sim.deploying.logs.joined import Flags
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.plan import SavedPlan
-from ttc_sim.policies import Policy, Requests
+from ttc_sim.policies import Policy, Requests, follows_sessions
 from ttc_sim.policies.policy import choose_arms
 from ttc_sim.policies.users_own import UserFunction
 from ttc_sim.scenario import Api, Scenario
@@ -86,6 +86,9 @@ def _chosen_of(
         expected = (
             "a policy that looks at the request alone: logs do not hold the load that another plan would have brought"
         )
+        raise InputError(name, f"policy of source {source}", repr(mine), expected)
+    if follows_sessions(mine):
+        expected = "a policy that looks at the request alone: what another plan would have kept warm is not in the logs"
         raise InputError(name, f"policy of source {source}", repr(mine), expected)
     whole = {score: values[here] for score, values in logs.scores.items() if not np.isnan(values[here]).any()}
     scores = _Watched(whole)

@@ -84,6 +84,7 @@ class Answering:
         finally:
             self.outcome = self._outcome(status)
             self.runtime.log(self.outcome.as_line())
+            self.runtime.answered(self.decision, self.outcome.output_tokens)
 
     @property
     def _whole(self) -> bool:

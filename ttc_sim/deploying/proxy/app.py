@@ -32,6 +32,7 @@ from ttc_sim.deploying.proxy.replying import Reply
 from ttc_sim.deploying.proxy.several import Several, is_one_call
 from ttc_sim.deploying.proxy.upstreams import Upstream
 from ttc_sim.deploying.runtime import Runtime
+from ttc_sim.deploying.sessions import SessionEndedError
 
 MOST_BODY = 32_000_000
 """Bytes of a request, pictures included."""
@@ -102,6 +103,9 @@ class Proxy:
     def _decide(self, asked: Asked) -> Decision:
         try:
             return self.runtime.route(asked.prompt, source=asked.source, session=asked.session)
+        except SessionEndedError as error:
+            said = f"session {shortened(error.value)} has spent its budget, and ends here"
+            raise RefusedError(403, said, code="session_ended") from None
         except InputError as error:
             if error.field != "source":
                 raise RefusedError(500, f"{error.field}: expected {error.expected}") from None

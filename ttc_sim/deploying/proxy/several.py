@@ -79,6 +79,7 @@ class Several:
     def _ended(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.runtime.log(outcome.as_line())
+        self.runtime.answered(self.decision, outcome.output_tokens)
 
     def _check(self, body: dict[str, Any]) -> None:
         found = [name for name in UNFIT if body.get(name) is not None]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine.compiled.state import (
     BATCH,
     BROKEN,
@@ -16,6 +17,7 @@ from ttc_sim.engine.compiled.state import (
     CALLS_AGAIN,
     CALLS_BREAK,
     CHAIN,
+    CHAINS_NEEDED,
     CHANGE,
     CHANGES,
     CHOICES,
@@ -27,8 +29,12 @@ from ttc_sim.engine.compiled.state import (
     DRAWN,
     EVENT,
     EVENTS,
+    EVENTS_NEEDED,
+    FREE_CHAINS,
     FREE_GROUPS,
+    FREE_KEPT,
     FREE_SEQUENCES,
+    FURTHER,
     GROUP,
     HAS_AFTER,
     HAS_LEVEL,
@@ -38,11 +44,15 @@ from ttc_sim.engine.compiled.state import (
     INTERVAL,
     INTERVALS,
     KEEPS_ATTEMPTS,
+    KEPT,
     LATE,
     LEVELS,
     LIMIT,
     LOG_ROOM,
+    MOST_KEPT,
+    NODES,
     OVERFLOW,
+    OWN,
     PLAN,
     PREFIXES,
     REFUSED,
@@ -76,6 +86,8 @@ from ttc_sim.engine.work import (
     Work,
     capacity,
     check_count,
+    followers,
+    kept_together,
     last_arrival,
     levels_over_time,
     listed_outages,
@@ -84,10 +96,11 @@ from ttc_sim.engine.work import (
 from ttc_sim.engine.work import LEVELS as LEVELS_RECORDED
 from ttc_sim.policies import LiveRule
 from ttc_sim.scenario import Api, GpuPool
+from ttc_sim.serving.api_limits import held_by
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
-_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session", "prefix")
 _COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
 _ERRORS_AFTER = ("at_once", "first_token", "midway")
 _REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
@@ -134,22 +147,13 @@ def begin(
         ]
     )
     prefix_id = _joined([work.prefix_id for work in works])
-    caching = any(isinstance(item, GpuPool) and item.prefix_caching for item in deployments)
-    prefixes = 0
-    if (prefix_id >= 0).any():
-        known = np.unique(prefix_id)
-        if caching:
-            prefixes = int(prefix_id.max()) + 1
-            if prefixes > 4 * len(known) + 1024:
-                raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
+    by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
+    tree = _prefixes(works, deployments, prefix_id)
     level, levels = none_i, 1
     if first.priority is not None and len(first.priority):
         _, level = np.unique(first.priority, return_inverse=True)
         levels = int(level.max()) + 1
-    next_of = none_i
-    if first.after is not None:
-        next_of = np.full(n, -1, dtype=np.int64)
-        next_of[first.after[first.after >= 0]] = np.flatnonzero(first.after >= 0)
+    next_of, beside, together = (none_i, none_i, 0) if first.after is None else followers(first.after)
     dep, rep = _servers(deployments)
     fleets = fleets_of(deployments, last_arrival(first))
     events, given_repair_s = _first_events(deployments, fleets, rep, drawn_s)
@@ -158,10 +162,17 @@ def begin(
     counters[LEVELS] = levels
     if route is not None:
         counters[OVERFLOW], counters[LIMIT] = route.kind == "overflow", route.limit
-    counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS], counters[PREFIXES] = n, len(rep), len(dep), prefixes
+    counters[REQUESTS], counters[REPLICAS], counters[DEPLOYMENTS] = n, len(rep), len(dep)
+    counters[PREFIXES], counters[OWN] = len(tree), len(rep)
+    deepest = tree.deepest()
+    # The batch may be filled with sequences that all have a path of their own.
+    counters[CHAINS_NEEDED] = min(most_seqs * deepest, len(tree))
     counters[CHOICES] = 0 if route is None else route.arms.shape[1]
     counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
     counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
+    counters[FURTHER] = max(together - 1, 0)
+    # All of a batch may end at once, and all that wait for them be told.
+    counters[EVENTS_NEEDED] = most_seqs + 2 + min((most_seqs + 2) * counters[FURTHER], n)
     counters[HEARS] = (fleets.of["rule"] == TTFT).any()
     # Each attempt at each work has one at most.
     attempts = 1 + max((0 if item.retry is None else item.retry.retries for item in deployments), default=0)
@@ -176,8 +187,7 @@ def begin(
     counters[CALLS_AGAIN] = len(again_first_s) // max(samples, 1)
     prefix_tokens, needed = optional("prefix_tokens"), optional("needed")
     counters[HAS_PREFIX_TOKENS], counters[HAS_NEEDED] = len(prefix_tokens) > 0, len(needed) > 0
-    chains = np.zeros(len(rep) * (1 + prefixes), dtype=CHAIN)
-    chains["following"] = -1
+    chains = np.zeros(len(rep), dtype=CHAIN)
     for r in range(len(rep)):
         chains[r]["previous"] = chains[r]["following"] = r
         chains[r]["gap"] = rep[r]["total"]
@@ -202,7 +212,9 @@ def begin(
         backoff=np.ascontiguousarray(first.backoff).reshape(-1),
         needed=needed,
         level=np.ascontiguousarray(level, dtype=np.int64),
+        session=_joined([kept_together(work) if by_session else work.prefix_id for work in works]),
         next_of=next_of,
+        beside=beside,
         think_s=none_f if first.think_s is None else first.think_s,
         route=none_i if route is None else np.ascontiguousarray(route.arms, dtype=np.int64).reshape(-1),
         status=np.full(n, IN_FLIGHT, dtype=np.int8),
@@ -222,8 +234,12 @@ def begin(
         groups=np.zeros(0, dtype=GROUP),
         chains=chains,
         events=events,
+        **_caches(works, dep, counters),
+        written=np.zeros(stages if counters[MOST_KEPT] else 0, dtype=np.int64),
+        lost_written=np.zeros(stages if counters[MOST_KEPT] and keeps else 0, dtype=np.int64),
         free_sequences=none_i,
         free_groups=none_i,
+        free_chains=none_i,
         ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
         due=np.zeros(len(rep) * 16, dtype=np.int64),
         waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
@@ -247,6 +263,11 @@ def begin(
         lost_cached=np.zeros(stages if keeps else 0, dtype=np.int64),
         lost_attempts=np.zeros(stages if keeps else 0, dtype=np.int64),
         **_stretches(deployments, dep, outages),  # type: ignore[arg-type]
+        prefix_parent=tree.parent,
+        prefix_start=tree.start // BLOCK,
+        # Only what is used of it takes memory.
+        chain_at=np.zeros(len(rep) * len(tree), dtype=np.int32),
+        path=np.zeros(2 * deepest, dtype=np.int64),
         load_at=np.zeros(1 if route is None else route.arms.shape[1], dtype=np.int64),
         load_waiting=np.zeros(len(deployments), dtype=np.int64),
         load_in_progress=np.zeros(len(deployments), dtype=np.int64),
@@ -274,6 +295,19 @@ def begin(
             [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
         ),
     )
+
+
+def _prefixes(works: Sequence[Work], deployments: Sequence[Api | GpuPool], prefix_id: I64) -> PrefixTree:
+    """What pools may find of prompts; nothing where none looks."""
+    caching = any(isinstance(item, GpuPool) and item.prefix_caching for item in deployments)
+    if not caching or not (prefix_id >= 0).any():
+        return PrefixTree.of_roots(0)
+    if works[0].prefixes is not None:
+        return works[0].prefixes
+    count = int(prefix_id.max()) + 1
+    if count > 4 * len(np.unique(prefix_id)) + 1024:
+        raise ValueError("prefix_id: ids must be numbered from 0 without large gaps")
+    return PrefixTree.of_roots(count)
 
 
 def _further_calls(works: Sequence[Work]) -> tuple[NDArray[np.int8], F64, F64]:
@@ -323,9 +357,10 @@ def _stretches(
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
     replicas: list[Any] = []
-    ends_base = 0
+    ends_base = caches = 0
     for d, item in enumerate(deployments):
         row = dep[d]
+        row["cache"] = -1
         row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
         row["capacity"] = capacity(item)
         row["deadline_s"] = np.inf if item.deadline_s is None else item.deadline_s
@@ -358,12 +393,38 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
         row["stops"] = item.on_timeout == "stop"
         if item.errors is not None:
             row["error_after"] = _ERRORS_AFTER.index(item.errors.after or "at_once")
-        for name, per_minute in (("requests", item.requests_per_minute), ("tokens", item.tokens_per_minute)):
-            if per_minute is not None:
-                row[f"has_{name}"] = 1
-                row[f"{name}_most"] = row[f"{name}_level"] = per_minute
-                row[f"{name}_rate"] = per_minute / 60.0
+        for key, per_minute in item.rate_limits.items():
+            name = key.split("_")[0]
+            row[f"has_{name}"] = 1
+            row[f"{name}_most"] = row[f"{name}_level"] = held_by(per_minute, item.limit_window_s)
+            row[f"{name}_rate"] = per_minute / 60.0
+        if (rules := item.cache_rules) is not None:
+            row["cache"], caches = caches, caches + 1
+            row["cache_marks"], row["cache_least"] = rules.breakpoints, rules.min_tokens
+            row["cache_step"], row["cache_ttl_s"] = rules.step_tokens, rules.ttl_s
+            row["cache_answers"], row["cache_uncounted"] = rules.keeps_output, not rules.reads_count
     return dep, np.array(replicas, dtype=REPLICA)
+
+
+def _caches(works: Sequence[Work], dep: NDArray[Any], counters: I64) -> dict[str, NDArray[Any]]:
+    """Prompt caches, empty, and the tree of what prompts have in common."""
+    none, caches = np.zeros(0, dtype=np.int64), int(dep["cache"].max(initial=-1)) + 1
+    names = ("node_parent", "node_start", "kept_first", "free_kept")
+    if not caches:
+        return {**dict.fromkeys(names, none), "kept": np.zeros(0, dtype=KEPT)}
+    most = max((int(work.prefix_id.max(initial=-1)) for work in works), default=-1) + 1
+    tree = works[0].prefixes or PrefixTree.of_roots(most)
+    depth: list[int] = []
+    for parent in tree.parent.tolist():
+        depth.append(1 if parent < 0 else depth[parent] + 1)
+    counters[NODES], counters[MOST_KEPT] = len(tree), max(depth, default=0) + 2
+    return {
+        "node_parent": np.ascontiguousarray(tree.parent, dtype=np.int64),
+        "node_start": np.ascontiguousarray(tree.start, dtype=np.int64),
+        "kept_first": np.full(caches * len(tree), -1, dtype=np.int64),
+        "kept": np.zeros(0, dtype=KEPT),
+        "free_kept": none,
+    }
 
 
 def _first_events(
@@ -485,16 +546,43 @@ def longer(arrays: State, interval_s: float) -> State:
     return arrays._replace(changes=changes, clock=clock, spent_over=spent_over)
 
 
+def keep_more(arrays: State) -> State:
+    """Twice the room for what prompt caches keep, and enough for another call."""
+    now, free = len(arrays.kept), int(arrays.counters[FREE_KEPT])
+    size = 2 * now + 1024 + int(arrays.counters[MOST_KEPT])
+    fresh = np.arange(now, size, dtype=np.int64)
+    arrays.counters[FREE_KEPT] = free + len(fresh)
+    return arrays._replace(
+        kept=_enlarged(arrays.kept, size),
+        free_kept=_enlarged(np.concatenate([arrays.free_kept[:free], fresh]), size),
+    )
+
+
 def levels_of(arrays: State, interval_s: float) -> F64:
     shape = int(arrays.counters[INTERVALS]), len(arrays.deployments), len(LEVELS_RECORDED), 2
     return levels_over_time(arrays.changes.reshape(shape), interval_s)
+
+
+def more_chains(arrays: State) -> State:
+    """Twice the room for chains of prefixes, which stand before all others."""
+    own, free = int(arrays.counters[OWN]), int(arrays.counters[FREE_CHAINS])
+    more = max(own - len(arrays.replicas), int(arrays.counters[CHAINS_NEEDED]))
+    chains = np.zeros(len(arrays.chains) + more, dtype=CHAIN)
+    chains[:own], chains[own + more :] = arrays.chains[:own], arrays.chains[own:]
+    for name in ("previous", "following"):
+        chains[name][chains[name] >= own] += more
+    arrays.counters[OWN] += more
+    arrays.counters[FREE_CHAINS] += more
+    fresh = np.arange(own, own + more, dtype=np.int64)
+    free_chains = _enlarged(np.concatenate([arrays.free_chains[:free], fresh]), own + more)
+    return arrays._replace(chains=chains, free_chains=free_chains)
 
 
 def grow(arrays: State, samples: int) -> State:
     """Twice the room for sequences, groups and events in flight."""
     slots = len(arrays.sequences)
     more = max(slots, 1024, samples)
-    events = max(2 * len(arrays.events), 1024, len(arrays.events) + len(arrays.finished) + 2)
+    events = max(2 * len(arrays.events), 1024, len(arrays.events) + int(arrays.counters[EVENTS_NEEDED]))
     chains = np.zeros(2 * more, dtype=CHAIN)
     chains["following"] = -1
 

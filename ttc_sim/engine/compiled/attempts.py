@@ -13,6 +13,7 @@ from ttc_sim.engine.compiled.state import (
     HAS_AFTER,
     KEEPS_ATTEMPTS,
     LATE,
+    MOST_KEPT,
     NONE,
     REQUESTS,
     RETRIES,
@@ -28,9 +29,11 @@ def finish(m: Memory, request: int, status: int, now_s: float) -> None:
     m.status[request] = status
     m.finished_s[request] = now_s
     m.counters[UNFINISHED] -= 1
-    if m.counters[HAS_AFTER] and m.next_of[request] >= 0:
+    if m.counters[HAS_AFTER]:
         after = m.next_of[request]
-        push_event(m, now_s + m.think_s[after], FOLLOW, after, NONE, NONE)
+        while after >= 0:
+            push_event(m, now_s + m.think_s[after], FOLLOW, after, NONE, NONE)
+            after = m.beside[after]
 
 
 @inlined
@@ -54,6 +57,9 @@ def _lose(m: Memory, request: int, stage: int) -> None:
     m.lost_prefilled[stage] += had
     m.lost_cached[stage] += m.cached[stage]
     m.prefilled[stage] = m.cached[stage] = 0
+    if m.counters[MOST_KEPT] > 0:
+        m.lost_written[stage] += m.written[stage]
+        m.written[stage] = 0
     for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
         generated = m.generated[sample]
         m.lost_generated[sample] += generated

@@ -6,15 +6,24 @@ import numpy as np
 
 from ttc_sim.engine.compiled.heaps import delay_end, push_end, remove_end
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
-from ttc_sim.engine.compiled.kv import blocks_for, claim, forget, give, give_chain, take
+from ttc_sim.engine.compiled.kv import (
+    blocks_for,
+    chain_for,
+    chain_of,
+    claim,
+    drop_chain,
+    forget,
+    give,
+    give_chain,
+    take,
+)
 from ttc_sim.engine.compiled.state import (
     DECODE,
     FREE_GROUPS,
     FREE_SEQUENCES,
     LEVELS,
+    OWN,
     PREFILL,
-    PREFIXES,
-    REPLICAS,
     WAITING,
     Memory,
 )
@@ -23,7 +32,7 @@ from ttc_sim.engine.compiled.state import (
 @inlined
 def own_chain(m: Memory, slot: int, left: int) -> int:
     """Chain of a group's prompt (0), or of what a preempted sequence left in the cache (1)."""
-    return int(m.counters[REPLICAS] * (1 + m.counters[PREFIXES]) + 2 * slot + left)
+    return int(m.counters[OWN] + 2 * slot + left)
 
 
 @inlined
@@ -173,13 +182,33 @@ def _lead(m: Memory, q: int, chain: int, limit: int, full: int) -> None:
         one.shared = end
 
 
+@compiled
+def _lead_path(m: Memory, q: int, full: int) -> None:
+    """The same of the chains of a prompt's prefixes, as far as so many blocks."""
+    one = m.sequences[q]
+    group = m.groups[one.group]
+    node, end, count = group.prefix, group.limit, 0
+    while True:
+        start = m.prefix_start[node]
+        if start < min(end, full):
+            m.path[2 * count], m.path[2 * count + 1] = node, end
+            count += 1
+        if start <= one.shared:
+            break
+        end = min(end, start)
+        node = m.prefix_parent[node]
+    while count > 0:
+        count -= 1
+        _lead(m, q, chain_of(m, group.replica, m.path[2 * count]), m.path[2 * count + 1], full)
+
+
 @inlined
 def share(m: Memory, q: int, tokens: int) -> None:
     """Let others find the full blocks among so many tokens, where the sequence is the one that leads a chain."""
     g = m.sequences[q].group
     group = m.groups[g]
-    if group.prefix >= 0:
-        _lead(m, q, group.prefix, group.limit, tokens // 16)
+    if group.prefix >= 0 and m.sequences[q].shared < min(tokens // 16, group.limit):
+        _lead_path(m, q, tokens // 16)
     if group.own_limit > 0:
         _lead(m, q, own_chain(m, g, 0), group.own_limit, tokens // 16)
 
@@ -206,8 +235,15 @@ def _release(m: Memory, r: int, q: int, left: int) -> None:
         give_chain(m, r, chain)
     if group.own_limit > 0:
         _unuse(m, r, own_chain(m, g, 0))
-    if group.prefix >= 0:
-        _unuse(m, r, group.prefix)
+    node, end = group.prefix, group.limit
+    while node >= 0:
+        if m.prefix_start[node] < end:
+            end = m.prefix_start[node]
+            chain = chain_of(m, r, node)
+            _unuse(m, r, chain)
+            if m.chains[chain].users == 0 and m.chains[chain].end == end:
+                drop_chain(m, chain)
+        node = m.prefix_parent[node]
     one.blocks = one.shared = 0
 
 
@@ -233,6 +269,41 @@ def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
 
 
 @compiled
+def found_blocks(m: Memory, r: int, node: int, limit: int, most: int) -> tuple[int, int]:
+    """Leading blocks of a prompt that are in the chains of its prefixes, and how many of them nobody uses."""
+    hit, claimed, end = limit, 0, limit
+    while node >= 0:
+        start = m.prefix_start[node]
+        if start < end:
+            chain = chain_of(m, r, node)
+            here = start
+            if chain > 0:
+                here = max(min(m.chains[chain].end, end, most), start)
+            if here < end:  # what comes after is not found
+                hit, claimed = here, 0
+            if chain > 0 and m.chains[chain].users == 0:
+                claimed += here - start
+            end = start
+        node = m.prefix_parent[node]
+    return int(hit), int(claimed)
+
+
+@compiled
+def _use(m: Memory, r: int, node: int, limit: int, found: int) -> None:
+    """Use the chains of a prompt's prefixes, of which so many leading blocks were found."""
+    end = limit
+    while node >= 0:
+        start = m.prefix_start[node]
+        if start < end:
+            chain = chain_for(m, r, node)
+            if m.chains[chain].users == 0:
+                claim(m, r, chain, max(min(found, end), start))
+            m.chains[chain].users += 1
+            end = start
+        node = m.prefix_parent[node]
+
+
+@compiled
 def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
     """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room.
 
@@ -242,13 +313,11 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     chains, group = m.chains, m.groups[one.group]
     g = one.group
     most = (one.length - 1) // 16
-    hit = claimed = 0
-    prefix, own, left = group.prefix, own_chain(m, g, 0), own_chain(m, q, 1)
-    prefix_end = own_end = 0
-    if prefix >= 0:
-        prefix_end = hit = min(chains[prefix].end, group.limit, most)
-        if chains[prefix].users == 0:
-            claimed += prefix_end
+    hit = claimed = own_end = 0
+    own, left = own_chain(m, g, 0), own_chain(m, q, 1)
+    if group.prefix >= 0:
+        hit, claimed = found_blocks(m, r, group.prefix, group.limit, most)
+    found = hit
     if group.own_limit > 0:
         own_end = chains[own].start
         if own_end == hit:
@@ -266,10 +335,8 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         return 0
     if reserved > 0:
         return 1
-    if prefix >= 0:
-        if chains[prefix].users == 0:
-            claim(m, r, prefix, prefix_end)
-        chains[prefix].users += 1
+    if group.prefix >= 0:
+        _use(m, r, group.prefix, group.limit, found)
     if group.own_limit > 0:
         if chains[own].users == 0:
             claim(m, r, own, own_end)
@@ -279,12 +346,12 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     forget(m, left)
     take(m, r, blocks - hit)
     one.blocks, one.shared, one.computed = blocks, shared, hit * 16
-    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
     request, stage = group.request, group.stage
     if np.isnan(m.started_s[request]):
         m.started_s[request] = now_s
-    if one.sample == group.first_sample and one.length == one.prompt:
+    if one.sample == group.first_sample and one.prefilled == 0:
         m.cached[stage] = max(m.cached[stage], shared * 16)
+    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
     share(m, q, hit * 16 + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)

@@ -7,6 +7,7 @@ import numpy as np
 from ttc_sim.engine.compiled.attempts import deadline_of, not_answered
 from ttc_sim.engine.compiled.heaps import push_event
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
+from ttc_sim.engine.compiled.prompt_cache import find_kept, has_prefix, shared_of, use_kept
 from ttc_sim.engine.compiled.state import (
     ANSWER,
     BREAK,
@@ -37,7 +38,7 @@ _prices_at, _prices_of = inlined(prices_at), inlined(prices_of)
 
 
 @merged
-def _accepts(m: Memory, d: int, tokens: int, now_s: float) -> bool:
+def _accepts(m: Memory, d: int, prompt: int, output: int, now_s: float) -> bool:
     """As :class:`ttc_sim.serving.api_limits.ApiLimits`."""
     dep = m.deployments[d]
     if dep.concurrency >= 0 and dep.in_progress >= dep.concurrency:
@@ -50,12 +51,35 @@ def _accepts(m: Memory, d: int, tokens: int, now_s: float) -> bool:
     if dep.has_tokens:
         level = dep.tokens_level + (now_s - dep.tokens_at) * dep.tokens_rate
         dep.tokens_level, dep.tokens_at = min(dep.tokens_most, level), now_s
-        if dep.tokens_level < tokens * (1 - 1e-9):
+        if dep.tokens_level < (prompt + output) * (1 - 1e-9):
             return False
-        dep.tokens_level -= tokens
+    if dep.has_input:
+        level = dep.input_level + (now_s - dep.input_at) * dep.input_rate
+        dep.input_level, dep.input_at = min(dep.input_most, level), now_s
+        if dep.input_level < prompt * (1 - 1e-9):
+            return False
+    if dep.has_output:
+        level = dep.output_level + (now_s - dep.output_at) * dep.output_rate
+        dep.output_level, dep.output_at = min(dep.output_most, level), now_s
+        if dep.output_level < output * (1 - 1e-9):
+            return False
+        dep.output_level -= output
+    if dep.has_input:
+        dep.input_level -= prompt
+    if dep.has_tokens:
+        dep.tokens_level -= prompt + output
     if dep.has_requests:
         dep.requests_level -= 1
     return True
+
+
+@inlined
+def _never(m: Memory, d: int, prompt: int, output: int) -> bool:
+    """Whether a call is more than the endpoint ever accepts."""
+    dep = m.deployments[d]
+    if (dep.has_input and prompt > dep.input_most) or (dep.has_output and output > dep.output_most):
+        return True
+    return bool((dep.has_tokens and prompt + output > dep.tokens_most) or (dep.has_requests and dep.requests_most < 1))
 
 
 @merged
@@ -152,15 +176,19 @@ def _bill(m: Memory, request: int, stage: int) -> int:
 def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     dep = m.deployments[d]
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
-    asked = m.prompt_tokens[stage]
+    prompt = counted = m.prompt_tokens[stage]
+    output = shared = found = 0
     for sample in range(lo, hi):
-        asked += m.output_tokens[sample]
-    never = (dep.has_tokens and asked > dep.tokens_most) or (dep.has_requests and dep.requests_most < 1)
+        output += m.output_tokens[sample]
+    if dep.cache >= 0:
+        shared = shared_of(m, d, stage, prompt)
+        if dep.cache_uncounted:
+            counted -= shared
     deadline_s = deadline_of(m, request, d, now_s)
     if deadline_s <= now_s:
         not_answered(m, request, TIMED_OUT, LATE, False, now_s)
         return
-    if never:
+    if _never(m, d, counted, output):
         not_answered(m, request, REJECTED, NEVER, False, now_s)
         return
     if m.counters[KEEPS_ATTEMPTS] and _is_down(m, d, now_s):
@@ -168,7 +196,11 @@ def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         m.outage_errors[request] += 1
         not_answered(m, request, FAILED, BROKEN, False, now_s)
         return
-    if not _accepts(m, d, asked, now_s):
+    if shared > 0:
+        found = find_kept(m, d, stage, shared, now_s)
+        if dep.cache_uncounted:
+            counted = prompt - found
+    if not _accepts(m, d, counted, output, now_s):
         not_answered(m, request, REJECTED, REFUSED, False, now_s)
         return
     dep.in_progress += 1
@@ -213,6 +245,14 @@ def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
             tokens = _generated_by(upto_s, now_s, first, _per_token_s(m, sample, call) * factor, tokens)
         m.generated[sample] = tokens
     first_s += now_s
+    if dep.cache >= 0 and has_prefix(m, stage):
+        last_s = leaves_s if dep.stops else over_s
+        begins = first_s <= last_s and first_s < dep.until_s and not at_once
+        answer = 0
+        if dep.cache_answers and hi == lo + 1 and begins and ends_s <= last_s:
+            answer = shared_of(m, d, stage, prompt + output)
+        m.cached[stage] = 0 if at_once else found
+        m.written[stage] = use_kept(m, d, stage, shared, found, now_s, first_s if begins else np.inf, answer, ends_s)
     if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s and not at_once:
         m.first_token_s[request] = first_s
     # The event at which the provider is done with the call brings its bill with it.

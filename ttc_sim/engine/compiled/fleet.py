@@ -9,6 +9,7 @@ from ttc_sim.engine.compiled.clients import fail_stage
 from ttc_sim.engine.compiled.heaps import push_event, sleep
 from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
+from ttc_sim.engine.compiled.kv import drop_chain
 from ttc_sim.engine.compiled.levels import note_leap, note_replica
 from ttc_sim.engine.compiled.state import (
     BATCH,
@@ -19,15 +20,18 @@ from ttc_sim.engine.compiled.state import (
     EVENTS,
     FREE_GROUPS,
     FREE_SEQUENCES,
+    FURTHER,
     HEARD,
     INTERVALS,
     LEVELS,
     LOG_ROOM,
     LOGGED,
     NONE,
+    OWN,
     PLAN,
     PREFIXES,
     REPLICAS,
+    REQUESTS,
     ROOM,
     UNFINISHED,
     Memory,
@@ -67,6 +71,7 @@ def has_room_for_change(m: Memory, request: int, number: int) -> bool:
         held = m.replicas[number].running + m.replicas[number].waiting
     if what == READY and m.replicas[number].lives >= m.counters[DRAWN]:
         return False
+    held += min(held * m.counters[FURTHER], m.counters[REQUESTS])
     replicas = m.counters[REPLICAS]
     logs = m.counters[LOGGED] + 4 * replicas + 8 <= m.counters[LOG_ROOM]
     return bool(logs and m.counters[EVENTS] + held + 2 * replicas + m.counters[BATCH] + 8 <= m.counters[ROOM])
@@ -228,13 +233,15 @@ def _wipe(m: Memory, r: int) -> None:
     rep = m.replicas[r]
     rep.first = rep.last = rep.prefill = rep.partial = -1
     rep.running = rep.waiting = rep.waiting_blocks = rep.leap = rep.decoding = rep.kv = rep.scheduled = 0
-    rep.ends = rep.drops = rep.passed = rep.most = 0
+    rep.ends = rep.drops = rep.passed = rep.most = rep.settled = 0
     rep.phase, rep.free = PLAN, rep.total
     for i in range(16):
         m.due[16 * r + i] = 0
-    first = m.counters[REPLICAS] + r * m.counters[PREFIXES]
-    for chain in range(first, first + m.counters[PREFIXES]):
-        _blank(m, chain)
+    for chain in range(m.counters[REPLICAS], m.counters[OWN]):
+        place = m.chains[chain].place
+        if m.chain_at[place] == chain and place // m.counters[PREFIXES] == r:
+            _blank(m, chain)
+            drop_chain(m, chain)
     m.chains[r].previous = m.chains[r].following = r
     m.chains[r].gap = rep.total
 

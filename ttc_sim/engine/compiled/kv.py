@@ -7,7 +7,7 @@ is where the ring begins, and its gap is what was freed last.
 from __future__ import annotations
 
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
-from ttc_sim.engine.compiled.state import Memory
+from ttc_sim.engine.compiled.state import FREE_CHAINS, OWN, PREFIXES, Memory
 
 
 @inlined
@@ -25,6 +25,36 @@ def _unlink(m: Memory, chain: int) -> None:
     mine.following = -1
 
 
+@inlined
+def chain_of(m: Memory, r: int, node: int) -> int:
+    """The chain that holds blocks of a prefix, or has users; 0 if there is none."""
+    return int(m.chain_at[r * m.counters[PREFIXES] + node])
+
+
+@compiled
+def chain_for(m: Memory, r: int, node: int) -> int:
+    """The same, and a new one if there is none; there must be room for it."""
+    place = r * m.counters[PREFIXES] + node
+    if m.chain_at[place] == 0:
+        m.counters[FREE_CHAINS] -= 1
+        chain = m.free_chains[m.counters[FREE_CHAINS]]
+        m.chain_at[place] = chain
+        one = m.chains[chain]
+        one.start = one.end = m.prefix_start[node]
+        one.users = 0
+        one.following = -1
+        one.place = place
+    return int(m.chain_at[place])
+
+
+@compiled
+def drop_chain(m: Memory, chain: int) -> None:
+    """Let go a prefix's chain that holds nothing, and that nobody uses."""
+    m.chain_at[m.chains[chain].place] = 0
+    m.free_chains[m.counters[FREE_CHAINS]] = chain
+    m.counters[FREE_CHAINS] += 1
+
+
 @compiled
 def take(m: Memory, r: int, blocks: int) -> None:
     m.replicas[r].free -= blocks
@@ -40,6 +70,8 @@ def take(m: Memory, r: int, blocks: int) -> None:
             blocks -= used
             if m.chains[front].count == 0:
                 _unlink(m, front)
+                if front < m.counters[OWN]:
+                    drop_chain(m, front)
 
 
 @merged

@@ -18,7 +18,7 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.extending import intrinsic, models, register_model
 
 from ttc_sim.base.draws import I64
-from ttc_sim.engine.compiled.state import CHAIN, DEPLOYMENT, EVENT, GROUP, REPLICA, SEQUENCE, State
+from ttc_sim.engine.compiled.state import CHAIN, DEPLOYMENT, EVENT, GROUP, KEPT, REPLICA, SEQUENCE, State
 from ttc_sim.engine.fleet import FLEET
 
 
@@ -35,7 +35,7 @@ class _Rows(types.Type):
         super().__init__(f"Rows{_KINDS.index(kind)}")
 
 
-_KINDS = [np.int64, np.float64, np.int32, np.int8, DEPLOYMENT, REPLICA, SEQUENCE, GROUP, CHAIN, EVENT, FLEET]
+_KINDS = [np.int64, np.float64, np.int32, np.int8, DEPLOYMENT, REPLICA, SEQUENCE, GROUP, CHAIN, EVENT, FLEET, KEPT]
 _SCALARS = {"F64": np.float64, "I64": np.int64, "I32": np.int32, "NDArray[np.int8]": np.int8}
 _RECORDS = {
     "deployments": DEPLOYMENT,
@@ -45,6 +45,7 @@ _RECORDS = {
     "chains": CHAIN,
     "events": EVENT,
     "fleets": FLEET,
+    "kept": KEPT,
 }
 _ROWS = {
     name: _Rows(_RECORDS[name] if name in _RECORDS else _SCALARS[str(kind.__forward_arg__)])

@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ttc_sim.base.draws import I64
-from ttc_sim.engine.compiled.arrays import begin, grow, levels_of, longer, more, more_days, spending_found
+from ttc_sim.engine.compiled.arrays import (
+    begin,
+    grow,
+    keep_more,
+    levels_of,
+    longer,
+    more,
+    more_chains,
+    more_days,
+    spending_found,
+)
 from ttc_sim.engine.compiled.batch import write_down
 from ttc_sim.engine.compiled.clients import arrive, begin_stage, end_stage, happen, take_turn
 from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, note_change
@@ -22,9 +32,9 @@ from ttc_sim.engine.compiled.state import (
     ACTIVE,
     ACTS,
     ARRIVED,
-    BATCH,
     BOUNDARY,
     BUDGETS,
+    CHAINS_NEEDED,
     CHANGE,
     DECODE,
     DEPLOYMENTS,
@@ -33,17 +43,23 @@ from ttc_sim.engine.compiled.state import (
     DRAWN,
     ENDS,
     EVENTS,
+    EVENTS_NEEDED,
+    FREE_CHAINS,
     FREE_GROUPS,
+    FREE_KEPT,
     FREE_SEQUENCES,
     GROW,
     HAPPENED,
     INTERVALS,
+    KEEP_MORE,
     LEAPS,
     LEVELS,
     LOGGED,
     LONGER,
     MORE,
+    MORE_CHAINS,
     MORE_DAYS,
+    MOST_KEPT,
     NEXT,
     PAUSE,
     PLAN,
@@ -73,6 +89,7 @@ from ttc_sim.engine.work import (
     check_work,
     end_of_run,
     fleet_log,
+    has_api_cache,
     may_break,
 )
 from ttc_sim.policies import LiveRule
@@ -92,9 +109,13 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         if (
             counters[FREE_SEQUENCES] < samples
             or counters[FREE_GROUPS] < 1
-            or counters[EVENTS] + m.counters[BATCH] + 2 > m.counters[ROOM]
+            or counters[EVENTS] + counters[EVENTS_NEEDED] > counters[ROOM]
         ):
             return GROW
+        if counters[FREE_CHAINS] < counters[CHAINS_NEEDED]:
+            return MORE_CHAINS
+        if counters[FREE_KEPT] < counters[MOST_KEPT]:
+            return KEEP_MORE
         # Requests that follow another come by event; their own time is not a number.
         while counters[NEXT] < n and np.isnan(m.arrival_s[counters[NEXT]]):
             counters[NEXT] += 1
@@ -239,6 +260,10 @@ def run(
             break
         if outcome == GROW:
             arrays = grow(arrays, most_samples)
+        if outcome == MORE_CHAINS:
+            arrays = more_chains(arrays)
+        if outcome == KEEP_MORE:
+            arrays = keep_more(arrays)
         if outcome == MORE:
             drawn = int(arrays.counters[DRAWN])
             short = int(arrays.replicas["lives"].max()) >= drawn
@@ -268,6 +293,7 @@ def run(
         generated_tokens=by_work(arrays.generated, [work.samples for work in works]),
         prefilled_tokens=by_work(arrays.prefilled, stages),
         cached_tokens=by_work(arrays.cached, stages),
+        written_tokens=by_work(arrays.written, stages) if has_api_cache(deployments) else (),
         busy_s=busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
         levels_s=None if interval_s is None else levels_of(arrays, interval_s),
@@ -286,6 +312,7 @@ def run(
             lost_reasoning=by_work(arrays.lost_reasoning, [work.samples for work in works]),
             lost_prefilled=by_work(arrays.lost_prefilled, stages),
             lost_cached=by_work(arrays.lost_cached, stages),
+            lost_written=by_work(arrays.lost_written, stages) if has_api_cache(deployments) else (),
             lost_attempts=by_work(arrays.lost_attempts, stages),
             known=not arrays.deployments["unknown"].any(),
         ),

@@ -20,23 +20,26 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits. retry_on: a bit for each reason to ask again.
 # outage, slow: the first such stretch of time that is not over, among those of all deployments. unknown: whether outages were
-# not known for long enough.
+# not known for long enough. cache: number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules.
 DEPLOYMENT = _record(
     "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
     " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
-    " retry_on per_attempt error_after outage outages_end slow slows_end unknown",
+    " retry_on per_attempt error_after outage outages_end slow slows_end unknown has_input has_output"
+    " cache cache_marks cache_least cache_step cache_answers cache_uncounted",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at"
-    " deadline_s known_until_s",
+    " input_most input_level input_rate input_at output_most output_level output_rate output_at"
+    " deadline_s known_until_s cache_ttl_s",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
-# that it has, 0 if the next iteration cannot go on with it. noted: what was there when that was last written down. state, and how
-# often it has begun to start and come into service: see engine/fleet.py.
+# that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
+# noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
+# engine/fleet.py.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
-    " free total ends ends_base submitted drops passed most noted_running noted_waiting noted_used noted_awake"
+    " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"
     " state starts lives",
     "at_s begun_s first_step_s more_s woke_s busy_s ready_s",
 )
@@ -48,8 +51,10 @@ SEQUENCE = _record(
 # lost: prompt tokens that count as lost, once its client has asked again; -1 before.
 GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost")
 # Blocks start to end of a prompt that can be found again. While free they stand in their replica's queue of free blocks,
-# after ``gap`` blocks of no chain; following < 0: not in the queue.
-CHAIN = _record("start end users previous following count gap")
+# after ``gap`` blocks of no chain; following < 0: not in the queue. place: in ``chain_at``, of one that belongs to a prefix.
+CHAIN = _record("start end users previous following count gap place")
+# Of a prompt cache: tokens from the first on, to ``end`` within a node; when they were there, and last used.
+KEPT = _record("end following", "from_s used_s")
 EVENT = _record("order kind request stage attempt", "at_s")
 
 
@@ -85,7 +90,7 @@ CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
 GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
 ACTS: int = np.int64(3 << 40)  # type: ignore[assignment]
 (NONE,) = _constants(1)
-DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS = 0, 1, 2, 3, 4, 5
+DONE, GROW, PAUSE, LONGER, MORE, MORE_DAYS, MORE_CHAINS, KEEP_MORE = 0, 1, 2, 3, 4, 5, 6, 7
 # Counters: next request to arrive, events in the heap, free slots of sequences and groups, running replicas; below them sizes
 # and switches that do not change during a run.
 NEXT, EVENTS, FREE_SEQUENCES, FREE_GROUPS, ACTIVE = 0, 1, 2, 3, 4
@@ -114,7 +119,13 @@ UNFINISHED, LOGGED, LOG_ROOM, DRAWN, HEARD, HEARS = 28, 29, 30, 31, 32, 33
 KEEPS_ATTEMPTS, WORKS, SAMPLES, CALLS_BREAK, CALLS_AGAIN = 34, 35, 36, 37, 38
 # Budgets, none where nobody has any; the day that the clock is in, and days that there is room for.
 BUDGETS, DAY, DAYS = 39, 40, 41
-COUNTERS = 42
+# Where the chains begin that are not of prefixes; free ones of those that are, and how many of them one event may need.
+OWN, FREE_CHAINS, CHAINS_NEEDED = 42, 43, 44
+# How many may wait for one answer beside the first, and events that one of the loop's rounds may push.
+FURTHER, EVENTS_NEEDED = 45, 46
+# Of prompt caches: nodes of the tree, free slots, and how many one call takes at most, none where there is no such cache.
+NODES, FREE_KEPT, MOST_KEPT = 47, 48, 49
+COUNTERS = 50
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 # Of budgets' days: when the one that the clock is in ends, and when the first does.
@@ -137,7 +148,9 @@ class State(NamedTuple):
     backoff: F64  # (n * retries,)
     needed: I64
     level: I64
-    next_of: I64
+    session: I64  # by stage, what load balancers keep together
+    next_of: I64  # the first that waits for its answer
+    beside: I64  # the next that waits for the same answer
     think_s: F64
     route: I64  # (n * choices,)
 
@@ -159,8 +172,17 @@ class State(NamedTuple):
     groups: Records
     chains: Records
     events: Records
+    # Prompt caches, and the tree that their prompts are of.
+    node_parent: I64
+    node_start: I64
+    kept_first: I64  # (caches * nodes,)
+    kept: Records
+    free_kept: I64
+    written: I64
+    lost_written: I64
     free_sequences: I64
     free_groups: I64
+    free_chains: I64
     ends: I64
     due: I64  # (replicas * 16,) sequences that need a block, by iteration modulo 16
     waiting_first: I64
@@ -174,6 +196,11 @@ class State(NamedTuple):
     load_in_progress: I64
     most: F64
     counters: I64
+    # Of prefixes, nodes of a tree: the one before it, and its first block. Chains that hold them, by replica and node; 0 for none.
+    prefix_parent: I64
+    prefix_start: I64
+    chain_at: I32
+    path: I64  # scratch: nodes, and where they end
     # Of the stage that a request is at: attempts made again so far, and those that were taken in and lost.
     attempt: I32
     lost_calls: I32

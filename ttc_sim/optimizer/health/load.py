@@ -15,6 +15,7 @@ from ttc_sim.optimizer.health.check import Check, Status
 from ttc_sim.optimizer.health.subject import Subject, listed, some
 from ttc_sim.scenario import Api, GpuPool, Target
 from ttc_sim.scenario.shapes import time_in_words
+from ttc_sim.serving.api_limits import held_by
 from ttc_sim.simulation.over_time import Intervals, run_again
 from ttc_sim.simulation.pooling import HOUR_S
 
@@ -167,11 +168,7 @@ def _when(interval: int, interval_s: float) -> str:
 def rate_limits(subject: Subject) -> Check:
     """How near the busiest minute comes to the limits of endpoints."""
     name = "rate limits"
-    limited = {
-        n: item
-        for n, item in subject.deployments.items()
-        if isinstance(item, Api) and (item.requests_per_minute is not None or item.tokens_per_minute is not None)
-    }
+    limited = {n: item for n, item in subject.deployments.items() if isinstance(item, Api) and item.rate_limits}
     if not limited:
         return Check(name, "not applicable", "no endpoint in use has a rate limit", {})
     found = {n: _busiest_minute(subject, n, item) for n, item in limited.items()}
@@ -181,44 +178,45 @@ def rate_limits(subject: Subject) -> Check:
     most = {n: max(one.values()) for n, one in found.items()}
     worst = max(most, key=lambda n: most[n])
     which = max(found[worst], key=lambda key: found[worst][key]).replace("_", " ")
+    window = "minute" if limited[worst].limit_window_s == 60 else f"{limited[worst].limit_window_s} seconds"
     if most[worst] <= NEAR and refused <= _REFUSED:
-        says = (
-            f"the busiest minute takes {percent(most[worst], 0)} of the {which} of {worst}, and less of any other limit"
-        )
-        return Check(name, "ok", says, figures)
-    says = f"the busiest minute asks for {percent(most[worst], 0)} of the {which} of {worst}"
+        says = f"the busiest {window} takes {percent(most[worst], 0)} of the {which} of {worst}"
+        return Check(name, "ok", f"{says}, and less of any other limit", figures)
+    says = f"the busiest {window} asks for {percent(most[worst], 0)} of the {which} of {worst}"
     says += f", and {percent(refused)} of the requests are refused there and asked again" if refused > 0 else ""
     status: Status = "problem" if refused > _REFUSED and most[worst] > AT_LIMIT else "warning"
     return Check(name, status, f"{says}. Ask for a higher limit, or send part of it elsewhere", figures)
 
 
 def _busiest_minute(subject: Subject, name: str, api: Api) -> dict[str, float]:
-    """Share of each limit that is asked for in the busiest minute of any run, as requests arrive."""
+    """Share of each limit that is asked for in the busiest minute, or window, of any run, as requests arrive."""
     d = subject.model.deployment_names.index(name)
-    calls = tokens = 0.0
+    most = dict.fromkeys(api.rate_limits, 0.0)
+    free = api.cache_rules is not None and not api.cache_rules.reads_count
     for run, offers in zip(subject.pooled.runs, subject.offers, strict=True):
         arrival_s = run.result.arrival_s
         known = ~np.isnan(arrival_s)
-        minute = np.where(known, arrival_s, 0.0) // 60.0
-        bins = minute.astype(np.int64)
+        bins = (np.where(known, arrival_s, 0.0) // api.limit_window_s).astype(np.int64)
         bins -= int(bins.min())
-        for carried, here in zip(offers.carried, offers.taken(run.result), strict=True):
+        asked = {key: np.zeros(int(bins.max()) + 1) for key in most}
+        for index, (carried, here) in enumerate(zip(offers.carried, offers.taken(run.result), strict=True)):
             work = carried.work
             owner = np.repeat(np.arange(len(here)), np.diff(work.stage_start))
             stages = np.flatnonzero((work.deployment == d) & (here & known)[owner])
             if not len(stages):
                 continue
-            output = np.add.reduceat(work.reasoning_tokens + work.visible_tokens, work.sample_start[:-1])
-            took = work.prompt_tokens[stages] + output[stages]
-            at = bins[owner[stages]]
-            calls = max(calls, float(np.bincount(at).max()))
-            tokens = max(tokens, float(np.bincount(at, weights=took).max()))
-    found = {}
-    if api.requests_per_minute is not None:
-        found["requests_per_minute"] = calls / api.requests_per_minute
-    if api.tokens_per_minute is not None:
-        found["tokens_per_minute"] = tokens / api.tokens_per_minute
-    return found
+            output = np.add.reduceat(work.reasoning_tokens + work.visible_tokens, work.sample_start[:-1])[stages]
+            prompt = work.prompt_tokens[stages] - (run.result.cached_tokens[index][stages] if free else 0)
+            took = {
+                "requests_per_minute": np.ones(len(stages)),
+                "tokens_per_minute": prompt + output,
+                "input_tokens_per_minute": prompt,
+                "output_tokens_per_minute": output,
+            }
+            for key, total in asked.items():
+                total += np.bincount(bins[owner[stages]], weights=took[key], minlength=len(total))
+        most = {key: max(most[key], float(total.max())) for key, total in asked.items()}
+    return {key: most[key] / held_by(limit, api.limit_window_s) for key, limit in api.rate_limits.items()}
 
 
 def spare_replicas(subject: Subject) -> Check:

@@ -154,7 +154,7 @@ class Stage:
         """API calls with a prompt of their own: the readings of a verifier, which has a deployment of its own; else one."""
         return 1 if self.deployment is None else self.visible_tokens.shape[1]
 
-    @property
+    @cached_property
     def cut_tokens(self) -> tuple[I64, I64]:
         """Reasoning and visible tokens (m, n) up to the moment when the last needed sample ends, all going equally fast."""
         n = self.visible_tokens.shape[1]

@@ -1,0 +1,129 @@
+"""What a session may spend, and what becomes of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ttc_sim.base.arguments import finite, in_python
+from ttc_sim.base.draws import I64
+from ttc_sim.base.errors import InputError
+from ttc_sim.policies.costs import CostTable, cost_table
+from ttc_sim.policies.followed import ENDED, Around, Followed, plainly, turns_of
+from ttc_sim.policies.memory import Memory, Places
+from ttc_sim.policies.policy import Policy
+from ttc_sim.policies.requests import Requests
+from ttc_sim.policies.sticky import Escalate, Sticky, check_inside
+
+
+@dataclass(frozen=True, repr=False)
+class SessionBudget(Around):
+    """A session may spend so much; once it has, its later turns go to another arm, or it ends.
+
+    The turn that goes beyond it is still sent: what it costs is known when it is answered. Dollars are those that are expected of
+    the session: its tokens at the arms' prices, found in the caches as far as its turns were sent there before and in time.
+
+    Args:
+        policy: that chooses until then; one that follows sessions may stand here too.
+        usd: US dollars a session; tokens: of prompts and answers, cached or not. One of both, or the one that is spent first.
+        to: arm of all turns after that; or
+        at_end: ``"stop"``: they are not sent.
+
+    >>> from ttc_sim.policies import Always
+    >>> SessionBudget(Always("large"), usd=2.0, to="small").arm_names()
+    ('large', 'small')
+    """
+
+    policy: Policy
+    usd: float | None = None
+    tokens: int | None = None
+    to: str | None = None
+    at_end: Literal["stop"] | None = None
+
+    def __post_init__(self) -> None:
+        check_inside("SessionBudget", self.policy, (Sticky, Escalate))
+        if self.usd is None and self.tokens is None:
+            raise InputError("SessionBudget", "usd", None, "US dollars a session, or tokens, or both")
+        if self.usd is not None and (not finite(self.usd) or self.usd <= 0):
+            raise InputError("SessionBudget", "usd", self.usd, "a finite number of US dollars a session, above 0")
+        whole = isinstance(self.tokens, int) and not isinstance(self.tokens, bool)
+        if self.tokens is not None and not (whole and 1 <= self.tokens <= _MOST_TOKENS):
+            raise InputError("SessionBudget", "tokens", self.tokens, f"a whole number from 1 to {_MOST_TOKENS:,}")
+        if (self.to is None) == (self.at_end is None):
+            raise InputError("SessionBudget", "to", self.to, "an arm to go on at, or at_end='stop', one of them")
+        if self.to is not None and not isinstance(self.to, str):
+            raise InputError("SessionBudget", "to", self.to, "the name of an arm")
+        if self.at_end not in (None, "stop"):
+            raise InputError("SessionBudget", "at_end", self.at_end, "'stop'")
+        in_python(self, "usd")
+
+    @property
+    def in_words(self) -> str:
+        """What a session adds to the policy, in a line."""
+        spent = [] if self.usd is None else [f"${self.usd:.4g}"]
+        spent += [] if self.tokens is None else [f"{self.tokens:,} tokens"]
+        after = "it ends" if self.to is None else f"all its turns go to {self.to}"
+        return f"once a session has spent {' or '.join(spent)}, {after}"
+
+    def arm_names(self) -> tuple[str, ...]:
+        """Those of the policy, and the arm that it ends with; empty if the policy's are not known."""
+        names = self.policy.arm_names()
+        return tuple(dict.fromkeys([*names, *([] if self.to is None else [self.to])])) if names else ()
+
+    def table(self, requests: Requests, arms: Sequence[str]) -> CostTable:
+        """Of the arms that it may come to, where that is known."""
+        of_sessions = requests.turns is not None and bool((requests.turns.session >= 0).any())
+        if self.usd is not None and of_sessions:
+            cost_table(requests.costs, self.arm_names() or arms, where=repr(self), needed=True)
+        return cost_table(requests.costs, arms, where=repr(self), needed=False)
+
+    def memory(self, requests: Requests, arms: Sequence[str], places: Places) -> Memory:
+        """See :class:`~ttc_sim.policies.followed.Followed`."""
+        found = super().memory(requests, arms, places)
+        if isinstance(self.policy, Followed):
+            found.inner = self.policy.memory(requests, arms, places)
+        return found
+
+    def follow(self, requests: Requests, arms: Sequence[str], places: Places, memory: Memory) -> I64:
+        """See :class:`~ttc_sim.policies.followed.Followed`."""
+        from ttc_sim.policies.following import within_budget
+
+        if isinstance(self.policy, Followed):
+            assert memory.inner is not None
+            asked = self.policy.follow(requests, arms, places, memory.inner)
+        else:
+            asked = plainly(self.policy, requests, arms)
+        table, out = self.table(requests, arms), np.empty(len(requests), dtype=np.int64)
+        within_budget(
+            asked,
+            (places.conversation, places.parent, places.session),
+            turns_of(requests),
+            (table.on, table.usd, table.rules),
+            (memory.kept, memory.used, memory.clock, memory.told),
+            memory.spent,
+            (np.nan if self.usd is None else float(self.usd), np.nan if self.tokens is None else float(self.tokens)),
+            ENDED if self.to is None else list(arms).index(self.to),
+            out,
+        )
+        return out
+
+    def answered(
+        self, requests: Requests, arms: Sequence[str], places: Places, memory: Memory, arm: int, output_tokens: int
+    ) -> None:
+        """See :class:`~ttc_sim.policies.followed.Followed`."""
+        from ttc_sim.policies.following import spent_of
+
+        super().answered(requests, arms, places, memory, arm, output_tokens)
+        if output_tokens > 0:
+            table, prompt = self.table(requests, arms), int(requests.prompt_tokens[0])
+            spent_of(int(places.session[0]), arm, prompt, float(output_tokens), table.usd, memory.spent)
+        if memory.inner is not None and isinstance(self.policy, Followed):
+            self.policy.answered(requests, arms, places, memory.inner, arm, output_tokens)
+
+
+_MOST_TOKENS = 10**12
+
+__all__ = ["SessionBudget"]
