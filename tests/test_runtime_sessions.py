@@ -216,7 +216,7 @@ def test_nothing_is_tried_on_purpose_where_sessions_are_followed(folder: Path) -
 @pytest.mark.parametrize("policy", [FOLLOWING[1], "Banded(edges=[2], arms=['weak', 'strong@500'], score='turn')"])
 def test_exports_say_that_they_follow_no_session(folder: Path, policy: str) -> None:
     plan = ttc.load_plan(saved(folder, planned_with(folder, policy)))
-    stands = {name: Endpoint(url="http://localhost:1/v1", model=name) for name in ("cheap", "dear")}
+    stands = {name: Endpoint(url="http://localhost:1/v1", model=name, body={}) for name in ("cheap", "dear")}
     for to in ("litellm", "semantic-router"):
         said = "\n".join(export_plan(plan, to, stands).not_expressed)
         assert (
