@@ -304,7 +304,12 @@ def with_tree(case: Case, seed: int, times: Times) -> Case:
         u = uniforms(seed, "sessions", works[0].requests)
         session = (u[:, 0] * 5).astype(np.int64) - (u[:, 0] < 0.2)
     deployments = [
-        item.model_copy(update={"prefix_caching": dice.of(True, True, True, False)})
+        item.model_copy(
+            update={
+                "prefix_caching": dice.of(True, True, True, False),
+                "load_balancer": dice.of(item.load_balancer, "prefix"),
+            }
+        )
         if isinstance(item, GpuPool)
         else item
         for item in case.deployments

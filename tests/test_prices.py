@@ -22,7 +22,7 @@ DAY = "2026-11-24"
 MODELS = [("google", "gemini-2.5-pro"), ("openrouter", "qwen/qwen3-coder-flash"), ("anthropic", "claude-sonnet-4-5")]
 
 
-def prices_of(provider: str, model: str, **stated: float) -> TokenPrices:
+def prices_of(provider: str, model: str, **stated: Any) -> TokenPrices:
     return resolve_price(Price(provider=provider, model=model, on=DAY, **stated), where="test", field="price")
 
 

@@ -31,6 +31,7 @@ from ttc_sim.cli import (
     profile,
     sensitivity,
     serve,
+    sessions,
     sweep,
     whatif,
 )
@@ -80,6 +81,7 @@ app.command()(capacity.capacity)
 app.command()(check.check)
 app.command()(gpus.gpus)
 app.command()(prices.prices)
+app.command()(sessions.sessions)
 app.command()(collect.collect)
 app.command()(sweep.sweep)
 app.command("cross-validate")(cross_validate.cross_validate)

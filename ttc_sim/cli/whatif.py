@@ -102,7 +102,10 @@ def whatif(
     @PROVIDER/MODEL for its price. prices-on=2026-01-31: prices of the table on that day. verifier=0.7,
     verifier:ARM=0.7: verifiers and judges of that AUROC. predictor=none (all alike), perfect (measured chances),
     noise:R (R of the correlation is left) or drift:D (log-odds of being hard plus D). lengths=1.5x, lengths:ARM=1.5x:
-    so many times the output tokens; thinking=1.5x: of thinking alone; outcomes stay, unless a cap cuts.
+    so many times the output tokens; thinking=1.5x: of thinking alone; outcomes stay, unless a cap cuts. Of sessions:
+    compact=100000: longer contexts are made shorter, to a fifth of that. cache=off: nothing is found again.
+    cache-ttl=3600: endpoints keep prompts for so many seconds. switch=never, freely or if-it-pays: a session stays
+    where its first turn went, goes where the policy says, or moves where that costs no more than to stay.
 
     The policy stays, with what it expects of the arms. With --replan it is planned anew for each variation too, as
     `ttc-sim optimize` would, and both are told apart. A month has 30 days.

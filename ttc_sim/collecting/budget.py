@@ -106,12 +106,7 @@ class Budget:
         output = cap if cap is not None else self.most_output
         if output is None:
             return math.inf
-        # What a token costs may depend on how long the prompt turns out to be.
-        tiers: list[TokenPrices | LongPrompts] = [self.prices]
-        tiers += [one for one in self.prices.long_prompts if one.above < prompt_tokens]
-        dearest_in = max(max(one.input, one.cached_input) for one in tiers)
-        dearest_out = max(max(one.reasoning, one.output) for one in tiers)
-        return prompt_tokens * dearest_in + output * dearest_out + self.prices.call
+        return max(_most_usd(one, prompt_tokens, output) for one in self.prices.at_all_times)
 
     def cost_usd(self, tokens: Tokens) -> float:
         """What an answer cost."""
@@ -137,6 +132,15 @@ class Budget:
         self.reserved_usd = max(self.reserved_usd - (0.0 if math.isinf(usd) else usd), 0.0)
         self.spent_usd += spent
         self.maybe_usd += maybe
+
+
+def _most_usd(prices: TokenPrices, prompt_tokens: int, output: int) -> float:
+    # What a token costs may depend on how long the prompt turns out to be.
+    tiers: list[TokenPrices | LongPrompts] = [prices]
+    tiers += [one for one in prices.long_prompts if one.above < prompt_tokens]
+    dearest_in = max(float(getattr(one, kind)) for one in tiers for kind in ("input", "cached_input", "cache_write"))
+    dearest_out = max(max(one.reasoning, one.output) for one in tiers)
+    return max(prompt_tokens * dearest_in + output * dearest_out + prices.call, prices.least)
 
 
 def checked_limit(budget_usd: float | None, no_budget: bool, *, priced: bool) -> float | None:

@@ -83,26 +83,25 @@ class PromptCache:
         for at, end in self._path(node, answer[0]):
             if end > shared:
                 self._keep(at, end, answer[1], now_s)
-        return self.shared(prompt) - found if begins else 0
+        kept = shared if self.rules.breakpoints > 1 else self.shared(prompt)
+        return kept - found if begins else 0
 
     def _marked(self, node: int, prompt: int, shared: int) -> list[tuple[int, int]]:
-        """Places that the client marks, where others may find it: the end of a prompt, that of what it shares, the first."""
+        """Places that are marked, and that others may find: of one the prompt's end, of more first that of what it shares."""
         left, path = self.rules.breakpoints, self._path(node, shared)
-        marked: list[tuple[int, int]] = []
-        if shared < prompt:
-            left -= 1
-        if left and path:
-            marked.append(path[0])
-            left -= 1
+        if left == 1 and shared < prompt:
+            return []
+        marked = path[:1]
         for place in path[:0:-1]:
-            if left and place[1] >= self.rules.min_tokens:
+            if len(marked) < left and place[1] >= self.rules.min_tokens:
                 marked.append(place)
-                left -= 1
         return marked
 
     def _keep(self, node: int, end: int, from_s: float, now_s: float) -> None:
         kept = self.kept.setdefault(node, [])
         kept[:] = [one for one in kept if not self._over(one, now_s)]
+        if not self.rules.breakpoints:  # what is kept further is kept up to here
+            from_s = min([from_s, *(one.from_s for one in kept if one.end > end)])
         same = next((one for one in kept if one.end == end), None)
         if same is None:
             kept.append(_Kept(end, from_s, now_s))

@@ -53,7 +53,7 @@ from ttc_sim.engine.prompt_cache import PromptCache
 from ttc_sim.engine.recording import Levels, Recorder
 from ttc_sim.engine.reference_fleet import Fleet
 from ttc_sim.engine.replica import Replica, Stage
-from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Ledger, bill_of, check_budgets
+from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Ledger, bill_of, check_budgets, prices_at
 from ttc_sim.engine.work import (
     BUSY,
     COMPLETED,
@@ -72,8 +72,10 @@ from ttc_sim.engine.work import (
     check_intervals,
     check_work,
     end_of_run,
+    far_apart,
     fleet_log,
     has_api_cache,
+    holds_enough,
     interval_of,
     kept_together,
     last_arrival,
@@ -495,6 +497,10 @@ class _Pool:
                 place = max(places, key=lambda one: (weight_of(session, one), -one))
             return self.replicas[place]
         replicas = [self.replicas[place] for place in places]
+        if kind == "prefix" and not far_apart(*(which(one.unfinished for one in replicas) for which in (min, max))):
+            held = [one.holds(stage) for one in replicas]
+            if holds_enough(max(held), stage.prompt):
+                replicas = [one for one, tokens in zip(replicas, held, strict=True) if tokens == max(held)]
         if kind == "least_kv":
             return min(replicas, key=lambda one: (one.kv_demand, one.unfinished))
         return min(replicas, key=lambda one: one.unfinished)
@@ -532,7 +538,7 @@ class _Endpoint:
         self.known = True
         self.noted = (0, 0)
         self.limits = ApiLimits(api)
-        self.cache = None if api.cache is None else PromptCache(api.cache.rules, simulation.works[0].prefixes)
+        self.cache = None if (rules := api.cache_rules) is None else PromptCache(rules, simulation.works[0].prefixes)
         self.calls: list[_Call] = []
         self.waiting = 0
         self.busy_s = 0.0
@@ -668,12 +674,13 @@ class _Endpoint:
         self.note()
         prompt = int(simulation.works[call.arm].prompt_tokens[call.stage])
         simulation.prefilled[call.arm][call.stage] = 0 if call.empty else prompt
+        in_cache = int(simulation.cached[call.arm][call.stage]), 0
         if self.limits.in_progress == 1:
             self.busy_since_s = float(env.now)
 
         def end(_: simpy.Event) -> None:
             self.calls.remove(call)
-            self._bill(call, self._record(call, float(env.now)), float(env.now))
+            self._bill(call, self._record(call, float(env.now)), in_cache, float(env.now))
             self.limits.in_progress -= 1
             self.note()
             if self.limits.in_progress == 0:
@@ -682,12 +689,18 @@ class _Endpoint:
         assert ends.callbacks is not None
         ends.callbacks.append(end)
 
-    def _bill(self, call: _Call, generated: tuple[int, int], now_s: float) -> None:
-        """Let the gateway count what a call that is over has come to: hidden and visible tokens."""
+    def _bill(self, call: _Call, generated: tuple[int, int], in_cache: tuple[int, int], now_s: float) -> None:
+        """Let the gateway count what a call that is over has come to.
+
+        Args:
+            generated: hidden and visible tokens; in_cache: tokens of its prompt that were found in a cache, and that one was made
+                to keep.
+        """
         ledger, levels = self.simulation.ledger, self.simulation.levels
         if ledger is not None:
-            prompt, per_hidden, per_visible = ledger.budgets.prices[call.arm][call.stage].tolist()
-            nanos = bill_of(0.0 if call.empty else prompt, per_hidden, per_visible, *generated)
+            prices = ledger.budgets.prices[call.arm][call.stage]
+            at = prices_at(ledger.budgets.clock, float(self.simulation.started_s[call.request]))
+            nanos = bill_of(prices[at], 0, call.empty, *generated, *in_cache)
             ledger.count(call.request, nanos, now_s, None if levels is None else interval_of(now_s, levels.interval_s))
 
     def _record(self, call: _Call, by_s: float) -> tuple[int, int]:

@@ -8,8 +8,8 @@ known of them fits into the free blocks, unless the iteration preempted one. Blo
 not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
-blocks of a shared prefix are held together as long as one sequence uses any, and what is generated joins a conversation's prefix
-when the sequence ends.
+blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
+conversation's prefix when the sequence ends. See docs/prefix-caches.md.
 """
 
 from __future__ import annotations
@@ -124,6 +124,18 @@ class Replica:
         """Whether it may wait, or run at once."""
         limit = self.pool.queue_limit
         return limit is None or self.unfinished + len(stage.tokens) <= self.pool.max_num_seqs + limit
+
+    def holds(self, stage: Stage) -> int:
+        """Leading tokens of the stage's prompt that its first sequence would find in the cache."""
+        if not self.pool.prefix_caching or stage.prefix_id < 0:
+            return 0
+        hit = 0
+        for node, first, end in stretches(
+            stage.prefixes, stage.prefix_id, min(stage.prefix_tokens, stage.prompt - 1) // BLOCK
+        ):
+            if first == hit and node in self.prefixes:
+                hit = max(min(self.prefixes[node].end, end), first)
+        return hit * BLOCK
 
     def submit(self, stage: Stage) -> None:
         """Put the stage's samples into the queue."""

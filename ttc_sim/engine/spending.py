@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numba.extending import register_jitable
@@ -35,8 +35,11 @@ class Budgets:
         of: (n, 2) budgets that a request counts in, -1 for none; where both say ``DEGRADE``, the second does.
         to: (n, 2) work that it is carried out instead then; -1 where there is none.
         spends: (works, n) whether what the work sends anything to may cost anything.
-        prices: per work, (stages, 3) billionths of a US dollar: of the whole prompt, of a hidden and of a visible token.
+        prices: per work, (stages, prices, :data:`PARTS`) billionths of a US dollar: of the whole prompt as if none of it were in a
+            cache, of a hidden and of a visible token, how much less a token costs that was found in a cache, and how much more
+            one that it was made to keep, and what a call comes to at the least.
         first_turn_s: when the first day ends, on the clock of the arrivals, above 0; each further one lasts :data:`DAY_S`.
+        clock: when which prices hold, as :func:`prices_at` reads it.
     """
 
     limit: I64
@@ -46,6 +49,7 @@ class Budgets:
     spends: NDArray[np.bool_]
     prices: tuple[F64, ...]
     first_turn_s: float = DAY_S
+    clock: F64 = field(default_factory=lambda: clock_of(0.0, np.zeros(0), np.zeros(1)))
 
     def of_requests(self, request: I64, stages: Sequence[I64]) -> Budgets:
         """Of these requests, each any number of times, with these stages of each work."""
@@ -88,10 +92,54 @@ def nanos_of(usd: float) -> int:
     return min(max(round(usd * NANOS), 1), MOST_NANOS)
 
 
+PARTS = 6
+"""Figures of each price."""
+
+
 @register_jitable  # type: ignore[untyped-decorator]
-def bill_of(prompt: float, per_hidden: float, per_visible: float, hidden: int, visible: int) -> int:
-    """Billionths of a US dollar that a call comes to, rounded to a whole one."""
-    return int(min(np.floor(prompt + hidden * per_hidden + visible * per_visible + 0.5), 1.0 * MOST_NANOS))
+def bill_of(prices: F64, first: int, empty: bool, hidden: int, visible: int, cached: int, written: int) -> int:
+    """Billionths of a US dollar that a call comes to, rounded to a whole one.
+
+    Args:
+        prices: :data:`PARTS` of them, from ``first`` on; empty: whether the call took its prompt in not at all.
+    """
+    if empty:
+        return 0
+    usd = prices[first] + hidden * prices[first + 1] + visible * prices[first + 2]
+    usd += written * prices[first + 4] - cached * prices[first + 3]
+    return int(min(np.floor(max(usd, prices[first + 5], 0.0) + 0.5), 1.0 * MOST_NANOS))
+
+
+def clock_of(origin_s: float, days_s: F64, hours_s: F64, period_s: float = DAY_S) -> F64:
+    """When prices change.
+
+    Args:
+        origin_s: any midnight, on the run's clock; days_s: when days begin that have other prices than those before, in order.
+        hours_s: seconds after that midnight from which on prices hold, in order, the first is 0; period_s: after which they do so
+            again.
+    """
+    return np.concatenate([[origin_s, period_s, len(days_s), len(hours_s)], days_s, hours_s]).astype(np.float64)
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def prices_at(clock: F64, at_s: float) -> int:
+    """Number of the prices that hold at a moment, by days and then by hours; ``clock`` as of :func:`clock_of`."""
+    days, hours = int(clock[2]), int(clock[3])
+    row = 0
+    while row < days and clock[4 + row] <= at_s:
+        row += 1
+    since = at_s - clock[0]
+    since -= clock[1] * np.floor(since / clock[1])
+    column = hours - 1
+    while column > 0 and clock[4 + days + column] > since:
+        column -= 1
+    return row * hours + column
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def prices_of(clock: F64) -> int:
+    """How many prices there are."""
+    return int((1 + clock[2]) * clock[3])
 
 
 def check_days(days: int) -> None:
@@ -119,6 +167,8 @@ def check_budgets(budgets: Budgets | None, works: int, requests: int) -> None:
         raise ValueError(f"spends and prices must be of {works} works and {requests} requests")
     if len(budgets.rule) != count or (budgets.of >= count).any() or (budgets.to >= works).any():
         raise ValueError("of, to and rule name a budget or a work that is not there")
+    if any(prices.shape[1:] != (prices_of(budgets.clock), PARTS) for prices in budgets.prices):
+        raise ValueError(f"prices must be (stages, {prices_of(budgets.clock)}, {PARTS}), as the clock has it")
     if not budgets.first_turn_s > 0 or (budgets.limit < 1).any():
         raise ValueError("first_turn_s and limit must be above 0")
     there = budgets.of >= 0
@@ -201,6 +251,7 @@ __all__ = [
     "DEGRADE",
     "MOST_DAYS",
     "NANOS",
+    "PARTS",
     "QUEUE",
     "REFUSE",
     "Budgets",

@@ -446,6 +446,18 @@ def capacity(deployment: Api | GpuPool) -> float:
 
 
 @register_jitable  # type: ignore[untyped-decorator]
+def far_apart(fewest: int, most: int) -> bool:
+    """Whether replicas' unfinished sequences are too unequal to go by what their caches hold, as SGLang's router has it."""
+    return most - fewest > 64 and 2 * most > 3 * fewest
+
+
+@register_jitable  # type: ignore[untyped-decorator]
+def holds_enough(cached: int, prompt: int) -> bool:
+    """Whether so many tokens of a prompt are worth going where they are: more than 30%, likewise."""
+    return 10 * cached > 3 * prompt
+
+
+@register_jitable  # type: ignore[untyped-decorator]
 def pick_live(overflow: bool, limit: int, choices: int, at: I64, waiting: I64, in_progress: I64, most: F64) -> int:
     """Which of the choices, served at deployments ``at``, a :class:`LiveRule` takes; the rest is by deployment."""
     if overflow:

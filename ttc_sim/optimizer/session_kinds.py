@@ -18,16 +18,31 @@ from ttc_sim.optimizer.live_load import few_sizes
 from ttc_sim.optimizer.looking import Simulated, key_of
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
+from ttc_sim.optimizer.simpler import simplicity_of
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import SOURCE
 from ttc_sim.optimizer.traffic_kinds import KINDS, look_at_live_load, look_at_one_arm
-from ttc_sim.policies import PROMPT_TOKENS, PerSource, Policy, Threshold
+from ttc_sim.policies import (
+    PROMPT_TOKENS,
+    TURN,
+    Always,
+    Banded,
+    Escalate,
+    PerSource,
+    Policy,
+    SessionBudget,
+    Sticky,
+    follows_sessions,
+)
 from ttc_sim.scenario import has_fixed_cost
 
 BY_SESSION = "turns of sessions"
-_PARTS = (0.25, 0.5, 0.75, 0.9)  # of the prompt tokens that are sent, below a first edge
-_LOOKS = 40  # most candidates that are simulated
-_ROUNDS = 2  # of edges between those that did best and their neighbours
+_PARTS = (0.25, 0.5, 0.75, 0.9)  # of the prompt tokens that are sent, on turns before a first edge
+_BUDGETS = (0.5, 0.75, 0.9)  # of the sessions, that spend less than a first budget
+_WORTH = (0.01, 0.1)  # US dollars a turn that it may be worth to be where a policy asks
+_TURNS = 10  # over which a move is weighed
+_LOOKS = 60  # most candidates that are simulated
+_ROUNDS = 2  # of what lies between those that did best and their neighbours
 _SIZES = 3  # numbers of replicas of each pool, from the fewest that carry what is sent there
 _SLACK = 1.1  # what comes in the runs may be that far off what stands for it
 
@@ -42,8 +57,9 @@ def kinds_of(task: PlanningTask) -> Sequence[Callable[[Choosing], None]]:
 def look_at_sessions(choosing: Choosing) -> None:
     """Every kind of candidate, from the one on that may be cheapest, as long as it may be better than the best so far."""
     task, held, looked = choosing.task, choosing.best, dict[str, Simulated]()
-    listed = [one for policy in _first_candidates(task) for one in on_sizes(task, policy)]
+    policies = [policy for listed in CANDIDATES for policy in listed(task)]
     for _ in range(1 + _ROUNDS):
+        listed = [one for policy in policies for one in on_sizes(task, policy)]
         for one in sorted(listed, key=lambda one: one.cost_usd_per_request):
             if len(looked) >= _LOOKS or key_of(one) in looked or _too_dear(choosing, one, held):
                 continue
@@ -51,33 +67,108 @@ def look_at_sessions(choosing: Choosing) -> None:
             choosing.say(f"{next(iter(one.notation.values()))}: {figures_in_brief(seen.summary)}")
             if seen.meets_targets and (held is None or choosing.rank(seen) < choosing.rank(held)):
                 held = seen
-        best = min(looked.values(), key=choosing.rank, default=None)
-        if best is None:
-            return
-        listed = [one for policy in neighbours(task, best, looked.values()) for one in on_sizes(task, policy)]
-    choosing.verify_best([*looked.values()], BY_SESSION)
+        best: dict[object, Simulated] = {}
+        for seen in sorted(looked.values(), key=choosing.rank):
+            best.setdefault(_alike(policy_of(seen)), seen)
+        tried = [policy_of(seen) for seen in looked.values()]
+        policies = [
+            other for one in map(policy_of, best.values()) for other in (*around(one), *between(task, one, tried))
+        ]
+    if looked:  # of those that come to the same, the simplest first
+        choosing.verify_best(sorted(looked.values(), key=simplicity_of), BY_SESSION)
+
+
+def policy_of(seen: Simulated) -> Policy:
+    """The one for all."""
+    return seen.proposal.policy.policies[SOURCE]
 
 
 def _too_dear(choosing: Choosing, one: Proposal, held: Simulated | None) -> bool:
-    """Whether the least that it may cost is more than may be paid, or than what holds the targets already."""
+    """Whether it cuts off too much, or the least that it may cost is too much, or more than what holds the targets already."""
     most, asked = choosing.targets.cost_usd_per_request, choosing.targets.cut_off_rate
     if asked is not None and 1 - one.accuracy > _SLACK * asked + 1e-9:
         return True
     if most is not None and one.cost_usd_per_request > _SLACK * most:
         return True
-    return not choosing.fastest and held is not None and one.cost_usd_per_request >= _SLACK * choosing.value(held)
+    if held is None or not choosing.targets.cheapest:
+        return False
+    return one.cost_usd_per_request >= _SLACK * held.summary.cost_usd_per_request.value
 
 
-def _first_candidates(task: PlanningTask) -> Iterator[Policy]:
-    for listed in CANDIDATES:
-        yield from listed(task)
+def _alike(policy: Policy) -> object:
+    """What policies have in common that differ by numbers alone."""
+    names = getattr(policy, "score", None), *policy.arm_names()
+    return type(policy), names
+
+
+# ----------------------------------------------------------------------------------------------------------- candidates
 
 
 def by_length(task: PlanningTask) -> Iterator[Policy]:
     """Two arms, by the length of the prompt: as it grows from turn to turn, most sessions switch once."""
+    yield from _by_score(task, PROMPT_TOKENS, task.population.prompt_tokens)
+
+
+def by_turn(task: PlanningTask) -> Iterator[Policy]:
+    """Two arms, by which turn of its session it is."""
+    assert task.population.turns is not None
+    yield from _by_score(task, TURN, task.population.turns.turn)
+
+
+def by_budget(task: PlanningTask) -> Iterator[Policy]:
+    """One arm until a session has spent so many tokens, then another."""
+    turns, prompt = task.population.turns, task.population.prompt_tokens
+    assert turns is not None
+    spent = np.bincount(turns.session[turns.session >= 0], weights=(prompt + turns.output_tokens)[turns.session >= 0])
+    if not turns.turn.any():
+        return  # no session has a second turn
+    limits = sorted({int(np.quantile(spent, part)) for part in _BUDGETS})
+    for first, then in pairs_of(task):
+        yield from (SessionBudget(Always(first), tokens=most, to=then) for most in limits if most >= 1)
+
+
+CANDIDATES: tuple[Callable[[PlanningTask], Iterator[Policy]], ...] = (by_length, by_turn, by_budget)
+"""Kinds of candidates. A further one lists policies; what each may cost at least follows from what it chooses."""
+
+
+def around(policy: Policy) -> Iterator[Policy]:
+    """The same, with sessions that stay where they are unless a move pays, or for good."""
+    if follows_sessions(policy) or isinstance(policy, Always):
+        return
+    yield Sticky(policy)
+    yield from (Sticky(policy, worth_usd=usd, turns=_TURNS) for usd in _WORTH)
+    yield Sticky(policy, moves=0)
+    yield Escalate(policy)
+
+
+def between(task: PlanningTask, best: Policy, tried: Iterable[Policy]) -> Iterator[Policy]:
+    """Edges, or budgets, halfway between that of the best and the next below and above that were tried, on a logarithmic scale."""
+    if isinstance(best, Banded):
+        score = task.population.as_requests().score(best.score)
+        ends = {max(float(score.min()), 1.0), float(score.max())}
+        known = {one.edges[0] for one in tried if isinstance(one, Banded) and one.score == best.score}
+        for edge in _halfway(best.edges[0], known | ends):
+            yield Banded(edges=[edge], arms=best.arms, score=best.score)
+    elif isinstance(best, SessionBudget) and best.tokens is not None:
+        budgets = {float(one.tokens) for one in tried if isinstance(one, SessionBudget) and one.tokens is not None}
+        for most in _halfway(float(best.tokens), budgets):
+            yield SessionBudget(best.policy, tokens=int(most), to=best.to)
+
+
+def _halfway(value: float, known: Iterable[float]) -> Iterator[float]:
+    """Whole numbers halfway from a value to its neighbours."""
+    values = sorted(known)
+    at = values.index(value)
+    for other in (values[max(at - 1, 0)], values[min(at + 1, len(values) - 1)]):
+        middle = float(round((value * other) ** 0.5))
+        if middle != value:
+            yield middle
+
+
+def _by_score(task: PlanningTask, score: str, values: I64) -> Iterator[Policy]:
     for below, above in pairs_of(task):
-        for at in edges_of(task):
-            yield Threshold(at=at, below=below, above=above, score=PROMPT_TOKENS)
+        for at in edges_of(task, values):
+            yield Banded(edges=[at], arms=[below, above], score=score)
 
 
 def pairs_of(task: PlanningTask) -> list[tuple[str, str]]:
@@ -87,31 +178,16 @@ def pairs_of(task: PlanningTask) -> list[tuple[str, str]]:
     return list(permutations(names, 2))
 
 
-def edges_of(task: PlanningTask) -> list[float]:
-    """Lengths of prompts below which about so many parts of all prompt tokens are."""
-    length = np.sort(task.population.prompt_tokens)
-    upto = np.cumsum(length) / length.sum()
-    found = {float(length[min(int(np.searchsorted(upto, part)), len(length) - 1)]) for part in _PARTS}
-    return sorted(one for one in found if one > length[0])
+def edges_of(task: PlanningTask, values: I64) -> list[float]:
+    """Values of a score below which about so many parts of all prompt tokens are sent."""
+    order = np.argsort(values, kind="stable")
+    upto = np.cumsum(task.population.prompt_tokens[order])
+    places = np.searchsorted(upto, np.array(_PARTS) * upto[-1])
+    found = set(values[order][np.minimum(places, len(values) - 1)].tolist())
+    return [float(one) for one in sorted(found) if one > values[order[0]]]
 
 
-def neighbours(task: PlanningTask, best: Simulated, looked: Iterable[Simulated]) -> Iterator[Policy]:
-    """Edges halfway between that of the best and the next ones below and above that were tried, on a logarithmic scale."""
-    policy = best.proposal.policy.policies[SOURCE]
-    if not isinstance(policy, Threshold):
-        return
-    tried = [one.proposal.policy.policies[SOURCE] for one in looked]
-    ends = [float(task.population.prompt_tokens.min()), float(task.population.prompt_tokens.max())]
-    edges = sorted({*ends, *(one.at for one in tried if isinstance(one, Threshold) and one.score == policy.score)})
-    at = edges.index(policy.at)
-    for other in (edges[max(at - 1, 0)], edges[min(at + 1, len(edges) - 1)]):
-        middle = float(round((policy.at * other) ** 0.5))
-        if middle != policy.at:
-            yield Threshold(at=middle, below=policy.below, above=policy.above, score=policy.score)
-
-
-CANDIDATES: tuple[Callable[[PlanningTask], Iterator[Policy]], ...] = (by_length,)
-"""Kinds of candidates. A further one lists policies; what each may cost at least follows from what it chooses (:func:`on_sizes`)."""
+# ---------------------------------------------------------------------------------------------------------- replicas
 
 
 def on_sizes(task: PlanningTask, policy: Policy) -> Iterator[Proposal]:
@@ -123,15 +199,9 @@ def on_sizes(task: PlanningTask, policy: Policy) -> Iterator[Proposal]:
     load: F64 = expectations.gpu_s[arm, rows] * weight * task.rate_per_s
     at = np.array([one.deployment for one in model.arms])[arm]
     usd, whole = (float(table[arm, rows] @ weight) for table in (expectations.api_cost_usd, expectations.correct))
-    names = {model.deployment_names[d]: float(load[at == d].sum()) for d in np.unique(at).tolist()}
-    # What follows sessions may come to an arm that it sends no first turn to.
-    names |= {
-        model.deployment_names[d]: 0.0
-        for name in policy.arm_names()
-        if model.deployment_names[d := model.arms[model.arm_names.index(name)].deployment] not in names
-    }
-    fixed = {name: busy for name, busy in names.items() if has_fixed_cost(model.scenario.deployments[name])}
-    options = [_sizes(task, name, busy) for name, busy in fixed.items()]
+    busy = {model.deployment_names[d]: float(load[at == d].sum()) for d in np.unique(at).tolist()}
+    fixed = {name: some for name, some in busy.items() if has_fixed_cost(model.scenario.deployments[name])}
+    options = [_sizes(task, name, some) for name, some in fixed.items()]
     for counts in product(*options):
         replicas = dict(zip(fixed, counts, strict=True))
         yield Proposal(of_all, replicas, whole, usd + task.pools_usd_per_request(replicas), {})

@@ -21,15 +21,16 @@ from ttc_sim.optimizer.promises import as_mapping, figures_in_brief
 from ttc_sim.optimizer.proposing.bands import BandsProposer
 from ttc_sim.optimizer.proposing.proposal import Proposal, Proposer
 from ttc_sim.optimizer.task import PlanningTask, Progress, without_arms
-from ttc_sim.policies import Always, Banded, Policy, Threshold
+from ttc_sim.policies import Always, Banded, Policy, Threshold, follows_sessions
 from ttc_sim.scenario import Targets
 from ttc_sim.scenario.targets import FLOORS
 from ttc_sim.simulation.differences import compare
 from ttc_sim.simulation.pooling import Pooled
 
-STATIC, BANDS, UTILITY, LIVE = range(4)
-"""Kinds of policy, from the simplest on: one arm for each source, bands of one score, a weighing of all arms, or live load."""
-_KINDS = ("one arm for each source", "bands", "Utility", "live load")
+STATIC, BANDS, SESSIONS, UTILITY, LIVE = range(5)
+"""Kinds of policy, from the simplest on: one arm for each source, bands of one score, what follows sessions, a weighing of all
+arms, or live load."""
+_KINDS = ("one arm for each source", "bands", "sessions followed", "Utility", "live load")
 _COST = "cost_usd_per_request"
 _MOST_TIED = 8  # that are told of
 _POINTS, _PART = 0.02, 0.02
@@ -41,7 +42,8 @@ class Simplicity:
     """How simple a policy is to run and to read: the first that differs decides, and less is simpler.
 
     Attributes:
-        kind: :data:`STATIC`, :data:`BANDS`, :data:`UTILITY` or :data:`LIVE`: a predictor or live load is one more thing to run.
+        kind: :data:`STATIC`, :data:`BANDS`, :data:`SESSIONS`, :data:`UTILITY` or :data:`LIVE`: sessions to remember, a predictor or
+            live load is one more thing to run.
         deployments, arms: that requests are sent to; bands: of all sources together.
     """
 
@@ -178,7 +180,9 @@ def _kind(policy: Policy) -> int:
         return LIVE
     if isinstance(policy, Always):
         return STATIC
-    return BANDS if isinstance(policy, (Banded, Threshold)) else UTILITY
+    if isinstance(policy, (Banded, Threshold)):
+        return BANDS
+    return SESSIONS if follows_sessions(policy) else UTILITY
 
 
 def _bands(policy: Policy) -> int:

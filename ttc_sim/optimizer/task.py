@@ -242,7 +242,7 @@ class PlanningTask:
     @property
     def of_sessions(self) -> bool:
         """Whether those requests are turns of sessions, so that what one costs depends on where those before it were sent."""
-        return self.traffic_alone and self.population.reused_tokens is not None
+        return self.traffic_alone and self.population.turns is not None
 
     def load(self, scenario: Scenario) -> Model:
         """Another scenario on the same traffic, to be simulated."""

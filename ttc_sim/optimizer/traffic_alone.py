@@ -6,14 +6,16 @@ The rows only propose. What is proposed is simulated on the traffic itself.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import numpy as np
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
 from ttc_sim.policies import PROMPT_TOKENS
-from ttc_sim.simulation.drawing import draw
+from ttc_sim.policies.turns import Turns
+from ttc_sim.simulation.drawing import draw, turns_of
 from ttc_sim.simulation.model import Model
 from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.workload import Traffic, with_lengths
@@ -23,6 +25,7 @@ SOURCE = "traffic"
 """The one source of a workload that names none."""
 _MOST_RUNS = 16  # whose requests are summed over
 _MOST_ROWS = 4000  # more say no more of the means that a proposal rests on
+_MOST_TURNS = 20_000  # of sessions, which are few for as many requests
 
 
 def as_population(model: Model) -> Model:
@@ -32,7 +35,7 @@ def as_population(model: Model) -> Model:
         InputError: requests without lengths, or no arm that they may be sent to.
     """
     scenario = model.scenario
-    prompt, hidden, visible, reused = _lengths(model)
+    prompt, hidden, visible, turns = _lengths(model)
     rows, zeros = len(prompt), np.zeros(len(prompt), dtype=np.int64)
     everyone = set(scenario.workload.sources)
     kept_from = {arm.name: scenario.arms[arm.name].sources for arm in model.arms}
@@ -68,15 +71,28 @@ def as_population(model: Model) -> Model:
         attempts={SOURCE: attempts},
         offered=offered,
         notes=(),
-        reused_tokens=reused,
+        turns=turns,
+        costs=None if turns is None else model.arm_costs,
     )
-    arms = tuple(replace(arm, attempts=attempts, sources=offered[arm.name]) for arm in model.arms)
+    arms = tuple(
+        replace(arm, attempts=_as_long(attempts, arm.turn_tokens), sources=offered[arm.name]) for arm in model.arms
+    )
     return replace(model, population=population, arms=arms)
 
 
-def _lengths(model: Model) -> tuple[I64, I64, I64, I64 | None]:
+def _as_long(attempts: Attempts, times: float) -> Attempts:
+    """The same with answers so many times as long, as an arm makes turns of sessions; what that adds to later prompts is left to
+    the simulation."""
+    if times == 1.0:
+        return attempts
+    hidden, visible = (np.rint(part * times) for part in (attempts.reasoning_tokens, attempts.visible_tokens))
+    visible = np.maximum(visible, hidden == 0)
+    return replace(attempts, reasoning_tokens=hidden.astype(np.int64), visible_tokens=visible.astype(np.int64))
+
+
+def _lengths(model: Model) -> tuple[I64, I64, I64, Turns | None]:
     """Prompt, reasoning and visible tokens of requests such as will come: of many more than a run has, where they are drawn; and
-    of sessions the prompt tokens that had been sent before."""
+    which turns of sessions they are, if they are any, one session after another."""
     scenario, workload = model.scenario, model.scenario.workload
     if workload.lengths is not None and not workload.sources:
         drawn = Traffic.of(np.zeros(_MOST_ROWS), 1.0)
@@ -85,7 +101,8 @@ def _lengths(model: Model) -> tuple[I64, I64, I64, I64 | None]:
     else:
         traffics = [draw(model, 0, purpose="rows").traffic]
         each = max(len(traffics[0].arrival_s), 1)
-        runs = 1 if workload.is_replay else min(-(-_MOST_ROWS // each), _MOST_RUNS)
+        wanted = _MOST_ROWS if traffics[0].session is None else _MOST_TURNS
+        runs = 1 if workload.is_replay else min(-(-wanted // each), _MOST_RUNS)
         traffics += [draw(model, k, purpose="rows").traffic for k in range(1, runs)]
     parts = []
     for one in traffics:
@@ -93,10 +110,22 @@ def _lengths(model: Model) -> tuple[I64, I64, I64, I64 | None]:
             expected = "a trace or clients that carry token lengths, or workload.lengths"
             raise InputError(scenario.path, "workload.arrivals", "no lengths", expected)
         hidden = np.zeros_like(one.visible_tokens) if one.reasoning_tokens is None else one.reasoning_tokens
-        reused = np.zeros_like(one.visible_tokens) if one.reused_tokens is None else one.reused_tokens
-        parts.append(np.stack([one.prompt_tokens, hidden, one.visible_tokens, reused]))
+        parts.append(np.stack([one.prompt_tokens, hidden, one.visible_tokens]))
     whole = np.concatenate(parts, axis=1)
-    rows = min(whole.shape[1], _MOST_ROWS)
-    taken = whole[:, np.arange(rows) * whole.shape[1] // rows]
-    sessions = any(one.session is not None for one in traffics)
-    return taken[0], taken[1], taken[2], taken[3] if sessions else None
+    turns = turns_of(traffics[0])
+    if turns is not None:  # as they follow one another: what a policy makes of a turn may depend on those before
+        rows = np.arange(min(whole.shape[1], _MOST_TURNS))
+        return whole[0, rows], whole[1, rows], whole[2, rows], _joined(traffics).taken(rows)
+    rows = np.arange(count := min(whole.shape[1], _MOST_ROWS)) * whole.shape[1] // count
+    return whole[0, rows], whole[1, rows], whole[2, rows], None
+
+
+def _joined(traffics: Sequence[Traffic]) -> Turns:
+    """Turns of all runs, as sessions of one."""
+    found, at, sessions = list[Turns](), 0, 0
+    for one in map(turns_of, traffics):
+        assert one is not None
+        session = np.where(one.session < 0, -1, one.session + sessions)
+        found.append(replace(one, session=session, after=np.where(one.after < 0, -1, one.after + at)))
+        at, sessions = at + len(session), int(session.max(initial=sessions - 1)) + 1
+    return Turns(**{one.name: np.concatenate([getattr(part, one.name) for part in found]) for one in fields(Turns)})

@@ -193,7 +193,7 @@ def look_at_live_load(choosing: Choosing) -> None:
     if most is not None and held is not None:
         proposals = [one for one in proposals if one.cost_usd_per_request <= most]
     for one in proposals[:_LIVE_LOOKS]:
-        if not choosing.fastest and held is not None and one.cost_usd_per_request >= _SLACK * choosing.value(held):
+        if choosing.targets.cheapest and held is not None and one.cost_usd_per_request >= _SLACK * _usd(held):
             break  # it costs about that at least
         looked.append(choosing.look(one))
         choosing.say(f"by live load, {next(iter(one.notation.values()))}: {figures_in_brief(looked[-1].summary)}")
@@ -201,6 +201,10 @@ def look_at_live_load(choosing: Choosing) -> None:
             held = looked[-1]
     if looked:
         choosing.verify_best(looked, BY_LOAD)
+
+
+def _usd(seen: Simulated) -> float:
+    return seen.summary.cost_usd_per_request.value
 
 
 KINDS = (look_at_one_arm, look_at_lengths, look_at_live_load)

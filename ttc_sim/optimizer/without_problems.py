@@ -108,7 +108,12 @@ def plan_traffic(
         scenario=plan.model.scenario,
         predicted=replace(
             plan.summary,
-            notes=(*plan.summary.notes, _UNKNOWN, *left_to_capacity(scenario), *proposed_without(plan.model)),
+            notes=(
+                *plan.summary.notes,
+                *(() if plan.summary.accuracy is not None else (_UNKNOWN,)),
+                *left_to_capacity(scenario),
+                *proposed_without(plan.model),
+            ),
         ),
         checks=plan.checks,
         baselines=baselines,

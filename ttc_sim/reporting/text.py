@@ -475,7 +475,11 @@ def rests_on(summary: Summary) -> list[str]:
             f"What waits builds up over much of a run, so {runs} may say too little of times: ask for {FEW_RUNS} or more."
         )
     if not summary.problems:
-        return [f"{runs} of {each}. Brackets and intervals: 95%, for other runs of the same traffic.", *few]
+        others = "other runs of the same traffic"
+        if summary.sessions is not None:
+            recorded = summary.sessions.recorded
+            others = f"other sessions like these{f', drawn from {recorded:,} recorded ones' if recorded else ''}"
+        return [f"{runs} of {each}. Brackets and intervals: 95%, for {others}.", *few]
     new = "new task types like the measured ones" if summary.same_types else "new problems like the measured ones"
     lines = [
         f"{runs} of {each}; {summary.problems:,} measured problems stand behind them. Brackets and intervals: 95%, for {new}."

@@ -47,6 +47,11 @@ FIGURES = {
     "cost_usd_per_request": Shown("$ / 1k requests", _per_thousand, 1000.0, 2, "$ / 1k requests"),
     "cost_usd_per_day": Shown("$ / day", dollars, 1.0, 0, "$ / day"),
     "cost_usd_per_month": Shown("$ / month", dollars, 1.0, 0, "$ / month"),
+    "usd_per_session": Shown("$ / session", dollars, 1.0, 2, "$ / session"),
+    "cached_share": Shown("prompt tokens found in a cache; difference in points", percent, _POINTS, 2, "points"),
+    "switches_per_session": Shown(
+        "turns sent elsewhere than the last, a session", lambda x: number(x, 1), 1.0, 2, "turns"
+    ),
     "prompt_tokens_per_request": Shown("prompt tokens of a request", count, 1.0, 0, "tokens"),
     "reasoning_tokens_per_request": Shown("thinking tokens of a request", count, 1.0, 0, "tokens"),
     "visible_tokens_per_request": Shown("visible tokens of a request", count, 1.0, 0, "tokens"),

@@ -15,7 +15,6 @@ from ttc_sim.scenario.deployments import (
     LayerStepTime,
     LinearStepTime,
     PhysicsStepTime,
-    Price,
     StepTime,
     has_fixed_cost,
 )
@@ -25,6 +24,7 @@ from ttc_sim.scenario.fleet import Autoscaling, Failure, Failures, ScaleRule, Sc
 from ttc_sim.scenario.hardware import PoolOption, PoolSearch
 from ttc_sim.scenario.lengths import Lengths, LogNormal
 from ttc_sim.scenario.load import find_scenario, load_scenario, read_mapping, scenario_from_dict
+from ttc_sim.scenario.price import Price, PriceChange, PriceHours
 from ttc_sim.scenario.search import CascadeSearch, Search
 from ttc_sim.scenario.sessions import Compact, Sessions
 from ttc_sim.scenario.shapes import Shape
@@ -78,6 +78,8 @@ __all__ = [
     "PoolRetry",
     "PoolSearch",
     "Price",
+    "PriceChange",
+    "PriceHours",
     "Renewal",
     "Retry",
     "ScaleRule",

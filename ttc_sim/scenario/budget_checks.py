@@ -6,6 +6,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.deployments import Api
 from ttc_sim.scenario.document import Scenario
+from ttc_sim.scenario.moments import moment_of
 
 
 def check_budget(scenario: Scenario) -> None:
@@ -66,7 +67,8 @@ def first_turn_s(scenario: Scenario) -> float:
         InputError: shapes that start at different times of day.
     """
     assert scenario.budget is not None
-    starts_h: float | None = None
+    begins = moment_of(scenario.workload.begins)
+    starts_h = None if begins is None else begins.hour + begins.minute / 60 + begins.second / 3600
     for stream in scenario.workload.streams:
         shape = getattr(stream.arrivals, "shape", None)
         if shape is None or (shape.by_hour is None and shape.by_weekday is None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,38 +12,13 @@ from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
-from ttc_sim.scenario.api_cache import ApiCache
+from ttc_sim.scenario.api_cache import ApiCache, CacheRules, marks_by_itself
 from ttc_sim.scenario.base import Model, NonNegative, Positive, errors_at, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
-
-
-def _day(given: object) -> object:
-    """YAML reads a day that stands without quotes as a date."""
-    return given.isoformat() if type(given) is datetime.date else given
-
-
-class Price(Model):
-    """US dollars per million tokens: from a maintained price table, from the scenario, or both (the scenario wins).
-
-    Args:
-        provider: provider's name in the ``genai-prices`` table, with ``model``; ``on`` fixes the day (``YYYY-MM-DD``).
-        reasoning_usd_per_mtok: hidden reasoning tokens; billed as output unless given, here or by the table.
-        usd_per_call: of each call that is not turned away, whatever its length; none if left out, here and by the table.
-        factor: all of these times this: 0.88 of a discount that was agreed on, 0 where tokens are paid for by a fixed fee.
-    """
-
-    provider: str | None = None
-    model: str | None = None
-    on: Annotated[str | None, BeforeValidator(_day)] = None
-    input_usd_per_mtok: NonNegative | None = None
-    cached_input_usd_per_mtok: NonNegative | None = None
-    reasoning_usd_per_mtok: NonNegative | None = None
-    output_usd_per_mtok: NonNegative | None = None
-    usd_per_call: NonNegative | None = None
-    factor: NonNegative = 1.0
+from ttc_sim.scenario.price import Price
 
 
 class Latency(Model):
@@ -134,6 +108,22 @@ class Api(Model):
             expected = "at least 6: in a window of 10 s fewer than one request would be allowed"
             raise errors_at({"requests_per_minute": ("value_error", requests, expected)})
         return self
+
+    @model_validator(mode="after")
+    def _cache_of_the_model(self) -> Api:
+        provider = None if self.cache is None else self.cache.provider
+        marks = None if self.price.model is None else marks_by_itself(self.price.model)
+        if marks is not None and provider in ("openai", "openai-24h", "openai-breakpoints"):
+            right = "openai-breakpoints" if marks else "openai or openai-24h"
+            if marks != (provider == "openai-breakpoints"):
+                expected = f"{right}, whose rules hold for {self.price.model}"
+                raise errors_at({"cache.provider": ("value_error", provider, expected)})
+        return self
+
+    @property
+    def cache_rules(self) -> CacheRules | None:
+        """What its prompt cache does; ``None`` without any."""
+        return None if self.cache is None else self.cache.rules_of(self.price.model)
 
     @property
     def rate_limits(self) -> dict[str, float]:
@@ -271,7 +261,8 @@ class GpuPool(Model):
     Args:
         replicas: how many; with ``autoscaling``, how many there are at the start.
         load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
-            least KV cache in use or waited for, or by session (the conversation's, so that its prefix is found again).
+            least KV cache in use or waited for, by session (the conversation's, so that its prefix is found again), or by prefix:
+            the one whose cache holds the most of its prompt, unless loads are far apart (docs/prefix-caches.md).
         usd_per_replica_hour: price of one replica, busy or idle, while the policy uses the pool: from the first arrival to its last
             answer or, of traffic that goes on, for the time in which so many requests come. With ``gpu``, that GPU's list
             price (:mod:`ttc_sim.scenario.gpu_prices`) times the GPUs of a replica unless given.
@@ -312,7 +303,7 @@ class GpuPool(Model):
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
     prefix_caching: bool = True
-    load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session"] = "least_outstanding"
+    load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session", "prefix"] = "least_outstanding"
     scheduling: Literal["fcfs", "priority"] = "fcfs"
     queue_limit: Annotated[int, Field(ge=0, le=MOST_REQUESTS)] | None = None
     timeout_s: Positive | None = None

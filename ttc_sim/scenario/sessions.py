@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny, model_validator
 from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.scenario.base import Model, by_name, errors_at
+from ttc_sim.scenario.session_laws import Generated
 from ttc_sim.scenario.traffic import ARRIVALS, Arrivals, Workload
 
 
@@ -37,7 +38,8 @@ class Sessions(Arrivals):
 
     Args:
         sessions: name of a session profile, such as ``coding-agent``, or its folder; or
-        file: a table of recorded requests, or a folder of recorded sessions.
+        file: a table of recorded requests, or a folder of recorded sessions; or
+        generated: laws that sessions are made by.
         starts: how sessions begin.
         shared_heads: whether sessions whose prompts begin with tools and a system prompt of the same lengths have them in common.
         compact: how long contexts are made shorter; never if left out.
@@ -48,6 +50,7 @@ class Sessions(Arrivals):
     process: Literal["sessions"]
     sessions: str | None = None
     file: str | None = None
+    generated: Generated | None = None
     starts: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
     shared_heads: bool = True
     compact: Compact | None = None
@@ -59,10 +62,10 @@ class Sessions(Arrivals):
 
     @model_validator(mode="after")
     def _from_one_place(self) -> Sessions:
-        if (self.sessions is None) == (self.file is None):
-            raise errors_at(
-                {"sessions": ("value_error", self.sessions, "the name of a session profile, or `file`, one of them")}
-            )
+        given = [name for name in ("sessions", "file", "generated") if getattr(self, name) is not None]
+        if len(given) != 1:
+            expected = "the name of a session profile, or file, or generated: one of the three"
+            raise errors_at({given[1] if given else "sessions": ("value_error", " and ".join(given) or None, expected)})
         if self.starts.carries_lengths:
             raise errors_at({"starts": ("value_error", self.starts.process, "a process that carries no lengths")})
         return self

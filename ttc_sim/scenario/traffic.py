@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_VARIATION
 from ttc_sim.base.plugins import Registry
 from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name, errors_at
 from ttc_sim.scenario.lengths import Lengths
-from ttc_sim.scenario.shapes import WHOLE_TRACE, Duration, Shape, seconds_of
+from ttc_sim.scenario.moments import as_moment, moment_of
+from ttc_sim.scenario.shapes import WEEKDAYS, WHOLE_TRACE, Duration, Shape, seconds_of
 
 
 class Arrivals(Model):
@@ -278,6 +280,9 @@ class Workload(Model):
         requests: of a run: the first so many of all arrivals; or
         duration: all that arrive in such a time from the start, ``24 h`` (s, min, h, d), or ``whole trace``: until its last row.
         lengths: of requests that neither problems, arrivals nor their source give any.
+        begins: moment at which the run begins, such as ``"2026-11-24 08:00"``, of UTC unless it says otherwise
+            (``"2026-11-24 08:00+01:00"``): for prices that depend on the hour or the day, and a budget's day. The ``starts`` of
+            shapes must be its time of day.
     """
 
     arrivals: Annotated[SerializeAsAny[Arrivals] | None, by_name(ARRIVALS)] = None
@@ -285,6 +290,7 @@ class Workload(Model):
     duration: Duration | None = None
     sources: dict[str, Source] = Field(default_factory=dict)
     lengths: Lengths | None = None
+    begins: Annotated[str | None, BeforeValidator(as_moment)] = None
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> Workload:
@@ -309,6 +315,27 @@ class Workload(Model):
             raise errors_at({"duration": ("value_error", self.duration, expected)})
         self._check_lengths()
         return self
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> Workload:
+        at = moment_of(self.begins)
+        for stream in self.streams:
+            shape = getattr(stream.arrivals, "shape", None)
+            if at is None or shape is None or (shape.by_hour is None and shape.by_weekday is None):
+                continue
+            hour = at.hour + at.minute / 60 + at.second / 3600 + (24 * at.weekday() if shape.by_weekday else 0)
+            if abs(shape.starts_h - hour) > 1e-9:
+                day = f"{WEEKDAYS[at.weekday()]} " if shape.by_weekday else ""
+                expected = f"'{day}{at:%H:%M}', when the run begins by workload.begins"
+                field = stream.field.removeprefix("workload.")
+                raise errors_at({f"{field}.shape.starts": ("value_error", shape.starts or "00:00", expected)})
+        return self
+
+    @property
+    def begins_utc(self) -> datetime.datetime | None:
+        """The moment at which the run begins, of UTC."""
+        at = moment_of(self.begins)
+        return None if at is None else at.astimezone(datetime.UTC)
 
     def _check_lengths(self) -> None:
         """All requests have lengths, from one place, and none are said in vain."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ttc_sim.base.draws import I64
+from ttc_sim.base import intervals
+from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.intervals import NONE, Variance
 from ttc_sim.workload import Traffic
 
 
@@ -34,6 +36,31 @@ def sessions_of(traffics: Sequence[Traffic]) -> I64 | None:
     return np.asarray(np.argsort(np.argsort(first))[which], dtype=np.int64)
 
 
+def recorded_of(traffics: Sequence[Traffic]) -> I64 | None:
+    """(n,) number of the recorded session that each request of all runs was drawn from, -1 of none; ``None`` without any."""
+    if all(one.recorded is None for one in traffics):
+        return None
+    return np.concatenate(
+        [np.full(len(one.arrival_s), -1) if one.recorded is None else one.recorded for one in traffics]
+    )
+
+
+def between_recorded(influence: F64, recorded: I64, session: I64, scale: float) -> Variance:
+    """Variance of a figure of sessions that were drawn from recorded ones, over other recorded ones like these.
+
+    What sessions differ by is already in the variance between runs, or batches of them.
+
+    Args:
+        influence: (k,) what each request, or session, adds to the figure's deviation; recorded, session: (k,) of each.
+        scale: what a single recorded session leaves uncertain.
+    """
+    known = recorded >= 0
+    if not known.any():
+        return NONE
+    drawn = np.bincount(session[known], weights=influence[known])
+    return intervals.of_units(influence[known], recorded[known], scale=scale, own=float(drawn @ drawn))
+
+
 def in_batches(session: I64, groups: int) -> tuple[I64, int]:
     """Batches of whole sessions, of about as many requests each: (n,) the batch of each request, and how many there are.
 
@@ -54,4 +81,4 @@ def dealt_whole(run: I64, session: I64, groups: int) -> tuple[I64, int]:
     return in_batches(session, min(groups, len(run)))
 
 
-__all__ = ["dealt_whole", "in_batches", "sessions_of"]
+__all__ = ["between_recorded", "dealt_whole", "in_batches", "recorded_of", "sessions_of"]

@@ -49,7 +49,10 @@ class Run:
             answer stood, in expectation (:class:`ttc_sim.strategies.outcomes.forcing.ForcedAnswers`).
         cost_usd: bill of API calls, the request's part of the GPU pools' bill by the time that it took of them, and of endpoints'
             fixed fees by its tokens there (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
-        api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end.
+        api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end with nothing cached,
+            at the mean of prices that change.
+        cached_tokens: prompt tokens of API calls that were found in a cache; written_tokens: those that one was made to keep;
+            cache_saved_usd: by how much less they cost than as if they were neither, below 0 where they cost more.
         ttft_s: seconds to the first token; tpot_s: for each after it, in the mean; NaN where there is none. Of a request that timed
             out the token that it waited for counts as come when it gave up (:mod:`ttc_sim.simulation.token_times`).
         paid_s: time for which the GPU pools in use, and fixed fees, are paid (:func:`ttc_sim.simulation.paid_time.paid_seconds`);
@@ -85,6 +88,9 @@ class Run:
     idle_cost_usd: F64
     api_cost_usd: F64
     planned_api_cost_usd: F64
+    cached_tokens: I64
+    written_tokens: I64
+    cache_saved_usd: F64
     ttft_s: F64
     tpot_s: F64
     paid_s: float
@@ -139,6 +145,8 @@ class Run:
             "thinking_cost_usd": self.thinking_cost_usd,
             "idle_cost_usd": self.idle_cost_usd,
         }
+        if any(isinstance(item, Api) and item.cache is not None for item in model.deployments):
+            columns |= {name: getattr(self, name) for name in ("cached_tokens", "written_tokens", "cache_saved_usd")}
         attempts = result.attempts
         if attempts is not None:
             columns |= {
@@ -252,6 +260,9 @@ def bill_run(
         idle_cost_usd=thinking[1],
         api_cost_usd=taken.api_cost_usd,
         planned_api_cost_usd=taken.planned_api_cost_usd,
+        cached_tokens=taken.cached_tokens,
+        written_tokens=taken.written_tokens,
+        cache_saved_usd=taken.cache_saved_usd,
         ttft_s=ttft_s,
         tpot_s=tpot_s,
         paid_s=paid_s,

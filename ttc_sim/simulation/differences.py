@@ -22,6 +22,7 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import Variance
 from ttc_sim.base.small_numbers import among
 from ttc_sim.engine.work import COMPLETED
+from ttc_sim.simulation import session_figures
 from ttc_sim.simulation.other_load import OtherLoad
 from ttc_sim.simulation.pairing import Leaning, Pair
 from ttc_sim.simulation.pooling import ENDS, QUANTILES, UNKNOWN, Pooled, TimeName, Times, quantile
@@ -65,6 +66,8 @@ def figures(summary: Summary) -> dict[str, Estimate]:
     for name, times in (("ttft", summary.ttft_s), ("tpot", summary.tpot_s), ("latency", summary.latency_s)):
         found |= {f"{name}_{key}_s": figure for key, figure in times.items()}
     found |= {"goodput": summary.goodput, **{name: summary.quantity(name) for name in (*ENDS, "cut_off_rate")}}
+    if (of := summary.sessions) is not None:
+        found |= {"usd_per_session": of.usd, "cached_share": of.cached_share, "switches_per_session": of.switches}
     return {name: figure for name, figure in found.items() if figure is not None and np.isfinite(figure.value)}
 
 
@@ -157,6 +160,10 @@ def _difference(pair: Pair, name: str, rates: tuple[float, float], before: Estim
     if name.startswith("cost_usd_per_"):
         days = {"request": None, "day": 1, "month": DAYS_PER_MONTH}[name.removeprefix("cost_usd_per_")]
         return _of_cost(pair, value, (1.0, 1.0) if days is None else (days * rates[0], days * rates[1]))
+    if name in session_figures.COMPARED:
+        parts = [session_figures.parts_of(one, name) for one in pair.both]
+        side = _side(pair, name, [session_figures.summed(one, name) for one in pair.both], (1.0, 1.0))
+        return _of_parts(pair, value, parts, [(0.0, 0.0)] * 2, side, (1.0, 1.0))
     if name.endswith("_tokens_per_request"):
         return _of_tokens(pair, value, name.removesuffix("_tokens_per_request"))
     if name in ENDS:

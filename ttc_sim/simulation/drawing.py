@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64, columns, uniforms
 from ttc_sim.base.errors import InputError
@@ -43,7 +44,9 @@ class Draws:
         source: (n,) source of each, by number; ``None`` where the workload names none.
         parts: the requests of each process, which draws from streams of its own; empty where there is only that of all sources.
         rounds: how many times more requests of users than at first were generated for a duration, of which not all may be sent.
-        ended: turns of sessions that are not among them, as the policy has ended those.
+        ended: turns of sessions that are not among them, as the policy has ended those; stopped: (n,) whether it is the last turn
+            before that; ``None`` if none is.
+        lengthened: whether turns are as long as the arms that they were sent to make them (:mod:`ttc_sim.simulation.turn_lengths`).
         memory: what was made of these requests before, where that is kept; nothing comes out differently with it.
     """
 
@@ -56,6 +59,8 @@ class Draws:
     parts: tuple[Part, ...] = ()
     rounds: int = 1
     ended: int = 0
+    stopped: NDArray[np.bool_] | None = None
+    lengthened: bool = False
     memory: Keeps | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -107,6 +112,7 @@ class Draws:
             traffic=self.traffic.taken(at),
             row=None if self.row is None else self.row[at],
             source=None if self.source is None else self.source[at],
+            stopped=None if self.stopped is None else self.stopped[at],
             parts=tuple(parts),
             memory=None,
         )
@@ -132,7 +138,7 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     if source is None and (population is not None or workload.sources):
         share = shares(workload, folder, where) if population is None else population.share
         source = drawn_by_share(share, scenario.seed, label, n)
-    drawn = Draws(scenario.seed, run, purpose, arrived.traffic, None, source, arrived.parts, rounds)
+    drawn = Draws(scenario.seed, run, purpose, arrived.traffic.with_ends(), None, source, arrived.parts, rounds)
     if population is None or source is None:
         return drawn
     size = np.bincount(population.source, minlength=len(population.sources))
@@ -186,11 +192,11 @@ def as_requests(model: Model, draws: Draws) -> Requests:
 
 def _of_sessions(model: Model, traffic: Traffic) -> dict[str, Any]:
     """What is known of them as turns, and of what turns cost, if they are any."""
-    turns = _turns(traffic)
+    turns = turns_of(traffic)
     return {} if turns is None else {"turns": turns, "costs": model.arm_costs}
 
 
-def _turns(traffic: Traffic) -> Turns | None:
+def turns_of(traffic: Traffic) -> Turns | None:
     """What is known of requests as turns of sessions, if any is."""
     if traffic.session is None or traffic.turn is None or traffic.reused_tokens is None:
         return None

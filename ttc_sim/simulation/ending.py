@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ttc_sim.policies import ENDED, Policy, choose_arms, ends_sessions
+from ttc_sim.policies import ENDED, Policy, ends_sessions
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.drawing import Draws, as_requests
+from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.turn_lengths import chosen
 
 
 def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
@@ -18,18 +20,35 @@ def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
     named = model.scenario.workload.sources if model.population is None else model.population.sources
     if not any(ends_sessions(policy.for_source(name)) for name in (*named, *(() if named else ("traffic",)))):
         return draws
-    sent = choose_arms(policy, as_requests(model, draws), model.arm_names) != ENDED
+    sent = chosen(model, policy, draws)[2] != ENDED
     if sent.all():
         return draws
-    left = draws.taken(np.flatnonzero(sent))
-    # As many sessions come a second as before, of fewer turns.
-    share, traffic = float(sent.mean()), left.traffic
+    draws = replace(draws, traffic=draws.traffic.with_ends())
+    return _stopped(draws.taken(np.flatnonzero(sent)), draws, sent)
+
+
+def _stopped(kept: Draws, draws: Draws, sent: NDArray[np.bool_]) -> Draws:
+    """The turns that are sent, the last ones of sessions that have been ended marked: these are over with them.
+
+    As many sessions come a second as before, of fewer turns.
+    """
+    session, ends = kept.traffic.session, kept.traffic.ends
+    assert draws.traffic.session is not None
+    assert session is not None
+    assert ends is not None
+    last = np.full(int(draws.traffic.session.max()) + 2, -1, dtype=np.int64)  # what is of no session stands at the end
+    last[session] = np.arange(len(session))
+    at = last[np.unique(draws.traffic.session[~sent])]
+    stopped = np.zeros(len(session), dtype=np.bool_)
+    stopped[at[at >= 0]] = True
+    share = float(sent.mean())
     traffic = replace(
-        traffic,
-        rate_per_s=share * traffic.rate_per_s,
-        goes_on_per_s=tuple(share * rate_per_s for rate_per_s in traffic.goes_on_per_s),
+        kept.traffic,
+        ends=ends | stopped,
+        rate_per_s=share * kept.traffic.rate_per_s,
+        goes_on_per_s=tuple(share * rate_per_s for rate_per_s in kept.traffic.goes_on_per_s),
     )
-    return replace(left, traffic=traffic, ended=draws.ended + int((~sent).sum()))
+    return replace(kept, traffic=traffic, ended=draws.ended + int((~sent).sum()), stopped=stopped)
 
 
 def notes_of_ended(runs: Sequence[Run]) -> list[str]:

@@ -239,6 +239,6 @@ def _found_again(model: Model, at: int, rows: I64) -> F64:
     """(rows,) tokens of a prompt that a deployment's cache would hold, had all of its session's turns come there soon enough."""
     served, population = model.deployments[at], model.population
     caches = served.prefix_caching if isinstance(served, GpuPool) else served.cache is not None
-    if population is None or population.reused_tokens is None or not caches:
+    if population is None or population.turns is None or not caches:
         return np.zeros(len(rows))
-    return population.reused_tokens[rows].astype(np.float64)
+    return population.turns.reused_tokens[rows].astype(np.float64)

@@ -89,7 +89,14 @@ class Pair:
         run = [one.in_groups(groups) for one in self.both]
         by_neighbours = any(one.by_neighbours for one in self.both)
         between = intervals.of_neighbours if by_neighbours else intervals.of_runs
-        return between(chance, run[0] if self.in_step else np.concatenate(run), groups)
+        found = between(chance, run[0] if self.in_step else np.concatenate(run), groups)
+        if self.before.row is not None:
+            return found
+        if self.in_step:
+            return found.plus(self.before.of_recorded(chance, np.arange(len(chance)), scale))
+        for one, part in zip(self.both, np.split(chance, [self.before.count]), strict=True):
+            found = found.plus(one.of_recorded(part, np.arange(len(part)), scale))
+        return found
 
     def swung(
         self, rest: Estimate, leaning: Sequence[Leaning], difference: Difference, error: float, most: float
@@ -191,7 +198,9 @@ def _same_turns(before: Pooled, after: Pooled) -> bool:
         if one.ended != other.ended:
             return False
         both = one.traffic, other.traffic
-        if one.ended and not all(np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn")):
+        if one.ended and not all(
+            np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn")
+        ):
             return False
     return True
 

@@ -13,6 +13,7 @@ from ttc_sim.scenario import Api
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
+from ttc_sim.simulation.token_times import sums
 from ttc_sim.workload import Traffic
 
 
@@ -77,35 +78,59 @@ def _of_offer(
     carried, attempts = offers.carried[index], result.attempts
     work = carried.work
     owner = np.repeat(np.arange(len(here)), np.diff(work.stage_start))
-    written = result.written_tokens[index] if result.written_tokens else np.zeros(len(owner), dtype=np.int64)
-    many = [(result.prefilled_tokens[index], result.cached_tokens[index], written, carried.calls, reused[owner])]
-    if attempts is not None and attempts.lost_prefilled[index].any():
-        lost = attempts.lost_prefilled[index]
+    nothing, generated = np.zeros(len(owner), dtype=np.int64), result.generated_tokens[index]
+    written = result.written_tokens[index] if result.written_tokens else nothing
+    hidden = np.minimum(generated, work.reasoning_tokens)
+    many = [
+        (
+            result.prefilled_tokens[index],
+            result.cached_tokens[index],
+            written,
+            generated,
+            hidden,
+            carried.calls,
+            reused[owner],
+        )
+    ]
+    if attempts is not None and (lost := attempts.lost_prefilled[index]).any():
         calls = np.maximum(np.rint(carried.calls * lost / work.prompt_tokens), 1).astype(np.int64)
-        none = np.zeros_like(reused[owner])
-        many.append((lost, attempts.lost_cached[index], none, calls, none))
+        written = attempts.lost_written[index] if attempts.lost_written else nothing
+        made = attempts.lost_generated[index], attempts.lost_reasoning[index]
+        many.append((lost, attempts.lost_cached[index], written, *made, calls, nothing))
     found: list[tuple[I64 | F64, ...]] = []
-    for taken_in, cached, kept, calls, sent_before in many:
+    for taken_in, cached, kept, output, thought, calls, sent_before in many:
         at = np.flatnonzero(here[owner] & (taken_in > 0))
-        tokens, known = taken_in[at].astype(np.int64), cached[at].astype(np.int64)
+        tokens, known, of_cache = (values[at].astype(np.int64) for values in (taken_in, cached, kept))
         cold = np.maximum(np.minimum(sent_before[at] * calls[at], tokens) - known, 0)
+        thinking, shown = (sums(values, work.sample_start)[at] for values in (thought, output - thought))
+        calls_of = _Calls(tokens, thinking, shown, calls[at], result.started_s[owner[at]])
         saved, more = np.zeros(len(at)), np.zeros(len(at))
         for d, prices in enumerate(model.prices):
-            of = np.flatnonzero(work.deployment[at] == d)
-            if prices is not None and len(of):
-                each = tokens[of], known[of], kept[at][of], calls[at][of]
-                usd = _usd(prices, *each)
-                saved[of] = _usd(prices, each[0], 0, 0, each[3]) - usd
-                served = model.deployments[d]
-                if isinstance(served, Api) and served.cache is not None:  # without one it would be found nowhere
-                    more[of] = usd - _usd(prices, each[0], each[1] + cold[of], each[2], each[3])
-        found.append((owner[at], work.deployment[at], tokens, known, kept[at], saved, cold, more))
+            of, served = np.flatnonzero(work.deployment[at] == d), model.deployments[d]
+            if prices is None or not len(of):
+                continue
+            usd = calls_of.usd(prices, of, known, of_cache)
+            saved[of] = calls_of.usd(prices, of, np.zeros_like(known), np.zeros_like(known)) - usd
+            if isinstance(served, Api) and served.cache is not None:  # without one it would be found nowhere
+                more[of] = usd - calls_of.usd(prices, of, known + cold, np.maximum(of_cache - cold, 0))
+        found.append((owner[at], work.deployment[at], tokens, known, of_cache, saved, cold, more))
     return found
 
 
-def _usd(prices: TokenPrices, tokens: I64, cached: I64 | int, written: I64 | int, calls: I64) -> F64:
-    """US dollars of prompts alone."""
-    return np.asarray(prices.cost_usd(tokens, cached, 0, 0, calls))
+@dataclass(frozen=True)
+class _Calls:
+    """Tokens of calls, and when they were made, but for what a cache had to do with them."""
+
+    prompt: I64
+    thinking: I64
+    shown: I64
+    calls: I64
+    at_s: F64
+
+    def usd(self, prices: TokenPrices, of: I64, cached: I64, written: I64) -> F64:
+        """The bill of some of them, had so many tokens been found, and so many been kept."""
+        spent = self.prompt[of], cached[of], self.thinking[of], self.shown[of], self.calls[of]
+        return np.asarray(prices.cost_usd(*spent, written=written[of], at_s=self.at_s[of]))
 
 
 def moved(model: Model, traffic: Traffic, by: I64) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

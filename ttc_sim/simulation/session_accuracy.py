@@ -16,7 +16,7 @@ from ttc_sim.base.small_numbers import distinct
 from ttc_sim.engine.work import COMPLETED
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model
-from ttc_sim.simulation.session_outcomes import first_requests, instances_of, lost_sessions, of_sessions
+from ttc_sim.simulation.session_outcomes import first_requests, instances_of, lost_sessions, missing, of_sessions
 
 Bools = NDArray[np.bool_]
 _BATCHES = 20  # of whole sessions, where runs are too few to say how they differ
@@ -30,7 +30,7 @@ class SessionAccuracy:
     Attributes:
         sessions: that were over within a run, in the mean of the runs; instances: that they may be at.
         unfinished_share: of all sessions, those that were not over when the run ended, of which nothing is said.
-        lost_share: a turn of which was not answered, or was cut short: they count as not right.
+        lost_share: a turn of which was not answered, cut short, or never sent as a budget had ended them: they count as not right.
         several_arms_share: that more than one arm answered: they count as runs of the last one's agent.
         measured_usd: what the measured runs that they stand for cost, in the mean; ``None`` where that is not known of all.
     """
@@ -118,7 +118,7 @@ def _ended(model: Model, run: Run) -> _OfRun:
     assert traffic.ends is not None
     at = np.flatnonzero(traffic.ends)
     session, which = traffic.session, traffic.session[at]
-    lost = lost_sessions(session, run.result.status != COMPLETED, run.cut_off == 1.0)[which]
+    lost = lost_sessions(session, *missing(run.draws, (run.result.status != COMPLETED) | (run.cut_off == 1.0)))[which]
     least, most = _extremes(session, run.answered_by)
     first = first_requests(session)
     instance = instances_of(model, run.draws, which)
@@ -218,8 +218,8 @@ def notes_on_sessions(model: Model, runs: Sequence[Run], found: SessionAccuracy 
         )
     if found.lost_share > 0:
         notes.append(
-            f"{_percent(found.lost_share)} of the sessions that were over had a turn that was not answered, or cut short by a cap: "
-            "they count as not right"
+            f"{_percent(found.lost_share)} of the sessions that were over had a turn that was not answered, was cut short by a "
+            "cap, or was not sent as a policy had ended them: they count as not right"
         )
     if found.several_arms_share > 0:
         notes.append(

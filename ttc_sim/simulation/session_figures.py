@@ -13,6 +13,7 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import Variance
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.prompts import turn_before
+from ttc_sim.simulation.uncertainty import Influence
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class SessionFigures:
     """Means over sessions, with 95% intervals for other sessions like these; each counts with the turns that came within the run.
 
     Attributes:
-        sessions: of a run, in the mean of the runs.
+        sessions: of a run, in the mean of the runs; recorded: different ones that they were drawn from, 0 if they are made up.
         turns: of a session; usd: its bill; prompt_tokens, output_tokens: of all its turns.
         sent_before_share: part of its prompt tokens that it had sent, or had answered, in an earlier turn.
         cached_share: part of them that were found in a cache, whoever had sent them.
@@ -50,6 +51,7 @@ class SessionFigures:
     """
 
     sessions: float
+    recorded: int
     turns: Estimate
     usd: Estimate
     prompt_tokens: Estimate
@@ -70,45 +72,107 @@ class SessionFigures:
 
 def session_figures(pooled: Pooled) -> SessionFigures | None:
     """Of all sessions of all runs; ``None`` without any."""
-    prompts = [run.prompts for run in pooled.runs]
-    traffics = [run.draws.traffic for run in pooled.runs]
-    if pooled.session is None or all(one.session is None or (one.session < 0).all() for one in traffics):
+    of = _of_sessions(pooled)
+    if of is None:
         return None
-    none = np.zeros(0, dtype=np.int64)
-    turn = (
-        np.concatenate([np.full(len(one.arrival_s), -1) if one.session is None else one.session for one in traffics])
-        >= 0
-    )
-    follows = np.concatenate([turn_before(one) for one in traffics]) >= 0
-    of = _Sums(pooled, turn)
-    spent = {name: np.zeros(pooled.count) for name in ("tokens", "cached", "cold", "saved_usd", "cold_usd")}
-    moved, at = np.zeros(pooled.count, dtype=np.bool_), 0
-    before = np.zeros(pooled.count)
-    for one, traffic in zip(prompts, traffics, strict=True):
-        here = slice(at, at := at + len(traffic.arrival_s))
-        if one is None:
-            continue
-        moved[here] = one.moved
-        for name, values in spent.items():
-            values[here] = one.of_requests(getattr(one, name))
-        reused = none if traffic.reused_tokens is None else traffic.reused_tokens
-        before[here] = np.minimum(reused, spent["tokens"][here]) if len(reused) else 0.0
-    prompt = pooled.tokens[0]
+    sums = _Sums(pooled, of["turns"] > 0)
+    whole = of["sessions"]
+    share = {
+        name: sums.share(of[part], of["prompt"])
+        for name, part in (
+            ("sent_before", "before"),
+            ("cached", "cached"),
+            ("cold_after", "cold_moved"),
+            ("cold", "cold"),
+        )
+    }
     return SessionFigures(
-        sessions=of.count / len(pooled.runs),
-        turns=of.mean(turn.astype(np.float64)),
-        usd=of.mean(pooled.cost),
-        prompt_tokens=of.mean(prompt),
-        output_tokens=of.mean(pooled.tokens[1] + pooled.tokens[2]),
-        sent_before_share=of.share(before, prompt),
-        cached_share=of.share(spent["cached"], prompt),
-        cold_after_switch_share=of.share(spent["cold"] * moved, prompt),
-        cold_share=of.share(spent["cold"] * ~moved, prompt),
-        switches=of.mean(moved.astype(np.float64)),
-        switched_share=of.share(moved.astype(np.float64), follows.astype(np.float64)),
-        saved_usd=of.mean(spent["saved_usd"], signed=True),
-        switch_usd=of.mean(spent["cold_usd"] * moved),
+        sessions=sums.count / len(pooled.runs),
+        recorded=0 if pooled.recorded is None else len(np.unique(pooled.recorded[pooled.recorded >= 0])),
+        turns=sums.ratio(of["turns"], whole),
+        usd=sums.ratio(of["usd"], whole),
+        prompt_tokens=sums.ratio(of["prompt"], whole),
+        output_tokens=sums.ratio(of["output"], whole),
+        sent_before_share=share["sent_before"],
+        cached_share=share["cached"],
+        cold_after_switch_share=share["cold_after"],
+        cold_share=share["cold"],
+        switches=sums.ratio(of["moved"], whole),
+        switched_share=sums.share(of["moved"], of["follows"]),
+        saved_usd=sums.ratio(of["saved_usd"], whole, signed=True),
+        switch_usd=sums.ratio(of["switch_usd"], whole),
     )
+
+
+COMPARED = {
+    "usd_per_session": ("usd", "sessions"),
+    "cached_share": ("cached", "prompt"),
+    "switches_per_session": ("moved", "sessions"),
+}
+"""Figures that two simulations are compared by: sums of the one over sums of the other."""
+
+
+def parts_of(pooled: Pooled, name: str) -> tuple[float, Influence, float]:
+    """A figure of :data:`COMPARED`, what each request adds to its deviation, and what a single session leaves uncertain of it."""
+    of = _of_sessions(pooled)
+    assert of is not None
+    part, whole = (of[key] for key in COMPARED[name])
+    total = max(float(whole.sum()), 1e-300)
+    value, none = float(part.sum()) / total, np.empty(0, dtype=np.int64)
+    return (
+        value,
+        Influence(np.arange(pooled.count), (part - value * whole) / total, None, none, np.empty(0)),
+        abs(value),
+    )
+
+
+def summed(pooled: Pooled, name: str) -> F64:
+    """(n,) what each request adds to the sum that such a figure is a part of."""
+    of = _of_sessions(pooled)
+    assert of is not None
+    return of[COMPARED[name][0]]
+
+
+def _of_sessions(pooled: Pooled) -> dict[str, F64] | None:
+    """Of each request what it adds to its session, (n,) each, 0 of those of none: what is told of sessions is sums of these over
+    sums of others. ``None`` without sessions."""
+    return pooled.once("sessions", lambda: _work_out(pooled))
+
+
+def _work_out(pooled: Pooled) -> dict[str, F64] | None:
+    traffics = [run.draws.traffic for run in pooled.runs]
+    sizes = [len(one.arrival_s) for one in traffics]
+    numbers = [np.full(n, -1) if one.session is None else one.session for one, n in zip(traffics, sizes, strict=True)]
+    turn = np.concatenate(numbers) >= 0
+    if pooled.session is None or not turn.any():
+        return None
+    of = {
+        name: np.zeros(pooled.count)
+        for name in ("tokens", "cached", "cold", "saved_usd", "cold_usd", "moved", "before")
+    }
+    at = 0
+    for run, traffic, n in zip(pooled.runs, traffics, sizes, strict=True):
+        here = slice(at, at := at + n)
+        if run.prompts is not None:
+            for name in ("tokens", "cached", "cold", "saved_usd", "cold_usd"):
+                of[name][here] = run.prompts.of_requests(getattr(run.prompts, name))
+            of["moved"][here] = run.prompts.moved
+        if traffic.reused_tokens is not None:
+            of["before"][here] = np.minimum(traffic.reused_tokens, of["tokens"][here])
+    first = np.zeros(pooled.count)
+    first[np.unique(pooled.session, return_index=True)[1]] = 1.0
+    of |= {
+        "sessions": first,
+        "turns": np.ones(pooled.count),
+        "follows": (np.concatenate([turn_before(one) for one in traffics]) >= 0).astype(np.float64),
+        "usd": pooled.cost,
+        "prompt": pooled.tokens[0],
+        "output": pooled.tokens[1] + pooled.tokens[2],
+        "cold_moved": of["cold"] * of["moved"],
+        "switch_usd": of["cold_usd"] * of["moved"],
+    }
+    of["cold"] = of["cold"] - of["cold_moved"]
+    return {name: np.where(turn, values, 0.0) for name, values in of.items()}
 
 
 def cache_figures(pooled: Pooled) -> dict[str, CacheFigures]:
@@ -144,18 +208,12 @@ class _Sums:
         self.pooled, self.at = pooled, np.flatnonzero(members)
         _, first, self.unit = np.unique(unit[self.at], return_index=True, return_inverse=True)
         self.count = len(first)
-        self.run: I64 = pooled.run[self.at][first]
+        self.first: I64 = self.at[first]
         self.session: I64 = np.arange(self.count)
 
     def of(self, values: F64) -> F64:
         """(units,) sums of something."""
         return np.bincount(self.unit, weights=values[self.at], minlength=self.count).astype(np.float64)
-
-    def mean(self, values: F64, *, signed: bool = False) -> Estimate:
-        """Mean over units of the sums of something; ``signed``: that may be below 0."""
-        sums = self.of(values)
-        value = float(sums.mean())
-        return _estimate(value, self._variance((sums - value) / self.count, abs(value)), signed=signed)
 
     def ratio(self, part: F64, whole: F64, most: float = math.inf, *, signed: bool = False) -> Estimate:
         """Of two sums; NaN where the second is 0."""
@@ -164,21 +222,26 @@ class _Sums:
         if total <= 0:
             return Estimate(math.nan, math.nan, math.nan)
         value = float(parts.sum()) / total
-        return _estimate(value, self._variance((parts - value * wholes) / total, abs(value)), most, signed=signed)
+        variance = self._variance((parts - value * wholes) / total, abs(value))
+        if 0 < value < most == 1:
+            return intervals.share(value, variance, math.inf)
+        return _estimate(value, variance, signed=signed)
 
     def share(self, part: F64, whole: F64) -> Estimate:
         """The same of a part of the whole."""
         return self.ratio(part, whole, 1.0)
 
     def _variance(self, influence: F64, scale: float) -> Variance:
-        batched = self.session if self.pooled.batched and self.pooled.session is not None else None
-        return self.pooled.of_runs(influence, self.run, scale, batched)
+        pooled = self.pooled
+        batched = self.session if pooled.batched and pooled.session is not None else None
+        run = pooled.of_runs(influence, pooled.run[self.first], scale, batched)
+        return run.plus(pooled.of_recorded(influence, self.first, scale))
 
 
-def _estimate(value: float, variance: Variance, most: float = math.inf, *, signed: bool = False) -> Estimate:
+def _estimate(value: float, variance: Variance, *, signed: bool = False) -> Estimate:
     if signed:
         return Estimate(value, value - variance.half, value + variance.half)
-    return intervals.mean(value, variance, most)
+    return intervals.mean(value, variance)
 
 
-__all__ = ["CacheFigures", "SessionFigures", "cache_figures", "session_figures"]
+__all__ = ["COMPARED", "CacheFigures", "SessionFigures", "cache_figures", "parts_of", "session_figures", "summed"]

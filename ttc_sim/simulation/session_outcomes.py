@@ -1,8 +1,8 @@
 """How sessions end: each is at an instance, and as right as a measured run there by the agent that gave its last answer.
 
 What an agent makes of an instance was measured over whole runs, so nothing is known of single turns, and a session that several
-arms answered counts as the last one's. A session of which a turn was lost, or cut short by a cap, has no answer that was measured:
-it counts as not right.
+arms answered counts as the last one's. A session of which a turn was lost, or cut short by a cap, or that a policy ended, has no
+answer that was measured: it counts as not right.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ def lost_sessions(session: I64, *turns: Bools) -> Bools:
     return found[:-1]
 
 
+def missing(draws: Draws, lost: Bools) -> tuple[Bools, ...]:
+    """(n,) turns for want of which a session has no answer: lost ones, and the last before a policy ended it."""
+    return (lost,) if draws.stopped is None else (lost, draws.stopped)
+
+
 def outcomes(model: Model, draws: Draws, answered_by: I64, lost: Bools) -> F64:
     """Whether sessions are right, at the last request of each.
 
@@ -61,7 +66,7 @@ def outcomes(model: Model, draws: Draws, answered_by: I64, lost: Bools) -> F64:
         return found
     at = np.flatnonzero(traffic.ends)
     which = traffic.session[at]
-    broken = lost_sessions(traffic.session, lost)[which]
+    broken = lost_sessions(traffic.session, *missing(draws, lost))[which]
     instance = instances_of(model, draws, which)
     for index, arm in enumerate(model.arms):
         by = answered_by[at] == index
@@ -73,4 +78,4 @@ def outcomes(model: Model, draws: Draws, answered_by: I64, lost: Bools) -> F64:
     return found
 
 
-__all__ = ["first_requests", "instances_of", "lost_sessions", "of_sessions", "outcomes"]
+__all__ = ["first_requests", "instances_of", "lost_sessions", "missing", "of_sessions", "outcomes"]

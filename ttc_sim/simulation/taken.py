@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, tokens_when_answered
 from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
+from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.model import Model
@@ -58,6 +59,8 @@ class Taken:
             end.
         api_cost_usd: (n,) bill of API calls; planned_api_cost_usd: likewise.
         api_usd: (D, n) that bill by deployment.
+        cached_tokens: (n,) prompt tokens of API calls that were found in a cache; written_tokens: (n,) those that one was made to
+            keep; cache_saved_usd: (n,) by how much less they cost than as if they were neither, below 0 where they cost more.
         api_thinking_usd: (2, n) part of it for reasoning tokens, and part of that for those after the answer stood.
         pool_s: (D, n) seconds of a replica that it took, as it shared it with others: a prompt's tokens as they were taken in, but
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
@@ -80,6 +83,9 @@ class Taken:
     api_cost_usd: F64
     planned_api_cost_usd: F64
     api_usd: F64
+    cached_tokens: I64
+    written_tokens: I64
+    cache_saved_usd: F64
     api_thinking_usd: F64
     pool_s: F64
     pool_thinking_s: F64
@@ -111,6 +117,9 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
         api_cost_usd=np.zeros(n),
         planned_api_cost_usd=np.zeros(n),
         api_usd=np.zeros((count, n)),
+        cached_tokens=np.zeros(n, dtype=np.int64),
+        written_tokens=np.zeros(n, dtype=np.int64),
+        cache_saved_usd=np.zeros(n),
         api_thinking_usd=np.zeros((2, n)),
         pool_s=np.zeros((count, n)),
         pool_thinking_s=np.zeros((2, count, n)),
@@ -229,11 +238,14 @@ def _add(
             )
             continue
         alone_s[stages] = took_s[stages] * _slowness(model, d, result.started_s[who])
-        calls = offer.calls[stages]
+        calls, at_s = offer.calls[stages], result.started_s[who]
         for k in (0, 1):
-            thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls)
+            thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls, at_s=at_s)
             taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
-        spent_usd = prices.cost_usd(taken_in[stages], 0, made[0][stages], made[1][stages], calls)
+        kept = _in_cache(result, index, stages)
+        billed = taken_in[stages], made[0][stages], made[1][stages], calls, at_s
+        spent_usd = _with_cache(taken, prices, who, kept, billed)
+        # As it is expected before any run: nothing is cached, and prices that change are their mean.
         planned_usd = prices.cost_usd(work.prompt_tokens[stages], 0, planned[0][stages], planned[1][stages], calls)
         each = np.bincount(who, weights=spent_usd, minlength=n)
         taken.api_cost_usd[:] += each
@@ -297,16 +309,19 @@ def _add_lost(
         who = owner[stages]
         if prices is None:
             on_pools[d][-1] = replace(on_pools[d][-1], lost=for_nothing)  # what was kept of this offer
-            cached, many = attempts.lost_cached[index], attempts.lost_attempts[index][stages]
-            again = _on_pool(work, stages, who, prompt, cached, generated, hidden, after)
+            many = attempts.lost_attempts[index][stages]
+            again = _on_pool(work, stages, who, prompt, attempts.lost_cached[index], generated, hidden, after)
             on_pools[d].append(replace(again, attempts=np.maximum(many, 1), lost=np.ones(n, dtype=np.bool_)))
             continue
         # A call that was not kept had the whole prompt, or nothing.
         calls = offer.calls[stages] * np.maximum(prompt[stages] / np.maximum(work.prompt_tokens[stages], 1), 1)
+        at_s = result.started_s[who]
         for k in (0, 1):
-            thinking = prices.reasoning_usd(prompt[stages], spent[k][stages], calls)
+            thinking = prices.reasoning_usd(prompt[stages], spent[k][stages], calls, at_s=at_s)
             taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
-        usd = np.bincount(who, prices.cost_usd(prompt[stages], 0, made[0][stages], made[1][stages], calls), minlength=n)
+        in_cache = attempts.lost_cached[index][stages], _zeros_or(attempts.lost_written, index, stages)
+        billed = prompt[stages], made[0][stages], made[1][stages], calls, at_s
+        usd = np.bincount(who, _with_cache(taken, prices, who, in_cache, billed), minlength=n)
         taken.api_cost_usd[:] += usd
         taken.api_usd[d] += usd
         if has_fixed_cost(model.deployments[d]):
@@ -317,8 +332,40 @@ def _add_lost(
             taken.fee_lost_tokens[d] += np.bincount(who, tokens_lost, minlength=n) + of_kept
         hidden_kept = np.minimum(kept, work.reasoning_tokens)
         parts = [sums(values, work.sample_start)[stages] for values in (hidden_kept, kept - hidden_kept)]
-        kept_usd = prices.cost_usd(taken_in[stages], 0, parts[0], parts[1], offer.calls[stages])
+        cached, written = _in_cache(result, index, stages)
+        kept_usd = prices.cost_usd(
+            taken_in[stages], cached, parts[0], parts[1], offer.calls[stages], written=written, at_s=at_s
+        )
         taken.lost_usd[:] += usd + np.where(for_nothing, np.bincount(who, kept_usd, minlength=n), 0.0)
+
+
+def _in_cache(result: EngineResult, index: int, stages: I64) -> tuple[I64, I64]:
+    """Prompt tokens of some stages that were found in a cache, and those that it was made to keep."""
+    return result.cached_tokens[index][stages], _zeros_or(result.written_tokens, index, stages)
+
+
+def _zeros_or(tokens: tuple[I64, ...], index: int, stages: I64) -> I64:
+    return tokens[index][stages] if tokens else np.zeros(len(stages), dtype=np.int64)
+
+
+def _with_cache(
+    taken: Taken,
+    prices: TokenPrices,
+    who: I64,
+    in_cache: tuple[I64, I64],
+    billed: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], F64],
+) -> F64:
+    """The bill of some stages: prompt, hidden and visible tokens, calls, and when; what a cache had to do with it is noted."""
+    prompt, hidden, visible, calls, at_s = billed
+    cached, written = in_cache
+    usd = np.asarray(prices.cost_usd(prompt, cached, hidden, visible, calls, written=written, at_s=at_s))
+    if cached.any() or written.any():
+        n = len(taken.cached_tokens)
+        for total, tokens in ((taken.cached_tokens, cached), (taken.written_tokens, written)):
+            total += np.bincount(who, weights=tokens, minlength=n).astype(np.int64)
+        without = np.asarray(prices.cost_usd(prompt, 0, hidden, visible, calls, at_s=at_s))
+        taken.cache_saved_usd[:] += np.bincount(who, weights=without - usd, minlength=n)
+    return usd
 
 
 def _add_tokens(taken: Taken, d: int, who: I64, tokens: I64, thinking: Sequence[NDArray[Any]]) -> None:

@@ -15,7 +15,7 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.intervals import NONE, STILL, Swing, Variance
 from ttc_sim.base.small_numbers import numbered
 from ttc_sim.scenario import Api
-from ttc_sim.simulation.batches import dealt_whole, in_batches, sessions_of
+from ttc_sim.simulation.batches import between_recorded, dealt_whole, in_batches, recorded_of, sessions_of
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.model import Model, spread
 from ttc_sim.simulation.other_load import OtherLoad, with_load
@@ -63,8 +63,10 @@ class Uncertainty:
         self.replay = nothing_random(model, runs)
         self.run = np.repeat(np.arange(len(runs)), [len(run.arm) for run in runs])
         self.groups = len(runs)
-        self.batched = len(runs) < FEW_RUNS
-        self.session = sessions_of([run.draws.traffic for run in runs])
+        traffics = [run.draws.traffic for run in runs]
+        self.session, self.recorded = sessions_of(traffics), recorded_of(traffics)
+        # A run has few sessions, of which each is dear or not as a whole: batches of them say more than a few runs.
+        self.batched = len(runs) < (FEW_RUNS if self.session is None else _BATCHES)
         if self.batched:
             # Batches one after another stand in for independent runs (the method of batch means).
             self.groups = min(_BATCHES * len(runs), self.count)
@@ -151,6 +153,17 @@ class Uncertainty:
         between = intervals.of_neighbours if self.by_neighbours else intervals.of_runs
         return between(influence, run, groups)
 
+    def of_recorded(self, influence: F64, at: I64, scale: float) -> Variance:
+        """Between the recorded sessions that those of the runs were drawn from, which are a sample themselves.
+
+        Args:
+            influence: (k,) what each adds to the figure's deviation; at: (k,) positions of the requests.
+            scale: what a single one leaves uncertain.
+        """
+        if self.recorded is None or self.session is None or self.replay or not influence.any():
+            return NONE
+        return between_recorded(influence, self.recorded[at], self.session[at], scale)
+
     def in_groups(self, groups: int) -> I64:
         """(n,) so many batches instead, or runs, if there are as many."""
         if self.groups == groups:
@@ -216,6 +229,7 @@ class Uncertainty:
         scale_of_chance = scale if of_chance is None else of_chance
         run = self.of_runs(influence.by_chance, self.run[influence.at], scale_of_chance, session)
         if self.row is None:
+            run = run.plus(self.of_recorded(influence.by_chance, influence.at, scale))
             return run, run
         parts, rows, own = influence.expected, influence.rows, 0.0
         if influence.of_problems is not None:

@@ -19,6 +19,7 @@ class OfSessions(TypedDict, total=False):
     session: I64
     turn: I64
     reused_tokens: I64
+    recorded: I64
     ends: NDArray[np.bool_]
 
 
@@ -44,8 +45,7 @@ def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
     if made.prompt_tokens is not None:
         prompt = whole_numbers(where, "prompt_tokens", made.prompt_tokens, (n,))
         refuse(where, "reused_tokens", reused, reused > prompt, "at most the tokens of the prompt")
-    numbered = np.where(session < 0, -1, np.searchsorted(np.unique(session[session >= 0]), session))
-    found: OfSessions = {"session": numbered, "turn": turn, "reused_tokens": reused}
+    found: OfSessions = {"session": _numbered(session), "turn": turn, "reused_tokens": reused}
     if made.ends is not None:
         ends = truth_values(where, "ends", made.ends, (n,))
         refuse(where, "ends", ends, ends & (session < 0), "False of a request that is of no session")
@@ -53,7 +53,16 @@ def of_sessions(made: Traffic, n: int, where: str) -> OfSessions:
         again[np.flatnonzero(ends)[np.unique(session[ends], return_index=True)[1]]] = False
         refuse(where, "ends", ends, again, "one end of each session at most")
         found["ends"] = ends
+    if made.recorded is not None:
+        recorded = whole_numbers(where, "recorded", made.recorded, (n,))
+        refuse(where, "recorded", recorded, recorded < -1, "a number, at least 0, or -1 of none")
+        found["recorded"] = _numbered(recorded)
     return found
+
+
+def _numbered(given: I64) -> I64:
+    """From 0, in their order; those of none stay so."""
+    return np.where(given < 0, -1, np.searchsorted(np.unique(given[given >= 0]), given))
 
 
 __all__ = ["of_sessions"]

@@ -75,6 +75,6 @@ def first_of(arrivals: Arrivals, requests: int, seed: int, *, folder: Path, wher
         def begin(sessions: int) -> Traffic:
             return first_of(arrivals.starts, sessions, seed, folder=folder, where=where, run=run)
 
-        return first_turns(arrivals, requests, seed, run, folder=folder, begin=begin)
+        return first_turns(arrivals, requests, seed, run, folder=folder, where=where, begin=begin)
     assert isinstance(arrivals, Trace)
     return replay(arrivals, requests, folder=folder)

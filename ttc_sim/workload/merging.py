@@ -232,9 +232,8 @@ class _Streams:
         if isinstance(arrivals, Sessions) and not is_own(arrivals):
             turns = turns_a_session(arrivals, self.folder)
             begun = self._begun_in_time(k, arrivals.starts, expected / turns, upto_s, turns)
-            return all_turns(
-                arrivals, begun, self.seed, label_of(self.label, self.streams[k].source), folder=self.folder
-            )
+            run = label_of(self.label, self.streams[k].source)
+            return all_turns(arrivals, begun, self.seed, run, folder=self.folder, where=self.where)
         return self._begun_in_time(k, arrivals, expected, upto_s)
 
     def _begun_in_time(self, k: int, arrivals: Arrivals, expected: float, upto_s: float, turns: float = 1.0) -> Traffic:
@@ -399,6 +398,7 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         session=numbered("session") if any(one.session is not None for one in traffics) else None,
         turn=of_sessions("turn"),
         reused_tokens=of_sessions("reused_tokens"),
+        recorded=numbered("recorded") if any(one.recorded is not None for one in traffics) else None,
         ends=None if (ends := of_sessions("ends")) is None else ends.astype(np.bool_),
         notes=tuple(dict.fromkeys(note for one in traffics for note in one.notes)),
     )

@@ -17,7 +17,9 @@ from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.measured.provenance import ScoredBy
 from ttc_sim.policies import DIFFICULTY, NOVELTY, Requests
+from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.policies.responses import Response
+from ttc_sim.policies.turns import Turns
 from ttc_sim.scenario import Scenario, Source
 from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.workload.expected import shares
@@ -45,8 +47,7 @@ class Population:
         notes: what a reader of any figure must know (filled lengths, problems left out).
         responses: by arm, what it is expected to make of a request, for the policy ``Utility``; ``None`` if not fitted.
         scored_by: the predictor that the scores are by; ``None`` without scores.
-        reused_tokens: (P,) of requests of traffic that stand in for problems, tokens that their session had sent before; ``None``
-            without sessions.
+        turns, costs: of requests of traffic that stand in for problems, as :class:`ttc_sim.policies.Requests` has them.
     """
 
     sources: tuple[str, ...]
@@ -62,7 +63,8 @@ class Population:
     notes: tuple[str, ...]
     responses: Mapping[str, Response] | None = None
     scored_by: ScoredBy | None = None
-    reused_tokens: I64 | None = None
+    turns: Turns | None = None
+    costs: Mapping[str, ArmCosts] | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -89,6 +91,8 @@ class Population:
             prompt_tokens=self.prompt_tokens,
             scores=self.scores,
             responses=self.responses,
+            turns=self.turns,
+            costs=self.costs,
         )
 
     def restricted(self, keep: NDArray[np.bool_]) -> Population:
@@ -107,7 +111,7 @@ class Population:
             prompt_tokens=self.prompt_tokens[rows],
             scores={name: values[rows] for name, values in self.scores.items()},
             attempts={name: one.between(rows, none, one.count[rows]) for name, one in self.attempts.items()},
-            reused_tokens=None if self.reused_tokens is None else self.reused_tokens[rows],
+            turns=None if self.turns is None else self.turns.taken(rows),
         )
 
 

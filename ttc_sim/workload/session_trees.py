@@ -55,12 +55,12 @@ def tree_of(turns: SessionTurns, *, shared_heads: bool = True) -> SessionTree:
     end = np.concatenate([tools[:, 1], heads[:, 2], turns.prompt_tokens])
     parent = _resolved(parent, begin)
     some = parent >= 0
-    cuts = np.unique(parent[some] * _DEPTH + begin[some])
+    cuts = _distinct(parent[some] * _DEPTH + begin[some])
     deepest = begin.copy()
     np.maximum.at(deepest, cuts // _DEPTH, cuts % _DEPTH)
     least = np.where((np.arange(len(end)) < first) | (deepest == begin), 1, _TAIL)
     whole = np.flatnonzero(end - deepest >= least)
-    pieces = np.union1d(cuts, whole * _DEPTH + end[whole])  # by whose they are, and where they end
+    pieces = _distinct(np.concatenate([cuts, whole * _DEPTH + end[whole]]))  # by whose they are, and where they end
     owner, ends = np.divmod(pieces, _DEPTH)
     again = np.concatenate([[False], owner[1:] == owner[:-1]])
     before = np.arange(len(pieces)) - 1
@@ -83,6 +83,12 @@ def _resolved(parent: I64, begin: I64) -> I64:
         moving = moving[(parent[moving] >= 0) & (begin[moving] <= begin[parent[moving]])]
         parent[moving] = raw[parent[moving]]
     return parent
+
+
+def _distinct(keys: I64) -> I64:
+    """As :func:`numpy.unique`, which hashes, and such keys badly."""
+    keys = np.sort(keys)
+    return keys[np.diff(keys, prepend=-1) > 0]
 
 
 def _piece(pieces: I64, owner: I64, end: I64) -> I64:

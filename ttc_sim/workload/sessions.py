@@ -16,10 +16,14 @@ from ttc_sim.measured.session_tables import read_sessions
 from ttc_sim.measured.session_turns import SessionTurns
 from ttc_sim.measured.sessions import load_sessions, place_of_sessions
 from ttc_sim.scenario import Compact, Sessions
+from ttc_sim.scenario.session_laws import Generated
 from ttc_sim.workload.compacting import compacted
 from ttc_sim.workload.recorded import state_of
+from ttc_sim.workload.session_generating import mean_turns, turns_by
 from ttc_sim.workload.session_trees import SessionTree, tree_of
 from ttc_sim.workload.traffic import Traffic
+
+_SESSIONS_TO_LOOK_AT = 2000  # where only they themselves say how many summaries are written
 
 Begin = Callable[[int], Traffic]
 """The first of the moments at which sessions begin, so many of them."""
@@ -36,22 +40,36 @@ class _Known:
 
 def turns_a_session(arrivals: Sessions, folder: Path) -> float:
     """Requests of a session, in the mean."""
-    known = _known(arrivals, folder)
-    return len(known.turns) / known.turns.sessions
+    laws = arrivals.generated
+    if laws is None:
+        known = _known(arrivals, folder)
+        return len(known.turns) / known.turns.sessions
+    return mean_turns(laws) * _with_summaries(laws, arrivals.compact)
 
 
-def first_turns(arrivals: Sessions, requests: int, seed: int, run: str, *, folder: Path, begin: Begin) -> Traffic:
+@lru_cache(maxsize=16)
+def _with_summaries(laws: Generated, compact: Compact | None) -> float:
+    """By how many times summaries make requests more."""
+    if compact is None:
+        return 1.0
+    turns = turns_by(laws, _SESSIONS_TO_LOOK_AT, 0, "mean", "generated")
+    return len(compacted(turns, compact)) / len(turns)
+
+
+def first_turns(
+    arrivals: Sessions, requests: int, seed: int, run: str, *, folder: Path, where: str, begin: Begin
+) -> Traffic:
     """The first requests of sessions in the order in which these begin, each session's turns in theirs; those of the last session
     that would be more than were asked for are left out.
 
     Raises:
         InputError: sessions that cannot be read, or what the process that they begin by refuses.
     """
-    known = _known(arrivals, folder)
-    turns, count = known.turns.turns, int(requests / known.turns.turns.mean()) + 8
+    expected = requests / turns_a_session(arrivals, folder)
+    count = int(expected + 4 * np.sqrt(expected)) + 8
     while True:
-        which = _drawn(known, count, seed, run)
-        upto = np.cumsum(turns[which])
+        known, which = _sessions(arrivals, count, seed, run, folder, where)
+        upto = np.cumsum(known.turns.turns[which])
         if upto[-1] >= requests:
             break
         count *= 2
@@ -59,15 +77,19 @@ def first_turns(arrivals: Sessions, requests: int, seed: int, run: str, *, folde
     return _turns_of(known, begin(needed), which[:needed], requests)
 
 
-def all_turns(arrivals: Sessions, begun: Traffic, seed: int, run: str, *, folder: Path) -> Traffic:
+def all_turns(arrivals: Sessions, begun: Traffic, seed: int, run: str, *, folder: Path, where: str) -> Traffic:
     """All requests of the sessions that begin at those moments."""
-    known = _known(arrivals, folder)
-    return _turns_of(known, begun, _drawn(known, len(begun.arrival_s), seed, run))
+    known, which = _sessions(arrivals, len(begun.arrival_s), seed, run, folder, where)
+    return _turns_of(known, begun, which)
 
 
-def _drawn(known: _Known, count: int, seed: int, run: str) -> I64:
-    """Which of the recorded sessions each of those that begin is."""
-    return (uniforms(seed, f"sessions/{run}", count)[:, 0] * known.turns.sessions).astype(np.int64)
+def _sessions(arrivals: Sessions, count: int, seed: int, run: str, folder: Path, where: str) -> tuple[_Known, I64]:
+    """Sessions, and which of them each of those that begin is: of the recorded ones any, each as likely as the others."""
+    if arrivals.generated is None:
+        known = _known(arrivals, folder)
+        return known, (uniforms(seed, f"sessions/{run}", count)[:, 0] * known.turns.sessions).astype(np.int64)
+    turns = turns_by(arrivals.generated, count, seed, f"sessions/{run}", where)
+    return _known_of(turns, arrivals), np.arange(count)
 
 
 def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = None) -> Traffic:
@@ -79,6 +101,8 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
     at = np.arange(n) + np.repeat(turns.start[which] - start[:-1], count)
     after = np.arange(-1, n - 1)
     think_s, arrival_s = turns.think_s[at], np.full(n, np.nan)
+    ends = np.zeros(n, dtype=np.bool_)
+    ends[start[1:] - 1] = True
     first = start[:-1]
     after[first], arrival_s[first] = -1, begun.arrival_s
     if begun.after is not None and begun.think_s is not None:  # the next session begins when the last is over
@@ -112,8 +136,10 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
             np.concatenate([tree.tree.start[: tree.shared], tree.tree.start[copied]]),
         ),
         session=session,
+        ends=ends[: len(session)],
         turn=known.turn[at],
         reused_tokens=turns.reused_tokens[at],
+        recorded=which[session],
     )
 
 
@@ -127,23 +153,25 @@ def _numbered(turns: SessionTurns) -> I64:
 
 
 def _known(arrivals: Sessions, folder: Path) -> _Known:
-    ways = arrivals.shared_heads, arrivals.compact
+    """Recorded sessions."""
+    without = arrivals.model_copy(update={"starts": None})
     if arrivals.sessions is not None:
         place = place_of_sessions(arrivals.sessions, folder)
-        return _read(*ways, arrivals.sessions, place, *state_of(place / "turns.parquet"))
+        return _read(without, place, *state_of(place / "turns.parquet"))
     path = folder / str(arrivals.file)
     states = [state_of(one) for one in ([path, *sorted(path.glob("*.json"))] if is_folder(path) else [path])]
-    return _read(*ways, None, path, max(changed for changed, _ in states), sum(size for _, size in states))
+    return _read(without, path, max(changed for changed, _ in states), sum(size for _, size in states))
 
 
 @lru_cache(maxsize=4)
-def _read(
-    shared_heads: bool, compact: Compact | None, profile: str | None, path: Path, changed_ns: int, size: int
-) -> _Known:
+def _read(arrivals: Sessions, path: Path, changed_ns: int, size: int) -> _Known:
     """Read once for all runs, as long as the file stays as it is."""
-    turns = read_sessions(path) if profile is None else load_sessions(path).turns
-    turns = turns if compact is None else compacted(turns, compact)
-    return _Known(turns, tree_of(turns, shared_heads=shared_heads), _numbered(turns))
+    return _known_of(read_sessions(path) if arrivals.sessions is None else load_sessions(path).turns, arrivals)
+
+
+def _known_of(turns: SessionTurns, arrivals: Sessions) -> _Known:
+    turns = turns if arrivals.compact is None else compacted(turns, arrivals.compact)
+    return _Known(turns, tree_of(turns, shared_heads=arrivals.shared_heads), _numbered(turns))
 
 
 __all__ = ["all_turns", "first_turns", "turns_a_session"]

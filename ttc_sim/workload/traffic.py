@@ -31,6 +31,7 @@ class Traffic:
         prefixes: what the prefixes have in common, by ``prefix_id``; nothing if ``None``.
         session: (n,) number of the session that it is a turn of, -1 of none; turn: (n,) which one, from 0; reused_tokens: (n,)
             leading tokens of its prompt that its session has sent or had answered before; ``None`` without any.
+        recorded: (n,) number of the recorded session that it was drawn from, -1 of none; ``None`` without any.
         ends: (n,) whether it is the last request of its session, also of those that are left out here; the last that is here if
             ``None``.
         goes_on_per_s: mean rate of each process in the long run after the run, where that is not ``rate_per_s``.
@@ -53,6 +54,7 @@ class Traffic:
     session: I64 | None = None
     turn: I64 | None = None
     reused_tokens: I64 | None = None
+    recorded: I64 | None = None
     ends: NDArray[np.bool_] | None = None
 
     def with_ends(self) -> Traffic:

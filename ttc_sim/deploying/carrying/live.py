@@ -273,7 +273,7 @@ class Live:
             None if reason is None else cut(reason, 400),
             n,
             *counts,
-            usd=0.0 if place.prices is None else float(place.prices.cost_usd(*counts)),
+            usd=0.0 if place.prices is None else float(place.prices.now.cost_usd(*counts)),
             counted=tokens.counted,
             sent_s=started - self.arrived,
             first_token_s=None if first is None else first - self.arrived,

@@ -136,7 +136,7 @@ def _of_run(model: Model, run: Run) -> Served:
         first_token_s=run.ttft_s,
         calls=calls,
         prompt=run.prompt_tokens.astype(np.float64),
-        cached=_cached(model, run),
+        cached=run.cached_tokens.astype(np.float64),
         reasoning=run.reasoning_tokens.astype(np.float64),
         visible=run.visible_tokens.astype(np.float64),
         usd=run.api_cost_usd,
@@ -151,21 +151,6 @@ def _of_run(model: Model, run: Run) -> Served:
 
 def _is_one_call(strategy: Strategy) -> bool:
     return isinstance(strategy, Single) and (strategy.cap is None or strategy.on_cap == "truncate")
-
-
-def _cached(model: Model, run: Run) -> F64:
-    """(n,) prompt tokens that were billed as cached, as the bill has it, of arms on a single API."""
-    found = np.zeros(len(run.arm))
-    for a, arm in enumerate(model.arms):
-        prices = model.prices[arm.deployment]
-        here = run.answered_by == a
-        if prices is None or not here.any() or prices.input <= prices.cached_input:
-            continue
-        tokens = run.prompt_tokens[here], run.reasoning_tokens[here], run.visible_tokens[here]
-        full = prices.cost_usd(tokens[0], 0, tokens[1], tokens[2])
-        saved = (full - run.api_cost_usd[here]) / (prices.input - prices.cached_input)
-        found[here] = np.clip(np.round(saved), 0, tokens[0])
-    return found
 
 
 __all__ = ["COMPLETED", "DIFFICULTY", "FAILED", "REJECTED", "TIMED_OUT", "Served", "of_runs"]

@@ -180,7 +180,7 @@ class Answering:
             visible_tokens=sum(one.visible for one in counted),
             usd=float(
                 sum(
-                    prices.cost_usd(one.prompt, one.cached, one.reasoning, one.visible)
+                    prices.now.cost_usd(one.prompt, one.cached, one.reasoning, one.visible)
                     for one, prices in billed
                     if prices is not None
                 )

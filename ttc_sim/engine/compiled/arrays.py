@@ -100,7 +100,7 @@ from ttc_sim.serving.api_limits import held_by
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
-_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session")
+_BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session", "prefix")
 _COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
 _ERRORS_AFTER = ("at_once", "first_token", "midway")
 _REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
@@ -398,8 +398,7 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
             row[f"has_{name}"] = 1
             row[f"{name}_most"] = row[f"{name}_level"] = held_by(per_minute, item.limit_window_s)
             row[f"{name}_rate"] = per_minute / 60.0
-        if item.cache is not None:
-            rules = item.cache.rules
+        if (rules := item.cache_rules) is not None:
             row["cache"], caches = caches, caches + 1
             row["cache_marks"], row["cache_least"] = rules.breakpoints, rules.min_tokens
             row["cache_step"], row["cache_ttl_s"] = rules.step_tokens, rules.ttl_s
@@ -461,7 +460,7 @@ def _gateway(budgets: Budgets | None, n: int, counters: I64) -> dict[str, NDArra
     none_i, none_f = np.zeros(0, dtype=np.int64), np.zeros(0)
     if budgets is None:
         whole = ("budget_limit", "budget_rule", "budget_of", "budget_to", "gate_chosen", "spent", "spent_over")
-        parts = ("budget_prices", "budget_clock", "gate_sent_s", "exhausted_s")
+        parts = ("budget_prices", "budget_prices_clock", "budget_clock", "gate_sent_s", "exhausted_s")
         bits = np.zeros(0, dtype=np.int8)
         return {
             **dict.fromkeys(whole, none_i),
@@ -477,6 +476,7 @@ def _gateway(budgets: Budgets | None, n: int, counters: I64) -> dict[str, NDArra
         "budget_to": np.ascontiguousarray(budgets.to).reshape(-1),
         "budget_spends": np.ascontiguousarray(budgets.spends, dtype=np.int8).reshape(-1),
         "budget_prices": np.concatenate(budgets.prices).reshape(-1),
+        "budget_prices_clock": np.ascontiguousarray(budgets.clock, dtype=np.float64),
         "budget_clock": np.full(2, budgets.first_turn_s, dtype=np.float64),
         "gate_done": np.zeros(n, dtype=np.int8),
         "gate_sent_s": np.full(n, np.nan),

@@ -269,7 +269,7 @@ def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
 
 
 @compiled
-def _found(m: Memory, r: int, node: int, limit: int, most: int) -> tuple[int, int]:
+def found_blocks(m: Memory, r: int, node: int, limit: int, most: int) -> tuple[int, int]:
     """Leading blocks of a prompt that are in the chains of its prefixes, and how many of them nobody uses."""
     hit, claimed, end = limit, 0, limit
     while node >= 0:
@@ -316,7 +316,7 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     hit = claimed = own_end = 0
     own, left = own_chain(m, g, 0), own_chain(m, q, 1)
     if group.prefix >= 0:
-        hit, claimed = _found(m, r, group.prefix, group.limit, most)
+        hit, claimed = found_blocks(m, r, group.prefix, group.limit, most)
     found = hit
     if group.own_limit > 0:
         own_end = chains[own].start

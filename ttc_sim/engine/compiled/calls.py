@@ -28,12 +28,13 @@ from ttc_sim.engine.compiled.state import (
     SAMPLES,
     Memory,
 )
-from ttc_sim.engine.spending import bill_of
+from ttc_sim.engine.spending import PARTS, bill_of, prices_at, prices_of
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.serving.api_limits import generated_by
 
 # One copy for both engines.
 _generated_by, _bill_of = inlined(generated_by), inlined(bill_of)
+_prices_at, _prices_of = inlined(prices_at), inlined(prices_of)
 
 
 @merged
@@ -159,14 +160,16 @@ def _nth_smallest(m: Memory, lo: int, hi: int, n: int, call: int, factor: float)
 
 
 @compiled
-def _bill(m: Memory, stage: int) -> int:
+def _bill(m: Memory, request: int, stage: int) -> int:
     """What a call comes to, in billionths of a US dollar, by the tokens that have been written down."""
     hidden = whole = 0
     for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
         hidden += min(m.generated[sample], m.reasoning[sample])
         whole += m.generated[sample]
-    prompt = m.budget_prices[3 * stage] if m.prefilled[stage] > 0 else 0.0
-    return int(_bill_of(prompt, m.budget_prices[3 * stage + 1], m.budget_prices[3 * stage + 2], hidden, whole - hidden))
+    clock, written = m.budget_prices_clock, 0
+    first = PARTS * (stage * _prices_of(clock) + _prices_at(clock, m.started_s[request]))
+    empty = m.prefilled[stage] == 0
+    return int(_bill_of(m.budget_prices, first, empty, hidden, whole - hidden, m.cached[stage], written))
 
 
 @compiled
@@ -253,7 +256,7 @@ def call(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     if np.isnan(m.first_token_s[request]) and first_s <= leaves_s and first_s < dep.until_s and not at_once:
         m.first_token_s[request] = first_s
     # The event at which the provider is done with the call brings its bill with it.
-    nanos = _bill(m, stage) if m.counters[BUDGETS] > 0 else NONE
+    nanos = _bill(m, request, stage) if m.counters[BUDGETS] > 0 else NONE
     if broken_s <= leaves_s:
         push_event(m, leaves_s, BREAK, request, stage, 2 * nanos + (1 if down_s < error_s else 0))
         return

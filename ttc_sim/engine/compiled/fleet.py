@@ -233,7 +233,7 @@ def _wipe(m: Memory, r: int) -> None:
     rep = m.replicas[r]
     rep.first = rep.last = rep.prefill = rep.partial = -1
     rep.running = rep.waiting = rep.waiting_blocks = rep.leap = rep.decoding = rep.kv = rep.scheduled = 0
-    rep.ends = rep.drops = rep.passed = rep.most = 0
+    rep.ends = rep.drops = rep.passed = rep.most = rep.settled = 0
     rep.phase, rep.free = PLAN, rep.total
     for i in range(16):
         m.due[16 * r + i] = 0

@@ -66,6 +66,17 @@ def iterations_until(m: Memory, r: int, at_s: float) -> int:
 
 
 @compiled
+def settle(m: Memory, r: int, now_s: float) -> None:
+    """Take the blocks of the iterations of a leap that have begun, so that what the cache holds by now can be seen."""
+    rep = m.replicas[r]
+    if rep.place >= 0 and rep.leap > 0:
+        blocks = blocks_of_leap(m, r, iterations_until(m, r, now_s)) - rep.settled
+        if blocks > 0:
+            take(m, r, blocks)
+            rep.settled += blocks
+
+
+@compiled
 def cut(m: Memory, r: int, at_s: float) -> None:
     """End a leap with the iteration in progress, so that what has happened can be seen."""
     rep = m.replicas[r]
@@ -264,7 +275,8 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
         if blocks > 0:
             if m.counters[INTERVALS] > 0:
                 note_leap(m, r, blocks)
-            take(m, r, blocks)
+            take(m, r, blocks - rep.settled)
+        rep.settled = 0
         rep.passed += leap
         rep.iteration += leap
         rep.kv += rep.decoding * leap

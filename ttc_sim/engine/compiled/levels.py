@@ -42,7 +42,7 @@ def note_replica(m: Memory, r: int, now_s: float) -> None:
     if by != 0:
         rep.noted_waiting = rep.waiting
         _add(m, k, d, QUEUED, by, by * left_s)
-    used = rep.total - rep.free
+    used = rep.total - rep.free - rep.settled
     by = used - rep.noted_used
     if by != 0:
         rep.noted_used = used

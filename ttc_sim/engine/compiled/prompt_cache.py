@@ -71,6 +71,8 @@ def _keep(m: Memory, d: int, node: int, end: int, from_s: float, now_s: float) -
     m.kept_first[place] = i
     before = -1
     while i >= 0 and m.kept[i].end > end:
+        if m.deployments[d].cache_marks == 0:  # what is kept further is kept up to here
+            from_s = min(from_s, m.kept[i].from_s)
         before = i
         i = m.kept[i].following
     if i >= 0 and m.kept[i].end == end:
@@ -115,10 +117,10 @@ def _touch(m: Memory, d: int, node: int, end: int, now_s: float) -> None:
 
 @compiled
 def _mark(m: Memory, d: int, stage: int, shared: int, found: int, now_s: float, first_s: float) -> None:
-    """Keep a prompt up to the places that the client marks."""
-    left = m.deployments[d].cache_marks
-    if shared < m.prompt_tokens[stage]:
-        left -= 1
+    """Keep a prompt up to the places that are marked."""
+    marks = m.deployments[d].cache_marks
+    if marks == 1 and shared < m.prompt_tokens[stage]:
+        return
     least = m.deployments[d].cache_least
     # Places where its path goes on, from the last to the first, of which the first are marked.
     branches = -1
@@ -131,8 +133,7 @@ def _mark(m: Memory, d: int, stage: int, shared: int, found: int, now_s: float, 
                 place += 1
                 if count and end >= least:
                     branches = place
-                first = place == 0 and left > 0
-                if not count and end >= least and (first or place > branches - (left - 1)):
+                if not count and end >= least and (place == 0 or place > branches - (marks - 1)):
                     _keep(m, d, node, end, now_s if end <= found else first_s, now_s)
                 end = start
             node = m.node_parent[node]
@@ -166,4 +167,4 @@ def use_kept(
             _keep(m, d, node, end, whole_s, now_s)
             end = start
         node = m.node_parent[node]
-    return int(in_steps(m, d, m.prompt_tokens[stage]) - found)
+    return int((shared if marks > 1 else in_steps(m, d, m.prompt_tokens[stage])) - found)

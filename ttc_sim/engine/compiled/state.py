@@ -34,11 +34,12 @@ DEPLOYMENT = _record(
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
-# that it has, 0 if the next iteration cannot go on with it. noted: what was there when that was last written down. state, and how
-# often it has begun to start and come into service: see engine/fleet.py.
+# that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
+# noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
+# engine/fleet.py.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
-    " free total ends ends_base submitted drops passed most noted_running noted_waiting noted_used noted_awake"
+    " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"
     " state starts lives",
     "at_s begun_s first_step_s more_s woke_s busy_s ready_s",
 )
@@ -236,7 +237,8 @@ class State(NamedTuple):
     budget_of: I64  # (n * 2,)
     budget_to: I64  # (n * 2,)
     budget_spends: NDArray[np.int8]  # (works * n,)
-    budget_prices: F64  # (stages * 3,)
+    budget_prices: F64  # (stages * prices * parts,)
+    budget_prices_clock: F64
     budget_clock: F64
     gate_done: NDArray[np.int8]
     gate_sent_s: F64

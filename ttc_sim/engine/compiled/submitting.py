@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ttc_sim.engine.compiled.attempts import deadline_of, not_answered
-from ttc_sim.engine.compiled.batch import enqueue, leave, own_chain
+from ttc_sim.engine.compiled.batch import enqueue, found_blocks, leave, own_chain
 from ttc_sim.engine.compiled.heaps import push_event, schedule
-from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut, iterations_until
+from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut, iterations_until, settle
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for
 from ttc_sim.engine.compiled.levels import note_replica
@@ -30,9 +30,10 @@ from ttc_sim.engine.compiled.state import (
     Memory,
 )
 from ttc_sim.engine.fleet import IN_SERVICE, weight_of
-from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
+from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT, far_apart, holds_enough
 
-_weight_of = inlined(weight_of)  # one copy for both engines
+# One copy for both engines.
+_weight_of, _far_apart, _holds_enough = inlined(weight_of), inlined(far_apart), inlined(holds_enough)
 
 
 @merged
@@ -40,7 +41,7 @@ def _kv_demand(m: Memory, r: int, now_s: float) -> int:
     rep = m.replicas[r]
     used = rep.total - rep.free + rep.waiting_blocks
     if rep.place >= 0 and rep.leap > 0:
-        used += blocks_of_leap(m, r, iterations_until(m, r, now_s))
+        used += blocks_of_leap(m, r, iterations_until(m, r, now_s)) - rep.settled
     return int(used)
 
 
@@ -100,6 +101,38 @@ def _balance(m: Memory, d: int, session: int, now_s: float) -> int:
 
 
 @compiled
+def _balance_by_prefix(m: Memory, d: int, stage: int, now_s: float) -> int:
+    dep = m.deployments[d]
+    first, end = dep.first_replica, dep.first_replica + dep.replicas
+    fewest, busiest = np.iinfo(np.int64).max, 0
+    for r in range(first, end):
+        if m.replicas[r].state == IN_SERVICE:
+            unfinished = m.replicas[r].running + m.replicas[r].waiting
+            fewest, busiest = min(fewest, unfinished), max(busiest, unfinished)
+    prompt, node = m.prompt_tokens[stage], m.prefix_id[stage]
+    looks = dep.caching and node >= 0 and not _far_apart(fewest, busiest)
+    limit = prompt - 1
+    if m.counters[HAS_PREFIX_TOKENS]:
+        limit = min(m.prefix_tokens[stage], limit)
+    limit //= 16
+    best, best_held = -1, 0
+    fewest = np.iinfo(np.int64).max
+    for r in range(first, end):
+        if m.replicas[r].state != IN_SERVICE:
+            continue
+        held = 0
+        if looks:
+            settle(m, r, now_s)
+            held, _ = found_blocks(m, r, node, limit, limit)
+            if not _holds_enough(16 * held, prompt):
+                held = 0
+        unfinished = m.replicas[r].running + m.replicas[r].waiting
+        if best < 0 or held > best_held or (held == best_held and unfinished < fewest):
+            best, best_held, fewest = r, held, unfinished
+    return int(best)
+
+
+@compiled
 def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     dep = m.deployments[d]
     deadline_s = deadline_of(m, request, d, now_s)
@@ -108,7 +141,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         return
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     prompt = m.prompt_tokens[stage]
-    r = _balance(m, d, m.session[stage], now_s)
+    r = _balance_by_prefix(m, d, stage, now_s) if dep.balancer == 4 else _balance(m, d, m.session[stage], now_s)
     if r < 0:
         if m.counters[KEEPS_ATTEMPTS]:
             m.errors[request] += 1

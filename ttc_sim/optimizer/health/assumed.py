@@ -28,7 +28,7 @@ def price_ages(subject: Subject) -> Check:
     dates: dict[str, str] = {}
     undated: list[str] = []
     for name, item in subject.deployments.items():
-        on = _price_day(item)
+        on = _price_day(item, subject.model.scenario.workload.begins_utc)
         if on is None:
             undated.append(name)
         else:
@@ -36,9 +36,10 @@ def price_ages(subject: Subject) -> Check:
     return _dated("prices", dates, undated)
 
 
-def _price_day(item: Api | GpuPool) -> str | None:
+def _price_day(item: Api | GpuPool, begins: datetime.datetime | None) -> str | None:
     if isinstance(item, Api):
-        return item.price.on
+        of_run = None if item.price.model is None or begins is None else begins.date().isoformat()
+        return item.price.on or of_run
     return None if item.usd_per_replica_hour is not None else GPU_PRICES[str(item.gpu)].on
 
 

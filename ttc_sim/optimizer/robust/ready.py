@@ -45,7 +45,13 @@ def _dear(base: Base) -> Mapping[str, object]:
         if isinstance(served, GpuPool):
             changes[f"deployments.{name}.usd_per_replica_hour"] = "1.2x"
             continue
-        for key in (*(f"{kind}_usd_per_mtok" for kind in KINDS), "usd_per_call"):
+        prices = base.model.prices[base.model.deployment_names.index(name)]
+        if prices is not None and prices.schedule is not None and name not in base.scenario.search.tiers:
+            if prices.free:
+                continue
+            changes[f"deployments.{name}.price.factor"] = "1.2x"  # at all hours
+            continue
+        for key in (*(f"{kind}_usd_per_mtok" for kind in KINDS), "usd_per_call", "least_usd_per_call"):
             path = f"deployments.{name}.price.{key}"
             now = base.in_effect(path)
             if isinstance(now, float | int) and now > 0:

@@ -11,7 +11,7 @@ from typing import Any
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.scenario import Api, GpuPool, Scenario, as_plain, changed
 from ttc_sim.scenario.targets import percentile_of
-from ttc_sim.serving.prices import resolve_price
+from ttc_sim.serving.prices import price_of
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.model import Model
 
@@ -97,12 +97,12 @@ class Base:
             prices = self.model.prices[self.model.deployment_names.index(name)]
             if isinstance(served, Api) and served.price.factor != 1:  # what stands there is multiplied by it once more
                 unscaled = served.price.model_copy(update={"factor": 1.0})
-                prices = resolve_price(unscaled, where=self.scenario.path, field=f"deployments.{name}.price")
+                prices = price_of(self.scenario, name, unscaled)
             kind = last.removesuffix("_usd_per_mtok")
             if keys[2] == "price" and prices is not None and kind != last and hasattr(prices, kind):
                 return float(f"{1e6 * getattr(prices, kind):.12g}")
-            if keys[2:] == ["price", "usd_per_call"] and prices is not None:
-                return prices.call or None
+            if keys[2] == "price" and last in ("usd_per_call", "least_usd_per_call") and prices is not None:
+                return (prices.call if last == "usd_per_call" else prices.least) or None
             if isinstance(served, GpuPool) and keys[2:] == ["usd_per_replica_hour"]:
                 return served.hourly_usd
             if isinstance(served, GpuPool) and keys[2:] == ["kv_cache_tokens"]:
@@ -130,12 +130,15 @@ class Base:
         return multiple(now, factor)
 
     def _check_tiers(self, path: str, value: object, where: str) -> None:
-        """A price that depends on the length of the prompt has no one multiple, unless all prompts are short."""
+        """A price that depends on the hour, or on the length of prompts that are not all short, has no one multiple."""
         keys, _ = standing(self.content, path)
-        if keys[:1] != ["deployments"] or keys[2:3] != ["price"]:
+        if keys[:1] != ["deployments"] or keys[2:3] != ["price"] or keys[-1:] == ["factor"]:
             return
         prices = self.model.prices[self.model.deployment_names.index(str(keys[1]))]
         population = self.model.population
+        if prices is not None and prices.schedule is not None:
+            expected = f"US dollars: there are others at other times; deployments.{keys[1]}.price.factor multiplies all"
+            raise InputError(where, path, value, expected)
         if prices is None or not prices.long_prompts:
             return
         start = prices.long_prompts[0].above

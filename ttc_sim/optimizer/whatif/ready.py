@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.optimizer.space import base_arm
-from ttc_sim.optimizer.whatif.paths import RELATIVE, Base, factor_of, multiple
+from ttc_sim.optimizer.whatif.effects import Asked, Effect
+from ttc_sim.optimizer.whatif.paths import Base, multiple
 from ttc_sim.optimizer.whatif.predictors import KINDS, other_predictor
+from ttc_sim.optimizer.whatif.ready_sessions import OF_SESSIONS, SAID_OF_SESSIONS
 from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, LeastLoaded, Overflow, PerSource, Policy, Threshold
 from ttc_sim.scenario import Api, Arrivals, Scenario
 from ttc_sim.serving.prices import resolve_price
@@ -26,47 +28,6 @@ from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.workload.population import Population
 
 _SURE = 1e-3  # rates nearer to 0 or 1 than this count as if they were so far away
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a ready-made variation does.
-
-    Attributes:
-        changes: of the scenario, by path.
-        population: of problems, attempts and scores; draws: of what arrives.
-        requests: how many times as many arrive in a run, so that it is as long.
-        notes: what a reader must know.
-    """
-
-    changes: Mapping[str, object]
-    population: Callable[[Population], Population] | None = None
-    draws: Callable[[Draws], Draws] | None = None
-    requests: float = 1.0
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A ready-made variation as it was asked for: of which arm (``None``: all), what, and where that was said."""
-
-    name: str
-    arm: str | None
-    value: object
-    where: str
-
-    def wrong(self, expected: str, value: object = None) -> InputError:
-        """It cannot be had."""
-        field = self.name if self.arm is None else f"{self.name}:{self.arm}"
-        return InputError(self.where, field, self.value if value is None else value, expected)
-
-    @property
-    def factor(self) -> float:
-        """That it multiplies by."""
-        found = factor_of(self.value)
-        if found is None or found <= 0 or found == 1:
-            raise self.wrong(f"how many times as much, {RELATIVE}")
-        return found
 
 
 def ready_made(path: str, value: object, where: str, base: Base, scenario: Scenario, *, replan: bool) -> Effect:
@@ -189,9 +150,10 @@ def _swap(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effect:
     if sharing:
         raise asked.wrong(f"an arm with a deployment of its own: {arm.deployment} serves {', '.join(sharing)} too")
     day = served.price.on
-    if day is None:
+    if day is None and scenario.workload.begins is None:
         raise asked.wrong(f"a day whose prices hold (`on`) in the price of {arm.deployment}")
-    changes[f"deployments.{arm.deployment}.price"] = {"provider": provider, "model": model, "on": day}
+    on = {} if day is None else {"on": day}
+    changes[f"deployments.{arm.deployment}.price"] = {"provider": provider, "model": model, **on}
     return Effect(changes, notes=(f"{profile} is taken to have the speed of {arm.deployment}",))
 
 
@@ -203,9 +165,17 @@ def _prices_on(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Ef
         if isinstance(served, Api) and served.price.model is not None:
             changes[f"deployments.{name}.price.on"] = day
             field = f"deployments.{name}.price"
-            then = resolve_price(served.price.model_copy(update={"on": day}), where=asked.where, field=field)
-            now = resolve_price(served.price, where=asked.where, field=field)
-            moved |= replace(then, origin="") != replace(now, origin="")
+            then, now = (
+                resolve_price(
+                    served.price if on is None else served.price.model_copy(update={"on": on}),
+                    where=asked.where,
+                    field=field,
+                    begins=scenario.workload.begins_utc,
+                    cache=served.cache,
+                )
+                for on in (day, None)
+            )
+            moved |= replace(then, origin="", caveats=()) != replace(now, origin="", caveats=())
     if not changes:
         raise asked.wrong("an endpoint whose price is looked up: all prices are stated in the scenario")
     return Effect(changes, notes=() if moved else (f"the prices of {day} are those of the scenario",))
@@ -355,6 +325,7 @@ _MAKERS: dict[str, tuple[_Maker, bool]] = {
     "predictor": (_predictor, False),
     "lengths": (_longer, True),
     "thinking": (_longer, True),
+    **{name: (make, False) for name, make in OF_SESSIONS.items()},
 }
 READY_MADE = {
     "traffic": "traffic=2x: so many times the requests (rates, steps of a day, or users)",
@@ -365,6 +336,7 @@ READY_MADE = {
     "predictor": f"predictor=KIND: {KINDS}",
     "lengths": "lengths=1.5x or lengths:ARM=1.5x: so many times the output tokens; right and wrong as before, unless a cap cuts",
     "thinking": "thinking=1.5x or thinking:ARM=1.5x: the same of thinking alone",
+    **SAID_OF_SESSIONS,
 }
 """By name, what each takes and does."""
 

@@ -1,0 +1,124 @@
+"""Plans for sessions without problems: the best of all that can be listed, on as few replicas as their caches need."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ttc_sim as ttc
+from tests.test_session_figures import API, POOL, OwnSessions
+from ttc_sim.optimizer.session_kinds import BY_SESSION, edges_of, kinds_of
+from ttc_sim.optimizer.task import PlanningTask
+from ttc_sim.optimizer.traffic_alone import as_population
+from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, Threshold, parse_policy
+from ttc_sim.scenario import Scenario, scenario_from_dict
+from ttc_sim.scenario.traffic import ARRIVALS
+from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import load_model
+
+
+@pytest.fixture(autouse=True)
+def _own_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ARRIVALS, "_registered", {})
+    ttc.register(OwnSessions)
+
+
+CACHED = {**API, "cache": {"provider": "deepseek"}}
+
+
+def scenario(changes: dict[str, Any] | None = None, **process: Any) -> Scenario:
+    raw = {
+        "name": "sessions",
+        "replications": 2,
+        "workload": {
+            "arrivals": {"process": "own_sessions", "turns": [4, 8], "sessions_per_s": 0.3, **process},
+            "requests": 400,
+        },
+        "deployments": {"api": CACHED, "pool": POOL},
+        "arms": {"hosted": {"deployment": "api"}, "own": {"deployment": "pool"}},
+        "targets": {"minimize": "cost", "timeout_rate": 0.05, "confidence": 0.5},
+        **(changes or {}),
+    }
+    return scenario_from_dict(raw)
+
+
+SHORT = {**POOL, "kv_cache_tokens": 2048}  # longer prompts are turned away
+
+
+def test_a_plan_is_as_good_as_every_threshold() -> None:
+    """Prompts grow beyond what the pool can hold: what is sent to the API before they do costs more, and after it is lost."""
+    given = scenario({"deployments": {"api": CACHED, "pool": {**SHORT, "usd_per_replica_hour": 0.2}}})
+    plan = ttc.optimize(given)
+    assert plan.status == "met"
+    assert plan.alternatives[BY_SESSION].chosen
+    assert isinstance(plan.policy.for_source("traffic"), Banded)
+    usd = ttc.simulate(given, plan.policy.for_source("traffic")).summary().cost_usd_per_request.value
+    for at, (below, above) in product((1100, 1300, 1600, 1900, 2200, 2500), (("own", "hosted"), ("hosted", "own"))):
+        policy = Threshold(at=at, below=below, above=above, score=PROMPT_TOKENS)
+        found = ttc.simulate(given, policy).summary()
+        if found.unserved_rate.value <= 0.05:
+            assert usd <= 1.000001 * found.cost_usd_per_request.value, policy
+    for arm in ("own", "hosted"):
+        found = ttc.simulate(given, Always(arm)).summary()
+        assert found.unserved_rate.value > 0.05 or usd < found.cost_usd_per_request.value
+    # A plan says what sessions come to, and is what its simulation comes to.
+    assert plan.predicted.sessions is not None
+    assert plan.predicted.sessions.switches.value > 0
+    assert ttc.simulate(plan.scenario).summary().cost_usd_per_request.value == pytest.approx(usd)
+
+
+def test_no_more_replicas_than_prompts_that_are_found_again_need() -> None:
+    long = {"first": 40_000, "more": 400, "sessions_per_s": 0.02, "turns": [20], "think_s": 5.0}
+    changes = {
+        "deployments": {"pool": {**POOL, "usd_per_replica_hour": 3.6}},
+        "arms": {"own": {"deployment": "pool"}},
+        "search": {"replicas": {"pool": [1, 2, 3, 4]}},
+        "targets": {"minimize": "cost", "latency_p95_s": 15.0, "timeout_rate": 0.2, "confidence": 0.5},
+    }
+    plan = ttc.optimize(scenario(changes, **long))
+    assert (plan.status, plan.predicted.replicas) == ("met", {"pool": 1})
+    # Without the cache each prompt is taken in anew.
+    changes["deployments"] = {"pool": {**POOL, "prefix_caching": False}}
+    without = ttc.optimize(scenario(changes, **long))
+    assert without.predicted.replicas["pool"] >= 2
+    assert without.predicted.cost_usd_per_request.value > plan.predicted.cost_usd_per_request.value
+
+
+def test_what_is_expected_counts_what_was_sent_before() -> None:
+    model = as_population(load_model(scenario()))
+    population, expectations = model.population, expect_arms(model)
+    assert population is not None
+    assert population.turns is not None
+    prompt, reused = population.prompt_tokens, population.turns.reused_tokens
+    hosted = model.arm_names.index("hosted")
+    usd = (prompt - reused) * 1e-6 + reused * 0.1e-6 + 64 * 5e-6
+    np.testing.assert_allclose(expectations.api_cost_usd[hosted], usd)
+    plain = as_population(
+        load_model(scenario({"deployments": {"api": API, "pool": {**POOL, "prefix_caching": False}}}))
+    )
+    without = expect_arms(plain)
+    np.testing.assert_allclose(without.api_cost_usd[hosted], prompt * 1e-6 + 64 * 5e-6)
+    assert (without.gpu_s[1 - hosted] >= expectations.gpu_s[1 - hosted]).all()
+    assert (without.gpu_s[1 - hosted][reused > 0] > expectations.gpu_s[1 - hosted][reused > 0]).all()
+
+
+@pytest.mark.parametrize("turns", [[1], [1, 1, 30]])
+def test_edges_lie_among_the_prompts(turns: list[int]) -> None:
+    given = scenario(turns=turns)
+    assert given.targets is not None
+    task = PlanningTask.of(expect_arms(as_population(load_model(given))), given.targets)
+    assert task.of_sessions
+    assert len(kinds_of(task)) == 3
+    prompt = task.population.prompt_tokens
+    assert all(prompt.min() < one <= prompt.max() for one in edges_of(task, prompt))
+    assert (len(edges_of(task, prompt)) == 0) == (turns == [1])
+
+
+def test_sessions_of_one_turn_are_planned_for() -> None:
+    plan = ttc.optimize(scenario(turns=[1]))
+    assert plan.status == "met"
+    assert BY_SESSION not in plan.alternatives
+    assert parse_policy(str(plan.scenario.policy)).arm_names()
