@@ -44,7 +44,10 @@ def with_budgets(case: Case, seed: int, times: Times, *, days: bool = True) -> B
     changes = np.array([4.0, 9.0])
     other = Dice(seed, times, "prices")
     clock = clock_of(
-        other.of(-7000.3, 0.0), other.of(changes[:0], changes), other.of(np.zeros(1), np.array([0.0, 2.0, 7001.0]))
+        other.of(-7000.3, 0.0),
+        other.of(changes[:0], changes),
+        other.of(np.zeros(1), np.array([0.0, 2.0, 7001.0])),
+        other.of(86400.0, 8000.0),
     )
     prices = []
     for arm, work in enumerate(works):

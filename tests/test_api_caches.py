@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult, Work
 from ttc_sim.scenario import Api, ApiCache, scenario_from_dict
 from ttc_sim.scenario.api_cache import PROVIDERS, CacheRules
+from ttc_sim.simulation.memory import Memory
 
 # A system prompt, and two conversations that begin with it.
 HEAD = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1500, 1500]))
@@ -373,6 +375,36 @@ def test_every_provider_has_its_documented_rules_and_keys_win() -> None:
     assert whole.rules == CacheRules(0, 1024, 1, 300.0, reads_count=False)
 
 
+def test_shortest_prompts_by_model() -> None:
+    """Documented by model: the price says which it is, ``min_tokens`` wins."""
+
+    def least(model: str, provider: str = "anthropic", **cache: Any) -> int:
+        price = {"provider": provider.split("-")[0], "model": model, "on": "2026-11-01"}
+        rules = api(price=price, cache={"provider": provider, **cache}).cache_rules
+        assert rules is not None
+        return rules.min_tokens
+
+    assert least("claude-haiku-4-5-20251001") == 4096
+    assert least("claude-opus-5", "anthropic-1h") == 512
+    assert least("claude-opus-5-5") == least("claude-sonnet-4-5") == 1024
+    assert least("claude-opus-5", min_tokens=700) == 700
+    work = turns([0.0, 10.0], [2000, 3000])
+    price = {"provider": "anthropic", "model": "claude-haiku-4-5", "on": "2026-11-01"}
+    assert found(work, api(price=price, cache={"provider": "anthropic"})) == ([0, 0], [0, 0])
+
+
+def test_a_run_is_not_taken_for_that_of_another_model() -> None:
+    """What is paid changes nothing that is done, but for the model whose price it is: it says how long a prompt must be."""
+    models = ("claude-haiku-4-5", "claude-sonnet-4-5", "claude-sonnet-4-6")
+    ran, memory, work = [], Memory(), turns([0.0], [10])
+    for name in models:
+        price = {"provider": "anthropic", "model": name, "on": "2026-11-01"}
+        served = api(price=price, cache={"provider": "anthropic"})
+        looked_up: Any = SimpleNamespace(deployment_names=("a",), deployments=(served,))
+        memory.ran(looked_up, [work], None, lambda name=name: ran.append(name))  # type: ignore[misc]
+    assert ran == ["claude-haiku-4-5", "claude-sonnet-4-5"]
+
+
 def raw(**keys: Any) -> dict[str, Any]:
     arrivals = {"process": "even", "rate_per_s": 1.0}
     lengths = {"prompt_tokens": {"median": 10, "p95": 20}, "output_tokens": {"median": 10, "p95": 20}}
@@ -403,6 +435,13 @@ def raw(**keys: Any) -> dict[str, Any]:
         ({"cache": {"provider": "anthropic", "ttl": 300}}, ["cache", "'ttl_s'"]),
         ({"cache": "anthropic"}, ["cache"]),
         ({"cache": {"provider": "anthropic", "reads_count": True}}, ["cache.reads_count", "tokens_per_minute"]),
+        (
+            {
+                "cache": {"provider": "openai"},
+                "price": {"provider": "openai", "model": "gpt-6-sol", "on": "2026-11-01"},
+            },
+            ["cache.provider", "openai-breakpoints", "gpt-6-sol"],
+        ),
         ({"limit_window_s": 10}, ["limit_window_s", "none without a limit"]),
         ({"limit_window_s": 30, "requests_per_minute": 60}, ["limit_window_s", "10", "60"]),
         ({"limit_window_s": 10, "requests_per_minute": 5}, ["requests_per_minute", "at least 6"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,14 @@ from tests.random_scenarios import (
 )
 from tests.test_engines_agree import run_compiled, run_watched
 from ttc_sim.base.draws import uniforms
+from ttc_sim.base.errors import InputError
 from ttc_sim.base.prefix_tree import PrefixTree, beside_one_another
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import EngineResult, Work, single_stage
 from ttc_sim.scenario import GpuPool, LinearStepTime
 from ttc_sim.testing.engines import run_both
+from ttc_sim.workload import Traffic
+from ttc_sim.workload.checking import checked
 from ttc_sim.workload.prefixes import shared_prefixes
 
 
@@ -284,3 +287,72 @@ def test_a_balancer_that_looks_into_caches_goes_by_load_where_it_is_far_apart() 
     # Those that went to the cold one: the first computes the head, the others find it.
     assert (result.cached_tokens[0] == 0).sum() == 2
     assert np.flatnonzero(result.cached_tokens[0][1:] == 0).tolist() == [65]
+
+
+def turns() -> Traffic:
+    """An agent's first request, and two sub-agents that wait for its answer; as a process of a user's own may make them."""
+    zeros = np.zeros(3, dtype=np.int64)
+    return Traffic(
+        np.array([0.0, np.nan, np.nan]),
+        zeros,
+        np.array([100, 150, 150]),
+        zeros,
+        zeros + 9,
+        np.array([0, 1, 2]),
+        1.0,
+        after=np.array([-1, 0, 0]),
+        think_s=np.array([0.0, 1.0, 1.0]),
+        prefix_tokens=np.array([109, 150, 150]),
+        prefixes=PrefixTree(np.array([-1, 0, 0]), np.array([0, 109, 109])),
+        session=zeros,
+        turn=np.array([0, 1, 0]),
+        reused_tokens=np.array([0, 109, 109]),
+    )
+
+
+def test_a_users_own_process_may_give_turns_that_wait_together_and_what_they_have_in_common() -> None:
+    mine = turns()
+    got = checked(mine, 3, "mine", carries_lengths=True)
+    assert got.prefixes is not None
+    for one, other in ((got, mine), (got.prefixes, mine.prefixes)):
+        for field in fields(one):
+            given = getattr(other, field.name)
+            if isinstance(given, np.ndarray):
+                np.testing.assert_array_equal(getattr(one, field.name), given, err_msg=field.name)
+    assert got.after is not None
+    work = single_stage(got.arrival_s, np.array([100, 150, 150]), np.full(3, 9), prefix_id=np.array([0, 1, 2]))
+    more = {name: getattr(got, name) for name in ("after", "think_s", "prefix_tokens", "prefixes", "session")}
+    result = run_both([replace(work, **more)], ["pool"], [pool()])
+    assert result.cached_tokens[0].tolist() == [0, 96, 96]
+    assert (result.arrival_s[1:] == result.finished_s[0] + 1.0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"prefixes": [0, 1]}, "prefixes: got 'list'; expected a PrefixTree"),
+        (
+            {"prefixes": PrefixTree(np.array([-1, 1, 0]), np.array([0, 9, 9]))},
+            r"prefixes.parent\[1\]: got 1; .* an earlier node",
+        ),
+        ({"prefixes": PrefixTree(np.array([-1, 0, 0]), np.array([0, 9, -9]))}, r"prefixes.start\[2\]: got -9"),
+        (
+            {"prefixes": PrefixTree(np.array([-1, -1, 0]), np.array([0, 9, 9]))},
+            r"prefixes.start\[1\]: got 9; expected 0",
+        ),
+        ({"prefixes": PrefixTree(np.array([-1, 0]), np.array([0, 9, 9]))}, "prefixes.start"),
+        ({"prefixes": PrefixTree.of_roots(2)}, r"prefix_id\[2\]: got 2; expected a node of prefixes"),
+        ({"prefix_id": None, "prefix_tokens": None}, "prefixes: got 'given'; expected 'prefix_id'"),
+        ({"session": None}, "turn: got 'given'; expected 'session'"),
+        (
+            {"reused_tokens": np.array([0, 151, 0])},
+            r"reused_tokens\[1\]: got 151; expected no more tokens than the prompt has",
+        ),
+        ({"turn": np.array([0, -1, 0])}, r"turn\[1\]: got -1"),
+        ({"session": np.array([0.5, 1, 1])}, "session"),
+        ({"after": np.array([-1, 0, 3])}, r"after\[2\]: got 3"),
+    ],
+)
+def test_turns_that_cannot_be_are_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        checked(replace(turns(), **change), 3, "mine", carries_lengths=True)

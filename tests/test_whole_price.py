@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import genai_prices
 import numpy as np
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import app
 from ttc_sim.engine.work import EngineResult
 from ttc_sim.scenario import Price, scenario_from_dict
 from ttc_sim.serving.prices import TokenPrices, price_of, resolve_price
@@ -189,6 +192,8 @@ def test_each_hour_and_day_costs_what_the_table_says() -> None:
     assert looked > 15
 
 
+WORKDAYS = ["monday", "tuesday", "wednesday", "thursday", "friday"]
+PEAK = [("01:00", "04:00"), ("06:00", "10:00")]
 HOURS = [
     {"from_utc": "22:30", "until_utc": "01:00", "factor": 0.5},
     {"from_utc": "00:30", "until_utc": "00:45", "factor": 3.0},
@@ -211,6 +216,20 @@ def test_hours_past_midnight_and_a_change_by_hand(tmp_path: Path) -> None:
     said = result.summary().prices["place"].as_json()
     assert said["clock_begins"] == "2026-11-24T21:00:00+00:00"
     assert len(said["schedule"]) == 6  # type: ignore[arg-type]
+
+
+def test_hours_of_weekdays(tmp_path: Path) -> None:
+    """DeepSeek's peak hours since 2026-08-23, from Monday to Friday; what goes past midnight is of the day that it begins on."""
+    peak = [{"from_utc": a, "until_utc": b, "factor": 2.0, "weekdays": WORKDAYS} for a, b in PEAK]
+    night = {"from_utc": "22:00", "until_utc": "02:00", "factor": 4.0, "weekdays": ["saturday"]}
+    price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 10.0, "hours": [*peak, night]}
+    # Of Friday, 2026-11-27: 7:00, Saturday 7:00 and 23:00, Sunday 1:30, 7:00 and 23:00, Monday 1:30.
+    hours = [0, 24, 40, 42.5, 48, 64, 66.5]
+    rows = {"t": [3600.0 * h for h in hours], "p": [1_000_000] * 7, "o": [1] * 7}
+    result = simulate(trace(tmp_path, rows, price, workload={"begins": "2026-11-27 07:00"}))
+    assert result.records["cost_usd"].to_numpy() == pytest.approx(np.array([2, 1, 4, 4, 1, 1, 2]), rel=1e-4)
+    said = result.summary().prices["place"].in_words
+    assert "at 01:00 to 04:00 and 06:00 to 10:00 (Monday to Friday) UTC $2 in" in said
 
 
 def test_a_day_between_the_same_prices_costs_the_same_at_any_hour() -> None:
@@ -375,12 +394,14 @@ def test_prices_times_a_factor_are_bills_times_a_factor() -> None:
 # ---------------------------------------------------------------------------------------------------------- budgets
 
 
-def test_a_budget_counts_what_is_billed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("weekdays", [None, ["tuesday"]])
+def test_a_budget_counts_what_is_billed(tmp_path: Path, weekdays: list[str] | None) -> None:
     """Calls over three days of peak hours, a change, a least charge and a fee: what a gateway counts is the bill, day by day."""
     n = 400
     t = np.sort(np.random.default_rng(3).uniform(0, 3 * 86400, n))
     rows = {"t": (t - t[0]).tolist(), "p": list(range(100, 100 + 37 * n, 37)), "o": [100] * n}
-    price = {"input_usd_per_mtok": 2.0, "output_usd_per_mtok": 10.0, "usd_per_call": 0.0005, "hours": HOURS}
+    hours = [{**one, "weekdays": weekdays} for one in HOURS]
+    price = {"input_usd_per_mtok": 2.0, "output_usd_per_mtok": 10.0, "usd_per_call": 0.0005, "hours": hours}
     price |= {"least_usd_per_call": 0.004, "changes": [{"from_day": "2026-11-26", "factor": 1.5}]}
     scenario = trace(
         tmp_path,
@@ -388,9 +409,34 @@ def test_a_budget_counts_what_is_billed(tmp_path: Path) -> None:
         price,
         workload={"begins": "2026-11-24 00:00"},
         budget={"usd_per_day": 1000.0, "at_end": "refuse"},
+        deployment={"on_timeout": "finish"},
     )
     run = simulate(scenario).runs[0]
     spent = run.result.spending.spent[:, 0] / 1e9  # type: ignore[union-attr]
     day = ((run.result.finished_s) // 86400).astype(int)
     assert spent == pytest.approx(np.bincount(day, weights=run.cost_usd), abs=1e-6)
     assert len(spent) == 3
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+def test_the_command_shows_what_a_scenario_uses(tmp_path: Path) -> None:
+    """Hours, later days, tiers, writes for an hour and other ways of processing; in JSON as a result has them."""
+    runner = CliRunner()
+
+    def shown(*words: str) -> str:
+        return " ".join(runner.invoke(app, ["prices", *words]).output.split())
+
+    said = shown("deepseek/deepseek-v4-pro", "--on", "2026-11-24", "--json", str(tmp_path / "p.json"))
+    assert "at 01:00 to 04:00 and 06:00 to 10:00 UTC" in said
+    assert "begins:" in said
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert [one["input_usd_per_mtok"] for one in found["schedule"]] == [0.66, 1.32]
+    assert "from 2026-12-01 on" in shown("google/gemini-4-argon", "--on", "2026-11-24")
+    opus = shown("anthropic/claude-opus-4-8", "--on", "2026-11-24")
+    assert "6.25" in opus
+    assert "$10 for tokens that a cache is to keep for an hour" in opus
+    assert "--processing batch or fast" in opus
+    assert "2.5" in shown("anthropic/claude-opus-4-8", "--on", "2026-11-24", "--processing", "batch")
+    assert "a day as YYYY-MM-DD" in str(runner.invoke(app, ["prices", "openai/gpt-5", "--on", "24"]).exception)

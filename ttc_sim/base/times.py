@@ -5,4 +5,7 @@ from __future__ import annotations
 DAY_S = 86_400.0
 """Seconds of a day."""
 
-__all__ = ["DAY_S"]
+WEEK_S = 7 * DAY_S
+"""Seconds of a week."""
+
+__all__ = ["DAY_S", "WEEK_S"]

@@ -538,7 +538,7 @@ class _Endpoint:
         self.known = True
         self.noted = (0, 0)
         self.limits = ApiLimits(api)
-        self.cache = None if api.cache is None else PromptCache(api.cache.rules, simulation.works[0].prefixes)
+        self.cache = None if (rules := api.cache_rules) is None else PromptCache(rules, simulation.works[0].prefixes)
         self.calls: list[_Call] = []
         self.waiting = 0
         self.busy_s = 0.0

@@ -110,27 +110,28 @@ def bill_of(prices: F64, first: int, empty: bool, hidden: int, visible: int, cac
     return int(min(np.floor(max(usd, prices[first + 5], 0.0) + 0.5), 1.0 * MOST_NANOS))
 
 
-def clock_of(midnight_s: float, days_s: F64, hours_s: F64) -> F64:
+def clock_of(origin_s: float, days_s: F64, hours_s: F64, period_s: float = DAY_S) -> F64:
     """When prices change.
 
     Args:
-        midnight_s: any midnight, on the run's clock; days_s: when days begin that have other prices than those before, in order.
-        hours_s: seconds after midnight from which on prices hold each day, in order; the first is 0.
+        origin_s: any midnight, on the run's clock; days_s: when days begin that have other prices than those before, in order.
+        hours_s: seconds after that midnight from which on prices hold, in order, the first is 0; period_s: after which they do so
+            again.
     """
-    return np.concatenate([[midnight_s, len(days_s), len(hours_s)], days_s, hours_s]).astype(np.float64)
+    return np.concatenate([[origin_s, period_s, len(days_s), len(hours_s)], days_s, hours_s]).astype(np.float64)
 
 
 @register_jitable  # type: ignore[untyped-decorator]
 def prices_at(clock: F64, at_s: float) -> int:
     """Number of the prices that hold at a moment, by days and then by hours; ``clock`` as of :func:`clock_of`."""
-    days, hours = int(clock[1]), int(clock[2])
+    days, hours = int(clock[2]), int(clock[3])
     row = 0
-    while row < days and clock[3 + row] <= at_s:
+    while row < days and clock[4 + row] <= at_s:
         row += 1
     since = at_s - clock[0]
-    since -= DAY_S * np.floor(since / DAY_S)
+    since -= clock[1] * np.floor(since / clock[1])
     column = hours - 1
-    while column > 0 and clock[3 + days + column] > since:
+    while column > 0 and clock[4 + days + column] > since:
         column -= 1
     return row * hours + column
 
@@ -138,7 +139,7 @@ def prices_at(clock: F64, at_s: float) -> int:
 @register_jitable  # type: ignore[untyped-decorator]
 def prices_of(clock: F64) -> int:
     """How many prices there are."""
-    return int((1 + clock[1]) * clock[2])
+    return int((1 + clock[2]) * clock[3])
 
 
 def check_days(days: int) -> None:

@@ -74,8 +74,20 @@ def as_population(model: Model) -> Model:
         turns=turns,
         costs=None if turns is None else model.arm_costs,
     )
-    arms = tuple(replace(arm, attempts=attempts, sources=offered[arm.name]) for arm in model.arms)
+    arms = tuple(
+        replace(arm, attempts=_as_long(attempts, arm.turn_tokens), sources=offered[arm.name]) for arm in model.arms
+    )
     return replace(model, population=population, arms=arms)
+
+
+def _as_long(attempts: Attempts, times: float) -> Attempts:
+    """The same with answers so many times as long, as an arm makes turns of sessions; what that adds to later prompts is left to
+    the simulation."""
+    if times == 1.0:
+        return attempts
+    hidden, visible = (np.rint(part * times) for part in (attempts.reasoning_tokens, attempts.visible_tokens))
+    visible = np.maximum(visible, hidden == 0)
+    return replace(attempts, reasoning_tokens=hidden.astype(np.int64), visible_tokens=visible.astype(np.int64))
 
 
 def _lengths(model: Model) -> tuple[I64, I64, I64, Turns | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -44,6 +45,34 @@ PROVIDERS = {
     "gemini": CacheRules(0, 4096, 1, float("inf")),
     "deepseek": CacheRules(0, 64, 64, 7200.0, keeps_output=True),
 }
+# Of models that keep shorter prompts than the others of their provider, or longer ones alone.
+_LEAST = {
+    **dict.fromkeys(("claude-opus-5", "claude-fable-5", "claude-mythos-5"), 512),
+    **dict.fromkeys(
+        ("claude-opus-4-7", "claude-3-5-haiku", "claude-3-haiku", "gemini-2.5-pro", "gemini-2.5-flash"), 2048
+    ),
+    **dict.fromkeys(("claude-opus-4-6", "claude-opus-4-5", "claude-haiku-4-5"), 4096),
+}
+_DATED = r"(-\d{8}|@\d{8}|-latest)?"
+
+
+def least_of(model: str) -> int | None:
+    """Tokens of the shortest prompt that is kept of a model, where that is not what its provider's others have.
+
+    >>> least_of("claude-haiku-4-5-20251001"), least_of("claude-sonnet-4-5")
+    (4096, None)
+    """
+    return next((least for name, least in _LEAST.items() if re.fullmatch(re.escape(name) + _DATED, model)), None)
+
+
+def marks_by_itself(model: str) -> bool | None:
+    """Whether OpenAI's cache of a model works by breakpoints, as it does from GPT-5.6 on; ``None`` of another model.
+
+    >>> marks_by_itself("gpt-6-sol"), marks_by_itself("gpt-5.5"), marks_by_itself("o3")
+    (True, False, None)
+    """
+    found = re.match(r"gpt-(\d+)(?:\.(\d+))?", model)
+    return None if found is None else (int(found[1]), int(found[2] or 0)) >= (5, 6)
 
 
 class ApiCache(Model):
@@ -56,7 +85,7 @@ class ApiCache(Model):
         breakpoints: how many places of a prompt are marked. 1: its end, as providers do that mark it themselves. More: the client
             marks the end of what it has in common with others (all of it, in a conversation), and the first places where prompts
             branch off, such as the end of the system prompt. 4 if left out.
-        min_tokens: least length of what is kept or found.
+        min_tokens: least length of what is kept or found; the provider's, of the model that ``price`` names.
         step_tokens: what is kept, and found, is a multiple of this, without breakpoints; 1 if left out.
         ttl_s: how long it is kept after it was last used.
         keeps_output: whether an answer is kept with its prompt, so that the next turn finds it; not if left out.
@@ -114,7 +143,13 @@ class ApiCache(Model):
     @property
     def rules(self) -> CacheRules:
         """The provider's, and on top of them what the scenario says."""
+        return self.rules_of(None)
+
+    def rules_of(self, model: str | None) -> CacheRules:
+        """The same, of one of the provider's models."""
         of = self._documented
+        if model is not None and self.provider is not None and (least := least_of(model)) is not None:
+            of = replace(of, min_tokens=least)
         said = {name: value for name in _STATED if (value := getattr(self, name)) is not None}
         if self.kind == "automatic":
             said["breakpoints"] = 0

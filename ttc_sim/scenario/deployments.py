@@ -12,7 +12,7 @@ from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
-from ttc_sim.scenario.api_cache import ApiCache
+from ttc_sim.scenario.api_cache import ApiCache, CacheRules, marks_by_itself
 from ttc_sim.scenario.base import Model, NonNegative, Positive, errors_at, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
@@ -108,6 +108,22 @@ class Api(Model):
             expected = "at least 6: in a window of 10 s fewer than one request would be allowed"
             raise errors_at({"requests_per_minute": ("value_error", requests, expected)})
         return self
+
+    @model_validator(mode="after")
+    def _cache_of_the_model(self) -> Api:
+        provider = None if self.cache is None else self.cache.provider
+        marks = None if self.price.model is None else marks_by_itself(self.price.model)
+        if marks is not None and provider in ("openai", "openai-24h", "openai-breakpoints"):
+            right = "openai-breakpoints" if marks else "openai or openai-24h"
+            if marks != (provider == "openai-breakpoints"):
+                expected = f"{right}, whose rules hold for {self.price.model}"
+                raise errors_at({"cache.provider": ("value_error", provider, expected)})
+        return self
+
+    @property
+    def cache_rules(self) -> CacheRules | None:
+        """What its prompt cache does; ``None`` without any."""
+        return None if self.cache is None else self.cache.rules_of(self.price.model)
 
     @property
     def rate_limits(self) -> dict[str, float]:

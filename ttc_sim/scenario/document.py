@@ -21,6 +21,7 @@ from ttc_sim.scenario.traffic import Workload
 from ttc_sim.strategies import Strategy, parse_strategy
 
 MOST_REPLICATIONS = 1000
+_MOST_TIMES = 100.0  # as many tokens as were recorded
 
 
 class Arm(Model):
@@ -31,6 +32,9 @@ class Arm(Model):
             trace carries the lengths. Of sessions an agent profile: how its runs at whole tasks ended.
         strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``, see :mod:`ttc_sim.strategies`; a user's own is
             ``file.py:function``, which runs once it is carried out, and only with consent: :mod:`ttc_sim.base.consent`.
+        turn_tokens: how many times as many output tokens it writes in a turn of a session as were recorded; or the agent profile of
+            the model that they were recorded with, beside which the arm's own profile says it. What it adds, or leaves out, stays
+            so in the later prompts of the session.
         sources: offer the arm only to these sources; by default to every source whose problems its profile covers, and those of
             the arms that its strategy names. ``[]``: to none, it is there for the strategies of other arms that name it.
         fallback: arm, or arms one after another, that a request goes to from the beginning when this one does not answer it: it
@@ -40,8 +44,18 @@ class Arm(Model):
     profile: str | None = None
     deployment: str
     strategy: str = "Single()"
+    turn_tokens: float | str = 1.0
     sources: list[str] | None = None
     fallback: str | Annotated[list[str], Field(min_length=1)] | None = None
+
+    @field_validator("turn_tokens", mode="before")
+    @classmethod
+    def _times(cls, given: object) -> object:
+        number = isinstance(given, (int, float)) and not isinstance(given, bool)
+        if not (isinstance(given, str) and given) and not (number and 0 < float(given) <= _MOST_TIMES):  # type: ignore[arg-type]
+            by_name = "or the agent profile of the model that sessions were recorded with"
+            raise ValueError(f"a number above 0, at most {_MOST_TIMES:g}, {by_name}")
+        return float(given) if number else given  # type: ignore[arg-type]
 
     @property
     def fallbacks(self) -> list[str]:

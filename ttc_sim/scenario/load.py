@@ -200,6 +200,11 @@ def _check_references(scenario: Scenario) -> None:
         if arm.profile is not None and not problems and not may_have_sessions(scenario.workload):
             expected = "workload.sources, which say what problems arrive; or arrivals of sessions, for an agent profile"
             raise InputError(path, f"arms.{name}.profile", arm.profile, expected)
+        if arm.turn_tokens != 1.0 and (problems or not may_have_sessions(scenario.workload)):
+            raise InputError(path, f"arms.{name}.turn_tokens", arm.turn_tokens, "none: only turns of sessions have it")
+        if isinstance(arm.turn_tokens, str) and arm.profile is None:
+            expected = "a number, or an agent profile of the arm's own beside it: the ratio is of both"
+            raise InputError(path, f"arms.{name}.turn_tokens", arm.turn_tokens, expected)
     _check_fallbacks(scenario)
     check_budget(scenario)
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)

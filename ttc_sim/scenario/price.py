@@ -10,7 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.base import Model, NonNegative, errors_at
+from ttc_sim.scenario.shapes import WEEKDAYS
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 _CLOCK = re.compile(r"(\d\d):(\d\d)")
 
 
@@ -68,11 +70,13 @@ class PriceHours(Rates):
 
     Args:
         from_utc: when they begin, such as ``"16:30"`` of UTC; until_utc: when they end, past midnight if that is earlier.
+        weekdays: on which they begin, such as ``[monday, friday]``, of UTC; all if left out.
         factor: all prices times this, at these hours.
     """
 
     from_utc: str
     until_utc: str
+    weekdays: Annotated[list[Weekday], Field(min_length=1)] | None = None
     factor: NonNegative = 1.0
 
     @model_validator(mode="before")
@@ -108,11 +112,16 @@ class PriceHours(Rates):
         """Seconds from midnight of UTC to when they end."""
         return _seconds_of(self.until_utc) or 0.0
 
-    def hold_at(self, second: float) -> bool:
-        """Whether they hold so many seconds after midnight of UTC."""
+    def hold_at(self, weekday: int, second: float) -> bool:
+        """Whether they hold so many seconds after midnight of UTC, on a day of the week, 0 for Monday."""
         if self.from_s < self.until_s:
-            return self.from_s <= second < self.until_s
-        return second >= self.from_s or second < self.until_s
+            return self.from_s <= second < self.until_s and self._begin_on(weekday)
+        return (second >= self.from_s and self._begin_on(weekday)) or (
+            second < self.until_s and self._begin_on((weekday - 1) % 7)
+        )
+
+    def _begin_on(self, weekday: int) -> bool:
+        return self.weekdays is None or WEEKDAYS[weekday] in self.weekdays
 
 
 class PriceChange(Rates):
@@ -139,7 +148,15 @@ class PriceChange(Rates):
         return datetime.date.fromisoformat(self.from_day)
 
 
-class Price(Rates):
+class _Named(Model):
+    """Where the price table has it; the first keys of a price."""
+
+    provider: str | None = None
+    model: str | None = None
+    on: Day | None = None
+
+
+class Price(Rates, _Named):
     """US dollars per million tokens: from a maintained price table, from the scenario, or both (the scenario wins).
 
     Args:
@@ -152,9 +169,6 @@ class Price(Rates):
         factor: all of these times this: 0.88 of a discount that was agreed on, 1.19 of a tax, 0 where a fixed fee pays for tokens.
     """
 
-    provider: str | None = None
-    model: str | None = None
-    on: Day | None = None
     processing: Literal["batch", "flex", "priority", "fast"] | None = None
     hours: Annotated[list[PriceHours], Field(min_length=1)] | None = None
     changes: Annotated[list[PriceChange], Field(min_length=1)] | None = None

@@ -114,6 +114,8 @@ class Listed:
         said = []
         if self.by_hour and not by_clock:
             said.append("at other hours of the day it costs something else: workload.begins would say when the run is")
+        if self.by_hour and by_clock:
+            said.append("the table knows no weekdays: these hours hold on all days (price.hours can name weekdays)")
         later = [day for day in self._changes if day > self.on]
         if self.pinned and later:
             said.append(f"from {later[0]} on it costs something else")

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario import Api, ApiCache, Price, PriceChange, PriceHours, Scenario
 from ttc_sim.serving.price_table import Listed, Rate, also_processed, listed_as, look_up, models_like, named_exactly
 from ttc_sim.serving.token_prices import KINDS, MILLION, LongPrompts, Schedule, TokenPrices, spans
@@ -16,7 +19,7 @@ _CHEAPEST = {"input": 0.003, "output": 0.01}
 """US dollars per million tokens: no model of genai-prices 0.2.3 that generates text costs less, unless it is free."""
 _LEAST_SHARE = {"cached_input": ("input", 0.002), "cache_write": ("input", 0.05), "reasoning": ("output", 0.01)}
 """Of another price: no provider there gives more of a discount on such tokens."""
-_NOON_H = 12
+_NOON_S = 12 * 3600.0
 _SHORT_S = 300.0
 """How long a cache keeps what is written at the lower price, where a provider has two (Anthropic)."""
 
@@ -86,14 +89,13 @@ def resolve_price(
     origin = "stated in the scenario" if table is None else table.origin
     if table is not None and (price.stated or price.hours or price.changes):
         origin += ", partly overridden in the scenario"
+    schedule = None
     if begins is None:
-        moment = datetime.datetime.combine(
-            datetime.date.min if table is None else table.on, datetime.time(_NOON_H), tzinfo=datetime.UTC
-        )
-        found = _at(price, table, moment, long_kept, where, field)
-        schedule = None
+        noon = datetime.date.max if table is None else table.on, 0, _NOON_S
+        found = _at(price, table, noon, long_kept, where, field)
     else:
-        found = _at(price, table, begins, long_kept, where, field)
+        second = (begins - begins.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
+        found = _at(price, table, (begins.date(), begins.weekday(), second), long_kept, where, field)
         schedule = _schedule(price, table, begins, long_kept, where, field)
     caveats: tuple[str, ...] = ()
     stated = price.stated
@@ -115,34 +117,42 @@ def _schedule(
     days = {one.day for one in price.changes or ()} | (set() if table is None else set(table.days))
     seconds = {0.0} | (set() if table is None else set(table.clock_s))
     seconds |= {edge for one in price.hours or () for edge in (one.from_s, one.until_s)}
+    weekly = any(one.weekdays is not None for one in price.hours or ())
     later = tuple(sorted(day for day in days if day > first))
-    clock_s = tuple(sorted(second for second in seconds if second < 24 * 3600))
+    of_day = sorted(second for second in seconds if second < DAY_S)
     prices: list[TokenPrices] = []
     which = []
     for day in (first, *later):
         row = []
-        for second in clock_s:
-            midnight = datetime.datetime.combine(day, datetime.time(), tzinfo=datetime.UTC)
-            one = _at(price, table, midnight + datetime.timedelta(seconds=second), long_kept, where, field)
-            if one not in prices:
-                prices.append(one)
-            row.append(prices.index(one))
+        for weekday in range(7 if weekly else 1):
+            for second in of_day:
+                one = _at(price, table, (day, weekday, second), long_kept, where, field)
+                if one not in prices:
+                    prices.append(one)
+                row.append(prices.index(one))
         which.append(tuple(row))
     if len(prices) == 1:
         return None
-    at_first = Schedule(begins, later, clock_s, tuple(which), tuple(prices), (1.0,) + (0.0,) * (len(prices) - 1))
-    number = int(at_first.at(0.0))
-    return replace(at_first, shares=tuple(float(k == number) for k in range(len(prices))))
+    clock_s = tuple(DAY_S * weekday + second for weekday in range(7 if weekly else 1) for second in of_day)
+    shares = tuple(float(k == 0) for k in range(len(prices)))
+    found = Schedule(begins, later, clock_s, tuple(which), tuple(prices), shares, weekly)
+    return found.on_average_at(np.zeros(1))
 
 
 def _at(
-    price: Price, table: Listed | None, moment: datetime.datetime, long_kept: bool, where: str, field: str
+    price: Price,
+    table: Listed | None,
+    at: tuple[datetime.date, int, float],
+    long_kept: bool,
+    where: str,
+    field: str,
 ) -> TokenPrices:
-    """Prices at a moment."""
+    """Prices at a moment: on a day, of a weekday, so many seconds after midnight."""
+    day, weekday, second = at
     layers: list[Price | PriceChange | PriceHours] = [price]
-    layers += [one for one in price.changes or () if one.day <= moment.date()][-1:]
-    second = (moment - moment.replace(hour=0, minute=0, second=0, microsecond=0)).total_seconds()
-    layers += [one for one in price.hours or () if one.hold_at(second)][-1:]
+    layers += [one for one in price.changes or () if one.day <= day][-1:]
+    layers += [one for one in price.hours or () if one.hold_at(weekday, second)][-1:]
+    moment = datetime.datetime.combine(day, datetime.time(), tzinfo=datetime.UTC) + datetime.timedelta(seconds=second)
     rates: dict[str, Rate] = {} if table is None else table.rates(moment, long_kept)
     factor = 1.0
     for layer in layers:

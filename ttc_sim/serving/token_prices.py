@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.base.times import DAY_S
+from ttc_sim.base.times import DAY_S, WEEK_S
+from ttc_sim.scenario.shapes import WEEKDAYS
 
 MILLION = 1_000_000
 KINDS = ("input", "cached_input", "cache_write", "reasoning", "output")
@@ -43,7 +44,8 @@ class Schedule:
     Attributes:
         begins: moment of UTC at which the run's clock stands at 0.
         days: days of UTC from which on other prices hold, in order, after that of ``begins``.
-        clock_s: seconds after midnight of UTC from which on they do each day, in order; the first is 0.
+        clock_s: seconds after midnight of UTC (of a Monday's, where weekdays differ) from which on they do, in order; the first is
+            0. So it goes each day, or each week.
         which: number of the prices, by days (those before the first of ``days`` come first) and then by ``clock_s``.
         prices: the prices, each the same at all times; shares: of the run's requests that they are for.
     """
@@ -54,12 +56,23 @@ class Schedule:
     which: tuple[tuple[int, ...], ...]
     prices: tuple[TokenPrices, ...]
     shares: tuple[float, ...]
+    weekly: bool = False
 
     @property
     def midnight_s(self) -> float:
         """The midnight of UTC before the run begins, on the run's clock."""
         at = self.begins
         return -(3600.0 * at.hour + 60.0 * at.minute + at.second + at.microsecond / 1e6)
+
+    @property
+    def origin_s(self) -> float:
+        """That of a Monday, where weekdays differ."""
+        return self.midnight_s - (DAY_S * self.begins.weekday() if self.weekly else 0.0)
+
+    @property
+    def period_s(self) -> float:
+        """After which ``clock_s`` begins anew: a day, or a week where weekdays differ."""
+        return WEEK_S if self.weekly else DAY_S
 
     @property
     def days_s(self) -> F64:
@@ -70,10 +83,18 @@ class Schedule:
     def at(self, at_s: ArrayLike) -> I64:
         """Number of the prices that hold at moments of the run's clock; NaN is taken for its beginning."""
         moment = np.nan_to_num(np.asarray(at_s, dtype=np.float64))
-        since = moment - self.midnight_s
+        since = moment - self.origin_s
+        since = since - self.period_s * np.floor(since / self.period_s)
         row = np.searchsorted(self.days_s, moment, side="right")
-        column = np.searchsorted(np.array(self.clock_s), since - DAY_S * np.floor(since / DAY_S), side="right") - 1
+        column = np.searchsorted(np.array(self.clock_s), since, side="right") - 1
         return np.asarray(np.array(self.which, dtype=np.int64)[row, column])
+
+    def on_clock(self, days_s: F64, clock_s: F64) -> I64:
+        """Numbers of the prices that hold between other such times, by days and then by ``clock_s``."""
+        row = np.searchsorted(self.days_s, np.concatenate([[-np.inf], days_s]), side="right")
+        since = clock_s - self.period_s * np.floor(clock_s / self.period_s)
+        column = np.searchsorted(np.array(self.clock_s), since, side="right") - 1
+        return np.asarray(np.array(self.which, dtype=np.int64)[row][:, column].reshape(-1))
 
     def on_average_at(self, at_s: F64) -> Schedule:
         """The same, with the shares that moments have."""
@@ -276,19 +297,37 @@ class TokenPrices:
 def spans(schedule: Schedule) -> list[tuple[str, TokenPrices]]:
     """When which prices hold, in words: of each stretch of days, the hours of each prices."""
     found = []
-    edges = [*schedule.clock_s, DAY_S]
     for row, numbers in enumerate(schedule.which):
         days = [] if row == 0 else [f"from {schedule.days[row - 1]} on"]
         if row < len(schedule.days):
             days.append(f"before {schedule.days[row]}")
         for number in dict.fromkeys(numbers):
-            hours = []
-            if len(set(numbers)) > 1:
-                at = [k for k, one in enumerate(numbers) if one == number]
-                parts = [f"{_clock(edges[k])} to {_clock(edges[k + 1])}" for k in at]
-                hours = [f"at {' and '.join(parts)} UTC"]
+            hours = [] if len(set(numbers)) == 1 else [f"at {_hours(schedule, numbers, number)} UTC"]
             found.append((" ".join([*days, *hours]) or "at all times", schedule.prices[number]))
     return found
+
+
+def _hours(schedule: Schedule, numbers: tuple[int, ...], number: int) -> str:
+    """When, of a day or of a week, one of the prices holds."""
+    edges = [*schedule.clock_s, schedule.period_s]
+    of_day: dict[int, list[tuple[float, float]]] = {}
+    for k, one in enumerate(numbers):
+        if one == number:
+            day, begin = divmod(edges[k], DAY_S)
+            hours, ends = of_day.setdefault(int(day), []), edges[k + 1] - day * DAY_S
+            if hours and hours[-1][1] == begin:
+                begin = hours.pop()[0]
+            hours.append((begin, ends))
+    said = {day: " and ".join(f"{_clock(a)} to {_clock(b)}" for a, b in hours) for day, hours in of_day.items()}
+    if not schedule.weekly:
+        return said[0]
+    parts = []
+    for words in dict.fromkeys(said.values()):
+        days = [day for day, one in said.items() if one == words]
+        named = [WEEKDAYS[day].capitalize() for day in days]
+        in_a_row = len(days) > 2 and days == list(range(days[0], days[0] + len(days)))
+        parts.append(f"{words} ({f'{named[0]} to {named[-1]}' if in_a_row else ', '.join(named)})")
+    return " and ".join(parts)
 
 
 def _clock(second: float) -> str:

@@ -103,17 +103,22 @@ def _clock(model: Model) -> F64:
     schedules = [one.schedule for one in model.prices if one is not None and one.schedule is not None]
     if not schedules:
         return clock_of(0.0, np.zeros(0), np.zeros(1))
+    longest = max(schedules, key=lambda one: one.period_s)
+    # What goes by the day goes by the week, too.
+    edges = [
+        start_s + np.array(one.clock_s)
+        for one in schedules
+        for start_s in np.arange(0.0, longest.period_s, one.period_s)
+    ]
     days_s = np.unique(np.concatenate([one.days_s for one in schedules]))
-    return clock_of(schedules[0].midnight_s, days_s, np.unique(np.concatenate([one.clock_s for one in schedules])))
+    return clock_of(longest.origin_s, days_s, np.unique(np.concatenate(edges)), longest.period_s)
 
 
 def _by_clock(prices: TokenPrices, clock: F64) -> list[TokenPrices]:
     """Those that hold at each of the clock's times."""
-    days = int(clock[1])
     if prices.schedule is None:
         return [prices] * prices_of(clock)
-    first_s = np.concatenate([[-np.inf], clock[3 : 3 + days]])
-    # A moment of each hour of some day from then on; before the first change, of the day that the run begins on.
-    midnights = np.where(np.isinf(first_s), clock[0], first_s)
-    moments = (midnights[:, None] + clock[3 + days :]).reshape(-1)
-    return [prices.schedule.prices[number] for number in prices.schedule.at(moments).tolist()]
+    days = int(clock[2])
+    return [
+        prices.schedule.prices[k] for k in prices.schedule.on_clock(clock[4 : 4 + days], clock[4 + days :]).tolist()
+    ]

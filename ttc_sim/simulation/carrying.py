@@ -13,6 +13,7 @@ from ttc_sim.engine.work import Work
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model, ResolvedArm, deployment_of, spread, trial_of
+from ttc_sim.simulation.turn_lengths import lengthened
 from ttc_sim.strategies import carry_out
 from ttc_sim.strategies.outcomes import Outcome, Samples, Stage
 
@@ -40,6 +41,7 @@ def carry(model: Model, draws: Draws, arm: I64, fallen: int = 0) -> Carried:
     Args:
         fallen: how many arms they were at before, as fallbacks have it: what goes wrong with them now is another draw.
     """
+    draws = lengthened(model, draws, arm)
     if draws.memory is not None:
         kept: Carried = draws.memory.carried(model, draws, arm, fallen)
         return kept

@@ -46,6 +46,7 @@ class Draws:
         rounds: how many times more requests of users than at first were generated for a duration, of which not all may be sent.
         ended: turns of sessions that are not among them, as the policy has ended those; stopped: (n,) whether it is the last turn
             before that; ``None`` if none is.
+        lengthened: whether turns are as long as the arms that they were sent to make them (:mod:`ttc_sim.simulation.turn_lengths`).
         memory: what was made of these requests before, where that is kept; nothing comes out differently with it.
     """
 
@@ -59,6 +60,7 @@ class Draws:
     rounds: int = 1
     ended: int = 0
     stopped: NDArray[np.bool_] | None = None
+    lengthened: bool = False
     memory: Keeps | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:

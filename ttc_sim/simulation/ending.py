@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ttc_sim.policies import ENDED, Policy, choose_arms, ends_sessions
+from ttc_sim.policies import ENDED, Policy, ends_sessions
 from ttc_sim.simulation.billing import Run
-from ttc_sim.simulation.drawing import Draws, as_requests
+from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.turn_lengths import chosen
 
 
 def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
@@ -19,7 +20,7 @@ def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
     named = model.scenario.workload.sources if model.population is None else model.population.sources
     if not any(ends_sessions(policy.for_source(name)) for name in (*named, *(() if named else ("traffic",)))):
         return draws
-    sent = choose_arms(policy, as_requests(model, draws), model.arm_names) != ENDED
+    sent = chosen(model, policy, draws)[2] != ENDED
     if sent.all():
         return draws
     draws = replace(draws, traffic=draws.traffic.with_ends())

@@ -15,6 +15,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.work import Work
+from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.simulation.carrying import Carried, carry_anew
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.gathering import gathered, joined, stretches
@@ -102,11 +103,21 @@ class Memory:
         """All that is said of the deployments, but for what they cost."""
         if self._told is None or self._told[0] is not model:
             said = [
-                (name, type(item).__name__, {key: now for key, now in vars(item).items() if key not in _OF_THE_BILL})
+                (
+                    name,
+                    type(item).__name__,
+                    _kept_at(item),
+                    {k: v for k, v in vars(item).items() if k not in _OF_THE_BILL},
+                )
                 for name, item in zip(model.deployment_names, model.deployments, strict=True)
             ]
             self._told = model, repr(said)
         return self._told[1]
+
+
+def _kept_at(item: Api | GpuPool) -> object:
+    """What an endpoint's prompt cache does, which the model that its price names has a say in."""
+    return item.cache_rules if isinstance(item, Api) else None
 
 
 def _joined(carried: list[Carried]) -> Carried:

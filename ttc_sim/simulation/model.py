@@ -11,6 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.measured.agents import load_agent_profile, turn_ratio
 from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.arm_costs import arm_costs
@@ -38,6 +39,8 @@ class ResolvedArm:
     sources: tuple[str, ...]
     runs: Runs | None = None
     """Of its agent at the instances of sessions; ``None`` where nothing is known of these."""
+    turn_tokens: float = 1.0
+    """How many times as many output tokens it writes in a turn of a session as were recorded."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,11 @@ class Model:
     def arm_costs(self) -> dict[str, ArmCosts]:
         """By arm, what its tokens cost and what its cache keeps, for policies that follow sessions."""
         return arm_costs(self.scenario)
+
+    @cached_property
+    def turns_vary(self) -> bool:
+        """Whether an arm makes turns of sessions longer or shorter than they were recorded."""
+        return any(arm.turn_tokens != 1.0 for arm in self.arms)
 
     def reached_by(self, arm: ResolvedArm) -> frozenset[str]:
         """Deployments that requests to an arm may come to, its fallbacks left aside; a user's own strategy may go anywhere."""
@@ -133,9 +141,11 @@ def load_model(scenario: Scenario, population: Population | None = None) -> Mode
             attempts=population.attempts[str(arm.profile)] if population is not None else None,
             sources=_without_problems(scenario, arm.sources) if population is None else population.offered[name],
             runs=None if instances is None or arm.profile is None else instances.runs[arm.profile],
+            turn_tokens=_turn_tokens(scenario, name),
         )
         for name, arm in scenario.arms.items()
     )
+    _check_turn_tokens(scenario, {arm.name: arm.turn_tokens for arm in arms})
     _check_budget(scenario, arms)
     for arm in arms:
         if arm.attempts is None:
@@ -163,6 +173,28 @@ def _on_average(scenario: Scenario, prices: tuple[TokenPrices | None, ...]) -> t
         one if one is None or one.schedule is None else replace(one, schedule=one.schedule.on_average_at(at_s))
         for one in prices
     )
+
+
+def _turn_tokens(scenario: Scenario, name: str) -> float:
+    """How many times as long an arm's turns are: as it says, or as its agent's runs were beside another's."""
+    arm = scenario.arms[name]
+    if not isinstance(arm.turn_tokens, str):
+        return float(arm.turn_tokens)
+    own, than = (load_agent_profile(one, scenario.folder) for one in (str(arm.profile), arm.turn_tokens))
+    return turn_ratio(own, than).value
+
+
+def _check_turn_tokens(scenario: Scenario, times: dict[str, float]) -> None:
+    """An arm that requests may come to in the run makes turns as long as the one that they were sent to before it."""
+    for name in scenario.arms:
+        for other in scenario.path_of(name)[1:]:
+            if times[other] != times[name]:
+                expected = f"the same as that of {name}, which falls back on it: how long later prompts are is fixed before a run"
+                raise InputError(scenario.path, f"arms.{other}.turn_tokens", scenario.arms[other].turn_tokens, expected)
+    for to in scenario.budget.arms if scenario.budget is not None else ():
+        if any(one != times[to] for one in times.values()):
+            expected = "the same for all arms, as a budget degrades to this one: how long later prompts are is fixed before a run"
+            raise InputError(scenario.path, f"arms.{to}.turn_tokens", scenario.arms[to].turn_tokens, expected)
 
 
 def _check_budget(scenario: Scenario, arms: tuple[ResolvedArm, ...]) -> None:

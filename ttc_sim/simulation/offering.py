@@ -19,6 +19,7 @@ from ttc_sim.simulation.budgeting import budgets_of, degraded_to
 from ttc_sim.simulation.carrying import Carried, carry
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.turn_lengths import refuse_live
 
 Run = Callable[[list[Down | None] | None], EngineResult]
 _LEAST_OUTAGES, _MOST_OUTAGES = 8, 1_000_000  # drawn at once
@@ -105,6 +106,7 @@ def _path(model: Model, arm: I64) -> tuple[list[I64], I64]:
 
 def offer_all(model: Model, draws: Draws) -> Offers:
     """One of each arm, for live load to choose from, and what those fall back on."""
+    refuse_live(model)
     n, paths = len(draws), paths_of(model)
     # What is left to be tried says what comes next: an arm may stand in several lists.
     nodes = [(0, tuple(path)) for path in paths]

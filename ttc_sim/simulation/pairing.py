@@ -34,7 +34,7 @@ class Pair:
     def __init__(self, before: Pooled, after: Pooled) -> None:
         self.before, self.after = before, after
         self.in_step = before.count == after.count and len(before.runs) == len(after.runs)
-        self.in_step = self.in_step and _same_problems(before, after)
+        self.in_step = self.in_step and _same_problems(before, after) and _same_turns(before, after)
         if before.row is not None and after.row is not None:
             self.in_step = self.in_step and np.array_equal(before.row, after.row)
         self.same_course = self.in_step and np.array_equal(before.status, after.status)
@@ -190,6 +190,19 @@ def _same_problems(before: Pooled, after: Pooled) -> bool:
     if one is None or other is None or one is other:
         return one is other
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("problem", "source", "cluster"))
+
+
+def _same_turns(before: Pooled, after: Pooled) -> bool:
+    """Whether the same turns are left, where sessions have ended."""
+    for one, other in ((run.draws, also.draws) for run, also in zip(before.runs, after.runs, strict=True)):
+        if one.ended != other.ended:
+            return False
+        both = one.traffic, other.traffic
+        if one.ended and not all(
+            np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn")
+        ):
+            return False
+    return True
 
 
 def _clusters(before: Pooled, after: Pooled) -> tuple[I64, I64]:

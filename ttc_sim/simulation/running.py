@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import reference
 from ttc_sim.engine.work import Down, EngineResult, Work, pick_live
-from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_arms, choose_for, choose_live, rule_of
+from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_for, choose_live, rule_of
 from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
 from ttc_sim.simulation.ending import without_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, check_offered, offer, offer_all, run_offers, until_known
+from ttc_sim.simulation.turn_lengths import chosen
 
 _LOG = logging.getLogger("ttc_sim")
 
@@ -64,7 +65,7 @@ def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -
     requests = as_requests(model, draws)
     live = rule_of(policy, requests, model.arm_names) if policy.looks_at_load else None
     if not policy.looks_at_load:
-        arm = choose_arms(policy, requests, model.arm_names)
+        draws, requests, arm = chosen(model, policy, draws)
         check_offered(model, requests, arm)
         offers = offer(model, draws, arm)
     else:

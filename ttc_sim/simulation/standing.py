@@ -212,7 +212,7 @@ def _most_asked(model: Model, key: str) -> F64:
         if limit is None or not isinstance(item, Api):
             most.append(np.inf)
             continue
-        free = item.cache is not None and not item.cache.rules.reads_count and key != "output_tokens_per_minute"
+        free = item.cache_rules is not None and not item.cache_rules.reads_count and key != "output_tokens_per_minute"
         most.append(np.inf if free else held_by(limit, item.limit_window_s))
     return np.array(most, dtype=np.float64)
 

@@ -227,7 +227,7 @@ def _endpoint(of: str, item: Api) -> Iterator[Feature]:
     if said := " and ".join(limits):
         window = "" if item.limit_window_s == 60 else f", in windows of {item.limit_window_s} s"
         yield Feature("rate limit", of, f"at most {said} a minute{window}")
-    if item.cache is not None and (marks := item.cache.rules.breakpoints):
+    if item.cache_rules is not None and (marks := item.cache_rules.breakpoints):
         places = "its end" if marks == 1 else f"up to {marks} places"
         yield Feature("prompt cache", of, f"each prompt is marked at {places}, for the provider to keep it")
     if item.concurrency is not None:

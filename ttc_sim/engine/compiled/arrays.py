@@ -398,8 +398,7 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
             row[f"has_{name}"] = 1
             row[f"{name}_most"] = row[f"{name}_level"] = held_by(per_minute, item.limit_window_s)
             row[f"{name}_rate"] = per_minute / 60.0
-        if item.cache is not None:
-            rules = item.cache.rules
+        if (rules := item.cache_rules) is not None:
             row["cache"], caches = caches, caches + 1
             row["cache_marks"], row["cache_least"] = rules.breakpoints, rules.min_tokens
             row["cache_step"], row["cache_ttl_s"] = rules.step_tokens, rules.ttl_s

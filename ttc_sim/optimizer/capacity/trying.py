@@ -20,7 +20,7 @@ from ttc_sim.engine import compiled
 from ttc_sim.engine.work import EngineResult, Work
 from ttc_sim.optimizer.capacity.hardware import Choice
 from ttc_sim.optimizer.dropping import LIMITS_OF_MEMORY, may_drop
-from ttc_sim.policies import Policy, Requests, choose_arms, rule_of
+from ttc_sim.policies import Policy, Requests, rule_of
 from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run, bill_run
@@ -32,6 +32,7 @@ from ttc_sim.simulation.pooling import ENDS, HOUR_S, UNTIMED
 from ttc_sim.simulation.result import Result
 from ttc_sim.simulation.running import deployments_ready, run_once
 from ttc_sim.simulation.token_times import times_of_works
+from ttc_sim.simulation.turn_lengths import chosen
 
 Config = tuple[tuple[int, int], ...]
 """Of each pool that is searched: which choice, and how many replicas."""
@@ -111,10 +112,9 @@ class Trials:
 
     def _get_ready(self, run: int, purpose: str, requests: int | None) -> Ready:
         draws = without_ended(self.model, self.policy, draw(self.model, run, purpose=purpose, requests=requests))
-        seen = as_requests(self.model, draws)
         if self.policy.looks_at_load or draws.cut_by_run:
-            return Ready(draws, seen, None, None)
-        arm = choose_arms(self.policy, seen, self.model.arm_names)
+            return Ready(draws, as_requests(self.model, draws), None, None)
+        draws, seen, arm = chosen(self.model, self.policy, draws)
         return Ready(draws, seen, arm, offer(self.model, draws, arm))
 
     # ---------------------------------------------------------------------------------------------------- a choice
@@ -144,7 +144,7 @@ class Trials:
             if one.offers is not None:
                 works = one.offers.works
             elif rule is None and not self.policy.looks_at_load:
-                works = offer(self.model, one.draws, choose_arms(self.policy, one.requests, self.model.arm_names)).works
+                works = offer(self.model, *chosen(self.model, self.policy, one.draws)[::2]).works
             elif rule is None:
                 works = offer_all(self.model, one.draws).works
             else:

@@ -192,7 +192,7 @@ def _busiest_minute(subject: Subject, name: str, api: Api) -> dict[str, float]:
     """Share of each limit that is asked for in the busiest minute, or window, of any run, as requests arrive."""
     d = subject.model.deployment_names.index(name)
     most = dict.fromkeys(api.rate_limits, 0.0)
-    free = api.cache is not None and not api.cache.rules.reads_count
+    free = api.cache_rules is not None and not api.cache_rules.reads_count
     for run, offers in zip(subject.pooled.runs, subject.offers, strict=True):
         arrival_s = run.result.arrival_s
         known = ~np.isnan(arrival_s)
