@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ttc_sim as ttc
+from tests.test_session_accuracy import agent
 from tests.test_session_figures import API, POOL, OwnSessions
 from ttc_sim.optimizer.session_kinds import BY_SESSION, edges_of, kinds_of
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, Threshold, parse_policy
-from ttc_sim.scenario import Scenario, scenario_from_dict
+from ttc_sim.scenario import Scenario, scenario_from_dict, with_changes
 from ttc_sim.scenario.traffic import ARRIVALS
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import load_model
@@ -122,3 +124,31 @@ def test_sessions_of_one_turn_are_planned_for() -> None:
     assert plan.status == "met"
     assert BY_SESSION not in plan.alternatives
     assert parse_policy(str(plan.scenario.policy)).arm_names()
+
+
+def test_no_plan_rests_on_sessions_that_several_agents_answer(tmp_path: Path) -> None:
+    """The last answer counts: small turns first and a large one at the end would look as right, and cost a fraction."""
+    few, many = ({f"i{k}": [int(k < right)] for k in range(200)} for right in (80, 160))
+    small, large = agent(tmp_path, "few", few), agent(tmp_path, "many", many)
+    dear = {**CACHED, "price": {"input_usd_per_mtok": 10.0, "output_usd_per_mtok": 50.0}}
+    changes = {
+        "deployments": {"api": CACHED, "dear": dear},
+        "arms": {"small": {"deployment": "api", "profile": small}, "large": {"deployment": "dear", "profile": large}},
+        "targets": {"minimize": "cost", "accuracy": 0.6, "timeout_rate": 0.1, "confidence": 0.5},
+    }
+    raw = scenario(changes).model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    given = scenario_from_dict(raw, str(tmp_path / "s.yaml"))
+    mixed = Banded(edges=[2000], arms=["small", "large"], score=PROMPT_TOKENS)
+    tempting = ttc.simulate(given, mixed).summary()
+    assert tempting.session_accuracy is not None
+    assert tempting.session_accuracy.several_arms_share > 0.4
+    plan = ttc.optimize(given)
+    assert plan.status == "met"
+    assert plan.policy.for_source("traffic") == Always("large")
+    assert any("several arms answer one session were not searched" in note for note in plan.predicted.notes)
+    assert tempting.cost_usd_per_request.value < plan.predicted.cost_usd_per_request.value
+    # Where accuracy does not count, they are.
+    asked = {"minimize": "cost", "latency_p95_s": 60.0, "timeout_rate": 0.1, "confidence": 0.5}
+    free = ttc.optimize(with_changes(given, {"targets": asked}))
+    assert free.policy.for_source("traffic") == Always("small")
+    assert not any("were not searched" in note for note in free.predicted.notes)

@@ -51,31 +51,56 @@ def kinds_of(task: PlanningTask) -> Sequence[Callable[[Choosing], None]]:
     """The searches for a workload, from the simplest kind of policy on."""
     if not task.of_sessions:
         return KINDS
+    if wants_accuracy(task):  # by live load several arms answer a session
+        return look_at_one_arm, look_at_sessions
     return look_at_one_arm, look_at_sessions, look_at_live_load
+
+
+def wants_accuracy(task: PlanningTask) -> bool:
+    """Whether the accuracy of sessions counts. It was measured of sessions that one agent answered from the first turn to the last:
+    what is made of one that several arms answer nobody has measured, so that no plan may rest on it."""
+    asked = task.targets.accuracy is not None or any(name.startswith("accuracy") for name in task.targets.made_best)
+    return asked and task.model.instances is not None
+
+
+NOT_SEARCHED = (
+    "policies under which several arms answer one session were not searched: how right such sessions would be was not measured, as "
+    "each measured run is one agent's from its first turn to its last"
+)
 
 
 def look_at_sessions(choosing: Choosing) -> None:
     """Every kind of candidate, from the one on that may be cheapest, as long as it may be better than the best so far."""
-    task, held, looked = choosing.task, choosing.best, dict[str, Simulated]()
-    policies = [policy for listed in CANDIDATES for policy in listed(task)]
+    task, held, looked = choosing.task, choosing.best, list[Simulated]()
+    alone, tried = wants_accuracy(task), set[str]()
+    policies = [policy for listed in ((by_first,) if alone else CANDIDATES) for policy in listed(task)]
     for _ in range(1 + _ROUNDS):
         listed = [one for policy in policies for one in on_sizes(task, policy)]
         for one in sorted(listed, key=lambda one: one.cost_usd_per_request):
-            if len(looked) >= _LOOKS or key_of(one) in looked or _too_dear(choosing, one, held):
+            if len(tried) >= _LOOKS or key_of(one) in tried or _too_dear(choosing, one, held):
                 continue
-            looked[key_of(one)] = seen = choosing.look(one)
+            tried.add(key_of(one))
+            seen = choosing.look(one)
             choosing.say(f"{next(iter(one.notation.values()))}: {figures_in_brief(seen.summary)}")
+            if alone and _by_several_arms(seen):
+                continue
+            looked.append(seen)
             if seen.meets_targets and (held is None or choosing.rank(seen) < choosing.rank(held)):
                 held = seen
         best: dict[object, Simulated] = {}
-        for seen in sorted(looked.values(), key=choosing.rank):
+        for seen in sorted(looked, key=choosing.rank):
             best.setdefault(_alike(policy_of(seen)), seen)
-        tried = [policy_of(seen) for seen in looked.values()]
-        policies = [
-            other for one in map(policy_of, best.values()) for other in (*around(one), *between(task, one, tried))
-        ]
+        known = [policy_of(seen) for seen in looked]
+        policies = [other for one in map(policy_of, best.values()) for other in between(task, one, known)]
+        policies += [other for one in map(policy_of, best.values()) for other in ([] if alone else around(one))]
     if looked:  # of those that come to the same, the simplest first
-        choosing.verify_best(sorted(looked.values(), key=simplicity_of), BY_SESSION)
+        choosing.verify_best(sorted(looked, key=simplicity_of), BY_SESSION)
+
+
+def _by_several_arms(seen: Simulated) -> bool:
+    """Whether more than one arm answered any session."""
+    of = seen.summary.session_accuracy
+    return of is not None and of.several_arms_share > 0
 
 
 def policy_of(seen: Simulated) -> Policy:
@@ -125,6 +150,17 @@ def by_budget(task: PlanningTask) -> Iterator[Policy]:
     limits = sorted({int(np.quantile(spent, part)) for part in _BUDGETS})
     for first, then in pairs_of(task):
         yield from (SessionBudget(Always(first), tokens=most, to=then) for most in limits if most >= 1)
+
+
+def by_first(task: PlanningTask) -> Iterator[Policy]:
+    """Two arms, by the length of a session's first prompt: each stays on its own to its end."""
+    turns, prompt = task.population.turns, task.population.prompt_tokens
+    assert turns is not None
+    begins = prompt[turns.turn == 0]
+    for below, above in pairs_of(task):
+        for at in sorted({float(np.quantile(begins, part, method="lower")) for part in _PARTS}):
+            if at > begins.min():
+                yield Sticky(Banded(edges=[at], arms=[below, above], score=PROMPT_TOKENS), moves=0)
 
 
 CANDIDATES: tuple[Callable[[PlanningTask], Iterator[Policy]], ...] = (by_length, by_turn, by_budget)

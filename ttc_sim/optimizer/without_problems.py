@@ -26,7 +26,7 @@ from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.refining import expectations_of_space
-from ttc_sim.optimizer.session_kinds import BY_SESSION, kinds_of
+from ttc_sim.optimizer.session_kinds import BY_SESSION, NOT_SEARCHED, kinds_of, wants_accuracy
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
@@ -110,7 +110,7 @@ def plan_traffic(
             plan.summary,
             notes=(
                 *plan.summary.notes,
-                *(() if plan.summary.accuracy is not None else (_UNKNOWN,)),
+                *((_UNKNOWN,) if plan.summary.accuracy is None else (NOT_SEARCHED,) if wants_accuracy(task) else ()),
                 *left_to_capacity(scenario),
                 *proposed_without(plan.model),
             ),
