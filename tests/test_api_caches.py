@@ -20,6 +20,8 @@ from ttc_sim.scenario import Api, ApiCache, scenario_from_dict
 from ttc_sim.scenario.api_cache import PROVIDERS, CacheRules
 from ttc_sim.simulation.memory import Memory
 
+from .conftest import ROOT
+
 # A system prompt, and two conversations that begin with it.
 HEAD = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1500, 1500]))
 
@@ -454,3 +456,35 @@ def test_what_cannot_be_is_refused_in_one_line(keys: dict[str, Any], said: list[
     with pytest.raises(InputError) as error:
         scenario_from_dict(raw(**keys))
     assert all(part in str(error.value) for part in said), str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_says_what_is_done() -> None:
+    """Keys, providers with their rules, and the conversation by hand: docs/api-caches.md."""
+    text = (ROOT / "docs" / "api-caches.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    keys = {row[0].strip("`") for row in rows if len(row) == 2}
+    assert keys == set(ApiCache.model_fields)
+    lives = {
+        "5 min": 300.0,
+        "1 h": 3600.0,
+        "24 h": 86400.0,
+        "30 min": 1800.0,
+        "2 h": 7200.0,
+        "`ttl_s` must be given": math.inf,
+    }
+    said = {}
+    for name, kind, least, steps, life, reads in (row for row in rows if len(row) == 6 and row[1] != "kind"):
+        marks = int(kind.split(", ")[1]) if kind.startswith("breakpoints") else 0
+        rules = (marks, int(least.replace(",", "")), int(steps), lives[life], "answers" in kind, reads == "yes")
+        said[name.split("`")[1]] = CacheRules(*rules)
+    assert said == PROVIDERS
+    work = turns([0.0, 10.0, 20.0, 380.0], [2000, 3000, 4000, 5000])
+    for name, *cells in (row for row in rows if len(row) == 5):
+        provider = name.split("`")[1]
+        pairs = [tuple(int(part.replace(",", "")) for part in cell.split(", ")) for cell in cells]
+        assert list(zip(*found(work, api(cache={"provider": provider})), strict=True)) == pairs, provider
