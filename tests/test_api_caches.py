@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.prompt_cache import PromptCache
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult, Work
 from ttc_sim.scenario import Api, ApiCache, scenario_from_dict
 from ttc_sim.scenario.api_cache import PROVIDERS, CacheRules
@@ -488,3 +490,12 @@ def test_the_page_says_what_is_done() -> None:
         provider = name.split("`")[1]
         pairs = [tuple(int(part.replace(",", "")) for part in cell.split(", ")) for cell in cells]
         assert list(zip(*found(work, api(cache={"provider": provider})), strict=True)) == pairs, provider
+
+
+@pytest.mark.parametrize(("marks", "found"), [(4, 2000), (3, 2000), (2, 1100)])
+def test_a_turn_whose_last_message_is_taken_back_finds_the_rest(marks: int, found: int) -> None:
+    """The second prompt leaves the first before its end: there is a mark where it does, unless there are but two."""
+    tree = PrefixTree(np.array([-1, 0, 1, 1]), np.array([0, 1100, 2000, 2000]))
+    cache = PromptCache(replace(PROVIDERS["anthropic"], breakpoints=marks), tree)
+    cache.use(2, 2500, 2500, 0, 0.0, 1.0, (0, 0.0))
+    assert cache.find(3, 2600, 10.0) == found
