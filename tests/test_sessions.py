@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ttc_sim.measured.session_turns import SessionTurns
 from ttc_sim.measured.sessions import load_sessions, place_of_sessions, save_sessions
 from ttc_sim.scenario import Even, Poisson, Sessions
 from ttc_sim.workload import Traffic, generate
-from ttc_sim.workload.session_trees import SessionTree, tree_of
+from ttc_sim.workload.session_trees import SessionTree, tree_of, with_answers
 
 ROWS = {
     "session": ["a", "a", "a", "a", "b", "b"],
@@ -130,6 +131,25 @@ def test_any_sessions_tree_has_in_common_what_is_reused(seed: int) -> None:
             assert in_common(tree, int(a), int(b)) == expected
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_answers_are_found_again_where_they_were_sent_back(seed: int) -> None:
+    turns = replace(
+        random_turns(seed), visible_tokens=np.random.default_rng(seed).integers(1, 60, len(random_turns(seed)))
+    )
+    found = with_answers(turns)
+    tree = tree_of(found, answers=True)
+    for i in range(len(turns)):
+        j = int(turns.reuses[i])
+        answered = int(turns.prompt_tokens[j] + turns.output_tokens[j])
+        if j >= 0 and turns.reused_tokens[i] > turns.prompt_tokens[j] - 64 and turns.prompt_tokens[i] >= answered:
+            assert found.reused_tokens[i] == answered
+        else:
+            assert found.reused_tokens[i] == turns.reused_tokens[i]
+        assert most_in_common(found, tree, i) == found.reused_tokens[i]
+    assert (found.reused_tokens > turns.reused_tokens).any()
+    assert (tree.tokens <= turns.prompt_tokens + turns.output_tokens).all()
+
+
 def sessions(path: Path, **more: Any) -> Sessions:
     starts = more.pop("starts", Even(process="even", rate_per_s=0.1))
     return Sessions(process="sessions", file=str(path), starts=starts, **more)
@@ -211,9 +231,32 @@ def test_a_duration_holds_what_is_sent_in_it(tmp_path: Path, starts: dict[str, A
     assert (run.result.arrival_s < 1800).all()
     assert run.draws.traffic.rate_per_s == pytest.approx(0.15)
     assert 150 < len(run.draws) < 400
+    assert (given(run.draws.traffic.turn) >= 0).all()
+    assert run.draws.traffic.notes == tuple(result.summary().notes[-len(run.draws.traffic.notes) :])
     tree = run.draws.traffic.prefixes
     assert tree is not None
     assert len(tree) <= len(run.draws) + 20
+
+
+def test_turns_that_come_after_the_run_are_said(tmp_path: Path) -> None:
+    long = [0.0, 0.0, 10.0, 4000.0, 0.0, 3000.0]
+    path = written(tmp_path, think_s=long, t_s=[0.0, 0.0, 12.0, 4000.0, 0.0, 3000.0])
+    result = ttc.simulate(scenario(path, {"duration": "30 min"}, starts={"process": "even", "rate_per_s": 0.01}))
+    run = result.runs[0]
+    of = np.bincount(given(run.draws.traffic.session))
+    # Of each session only the first turn of its agent comes in time, with the sub-agent's.
+    assert set(of.tolist()) <= {1, 2, 3}
+    (said,) = [note for note in run.draws.traffic.notes if "would come after it" in note]
+    assert said.startswith(f"{len(of)} turns of the sessions that begin within 30 min")
+
+
+def test_a_session_is_of_one_source(tmp_path: Path) -> None:
+    sources = {"x": {"share": 1}, "y": {"share": 3}}
+    starts = {"process": "even", "rate_per_s": 1.0}
+    run = ttc.simulate(scenario(written(tmp_path), {"requests": 3000, "sources": sources}, starts=starts)).runs[0]
+    source, session = given(run.draws.source), given(run.draws.traffic.session)
+    assert (source == source[np.searchsorted(session, session)]).all()
+    assert 0.7 < source.mean() < 0.8
 
 
 def test_recorded_sessions_reuse_what_was_recorded(shared: Path) -> None:

@@ -42,6 +42,8 @@ class Sessions(Arrivals):
         generated: laws that sessions are made by.
         starts: how sessions begin.
         shared_heads: whether sessions whose prompts begin with tools and a system prompt of the same lengths have them in common.
+        answers_reused: whether a turn that goes on from another finds the answer to that one too, which clients send back as it was
+            and servers have kept; else it is new when it is first part of a prompt.
         compact: how long contexts are made shorter; never if left out.
     """
 
@@ -53,6 +55,7 @@ class Sessions(Arrivals):
     generated: Generated | None = None
     starts: Annotated[SerializeAsAny[Arrivals], by_name(ARRIVALS)]
     shared_heads: bool = True
+    answers_reused: bool = False
     compact: Compact | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from ttc_sim.simulation.ending import without_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, check_offered, offer, offer_all, run_offers, until_known
 from ttc_sim.simulation.turn_lengths import chosen
+from ttc_sim.workload import Traffic
 
 _LOG = logging.getLogger("ttc_sim")
 
@@ -56,9 +58,25 @@ def _sent_in_time(model: Model, policy: Policy, draws: Draws) -> Draws:
                 last[slice(None) if part is None else part.at] = True
         last[after[after >= 0]] = False
         if not (in_time & last).any():
-            return draws.taken(np.flatnonzero(in_time))
+            kept = draws.taken(np.flatnonzero(in_time))
+            notes = (*kept.traffic.notes, *_left_out(draws.traffic, in_time, str(workload.duration)))
+            return replace(kept, traffic=replace(kept.traffic, notes=notes))
         draws = draw(model, draws.run, purpose=draws.purpose, rounds=2 * draws.rounds)
         draws = without_ended(model, policy, draws)
+
+
+def _left_out(traffic: Traffic, in_time: NDArray[np.bool_], duration: str) -> tuple[str, ...]:
+    """A line on turns that come too late, which are not like the others: prompts grow."""
+    if traffic.session is None:
+        return ()
+    of = traffic.session >= 0
+    begun = np.isin(traffic.session, traffic.session[of & in_time]) & of
+    late = int((begun & ~in_time).sum())
+    if not late:
+        return ()
+    share = late / int(begun.sum())
+    said = f"{late:,} turns of the sessions that begin within {duration} ({share:.0%}) would come after it and are left out: "
+    return (f"{said}those that count are earlier ones, whose prompts are shorter; a longer run leaves fewer out",)
 
 
 def _run(model: Model, policy: Policy, draws: Draws, interval_s: float | None) -> Run:

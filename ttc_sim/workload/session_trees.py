@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class SessionTree:
         shared: how many nodes sessions share.
         start: (S + 1,) nodes of session ``s`` are ``start[s]:start[s + 1]``.
         node: (n,) of each turn's prompt; -1 without any.
-        tokens: (n,) leading tokens of the prompt that are those of its path.
+        tokens: (n,) leading tokens of the prompt, and of its answer, that are those of its path.
     """
 
     tree: PrefixTree
@@ -33,9 +33,23 @@ class SessionTree:
     tokens: I64
 
 
-def tree_of(turns: SessionTurns, *, shared_heads: bool = True) -> SessionTree:
+def with_answers(turns: SessionTurns) -> SessionTurns:
+    """The turns, if those that go on from another whole begin with its answer too, where their prompts are long enough for that."""
+    before = np.maximum(turns.reuses, 0)
+    answered = turns.prompt_tokens[before] + turns.output_tokens[before]
+    # What was sent before is known in blocks.
+    whole = (turns.reuses >= 0) & (turns.reused_tokens > turns.prompt_tokens[before] - _TAIL)
+    goes_on = whole & (turns.prompt_tokens >= answered)
+    return replace(turns, reused_tokens=np.where(goes_on, answered, turns.reused_tokens))
+
+
+def tree_of(turns: SessionTurns, *, shared_heads: bool = True, answers: bool = False) -> SessionTree:
     """The tree in which each turn has in common with the turns before it in its session what it reuses of one of them, and, if it
-    begins anew, with other sessions the tools and the system prompt that are the same."""
+    begins anew, with other sessions the tools and the system prompt that are the same.
+
+    Args:
+        answers: whether what is reused may reach into the answer to that turn.
+    """
     n, heads = len(turns), turns.heads if shared_heads else turns.heads[:0]
     _, one_of = np.unique(heads[:, 0], return_index=True)
     tools = heads[one_of]  # by number
@@ -52,7 +66,8 @@ def tree_of(turns: SessionTurns, *, shared_heads: bool = True) -> SessionTree:
     number = np.searchsorted(tools[:, 0], heads[:, 0])
     parent = np.concatenate([np.full(kinds, -1), number, of])
     begin = np.concatenate([np.zeros(kinds, dtype=np.int64), heads[:, 1], begins])
-    end = np.concatenate([tools[:, 1], heads[:, 2], turns.prompt_tokens])
+    ends_at = turns.prompt_tokens + (turns.output_tokens if answers else 0)
+    end = np.concatenate([tools[:, 1], heads[:, 2], ends_at])
     parent = _resolved(parent, begin)
     some = parent >= 0
     cuts = _distinct(parent[some] * _DEPTH + begin[some])
@@ -69,7 +84,7 @@ def tree_of(turns: SessionTurns, *, shared_heads: bool = True) -> SessionTree:
     last = np.searchsorted(owner, np.arange(first, first + n), side="right") - 1
     mine = (last >= 0) & (owner[np.maximum(last, 0)] == np.arange(first, first + n)) if len(pieces) else last >= 0
     node = np.where(mine, last, _piece(pieces, parent[first:], begin[first:]))
-    tokens = np.where(node < 0, 0, np.minimum(ends[node], turns.prompt_tokens)) if len(pieces) else np.zeros_like(node)
+    tokens = np.where(node < 0, 0, np.minimum(ends[node], ends_at)) if len(pieces) else np.zeros_like(node)
     start = np.searchsorted(owner, first + turns.start)
     return SessionTree(PrefixTree(above, starts), int(start[0]), start, node, tokens)
 
@@ -96,4 +111,4 @@ def _piece(pieces: I64, owner: I64, end: I64) -> I64:
     return np.where(owner < 0, -1, np.searchsorted(pieces, owner * _DEPTH + end))
 
 
-__all__ = ["SessionTree", "tree_of"]
+__all__ = ["SessionTree", "tree_of", "with_answers"]

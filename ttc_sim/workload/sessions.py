@@ -20,7 +20,7 @@ from ttc_sim.scenario.session_laws import Generated
 from ttc_sim.workload.compacting import compacted
 from ttc_sim.workload.recorded import state_of
 from ttc_sim.workload.session_generating import mean_turns, turns_by
-from ttc_sim.workload.session_trees import SessionTree, tree_of
+from ttc_sim.workload.session_trees import SessionTree, tree_of, with_answers
 from ttc_sim.workload.traffic import Traffic
 
 _SESSIONS_TO_LOOK_AT = 2000  # where only they themselves say how many summaries are written
@@ -171,7 +171,9 @@ def _read(arrivals: Sessions, path: Path, changed_ns: int, size: int) -> _Known:
 
 def _known_of(turns: SessionTurns, arrivals: Sessions) -> _Known:
     turns = turns if arrivals.compact is None else compacted(turns, arrivals.compact)
-    return _Known(turns, tree_of(turns, shared_heads=arrivals.shared_heads), _numbered(turns))
+    turns = with_answers(turns) if arrivals.answers_reused else turns
+    tree = tree_of(turns, shared_heads=arrivals.shared_heads, answers=arrivals.answers_reused)
+    return _Known(turns, tree, _numbered(turns))
 
 
 __all__ = ["all_turns", "first_turns", "turns_a_session"]
