@@ -21,10 +21,13 @@ from ttc_sim.cli import app
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.spending import REFUSE, Budgets
 from ttc_sim.engine.work import EngineResult, Work
+from ttc_sim.optimizer.robust.ready import changes_of
+from ttc_sim.optimizer.whatif.paths import Base
 from ttc_sim.scenario import Api, Price, scenario_from_dict
 from ttc_sim.serving.prices import TokenPrices, price_of, resolve_price
 from ttc_sim.simulation.billing import bill_run
 from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.offering import offer
 from ttc_sim.simulation.result import simulate
 from ttc_sim.simulation.summary import summarize
@@ -504,3 +507,17 @@ def test_the_command_shows_what_a_scenario_uses(tmp_path: Path) -> None:
     assert "--processing batch or fast" in opus
     assert "2.5" in shown("anthropic/claude-opus-4-8", "--on", "2026-11-24", "--processing", "batch")
     assert "a day as YYYY-MM-DD" in str(runner.invoke(app, ["prices", "openai/gpt-5", "--on", "24"]).exception)
+
+
+def test_a_dearer_world_multiplies_prices_that_depend_on_the_hour_or_the_length(tmp_path: Path) -> None:
+    """Each of them has several, so that one price times 1.2 would say nothing of the others."""
+    rows = {"t": [0.0, 7200.0], "p": [250_000, 1000], "o": [10, 10]}
+    for price in (
+        {"provider": "deepseek", "model": "deepseek-v4-pro"},
+        {"provider": "google", "model": "gemini-2.5-pro"},
+    ):
+        scenario = trace(tmp_path, rows, price, workload={"begins": "2026-11-24 00:30"})
+        base = Base(load_model(scenario), scenario)
+        changes = {path: (base.times(path, value, "t"), "t") for path, value in changes_of("dear", base, "t").items()}
+        dear = simulate(base.changed(changes)).records["cost_usd"].to_numpy()
+        assert dear == pytest.approx(1.2 * simulate(scenario).records["cost_usd"].to_numpy())
