@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.random_budgets import Budgeted, flat_prices, run_both, spending_differs, with_budgets
+from tests.random_caches import with_caches
 from tests.random_scenarios import TIMES, Times, differences, failing_scenario, scenario, with_lives
 from ttc_sim.base.draws import F64, uniforms
 from ttc_sim.base.times import DAY_S
@@ -20,17 +21,22 @@ from ttc_sim.scenario import Api, Latency, Price
 @pytest.mark.parametrize("times", TIMES)
 def test_engines_agree_on_budgets(times: Times) -> None:
     """With stages, closed loops and live policies; with errors, retries, fallbacks; with replicas that come, go and fail."""
-    counts = dict.fromkeys(("degraded", "queued", "refused", "exhausted", "several days"), 0)
+    counts = dict.fromkeys(
+        ("degraded", "queued", "refused", "exhausted", "several days", "found in a cache", "kept by one"), 0
+    )
     for seed in range(70):
         cases = [
             with_budgets(scenario(seed, times), seed, times),
             with_budgets(failing_scenario(seed, times), seed, times),
             with_budgets(with_lives(failing_scenario(seed, times), seed, times), seed, times, days=False),
+            with_budgets(with_caches(failing_scenario(seed, times), seed, times), seed, times, days=False),
         ]
         for kind, given in enumerate(cases):
             slow, fast = run_both(given)
             found = differences(slow, fast) + spending_differs(slow, fast)
             assert found == [], f"with_budgets({kind}: {seed}, {times!r})"
+            counts["found in a cache"] += kind == 3 and any(one.any() for one in fast.cached_tokens)
+            counts["kept by one"] += any(one.any() for one in fast.written_tokens)
             assert fast.spending is not None
             done = fast.spending.done
             for name, bit in (("degraded", DEGRADE), ("queued", QUEUE), ("refused", REFUSE)):
@@ -38,7 +44,9 @@ def test_engines_agree_on_budgets(times: Times) -> None:
             counts["exhausted"] += int((~np.isnan(fast.spending.exhausted_s)).sum())
             counts["several days"] += len(fast.spending.spent) > 1
     assert counts["refused"] > 5
-    assert min(count for name, count in counts.items() if name != "refused") > 30, counts
+    seldom = ("refused", "found in a cache", "kept by one")
+    assert min(count for name, count in counts.items() if name not in seldom) > 30, counts
+    assert min(counts["found in a cache"], counts["kept by one"]) > 5, counts
 
 
 def test_engines_agree_on_what_is_spent_over_time() -> None:

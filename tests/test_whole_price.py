@@ -16,12 +16,18 @@ import pytest
 from typer.testing import CliRunner
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.cli import app
-from ttc_sim.engine.work import EngineResult
-from ttc_sim.scenario import Price, scenario_from_dict
+from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.spending import REFUSE, Budgets
+from ttc_sim.engine.work import EngineResult, Work
+from ttc_sim.optimizer.robust.ready import changes_of
+from ttc_sim.optimizer.whatif.paths import Base
+from ttc_sim.scenario import Api, Price, scenario_from_dict
 from ttc_sim.serving.prices import TokenPrices, price_of, resolve_price
 from ttc_sim.simulation.billing import bill_run
 from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.model import load_model
 from ttc_sim.simulation.offering import offer
 from ttc_sim.simulation.result import simulate
 from ttc_sim.simulation.summary import summarize
@@ -430,6 +436,55 @@ def test_a_budget_counts_what_is_billed(tmp_path: Path, weekdays: list[str] | No
     assert len(spent) == 3
 
 
+def test_a_budget_counts_what_a_cache_holds_and_keeps() -> None:
+    """Two conversations of three turns: $4 a million in, $0.4 read, $5 written, $10 out; what a gateway counts is the bill."""
+    tree = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1500, 1500]))
+    prompt, node = np.array([2000, 2500, 2600, 3000, 3600, 500]), np.array([1, 2, 1, 2, 1, 0])
+    item = Api.model_validate(
+        {
+            "kind": "api",
+            "price": {"input_usd_per_mtok": 4.0, "output_usd_per_mtok": 10.0, "cached_input_usd_per_mtok": 0.4},
+            "first_token": {"median_s": 1.0},
+            "per_token": {"median_s": 0.01},
+            "cache": {"provider": "anthropic"},
+        }
+    )
+    n = len(prompt)
+    work = Work(
+        arrival_s=np.linspace(0.0, 50.0, n),
+        stage_start=np.arange(n + 1),
+        deployment=np.zeros(n, dtype=np.int64),
+        prompt_tokens=prompt,
+        prefix_id=node,
+        sample_start=np.arange(n + 1),
+        reasoning_tokens=np.zeros(n, dtype=np.int64),
+        visible_tokens=np.full(n, 100),
+        first_token_s=np.ones(n),
+        per_token_s=np.full(n, 0.01),
+        backoff=np.full((n, 1), 0.5),
+        prefix_tokens=prompt,
+        prefixes=tree,
+    )
+    prices = np.stack([4000.0 * prompt, *(np.full(n, x) for x in (10e3, 10e3, 3600.0, 1000.0, 0.0))], axis=1)[:, None]
+    budgets = Budgets(
+        limit=np.array([10**12]),
+        rule=np.array([REFUSE]),
+        of=np.tile([0, -1], (n, 1)),
+        to=np.full((n, 2), -1),
+        spends=np.ones((1, n), dtype=np.bool_),
+        prices=(prices,),
+    )
+    unit = TokenPrices(4e-6, 0.4e-6, 10e-6, 10e-6, "test", cache_write=5e-6)
+    for engine in (reference, compiled):
+        got = engine.run([work], ["api"], [item], budgets=budgets)
+        cached, written = got.cached_tokens[0], got.written_tokens[0]
+        assert cached.sum() > 5000
+        assert written.sum() > 3000
+        bill = np.asarray(unit.cost_usd(prompt, cached, 0, 100, written=written))
+        assert got.spending is not None
+        assert got.spending.spent.sum() == pytest.approx(1e9 * bill.sum(), abs=n)
+
+
 # ------------------------------------------------------------------------------------------------------ the command
 
 
@@ -452,3 +507,17 @@ def test_the_command_shows_what_a_scenario_uses(tmp_path: Path) -> None:
     assert "--processing batch or fast" in opus
     assert "2.5" in shown("anthropic/claude-opus-4-8", "--on", "2026-11-24", "--processing", "batch")
     assert "a day as YYYY-MM-DD" in str(runner.invoke(app, ["prices", "openai/gpt-5", "--on", "24"]).exception)
+
+
+def test_a_dearer_world_multiplies_prices_that_depend_on_the_hour_or_the_length(tmp_path: Path) -> None:
+    """Each of them has several, so that one price times 1.2 would say nothing of the others."""
+    rows = {"t": [0.0, 7200.0], "p": [250_000, 1000], "o": [10, 10]}
+    for price in (
+        {"provider": "deepseek", "model": "deepseek-v4-pro"},
+        {"provider": "google", "model": "gemini-2.5-pro"},
+    ):
+        scenario = trace(tmp_path, rows, price, workload={"begins": "2026-11-24 00:30"})
+        base = Base(load_model(scenario), scenario)
+        changes = {path: (base.times(path, value, "t"), "t") for path, value in changes_of("dear", base, "t").items()}
+        dear = simulate(base.changed(changes)).records["cost_usd"].to_numpy()
+        assert dear == pytest.approx(1.2 * simulate(scenario).records["cost_usd"].to_numpy())

@@ -517,7 +517,8 @@ class _Pool:
 class _Call:
     """A call in progress at an API; times are seconds from when it was accepted, by sample.
 
-    ``empty``: nothing comes of it. ``lost``: its client has asked again.
+    ``empty``: nothing comes of it. ``lost``: its client has asked again. ``cached``, ``written``: tokens of its prompt that the
+    endpoint's cache held, and that it was made to keep.
     """
 
     request: int
@@ -528,6 +529,8 @@ class _Call:
     per_token_s: F64
     empty: bool = False
     lost: bool = False
+    cached: int = 0
+    written: int = 0
 
 
 class _Endpoint:
@@ -617,8 +620,8 @@ class _Endpoint:
             begins = first_s <= last_s and first_s < simulation.until_s and not call.empty
             answer = self._shared(work, stage, prompt + output) if self.cache.rules.keeps_output and hi == lo + 1 else 0
             whole = begins and float(ends_s[-1]) <= last_s
-            simulation.cached[arm][stage] = 0 if call.empty else found
-            simulation.written[arm][stage] = self.cache.use(
+            call.cached = simulation.cached[arm][stage] = 0 if call.empty else found
+            call.written = simulation.written[arm][stage] = self.cache.use(
                 node,
                 prompt,
                 shared,
@@ -674,13 +677,12 @@ class _Endpoint:
         self.note()
         prompt = int(simulation.works[call.arm].prompt_tokens[call.stage])
         simulation.prefilled[call.arm][call.stage] = 0 if call.empty else prompt
-        in_cache = int(simulation.cached[call.arm][call.stage]), 0
         if self.limits.in_progress == 1:
             self.busy_since_s = float(env.now)
 
         def end(_: simpy.Event) -> None:
             self.calls.remove(call)
-            self._bill(call, self._record(call, float(env.now)), in_cache, float(env.now))
+            self._bill(call, self._record(call, float(env.now)), float(env.now))
             self.limits.in_progress -= 1
             self.note()
             if self.limits.in_progress == 0:
@@ -689,18 +691,13 @@ class _Endpoint:
         assert ends.callbacks is not None
         ends.callbacks.append(end)
 
-    def _bill(self, call: _Call, generated: tuple[int, int], in_cache: tuple[int, int], now_s: float) -> None:
-        """Let the gateway count what a call that is over has come to.
-
-        Args:
-            generated: hidden and visible tokens; in_cache: tokens of its prompt that were found in a cache, and that one was made
-                to keep.
-        """
+    def _bill(self, call: _Call, generated: tuple[int, int], now_s: float) -> None:
+        """Let the gateway count what a call that is over has come to: hidden and visible tokens."""
         ledger, levels = self.simulation.ledger, self.simulation.levels
         if ledger is not None:
             prices = ledger.budgets.prices[call.arm][call.stage]
             at = prices_at(ledger.budgets.clock, float(self.simulation.started_s[call.request]))
-            nanos = bill_of(prices[at], 0, call.empty, *generated, *in_cache)
+            nanos = bill_of(prices[at], 0, call.empty, *generated, call.cached, call.written)
             ledger.count(call.request, nanos, now_s, None if levels is None else interval_of(now_s, levels.interval_s))
 
     def _record(self, call: _Call, by_s: float) -> tuple[int, int]:

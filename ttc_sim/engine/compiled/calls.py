@@ -20,6 +20,7 @@ from ttc_sim.engine.compiled.state import (
     LATE,
     LEAVE,
     LEAVE_AND_RELEASE,
+    MOST_KEPT,
     NEVER,
     NONE,
     REFUSED,
@@ -166,7 +167,8 @@ def _bill(m: Memory, request: int, stage: int) -> int:
     for sample in range(m.sample_start[stage], m.sample_start[stage + 1]):
         hidden += min(m.generated[sample], m.reasoning[sample])
         whole += m.generated[sample]
-    clock, written = m.budget_prices_clock, 0
+    clock = m.budget_prices_clock
+    written = m.written[stage] if m.counters[MOST_KEPT] > 0 else 0
     first = PARTS * (stage * _prices_of(clock) + _prices_at(clock, m.started_s[request]))
     empty = m.prefilled[stage] == 0
     return int(_bill_of(m.budget_prices, first, empty, hidden, whole - hidden, m.cached[stage], written))

@@ -46,10 +46,13 @@ def _dear(base: Base) -> Mapping[str, object]:
             changes[f"deployments.{name}.usd_per_replica_hour"] = "1.2x"
             continue
         prices = base.model.prices[base.model.deployment_names.index(name)]
-        if prices is not None and prices.schedule is not None and name not in base.scenario.search.tiers:
-            if prices.free:
-                continue
-            changes[f"deployments.{name}.price.factor"] = "1.2x"  # at all hours
+        # What depends on the hour, or on how long a prompt is, has no one multiple; tiers to choose from set the factor themselves.
+        many = prices is not None and (
+            prices.schedule is not None or (bool(prices.long_prompts) and base.model.population is None)
+        )
+        if prices is not None and many and name not in base.scenario.search.tiers:
+            if not prices.free:
+                changes[f"deployments.{name}.price.factor"] = "1.2x"
             continue
         for key in (*(f"{kind}_usd_per_mtok" for kind in KINDS), "usd_per_call", "least_usd_per_call"):
             path = f"deployments.{name}.price.{key}"
