@@ -48,6 +48,7 @@ from ttc_sim.scenario import (
     Piecewise,
     Poisson,
     Renewal,
+    Sessions,
     Step,
     StepTime,
     Trace,
@@ -240,6 +241,7 @@ SHIPPED_ARRIVALS = [
     Piecewise(process="piecewise", steps=STEPS, cv=1.5),
     Clients(process="clients", traffic="servegen-r1", rate_per_s=0.1),
     ClosedLoop(process="closed_loop", users=7, think_s=1.0),
+    Sessions(process="sessions", sessions="coding-agent", starts=Poisson(process="poisson", rate_per_s=0.1)),
     write_trace,
 ]
 KNOWN_OF: dict[type, dict[str, Any]] = {
@@ -733,10 +735,10 @@ class FractionalTokens(LengthsUnsaid):
         return replace(made, visible_tokens=np.full(requests, 1.5))
 
 
-class FollowedTwice(Pairs):
+class FollowsItself(Pairs):
     def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
         nobody = np.zeros(requests, dtype=np.int64)
-        after = np.where(np.arange(requests) == 0, -1, 0)
+        after = np.arange(requests) - (np.arange(requests) == 0)
         times, think_s = np.where(after < 0, 0.0, np.nan), np.ones(requests)
         return Traffic(times, nobody, None, None, None, None, float("nan"), after, think_s)
 
@@ -755,7 +757,7 @@ BROKEN_ARRIVALS = [
     (SlightlyFast(), ["the_rate_is_as_said"]),
     (LengthsUnsaid(), ["as_many_come_as_were_asked_for"]),
     (FractionalTokens(), ["as_many_come_as_were_asked_for"]),
-    (FollowedTwice(), ["as_many_come_as_were_asked_for", "both_engines_agree"]),
+    (FollowsItself(), ["as_many_come_as_were_asked_for", "both_engines_agree"]),
     (SetOfSizes(), ["settings_survive_a_file"]),
 ]
 

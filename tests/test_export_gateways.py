@@ -412,6 +412,18 @@ def test_litellm_keeps_callers_limits_and_those_of_fallbacks(folder: Path) -> No
     assert "fallbacks" not in plain, "the groups have their own"
 
 
+def test_limits_that_litellm_does_not_have_are_told(tmp_path: Path) -> None:
+    plan = one_arm(tmp_path, "anthropic", "claude-sonnet-4-0", FORCED, output_limit_tokens=9000)
+    api = plan.scenario.deployments["api"]
+    more = {"input_tokens_per_minute": 2e6, "output_tokens_per_minute": 400_000.5, "limit_window_s": 10}
+    limited = type(api).model_validate({**api.model_dump(), **more})
+    scenario = plan.scenario.model_copy(update={"deployments": {"api": limited}})
+    made = export_plan(SavedPlan(scenario, {}, "met"), "litellm")
+    assert any("input_tokens_per_minute 2,000,000" in line for line in made.not_expressed)
+    assert any("output_tokens_per_minute 400,000.5" in line for line in made.not_expressed)
+    assert any("over a minute, not 10 s" in line for line in made.not_expressed)
+
+
 def test_litellm_tells_retries_limits_and_thinking(tmp_path: Path) -> None:
     plan = one_arm(tmp_path, "anthropic", "claude-sonnet-4-0", FORCED, output_limit_tokens=9000)
     api = plan.scenario.deployments["api"]

@@ -223,6 +223,8 @@ def test_a_queue_that_grows_without_end_is_a_problem(folder: Path) -> None:
         ({"requests_per_minute": 60}, "problem", "refused"),
         ({"tokens_per_minute": 1_000_000}, "ok", "tokens per minute"),
         ({"tokens_per_minute": 45_000}, "warning", "tokens per minute of api"),
+        ({"input_tokens_per_minute": 1_000_000, "output_tokens_per_minute": 28_000}, "warning", "of the output tokens"),
+        ({"requests_per_minute": 2000, "limit_window_s": 10}, "ok", "the busiest 10 seconds takes"),
     ],
 )
 def test_limits_of_endpoints_by_their_busiest_minute(
@@ -234,11 +236,31 @@ def test_limits_of_endpoints_by_their_busiest_minute(
     assert says in found.says
     if "requests_per_minute" in limits:
         result = ttc.simulate(scenario)
-        counts = [np.bincount((run.result.arrival_s // 60).astype(int)).max() for run in result.runs]
-        purpose = [np.bincount((run.result.arrival_s // 60).astype(int)).max() for run in subject(scenario).pooled.runs]
+        window = limits.get("limit_window_s", 60)
+        counts = [np.bincount((run.result.arrival_s // window).astype(int)).max() for run in result.runs]
+        runs = subject(scenario).pooled.runs
+        purpose = [np.bincount((run.result.arrival_s // window).astype(int)).max() for run in runs]
         assert len(counts) == len(purpose)
         busiest = found.figures["busiest_minute"]["api"]["requests_per_minute"]  # type: ignore[index]
-        assert busiest == pytest.approx(max(purpose) / limits["requests_per_minute"])
+        assert busiest == pytest.approx(max(purpose) / (limits["requests_per_minute"] * window / 60))
+
+
+def test_arms_of_one_endpoint_share_its_limits(folder: Path) -> None:
+    """Half of the requests by one arm, half by another: the endpoint's minute has both."""
+    sources = {name: {"problem_set": "set", "share": 0.5} for name in ("one", "two")}
+    arms = {**raw()["arms"], "again": {"profile": "model", "deployment": "api"}}
+    scenario = of(
+        folder,
+        deployments={"api": {**API, "requests_per_minute": 1000}, "pool": POOL},
+        workload={**raw()["workload"], "sources": sources},
+        arms=arms,
+        policy={"one": "Always('hosted')", "two": "Always('again')"},
+    )
+    found = checks(scenario)["rate limits"].figures["busiest_minute"]["api"]["requests_per_minute"]  # type: ignore[index]
+    runs = subject(scenario).pooled.runs
+    assert found == pytest.approx(
+        max(np.bincount((run.result.arrival_s // 60).astype(int)).max() for run in runs) / 1000
+    )
 
 
 def test_a_single_replica_that_nothing_takes_over_is_told(folder: Path) -> None:

@@ -83,7 +83,15 @@ PRICES = [f"deployments.api.price.{key}_usd_per_mtok" for key in ("input", "outp
         ("gpu-prices", 1.3, ["deployments.pool.usd_per_replica_hour"]),
         ("first-token", 1.7, ["deployments.api.first_token.median_s"]),
         ("per-token", 0.6, ["deployments.api.per_token.median_s"]),
-        ("rate-limits", 0.5, ["deployments.api.tokens_per_minute", "deployments.api.concurrency"]),
+        (
+            "rate-limits",
+            0.5,
+            [
+                "deployments.api.tokens_per_minute",
+                "deployments.api.output_tokens_per_minute",
+                "deployments.api.concurrency",
+            ],
+        ),
         ("traffic", 1.6, ["workload.arrivals.rate_per_s"]),
         ("burstiness", 2.0, ["workload.arrivals.cv"]),
         ("mix:first", 1.5, ["workload.sources.first.share"]),
@@ -100,7 +108,7 @@ def test_each_end_is_the_variation_said_by_hand(name: str, value: float, paths: 
     raw["workload"]["sources"] = {
         key: {"problem_set": "math", "subset": subset, "share": 1.0} for key, subset in subsets.items()
     }
-    raw["deployments"]["api"] |= {"tokens_per_minute": 60_000.0, "concurrency": 4}
+    raw["deployments"]["api"] |= {"tokens_per_minute": 60_000.0, "output_tokens_per_minute": 50_000.0, "concurrency": 4}
     scenario = scenario_from_dict({**raw, "replications": 2})
     ready = {"predictor-noise": ("predictor", f"noise:{value}"), "predictor-drift": ("predictor", f"drift:{value}")}
     kind, said = ready.get(name, (name, f"{value}x"))

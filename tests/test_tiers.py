@@ -211,6 +211,17 @@ def test_the_cheapest_tier_that_holds_by_hand(rate_per_s: float, tier: str, usd_
     assert simulated.cost_usd_per_day.value == pytest.approx(plan.predicted.cost_usd_per_day.value)
 
 
+def test_limits_of_input_and_output_are_each_of_their_own() -> None:
+    """Two requests a second: 120,000 input and 24,000 output tokens a minute."""
+    tiers = [
+        {"name": "little input", "input_tokens_per_minute": 90_000, "output_tokens_per_minute": 90_000},
+        {"name": "little output", "input_tokens_per_minute": 140_000, "output_tokens_per_minute": 18_000},
+        {"name": "both", "input_tokens_per_minute": 140_000, "output_tokens_per_minute": 28_000, "usd_per_month": 300},
+    ]
+    plan = ttc.optimize(scenario(2.0, search={"tiers": {"api": tiers}}, targets=ASKED, policy=None))
+    assert plan.as_json()["configuration"] == {"api": {"tier": "both"}}
+
+
 def test_a_plan_planned_anew_chooses_as_its_scenario_does(tmp_path: Path) -> None:
     """What the tiers decide does not stay behind from the tier that was chosen before."""
     tiers = [

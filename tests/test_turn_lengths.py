@@ -238,7 +238,7 @@ def test_random_sessions_keep_prompts_that_can_be(tmp_path: Path) -> None:
         at = (was.prefixes.start[was.prefix_id] == was.reused_tokens) & (was.reused_tokens > 0)
         off = now.prefixes.start[now.prefix_id[at]] - now.reused_tokens[at]
         assert at.mean() > 0.9
-        assert (off == 0).mean() > 0.98
+        assert not off.any()
         offers = offer(model, draws, arm)  # the engines take it
         offers.works[0].prefixes.check()  # type: ignore[union-attr]
 

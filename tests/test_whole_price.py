@@ -315,6 +315,18 @@ def test_what_is_no_price_is_refused(
         simulate(trace(tmp_path, rows, {**base, **price}, workload=workload))
 
 
+def test_a_clock_that_nothing_reads_is_said(tmp_path: Path) -> None:
+    """And a day that is pinned: hours are those of the table then, on whatever day the run begins."""
+    rows = {"t": [0.0, 3600.0], "p": [1_000_000] * 2, "o": [1] * 2}
+    flat = {"input_usd_per_mtok": 4.0, "output_usd_per_mtok": 10.0}
+    for price, said in ((flat, True), ({"provider": "openai", "model": "gpt-5"}, False)):
+        result = simulate(trace(tmp_path, rows, price, workload={"begins": "2026-11-24 00:30"}))
+        assert ("workload.begins changes nothing" in " ".join(result.summary().notes)) == said
+    pinned = {"provider": "deepseek", "model": "deepseek-v4-pro", "on": "2026-08-20"}
+    result = simulate(trace(tmp_path, rows, pinned, workload={"begins": "2026-01-01 00:30"}))
+    assert result.records["cost_usd"].to_numpy() == pytest.approx(np.array([0.66, 1.32]), rel=1e-4)
+
+
 def test_a_clock_that_the_shape_contradicts_is_refused() -> None:
     shape = {"by_hour": [1.0] * 12 + [2.0] * 12, "starts": "07:00"}
     raw = {

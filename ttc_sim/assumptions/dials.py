@@ -113,7 +113,11 @@ def _ready(name: str) -> Callable[[Base, float], Effect]:
 
 
 def _processes(base: Base) -> dict[str, Arrivals]:
-    return {stream.field: stream.arrivals for stream in base.scenario.workload.streams}
+    streams = base.scenario.workload.streams
+    return {
+        stream.field + ("" if stream.arrivals.begins is stream.arrivals else ".starts"): stream.arrivals.begins
+        for stream in streams
+    }
 
 
 def _burstiness(base: Base, value: float) -> Effect:

@@ -10,7 +10,7 @@ import numpy as np
 from ttc_sim.base.draws import I64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PrefixTree:
     """Stretches of tokens that prompts begin with. Two prompts have in common what their paths from the root have.
 
@@ -31,6 +31,13 @@ class PrefixTree:
 
     def __len__(self) -> int:
         return len(self.parent)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PrefixTree):
+            return NotImplemented
+        return np.array_equal(self.parent, other.parent) and np.array_equal(self.start, other.start)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def path(self, node: int) -> list[int]:
         """From the root to a node."""

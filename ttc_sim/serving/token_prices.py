@@ -263,11 +263,10 @@ class TokenPrices:
         >>> TokenPrices(3e-6, 3e-7, 15e-6, 15e-6, "stated").in_words
         '$3 in, $0.3 cached, $15 out per million tokens (stated)'
         """
-        line = f"{self._rates_in_words} ({self.origin})"
+        rates = self._rates_in_words
         if self.schedule is not None:
-            for when, one in spans(self.schedule):
-                line += f"; {when} {one._rates_in_words}"
-        return "; ".join([line, *self.caveats])
+            rates = "; ".join(f"{when} {one._rates_in_words}" for when, one in spans(self.schedule))
+        return "; ".join([f"{rates} ({self.origin})", *self.caveats])
 
     @property
     def _rates_in_words(self) -> str:

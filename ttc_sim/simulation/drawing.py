@@ -130,14 +130,14 @@ def draw(model: Model, run: int, *, purpose: str = "simulate", requests: int | N
     # Runs for different purposes must not share arrivals either.
     label, folder, where = f"{purpose}/{run}", scenario.folder, scenario.path
     arrived = arrive(workload, scenario.seed, label, folder=folder, where=where, requests=requests, rounds=rounds)
-    source, n = arrived.source, len(arrived.traffic.arrival_s)
+    source = arrived.source
     if model.instances is not None and population is None and arrived.traffic.session is None:
         arm, profile = next((name, one.profile) for name, one in scenario.arms.items() if one.profile is not None)
         expected = "none: an agent profile is of whole sessions, and no request is a turn of one"
         raise InputError(where, f"arms.{arm}.profile", profile, expected)
     if source is None and (population is not None or workload.sources):
         share = shares(workload, folder, where) if population is None else population.share
-        source = drawn_by_share(share, scenario.seed, label, n)
+        source = drawn_by_share(share, scenario.seed, label, arrived.traffic)
     drawn = Draws(scenario.seed, run, purpose, arrived.traffic.with_ends(), None, source, arrived.parts, rounds)
     if population is None or source is None:
         return drawn

@@ -25,6 +25,9 @@ from ttc_sim.workload import arrive
 from ttc_sim.workload.instances import Instances, Runs, load_instances
 from ttc_sim.workload.population import Population, load_population
 
+_BEGINS_IN_VAIN = (
+    "workload.begins changes nothing: no price depends on the hour or the day, and no budget on the time of day"
+)
 _Z95 = 1.6448536269514722  # standard normal 95th percentile
 
 
@@ -112,7 +115,9 @@ class Model:
         unknown = [LIMITED + ": " + ", ".join(parts)] if parts else []
         pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
         doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
+        begins = [_BEGINS_IN_VAIN] if self.scenario.workload.begins is not None and not self._by_clock else []
         return (
+            *begins,
             *(self.population.notes if self.population is not None else ()),
             *(self.instances.notes if self.instances is not None else ()),
             *modelled,
@@ -120,6 +125,16 @@ class Model:
             *unknown,
             *dict.fromkeys(doubtful),
         )
+
+    @property
+    def _by_clock(self) -> bool:
+        """Whether anything depends on when the run begins."""
+        of_run = (
+            isinstance(item, Api) and item.price.model is not None and item.price.on is None
+            for item in self.deployments
+        )
+        by_hour = any(one is not None and one.schedule is not None for one in self.prices)
+        return by_hour or self.scenario.budget is not None or any(of_run)
 
 
 def load_model(scenario: Scenario, population: Population | None = None) -> Model:

@@ -7,7 +7,7 @@ context is made shorter, or the conversation goes back behind it. Hidden reasoni
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +90,10 @@ def lengthened(model: Model, draws: Draws, arm: I64) -> Draws:
     places = places_of(turns, prompt)
     added, holds = _added(places.conversation, prompt, traffic.reused_tokens, before, more, places.conversations)
     longer = np.maximum(prompt + added, 1)
-    again, answer = traffic.reused_tokens, hidden + visible
-    share = (hidden_now + visible_now) / np.maximum(answer, 1)
-    until = _until(again, prompt, answer, share, added, holds)
+    again = traffic.reused_tokens
+    share = (hidden_now + visible_now) / np.maximum(hidden + visible, 1)
+    places_in = _Places(prompt, hidden + visible, share, added, holds)
+    until = places_in.until(np.arange(n), again)
     changed = replace(
         traffic,
         prompt_tokens=longer,
@@ -101,25 +102,46 @@ def lengthened(model: Model, draws: Draws, arm: I64) -> Draws:
         reused_tokens=np.where(again > 0, np.clip(again + until, 0, longer), 0),
     )
     if traffic.prefix_id is not None and traffic.prefix_tokens is not None:
-        ends = traffic.prefix_tokens
-        past = np.maximum(ends - prompt, 0)  # of the answer, where it is part of a later prompt
-        within = np.clip(ends + _until(ends, prompt, answer, share, added, holds), 0, longer)
-        now = np.where(ends < prompt, within, longer + np.floor(past * share).astype(np.int64))
-        changed = _with_prefixes(changed, traffic.prefix_id, ends, now)
+        changed = _with_prefixes(changed, traffic.prefix_id, traffic.prefix_tokens, places_in)
     return replace(draws, traffic=changed, lengthened=True, memory=None)
 
 
-def _with_prefixes(traffic: Traffic, node: I64, ends: I64, now: I64) -> Traffic:
-    """The same, with what prompts have in common where it stands by now: what each shares ended, and ends, there."""
-    assert traffic.prompt_tokens is not None
+@dataclass(frozen=True)
+class _Places:
+    """Prompts as they were, (n,) tokens; what each is answered with, and how many times as much by now; by how much each prompt is
+    longer, and the last turn whose answer it holds."""
+
+    prompt: I64
+    answer: I64
+    share: F64
+    added: I64
+    holds: I64
+
+    def until(self, which: I64, at: I64) -> I64:
+        """(m,) by how much some prompts are longer up to a place in each."""
+        found: I64 = _until(which, at, self.prompt, self.answer, self.share, self.added, self.holds)
+        return found
+
+
+def _with_prefixes(traffic: Traffic, node: I64, ends: I64, places: _Places) -> Traffic:
+    """The same, with what prompts have in common where it stands by now; ``ends``: where what each shares ended."""
+    longer = traffic.prompt_tokens
+    assert longer is not None
+    past = np.maximum(ends - places.prompt, 0)  # of the answer, where it is part of a later prompt
+    within = np.clip(ends + places.until(np.arange(len(ends)), ends), 0, longer)
+    now = np.where(ends < places.prompt, within, longer + np.floor(past * places.share).astype(np.int64))
     if traffic.prefixes is None:
         return replace(traffic, prefix_tokens=now)
     parent, start = traffic.prefixes.parent, traffic.prefixes.start
-    begins = _moved(parent, start, node, ends, now)
+    through = _through(parent, node)
+    known = np.flatnonzero(through >= 0)
+    begins = start.copy()
+    begins[known] += places.until(through[known], start[known])
+    begins = _ordered(parent, begins)
     first = np.where(node >= 0, begins[node], 0)
     return replace(
         traffic,
-        prompt_tokens=np.maximum(traffic.prompt_tokens, first),
+        prompt_tokens=np.maximum(longer, first),
         prefix_tokens=np.maximum(now, first),
         prefixes=PrefixTree(parent, begins),
     )
@@ -170,15 +192,11 @@ def _added(conversation: I64, prompt: I64, reused: I64, visible: I64, more: I64,
 
 
 @kept("turn_lengths", [Path(__file__)])
-def _until(at: I64, prompt: I64, answer: I64, share: F64, added: I64, holds: I64) -> I64:
-    """(n,) by how much each prompt is longer up to a place in it, for answers, or parts of one, before that.
-
-    Args:
-        answer: (n,) tokens that each is answered with; share: (n,) how many times as many by now.
-    """
-    out = added.copy()
+def _until(which: I64, at: I64, prompt: I64, answer: I64, share: F64, added: I64, holds: I64) -> I64:
+    """(m,) by how much some prompts are longer up to a place in each, for answers, or parts of one, before that."""
+    out = added[which]
     for i in range(len(at)):
-        k = holds[i]
+        k = holds[which[i]]
         while k >= 0 and prompt[k] >= at[i]:
             out[i] = added[k]
             k = holds[k]
@@ -189,26 +207,25 @@ def _until(at: I64, prompt: I64, answer: I64, share: F64, added: I64, holds: I64
 
 
 @kept("turn_lengths", [Path(__file__)])
-def _moved(parent: I64, start: I64, node: I64, ends: I64, now: I64) -> I64:
-    """(nodes,) where each begins, when what stands before it is longer or shorter.
-
-    Args:
-        node: (n,) of each prompt; ends: (n,) where what it shares ended, now: (n,) where that ends by now. The furthest at a node
-            says it of the node.
-    """
-    last = np.full(len(parent), -1, dtype=np.int64)
-    for i in range(len(node)):
-        v = node[i]
-        if v >= 0 and (last[v] < 0 or ends[i] > ends[last[v]]):
-            last[v] = i
-    begins, by = start.copy(), np.zeros(len(parent), dtype=np.int64)
+def _ordered(parent: I64, begins: I64) -> I64:
+    """(nodes,) the same, none of them before its parent, and those without one at 0."""
     for v in range(len(parent)):
-        u = parent[v]
-        if u < 0:
-            continue
-        by[v] = by[u] if last[u] < 0 else now[last[u]] - ends[last[u]]
-        begins[v] = max(start[v] + by[v], begins[u])
+        begins[v] = 0 if parent[v] < 0 else max(begins[v], begins[parent[v]])
     return begins
+
+
+@kept("turn_lengths", [Path(__file__)])
+def _through(parent: I64, node: I64) -> I64:
+    """(nodes,) the first prompt that is at each or, where none is, that goes through it; -1 of none."""
+    first = np.full(len(parent), -1, dtype=np.int64)
+    for i in range(len(node) - 1, -1, -1):
+        if node[i] >= 0:
+            first[node[i]] = i
+    for v in range(len(parent) - 1, -1, -1):
+        u = parent[v]
+        if u >= 0 and first[u] < 0:
+            first[u] = first[v]
+    return first
 
 
 __all__ = ["chosen", "lengthened", "refuse_live"]

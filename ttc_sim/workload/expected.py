@@ -68,6 +68,18 @@ def named_as(stream: Stream) -> Iterator[None]:
         raise InputError(error.where, field, error.value, error.expected) from None
 
 
+@contextmanager
+def named_as_begun() -> Iterator[None]:
+    """Errors on the process that sessions begin by name it where it stands."""
+    try:
+        yield
+    except InputError as error:
+        if not error.field.startswith("workload.arrivals"):
+            raise
+        field = "workload.arrivals.starts" + error.field.removeprefix("workload.arrivals")
+        raise InputError(error.where, field, error.value, error.expected) from None
+
+
 class Expected:
     """What is expected of the processes of a workload.
 
@@ -91,7 +103,9 @@ class Expected:
         if changing is not None:
             return changing.mean_per_s
         if isinstance(arrivals, Sessions) and not is_own(arrivals):
-            return self._rate(arrivals.starts, None) * turns_a_session(arrivals, self.folder)
+            with named_as_begun():
+                begins = self._rate(arrivals.starts, None)
+            return begins * turns_a_session(arrivals, self.folder)
         if isinstance(arrivals, Piecewise) and not is_own(arrivals):
             rates = [step.rate_per_s for step in arrivals.steps]
             raise InputError(self.where, "workload.arrivals.steps", rates, "at least one rate above 0")
@@ -203,4 +217,13 @@ def check_few_enough(expected: float, workload: Workload, where: str) -> None:
         raise InputError(where, "workload.duration", workload.duration, said)
 
 
-__all__ = ["Expected", "check_few_enough", "is_own", "last_of", "named_as", "seconds_of_run", "shares"]
+__all__ = [
+    "Expected",
+    "check_few_enough",
+    "is_own",
+    "last_of",
+    "named_as",
+    "named_as_begun",
+    "seconds_of_run",
+    "shares",
+]

@@ -11,7 +11,7 @@ from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Even, Piecewise, Poi
 from ttc_sim.workload.arrivals import closed_loop, even, piecewise, renewal, shaped
 from ttc_sim.workload.checking import own_arrivals
 from ttc_sim.workload.clients import mixture
-from ttc_sim.workload.expected import is_own
+from ttc_sim.workload.expected import is_own, named_as_begun
 from ttc_sim.workload.sessions import first_turns
 from ttc_sim.workload.traces import replay
 from ttc_sim.workload.traffic import Traffic
@@ -46,7 +46,7 @@ def generate(
     """
     made = first_of(arrivals, requests, seed, folder=folder, where=where, run=run)
     if np.isinf(made.arrival_s).any():
-        most = int(np.isfinite(made.arrival_s).sum())
+        most = int(np.isinf(made.arrival_s).argmax())
         said = f"at most {most:,}: with this growth_per_week no more ever come"
         raise InputError(where, "workload.requests", requests, said)
     return made
@@ -73,7 +73,12 @@ def first_of(arrivals: Arrivals, requests: int, seed: int, *, folder: Path, wher
     if isinstance(arrivals, Sessions):
 
         def begin(sessions: int) -> Traffic:
-            return first_of(arrivals.starts, sessions, seed, folder=folder, where=where, run=run)
+            if isinstance(arrivals.starts, ClosedLoop) and sessions < arrivals.starts.users:
+                expected = f"at most {sessions:,}: so many sessions have the {requests:,} requests of a run, and every user begins "
+                expected += "one"
+                raise InputError(where, "workload.arrivals.starts.users", arrivals.starts.users, expected)
+            with named_as_begun():
+                return first_of(arrivals.starts, sessions, seed, folder=folder, where=where, run=run)
 
         return first_turns(arrivals, requests, seed, run, folder=folder, where=where, begin=begin)
     assert isinstance(arrivals, Trace)

@@ -109,7 +109,7 @@ def arrive(
         for k, one in enumerate(many.streams):
             at = np.flatnonzero(stream == k)
             parts.append(Part(label_of(label, one.source), at, order[at] - starts[k]))
-            source[at] = many.sources(k, len(traffics[k].arrival_s))[order[at] - starts[k]]
+            source[at] = many.sources(k, traffics[k])[order[at] - starts[k]]
     n = len(traffic.arrival_s)
     if not n:
         come = many.counted(many.lasts_s or 0.0)
@@ -272,14 +272,14 @@ class _Streams:
         cv = arrivals.cv if isinstance(arrivals, Renewal) else 4.0 if isinstance(arrivals, Clients) else 1.0
         return min(int(expected + _DEVIATIONS * max(cv, 1.0) * np.sqrt(expected)) + 50, most)
 
-    def sources(self, k: int, count: int) -> I64:
-        """(count,) source of each of a process's requests: drawn by share where several send them."""
+    def sources(self, k: int, traffic: Traffic) -> I64:
+        """(n,) source of each of a process's requests: drawn by share where several send them, of sessions for all of a session."""
         numbers = np.array(self.streams[k].sources, dtype=np.int64)
         if len(numbers) == 1:
-            return np.full(count, numbers[0])
+            return np.full(len(traffic.arrival_s), numbers[0])
         everyone = list(self.workload.sources.values())
         share = np.array([everyone[s].weight for s in numbers])
-        return numbers[drawn_by_share(share / share.sum(), self.seed, label_of(self.label, None), count)]
+        return numbers[drawn_by_share(share / share.sum(), self.seed, label_of(self.label, None), traffic)]
 
     def with_lengths(self, k: int, traffic: Traffic) -> Traffic:
         """The traffic with the lengths of its sources, or of all, drawn."""
@@ -299,7 +299,7 @@ class _Streams:
         if len(made) == 1:
             return made[0]
         which = np.array([list(dict.fromkeys(laws)).index(law) for law in laws])
-        number = np.searchsorted(stream.sources, self.sources(k, len(traffic.arrival_s)))
+        number = np.searchsorted(stream.sources, self.sources(k, traffic))
         row = which[number], np.arange(len(number))
         return replace(
             made[0],
@@ -310,10 +310,11 @@ class _Streams:
         )
 
 
-def drawn_by_share(share: F64, seed: int, label: str, count: int) -> I64:
-    """(count,) number of the source of each request."""
-    u = uniforms(seed, f"{label}/source", count)[:, 0]
-    return np.searchsorted(np.cumsum(share)[:-1], u, side="right").astype(np.int64)
+def drawn_by_share(share: F64, seed: int, label: str, traffic: Traffic) -> I64:
+    """(n,) number of the source of each request; that of a session is of all its turns."""
+    of = np.arange(len(traffic.arrival_s)) if traffic.session is None else traffic.session
+    u = uniforms(seed, f"{label}/source", int(of.max(initial=-1)) + 1)[:, 0]
+    return np.searchsorted(np.cumsum(share)[:-1], u, side="right").astype(np.int64)[of]
 
 
 def _known(values: I64 | None) -> I64:

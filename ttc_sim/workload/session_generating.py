@@ -135,8 +135,8 @@ def turns_by(laws: Generated, count: int, seed: int, stream: str, where: str) ->
         left = whole(laws.starts_over.left, v[:, 7], 1, MOST_TOKENS)
         if laws.starts_over.above is not None:
             less = probability(laws.starts_over.above, first[start[:-1]].astype(np.float64))
-            at = less + (1 - less) * u[:, _ABOVE]
-            above = whole(laws.starts_over.above, np.where(less < 1, at, u[:, _ABOVE]), 1, MOST_TOKENS)[own_session]
+            longer = np.where(less < 1, less + (1 - less) * u[:, _ABOVE], u[:, _ABOVE])
+            above = whole(laws.starts_over.above, longer, 1, MOST_TOKENS)[own_session]
     prompt, reused, reuses = _grown(kind, first, output, added, anew, over, left, above, tokens)
     if n and int(prompt.max()) > MOST_TOKENS:
         expected = "shorter ones, or starts_over: a prompt grows to more tokens than there can be"

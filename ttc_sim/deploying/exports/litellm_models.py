@@ -56,12 +56,11 @@ def model_entry(
                     missing.append(
                         f"deployment {deployment}: a limit of {limit:g} a minute, which is taken as {params[key]}"
                     )
-        for key, what in (("input_tokens_per_minute", "itpm"), ("output_tokens_per_minute", "otpm")):
-            if (limit := getattr(item, key)) is not None:
-                params[what] = max(math.floor(limit), 1)
-                missing.append(
-                    f"deployment {deployment}: {key} {limit:g} holds where LiteLLM enforces model rate limits"
-                )
+        missing += [
+            f"deployment {deployment}: {key} {limit:,.10g}, a limit of its own"
+            for key, limit in item.rate_limits.items()
+            if key in ("input_tokens_per_minute", "output_tokens_per_minute")
+        ]
         if item.limit_window_s != 60:
             missing.append(f"deployment {deployment}: LiteLLM counts limits over a minute, not {item.limit_window_s} s")
         if item.concurrency is not None:

@@ -68,6 +68,8 @@ def _traffic(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effe
     for path, arrivals in processes.items():
         if arrivals is None:
             continue
+        if arrivals.begins is not arrivals:
+            path, arrivals = f"{path}.starts", arrivals.begins
         steps, users = getattr(arrivals, "steps", None), getattr(arrivals, "users", None)
         stays = (
             stays or steps is not None or arrivals.process == "clients" or getattr(arrivals, "shape", None) is not None
