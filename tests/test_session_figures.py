@@ -300,6 +300,19 @@ def test_batches_hold_whole_sessions_of_any_length() -> None:
         assert all(len(set(batch[session == one].tolist())) == 1 for one in set(session.tolist()))
 
 
+def test_a_run_that_its_sessions_outlast_says_so() -> None:
+    """Where sessions begin within less time than they last, what they share is hardly ever as busy as it will be."""
+    short = ttc.simulate(scenario(60, turns=[6], think_s=60.0)).summary()
+    assert short.sessions is not None
+    assert short.sessions.lasts_s.value == pytest.approx(5 * 60, rel=0.02)
+    (note,) = (one for one in short.notes if "fills up and empties" in one)
+    assert "last 0.08" in note
+    assert "duration of 0.8" in note
+    for requests, policy in ((3000, "own"), (60, "hosted")):  # endpoints without limits are never busy
+        found = ttc.simulate(scenario(requests, turns=[6], think_s=60.0), f"Always('{policy}')").summary()
+        assert not any("fills up" in one for one in found.notes), policy
+
+
 def test_the_table_of_sessions() -> None:
     found = ttc.simulate(scenario(200, TO_AND_FRO, replications=2)).summary()
     out = io.StringIO()

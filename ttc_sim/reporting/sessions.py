@@ -28,6 +28,12 @@ def sessions_table(found: SessionFigures) -> Table:
         table.add_column(name, justify="right" if name else "left")
     rows: list[tuple[str, Estimate, str, float]] = [
         ("turns", found.turns, number(found.turns.value, 1), 1),
+        (
+            "hours, from its first request to its last answer",
+            found.lasts_s,
+            number(found.lasts_s.value / 3600, 1),
+            1 / 3600,
+        ),
         ("$", found.usd, dollars(found.usd.value), 1),
         ("prompt tokens", found.prompt_tokens, count(found.prompt_tokens.value), 1),
         ("  % sent before in the session", found.sent_before_share, percent(found.sent_before_share.value), 100),

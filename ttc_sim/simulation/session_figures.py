@@ -15,6 +15,8 @@ from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.prompts import turn_before
 from ttc_sim.simulation.uncertainty import Influence
 
+_MANY = 10  # times as long as its sessions, that a run must be to be like any other stretch of time
+
 
 @dataclass(frozen=True)
 class CacheFigures:
@@ -39,7 +41,8 @@ class SessionFigures:
 
     Attributes:
         sessions: of a run, in the mean of the runs; recorded: different ones that they were drawn from, 0 if they are made up.
-        turns: of a session; usd: its bill; prompt_tokens, output_tokens: of all its turns.
+        turns: of a session; lasts_s: from its first request to its last answer; usd: its bill; prompt_tokens, output_tokens: of all
+            its turns.
         sent_before_share: part of its prompt tokens that it had sent, or had answered, in an earlier turn.
         cached_share: part of them that were found in a cache, whoever had sent them.
         cold_after_switch_share: part of them that it had sent before, and that were not found on a turn that went to another
@@ -53,6 +56,7 @@ class SessionFigures:
     sessions: float
     recorded: int
     turns: Estimate
+    lasts_s: Estimate
     usd: Estimate
     prompt_tokens: Estimate
     output_tokens: Estimate
@@ -90,6 +94,7 @@ def session_figures(pooled: Pooled) -> SessionFigures | None:
         sessions=sums.count / len(pooled.runs),
         recorded=0 if pooled.recorded is None else len(np.unique(pooled.recorded[pooled.recorded >= 0])),
         turns=sums.ratio(of["turns"], whole),
+        lasts_s=sums.ratio(of["lasts_s"], whole),
         usd=sums.ratio(of["usd"], whole),
         prompt_tokens=sums.ratio(of["prompt"], whole),
         output_tokens=sums.ratio(of["output"], whole),
@@ -102,6 +107,27 @@ def session_figures(pooled: Pooled) -> SessionFigures | None:
         saved_usd=sums.ratio(of["saved_usd"], whole, signed=True),
         switch_usd=sums.ratio(of["switch_usd"], whole),
     )
+
+
+def notes_on_length(pooled: Pooled, found: SessionFigures | None) -> list[str]:
+    """What must be known of servers that sessions share, where a run is not much longer than its sessions."""
+    runs = pooled.runs
+    if found is None or not found.lasts_s.value or all(run.work_s is None for run in runs):
+        return []
+    spans_s = []
+    for run in runs:
+        begin_s = run.result.arrival_s[turn_before(run.draws.traffic) < 0]
+        spans_s.append(run.draws.traffic.lasts_s or float(np.nanmax(begin_s) - np.nanmin(begin_s)))
+    span_s, wanted_s = float(np.mean(spans_s)), _MANY * found.lasts_s.value
+    if span_s >= wanted_s:
+        return []
+    requests = sum(len(run.arm) for run in runs) / len(runs) * wanted_s / span_s if span_s > 0 else 0.0
+    longer = f"ask for {float(f'{requests:.2g}'):,.0f} requests or more, or" if requests else "ask"
+    return [
+        f"sessions begin within {span_s / 3600:.2g} h of a run and last {found.lasts_s.value / 3600:.2g} h, so that it fills up "
+        "and empties: pools and limits are less busy than in the long run, waits shorter, and pools cheaper than they will be: "
+        f"{longer} for a duration of {wanted_s / 3600:.2g} h"
+    ]
 
 
 COMPARED = {
@@ -163,6 +189,7 @@ def _work_out(pooled: Pooled) -> dict[str, F64] | None:
     first[np.unique(pooled.session, return_index=True)[1]] = 1.0
     of |= {
         "sessions": first,
+        "lasts_s": _lasting_s(pooled, first > 0),
         "turns": np.ones(pooled.count),
         "follows": (np.concatenate([turn_before(one) for one in traffics]) >= 0).astype(np.float64),
         "usd": pooled.cost,
@@ -198,6 +225,20 @@ def cache_figures(pooled: Pooled) -> dict[str, CacheFigures]:
         )
         for d in used
     }
+
+
+def _lasting_s(pooled: Pooled, first: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> F64:
+    """(n,) seconds from the first request of a session to its last answer, at its first request; 0 at others."""
+    assert pooled.session is not None
+    arrival_s, finished_s = (
+        np.concatenate([getattr(run.result, name) for run in pooled.runs]) for name in ("arrival_s", "finished_s")
+    )
+    begins_s, ends_s = np.full(int(pooled.session.max()) + 1, np.inf), np.full(int(pooled.session.max()) + 1, -np.inf)
+    np.fmin.at(begins_s, pooled.session, arrival_s)
+    np.fmax.at(ends_s, pooled.session, finished_s)
+    found = np.zeros(pooled.count)
+    found[first] = np.nan_to_num((ends_s - begins_s)[pooled.session[first]], nan=0.0, posinf=0.0, neginf=0.0)
+    return found
 
 
 class _Sums:
@@ -244,4 +285,13 @@ def _estimate(value: float, variance: Variance, *, signed: bool = False) -> Esti
     return intervals.mean(value, variance)
 
 
-__all__ = ["COMPARED", "CacheFigures", "SessionFigures", "cache_figures", "parts_of", "session_figures", "summed"]
+__all__ = [
+    "COMPARED",
+    "CacheFigures",
+    "SessionFigures",
+    "cache_figures",
+    "notes_on_length",
+    "parts_of",
+    "session_figures",
+    "summed",
+]

@@ -24,7 +24,13 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.session_accuracy import SessionAccuracy, notes_on_sessions, session_accuracy
-from ttc_sim.simulation.session_figures import CacheFigures, SessionFigures, cache_figures, session_figures
+from ttc_sim.simulation.session_figures import (
+    CacheFigures,
+    SessionFigures,
+    cache_figures,
+    notes_on_length,
+    session_figures,
+)
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -248,7 +254,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     spread = float(np.quantile(positive, 0.99) / np.quantile(positive, 0.5)) if len(positive) else 1.0
     verdicts = over_runs([run.standings for run in runs])
     overall = worst(verdicts)
-    latency_s, budgets = pooled.times("latency"), budget_report(pooled)
+    latency_s, budgets, of_turns = pooled.times("latency"), budget_report(pooled), session_figures(pooled)
     ended, instances = pooled.ended, model.instances
     of_sessions = None if ended is None or instances is None else session_accuracy(ended, len(instances))
     targets = model.scenario.targets
@@ -302,13 +308,14 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
+            *notes_on_length(pooled, of_turns),
         ),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
         budget=budgets,
         fees_usd_per_day={name: 24 * usd for run in runs for name, usd in run.fees_usd_per_hour.items()},
         prices=_prices(pooled),
-        sessions=session_figures(pooled),
+        sessions=of_turns,
         caches=cache_figures(pooled),
         session_accuracy=None if accuracy is None else of_sessions,
     )

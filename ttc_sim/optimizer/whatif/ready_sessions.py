@@ -58,10 +58,16 @@ def _ttl(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effect:
     seconds = asked.value
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < float("inf"):
         raise asked.wrong("seconds above 0 that prompts are kept after they were last used")
-    cached = [name for name, item in scenario.deployments.items() if isinstance(item, Api) and item.cache is not None]
+    deployments = scenario.deployments.items()
+    cached = {name: item for name, item in deployments if isinstance(item, Api) and item.cache is not None}
     if not cached:
         raise asked.wrong("an endpoint that has a cache: none has")
-    return Effect({f"deployments.{name}.cache.ttl_s": seconds for name in cached})
+    stated = [name for name, item in cached.items() if item.price.cache_write_usd_per_mtok is not None]
+    notes = [
+        f"what it costs to write to the cache of {name} stays as it is stated; a provider may ask for more the longer it keeps"
+        for name in stated
+    ]
+    return Effect({f"deployments.{name}.cache.ttl_s": seconds for name in cached}, notes=tuple(notes))
 
 
 def _switch(asked: Asked, base: Base, scenario: Scenario, replan: bool) -> Effect:
