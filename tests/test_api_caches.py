@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,10 +16,13 @@ from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.prefix_tree import PrefixTree
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.prompt_cache import PromptCache
 from ttc_sim.engine.work import COMPLETED, REJECTED, TIMED_OUT, EngineResult, Work
 from ttc_sim.scenario import Api, ApiCache, scenario_from_dict
 from ttc_sim.scenario.api_cache import PROVIDERS, CacheRules
 from ttc_sim.simulation.memory import Memory
+
+from .conftest import ROOT
 
 # A system prompt, and two conversations that begin with it.
 HEAD = PrefixTree(np.array([-1, 0, 0]), np.array([0, 1500, 1500]))
@@ -454,3 +458,44 @@ def test_what_cannot_be_is_refused_in_one_line(keys: dict[str, Any], said: list[
     with pytest.raises(InputError) as error:
         scenario_from_dict(raw(**keys))
     assert all(part in str(error.value) for part in said), str(error.value)
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def test_the_page_says_what_is_done() -> None:
+    """Keys, providers with their rules, and the conversation by hand: docs/api-caches.md."""
+    text = (ROOT / "docs" / "api-caches.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    keys = {row[0].strip("`") for row in rows if len(row) == 2}
+    assert keys == set(ApiCache.model_fields)
+    lives = {
+        "5 min": 300.0,
+        "1 h": 3600.0,
+        "24 h": 86400.0,
+        "30 min": 1800.0,
+        "2 h": 7200.0,
+        "`ttl_s` must be given": math.inf,
+    }
+    said = {}
+    for name, kind, least, steps, life, reads in (row for row in rows if len(row) == 6 and row[1] != "kind"):
+        marks = int(kind.split(", ")[1]) if kind.startswith("breakpoints") else 0
+        rules = (marks, int(least.replace(",", "")), int(steps), lives[life], "answers" in kind, reads == "yes")
+        said[name.split("`")[1]] = CacheRules(*rules)
+    assert said == PROVIDERS
+    work = turns([0.0, 10.0, 20.0, 380.0], [2000, 3000, 4000, 5000])
+    for name, *cells in (row for row in rows if len(row) == 5):
+        provider = name.split("`")[1]
+        pairs = [tuple(int(part.replace(",", "")) for part in cell.split(", ")) for cell in cells]
+        assert list(zip(*found(work, api(cache={"provider": provider})), strict=True)) == pairs, provider
+
+
+@pytest.mark.parametrize(("marks", "found"), [(4, 2000), (3, 2000), (2, 1100)])
+def test_a_turn_whose_last_message_is_taken_back_finds_the_rest(marks: int, found: int) -> None:
+    """The second prompt leaves the first before its end: there is a mark where it does, unless there are but two."""
+    tree = PrefixTree(np.array([-1, 0, 1, 1]), np.array([0, 1100, 2000, 2000]))
+    cache = PromptCache(replace(PROVIDERS["anthropic"], breakpoints=marks), tree)
+    cache.use(2, 2500, 2500, 0, 0.0, 1.0, (0, 0.0))
+    assert cache.find(3, 2600, 10.0) == found

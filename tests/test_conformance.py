@@ -735,12 +735,19 @@ class FractionalTokens(LengthsUnsaid):
         return replace(made, visible_tokens=np.full(requests, 1.5))
 
 
-class FollowedTwice(Pairs):
+class AllFollowTheFirst(Pairs):
     def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
         nobody = np.zeros(requests, dtype=np.int64)
         after = np.where(np.arange(requests) == 0, -1, 0)
         times, think_s = np.where(after < 0, 0.0, np.nan), np.ones(requests)
         return Traffic(times, nobody, None, None, None, None, float("nan"), after, think_s)
+
+
+class FollowsItself(AllFollowTheFirst):
+    def generate(self, requests: int, seed: int, run: str, folder: Path, where: str) -> object:
+        made = super().generate(requests, seed, run, folder, where)
+        assert isinstance(made, Traffic)
+        return replace(made, after=np.arange(requests) - (np.arange(requests) == 0))
 
 
 class SetOfSizes(Pairs):
@@ -757,13 +764,14 @@ BROKEN_ARRIVALS = [
     (SlightlyFast(), ["the_rate_is_as_said"]),
     (LengthsUnsaid(), ["as_many_come_as_were_asked_for"]),
     (FractionalTokens(), ["as_many_come_as_were_asked_for"]),
-    (FollowedTwice(), ["as_many_come_as_were_asked_for", "both_engines_agree"]),
+    (FollowsItself(), ["as_many_come_as_were_asked_for", "both_engines_agree"]),
     (SetOfSizes(), ["settings_survive_a_file"]),
 ]
 
 
 def test_arrivals_of_ones_own_pass() -> None:
     passes(ArrivalsConformance, arrivals=Pairs(sizes=[3]))
+    passes(ArrivalsConformance, arrivals=AllFollowTheFirst(), random=False)
 
 
 @pytest.mark.parametrize(("broken", "tests"), BROKEN_ARRIVALS, ids=lambda one: type(one).__name__)

@@ -246,21 +246,18 @@ def test_limits_of_endpoints_by_their_busiest_minute(
 
 
 def test_arms_of_one_endpoint_share_its_limits(folder: Path) -> None:
-    """Half of the requests by one arm, half by another: the endpoint's minute has both."""
-    sources = {name: {"problem_set": "set", "share": 0.5} for name in ("one", "two")}
-    arms = {**raw()["arms"], "again": {"profile": "model", "deployment": "api"}}
+    """Requests that find others waiting there go to another arm of the same endpoint: its minute has both."""
     scenario = of(
         folder,
-        deployments={"api": {**API, "requests_per_minute": 1000}, "pool": POOL},
-        workload={**raw()["workload"], "sources": sources},
-        arms=arms,
-        policy={"one": "Always('hosted')", "two": "Always('again')"},
+        deployments={"api": {**API, "requests_per_minute": 60}, "pool": POOL},
+        arms={**raw()["arms"], "again": {"profile": "model", "deployment": "api"}},
+        policy="Overflow(['hosted', 'again'], waiting=1)",
     )
     found = checks(scenario)["rate limits"].figures["busiest_minute"]["api"]["requests_per_minute"]  # type: ignore[index]
     runs = subject(scenario).pooled.runs
-    assert found == pytest.approx(
-        max(np.bincount((run.result.arrival_s // 60).astype(int)).max() for run in runs) / 1000
-    )
+    assert all(len(set(run.result.arm.tolist())) == 2 for run in runs)
+    most = max(np.bincount((run.result.arrival_s // 60).astype(int)).max() for run in runs)
+    assert found == pytest.approx(most / 60)
 
 
 def test_a_single_replica_that_nothing_takes_over_is_told(folder: Path) -> None:

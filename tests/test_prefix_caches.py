@@ -343,10 +343,10 @@ def test_a_users_own_process_may_give_turns_that_wait_together_and_what_they_hav
         ({"prefixes": PrefixTree(np.array([-1, 0]), np.array([0, 9, 9]))}, "prefixes.start"),
         ({"prefixes": PrefixTree.of_roots(2)}, r"prefix_id\[2\]: got 2; expected a node of prefixes"),
         ({"prefix_id": None, "prefix_tokens": None}, "prefixes: got 'given'; expected 'prefix_id'"),
-        ({"session": None}, "turn: got 'given'; expected 'session'"),
+        ({"session": None}, "session: got None; expected given too: session, turn and reused_tokens belong together"),
         (
             {"reused_tokens": np.array([0, 151, 0])},
-            r"reused_tokens\[1\]: got 151; expected no more tokens than the prompt has",
+            r"reused_tokens\[1\]: got 151; expected at most the tokens of the prompt",
         ),
         ({"turn": np.array([0, -1, 0])}, r"turn\[1\]: got -1"),
         ({"session": np.array([0.5, 1, 1])}, "session"),

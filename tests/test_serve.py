@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ttc_sim.base.errors import InputError
@@ -555,6 +556,24 @@ def test_what_several_calls_do_not_go_with_or_do_not_answer_is_an_error(served: 
     last = json.loads(served.log_file.read_text().splitlines()[-2])
     outcome = served.logged(last["request"])
     assert (outcome["status"], outcome["calls"], outcome["arm"]) == ("timed_out", 3, "voted")
+
+
+def test_a_session_that_has_spent_its_budget_is_refused(upstream: Upstream, tmp_path: Path) -> None:
+    """Its first turn, of 5 tokens and so many answered, is beyond 34 tokens once the proxy has told what was answered."""
+    policy = {"plain": "SessionBudget(Always('plain'), tokens=34, at_end='stop')"}
+    plan, endpoints = write_plan(tmp_path, ("plain",), policy=policy), write_endpoints(tmp_path, upstream.port)
+    given = yaml.safe_load(endpoints.read_text())
+    endpoints.write_text(yaml.safe_dump({"plain": given["plain"]}))
+    served = Served(plan, endpoints, tmp_path / "log.jsonl")
+    try:
+        upstream.told("a turn of a session", plainly, plainly)
+        for session, status in (("one", 200), ("one", 403), ("another", 200)):
+            got = served.post("a turn of a session", metadata={"session": session})
+            assert got.status_code == status, got.text
+            if status == 403:
+                assert got.json()["error"]["code"] == "session_ended"
+    finally:
+        served.stop()
 
 
 def test_events_are_cut_the_same_however_bytes_come() -> None:

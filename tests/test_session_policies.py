@@ -516,6 +516,12 @@ def test_what_cannot_be_is_refused(make: Any, says: str) -> None:
         make()
 
 
+def test_the_arm_at_the_end_must_be_there() -> None:
+    """Also beside a policy that names no arms, so that a scenario cannot look before."""
+    with pytest.raises(InputError, match="SessionBudget: to: got 'haiko'; expected 'haiku'"):
+        choose_arms(SessionBudget(Utility(1.0), tokens=5, to="haiko"), some_requests(), ARMS)
+
+
 def test_prices_that_are_not_known_are_refused_where_they_are_needed() -> None:
     requests = session([2_000] * 2, ["opus", "haiku"], costs={"opus": COSTS["opus"]})
     for policy in (Sticky(ASKED), SessionBudget(ASKED, usd=1, to="haiku")):

@@ -87,13 +87,14 @@ class PromptCache:
         return kept - found if begins else 0
 
     def _marked(self, node: int, prompt: int, shared: int) -> list[tuple[int, int]]:
-        """Places that are marked, and that others may find: of one the prompt's end, of more first that of what it shares."""
+        """Places that are marked, and that others may find: of one the prompt's end, of more first that of what it shares; of three
+        and four then the place before it, where others may have parted from it."""
         left, path = self.rules.breakpoints, self._path(node, shared)
         if left == 1 and shared < prompt:
             return []
         marked = path[:1]
-        for place in path[:0:-1]:
-            if len(marked) < left and place[1] >= self.rules.min_tokens:
+        for place in [*(path[1:2] if left > 2 else []), *path[:0:-1]]:
+            if len(marked) < left and place[1] >= self.rules.min_tokens and place not in marked:
                 marked.append(place)
         return marked
 

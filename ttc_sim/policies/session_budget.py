@@ -10,7 +10,7 @@ import numpy as np
 
 from ttc_sim.base.arguments import finite, in_python
 from ttc_sim.base.draws import I64
-from ttc_sim.base.errors import InputError
+from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.policies.costs import CostTable, cost_table
 from ttc_sim.policies.followed import ENDED, Around, Followed, plainly, turns_of
 from ttc_sim.policies.memory import Memory, Places
@@ -96,6 +96,8 @@ class SessionBudget(Around):
             asked = self.policy.follow(requests, arms, places, memory.inner)
         else:
             asked = plainly(self.policy, requests, arms)
+        if self.to is not None and self.to not in arms:  # where the policy inside names none, nobody has looked before
+            raise InputError("policy", "SessionBudget: to", self.to, nearest(self.to, arms))
         table, out = self.table(requests, arms), np.empty(len(requests), dtype=np.int64)
         within_budget(
             asked,

@@ -83,8 +83,8 @@ class ApiCache(Model):
         kind: ``automatic``: every prompt is looked up, and kept; ``breakpoints``: prompts are kept, and found again, up to the
             places that the client marks.
         breakpoints: how many places of a prompt are marked. 1: its end, as providers do that mark it themselves. More: the client
-            marks the end of what it has in common with others (all of it, in a conversation), and the first places where prompts
-            branch off, such as the end of the system prompt. 4 if left out.
+            marks the end of what it has in common with others (all of it, in a conversation); of three or four the place before
+            that; and the first places where prompts branch off, such as the end of the system prompt. 4 if left out.
         min_tokens: least length of what is kept or found; the provider's, of the model that ``price`` names.
         step_tokens: what is kept, and found, is a multiple of this, without breakpoints; 1 if left out.
         ttl_s: how long it is kept after it was last used.

@@ -122,8 +122,9 @@ def _mark(m: Memory, d: int, stage: int, shared: int, found: int, now_s: float, 
     if marks == 1 and shared < m.prompt_tokens[stage]:
         return
     least = m.deployments[d].cache_least
-    # Places where its path goes on, from the last to the first, of which the first are marked.
-    branches = -1
+    # Places where its path goes on, from the last to the first: the last is marked and, of more than two, the one before; then
+    # the first ones.
+    branches, last = -1, 1 if marks <= 2 else 2
     for count in (True, False):
         node, end = m.prefix_id[stage], shared
         place = -1
@@ -133,7 +134,7 @@ def _mark(m: Memory, d: int, stage: int, shared: int, found: int, now_s: float, 
                 place += 1
                 if count and end >= least:
                     branches = place
-                if not count and end >= least and (place == 0 or place > branches - (marks - 1)):
+                if not count and end >= least and (place < last or place > branches - (marks - last)):
                     _keep(m, d, node, end, now_s if end <= found else first_s, now_s)
                 end = start
             node = m.node_parent[node]
