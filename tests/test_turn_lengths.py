@@ -310,7 +310,10 @@ def test_the_ratio_of_two_agents_turns_is_measured(tmp_path: Path) -> None:
         arms__long={"deployment": "long", "profile": long, "turn_tokens": short},
     )
     assert load_model(of).arms[0].turn_tokens == pytest.approx(2.0)
-    assert set(ttc.simulate(of).records["visible_tokens"]) == {40}
+    result = ttc.simulate(of)
+    assert set(result.records["visible_tokens"]) == {40}
+    said = "arm long writes 2 times as many output tokens a turn as were recorded, as long does beside short"
+    assert said in result.summary().notes
     none = agent(tmp_path, "none", {"c": [1]}, turns=[1], output_tokens=[1])
     with pytest.raises(InputError, match="instances that none ran too"):
         load_model(

@@ -14,7 +14,7 @@ from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.estimates import Z95
 from ttc_sim.base.limits import MOST_AMOUNT, MOST_TOKENS
 from ttc_sim.files.tables import find_column, read_table
-from ttc_sim.measured.cards import AgentCard, read_card
+from ttc_sim.measured.cards import AgentCard, ProfileCard, read_card
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_whole
 from ttc_sim.measured.folders import find_folder, save_folder
 from ttc_sim.measured.profiles import MOST_ATTEMPTS
@@ -169,6 +169,19 @@ def load_agent_profile(name: str | Path, folder: str | Path | None = None) -> Ag
     return profile
 
 
+def profile_card(name: str | Path, folder: str | Path | None = None) -> ProfileCard | AgentCard:
+    """The card of a profile of attempts, or of an agent's runs.
+
+    Raises:
+        InputError: neither is there, or a bad card.
+    """
+    try:
+        place = find_folder(name, "profile.yaml", folder)
+    except InputError:
+        return read_card(find_folder(name, CARD, folder) / CARD, AgentCard)
+    return read_card(place / "profile.yaml", ProfileCard)
+
+
 def save_agent_profile(profile: AgentProfile, folder: str | Path, *, replace: bool = False) -> None:
     """Write an agent profile's folder: its card and its runs.
 
@@ -292,6 +305,7 @@ __all__ = [
     "TurnRatio",
     "build_agent_profile",
     "load_agent_profile",
+    "profile_card",
     "save_agent_profile",
     "summarize_agent_profile",
     "turn_ratio",

@@ -120,6 +120,7 @@ class Model:
             *begins,
             *(self.population.notes if self.population is not None else ()),
             *(self.instances.notes if self.instances is not None else ()),
+            *(_longer_turns(self.scenario, arm) for arm in self.arms if arm.turn_tokens != 1.0),
             *modelled,
             *further,
             *unknown,
@@ -188,6 +189,13 @@ def _on_average(scenario: Scenario, prices: tuple[TokenPrices | None, ...]) -> t
         one if one is None or one.schedule is None else replace(one, schedule=one.schedule.on_average_at(at_s))
         for one in prices
     )
+
+
+def _longer_turns(scenario: Scenario, arm: ResolvedArm) -> str:
+    """What is said of an arm whose turns are not as long as recorded."""
+    given = scenario.arms[arm.name].turn_tokens
+    said = f"arm {arm.name} writes {arm.turn_tokens:.3g} times as many output tokens a turn as were recorded"
+    return f"{said}, as {scenario.arms[arm.name].profile} does beside {given}" if isinstance(given, str) else said
 
 
 def _turn_tokens(scenario: Scenario, name: str) -> float:

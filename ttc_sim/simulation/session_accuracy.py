@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.figures import percent
 from ttc_sim.base.intervals import Variance
 from ttc_sim.base.small_numbers import distinct
 from ttc_sim.engine.work import COMPLETED
@@ -211,19 +212,24 @@ def notes_on_sessions(model: Model, runs: Sequence[Run], found: SessionAccuracy 
         f"accuracy is that of sessions, by their last answers: as measured runs at {found.instances:,} instances ended, one of "
         "them drawn for each session"
     ]
+    if found.measured_usd is not None:
+        notes.append(
+            f"the measured runs that stand for the sessions cost ${found.measured_usd.value:.4g} each in the mean "
+            f"({found.measured_usd.low:.4g} to {found.measured_usd.high:.4g}), whatever the simulated turns come to"
+        )
     if found.unfinished_share > 0:
         notes.append(
-            f"{_percent(found.unfinished_share)} of the sessions were not over when the run ended: nothing is said of how they "
+            f"{percent(found.unfinished_share)} of the sessions were not over when the run ended: nothing is said of how they "
             "end, and long ones are among them more often than others"
         )
     if found.lost_share > 0:
         notes.append(
-            f"{_percent(found.lost_share)} of the sessions that were over had a turn that was not answered, was cut short by a "
+            f"{percent(found.lost_share)} of the sessions that were over had a turn that was not answered, was cut short by a "
             "cap, or was not sent as a policy had ended them: they count as not right"
         )
     if found.several_arms_share > 0:
         notes.append(
-            f"{_percent(found.several_arms_share)} of the sessions were answered by several arms: each counts as a run of the "
+            f"{percent(found.several_arms_share)} of the sessions were answered by several arms: each counts as a run of the "
             "agent that gave its last answer, which no run has measured"
         )
     return notes
@@ -249,10 +255,6 @@ def _unknown_of(model: Model, runs: Sequence[Run]) -> str:
     }
     arms = f"arm{'s' if len(last) > 1 else ''} {', '.join(sorted(last))}"
     return f"accuracy of sessions is unknown: {arms} gave some of the last answers, and no agent profile says how such runs end"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%"
 
 
 __all__ = [

@@ -13,6 +13,7 @@ from ttc_sim.deploying.endpoints import Endpoint
 from ttc_sim.deploying.exports.bands import arms_in_use
 from ttc_sim.deploying.exports.features import Kind, card_of, not_expressed
 from ttc_sim.deploying.exports.target import Export
+from ttc_sim.measured.cards import ProfileCard
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import Api
 from ttc_sim.strategies import BestOfN, BudgetForcing, Cascade, MajorityVote, Single, Strategy, is_attempt
@@ -100,7 +101,7 @@ def attempts_of(plan: SavedPlan, arm: str, endpoints: Mapping[str, Endpoint]) ->
     model = model_of(plan, deployment, endpoints)
     own = {} if endpoint is None else endpoint.body
     limits = [own.get(key) for key in LIMITS]
-    limits.append(None if card is None else card.output_limit_tokens)
+    limits.append(card.output_limit_tokens if isinstance(card, ProfileCard) else None)
     limit = next((one for one in limits if isinstance(one, int) and one > 0), None)
     return tuple(
         Attempt(
@@ -111,7 +112,7 @@ def attempts_of(plan: SavedPlan, arm: str, endpoints: Mapping[str, Endpoint]) ->
             cap=one.cap,
             forced=one.cap is not None and (isinstance(one, BudgetForcing) or one.on_cap == "force_answer"),
             effort=None if card is None else card.effort,
-            thinks=None if card is None else card.reasoning != "none" or card.effort is not None,
+            thinks=card.reasoning != "none" or card.effort is not None if isinstance(card, ProfileCard) else None,
             limit=limit,
             own=own,
         )

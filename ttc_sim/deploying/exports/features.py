@@ -9,8 +9,8 @@ from typing import Literal
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.plugins import is_shipped
 from ttc_sim.deploying.exports.bands import arms_in_use, bands_of, deployments_in_use, policy_of, sources_of
-from ttc_sim.measured.cards import ProfileCard, read_card
-from ttc_sim.measured.folders import find_folder
+from ttc_sim.measured.agents import profile_card
+from ttc_sim.measured.cards import AgentCard, ProfileCard
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import TURN, Always, UserFunction, Utility, follows_sessions
 from ttc_sim.scenario.deployments import Api, GpuPool
@@ -198,13 +198,13 @@ def _effort(plan: SavedPlan, arm: str) -> Iterator[Feature]:
         yield Feature("effort", f"arm {arm}", f"was measured at effort {card.effort}")
 
 
-def card_of(plan: SavedPlan, arm: str) -> ProfileCard | None:
+def card_of(plan: SavedPlan, arm: str) -> ProfileCard | AgentCard | None:
     """Card of the profile that an arm was planned with; ``None`` where it has none, or that is not to be found here."""
     profile = plan.scenario.arms[arm].profile
     if profile is None:
         return None
     try:
-        return read_card(find_folder(profile, "profile.yaml", plan.scenario.folder) / "profile.yaml", ProfileCard)
+        return profile_card(profile, plan.scenario.folder)
     except InputError:
         return None
 

@@ -10,6 +10,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.estimates import Z95
 from ttc_sim.base.figures import count, number, percent
+from ttc_sim.measured.cards import ProfileCard
 from ttc_sim.optimizer.health.check import Check, Status
 from ttc_sim.optimizer.health.subject import Subject, listed, some
 from ttc_sim.optimizer.space import base_arm
@@ -168,7 +169,7 @@ def thinking_measured(subject: Subject) -> Check:
     filled = {
         label: subject.shares.get(label, 0.0)
         for label in subject.arms
-        if (card := subject.cards.get(str(subject.model.scenario.arms[label].profile))) is not None
+        if isinstance(card := subject.cards.get(str(subject.model.scenario.arms[label].profile)), ProfileCard)
         and card.reasoning == "filled"
     }
     share = sum(filled.values())

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.measured.cards import ProfileCard, read_card
-from ttc_sim.measured.folders import find_folder
+from ttc_sim.measured.agents import profile_card
+from ttc_sim.measured.cards import AgentCard, ProfileCard
 from ttc_sim.optimizer.gain import Gain
 from ttc_sim.optimizer.health.check import Check
 from ttc_sim.optimizer.novelty import Novelty
@@ -96,15 +96,14 @@ class Subject:
         return {names[d]: self.model.deployments[d] for d in sorted(used)}
 
     @cached_property
-    def cards(self) -> dict[str, ProfileCard]:
+    def cards(self) -> dict[str, ProfileCard | AgentCard]:
         """By profile of an arm in use, its card, where it can be read."""
-        found = {}
+        found: dict[str, ProfileCard | AgentCard] = {}
         for name in self.arms:
             profile = self.model.scenario.arms[name].profile
             if profile is not None and profile not in found:
                 with suppress(InputError):
-                    folder = find_folder(profile, "profile.yaml", self.model.scenario.folder)
-                    found[profile] = read_card(folder / "profile.yaml", ProfileCard)
+                    found[profile] = profile_card(profile, self.model.scenario.folder)
         return found
 
     @cached_property
