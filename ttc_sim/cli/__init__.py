@@ -35,6 +35,7 @@ from ttc_sim.cli import (
     whatif,
 )
 from ttc_sim.cli import scenario as scenario_commands
+from ttc_sim.cli.commands import Command, Group
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
     AllowCodeOption,
@@ -68,28 +69,29 @@ COMPLETION = "_TTC_SIM_COMPLETE"
 
 app = typer.Typer(
     name="ttc-sim",
+    cls=Group,
     help="Plan test-time compute before you deploy: accuracy, cost and latency from measured data.",
     no_args_is_help=True,
     epilog=STATUSES,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(evaluate.evaluate)
-app.command()(backtest.backtest)
-app.command()(capacity.capacity)
-app.command()(check.check)
-app.command()(gpus.gpus)
-app.command()(prices.prices)
-app.command()(collect.collect)
-app.command()(sweep.sweep)
-app.command("cross-validate")(cross_validate.cross_validate)
-app.command()(whatif.whatif)
-app.command()(sensitivity.sensitivity)
-app.command()(serve.serve)
-app.command()(export.export)
-app.command()(monitor.monitor)
-app.command("import")(importing.import_)
-app.command("off-policy")(off_policy.off_policy)
+app.command(cls=Command)(evaluate.evaluate)
+app.command(cls=Command)(backtest.backtest)
+app.command(cls=Command)(capacity.capacity)
+app.command(cls=Command)(check.check)
+app.command(cls=Command)(gpus.gpus)
+app.command(cls=Command)(prices.prices)
+app.command(cls=Command)(collect.collect)
+app.command(cls=Command)(sweep.sweep)
+app.command("cross-validate", cls=Command)(cross_validate.cross_validate)
+app.command(cls=Command)(whatif.whatif)
+app.command(cls=Command)(sensitivity.sensitivity)
+app.command(cls=Command)(serve.serve)
+app.command(cls=Command)(export.export)
+app.command(cls=Command)(monitor.monitor)
+app.command("import", cls=Command)(importing.import_)
+app.command("off-policy", cls=Command)(off_policy.off_policy)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
@@ -113,7 +115,7 @@ def _main(
     logging.getLogger("ttc_sim").setLevel(logging.INFO)
 
 
-@app.command()
+@app.command(cls=Command)
 def simulate(
     scenario: ScenarioOrPlanArgument,
     policy: Annotated[
@@ -253,7 +255,7 @@ def optimize(
         raise typer.Exit(UNREACHABLE)
 
 
-@app.command()
+@app.command(cls=Command)
 def validate(
     plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
     problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import number, signed
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def backtest(
     plot: Annotated[
         Path | None, typer.Option(help="Draw predicted over measured to this file: PNG, SVG or PDF.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
     from ttc_sim.fidelity.experiments import backtest_experiments

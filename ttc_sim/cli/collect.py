@@ -14,7 +14,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, dollars, percent, seconds
 from ttc_sim.cli.ending import UNREACHABLE
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent
-from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress, write_json
+from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress, warn, write_json
 
 if TYPE_CHECKING:
     from ttc_sim.collecting import Collected, DryRun
@@ -155,7 +155,7 @@ def collect(
         _print_dry_run(paper, found)
         return
     if key_env is not None and (host := unencrypted(planned.endpoint.url)) is not None:
-        note(f"the key goes to {host} unencrypted, by http")
+        warn(f"the key goes to {host} unencrypted, by http")
     try:
         with progress() as say:
             collected = planned.run(say, every_s=1.0 if sys.stderr.isatty() else 15.0)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent, files_of
+from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json, written_together
 
 
@@ -23,7 +23,7 @@ def evaluate(
         float | None, typer.Option(min=0, help="The same of output tokens, thinking too.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this file: PNG, SVG or PDF.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
 ) -> None:

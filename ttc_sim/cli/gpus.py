@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import dollars, number
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def gpus(
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed and price of one model to this file: PNG, SVG or PDF.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """List what runs on which GPU; with a model's name, its memory, speed and price on each."""
     from ttc_sim.serving import offers as catalogue

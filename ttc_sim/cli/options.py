@@ -12,6 +12,7 @@ import typer
 
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli.loudness import json_place
 
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
@@ -20,7 +21,10 @@ ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the nam
 ScenarioOrPlanArgument = Annotated[
     str, typer.Argument(help="Scenario file, a plan's, or the name of a shipped scenario.")
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", callback=json_place, help="Write the figures to this file as JSON; - is standard output."),
+]
 PredictorOption = Annotated[
     str | None,
     typer.Option(help="Route by this predictor's scores instead of the scenario's: fast, encoder, or an ONNX file."),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json
 
 if TYPE_CHECKING:
@@ -21,12 +22,9 @@ _MOST = 40
 def prices(
     name: Annotated[str, typer.Argument(help="PROVIDER/MODEL; or a part of names, whose models are listed.")],
     on: Annotated[str | None, typer.Option(help="Day whose prices hold, YYYY-MM-DD; today if left out.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the prices to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
-    """Show what a model's tokens cost: the table genai-prices, as far as bills here know its prices.
-
-    Example: ttc-sim prices google/gemini-2.5-pro --on 2026-11-24
-    """
+    """Show what a model's tokens cost: the table genai-prices, as far as bills here know its prices."""
     from ttc_sim.scenario import Price
     from ttc_sim.serving.prices import models_like, named_exactly, resolve_price
 

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, percent, signed
-from ttc_sim.cli.options import files_of
+from ttc_sim.cli.commands import Command, Group
+from ttc_sim.cli.options import JsonOption, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.folders import list_profiles
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from ttc_sim.measured.checking import ProfileCheck
     from ttc_sim.reporting.paper import Paper
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=Group, no_args_is_help=True)
 _Z = 1.96  # two-sided 95% of the normal
 Column = Annotated[str | None, typer.Option(help="Column, if it has none of the usual names.")]
 
 
-@app.command()
+@app.command(cls=Command)
 def build(
     table: Annotated[Path, typer.Argument(help="Attempts, a row each: Parquet, CSV or JSONL.")],
     out: Annotated[
@@ -144,7 +145,7 @@ def _print_built(paper: Paper, profile: Profile, said: list[str], at: Path) -> N
     paper.say(f"written to {at}")
 
 
-@app.command(name="list")
+@app.command("list", cls=Command)
 def list_() -> None:
     """List the profiles that are found by name."""
     rows = Table(header_style="bold", pad_edge=False)
@@ -168,13 +169,13 @@ def list_() -> None:
     paper_for_tables().print(rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     name: Annotated[str, typer.Argument(help="Name or folder of a profile.")],
     plot: Annotated[
         Path | None, typer.Option(help="Draw the length distribution by outcome to this file: PNG, SVG or PDF.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Show a profile: where it comes from, what it holds, and how long right and wrong attempts are."""
     check_outputs(*files_of(name, folder=Path()), plot=plot, json=json_file)
@@ -232,10 +233,10 @@ def _draw_lengths(paper: Paper, profile: Profile) -> None:
         paper.say(styled(f"{2**k:>7,} - {2 ** (k + 1) - 1:<7,} {share:>5.1%} ", *bar))
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     name: Annotated[str, typer.Argument(help="Profile, by name or folder.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Fit the model of repeated attempts to some of them, and compare it with the others."""
     from ttc_sim.evaluation.thinning import foretell

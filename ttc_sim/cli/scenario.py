@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import cut
+from ttc_sim.cli.commands import Command, Group
 from ttc_sim.cli.output import paper_for_tables, progress
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=Group, no_args_is_help=True)
 
 
 @app.callback()
@@ -19,7 +20,7 @@ def _main() -> None:
     """Make scenarios."""
 
 
-@app.command()
+@app.command(cls=Command)
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder to write; the import's own, unless --from is given.")
