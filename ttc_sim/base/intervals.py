@@ -89,7 +89,9 @@ def of_units(
         return Variance(scale**2)
     if (whole := float(squares.sum())) > 0:
         # A variance that rests on a few units far off is itself as uncertain as one of fewer units.
-        kurtosis = len(total) * float(((deviation**2 / whole) ** 2).sum())  # fourth powers of small figures would vanish
+        kurtosis = len(total) * float(
+            ((deviation**2 / whole) ** 2).sum()
+        )  # fourth powers of small figures would vanish
         df = max(min(df, 2 * len(total) / max(kurtosis - 1, 1e-9)), 1.0)
     found = _unless_rounding(float((squares[several] * size[several] / (size[several] - 1)).sum()), df, influence)
     return Variance(max(found.value - own, 0.0) + one_more * (scale / 2 / len(total)) ** 2, df)

@@ -29,6 +29,7 @@ from ttc_sim.cli import (
     predictor,
     prices,
     profile,
+    schema,
     sensitivity,
     serve,
     sweep,
@@ -87,6 +88,7 @@ app.command(cls=Command)(sweep.sweep)
 app.command("cross-validate", cls=Command)(cross_validate.cross_validate)
 app.command(cls=Command)(whatif.whatif)
 app.command(cls=Command)(sensitivity.sensitivity)
+app.command(cls=Command)(schema.schema)
 app.command(cls=Command)(serve.serve)
 app.command(cls=Command)(export.export)
 app.command(cls=Command)(monitor.monitor)

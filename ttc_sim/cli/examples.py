@@ -43,6 +43,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'ttc-sim whatif reasoning-gateway --set "busy: workload.arrivals.rate_per_s=2x; arms.r1.strategy=Single(cap=1024)"',
     ),
     "sensitivity": ("ttc-sim sensitivity plan.yaml --range traffic=0.5..3 --plot tornado.png",),
+    "schema": (
+        "ttc-sim schema --out scenario.schema.json",
+        "ttc-sim schema | jq .properties.targets",
+    ),
     "serve": ("ttc-sim serve plan.yaml --endpoints endpoints.yaml --log requests.jsonl",),
     "export": ("ttc-sim export plan.yaml --to litellm --out gateway/",),
     "monitor": ("ttc-sim monitor plan.yaml requests.jsonl --since 2026-11-20",),
