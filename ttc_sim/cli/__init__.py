@@ -20,10 +20,12 @@ from ttc_sim.cli import (
     check,
     collect,
     cross_validate,
+    doctor,
     evaluate,
     export,
     gpus,
     importing,
+    listing,
     monitor,
     off_policy,
     predictor,
@@ -88,6 +90,8 @@ app.command(cls=Command)(sweep.sweep)
 app.command("cross-validate", cls=Command)(cross_validate.cross_validate)
 app.command(cls=Command)(whatif.whatif)
 app.command(cls=Command)(sensitivity.sensitivity)
+app.command(cls=Command)(doctor.doctor)
+app.command("list", cls=Command)(listing.list_)
 app.command(cls=Command)(schema.schema)
 app.command(cls=Command)(serve.serve)
 app.command(cls=Command)(export.export)

@@ -43,6 +43,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'ttc-sim whatif reasoning-gateway --set "busy: workload.arrivals.rate_per_s=2x; arms.r1.strategy=Single(cap=1024)"',
     ),
     "sensitivity": ("ttc-sim sensitivity plan.yaml --range traffic=0.5..3 --plot tornado.png",),
+    "doctor": (
+        "ttc-sim doctor",
+        "ttc-sim doctor --json - --quiet | jq .healthy",
+    ),
+    "list": (
+        "ttc-sim list maths",
+        "ttc-sim list gemini 2.5 --kind price --json -",
+    ),
     "schema": (
         "ttc-sim schema --out scenario.schema.json",
         "ttc-sim schema | jq .properties.targets",

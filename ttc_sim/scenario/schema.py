@@ -34,7 +34,7 @@ machine or an address would not.
 
 # What the language server of YAML editors reads; later drafts it knows in part.
 _DIALECT = "http://json-schema.org/draft-07/schema#"
-_PERCENTILES = r"^(ttft|tpot|latency)_p([1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*)_s$"
+_PERCENTILES = r"(ttft|tpot|latency)_p([1-9]\d?(\.\d+)?|0\.\d*[1-9]\d*)_s$"
 _ROLE = re.compile(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`")
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Example|Examples):$|^>>> ", re.MULTILINE)
 _EXAMPLES = {
@@ -90,7 +90,8 @@ class _Described(GenerateJsonSchema):
             if name in said:
                 one["description"] = said[name]
         if made.get("additionalProperties") is not False and cls.model_config.get("extra") == "allow":
-            made["patternProperties"] = {_PERCENTILES: {"type": "number", "exclusiveMinimum": 0}}
+            others = "|".join(sorted(made["properties"]))  # of those that have a key of their own, that says all
+            made["patternProperties"] = {f"^(?!({others})$){_PERCENTILES}": {"type": "number", "exclusiveMinimum": 0}}
             made["additionalProperties"] = False
         return made
 
