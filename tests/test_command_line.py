@@ -167,3 +167,64 @@ def test_how_loud_one_command_was_is_forgotten_by_the_next(
     assert capfd.readouterr().out == ""
     assert end(monkeypatch, "prices", "google/gemini-2.5-pro") == 0
     assert capfd.readouterr().out != ""
+
+
+def offered(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str) -> list[str]:
+    """What bash is told of the last word of a line."""
+    words = f"ttc-sim {line}"
+    monkeypatch.setenv("_TTC_SIM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    with pytest.raises(SystemExit):
+        cli.main()
+    out, err = capsys.readouterr()
+    assert err == ""
+    return str(out).split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("simulate q", ["qa-gateway"]),
+        ("whatif reasoning-g", ["reasoning-gateway"]),
+        ("evaluate math/sky", ["math/sky-t1-32b", "math/sky-t1-32b-short"]),
+        ("profile show mmlu-pro/phi", ["mmlu-pro/phi-3-mini-4k-instruct"]),
+        ("simulate qa-gateway --predictor e", ["encoder"]),
+        ("scenario init mine --gpu h", ["h100_sxm", "h200_sxm"]),
+        ("gpus l4", ["l40s"]),
+        ("prices google/gemini-2.5-p", ["google/gemini-2.5-pro", "google/gemini-2.5-pro-tts"]),
+        ("list --kind pro", ["profile", "problem-set"]),
+        ("export plan.yaml --to li", ["litellm"]),
+        ("import x --format litell", ["litellm"]),
+        ("sweep qa-gateway --grid workload.req", ["workload.requests="]),
+        (
+            "whatif qa-gateway --set targets.lat",
+            ["targets.latency_p50_s=", "targets.latency_p95_s=", "targets.latency_p99_s="],
+        ),
+        ("whatif qa-gateway --ready traf", ["traffic="]),
+        ("optimize x --q", ["--quiet"]),
+        ("sche", ["schema"]),
+        ("whatif no-such-scenario --set w", []),
+    ],
+)
+def test_shells_complete_names(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    line: str,
+    expected: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert offered(monkeypatch, capsys, line) == expected
+
+
+def test_shells_complete_files_of_ones_own_and_a_broken_one_is_no_trace(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("workload: [\n")
+    (tmp_path / "mine.onnx").write_text("")
+    assert offered(monkeypatch, capsys, "capacity mi") == ["mine.yaml"]
+    assert offered(monkeypatch, capsys, "check mi") == ["mine.yaml"]
+    assert offered(monkeypatch, capsys, "predictor score x --model m") == ["mine.onnx"]
+    assert offered(monkeypatch, capsys, "whatif mine.yaml --set w") == []

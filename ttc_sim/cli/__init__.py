@@ -19,6 +19,7 @@ from ttc_sim.cli import (
     capacity,
     check,
     collect,
+    completing,
     cross_validate,
     doctor,
     evaluate,
@@ -263,7 +264,9 @@ def optimize(
 
 @app.command(cls=Command)
 def validate(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
     attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them.")],
     predictor: Annotated[

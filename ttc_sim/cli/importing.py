@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, styled, write_json
 
@@ -48,7 +49,12 @@ def import_(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     format_: Annotated[
-        str | None, typer.Option("--format", help="Format of the logs; found out if left out. See docs/import.md.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of the logs; found out if left out. See docs/import.md.",
+            autocompletion=completing.formats,
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,

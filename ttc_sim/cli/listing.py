@@ -162,7 +162,10 @@ def list_(
     ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only this kind: {', '.join(KINDS)}. May be given several times."),
+        typer.Option(
+            help=f"Only this kind: {', '.join(KINDS)}. May be given several times.",
+            autocompletion=lambda incomplete: [one for one in KINDS if one.startswith(incomplete)],
+        ),
     ] = None,
     json_file: JsonOption = None,
 ) -> None:

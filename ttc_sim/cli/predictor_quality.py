@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ttc_sim.base.figures import dollars_of, number, percent, percent_of, seconds
 from ttc_sim.base.limits import MOST_SEED
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, inputs_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 from ttc_sim.policies import NOVEL
@@ -31,7 +32,11 @@ _SHORT = {
 MOVED = 2  # exit status when scores or calibration have moved
 
 ModelOption = Annotated[
-    Path | None, typer.Option(help="Predictor's ONNX file, or fast or encoder of the shipped ones; fast if left out.")
+    Path | None,
+    typer.Option(
+        help="Predictor's ONNX file, or fast or encoder of the shipped ones; fast if left out.",
+        autocompletion=completing.predictors,
+    ),
 ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json
 
@@ -20,7 +21,12 @@ _MOST = 40
 
 
 def prices(
-    name: Annotated[str, typer.Argument(help="PROVIDER/MODEL; or a part of names, whose models are listed.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="PROVIDER/MODEL; or a part of names, whose models are listed.", autocompletion=completing.prices
+        ),
+    ],
     on: Annotated[str | None, typer.Option(help="Day whose prices hold, YYYY-MM-DD; today if left out.")] = None,
     json_file: JsonOption = None,
 ) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, percent, signed
+from ttc_sim.cli import completing
 from ttc_sim.cli.commands import Command, Group
 from ttc_sim.cli.options import JsonOption, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
@@ -171,7 +172,7 @@ def list_() -> None:
 
 @app.command(cls=Command)
 def show(
-    name: Annotated[str, typer.Argument(help="Name or folder of a profile.")],
+    name: Annotated[str, typer.Argument(help="Name or folder of a profile.", autocompletion=completing.profiles)],
     plot: Annotated[
         Path | None, typer.Option(help="Draw the length distribution by outcome to this file: PNG, SVG or PDF.")
     ] = None,
@@ -235,7 +236,7 @@ def _draw_lengths(paper: Paper, profile: Profile) -> None:
 
 @app.command(cls=Command)
 def check(
-    name: Annotated[str, typer.Argument(help="Profile, by name or folder.")],
+    name: Annotated[str, typer.Argument(help="Profile, by name or folder.", autocompletion=completing.profiles)],
     json_file: JsonOption = None,
 ) -> None:
     """Fit the model of repeated attempts to some of them, and compare it with the others."""

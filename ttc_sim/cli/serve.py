@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent
 from ttc_sim.cli.output import check_outputs, paper_for_tables, warn
 
@@ -16,7 +17,9 @@ _NEEDS = ("uvicorn", "starlette", "httpx2")
 
 
 def serve(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     endpoints: Annotated[
         Path,
         typer.Option(help="YAML file with an url, a model's name and, in key_env, a key's variable by deployment."),
