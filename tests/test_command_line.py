@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 import typer
 
 from ttc_sim import cli
+from ttc_sim.cli import ending, output
 from ttc_sim.cli.examples import EXAMPLES
 from ttc_sim.cli.loudness import json_place
 from ttc_sim.scenario.load import find_scenario
@@ -228,3 +231,57 @@ def test_shells_complete_files_of_ones_own_and_a_broken_one_is_no_trace(
     assert offered(monkeypatch, capsys, "check mi") == ["mine.yaml"]
     assert offered(monkeypatch, capsys, "predictor score x --model m") == ["mine.onnx"]
     assert offered(monkeypatch, capsys, "whatif mine.yaml --set w") == []
+
+
+PAGE = (ROOT / "docs" / "command-line.md").read_text()
+
+
+def rows(heading: str) -> dict[str, str]:
+    """First and second cell of the rows of a table on the page."""
+    lines = PAGE.partition(f"| {heading} |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [line.strip("| ").split(" | ", 1) for line in lines]
+    return {one.strip("`"): meaning for one, meaning in cells}
+
+
+def test_the_page_has_every_exit_status_that_there_is() -> None:
+    ours = {0, ending.BAD_INPUT, ending.UNREACHABLE, ending.UNFORESEEN, ending.INTERRUPTED, output.BROKEN_PIPE}
+    assert {int(one) for one in rows("status")} == ours
+    for status in ours - {output.BROKEN_PIPE}:
+        assert f"{status} " in ending.STATUSES
+
+
+def test_the_page_has_every_command_whose_answer_may_be_no() -> None:
+    may = {
+        name
+        for name, command in COMMANDS.items()
+        if command.callback is not None and "typer.Exit(UNREACHABLE)" in inspect.getsource(command.callback)
+    }
+    assert set(rows("command")) == may
+    for name in may:
+        assert "xit status" in COMMANDS[name].help, name
+
+
+def test_no_command_ends_with_a_status_of_its_own() -> None:
+    for file in (ROOT / "ttc_sim" / "cli").glob("*.py"):
+        for line in file.read_text().splitlines():
+            assert "typer.Exit(" not in line or "typer.Exit(UNREACHABLE)" in line, f"{file.name}: {line}"
+
+
+def test_the_page_has_every_variable_that_is_read() -> None:
+    named = set()
+    for file in (ROOT / "ttc_sim").rglob("*.py"):
+        named |= set(re.findall(r"TTC_SIM_[A-Z_]+", file.read_text()))
+    limits = {one for one in named if one.startswith("TTC_SIM_MAX_")}
+    assert named - limits <= set(re.findall(r"TTC_SIM_[A-Z_]+", PAGE))
+    security = (ROOT / "SECURITY.md").read_text()
+    assert all(one in security for one in limits)
+
+
+def test_every_command_line_on_the_page_is_understood() -> None:
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+    asked = [line.partition(" #")[0] for line in lines if line.startswith("ttc-sim ")]
+    assert len(asked) > 3
+    for line in asked:
+        words = words_of(line)
+        with COMMANDS[words[0]].make_context(words[0], words[1:]):
+            pass

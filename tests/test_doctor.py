@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -189,3 +191,24 @@ def test_a_card_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest
     found = {one.name: one.about for one in listing.items(["profile"])}
     assert found["mine"].startswith("cannot be read: ")
     assert len(found) > 20
+
+
+def test_a_schema_of_another_version_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not list(doctors._schema_here())
+    assert end(monkeypatch, "schema", "--out", "scenario.schema.json") == 0
+    assert [one.status for one in doctors._schema_here()] == ["ok"]
+    (tmp_path / "scenario.schema.json").write_text("{}")
+    (other,) = doctors._schema_here()
+    assert (other.status, other.needed) == ("broken", False)
+    assert "ttc-sim schema --out scenario.schema.json makes it anew" in other.said
+
+
+def test_a_terminal_without_colour_and_utf_8_gets_plain_output() -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "dumb", "PYTHONIOENCODING": "ascii"}
+    code = "from ttc_sim.cli import main; main()"
+    line = [sys.executable, "-c", code, "list", "--kind", "scenario", "--kind", "traffic"]
+    got = subprocess.run(line, env=environment, capture_output=True, check=True)
+    shown = got.stdout.decode("ascii")
+    assert "qa-gateway" in shown
+    assert "\x1b" not in shown

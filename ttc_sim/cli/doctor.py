@@ -236,6 +236,25 @@ def _scenarios() -> Iterator[Finding]:
             yield Finding("scenarios", name, "broken", str(error), "examples by name", needed=True)
         else:
             yield Finding("scenarios", name, "ok", "reads")
+    yield from _schema_here()
+
+
+def _schema_here() -> Iterator[Finding]:
+    """Whether the schema that scenarios here name is that of this version."""
+    from ttc_sim.scenario.schema import SCHEMA_FILE, scenario_schema, schema_text
+
+    file, what_for = Path(SCHEMA_FILE), "editors, that check scenarios here by it"
+    if not file.is_file():
+        return
+    try:
+        same = file.read_text(encoding="utf-8") in {
+            schema_text(scenario_schema(own_kinds=own_kinds)) for own_kinds in (True, False)
+        }
+    except (OSError, UnicodeDecodeError) as error:
+        yield Finding("scenarios", str(file), "broken", str(error), what_for)
+        return
+    said = "of this version" if same else f"of another version: ttc-sim schema --out {file} makes it anew"
+    yield Finding("scenarios", str(file), "ok" if same else "broken", said, what_for)
 
 
 def _measured() -> Iterator[Finding]:

@@ -22,14 +22,15 @@ from ttc_sim.cli.output import peak_memory_gb
 BAD_INPUT = 1
 """What the user gave cannot be used, be it in a file or on the command line."""
 UNREACHABLE = 2
-"""Targets cannot all be met, or were missed; scores have moved; answers are missing."""
+"""Targets cannot all be met, or were missed; a plan has a problem; scores have moved; answers are missing; something needed is
+broken."""
 UNFORESEEN = 70
 """An error of the program's own (``EX_SOFTWARE`` of sysexits.h)."""
 INTERRUPTED = 130
 
 STATUSES = (
-    "Exit status: 0 done; 1 what was given cannot be used; 2 targets cannot be met or were missed, scores have moved, or "
-    "answers are missing; "
+    "Exit status: 0 done; 1 what was given cannot be used; 2 targets cannot be met or were missed, a plan has a problem, scores "
+    "have moved, answers are missing, or something needed is broken; "
     "70 an error of the program's own, whose trace is in the file that the last line names; 130 interrupted."
 )
 
