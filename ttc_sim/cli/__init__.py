@@ -39,7 +39,7 @@ from ttc_sim.cli import (
     whatif,
 )
 from ttc_sim.cli import scenario as scenario_commands
-from ttc_sim.cli.commands import Command, Group
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
     AllowCodeOption,
@@ -71,34 +71,33 @@ if TYPE_CHECKING:
 COMPLETION = "_TTC_SIM_COMPLETE"
 """Environment variable by which shells ask: ``eval "$(_TTC_SIM_COMPLETE=source_bash ttc-sim)"`` sets it up."""
 
-app = typer.Typer(
+app = Commands(
     name="ttc-sim",
-    cls=Group,
     help="Plan test-time compute before you deploy: accuracy, cost and latency from measured data.",
     no_args_is_help=True,
     epilog=STATUSES,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command(cls=Command)(evaluate.evaluate)
-app.command(cls=Command)(backtest.backtest)
-app.command(cls=Command)(capacity.capacity)
-app.command(cls=Command)(check.check)
-app.command(cls=Command)(gpus.gpus)
-app.command(cls=Command)(prices.prices)
-app.command(cls=Command)(collect.collect)
-app.command(cls=Command)(sweep.sweep)
-app.command("cross-validate", cls=Command)(cross_validate.cross_validate)
-app.command(cls=Command)(whatif.whatif)
-app.command(cls=Command)(sensitivity.sensitivity)
-app.command(cls=Command)(doctor.doctor)
-app.command("list", cls=Command)(listing.list_)
-app.command(cls=Command)(schema.schema)
-app.command(cls=Command)(serve.serve)
-app.command(cls=Command)(export.export)
-app.command(cls=Command)(monitor.monitor)
-app.command("import", cls=Command)(importing.import_)
-app.command("off-policy", cls=Command)(off_policy.off_policy)
+app.command()(evaluate.evaluate)
+app.command()(backtest.backtest)
+app.command()(capacity.capacity)
+app.command()(check.check)
+app.command()(gpus.gpus)
+app.command()(prices.prices)
+app.command()(collect.collect)
+app.command()(sweep.sweep)
+app.command("cross-validate")(cross_validate.cross_validate)
+app.command()(whatif.whatif)
+app.command()(sensitivity.sensitivity)
+app.command()(doctor.doctor)
+app.command("list")(listing.list_)
+app.command()(schema.schema)
+app.command()(serve.serve)
+app.command()(export.export)
+app.command()(monitor.monitor)
+app.command("import")(importing.import_)
+app.command("off-policy")(off_policy.off_policy)
 app.add_typer(profile.app, name="profile", help="Build, list and show measured profiles.")
 app.add_typer(scenario_commands.app, name="scenario", help="Make a scenario from an import.")
 app.add_typer(predictor.app, name="predictor", help="Predict how hard prompts are.")
@@ -122,7 +121,7 @@ def _main(
     logging.getLogger("ttc_sim").setLevel(logging.INFO)
 
 
-@app.command(cls=Command)
+@app.command()
 def simulate(
     scenario: ScenarioOrPlanArgument,
     policy: Annotated[
@@ -262,7 +261,7 @@ def optimize(
         raise typer.Exit(UNREACHABLE)
 
 
-@app.command(cls=Command)
+@app.command()
 def validate(
     plan: Annotated[
         Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)

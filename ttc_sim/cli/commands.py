@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ttc_sim.cli.examples import EXAMPLES
 from ttc_sim.cli.loudness import QuietOption, VerboseOption, begin
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @cache
@@ -53,6 +56,17 @@ class Group(TyperGroup):
         _write_examples(ctx, formatter)
 
 
+class Commands(typer.Typer):
+    """Typer's, whose commands are all such."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(cls=Group, **options)
+
+    def command(self, name: str | None = None, *, cls: Any = None, **options: Any) -> Callable[[F], F]:
+        """As typer's."""
+        return super().command(name, cls=cls or Command, **options)
+
+
 def words_of(ctx: Any) -> str:
     """How a command is called, without the program's own name."""
     words: list[str] = []
@@ -71,4 +85,4 @@ def _write_examples(ctx: Any, formatter: Any) -> None:
         formatter.write(f"   {line}\n")
 
 
-__all__ = ["Command", "Group", "words_of"]
+__all__ = ["Command", "Commands", "Group", "words_of"]

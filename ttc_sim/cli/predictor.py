@@ -14,14 +14,14 @@ from rich.table import Table
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_SEED, MOST_WORKERS
 from ttc_sim.cli import predictor_adapting, predictor_quality
-from ttc_sim.cli.commands import Command, Group
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress
 
-app = typer.Typer(cls=Group, no_args_is_help=True)
+app = Commands(no_args_is_help=True)
 _PACKAGES = {"fast": ("onnx", "threadpoolctl"), "encoder": ("onnx", "threadpoolctl", "safetensors", "tokenizers")}
-app.command(cls=Command)(predictor_quality.evaluate)
-app.command(cls=Command)(predictor_quality.check)
-app.command(cls=Command)(predictor_adapting.adapt)
+app.command()(predictor_quality.evaluate)
+app.command()(predictor_quality.check)
+app.command()(predictor_adapting.adapt)
 
 
 @app.callback()
@@ -29,7 +29,7 @@ def _main() -> None:
     """Predict how hard prompts are, which model answers them, and at what length."""
 
 
-@app.command(cls=Command)
+@app.command()
 def train(
     problems: Annotated[Path, typer.Option(help="Prompts: a key and a text each, perhaps a task type.")],
     attempts: Annotated[Path, typer.Option(help="Attempts: key, model, right or not, output tokens.")],
@@ -121,7 +121,7 @@ def _figures(title: str, by_model: dict[str, dict[str, float]]) -> Table:
     return table
 
 
-@app.command(cls=Command)
+@app.command()
 def score(
     file: Annotated[str, typer.Argument(help="JSONL, CSV or Parquet; - reads standard input.")],
     column: Annotated[str | None, typer.Option(help="Column of the prompts.")] = None,

@@ -14,7 +14,7 @@ from rich.table import Table
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, percent, signed
 from ttc_sim.cli import completing
-from ttc_sim.cli.commands import Command, Group
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.options import JsonOption, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
 from ttc_sim.files.tables import read_table
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from ttc_sim.measured.checking import ProfileCheck
     from ttc_sim.reporting.paper import Paper
 
-app = typer.Typer(cls=Group, no_args_is_help=True)
+app = Commands(no_args_is_help=True)
 _Z = 1.96  # two-sided 95% of the normal
 Column = Annotated[str | None, typer.Option(help="Column, if it has none of the usual names.")]
 
 
-@app.command(cls=Command)
+@app.command()
 def build(
     table: Annotated[Path, typer.Argument(help="Attempts, a row each: Parquet, CSV or JSONL.")],
     out: Annotated[
@@ -146,7 +146,7 @@ def _print_built(paper: Paper, profile: Profile, said: list[str], at: Path) -> N
     paper.say(f"written to {at}")
 
 
-@app.command("list", cls=Command)
+@app.command(name="list")
 def list_() -> None:
     """List the profiles that are found by name."""
     rows = Table(header_style="bold", pad_edge=False)
@@ -170,7 +170,7 @@ def list_() -> None:
     paper_for_tables().print(rows)
 
 
-@app.command(cls=Command)
+@app.command()
 def show(
     name: Annotated[str, typer.Argument(help="Name or folder of a profile.", autocompletion=completing.profiles)],
     plot: Annotated[
@@ -234,7 +234,7 @@ def _draw_lengths(paper: Paper, profile: Profile) -> None:
         paper.say(styled(f"{2**k:>7,} - {2 ** (k + 1) - 1:<7,} {share:>5.1%} ", *bar))
 
 
-@app.command(cls=Command)
+@app.command()
 def check(
     name: Annotated[str, typer.Argument(help="Profile, by name or folder.", autocompletion=completing.profiles)],
     json_file: JsonOption = None,

@@ -10,10 +10,10 @@ import typer
 
 from ttc_sim.base.errors import cut
 from ttc_sim.cli import completing
-from ttc_sim.cli.commands import Command, Group
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.output import paper_for_tables, progress
 
-app = typer.Typer(cls=Group, no_args_is_help=True)
+app = Commands(no_args_is_help=True)
 
 
 @app.callback()
@@ -21,7 +21,7 @@ def _main() -> None:
     """Make scenarios."""
 
 
-@app.command(cls=Command)
+@app.command()
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder to write; the import's own, unless --from is given.")
