@@ -91,7 +91,7 @@ OR_ONE = InSchema(lambda many: {"anyOf": [many["items"], many]})
 
 @dataclass(frozen=True)
 class ByName:
-    """Reads a mapping as the settings of the kind that it names; an object made in Python is taken as it is."""
+    """As :func:`by_name` says."""
 
     registry: Registry[Any]
 
@@ -105,6 +105,11 @@ class ByName:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
         """Any kind, as :func:`ttc_sim.scenario.schema.scenario_schema` writes them out; or nothing."""
         return {"anyOf": [{KINDS: self.registry.kind}, {"type": "null"}]}
+
+
+def by_name(registry: Registry[Any]) -> ByName:
+    """Read a mapping as the settings of the kind that it names; an object made in Python is taken as it is."""
+    return ByName(registry)
 
 
 def read_settings(registry: Registry[Any], given: dict[Any, Any]) -> Any:

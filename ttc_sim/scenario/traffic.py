@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_VARIATION
 from ttc_sim.base.plugins import Registry
-from ttc_sim.scenario.base import ByName, Model, NonNegative, Positive, Rate, errors_at
+from ttc_sim.scenario.base import Model, NonNegative, Positive, Rate, by_name, errors_at
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE, Duration, Shape, seconds_of
 
@@ -246,7 +246,7 @@ class Source(Model):
     subset: str | list[str] | None = None
     share: Annotated[float, Field(gt=0)] | None = None
     priority: Annotated[int, Field(ge=0, le=7)] = 0
-    arrivals: Annotated[SerializeAsAny[Arrivals] | None, ByName(ARRIVALS)] = None
+    arrivals: Annotated[SerializeAsAny[Arrivals] | None, by_name(ARRIVALS)] = None
     lengths: Lengths | None = None
 
     @model_validator(mode="after")
@@ -300,7 +300,7 @@ class Workload(Model):
         lengths: of requests that neither problems, arrivals nor their source give any.
     """
 
-    arrivals: Annotated[SerializeAsAny[Arrivals] | None, ByName(ARRIVALS)] = None
+    arrivals: Annotated[SerializeAsAny[Arrivals] | None, by_name(ARRIVALS)] = None
     requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] | None = None
     duration: Duration | None = None
     sources: dict[str, Source] = Field(default_factory=dict)
