@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.files.documents import parse_yaml, read_yaml
 from ttc_sim.scenario import Arrivals, Scenario, scenario_from_dict
+from ttc_sim.scenario.base import by_name
 from ttc_sim.scenario.schema import MODELINE, SCHEMA_FILE, described_keys, scenario_schema, schema_text
 from ttc_sim.scenario.traffic import ARRIVALS
 
@@ -221,17 +222,21 @@ def test_kinds_of_ones_own_are_in_it_where_they_are_known(monkeypatch: pytest.Mo
         """Requests that come with the tide.
 
         Args:
-            every_h: hours from flood to flood.
+            every_h: hours from flood to flood; then: what comes after.
         """
 
         process: Literal["tides"]
         every_h: float
+        then: Annotated[Arrivals | None, by_name(ARRIVALS)] = None
 
     monkeypatch.setattr(ARRIVALS, "_registered", {"tides": Tides})
     content = with_value(EVERY_FORM, "workload.arrivals", {"process": "tides", "every_h": 12.4})
     own = Draft7Validator(scenario_schema())
     assert own.is_valid(plain(content))
     assert not own.is_valid(plain(with_value(content, "workload.arrivals.every", 1)))
+    nested = with_value(content, "workload.arrivals.then", {"process": "tides", "every_h": 6})
+    assert own.is_valid(plain(nested))
+    assert not own.is_valid(plain(with_value(nested, "workload.arrivals.then.every", 1)))
     assert not VALIDATOR.is_valid(plain(content))
     assert scenario_schema(own_kinds=False) == SCHEMA
 

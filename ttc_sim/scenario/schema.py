@@ -162,11 +162,14 @@ def _write_out_kinds(schema: JsonSchema, definitions: JsonSchema, own_kinds: boo
             return {"oneOf": refs[kind]} if refs[kind] else False
         return {key: written_out(value) for key, value in part.items() if key != "$defs"}
 
-    for name in list(definitions):
-        definitions[name] = written_out(definitions[name])
     for name, part in list(schema.items()):
         if name != "$defs":
             schema[name] = written_out(part)
+    done: set[str] = set()
+    while left := [name for name in definitions if name not in done]:  # kinds may take kinds
+        for name in left:
+            definitions[name] = written_out(definitions[name])
+        done |= set(left)
 
 
 def _references(registry: Registry[Any], definitions: JsonSchema, own_kinds: bool) -> list[JsonSchema]:
