@@ -74,6 +74,21 @@ def read_entry(path: Path, made_by: Sequence[str]) -> bytes | None:
     return payload
 
 
+def check_entry(path: Path) -> None:
+    """See that an entry is whole, whoever made it.
+
+    Raises:
+        BadEntryError: cut off, or changed.
+        NotTrustedError: somebody else could have written it.
+        OSError: it cannot be read.
+    """
+    _check_folders(path)
+    magic, _, rest = path.read_bytes().partition(b"\n")
+    digest, _, sealed = rest.partition(b"\n")
+    if magic != _MAGIC or digest != _digest(sealed):
+        raise BadEntryError("its content does not match its checksum")
+
+
 def write_entry(path: Path, made_by: Sequence[str], payload: bytes) -> None:
     """Keep an entry: readers see the old one or the new one, never a part. Folders that are made are the user's alone.
 
@@ -148,4 +163,13 @@ def _tidy(folder: Path) -> None:
                 path.unlink()
 
 
-__all__ = ["BadEntryError", "NotTrustedError", "cache_root", "drop_entry", "read_entry", "say_once", "write_entry"]
+__all__ = [
+    "BadEntryError",
+    "NotTrustedError",
+    "cache_root",
+    "check_entry",
+    "drop_entry",
+    "read_entry",
+    "say_once",
+    "write_entry",
+]

@@ -173,8 +173,17 @@ class _Kept(_Cache):  # type: ignore[misc]
         """Nothing is held back."""
 
 
+def kept_at() -> Path:
+    """Folder of what is kept: of each function that is called from outside, and each version of its sources, a folder.
+
+    Raises:
+        OSError: there is no home directory.
+    """
+    return _cache_root() / "ttc-sim"
+
+
 def _cache_root() -> Path:
     return Path(config.CACHE_DIR) if config.CACHE_DIR else cache.cache_root()
 
 
-__all__ = ["INNER", "kept"]
+__all__ = ["INNER", "kept", "kept_at"]

@@ -19,16 +19,20 @@ from ttc_sim.cli import (
     capacity,
     check,
     collect,
+    completing,
     cross_validate,
+    doctor,
     evaluate,
     export,
     gpus,
     importing,
+    listing,
     monitor,
     off_policy,
     predictor,
     prices,
     profile,
+    schema,
     sensitivity,
     serve,
     sessions,
@@ -36,6 +40,7 @@ from ttc_sim.cli import (
     whatif,
 )
 from ttc_sim.cli import scenario as scenario_commands
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.ending import STATUSES, UNREACHABLE, carry_out
 from ttc_sim.cli.options import (
     AllowCodeOption,
@@ -67,7 +72,7 @@ if TYPE_CHECKING:
 COMPLETION = "_TTC_SIM_COMPLETE"
 """Environment variable by which shells ask: ``eval "$(_TTC_SIM_COMPLETE=source_bash ttc-sim)"`` sets it up."""
 
-app = typer.Typer(
+app = Commands(
     name="ttc-sim",
     help="Plan test-time compute before you deploy: accuracy, cost and latency from measured data.",
     no_args_is_help=True,
@@ -87,6 +92,9 @@ app.command()(sweep.sweep)
 app.command("cross-validate")(cross_validate.cross_validate)
 app.command()(whatif.whatif)
 app.command()(sensitivity.sensitivity)
+app.command()(doctor.doctor)
+app.command("list")(listing.list_)
+app.command()(schema.schema)
 app.command()(serve.serve)
 app.command()(export.export)
 app.command()(monitor.monitor)
@@ -257,7 +265,9 @@ def optimize(
 
 @app.command()
 def validate(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     problems: Annotated[Path, typer.Option(help="Table of problems with prompts (Parquet, CSV or JSONL).")],
     attempts: Annotated[Path, typer.Option(help="Table of the models' attempts on them.")],
     predictor: Annotated[

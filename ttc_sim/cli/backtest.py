@@ -11,6 +11,8 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import number, signed
+from ttc_sim.cli import completing
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
 if TYPE_CHECKING:
@@ -25,14 +27,22 @@ def backtest(
     gpu_profile: Annotated[Path | None, typer.Option(help="Folder with times per layer of that model and GPU.")] = None,
     calibrate_on: Annotated[list[Path] | None, typer.Option(help="Another run of that server, to fit to.")] = None,
     experiments: Annotated[Path | None, typer.Option(help="File of multi-turn load experiments instead.")] = None,
-    gpu: Annotated[str | None, typer.Option(help="GPU of the run, to predict it from the catalogue.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Of the weights, with --gpu: bf16, fp8, fp4 or int4.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="GPU of the run, to predict it from the catalogue.", autocompletion=completing.gpus),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of the weights, with --gpu: bf16, fp8, fp4 or int4.", autocompletion=completing.precisions),
+    ] = None,
     silicon: Annotated[Path | None, typer.Option(help="File of measured operating points instead (CSV).")] = None,
-    backend: Annotated[str | None, typer.Option(help="Its rows of vllm, sglang or trtllm only.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Its rows of vllm, sglang or trtllm only.", autocompletion=completing.backends)
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw predicted over measured to this file: PNG, SVG or PDF.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
     from ttc_sim.fidelity.experiments import backtest_experiments

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ttc_sim.cli import completing
 from ttc_sim.cli.ending import UNREACHABLE
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, styled, write_json
@@ -38,7 +39,9 @@ def day_asked(as_of: str | None) -> datetime.date | None:
 
 
 def check(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     checks: ChecksOption = "failing",
     as_of: AsOfOption = None,
     json_file: JsonOption = None,

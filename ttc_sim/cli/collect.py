@@ -12,9 +12,10 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, dollars, percent, seconds
+from ttc_sim.cli import completing
 from ttc_sim.cli.ending import UNREACHABLE
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent
-from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress, write_json
+from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress, warn, write_json
 
 if TYPE_CHECKING:
     from ttc_sim.collecting import Collected, DryRun
@@ -37,7 +38,11 @@ def collect(
     ] = None,
     no_budget: Annotated[bool, typer.Option("--no-budget", help="No limit: the endpoint costs nothing.")] = False,
     price: Annotated[
-        str | None, typer.Option(help="PROVIDER/MODEL in genai-prices' table, as openai/gpt-5-mini, at today's prices.")
+        str | None,
+        typer.Option(
+            help="PROVIDER/MODEL in genai-prices' table, as openai/gpt-5-mini, at today's prices.",
+            autocompletion=completing.prices,
+        ),
     ] = None,
     input_usd_per_mtok: Annotated[float | None, typer.Option(help="US dollars per million prompt tokens.")] = None,
     output_usd_per_mtok: Annotated[float | None, typer.Option(help="The same of output tokens, reasoning too.")] = None,
@@ -155,7 +160,7 @@ def collect(
         _print_dry_run(paper, found)
         return
     if key_env is not None and (host := unencrypted(planned.endpoint.url)) is not None:
-        note(f"the key goes to {host} unencrypted, by http")
+        warn(f"the key goes to {host} unencrypted, by http")
     try:
         with progress() as say:
             collected = planned.run(say, every_s=1.0 if sys.stderr.isatty() else 15.0)

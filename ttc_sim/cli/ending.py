@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -15,18 +16,21 @@ from typing import Any
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli.loudness import loudness
+from ttc_sim.cli.output import peak_memory_gb
 
 BAD_INPUT = 1
 """What the user gave cannot be used, be it in a file or on the command line."""
 UNREACHABLE = 2
-"""Targets cannot all be met, or were missed; scores have moved; answers are missing."""
+"""Targets cannot all be met, or were missed; a plan has a problem; scores have moved; answers are missing; something needed is
+broken."""
 UNFORESEEN = 70
 """An error of the program's own (``EX_SOFTWARE`` of sysexits.h)."""
 INTERRUPTED = 130
 
 STATUSES = (
-    "Exit status: 0 done; 1 what was given cannot be used; 2 targets cannot be met or were missed, scores have moved, or "
-    "answers are missing; "
+    "Exit status: 0 done; 1 what was given cannot be used; 2 targets cannot be met or were missed, a plan has a problem, scores "
+    "have moved, answers are missing, or something needed is broken; "
     "70 an error of the program's own, whose trace is in the file that the last line names; 130 interrupted."
 )
 
@@ -52,6 +56,15 @@ def carry_out(command: Any, words: Sequence[str]) -> int:
 
     Nothing ends in a traceback: what is not foreseen is one line, and the trace goes to a file of the user's alone.
     """
+    began = time.perf_counter()
+    status = _carried_out(command, words)
+    if loudness().verbose:
+        took_s = time.perf_counter() - began
+        _said(f"took {took_s:.1f} s and {peak_memory_gb():.2f} GB at most; exit status {status}", status)
+    return status
+
+
+def _carried_out(command: Any, words: Sequence[str]) -> int:
     try:
         with command.make_context("ttc-sim", list(words)) as context:
             command.invoke(context)

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
-from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent, files_of
+from ttc_sim.cli import completing
+from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json, written_together
 
 
 def evaluate(
-    profile: Annotated[str, typer.Argument(help="Model profile, by name or folder.")],
+    profile: Annotated[
+        str, typer.Argument(help="Model profile, by name or folder.", autocompletion=completing.profiles)
+    ],
     strategy: Annotated[list[str], typer.Option(help="Such as 'BestOfN(n=8, auroc=0.8)'; may be given several times.")],
     subset: Annotated[str | None, typer.Option(help="Only problems of this subset.")] = None,
     input_usd_per_mtok: Annotated[
@@ -23,7 +26,7 @@ def evaluate(
         float | None, typer.Option(min=0, help="The same of output tokens, thinking too.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this file: PNG, SVG or PDF.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
 ) -> None:

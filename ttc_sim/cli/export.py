@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, inputs_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json, written_together
 
@@ -20,7 +21,9 @@ def _targets(incomplete: str) -> list[str]:
 
 
 def export(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     to: Annotated[str, typer.Option(help="Name of the consumer, such as litellm.", autocompletion=_targets)],
     out: Annotated[Path, typer.Option(help="Write the files to this folder.")],
     endpoints: Annotated[

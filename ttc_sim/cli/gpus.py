@@ -11,6 +11,8 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import dollars, number
+from ttc_sim.cli import completing
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 
 if TYPE_CHECKING:
@@ -19,15 +21,28 @@ if TYPE_CHECKING:
 
 
 def gpus(
-    words: Annotated[list[str] | None, typer.Argument(help="Words that must occur, or the name of one model.")] = None,
-    backend: Annotated[str, typer.Option(help="Serving framework: vllm, sglang or trtllm (for one model).")] = "vllm",
-    precision: Annotated[str | None, typer.Option(help="bf16, fp8, fp4 or int4 instead of the model's own.")] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Words that must occur, or the name of one model.", autocompletion=completing.models_and_gpus
+        ),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Serving framework: vllm, sglang or trtllm (for one model).", autocompletion=completing.backends
+        ),
+    ] = "vllm",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="bf16, fp8, fp4 or int4 instead of the model's own.", autocompletion=completing.precisions),
+    ] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Prompt of each request (for one model).")] = 1024,
     output_tokens: Annotated[int, typer.Option(min=1, help="Output of each request (for one model).")] = 1024,
     plot: Annotated[
         Path | None, typer.Option(help="Draw speed and price of one model to this file: PNG, SVG or PDF.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """List what runs on which GPU; with a model's name, its memory, speed and price on each."""
     from ttc_sim.serving import offers as catalogue

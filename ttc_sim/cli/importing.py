@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, styled, write_json
 
 if TYPE_CHECKING:
@@ -47,7 +49,12 @@ def import_(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     format_: Annotated[
-        str | None, typer.Option("--format", help="Format of the logs; found out if left out. See docs/import.md.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="Format of the logs; found out if left out. See docs/import.md.",
+            autocompletion=completing.formats,
+        ),
     ] = None,
     column: Annotated[
         list[str] | None,
@@ -72,12 +79,9 @@ def import_(
         ),
     ] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Replace what an earlier import wrote there.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the audit to this file as well.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
-    """Turn logs into tables of traffic, problems and attempts, and say how everything was understood.
-
-    Example: ttc-sim import spend.jsonl --out mine
-    """
+    """Turn logs into tables of traffic, problems and attempts, and say how everything was understood."""
     from ttc_sim.measured.importing import Answers, import_logs
 
     check_outputs(*files, json=json_file)

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from ttc_sim.cli import completing
 from ttc_sim.cli.ending import UNREACHABLE
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, inputs_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_results
 
 
 def monitor(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     logs: Annotated[
         list[Path], typer.Argument(help="What its runtime logged: decisions, outcomes, grades (JSON Lines).")
     ],

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_results
 
 
 def off_policy(
-    plan: Annotated[str, typer.Argument(help="File of the plan that was carried out.")],
+    plan: Annotated[
+        str, typer.Argument(help="File of the plan that was carried out.", autocompletion=completing.plans)
+    ],
     logs: Annotated[list[Path], typer.Argument(help="Its log files, in any order.")],
     instead: Annotated[
         str, typer.Option(metavar="PLAN", help="Another plan's file, or a policy on the same arms: \"Always('r1')\".")

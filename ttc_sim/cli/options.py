@@ -12,18 +12,31 @@ import typer
 
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
+from ttc_sim.cli.loudness import json_place
 
 if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
 
-ScenarioArgument = Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")]
-ScenarioOrPlanArgument = Annotated[
-    str, typer.Argument(help="Scenario file, a plan's, or the name of a shipped scenario.")
+ScenarioArgument = Annotated[
+    str, typer.Argument(help="Scenario file, or the name of a shipped one.", autocompletion=completing.scenarios)
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
+ScenarioOrPlanArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Scenario file, a plan's, or the name of a shipped scenario.", autocompletion=completing.scenarios
+    ),
+]
+JsonOption = Annotated[
+    Path | None,
+    typer.Option("--json", callback=json_place, help="Write the figures to this file as JSON; - is standard output."),
+]
 PredictorOption = Annotated[
     str | None,
-    typer.Option(help="Route by this predictor's scores instead of the scenario's: fast, encoder, or an ONNX file."),
+    typer.Option(
+        help="Route by this predictor's scores instead of the scenario's: fast, encoder, or an ONNX file.",
+        autocompletion=completing.predictors,
+    ),
 ]
 AllowCodeOption = Annotated[
     bool, typer.Option("--allow-code", help="Run functions that are named as FILE.py:NAME; look at the file first.")

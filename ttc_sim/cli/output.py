@@ -8,14 +8,17 @@ import math
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ttc_sim.base.plain import plain
+from ttc_sim.cli.loudness import loudness
 from ttc_sim.files.writing import check_outputs, write_atomically, written_together
-from ttc_sim.reporting.paper import Paper, paper_for_tables, styled, unprinted
+from ttc_sim.reporting import paper as reporting_paper
+from ttc_sim.reporting.paper import Paper, styled, unprinted
 
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has left, as of a program that the signal for it ended."""
@@ -58,13 +61,21 @@ def _leave(status: int) -> NoReturn:
 
 
 class progress:  # noqa: N801  # reads as a context, not as a thing
-    """A status line on a terminal; lines where output is piped, and nothing where nobody reads them."""
+    """A status line on a terminal; lines where output is piped, and nothing where nobody reads them.
+
+    A verbose command has lines everywhere, each with the time since it began; a quiet one has none.
+    """
 
     def __init__(self) -> None:
+        self.began = time.perf_counter()
         self.paper = Paper(stderr=True)
         self.status = self.paper.status("starting", spinner="dots" if self.paper.encoding.startswith("utf") else "line")
 
     def __enter__(self) -> Callable[[str], None]:
+        if loudness().quiet:
+            return lambda _: None
+        if loudness().verbose:
+            return lambda line: note(f"{time.perf_counter() - self.began:7.1f} s  {line}")
         # Jupyter asks for colours where no cursor can be moved.
         if self.paper.is_terminal and sys.stderr is not None and sys.stderr.isatty():
             self.status.start()
@@ -76,10 +87,21 @@ class progress:  # noqa: N801  # reads as a context, not as a thing
 
 
 def note(line: str) -> None:
-    """A line beside the results; the work goes on whether or not somebody reads it."""
+    """A line beside the results, unless the command is quiet; the work goes on whether or not somebody reads it."""
+    if not loudness().quiet:
+        warn(line)
+
+
+def warn(line: str) -> None:
+    """A line that a quiet command says too."""
     if sys.stderr is not None:
         with suppress(OSError):
             print(plain(line), file=sys.stderr, flush=True)
+
+
+def paper_for_tables() -> Paper:
+    """What results are printed on: standard output; nothing where the command is quiet, or prints figures as JSON there."""
+    return reporting_paper.paper_for_tables() if loudness().prints_results else Paper(quiet=True)
 
 
 class PlainLines(logging.Formatter):
@@ -140,6 +162,7 @@ __all__ = [
     "peak_memory_gb",
     "progress",
     "styled",
+    "warn",
     "write_json",
     "write_results",
     "written_together",

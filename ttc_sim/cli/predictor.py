@@ -14,9 +14,10 @@ from rich.table import Table
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_SEED, MOST_WORKERS
 from ttc_sim.cli import predictor_adapting, predictor_quality
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.output import check_outputs, note, paper_for_tables, progress
 
-app = typer.Typer(no_args_is_help=True)
+app = Commands(no_args_is_help=True)
 _PACKAGES = {"fast": ("onnx", "threadpoolctl"), "encoder": ("onnx", "threadpoolctl", "safetensors", "tokenizers")}
 app.command()(predictor_quality.evaluate)
 app.command()(predictor_quality.check)

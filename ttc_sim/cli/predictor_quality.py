@@ -11,7 +11,9 @@ from rich.table import Table
 
 from ttc_sim.base.figures import dollars_of, number, percent, percent_of, seconds
 from ttc_sim.base.limits import MOST_SEED
-from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent, inputs_of
+from ttc_sim.cli import completing
+from ttc_sim.cli.ending import UNREACHABLE
+from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, inputs_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json, written_together
 from ttc_sim.policies import NOVEL
 
@@ -28,12 +30,14 @@ _SHORT = {
     "tfidf_logistic": "TF-IDF",
     "nearest_neighbours": "k-NN",
 }
-MOVED = 2  # exit status when scores or calibration have moved
 
 ModelOption = Annotated[
-    Path | None, typer.Option(help="Predictor's ONNX file, or fast or encoder of the shipped ones; fast if left out.")
+    Path | None,
+    typer.Option(
+        help="Predictor's ONNX file, or fast or encoder of the shipped ones; fast if left out.",
+        autocompletion=completing.predictors,
+    ),
 ]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")]
 
 
 def evaluate(
@@ -145,7 +149,7 @@ def check(
         write_json(json_file, drift.as_json())
     _print_drift(paper_for_tables(), drift)
     if drift.moved:
-        raise typer.Exit(MOVED)
+        raise typer.Exit(UNREACHABLE)
 
 
 def _print_drift(paper: Paper, drift: Drift) -> None:

@@ -11,6 +11,8 @@ import typer
 from rich.table import Table
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
+from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json
 
 if TYPE_CHECKING:
@@ -22,17 +24,19 @@ _WORDS = {"cached_input": "cached", "cache_write": "written to cache"}
 
 
 def prices(
-    name: Annotated[str, typer.Argument(help="PROVIDER/MODEL; or a part of names, whose models are listed.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="PROVIDER/MODEL; or a part of names, whose models are listed.", autocompletion=completing.prices
+        ),
+    ],
     on: Annotated[str | None, typer.Option(help="Day whose prices hold, YYYY-MM-DD; today if left out.")] = None,
     processing: Annotated[
         Processing | None, typer.Option(help="The table's other price for the same tokens, if it has one.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the prices to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
-    """Show what a model's tokens cost: the table genai-prices, at all hours of a day, and from which day on it says something else.
-
-    Example: ttc-sim prices google/gemini-2.5-pro --on 2026-11-24
-    """
+    """Show what a model's tokens cost: the table genai-prices, at all hours, and from which day on it says something else."""
     from ttc_sim.scenario import ApiCache, Price
     from ttc_sim.scenario.price import day_of
     from ttc_sim.serving.prices import also_processed, models_like, named_exactly, resolve_price

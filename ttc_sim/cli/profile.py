@@ -13,8 +13,10 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import count, percent, signed
+from ttc_sim.cli import completing
 from ttc_sim.cli.agents import build_agents, is_agent_profile, show_agent
-from ttc_sim.cli.options import files_of
+from ttc_sim.cli.commands import Commands
+from ttc_sim.cli.options import JsonOption, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, styled, write_json, written_together
 from ttc_sim.files.tables import read_table
 from ttc_sim.measured.folders import list_profiles
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from ttc_sim.measured.checking import ProfileCheck
     from ttc_sim.reporting.paper import Paper
 
-app = typer.Typer(no_args_is_help=True)
+app = Commands(no_args_is_help=True)
 _Z = 1.96  # two-sided 95% of the normal
 Column = Annotated[str | None, typer.Option(help="Column, if it has none of the usual names.")]
 
@@ -201,7 +203,7 @@ def list_() -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name or folder of a profile.")],
+    name: Annotated[str, typer.Argument(help="Name or folder of a profile.", autocompletion=completing.profiles)],
     plot: Annotated[
         Path | None, typer.Option(help="Draw the length distribution by outcome to this file: PNG, SVG or PDF.")
     ] = None,
@@ -209,7 +211,7 @@ def show(
         str | None,
         typer.Option(help="Agent profile: how many times its output tokens a turn this one's model writes."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    json_file: JsonOption = None,
 ) -> None:
     """Show a profile: where it comes from, what it holds, and how long right and wrong attempts are."""
     check_outputs(*files_of(name, folder=Path()), plot=plot, json=json_file)
@@ -276,8 +278,8 @@ def _draw_lengths(paper: Paper, profile: Profile) -> None:
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="Profile, by name or folder.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as JSON.")] = None,
+    name: Annotated[str, typer.Argument(help="Profile, by name or folder.", autocompletion=completing.profiles)],
+    json_file: JsonOption = None,
 ) -> None:
     """Fit the model of repeated attempts to some of them, and compare it with the others."""
     from ttc_sim.evaluation.thinning import foretell

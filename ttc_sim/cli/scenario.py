@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import cut
+from ttc_sim.cli import completing
+from ttc_sim.cli.commands import Commands
 from ttc_sim.cli.output import paper_for_tables, progress
 
-app = typer.Typer(no_args_is_help=True)
+app = Commands(no_args_is_help=True)
 
 
 @app.callback()
@@ -45,7 +47,8 @@ def init(
         list[str] | None,
         typer.Option(
             help="For models on GPUs of your own: MODEL=GPU, MODEL=GPU/NAME where the catalogue (`ttc-sim gpus`) calls it NAME, "
-            "or GPU for all that it knows and that no price is given for."
+            "or GPU for all that it knows and that no price is given for.",
+            autocompletion=completing.gpus,
         ),
     ] = None,
     name: Annotated[

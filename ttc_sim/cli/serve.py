@@ -9,14 +9,17 @@ from typing import Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import AllowCodeOption, RememberCodeOption, consent
-from ttc_sim.cli.output import check_outputs, note, paper_for_tables
+from ttc_sim.cli.output import check_outputs, paper_for_tables, warn
 
 _NEEDS = ("uvicorn", "starlette", "httpx2")
 
 
 def serve(
-    plan: Annotated[Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.")],
+    plan: Annotated[
+        Path, typer.Argument(help="Plan file that `ttc-sim optimize --plan` wrote.", autocompletion=completing.plans)
+    ],
     endpoints: Annotated[
         Path,
         typer.Option(help="YAML file with an url, a model's name and, in key_env, a key's variable by deployment."),
@@ -84,6 +87,6 @@ def serve(
                 raise InputError(endpoints, f"{name}.key_env", None, expected)
     with listening(host, port) as at:
         for line in (*runtime.notes, *warnings(host, upstreams.values())):
-            note(f"- {line}")
+            warn(f"- {line}")
         paper_for_tables().say(f"{saved.scenario.name} listens at {address_of(at)}; Ctrl-C ends it")
         run(Proxy(runtime, upstreams, carrying, pass_authorization), at)

@@ -34,10 +34,7 @@ def sessions(
     seed: Annotated[int, typer.Option(min=0, help="Seed by which sessions are put into halves.")] = 0,
     json_file: JsonOption = None,
 ) -> None:
-    """Show what recorded sessions are like: turns, prompts and how they grow, answers, pauses, and what was sent before.
-
-    Example: ttc-sim sessions coding-agent --fit
-    """
+    """Show what recorded sessions are like: turns, prompts and how they grow, answers, pauses, and what was sent before."""
     from ttc_sim.workload.session_fitting import compare, figures, fitted, quantities, reused_share
 
     check_outputs(json=json_file, laws=laws)

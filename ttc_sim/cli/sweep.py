@@ -12,6 +12,7 @@ from rich.table import Table
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.figures import dollars_of, percent_of, seconds_of
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import (
     AllowCodeOption,
     JsonOption,
@@ -38,7 +39,8 @@ def sweep(
         list[str] | None,
         typer.Option(
             help="PATH=VALUE,VALUE,... such as workload.arrivals.rate_per_s=2,4,8. May be given several times: every value "
-            "with every other."
+            "with every other.",
+            autocompletion=completing.paths,
         ),
     ] = None,
     sobol: Annotated[
@@ -46,7 +48,11 @@ def sweep(
     ] = None,
     ranges: Annotated[
         list[str] | None,
-        typer.Option("--range", help="PATH=LOW..HIGH, or PATH=LOW..HIGH:log, for --sobol. May be given several times."),
+        typer.Option(
+            "--range",
+            help="PATH=LOW..HIGH, or PATH=LOW..HIGH:log, for --sobol. May be given several times.",
+            autocompletion=completing.paths,
+        ),
     ] = None,
     out: Annotated[
         Path | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli import completing
 from ttc_sim.cli.options import (
     AllowCodeOption,
     JsonOption,
@@ -26,24 +27,6 @@ if TYPE_CHECKING:
     from ttc_sim.scenario import Scenario
 
 
-def _paths(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Paths of the scenario that begin so, for shells that complete; nothing where it cannot be read."""
-    from ttc_sim.optimizer.plan import planned_scenario
-    from ttc_sim.optimizer.whatif.paths import paths_of
-    from ttc_sim.scenario import as_plain, load_scenario
-
-    # What stands before an option without its value is left over.
-    given = next((one for one in (ctx.params.get("scenario"), *ctx.args) if one), None)
-    if given is None:
-        return []
-    try:
-        scenario = planned_scenario(given) or load_scenario(given)
-    except InputError:
-        return []
-    leaves = (path for path, value in paths_of(as_plain(scenario)) if not isinstance(value, dict) or not value)
-    return [f"{path}=" for path in leaves if path.startswith(incomplete) and path != "path"]
-
-
 def _ready(incomplete: str) -> list[str]:
     """Names of ready-made variations that begin so."""
     from ttc_sim.optimizer.whatif.ready import READY_MADE
@@ -55,7 +38,9 @@ def whatif(
     scenario: ScenarioOrPlanArgument,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="[NAME: ]PATH=VALUE[; ...]", help="A variation.", autocompletion=_paths),
+        typer.Option(
+            "--set", metavar="[NAME: ]PATH=VALUE[; ...]", help="A variation.", autocompletion=completing.paths
+        ),
     ] = None,
     files: Annotated[
         list[str] | None, typer.Option("--vary", metavar="NAME=FILE", help="A variation that a YAML file holds.")

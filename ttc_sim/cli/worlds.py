@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.cli.commands import Command
 
 _ROBUST, _DEFAULT = "--robust", "default"
 
 
-class OptimizeCommand(TyperCommand):
+class OptimizeCommand(Command):
     """``--robust`` may stand alone, and then asks for all ready-made worlds."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from ttc_sim.drafting.endpoints import Api, Pool
 from ttc_sim.drafting.timing import ASSUMED, Timing
 from ttc_sim.scenario import Price
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
+from ttc_sim.scenario.schema import MODELINE
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9._/-]*")
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}  # that YAML 1.1 takes for something else
@@ -98,6 +99,7 @@ class Draft:
 def scenario_text(draft: Draft) -> str:
     """The YAML."""
     lines = [
+        MODELINE,
         *_comment(f"Made by `ttc-sim scenario init` from {draft.origin}."),
         "# What is assumed, because the log does not say it, is called so: put your own figures there.",
         *(line for said in draft.left_out for line in _comment(f"- {said}")),

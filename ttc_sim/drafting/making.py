@@ -28,6 +28,7 @@ from ttc_sim.measured.naming import folder_names
 from ttc_sim.measured.profiles import save_profile
 from ttc_sim.measured.provenance import scores_name
 from ttc_sim.scenario import load_scenario
+from ttc_sim.scenario.schema import SCHEMA_FILE, scenario_schema, schema_text
 from ttc_sim.simulation.result import simulate
 
 SCENARIO = "scenario.yaml"
@@ -261,6 +262,7 @@ def _commit(draft: Draft, work: Path, folder: Path, imported: Imported, scored: 
         raise InputError(folder, "folder", error.strerror or str(error), "a folder that can be written to") from None
     with written_together():
         write_atomically(folder / SCENARIO, text)
+        write_atomically(folder / SCHEMA_FILE, schema_text(scenario_schema()))
         traffic = imported.traffic_file
         used = traffic is not None and traffic.name in (TRAFFIC, draft.lengths)
         if traffic is not None and used and not _same(traffic, folder / traffic.name):

@@ -18,7 +18,7 @@ class Response(BaseModel):
 
     Args:
         sources: of requests that the arm may serve.
-        features: names as :func:`feature` reads them; ``ranges``: least and greatest value of each that was fitted on: beyond
+        features: names as :func:`feature` reads them; ranges: least and greatest value of each that was fitted on: beyond
             them a feature counts as its nearest edge.
         correct: weights of the log-odds of a right answer.
         api_cost_usd: weights of the logarithm of the bill of API calls; gpu_s: of the replica seconds at full batch; both left

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from ttc_sim.base.errors import in_our_words
-from ttc_sim.scenario.base import Model, NonNegative, Positive
+from ttc_sim.scenario.base import OR_ONE, Model, NonNegative, Positive
 from ttc_sim.scenario.fleet import RULES, Autoscaling, Count, ScaleRule, ScheduleStep
 
 HOURLY = "hourly"
@@ -18,7 +18,7 @@ MOST_CANDIDATES = 1000  # of one rule
 
 A = TypeVar("A")
 OneOrMore = Annotated[
-    list[A], Field(min_length=1), BeforeValidator(lambda given: given if isinstance(given, list) else [given])
+    list[A], Field(min_length=1), BeforeValidator(lambda given: given if isinstance(given, list) else [given]), OR_ONE
 ]
 """A list to choose from; a value alone is a list of one."""
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import LEAST_RATE, MOST_AMOUNT, MOST_RATE
@@ -54,9 +65,51 @@ def errors_at(found: dict[str, tuple[str, Any, str]]) -> ValidationError:
     )
 
 
-def by_name(registry: Registry[Any]) -> BeforeValidator:
+JsonSchema = dict[str, Any]
+KINDS = "ttc-sim kinds"
+"""Key of a schema that stands for one of every kind of a registry, until those are written out."""
+
+
+@dataclass(frozen=True)
+class InSchema:
+    """What the JSON schema of scenario files says of a value that a validator before it reads in further forms.
+
+    Args:
+        said: of the schema of the value alone, the schema of all forms.
+    """
+
+    said: Callable[[JsonSchema], JsonSchema]
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        """As said; the schema of nothing at all stays."""
+        return self.said(handler(schema))
+
+
+OR_ONE = InSchema(lambda many: {"anyOf": [many["items"], many]})
+"""Of a list that a single item may stand for."""
+
+
+@dataclass(frozen=True)
+class ByName:
+    """As :func:`by_name` says."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The validator before that of the base."""
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    def _read(self, given: Any) -> Any:
+        return read_settings(self.registry, given) if isinstance(given, dict) else given
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchema:
+        """Any kind, as :func:`ttc_sim.scenario.schema.scenario_schema` writes them out; or nothing."""
+        return {"anyOf": [{KINDS: self.registry.kind}, {"type": "null"}]}
+
+
+def by_name(registry: Registry[Any]) -> ByName:
     """Read a mapping as the settings of the kind that it names; an object made in Python is taken as it is."""
-    return BeforeValidator(lambda given: read_settings(registry, given) if isinstance(given, dict) else given)
+    return ByName(registry)
 
 
 def read_settings(registry: Registry[Any], given: dict[Any, Any]) -> Any:

@@ -13,7 +13,7 @@ from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_R
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.api_cache import ApiCache, CacheRules, marks_by_itself
-from ttc_sim.scenario.base import Model, NonNegative, Positive, errors_at, read_settings
+from ttc_sim.scenario.base import KINDS, InSchema, Model, NonNegative, Positive, errors_at, read_settings
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
@@ -22,7 +22,11 @@ from ttc_sim.scenario.price import Price
 
 
 class Latency(Model):
-    """A log-normal time: its median and 95th percentile; constant if only the median is given."""
+    """A log-normal time: its median and 95th percentile; constant if only the median is given.
+
+    Args:
+        median_s: seconds that half of them take at most; p95_s: seconds that 95% of them take at most.
+    """
 
     median_s: Positive
     p95_s: Positive | None = None
@@ -47,17 +51,21 @@ class Api(Model):
     """An API endpoint: prices, limits, latency.
 
     Args:
+        kind: ``api``.
+        price: of its tokens and calls.
         first_token: time from the accepted request to the first generated token, reasoning included.
         per_token: time per further generated token of one request.
         latency_from: what both were measured on, such as ``our log, 2026-10``; a plan's checks say of times that name nothing that
             they are assumed. No figure depends on it.
-        requests_per_minute: token-bucket limit; likewise ``tokens_per_minute`` (prompt and output together),
-            ``input_tokens_per_minute`` and ``output_tokens_per_minute``.
+        requests_per_minute: token-bucket limit.
+        tokens_per_minute: likewise, of prompt and output together.
+        input_tokens_per_minute: likewise, of prompts; output_tokens_per_minute: of what is generated.
         limit_window_s: over how long they hold: a bucket never has more than what is allowed in 10 or 60 seconds.
         concurrency: most requests in progress at once.
         usd_per_hour: fixed fee, used or not, while the policy uses the endpoint: a subscription, reserved capacity, provisioned
             throughput. Paid as a pool is, for the time that the requests take. Likewise ``usd_per_day`` and ``usd_per_month``, of
             30 days; at most one of them, and nothing if left out.
+        usd_per_day: fixed fee of a day, instead; usd_per_month: of 30 days.
         timeout_s: the client gives up so long after the request was made (or came to this arm, as a fallback); with ``timeout``
             among the reasons of ``retry``, so long after each attempt was begun.
         deadline_s: the client gives up for good so long after the request was made: no retry, and no fallback.
@@ -147,7 +155,14 @@ class Api(Model):
 
 
 class LinearStepTime(Model):
-    """Seconds of one iteration: base + per prompt token prefilled + per sequence decoding + per KV token attended to."""
+    """Seconds of one iteration: base + per prompt token prefilled + per sequence decoding + per KV token attended to.
+
+    Args:
+        base_s: of every iteration.
+        per_prefill_token_s: for each prompt token that it takes in.
+        per_sequence_s: for each sequence that it decodes.
+        per_kv_token_s: for each token of those sequences in the KV cache.
+    """
 
     base_s: NonNegative
     per_prefill_token_s: NonNegative
@@ -238,7 +253,9 @@ def _read_step_time(given: Any) -> Any:
 
 
 AnyStepTime = Annotated[
-    LinearStepTime | LayerStepTime | PhysicsStepTime | SerializeAsAny[StepTime], BeforeValidator(_read_step_time)
+    LinearStepTime | LayerStepTime | PhysicsStepTime | SerializeAsAny[StepTime],
+    BeforeValidator(_read_step_time),
+    InSchema(lambda one: {"anyOf": [*one["anyOf"][:-1], {KINDS: STEP_TIMES.kind}]}),
 ]
 
 
@@ -259,6 +276,7 @@ class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
     Args:
+        kind: ``gpu_pool``.
         replicas: how many; with ``autoscaling``, how many there are at the start.
         load_balancer: which replica a request goes to: in turn, the one with the fewest unfinished sequences, the one with the
             least KV cache in use or waited for, by session (the conversation's, so that its prefix is found again), or by prefix:

@@ -28,6 +28,7 @@ class Arm(Model):
     """A strategy on a deployment: one thing a request can be sent to.
 
     Args:
+        deployment: that serves it, one of ``deployments``.
         profile: measured behaviour of the model that the deployment serves; may be left out when the workload's
             trace carries the lengths. Of sessions an agent profile: how its runs at whole tasks ended.
         strategy: such as ``Single(cap=4096)`` or ``MajorityVote(n=3)``, see :mod:`ttc_sim.strategies`; a user's own is
@@ -72,6 +73,9 @@ class Scenario(Model):
     """Workload, deployments, arms, policy or search space, and targets.
 
     Args:
+        name: that results and plans have; description: in a sentence, for people.
+        workload: what arrives; deployments: by name, where requests are served; arms: by name, what a request can be sent to.
+        search: what the optimizer may choose from; targets: what must hold, and what to make best of.
         seed: of every draw; the same seed gives the same bytes.
         replications: independent runs behind each interval; of a single one, 20 batches of its requests.
         policy: one policy for all sources, or one per source; see :mod:`ttc_sim.policies`. A user's own function is

@@ -20,6 +20,7 @@ class Retry(Model):
 
     Args:
         retries: how often one call is repeated at most, whatever the reasons.
+        base_s: seconds of the first wait; max_s: most seconds of a wait.
         on: why it is: ``rate_limit``, the endpoint's 429; ``error``, it broke or the endpoint is down; ``timeout``, nothing came
             within ``timeout_s``, which then counts from the beginning of each attempt. 429s and errors if left out.
     """

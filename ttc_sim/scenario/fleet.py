@@ -84,6 +84,7 @@ class Autoscaling(Model):
         target_utilisation: share of the places in replicas' batches (``max_num_seqs``) that are taken.
         target_queue: sequences waiting per replica.
         target_ttft_s: time to first token, of the ``percentile`` (95 unless given) over ``window_s``.
+        percentile: that, above 0, at most 100.
         every_s: seconds between two looks at the metric (15 unless given); window_s: over which looks are averaged (60).
         tolerance: no change while the metric is within so much of its target, as a share of it (0.1).
         scale_up, scale_down: what holds changes back; ``stabilisation_s`` is 0 upwards and 300 downwards unless given.
@@ -251,7 +252,13 @@ class StartUp(Model):
 
 
 class Failure(Model):
-    """One failure of a replica, number ``replica`` from 0, at a moment of the clock; it is under repair for ``repair_s``."""
+    """One failure of a replica.
+
+    Args:
+        replica: its number, from 0.
+        at_s: seconds from the beginning of the run.
+        repair_s: seconds that it is under repair.
+    """
 
     replica: Annotated[int, Field(ge=0, lt=MOST_REPLICAS)]
     at_s: NonNegative

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS
 from ttc_sim.scenario.autoscaling_search import AutoscalingRule
-from ttc_sim.scenario.base import Model, NonNegative
+from ttc_sim.scenario.base import OR_ONE, InSchema, Model, NonNegative
 from ttc_sim.scenario.deployments import AnyStepTime, Precision
 from ttc_sim.scenario.fleet import StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
@@ -51,7 +51,22 @@ def _rules(given: Any) -> Any:
 
 
 Replicas = Annotated[
-    list[Annotated[int, Field(ge=1, le=MOST_REPLICAS)]], Field(min_length=1), BeforeValidator(_numbers)
+    list[Annotated[int, Field(ge=1, le=MOST_REPLICAS)]],
+    Field(min_length=1),
+    BeforeValidator(_numbers),
+    InSchema(
+        lambda one: {
+            "anyOf": [
+                {**one, "items": {"anyOf": [one["items"], {"type": "string", "pattern": _RANGE.pattern}]}},
+                {
+                    "type": "object",
+                    "properties": {"from": one["items"], "to": one["items"]},
+                    "required": ["from", "to"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
 ]
 """Numbers of replicas to choose from."""
 
@@ -111,7 +126,7 @@ class PoolSearch(Model):
     precision: Annotated[list[Precision], Field(min_length=1)] | None = None
     options: Annotated[dict[str, PoolOption], Field(min_length=1)] | None = None
     replicas: Replicas | None = None
-    autoscaling: Annotated[list[AutoscalingRule], Field(min_length=1), BeforeValidator(_rules)] | None = None
+    autoscaling: Annotated[list[AutoscalingRule], Field(min_length=1), BeforeValidator(_rules), OR_ONE] | None = None
     start_up: StartUp | None = None
 
     @field_validator("gpu")

@@ -13,7 +13,11 @@ Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 
 
 class LogNormal(Model):
-    """A log-normal number of tokens, by its median and 95th percentile; rounded, at least 1."""
+    """A log-normal number of tokens, by its median and 95th percentile; rounded, at least 1.
+
+    Args:
+        median: tokens that half of them have at most; p95: tokens that 95% of them have at most.
+    """
 
     median: Annotated[float, Field(ge=1, le=MOST_TOKENS)]
     p95: Annotated[float, Field(ge=1, le=MOST_TOKENS)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ttc_sim.scenario.base import Model, NonNegative, errors_at
+from ttc_sim.scenario.base import InSchema, Model, NonNegative, errors_at
 
 WORST = "worst"
 AS_IT_IS = "base"
@@ -61,6 +61,9 @@ def _as_world(given: Any) -> Any:
     return {"name": given} if isinstance(given, str) else given
 
 
+_OR_NAME = InSchema(lambda world: {"anyOf": [{"type": "string"}, world]})
+
+
 class Robust(Model):
     """Worlds that a plan must hold in at once; the scenario as it is is always one more of them.
 
@@ -71,7 +74,7 @@ class Robust(Model):
             much, which is made best.
     """
 
-    worlds: Annotated[list[Annotated[World, BeforeValidator(_as_world)]], Field(min_length=1)]
+    worlds: Annotated[list[Annotated[World, BeforeValidator(_as_world), _OR_NAME]], Field(min_length=1)]
     over: Annotated[Literal["worst"] | float, BeforeValidator(over_what)] = "worst"
 
     @field_validator("worlds", mode="before")

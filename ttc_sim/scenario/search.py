@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
-from ttc_sim.scenario.base import Model, NonNegative, Share, errors_at
+from ttc_sim.scenario.base import InSchema, JsonSchema, Model, NonNegative, Share, errors_at
 from ttc_sim.scenario.hardware import Budget, PoolSearch
 from ttc_sim.scenario.tiers import Numbers, Tiers
 from ttc_sim.strategies.choices import read_span
@@ -58,7 +58,23 @@ def _check_cap(key: str, cap: Any) -> None:
         raise errors_at({key: ("less_than_equal", cap, f"less than or equal to {MOST_TOKENS}")})
 
 
-Caps = Annotated[list[Any], BeforeValidator(_caps)]
+_CAP_IN_SCHEMA: JsonSchema = {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}
+_CAPS_IN_SCHEMA: JsonSchema = {
+    "anyOf": [
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {"anyOf": [_CAP_IN_SCHEMA, {"type": "null"}, {"type": "string", "pattern": r"^\s*\d+\s*\.\."}]},
+        },
+        {
+            "type": "object",
+            "properties": {"from": _CAP_IN_SCHEMA, "to": _CAP_IN_SCHEMA, "uncapped": {"type": "boolean"}},
+            "required": ["from", "to"],
+            "additionalProperties": False,
+        },
+    ]
+}
+Caps = Annotated[list[Any], BeforeValidator(_caps), InSchema(lambda _: _CAPS_IN_SCHEMA)]
 """Caps to choose from: numbers, ``None``, and ranges as text."""
 
 _Stage = str | Annotated[list[str], Field(min_length=1)]

@@ -134,6 +134,7 @@ class SourceTargets(Model):
 
     Args:
         accuracy: least share of requests answered correctly in time.
+        latency_p50_s, latency_p95_s, latency_p99_s: most seconds from arrival to the last token, of so many percent of requests.
         cost_usd_per_request: most US dollars per request; cost_usd_per_day: most US dollars a day, at the rate that is served.
         timeout_rate: most requests that may get no answer: time out, be rejected or fail; timed_out_rate, rejected_rate,
             failed_rate: that may do the one, or the other.

@@ -64,7 +64,11 @@ class Arrivals(Model):
 
 
 class Poisson(Arrivals):
-    """Independent arrivals, at a constant rate unless it has a shape."""
+    """Independent arrivals, at a constant rate unless it has a shape.
+
+    Args:
+        rate_per_s: requests per second, in the mean; shape: how that changes over the day and the week.
+    """
 
     process: Literal["poisson"]
     rate_per_s: Rate
@@ -82,7 +86,12 @@ Variation = Annotated[float, AfterValidator(_not_even)]
 
 
 class Renewal(Arrivals):
-    """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson)."""
+    """Independent Gamma or Weibull gaps between arrivals, with a given coefficient of variation (1 is Poisson).
+
+    Args:
+        rate_per_s: requests per second, in the mean; shape: how that changes over the day and the week.
+        cv: coefficient of variation of the gaps, above 0.
+    """
 
     process: Literal["gamma", "weibull"]
     rate_per_s: Rate
@@ -91,7 +100,11 @@ class Renewal(Arrivals):
 
 
 class Even(Arrivals):
-    """Arrivals at even distances: a constant gap of ``1 / rate_per_s``, unless it has a shape."""
+    """Arrivals at even distances: a constant gap of ``1 / rate_per_s``, unless it has a shape.
+
+    Args:
+        rate_per_s: requests per second; shape: how that changes over the day and the week.
+    """
 
     process: Literal["even"]
     rate_per_s: Rate
@@ -99,14 +112,22 @@ class Even(Arrivals):
 
 
 class Step(Model):
-    """One step of a piecewise-constant rate."""
+    """One step of a piecewise-constant rate.
+
+    Args:
+        duration_s: how long it holds; rate_per_s: requests per second meanwhile.
+    """
 
     duration_s: Positive
     rate_per_s: NonNegative
 
 
 class Piecewise(Arrivals):
-    """A day's shape: rates that hold for a while each, then start over. ``cv`` other than 1 makes it bursty."""
+    """A day's shape: rates that hold for a while each, then start over. ``cv`` other than 1 makes it bursty.
+
+    Args:
+        steps: one after another; cv: coefficient of variation of the gaps, above 0.
+    """
 
     _unshaped = "the steps are one"
     process: Literal["piecewise"]
@@ -151,6 +172,7 @@ class Columns(Model):
     Args:
         arrival: when each request came: numbers, or times such as ``2023-11-16 18:17:03.97``; in order.
         unit: of numbers in ``arrival``.
+        prompt_tokens: tokens of the prompt; reasoning_tokens: hidden ones.
         output_tokens: with the reasoning tokens in them; or
         visible_tokens: without them, where ``reasoning_tokens`` stand beside the rest of the output.
     """
@@ -175,6 +197,9 @@ class Trace(Arrivals):
     """A recorded trace, replayed. ``rate_per_s`` stretches or squeezes its time axis to that mean rate.
 
     Args:
+        file: that holds it, from the scenario's own folder.
+        rate_per_s: mean rate to squeeze or stretch it to; as it was recorded if left out.
+        columns: names of its columns, where ``format`` is ``csv``.
         format: how its table is to be read: ``traffic`` is what ``ttc-sim import`` writes, ``csv`` any table whose ``columns`` are
             named.
     """
@@ -277,6 +302,7 @@ class Workload(Model):
 
     Args:
         arrivals: of all sources that have none of their own.
+        sources: by name, streams of requests that are told apart.
         requests: of a run: the first so many of all arrivals; or
         duration: all that arrive in such a time from the start, ``24 h`` (s, min, h, d), or ``whole trace``: until its last row.
         lengths: of requests that neither problems, arrivals nor their source give any.

@@ -122,12 +122,21 @@ def gpus() -> dict[str, dict[str, Any]]:
 
 @cache
 def supported() -> frozenset[tuple[str, str, str]]:
-    """(model, GPU, backend) whose operators were all measured, by the catalogue's own tests."""
+    """(model, GPU, backend) whose operators were all measured, by the catalogue's own tests.
+
+    Raises:
+        InputError: the locale's encoding, which the catalogue takes for its files', is another one.
+    """
     from aiconfigurator_core.sdk.common import get_support_matrix
 
+    try:
+        rows = get_support_matrix()
+    except UnicodeDecodeError as error:
+        expected = "UTF-8, as the catalogue's files are: PYTHONUTF8=1, or a locale of it"
+        raise InputError("catalogue", "encoding", error.encoding, expected) from None
     found = {
         (row["HuggingFaceID"], row["System"], row["Backend"])
-        for row in get_support_matrix()
+        for row in rows
         if row["Mode"] == "agg" and row["Status"] == "PASS" and row.get("Source", "silicon") == "silicon"
     }
     # These are of the shape of a Llama, and need no operators that it does not.
