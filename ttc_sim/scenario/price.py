@@ -44,6 +44,7 @@ class Rates(Model):
         input_usd_per_mtok: prompt tokens, those read from a cache or written to it left aside.
         cached_input_usd_per_mtok: prompt tokens that the provider's cache held; billed as input unless given, here or by the table.
         cache_write_usd_per_mtok: prompt tokens that its cache was made to keep; likewise.
+        output_usd_per_mtok: tokens of answers, hidden ones left aside where they have a price of their own.
         reasoning_usd_per_mtok: hidden reasoning tokens; billed as output unless given, here or by the table.
         usd_per_call: of each call that is not turned away, whatever its length; none if left out, here and by the table.
         least_usd_per_call: what such a call costs at the least, all that it is billed for together.
@@ -160,8 +161,9 @@ class Price(Rates, _Named):
     """US dollars per million tokens: from a maintained price table, from the scenario, or both (the scenario wins).
 
     Args:
-        provider: provider's name in the ``genai-prices`` table, with ``model``; ``on`` fixes the day (``YYYY-MM-DD``) whose prices
-            hold. Without it they are those of the run's own days, from ``workload.begins`` on.
+        provider: provider's name in the ``genai-prices`` table, with ``model``.
+        model: the model's name there.
+        on: day whose prices hold, ``YYYY-MM-DD``. Without it they are those of the run's own days, from ``workload.begins`` on.
         processing: another price of the table for the same tokens, as far as it has one: ``batch`` and ``flex`` are cheaper and
             slower, which the deployment's latency is to say; ``priority`` and ``fast`` are dearer.
         hours: other prices at hours of the day; of several that hold, the last.
