@@ -326,3 +326,14 @@ def test_a_profile_that_is_written_is_read_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(given(one.prompt_tokens), given(other.prompt_tokens))
     with pytest.raises(InputError, match=r"a folder with sessions\.yaml, or 'coding-agent'"):
         load_sessions("coding-agents")
+
+
+def test_twice_the_traffic_is_twice_the_sessions(tmp_path: Path) -> None:
+    starts = {"process": "poisson", "rate_per_s": 0.2}
+    base = scenario(written(tmp_path), {"duration": "10 min"}, starts=starts)
+    compact = {"above_tokens": 1500, "to_tokens": 700}
+    found = ttc.what_if(base, {"busy": {"ready.traffic": "2x"}, "short": {"workload.arrivals.compact": compact}})
+    busy, short = (one.kept.compared for one in found.variations)
+    assert busy["cost_usd_per_day"].after.value > 1.7 * busy["cost_usd_per_day"].before.value
+    assert busy["cost_usd_per_request"].difference.value == pytest.approx(0, abs=2e-4)
+    assert short["cost_usd_per_request"].after.value != short["cost_usd_per_request"].before.value
