@@ -300,6 +300,21 @@ def test_batches_hold_whole_sessions_of_any_length() -> None:
         assert all(len(set(batch[session == one].tolist())) == 1 for one in set(session.tolist()))
 
 
+def test_sessions_that_a_run_cuts_short_are_told_of() -> None:
+    process = {"process": "sessions", "sessions": "coding-agent", "starts": {"process": "poisson", "rate_per_s": 0.01}}
+    workload = {"workload": {"arrivals": process, "duration": "1h"}}
+    found = ttc.simulate(with_changes(scenario(6, "Always('hosted')"), workload)).summary()
+    assert found.sessions is not None
+    assert 0.05 < found.sessions.unfinished_share.value < 1
+    assert any("go on after the run" in note for note in found.notes)
+    whole = ttc.simulate(scenario(6)).summary()
+    assert whole.sessions is not None
+    assert whole.sessions.unfinished_share.value == 0
+    assert not any("go on after the run" in note for note in whole.notes)
+    share = ttc.simulate(scenario(1)).summary().caches
+    assert all(one.prompt_share.high <= 1 for one in share.values())
+
+
 def test_a_run_that_its_sessions_outlast_says_so() -> None:
     """Where sessions begin within less time than they last, what they share is hardly ever as busy as it will be."""
     short = ttc.simulate(scenario(60, turns=[6], think_s=60.0)).summary()

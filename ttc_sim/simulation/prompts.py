@@ -16,6 +16,8 @@ from ttc_sim.simulation.offering import Offers
 from ttc_sim.simulation.token_times import sums
 from ttc_sim.workload import Traffic
 
+_ROUNDING = 1e-12  # relative, of a bill
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -110,7 +112,8 @@ def _of_offer(
             if prices is None or not len(of):
                 continue
             usd = calls_of.usd(prices, of, known, of_cache)
-            saved[of] = calls_of.usd(prices, of, np.zeros_like(known), np.zeros_like(known)) - usd
+            without = calls_of.usd(prices, of, np.zeros_like(known), np.zeros_like(known))
+            saved[of] = np.where(np.abs(without - usd) <= _ROUNDING * without, 0.0, without - usd)
             if isinstance(served, Api) and served.cache is not None:  # without one it would be found nowhere
                 more[of] = usd - calls_of.usd(prices, of, known + cold, np.maximum(of_cache - cold, 0))
         found.append((owner[at], work.deployment[at], tokens, known, of_cache, saved, cold, more))

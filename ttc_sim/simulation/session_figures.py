@@ -10,11 +10,14 @@ import numpy as np
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.figures import percent
 from ttc_sim.base.intervals import Variance
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.prompts import turn_before
 from ttc_sim.simulation.uncertainty import Influence
+from ttc_sim.workload import Traffic
 
+_FEW = 0.05  # of the sessions, cut short by the end of a run, that change little
 _MANY = 10  # times as long as its sessions, that a run must be to be like any other stretch of time
 
 
@@ -41,6 +44,7 @@ class SessionFigures:
 
     Attributes:
         sessions: of a run, in the mean of the runs; recorded: different ones that they were drawn from, 0 if they are made up.
+        unfinished_share: part of the sessions that go on after the run.
         turns: of a session; lasts_s: from its first request to its last answer; usd: its bill; prompt_tokens, output_tokens: of all
             its turns.
         sent_before_share: part of its prompt tokens that it had sent, or had answered, in an earlier turn.
@@ -55,6 +59,7 @@ class SessionFigures:
 
     sessions: float
     recorded: int
+    unfinished_share: Estimate
     turns: Estimate
     lasts_s: Estimate
     usd: Estimate
@@ -93,6 +98,7 @@ def session_figures(pooled: Pooled) -> SessionFigures | None:
     return SessionFigures(
         sessions=sums.count / len(pooled.runs),
         recorded=0 if pooled.recorded is None else len(np.unique(pooled.recorded[pooled.recorded >= 0])),
+        unfinished_share=sums.share(of["unfinished"], whole),
         turns=sums.ratio(of["turns"], whole),
         lasts_s=sums.ratio(of["lasts_s"], whole),
         usd=sums.ratio(of["usd"], whole),
@@ -110,7 +116,17 @@ def session_figures(pooled: Pooled) -> SessionFigures | None:
 
 
 def notes_on_length(pooled: Pooled, found: SessionFigures | None) -> list[str]:
-    """What must be known of servers that sessions share, where a run is not much longer than its sessions."""
+    """What must be known of sessions that a run cuts short, and of what they share, where it is not much longer than they."""
+    if found is not None and found.unfinished_share.value > _FEW:
+        part = percent(found.unfinished_share.value, 0)
+        return [
+            f"{part} of the sessions go on after the run: what is said of a session counts the turns that came within it alone",
+            *_notes_on_load(pooled, found),
+        ]
+    return _notes_on_load(pooled, found)
+
+
+def _notes_on_load(pooled: Pooled, found: SessionFigures | None) -> list[str]:
     runs = pooled.runs
     if found is None or not found.lasts_s.value or all(run.work_s is None for run in runs):
         return []
@@ -189,6 +205,7 @@ def _work_out(pooled: Pooled) -> dict[str, F64] | None:
     first[np.unique(pooled.session, return_index=True)[1]] = 1.0
     of |= {
         "sessions": first,
+        "unfinished": first - np.concatenate([_ends(one) for one in traffics]),
         "lasts_s": _lasting_s(pooled, first > 0),
         "turns": np.ones(pooled.count),
         "follows": (np.concatenate([turn_before(one) for one in traffics]) >= 0).astype(np.float64),
@@ -225,6 +242,12 @@ def cache_figures(pooled: Pooled) -> dict[str, CacheFigures]:
         )
         for d in used
     }
+
+
+def _ends(traffic: Traffic) -> F64:
+    """(n,) 1 at the last request of each session, where it is here."""
+    ends = traffic.with_ends().ends
+    return np.zeros(len(traffic.arrival_s)) if ends is None else ends.astype(np.float64)
 
 
 def _lasting_s(pooled: Pooled, first: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> F64:
@@ -264,7 +287,7 @@ class _Sums:
             return Estimate(math.nan, math.nan, math.nan)
         value = float(parts.sum()) / total
         variance = self._variance((parts - value * wholes) / total, abs(value))
-        if 0 < value < most == 1:
+        if most == 1:
             return intervals.share(value, variance, math.inf)
         return _estimate(value, variance, signed=signed)
 
