@@ -382,3 +382,24 @@ def test_a_table_of_runs_becomes_a_profile_on_the_command_line(tmp_path: Path, m
         app, ["profile", "build", "runs.csv", "o2", "--runs", "--model", "m", "--answer-column", "x", *about]
     )
     assert refused.exit_code == 1
+
+
+def test_of_a_source_of_sessions_beside_others_it_is_known(tmp_path: Path) -> None:
+    good = agent(tmp_path, "good", {f"i{k}": [1] for k in range(10)})
+    starts = {"process": "poisson", "rate_per_s": 0.01}
+    sources = {
+        "agents": {"arrivals": {"process": "sessions", "sessions": "coding-agent", "starts": starts}},
+        "chat": {
+            "arrivals": {"process": "poisson", "rate_per_s": 0.02},
+            "lengths": {"prompt_tokens": 500, "output_tokens": 100},
+        },
+    }
+    of = scenario(tmp_path, {"good": good}, workload={"duration": "1 h", "sources": sources}, replications=2)
+    summary = ttc.simulate(of).summary()
+    assert summary.accuracy is None
+    assert summary.per_source["chat"].accuracy is None
+    known = summary.per_source["agents"].accuracy
+    assert known is not None
+    assert known.value == 1.0
+    assert any("turns of no session" in note for note in summary.notes)
+    assert any("were not over when the run ended" in note for note in summary.notes)

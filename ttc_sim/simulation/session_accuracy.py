@@ -206,12 +206,19 @@ def notes_on_sessions(model: Model, runs: Sequence[Run], found: SessionAccuracy 
         return [_NOTHING_KNOWN]
     if found is None:
         return ["no session was over within a run: how they end is unknown, a longer run says more"]
-    if not known:
-        return [_unknown_of(model, runs)]
-    notes = [
+    if not known:  # of all; of a source it may be
+        some = any(part.draws.source is not None for part in runs)
+        return [_unknown_of(model, runs), *(_rests_on(found) if some else ())]
+    return [
         f"accuracy is that of sessions, by their last answers: as measured runs at {found.instances:,} instances ended, one of "
-        "them drawn for each session"
+        "them drawn for each session",
+        *_rests_on(found),
     ]
+
+
+def _rests_on(found: SessionAccuracy) -> list[str]:
+    """What was left out of it, and what counts as it was not measured."""
+    notes: list[str] = []
     if found.measured_usd is not None:
         notes.append(
             f"the measured runs that stand for the sessions cost ${found.measured_usd.value:.4g} each in the mean "
