@@ -26,6 +26,7 @@ from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.prefix_tree import PrefixTree, beside_one_another
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.compiled.stretches import joined_stretches
 from ttc_sim.engine.work import EngineResult, Work, single_stage
 from ttc_sim.scenario import GpuPool, LinearStepTime
 from ttc_sim.testing.engines import run_both
@@ -243,6 +244,44 @@ def test_what_is_no_tree_is_refused(parent: list[int], start: list[int]) -> None
     for engine in (reference, compiled):
         with pytest.raises(ValueError, match="prefixes"):
             engine.run([work], ["pool"], [pool()])
+
+
+def test_turns_are_looked_at_as_one_only_where_that_changes_nothing() -> None:
+    """The reference engine looks at each; half of those that follow one another are one to the other engine."""
+    joined = 0
+    for seed in range(12):
+        work = sessions(seed)
+        assert work.prefixes is not None
+        tree, goes = joined_stretches([work], work.prefixes)
+        joined += int((goes != np.arange(len(goes))).sum())
+        tree.check()
+        longest = int((work.prompt_tokens + work.visible_tokens).max())
+        limits = {"kv_cache_tokens": longest * (1, 2, 3, 30)[seed % 4] + 64, "timeout_s": (None, 2.0)[seed % 2]}
+        given = pool(replicas=1 + seed % 3, load_balancer=("prefix", "session")[seed % 2], **limits)
+        slow, fast = (engine.run([work], ["pool"], [given]) for engine in (reference, compiled))
+        assert differences(slow, fast) == [], f"sessions({seed})"
+    assert joined > 300
+    # Who goes on from a turn without waiting for its answer may come before it; so may who is at it beside another.
+    chain = PrefixTree(np.array([-1, 0, 1]), np.array([0, 32, 64]))
+    three = single_stage(np.zeros(3), np.array([32, 64, 96]), np.ones(3, dtype=np.int64), prefix_id=np.arange(3))
+    for after, one in (
+        ([-1, 0, 1], [0, 0, 0]),
+        ([-1, -1, 1], [0, 1, 1]),
+        ([-1, 0, -1], [0, 1, 2]),
+        ([-1, 0, 0], [0, 1, 2]),
+    ):
+        waits = replace(three, after=np.array(after), think_s=np.zeros(3))
+        assert joined_stretches([waits], chain)[1].tolist() == one
+    longer = replace(three, after=np.array([-1, 0, 1]), think_s=np.zeros(3), prefix_tokens=np.array([33, 64, 96]))
+    assert joined_stretches([longer], chain)[1].tolist() == [0, 1, 1]
+    # A turn that waits for a sub-agent, which waits for the turn before.
+    aside = PrefixTree(np.array([-1, 0, -1]), np.array([0, 32, 0]))
+    agent = replace(three, prefix_id=np.array([0, 2, 1]), after=np.array([-1, 0, 1]), think_s=np.zeros(3))
+    assert joined_stretches([agent], aside)[1].tolist() == [0, 0, 2]
+    twice = replace(three, after=np.array([-1, 0, 1]), think_s=np.zeros(3), prefix_id=np.array([0, 0, 2]))
+    assert joined_stretches([twice], chain)[1].tolist() == [0, 1, 2]
+    short = replace(three, after=np.array([-1, 0, 1]), think_s=np.zeros(3), prefix_tokens=np.array([32, 64, 60]))
+    assert joined_stretches([short], chain)[1].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("kind", [recorded, sessions])

@@ -67,6 +67,7 @@ from ttc_sim.engine.compiled.state import (
     WORKS,
     State,
 )
+from ttc_sim.engine.compiled.stretches import joined_stretches
 from ttc_sim.engine.fleet import (
     DECIDE,
     FAIL,
@@ -148,7 +149,7 @@ def begin(
     )
     prefix_id = _joined([work.prefix_id for work in works])
     by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
-    tree = _prefixes(works, deployments, prefix_id)
+    tree, goes = joined_stretches(works, _prefixes(works, deployments, prefix_id))
     level, levels = none_i, 1
     if first.priority is not None and len(first.priority):
         _, level = np.unique(first.priority, return_inverse=True)
@@ -204,6 +205,7 @@ def begin(
         deployment_of=_joined([work.deployment for work in works]),
         prompt_tokens=_joined([work.prompt_tokens for work in works]),
         prefix_id=prefix_id,
+        stretch=np.where(prefix_id < 0, -1, goes[prefix_id]) if len(tree) else prefix_id,
         prefix_tokens=prefix_tokens,
         sample_start=np.ascontiguousarray(sample_start),
         output_tokens=_joined([work.reasoning_tokens + work.visible_tokens for work in works]),

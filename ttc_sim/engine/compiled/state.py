@@ -140,6 +140,7 @@ class State(NamedTuple):
     deployment_of: I64
     prompt_tokens: I64
     prefix_id: I64
+    stretch: I64  # the node that pools have of it, see stretches.py
     prefix_tokens: I64
     sample_start: I64
     output_tokens: I64

@@ -109,7 +109,7 @@ def _balance_by_prefix(m: Memory, d: int, stage: int, now_s: float) -> int:
         if m.replicas[r].state == IN_SERVICE:
             unfinished = m.replicas[r].running + m.replicas[r].waiting
             fewest, busiest = min(fewest, unfinished), max(busiest, unfinished)
-    prompt, node = m.prompt_tokens[stage], m.prefix_id[stage]
+    prompt, node = m.prompt_tokens[stage], m.stretch[stage]
     looks = dep.caching and node >= 0 and not _far_apart(fewest, busiest)
     limit = prompt - 1
     if m.counters[HAS_PREFIX_TOKENS]:
@@ -169,7 +169,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         shared = m.prefix_tokens[stage] if m.counters[HAS_PREFIX_TOKENS] else prompt
         limit = min(shared, most) // 16
         if limit > 0:
-            group.prefix = m.prefix_id[stage]
+            group.prefix = m.stretch[stage]
             group.limit = limit
     if hi - lo > 1 and prompt // 16 > group.limit:
         own = own_chain(m, g, 0)
