@@ -10,14 +10,12 @@ import numpy as np
 from ttc_sim.base import intervals
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.figures import percent
 from ttc_sim.base.intervals import Variance
 from ttc_sim.simulation.pooling import Pooled
 from ttc_sim.simulation.prompts import turn_before
 from ttc_sim.simulation.uncertainty import Influence
 from ttc_sim.workload import Traffic
 
-_FEW = 0.05  # of the sessions, cut short by the end of a run, that change little
 _MANY = 10  # times as long as its sessions, that a run must be to be like any other stretch of time
 
 
@@ -116,17 +114,7 @@ def session_figures(pooled: Pooled) -> SessionFigures | None:
 
 
 def notes_on_length(pooled: Pooled, found: SessionFigures | None) -> list[str]:
-    """What must be known of sessions that a run cuts short, and of what they share, where it is not much longer than they."""
-    if found is not None and found.unfinished_share.value > _FEW:
-        part = percent(found.unfinished_share.value, 0)
-        return [
-            f"{part} of the sessions go on after the run: what is said of a session counts the turns that came within it alone",
-            *_notes_on_load(pooled, found),
-        ]
-    return _notes_on_load(pooled, found)
-
-
-def _notes_on_load(pooled: Pooled, found: SessionFigures | None) -> list[str]:
+    """What must be known of what sessions share, where a run is not much longer than they."""
     runs = pooled.runs
     if found is None or not found.lasts_s.value or all(run.work_s is None for run in runs):
         return []
