@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -21,6 +22,7 @@ from ttc_sim.drafting.timing import ASSUMED, timing_of
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.measured.profiles import load_profile
 from ttc_sim.scenario import Api, load_scenario
+from ttc_sim.scenario.schema import MODELINE
 
 from .imports import graded, traffic, write_import
 from .packages import command
@@ -233,8 +235,11 @@ def test_hostile_models_stay_inside_and_the_printed_command_works(tmp_path: Path
     assert "\x1b" not in found.stdout + found.stderr
     written = set(tree(tmp_path)) - set(before)
     assert {path.split("/")[0] for path in written} == {folder.name}
-    assert {path.split("/")[1] for path in written} == {"scenario.yaml", "profiles"}
+    assert {path.split("/")[1] for path in written} == {"scenario.yaml", "scenario.schema.json", "profiles"}
     raw = yaml.safe_load((folder / "scenario.yaml").read_text())
+    assert (folder / "scenario.yaml").read_text().startswith(f"{MODELINE}\n")
+    schema = json.loads((folder / "scenario.schema.json").read_text())
+    assert pytest.importorskip("jsonschema").Draft7Validator(schema).is_valid(raw)
     assert len(raw["arms"]) == len(models)
     assert list(raw["search"]) == ["bands", "caps"]
     cards = [load_profile(arm["profile"], folder).card.model for arm in raw["arms"].values()]
