@@ -35,7 +35,7 @@ def costs_of(arm: str, usd: tuple[float, float, float, float], ttl_s: float = 30
     return ArmCosts(arm, (TokenUsd(0, *(1e-6 * one for one in usd)),), keeps="prompt", min_tokens=1024, ttl_s=ttl_s)
 
 
-# https://platform.claude.com/docs/en/about-claude/pricing, read on 2026-11-26: Opus 4.5, Haiku 4.5, writes for five minutes.
+# As genai-prices 0.2.3 has them on 2026-11-26: Claude Opus 4.5 and Haiku 4.5, writes that are kept for five minutes.
 COSTS = {"opus": costs_of("opus", (5.0, 0.5, 6.25, 25.0)), "haiku": costs_of("haiku", (1.0, 0.1, 1.25, 5.0))}
 ASKED = Threshold(at=0.5, below="haiku", above="opus", score="hard")
 
