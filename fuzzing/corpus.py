@@ -25,7 +25,7 @@ CARD = {"origin": "made up", "licence": "none", "date": "2026-11-24", "tokenizer
 
 LINEAR = {"base_s": 0.0186, "per_prefill_token_s": 9.5e-5, "per_sequence_s": 5e-5, "per_kv_token_s": 6e-8}
 PHYSICS = {"model": "config.json", "gpu": "H100", "precision": "BF16"}
-ENDPOINT = {
+ENDPOINT: dict[str, Any] = {
     "kind": "api",
     "price": {"input_usd_per_mtok": 0.3, "output_usd_per_mtok": 1.0},
     "first_token": {"median_s": 0.5, "p95_s": 1.0},
@@ -160,7 +160,47 @@ def scenarios() -> dict[str, dict[str, Any]]:
     own = {**first, "name": "own", "workload": {**first["workload"], "sources": {**sources}}}
     own["workload"]["sources"]["own"] = {"problem_set": "tiny", "arrivals": {**shaped, "process": "weibull"}}
     own["policy"] = "Always('large')"
+    begun: dict[str, Any] = {"process": "sessions", "starts": {"process": "poisson", "rate_per_s": 0.05}}
+    hours = {"from_utc": "16:30", "until_utc": "00:30", "factor": 0.5}
+    price: dict[str, Any] = {
+        **ENDPOINT["price"],
+        "cached_input_usd_per_mtok": 0.1,
+        "cache_write_usd_per_mtok": 1.25,
+        "hours": [hours],
+    }
+    price |= {"least_usd_per_call": 0.001, "changes": [{"from_day": "2026-12-01", "output_usd_per_mtok": 9.0}]}
+    kept: dict[str, Any] = {
+        **ENDPOINT,
+        "price": price,
+        "cache": {"provider": "anthropic", "min_tokens": 64, "ttl_s": 60},
+    }
+    kept |= {"input_tokens_per_minute": 900000, "output_tokens_per_minute": 90000, "limit_window_s": 10}
+    turns: dict[str, Any] = {
+        "name": "turns",
+        "replications": 1,
+        "workload": {
+            "arrivals": {**begun, "file": "turns.csv", "compact": {"above_tokens": 900, "to_tokens": 400}},
+            "begins": "2026-11-30 23:00",
+            "requests": 30,
+        },
+        "deployments": {"pool": {**POOL, "load_balancer": "prefix"}, "api": kept},
+        "arms": {"small": {"deployment": "pool", "turn_tokens": 1.2}, "large": {"deployment": "api"}},
+        "policy": "Sticky(Threshold(at=2, below='small', above='large', score='turn'), worth_usd=0.001, turns=3)",
+        "targets": {"minimize": "cost", "latency_p95_s": 60, "timeout_rate": 0.5},
+    }
+    laws = {
+        "turns": {"median": 4, "p95": 9},
+        "first_prompt": {"median": 300, "p95": 900},
+        "added": {"median": 60, "p95": 300, "alike": 0.3},
+        "output": {"median": 20, "p95": 90},
+        "think_s": {"quantiles": [0.5, 4, 30]},
+        "tools": {"tokens": 100, "kinds": 2},
+    }
+    made = {**turns, "name": "laws", "policy": "SessionBudget(Always('large'), tokens=2000, to='small')"}
+    made["workload"] = {"arrivals": {**begun, "generated": laws}, "duration": "120 s", "begins": "2026-11-30T23:00Z"}
     return {
+        "turns.yaml": turns,
+        "laws.yaml": made,
         "timed.yaml": timed,
         "own.yaml": own,
         "first.yaml": first,
@@ -263,6 +303,11 @@ def _write_traces(at: Path) -> None:
     t = np.cumsum(-np.log(u[:, 0]))
     p, o = (20 + 100 * u[:, 1]).astype(int), (5 + 80 * u[:, 2]).astype(int)
     pl.DataFrame({"t": t, "p": p, "o": o, "r": o // 2}).write_csv(at / "trace.csv")
+    turn, prompt = np.arange(24) % 6, 256 + 128 * (np.arange(24) % 6)
+    sessions = {"session": [f"s{k // 6}" for k in range(24)], "t_s": 20.0 * turn, "think_s": 5.0 * (turn > 0)}
+    tokens = {"input_tokens": prompt, "output_tokens": 20 + turn, "reused_tokens": np.where(turn > 0, prompt - 128, 0)}
+    heads = {"agent": ["main"] * 24, "tool_tokens": [100] * 24, "system_tokens": [60] * 24}
+    pl.DataFrame({**sessions, **tokens, **heads}).write_csv(at / "turns.csv")
     stamps = [f"2023-11-16 18:17:{3 + second:06.3f}" for second in t]
     pl.DataFrame({"TIMESTAMP": stamps, "ContextTokens": p, "GeneratedTokens": o}).write_csv(at / "azure.csv")
     rows = zip((1000 * t).astype(int).tolist(), p.tolist(), o.tolist(), strict=True)

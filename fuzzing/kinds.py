@@ -17,7 +17,7 @@ from ttc_sim.deploying.exports import TARGETS
 
 Commands = list[list[str]]
 
-SCENARIOS = ("first", "second", "third", "loop", "trace", "azure", "mooncake", "clients")
+SCENARIOS = ("first", "second", "third", "loop", "trace", "azure", "mooncake", "clients", "turns", "laws")
 WITH_SOURCES = SCENARIOS[:4]
 _BUILD = (
     "profile build own.csv made --model m --origin o --licence l --date 2026-01-01 --tokenizer t --problem-set tiny"
@@ -75,6 +75,8 @@ _READ_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("trace.csv", ("simulate trace.yaml --json made.json --records made.parquet",)),
     ("azure.csv", ("simulate azure.yaml --json made.json",)),
     ("mooncake.jsonl", ("simulate mooncake.yaml --json made.json",)),
+    ("turns.csv", ("simulate turns.yaml --json made.json --records made.csv", "optimize turns.yaml --json made.json",
+                   "sessions turns.csv --json made.json", "sessions turns.csv --fit --json made.json")),
     ("own.csv", (_BUILD,)),
     ("attempts.csv", (_BUILD_ALL,)),
     ("imported/traffic.parquet", (_INIT,)),

@@ -12,7 +12,7 @@ import pytest
 import ttc_sim as ttc
 from tests.test_session_accuracy import agent
 from tests.test_session_figures import API, POOL, OwnSessions
-from ttc_sim.optimizer.session_kinds import BY_SESSION, edges_of, kinds_of
+from ttc_sim.optimizer.session_kinds import BY_SESSION, NOT_BY_LOAD, edges_of, kinds_of
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, Threshold, parse_policy
@@ -124,6 +124,15 @@ def test_sessions_of_one_turn_are_planned_for() -> None:
     assert plan.status == "met"
     assert BY_SESSION not in plan.alternatives
     assert parse_policy(str(plan.scenario.policy)).arm_names()
+
+
+def test_arms_that_write_more_are_not_chosen_by_live_load() -> None:
+    """How long later prompts are is fixed before a run, so that such policies are left out, and that is said."""
+    arms = {"hosted": {"deployment": "api"}, "own": {"deployment": "pool", "turn_tokens": 1.5}}
+    plan = ttc.optimize(scenario({"arms": arms}))
+    assert plan.status == "met"
+    assert NOT_BY_LOAD in plan.predicted.notes
+    assert NOT_BY_LOAD not in ttc.optimize(scenario()).predicted.notes
 
 
 def test_no_plan_rests_on_sessions_that_several_agents_answer(tmp_path: Path) -> None:

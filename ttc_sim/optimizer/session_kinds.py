@@ -35,6 +35,7 @@ from ttc_sim.policies import (
     follows_sessions,
 )
 from ttc_sim.scenario import has_fixed_cost
+from ttc_sim.simulation.turn_lengths import may_be_live
 
 BY_SESSION = "turns of sessions"
 _PARTS = (0.25, 0.5, 0.75, 0.9)  # of the prompt tokens that are sent, on turns before a first edge
@@ -51,9 +52,13 @@ def kinds_of(task: PlanningTask) -> Sequence[Callable[[Choosing], None]]:
     """The searches for a workload, from the simplest kind of policy on."""
     if not task.of_sessions:
         return KINDS
-    if wants_accuracy(task):  # by live load several arms answer a session
+    # By live load several arms answer a session, and later prompts cannot be as long as those have made them.
+    if wants_accuracy(task) or not may_be_live(task.model):
         return look_at_one_arm, look_at_sessions
     return look_at_one_arm, look_at_sessions, look_at_live_load
+
+
+NOT_BY_LOAD = "policies by live load were not searched: arms differ in turn_tokens, and how long later prompts are is fixed before a run"
 
 
 def wants_accuracy(task: PlanningTask) -> bool:

@@ -26,7 +26,7 @@ from ttc_sim.optimizer.plan import Alternative, Plan
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.refining import expectations_of_space
-from ttc_sim.optimizer.session_kinds import BY_SESSION, NOT_SEARCHED, kinds_of, wants_accuracy
+from ttc_sim.optimizer.session_kinds import BY_SESSION, NOT_BY_LOAD, NOT_SEARCHED, kinds_of, wants_accuracy
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
@@ -38,6 +38,7 @@ from ttc_sim.scenario import Scenario, Targets
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.summary import Summary
+from ttc_sim.simulation.turn_lengths import may_be_live
 
 _LEVELS = 3  # of the one figure of a frontier that the other is made best of at, between its ends
 _UNKNOWN = (
@@ -110,6 +111,7 @@ def plan_traffic(
             plan.summary,
             notes=(
                 *plan.summary.notes,
+                *((NOT_BY_LOAD,) if task.of_sessions and not may_be_live(task.model) else ()),
                 *((_UNKNOWN,) if plan.summary.accuracy is None else (NOT_SEARCHED,) if wants_accuracy(task) else ()),
                 *left_to_capacity(scenario),
                 *proposed_without(plan.model),

@@ -48,13 +48,18 @@ def chosen(model: Model, policy: Policy, draws: Draws) -> tuple[Draws, Requests,
     raise InputError(model.scenario.path, "policy", repr(policy), expected)
 
 
+def may_be_live(model: Model) -> bool:
+    """Whether arms may be chosen during a run: how long later prompts are is fixed before one."""
+    return len({arm.turn_tokens for arm in model.arms}) <= 1
+
+
 def refuse_live(model: Model) -> None:
     """Refuse arms that are chosen during the run, where that makes later prompts longer or shorter.
 
     Raises:
         InputError: they differ in ``turn_tokens``.
     """
-    if len({arm.turn_tokens for arm in model.arms}) > 1:
+    if not may_be_live(model):
         arm = next(one for one in model.arms if one.turn_tokens != 1.0)
         expected = "the same for all arms, with a policy that looks at live load: how long later prompts are is fixed before a run"
         raise InputError(
@@ -228,4 +233,4 @@ def _through(parent: I64, node: I64) -> I64:
     return first
 
 
-__all__ = ["chosen", "lengthened", "refuse_live"]
+__all__ = ["chosen", "lengthened", "may_be_live", "refuse_live"]
