@@ -58,7 +58,10 @@ def kinds_of(task: PlanningTask) -> Sequence[Callable[[Choosing], None]]:
     return look_at_one_arm, look_at_sessions, look_at_live_load
 
 
-NOT_BY_LOAD = "policies by live load were not searched: arms differ in turn_tokens, and how long later prompts are is fixed before a run"
+NOT_BY_LOAD = (
+    "policies by live load were not searched: arms differ in turn_tokens, and how long later prompts are is fixed "
+    "before a run"
+)
 
 
 def wants_accuracy(task: PlanningTask) -> bool:
