@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from ttc_sim.base.limits import MOST_AMOUNT, MOST_TOKENS
-from ttc_sim.scenario.base import Model, Share, errors_at
+from ttc_sim.scenario.base import InSchema, Model, Share, errors_at
 
 MOST_TURNS = 100_000
 """Turns of a session: one of more would never end."""
@@ -82,10 +82,11 @@ def _from_number(given: Any) -> Any:
     return given
 
 
-Law = Annotated[Amount, BeforeValidator(_from_number)]
+_OR_NUMBER = InSchema(lambda law: {"anyOf": [{"type": "number"}, law]})
+Law = Annotated[Amount, BeforeValidator(_from_number), _OR_NUMBER]
 """A number, the same for all, or an :class:`Amount`."""
 
-LawOfTurns = Annotated[OfTurns, BeforeValidator(_from_number)]
+LawOfTurns = Annotated[OfTurns, BeforeValidator(_from_number), _OR_NUMBER]
 """A number, the same for all, or an :class:`OfTurns`."""
 
 
