@@ -361,3 +361,11 @@ def test_sessions_that_cannot_be(changed: dict[str, Any], says: str, monkeypatch
     monkeypatch.setattr(OwnSessions, "generate", broken)
     with pytest.raises(InputError, match=says):
         ttc.simulate(scenario(6))
+
+
+def test_a_cache_that_has_nothing_to_find_is_said() -> None:
+    cached = {"deployments.r1-api.cache": {"provider": "deepseek"}}
+    found = ttc.simulate(ttc.with_changes("reasoning-gateway", cached), "Always('r1')", requests=20, replications=1)
+    assert (
+        "cache of r1-api finds nothing: the prompts of these requests have nothing in common" in found.summary().notes
+    )

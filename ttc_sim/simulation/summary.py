@@ -14,7 +14,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.estimates import Estimate
 from ttc_sim.engine.spending import QUEUE
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
-from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.scenario.targets import USD
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.billing import Run
@@ -308,6 +308,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
+            *_of_caches(model, runs),
             *notes_on_length(pooled, of_turns),
         ),
         duration_s=lasts_s,
@@ -339,6 +340,17 @@ def served_per_s(runs: Sequence[Run]) -> float:
     requests = sum(len(run.arm) for run in runs)
     weight = [len(run.arm) * len(runs) / requests for run in runs]
     return len(runs) / sum(part / run.rate_per_s for part, run in zip(weight, runs, strict=True))
+
+
+def _of_caches(model: Model, runs: Sequence[Run]) -> list[str]:
+    """A line on endpoints' caches that have nothing to find."""
+    named = [
+        name for name, item in model.scenario.deployments.items() if isinstance(item, Api) and item.cache is not None
+    ]
+    draws = runs[0].draws
+    if not named or (draws.row is None and draws.traffic.prefix_id is not None):
+        return []
+    return [f"cache of {' and '.join(named)} finds nothing: the prompts of these requests have nothing in common"]
 
 
 def usd_per_day(pooled: Pooled, usd_per_request: Estimate, rate_per_s: float) -> Estimate:

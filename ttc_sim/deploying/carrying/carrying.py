@@ -81,7 +81,8 @@ class Carrying:
         self._needed = list(dict.fromkeys(place for arm in self.arms for place in deployments_of(scenario, arm)))
         self._prices = {name: price_of(scenario, name) for name in self._needed}
         self._direct: dict[str, Direct] = {}
-        load_votes()
+        if any(scenario.parsed_strategy(arm).votes for arm in self.arms):
+            load_votes()
 
     async def carry_out(
         self,

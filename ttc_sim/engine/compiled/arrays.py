@@ -416,10 +416,7 @@ def _caches(works: Sequence[Work], dep: NDArray[Any], counters: I64) -> dict[str
         return {**dict.fromkeys(names, none), "kept": np.zeros(0, dtype=KEPT)}
     most = max((int(work.prefix_id.max(initial=-1)) for work in works), default=-1) + 1
     tree = works[0].prefixes or PrefixTree.of_roots(most)
-    depth: list[int] = []
-    for parent in tree.parent.tolist():
-        depth.append(1 if parent < 0 else depth[parent] + 1)
-    counters[NODES], counters[MOST_KEPT] = len(tree), max(depth, default=0) + 2
+    counters[NODES], counters[MOST_KEPT] = len(tree), tree.deepest() + 2
     return {
         "node_parent": np.ascontiguousarray(tree.parent, dtype=np.int64),
         "node_start": np.ascontiguousarray(tree.start, dtype=np.int64),
