@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -106,6 +106,25 @@ def find_column(
         have = ", ".join(table.columns)
         raise InputError(where, f"column for {role}", have, "a column named " + " or ".join(usual_names))
     return None
+
+
+def find_columns(
+    table: pl.DataFrame,
+    where: str | Path,
+    usual_names: Mapping[str, Sequence[str]],
+    named: Mapping[str, str | None],
+    needed: Collection[str],
+) -> tuple[dict[str, str | None], list[str]]:
+    """By role, the column that plays it, and lines that say so.
+
+    Raises:
+        InputError: as :func:`find_column`, of the roles that are needed.
+    """
+    found = {
+        role: find_column(table, where, role, usual, named.get(role), required=role in needed)
+        for role, usual in usual_names.items()
+    }
+    return found, [f"{role}: column {column}" for role, column in found.items() if column is not None]
 
 
 def write_table(table: pl.DataFrame, path: str | Path) -> None:

@@ -13,7 +13,7 @@ from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.estimates import Z95
 from ttc_sim.base.limits import MOST_AMOUNT, MOST_TOKENS
-from ttc_sim.files.tables import find_column, read_table
+from ttc_sim.files.tables import find_columns, read_table
 from ttc_sim.measured.cards import AgentCard, ProfileCard, read_card
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_whole
 from ttc_sim.measured.folders import find_folder, save_folder
@@ -98,12 +98,7 @@ def build_agent_profile(
         InputError: a missing column or a value that cannot be what its column says.
     """
     named = columns or {}
-    needed = {"instance", "correct"}
-    found = {
-        role: find_column(table, where, role, usual, named.get(role), required=role in needed)
-        for role, usual in RUN_NAMES.items()
-    }
-    said = [f"{role}: column {column}" for role, column in found.items() if column is not None]
+    found, said = find_columns(table, where, RUN_NAMES, named, {"instance", "correct"})
     instance = as_keys(table, where, str(found["instance"]))
     rows = pl.DataFrame({"instance": instance})
     column = found["run"]

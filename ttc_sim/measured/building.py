@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ttc_sim.base.errors import InputError, from_validation
-from ttc_sim.files.tables import find_column
+from ttc_sim.files.tables import find_column, find_columns
 from ttc_sim.measured.cards import ProfileCard
 from ttc_sim.measured.columns import as_booleans, as_keys, as_numbers, as_text, as_tokens
 from ttc_sim.measured.grades import GOLD, is_gold
@@ -63,12 +63,8 @@ def build_profile(
         InputError: a missing column or a value that cannot be what its column says.
     """
     named = columns or {}
-    needed = {"problem", "prompt_tokens", "correct"}
-    found = {
-        role: find_column(table, where, role, usual_names(table, role), named.get(role), required=role in needed)
-        for role in USUAL_NAMES
-    }
-    said = [f"{role}: column {column}" for role, column in found.items() if column is not None]
+    usual = {role: usual_names(table, role) for role in USUAL_NAMES}
+    found, said = find_columns(table, where, usual, named, {"problem", "prompt_tokens", "correct"})
     table, where = _without_failed(table, where, said)
     if found["output_tokens"] is None and found["visible_tokens"] is None:
         have = ", ".join(table.columns)
