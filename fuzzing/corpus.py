@@ -461,7 +461,11 @@ def write_corpus(at: Path) -> None:
     before = Path.cwd()
     os.chdir(at)
     try:
-        for line in ("optimize second.yaml --plan plan.yaml", "predictor score prompts.jsonl --out scores.parquet"):
+        for line in (
+            "optimize second.yaml --plan plan.yaml",
+            "predictor score prompts.jsonl --out scores.parquet",
+            "simulate first.yaml --json result.json",
+        ):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 status = app(line.split(), standalone_mode=False)
             assert status in (None, 0, 2), f"{line}: {status}"

@@ -141,7 +141,7 @@ def imports(dice: Dice, folder: Path) -> Commands:
 
 
 def cards(dice: Dice, folder: Path) -> Commands:
-    """Cards of profiles, problem sets and traffic; a model's config.json; a GPU profile's meta.yaml."""
+    """Cards of profiles, problem sets and traffic; a model's config.json; a GPU profile's meta.yaml; a result's JSON."""
     name, line = dice.of(
         (
             ("profiles/tiny/small/profile.yaml", "simulate first.yaml --json made.json"),
@@ -150,6 +150,8 @@ def cards(dice: Dice, folder: Path) -> Commands:
             ("profiles/clients/traffic.yaml", "simulate clients.yaml --json made.json"),
             ("config.json", "simulate third.yaml --no-baselines --json made.json"),
             ("gpu/meta.yaml", "simulate azure.yaml --json made.json"),
+            ("result.json", "report result.json --out made.html"),
+            ("result.json", "report result.json --format md"),
         )
     )
     mutating.mutate_file(folder / name, dice)
@@ -230,6 +232,8 @@ _LINES = (
     *("predictor score prompts.jsonl --out made.csv", "profile show tiny/small"),
     *("predictor check logs.jsonl --reference scores.parquet", "export plan.yaml --to python --out made"),
     *(f"{_QUALITY} --resamples 100", _TRAIN, "import logs/table/gateway.csv --out made"),
+    *("report plan.yaml --no-variations --out made.html", "check plan.yaml --checks all", "sessions turns.csv", "schema"),
+    *("list tiny", "whatif second.yaml --set workload.requests=20 --ready traffic=2x"),
 )  # fmt: skip
 # Nothing outside of the case's folder is ever written to.
 _PATHS = (

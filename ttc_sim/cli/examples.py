@@ -52,6 +52,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "ttc-sim list maths",
         "ttc-sim list gemini 2.5 --kind price --json -",
     ),
+    "report": (
+        "ttc-sim report plan.yaml --out plan.html",
+        "ttc-sim report qa-gateway --requests 500 --no-variations --format md",
+    ),
     "schema": (
         "ttc-sim schema --out scenario.schema.json",
         "ttc-sim schema | jq .properties.targets",

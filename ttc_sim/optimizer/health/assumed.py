@@ -105,7 +105,7 @@ def _day(text: object) -> datetime.date | None:
 def latencies_measured(subject: Subject) -> Check:
     """Whether the times of deployments in use were measured, or typed in."""
     name = "latencies"
-    sources = {n: _source_of_times(item) for n, item in subject.deployments.items()}
+    sources = {n: source_of_times(item) for n, item in subject.deployments.items()}
     figures: dict[str, object] = {"sources": {n: said for n, (said, _) in sources.items()}}
     assumed = {n: said for n, (said, measured) in sources.items() if not measured}
     if not assumed:
@@ -127,7 +127,7 @@ def latencies_measured(subject: Subject) -> Check:
 _TIMES = ("latency", "ttft", "tpot", "timeout", "timed_out", "goodput")
 
 
-def _source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
+def source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
     """Where the times of a deployment come from, and whether they were measured."""
     if isinstance(item, Api):
         said = item.latency_from
