@@ -90,6 +90,7 @@ _HOME = {
     "Plan": "optimizer.plan",
     "Policy": "policies",
     "Predictor": "predictor",
+    "ReportPage": "reporting.report.making",
     "Request": "policies",
     "Requests": "policies",
     "Result": "simulation.result",

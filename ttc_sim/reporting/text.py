@@ -142,7 +142,7 @@ def _worth_in_words(plan: Plan) -> list[str]:
         if accuracy is not None:
             line += f"; at the plan's cost, accuracy {percent(accuracy)}"
         if usd is not None and reached is worth.none:
-            line += f"; the predictor saves ${number(usd)} a day" if usd > 0 else "; the predictor saves nothing"
+            line += f"; the predictor saves ${number(usd)} a day" if usd > 0.005 else "; the predictor saves nothing"
         elif usd is not None:
             line += f"; ${number(max(usd, 0.0))} a day still to be had"
         lines.append(line)
