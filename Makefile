@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PEERS := .venv-peers
 
-.PHONY: demo test lint docs docs-update fuzz bench bench-peers bench-fleet profiles predictor clean
+.PHONY: demo test lint docs docs-update packages fuzz bench bench-peers bench-fleet profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ test: lint
 # The documentation as a site, in site/; whatever does not fit together is an error.
 docs: $(VENV)/dev.stamp
 	$(BIN)/python scripts/build_docs.py
+
+# Wheel and source distribution, each in an empty environment of every Python that there is.
+packages: $(VENV)/dev.stamp
+	$(BIN)/python scripts/try_packages.py
 
 # What the pages say is printed, printed anew.
 docs-update: $(VENV)/dev.stamp

@@ -1,7 +1,7 @@
 """``python scripts/run_docs.py``: carry out what the pages of the documentation say, and compare what they say it prints.
 
-A block of ``yaml`` or ``csv`` whose first line is ``# NAME`` is a file. A block of ``sh`` is run in a folder of the page's own, and the
-block of ``text`` after it is what it prints. ``--update`` writes that down anew.
+A block of ``yaml`` or ``csv`` whose first line is ``# NAME`` is a file. A block of ``sh`` is run in a folder of the page's own, and
+the block of ``text`` after it is what it prints. ``--update`` writes that down anew.
 """
 
 from __future__ import annotations
