@@ -1,4 +1,4 @@
-"""``python scripts/try_packages.py``: build wheel and source distribution, and use each in an empty environment of every Python found."""
+"""``python scripts/try_packages.py``: build wheel and source distribution, and use them in empty environments."""
 
 from __future__ import annotations
 

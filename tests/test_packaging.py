@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -35,7 +36,7 @@ def test_the_wheel_works_without_the_project(built: tuple[Path, Path], tmp_path:
         done = subprocess.run(
             [sys.executable, "-P", "-c", line, *words],
             cwd=empty,
-            env={"PYTHONPATH": str(tmp_path / "installed"), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
             capture_output=True,
             text=True,
             check=False,
