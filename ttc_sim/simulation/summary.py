@@ -31,6 +31,7 @@ from ttc_sim.simulation.session_figures import (
     notes_on_length,
     session_figures,
 )
+from ttc_sim.simulation.shortening import notes_of_summaries
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -308,6 +309,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
+            *notes_of_summaries(runs),
             *_of_caches(model, runs),
             *notes_on_length(pooled, of_turns),
         ),
