@@ -128,4 +128,5 @@ def _joined(traffics: Sequence[Traffic]) -> Turns:
         session = np.where(one.session < 0, -1, one.session + sessions)
         found.append(replace(one, session=session, after=np.where(one.after < 0, -1, one.after + at)))
         at, sessions = at + len(session), int(session.max(initial=sessions - 1)) + 1
-    return Turns(**{one.name: np.concatenate([getattr(part, one.name) for part in found]) for one in fields(Turns)})
+    known = [one.name for one in fields(Turns) if all(getattr(part, one.name) is not None for part in found)]
+    return Turns(**{name: np.concatenate([getattr(part, name) for part in found]) for name in known})
