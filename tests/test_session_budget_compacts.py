@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
 from ttc_sim.deploying.sessions import CompactFirstError
 from ttc_sim.engine import compiled, reference
@@ -166,7 +167,7 @@ def test_from_the_second_turn_on_it_is_a_workload_that_compacts(more: dict[str, 
     assert before.prompt_tokens is not None
     first = before.prompt_tokens[np.unique(before.session, return_index=True)[1]]
     whole = np.flatnonzero(first[: mine.session.max()] <= SHORTER["above_tokens"])
-    at, its_at = (np.flatnonzero(np.isin(traffic.session, whole)) for traffic in (mine, its))
+    at, its_at = (np.flatnonzero(np.isin(session, whole)) for session in (mine.session, its.session))
     assert mine.summary is not None
     assert mine.summary[at].sum() > 10
     for name in FIELDS:
@@ -323,7 +324,7 @@ def test_of_two_sources_the_one_whose_policy_has_it_is_made_shorter() -> None:
     )
     found = [run.result.cached_tokens[0][run.draws.source == 0].tolist() for run in (one, other)]
     assert found[0] == found[1]
-    assert (one.draws.source == 1).sum() > (other.draws.source == 1).sum()
+    assert len(one.draws) > len(other.draws)
 
 
 def test_engines_agree_and_a_summary_shares_no_old_context(tmp_path: Path) -> None:
@@ -355,6 +356,50 @@ def test_engines_agree_and_a_summary_shares_no_old_context(tmp_path: Path) -> No
     head = made.traffic.beginnings
     assert head is not None
     assert (one.cached_tokens[0][behind] <= head.head_tokens[behind]).all()
+
+
+# ------------------------------------------------------------------------------------------------------------- planned
+
+
+def test_a_plan_has_contexts_made_shorter_where_that_is_offered_and_pays(tmp_path: Path) -> None:
+    """Prompts of up to 12,000 tokens that are read anew, as nothing is kept: made shorter they cost a part of that."""
+    item = {"kind": "api", "price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}}
+    item |= {"first_token": AT_ONCE, "per_token": AT_ONCE}
+    of_one = {"deployments": {"one": item}, "arms": {"one": {"deployment": "one"}}, "targets": {"minimize": "cost"}}
+    shorter = {"search": {"compact": {"above_tokens": 4000, "to_tokens": 1500}}}
+    given = by_hand(tmp_path, "Always('one')", any_sessions(3), **of_one, **shorter).scenario
+    plan = ttc.optimize(given)
+    chosen = plan.policy.for_source("traffic")
+    assert isinstance(chosen, SessionBudget)
+    assert (chosen.at_end, chosen.above_tokens, chosen.to_tokens) == ("compact", 4000, 1500)
+    assert plan.predicted.summaries_share > 0
+    one, other = (ttc.simulate(given, policy).summary() for policy in (chosen, Always("one")))
+    assert one.sessions is not None
+    assert other.sessions is not None
+    assert one.sessions.usd.value < 0.9 * other.sessions.usd.value
+    assert ttc.simulate(plan.scenario).summary().cost_usd_per_request == one.cost_usd_per_request
+    assert one.as_json()["summaries_share"] == one.summaries_share > 0
+    assert "summaries_share" not in other.as_json()
+    # No budget that was not taken is better, by session.
+    for tokens in (4000, 10_000, 40_000):
+        budget = ttc.simulate(given, replace(chosen, tokens=tokens)).summary().sessions
+        assert budget is not None
+        assert one.sessions.usd.value <= 1.0001 * budget.usd.value
+    # What is not offered is not searched.
+    without = ttc.optimize(given.model_copy(update={"search": given.search.model_copy(update={"compact": None})}))
+    assert without.policy.for_source("traffic") == Always("one")
+
+
+def test_where_there_is_nothing_to_make_shorter_it_is_not_offered(tmp_path: Path) -> None:
+    shorter = {"compact": {"above_tokens": 4000, "to_tokens": 1500}}
+    plain = {"arrivals": {"process": "poisson", "rate_per_s": 1.0}, "requests": 30}
+    model = by_hand(tmp_path, "Always('one')", search=shorter)
+    raw = model.scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True)
+    raw["workload"] = {**plain, "lengths": {"prompt_tokens": 100, "output_tokens": 10}}
+    with pytest.raises(InputError, match=r"search\.compact: .* expected none: no requests arrive by process: sessions"):
+        scenario_from_dict(raw, "s.yaml")
+    with pytest.raises(InputError, match=r"search\.compact\.to_tokens: got 4000; expected less than above_tokens 4000"):
+        by_hand(tmp_path, "Always('one')", search={"compact": {"above_tokens": 4000, "to_tokens": 4000}})
 
 
 # ------------------------------------------------------------------------------------------------------------- at work

@@ -130,17 +130,25 @@ def _shortened(draws: Draws, above: I64, to: I64) -> tuple[Draws, I64]:
     ), place
 
 
+def summaries_share(runs: Sequence[Run]) -> float:
+    """Part of the requests that ask for summaries."""
+    return _asked(runs) / sum(len(run.draws) for run in runs)
+
+
+def _asked(runs: Sequence[Run]) -> int:
+    return sum(int(one.sum()) for run in runs if (one := run.draws.traffic.summary) is not None)
+
+
 def notes_of_summaries(runs: Sequence[Run]) -> list[str]:
     """How many requests ask for summaries, if any do."""
-    asked = sum(int(one.sum()) for run in runs if (one := run.draws.traffic.summary) is not None)
+    asked = _asked(runs)
     if not asked:
         return []
     of = sum(len(run.draws) for run in runs)
     return [
         f"{asked:,} of {of:,} requests ask for summaries, as contexts of sessions that have spent their budget are made shorter: "
-        "what "
-        "that does to later answers is not known, and no part of any figure"
+        "figures count them as requests, so that bills compare by day or session; what answers lose by it is not known"
     ]
 
 
-__all__ = ["notes_of_summaries", "with_summaries"]
+__all__ = ["notes_of_summaries", "summaries_share", "with_summaries"]
