@@ -157,6 +157,7 @@ SHIPPED_POLICIES = [
     Escalate(Threshold(at=3, below="small", above="large", score="prompt_tokens")),
     SessionBudget(Sticky(BANDS), usd=0.03, to="small"),
     SessionBudget(Utility(price_of_accuracy=0.01), usd=0.05, tokens=40_000, at_end="stop"),
+    SessionBudget(Sticky(BANDS), usd=0.03, at_end="compact", above_tokens=2_000, to_tokens=900),
     PerSource({"first": Sticky(BANDS), "second": SessionBudget(Always("large"), tokens=9_000, to="small")}),
     UserFunction("route.py:by_score", by_score),
     UserFunction("route.py:by_load", by_load),

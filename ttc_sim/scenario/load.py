@@ -25,7 +25,7 @@ from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.hardware import PoolSearch
 from ttc_sim.scenario.objectives import check_objective
-from ttc_sim.scenario.sessions import may_have_sessions
+from ttc_sim.scenario.sessions import Sessions, may_have_sessions
 from ttc_sim.scenario.targets import check_targets_of_sources
 from ttc_sim.scenario.tiers import check_configurations
 from ttc_sim.strategies import check_cascades
@@ -205,6 +205,10 @@ def _check_references(scenario: Scenario) -> None:
         if isinstance(arm.turn_tokens, str) and arm.profile is None:
             expected = "a number, or an agent profile of the arm's own beside it: the ratio is of both"
             raise InputError(path, f"arms.{name}.turn_tokens", arm.turn_tokens, expected)
+    shorter = scenario.search.compact
+    if shorter is not None and (problems or not any(isinstance(one, Sessions) for one in scenario.workload.processes)):
+        expected = "none: no requests arrive by process: sessions, whose contexts could be made shorter"
+        raise InputError(path, "search.compact", shorter.model_dump(), expected)
     _check_fallbacks(scenario)
     check_budget(scenario)
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)

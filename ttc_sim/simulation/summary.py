@@ -31,6 +31,7 @@ from ttc_sim.simulation.session_figures import (
     notes_on_length,
     session_figures,
 )
+from ttc_sim.simulation.shortening import notes_of_summaries, summaries_share
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -103,6 +104,7 @@ class Summary:
         prices: by endpoint that requests may have come to.
         sessions: what sessions come to; ``None`` without any. caches: by deployment, what was found of prompts; empty where nothing
             was.
+        summaries_share: part of the requests that ask for summaries, as the policy has contexts of sessions made shorter.
         session_accuracy: what stands behind ``accuracy`` where that is of sessions; ``None`` elsewhere.
     """
 
@@ -149,6 +151,7 @@ class Summary:
     sessions: SessionFigures | None = None
     caches: Mapping[str, CacheFigures] = field(default_factory=dict)
     session_accuracy: SessionAccuracy | None = None
+    summaries_share: float = 0.0
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -174,6 +177,8 @@ class Summary:
         for name in ("sessions", "caches"):
             if not found[name]:
                 del found[name]
+        if not self.summaries_share:
+            del found["summaries_share"]
         if self.session_accuracy is None:
             del found["session_accuracy"]
         return found
@@ -308,6 +313,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
+            *notes_of_summaries(runs),
             *_of_caches(model, runs),
             *notes_on_length(pooled, of_turns),
         ),
@@ -319,6 +325,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         sessions=of_turns,
         caches=cache_figures(pooled),
         session_accuracy=None if accuracy is None else of_sessions,
+        summaries_share=summaries_share(runs),
     )
 
 
