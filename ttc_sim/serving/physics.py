@@ -247,6 +247,8 @@ def physics_table(
     max_tokens: int,
     max_sequences: int,
     coefficients: Coefficients | None = None,
+    *,
+    data_parallel: int = 1,
 ) -> StepTable:
     """Step times of one server.
 
@@ -258,6 +260,8 @@ def physics_table(
         max_tokens: most tokens in a batch.
         max_sequences: most sequences in a batch.
         coefficients: by default those fitted to H100 servers.
+        data_parallel: ranks of the server, each of ``tensor_parallel`` GPUs. Those of a mixture of experts step together: the
+            experts are divided among all GPUs, and every layer's tokens are exchanged over NVLink.
 
     Raises:
         InputError: an unknown name, or a number out of its range.
@@ -269,6 +273,7 @@ def physics_table(
         ("tensor_parallel", tensor_parallel),
         ("max_tokens", max_tokens),
         ("max_sequences", max_sequences),
+        ("data_parallel", data_parallel),
     ):
         if value < 1:
             raise InputError("physics", name, value, "at least 1")
@@ -283,10 +288,18 @@ def physics_table(
     flops_16bit = sheet.tflops_16bit * 1e12 * known.flops_share * tensor_parallel
     flops = sheet.tflops_8bit * 1e12 * known.flops_share * tensor_parallel if precision == "FP8" else flops_16bit
 
+    ranks, shared = data_parallel if shape.experts else 1, None
     read = weight_bytes(tokens, shape, precision, known.routing_skew) / bandwidth
     compute = 2 * tokens * _weights(np.full_like(tokens, shape.experts_per_token), shape) / flops
-    dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
-    dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    if ranks == 1:
+        dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
+        dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    else:
+        alone = _weights(np.zeros_like(tokens), shape)
+        dense = np.maximum(alone * WEIGHT_BYTES[precision] / bandwidth, 2 * tokens * alone / flops)
+        dense += (2 * shape.layers - shape.moe_layers()) * _all_reduce_s(tokens, shape, tensor_parallel, known)
+        together = np.arange(ranks * max_tokens + 1, dtype=np.float64)
+        shared = _experts_s(together, shape, precision, ranks, bandwidth, flops, known)
     dense[0] = 0.0
     head = shape.vocab * shape.hidden
     return step_table(
@@ -298,7 +311,29 @@ def physics_table(
         per_pair_s=4 * shape.layers * shape.heads * shape.head_dim / flops_16bit,
         dense_s=dense,
         sampled_s=np.maximum(head * ACTIVATION_BYTES / bandwidth, 2 * head * sequences / flops_16bit),
+        ranks=ranks,
+        shared_s=shared,
     )
+
+
+def _experts_s(
+    tokens: F64, shape: Architecture, precision: str, ranks: int, bandwidth: float, flops: float, known: Coefficients
+) -> F64:
+    """Seconds of all layers' experts, divided among the GPUs of all ranks, with the exchange of tokens before and after.
+
+    Args:
+        tokens: of all ranks.
+        bandwidth, flops: of one rank's GPUs.
+    """
+    alone = _weights(np.zeros_like(tokens), shape)
+    read = weight_bytes(tokens, shape, precision, known.routing_skew) - alone * WEIGHT_BYTES[precision]
+    used = _weights(np.full_like(tokens, shape.experts_per_token), shape) - alone
+    seconds = np.maximum(read / bandwidth, 2 * tokens * used / flops) / ranks
+    size = tokens * shape.hidden * ACTIVATION_BYTES
+    exchange = 2 * (known.all_reduce_s + (ranks - 1) / ranks * size / known.ring_bytes_per_s)
+    seconds = seconds + shape.moe_layers() * (known.moe_layer_s + exchange)
+    seconds[0] = 0.0
+    return seconds
 
 
 def weight_bytes(tokens: F64, shape: Architecture, precision: str, skew: float = ROUTING_SKEW) -> F64:
