@@ -45,13 +45,20 @@ def step_together(pool: GpuPool, table: StepTable) -> bool:
 
 
 @register_jitable  # type: ignore[untyped-decorator]
-def tokens_together(most: int, total: int, idle: int, ranks: int, max_seqs: int) -> int:
+def tokens_together(most: int, total: int, idle: int, ranks: int, max_seqs: int, max_tokens: int) -> int:
     """Tokens that the experts compute in an iteration, of the largest batch of a rank, all batches, and ranks that have none.
 
-    >>> tokens_together(100, 130, 1, 3, 256), tokens_together(600, 630, 1, 3, 256)
-    (300, 631)
+    Graphs are recorded for 1, 2 and 4 tokens, multiples of 8 and, beyond 256, multiples of 16 (``cudagraph_capture_sizes``).
+
+    >>> tokens_together(100, 130, 1, 3, 256, 2048), tokens_together(600, 630, 1, 3, 256, 2048)
+    (312, 631)
     """
-    return ranks * most if most <= min(MOST_PADDED, 2 * max_seqs) else total + idle
+    if most > min(MOST_PADDED, 2 * max_seqs):
+        return total + idle
+    size = most
+    if most > 2:
+        size = 4 if most <= 4 else (most + 7) // 8 * 8 if most <= 256 else (most + 15) // 16 * 16
+    return ranks * min(size, max_tokens)
 
 
 @register_jitable  # type: ignore[untyped-decorator]

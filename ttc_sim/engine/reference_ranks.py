@@ -98,9 +98,9 @@ class Ranks:
         if prefill or line is None or line.batches != batches or line.iterations == line.most:
             alone = [(one.seconds_of(batch), one) for one, batch in zip(ranks, of, strict=True)]
             sizes = [one.prefill + one.decoding for one in of]
-            tokens = tokens_together(
-                max(sizes), sum(sizes), len(self.all) - len(ranks), len(self.all), self.pool.max_num_seqs
-            )
+            limits = self.pool.max_num_seqs, self.pool.max_num_batched_tokens
+            idle = len(self.all) - len(ranks)
+            tokens = tokens_together(max(sizes), sum(sizes), idle, len(self.all), *limits)
             shared_s = float(self.shared_s[tokens])
             if prefill:
                 self.line = None

@@ -26,7 +26,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.files.opening import is_folder
 from ttc_sim.files.tables import read_table
-from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
+from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts, on_busiest_gpu
 from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
 from ttc_sim.serving.users_own import checked
 
@@ -122,7 +122,7 @@ def load_gpu_profile(
     if ranks > 1:
         together = np.arange(ranks * max_tokens + 1, dtype=np.float64)
         shared = exchange_seconds(together, shape.hidden, ranks, *link)
-        shared += _moe_seconds(folder, tensor_parallel * ranks, degrees, together, shape)
+        shared += _moe_seconds(folder, 1, degrees, together, shape, tensor_parallel * ranks)
         shared *= shape.moe_layers(depth)
         shared[0] = 0.0
         reduced -= shape.moe_layers(depth)  # the exchange brings the experts' results to where they belong
@@ -166,11 +166,11 @@ def all_reduce_seconds(tokens: F64, hidden: int, tensor_parallel: int, bytes_per
 def exchange_seconds(tokens: F64, hidden: int, ranks: int, bytes_per_s: float, latency_s: float) -> F64:
     """Seconds in which the ranks' tokens come to the experts of every rank and their results back, in 16 bits.
 
-    An all-gather of the tokens of all ranks and a reduce-scatter (vLLM's ``allgather_reducescatter``), each over a ring: half of
-    what an all-reduce of them is, with half of its latency.
+    An all-gather of the tokens of all ranks and a reduce-scatter (vLLM's ``allgather_reducescatter``), each over a ring: a call of
+    its own, with an all-reduce's latency and half of the bytes.
     """
     size = tokens * hidden * 2
-    seconds: F64 = latency_s + 2 * (ranks - 1) / ranks * size / bytes_per_s
+    seconds: F64 = 2 * latency_s + 2 * (ranks - 1) / ranks * size / bytes_per_s
     return seconds
 
 
@@ -252,8 +252,10 @@ def _sequence_seconds(path: Path, max_sequences: int) -> F64:
     return total
 
 
-def _moe_seconds(folder: Path, tensor_parallel: int, degrees: Sequence[int], tokens: F64, shape: Architecture) -> F64:
-    """Seconds of one layer's experts, for the experts that so many tokens activate."""
+def _moe_seconds(
+    folder: Path, tensor_parallel: int, degrees: Sequence[int], tokens: F64, shape: Architecture, among: int = 1
+) -> F64:
+    """Seconds of one layer's experts, for the experts that so many tokens activate; ``among``: GPUs that each have whole ones."""
     # Experts split over n GPUs do 1/n of the work each: a degree that was not measured is scaled from one that was.
     measured = [one for one in degrees if (folder / f"tp{one}" / "moe.csv").is_file()]
     source = tensor_parallel if tensor_parallel in measured or not measured else measured[0]
@@ -269,6 +271,8 @@ def _moe_seconds(folder: Path, tensor_parallel: int, degrees: Sequence[int], tok
         )
     curves.sort(key=lambda one: one[0])
     experts = activated_experts(tokens, shape)
+    if among > 1:
+        experts, tokens = on_busiest_gpu(tokens, shape, among)
     knots = np.array([one[0] for one in curves])
     at_knots = np.stack([_line(experts, one[1], one[2] * US) for one in curves])
     seconds = np.empty_like(tokens)

@@ -35,6 +35,7 @@ def begins_at(m: Memory, r: int, now_s: float) -> float:
 @compiled
 def _begin_line(m: Memory, first: int, end: int, d: int, now_s: float) -> None:
     """How long the iteration takes, and the line on which those after it lie if none of the ranks takes in prompt."""
+    dep = m.deployments[d]
     most_tokens = total = idle = prefill = awake = 0
     for r in range(first, end):
         rep = m.replicas[r]
@@ -64,7 +65,9 @@ def _begin_line(m: Memory, first: int, end: int, d: int, now_s: float) -> None:
     for r in range(first, end):
         if m.replicas[r].place >= 0:
             line = min(line, _iterations_slowest(slowest_s, more_s, m.replicas[r].own_s, m.replicas[r].own_more_s))
-    shared_s = tables(m).shared_s[d, _tokens_together(most_tokens, total, idle, end - first, m.deployments[d].max_seqs)]
+    shared_s = tables(m).shared_s[
+        d, _tokens_together(most_tokens, total, idle, end - first, dep.max_seqs, dep.max_tokens)
+    ]
     for r in range(first, end):
         rep = m.replicas[r]
         if rep.place >= 0:
