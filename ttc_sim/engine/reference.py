@@ -41,7 +41,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import simpy
@@ -50,8 +50,10 @@ from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
 from ttc_sim.engine.fleet import FailureTimes, fleets_of, weight_of
 from ttc_sim.engine.prompt_cache import PromptCache
+from ttc_sim.engine.ranks import step_together
 from ttc_sim.engine.recording import Levels, Recorder
 from ttc_sim.engine.reference_fleet import Fleet
+from ttc_sim.engine.reference_ranks import Ranks
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Ledger, bill_of, check_budgets, prices_at
 from ttc_sim.engine.work import (
@@ -66,6 +68,7 @@ from ttc_sim.engine.work import (
     Down,
     EngineResult,
     Work,
+    busy_replicas,
     capacity,
     check_clock,
     check_following,
@@ -91,6 +94,7 @@ from ttc_sim.serving.step_time import StepTable
 
 Route = Callable[[int, Load], int]
 Process = Generator[simpy.Event, Any, None]
+Server = TypeVar("Server", Replica, Ranks)
 
 # What a server says of a stage that it can never serve; of the request it becomes REJECTED.
 NEVER = 5
@@ -216,7 +220,7 @@ class Simulation(Recorder):
             written_tokens=tuple(self.written) if has_api_cache(self.deployments) else (),
             busy_s=np.array([server.busy_s for server in self.servers]),
             end_s=end_of_run(self.finished_s, until_s),
-            levels_s=None if self.levels is None else self.levels.found(),
+            levels_s=None if self.levels is None else busy_replicas(self.levels.found(), self.deployments),
             fleet=fleet_log(
                 self.deployments,
                 np.array([at_s for at_s, _, _ in self.fleet_log]),
@@ -420,7 +424,9 @@ class _Pool:
     def __init__(self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable) -> None:
         self.simulation, self.pool, self.item = simulation, pool, pool
         self.known = True
-        first = simulation.replicas
+        first, size = simulation.replicas, pool.data_parallel
+        together = step_together(pool, table)
+        self.groups = [Ranks(pool, table) for _ in range(pool.most_replicas if size > 1 else 0)]
         self.fleet = Fleet(
             simulation,
             simulation.fleet_log,
@@ -428,15 +434,19 @@ class _Pool:
             number,
             first,
             simulation.fleets,
-            lambda place: Replica(simulation, pool, table, first + place, number),
+            lambda place: Replica(
+                simulation, pool, table, first + place, number, self.groups[place // size] if together else None
+            ),
             simulation.failure_time,
         )
-        simulation.replicas += pool.most_replicas
+        for k, group in enumerate(self.groups):
+            group.all = self.replicas[k * size : (k + 1) * size]
+        simulation.replicas += pool.most_replicas * pool.data_parallel
         self.turn = 0
 
     @property
     def replicas(self) -> list[Replica]:
-        """In all places, in service or not."""
+        """In all places, in service or not; of replicas with ranks, these."""
         return self.fleet.replicas
 
     @property
@@ -454,7 +464,7 @@ class _Pool:
 
     @property
     def busy_s(self) -> float:
-        return sum(replica.busy_s for replica in self.replicas)
+        return sum(replica.busy_s for replica in self.replicas) / self.pool.data_parallel
 
     def serve(self, request: int, arm: int, number: int) -> Generator[simpy.Event, Any, int]:
         env, work = self.simulation.env, self.simulation.works[arm]
@@ -484,19 +494,25 @@ class _Pool:
         """One that will ask again: the pool knows nothing of it."""
 
     def _balance(self, stage: Stage) -> Replica | None:
-        kind, places, count = self.pool.load_balancer, self.fleet.serving, len(self.replicas)
-        if not places:
-            return None
+        if self.groups:
+            group = self._balanced(stage, self.groups, list(range(len(self.groups))))
+            return group.choose(float(self.simulation.env.now), len(stage.tokens))
+        places = self.fleet.serving
+        return self._balanced(stage, self.replicas, places) if places else None
+
+    def _balanced(self, stage: Stage, servers: list[Server], places: list[int]) -> Server:
+        """Of those in such places, the one that the load balancer picks."""
+        kind, count = self.pool.load_balancer, len(servers)
         if kind == "round_robin":
             self.turn += 1
-            return self.replicas[places[(self.turn - 1) % len(places)]]
+            return servers[places[(self.turn - 1) % len(places)]]
         session = int(self.simulation.session[stage.arm][stage.number])
         if kind == "session" and session >= 0:
             place = session % count
             if place not in places:  # of those in service always the same, whoever else comes and goes
                 place = max(places, key=lambda one: (weight_of(session, one), -one))
-            return self.replicas[place]
-        replicas = [self.replicas[place] for place in places]
+            return servers[place]
+        replicas = [servers[place] for place in places]
         if kind == "prefix" and not far_apart(*(which(one.unfinished for one in replicas) for which in (min, max))):
             held = [one.holds(stage) for one in replicas]
             if holds_enough(max(held), stage.prompt):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import simpy
@@ -78,11 +78,44 @@ class _Line:
     iterations: int = 0
 
 
-class Replica:
-    """One server's loop; ``number`` is its own among all replicas of all pools, ``deployment`` that of its pool."""
+class Batch(NamedTuple):
+    """What the time of an iteration depends on, see :func:`ttc_sim.serving.step_time.step_seconds`."""
 
-    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable, number: int, deployment: int) -> None:
+    prefill: int
+    pairs: float
+    decoding: int
+    kv_tokens: int
+    sampled: int
+
+
+class Others(Protocol):
+    """The ranks that a replica steps together with, see :class:`ttc_sim.engine.reference_ranks.Ranks`."""
+
+    def begins_at(self, now_s: float) -> float:
+        """When one that has had nothing to do begins."""
+
+    def join(self, rank: Replica) -> simpy.Event:
+        """Its batch is filled; once all have theirs, the event gives the end of the iteration."""
+
+    def look(self, rank: Replica) -> None:
+        """It has its batch, or nothing to do."""
+
+
+class Replica:
+    """One server's loop; ``number`` is its own among all replicas of all pools, ``deployment`` that of its pool; ``ranks``: those
+    that it steps together with."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        pool: GpuPool,
+        table: StepTable,
+        number: int,
+        deployment: int,
+        ranks: Others | None = None,
+    ) -> None:
         self.recorder, self.pool, self.number, self.deployment = recorder, pool, number, deployment
+        self.ranks = ranks
         self.noted = [0] * len(LEVELS)
         self.tables = stack_tables([table])
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
@@ -202,8 +235,9 @@ class Replica:
         self.waiting.sort(key=_urgency)
 
     def _loop(self) -> Generator[simpy.Event, Any, None]:
-        env = self.recorder.env
-        yield env.at(env.now, SERVERS_BEGIN, self.number)
+        env, ranks = self.recorder.env, self.ranks
+        begins_s = float(env.now) if ranks is None else ranks.begins_at(float(env.now))
+        yield env.at(begins_s, SERVERS_BEGIN, self.number)
         while self.running or self.waiting:
             self._plan()
             if not self.batch:
@@ -211,7 +245,8 @@ class Replica:
             self.note()
             if self.recorder.watch:
                 self.recorder.watch(self)
-            yield env.at(self._ends_at(), SERVERS_END, self.number)
+            ends_s = self._ends_at() if ranks is None else (yield ranks.join(self))
+            yield env.at(ends_s, SERVERS_END, self.number)
             if self.broken:
                 return
             self._finish()
@@ -224,6 +259,8 @@ class Replica:
         self.stop_counting()
         self.asleep = True
         self.note()
+        if ranks is not None:
+            ranks.look(self)
         if self.when_idle is not None:
             self.when_idle()
 
@@ -353,6 +390,18 @@ class Replica:
         A decode iteration of the same sequences as the one before goes on with their line: its end is worked out from where the
         line began, as the compiled engine works it out, and not from the end before, which would be rounded otherwise.
         """
+        now_s, line, batch = float(self.recorder.env.now), self.line, self.batch_now()
+        if batch.prefill or line is None or line.sequences != self.batch.keys() or line.iterations == line.most:
+            seconds = self.seconds_of(batch)
+            if batch.prefill:
+                self.line = None
+                return now_s + seconds
+            line = self.line = _Line(self.batch.keys(), now_s, seconds, *self.line_of(batch))
+        line.iterations += 1
+        return line.begun_s + line_seconds(line.first_s, line.more_s, line.iterations)
+
+    def batch_now(self) -> Batch:
+        """What the iteration that is about to begin will compute."""
         prefill = decoding = kv_tokens = sampled = 0
         pairs = 0.0
         for sequence, tokens in self.batch.items():
@@ -363,17 +412,16 @@ class Replica:
                 decoding += 1
                 kv_tokens += sequence.length
             sampled += sequence.computed + tokens == sequence.length
-        now_s, line = float(self.recorder.env.now), self.line
-        if prefill or line is None or line.sequences != self.batch.keys() or line.iterations == line.most:
-            seconds = float(seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled))
-            if prefill:
-                self.line = None
-                return now_s + seconds
-            slope, kv_end = decode_line(self.tables, 0, decoding, kv_tokens)
-            most = iterations_on_line(kv_tokens, decoding, kv_end)
-            line = self.line = _Line(self.batch.keys(), now_s, seconds, float(slope) * decoding, most)
-        line.iterations += 1
-        return line.begun_s + line_seconds(line.first_s, line.more_s, line.iterations)
+        return Batch(prefill, pairs, decoding, kv_tokens, sampled)
+
+    def seconds_of(self, batch: Batch) -> float:
+        """Of an iteration, without what ranks share."""
+        return float(seconds_at(self.tables, 0, *batch))
+
+    def line_of(self, batch: Batch) -> tuple[float, int]:
+        """The line that decode iterations from this one on lie on: seconds that each takes longer, and how many there are."""
+        slope, kv_end = decode_line(self.tables, 0, batch.decoding, batch.kv_tokens)
+        return float(slope) * batch.decoding, iterations_on_line(batch.kv_tokens, batch.decoding, kv_end)
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""

@@ -187,7 +187,7 @@ class EngineResult:
         prefilled_tokens: per offered work, (stages,) prompt tokens that were taken in, so that are billed.
         cached_tokens: per offered work, (stages,) those of them found in the prefix cache, of a pool or of an API.
         written_tokens: per offered work, (stages,) those of them that an API's cache was made to keep; empty without any such.
-        busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
+        busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas; of ranks, their mean.
         end_s: clock at the end of the run.
         levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
             running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
@@ -359,6 +359,14 @@ def levels_over_time(changes: F64, interval_s: float) -> F64:
     return np.asarray(found[: some[-1] + 1 if len(some) else 0])
 
 
+def busy_replicas(levels_s: F64, deployments: Sequence[Api | GpuPool]) -> F64:
+    """The same with the ranks that are busy as parts of their replicas; changes what it is given."""
+    for d, item in enumerate(deployments):
+        if isinstance(item, GpuPool) and item.data_parallel > 1:
+            levels_s[:, d, BUSY] /= item.data_parallel
+    return levels_s
+
+
 def last_arrival(work: Work) -> float:
     """Of those requests whose time is known; 0 without any."""
     return float(np.nanmax(work.arrival_s if work.after is None else work.arrival_s[work.after < 0], initial=0.0))
@@ -369,9 +377,15 @@ def fleet_log(deployments: Sequence[Api | GpuPool], at_s: F64, replica: I64, sta
     pools = [(d, item) for d, item in enumerate(deployments) if isinstance(item, GpuPool)]
     if not any(pool.changes for _, pool in pools):
         return None
-    first = [np.where(np.arange(pool.most_replicas) < pool.replicas, IN_SERVICE, OFF) for _, pool in pools]
+    # Of a replica with ranks, the first stands for it.
+    first = [
+        np.where(np.arange(pool.most_replicas * pool.data_parallel) % pool.data_parallel == 0, IN_SERVICE, OFF)
+        if pool.data_parallel > 1
+        else np.where(np.arange(pool.most_replicas) < pool.replicas, IN_SERVICE, OFF)
+        for _, pool in pools
+    ]
     return FleetLog(
-        deployment=np.repeat([d for d, _ in pools], [pool.most_replicas for _, pool in pools]).astype(np.int64),
+        deployment=np.repeat([d for d, _ in pools], [len(one) for one in first]).astype(np.int64),
         first_state=np.concatenate(first).astype(np.int64),
         at_s=at_s,
         replica=replica,
@@ -441,7 +455,7 @@ def followers(after: I64) -> tuple[I64, I64, int]:
 def capacity(deployment: Api | GpuPool) -> float:
     """Sequences or calls that a deployment has in progress at most."""
     if isinstance(deployment, GpuPool):
-        return float(deployment.replicas * deployment.max_num_seqs)
+        return float(deployment.replicas * deployment.data_parallel * deployment.max_num_seqs)
     return float("inf") if deployment.concurrency is None else float(deployment.concurrency)
 
 

@@ -28,8 +28,9 @@ class MeasuredRun:
         prompt_tokens, output_tokens: of each request.
         ttft_s, e2e_s: measured, from arrival.
         model: name of the model; empty if not recorded.
-        tensor_parallel: GPUs of the server.
-        pool: one replica with the engine's limits; its step time is to be replaced.
+        tensor_parallel: GPUs of the server, or of each of its data-parallel ranks.
+        expert_parallel: whether experts are divided among the GPUs whole.
+        pool: one replica with the engine's limits and ranks; its step time is to be replaced.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class MeasuredRun:
     model: str
     tensor_parallel: int
     pool: GpuPool
+    expert_parallel: bool = False
 
 
 def load_run(folder: str | Path) -> MeasuredRun:
@@ -69,11 +71,10 @@ def load_run(folder: str | Path) -> MeasuredRun:
     arrival, prompt, output, queued, first, last = table.T
     offset = (queued - arrival).min()
     kwargs = _field(meta, "engine_kwargs", dict, folder / "meta.json")
-    gpus = _field(kwargs, "tensor_parallel_size", int, folder / "meta.json", 1)
-    if not 1 <= gpus <= MOST_GPUS:
-        raise InputError(
-            folder / "meta.json", "tensor_parallel_size", gpus, f"GPUs of one server, from 1 to {MOST_GPUS:,}"
-        )
+    gpus, ranks = (_field(kwargs, f"{name}_parallel_size", int, folder / "meta.json", 1) for name in ("tensor", "data"))
+    for name, count in (("tensor_parallel_size", gpus), ("data_parallel_size", ranks)):
+        if not 1 <= count <= MOST_GPUS:
+            raise InputError(folder / "meta.json", name, count, f"GPUs of one server, from 1 to {MOST_GPUS:,}")
     return MeasuredRun(
         path=folder,
         arrival_s=arrival - arrival[0],
@@ -83,7 +84,8 @@ def load_run(folder: str | Path) -> MeasuredRun:
         e2e_s=last - arrival - offset,
         model=str(kwargs.get("model", "")),
         tensor_parallel=gpus,
-        pool=_pool(meta, kwargs, folder / "meta.json"),
+        pool=_pool(meta, kwargs, folder / "meta.json", ranks),
+        expert_parallel=_field(kwargs, "enable_expert_parallel", bool, folder / "meta.json", False),
     )
 
 
@@ -114,8 +116,8 @@ def _request(line: bytes, path: Path, number: int) -> list[float]:
     return values
 
 
-def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
-    """One replica with the engine's limits."""
+def _pool(meta: Any, kwargs: Any, path: Path, ranks: int) -> GpuPool:
+    """One replica with the engine's limits, which are those of each rank."""
     cache = _field(meta, "kv_cache", dict, path, {})
     blocks = _field(cache, "num_gpu_blocks", int, path, 0)
     sequences, tokens = (_field(kwargs, name, int, path) for name in ("max_num_seqs", "max_num_batched_tokens"))
@@ -129,6 +131,7 @@ def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
             replicas=1,
             usd_per_replica_hour=0.0,
             step_time=ANY_STEP,
+            data_parallel=ranks,
             max_num_seqs=sequences,
             max_num_batched_tokens=tokens,
             # vLLM keeps one block as a placeholder.

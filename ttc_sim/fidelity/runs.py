@@ -18,9 +18,9 @@ from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
 from ttc_sim.scenario import LinearStepTime
-from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.catalogue import Served, has_experts, known
 from ttc_sim.serving.corrections import corrections_for
-from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.gpu_profile import HOST_S, known_architecture, load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.step_time import StepTable, linear_table
@@ -122,9 +122,16 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
 def _profile(run: MeasuredRun, gpu_profile: str | Path, host_s: float | None) -> StepTable:
     pool = run.pool
     limits = run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs
-    if host_s is None:
-        return load_gpu_profile(gpu_profile, *limits)
-    return load_gpu_profile(gpu_profile, *limits, host_s=host_s)
+    shape = known_architecture(Path(gpu_profile))
+    if run.expert_parallel and not shape.experts:
+        raise InputError(run.path / "meta.json", "enable_expert_parallel", True, "false: the profile's model is dense")
+    return load_gpu_profile(
+        gpu_profile,
+        *limits,
+        architecture=shape,
+        host_s=HOST_S if host_s is None else host_s,
+        data_parallel=pool.data_parallel,
+    )
 
 
 def _e2e(got: EngineResult) -> F64:
@@ -133,11 +140,14 @@ def _e2e(got: EngineResult) -> F64:
 
 
 def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
-    served = Served(run.model, gpu, "vllm", run.tensor_parallel, precision=precision)
-    times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
-    pool = run.pool
-    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)
-    return table, f"{run.model} on {served.gpus} {gpu}, {times.origin}, corrected as fitted to other servers"
+    pool, where = run.pool, run.path / "meta.json"
+    ranks = pool.data_parallel if has_experts(known(run.model, where, "engine_kwargs.")) else 1
+    experts = run.tensor_parallel * ranks if run.expert_parallel else 1
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision)
+    times = operator_times(served, where, "engine_kwargs.")
+    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
+    count = run.tensor_parallel * pool.data_parallel
+    return table, f"{run.model} on {count} {gpu}, {times.origin}, corrected as fitted to other servers"
 
 
 @one_thread()
@@ -183,6 +193,9 @@ def backtest_run(
         linear = fit_linear(others or [run])
         table = linear_table(linear, run.pool.max_num_batched_tokens, run.pool.max_num_seqs)
         said = "linear, fitted to " + (f"{len(others)} other run(s)" if others else "this very run, so this is no test")
+    if run.pool.data_parallel > 1:
+        how = "that step together" if table.ranks > 1 else "that have nothing to do with each other"
+        said += f"; {run.pool.data_parallel} data-parallel ranks {how}"
     got = replay(run, table)
     done = got.status == COMPLETED
     ttft_s, e2e_s = (got.first_token_s - got.arrival_s)[done], _e2e(got)[done]

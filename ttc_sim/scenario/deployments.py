@@ -288,11 +288,14 @@ class GpuPool(Model):
             ``kind`` of one's own (:class:`StepTime`).
         model: instead of ``step_time``, with ``gpu``: a model of the catalogue of measured GPU operators (``ttc-sim gpus``).
         gpu: a GPU of the catalogue, such as ``h200_sxm``.
-        tensor_parallel: GPUs of one replica.
+        tensor_parallel: GPUs of one replica, or of each of its ranks.
+        data_parallel: ranks of one replica, each with a batch, a queue and a KV cache of its own (docs/data-parallel.md): the
+            limits are those of one rank, as the server's own arguments are, and the price is of all of them. Ranks of a
+            mixture of experts share the experts and step together; others have nothing to do with each other.
         expert_parallel: experts are divided among the GPUs whole, instead of each being cut.
         precision: of the weights: bf16, fp8, fp4 or int4; the model's own if left out.
         backend: serving framework: vllm, sglang or trtllm.
-        max_num_seqs: most sequences in one replica's batch.
+        max_num_seqs: most sequences in one replica's batch; here and below, with ``data_parallel`` in that of each rank.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
             model of the catalogue, and without limit otherwise.
@@ -314,6 +317,7 @@ class GpuPool(Model):
     model: str | None = None
     gpu: str | None = None
     tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] | None = None
+    data_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
     expert_parallel: bool | None = None
     precision: Precision | None = None
     backend: Literal["vllm", "sglang", "trtllm"] | None = None
@@ -362,7 +366,7 @@ class GpuPool(Model):
     @property
     def gpus(self) -> int:
         """GPUs of one replica, as far as the scenario says."""
-        return self.tensor_parallel or 1
+        return (self.tensor_parallel or 1) * self.data_parallel
 
     @property
     def hourly_usd(self) -> float:
@@ -387,6 +391,13 @@ class GpuPool(Model):
         if self.autoscaling is not None and self.autoscaling.schedule is not None:
             return math.ceil(self.autoscaling.mean_replicas - 1e-9)
         return self.most_replicas
+
+    @model_validator(mode="after")
+    def _ranks_stay(self) -> GpuPool:
+        for name in ("autoscaling", "failures") if self.data_parallel > 1 else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"no {name} with data_parallel above 1: ranks cannot come and go")
+        return self
 
     @model_validator(mode="after")
     def _lives_fit(self) -> GpuPool:

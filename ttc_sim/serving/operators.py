@@ -112,7 +112,9 @@ class Corrections:
 NONE = Corrections()
 
 
-def operator_table(times: OperatorTimes, known: Corrections, max_tokens: int, max_sequences: int) -> StepTable:
+def operator_table(
+    times: OperatorTimes, known: Corrections, max_tokens: int, max_sequences: int, ranks: int = 1
+) -> StepTable:
     """Step times of one server: linear in KV tokens between the knots.
 
     Args:
@@ -120,16 +122,30 @@ def operator_table(times: OperatorTimes, known: Corrections, max_tokens: int, ma
         known: corrections; ``NONE`` for the operators' plain sum.
         max_tokens: most tokens in a batch.
         max_sequences: most sequences in a batch.
+        ranks: of a mixture of experts, that the times were looked up for (``Served.data_parallel``): they step together, and
+            share what the experts and the links take.
     """
     tokens = np.arange(max_tokens + 1, dtype=np.float64)
     decoding = TOKENS[: len(times.decode["matrix"])]
-    decode = (
-        known.matrix * (_known(times.decode["matrix"]) + _known(times.decode["other"]))
-        + known.link * _known(times.decode["link"])
-        + known.experts * _known(times.decode["experts"])
-    )
-    computed = sum(_known(times.prefill[kind]) for kind in ("matrix", "other", "experts"))
-    prefill = known.prefill * computed + known.link * _known(times.prefill["link"])
+    decode = known.matrix * (_known(times.decode["matrix"]) + _known(times.decode["other"]))
+    decode_shared = known.link * _known(times.decode["link"])
+    experts = known.experts * _known(times.decode["experts"])
+    prefill_shared = known.link * _known(times.prefill["link"])
+    shared = None
+    if ranks > 1:
+        prefill = known.prefill * (_known(times.prefill["matrix"]) + _known(times.prefill["other"]))
+        # The catalogue's times are of as many tokens on every rank.
+        each = np.arange(ranks * max_tokens + 1, dtype=np.float64) / ranks
+        shared = 1e-3 * np.where(
+            each <= MOST_DECODING,
+            _line(each, decoding, decode_shared + experts),
+            _line(each, TOKENS, prefill_shared + known.prefill * _known(times.prefill["experts"])),
+        )
+        shared[0] = 0.0
+    else:
+        decode = decode + decode_shared + experts
+        computed = sum(_known(times.prefill[kind]) for kind in ("matrix", "other", "experts"))
+        prefill = known.prefill * computed + prefill_shared
     dense = np.where(tokens <= MOST_DECODING, _line(tokens, decoding, decode), _line(tokens, TOKENS, prefill))
     dense[0] = 0.0
     served = np.arange(max_sequences + 1, dtype=np.float64)
@@ -149,6 +165,8 @@ def operator_table(times: OperatorTimes, known: Corrections, max_tokens: int, ma
         attention=flat_where_falling(
             (chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None]))
         ),
+        ranks=ranks,
+        shared_s=shared,
     )
 
 

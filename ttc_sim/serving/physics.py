@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, TypeVar
 
 import numpy as np
@@ -164,6 +165,36 @@ ROUTING_SKEW = 0.8
 
 def activated_experts(tokens: F64, shape: Architecture, skew: float = ROUTING_SKEW) -> F64:
     """Mean number of experts of a layer that so many tokens activate, if an expert's popularity falls as ``rank ** -skew``."""
+    active: F64 = (1 - (1 - _popularity(shape, skew)[None, :]) ** tokens[:, None]).sum(axis=1)
+    return active
+
+
+def on_busiest_gpu(tokens: F64, shape: Architecture, gpus: int, skew: float = ROUTING_SKEW) -> tuple[F64, F64]:
+    """Of experts divided whole among GPUs, by chance: how many are activated on the GPU that has the most to do, and tokens that
+    its experts compute, counted as if each went to all of its experts there. All others wait for that GPU in every layer.
+
+    The largest of so many draws from a normal distribution lies as many standard deviations above the mean as Blom (1958) has it.
+
+    >>> shape = ARCHITECTURES["Qwen/Qwen3-30B-A3B-Instruct-2507"]
+    >>> experts, tokens = on_busiest_gpu(np.array([1.0, 1000.0]), shape, 2, skew=0.0)
+    >>> [round(float(one), 2) for one in (*experts, *tokens)]
+    [5.14, 64.0, 0.6, 503.3]
+    """
+    share = _popularity(shape, skew)
+    chance = 1 - (1 - share[None, :]) ** tokens[:, None]
+    above = NormalDist().inv_cdf((gpus - 0.375) / (gpus + 0.25))
+    # Which experts meet on a GPU is chance, and so is which of them a batch takes.
+    met = shape.experts / gpus * (1 - 1 / gpus)
+    experts = chance.sum(axis=1) / gpus + above * np.sqrt(
+        (chance * (1 - chance)).sum(axis=1) / gpus + met * chance.var(axis=1)
+    )
+    pairs = tokens * shape.experts_per_token / gpus
+    pairs = pairs + above * np.sqrt(met * share.var() * tokens**2 + pairs * (1 - 1 / gpus))
+    return np.minimum(experts, shape.experts / gpus), np.minimum(pairs / shape.experts_per_token, tokens)
+
+
+def _popularity(shape: Architecture, skew: float) -> F64:
+    """(experts,) chance of each to be picked by a token."""
     share = np.arange(1, shape.experts + 1, dtype=np.float64) ** -skew
     share *= shape.experts_per_token / share.sum()
     for _ in range(64):
@@ -174,9 +205,7 @@ def activated_experts(tokens: F64, shape: Architecture, skew: float = ROUTING_SK
         share[over] = 1.0
         rest = share < 1
         share[rest] *= (shape.experts_per_token - (~rest).sum()) / share[rest].sum()
-    chance: F64 = 1 - (1 - share[None, :]) ** tokens[:, None]
-    active: F64 = chance.sum(axis=1)
-    return active
+    return share
 
 
 @dataclass(frozen=True)
@@ -247,6 +276,8 @@ def physics_table(
     max_tokens: int,
     max_sequences: int,
     coefficients: Coefficients | None = None,
+    *,
+    data_parallel: int = 1,
 ) -> StepTable:
     """Step times of one server.
 
@@ -258,6 +289,8 @@ def physics_table(
         max_tokens: most tokens in a batch.
         max_sequences: most sequences in a batch.
         coefficients: by default those fitted to H100 servers.
+        data_parallel: ranks of the server, each of ``tensor_parallel`` GPUs. Those of a mixture of experts step together: the
+            experts are divided among all GPUs, and every layer's tokens are exchanged over NVLink.
 
     Raises:
         InputError: an unknown name, or a number out of its range.
@@ -269,6 +302,7 @@ def physics_table(
         ("tensor_parallel", tensor_parallel),
         ("max_tokens", max_tokens),
         ("max_sequences", max_sequences),
+        ("data_parallel", data_parallel),
     ):
         if value < 1:
             raise InputError("physics", name, value, "at least 1")
@@ -283,10 +317,18 @@ def physics_table(
     flops_16bit = sheet.tflops_16bit * 1e12 * known.flops_share * tensor_parallel
     flops = sheet.tflops_8bit * 1e12 * known.flops_share * tensor_parallel if precision == "FP8" else flops_16bit
 
+    ranks, shared = data_parallel if shape.experts else 1, None
     read = weight_bytes(tokens, shape, precision, known.routing_skew) / bandwidth
     compute = 2 * tokens * _weights(np.full_like(tokens, shape.experts_per_token), shape) / flops
-    dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
-    dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    if ranks == 1:
+        dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
+        dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    else:
+        alone = _weights(np.zeros_like(tokens), shape)
+        dense = np.maximum(alone * WEIGHT_BYTES[precision] / bandwidth, 2 * tokens * alone / flops)
+        dense += (2 * shape.layers - shape.moe_layers()) * _all_reduce_s(tokens, shape, tensor_parallel, known)
+        together = np.arange(ranks * max_tokens + 1, dtype=np.float64)
+        shared = _experts_s(together, shape, precision, ranks, bandwidth, flops, known)
     dense[0] = 0.0
     head = shape.vocab * shape.hidden
     return step_table(
@@ -298,7 +340,31 @@ def physics_table(
         per_pair_s=4 * shape.layers * shape.heads * shape.head_dim / flops_16bit,
         dense_s=dense,
         sampled_s=np.maximum(head * ACTIVATION_BYTES / bandwidth, 2 * head * sequences / flops_16bit),
+        ranks=ranks,
+        shared_s=shared,
     )
+
+
+def _experts_s(
+    tokens: F64, shape: Architecture, precision: str, ranks: int, bandwidth: float, flops: float, known: Coefficients
+) -> F64:
+    """Seconds of all layers' experts, divided among the GPUs of all ranks, with the exchange of tokens before and after.
+
+    Args:
+        tokens: of all ranks.
+        bandwidth, flops: of one rank's GPUs.
+    """
+    alone = _weights(np.zeros_like(tokens), shape)
+    # Of the parts that are one rank's GPUs'.
+    active, computed = on_busiest_gpu(tokens, shape, ranks, known.routing_skew)
+    read = (_weights(active, shape) - alone) * WEIGHT_BYTES[precision]
+    used = _weights(np.full_like(tokens, shape.experts_per_token), shape) - alone
+    seconds = np.maximum(read / bandwidth, 2 * computed * used / flops)
+    size = tokens * shape.hidden * ACTIVATION_BYTES
+    exchange = 2 * (known.all_reduce_s + (ranks - 1) / ranks * size / known.ring_bytes_per_s)
+    seconds = seconds + shape.moe_layers() * (known.moe_layer_s + exchange)
+    seconds[0] = 0.0
+    return seconds
 
 
 def weight_bytes(tokens: F64, shape: Architecture, precision: str, skew: float = ROUTING_SKEW) -> F64:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
-from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.catalogue import Served, has_experts, installed, known
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
@@ -33,22 +33,40 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
     if pool.step_time is None:
         return _catalogue_table(served_by(pool, folder), *limits)
     if isinstance(pool.step_time, StepTime):
-        return _own_table(_Settings(pool.step_time.model_copy(deep=True)), *limits, Path(folder))
-    return _table(pool.step_time, *limits, Path(folder))
+        table = _own_table(_Settings(pool.step_time.model_copy(deep=True)), *limits, Path(folder))
+        if table.ranks not in (1, pool.data_parallel):
+            expected = f"1, or {pool.data_parallel}, the pool's data_parallel"
+            raise InputError(f"step_time {pool.step_time.kind}", "table: ranks", table.ranks, expected)
+        return table
+    return _table(pool.step_time, *limits, Path(folder), pool.data_parallel)
 
 
 def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
     """What a pool that names a model and a GPU of the catalogue runs."""
     model = str(pool.model)
-    own = Path(folder) / model
-    return Served(
+    own, tensor = Path(folder) / model, pool.tensor_parallel or 1
+    served = Served(
         model=str(own) if is_file(own / "config.json") else model,
         gpu=str(pool.gpu),
         backend=pool.backend or "vllm",
-        tensor_parallel=pool.gpus,
-        expert_parallel=pool.gpus if pool.expert_parallel else 1,
+        tensor_parallel=tensor,
+        expert_parallel=tensor if pool.expert_parallel else 1,
         precision=pool.precision,
     )
+    if pool.data_parallel == 1 or not _shares_experts(served):
+        return served
+    gpus = tensor * pool.data_parallel
+    return served._replace(data_parallel=pool.data_parallel, expert_parallel=gpus if pool.expert_parallel else 1)
+
+
+def _shares_experts(served: Served) -> bool:
+    """Whether ranks have anything in common: those of a dense model are servers of their own."""
+    if installed() is None:
+        return operator_times(served).moe
+    try:
+        return has_experts(known(served.model, "pool"))
+    except InputError:
+        return False  # said where its times are looked up
 
 
 def with_memory(scenario: Scenario) -> Scenario:
@@ -57,24 +75,24 @@ def with_memory(scenario: Scenario) -> Scenario:
     Raises:
         InputError: a name that is not known, or a model that does not fit into the GPUs.
     """
-    known: dict[str, GpuPool] = {}
+    found: dict[str, GpuPool] = {}
     for name, pool in scenario.deployments.items():
         if not isinstance(pool, GpuPool):
             continue
         field = f"deployments.{name}."
         pool = with_weights(pool, scenario.folder, scenario.path, field)
         if pool is not scenario.deployments[name]:
-            known[name] = pool
+            found[name] = pool
         if pool.step_time is not None:
             continue
         times = operator_times(served_by(pool, scenario.folder), scenario.path, field)
         if times.kv_tokens < 16:
             expected = f"more GPUs: of {times.memory_bytes / 2**30:.0f} GiB each the weights take "
             expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
-            raise InputError(scenario.path, f"{field}tensor_parallel", pool.gpus, expected)
+            raise InputError(scenario.path, f"{field}tensor_parallel", pool.tensor_parallel or 1, expected)
         if pool.kv_cache_tokens is None:
-            known[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
-    return scenario.model_copy(update={"deployments": {**scenario.deployments, **known}}) if known else scenario
+            found[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
+    return scenario.model_copy(update={"deployments": {**scenario.deployments, **found}}) if found else scenario
 
 
 def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:
@@ -102,21 +120,28 @@ def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", 
 @lru_cache(maxsize=64)
 def _catalogue_table(served: Served, max_tokens: int, max_sequences: int) -> StepTable:
     times = operator_times(served)
-    return operator_table(times, corrections_for(times), max_tokens, max_sequences)
+    return operator_table(times, corrections_for(times), max_tokens, max_sequences, served.data_parallel)
 
 
 # An optimizer looks the same few up again and again.
 @lru_cache(maxsize=64)
 def _table(
-    given: LinearStepTime | LayerStepTime | PhysicsStepTime, max_tokens: int, max_sequences: int, folder: Path
+    given: LinearStepTime | LayerStepTime | PhysicsStepTime,
+    max_tokens: int,
+    max_sequences: int,
+    folder: Path,
+    ranks: int,
 ) -> StepTable:
     if isinstance(given, LinearStepTime):
         return linear_table(given, max_tokens, max_sequences)
     if isinstance(given, LayerStepTime):
         profile = folder / given.gpu_profile
-        return load_gpu_profile(profile, given.tensor_parallel, max_tokens, max_sequences, host_s=given.host_s)
+        return load_gpu_profile(
+            profile, given.tensor_parallel, max_tokens, max_sequences, host_s=given.host_s, data_parallel=ranks
+        )
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
-    return physics_table(shape, given.gpu, given.tensor_parallel, given.precision, max_tokens, max_sequences)
+    limits = given.tensor_parallel, given.precision, max_tokens, max_sequences
+    return physics_table(shape, given.gpu, *limits, data_parallel=ranks)
 
 
 class _Settings:

@@ -42,6 +42,9 @@ class StepTable(NamedTuple):
         chunks, contexts, sequences, kv: ascending knots of ``attention_s``, the first of each 0.
         attention_s: (chunks, contexts, sequences, kv) seconds; of size 1 if there is none.
         decode_attention_s: (most sequences in a batch + 1, kv) seconds of an iteration without prefill.
+        ranks: data-parallel servers that step together, each with a batch of its own; all of the above is of one of them.
+        shared_s: (ranks * most tokens in a batch + 1,) by tokens of all ranks together: what they do in common, on top of what
+            the slowest of them takes alone; of size 1 if there is nothing. See :mod:`ttc_sim.engine.ranks`.
     """
 
     base_s: float
@@ -57,6 +60,8 @@ class StepTable(NamedTuple):
     kv: F64
     attention_s: F64
     decode_attention_s: F64
+    ranks: int = 1
+    shared_s: F64 = np.zeros(1)
 
 
 def step_table(
@@ -71,6 +76,8 @@ def step_table(
     decode_s: F64 | None = None,
     sampled_s: F64 | None = None,
     attention: tuple[F64, F64, F64, F64, F64] | None = None,
+    ranks: int = 1,
+    shared_s: F64 | None = None,
 ) -> StepTable:
     """Put a table together; parts left out take no time.
 
@@ -79,6 +86,7 @@ def step_table(
         max_sequences: most sequences in a batch.
         base_s, per_kv_s, per_pair_s, dense_s, prefill_s, decode_s, sampled_s: see :class:`StepTable`.
         attention: knots of prefill tokens, context, sequences and KV tokens per sequence, and seconds over all of them.
+        ranks, shared_s: of servers that step together, see :class:`StepTable`.
 
     Raises:
         ValueError: a part of the wrong length, a time that is negative or not finite, or knots that do not ascend from 0.
@@ -123,7 +131,21 @@ def step_table(
         kv=knots[3],
         attention_s=seconds,
         decode_attention_s=decode,
+        ranks=ranks,
+        shared_s=part(shared_s, ranks * max_tokens + 1 if ranks > 1 else 1, "shared_s"),
     )
+
+
+def evenly_shared(table: StepTable) -> StepTable:
+    """The table of one of the ranks that step together, where all of them have as many tokens: for estimates.
+
+    >>> table = step_table(2, 2, base_s=1.0, ranks=3, shared_s=np.arange(7.0))
+    >>> step_seconds(evenly_shared(table), 0, 0.0, 2, 10, 2)
+    7.0
+    """
+    if table.ranks == 1:
+        return table
+    return table._replace(dense_s=table.dense_s + table.shared_s[:: table.ranks], ranks=1, shared_s=np.zeros(1))
 
 
 def flat_where_falling(
@@ -180,6 +202,7 @@ class StepTables(NamedTuple):
     counts: I64
     attention_s: F64
     decode_attention_s: F64
+    shared_s: F64
 
 
 @lru_cache(maxsize=1)
@@ -234,13 +257,14 @@ def _stacked(tables: Sequence[StepTable]) -> StepTables:
         counts=np.array([[len(knots) if any_ else 0 for knots in ax] for any_, ax in zip(known, axes, strict=True)]),
         attention_s=rows("attention_s"),
         decode_attention_s=rows("decode_attention_s"),
+        shared_s=rows("shared_s"),
     )
 
 
 def step_seconds(
     table: StepTable, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: int, sampled: int
 ) -> float:
-    """Seconds of one iteration.
+    """Seconds of one iteration; of ranks that step together, where all of them do the same.
 
     Args:
         table: of the server.
@@ -251,7 +275,8 @@ def step_seconds(
         kv_tokens: KV tokens that those sequences attend to.
         sampled: sequences that yield a token: the decoding ones and the prompts completed.
     """
-    return float(seconds_at(stack_tables([table]), 0, prefill_tokens, pairs, decoding, kv_tokens, sampled))
+    tables = stack_tables([evenly_shared(table)])
+    return float(seconds_at(tables, 0, prefill_tokens, pairs, decoding, kv_tokens, sampled))
 
 
 def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
@@ -273,6 +298,7 @@ def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, se
 
     The prompt is taken in in chunks as large as the others allow; what is found in the cache is attended to, not computed.
     """
+    table = evenly_shared(table)
     most = len(table.dense_s) - 1
     chunk = max(most - sequences, 1)
     per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
@@ -289,7 +315,7 @@ def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, se
 def decode_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
     """Seconds of one server that generating takes: of each iteration a sequence bears one part in ``sequences``, which are
     taken to be as long as it is; arrays of any shape."""
-    held = prompt_tokens + output_tokens / 2
+    table, held = evenly_shared(table), prompt_tokens + output_tokens / 2
     step_s = table.base_s + table.dense_s[sequences] + table.decode_s[sequences] + table.sampled_s[sequences]
     step_s = step_s + table.per_kv_s * sequences * held + _along(table.kv, table.decode_attention_s[sequences], held)
     seconds: F64 = output_tokens * step_s / sequences

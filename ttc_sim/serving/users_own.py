@@ -70,6 +70,8 @@ def checked(made: object, max_tokens: int, max_sequences: int, where: str, far: 
         kv=kv,
         attention_s=part("attention_s", *grid),
         decode_attention_s=part("decode_attention_s", max_sequences + 1, len(kv)),
+        ranks=made.ranks,
+        shared_s=part("shared_s", made.ranks * max_tokens + 1 if made.ranks > 1 else 1),
     )
     _takes_time(table, max_tokens, max_sequences, where, far)
     return table

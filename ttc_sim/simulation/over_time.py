@@ -195,7 +195,8 @@ class Intervals:
             provided = np.maximum(there, 1e-300) if item.changes else item.replicas
             found["kv_tokens"], found["utilisation"] = BLOCK * blocks, self._mean(levels_s[:, BUSY]) / provided
             if item.kv_cache_tokens is not None:
-                found["kv_share"] = blocks / np.maximum(provided * (item.kv_cache_tokens // BLOCK), 1)
+                each = item.data_parallel * (item.kv_cache_tokens // BLOCK)
+                found["kv_share"] = blocks / np.maximum(provided * each, 1)
             hours = item.gpus / 3600.0 / len(self.runs)
             paid_s = np.sum([_long(one.paid_replica_s[:, d], self.count) for one in self.timelines], axis=0)
             found |= {"replicas": there, "provisioned_gpu_hours": hours * paid_s}

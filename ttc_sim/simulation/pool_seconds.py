@@ -23,7 +23,7 @@ def typical_batch(pool: GpuPool, table: StepTable, prompt: F64, cached: F64, out
     Args:
         prompt, cached: (stages,) tokens that each took in, and those of them that the prefix cache held.
         output: (samples,) tokens that each generated.
-        busy_s: seconds that replicas had anything to do, summed over them.
+        busy_s: seconds that replicas, or ranks of them, had anything to do, summed over them.
     """
     if not len(output):
         return 1

@@ -155,9 +155,10 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
             prompt, cached, output = (
                 np.concatenate([getattr(part, name) for part in parts]) for name in ("prompt", "cached", "output")
             )
-            batch = typical_batch(pool, table, prompt, cached, output, float(result.busy_s[d]))
+            ranks = pool.data_parallel
+            batch = typical_batch(pool, table, prompt, cached, output, ranks * float(result.busy_s[d]))
             for part in parts:
-                _share(taken, d, part, table, batch)
+                _share(taken, d, part, table, batch, ranks)
     return taken
 
 
@@ -400,13 +401,13 @@ def _on_pool(
     )
 
 
-def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int) -> None:
-    """Add a pool's seconds of some stages."""
+def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int, ranks: int) -> None:
+    """Add a pool's seconds of some stages; those of one of so many ranks are that part of its replica's."""
     n = taken.pool_s.shape[1]
     times = 1 if part.attempts is None else part.attempts
     per_sample = 1 if part.attempts is None else np.repeat(part.attempts, part.width)
-    prefill_s = times * prefill_seconds(table, part.prompt / times, part.cached / times, batch)
-    decode_s = per_sample * decode_seconds(table, part.context, part.output / per_sample, batch)
+    prefill_s = times * prefill_seconds(table, part.prompt / times, part.cached / times, batch) / ranks
+    decode_s = per_sample * decode_seconds(table, part.context, part.output / per_sample, batch) / ranks
     took_s = np.bincount(part.request, weights=prefill_s, minlength=n)
     taken.pool_s[d] += took_s
     more_s = np.bincount(part.sample_request, weights=decode_s, minlength=n)

@@ -236,7 +236,8 @@ def _endpoint(of: str, item: Api) -> Iterator[Feature]:
 
 def _pool(of: str, item: GpuPool) -> Iterator[Feature]:
     if item.model is not None:
-        gpus = f"{item.tensor_parallel or 1} {item.gpu} a replica"
+        gpus = f"{item.gpus} {item.gpu} a replica"
+        gpus += f", in {item.data_parallel} data-parallel ranks" if item.data_parallel > 1 else ""
         precision = "" if item.precision is None else f" in {item.precision}"
         yield Feature("server", of, f"{item.model}{precision} on {gpus}")
     yield Feature("replicas", of, f"{item.replicas:,} replicas")

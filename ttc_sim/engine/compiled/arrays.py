@@ -80,6 +80,7 @@ from ttc_sim.engine.fleet import (
     order_of,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
+from ttc_sim.engine.ranks import step_together
 from ttc_sim.engine.spending import QUEUE, Budgets, Spending, check_days, spending_of
 from ttc_sim.engine.work import (
     IN_FLIGHT,
@@ -192,12 +193,12 @@ def begin(
     for r in range(len(rep)):
         chains[r]["previous"] = chains[r]["following"] = r
         chains[r]["gap"] = rep[r]["total"]
-    tables = stack_tables(
-        [
-            own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
-            for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
-        ]
-    )
+    each = [
+        own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
+        for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
+    ]
+    tables = stack_tables(each)
+    _set_ranks(deployments, each, dep, rep)
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
     return State(
         arrival_s=arrival_s,
@@ -242,7 +243,7 @@ def begin(
         free_sequences=none_i,
         free_groups=none_i,
         free_chains=none_i,
-        ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
+        ends=np.zeros(int(dep["max_seqs"] @ (dep["replicas"] * dep["ranks"])) or 1, dtype=np.int64),
         due=np.zeros(len(rep) * 16, dtype=np.int64),
         waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
         waiting_last=np.full(len(rep) * levels, -1, dtype=np.int64),
@@ -294,7 +295,10 @@ def begin(
         seen_s=np.zeros(heard),
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(
-            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
+            [
+                *(*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2]),
+                *(*tables.attention_s.shape[1:], 4, tables.shared_s.shape[1]),
+            ]
         ),
     )
 
@@ -356,6 +360,19 @@ def _stretches(
     return {name: np.array(values, dtype=np.float64) for name, values in {**found, **slow}.items()}
 
 
+def _set_ranks(
+    deployments: Sequence[Api | GpuPool], tables: Sequence[StepTable], dep: NDArray[Any], rep: NDArray[Any]
+) -> None:
+    """Say of each replica which are the ranks that step together with it, if there are any."""
+    rep["seen_s"] = -np.inf
+    for d, (item, table) in enumerate(zip(deployments, tables, strict=True)):
+        if isinstance(item, GpuPool) and step_together(item, table):
+            for first in range(item.most_replicas):
+                begins = dep[d]["first_replica"] + first * table.ranks
+                rep["ranks_from"][begins : begins + table.ranks] = begins
+                rep["ranks_to"][begins : begins + table.ranks] = begins + table.ranks
+
+
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
     replicas: list[Any] = []
@@ -375,13 +392,14 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
             row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
         if isinstance(item, GpuPool):
             row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.most_replicas
-            row["changes"] = item.changes
+            row["changes"], row["ranks"] = item.changes, item.data_parallel
             row["max_seqs"], row["max_tokens"] = item.max_num_seqs, item.max_num_batched_tokens
             row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
             row["balancer"] = _BALANCERS.index(item.load_balancer)
             row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
-            for place in range(item.most_replicas):
+            for number in range(item.most_replicas * item.data_parallel):
                 replica = np.zeros(1, dtype=REPLICA)[0]
+                place = number // item.data_parallel
                 replica["state"], replica["phase"] = IN_SERVICE if place < item.replicas else OFF, PLAN
                 replica["deployment"], replica["ends_base"] = d, ends_base
                 for name in ("place", "first", "last", "prefill", "partial"):

@@ -76,10 +76,35 @@ def settle(m: Memory, r: int, now_s: float) -> None:
             rep.settled += blocks
 
 
+@merged
+def kv_demand(m: Memory, r: int, now_s: float) -> int:
+    """Blocks in use, and those that waiting sequences will need at first."""
+    rep = m.replicas[r]
+    used = rep.total - rep.free + rep.waiting_blocks
+    if rep.place >= 0 and rep.leap > 0:
+        used += blocks_of_leap(m, r, iterations_until(m, r, now_s)) - rep.settled
+    return int(used)
+
+
+@compiled
+def cut_ranks(m: Memory, r: int, at_s: float) -> None:
+    """The same of ranks that step together, of which one has something new."""
+    for other in range(m.replicas[r].ranks_from, m.replicas[r].ranks_to):
+        rank = m.replicas[other]
+        if rank.place >= 0 and rank.phase == BOUNDARY and rank.leap > 1:
+            k = iterations_until(m, other, at_s)
+            if k < rank.leap:
+                rank.leap = k
+                schedule(m, other, end_of_leap(m, other, k), BOUNDARY)
+
+
 @compiled
 def cut(m: Memory, r: int, at_s: float) -> None:
     """End a leap with the iteration in progress, so that what has happened can be seen."""
     rep = m.replicas[r]
+    if rep.ranks_to > 0:
+        cut_ranks(m, r, at_s)
+        return
     if rep.phase != BOUNDARY or rep.leap <= 1:
         return
     k = iterations_until(m, r, at_s)
@@ -89,7 +114,7 @@ def cut(m: Memory, r: int, at_s: float) -> None:
 
 
 @merged
-def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
+def iterations_that_fit(m: Memory, r: int, most: int) -> int:
     """Decode iterations until the KV blocks are used up, at most so many."""
     rep = m.replicas[r]
     free, decoding = rep.free, rep.decoding
@@ -245,6 +270,11 @@ def plan(m: Memory, r: int, now_s: float) -> None:
         rep.scheduled = decoding
         rep.prefill = first
         rep.leap = 0
+        if rep.ranks_to > 0:  # until all ranks have their batch nobody knows how long it takes
+            rep.goes_on, rep.taken = 1 if goes_on else 0, 1 if taken or prefill > 0 else 0
+            rep.step_prefill, rep.step_pairs, rep.step_kv, rep.step_sampled = prefill, pairs, kv, sampled
+            schedule(m, r, np.inf, BOUNDARY)
+            return
         if not goes_on:
             seconds = seconds_at(tables(m), d, prefill, pairs, decoding, kv, sampled)
             rep.most = 0
@@ -259,7 +289,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             schedule(m, r, end_of_leap(m, r, 1), BOUNDARY)
             return
         k = min(seq[m.ends[rep.ends_base]].end - rep.iteration, rep.most - rep.passed)
-        rep.leap = _iterations_that_fit(m, r, k)
+        rep.leap = iterations_that_fit(m, r, k)
         schedule(m, r, end_of_leap(m, r, rep.leap), BOUNDARY)
         return
 

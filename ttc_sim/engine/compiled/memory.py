@@ -146,6 +146,7 @@ _AXES = {
     "counts": (8,),
     "attention_s": (4, 5, 6, 7),
     "decode_attention_s": (2, 7),
+    "shared_s": (9,),
 }
 
 

@@ -27,6 +27,7 @@ from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, pl
 from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
+from ttc_sim.engine.compiled.ranks import begin_together
 from ttc_sim.engine.compiled.spending import enter_day
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
@@ -83,6 +84,7 @@ from ttc_sim.engine.work import (
     Down,
     EngineResult,
     Work,
+    busy_replicas,
     check_clock,
     check_following,
     check_intervals,
@@ -149,6 +151,8 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 else:
                     counters[DOING] = PLANS
                     plan(m, r, now_s)
+                    if m.replicas[r].ranks_to > 0:
+                        begin_together(m, r, now_s)
                     if m.replicas[r].place < 0 and m.replicas[r].state == DRAINING:
                         drained(m, r, now_s)
                     if counters[INTERVALS] > 0:
@@ -276,6 +280,7 @@ def run(
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
     np.add.at(busy_s, arrays.replicas["deployment"], arrays.replicas["busy_s"])
+    busy_s /= [item.data_parallel if isinstance(item, GpuPool) else 1 for item in deployments]
 
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
@@ -296,7 +301,7 @@ def run(
         written_tokens=by_work(arrays.written, stages) if has_api_cache(deployments) else (),
         busy_s=busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
-        levels_s=None if interval_s is None else levels_of(arrays, interval_s),
+        levels_s=None if interval_s is None else busy_replicas(levels_of(arrays, interval_s), deployments),
         fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
         attempts=None
         if not may_break(deployments, following)

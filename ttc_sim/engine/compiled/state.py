@@ -19,10 +19,11 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 
 
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits. retry_on: a bit for each reason to ask again.
+# A replica is so many ranks, each an entry of its own among the replicas, from first_replica on.
 # outage, slow: the first such stretch of time that is not over, among those of all deployments. unknown: whether outages were
 # not known for long enough. cache: number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules.
 DEPLOYMENT = _record(
-    "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
+    "kind first_replica replicas ranks max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
     " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
     " retry_on per_attempt error_after outage outages_end slow slows_end unknown has_input has_output"
     " cache cache_marks cache_least cache_step cache_answers cache_uncounted",
@@ -36,12 +37,15 @@ DEPLOYMENT = _record(
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
 # that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
 # noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
-# engine/fleet.py.
+# engine/fleet.py. The replicas from ranks_from to ranks_to are ranks of one server that step together (ranks_to is 0 of others);
+# what the batch of each has got for the next iteration is kept until all have theirs, see ranks.py. on_line: of the first, how
+# many of them the line is of. seen_running, ...: what a front end of the ranks has last heard of each, and when.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
     " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"
-    " state starts lives",
-    "at_s begun_s first_step_s more_s woke_s busy_s ready_s",
+    " state starts lives"
+    " ranks_from ranks_to goes_on taken step_prefill step_kv step_sampled on_line seen_running seen_waiting turn",
+    "at_s begun_s first_step_s more_s woke_s busy_s ready_s step_pairs own_s own_more_s seen_s",
 )
 # A sequence that decodes grows with its replica's iterations: its length is offset + iteration.
 SEQUENCE = _record(
@@ -275,7 +279,8 @@ class State(NamedTuple):
     table_counts: I64
     table_attention_s: F64
     table_decode_attention_s: F64
-    table_shape: I64  # pools, tokens, sequences, longest knots, the four axes of attention, and their number
+    table_shared_s: F64
+    table_shape: I64  # pools, tokens, sequences, longest knots, the four axes of attention, their number, tokens shared
 
 
 # What compiled code gets of it, see :mod:`ttc_sim.engine.compiled.memory`.

@@ -7,10 +7,11 @@ import numpy as np
 from ttc_sim.engine.compiled.attempts import deadline_of, not_answered
 from ttc_sim.engine.compiled.batch import enqueue, found_blocks, leave, own_chain
 from ttc_sim.engine.compiled.heaps import push_event, schedule
-from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut, iterations_until, settle
-from ttc_sim.engine.compiled.jit import compiled, inlined, merged
+from ttc_sim.engine.compiled.iterate import cut, kv_demand, settle
+from ttc_sim.engine.compiled.jit import compiled, inlined
 from ttc_sim.engine.compiled.kv import blocks_for
 from ttc_sim.engine.compiled.levels import note_replica
+from ttc_sim.engine.compiled.ranks import balance_ranks, begins_at
 from ttc_sim.engine.compiled.state import (
     BOUNDARY,
     BROKEN,
@@ -34,15 +35,6 @@ from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT, far_apart, holds_en
 
 # One copy for both engines.
 _weight_of, _far_apart, _holds_enough = inlined(weight_of), inlined(far_apart), inlined(holds_enough)
-
-
-@merged
-def _kv_demand(m: Memory, r: int, now_s: float) -> int:
-    rep = m.replicas[r]
-    used = rep.total - rep.free + rep.waiting_blocks
-    if rep.place >= 0 and rep.leap > 0:
-        used += blocks_of_leap(m, r, iterations_until(m, r, now_s)) - rep.settled
-    return int(used)
 
 
 @compiled
@@ -70,7 +62,7 @@ def _balance_in_service(m: Memory, d: int, session: int, now_s: float) -> int:
             continue
         unfinished, demand = m.replicas[r].running + m.replicas[r].waiting, 0
         if kind == 2:
-            demand = _kv_demand(m, r, now_s)
+            demand = kv_demand(m, r, now_s)
         elif kind == 3 and session >= 0:
             demand, unfinished = -_weight_of(session, r - first), 0
         if best < 0 or demand < least_kv or (demand == least_kv and unfinished < least):
@@ -94,7 +86,7 @@ def _balance(m: Memory, d: int, session: int, now_s: float) -> int:
     least = least_kv = np.iinfo(np.int64).max
     for r in range(first, first + count):
         unfinished = m.replicas[r].running + m.replicas[r].waiting
-        demand = _kv_demand(m, r, now_s) if kind == 2 else 0
+        demand = kv_demand(m, r, now_s) if kind == 2 else 0
         if demand < least_kv or (demand == least_kv and unfinished < least):
             best, least, least_kv = r, unfinished, demand
     return int(best)
@@ -141,7 +133,12 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         return
     lo, hi = m.sample_start[stage], m.sample_start[stage + 1]
     prompt = m.prompt_tokens[stage]
-    r = _balance_by_prefix(m, d, stage, now_s) if dep.balancer == 4 else _balance(m, d, m.session[stage], now_s)
+    if dep.ranks > 1:
+        r = balance_ranks(m, d, stage, hi - lo, now_s)
+    elif dep.balancer == 4:
+        r = _balance_by_prefix(m, d, stage, now_s)
+    else:
+        r = _balance(m, d, m.session[stage], now_s)
     if r < 0:
         if m.counters[KEEPS_ATTEMPTS]:
             m.errors[request] += 1
@@ -201,7 +198,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         push_event(m, deadline_s, TIMEOUT, request, stage, m.attempt[request])
     if rep.place < 0:
         rep.woke_s = now_s
-        schedule(m, r, now_s, PLAN)
+        schedule(m, r, begins_at(m, r, now_s), PLAN)
         if m.counters[INTERVALS] > 0:
             note_replica(m, r, now_s)
     elif (was_waiting == 0 or dep.by_priority) and (rep.running < dep.max_seqs):

@@ -77,6 +77,9 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
     """
     own = scenario.deployments[name]
     assert isinstance(own, GpuPool)
+    if own.data_parallel > 1:
+        expected = "1: hardware and numbers of replicas with data-parallel ranks are not chosen here"
+        raise InputError(scenario.path, f"deployments.{name}.data_parallel", own.data_parallel, expected)
     if own.autoscaling is not None:  # what it is beside a fixed number is looked at later
         own = own.model_copy(update={"autoscaling": None, "start_up": own.start_up if own.failures else None})
     searched = scenario.search.pools.get(name, PoolSearch())
