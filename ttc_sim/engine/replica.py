@@ -123,9 +123,7 @@ class Replica:
 
     def ever_fits(self, stage: Stage) -> bool:
         """Whether the stage can ever run here."""
-        return all(
-            blocks_for(most_held(stage.prompt, tokens, self.drafts)) <= self.kv.total for tokens in stage.tokens
-        )
+        return all(blocks_for(most_held(stage.prompt, tokens, self.drafts)) <= self.kv.total for tokens in stage.tokens)
 
     def has_room(self, stage: Stage) -> bool:
         """Whether it may wait, or run at once."""

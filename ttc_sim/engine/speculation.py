@@ -11,6 +11,7 @@ more as the drafter writes ahead.
 
 from __future__ import annotations
 
+from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable
 
@@ -31,6 +32,13 @@ def advance_of(pool: GpuPool) -> int:
 def most_held(prompt: int, output: int, drafts: int) -> int:
     """Tokens that there must be room for: the last one is never computed, but draft tokens are."""
     return prompt + output - 1 + (2 * drafts if output > 1 else 0)
+
+
+def longest_held(pool: GpuPool) -> int | None:
+    """Tokens of the longest sequence that a replica's KV cache can ever hold, but for its last; ``None`` without limit."""
+    if pool.kv_cache_tokens is None:
+        return None
+    return pool.kv_cache_tokens // BLOCK * BLOCK - 2 * drafts_of(pool)
 
 
 def check_table(table: StepTable, pool: GpuPool) -> None:

@@ -81,5 +81,4 @@ ACCEPTANCE_LENGTHS: dict[str, Acceptance] = {
         thinking_off=(1.92, 2.7, 3.33, 3.83, 4.2, 4.48, 4.73, 4.71),
         thinking_on=(1.93, 2.73, 3.39, 3.97, 4.41, 4.8, 5.04, 5.21),
     ),
-
 }

@@ -297,8 +297,8 @@ class GpuPool(Model):
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
             model of the catalogue, and without limit otherwise.
-        speculative: tokens are drafted, and several verified in one iteration (:mod:`ttc_sim.scenario.speculative`); plain decoding if
-            left out.
+        speculative: tokens are drafted, and several verified in one iteration (:mod:`ttc_sim.scenario.speculative`); plain
+            decoding if left out.
         prefix_caching: find prompts again that another request, or an earlier turn, has left in the KV cache.
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.

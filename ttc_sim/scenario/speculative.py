@@ -45,9 +45,10 @@ class Speculative(Model):
             chosen.
         profile: instead, a measured table: ``ttc_sim.scenario.acceptance_lengths``.
         thinking: whether the model thinks, where the profile was measured both ways.
-        draft_s: seconds that drafting takes in each step in which sequences decode; by number of draft tokens, if that is to be chosen.
-        draft_share: instead, the time that drafting one token takes, of that of a plain iteration for the same sequences: a drafter of
-            one layer takes about one in as many as the model has layers, and what the LM head takes beside them.
+        draft_s: seconds that drafting takes in each step in which sequences decode; by number of draft tokens, if that is to be
+            chosen.
+        draft_share: instead, the time that drafting one token takes, of that of a plain iteration for the same sequences: a drafter
+            of one layer takes about one in as many as the model has layers, and what the LM head takes beside them.
     """
 
     draft_tokens: Annotated[int, Field(ge=0, le=MOST_DRAFTED)]
@@ -111,11 +112,28 @@ class Speculative(Model):
         if self.thinking is None and len(measured) > 1:
             expected = f"on or off: {self.profile} was measured both ways"
             raise errors_at({"thinking": ("value_error", self.thinking, expected)})
-        thinking = self.thinking or next(iter(measured))
+        thinking = self.thinking or min(measured)
         if thinking not in measured:
             expected = f"{next(iter(measured))}: {self.profile} was not measured otherwise"
             raise errors_at({"thinking": ("value_error", self.thinking, expected)})
         return dict(enumerate(measured[thinking], start=1))
+
+    def with_draft_tokens(self, drafted: int) -> Speculative | None:
+        """The same with so many draft tokens; ``None`` for 0, which is plain decoding.
+
+        Raises:
+            ValueError: nothing is known of so many.
+        """
+        if drafted == 0:
+            return None
+        for name, known in (("acceptance_length", self.lengths), ("draft_s", self.draft_s)):
+            if drafted != self.draft_tokens and isinstance(getattr(self, name), float):
+                raise ValueError(
+                    f"{name} by number of draft tokens, such as {{{self.draft_tokens}: ..., {drafted}: ...}}"
+                )
+            if isinstance(known, dict) and drafted not in known:
+                raise ValueError(f"0 or one of {', '.join(map(str, known))}, for which {name} is known")
+        return self.model_copy(update={"draft_tokens": drafted})
 
     @property
     def length(self) -> float:

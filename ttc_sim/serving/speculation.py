@@ -13,9 +13,9 @@ def speculative_table(
 ) -> StepTable:
     """Step times of a server that verifies draft tokens.
 
-    The tokens of a verification pass through the dense layers and the LM head as other tokens do. Attention is that of one token: it
-    takes the time of reading keys and values, which are read once for all tokens of a sequence. Drafting comes on top: seconds of
-    each iteration in which sequences decode, or a share of a plain decode iteration for each draft token, its attention too.
+    The tokens of a verification pass through the dense layers and the LM head as other tokens do. Attention is that of one token:
+    it takes the time of reading keys and values, which are read once for all tokens of a sequence. Drafting comes on top: seconds
+    of each iteration in which sequences decode, or a share of a plain decode iteration for each draft token, its attention too.
 
     Args:
         plain: of the same server, for batches of ``max_sequences`` times as many sequences as are verified tokens of each.

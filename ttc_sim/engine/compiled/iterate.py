@@ -224,9 +224,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
         due = due_at(m, r, 1) if rep.drafts > 0 else m.due[r * 16 + ((rep.iteration + 1) & 15)]
         partial, chunk, need = rep.partial, 0, due
         if partial >= 0:
-            chunk = min(
-                seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding * (rep.drafts + 1)
-            )
+            chunk = min(seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding * (rep.drafts + 1))
             need += blocks_for(seq[partial].computed + chunk + rep.drafts) - seq[partial].blocks
         preempted, decoding, kv = False, rep.decoding, rep.kv
         short = need > rep.free

@@ -36,8 +36,8 @@ DEPLOYMENT = _record(
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
 # that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
 # drafts, advance, parts: draft tokens, and what a step yields, in so many parts of a token; kv is counted in those. due_base,
-# due_period, due_once: see speculation.py. noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
-# engine/fleet.py.
+# due_period, due_once: see speculation.py. noted: what was there when that was last written down. state, and how often it has begun
+# to start and come into service: see engine/fleet.py.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
     " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"
