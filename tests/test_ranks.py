@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tests.random_scenarios import TIMES, Case, Dice, Times, differences, failing_scenario, scenario, with_tree
 from tests.test_gpu_operators import small
 from ttc_sim.base.draws import F64
+from tests.test_speculation import speculating
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.work import EngineResult, single_stage
@@ -55,6 +56,13 @@ def test_engines_agree(times: Times) -> None:
         for made in (scenario, failing_scenario):
             case = with_ranks(with_tree(made(seed, times), seed, times), seed, times)
             assert differences(*both(case)) == [], f"with_ranks(with_tree({made.__name__}({seed}, {times!r})))"
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_where_ranks_speculate(times: Times) -> None:
+    for seed in range(40):
+        case = with_ranks(speculating(scenario(seed, times), seed, times), seed, times)
+        assert differences(*both(case)) == [], f"with_ranks(speculating(scenario({seed}, {times!r})))"
 
 
 STEP = LinearStepTime(base_s=0.5, per_prefill_token_s=0.01, per_sequence_s=0.125, per_kv_token_s=0.001)

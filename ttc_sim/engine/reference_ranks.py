@@ -33,7 +33,7 @@ class Ranks:
     """
 
     def __init__(self, pool: GpuPool, table: StepTable) -> None:
-        self.pool, self.shared_s = pool, table.shared_s
+        self.pool, self.shared_s, self.verified = pool, table.shared_s, table.verified
         self.together = step_together(pool, table)
         self.all: list[Replica] = []
         self.ends_s = -1.0  # of the iteration in progress, or the last one
@@ -97,7 +97,7 @@ class Ranks:
         line = self.line
         if prefill or line is None or line.batches != batches or line.iterations == line.most:
             alone = [(one.seconds_of(batch), one) for one, batch in zip(ranks, of, strict=True)]
-            sizes = [one.prefill + one.decoding for one in of]
+            sizes = [one.prefill + one.decoding * self.verified for one in of]
             limits = self.pool.max_num_seqs, self.pool.max_num_batched_tokens
             idle = len(self.all) - len(ranks)
             tokens = tokens_together(max(sizes), sum(sizes), idle, len(self.all), *limits)

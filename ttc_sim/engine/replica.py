@@ -5,7 +5,8 @@ the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still p
 admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
 What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is
 known of them fits into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are
-not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
+not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations;
+fewer with speculative decoding, whose draft tokens take their part of the budget (:mod:`ttc_sim.engine.speculation`).
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
 blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
@@ -24,6 +25,7 @@ import simpy
 from ttc_sim.engine.clock import SERVERS_BEGIN, SERVERS_END
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for, stretches
 from ttc_sim.engine.recording import Recorder
+from ttc_sim.engine.speculation import PARTS, advance_of, check_table, drafts_of, most_held
 from ttc_sim.engine.work import LEVELS, Work
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable, decode_line, iterations_on_line, line_seconds, seconds_at, stack_tables
@@ -62,6 +64,7 @@ class _Sequence:
         self.length = stage.prompt
         self.generated = self.computed = self.blocks = self.shared = self.prefilled = 0
         self.prefilling = True
+        self.began_at, self.steps = 0, 0  # its length as it began to decode, and iterations since
         self.dropped = False
         self.left: Chain | None = None  # blocks of its own that it left in the cache when it was preempted
 
@@ -84,7 +87,7 @@ class Batch(NamedTuple):
     prefill: int
     pairs: float
     decoding: int
-    kv_tokens: int
+    kv_tokens: float
     sampled: int
 
 
@@ -117,7 +120,9 @@ class Replica:
         self.recorder, self.pool, self.number, self.deployment = recorder, pool, number, deployment
         self.ranks = ranks
         self.noted = [0] * len(LEVELS)
+        check_table(table, pool)
         self.tables = stack_tables([table])
+        self.drafts, self.advance = drafts_of(pool), advance_of(pool)
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
         self.prefixes: dict[int, Chain] = {}  # by node of the tree of prefixes
         self.running: list[_Sequence] = []  # in order of admission
@@ -151,7 +156,7 @@ class Replica:
 
     def ever_fits(self, stage: Stage) -> bool:
         """Whether the stage can ever run here."""
-        return all(blocks_for(stage.prompt + tokens - 1) <= self.kv.total for tokens in stage.tokens)
+        return all(blocks_for(most_held(stage.prompt, tokens, self.drafts)) <= self.kv.total for tokens in stage.tokens)
 
     def has_room(self, stage: Stage) -> bool:
         """Whether it may wait, or run at once."""
@@ -277,7 +282,7 @@ class Replica:
         budget, index, preempted = self.pool.max_num_batched_tokens, 0, False
         while index < len(self.running) and budget > 0:
             sequence = self.running[index]
-            tokens = min(sequence.length - sequence.computed, budget)
+            tokens = min(sequence.length - sequence.computed, budget) if sequence.prefilling else self.drafts + 1
             while not self._allocate(sequence, tokens):
                 victim = self.running[-1] if self.pool.scheduling == "fcfs" else max(self.running, key=_urgency)
                 preempted = True
@@ -302,8 +307,8 @@ class Replica:
             budget -= tokens
 
     def _allocate(self, sequence: _Sequence, tokens: int) -> bool:
-        """Find room for so many more tokens of a running sequence."""
-        blocks = blocks_for(sequence.computed + tokens)
+        """Find room for so many more tokens of a running sequence, and for draft tokens that are written ahead."""
+        blocks = blocks_for(sequence.computed + tokens + self.drafts)
         if blocks - sequence.blocks > self.kv.free:
             return False
         self.kv.take(blocks - sequence.blocks)
@@ -402,7 +407,7 @@ class Replica:
 
     def batch_now(self) -> Batch:
         """What the iteration that is about to begin will compute."""
-        prefill = decoding = kv_tokens = sampled = 0
+        prefill = decoding = kv_parts = sampled = 0
         pairs = 0.0
         for sequence, tokens in self.batch.items():
             if sequence.prefilling:
@@ -410,9 +415,9 @@ class Replica:
                 pairs += tokens * (sequence.computed + 0.5 * tokens)
             else:
                 decoding += 1
-                kv_tokens += sequence.length
-            sampled += sequence.computed + tokens == sequence.length
-        return Batch(prefill, pairs, decoding, kv_tokens, sampled)
+                kv_parts += sequence.began_at * PARTS + sequence.steps * self.advance
+            sampled += not sequence.prefilling or sequence.computed + tokens == sequence.length
+        return Batch(prefill, pairs, decoding, kv_parts / PARTS, sampled)
 
     def seconds_of(self, batch: Batch) -> float:
         """Of an iteration, without what ranks share."""
@@ -421,18 +426,26 @@ class Replica:
     def line_of(self, batch: Batch) -> tuple[float, int]:
         """The line that decode iterations from this one on lie on: seconds that each takes longer, and how many there are."""
         slope, kv_end = decode_line(self.tables, 0, batch.decoding, batch.kv_tokens)
-        return float(slope) * batch.decoding, iterations_on_line(batch.kv_tokens, batch.decoding, kv_end)
+        more = batch.decoding * self.advance / PARTS
+        return float(slope) * more, iterations_on_line(batch.kv_tokens, more, kv_end)
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""
         recorder = self.recorder
         for sequence, tokens in self.batch.items():
+            if not sequence.prefilling:
+                sequence.steps += 1
+                sequence.length = sequence.began_at + sequence.steps * self.advance // PARTS
+                sequence.computed = sequence.length - 1
+                sequence.generated = min(sequence.length - sequence.stage.prompt, sequence.output)
+                continue
             sequence.computed += tokens
             sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
             if sequence.computed == sequence.length:
                 sequence.prefilling = False
                 sequence.generated += 1
                 sequence.length += 1
+                sequence.began_at, sequence.steps = sequence.length, 0
                 request = sequence.stage.request
                 if np.isnan(recorder.first_token_s[request]) and not sequence.dropped:
                     recorder.first_token_s[request] = recorder.env.now

@@ -19,6 +19,7 @@ from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.scenario.price import Price
+from ttc_sim.scenario.speculative import Speculative
 
 
 class Latency(Model):
@@ -299,6 +300,8 @@ class GpuPool(Model):
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
             model of the catalogue, and without limit otherwise.
+        speculative: tokens are drafted, and several verified in one iteration (:mod:`ttc_sim.scenario.speculative`); plain
+            decoding if left out.
         prefix_caching: find prompts again that another request, or an earlier turn, has left in the KV cache.
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
@@ -324,6 +327,7 @@ class GpuPool(Model):
     max_num_seqs: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
+    speculative: Speculative | None = None
     prefix_caching: bool = True
     load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session", "prefix"] = "least_outstanding"
     scheduling: Literal["fcfs", "priority"] = "fcfs"
@@ -447,6 +451,12 @@ class GpuPool(Model):
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least max_num_seqs {self.max_num_seqs}"
+            )
+        verified = 1 if self.speculative is None else self.speculative.draft_tokens + 1
+        if self.max_num_batched_tokens < self.max_num_seqs * verified:
+            raise ValueError(
+                f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least {self.max_num_seqs * verified}: of each of "
+                f"max_num_seqs {self.max_num_seqs} sequences {verified} tokens are verified in one step"
             )
         return self
 

@@ -144,6 +144,14 @@ def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
                 f"none: {name} names a model of the catalogue, and gpu, tensor_parallel and precision to choose from"
             )
             raise InputError(path, f"{field}.options", list(one.options), expected)
+        for drafted in one.draft_tokens or ():
+            if own.speculative is None:
+                expected = f"speculative of deployments.{name}, which says what is accepted and what drafting takes"
+                raise InputError(path, f"{field}.draft_tokens", drafted, expected)
+            try:
+                own.speculative.with_draft_tokens(drafted)
+            except ValueError as error:
+                raise InputError(path, f"{field}.draft_tokens", drafted, str(error)) from None
         if one.autoscaling is not None and one.start_up is None and own.start_up is None:
             expected = "how long a replica takes that is started, such as {boot_s: 120, load_gb_per_s: 2}"
             raise InputError(path, f"{field}.start_up", None, expected)

@@ -14,6 +14,7 @@ from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, load_architecture, physics_table
+from ttc_sim.serving.speculation import speculative_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 from ttc_sim.serving.users_own import own_table
 
@@ -29,6 +30,8 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
         InputError: files that are missing or cannot be read, a name that is not known, or a user's own that failed or returned
             something else.
     """
+    if pool.speculative is not None and pool.speculative.draft_tokens:
+        return _speculative_table(pool, Path(folder))
     limits = pool.max_num_batched_tokens, pool.max_num_seqs
     if pool.step_time is None:
         return _catalogue_table(served_by(pool, folder), *limits)
@@ -39,6 +42,17 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
             raise InputError(f"step_time {pool.step_time.kind}", "table: ranks", table.ranks, expected)
         return table
     return _table(pool.step_time, *limits, Path(folder), pool.data_parallel)
+
+
+def _speculative_table(pool: GpuPool, folder: Path) -> StepTable:
+    assert pool.speculative is not None
+    drafted, given = pool.speculative.draft_tokens, pool.step_time
+    plain = pool_table(
+        pool.model_copy(update={"speculative": None, "max_num_seqs": pool.max_num_seqs * (drafted + 1)}), folder
+    )
+    # Nothing there is of tokens in general: a draft token takes what a prompt token takes.
+    per_draft_token_s = given.per_prefill_token_s if isinstance(given, LinearStepTime) else 0.0
+    return speculative_table(plain, pool.speculative, pool.max_num_seqs, per_draft_token_s)
 
 
 def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:

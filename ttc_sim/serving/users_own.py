@@ -42,6 +42,9 @@ def checked(made: object, max_tokens: int, max_sequences: int, where: str, far: 
     """
     if not isinstance(made, StepTable):
         raise InputError(where, "table", made, "a StepTable, as ttc_sim.serving.step_time.step_table makes it")
+    if (made.verified, made.advance) != (1, 1.0):
+        expected = "1, and advance 1: what speculative decoding makes of it follows from the pool"
+        raise InputError(where, "table: verified", made.verified, expected)
     chunks, contexts, sequences, kv = (
         _knots(where, name, getattr(made, name)) for name in ("chunks", "contexts", "sequences", "kv")
     )

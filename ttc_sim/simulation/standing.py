@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.fleet import IN_SERVICE, level_seconds
-from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.engine.speculation import longest_held
 from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, EngineResult
 from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Trace, Workload
 from ttc_sim.serving.api_limits import held_by
@@ -200,8 +200,8 @@ def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | Non
 def _most_held(model: Model) -> F64:
     """(deployments,) tokens of one sequence that fit into a pool's KV cache."""
     pools = [item if isinstance(item, GpuPool) else None for item in model.deployments]
-    most = [None if one is None else one.kv_cache_tokens for one in pools]
-    return np.array([np.inf if one is None else one // BLOCK * BLOCK for one in most], dtype=np.float64)
+    most = [None if one is None else longest_held(one) for one in pools]
+    return np.array([np.inf if one is None else one for one in most], dtype=np.float64)
 
 
 def _most_asked(model: Model, key: str) -> F64:

@@ -52,6 +52,7 @@ Kind = Literal[
     "autoscaling",
     "batch limits",
     "queue limit",
+    "speculative decoding",
     "priority",
     "load balancer",
     "sessions",
@@ -246,6 +247,10 @@ def _pool(of: str, item: GpuPool) -> Iterator[Feature]:
         yield Feature("autoscaling", of, f"from {scaled.least:,} to {scaled.most:,} replicas")
     said = f"at most {item.max_num_seqs:,} sequences and {item.max_num_batched_tokens:,} tokens in a batch"
     yield Feature("batch limits", of, said)
+    if item.speculative is not None and item.speculative.draft_tokens:
+        said = f"{item.speculative.draft_tokens} draft tokens are verified of each sequence and step, by a drafter that yields "
+        said += f"{item.speculative.length:g} tokens a step in the mean (vLLM: --speculative-config)"
+        yield Feature("speculative decoding", of, said)
     if item.queue_limit is not None:
         yield Feature("queue limit", of, f"more than {item.queue_limit:,} waiting sequences are turned away")
     if item.scheduling == "priority":

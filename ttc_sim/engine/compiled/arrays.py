@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,6 +82,7 @@ from ttc_sim.engine.fleet import (
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
 from ttc_sim.engine.ranks import step_together
+from ttc_sim.engine.speculation import PARTS, advance_of, check_table, drafts_of
 from ttc_sim.engine.spending import QUEUE, Budgets, Spending, check_days, spending_of
 from ttc_sim.engine.work import (
     IN_FLIGHT,
@@ -197,6 +199,9 @@ def begin(
         own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
         for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
     ]
+    for item, table in zip(deployments, each, strict=True):
+        if isinstance(item, GpuPool):
+            check_table(table, item)
     tables = stack_tables(each)
     _set_ranks(deployments, each, dep, rep)
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
@@ -245,6 +250,7 @@ def begin(
         free_chains=none_i,
         ends=np.zeros(int(dep["max_seqs"] @ (dep["replicas"] * dep["ranks"])) or 1, dtype=np.int64),
         due=np.zeros(len(rep) * 16, dtype=np.int64),
+        drafted_due=np.zeros(int(rep["due_period"].sum()) if len(rep) else 0, dtype=np.int64),
         waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
         waiting_last=np.full(len(rep) * levels, -1, dtype=np.int64),
         active=np.zeros(max(len(rep), 1), dtype=np.int64),
@@ -297,7 +303,7 @@ def begin(
         table_shape=np.array(
             [
                 *(*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2]),
-                *(*tables.attention_s.shape[1:], 4, tables.shared_s.shape[1]),
+                *(*tables.attention_s.shape[1:], 4, tables.sampled_s.shape[1], tables.shared_s.shape[1]),
             ]
         ),
     )
@@ -376,7 +382,7 @@ def _set_ranks(
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
     replicas: list[Any] = []
-    ends_base = caches = 0
+    ends_base = caches = due_base = 0
     for d, item in enumerate(deployments):
         row = dep[d]
         row["cache"] = -1
@@ -406,6 +412,13 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
                     replica[name] = -1
                 blocks = UNLIMITED if item.kv_cache_tokens is None else item.kv_cache_tokens // BLOCK
                 replica["free"] = replica["total"] = blocks
+                drafts, advance = drafts_of(item), advance_of(item)
+                replica["advance"] = replica["parts"] = 1
+                if drafts:
+                    replica["drafts"], replica["advance"], replica["parts"] = drafts, advance, PARTS
+                    # After so many steps a sequence has whole blocks more.
+                    replica["due_period"] = BLOCK * PARTS // math.gcd(advance, BLOCK * PARTS)
+                    replica["due_base"], due_base = due_base, due_base + replica["due_period"]
                 replicas.append(replica)
                 ends_base += item.max_num_seqs
             continue

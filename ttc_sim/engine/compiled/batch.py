@@ -17,6 +17,7 @@ from ttc_sim.engine.compiled.kv import (
     give_chain,
     take,
 )
+from ttc_sim.engine.compiled.speculation import begin_speculating, sit_out, stop_speculating
 from ttc_sim.engine.compiled.state import (
     DECODE,
     FREE_GROUPS,
@@ -134,11 +135,14 @@ def begin_decoding(m: Memory, r: int, q: int) -> None:
     one = m.sequences[q]
     iteration = rep.iteration
     one.state = DECODE
-    one.offset = one.length - iteration
-    one.end = iteration + one.output - (one.length - one.prompt)
-    m.due[r * 16 + ((2 - one.offset) & 15)] += 1
+    if rep.drafts > 0:
+        begin_speculating(m, r, q)
+    else:
+        one.offset = one.length - iteration
+        one.end = iteration + one.output - (one.length - one.prompt)
+        m.due[r * 16 + ((2 - one.offset) & 15)] += 1
     rep.decoding += 1
-    rep.kv += one.length
+    rep.kv += one.length * rep.parts
     rep.most = 0
     push_end(m, r, q)
 
@@ -147,12 +151,15 @@ def begin_decoding(m: Memory, r: int, q: int) -> None:
 def _stop_decoding(m: Memory, r: int, q: int) -> None:
     rep = m.replicas[r]
     one = m.sequences[q]
-    one.length = one.offset + rep.iteration
+    if rep.drafts > 0:
+        stop_speculating(m, r, q)
+    else:
+        one.length = one.offset + rep.iteration
+        one.blocks = blocks_for(one.length - 1)
+        m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
+        rep.kv -= one.length
     one.computed = one.length - 1
-    one.blocks = blocks_for(one.computed)
-    m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
     rep.decoding -= 1
-    rep.kv -= one.length
     rep.most = 0
     remove_end(m, r, q)
 
@@ -161,10 +168,13 @@ def _stop_decoding(m: Memory, r: int, q: int) -> None:
 def skip_iteration(m: Memory, r: int, q: int) -> None:
     """Let a decoding sequence sit out the next iteration."""
     one = m.sequences[q]
-    offset = one.offset
-    m.due[r * 16 + ((2 - offset) & 15)] -= 1
-    m.due[r * 16 + ((3 - offset) & 15)] += 1
-    one.offset -= 1
+    if m.replicas[r].drafts > 0:
+        sit_out(m, r, q)
+    else:
+        offset = one.offset
+        m.due[r * 16 + ((2 - offset) & 15)] -= 1
+        m.due[r * 16 + ((3 - offset) & 15)] += 1
+        one.offset -= 1
     delay_end(m, r, q)
 
 
@@ -257,7 +267,7 @@ def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
     if one.state == DECODE:
         _stop_decoding(m, r, q)
         if scheduled:
-            one.blocks = blocks_for(one.length)
+            one.blocks = blocks_for(one.length + 2 * m.replicas[r].drafts)
     _remove_running(m, r, q)
     left = 0
     if m.deployments[m.replicas[r].deployment].caching:
@@ -392,7 +402,7 @@ def leave(m: Memory, r: int, q: int) -> None:
         _remove_running(m, r, q)
         share(m, q, one.computed)
         _release(m, r, q, 0)
-    write_down(m, g, one.sample, one.length - one.prompt, one.prefilled)
+    write_down(m, g, one.sample, min(one.length - one.prompt, one.output), one.prefilled)
     if group.first == q:
         group.first = one.sibling
     else:

@@ -12,6 +12,14 @@ from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
 from ttc_sim.engine.compiled.levels import note_leap
 from ttc_sim.engine.compiled.memory import tables
+from ttc_sim.engine.compiled.speculation import (
+    blocks_needed,
+    due_at,
+    expect_first_blocks,
+    parts_of,
+    speculative_blocks,
+    speculative_iterations_that_fit,
+)
 from ttc_sim.engine.compiled.state import (
     BOUNDARY,
     DECODE,
@@ -39,6 +47,8 @@ def end_of_leap(m: Memory, r: int, iterations: int) -> float:
 def blocks_of_leap(m: Memory, r: int, iterations: int) -> int:
     """Blocks that the next so many decode iterations take: each sequence one in 16."""
     rep = m.replicas[r]
+    if rep.drafts > 0:
+        return speculative_blocks(m, r, iterations)
     blocks = (iterations // 16) * rep.decoding
     at = rep.iteration + 1
     for i in range(iterations & 15):
@@ -117,6 +127,8 @@ def cut(m: Memory, r: int, at_s: float) -> None:
 def iterations_that_fit(m: Memory, r: int, most: int) -> int:
     """Decode iterations until the KV blocks are used up, at most so many."""
     rep = m.replicas[r]
+    if rep.drafts > 0:
+        return int(speculative_iterations_that_fit(m, r, most))
     free, decoding = rep.free, rep.decoding
     if free >= decoding * (most // 16 + 1):
         return most
@@ -152,13 +164,16 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
     q = rep.first
     while q >= 0 and budget > 0:
         decodes = seq[q].state == DECODE
-        if decodes:
+        if decodes and rep.drafts > 0:
+            length = parts_of(m, r, q)
+            tokens, need = rep.drafts + 1, blocks_needed(m, r, q)
+        elif decodes:
             length = seq[q].offset + rep.iteration
             tokens, need = 1, 1 if length & 15 == 1 else 0
         else:
             length = seq[q].length
             tokens = min(length - seq[q].computed, budget)
-            need = blocks_for(seq[q].computed + tokens) - seq[q].blocks
+            need = blocks_for(seq[q].computed + tokens + rep.drafts) - seq[q].blocks
         gone = False
         while need > rep.free:
             victim = rep.last
@@ -172,7 +187,12 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
                     other = seq[other].previous
             served = seq[victim].stamp == stamp
             if served:
-                if seq[victim].state == DECODE:
+                if seq[victim].state == DECODE and rep.drafts > 0:
+                    budget += rep.drafts + 1
+                    decoding -= 1
+                    kv -= parts_of(m, r, victim)
+                    expect_first_blocks(m, r, victim, 1)
+                elif seq[victim].state == DECODE:
                     budget += 1
                     decoding -= 1
                     kv -= seq[victim].offset + rep.iteration
@@ -193,6 +213,8 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
         if decodes:
             decoding += 1
             kv += length
+            if rep.drafts > 0:
+                expect_first_blocks(m, r, q, -1)
         else:
             seq[q].chunk = tokens
             seq[q].blocks += need
@@ -224,11 +246,11 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             rep.busy_s += now_s - rep.woke_s
             sleep(m, r)
             return
-        due = m.due[r * 16 + ((rep.iteration + 1) & 15)]
+        due = due_at(m, r, 1) if rep.drafts > 0 else m.due[r * 16 + ((rep.iteration + 1) & 15)]
         partial, chunk, need = rep.partial, 0, due
         if partial >= 0:
-            chunk = min(seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding)
-            need += blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
+            chunk = min(seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding * (rep.drafts + 1))
+            need += blocks_for(seq[partial].computed + chunk + rep.drafts) - seq[partial].blocks
         preempted, decoding, kv = False, rep.decoding, rep.kv
         short = need > rep.free
         if short:
@@ -236,13 +258,13 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             if decoding == 0 and chunk == 0:
                 continue  # the only one that could run has been preempted, and can now be admitted
         elif partial >= 0:
-            grown = blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
+            grown = blocks_for(seq[partial].computed + chunk + rep.drafts) - seq[partial].blocks
             take(m, r, need)
             seq[partial].blocks += grown
             seq[partial].chunk = chunk
             share(m, partial, seq[partial].computed + chunk)
         taken = short or partial >= 0
-        budget = dep.max_tokens - decoding - chunk
+        budget = dep.max_tokens - decoding * (rep.drafts + 1) - chunk
         pairs, prefill, sampled = 0.0, chunk, decoding
         first = partial
         if chunk > 0:
@@ -266,6 +288,8 @@ def plan(m: Memory, r: int, now_s: float) -> None:
                 prefill += tokens
                 pairs += tokens * (seq[q].computed + 0.5 * tokens)
                 sampled += seq[q].computed + tokens == seq[q].length
+        if (taken or prefill > 0) and not short:
+            rep.due_once = 0
         goes_on = rep.passed < rep.most and prefill == 0 and rep.scheduled == decoding
         rep.scheduled = decoding
         rep.prefill = first
@@ -276,14 +300,15 @@ def plan(m: Memory, r: int, now_s: float) -> None:
             schedule(m, r, np.inf, BOUNDARY)
             return
         if not goes_on:
-            seconds = seconds_at(tables(m), d, prefill, pairs, decoding, kv, sampled)
+            attended, more = kv / rep.parts, decoding * rep.advance / rep.parts
+            seconds = seconds_at(tables(m), d, prefill, pairs, decoding, attended, sampled)
             rep.most = 0
             if prefill > 0:
                 schedule(m, r, now_s + seconds, BOUNDARY)
                 return
-            slope, kv_end = decode_line(tables(m), d, decoding, kv)
-            rep.begun_s, rep.first_step_s, rep.more_s = now_s, seconds, slope * decoding
-            rep.most = _iterations_on_line(kv, decoding, kv_end)
+            slope, kv_end = decode_line(tables(m), d, decoding, attended)
+            rep.begun_s, rep.first_step_s, rep.more_s = now_s, seconds, slope * more
+            rep.most = _iterations_on_line(attended, more, kv_end)
             rep.passed = 0
         if taken:
             schedule(m, r, end_of_leap(m, r, 1), BOUNDARY)
@@ -306,15 +331,15 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
             if m.counters[INTERVALS] > 0:
                 note_leap(m, r, blocks)
             take(m, r, blocks - rep.settled)
-        rep.settled = 0
+        rep.settled = rep.due_once = 0
         rep.passed += leap
         rep.iteration += leap
-        rep.kv += rep.decoding * leap
+        rep.kv += rep.decoding * leap * rep.advance
         rep.leap = 0
     else:
         rep.passed += 1
         rep.iteration += 1
-        rep.kv += rep.scheduled
+        rep.kv += rep.scheduled * rep.advance
         q = rep.prefill
         if q >= 0:
             rep.partial = -1

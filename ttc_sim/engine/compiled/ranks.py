@@ -44,10 +44,10 @@ def _begin_line(m: Memory, first: int, end: int, d: int, now_s: float) -> None:
             continue
         awake += 1
         prefill += rep.step_prefill
-        tokens = rep.step_prefill + rep.scheduled
+        tokens = rep.step_prefill + rep.scheduled * (rep.drafts + 1)
         most_tokens, total = max(most_tokens, tokens), total + tokens
         rep.own_s = seconds_at(
-            tables(m), d, rep.step_prefill, rep.step_pairs, rep.scheduled, rep.step_kv, rep.step_sampled
+            tables(m), d, rep.step_prefill, rep.step_pairs, rep.scheduled, rep.step_kv / rep.parts, rep.step_sampled
         )
     slowest_s, more_s = -1.0, 0.0
     line = 1 << 60
@@ -57,9 +57,10 @@ def _begin_line(m: Memory, first: int, end: int, d: int, now_s: float) -> None:
             continue
         rep.own_more_s = 0.0
         if prefill == 0:
-            slope, kv_end = decode_line(tables(m), d, rep.scheduled, rep.step_kv)
-            rep.own_more_s = slope * rep.scheduled
-            line = min(line, _iterations_on_line(rep.step_kv, rep.scheduled, kv_end))
+            attended, more = rep.step_kv / rep.parts, rep.scheduled * rep.advance / rep.parts
+            slope, kv_end = decode_line(tables(m), d, rep.scheduled, attended)
+            rep.own_more_s = slope * more
+            line = min(line, _iterations_on_line(attended, more, kv_end))
         if rep.own_s > slowest_s or (rep.own_s == slowest_s and rep.own_more_s > more_s):
             slowest_s, more_s = rep.own_s, rep.own_more_s
     for r in range(first, end):

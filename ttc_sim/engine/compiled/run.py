@@ -28,6 +28,7 @@ from ttc_sim.engine.compiled.jit import kept
 from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
 from ttc_sim.engine.compiled.ranks import begin_together
+from ttc_sim.engine.compiled.speculation import length_of
 from ttc_sim.engine.compiled.spending import enter_day
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
@@ -211,10 +212,10 @@ def _stop(addresses: I64, until_s: float) -> None:
                 one = m.sequences[q]
                 length = one.length
                 if one.state == DECODE:
-                    length = one.offset + m.replicas[r].iteration
-                    if sat_out and one.stamp != m.replicas[r].iteration + 1:
-                        length += 1  # counted as sitting out an iteration that has not ended
-                write_down(m, one.group, one.sample, length - one.prompt, one.prefilled)
+                    # Those that sit out an iteration are counted as having done so, though it has not ended.
+                    sits_out = sat_out and one.stamp != m.replicas[r].iteration + 1
+                    length = length_of(m, r, q, 1 if sits_out else 0)
+                write_down(m, one.group, one.sample, min(length - one.prompt, one.output), one.prefilled)
                 q = one.next
     for d in range(m.counters[DEPLOYMENTS]):
         if m.deployments[d].kind == 0 and m.deployments[d].in_progress > 0:

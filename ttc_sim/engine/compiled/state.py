@@ -36,18 +36,20 @@ DEPLOYMENT = _record(
 # partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
 # that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
-# noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
-# engine/fleet.py. The replicas from ranks_from to ranks_to are ranks of one server that step together (ranks_to is 0 of others);
-# what the batch of each has got for the next iteration is kept until all have theirs, see ranks.py. on_line: of the first, how
-# many of them the line is of. seen_running, ...: what a front end of the ranks has last heard of each, and when.
+# drafts, advance, parts: draft tokens, and what a step yields, in so many parts of a token; kv is counted in those. due_base,
+# due_period, due_once: see speculation.py. noted: what was there when that was last written down. state, and how often it has begun
+# to start and come into service: see engine/fleet.py. The replicas from ranks_from to ranks_to are ranks of one server that step
+# together (ranks_to is 0 of others); what the batch of each has got for the next iteration is kept until all have theirs, see
+# ranks.py. on_line: of the first, how many of them the line is of. seen_running, ...: what a front end of the ranks has last heard of
+# each, and when.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
     " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"
-    " state starts lives"
+    " state starts lives drafts advance parts due_base due_period due_once"
     " ranks_from ranks_to goes_on taken step_prefill step_kv step_sampled on_line seen_running seen_waiting turn",
     "at_s begun_s first_step_s more_s woke_s busy_s ready_s step_pairs own_s own_more_s seen_s",
 )
-# A sequence that decodes grows with its replica's iterations: its length is offset + iteration.
+# A sequence that decodes grows with its replica's iterations: its length is offset + iteration, or see speculation.py.
 SEQUENCE = _record(
     "group sample order level prompt output offset length computed blocks shared chunk end place previous next sibling state"
     " dropped prefilled stamp"
@@ -190,6 +192,7 @@ class State(NamedTuple):
     free_chains: I64
     ends: I64
     due: I64  # (replicas * 16,) sequences that need a block, by iteration modulo 16
+    drafted_due: I64  # the same of replicas that speculate, by iteration modulo their period
     waiting_first: I64
     waiting_last: I64
     active: I64  # heap of replicas with something to do
@@ -279,8 +282,10 @@ class State(NamedTuple):
     table_counts: I64
     table_attention_s: F64
     table_decode_attention_s: F64
+    table_verified: I64
     table_shared_s: F64
-    table_shape: I64  # pools, tokens, sequences, longest knots, the four axes of attention, their number, tokens shared
+    # Pools, tokens, sequences, longest knots, the four axes of attention, their number, tokens of the LM head, and tokens shared.
+    table_shape: I64
 
 
 # What compiled code gets of it, see :mod:`ttc_sim.engine.compiled.memory`.

@@ -31,10 +31,12 @@ from ttc_sim.engine.compiled.state import (
     Memory,
 )
 from ttc_sim.engine.fleet import IN_SERVICE, weight_of
+from ttc_sim.engine.speculation import most_held
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT, far_apart, holds_enough
 
 # One copy for both engines.
 _weight_of, _far_apart, _holds_enough = inlined(weight_of), inlined(far_apart), inlined(holds_enough)
+_most_held = inlined(most_held)
 
 
 @compiled
@@ -149,7 +151,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
     unfinished = rep.running + rep.waiting
     fits = True
     for sample in range(lo, hi):
-        fits = fits and blocks_for(prompt + m.output_tokens[sample] - 1) <= rep.total
+        fits = fits and blocks_for(_most_held(prompt, m.output_tokens[sample], rep.drafts)) <= rep.total
     if not fits or (limit >= 0 and unfinished + hi - lo > dep.max_seqs + limit):
         not_answered(m, request, REJECTED, REFUSED if fits else NEVER, False, now_s)
         return
