@@ -54,10 +54,12 @@ from ttc_sim.engine.recording import Levels, Recorder
 from ttc_sim.engine.reference_fleet import Fleet
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Ledger, bill_of, check_budgets, prices_at
+from ttc_sim.engine.splitting import replica_kind, serve_apart
 from ttc_sim.engine.work import (
     BUSY,
     COMPLETED,
     FAILED,
+    NEVER,
     QUEUED,
     REJECTED,
     RUNNING,
@@ -66,6 +68,7 @@ from ttc_sim.engine.work import (
     Down,
     EngineResult,
     Work,
+    all_pools,
     capacity,
     check_clock,
     check_following,
@@ -92,8 +95,6 @@ from ttc_sim.serving.step_time import StepTable
 Route = Callable[[int, Load], int]
 Process = Generator[simpy.Event, Any, None]
 
-# What a server says of a stage that it can never serve; of the request it becomes REJECTED.
-NEVER = 5
 # By how a server ends an attempt, why it may be made again.
 _REASONS = {REJECTED: ("rate_limit", "queue_full"), FAILED: ("error",), TIMED_OUT: ("timeout",)}
 
@@ -186,10 +187,12 @@ class Simulation(Recorder):
             else _Endpoint(self, d, item, (None if outages is None else outages[d]) or listed_outages(item))
             for d, (item, table) in enumerate(zip(deployments, tables or [None] * len(deployments), strict=True))
         ]
+        for pool in self.pools:
+            pool.begin_apart()
         self.followers: dict[int, list[int]] = {}  # of an answer
         for request, before in enumerate([] if works[0].after is None else works[0].after.tolist()):
             self.followers.setdefault(before, []).append(request)
-        by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
+        by_session = any(pool.load_balancer == "session" for pool in all_pools(deployments))
         self.session = [kept_together(work) if by_session else work.prefix_id for work in works]
 
     def run(self, until_s: float | None) -> EngineResult:
@@ -417,10 +420,15 @@ class Simulation(Recorder):
 class _Pool:
     """Replicas behind a load balancer."""
 
-    def __init__(self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable) -> None:
+    def __init__(
+        self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable, prefills: bool = False
+    ) -> None:
         self.simulation, self.pool, self.item = simulation, pool, pool
         self.known = True
+        self.number, self.table = number, table
+        self.prefill: _Pool | None = None
         first = simulation.replicas
+        kind = replica_kind(pool, prefills)
         self.fleet = Fleet(
             simulation,
             simulation.fleet_log,
@@ -428,11 +436,18 @@ class _Pool:
             number,
             first,
             simulation.fleets,
-            lambda place: Replica(simulation, pool, table, first + place, number),
+            lambda place: kind(simulation, pool, table, first + place, number),
             simulation.failure_time,
         )
         simulation.replicas += pool.most_replicas
         self.turn = 0
+
+    def begin_apart(self) -> None:
+        """Make the replicas that take prompts in, where those are others: they come after all others."""
+        apart = self.pool.prefill_pool
+        if apart is not None:
+            table = self.table.apart or pool_table(apart)
+            self.prefill = _Pool(self.simulation, self.number, apart, table, prefills=True)
 
     @property
     def replicas(self) -> list[Replica]:
@@ -446,17 +461,22 @@ class _Pool:
 
     @property
     def in_progress(self) -> int:
-        return sum(len(replica.running) for replica in self.replicas)
+        apart = 0 if self.prefill is None else self.prefill.in_progress
+        return sum(len(replica.running) for replica in self.replicas) + apart
 
     @property
     def waiting(self) -> int:
-        return sum(len(replica.waiting) for replica in self.replicas)
+        apart = 0 if self.prefill is None else self.prefill.waiting
+        return sum(replica.unfinished - len(replica.running) for replica in self.replicas) + apart
 
     @property
     def busy_s(self) -> float:
-        return sum(replica.busy_s for replica in self.replicas)
+        apart = [] if self.prefill is None else self.prefill.replicas
+        return sum(replica.busy_s for replica in [*self.replicas, *apart])
 
     def serve(self, request: int, arm: int, number: int) -> Generator[simpy.Event, Any, int]:
+        if self.prefill is not None:
+            return (yield from serve_apart(self, self.prefill._balance, self._balance, (request, arm, number)))
         env, work = self.simulation.env, self.simulation.works[arm]
         gives_up_s = self.simulation.gives_up_at(request, self)
         if gives_up_s <= env.now:
@@ -507,6 +527,8 @@ class _Pool:
 
     def close(self) -> None:
         """Record what requests in flight have had so far."""
+        if self.prefill is not None:
+            self.prefill.close()
         for replica in self.replicas:
             replica.stop_counting()
             for sequence in [*replica.running, *replica.waiting]:

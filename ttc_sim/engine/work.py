@@ -20,6 +20,8 @@ from ttc_sim.scenario import Api, GpuPool
 I32 = NDArray[np.int32]
 
 COMPLETED, REJECTED, TIMED_OUT, IN_FLIGHT, FAILED = 0, 1, 2, 3, 4
+# What a server says of a stage that it can never serve; of the request it becomes REJECTED.
+NEVER = 5
 STATUS_NAMES = ("completed", "rejected", "timed_out", "in_flight", "failed")
 
 
@@ -406,6 +408,12 @@ def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I6
     had += np.where(first_s + had * more_s <= last_s, 1, 0) - np.where(first_s + (had - 1) * more_s > last_s, 1, 0)
     tokens[cut] = np.maximum(had, 0).astype(np.int64)
     return tokens
+
+
+def all_pools(deployments: Sequence[Api | GpuPool]) -> list[GpuPool]:
+    """Of all deployments, and after them the replicas that take prompts in for others, as pools of their own."""
+    pools = [item for item in deployments if isinstance(item, GpuPool)]
+    return pools + [apart for pool in pools if (apart := pool.prefill_pool) is not None]
 
 
 def kept_together(work: Work) -> I64:

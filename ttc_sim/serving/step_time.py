@@ -42,6 +42,7 @@ class StepTable(NamedTuple):
         chunks, contexts, sequences, kv: ascending knots of ``attention_s``, the first of each 0.
         attention_s: (chunks, contexts, sequences, kv) seconds; of size 1 if there is none.
         decode_attention_s: (most sequences in a batch + 1, kv) seconds of an iteration without prefill.
+        apart: of the replicas that take prompts in, where those are others.
     """
 
     base_s: float
@@ -57,6 +58,7 @@ class StepTable(NamedTuple):
     kv: F64
     attention_s: F64
     decode_attention_s: F64
+    apart: StepTable | None = None
 
 
 def step_table(

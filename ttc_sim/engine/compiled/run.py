@@ -25,6 +25,7 @@ from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, 
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
+from ttc_sim.engine.compiled.landing import land
 from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
 from ttc_sim.engine.compiled.spending import enter_day
@@ -52,6 +53,7 @@ from ttc_sim.engine.compiled.state import (
     HAPPENED,
     INTERVALS,
     KEEP_MORE,
+    LANDED,
     LEAPS,
     LEVELS,
     LOGGED,
@@ -72,6 +74,7 @@ from ttc_sim.engine.compiled.state import (
     TIMEOUT,
     TURNS,
     UNFINISHED,
+    WAITED_FOR,
 )
 from ttc_sim.engine.fleet import (
     DRAINING,
@@ -109,7 +112,7 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         if (
             counters[FREE_SEQUENCES] < samples
             or counters[FREE_GROUPS] < 1
-            or counters[EVENTS] + counters[EVENTS_NEEDED] > counters[ROOM]
+            or counters[EVENTS] + counters[EVENTS_NEEDED] + counters[WAITED_FOR] > counters[ROOM]
         ):
             return GROW
         if counters[FREE_CHAINS] < counters[CHAINS_NEEDED]:
@@ -171,6 +174,9 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 change(m, request, stage, attempt, event_s)
                 if counters[INTERVALS] > 0:
                     note_change(m, request, stage, event_s)
+                continue
+            if kind == LANDED:
+                land(m, request, stage, event_s)
                 continue
             stage = happen(m, kind, request, stage, attempt, event_s)
             if stage >= 0 and kind < TIMEOUT:
@@ -275,7 +281,7 @@ def run(
     if until_s is not None:
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
-    np.add.at(busy_s, arrays.replicas["deployment"], arrays.replicas["busy_s"])
+    np.add.at(busy_s, arrays.deployments["owner"][arrays.replicas["deployment"]], arrays.replicas["busy_s"])
 
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
