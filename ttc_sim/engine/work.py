@@ -190,6 +190,7 @@ class EngineResult:
         cached_tokens: per offered work, (stages,) those of them found in the prefix cache, of a pool or of an API.
         written_tokens: per offered work, (stages,) those of them that an API's cache was made to keep; empty without any such.
         busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
+        prefill_busy_s: (deployments,) those of them that were spent by replicas that take prompts in, where these are others.
         end_s: clock at the end of the run.
         levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
             running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
@@ -217,6 +218,12 @@ class EngineResult:
     attempts: Attempts | None = None
     spending: Spending | None = None
     written_tokens: tuple[I64, ...] = ()
+    prefill_busy_s: F64 | None = None
+
+
+def prefill_busy_s(result: EngineResult, d: int) -> float:
+    """Seconds that replicas which take prompts in for a pool had anything to do; 0 where its own do."""
+    return 0.0 if result.prefill_busy_s is None else float(result.prefill_busy_s[d])
 
 
 def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bool:

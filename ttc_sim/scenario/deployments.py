@@ -381,12 +381,31 @@ class GpuPool(Model):
 
     @property
     def hourly_usd(self) -> float:
-        """Price of one replica: the scenario's own, or the list price of its GPUs; with its share of those that take prompts in."""
-        apart = self.prefill_pool
-        beside = 0.0 if apart is None else apart.replicas * apart.hourly_usd / self.replicas
+        """Price of one replica, with its share of those that take prompts in."""
+        return self.own_hourly_usd + self.prefill_usd_per_hour / self.replicas
+
+    @property
+    def own_hourly_usd(self) -> float:
+        """Price of one replica alone: the scenario's own, or the list price of its GPUs."""
         if self.usd_per_replica_hour is not None:
-            return self.usd_per_replica_hour + beside
-        return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour + beside
+            return self.usd_per_replica_hour
+        return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour
+
+    @property
+    def prefill_usd_per_hour(self) -> float:
+        """Of all replicas that take prompts in, where those are others."""
+        apart = self.prefill_pool
+        return 0.0 if apart is None else apart.replicas * apart.hourly_usd
+
+    @property
+    def servers(self) -> int:
+        """Replicas, and those that take prompts in."""
+        return self.replicas + (0 if self.prefill is None else self.prefill.replicas)
+
+    def gpus_in(self, replica_s: float, prefill_s: float) -> float:
+        """GPUs times seconds, of so many seconds of replicas and of those that take prompts in."""
+        apart = self.prefill_pool
+        return self.gpus * replica_s + (0.0 if apart is None else apart.gpus * prefill_s)
 
     @property
     def prefill_pool(self) -> GpuPool | None:

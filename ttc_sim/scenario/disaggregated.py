@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
+from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS
 from ttc_sim.scenario.base import Model, NonNegative, Positive
@@ -42,6 +44,10 @@ class KvTransfer(Model):
         if self.kv_bytes_per_token is None:
             raise ValueError("kv_transfer: the KV bytes of a token are not known")
         return 16 * self.kv_bytes_per_token / (self.gb_per_s * 1e9)
+
+    def seconds(self, prompt_tokens: F64) -> F64:
+        """Seconds of prompts' ways, nobody else being on them; arrays of any shape."""
+        return np.asarray(self.latency_s + np.ceil(prompt_tokens / 16) * self.seconds_per_block)
 
 
 class PrefillKeys(Model):

@@ -201,6 +201,10 @@ def _most_held(model: Model) -> F64:
     """(deployments,) tokens of one sequence that fit into a pool's KV cache."""
     pools = [item if isinstance(item, GpuPool) else None for item in model.deployments]
     most = [None if one is None else one.kv_cache_tokens for one in pools]
+    for d, one in enumerate(pools):
+        apart = None if one is None else one.prefill_pool
+        if apart is not None and apart.kv_cache_tokens is not None:
+            most[d] = min(apart.kv_cache_tokens, most[d] or apart.kv_cache_tokens)
     return np.array([np.inf if one is None else one // BLOCK * BLOCK for one in most], dtype=np.float64)
 
 

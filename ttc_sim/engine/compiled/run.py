@@ -281,7 +281,10 @@ def run(
     if until_s is not None:
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
-    np.add.at(busy_s, arrays.deployments["owner"][arrays.replicas["deployment"]], arrays.replicas["busy_s"])
+    at, prefill_busy_s = arrays.replicas["deployment"], np.zeros(len(deployments))
+    np.add.at(busy_s, arrays.deployments["owner"][at], arrays.replicas["busy_s"])
+    apart = at >= len(deployments)
+    np.add.at(prefill_busy_s, arrays.deployments["owner"][at[apart]], arrays.replicas["busy_s"][apart])
 
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
@@ -301,6 +304,7 @@ def run(
         cached_tokens=by_work(arrays.cached, stages),
         written_tokens=by_work(arrays.written, stages) if has_api_cache(deployments) else (),
         busy_s=busy_s,
+        prefill_busy_s=prefill_busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
         levels_s=None if interval_s is None else levels_of(arrays, interval_s),
         fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
