@@ -219,7 +219,10 @@ class Simulation(Recorder):
             written_tokens=tuple(self.written) if has_api_cache(self.deployments) else (),
             busy_s=np.array([server.busy_s for server in self.servers]),
             prefill_busy_s=np.array(
-                [0.0 if (apart := getattr(server, "prefill", None)) is None else apart.busy_s for server in self.servers]
+                [
+                    0.0 if (apart := getattr(server, "prefill", None)) is None else apart.busy_s
+                    for server in self.servers
+                ]
             ),
             end_s=end_of_run(self.finished_s, until_s),
             levels_s=None if self.levels is None else self.levels.found(),

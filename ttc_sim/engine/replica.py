@@ -111,7 +111,12 @@ class Replica:
         levels = self.recorder.levels
         if levels is None:
             return
-        now = [len(self.running), self.unfinished - len(self.running), self.kv.total - self.kv.free, int(not self.asleep)]
+        now = [
+            len(self.running),
+            self.unfinished - len(self.running),
+            self.kv.total - self.kv.free,
+            int(not self.asleep),
+        ]
         for level, (count, before) in enumerate(zip(now, self.noted, strict=True)):
             levels.change(self.deployment, level, count - before, float(self.recorder.env.now))
         self.noted = now

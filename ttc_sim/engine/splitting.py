@@ -1,16 +1,17 @@
 """Prefill and decode apart, in the reference engine: a prompt is taken in by one replica and answered by another.
 
-As vLLM does it with its NIXL connector (0.19: ``do_remote_decode``, ``do_remote_prefill``; Dynamo and llm-d send requests likewise):
+As vLLM does it with its NIXL connector (0.19: ``do_remote_decode``, ``do_remote_prefill``; Dynamo and llm-d send requests so too):
 
-* A stage's prompt is taken in once, on a prefill replica, as a request for a single token. That token is not used. The replica keeps
-  the prompt's KV blocks, which nobody else can have, until they have been fetched.
-* The client's side then chooses the decode replica, by what is on them at that moment, and the stage waits there behind others.
-* As an iteration begins, and when nobody is left in that replica's queue, no more than ``max_num_seqs`` run and there are blocks for all of
-  the next prompt, but for what it finds in its own cache, these are taken, and the rest of the blocks is fetched: all layers, after prefill
-  has ended. A replica fetches, and another sends, one prompt after another. Iterations go on meanwhile.
-* When they are there, the blocks of prefill are free. The stage's first sample goes into the batch before all that wait in the queue: its
-  last prompt token is computed again and yields the first token. Its other samples join the queue, where they find the prompt's full
-  blocks. What is preempted is computed again where it is.
+* A stage's prompt is taken in once, on a prefill replica, as a request for a single token. That token is not used. The replica
+  keeps the prompt's KV blocks, which nobody else can have, until they have been fetched.
+* Whoever sends requests on then chooses the decode replica, by what is on those at that moment, and the stage waits there behind
+  others.
+* As an iteration begins, where nobody is left in the replica's queue, fewer than ``max_num_seqs`` run and there are blocks for
+  all of the next prompt, but for what is in the replica's own cache, these are taken, and what belongs into them is fetched: all
+  layers, after prefill has ended. A replica fetches, and another sends, one prompt after another. Iterations go on meanwhile.
+* When they are there, the blocks of prefill are free. The stage's first sample goes into the batch before all that wait in the
+  queue: its last prompt token is computed again and yields the first token. Its other samples join the queue, where they find the
+  prompt's full blocks. What is preempted is computed again where it is.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class PrefillReplica(Replica):
 
 
 class DecodeReplica(Replica):
-    """One that answers prompts that were taken in elsewhere: ``coming`` wait for blocks, ``moving`` are fetched, ``ready`` are here."""
+    """One that answers what was taken in elsewhere: ``coming`` wait for blocks, ``moving`` are fetched, ``ready`` are here."""
 
     def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable, number: int, deployment: int) -> None:
         self.coming: list[Prompt] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -12,9 +12,6 @@ from ttc_sim.base.errors import nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS
 from ttc_sim.scenario.base import Model, NonNegative, Positive
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
-
-if TYPE_CHECKING:
-    from ttc_sim.scenario.deployments import GpuPool
 
 # What cannot be said of a pool whose prefill is apart, and what each is when it is not said.
 _NOT_APART = {"autoscaling": None, "failures": None, "speculative": None, "data_parallel": 1}
@@ -80,8 +77,8 @@ class PrefillKeys(Model):
         return gpu
 
 
-def check_apart(pool: GpuPool) -> None:
-    """Refuse what a pool whose prefill is apart cannot be, or needs.
+def check_apart(pool: Any) -> None:
+    """Refuse what a GPU pool whose prefill is apart cannot be, or needs.
 
     Raises:
         ValueError: one key without the other, or with one that it cannot be combined with.
@@ -104,7 +101,6 @@ def check_apart(pool: GpuPool) -> None:
     if own.step_time is not None and pool.step_time is None:
         raise ValueError("prefill.step_time and model to exclude each other: both sides run one model")
     apart = pool.prefill_pool
-    assert apart is not None
     if apart.max_num_batched_tokens < apart.max_num_seqs:
         raise ValueError(
             f"prefill.max_num_batched_tokens {apart.max_num_batched_tokens} must be at least max_num_seqs"

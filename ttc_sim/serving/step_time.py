@@ -273,8 +273,8 @@ def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64,
 def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, sequences: int) -> F64:
     """Seconds of one server that taking in a prompt adds, beside so many sequences that decode; arrays of any shape.
 
-    The prompt is taken in in chunks as large as the others allow, or by a server where nobody decodes; what is found in the cache is
-    attended to, not computed.
+    The prompt is taken in in chunks as large as the others allow, or where nobody decodes (``apart``); what is found in the cache
+    is attended to, not computed.
     """
     table, sequences = (table, sequences) if table.apart is None else (table.apart, 0)
     most = len(table.dense_s) - 1

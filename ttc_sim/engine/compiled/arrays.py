@@ -103,7 +103,17 @@ from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session", "prefix")
 _COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
-_NOBODY = "place first last prefill partial coming_first coming_last ready_first ready_last".split()
+_NOBODY = (
+    "place",
+    "first",
+    "last",
+    "prefill",
+    "partial",
+    "coming_first",
+    "coming_last",
+    "ready_first",
+    "ready_last",
+)
 _ERRORS_AFTER = ("at_once", "first_token", "midway")
 _REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
 

@@ -392,8 +392,6 @@ def write_down(m: Memory, g: int, sample: int, generated: int, prefilled: int) -
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
     one = m.sequences[q]
-    seq, g = m.sequences, one.group
-    group = m.groups[g]
     if one.state == WAITING:
         dequeue(m, r, q)
         forget(m, own_chain(m, q, 1))
@@ -406,7 +404,7 @@ def leave(m: Memory, r: int, q: int) -> None:
             remove_running(m, r, q)
         share(m, q, one.computed)
         release(m, r, q, 0)
-    write_down(m, g, one.sample, one.length - one.prompt, one.prefilled)
+    write_down(m, one.group, one.sample, one.length - one.prompt, one.prefilled)
     let_go(m, q)
 
 
