@@ -74,10 +74,7 @@ def test_levels_of_both_sides_are_recorded_alike() -> None:
     for seed in range(25):
         case = with_prefill_apart(scenario(seed, "apart"), seed, "apart")
         given = case.works, case.names, case.deployments, case.rule, None
-        slow, fast = (
-            engine.run(*given, tables=case.tables, interval_s=0.37)  # type: ignore[arg-type]
-            for engine in (reference, compiled)
-        )
+        slow, fast = (engine.run(*given, tables=case.tables, interval_s=0.37) for engine in (reference, compiled))
         assert slow.levels_s is not None
         assert fast.levels_s is not None
         np.testing.assert_allclose(slow.levels_s, fast.levels_s, rtol=1e-9, atol=1e-9)
