@@ -136,7 +136,7 @@ def _balance_by_prefix(m: Memory, d: int, stage: int, now_s: float) -> int:
     return int(best)
 
 
-@compiled
+@inlined
 def _choose(m: Memory, d: int, stage: int, now_s: float) -> int:
     """The replica that a stage goes to; -1 if none is in service."""
     if m.deployments[d].balancer == 4:
@@ -193,7 +193,7 @@ def submit(m: Memory, request: int, stage: int, d: int, now_s: float) -> None:
         cut(m, r, now_s)
 
 
-@compiled
+@inlined
 def _begin_group(m: Memory, request: int, stage: int, r: int, lo: int, hi: int) -> int:
     """The samples of a stage that comes to a replica, or its prompt alone to one that takes prompts in."""
     rep = m.replicas[r]
