@@ -56,10 +56,12 @@ from ttc_sim.engine.reference_fleet import Fleet
 from ttc_sim.engine.reference_ranks import Ranks
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Ledger, bill_of, check_budgets, prices_at
+from ttc_sim.engine.splitting import replica_kind, serve_apart
 from ttc_sim.engine.work import (
     BUSY,
     COMPLETED,
     FAILED,
+    NEVER,
     QUEUED,
     REJECTED,
     RUNNING,
@@ -68,6 +70,7 @@ from ttc_sim.engine.work import (
     Down,
     EngineResult,
     Work,
+    all_pools,
     busy_replicas,
     capacity,
     check_clock,
@@ -96,8 +99,6 @@ Route = Callable[[int, Load], int]
 Process = Generator[simpy.Event, Any, None]
 Server = TypeVar("Server", Replica, Ranks)
 
-# What a server says of a stage that it can never serve; of the request it becomes REJECTED.
-NEVER = 5
 # By how a server ends an attempt, why it may be made again.
 _REASONS = {REJECTED: ("rate_limit", "queue_full"), FAILED: ("error",), TIMED_OUT: ("timeout",)}
 
@@ -190,10 +191,12 @@ class Simulation(Recorder):
             else _Endpoint(self, d, item, (None if outages is None else outages[d]) or listed_outages(item))
             for d, (item, table) in enumerate(zip(deployments, tables or [None] * len(deployments), strict=True))
         ]
+        for pool in self.pools:
+            pool.begin_apart()
         self.followers: dict[int, list[int]] = {}  # of an answer
         for request, before in enumerate([] if works[0].after is None else works[0].after.tolist()):
             self.followers.setdefault(before, []).append(request)
-        by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
+        by_session = any(pool.load_balancer == "session" for pool in all_pools(deployments))
         self.session = [kept_together(work) if by_session else work.prefix_id for work in works]
 
     def run(self, until_s: float | None) -> EngineResult:
@@ -219,6 +222,12 @@ class Simulation(Recorder):
             cached_tokens=tuple(self.cached),
             written_tokens=tuple(self.written) if has_api_cache(self.deployments) else (),
             busy_s=np.array([server.busy_s for server in self.servers]),
+            prefill_busy_s=np.array(
+                [
+                    0.0 if (apart := getattr(server, "prefill", None)) is None else apart.busy_s
+                    for server in self.servers
+                ]
+            ),
             end_s=end_of_run(self.finished_s, until_s),
             levels_s=None if self.levels is None else busy_replicas(self.levels.found(), self.deployments),
             fleet=fleet_log(
@@ -421,11 +430,15 @@ class Simulation(Recorder):
 class _Pool:
     """Replicas behind a load balancer."""
 
-    def __init__(self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable) -> None:
+    def __init__(
+        self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable, prefills: bool = False
+    ) -> None:
         self.simulation, self.pool, self.item = simulation, pool, pool
         self.known = True
+        self.number, self.table = number, table
+        self.prefill: _Pool | None = None
         first, size = simulation.replicas, pool.data_parallel
-        together = step_together(pool, table)
+        together, kind = step_together(pool, table), replica_kind(pool, prefills)
         self.groups = [Ranks(pool, table) for _ in range(pool.most_replicas if size > 1 else 0)]
         self.fleet = Fleet(
             simulation,
@@ -434,7 +447,7 @@ class _Pool:
             number,
             first,
             simulation.fleets,
-            lambda place: Replica(
+            lambda place: kind(
                 simulation, pool, table, first + place, number, self.groups[place // size] if together else None
             ),
             simulation.failure_time,
@@ -443,6 +456,13 @@ class _Pool:
             group.all = self.replicas[k * size : (k + 1) * size]
         simulation.replicas += pool.most_replicas * pool.data_parallel
         self.turn = 0
+
+    def begin_apart(self) -> None:
+        """Make the replicas that take prompts in, where those are others: they come after all others."""
+        apart = self.pool.prefill_pool
+        if apart is not None:
+            table = self.table.apart or pool_table(apart)
+            self.prefill = _Pool(self.simulation, self.number, apart, table, prefills=True)
 
     @property
     def replicas(self) -> list[Replica]:
@@ -456,17 +476,22 @@ class _Pool:
 
     @property
     def in_progress(self) -> int:
-        return sum(len(replica.running) for replica in self.replicas)
+        apart = 0 if self.prefill is None else self.prefill.in_progress
+        return sum(len(replica.running) for replica in self.replicas) + apart
 
     @property
     def waiting(self) -> int:
-        return sum(len(replica.waiting) for replica in self.replicas)
+        apart = 0 if self.prefill is None else self.prefill.waiting
+        return sum(replica.unfinished - len(replica.running) for replica in self.replicas) + apart
 
     @property
     def busy_s(self) -> float:
-        return sum(replica.busy_s for replica in self.replicas) / self.pool.data_parallel
+        apart = [] if self.prefill is None else self.prefill.replicas
+        return sum(replica.busy_s for replica in [*self.replicas, *apart]) / self.pool.data_parallel
 
     def serve(self, request: int, arm: int, number: int) -> Generator[simpy.Event, Any, int]:
+        if self.prefill is not None:
+            return (yield from serve_apart(self, self.prefill._balance, self._balance, (request, arm, number)))
         env, work = self.simulation.env, self.simulation.works[arm]
         gives_up_s = self.simulation.gives_up_at(request, self)
         if gives_up_s <= env.now:
@@ -523,6 +548,8 @@ class _Pool:
 
     def close(self) -> None:
         """Record what requests in flight have had so far."""
+        if self.prefill is not None:
+            self.prefill.close()
         for replica in self.replicas:
             replica.stop_counting()
             for sequence in [*replica.running, *replica.waiting]:

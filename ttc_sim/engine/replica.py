@@ -149,7 +149,12 @@ class Replica:
         levels = self.recorder.levels
         if levels is None:
             return
-        now = [len(self.running), len(self.waiting), self.kv.total - self.kv.free, int(not self.asleep)]
+        now = [
+            len(self.running),
+            self.unfinished - len(self.running),
+            self.kv.total - self.kv.free,
+            int(not self.asleep),
+        ]
         for level, (count, before) in enumerate(zip(now, self.noted, strict=True)):
             levels.change(self.deployment, level, count - before, float(self.recorder.env.now))
         self.noted = now
@@ -177,6 +182,12 @@ class Replica:
 
     def submit(self, stage: Stage) -> None:
         """Put the stage's samples into the queue."""
+        for sequence in self._sequences_of(stage):
+            self._enqueue(sequence, first=False)
+        self.wake()
+
+    def _sequences_of(self, stage: Stage) -> list[_Sequence]:
+        """The stage's samples, new here."""
         chains: list[tuple[Chain, int]] = []
         start = 0
         most = stage.prompt if len(stage.tokens) > 1 else stage.prompt + stage.tokens[0] - 1
@@ -187,10 +198,12 @@ class Replica:
         if len(stage.tokens) > 1 and stage.prompt // BLOCK > start:
             chains.append((Chain(start=start, end=start), stage.prompt // BLOCK))
         for number in range(len(stage.tokens)):
-            sequence = _Sequence(stage, number, self.submitted, chains)
+            stage.sequences.append(_Sequence(stage, number, self.submitted, chains))
             self.submitted += 1
-            stage.sequences.append(sequence)
-            self._enqueue(sequence, first=False)
+        return stage.sequences
+
+    def wake(self) -> None:
+        """Go on with iterations, if it does not."""
         if self.asleep:
             self.asleep, self.woke_s = False, float(self.recorder.env.now)
             self.recorder.env.process(self._loop())
@@ -199,7 +212,7 @@ class Replica:
     def drop(self, stage: Stage) -> None:
         """The client has given up; what is in an iteration leaves with the end of that."""
         for sequence in list(stage.sequences):
-            if sequence in self.waiting or not self.batch:
+            if sequence not in self.running or not self.batch:
                 self._leave(sequence)
             else:
                 sequence.dropped = True
@@ -243,10 +256,12 @@ class Replica:
         env, ranks = self.recorder.env, self.ranks
         begins_s = float(env.now) if ranks is None else ranks.begins_at(float(env.now))
         yield env.at(begins_s, SERVERS_BEGIN, self.number)
-        while self.running or self.waiting:
-            self._plan()
-            if not self.batch:
+        while self.unfinished:
+            preempted = self._plan()
+            if not self.batch and preempted:
                 continue  # the only one that could run has been preempted, and can now be admitted
+            if not self.batch:
+                break  # those that are here wait for KV blocks that are on their way elsewhere
             self.note()
             if self.recorder.watch:
                 self.recorder.watch(self)
@@ -276,8 +291,8 @@ class Replica:
 
     # ------------------------------------------------------------------------------------------------- scheduling
 
-    def _plan(self) -> None:
-        """Fill the batch of the next iteration."""
+    def _plan(self) -> bool:
+        """Fill the batch of the next iteration; returns whether that took a sequence out of it."""
         self.batch = {}
         budget, index, preempted = self.pool.max_num_batched_tokens, 0, False
         while index < len(self.running) and budget > 0:
@@ -297,6 +312,8 @@ class Replica:
             self.batch[sequence] = tokens
             budget -= tokens
             index += 1
+        if not preempted:
+            budget = self._before_queue(budget)
         while not preempted and self.waiting and budget > 0 and len(self.running) < self.pool.max_num_seqs:
             tokens = self._admit(self.waiting[0], budget)
             if not tokens:
@@ -305,6 +322,16 @@ class Replica:
             self.running.append(sequence)
             self.batch[sequence] = tokens
             budget -= tokens
+        if not preempted and not self.waiting and budget > 0 and len(self.running) < self.pool.max_num_seqs:
+            self._after_queue()
+        return preempted
+
+    def _before_queue(self, budget: int) -> int:
+        """Admit what comes before the queue; returns the tokens that are left. Of a pool whose prefill is apart."""
+        return budget
+
+    def _after_queue(self) -> None:
+        """What is done when nobody is left in the queue, and more would have found room. Likewise."""
 
     def _allocate(self, sequence: _Sequence, tokens: int) -> bool:
         """Find room for so many more tokens of a running sequence, and for draft tokens that are written ahead."""
@@ -319,6 +346,14 @@ class Replica:
 
     def _admit(self, sequence: _Sequence, budget: int) -> int:
         """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room."""
+        tokens = self._find_room(sequence, budget)
+        if tokens:
+            sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
+            self._share(sequence, sequence.computed + tokens)
+        return tokens
+
+    def _find_room(self, sequence: _Sequence, budget: int) -> int:
+        """The blocks of a sequence and so many of its tokens; returns the tokens that it does not find here, 0 without room."""
         most = (sequence.length - 1) // BLOCK  # the last token must be computed to yield the next
         found: list[int] = []
         hit = claimed = 0
@@ -352,8 +387,6 @@ class Replica:
         if sequence.sample == stage.first_sample and not sequence.prefilled:
             had = recorder.cached[stage.arm]
             had[stage.number] = max(had[stage.number], sequence.shared * BLOCK)
-        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
-        self._share(sequence, sequence.computed + tokens)
         return tokens
 
     def _share(self, sequence: _Sequence, tokens: int) -> None:

@@ -20,6 +20,8 @@ from ttc_sim.scenario import Api, GpuPool
 I32 = NDArray[np.int32]
 
 COMPLETED, REJECTED, TIMED_OUT, IN_FLIGHT, FAILED = 0, 1, 2, 3, 4
+# What a server says of a stage that it can never serve; of the request it becomes REJECTED.
+NEVER = 5
 STATUS_NAMES = ("completed", "rejected", "timed_out", "in_flight", "failed")
 
 
@@ -188,6 +190,7 @@ class EngineResult:
         cached_tokens: per offered work, (stages,) those of them found in the prefix cache, of a pool or of an API.
         written_tokens: per offered work, (stages,) those of them that an API's cache was made to keep; empty without any such.
         busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas; of ranks, their mean.
+        prefill_busy_s: (deployments,) those of them that were spent by replicas that take prompts in, where these are others.
         end_s: clock at the end of the run.
         levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
             running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
@@ -215,6 +218,12 @@ class EngineResult:
     attempts: Attempts | None = None
     spending: Spending | None = None
     written_tokens: tuple[I64, ...] = ()
+    prefill_busy_s: F64 | None = None
+
+
+def prefill_busy_s(result: EngineResult, d: int) -> float:
+    """Seconds that replicas which take prompts in for a pool had anything to do; 0 where its own do."""
+    return 0.0 if result.prefill_busy_s is None else float(result.prefill_busy_s[d])
 
 
 def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bool:
@@ -420,6 +429,12 @@ def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I6
     had += np.where(first_s + had * more_s <= last_s, 1, 0) - np.where(first_s + (had - 1) * more_s > last_s, 1, 0)
     tokens[cut] = np.maximum(had, 0).astype(np.int64)
     return tokens
+
+
+def all_pools(deployments: Sequence[Api | GpuPool]) -> list[GpuPool]:
+    """Of all deployments, and after them the replicas that take prompts in for others, as pools of their own."""
+    pools = [item for item in deployments if isinstance(item, GpuPool)]
+    return pools + [apart for pool in pools if (apart := pool.prefill_pool) is not None]
 
 
 def kept_together(work: Work) -> I64:

@@ -16,6 +16,7 @@ from ttc_sim.reporting.frontier import title_of
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
 from ttc_sim.reporting.tiers import fees_lines, kept_lines
+from ttc_sim.scenario import GpuPool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +79,9 @@ def _busy(found: Capacity) -> dict[str, str]:
     for name, one in found.pools.items():
         d = found.result.model.deployment_names.index(name)
         busy_s = sum(float(run.result.busy_s[d]) for run in found.result.runs)
-        stood_s = sum(one.replicas * (run.result.end_s - run.paid_from_s) for run in found.result.runs)
+        pool = found.result.model.deployments[d]
+        servers = pool.servers if isinstance(pool, GpuPool) and pool.autoscaling is None else one.replicas
+        stood_s = sum(servers * (run.result.end_s - run.paid_from_s) for run in found.result.runs)
         if one.autoscaling is not None:
             provided = [
                 run.provisioned[name].replicas * run.paid_s for run in found.result.runs if name in run.provisioned

@@ -14,6 +14,7 @@ from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.api_cache import ApiCache, CacheRules, marks_by_itself
 from ttc_sim.scenario.base import KINDS, InSchema, Model, NonNegative, Positive, errors_at, read_settings
+from ttc_sim.scenario.disaggregated import KvTransfer, PrefillKeys, check_apart
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
@@ -273,6 +274,16 @@ def limits_of(gpu: str) -> dict[str, int]:
     return SMALL_GPU_LIMITS if gpu in SMALL_GPUS else LARGE_GPU_LIMITS
 
 
+class Prefill(PrefillKeys):
+    """Replicas that take prompts in for a pool whose own replicas answer; see :mod:`ttc_sim.scenario.disaggregated`.
+
+    Args:
+        step_time: how long an iteration takes, of a pool with a ``step_time``.
+    """
+
+    step_time: AnyStepTime | None = None
+
+
 class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
@@ -311,6 +322,8 @@ class GpuPool(Model):
         retry: what the client does when the pool does not answer; nothing if left out.
         autoscaling: how many replicas there are over time; failures: when they fail; start_up: how long one takes that is
             started, or has been repaired (:mod:`ttc_sim.scenario.fleet`).
+        prefill: replicas that take prompts in, where the pool's own only answer (docs/disaggregated.md); kv_transfer: how a
+            prompt's KV cache gets from those to these.
     """
 
     kind: Literal["gpu_pool"]
@@ -338,6 +351,8 @@ class GpuPool(Model):
     autoscaling: Autoscaling | None = None
     start_up: StartUp | None = None
     failures: Failures | None = None
+    prefill: Prefill | None = None
+    kv_transfer: KvTransfer | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -374,10 +389,51 @@ class GpuPool(Model):
 
     @property
     def hourly_usd(self) -> float:
-        """Price of one replica: the scenario's own, or the list price of its GPUs."""
+        """Price of one replica, with its share of those that take prompts in."""
+        return self.own_hourly_usd + self.prefill_usd_per_hour / self.replicas
+
+    @property
+    def own_hourly_usd(self) -> float:
+        """Price of one replica alone: the scenario's own, or the list price of its GPUs."""
         if self.usd_per_replica_hour is not None:
             return self.usd_per_replica_hour
         return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour
+
+    @property
+    def prefill_usd_per_hour(self) -> float:
+        """Of all replicas that take prompts in, where those are others."""
+        apart = self.prefill_pool
+        return 0.0 if apart is None else apart.replicas * apart.hourly_usd
+
+    @property
+    def servers(self) -> int:
+        """Replicas, and those that take prompts in."""
+        return self.replicas + (0 if self.prefill is None else self.prefill.replicas)
+
+    def gpus_in(self, replica_s: float, prefill_s: float) -> float:
+        """GPUs times seconds, of so many seconds of replicas and of those that take prompts in."""
+        apart = self.prefill_pool
+        return self.gpus * replica_s + (0.0 if apart is None else apart.gpus * prefill_s)
+
+    @property
+    def prefill_pool(self) -> GpuPool | None:
+        """The replicas that take prompts in, as a pool of their own; ``None`` where the pool's own do."""
+        own = self.prefill
+        if own is None:
+            return None
+        changes = {key: value for key in Prefill.model_fields if (value := getattr(own, key)) is not None}
+        if own.gpu is not None:
+            changes = {**limits_of(own.gpu), **changes}
+        if own.gpu is not None or own.tensor_parallel is not None:
+            changes = {"usd_per_replica_hour": None, "kv_cache_tokens": None, **changes}
+        # Limits of how long clients wait are the pool's as a whole.
+        changes |= dict.fromkeys(("prefill", "kv_transfer", "timeout_s", "deadline_s", "retry"))
+        return self.model_copy(update=changes)
+
+    @property
+    def knows_its_model(self) -> bool:
+        """Whether the layers of the model that it serves are known, by the catalogue or the physics model."""
+        return self.step_time is None or isinstance(self.step_time, PhysicsStepTime)
 
     @property
     def changes(self) -> bool:
@@ -440,6 +496,11 @@ class GpuPool(Model):
             longest_s, what = scaled.shortest_s, "the shortest step of schedule"
         if takes_s is not None and takes_s > longest_s:
             raise ValueError(f"start_up takes {takes_s:g} s and must be at most {what}, {longest_s:g} s")
+
+    @model_validator(mode="after")
+    def _prefill_is_apart(self) -> GpuPool:
+        check_apart(self)
+        return self
 
     @model_validator(mode="after")
     def _time_for_an_attempt(self) -> GpuPool:

@@ -235,6 +235,9 @@ def _check_references(scenario: Scenario) -> None:
         if getattr(scenario.deployments[name], "autoscaling", None) is not None:
             expected = f"a pool of fixed size: how many replicas {name} has is decided by its autoscaling"
             raise InputError(path, "search.replicas", name, expected)
+        if getattr(scenario.deployments[name], "prefill", None) is not None:
+            expected = f"search.pools.{name}: how many take prompts in for {name} is chosen with how many answer"
+            raise InputError(path, "search.replicas", name, expected)
     _check_hardware(scenario, pools)
     check_configurations(path, scenario.search.tiers, scenario.search.concurrency, scenario.deployments)
     if isinstance(scenario.policy, dict):

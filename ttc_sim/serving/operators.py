@@ -75,11 +75,16 @@ class OperatorTimes:
 def kv_tokens(times: OperatorTimes, memory_share: float) -> int:
     """KV tokens that fit if the server uses another share of the GPU's memory."""
     fixed = times.weight_bytes + times.activation_bytes + times.runtime_bytes
-    usual = times.memory_bytes * times.memory_share - fixed
     budget = times.memory_bytes * memory_share - fixed
+    return max(int(budget / kv_bytes_of_a_token(times)), 0)
+
+
+def kv_bytes_of_a_token(times: OperatorTimes) -> float:
+    """Bytes of a token's keys and values over all layers, on one GPU."""
+    fixed = times.weight_bytes + times.activation_bytes + times.runtime_bytes
+    usual = times.memory_bytes * times.memory_share - fixed
     # With sliding windows a token takes less than the first one does, so what is known is scaled where something is.
-    per_token = usual / times.kv_tokens if times.kv_tokens else times.kv_bytes_per_token
-    return max(int(budget / per_token), 0)
+    return usual / times.kv_tokens if times.kv_tokens else times.kv_bytes_per_token
 
 
 @dataclass(frozen=True)

@@ -335,7 +335,7 @@ def physics_table(
         max_tokens,
         max_sequences,
         base_s=known.host_s,
-        per_kv_s=_kv_bytes(shape, tensor_parallel) / kv_bandwidth,
+        per_kv_s=kv_bytes(shape, tensor_parallel) / kv_bandwidth,
         # A score and a weighted value for each pair: two products of head_dim per head.
         per_pair_s=4 * shape.layers * shape.heads * shape.head_dim / flops_16bit,
         dense_s=dense,
@@ -389,7 +389,7 @@ def _weights(experts: F64, shape: Architecture) -> F64:
     return total
 
 
-def _kv_bytes(shape: Architecture, tensor_parallel: int) -> float:
+def kv_bytes(shape: Architecture, tensor_parallel: int) -> float:
     """Bytes of a token's keys and values over all layers, once more for each GPU beyond the number of KV heads."""
     return 2.0 * shape.layers * max(shape.kv_heads, tensor_parallel) * shape.head_dim * ACTIVATION_BYTES
 
@@ -443,7 +443,7 @@ def _parts(one: DecodeStep, skew: float) -> list[float]:
     return [
         1.0,
         (read + head) / bandwidth,
-        one.kv_tokens * _kv_bytes(shape, gpus) / bandwidth,
+        one.kv_tokens * kv_bytes(shape, gpus) / bandwidth,
         2.0 * shape.layers * (gpus > 1),
         2.0 * shape.layers * one.sequences * shape.hidden * ACTIVATION_BYTES * (gpus - 1),
         float(shape.moe_layers()),

@@ -12,8 +12,8 @@ from ttc_sim.serving.catalogue import Served, has_experts, installed, known
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import operator_table
-from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, load_architecture, physics_table
+from ttc_sim.serving.operators import kv_bytes_of_a_token, operator_table
+from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, kv_bytes, load_architecture, physics_table
 from ttc_sim.serving.speculation import speculative_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 from ttc_sim.serving.users_own import own_table
@@ -30,6 +30,10 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
         InputError: files that are missing or cannot be read, a name that is not known, or a user's own that failed or returned
             something else.
     """
+    apart = pool.prefill_pool
+    if apart is not None:
+        alone = pool.model_copy(update={"prefill": None, "kv_transfer": None})
+        return pool_table(alone, folder)._replace(apart=pool_table(apart, folder))
     if pool.speculative is not None and pool.speculative.draft_tokens:
         return _speculative_table(pool, Path(folder))
     limits = pool.max_num_batched_tokens, pool.max_num_seqs
@@ -95,6 +99,7 @@ def with_memory(scenario: Scenario) -> Scenario:
             continue
         field = f"deployments.{name}."
         pool = with_weights(pool, scenario.folder, scenario.path, field)
+        pool = with_transfer(pool, scenario.folder, scenario.path, field)
         if pool is not scenario.deployments[name]:
             found[name] = pool
         if pool.step_time is not None:
@@ -107,6 +112,35 @@ def with_memory(scenario: Scenario) -> Scenario:
         if pool.kv_cache_tokens is None:
             found[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **found}}) if found else scenario
+
+
+def with_transfer(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:
+    """The pool with the KV bytes of a token and the KV cache of its prefill, if that is apart and its model is known.
+
+    Of GPUs that hold the same heads each gets its own copy, so the bytes are those that a decode replica holds of a token.
+
+    Raises:
+        InputError: as :func:`pool_table`, or a model that does not fit into the GPUs of prefill.
+    """
+    apart, moved = pool.prefill_pool, pool.kv_transfer
+    if apart is None or moved is None or not pool.knows_its_model:
+        return pool
+    assert pool.prefill is not None
+    changes: dict[str, object] = {}
+    if pool.step_time is None and apart.kv_cache_tokens is None:
+        times = operator_times(served_by(apart, folder), where, f"{field}prefill.")
+        if times.kv_tokens < 16:
+            raise InputError(where, f"{field}prefill.tensor_parallel", apart.gpus, "more GPUs: the weights do not fit")
+        changes["prefill"] = pool.prefill.model_copy(update={"kv_cache_tokens": times.kv_tokens})
+    if moved.kv_bytes_per_token is None:
+        if isinstance(pool.step_time, PhysicsStepTime):
+            shape = ARCHITECTURES.get(pool.step_time.model) or load_architecture(Path(folder) / pool.step_time.model)
+            token = kv_bytes(shape, pool.step_time.tensor_parallel)
+        else:
+            times = operator_times(served_by(pool, folder), where, field)
+            token = pool.gpus * kv_bytes_of_a_token(times)
+        changes["kv_transfer"] = moved.model_copy(update={"kv_bytes_per_token": token})
+    return pool.model_copy(update=changes) if changes else pool
 
 
 def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:

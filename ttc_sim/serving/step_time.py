@@ -48,6 +48,7 @@ class StepTable(NamedTuple):
             the slowest of them takes alone; of size 1 if there is nothing. See :mod:`ttc_sim.engine.ranks`.
         verified: tokens that are computed of each decoding sequence, draft tokens and one more.
         advance: tokens that a decoding sequence gets of an iteration, in the mean.
+        apart: of the replicas that take prompts in, where those are others.
     """
 
     base_s: float
@@ -67,6 +68,7 @@ class StepTable(NamedTuple):
     shared_s: F64 = np.zeros(1)
     verified: int = 1
     advance: float = 1.0
+    apart: StepTable | None = None
 
 
 def step_table(
@@ -303,9 +305,11 @@ def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64,
 def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, sequences: int) -> F64:
     """Seconds of one server that taking in a prompt adds, beside so many sequences that decode; arrays of any shape.
 
-    The prompt is taken in in chunks as large as the others allow; what is found in the cache is attended to, not computed.
+    The prompt is taken in in chunks as large as the others allow, or where nobody decodes (``apart``); what is found in the cache
+    is attended to, not computed.
     """
     table = evenly_shared(table)
+    table, sequences = (table, sequences) if table.apart is None else (table.apart, 0)
     most = len(table.dense_s) - 1
     chunk = max(most - sequences * table.verified, 1)
     per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Spending
-from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
+from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, prefill_busy_s
 from ttc_sim.policies import Requests
 from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.simulation.drawing import Draws
@@ -283,8 +283,14 @@ def bill_run(
 
 def _provisioned(pool: GpuPool, d: int, result: EngineResult, from_s: float, paid_s: float) -> Provisioned:
     mean, most = ReplicasOverTime(pool, d, result).within(from_s, from_s + paid_s)
-    hours = pool.gpus / 3600.0
-    return Provisioned(mean, most, hours * mean * paid_s, hours * float(result.busy_s[d]))
+    taking_in_s = prefill_busy_s(result, d)
+    apart_s = (pool.servers - pool.replicas) * paid_s
+    return Provisioned(
+        mean,
+        most,
+        pool.gpus_in(mean * paid_s, apart_s) / 3600.0,
+        pool.gpus_in(float(result.busy_s[d]) - taking_in_s, taking_in_s) / 3600.0,
+    )
 
 
 def _work_s(model: Model, taken: Taken) -> F64 | None:

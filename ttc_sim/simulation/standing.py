@@ -201,6 +201,11 @@ def _most_held(model: Model) -> F64:
     """(deployments,) tokens of one sequence that fit into a pool's KV cache."""
     pools = [item if isinstance(item, GpuPool) else None for item in model.deployments]
     most = [None if one is None else longest_held(one) for one in pools]
+    for d, one in enumerate(pools):
+        apart = None if one is None else one.prefill_pool
+        if apart is not None and apart.kv_cache_tokens is not None:
+            held = longest_held(apart)
+            most[d] = held if most[d] is None else min(held or 0, most[d] or 0)
     return np.array([np.inf if one is None else one for one in most], dtype=np.float64)
 
 

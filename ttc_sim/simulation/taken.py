@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, tokens_when_answered
+from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, prefill_busy_s, tokens_when_answered
 from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
@@ -156,7 +156,8 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
                 np.concatenate([getattr(part, name) for part in parts]) for name in ("prompt", "cached", "output")
             )
             ranks = pool.data_parallel
-            batch = typical_batch(pool, table, prompt, cached, output, ranks * float(result.busy_s[d]))
+            busy_s = float(result.busy_s[d]) - (0.0 if table.apart is None else prefill_busy_s(result, d))
+            batch = typical_batch(pool, table, prompt, cached, output, ranks * busy_s)
             for part in parts:
                 _share(taken, d, part, table, batch, ranks)
     return taken
@@ -234,6 +235,8 @@ def _add(
         if prices is None:
             assert table is not None
             alone_s[stages] = _alone(table, work.prompt_tokens[stages], longest[stages])
+            if (moved := getattr(model.deployments[d], "kv_transfer", None)) is not None:
+                alone_s[stages] += moved.seconds(work.prompt_tokens[stages])
             on_pools[d].append(
                 _on_pool(work, stages, who, taken_in, result.cached_tokens[index], generated, hidden, after)
             )

@@ -56,6 +56,7 @@ Kind = Literal[
     "priority",
     "load balancer",
     "sessions",
+    "prefill apart",
 ]
 """What a consumer may be able to do."""
 
@@ -242,6 +243,8 @@ def _pool(of: str, item: GpuPool) -> Iterator[Feature]:
         precision = "" if item.precision is None else f" in {item.precision}"
         yield Feature("server", of, f"{item.model}{precision} on {gpus}")
     yield Feature("replicas", of, f"{item.replicas:,} replicas")
+    if item.prefill is not None:
+        yield Feature("prefill apart", of, f"prompts are taken in on {item.prefill.replicas:,} other replicas")
     if item.autoscaling is not None:
         scaled = item.autoscaling
         yield Feature("autoscaling", of, f"from {scaled.least:,} to {scaled.most:,} replicas")

@@ -25,6 +25,7 @@ from ttc_sim.engine.compiled.state import (
     LEVELS,
     OWN,
     PREFILL,
+    READY,
     WAITING,
     Memory,
 )
@@ -105,7 +106,7 @@ def append_running(m: Memory, r: int, q: int) -> None:
 
 
 @inlined
-def _remove_running(m: Memory, r: int, q: int) -> None:
+def remove_running(m: Memory, r: int, q: int) -> None:
     rep = m.replicas[r]
     one = m.sequences[q]
     before, after = one.previous, one.next
@@ -232,7 +233,7 @@ def _unuse(m: Memory, r: int, chain: int) -> None:
 
 
 @compiled
-def _release(m: Memory, r: int, q: int, left: int) -> None:
+def release(m: Memory, r: int, q: int, left: int) -> None:
     """Free a sequence's blocks, the last ones first; ``left`` of them it may find again."""
     one = m.sequences[q]
     g = one.group
@@ -268,11 +269,11 @@ def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
         _stop_decoding(m, r, q)
         if scheduled:
             one.blocks = blocks_for(one.length + 2 * m.replicas[r].drafts)
-    _remove_running(m, r, q)
+    remove_running(m, r, q)
     left = 0
     if m.deployments[m.replicas[r].deployment].caching:
         left = max(one.computed // 16 - one.shared, 0)
-    _release(m, r, q, left)
+    release(m, r, q, left)
     one.computed = 0
     m.preemptions[m.groups[one.group].request] += 1
     enqueue(m, r, q, True)
@@ -313,9 +314,9 @@ def _use(m: Memory, r: int, node: int, limit: int, found: int) -> None:
         node = m.prefix_parent[node]
 
 
-@compiled
-def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
-    """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room.
+@inlined
+def find_room(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
+    """The blocks of a sequence and so many of its tokens; returns the tokens that it does not find here, 0 if there is no room.
 
     With ``reserved`` blocks that others are to get first, only says whether there may be room after that.
     """
@@ -361,8 +362,18 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         m.started_s[request] = now_s
     if one.sample == group.first_sample and one.prefilled == 0:
         m.cached[stage] = max(m.cached[stage], shared * 16)
-    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
-    share(m, q, hit * 16 + tokens)
+    return int(tokens)
+
+
+@compiled
+def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
+    """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room; ``reserved`` as above."""
+    tokens = find_room(m, r, q, budget, reserved, now_s)
+    if tokens == 0 or reserved > 0:
+        return int(tokens)
+    one = m.sequences[q]
+    one.prefilled = max(one.prefilled, min(one.computed, one.prompt))
+    share(m, q, one.computed + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)
     one.state = PREFILL
@@ -391,18 +402,44 @@ def write_down(m: Memory, g: int, sample: int, generated: int, prefilled: int) -
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
     one = m.sequences[q]
-    seq, g = m.sequences, one.group
-    group = m.groups[g]
     if one.state == WAITING:
         dequeue(m, r, q)
         forget(m, own_chain(m, q, 1))
     else:
         if one.state == DECODE:
             _stop_decoding(m, r, q)
-        _remove_running(m, r, q)
+        if one.state == READY:
+            remove_ready(m, r, q)
+        else:
+            remove_running(m, r, q)
         share(m, q, one.computed)
-        _release(m, r, q, 0)
-    write_down(m, g, one.sample, min(one.length - one.prompt, one.output), one.prefilled)
+        release(m, r, q, 0)
+    write_down(m, one.group, one.sample, min(one.length - one.prompt, one.output), one.prefilled)
+    let_go(m, q)
+
+
+@inlined
+def remove_ready(m: Memory, r: int, q: int) -> None:
+    """Of those whose prompts are here, that are not yet in the batch."""
+    rep = m.replicas[r]
+    before, after = m.sequences[q].previous, m.sequences[q].next
+    if before >= 0:
+        m.sequences[before].next = after
+    else:
+        rep.ready_first = after
+    if after >= 0:
+        m.sequences[after].previous = before
+    else:
+        rep.ready_last = before
+    rep.handed -= 1
+    m.deployments[rep.deployment].waiting -= 1
+
+
+@compiled
+def let_go(m: Memory, q: int) -> None:
+    """Forget a sequence, and its group with its last one."""
+    one, seq, g = m.sequences[q], m.sequences, m.sequences[q].group
+    group = m.groups[g]
     if group.first == q:
         group.first = one.sibling
     else:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
+from ttc_sim.engine.compiled.handing import admit_ready, fetch, take_in
 from ttc_sim.engine.compiled.heaps import schedule, sleep
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
@@ -242,7 +243,7 @@ def plan(m: Memory, r: int, now_s: float) -> None:
     dep = m.deployments[d]
     seq = m.sequences
     while True:
-        if rep.running == 0 and rep.waiting == 0:
+        if rep.running == 0 and rep.waiting == 0 and rep.handed == 0:
             rep.busy_s += now_s - rep.woke_s
             sleep(m, r)
             return
@@ -270,6 +271,14 @@ def plan(m: Memory, r: int, now_s: float) -> None:
         if chunk > 0:
             pairs += chunk * (seq[partial].computed + 0.5 * chunk)
             sampled += seq[partial].computed + chunk == seq[partial].length
+        if not preempted and rep.ready_first >= 0 and budget > 0 and rep.running < dep.max_seqs:
+            if not taken and due > 0:
+                take(m, r, due)
+                taken = True
+            q = rep.ready_first
+            count, more = admit_ready(m, r, budget)
+            first = q if first < 0 else first
+            budget, prefill, pairs, sampled = budget - count, prefill + count, pairs + more, sampled + count
         if not preempted and rep.waiting > 0:
             hopeful = rep.running < dep.max_seqs
             if hopeful and not taken and due > 0:
@@ -288,6 +297,12 @@ def plan(m: Memory, r: int, now_s: float) -> None:
                 prefill += tokens
                 pairs += tokens * (seq[q].computed + 0.5 * tokens)
                 sampled += seq[q].computed + tokens == seq[q].length
+        if rep.coming_first >= 0 and not preempted and rep.waiting == 0 and budget > 0 and rep.running < dep.max_seqs:
+            taken = fetch(m, r, 0 if taken else due, now_s) or taken
+        if prefill == 0 and decoding == 0:  # those that are here wait for KV blocks that are on their way elsewhere
+            rep.busy_s += now_s - rep.woke_s
+            sleep(m, r)
+            return
         if (taken or prefill > 0) and not short:
             rep.due_once = 0
         goes_on = rep.passed < rep.most and prefill == 0 and rep.scheduled == decoding
@@ -347,7 +362,10 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
             if seq[q].state == PREFILL:
                 seq[q].computed += seq[q].chunk
                 seq[q].prefilled = max(seq[q].prefilled, min(seq[q].computed, seq[q].prompt))
-                if seq[q].computed == seq[q].length:
+                if seq[q].computed == seq[q].length and m.deployments[rep.deployment].takes_in:
+                    if seq[q].dropped == 0:
+                        take_in(m, r, q, now_s)
+                elif seq[q].computed == seq[q].length:
                     seq[q].length += 1
                     request = m.groups[seq[q].group].request
                     if seq[q].dropped == 0 and np.isnan(m.first_token_s[request]):

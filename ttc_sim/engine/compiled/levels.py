@@ -39,9 +39,9 @@ def note_replica(m: Memory, r: int, now_s: float) -> None:
     if by != 0:
         rep.noted_running = rep.running
         _add(m, k, d, RUNNING, by, by * left_s)
-    by = rep.waiting - rep.noted_waiting
+    by = rep.waiting + rep.handed - rep.noted_waiting
     if by != 0:
-        rep.noted_waiting = rep.waiting
+        rep.noted_waiting = rep.waiting + rep.handed
         _add(m, k, d, QUEUED, by, by * left_s)
     used = rep.total - rep.free - rep.settled
     by = used - rep.noted_used

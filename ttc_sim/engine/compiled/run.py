@@ -25,6 +25,7 @@ from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, 
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
+from ttc_sim.engine.compiled.landing import land
 from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
 from ttc_sim.engine.compiled.ranks import begin_together
@@ -54,6 +55,7 @@ from ttc_sim.engine.compiled.state import (
     HAPPENED,
     INTERVALS,
     KEEP_MORE,
+    LANDED,
     LEAPS,
     LEVELS,
     LOGGED,
@@ -74,6 +76,7 @@ from ttc_sim.engine.compiled.state import (
     TIMEOUT,
     TURNS,
     UNFINISHED,
+    WAITED_FOR,
 )
 from ttc_sim.engine.fleet import (
     DRAINING,
@@ -112,7 +115,7 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         if (
             counters[FREE_SEQUENCES] < samples
             or counters[FREE_GROUPS] < 1
-            or counters[EVENTS] + counters[EVENTS_NEEDED] > counters[ROOM]
+            or counters[EVENTS] + counters[EVENTS_NEEDED] + counters[WAITED_FOR] > counters[ROOM]
         ):
             return GROW
         if counters[FREE_CHAINS] < counters[CHAINS_NEEDED]:
@@ -176,6 +179,9 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 change(m, request, stage, attempt, event_s)
                 if counters[INTERVALS] > 0:
                     note_change(m, request, stage, event_s)
+                continue
+            if kind == LANDED:
+                land(m, request, stage, event_s)
                 continue
             stage = happen(m, kind, request, stage, attempt, event_s)
             if stage >= 0 and kind < TIMEOUT:
@@ -280,7 +286,10 @@ def run(
     if until_s is not None:
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
-    np.add.at(busy_s, arrays.replicas["deployment"], arrays.replicas["busy_s"])
+    at, prefill_busy_s = arrays.replicas["deployment"], np.zeros(len(deployments))
+    np.add.at(busy_s, arrays.deployments["owner"][at], arrays.replicas["busy_s"])
+    apart = at >= len(deployments)
+    np.add.at(prefill_busy_s, arrays.deployments["owner"][at[apart]], arrays.replicas["busy_s"][apart])
     busy_s /= [item.data_parallel if isinstance(item, GpuPool) else 1 for item in deployments]
 
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
@@ -301,6 +310,7 @@ def run(
         cached_tokens=by_work(arrays.cached, stages),
         written_tokens=by_work(arrays.written, stages) if has_api_cache(deployments) else (),
         busy_s=busy_s,
+        prefill_busy_s=prefill_busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
         levels_s=None if interval_s is None else busy_replicas(levels_of(arrays, interval_s), deployments),
         fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
