@@ -1,11 +1,12 @@
 """One replica of the reference engine: vLLM V1's scheduler, one iteration at a time.
 
 Each iteration first serves the running sequences in the order of their admission: one token for those that decode, the rest of
-the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling. When KV blocks run out, the sequence
-admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
-What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is
-known of them fits into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are
-not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
+the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling; with ``long_prefill_token_threshold`` no
+more than so many, so that several may be. When KV blocks run out, the sequence admitted last (with priorities: the least urgent)
+is preempted: it goes back to the head of the queue and is computed again. What is left of the token budget then admits waiting
+sequences, while ``max_num_seqs`` allows and all that is known of them fits into the free blocks (without ``chunked_prefill``: and
+into the iteration), unless the iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A
+sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
 blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
@@ -240,7 +241,7 @@ class Replica:
         budget, index, preempted = self.pool.max_num_batched_tokens, 0, False
         while index < len(self.running) and budget > 0:
             sequence = self.running[index]
-            tokens = min(sequence.length - sequence.computed, budget)
+            tokens = min(sequence.length - sequence.computed, self.pool.most_of_a_prompt, budget)
             while not self._allocate(sequence, tokens):
                 victim = self.running[-1] if self.pool.scheduling == "fcfs" else max(self.running, key=_urgency)
                 preempted = True
@@ -290,7 +291,10 @@ class Replica:
         if left is not None and left.freed is not None and left.start == hit:
             hit = min(left.end, most)
             claimed += hit - left.start
-        tokens = min(sequence.length - hit * BLOCK, budget)
+        tokens = min(sequence.length - hit * BLOCK, self.pool.most_of_a_prompt)
+        if not self.pool.chunked_prefill and tokens > budget:
+            return 0
+        tokens = min(tokens, budget)
         blocks = blocks_for(hit * BLOCK + tokens)
         if blocks_for(sequence.length) - hit + claimed > self.kv.free:
             return 0

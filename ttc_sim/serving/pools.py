@@ -8,11 +8,13 @@ from pathlib import Path
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
+from ttc_sim.scenario.deployments import check_cache_holds
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.model_context import with_context
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import operator_table
+from ttc_sim.serving.operators import kv_tokens, operator_table
 from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, load_architecture, physics_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 from ttc_sim.serving.users_own import own_table
@@ -48,32 +50,48 @@ def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
         tensor_parallel=pool.gpus,
         expert_parallel=pool.gpus if pool.expert_parallel else 1,
         precision=pool.precision,
+        kv_cache_dtype=None if pool.kv_cache_dtype == "auto" else pool.kv_cache_dtype,
     )
 
 
 def with_memory(scenario: Scenario) -> Scenario:
-    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows, and weights where a start-up loads them.
+    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows, the context of each whose model is
+    known, and weights where a start-up loads them.
 
     Raises:
-        InputError: a name that is not known, or a model that does not fit into the GPUs.
+        InputError: a name that is not known, a model that does not fit into the GPUs, or a context that is longer than the model's.
     """
     known: dict[str, GpuPool] = {}
     for name, pool in scenario.deployments.items():
         if not isinstance(pool, GpuPool):
             continue
         field = f"deployments.{name}."
+        given = pool.max_model_len
         pool = with_weights(pool, scenario.folder, scenario.path, field)
+        pool = with_context(pool, scenario.folder, scenario.path, field)
         if pool is not scenario.deployments[name]:
             known[name] = pool
         if pool.step_time is not None:
             continue
         times = operator_times(served_by(pool, scenario.folder), scenario.path, field)
-        if times.kv_tokens < 16:
+        share = times.memory_share if pool.gpu_memory_utilization is None else pool.gpu_memory_utilization
+        held = times.kv_tokens if share == times.memory_share else kv_tokens(times, share)
+        if held < 16 and pool.gpu_memory_utilization is not None:
+            expected = (
+                f"a larger share of {times.memory_bytes / 2**30:.0f} GiB: weights leave no room for keys and values"
+            )
+            raise InputError(scenario.path, f"{field}gpu_memory_utilization", share, expected)
+        if held < 16:
             expected = f"more GPUs: of {times.memory_bytes / 2**30:.0f} GiB each the weights take "
             expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
             raise InputError(scenario.path, f"{field}tensor_parallel", pool.gpus, expected)
         if pool.kv_cache_tokens is None:
-            known[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
+            known[name] = pool.model_copy(update={"kv_cache_tokens": held})
+        if pool.kv_cache_tokens is None and given is not None:
+            try:
+                check_cache_holds(held, given)
+            except ValueError as error:
+                raise InputError(scenario.path, f"{field}max_model_len", given, str(error)) from None
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **known}}) if known else scenario
 
 
@@ -116,7 +134,8 @@ def _table(
         profile = folder / given.gpu_profile
         return load_gpu_profile(profile, given.tensor_parallel, max_tokens, max_sequences, host_s=given.host_s)
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
-    return physics_table(shape, given.gpu, given.tensor_parallel, given.precision, max_tokens, max_sequences)
+    sizes = given.tensor_parallel, given.precision, max_tokens, max_sequences
+    return physics_table(shape, given.gpu, *sizes, kv_cache_dtype=given.kv_cache_dtype)
 
 
 class _Settings:

@@ -380,6 +380,7 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
             row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
             row["balancer"] = _BALANCERS.index(item.load_balancer)
             row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
+            row["whole"], row["chunk"] = not item.chunked_prefill, item.most_of_a_prompt
             for place in range(item.most_replicas):
                 replica = np.zeros(1, dtype=REPLICA)[0]
                 replica["state"], replica["phase"] = IN_SERVICE if place < item.replicas else OFF, PLAN

@@ -117,7 +117,9 @@ def _remove_running(m: Memory, r: int, q: int) -> None:
     else:
         rep.last = before
     if rep.partial == q:
-        rep.partial = -1
+        rep.partial = after
+        while rep.partial >= 0 and m.sequences[rep.partial].state != PREFILL:
+            rep.partial = m.sequences[rep.partial].next
     if rep.prefill == q:
         rep.prefill = after
     rep.running -= 1
@@ -328,7 +330,11 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     if chains[left].following >= 0 and chains[left].start == hit:
         hit = min(chains[left].end, most)
         claimed += hit - chains[left].start
-    tokens = min(one.length - hit * 16, budget)
+    dep = m.deployments[m.replicas[r].deployment]
+    tokens = min(one.length - hit * 16, dep.chunk)
+    if dep.whole and tokens > budget:
+        return 0
+    tokens = min(tokens, budget)
     blocks = blocks_for(hit * 16 + tokens)
     # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
     if blocks_for(one.length) - hit + claimed > m.replicas[r].free - reserved:

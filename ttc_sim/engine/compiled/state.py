@@ -20,19 +20,20 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits. retry_on: a bit for each reason to ask again.
 # outage, slow: the first such stretch of time that is not over, among those of all deployments. unknown: whether outages were
-# not known for long enough. cache: number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules.
+# not known for long enough. whole: prompts are taken in at once; chunk: most tokens of one that an iteration takes in. cache:
+# number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules.
 DEPLOYMENT = _record(
     "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
     " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
     " retry_on per_attempt error_after outage outages_end slow slows_end unknown has_input has_output"
-    " cache cache_marks cache_least cache_step cache_answers cache_uncounted",
+    " cache cache_marks cache_least cache_step cache_answers cache_uncounted whole chunk",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at"
     " input_most input_level input_rate input_at output_most output_level output_rate output_at"
     " deadline_s known_until_s cache_ttl_s",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
-# partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
+# partial: the first whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
 # that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
 # noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
