@@ -17,6 +17,7 @@ from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
+from ttc_sim.fidelity.run_arguments import check_worked_out
 from ttc_sim.scenario import LinearStepTime
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for
@@ -122,6 +123,7 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
 def _profile(run: MeasuredRun, gpu_profile: str | Path, host_s: float | None) -> StepTable:
     pool = run.pool
     limits = run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs
+    check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
     if host_s is None:
         return load_gpu_profile(gpu_profile, *limits)
     return load_gpu_profile(gpu_profile, *limits, host_s=host_s)
@@ -133,7 +135,10 @@ def _e2e(got: EngineResult) -> F64:
 
 
 def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
-    served = Served(run.model, gpu, "vllm", run.tensor_parallel, precision=precision)
+    check_worked_out(run.arguments, run.path / "meta.json", kv_cache=True)
+    kept = "fp8" if str(run.arguments.get("kv_cache_dtype")).startswith("fp8") else None
+    experts = run.tensor_parallel if run.arguments.get("enable_expert_parallel") else 1
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, precision=precision, kv_cache_dtype=kept)
     times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
     pool = run.pool
     table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)
@@ -161,8 +166,8 @@ def backtest_run(
     Returns:
         ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
         ``e2e_s`` with figures (none where there is nothing to measure: time per further token of answers of a single token),
-        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, and ``notes`` on what
-        is not there.
+        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, what was ``assumed`` of
+        the server, and ``notes`` on what is not there.
 
     Raises:
         InputError: a run that cannot be read or fitted to.
@@ -203,8 +208,16 @@ def backtest_run(
         "per_request_median_error_percent": float(np.median(errors)) if len(errors) else None,
         "preemptions": int(got.preemptions.sum()),
         "per_request": {"measured_e2e_s": measured["e2e_s"].tolist(), "predicted_e2e_s": e2e_s.tolist()},
+        "assumed": _assumed(run),
         "notes": _notes(run, done, several, timed),
     }
+
+
+def _assumed(run: MeasuredRun) -> list[str]:
+    """What the run does not say of its server."""
+    if run.pool.kv_cache_tokens is not None:
+        return []
+    return ["the KV cache is taken to hold any number of tokens: meta.json has no kv_cache.num_gpu_blocks"]
 
 
 def _notes(run: MeasuredRun, done: Bools, several: Bools, timed: Bools) -> list[str]:

@@ -126,10 +126,8 @@ def _of_mapping(said: object) -> dict[str, Any]:
 def _of_command(said: str) -> dict[str, Any]:
     """Arguments of a command line by name, as YAML would have them."""
     try:
-        # A command that a folded text has made one line of still has the backslashes that ended its lines.
-        words = [
-            word for word in shlex.split(said.replace("\\\n", " "), comments=True) if word.strip() not in ("", "\\")
-        ]
+        # A backslash that ends a line, also where a folded text has made one line of several.
+        words = shlex.split(re.sub(r"(^|\s)\\(\s|$)", r"\1\2", said), comments=True)
     except ValueError as error:
         raise _wrong("", said, f"a command line whose quotes are closed ({error})".lower()) from None
     words = _without_program(words, said)

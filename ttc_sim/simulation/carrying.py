@@ -26,7 +26,8 @@ class Carried:
     Attributes:
         work: for the engine.
         correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
-        cut_off: (n,) 1.0 where a cap ends the answer before it is whole, else 0.0; NaN where accuracy is known, which has it.
+        cut_off: (n,) 1.0 where a cap, or a server's context, ends the answer before it is whole, else 0.0; NaN where accuracy is
+            known, which has it.
         calls: (stages,) API calls that each stage is: a verifier reads every sample in one of its own.
     """
 
