@@ -48,7 +48,7 @@ def at_once(*requests: tuple[int, int]) -> Work:
 
 def seconds(pool: GpuPool, work: Work) -> list[float]:
     """Of first tokens, where every iteration takes a second."""
-    return both(pool, work).first_token_s.tolist()
+    return [float(one) for one in both(pool, work).first_token_s]
 
 
 # ------------------------------------------------------------------------------------------------------------- prompts
@@ -105,6 +105,11 @@ def test_answers_end_at_the_context_and_prompts_that_leave_no_room_are_refused()
 # ------------------------------------------------------------------------------------------------------------ outcomes
 
 
+def with_limit(pool: object, most: int) -> GpuPool:
+    assert isinstance(pool, GpuPool)
+    return pool.model_copy(update={"max_model_len": most})
+
+
 @pytest.mark.parametrize(
     "strategy", [Single(), MajorityVote(n=3), BestOfN(n=2, auroc=0.8), BudgetForcing(min_tokens=150, extensions=2)]
 )
@@ -115,7 +120,7 @@ def test_a_context_does_what_a_cap_does_where_all_prompts_are_as_long(strategy: 
     for most in (5, 40, 120, 400):
         model, draws, _ = model_of(strategy, attempts, {})
         name = model.deployment_names[0]
-        pool = model.deployments[0].model_copy(update={"max_model_len": 30 + most})
+        pool = with_limit(model.deployments[0], 30 + most)
         short = replace(model, scenario=model.scenario.model_copy(update={"deployments": {name: pool}}))
         nobody = np.zeros(len(draws), dtype=np.int64)
         ended, whole = carry(short, draws, nobody), carry(model, draws, nobody)
@@ -149,7 +154,7 @@ def test_a_prompt_that_leaves_no_room_is_never_right_and_never_served() -> None:
     attempts = replace(attempts, reasoning_tokens=np.zeros_like(attempts.reasoning_tokens))
     model, draws, _ = model_of(Single(), attempts, {})
     name = model.deployment_names[0]
-    pool = model.deployments[0].model_copy(update={"max_model_len": 50})
+    pool = with_limit(model.deployments[0], 50)
     short = replace(model, scenario=model.scenario.model_copy(update={"deployments": {name: pool}}))
     made = carry(short, draws, np.zeros(len(draws), dtype=np.int64))
     fits = made.work.prompt_tokens < 50
@@ -186,15 +191,15 @@ def traffic(pool: dict[str, Any], **lengths: Any) -> ttc.Scenario:
 
 def test_answers_that_a_context_ends_are_counted_as_cut_off() -> None:
     own = Always("own")
-    plain, short = (ttc.simulate(traffic(pool), own) for pool in ({}, {"max_model_len": 250}))
     capped = traffic({})
     arm = capped.arms["own"].model_copy(update={"strategy": "Single(cap=150)"})
-    capped = ttc.simulate(capped.model_copy(update={"arms": {"own": arm}}), own)
-    assert plain.summary().cut_off_rate.value == 0
-    assert 0.1 < short.summary().cut_off_rate.value < 0.6
-    assert short.summary().cut_off_rate.value == capped.summary().cut_off_rate.value
-    np.testing.assert_array_equal(short.runs[0].result.finished_s, capped.runs[0].result.finished_s)
-    refused = ttc.simulate(traffic({"max_model_len": 100}), own)
+    capped = capped.model_copy(update={"arms": {"own": arm}})
+    given = traffic({}), traffic({"max_model_len": 250}), capped, traffic({"max_model_len": 100})
+    plain, short, by_cap, refused = (ttc.simulate(one, own) for one in given)
+    rates = [found.value for one in (plain, short, by_cap) if (found := one.summary().cut_off_rate) is not None]
+    assert rates[0] == 0
+    assert 0.1 < rates[1] == rates[2] < 0.6
+    np.testing.assert_array_equal(short.runs[0].result.finished_s, by_cap.runs[0].result.finished_s)
     assert refused.summary().rejected_rate.value == 1.0
 
 

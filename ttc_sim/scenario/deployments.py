@@ -313,7 +313,8 @@ class GpuPool(Model):
         engine_args: the server as vLLM is started, a ``vllm serve`` command or a mapping of its arguments, instead of the keys
             here that they stand for. What is not modelled is refused (docs/engine-arguments.md).
         max_model_len: most tokens of a prompt and its answer together. A prompt that leaves no room for an answer is refused, and
-            an answer ends there. If left out, what a known model was made for, and no limit otherwise.
+            an answer ends there. If left out, what a known model was made for (or its KV cache holds, if that is less), and no
+            limit otherwise.
         max_num_seqs: most sequences in one replica's batch.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
@@ -480,8 +481,6 @@ class GpuPool(Model):
 
     @model_validator(mode="after")
     def _context_fits(self) -> GpuPool:
-        if self.gpu_memory_utilization is not None and self.kv_cache_tokens is not None:
-            raise ValueError("gpu_memory_utilization and kv_cache_tokens to exclude each other")
         if self.max_model_len is not None and self.kv_cache_tokens is not None:
             check_cache_holds(self.kv_cache_tokens, self.max_model_len)
         if not self.chunked_prefill and self.max_model_len is None and self.step_time is not None:

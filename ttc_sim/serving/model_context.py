@@ -11,6 +11,7 @@ from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.files.documents import read_json, read_yaml
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, PhysicsStepTime
+from ttc_sim.scenario.deployments import check_cache_holds
 from ttc_sim.serving.catalogue import ALIASES, SHAPES, config_of, installed
 
 _KNOWN = {
@@ -98,15 +99,21 @@ def context_of_pool(pool: GpuPool, folder: str | Path = ".") -> tuple[str, int] 
 
 
 def with_context(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:
-    """The pool with the context of its model as ``max_model_len``, unless it has one of its own.
+    """The pool with the context of its model as ``max_model_len``, or what its KV cache holds, unless it has one of its own.
 
     Args:
         folder: that relative paths start from.
         where: file that errors name; field: key in it that the pool stands under, with its dot.
 
     Raises:
-        InputError: more than the model was made for; or, without ``chunked_prefill``, more than an iteration takes in.
+        InputError: more than the model was made for, or than the cache holds; or, without ``chunked_prefill``, more than an
+            iteration takes in.
     """
+    if pool.max_model_len is not None and pool.kv_cache_tokens is not None:
+        try:
+            check_cache_holds(pool.kv_cache_tokens, pool.max_model_len)
+        except ValueError as error:
+            raise InputError(where, f"{field}max_model_len", pool.max_model_len, str(error)) from None
     known = context_of_pool(pool, folder)
     if known is None:
         if not pool.chunked_prefill and pool.max_model_len is None:
@@ -121,6 +128,7 @@ def with_context(pool: GpuPool, folder: str | Path, where: str | Path = "pool", 
         raise InputError(where, f"{field}max_model_len", pool.max_model_len, expected)
     if pool.max_model_len is not None:
         return pool
+    most = most if pool.kv_cache_tokens is None else min(most, pool.kv_cache_tokens)
     try:
         pool.check_whole_prompts(most)
     except ValueError as error:

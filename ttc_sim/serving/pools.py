@@ -8,7 +8,6 @@ from pathlib import Path
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
-from ttc_sim.scenario.deployments import check_cache_holds
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
@@ -66,33 +65,33 @@ def with_memory(scenario: Scenario) -> Scenario:
         if not isinstance(pool, GpuPool):
             continue
         field = f"deployments.{name}."
-        given = pool.max_model_len
         pool = with_weights(pool, scenario.folder, scenario.path, field)
+        if pool.step_time is None:
+            pool = _with_cache(pool, scenario.folder, scenario.path, field)
         pool = with_context(pool, scenario.folder, scenario.path, field)
         if pool is not scenario.deployments[name]:
             known[name] = pool
-        if pool.step_time is not None:
-            continue
-        times = operator_times(served_by(pool, scenario.folder), scenario.path, field)
-        share = times.memory_share if pool.gpu_memory_utilization is None else pool.gpu_memory_utilization
-        held = times.kv_tokens if share == times.memory_share else kv_tokens(times, share)
-        if held < 16 and pool.gpu_memory_utilization is not None:
-            expected = (
-                f"a larger share of {times.memory_bytes / 2**30:.0f} GiB: weights leave no room for keys and values"
-            )
-            raise InputError(scenario.path, f"{field}gpu_memory_utilization", share, expected)
-        if held < 16:
-            expected = f"more GPUs: of {times.memory_bytes / 2**30:.0f} GiB each the weights take "
-            expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
-            raise InputError(scenario.path, f"{field}tensor_parallel", pool.gpus, expected)
-        if pool.kv_cache_tokens is None:
-            known[name] = pool.model_copy(update={"kv_cache_tokens": held})
-        if pool.kv_cache_tokens is None and given is not None:
-            try:
-                check_cache_holds(held, given)
-            except ValueError as error:
-                raise InputError(scenario.path, f"{field}max_model_len", given, str(error)) from None
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **known}}) if known else scenario
+
+
+def _with_cache(pool: GpuPool, folder: str | Path, where: str | Path, field: str) -> GpuPool:
+    """The pool with the KV cache that its GPUs leave beside the weights."""
+    times = operator_times(served_by(pool, folder), where, field)
+    share, gib = pool.gpu_memory_utilization, times.memory_bytes / 2**30
+    held = times.kv_tokens if share in (None, times.memory_share) else kv_tokens(times, float(share or 0.0))
+    if held < 16 and share is not None and times.kv_tokens >= 16:
+        expected = f"a larger share of {gib:.0f} GiB: weights leave no room for keys and values"
+        raise InputError(where, f"{field}gpu_memory_utilization", share, expected)
+    if held < 16:
+        expected = f"more GPUs: of {gib:.0f} GiB each the weights take "
+        expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
+        raise InputError(where, f"{field}tensor_parallel", pool.gpus, expected)
+    if pool.kv_cache_tokens is None:
+        return pool.model_copy(update={"kv_cache_tokens": held})
+    if share is not None and pool.kv_cache_tokens != held:
+        expected = f"{held}, which gpu_memory_utilization {share:g} leaves, or no such key"
+        raise InputError(where, f"{field}kv_cache_tokens", pool.kv_cache_tokens, expected)
+    return pool
 
 
 def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:
