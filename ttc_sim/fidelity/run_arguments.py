@@ -80,7 +80,9 @@ def run_arguments(meta: Mapping[str, Any], path: Path) -> dict[str, Any]:
         raise InputError(path, "resolved_config", resolved, "an object")
     for section, names in _RESOLVED.items():
         part = resolved.get(section)
-        for name in names if isinstance(part, Mapping) else ():
+        if not isinstance(part, Mapping):
+            continue
+        for name in names:
             if part.get(name) is not None:
                 known = _NAMES.get(name, name)
                 _refuse(known, part[name], path, f"resolved_config.{section}.{name}")
@@ -96,6 +98,7 @@ def run_arguments(meta: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _refuse(name: str, value: object, path: Path, field: str) -> None:
+    expected: str | None
     if name in ("speculative_config", "speculative_model", "num_speculative_tokens") and value:
         expected = "it left out: a run does not say how many of the drafted tokens were accepted"
         raise InputError(path, field, value, expected)
