@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ttc_sim.fidelity.measured_run import load_run
 from ttc_sim.fidelity.runs import backtest_run
 from ttc_sim.policies import Always
 from ttc_sim.scenario import GpuPool, scenario_from_dict
+from ttc_sim.scenario.engine_arguments import MODELLED, NO_EFFECT, OF_STEP_TIME, REFUSED
 from ttc_sim.serving.catalogue import installed
 from ttc_sim.serving.model_context import context_in
 from ttc_sim.serving.physics import physics_table
@@ -26,6 +28,8 @@ from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.strategies import BestOfN, BudgetForcing, MajorityVote, Single, Strategy
 from ttc_sim.testing.examples import attempts_of, model_of, pool_of
+
+from .conftest import ROOT
 
 STEP = {"base_s": 1.0, "per_prefill_token_s": 0.0, "per_sequence_s": 0.0, "per_kv_token_s": 0.0}
 
@@ -490,3 +494,21 @@ def test_what_changes_step_times_alone_is_in_those_that_are_fitted_and_in_no_oth
     with pytest.raises(InputError, match=r"engine_kwargs\.kv_cache_dtype: got 'fp8'; expected auto: the profile"):
         backtest_run(run, tmp_path)
     assert "meta.json has no kv_cache.num_gpu_blocks" in backtest_run(run)["assumed"][0]
+
+
+def test_the_page_on_arguments_says_of_each_what_is_made_of_it() -> None:
+    page = (ROOT / "docs" / "engine-arguments.md").read_text(encoding="utf-8")
+    parts = dict(zip(("modelled", "steps", "refused", "rest"), page.split("\n### ")[1:], strict=True))
+    for part, names in (
+        ("modelled", MODELLED),
+        ("steps", OF_STEP_TIME),
+        ("refused", REFUSED),
+        ("rest", NO_EFFECT),
+    ):
+        listed = re.findall(r"^\| `(\w+)` \|" if part != "rest" else r"`(\w+)`", parts[part], re.MULTILINE)
+        assert sorted(listed) == sorted(names)
+    for name, (_, why) in REFUSED.items():
+        assert f"| {why} |" in page, name
+    assert len({*MODELLED, *OF_STEP_TIME, *REFUSED, *NO_EFFECT}) == sum(
+        map(len, (MODELLED, OF_STEP_TIME, REFUSED, NO_EFFECT))
+    )
