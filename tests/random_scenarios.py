@@ -177,6 +177,27 @@ def with_lives(case: Case, seed: int, times: Times) -> Case:
     return replace(case, deployments=pools)
 
 
+def with_arguments(case: Case, seed: int, times: Times) -> Case:
+    """The same with pools of other engine arguments: contexts that end answers, and prompts taken in bit by bit or at once."""
+    dice = Dice(seed, times, "arguments")
+    pools = [_with_arguments(dice, item) if isinstance(item, GpuPool) else item for item in case.deployments]
+    return replace(case, deployments=pools)
+
+
+def _with_arguments(dice: Dice, pool: GpuPool) -> GpuPool:
+    whole = dice.of(True, False, False)
+    context = dice.of(None, None, 3, 17, 40, 100)
+    if whole:
+        context = min(context or 100, max(pool.max_num_batched_tokens, 2))
+    return pool.model_copy(
+        update={
+            "chunked_prefill": not whole,
+            "long_prefill_token_threshold": dice.of(0, 1, 3, 8, 16, 40),
+            "max_model_len": context,
+        }
+    )
+
+
 def _with_lives(dice: Dice, pool: GpuPool) -> GpuPool:
     autoscaling = _autoscaling(dice, pool.replicas) if dice.whole(1, 3) < 3 else None
     most = pool.replicas if autoscaling is None else int(autoscaling.get("maximum", 3))

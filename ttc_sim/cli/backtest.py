@@ -116,7 +116,7 @@ def _print_run(paper: Paper, got: dict[str, Any]) -> None:
         f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], _error)}; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
     )
-    for note in got["notes"]:
+    for note in (*got["assumed"], *got["notes"]):
         paper.say(note)
 
 

@@ -48,6 +48,7 @@ import simpy
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
+from ttc_sim.engine.contexts import within_context
 from ttc_sim.engine.fleet import FailureTimes, fleets_of, weight_of
 from ttc_sim.engine.prompt_cache import PromptCache
 from ttc_sim.engine.ranks import step_together
@@ -144,6 +145,7 @@ def run(
     check_intervals(interval_s, until_s)
     for work in works:
         check_work(work)
+    works = [within_context(work, deployments) for work in works]
     check_following(following, works)
     check_budgets(budgets, len(works), works[0].requests)
     levels = None if interval_s is None else Levels(interval_s, len(deployments))

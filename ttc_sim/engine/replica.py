@@ -1,12 +1,13 @@
 """One replica of the reference engine: vLLM V1's scheduler, one iteration at a time.
 
 Each iteration first serves the running sequences in the order of their admission: one token for those that decode, the rest of
-the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling. When KV blocks run out, the sequence
-admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
-What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is
-known of them fits into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are
-not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations;
-fewer with speculative decoding, whose draft tokens take their part of the budget (:mod:`ttc_sim.engine.speculation`).
+the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling; with ``long_prefill_token_threshold`` no
+more than so many, so that several may be. When KV blocks run out, the sequence admitted last (with priorities: the least urgent)
+is preempted: it goes back to the head of the queue and is computed again. What is left of the token budget then admits waiting
+sequences, while ``max_num_seqs`` allows and all that is known of them fits into the free blocks (without ``chunked_prefill``: and
+into the iteration), unless the iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A
+sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations; fewer with speculative
+decoding, whose draft tokens take their part of the budget (:mod:`ttc_sim.engine.speculation`).
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
 blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
@@ -297,7 +298,8 @@ class Replica:
         budget, index, preempted = self.pool.max_num_batched_tokens, 0, False
         while index < len(self.running) and budget > 0:
             sequence = self.running[index]
-            tokens = min(sequence.length - sequence.computed, budget) if sequence.prefilling else self.drafts + 1
+            tokens = min(sequence.length - sequence.computed, self.pool.most_of_a_prompt, budget)
+            tokens = tokens if sequence.prefilling else self.drafts + 1
             while not self._allocate(sequence, tokens):
                 victim = self.running[-1] if self.pool.scheduling == "fcfs" else max(self.running, key=_urgency)
                 preempted = True
@@ -346,14 +348,15 @@ class Replica:
 
     def _admit(self, sequence: _Sequence, budget: int) -> int:
         """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room."""
-        tokens = self._find_room(sequence, budget)
+        tokens = self._find_room(sequence, self.pool.most_of_a_prompt, budget)
         if tokens:
             sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
             self._share(sequence, sequence.computed + tokens)
         return tokens
 
-    def _find_room(self, sequence: _Sequence, budget: int) -> int:
-        """The blocks of a sequence and so many of its tokens; returns the tokens that it does not find here, 0 without room."""
+    def _find_room(self, sequence: _Sequence, chunk: int, budget: int) -> int:
+        """The blocks of a sequence and as many of its tokens as a chunk, and the budget left, allow; returns the tokens that
+        it does not find here, 0 without room."""
         most = (sequence.length - 1) // BLOCK  # the last token must be computed to yield the next
         found: list[int] = []
         hit = claimed = 0
@@ -367,7 +370,10 @@ class Replica:
         if left is not None and left.freed is not None and left.start == hit:
             hit = min(left.end, most)
             claimed += hit - left.start
-        tokens = min(sequence.length - hit * BLOCK, budget)
+        tokens = min(sequence.length - hit * BLOCK, chunk)
+        if not self.pool.chunked_prefill and tokens > budget:
+            return 0
+        tokens = min(tokens, budget)
         blocks = blocks_for(hit * BLOCK + tokens)
         if blocks_for(sequence.length) - hit + claimed > self.kv.free:
             return 0

@@ -148,7 +148,10 @@ class DecodeReplica(Replica):
 
     def _after_queue(self) -> None:
         """Fetch prompts, as long as there is room for all of the next."""
-        while self.coming and self._find_room(self.coming[0].stage.sequences[0], self.coming[0].stage.prompt):
+        while self.coming:
+            stage = self.coming[0].stage
+            if not self._find_room(stage.sequences[0], stage.prompt, stage.prompt):
+                break
             self._fetch(self.coming.pop(0))
 
     def _fetch(self, prompt: Prompt) -> None:

@@ -57,6 +57,8 @@ class Work:
             further ones are as the last. As the first if left out.
         prefixes: what prefixes have in common; nothing if left out.
         session: (n,) that load balancers keep together, or -1; as the prefix if left out, or its branch of ``prefixes``.
+        calls: (stages,) prompts that each stage's is made of, none of which may be longer than its server's context; one if left
+            out.
     """
 
     arrival_s: F64
@@ -79,6 +81,7 @@ class Work:
     again_s: F64 | None = None
     prefixes: PrefixTree | None = None
     session: I64 | None = None
+    calls: I64 | None = None
 
     @property
     def requests(self) -> int:

@@ -17,6 +17,7 @@ from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
+from ttc_sim.fidelity.run_arguments import check_worked_out
 from ttc_sim.scenario import LinearStepTime
 from ttc_sim.serving.catalogue import Served, has_experts, known
 from ttc_sim.serving.corrections import corrections_for
@@ -122,6 +123,7 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
 def _profile(run: MeasuredRun, gpu_profile: str | Path, host_s: float | None) -> StepTable:
     pool = run.pool
     limits = run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs
+    check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
     shape = known_architecture(Path(gpu_profile))
     if run.expert_parallel and not shape.experts:
         raise InputError(run.path / "meta.json", "enable_expert_parallel", True, "false: the profile's model is dense")
@@ -141,9 +143,11 @@ def _e2e(got: EngineResult) -> F64:
 
 def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
     pool, where = run.pool, run.path / "meta.json"
+    check_worked_out(run.arguments, where, kv_cache=True)
+    kept = "fp8" if str(run.arguments.get("kv_cache_dtype")).startswith("fp8") else None
     ranks = pool.data_parallel if has_experts(known(run.model, where, "engine_kwargs.")) else 1
     experts = run.tensor_parallel * ranks if run.expert_parallel else 1
-    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision)
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision, kept)
     times = operator_times(served, where, "engine_kwargs.")
     table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
     count = run.tensor_parallel * pool.data_parallel
@@ -171,8 +175,8 @@ def backtest_run(
     Returns:
         ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
         ``e2e_s`` with figures (none where there is nothing to measure: time per further token of answers of a single token),
-        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, and ``notes`` on what
-        is not there.
+        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, what was ``assumed`` of
+        the server, and ``notes`` on what is not there.
 
     Raises:
         InputError: a run that cannot be read or fitted to.
@@ -216,8 +220,16 @@ def backtest_run(
         "per_request_median_error_percent": float(np.median(errors)) if len(errors) else None,
         "preemptions": int(got.preemptions.sum()),
         "per_request": {"measured_e2e_s": measured["e2e_s"].tolist(), "predicted_e2e_s": e2e_s.tolist()},
+        "assumed": _assumed(run),
         "notes": _notes(run, done, several, timed),
     }
+
+
+def _assumed(run: MeasuredRun) -> list[str]:
+    """What the run does not say of its server."""
+    if run.pool.kv_cache_tokens is not None:
+        return []
+    return ["the KV cache is taken to hold any number of tokens: meta.json has no kv_cache.num_gpu_blocks"]
 
 
 def _notes(run: MeasuredRun, done: Bools, several: Bools, timed: Bools) -> list[str]:

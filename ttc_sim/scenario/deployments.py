@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
-from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
+from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS, MOST_TOKENS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.api_cache import ApiCache, CacheRules, marks_by_itself
 from ttc_sim.scenario.base import KINDS, InSchema, Model, NonNegative, Positive, errors_at, read_settings
 from ttc_sim.scenario.disaggregated import KvTransfer, PrefillKeys, check_apart
+from ttc_sim.scenario.engine_command import from_engine_args
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
@@ -194,6 +195,10 @@ class LayerStepTime(Model):
     host_s: NonNegative = 0.0
 
 
+KvCacheDtype = Literal["auto", "bf16", "fp8"]
+"""What keys and values are kept in: what is usual beside the weights' precision, 16 bits each, or 8."""
+
+
 class PhysicsStepTime(Model):
     """Step times from the model's shape and the GPU's data sheet; see :mod:`ttc_sim.serving.physics`.
 
@@ -202,12 +207,14 @@ class PhysicsStepTime(Model):
         gpu: name of the GPU.
         tensor_parallel: GPUs of one replica, joined by NVLink.
         precision: of the weights and matrix products.
+        kv_cache_dtype: of the KV cache: ``fp8`` for one that takes half, and half as long to read; 16 bits otherwise.
     """
 
     model: str
     gpu: str
     tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
     precision: Literal["FP8", "FP16", "BF16"] = "BF16"
+    kv_cache_dtype: KvCacheDtype = "auto"
 
 
 class StepTime(Model):
@@ -269,6 +276,13 @@ SMALL_GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 SMALL_GPUS = ("a100_sxm", "a100_pcie", "a30", "l4", "l40s", "b60")
 
 
+EngineArgs = Annotated[
+    str | dict[str, Any] | None,
+    InSchema(lambda one: {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
+]
+"""Read before anything else (:mod:`ttc_sim.scenario.engine_command`), and then nothing: what they say stands in other keys."""
+
+
 def limits_of(gpu: str) -> dict[str, int]:
     """Limits of a batch on that GPU, unless the scenario gives its own."""
     return SMALL_GPU_LIMITS if gpu in SMALL_GPUS else LARGE_GPU_LIMITS
@@ -307,12 +321,25 @@ class GpuPool(Model):
         expert_parallel: experts are divided among the GPUs whole, instead of each being cut.
         precision: of the weights: bf16, fp8, fp4 or int4; the model's own if left out.
         backend: serving framework: vllm, sglang or trtllm.
+        kv_cache_dtype: of the KV cache: fp8 for one that holds twice as much as in bf16, and takes less time to read. If left out,
+            or auto, what checkpoints of that precision have: 16 bits beside weights in 16, and mostly 8 beside others.
+        gpu_memory_utilization: share of each GPU's memory that the server uses, 0.9 if left out: the more, the more tokens the KV
+            cache holds.
+        engine_args: the server as vLLM is started, a ``vllm serve`` command or a mapping of its arguments, instead of the keys
+            here that they stand for. What is not modelled is refused (docs/engine-arguments.md).
+        max_model_len: most tokens of a prompt and its answer together. A prompt that leaves no room for an answer is refused, and
+            an answer ends there. If left out, what a known model was made for (or its KV cache holds, if that is less), and no
+            limit otherwise.
         max_num_seqs: most sequences in one replica's batch; here and below, with ``data_parallel`` in that of each rank.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
             model of the catalogue, and without limit otherwise.
         speculative: tokens are drafted, and several verified in one iteration (:mod:`ttc_sim.scenario.speculative`); plain
             decoding if left out.
+        chunked_prefill: take a prompt in as far as an iteration has room, and the rest with the next. Without it a prompt waits
+            until all of it fits, so that ``max_num_batched_tokens`` must be at least ``max_model_len``.
+        long_prefill_token_threshold: most tokens of one prompt that an iteration takes in, so that others are begun beside a long
+            one; no limit of its own if 0.
         prefix_caching: find prompts again that another request, or an earlier turn, has left in the KV cache.
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
@@ -337,10 +364,16 @@ class GpuPool(Model):
     expert_parallel: bool | None = None
     precision: Precision | None = None
     backend: Literal["vllm", "sglang", "trtllm"] | None = None
+    kv_cache_dtype: KvCacheDtype | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    engine_args: EngineArgs = None
+    max_model_len: Annotated[int, Field(ge=2, le=MOST_TOKENS)] | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
     speculative: Speculative | None = None
+    chunked_prefill: bool = True
+    long_prefill_token_threshold: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
     prefix_caching: bool = True
     load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session", "prefix"] = "least_outstanding"
     scheduling: Literal["fcfs", "priority"] = "fcfs"
@@ -357,9 +390,11 @@ class GpuPool(Model):
     @model_validator(mode="before")
     @classmethod
     def _limits_of_the_gpu(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not isinstance(given.get("gpu"), str):
+        if not isinstance(given, dict):
             return given
-        return {**limits_of(given["gpu"]), **given}
+        usual = limits_of(given["gpu"]) if isinstance(given.get("gpu"), str) else {}
+        given = from_engine_args(given, usual.get("max_num_seqs", cls.model_fields["max_num_seqs"].default))
+        return {**usual, **given}
 
     @field_validator("gpu")
     @classmethod
@@ -381,6 +416,11 @@ class GpuPool(Model):
             what = "step_time says nothing of it" if self.gpu is None else f"no list price of {self.gpu} is known"
             raise ValueError(f"usd_per_replica_hour to be given: {what}")
         return self
+
+    @property
+    def most_of_a_prompt(self) -> int:
+        """Most tokens of one prompt that an iteration takes in."""
+        return self.long_prefill_token_threshold or self.max_num_batched_tokens
 
     @property
     def gpus(self) -> int:
@@ -521,8 +561,53 @@ class GpuPool(Model):
             )
         return self
 
+    @model_validator(mode="after")
+    def _context_fits(self) -> GpuPool:
+        if self.max_model_len is not None and self.kv_cache_tokens is not None:
+            check_cache_holds(self.kv_cache_tokens, self.max_model_len)
+        if not self.chunked_prefill and self.max_model_len is None and self.step_time is not None:
+            raise ValueError(
+                "max_model_len to be given: without chunked_prefill it is the longest prompt that is ever taken in"
+            )
+        self.check_whole_prompts(self.max_model_len)
+        return self
 
-CATALOGUE_KEYS = ("model", "gpu", "tensor_parallel", "expert_parallel", "precision", "backend")
+    def check_whole_prompts(self, max_model_len: int | None) -> None:
+        """Refuse prompts that are to be taken in whole, and do not fit into an iteration.
+
+        Raises:
+            ValueError: as vLLM does.
+        """
+        if not self.chunked_prefill and max_model_len is not None and self.max_num_batched_tokens < max_model_len:
+            raise ValueError(
+                f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least max_model_len {max_model_len} without "
+                "chunked_prefill"
+            )
+
+
+def check_cache_holds(kv_cache_tokens: int, max_model_len: int) -> None:
+    """Refuse a KV cache that does not hold one sequence of full length: vLLM does not start with it.
+
+    Raises:
+        ValueError: as said.
+    """
+    if kv_cache_tokens + 16 < max_model_len:  # vLLM keeps a block that counts here for nothing
+        raise ValueError(
+            f"max_model_len {max_model_len} must be at most what the KV cache holds, {kv_cache_tokens} tokens: vLLM does not start "
+            "otherwise"
+        )
+
+
+CATALOGUE_KEYS = (
+    "model",
+    "gpu",
+    "tensor_parallel",
+    "expert_parallel",
+    "precision",
+    "backend",
+    "kv_cache_dtype",
+    "gpu_memory_utilization",
+)
 
 Deployment = Annotated[Api | GpuPool, Field(discriminator="kind")]
 

@@ -21,7 +21,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_json
 from ttc_sim.files.leftovers import temporary_folder
 from ttc_sim.files.opening import is_folder
-from ttc_sim.serving.model_shape import check_shape
+from ttc_sim.serving.model_shape import check_heads, check_shape
 
 PACKAGE = "aiconfigurator-core"
 BACKENDS = ("vllm", "sglang", "trtllm")
@@ -71,6 +71,7 @@ class Served(NamedTuple):
             expert if 1.
         data_parallel: servers that each attend to requests of their own and share the experts.
         precision: of the weights; ``None`` for the model's own.
+        kv_cache_dtype: ``bf16`` or ``fp8``; ``None`` for what the catalogue takes with that precision.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Served(NamedTuple):
     expert_parallel: int = 1
     data_parallel: int = 1
     precision: str | None = None
+    kv_cache_dtype: str | None = None
 
     @property
     def gpus(self) -> int:
@@ -268,6 +270,9 @@ def checked(served: Served, where: str | Path, field: str = "") -> Served:
         raise InputError(
             where, f"{field}tensor_parallel", served.tensor_parallel, f"{expected} within a node of {node}"
         )
+    config = config_of(model)
+    if config is not None and config.get("n_kv"):
+        check_heads(count, int(config["n_kv"]), served.tensor_parallel, where, f"{field}tensor_parallel")
     if served.expert_parallel > 1 and not has_experts(model):
         raise InputError(where, f"{field}expert_parallel", True, f"a mixture of experts; {model} is dense")
     cut = served.gpus // served.expert_parallel

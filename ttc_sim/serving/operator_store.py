@@ -30,7 +30,8 @@ def shipped_name(served: Served) -> str:
     """
     model = ALIASES.get(served.model, served.model).split("/")[-1].lower()
     experts = f"ep{served.expert_parallel}" if served.expert_parallel > 1 else ""
-    return f"{model}_{served.gpu}_{served.backend}_tp{served.tensor_parallel}{experts}_{served.precision or 'own'}.json"
+    kept = f"_kv-{served.kv_cache_dtype}" if served.kv_cache_dtype else ""
+    return f"{model}_{served.gpu}_{served.backend}_tp{served.tensor_parallel}{experts}_{served.precision or 'own'}{kept}.json"
 
 
 # An optimizer looks the same few up again and again.

@@ -18,7 +18,7 @@ from scipy.optimize import lsq_linear
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_json
-from ttc_sim.serving.model_shape import check_shape, experts_of
+from ttc_sim.serving.model_shape import check_heads, check_shape, experts_of
 from ttc_sim.serving.step_time import StepTable, step_table
 
 
@@ -157,7 +157,8 @@ GPUS: dict[str, Gpu] = {
 T = TypeVar("T")
 
 WEIGHT_BYTES = {"FP8": 1, "FP16": 2, "BF16": 2}
-ACTIVATION_BYTES = 2  # activations, LM head and KV cache stay in 16 bits beside FP8 weights too, unless told otherwise
+ACTIVATION_BYTES = 2  # activations and LM head stay in 16 bits beside FP8 weights too
+KV_BYTES = {"auto": ACTIVATION_BYTES, "bf16": ACTIVATION_BYTES, "fp8": 1}
 
 ROUTING_SKEW = 0.8
 """How unequally experts are used: popularity falls as ``rank ** -skew``. 0.8 fits three runs of Llama-4 Scout better than 0."""
@@ -278,6 +279,7 @@ def physics_table(
     coefficients: Coefficients | None = None,
     *,
     data_parallel: int = 1,
+    kv_cache_dtype: str = "auto",
 ) -> StepTable:
     """Step times of one server.
 
@@ -291,11 +293,14 @@ def physics_table(
         coefficients: by default those fitted to H100 servers.
         data_parallel: ranks of the server, each of ``tensor_parallel`` GPUs. Those of a mixture of experts step together: the
             experts are divided among all GPUs, and every layer's tokens are exchanged over NVLink.
+        kv_cache_dtype: ``fp8`` for keys and values of one byte each; ``auto`` and ``bf16``: of two.
 
     Raises:
         InputError: an unknown name, or a number out of its range.
     """
     shape, sheet = _named("architecture", architecture, ARCHITECTURES), _named("gpu", gpu, GPUS)
+    if kv_cache_dtype not in KV_BYTES:
+        raise InputError("physics", "kv_cache_dtype", kv_cache_dtype, nearest(kv_cache_dtype, KV_BYTES))
     if precision not in WEIGHT_BYTES:
         raise InputError("physics", "precision", precision, nearest(precision, WEIGHT_BYTES))
     for name, value in (
@@ -306,6 +311,7 @@ def physics_table(
     ):
         if value < 1:
             raise InputError("physics", name, value, "at least 1")
+    check_heads(shape.heads, shape.kv_heads, tensor_parallel, "physics")
     known = coefficients or Coefficients()
     for name in ("peer_bytes_per_s", "ring_bytes_per_s", "flops_share"):
         if not getattr(known, name) > 0:
@@ -335,7 +341,7 @@ def physics_table(
         max_tokens,
         max_sequences,
         base_s=known.host_s,
-        per_kv_s=kv_bytes(shape, tensor_parallel) / kv_bandwidth,
+        per_kv_s=kv_bytes_per_token(shape, tensor_parallel, kv_cache_dtype) / kv_bandwidth,
         # A score and a weighted value for each pair: two products of head_dim per head.
         per_pair_s=4 * shape.layers * shape.heads * shape.head_dim / flops_16bit,
         dense_s=dense,
@@ -389,9 +395,14 @@ def _weights(experts: F64, shape: Architecture) -> F64:
     return total
 
 
-def kv_bytes(shape: Architecture, tensor_parallel: int) -> float:
-    """Bytes of a token's keys and values over all layers, once more for each GPU beyond the number of KV heads."""
-    return 2.0 * shape.layers * max(shape.kv_heads, tensor_parallel) * shape.head_dim * ACTIVATION_BYTES
+def kv_bytes_per_token(shape: Architecture, tensor_parallel: int, kv_cache_dtype: str = "auto") -> float:
+    """Bytes of a token's keys and values over all layers, once more for each GPU beyond the number of KV heads.
+
+    >>> kv_bytes_per_token(ARCHITECTURES["Qwen/Qwen3-32B"], 1)
+    262144.0
+    """
+    heads = max(shape.kv_heads, tensor_parallel)
+    return 2.0 * shape.layers * heads * shape.head_dim * KV_BYTES[kv_cache_dtype]
 
 
 def _all_reduce_s(tokens: F64, shape: Architecture, tensor_parallel: int, known: Coefficients) -> F64:
@@ -443,7 +454,7 @@ def _parts(one: DecodeStep, skew: float) -> list[float]:
     return [
         1.0,
         (read + head) / bandwidth,
-        one.kv_tokens * kv_bytes(shape, gpus) / bandwidth,
+        one.kv_tokens * kv_bytes_per_token(shape, gpus) / bandwidth,
         2.0 * shape.layers * (gpus > 1),
         2.0 * shape.layers * one.sequences * shape.hidden * ACTIVATION_BYTES * (gpus - 1),
         float(shape.moe_layers()),

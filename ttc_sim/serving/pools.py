@@ -11,9 +11,10 @@ from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStep
 from ttc_sim.serving.catalogue import Served, has_experts, installed, known
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.model_context import with_context
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import kv_bytes_of_a_token, operator_table
-from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, kv_bytes, load_architecture, physics_table
+from ttc_sim.serving.operators import kv_bytes_of_a_token, kv_tokens, operator_table
+from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, kv_bytes_per_token, load_architecture, physics_table
 from ttc_sim.serving.speculation import speculative_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 from ttc_sim.serving.users_own import own_table
@@ -70,6 +71,7 @@ def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
         tensor_parallel=tensor,
         expert_parallel=tensor if pool.expert_parallel else 1,
         precision=pool.precision,
+        kv_cache_dtype=None if pool.kv_cache_dtype == "auto" else pool.kv_cache_dtype,
     )
     if pool.data_parallel == 1 or not _shares_experts(served):
         return served
@@ -88,10 +90,11 @@ def _shares_experts(served: Served) -> bool:
 
 
 def with_memory(scenario: Scenario) -> Scenario:
-    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows, and weights where a start-up loads them.
+    """The scenario with the KV cache of each pool whose model and GPU the catalogue knows, the context of each whose model is
+    known, and weights where a start-up loads them.
 
     Raises:
-        InputError: a name that is not known, or a model that does not fit into the GPUs.
+        InputError: a name that is not known, a model that does not fit into the GPUs, or a context that is longer than the model's.
     """
     found: dict[str, GpuPool] = {}
     for name, pool in scenario.deployments.items():
@@ -100,17 +103,11 @@ def with_memory(scenario: Scenario) -> Scenario:
         field = f"deployments.{name}."
         pool = with_weights(pool, scenario.folder, scenario.path, field)
         pool = with_transfer(pool, scenario.folder, scenario.path, field)
+        if pool.step_time is None:
+            pool = _with_cache(pool, scenario.folder, scenario.path, field)
+        pool = with_context(pool, scenario.folder, scenario.path, field)
         if pool is not scenario.deployments[name]:
             found[name] = pool
-        if pool.step_time is not None:
-            continue
-        times = operator_times(served_by(pool, scenario.folder), scenario.path, field)
-        if times.kv_tokens < 16:
-            expected = f"more GPUs: of {times.memory_bytes / 2**30:.0f} GiB each the weights take "
-            expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
-            raise InputError(scenario.path, f"{field}tensor_parallel", pool.tensor_parallel or 1, expected)
-        if pool.kv_cache_tokens is None:
-            found[name] = pool.model_copy(update={"kv_cache_tokens": times.kv_tokens})
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **found}}) if found else scenario
 
 
@@ -134,13 +131,34 @@ def with_transfer(pool: GpuPool, folder: str | Path, where: str | Path = "pool",
         changes["prefill"] = pool.prefill.model_copy(update={"kv_cache_tokens": times.kv_tokens})
     if moved.kv_bytes_per_token is None:
         if isinstance(pool.step_time, PhysicsStepTime):
-            shape = ARCHITECTURES.get(pool.step_time.model) or load_architecture(Path(folder) / pool.step_time.model)
-            token = kv_bytes(shape, pool.step_time.tensor_parallel)
+            given = pool.step_time
+            shape = ARCHITECTURES.get(given.model) or load_architecture(Path(folder) / given.model)
+            token = kv_bytes_per_token(shape, given.tensor_parallel, given.kv_cache_dtype)
         else:
             times = operator_times(served_by(pool, folder), where, field)
             token = pool.gpus * kv_bytes_of_a_token(times)
         changes["kv_transfer"] = moved.model_copy(update={"kv_bytes_per_token": token})
     return pool.model_copy(update=changes) if changes else pool
+
+
+def _with_cache(pool: GpuPool, folder: str | Path, where: str | Path, field: str) -> GpuPool:
+    """The pool with the KV cache that its GPUs leave beside the weights."""
+    times = operator_times(served_by(pool, folder), where, field)
+    share, gib = pool.gpu_memory_utilization, times.memory_bytes / 2**30
+    held = times.kv_tokens if share in (None, times.memory_share) else kv_tokens(times, float(share or 0.0))
+    if held < 16 and share is not None and times.kv_tokens >= 16:
+        expected = f"a larger share of {gib:.0f} GiB: weights leave no room for keys and values"
+        raise InputError(where, f"{field}gpu_memory_utilization", share, expected)
+    if held < 16:
+        expected = f"more GPUs: of {gib:.0f} GiB each the weights take "
+        expected += f"{times.weight_bytes / 2**30:.0f}; `ttc-sim gpus {pool.model}` says how many are needed"
+        raise InputError(where, f"{field}tensor_parallel", pool.tensor_parallel or 1, expected)
+    if pool.kv_cache_tokens is None:
+        return pool.model_copy(update={"kv_cache_tokens": held})
+    if share is not None and pool.kv_cache_tokens != held:
+        expected = f"{held}, which gpu_memory_utilization {share:g} leaves, or no such key"
+        raise InputError(where, f"{field}kv_cache_tokens", pool.kv_cache_tokens, expected)
+    return pool
 
 
 def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", field: str = "") -> GpuPool:
@@ -189,7 +207,7 @@ def _table(
         )
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
     limits = given.tensor_parallel, given.precision, max_tokens, max_sequences
-    return physics_table(shape, given.gpu, *limits, data_parallel=ranks)
+    return physics_table(shape, given.gpu, *limits, data_parallel=ranks, kv_cache_dtype=given.kv_cache_dtype)
 
 
 class _Settings:

@@ -11,6 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.engine.contexts import context_of
 from ttc_sim.measured.agents import load_agent_profile, turn_ratio
 from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
@@ -290,8 +291,10 @@ def trial_of(model: Model, arm: ResolvedArm, problem: I64, draw: Callable[[str, 
     for name in arm.strategy.other_arms:
         other = model.arms[model.arm_names.index(name)]
         assert other.attempts is not None
-        others[name] = (other.strategy, Trial(other.attempts, problem, drawn(other.attempts.name)))
-    return Trial(arm.attempts, problem, drawn(arm.attempts.name), others)
+        context = context_of(model.deployments[other.deployment])
+        others[name] = (other.strategy, Trial(other.attempts, problem, drawn(other.attempts.name), context=context))
+    context = context_of(model.deployments[arm.deployment])
+    return Trial(arm.attempts, problem, drawn(arm.attempts.name), others, context=context)
 
 
 def spread(latency: Latency) -> float:

@@ -429,6 +429,7 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
             row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
             row["balancer"] = _BALANCERS.index(item.load_balancer)
             row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
+            row["whole"], row["chunk"] = not item.chunked_prefill, item.most_of_a_prompt
             for number in range(item.most_replicas * item.data_parallel):
                 replica = np.zeros(1, dtype=REPLICA)[0]
                 place = number // item.data_parallel

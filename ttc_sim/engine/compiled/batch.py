@@ -119,7 +119,9 @@ def remove_running(m: Memory, r: int, q: int) -> None:
     else:
         rep.last = before
     if rep.partial == q:
-        rep.partial = -1
+        rep.partial = after
+        while rep.partial >= 0 and m.sequences[rep.partial].state != PREFILL:
+            rep.partial = m.sequences[rep.partial].next
     if rep.prefill == q:
         rep.prefill = after
     rep.running -= 1
@@ -315,8 +317,9 @@ def _use(m: Memory, r: int, node: int, limit: int, found: int) -> None:
 
 
 @inlined
-def find_room(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
-    """The blocks of a sequence and so many of its tokens; returns the tokens that it does not find here, 0 if there is no room.
+def find_room(m: Memory, r: int, q: int, chunk: int, budget: int, reserved: int, now_s: float) -> int:
+    """The blocks of a sequence and as many of its tokens as a chunk, and the budget that is left, allow; returns the tokens that it
+    does not find here, 0 if there is no room.
 
     With ``reserved`` blocks that others are to get first, only says whether there may be room after that.
     """
@@ -339,7 +342,10 @@ def find_room(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: floa
     if chains[left].following >= 0 and chains[left].start == hit:
         hit = min(chains[left].end, most)
         claimed += hit - chains[left].start
-    tokens = min(one.length - hit * 16, budget)
+    tokens = min(one.length - hit * 16, chunk)
+    if m.deployments[m.replicas[r].deployment].whole and tokens > budget:
+        return 0
+    tokens = min(tokens, budget)
     blocks = blocks_for(hit * 16 + tokens)
     # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
     if blocks_for(one.length) - hit + claimed > m.replicas[r].free - reserved:
@@ -368,7 +374,8 @@ def find_room(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: floa
 @compiled
 def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
     """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room; ``reserved`` as above."""
-    tokens = find_room(m, r, q, budget, reserved, now_s)
+    chunk = m.deployments[m.replicas[r].deployment].chunk
+    tokens = find_room(m, r, q, chunk, budget, reserved, now_s)
     if tokens == 0 or reserved > 0:
         return int(tokens)
     one = m.sequences[q]

@@ -141,11 +141,11 @@ def fetch(m: Memory, r: int, due: int, now_s: float) -> bool:
         q = m.groups[g].first
         prompt = m.sequences[q].prompt
         if not taken and due > 0:
-            if find_room(m, r, q, prompt, due, now_s) == 0:
+            if find_room(m, r, q, prompt, prompt, due, now_s) == 0:
                 break
             take(m, r, due)  # running sequences come first
             taken = True
-        if find_room(m, r, q, prompt, NONE, now_s) == 0:
+        if find_room(m, r, q, prompt, prompt, NONE, now_s) == 0:
             break
         _waits_no_more(m, r, g)
         m.groups[g].kv = MOVING

@@ -148,9 +148,11 @@ def iterations_that_fit(m: Memory, r: int, most: int) -> int:
 def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, int, int]:
     """Serve the running sequences one by one where blocks are short, preempting as vLLM does.
 
+    So are those of pools that take long prompts in bit by bit, where several may be half done, and the last may find no room.
+
     Returns:
-        Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of the
-        one that takes in prompt, and the sequence itself.
+        Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of those
+        that take in prompt, and the first of these.
     """
     rep = m.replicas[r]
     d = rep.deployment
@@ -160,7 +162,6 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
     budget = dep.max_tokens
     stamp = rep.iteration + 1
     decoding = kv = chunk = 0
-    partial = -1
     preempted = False
     q = rep.first
     while q >= 0 and budget > 0:
@@ -173,7 +174,7 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
             tokens, need = 1, 1 if length & 15 == 1 else 0
         else:
             length = seq[q].length
-            tokens = min(length - seq[q].computed, budget)
+            tokens = min(min(length - seq[q].computed, dep.chunk), budget)
             need = blocks_for(seq[q].computed + tokens + rep.drafts) - seq[q].blocks
         gone = False
         while need > rep.free:
@@ -198,8 +199,8 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
                     decoding -= 1
                     kv -= seq[victim].offset + rep.iteration
                 else:
-                    budget += chunk
-                    chunk, partial = 0, -1
+                    budget += seq[victim].chunk
+                    chunk -= seq[victim].chunk
                 seq[victim].stamp = -1
             preempted = True
             gone = victim == q
@@ -220,9 +221,9 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
             seq[q].chunk = tokens
             seq[q].blocks += need
             share(m, q, seq[q].computed + tokens)
-            chunk, partial = tokens, q
+            chunk += tokens
         q = seq[q].next
-    if preempted and decoding + chunk > 0:
+    if (preempted or q >= 0) and decoding + chunk > 0:
         # Those that the loop did not come to sit the iteration out, if there is one.
         q = rep.first
         while q >= 0:
@@ -232,7 +233,7 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
                 else:
                     seq[q].chunk = 0
             q = seq[q].next
-    return preempted, decoding, kv, chunk, partial
+    return preempted, decoding, kv, chunk, rep.partial if chunk > 0 else -1
 
 
 @compiled
@@ -250,10 +251,11 @@ def plan(m: Memory, r: int, now_s: float) -> None:
         due = due_at(m, r, 1) if rep.drafts > 0 else m.due[r * 16 + ((rep.iteration + 1) & 15)]
         partial, chunk, need = rep.partial, 0, due
         if partial >= 0:
-            chunk = min(seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding * (rep.drafts + 1))
+            room = dep.max_tokens - rep.decoding * (rep.drafts + 1)
+            chunk = min(min(seq[partial].length - seq[partial].computed, dep.chunk), room)
             need += blocks_for(seq[partial].computed + chunk + rep.drafts) - seq[partial].blocks
         preempted, decoding, kv = False, rep.decoding, rep.kv
-        short = need > rep.free
+        short = need > rep.free or (partial >= 0 and dep.chunk < dep.max_tokens)
         if short:
             preempted, decoding, kv, chunk, partial = _serve_in_order(m, r, now_s)
             if decoding == 0 and chunk == 0:
@@ -268,9 +270,13 @@ def plan(m: Memory, r: int, now_s: float) -> None:
         budget = dep.max_tokens - decoding * (rep.drafts + 1) - chunk
         pairs, prefill, sampled = 0.0, chunk, decoding
         first = partial
-        if chunk > 0:
-            pairs += chunk * (seq[partial].computed + 0.5 * chunk)
-            sampled += seq[partial].computed + chunk == seq[partial].length
+        left, q = chunk, partial
+        while left > 0:
+            if seq[q].state == PREFILL:
+                pairs += seq[q].chunk * (seq[q].computed + 0.5 * seq[q].chunk)
+                sampled += seq[q].computed + seq[q].chunk == seq[q].length
+                left -= seq[q].chunk
+            q = seq[q].next
         if not preempted and rep.ready_first >= 0 and budget > 0 and rep.running < dep.max_seqs:
             if not taken and due > 0:
                 take(m, r, due)
@@ -376,7 +382,7 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
                             m.heard_ttft_s[at] = now_s - m.arrived_s[request]
                             m.counters[HEARD] += 1
                     begin_decoding(m, r, q)
-                else:
+                elif rep.partial < 0:
                     rep.partial = q
             q = seq[q].next
         rep.prefill = -1

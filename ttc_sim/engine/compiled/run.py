@@ -78,6 +78,7 @@ from ttc_sim.engine.compiled.state import (
     UNFINISHED,
     WAITED_FOR,
 )
+from ttc_sim.engine.contexts import within_context
 from ttc_sim.engine.fleet import (
     DRAINING,
     FailureTimes,
@@ -253,6 +254,7 @@ def run(
     warm_up()
     for work in works:
         check_work(work)
+    works = [within_context(work, deployments) for work in works]
     check_following(following, works)
     check_budgets(budgets, len(works), works[0].requests)
     times = failure_times or FailureTimes()

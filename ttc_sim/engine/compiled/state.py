@@ -21,21 +21,22 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits. retry_on: a bit for each reason to ask again.
 # A replica is so many ranks, each an entry of its own among the replicas, from first_replica on.
 # outage, slow: the first such stretch of time that is not over, among those of all deployments. unknown: whether outages were
-# not known for long enough. cache: number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules.
-# prefill: the replicas that take prompts in for a pool, as one that comes after all others, -1 of others; takes_in: whether it is
-# such; owner: the pool that it is for, or itself. per_block_s, latency_s: of a prompt's way.
+# not known for long enough. whole: prompts are taken in at once; chunk: most tokens of one that an iteration takes in. cache:
+# number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules. prefill: the replicas that take prompts in
+# for a pool, as one that comes after all others, -1 of others; takes_in: whether it is such; owner: the pool that it is for, or
+# itself. per_block_s, latency_s: of a prompt's way.
 DEPLOYMENT = _record(
     "kind first_replica replicas ranks max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
     " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
     " retry_on per_attempt error_after outage outages_end slow slows_end unknown has_input has_output"
-    " cache cache_marks cache_least cache_step cache_answers cache_uncounted prefill takes_in owner",
+    " cache cache_marks cache_least cache_step cache_answers cache_uncounted prefill takes_in owner whole chunk",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at"
     " input_most input_level input_rate input_at output_most output_level output_rate output_at"
     " deadline_s known_until_s cache_ttl_s per_block_s latency_s",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
-# partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
+# partial: the first whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
 # that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
 # drafts, advance, parts: draft tokens, and what a step yields, in so many parts of a token; kv is counted in those. due_base,
@@ -43,8 +44,8 @@ DEPLOYMENT = _record(
 # to start and come into service: see engine/fleet.py. The replicas from ranks_from to ranks_to are ranks of one server that step
 # together (ranks_to is 0 of others); what the batch of each has got for the next iteration is kept until all have theirs, see
 # ranks.py. on_line: of the first, how many of them the line is of. seen_running, ...: what a front end of the ranks has last heard
-# of each, and when. coming: groups that wait for blocks for their prompts, ready: sequences whose prompts are here; handed: sequences
-# of both, and of groups whose prompts are on their way; link_s: until when it sends or fetches.
+# of each, and when. coming: groups that wait for blocks for their prompts, ready: sequences whose prompts are here; handed:
+# sequences of both, and of groups whose prompts are on their way; link_s: until when it sends or fetches.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
     " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"

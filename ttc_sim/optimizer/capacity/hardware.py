@@ -213,13 +213,19 @@ def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: Poo
 
 
 def _without_what_follows(scenario: Scenario, name: str, own: GpuPool) -> GpuPool:
-    """The pool without a KV cache that is no more than what its own GPUs leave, as plans write it down."""
-    free = own.model_copy(update={"kv_cache_tokens": None})
+    """The pool without a KV cache, and a context, that are no more than what its own GPUs leave, as plans write them down."""
+    free = own.model_copy(update={"kv_cache_tokens": None, "max_model_len": None})
     try:
-        follows = _with_memory(scenario, name, free).kv_cache_tokens
+        follows = _with_memory(scenario, name, free)
     except InputError:
         return own
-    return free if follows == own.kv_cache_tokens else own
+    if follows.kv_cache_tokens != own.kv_cache_tokens:
+        return own
+    return (
+        free
+        if follows.max_model_len == own.max_model_len
+        else free.model_copy(update={"max_model_len": own.max_model_len})
+    )
 
 
 def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: PoolOption) -> _Variant:
