@@ -30,6 +30,7 @@ class MeasuredRun:
         model: name of the model; empty if not recorded.
         tensor_parallel: GPUs of the server.
         pool: one replica with the engine's limits; its step time is to be replaced.
+        gpu: name of the GPU; empty if not recorded.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class MeasuredRun:
     model: str
     tensor_parallel: int
     pool: GpuPool
+    gpu: str = ""
 
 
 def load_run(folder: str | Path) -> MeasuredRun:
@@ -84,6 +86,7 @@ def load_run(folder: str | Path) -> MeasuredRun:
         model=str(kwargs.get("model", "")),
         tensor_parallel=gpus,
         pool=_pool(meta, kwargs, folder / "meta.json"),
+        gpu=str(_field(meta, "hardware", dict, folder / "meta.json", {}).get("device_name") or ""),
     )
 
 

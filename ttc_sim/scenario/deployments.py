@@ -18,6 +18,7 @@ from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
+from ttc_sim.scenario.host import Host
 from ttc_sim.scenario.price import Price
 
 
@@ -272,6 +273,9 @@ def limits_of(gpu: str) -> dict[str, int]:
     return SMALL_GPU_LIMITS if gpu in SMALL_GPUS else LARGE_GPU_LIMITS
 
 
+MOST_API_SERVERS = 256
+
+
 class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
@@ -292,6 +296,12 @@ class GpuPool(Model):
         expert_parallel: experts are divided among the GPUs whole, instead of each being cut.
         precision: of the weights: bf16, fp8, fp4 or int4; the model's own if left out.
         backend: serving framework: vllm, sglang or trtllm.
+        sampling: tokens are sampled (top-p, top-k or penalties, as vLLM does by the model's ``generation_config.json``), or the
+            likeliest is taken: ``sampled`` takes longer for every sequence. If left out, sampled with vLLM and a model of the
+            catalogue; with layers of a profile as it was measured (docs/host.md).
+        api_servers: processes of one replica that detokenise and stream (``--api-server-count``): no more tokens leave it a second
+            than they hand out.
+        host: times of the host and of those processes, instead of measured ones.
         max_num_seqs: most sequences in one replica's batch.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
@@ -317,6 +327,9 @@ class GpuPool(Model):
     expert_parallel: bool | None = None
     precision: Precision | None = None
     backend: Literal["vllm", "sglang", "trtllm"] | None = None
+    sampling: Literal["greedy", "sampled"] | None = None
+    api_servers: Annotated[int, Field(ge=1, le=MOST_API_SERVERS)] = 1
+    host: Host | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
@@ -357,6 +370,27 @@ class GpuPool(Model):
         if self.usd_per_replica_hour is None and self.gpu not in GPU_PRICES:
             what = "step_time says nothing of it" if self.gpu is None else f"no list price of {self.gpu} is known"
             raise ValueError(f"usd_per_replica_hour to be given: {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _beside_the_gpu(self) -> GpuPool:
+        said = [name for name in HOST_KEYS if getattr(self, name) != type(self).model_fields[name].default]
+        by_layers = isinstance(self.step_time, LayerStepTime)
+        if said and self.step_time is not None and not by_layers:
+            raise ValueError(f"no {said[0]} beside this step_time: it is of whole iterations, with what the host takes")
+        if self.sampling == "sampled" and self.backend not in (None, "vllm"):
+            raise ValueError(
+                f"no sampling 'sampled' with {self.backend}, of which it was not measured: host.sequence_s instead"
+            )
+        if self.sampling is not None and self.host is not None and self.host.sequence_s is not None:
+            raise ValueError("sampling and host.sequence_s to exclude each other")
+        if (
+            isinstance(self.step_time, LayerStepTime)
+            and self.step_time.host_s
+            and self.host
+            and self.host.step_s is not None
+        ):
+            raise ValueError("step_time.host_s and host.step_s to exclude each other")
         return self
 
     @property
@@ -440,6 +474,7 @@ class GpuPool(Model):
         return self
 
 
+HOST_KEYS = ("sampling", "api_servers", "host")
 CATALOGUE_KEYS = ("model", "gpu", "tensor_parallel", "expert_parallel", "precision", "backend")
 
 Deployment = Annotated[Api | GpuPool, Field(discriminator="kind")]
