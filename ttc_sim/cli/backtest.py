@@ -25,7 +25,10 @@ _NAMES = {"ttft_s": "first token, s", "tpot_s": "per further token, s", "e2e_s":
 def backtest(
     run: Annotated[Path | None, typer.Argument(help="Folder with requests.jsonl and meta.json of a vLLM run.")] = None,
     gpu_profile: Annotated[Path | None, typer.Option(help="Folder with times per layer of that model and GPU.")] = None,
-    calibrate_on: Annotated[list[Path] | None, typer.Option(help="Another run of that server, to fit to.")] = None,
+    calibrate_on: Annotated[
+        list[str] | None,
+        typer.Option(help="Another run to fit to: RUN, or with --gpu-profile RUN=PROFILE of its own GPU."),
+    ] = None,
     experiments: Annotated[Path | None, typer.Option(help="File of multi-turn load experiments instead.")] = None,
     gpu: Annotated[
         str | None,
@@ -45,6 +48,7 @@ def backtest(
     json_file: JsonOption = None,
 ) -> None:
     """Replay a measured run's arrivals and lengths, and put predicted beside measured times."""
+    from ttc_sim.fidelity.calibrating import split_calibration
     from ttc_sim.fidelity.experiments import backtest_experiments
     from ttc_sim.fidelity.runs import backtest_run
 
@@ -59,7 +63,8 @@ def backtest(
         raise InputError("backtest", "--backend", backend, "--silicon FILE, whose rows it picks")
     if precision is not None and gpu is None:
         raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
-    read = [folder / name for folder in (run, *(calibrate_on or [])) if folder is not None for name in FILES_OF_RUN]
+    others = [split_calibration(one)[0] for one in calibrate_on or []]
+    read = [folder / name for folder in (run, *others) if folder is not None for name in FILES_OF_RUN]
     check_outputs(*read, experiments, silicon, plot=plot, json=json_file)
     if silicon is not None:
         from ttc_sim.fidelity.operating_points import backtest_operating_points

@@ -34,6 +34,7 @@ class MeasuredRun:
         pool: one replica with the engine's limits and ranks; its step time is to be replaced.
         arguments: of the engine, by vLLM's names.
         expert_parallel: whether experts are divided among the GPUs whole.
+        gpu: name of the GPU; empty if not recorded.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class MeasuredRun:
     pool: GpuPool
     arguments: Mapping[str, Any]
     expert_parallel: bool = False
+    gpu: str = ""
 
 
 def load_run(folder: str | Path) -> MeasuredRun:
@@ -98,6 +100,7 @@ def load_run(folder: str | Path) -> MeasuredRun:
         pool=pool,
         arguments=kwargs,
         expert_parallel=_field(kwargs, "enable_expert_parallel", bool, folder / "meta.json", False),
+        gpu=str(_field(meta, "hardware", dict, folder / "meta.json", {}).get("device_name") or ""),
     )
 
 

@@ -16,6 +16,7 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
+from ttc_sim.fidelity.calibrating import check_profile, load_calibrations
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
 from ttc_sim.fidelity.run_arguments import check_worked_out
 from ttc_sim.scenario import LinearStepTime
@@ -95,8 +96,16 @@ def _nothing_completed(run: MeasuredRun) -> InputError:
     return InputError(run.path / "meta.json", "kv_cache", f"{run.pool.kv_cache_tokens:,} tokens", expected)
 
 
-def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
-    """Host seconds per iteration, on top of a GPU profile, that bring the mean end-to-end time of the runs closest.
+MOST_HOST_S = 4e-3
+"""Seconds of the host that a fit looks up to: twice what it takes without asynchronous scheduling."""
+
+
+def fit_host(runs: Sequence[MeasuredRun], gpu_profiles: str | Path | Sequence[str | Path]) -> float:
+    """Host seconds per iteration, on top of GPU profiles, that bring the mean end-to-end time of the runs closest.
+
+    Args:
+        runs: to fit to.
+        gpu_profiles: of each run's own GPU, or one of all.
 
     Raises:
         InputError: a run whose answers took no time, or of which the replay completes none.
@@ -105,18 +114,20 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
     for run in runs:
         if not run.e2e_s.any():
             raise _no_time(run)
+    profiles = [gpu_profiles] * len(runs) if isinstance(gpu_profiles, str | Path) else gpu_profiles
+    tables = [_profile(run, profile, 0.0) for run, profile in zip(runs, profiles, strict=True)]
 
     def miss(host_s: float) -> float:
         out = 0.0
-        for run in runs:
-            got = replay(run, _profile(run, gpu_profile, host_s))
+        for run, table in zip(runs, tables, strict=True):
+            got = replay(run, table._replace(base_s=table.base_s + host_s))
             done = got.status == COMPLETED
             if not run.e2e_s[done].any():
                 raise _no_time(run) if done.any() else _nothing_completed(run)
             out += abs(float(np.mean(_e2e(got)[done]) / run.e2e_s[done].mean()) - 1)
         return out
 
-    candidates = np.arange(0.0, 4.01e-3, 0.1e-3)
+    candidates = np.linspace(0.0, MOST_HOST_S, 41)
     return float(candidates[int(np.argmin([miss(float(one)) for one in candidates]))])
 
 
@@ -170,7 +181,8 @@ def backtest_run(
         gpu_profile: folder of per-layer measurements; without one, step times are linear and fitted.
         gpu: that the run was on, by its name in the catalogue of GPU operators, whose step times are taken instead.
         precision: of the weights with ``gpu``; the model's own if left out.
-        calibrate_on: runs to fit to; without any (and no profile) the run itself, which is no test and is said so.
+        calibrate_on: runs to fit to; without any (and no profile) the run itself, which is no test and is said so. With a profile
+            each is ``RUN=PROFILE``, with the profile of its own GPU, or a run of the same model and GPU.
 
     Returns:
         ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
@@ -179,22 +191,31 @@ def backtest_run(
         the server, and ``notes`` on what is not there.
 
     Raises:
-        InputError: a run that cannot be read or fitted to.
+        InputError: a run that cannot be read or fitted to, a profile of another model or GPU than its run.
     """
     run = load_run(folder)
-    others = [load_run(other) for other in calibrate_on]
+    others = [] if gpu is not None else load_calibrations(calibrate_on, run, gpu_profile)
+    fitting: list[str] = []
     linear: LinearStepTime | None = None
     if gpu is not None:
         table, said = _catalogue(run, gpu, precision)
     elif gpu_profile is not None:
-        host_s = fit_host(others, gpu_profile) if others else None
+        check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
+        check_profile(run, gpu_profile, "--gpu-profile", "the profile of the run's own")
+        own = [one.profile or gpu_profile for one in others]
+        host_s = fit_host([one.run for one in others], own) if others else None
+        if host_s is not None and host_s >= MOST_HOST_S:
+            fitting.append(
+                f"the fit of the host's time ended at its bound of {1e3 * MOST_HOST_S:g} ms: what makes the runs slower than their "
+                "profiles is something else"
+            )
         table = _profile(run, gpu_profile, host_s)
         said = f"per-layer profile {Path(gpu_profile).name}"
         said += (
             "" if host_s is None else f", host {1e3 * host_s:.1f} ms per iteration fitted to {len(others)} other run(s)"
         )
     else:
-        linear = fit_linear(others or [run])
+        linear = fit_linear([one.run for one in others] or [run])
         table = linear_table(linear, run.pool.max_num_batched_tokens, run.pool.max_num_seqs)
         said = "linear, fitted to " + (f"{len(others)} other run(s)" if others else "this very run, so this is no test")
     if run.pool.data_parallel > 1:
@@ -221,7 +242,7 @@ def backtest_run(
         "preemptions": int(got.preemptions.sum()),
         "per_request": {"measured_e2e_s": measured["e2e_s"].tolist(), "predicted_e2e_s": e2e_s.tolist()},
         "assumed": _assumed(run),
-        "notes": _notes(run, done, several, timed),
+        "notes": [*fitting, *_notes(run, done, several, timed)],
     }
 
 

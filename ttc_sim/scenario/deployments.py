@@ -20,6 +20,7 @@ from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
+from ttc_sim.scenario.host import Host
 from ttc_sim.scenario.price import Price
 from ttc_sim.scenario.speculative import Speculative
 
@@ -298,6 +299,9 @@ class Prefill(PrefillKeys):
     step_time: AnyStepTime | None = None
 
 
+MOST_API_SERVERS = 256
+
+
 class GpuPool(Model):
     """Replicas of a continuous-batching server.
 
@@ -325,6 +329,12 @@ class GpuPool(Model):
             or auto, what checkpoints of that precision have: 16 bits beside weights in 16, and mostly 8 beside others.
         gpu_memory_utilization: share of each GPU's memory that the server uses, 0.9 if left out: the more, the more tokens the KV
             cache holds.
+        sampling: tokens are sampled (top-p, top-k or penalties, as vLLM does by the model's ``generation_config.json``), or the
+            likeliest is taken: ``sampled`` takes longer for every sequence. If left out, sampled with vLLM and a model of the
+            catalogue; with layers of a profile as it was measured (docs/host.md).
+        api_servers: processes of one replica that detokenise and stream (``--api-server-count``): no more tokens leave it a second
+            than they hand out.
+        host: times of the host and of those processes, instead of measured ones.
         engine_args: the server as vLLM is started, a ``vllm serve`` command or a mapping of its arguments, instead of the keys
             here that they stand for. What is not modelled is refused (docs/engine-arguments.md).
         max_model_len: most tokens of a prompt and its answer together. A prompt that leaves no room for an answer is refused, and
@@ -368,6 +378,9 @@ class GpuPool(Model):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     engine_args: EngineArgs = None
     max_model_len: Annotated[int, Field(ge=2, le=MOST_TOKENS)] | None = None
+    sampling: Literal["greedy", "sampled"] | None = None
+    api_servers: Annotated[int, Field(ge=1, le=MOST_API_SERVERS)] = 1
+    host: Host | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
@@ -415,6 +428,27 @@ class GpuPool(Model):
         if self.usd_per_replica_hour is None and self.gpu not in GPU_PRICES:
             what = "step_time says nothing of it" if self.gpu is None else f"no list price of {self.gpu} is known"
             raise ValueError(f"usd_per_replica_hour to be given: {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _beside_the_gpu(self) -> GpuPool:
+        said = [name for name in HOST_KEYS if getattr(self, name) != type(self).model_fields[name].default]
+        by_layers = isinstance(self.step_time, LayerStepTime)
+        if said and self.step_time is not None and not by_layers:
+            raise ValueError(f"no {said[0]} beside this step_time: it is of whole iterations, with what the host takes")
+        if self.sampling == "sampled" and self.backend not in (None, "vllm"):
+            raise ValueError(
+                f"no sampling 'sampled' with {self.backend}, of which it was not measured: host.sequence_s instead"
+            )
+        if self.sampling is not None and self.host is not None and self.host.sequence_s is not None:
+            raise ValueError("sampling and host.sequence_s to exclude each other")
+        if (
+            isinstance(self.step_time, LayerStepTime)
+            and self.step_time.host_s
+            and self.host
+            and self.host.step_s is not None
+        ):
+            raise ValueError("step_time.host_s and host.step_s to exclude each other")
         return self
 
     @property
@@ -598,6 +632,7 @@ def check_cache_holds(kv_cache_tokens: int, max_model_len: int) -> None:
         )
 
 
+HOST_KEYS = ("sampling", "api_servers", "host")
 CATALOGUE_KEYS = (
     "model",
     "gpu",

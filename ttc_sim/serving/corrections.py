@@ -11,6 +11,7 @@ from ttc_sim.serving.catalogue import ALIASES
 from ttc_sim.serving.operators import Corrections, OperatorTimes
 
 FILE = Path(__file__).with_name("gpu_corrections.json")
+HOST_FILE = Path(__file__).with_name("host_times.json")
 DOUBTFUL_PERCENT = 25.0
 """Median absolute error of the time per output token above which a model on a GPU is offered with a warning only."""
 
@@ -34,6 +35,18 @@ def _file() -> dict[str, Any]:
     return content
 
 
+@cache
+def measured_host() -> dict[str, Any]:
+    """Microseconds that servers were measured to take beside the GPU, and their origin; see :mod:`ttc_sim.serving.host`."""
+    content: dict[str, Any] = json.loads(HOST_FILE.read_text(encoding="utf-8"))
+    return content
+
+
+def host_corrections() -> dict[str, float]:
+    """What each sequence of a batch takes beside the GPU: of dense models and mixtures of experts alike."""
+    return {name: float(measured_host()[name]) for name in ("greedy_us", "sampled_us")}
+
+
 def corrections_for(times: OperatorTimes) -> Corrections:
     """Those of dense models, or of mixtures of experts."""
     return fitted()["experts" if times.moe else "dense"]
@@ -41,8 +54,13 @@ def corrections_for(times: OperatorTimes) -> Corrections:
 
 @cache
 def fitted() -> dict[str, Corrections]:
-    """By ``dense`` and ``experts``; see the file for their origin."""
-    return {kind: Corrections(**_file()["corrections"][kind]) for kind in ("dense", "experts")}
+    """By ``dense`` and ``experts``; see the files for their origin."""
+    return {kind: Corrections(**_file()["corrections"][kind], **host_corrections()) for kind in ("dense", "experts")}
+
+
+def token_s() -> float:
+    """Seconds of one API server for each token: no measured one handed out more tokens a second."""
+    return 1e-6 * float(measured_host()["token_us"])
 
 
 def checked_pairs() -> dict[tuple[str, str], Checked]:

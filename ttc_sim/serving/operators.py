@@ -101,6 +101,8 @@ class Corrections:
         attention: factor on attention while decoding.
         first_token_ms: milliseconds of a first token outside of the server's loop (HTTP, tokeniser, client).
         pipeline_steps: iterations by which a first token comes later than its own iteration's end.
+        greedy_us: microseconds of each sequence that yields a token, in the server's loop but in no operator of the model, where
+            the likeliest token is taken; sampled_us: where tokens are sampled (top-p, top-k, penalties).
     """
 
     layer_us: float = 0.0
@@ -112,13 +114,21 @@ class Corrections:
     attention: float = 1.0
     first_token_ms: float = 0.0
     pipeline_steps: float = 0.0
+    greedy_us: float = 0.0
+    sampled_us: float = 0.0
 
 
 NONE = Corrections()
 
 
 def operator_table(
-    times: OperatorTimes, known: Corrections, max_tokens: int, max_sequences: int, ranks: int = 1
+    times: OperatorTimes,
+    known: Corrections,
+    max_tokens: int,
+    max_sequences: int,
+    ranks: int = 1,
+    *,
+    sampled: bool = True,
 ) -> StepTable:
     """Step times of one server: linear in KV tokens between the knots.
 
@@ -129,6 +139,7 @@ def operator_table(
         max_sequences: most sequences in a batch.
         ranks: of a mixture of experts, that the times were looked up for (``Served.data_parallel``): they step together, and
             share what the experts and the links take.
+        sampled: tokens are sampled, rather than the likeliest taken.
     """
     tokens = np.arange(max_tokens + 1, dtype=np.float64)
     decoding = TOKENS[: len(times.decode["matrix"])]
@@ -160,13 +171,14 @@ def operator_table(
     taking_in = known.prefill * np.vstack([np.zeros(len(CONTEXTS)), np.array(times.prefill_attention)])
     kv = np.concatenate([[0.0], KV])
     attending = np.hstack([attending[:, :1], attending])
+    sequence_us = known.sampled_us if sampled else known.greedy_us
     return step_table(
         max_tokens,
         max_sequences,
         base_s=1e-6 * known.layer_us * times.layers,
         dense_s=1e-3 * dense,
         prefill_s=np.where(tokens > 0, 1e-6 * known.prefill_layer_us * times.layers, 0.0),
-        sampled_s=1e-3 * known.matrix * _line(served, SEQUENCES, np.array(times.head)),
+        sampled_s=1e-3 * known.matrix * _line(served, SEQUENCES, np.array(times.head)) + 1e-6 * sequence_us * served,
         attention=flat_where_falling(
             (chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None]))
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
 from ttc_sim.serving.catalogue import Served, has_experts, installed, known
-from ttc_sim.serving.corrections import corrections_for
+from ttc_sim.serving.corrections import corrections_for, fitted
 from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.host import HostTimes, host_times, with_host
 from ttc_sim.serving.model_context import with_context
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import kv_bytes_of_a_token, kv_tokens, operator_table
@@ -39,13 +41,15 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
         return _speculative_table(pool, Path(folder))
     limits = pool.max_num_batched_tokens, pool.max_num_seqs
     if pool.step_time is None:
-        return _catalogue_table(served_by(pool, folder), *limits)
+        return _catalogue_table(served_by(pool, folder), *limits, host_times(pool))
     if isinstance(pool.step_time, StepTime):
         table = _own_table(_Settings(pool.step_time.model_copy(deep=True)), *limits, Path(folder))
         if table.ranks not in (1, pool.data_parallel):
             expected = f"1, or {pool.data_parallel}, the pool's data_parallel"
             raise InputError(f"step_time {pool.step_time.kind}", "table: ranks", table.ranks, expected)
         return table
+    if isinstance(pool.step_time, LayerStepTime):
+        return _layers_table(pool.step_time, *limits, Path(folder), host_times(pool), pool.data_parallel)
     return _table(pool.step_time, *limits, Path(folder), pool.data_parallel)
 
 
@@ -184,27 +188,40 @@ def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", 
 
 
 @lru_cache(maxsize=64)
-def _catalogue_table(served: Served, max_tokens: int, max_sequences: int) -> StepTable:
+def _catalogue_table(served: Served, max_tokens: int, max_sequences: int, host: HostTimes) -> StepTable:
     times = operator_times(served)
-    return operator_table(times, corrections_for(times), max_tokens, max_sequences, served.data_parallel)
+    corrections = corrections_for(times)
+    if host.sequence_s is not None:
+        corrections = replace(corrections, greedy_us=1e6 * host.sequence_s, sampled_us=1e6 * host.sequence_s)
+    ranks = served.data_parallel
+    table = operator_table(times, corrections, max_tokens, max_sequences, ranks, sampled=host.sampled)
+    return with_host(table, host.step_s, 0.0, host.token_s)
+
+
+@lru_cache(maxsize=64)
+def _layers_table(
+    given: LayerStepTime, max_tokens: int, max_sequences: int, folder: Path, host: HostTimes, ranks: int
+) -> StepTable:
+    table = load_gpu_profile(
+        folder / given.gpu_profile,
+        given.tensor_parallel,
+        max_tokens,
+        max_sequences,
+        host_s=given.host_s,
+        data_parallel=ranks,
+    )
+    corrections = fitted()["dense"]
+    sequence_s = 1e-6 * (corrections.sampled_us - corrections.greedy_us) if host.sampled else 0.0
+    return with_host(table, host.step_s, sequence_s if host.sequence_s is None else host.sequence_s, host.token_s)
 
 
 # An optimizer looks the same few up again and again.
 @lru_cache(maxsize=64)
 def _table(
-    given: LinearStepTime | LayerStepTime | PhysicsStepTime,
-    max_tokens: int,
-    max_sequences: int,
-    folder: Path,
-    ranks: int,
+    given: LinearStepTime | PhysicsStepTime, max_tokens: int, max_sequences: int, folder: Path, ranks: int
 ) -> StepTable:
     if isinstance(given, LinearStepTime):
         return linear_table(given, max_tokens, max_sequences)
-    if isinstance(given, LayerStepTime):
-        profile = folder / given.gpu_profile
-        return load_gpu_profile(
-            profile, given.tensor_parallel, max_tokens, max_sequences, host_s=given.host_s, data_parallel=ranks
-        )
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
     limits = given.tensor_parallel, given.precision, max_tokens, max_sequences
     return physics_table(shape, given.gpu, *limits, data_parallel=ranks, kv_cache_dtype=given.kv_cache_dtype)
