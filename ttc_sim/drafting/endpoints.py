@@ -144,8 +144,7 @@ def _pools(models: Sequence[str], gpus: Sequence[str], priced: Mapping[str, str]
     def known(models: Sequence[str], _: str) -> list[str]:
         if len(models) == 1:
             return list(models)
-        names = {*catalogue.models(), *catalogue.ALIASES}
-        return [one for one in models if one in names and one not in priced]
+        return [one for one in models if catalogue.base(one) is not None and one not in priced]
 
     found: dict[str, Pool] = {}
     for model, text in _by_model(models, gpus, "--gpu", known).items():
@@ -158,7 +157,7 @@ def _pools(models: Sequence[str], gpus: Sequence[str], priced: Mapping[str, str]
             raise InputError(_WHERE, "--gpu", gpu, nearest(gpu, catalogue.gpus()))
         if gpu not in GPU_PRICES:
             raise InputError(_WHERE, "--gpu", gpu, f"a GPU that a list price is known of: {', '.join(GPU_PRICES)}")
-        if not named and model not in {*catalogue.models(), *catalogue.ALIASES}:
+        if not named and catalogue.base(model) is None:
             close = nearest(model, {*catalogue.models(), *catalogue.ALIASES})
             expected = f"'MODEL={gpu}/NAME', NAME being the catalogue's of {cut(model, 80)}: {close}"
             raise InputError(_WHERE, "--gpu", text, expected)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttc_sim.serving.catalogue import ALIASES
+from ttc_sim.serving.catalogue import base_name
 from ttc_sim.serving.operators import Corrections, OperatorTimes
 
 FILE = Path(__file__).with_name("gpu_corrections.json")
@@ -48,14 +48,14 @@ def fitted() -> dict[str, Corrections]:
 def checked_pairs() -> dict[tuple[str, str], Checked]:
     """By the catalogue's names of model and GPU, those that were measured."""
     return {
-        (ALIASES.get(one["model"], one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
+        (base_name(one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
         for one in _file()["pairs"]
     }
 
 
 def doubt(model: str, gpu: str) -> str | None:
     """Why a prediction should not be relied on; ``None`` if nothing speaks against it."""
-    found = checked_pairs().get((ALIASES.get(model, model), gpu))
+    found = checked_pairs().get((base_name(model), gpu))
     if found is None or found.tpot_percent <= DOUBTFUL_PERCENT:
         return None
     return (

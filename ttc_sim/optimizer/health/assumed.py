@@ -10,7 +10,7 @@ from ttc_sim.optimizer.health.check import Check, Status
 from ttc_sim.optimizer.health.subject import Subject, listed
 from ttc_sim.scenario import Api, GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
-from ttc_sim.serving.catalogue import ALIASES
+from ttc_sim.serving.catalogue import base_name
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, checked_pairs
 
 OLD_DAYS = {"prices": 90, "measurements": 180}
@@ -140,7 +140,7 @@ def _source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
         return "from data sheets, by the physics model", False
     if item.step_time is not None:
         return f"step_time of kind {item.step_time.kind}", True
-    pair = (ALIASES.get(str(item.model), str(item.model)), str(item.gpu))
+    pair = (base_name(str(item.model)), str(item.gpu))
     found = checked_pairs().get(pair)
     if found is None:
         return "from measured operators, never compared with a server of this model on this GPU", False
