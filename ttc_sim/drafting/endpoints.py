@@ -11,6 +11,7 @@ from ttc_sim.drafting.timing import Timing
 from ttc_sim.scenario import Price
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue
+from ttc_sim.serving.model_names import ALIASES
 from ttc_sim.serving.offers import fewest_gpus
 from ttc_sim.serving.prices import listed_as, resolve_price
 
@@ -158,7 +159,7 @@ def _pools(models: Sequence[str], gpus: Sequence[str], priced: Mapping[str, str]
         if gpu not in GPU_PRICES:
             raise InputError(_WHERE, "--gpu", gpu, f"a GPU that a list price is known of: {', '.join(GPU_PRICES)}")
         if not named and catalogue.base(model) is None:
-            close = nearest(model, {*catalogue.models(), *catalogue.ALIASES})
+            close = nearest(model, {*catalogue.models(), *ALIASES})
             expected = f"'MODEL={gpu}/NAME', NAME being the catalogue's of {cut(model, 80)}: {close}"
             raise InputError(_WHERE, "--gpu", text, expected)
         served = fewest_gpus(named or model, gpu, longest, where=_WHERE, field="--gpu ")

@@ -318,7 +318,7 @@ def _architectures(folder: str) -> object:
 
 @cache
 def shape_like(folder: str) -> str | None:
-    """The known model whose layers, widths and experts a folder's ``config.json`` has, in its precision; ``None``: a shape of its own."""
+    """The known model whose layers, widths, experts and precision a folder's ``config.json`` has; ``None``: none has them all."""
     mine = _dimensions(folder)
     same = [name for name in models() if _dimensions(name) == mine]
     own = own_precision(folder)

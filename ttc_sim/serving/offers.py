@@ -14,8 +14,9 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, SMALL_GPU_LIMITS, SMALL_GPUS
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue
-from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served
+from ttc_sim.serving.catalogue import BACKENDS, Served
 from ttc_sim.serving.corrections import corrections_for, doubt
+from ttc_sim.serving.model_names import ALIASES
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import OperatorTimes, operator_table
 from ttc_sim.serving.step_time import full_batch_seconds, step_seconds
