@@ -84,6 +84,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 """Models that the catalogue has no shape of but whose operators it can look up: all that counts is in their ``config.json``."""
 
+_ATTEND_IN_PART = ("NemotronH", "Qwen3_5", "KimiK3")
+"""Beginnings of architectures with layers of linear attention or of state spaces."""
+
 _LIKE = {
     "LlamaForCausalLM": "meta-llama/Meta-Llama-3.1-8B",
     "Qwen3ForCausalLM": "Qwen/Qwen3-32B",
@@ -251,6 +254,24 @@ def has_experts(model: str) -> bool:
     return config is not None and bool(config["num_experts"])
 
 
+def kind_of(model: str) -> str:
+    """``experts`` of a mixture of experts, ``hybrid`` of one whose layers attend only in part, else ``dense``.
+
+    Raises:
+        InputError: the name stands for nothing known.
+    """
+    name = base_name(model)
+    if name in ALIASES.values():
+        return "dense"
+    if name in SHAPES:
+        return "hybrid" if SHAPES[name]["architectures"][0].startswith(_ATTEND_IN_PART) else "dense"
+    config = config_of(known(model, "catalogue"))
+    assert config is not None
+    if str(config["architecture"]).startswith(_ATTEND_IN_PART):
+        return "hybrid"
+    return "experts" if config["num_experts"] else "dense"
+
+
 def cuttable(model: str, ways: int, precision: str | None = None) -> bool:
     """Whether every expert of a model can be cut into so many parts.
 
@@ -352,7 +373,7 @@ def said_base(model: str) -> str | None:
         like = shape_like(model)
         of = "a shape of its own" if like is None else f"the shape of {like}"
         return f"{Path(model).name} is served as its config.json says: {of}, in {own_precision(model)}"
-    if found.model == model:
+    if found.model == model or model in ALIASES:
         return None
     weights = "" if found.precision is None else f", with weights in {found.precision}"
     return f"{model} is served as {found.model}, which has its shape{weights}"

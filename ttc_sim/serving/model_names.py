@@ -16,10 +16,9 @@ ALIASES = {
     "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Meta-Llama-3.1-8B",
     "meta-llama/Llama-3.1-70B": "meta-llama/Meta-Llama-3.1-70B",
     "meta-llama/Llama-3.1-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
-    "meta-llama/Llama-3.3-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
     "meta-llama/Llama-3.1-405B-Instruct": "meta-llama/Meta-Llama-3.1-405B",
 }
-"""Names that a model of the same shape goes by, as lists and completions show them."""
+"""Other names of the very same model, as lists and completions show them."""
 
 _SAME_SHAPE = {
     "llama-3-8b": "meta-llama-3.1-8b",
