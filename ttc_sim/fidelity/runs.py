@@ -18,7 +18,7 @@ from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
 from ttc_sim.scenario import LinearStepTime
-from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.catalogue import Served, said_base
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
@@ -137,7 +137,9 @@ def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepT
     times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
     pool = run.pool
     table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)
-    return table, f"{run.model} on {served.gpus} {gpu}, {times.origin}, corrected as fitted to other servers"
+    said = said_base(run.model)
+    rests_on = "" if said is None else f" ({said})"
+    return table, f"{run.model} on {served.gpus} {gpu}{rests_on}, {times.origin}, corrected as fitted to other servers"
 
 
 @one_thread()
