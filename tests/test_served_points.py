@@ -180,7 +180,7 @@ def test_points_are_simulated_by_the_command(
     assert not ended.value.code
     got = json.loads((tmp_path / "got.json").read_text())
     assert [one["model"] for one in got["rows"]] == ["Qwen/Qwen3-8B", "Qwen3-30B-A3B-Thinking-2507"]
-    assert {one["id"].split()[1] for one in got["refused"]} == {"deepseek-ai/DeepSeek-R1", "who/knows"}
+    assert {one["id"].split("|")[1] for one in got["refused"]} == {"deepseek-ai/DeepSeek-R1", "who/knows"}
     for one in got["rows"]:
         assert one["itl_ms"]["measured"] == 8.0
         assert one["mean_itl_ms"]["measured"] == pytest.approx(1e3 * 7.9 / 950)

@@ -150,7 +150,7 @@ def load_served_points(file: str | Path) -> tuple[list[ServedPoint], list[Refuse
 
 
 def _id(row: Mapping[str, Any]) -> str:
-    return " ".join(str(row[name]) for name in COLUMNS[:9])
+    return "|".join(str(row[name]) for name in COLUMNS[:9])
 
 
 def _number(row: Mapping[str, Any], name: str, most: float, *, whole: bool = False) -> float:
