@@ -148,8 +148,12 @@ def test_a_shipped_table_is_not_taken_for_weights_of_another_precision(monkeypat
 @needs_catalogue
 def test_a_fine_tune_is_known_by_the_shape_in_its_config(tmp_path: Path) -> None:
     config = dict(catalogue.SHAPES["Qwen/Qwen3-14B"])
+    groups = {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}
+    eight = {"quant_method": "compressed-tensors", "config_groups": groups}
     for name, changes, says in (
         ("same", {}, "the shape of Qwen/Qwen3-14B, in bf16"),
+        ("longer", {"vocab_size": 152064}, "the shape of Qwen/Qwen3-14B with a vocabulary of 152,064, in bf16"),
+        ("eight", {"quantization_config": eight}, "the shape of Qwen/Qwen3-14B, in fp8"),
         ("wider", {"intermediate_size": 17920}, "a shape of its own, in bf16"),
     ):
         (tmp_path / name).mkdir()

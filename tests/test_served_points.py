@@ -108,7 +108,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     [
         ({}, Served("Qwen/Qwen3-8B", "h100_sxm", precision="bf16")),
         (
-            {"num_gpus": 2, "tensor_parallel": 2},
+            {"num_gpus": 2.0, "tensor_parallel": 2},
             Served("Qwen/Qwen3-8B", "h100_sxm", tensor_parallel=2, precision="bf16"),
         ),
         # Dense servers side by side share nothing.
@@ -152,6 +152,8 @@ def test_the_parallelism_of_a_row_is_as_given(tmp_path: Path, changes: dict[str,
         ({"weight_precision": "mxfp4"}, "precision is 'fp4' where one that h100_sxm has"),
         ({"median_itl_ms": 0.0}, "median_itl_ms is 0.0 where a number above 0"),
         ({"avg_output_len": ""}, "avg_output_len is None where"),
+        ({"avg_output_len": 1.9}, "avg_output_len is 1.9 where at least 2"),
+        ({"num_gpus": 1.5}, "num_gpus is 1.5 where a whole number"),
         ({"avg_batch_size": 20.0}, "avg_batch_size is 20 where at most max_num_seqs 8"),
     ],
 )

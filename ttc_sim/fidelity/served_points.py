@@ -155,8 +155,10 @@ def _id(row: Mapping[str, Any]) -> str:
 
 def _number(row: Mapping[str, Any], name: str, most: float, *, whole: bool = False) -> float:
     value = row[name]
-    kinds = (int,) if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not np.isfinite(value) or not 0 < value <= most:
+    number = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value) and 0 < value <= most
+    )
+    if not number or (whole and value != int(value)):
         what = "a whole number from 1" if whole else "a number above 0"
         raise ValueError(f"{name} is {value!r} where {what} to {most:,} was expected")
     return float(value)
@@ -194,6 +196,11 @@ def _point(row: Mapping[str, Any], file: str | Path) -> ServedPoint:
     most = _number(row, "max_num_seqs", MOST_IN_BATCH, whole=True)
     if in_progress > most * dp + 0.5:
         raise ValueError(f"avg_batch_size is {in_progress:g} where at most max_num_seqs {most:g} was expected")
+    output_tokens = _number(row, "avg_output_len", MOST_TOKENS)
+    if output_tokens < 2:
+        raise ValueError(
+            f"avg_output_len is {output_tokens:g} where at least 2 was expected: tokens to have time between"
+        )
     throughput = _number(row, "output_throughput_tokens_per_sec", np.inf)
     task = str(row["task"])
     return ServedPoint(
@@ -204,7 +211,7 @@ def _point(row: Mapping[str, Any], file: str | Path) -> ServedPoint:
         servers=dp,
         load=LOADS.get(task, OTHER),
         in_progress=in_progress,
-        output_tokens=_number(row, "avg_output_len", MOST_TOKENS),
+        output_tokens=output_tokens,
         itl_ms=_number(row, "median_itl_ms", np.inf),
         mean_itl_ms=1e3 * in_progress / throughput,
     )

@@ -229,9 +229,21 @@ def own_precision(model: str) -> str:
     algorithm = str(config["raw_config"].get("quant_algo") or "")
     if "fp4" in algorithm or "mixed" in algorithm:
         return "fp4"
-    if "compressed" in algorithm or "int4" in algorithm:
+    if "compressed" in algorithm:
+        return "fp8" if _bits(config["raw_config"]) == {8} else "int4"
+    if any(name in algorithm for name in ("int4", "awq", "gptq")):
         return "int4"
     return "fp8" if "fp8" in algorithm else "bf16"
+
+
+def _bits(raw: Mapping[str, Any]) -> set[object]:
+    """Of each weight, as compressed-tensors writes them down."""
+    said = raw.get("quantization_config")
+    groups = said.get("config_groups") if isinstance(said, dict) else None
+    weights = (
+        [one.get("weights") for one in groups.values() if isinstance(one, dict)] if isinstance(groups, dict) else []
+    )
+    return {one.get("num_bits") for one in weights if isinstance(one, dict)}
 
 
 def heads(model: str) -> int:
@@ -339,16 +351,28 @@ def _architectures(folder: str) -> object:
 
 @cache
 def shape_like(folder: str) -> str | None:
-    """The known model whose layers, widths, experts and precision a folder's ``config.json`` has; ``None``: none has them all."""
+    """The known model whose layers, widths and experts a folder's ``config.json`` has; ``None``: a shape of its own.
+
+    Of several the one in the same precision, or else in 16 bits. Fine-tunes may have added words to the vocabulary.
+    """
     mine = _dimensions(folder)
-    same = [name for name in models() if _dimensions(name) == mine]
-    own = own_precision(folder)
-    return next((name for name in sorted(same) if own_precision(name) == own), None)
+    same = sorted(name for name in models() if _dimensions(name) == mine)
+    wanted = {own: name for name in reversed(same) for own in [own_precision(name)]}
+    return wanted.get(own_precision(folder), wanted.get("bf16", same[0] if same else None))
 
 
 def _dimensions(model: str) -> dict[str, Any] | None:
     config = config_of(model)
-    return None if config is None else {key: one for key, one in config.items() if key not in ("raw_config", "context")}
+    left_out = ("raw_config", "context", "vocab")
+    return None if config is None else {key: one for key, one in config.items() if key not in left_out}
+
+
+def measured_as(model: str) -> str:
+    """The known model whose measurements say something of a model: its base, or the one of its shape; itself without any."""
+    name = base_name(model)
+    if installed() is None or name in models() or base(model) is None:
+        return name
+    return shape_like(name) or name
 
 
 def context_of(model: str) -> int | None:
@@ -372,6 +396,8 @@ def said_base(model: str) -> str | None:
     if found.model == model and installed() is not None and model not in models():
         like = shape_like(model)
         of = "a shape of its own" if like is None else f"the shape of {like}"
+        mine, words = (int((config_of(name) or {}).get("vocab", 0)) for name in (model, like or model))
+        of += "" if mine == words else f" with a vocabulary of {mine:,}"
         return f"{Path(model).name} is served as its config.json says: {of}, in {own_precision(model)}"
     if found.model == model or model in ALIASES:
         return None

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttc_sim.serving.catalogue import base_name
+from ttc_sim.serving.catalogue import base_name, measured_as
 from ttc_sim.serving.operators import Corrections, OperatorTimes
 
 FILE = Path(__file__).with_name("gpu_corrections.json")
@@ -55,7 +55,7 @@ def checked_pairs() -> dict[tuple[str, str], Checked]:
 
 def doubt(model: str, gpu: str) -> str | None:
     """Why a prediction should not be relied on; ``None`` if nothing speaks against it."""
-    found = checked_pairs().get((base_name(model), gpu))
+    found = checked_pairs().get((measured_as(model), gpu))
     if found is None or found.tpot_percent <= DOUBTFUL_PERCENT:
         return None
     return (

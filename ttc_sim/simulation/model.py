@@ -115,10 +115,9 @@ class Model:
         parts = [f"{100 * share:.2g}% of those by {name}" for name, share in stopped.items() if share > 0]
         unknown = [LIMITED + ": " + ", ".join(parts)] if parts else []
         pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
-        doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
-        rests = [
-            found for item in pools if (found := said_base(served_by(item, self.scenario.folder).model)) is not None
-        ]
+        served = [served_by(item, self.scenario.folder) for item in pools]
+        doubtful = [found for one in served if (found := doubt(one.model, one.gpu)) is not None]
+        rests = [found for one in served if (found := said_base(one.model)) is not None]
         begins = [_BEGINS_IN_VAIN] if self.scenario.workload.begins is not None and not self._by_clock else []
         return (
             *begins,
