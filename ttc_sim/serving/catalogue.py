@@ -21,7 +21,8 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_json
 from ttc_sim.files.leftovers import temporary_folder
 from ttc_sim.files.opening import is_file, is_folder
-from ttc_sim.serving.model_names import ALIASES, UNMEASURED, Base, base_of, parsed
+from ttc_sim.serving.model_names import ALIASES as ALIASES
+from ttc_sim.serving.model_names import UNMEASURED, Base, base_of, parsed
 from ttc_sim.serving.model_shape import check_shape
 
 PACKAGE = "aiconfigurator-core"
