@@ -1,12 +1,15 @@
 """Write ``ttc_sim/serving/measured_ranges.json``: which batches and contexts were measured, by GPU and kind of model.
 
-Needs ``pip install 'ttc-sim[gpus]'``. Of the measurements it keeps the ranges alone.
+Needs ``pip install 'ttc-sim[gpus]'``. Of the measurements it keeps ranges, and errors of what is predicted now, alone. Errors are
+those of operating points that nothing is fitted to, at least ``FEWEST`` of a model on a GPU; those of a single B200 are left out:
+small models take as long there at any batch, and longer than on an H100.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiconfigurator_core
@@ -15,13 +18,31 @@ import polars as pl
 
 from ttc_sim.fidelity.measured_run import load_run
 from ttc_sim.fidelity.operating_points import load_points
-from ttc_sim.fidelity.served_points import load_served_points
+from ttc_sim.fidelity.served_points import ServedPoint, load_served_points, predict_served_points
 from ttc_sim.files.writing import write_atomically
 from ttc_sim.serving.catalogue import installed, kind_of
 from ttc_sim.serving.measured_ranges import FILE
 
 RUNS = {"rtx4090": "rtx4090", "rtxpro6000": "rtx_pro_6000_server"}
 """GPUs of runs, by the beginning of their folders' names."""
+
+
+FEWEST = 3
+
+
+def errors(points: Sequence[ServedPoint]) -> list[dict[str, object]]:
+    """Median absolute error in percent of the median time between tokens, by model and GPU."""
+    apart = [one for one in points if not one.fitted_to and (one.served.gpu, one.served.gpus) != ("b200_sxm", 1)]
+    found: dict[tuple[str, str], list[float]] = {}
+    for point, one in zip(apart, predict_served_points(apart), strict=True):
+        if not isinstance(one, str):
+            off = 100 * abs(one.median_ms / point.itl_ms - 1)
+            found.setdefault((point.served.model, point.served.gpu), []).append(off)
+    return [
+        {"model": model, "gpu": gpu, "rows": len(here), "percent": round(float(np.median(here)), 1)}
+        for (model, gpu), here in sorted(found.items())
+        if len(here) >= FEWEST
+    ]
 
 
 def main() -> None:
@@ -57,7 +78,7 @@ def main() -> None:
         length = prefix["system_prompt_len"] + prefix["question_len"] + prefix["output_len"]
         note("h100_sxm", of, min(at_once, one["max_num_seqs"]), length)
     content = {
-        "origin": "ranges alone, by scripts/measured_ranges.py, of: vLLM 0.19 runs (MIT, LLMServingSim), "
+        "origin": "ranges and errors alone, by scripts/measured_ranges.py, of: vLLM 0.19 runs (MIT, LLMServingSim), "
         f"systems/silicon_sample.csv of aiconfigurator-core {installed()} (Apache-2.0, NVIDIA), "
         "vLLM experiments (Apache-2.0, BLIS), operating points of the ML.ENERGY leaderboard",
         "ranges": [
@@ -70,6 +91,7 @@ def main() -> None:
             }
             for (gpu, kind), rows in sorted(seen.items())
         ],
+        "errors": errors(served),
     }
     write_atomically(FILE, json.dumps(content, indent=1) + "\n")
 

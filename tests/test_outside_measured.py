@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from ttc_sim.scenario import GpuPool, LinearStepTime, PhysicsStepTime
-from ttc_sim.serving.measured_ranges import measured_ranges, outside
+from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, checked_pairs, doubt
+from ttc_sim.serving.measured_ranges import measured_ranges, outside, served_errors
 from ttc_sim.serving.step_time import linear_table, step_table
 from ttc_sim.simulation.outside import Reached, in_a_line, outside_measured
 from ttc_sim.simulation.result import simulate
@@ -76,3 +77,14 @@ def test_a_simulation_says_what_it_left_and_nothing_of_what_it_did_not_use() -> 
     # Little's law over the time that its replicas were busy, prompts and queues included.
     busy_s = float(run.result.busy_s.max())
     assert 1 <= reached.sequences <= np.sum(run.result.finished_s - run.result.started_s) / busy_s + 1
+
+
+def test_a_model_that_was_far_off_on_measured_servers_is_doubted_under_each_of_its_names() -> None:
+    for (model, gpu), one in served_errors().items():
+        checked = checked_pairs().get((model, gpu))
+        far = one.percent > DOUBTFUL_PERCENT or (checked is not None and checked.tpot_percent > DOUBTFUL_PERCENT)
+        assert (doubt(model, gpu) is not None) == far, (model, gpu)
+        assert one.rows >= 3
+    variant, base = (doubt(name, "h100_sxm") for name in ("R1-0528", "deepseek-ai/DeepSeek-R1"))
+    assert (variant is None) == (base is None)
+    assert doubt("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "l40s") is None

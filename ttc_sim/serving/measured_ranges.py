@@ -2,7 +2,7 @@
 
 The ranges are those of real vLLM runs, of operating points published by InferenceMAX and ML.ENERGY, and of load experiments;
 ``scripts/measured_ranges.py`` makes the file again. They hold for a GPU and a kind of model: how many sequences were in a server's
-batch, and how long the longest were.
+batch, and how long the longest were. The file also says how far off times between tokens were, by model and GPU.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 FILE = Path(__file__).with_name("measured_ranges.json")
 Kind = Literal["dense", "experts", "hybrid"]
@@ -66,11 +66,34 @@ class Outside:
         return f"{self.deployment}: {said[self.what]} (measured: {self.measured})"
 
 
+class ServedError(NamedTuple):
+    """What servers at work said about predictions for a model on a GPU.
+
+    Attributes:
+        rows: points measured, of those that nothing was fitted to.
+        percent: median absolute error of the median time between tokens.
+    """
+
+    rows: int
+    percent: float
+
+
+@cache
+def _content() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return content
+
+
+@cache
+def served_errors() -> dict[tuple[str, str], ServedError]:
+    """By the catalogue's names of model and GPU, those that were measured at work."""
+    return {(one["model"], one["gpu"]): ServedError(one["rows"], one["percent"]) for one in _content()["errors"]}
+
+
 @cache
 def measured_ranges() -> dict[tuple[str, str], Range]:
     """By GPU and kind of model."""
-    content = json.loads(FILE.read_text(encoding="utf-8"))
-    return {(one["gpu"], one["kind"]): Range(one["sequences"], one["context_tokens"]) for one in content["ranges"]}
+    return {(one["gpu"], one["kind"]): Range(one["sequences"], one["context_tokens"]) for one in _content()["ranges"]}
 
 
 def outside(deployment: str, gpu: str, kind: str, sequences: int, context_tokens: int) -> list[Outside]:
