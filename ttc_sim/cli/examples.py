@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "backtest": (
         "ttc-sim backtest run/ --gpu-profile a100/",
         "ttc-sim backtest run/ --gpu h100_sxm --precision fp8 --plot beside.png",
+        "ttc-sim backtest --operating-points points.csv --json errors.json",
     ),
     "capacity": ("ttc-sim capacity day.yaml --hours --plan day-plan.yaml",),
     "check": ("ttc-sim check plan.yaml --checks all",),

@@ -20,7 +20,7 @@ from ttc_sim.fidelity.calibrating import check_profile, load_calibrations
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
 from ttc_sim.fidelity.run_arguments import check_worked_out
 from ttc_sim.scenario import LinearStepTime
-from ttc_sim.serving.catalogue import Served, has_experts, known
+from ttc_sim.serving.catalogue import Served, has_experts, known, said_base
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import HOST_S, known_architecture, load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
@@ -161,8 +161,9 @@ def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepT
     served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision, kept)
     times = operator_times(served, where, "engine_kwargs.")
     table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
-    count = run.tensor_parallel * pool.data_parallel
-    return table, f"{run.model} on {count} {gpu}, {times.origin}, corrected as fitted to other servers"
+    count, said = run.tensor_parallel * pool.data_parallel, said_base(run.model)
+    rests_on = "" if said is None else f" ({said})"
+    return table, f"{run.model} on {count} {gpu}{rests_on}, {times.origin}, corrected as fitted to other servers"
 
 
 @one_thread()

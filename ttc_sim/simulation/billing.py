@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
+from ttc_sim.simulation.outside import Reached
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
 from ttc_sim.simulation.prompts import Prompts, prompts_taken_in
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
@@ -67,6 +68,7 @@ class Run:
             fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
         prompts: what was found of them in caches; ``None`` where no two have anything in common.
+        reached: by pool in use, how far the run went on it.
     """
 
     draws: Draws
@@ -104,6 +106,7 @@ class Run:
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
     prompts: Prompts | None = None
+    reached: Mapping[str, Reached] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -275,6 +278,7 @@ def bill_run(
         fees_usd_per_hour=fees,
         standings=found,
         prompts=prompts_taken_in(model, offers, draws.traffic, result, answered_by),
+        reached={model.deployment_names[d]: one for d, one in taken.reached.items()},
         timeline=None
         if interval_s is None
         else timeline(model, taken, result, interval_s, replicas, fees, (paid_from_s, paid_s)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
+from ttc_sim.simulation.outside import Reached
 from ttc_sim.simulation.pool_seconds import typical_batch
 from ttc_sim.simulation.token_times import greatest, outlasts_its_client, sums, tokens_in_a_row
 from ttc_sim.strategies.outcomes.trial import DEFAULT_FORCED
@@ -76,6 +77,7 @@ class Taken:
         correct: (n,) whether it is right in the end; NaN where that is unknown. planned_correct: the same, had the arm that it was
             sent to answered, or would have been sent to but for a budget.
         cut_off: (n,) whether a cap ends it before it is whole; NaN where accuracy is known.
+        reached: by deployment, how far the run went on a pool.
     """
 
     tokens: I64
@@ -103,6 +105,7 @@ class Taken:
     correct: F64
     planned_correct: F64
     cut_off: F64
+    reached: dict[int, Reached] = field(default_factory=dict)
 
 
 def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
@@ -158,6 +161,8 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
             ranks = pool.data_parallel
             busy_s = float(result.busy_s[d]) - (0.0 if table.apart is None else prefill_busy_s(result, d))
             batch = typical_batch(pool, table, prompt, cached, output, ranks * busy_s)
+            longest = max((float(np.max(part.context + part.output, initial=0.0)) for part in parts), default=0.0)
+            taken.reached[d] = Reached(batch, int(longest))
             for part in parts:
                 _share(taken, d, part, table, batch, ranks)
     return taken
