@@ -173,6 +173,10 @@ def _print_experiments(paper: Paper, got: dict[str, Any]) -> None:
     for one in got["experiments"]:
         if one["rejected"]:
             paper.say(f"{one['id']}: {one['rejected']:,} requests rejected, and in no figure")
+        for note in one["notes"]:
+            paper.say(f"{one['id']}: {note}")
+    for one in got["excluded"]:
+        paper.say(f"{one['id']} is in no figure and nothing is fitted to it: {one['reason']}")
 
 
 def _print_silicon(paper: Paper, got: dict[str, Any]) -> None:

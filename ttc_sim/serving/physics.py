@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.optimize import lsq_linear
+from scipy.optimize import least_squares
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
@@ -214,9 +214,9 @@ class Coefficients:
     """What the data sheet does not say.
 
     The first six are fitted by :func:`fit` to 15 load stages of 8 H100 servers with vLLM (dense models of 7 to 70 billion
-    parameters on 1 to 4 GPUs, 16-bit, and Llama-4 Scout, FP8), published with BLIS (inference-sim, Apache-2.0). Those servers
-    took nearly every prompt from the prefix cache, so they say nothing about prefill: ``flops_share`` and ``ring_bytes_per_s``
-    are common figures for H100s, not fitted.
+    parameters on 1 to 4 GPUs, 16-bit, and Llama-4 Scout, FP8), published with BLIS (inference-sim, Apache-2.0);
+    ``scripts/fit_physics.py`` makes them again. Those servers took nearly every prompt from the prefix cache, so they say nothing
+    about prefill: ``flops_share`` and ``ring_bytes_per_s`` are common figures for H100s, not fitted.
 
     Attributes:
         host_s: seconds per iteration in which the GPU waits for the host. Of servers without asynchronous scheduling.
@@ -230,19 +230,20 @@ class Coefficients:
         routing_skew: see ``ROUTING_SKEW``.
     """
 
-    host_s: float = 2.26e-3
-    weight_time: float = 1.03
-    kv_time: float = 1.06
-    all_reduce_s: float = 18.0e-6
-    peer_bytes_per_s: float = 109e9
-    moe_layer_s: float = 97e-6
+    host_s: float = 2.12e-3
+    weight_time: float = 1.057
+    kv_time: float = 1.083
+    all_reduce_s: float = 17.0e-6
+    peer_bytes_per_s: float = 107e9
+    moe_layer_s: float = 96e-6
     flops_share: float = 0.6
     ring_bytes_per_s: float = 300e9
     routing_skew: float = ROUTING_SKEW
 
 
 FRONTEND_S = 5.4e-3
-"""Seconds of a first token outside of the server's loop (HTTP, tokeniser, client), fitted with the next to the same 15 stages."""
+"""Seconds of a first token outside of the server's loop (HTTP, tokeniser, client), fitted with the next to the same 15 stages
+(:func:`fit_first_token`)."""
 
 PIPELINE_STEPS = 1.2
 """Iterations by which a first token comes later than its own iteration's end. Time to first token of a cached prompt was
@@ -417,8 +418,30 @@ def _all_reduce_s(tokens: F64, shape: Architecture, tensor_parallel: int, known:
     return seconds
 
 
+PRIOR = {
+    "host_s": (2.0e-3, 1.0e-3),
+    "weight_time": (1.08, 0.06),
+    "kv_time": (1.08, 0.06),
+    "all_reduce_s": (15e-6, 7e-6),
+    "peer_s_per_byte": (9e-12, 5e-12),
+    "moe_layer_s": (85e-6, 30e-6),
+}
+"""What is taken for granted, and how firmly (mean, standard deviation), where measurements say nothing: without it a file of
+dense models alone would make the experts of another model free.
+
+Memory gives 0.88 to 0.98 of its data-sheet bandwidth (STREAM on data-centre GPUs); a host without asynchronous scheduling takes
+1 to 3 ms an iteration and a small all-reduce 8 to 22 microseconds (vLLM). Experts: on H100s the catalogue's operators take 44 to
+64 microseconds a layer beyond reading the weights, and measured servers a further 31 (``gpu_corrections.json``)."""
+
+STAGE_ERROR = 0.02
+"""Standard deviation of a measured stage around the model, relative."""
+
+FAR = 2.5
+"""Standard deviations beyond which a measurement's pull grows no more: one that is not what it says would spoil all others."""
+
+
 def fit(measured: Sequence[DecodeStep], start: Coefficients | None = None) -> Coefficients:
-    """Fit what decode iterations show, by least squares of relative errors: they are linear in it while memory bounds them.
+    """Fit what decode iterations show, by least squares of relative errors around ``PRIOR``, robust to single measurements far off.
 
     Weights and KV are held at no faster than the data sheet. ``start`` gives what is not fitted.
 
@@ -429,20 +452,54 @@ def fit(measured: Sequence[DecodeStep], start: Coefficients | None = None) -> Co
         raise InputError("fit", "measured", 0, "at least one measurement")
     start = start or Coefficients()
     rows = np.array([_parts(one, start.routing_skew) for one in measured])
-    seconds = np.array([one.seconds for one in measured])
-    # Columns are scaled to parts of like size, so that the solver's tolerance means the same to all.
-    scale = np.array([1e-3, 1.0, 1.0, 1e-5, 1e-11, 1e-4])
-    lowest, highest = [0.0, 1.0, 1.0, 0.0, 0.1, 0.0], [5.0, 2.0, 2.5, 10.0, 10.0, 10.0]
-    best = lsq_linear(rows * scale / seconds[:, None], np.ones(len(seconds)), bounds=(lowest, highest)).x * scale
-    return replace(
-        start,
-        host_s=float(best[0]),
-        weight_time=float(best[1]),
-        kv_time=float(best[2]),
-        all_reduce_s=float(best[3]),
-        peer_bytes_per_s=float(1 / best[4]),
-        moe_layer_s=float(best[5]),
-    )
+    rows /= STAGE_ERROR * np.array([one.seconds for one in measured])[:, None]
+    mean, spread = np.array(list(PRIOR.values())).T
+
+    def misses(x: F64) -> F64:
+        return np.concatenate([_bounded(rows @ (x * spread) - 1 / STAGE_ERROR), x - mean / spread])
+
+    lowest = np.array([0.0, 1.0, 1.0, 0.0, 1e-13, 0.0]) / spread
+    best = least_squares(misses, mean / spread, bounds=(lowest, np.inf)).x * spread
+    found = dict(zip(PRIOR, best.tolist(), strict=True))
+    return replace(start, peer_bytes_per_s=1 / found.pop("peer_s_per_byte"), **found)
+
+
+def fit_first_token(seconds_to_token: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """What a first token of a cached prompt takes beyond the iterations that it waits for and is made in.
+
+    Args:
+        seconds_to_token: measured mean seconds of an iteration, and to the first token.
+
+    Returns:
+        Seconds outside of the server's loop, and further iterations, as ``FRONTEND_S`` and ``PIPELINE_STEPS``. A request waits half
+        an iteration and then takes one.
+
+    >>> frontend_s, steps = fit_first_token([(0.007, 0.0243), (0.010, 0.0324), (0.020, 0.0594)])
+    >>> round(1e3 * frontend_s, 1), round(steps, 1)
+    (5.4, 1.2)
+    """
+    mean, spread = np.array([5e-3, 2.5]), np.array([5e-3, 1.0])
+    rows = np.array([(1.0, step_s) for step_s, _ in seconds_to_token])
+    rows /= STAGE_ERROR * np.array([first_s for _, first_s in seconds_to_token])[:, None]
+
+    def misses(x: F64) -> F64:
+        return np.concatenate([_bounded(rows @ (x * spread) - 1 / STAGE_ERROR), x - mean / spread])
+
+    best = least_squares(misses, mean / spread, bounds=(np.array([0.0, 1.5]) / spread, np.inf)).x * spread
+    return float(best[0]), float(best[1] - 1.5)
+
+
+def _bounded(misses: F64) -> F64:
+    """Misses whose squares grow linearly beyond ``FAR``."""
+    bounded: F64 = np.sign(misses) * FAR * np.sqrt(2 * (np.sqrt(1 + (misses / FAR) ** 2) - 1))
+    return bounded
+
+
+def reading_seconds(one: DecodeStep) -> float:
+    """Least seconds of an iteration: weights, of tokens that all go to the same experts, and KV, at the data sheet's bandwidth."""
+    shape, gpus = one.architecture, one.tensor_parallel
+    weights = float(_weights(np.array([float(shape.experts_per_token)]), shape)[0]) * WEIGHT_BYTES[one.precision]
+    return (weights + one.kv_tokens * _kv_bytes(shape, gpus)) / (one.gpu.tb_per_s * 1e12 * gpus)
 
 
 def _parts(one: DecodeStep, skew: float) -> list[float]:
