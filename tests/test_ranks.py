@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from tests.random_scenarios import TIMES, Case, Dice, Times, differences, failing_scenario, scenario, with_tree
 from tests.test_gpu_operators import small
-from ttc_sim.base.draws import F64
 from tests.test_speculation import speculating
+from ttc_sim.base.draws import F64
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.work import EngineResult, single_stage

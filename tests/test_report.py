@@ -150,7 +150,9 @@ def test_it_fits_any_screen_and_works_by_keyboard(page: ReportPage, browser: Bro
     # What can be scrolled sideways can be reached, and has a name.
     assert browser.run("[...document.querySelectorAll('.scroll')].every(one => one.tabIndex === 0 && one.ariaLabel)")
     browser.run("document.querySelector('details summary').focus()")
-    browser.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    browser.call(
+        "Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r"
+    )
     browser.until("document.querySelector('details').open")
 
 
