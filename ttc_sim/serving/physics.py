@@ -499,7 +499,7 @@ def reading_seconds(one: DecodeStep) -> float:
     """Least seconds of an iteration: weights, of tokens that all go to the same experts, and KV, at the data sheet's bandwidth."""
     shape, gpus = one.architecture, one.tensor_parallel
     weights = float(_weights(np.array([float(shape.experts_per_token)]), shape)[0]) * WEIGHT_BYTES[one.precision]
-    return (weights + one.kv_tokens * _kv_bytes(shape, gpus)) / (one.gpu.tb_per_s * 1e12 * gpus)
+    return (weights + one.kv_tokens * kv_bytes_per_token(shape, gpus)) / (one.gpu.tb_per_s * 1e12 * gpus)
 
 
 def _parts(one: DecodeStep, skew: float) -> list[float]:
