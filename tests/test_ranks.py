@@ -79,7 +79,7 @@ def run(of: GpuPool, table: StepTable | None, *requests: tuple[float, int, int])
     """Requests as arrival, prompt and output tokens, by both engines."""
     arrival_s, prompt, output = (np.array(column) for column in zip(*requests, strict=True))
     work = single_stage(arrival_s.astype(np.float64), prompt, output)
-    slow, fast = (engine.run([work], ["pool"], [of], tables=[table]) for engine in (reference, compiled))
+    slow, fast = (by([work], ["pool"], [of], tables=[table]) for by in (reference.run, compiled.run))
     assert differences(slow, fast) == []
     return fast
 
@@ -182,7 +182,7 @@ def test_all_ranks_end_their_iterations_together() -> None:
         if not rank.batch:
             ends.setdefault(float(rank.recorder.env.now), set()).add(rank.number)
 
-    work = single_stage(np.arange(9) * 0.7, np.full(9, 30), np.full(9, 12))
+    work = single_stage(np.arange(9, dtype=np.float64) * 0.7, np.full(9, 30), np.full(9, 12))
     reference.run([work], ["pool"], [of], tables=[together(of)], watch=watch)
     assert sum(len(ranks) == 3 for ranks in ends.values()) > 10
     assert (np.diff(sorted(ends)) > 0.5).all()
