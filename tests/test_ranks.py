@@ -9,10 +9,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.random_scenarios import TIMES, Case, Dice, Times, differences, failing_scenario, scenario, with_tree
+from tests.random_scenarios import (
+    TIMES,
+    Case,
+    Dice,
+    Times,
+    differences,
+    failing_scenario,
+    scenario,
+    with_lives,
+    with_tree,
+)
 from tests.test_gpu_operators import small
 from ttc_sim.base.draws import F64
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.fleet import IN_SERVICE
 from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.work import EngineResult, single_stage
 from ttc_sim.fidelity.runs import backtest_run
@@ -32,7 +43,7 @@ def with_ranks(case: Case, seed: int, times: Times) -> Case:
     items: list[Api | GpuPool] = []
     tables: list[StepTable | None] = []
     for item, table in zip(case.deployments, case.tables, strict=True):
-        if not isinstance(item, GpuPool):
+        if not isinstance(item, GpuPool) or item.changes:
             items.append(item)
             tables.append(table)
             continue
@@ -58,6 +69,20 @@ def test_engines_agree(times: Times) -> None:
         for made in (scenario, failing_scenario):
             case = with_ranks(with_tree(made(seed, times), seed, times), seed, times)
             assert differences(*both(case)) == [], f"with_ranks(with_tree({made.__name__}({seed}, {times!r})))"
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_where_other_pools_come_and_go(times: Times) -> None:
+    """Replicas are numbered over all pools: those of one with ranks stand before and between others that fail."""
+    for seed in range(60):
+        case = with_ranks(with_lives(scenario(seed, times), seed, times), seed, times)
+        slow, fast = both(case)
+        assert differences(slow, fast) == [], f"with_ranks(with_lives(scenario({seed}, {times!r})))"
+        if slow.fleet is None or fast.fleet is None:
+            continue
+        for d, item in enumerate(case.deployments):
+            if isinstance(item, GpuPool) and not item.changes:
+                assert slow.fleet.level(d, [IN_SERVICE])[1].tolist() == [item.replicas]
 
 
 STEP = LinearStepTime(base_s=0.5, per_prefill_token_s=0.01, per_sequence_s=0.125, per_kv_token_s=0.001)
