@@ -62,7 +62,8 @@ def _pools_table(found: Capacity) -> Table:
     for name, one in found.pools.items():
         what = one.option or "as it stands"
         if one.gpu is not None and one.option is None:
-            what = f"{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
+            ranks = "" if one.data_parallel == 1 else f"{one.data_parallel} ranks of "
+            what = f"{ranks}{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
         if one.draft_tokens:
             what += f", {one.draft_tokens} draft tokens"
         gpus = "-" if one.gpu is None else f"{one.gpus:,}"

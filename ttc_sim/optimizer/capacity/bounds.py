@@ -39,7 +39,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Prices:
-    """Seconds of a replica, at least, that a prompt token, a generated token and a KV token read take."""
+    """Seconds of a replica, or of one of its ranks, at least, that a prompt token, a generated token and a KV token read take."""
 
     prompt: float
     generated: float
@@ -119,7 +119,7 @@ class Bounds:
             for windows in found[key]:
                 for prices in options:
                     seconds = windows.tokens @ np.array([prices.prompt, prices.generated, prices.kv])
-                    least = max(least, float(np.max(seconds / windows.seconds, initial=0.0)))
+                    least = max(least, float(np.max(seconds / windows.seconds, initial=0.0)) / one.pool.data_parallel)
             out.append(int(np.ceil(least * (1 - 1e-9))))
         return out
 
@@ -359,6 +359,8 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     Args:
         longest: tokens of the longest sequence; shared: whether sequences have KV blocks in common.
     """
+    if table.ranks > 1:  # those of the others' tokens come on top
+        table = table._replace(dense_s=table.dense_s + table.shared_s[: len(table.dense_s)])
     most, batch = len(table.dense_s) - 1, min(pool.max_num_seqs, len(table.decode_s) - 1)
     limit = pool.kv_cache_tokens
     held = np.inf if limit is None or shared else float(limit)

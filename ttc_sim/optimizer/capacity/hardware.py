@@ -55,6 +55,11 @@ class Choice:
         return drafts_of(self.pool)
 
     @property
+    def gpus(self) -> int:
+        """Of one replica, all of its ranks."""
+        return self.tensor_parallel * self.pool.data_parallel
+
+    @property
     def autoscaling(self) -> Autoscaling | None:
         """How the number of replicas changes, if it does."""
         return self.pool.autoscaling
@@ -83,18 +88,18 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
     """
     own = scenario.deployments[name]
     assert isinstance(own, GpuPool)
-    if own.data_parallel > 1:
-        expected = "1: hardware and numbers of replicas with data-parallel ranks are not chosen here"
-        raise InputError(scenario.path, f"deployments.{name}.data_parallel", own.data_parallel, expected)
     if own.autoscaling is not None:  # what it is beside a fixed number is looked at later
         own = own.model_copy(update={"autoscaling": None, "start_up": own.start_up if own.failures else None})
     searched = scenario.search.pools.get(name, PoolSearch())
+    if own.data_parallel > 1 and searched.autoscaling is not None:
+        expected = f"none: the ranks of {name} (data_parallel {own.data_parallel}) cannot come and go"
+        raise InputError(scenario.path, f"search.pools.{name}.autoscaling", "given", expected)
     numbers = scenario.search.replicas.get(name)
     numbers = sorted(set(numbers)) if numbers is not None else searched.replicas
     if own.step_time is None:
         variants = _of_the_catalogue(scenario, name, own, searched)
     else:
-        own_gpu = (None, own.gpus, None, None)
+        own_gpu = (None, own.tensor_parallel or 1, None, None)
         variants = {name: (own, *own_gpu)}
         variants |= {key: _optional(scenario, name, own, key, one) for key, one in (searched.options or {}).items()}
     if searched.draft_tokens is not None:
@@ -113,10 +118,11 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
                 raise
             refused.append(Refused(name, label, error.expected))
             continue
-        allowed = _within_budget(scenario, gpu, parallel, numbers)
+        gpus = parallel * own.data_parallel
+        allowed = _within_budget(scenario, gpu, gpus, numbers)
         if not allowed:
             budget = scenario.search.gpus[str(gpu)]
-            least = parallel * (numbers[0] if numbers is not None else 1)
+            least = gpus * (numbers[0] if numbers is not None else 1)
             refused.append(
                 Refused(name, label, f"the budget is {budget} GPUs, and {least} are the fewest that it takes")
             )
@@ -204,7 +210,7 @@ def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: Poo
         if said is not None:
             raw.pop("usd_per_replica_hour", None)
         if gpu in prices:
-            raw["usd_per_replica_hour"] = parallel * prices[gpu]
+            raw["usd_per_replica_hour"] = parallel * own.data_parallel * prices[gpu]
         elif (said is not None or own.usd_per_replica_hour is None) and gpu not in GPU_PRICES:
             variants[label] = f"no list price of {gpu} is known: search.usd_per_gpu_hour can name one"
             continue
@@ -287,8 +293,8 @@ def _with_memory(scenario: Scenario, name: str, pool: GpuPool) -> GpuPool:
     return found
 
 
-def _within_budget(scenario: Scenario, gpu: str | None, parallel: int, numbers: Sequence[int] | None) -> Sequence[int]:
+def _within_budget(scenario: Scenario, gpu: str | None, gpus: int, numbers: Sequence[int] | None) -> Sequence[int]:
     most = MOST_REPLICAS
     if gpu is not None and gpu in scenario.search.gpus:
-        most = min(most, scenario.search.gpus[gpu] // parallel)
+        most = min(most, scenario.search.gpus[gpu] // gpus)
     return range(1, most + 1) if numbers is None else tuple(n for n in numbers if n <= most)

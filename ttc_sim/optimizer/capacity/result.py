@@ -29,7 +29,7 @@ class PoolPlan:
     """What one pool is to be.
 
     Attributes:
-        gpu, tensor_parallel, precision, option: of a replica, as far as that was chosen or said.
+        gpu, tensor_parallel, data_parallel, precision, option: of a replica, as far as that was chosen or said.
         draft_tokens: verified of each sequence in each step; 0 for plain decoding.
         replicas: how many, with autoscaling at most; gpus: of them all.
         lower_bound: replicas of this hardware, of a fixed number, that conservation of work says are certainly needed.
@@ -40,6 +40,7 @@ class PoolPlan:
 
     gpu: str | None
     tensor_parallel: int
+    data_parallel: int
     precision: str | None
     option: str | None
     replicas: int
@@ -53,7 +54,7 @@ class PoolPlan:
     @property
     def gpus(self) -> int:
         """GPUs of all replicas."""
-        return self.replicas * self.tensor_parallel
+        return self.replicas * self.tensor_parallel * self.data_parallel
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""

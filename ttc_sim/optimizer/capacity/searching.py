@@ -106,7 +106,7 @@ class Search:
         for choices, (k, count) in zip(self.choices, config, strict=True):
             one = choices[k]
             if one.gpu is not None:
-                used[one.gpu] = used.get(one.gpu, 0) + count * one.tensor_parallel
+                used[one.gpu] = used.get(one.gpu, 0) + count * one.gpus
         return used
 
     def named(self, config: Config) -> str:
@@ -230,7 +230,7 @@ class Search:
         usd = self._usd(which, grid)
         keep = usd < most_usd * (1 - _ALIKE)
         for gpu, limit in self.budget.items():
-            each = [c[k].tensor_parallel if c[k].gpu == gpu else 0 for c, k in zip(self.choices, which, strict=True)]
+            each = [c[k].gpus if c[k].gpu == gpu else 0 for c, k in zip(self.choices, which, strict=True)]
             keep &= grid @ np.array(each, dtype=np.int64) <= limit
         grid, usd = grid[keep], usd[keep]
         return np.asarray(grid[np.lexsort((*grid.T, usd))])

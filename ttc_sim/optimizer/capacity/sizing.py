@@ -154,6 +154,7 @@ def capacity(
             name: PoolPlan(
                 gpu=choices[k].gpu,
                 tensor_parallel=choices[k].tensor_parallel,
+                data_parallel=choices[k].pool.data_parallel,
                 precision=choices[k].precision,
                 option=choices[k].option,
                 draft_tokens=choices[k].draft_tokens,
