@@ -8,8 +8,25 @@ from pathlib import Path
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.scenario import GpuPool
+from ttc_sim.scenario.acceptance_lengths import ACCEPTANCE_LENGTHS
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import step_seconds
+
+
+def note_on_drafts(name: str, pool: GpuPool) -> str | None:
+    """What a reader of a pool's times must know of its speculative decoding; ``None`` where it has none.
+
+    Args:
+        name: of the deployment.
+    """
+    said = pool.speculative
+    if said is None or not said.draft_tokens:
+        return None
+    of = f"{name} verifies {said.draft_tokens} draft token{'s' if said.draft_tokens > 1 else ''} a step and gets "
+    of += f"{said.length:g} tokens of it in the mean"
+    if said.profile is not None:
+        of += f", as {ACCEPTANCE_LENGTHS[said.profile].model} does on coding prompts"
+    return f"{of}: times per token have no spread of acceptance in them"
 
 
 @dataclass(frozen=True)
