@@ -21,6 +21,7 @@ from tests.random_scenarios import scenario as random_case
 from ttc_sim import capacity, load_plan, simulate
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.speculation import drafts_of
 from ttc_sim.engine.work import COMPLETED, REJECTED, EngineResult, Work
 from ttc_sim.optimizer.capacity.bounds import longest_of, needs_of, prices_of, shares_blocks
@@ -372,3 +373,64 @@ def test_docs_show_what_is_read_and_computed() -> None:
         assert (int(best), float(gain)) == (one.best, round(one.gain, 2))
         times = [f"{1e3 * one.per_token_s[k]:.1f}" if k in one.per_token_s else "-" for k in (0, 1, 2, 3, 4, 6, 8)]
         assert cells.replace("*", "").split(" | ") == times
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_every_iteration_holds_its_blocks_and_takes_what_the_table_says(times: Times) -> None:
+    """Counted in the reference engine, at every iteration; and no answer has a token too many."""
+    for seed in (*range(12), *CROWDED[:6]):
+        case = speculating(random_case(seed, times), seed, times)
+        tables = {
+            id(one): table or pool_table(one)
+            for one, table in zip(case.deployments, case.tables, strict=True)
+            if isinstance(one, GpuPool)
+        }
+
+        ends: dict[int, float] = {}
+
+        def look(replica: Replica, tables: dict[int, StepTable] = tables, ends: dict[int, float] = ends) -> None:
+            pool, drafts = replica.pool, drafts_of(replica.pool)
+            assert sum(replica.batch.values()) <= pool.max_num_batched_tokens
+            own = sum(one.blocks - one.shared for one in replica.running)
+            chains = {id(chain): chain for one in replica.running for chain, _ in one.chains}
+            assert own + sum(one.end - one.start for one in chains.values()) == replica.kv.total - replica.kv.free
+            decoding = [one for one in replica.batch if not one.prefilling]
+            for one in decoding:
+                assert replica.batch[one] == drafts + 1
+                assert one.blocks == -(-(one.length + 2 * drafts) // 16)
+                assert one.generated < one.output
+                yielded = math.floor(one.steps * Fraction(str(pool.speculative.length if pool.speculative else 1)))
+                assert one.length - one.began_at == yielded
+            now_s, table = float(replica.recorder.env.now), tables[id(pool)]
+            if not replica.batch:
+                assert now_s == pytest.approx(ends[id(replica)], rel=1e-12)
+                return
+            filling = [(one, tokens) for one, tokens in replica.batch.items() if one.prefilling]
+            ends[id(replica)] = now_s + step_seconds(
+                table,
+                sum(tokens for _, tokens in filling),
+                sum(tokens * (one.computed + tokens / 2) for one, tokens in filling),
+                len(decoding),
+                sum(one.began_at + one.steps * table.advance for one in decoding),
+                len(decoding) + sum(one.computed + tokens == one.length for one, tokens in filling),
+            )
+
+        got = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, look, case.tables)
+        for work, generated in zip(case.works, got.generated_tokens, strict=True):
+            assert (generated <= work.reasoning_tokens + work.visible_tokens).all()
+            if work.needed is None and case.rule is None:
+                owner = np.repeat(np.arange(work.requests), np.diff(work.stage_start))
+                whole = np.repeat(got.status[owner] == COMPLETED, np.diff(work.sample_start))
+                assert (generated == work.reasoning_tokens + work.visible_tokens)[whole].all()
+
+
+def test_levels_over_time_are_those_of_the_other_engine() -> None:
+    for times, seed in product(TIMES, (*range(6), *CROWDED[:4])):
+        case = speculating(random_case(seed, times), seed, times)
+        for interval_s in (0.37, 5.0):
+            given = case.works, case.names, case.deployments, case.rule
+            slow = reference.run(*given, tables=case.tables, interval_s=interval_s).levels_s
+            fast = compiled.run(*given, tables=case.tables, interval_s=interval_s).levels_s
+            assert slow is not None
+            assert fast is not None
+            np.testing.assert_allclose(slow, fast, rtol=1e-9, atol=1e-7)
