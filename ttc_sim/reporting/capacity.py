@@ -65,7 +65,7 @@ def _pools_table(found: Capacity) -> Table:
             ranks = "" if one.data_parallel == 1 else f"{one.data_parallel} ranks of "
             what = f"{ranks}{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
         if one.draft_tokens:
-            what += f", {one.draft_tokens} draft tokens"
+            what += f", {one.draft_tokens} draft token{'s' if one.draft_tokens > 1 else ''}"
         gpus = "-" if one.gpu is None else f"{one.gpus:,}"
         mean = found.summary.provisioned[name].replicas if one.autoscaling is not None else one.replicas
         count = f"{one.replicas:,}" if one.autoscaling is None else f"{number(mean, 1)} (to {one.replicas:,})"

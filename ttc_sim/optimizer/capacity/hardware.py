@@ -253,7 +253,7 @@ def _drafting(
     for drafted in draft_tokens:
         speculative = own.speculative.with_draft_tokens(drafted)
         for label, variant in variants.items():
-            named = f"{label}, {drafted} draft tokens"
+            named = f"{label}, {drafted} draft token{'s' if drafted != 1 else ''}"
             if isinstance(variant, str):
                 found[named] = variant
                 continue
