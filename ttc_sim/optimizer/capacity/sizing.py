@@ -12,11 +12,11 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import cpus
-from ttc_sim.engine.kv_cache import BLOCK
 from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
 from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
 from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, fewest_that_fail, with_autoscaling
+from ttc_sim.optimizer.capacity.paying import apart_or_not
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
 from ttc_sim.optimizer.capacity.rules import count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.searching import Search, Searched
@@ -139,6 +139,7 @@ def capacity(
             progress(figures_in_brief(result.summary()))
         saving = beside.saving(found)
         refused += found.refused
+    apart = {} if searched.best is None else apart_or_not(search, fixed, progress)
     binding = _binding(search, fixed, targets) if status != "not met" else _missed(verdicts, trials, config)
     progress("what if replicas fail")
     headroom = _headroom(given, fresh, config, targets)
@@ -162,6 +163,8 @@ def capacity(
                 autoscaling=choices[k].autoscaling,
                 provisioned_gpu_hours=provided[name].provisioned_gpu_hours,
                 busy_gpu_hours=provided[name].busy_gpu_hours,
+                prefill=choices[k].prefill,
+                prefill_gpus=sum(choices[k].fixed_gpus.values()),
             )
             for (name, choices), (k, replicas), (kind, _) in zip(pools.items(), config, fixed, strict=True)
         },
@@ -176,6 +179,7 @@ def capacity(
         verdicts=verdicts,
         headroom=headroom,
         autoscaling=saving,
+        apart=apart,
         refused=tuple(refused),
         tried=searched.tried,
         ruled_out=searched.left,
@@ -276,13 +280,13 @@ def _that_fit(
     kept: dict[str, list[Choice]] = {}
     refused = []
     for name, choices in pools.items():
-        longest = bounds.longest(name)
         kept[name] = []
         for one in choices:
-            limit = one.pool.kv_cache_tokens
-            if limit is None or longest <= limit // BLOCK * BLOCK:
+            over = bounds.too_long(name, one)
+            if over is None:
                 kept[name].append(one)
                 continue
+            longest, limit = over
             reason = f"a KV cache that holds the longest request of {longest:,} tokens; its own holds {limit:,}. A target of "
             reason += "rejected_rate would say how many may be rejected"
             refused.append(Refused(name, one.name, reason))
@@ -406,7 +410,7 @@ def _one_fewer_may_do(search: Search, config: Config, fixed: Config, headroom: M
 def _least_usd(pools: Mapping[str, Sequence[Choice]], least: Mapping[str, Sequence[int]]) -> float:
     """What no fixed numbers can be cheaper than: of each pool the cheapest bound. Autoscaling, tried later, has none."""
     return sum(
-        min(one.usd_per_day * bound for one, bound in zip(choices, least[name], strict=False))
+        min(one.usd_per_day * bound + one.fixed_usd_per_day for one, bound in zip(choices, least[name], strict=False))
         for name, choices in pools.items()
     )
 
@@ -429,7 +433,7 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
 
 def _usd(choice: Choice, replicas: int, provided: float) -> float:
     """Dollars a day: of a fixed number, or of what autoscaling provides in the mean."""
-    return choice.usd_per_day * (replicas if choice.autoscaling is None else provided)
+    return choice.usd_per_day * (replicas if choice.autoscaling is None else provided) + choice.fixed_usd_per_day
 
 
 def _interval_s(trials: Trials, hours: bool) -> float | None:
