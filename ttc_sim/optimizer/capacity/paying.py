@@ -66,8 +66,9 @@ def apart_or_not(search: Search, best: Config, say: Callable[[str], object]) -> 
         other.refuted = search.refuted
         other.only = _others(search, best, at, chosen)
         config = other.run().best
-        usd = [search.usd_per_day(best), None if config is None else search.usd_per_day(config)]
-        found[name] = Apart(*(usd if chosen else usd[::-1]), _splits(search, best, at))
+        mine, others = search.usd_per_day(best), None if config is None else search.usd_per_day(config)
+        apart, mixed = (mine, others) if chosen else (others, mine)
+        found[name] = Apart(apart, mixed, _splits(search, best, at))
     return found
 
 
