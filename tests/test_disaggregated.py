@@ -336,7 +336,7 @@ def searched(targets: dict[str, float], rate_per_s: float = 7.0, **pool: Any) ->
 def test_capacity_chooses_the_split_that_trying_all_finds(targets: dict[str, float], pays: bool) -> None:
     given = scenario_from_dict(searched(targets))
     every, found = exhaustive(given), capacity(given)
-    held = {("prefill" in config[0][0]): [] for config in every} | {
+    held = {
         kind: [usd for config, (usd, holds) in every.items() if holds and ("prefill" in config[0][0]) == kind]
         for kind in (True, False)
     }
