@@ -38,12 +38,11 @@ def in_words(name: str, found: Apart) -> str:
         )
     if mixed is None:
         return f"Prefill and decode apart pays at {name}: of what was to be tried nothing else meets the targets."
-    costs = f"${number(apart)} a day, and replicas that do both ${number(mixed)}"
-    share = percent(abs(mixed - apart) / mixed) if mixed else "nothing"
+    said = f"it meets the targets for ${number(apart)} a day, and replicas that do both for ${number(mixed)}"
     if found.pays:
-        return f"Prefill and decode apart pays at {name}: the targets are met for {costs}, so that {share} are saved."
-    more = f", {share} more" if apart > mixed else ""
-    return f"Prefill and decode apart does not pay at {name}: the targets are met for {costs}{more}."
+        return f"Prefill and decode apart pays at {name}: {said}; {percent((mixed - apart) / mixed)} are saved."
+    more = f"; it costs {percent(apart / mixed - 1)} more" if apart > mixed else ""
+    return f"Prefill and decode apart does not pay at {name}: {said}{more}."
 
 
 __all__ = ["in_words", "print_apart"]
