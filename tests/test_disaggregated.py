@@ -28,7 +28,7 @@ from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.splitting import DecodeReplica
 from ttc_sim.engine.work import COMPLETED, IN_FLIGHT, EngineResult, Work, prefill_busy_s, single_stage
 from ttc_sim.optimizer.capacity.bounds import longest_of, needs_of, prices_of, shares_blocks
-from ttc_sim.scenario import GpuPool, scenario_from_dict
+from ttc_sim.scenario import GpuPool, scenario_from_dict, with_changes
 from ttc_sim.serving.pools import pool_table, with_memory
 from ttc_sim.testing.engines import run_both
 from ttc_sim.testing.examples import pool_of, work_of
@@ -360,6 +360,11 @@ def test_a_plan_of_capacity_is_what_was_found(tmp_path: Path) -> None:
     assert pool.prefill is not None
     assert (pool.prefill.replicas, pool.replicas) == (found.pools["pool"].prefill, found.pools["pool"].replicas)
     assert 24 * pool.replicas * pool.hourly_usd == pytest.approx(found.usd_per_day)
+    again = capacity(load_plan(tmp_path / "plan.yaml"))
+    assert again.pools["pool"] == found.pools["pool"]
+    # What the plan says of the link can be changed, and has an effect.
+    slower = with_changes(load_plan(tmp_path / "plan.yaml").scenario, {"deployments.pool.kv_transfer.gb_per_s": 0.05})
+    assert simulate(slower).summary().ttft_s["mean"].value > found.summary.ttft_s["mean"].value + 0.1
 
 
 def test_no_decode_replica_works_less_than_its_bound() -> None:

@@ -428,6 +428,9 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
             searched = search.pools.get(name, PoolSearch()).model_copy(update=numbers)
             left = {other: given for other, given in search.replicas.items() if other != name}
             search = search.model_copy(update={"replicas": left, "pools": {**search.pools, name: searched}})
+        if one.kv_transfer is not None and name in search.pools:  # which the pool now says itself
+            searched = search.pools[name].model_copy(update={"kv_transfer": None})
+            search = search.model_copy(update={"pools": {**search.pools, name: searched}})
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}, "search": search})
 
 
