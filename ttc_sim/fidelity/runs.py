@@ -137,8 +137,7 @@ def _e2e(got: EngineResult) -> F64:
 def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
     check_worked_out(run.arguments, run.path / "meta.json", kv_cache=True)
     kept = "fp8" if str(run.arguments.get("kv_cache_dtype")).startswith("fp8") else None
-    experts = run.tensor_parallel if run.arguments.get("enable_expert_parallel") else 1
-    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, precision=precision, kv_cache_dtype=kept)
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, precision=precision, kv_cache_dtype=kept)
     times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
     pool = run.pool
     table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)

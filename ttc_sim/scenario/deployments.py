@@ -396,8 +396,8 @@ class GpuPool(Model):
 
     @property
     def most_of_a_prompt(self) -> int:
-        """Most tokens of one prompt that an iteration takes in."""
-        return self.long_prefill_token_threshold or self.max_num_batched_tokens
+        """Most tokens of one prompt that an iteration takes in, whatever room it has."""
+        return self.long_prefill_token_threshold or MOST_TOKENS
 
     @property
     def gpus(self) -> int:
@@ -488,6 +488,10 @@ class GpuPool(Model):
                 "max_model_len to be given: without chunked_prefill it is the longest prompt that is ever taken in"
             )
         self.check_whole_prompts(self.max_model_len)
+        otherwise = "long_prefill_token_threshold" if self.long_prefill_token_threshold else "chunked_prefill: false"
+        for key in ("prefill", "speculative"):
+            if getattr(self, key, None) is not None and (self.long_prefill_token_threshold or not self.chunked_prefill):
+                raise ValueError(f"{key} and {otherwise} to exclude each other: both together are not modelled")
         return self
 
     def check_whole_prompts(self, max_model_len: int | None) -> None:
