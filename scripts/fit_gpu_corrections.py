@@ -21,11 +21,12 @@ from ttc_sim.base.draws import F64
 from ttc_sim.fidelity.operating_points import Point, Predicted, by_model_gpu, load_points, predict
 from ttc_sim.files.writing import write_atomically
 from ttc_sim.serving.catalogue import has_experts, installed
-from ttc_sim.serving.corrections import FILE
+from ttc_sim.serving.corrections import FILE, host_corrections
 from ttc_sim.serving.operators import NONE, Corrections
 
 FAR_OFF = 45.0  # percent
-START = Corrections(layer_us=5.0, prefill_layer_us=450.0, matrix=1.1, first_token_ms=20.0)
+# What sequences take is known (scripts/fit_host.py), and not looked for again.
+START = Corrections(layer_us=5.0, prefill_layer_us=200.0, matrix=1.1, first_token_ms=20.0, **host_corrections())
 BOTH = ("layer_us", "prefill_layer_us", "matrix", "prefill", "link", "first_token_ms")
 # Mixtures of experts attend with few heads to little: what rows say about it is what they say about other parts.
 FREE = {"dense": (*BOTH, "attention"), "experts": (*BOTH, "experts", "pipeline_steps")}
@@ -93,7 +94,7 @@ def main() -> None:
         if args.only in (None, kind):
             known[kind] = fit(mine, FREE[kind], f"{kind}, {len(mine)} rows", weight=0.5)
         else:
-            known[kind] = Corrections(**before[kind])
+            known[kind] = Corrections(**before[kind], **host_corrections())
     write(points, known)
 
 
@@ -115,7 +116,10 @@ def write(points: Sequence[Point], known: dict[str, Corrections]) -> None:
         f"fitted by scripts/fit_gpu_corrections.py to the odd rows of systems/silicon_sample.csv (vLLM, aggregated) of "
         f"aiconfigurator-core {installed()} (Apache-2.0, NVIDIA); pairs: median absolute error in percent of the even rows"
     )
-    kept = {kind: {name: round(v, 3) for name, v in asdict(one).items()} for kind, one in known.items()}
+    kept = {
+        kind: {name: round(v, 3) for name, v in asdict(one).items() if name not in host_corrections()}
+        for kind, one in known.items()
+    }
     write_atomically(FILE, json.dumps({"origin": origin, "corrections": kept, "pairs": pairs}, indent=1) + "\n")
     print(FILE.read_text())
 

@@ -303,6 +303,35 @@ def _work(
     )
 
 
+def with_prefill_apart(case: Case, seed: int, times: Times) -> Case:
+    """The same with prefill and decode of most pools apart."""
+    dice = Dice(seed, times, "apart")
+    pools = [_apart(dice, item) if isinstance(item, GpuPool) else item for item in case.deployments]
+    return replace(case, deployments=pools)
+
+
+def _apart(dice: Dice, pool: GpuPool) -> GpuPool:
+    if dice.whole(1, 4) == 1:
+        return pool
+    batch = dice.of(1, 2, pool.max_num_seqs)
+    prefill = {
+        "replicas": dice.of(1, 1, 2, 3),
+        "max_num_seqs": batch,
+        "max_num_batched_tokens": batch + dice.of(0, 7, 30, 200),
+        "kv_cache_tokens": dice.of(None, 64, 96, 160),
+        "load_balancer": dice.of(None, "round_robin", "least_outstanding", "least_kv", "session", "prefix"),
+    }
+    # A block takes no time to speak of, a quarter of a second, a tenth.
+    bytes_per_s = dice.when((1e12, 613.7), (1e12, 64.0, 1024.0), (1e12, 160.0, 320.0))
+    transfer = {
+        "gb_per_s": bytes_per_s / 1e9,
+        "latency_s": dice.when((0.0, 0.0217), (0.0, 0.25), (0.0, 0.1)),
+        "kv_bytes_per_token": 1.0,
+    }
+    given = {**pool.model_dump(), "scheduling": "fcfs", "prefill": prefill, "kv_transfer": transfer}
+    return GpuPool.model_validate(given)
+
+
 def with_tree(case: Case, seed: int, times: Times) -> Case:
     """The same where prompts branch off one another; some are longer than their path, some end within it."""
     dice = Dice(seed, times, "tree")

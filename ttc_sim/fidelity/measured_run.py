@@ -30,9 +30,11 @@ class MeasuredRun:
         prompt_tokens, output_tokens: of each request.
         ttft_s, e2e_s: measured, from arrival.
         model: name of the model; empty if not recorded.
-        tensor_parallel: GPUs of the server.
-        pool: one replica with the engine's limits; its step time is to be replaced.
+        tensor_parallel: GPUs of the server, or of each of its data-parallel ranks.
+        pool: one replica with the engine's limits and ranks; its step time is to be replaced.
         arguments: of the engine, by vLLM's names.
+        expert_parallel: whether experts are divided among the GPUs whole.
+        gpu: name of the GPU; empty if not recorded.
     """
 
     path: Path
@@ -45,6 +47,8 @@ class MeasuredRun:
     tensor_parallel: int
     pool: GpuPool
     arguments: Mapping[str, Any]
+    expert_parallel: bool = False
+    gpu: str = ""
 
 
 def load_run(folder: str | Path) -> MeasuredRun:
@@ -74,13 +78,12 @@ def load_run(folder: str | Path) -> MeasuredRun:
     offset = (queued - arrival).min()
     _field(meta, "engine_kwargs", dict, folder / "meta.json")
     kwargs = run_arguments(meta, folder / "meta.json")
-    gpus = _field(kwargs, "tensor_parallel_size", int, folder / "meta.json", 1)
-    if not 1 <= gpus <= MOST_GPUS:
-        raise InputError(
-            folder / "meta.json", "tensor_parallel_size", gpus, f"GPUs of one server, from 1 to {MOST_GPUS:,}"
-        )
+    gpus, ranks = (_field(kwargs, f"{name}_parallel_size", int, folder / "meta.json", 1) for name in ("tensor", "data"))
+    for name, count in (("tensor_parallel_size", gpus), ("data_parallel_size", ranks)):
+        if not 1 <= count <= MOST_GPUS:
+            raise InputError(folder / "meta.json", name, count, f"GPUs of one server, from 1 to {MOST_GPUS:,}")
     check_parallel(kwargs, meta, folder / "meta.json")
-    pool = _pool(meta, kwargs, folder / "meta.json")
+    pool = _pool(meta, kwargs, folder / "meta.json", ranks)
     whole = int((prompt + output).max())
     if pool.max_model_len is not None and whole > pool.max_model_len:
         expected = f"at least {whole:,}, the tokens of a prompt and its answer in requests.jsonl"
@@ -96,6 +99,8 @@ def load_run(folder: str | Path) -> MeasuredRun:
         tensor_parallel=gpus,
         pool=pool,
         arguments=kwargs,
+        expert_parallel=_field(kwargs, "enable_expert_parallel", bool, folder / "meta.json", False),
+        gpu=str(_field(meta, "hardware", dict, folder / "meta.json", {}).get("device_name") or ""),
     )
 
 
@@ -126,8 +131,8 @@ def _request(line: bytes, path: Path, number: int) -> list[float]:
     return values
 
 
-def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
-    """One replica with the engine's limits."""
+def _pool(meta: Any, kwargs: Any, path: Path, ranks: int) -> GpuPool:
+    """One replica with the engine's limits, which are those of each rank."""
     cache = _field(meta, "kv_cache", dict, path, {})
     blocks = _field(cache, "num_gpu_blocks", int, path, 0) or _field(kwargs, "num_gpu_blocks_override", int, path, 0)
     size = _field(cache, "block_size", int, path, 16)
@@ -144,7 +149,6 @@ def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
     if (blocks or cache.get("num_gpu_blocks") is not None) and blocks < 2:
         raise InputError(path, "kv_cache.num_gpu_blocks", blocks, "a whole number of at least 2")
     caching = _field(kwargs, "enable_prefix_caching", bool, path, True)
-    ranks = _field(kwargs, "data_parallel_size", int, path, 1)
     given = {
         "kind": "gpu_pool",
         "replicas": 1,
@@ -159,7 +163,7 @@ def _pool(meta: Any, kwargs: Any, path: Path) -> GpuPool:
         "long_prefill_token_threshold": _field(kwargs, "long_prefill_token_threshold", int, path, 0),
         "prefix_caching": _field(cache, "enable_prefix_caching", bool, path, caching),
         "scheduling": _field(kwargs, "scheduling_policy", str, path, "fcfs"),
-        **({} if ranks == 1 else {"data_parallel": ranks}),
+        "data_parallel": ranks,
     }
     try:
         return GpuPool.model_validate(given)

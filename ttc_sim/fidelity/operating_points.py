@@ -26,7 +26,7 @@ from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.fidelity.beside import ANY_STEP, pair
 from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
-from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served, cuttable, has_experts, need
+from ttc_sim.serving.catalogue import BACKENDS, Served, base_name, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table
@@ -65,6 +65,7 @@ class Point:
         concurrency: requests in progress.
         shortest: prompts and outputs are drawn evenly from this share of the nominal lengths up to them.
         ttft_ms, tpot_ms: measured means.
+        sampled: tokens were sampled as the model's own ``generation_config.json`` says, rather than the likeliest taken.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Point:
     shortest: float
     ttft_ms: float
     tpot_ms: float
+    sampled: bool = False
 
     @property
     def fitted_to(self) -> bool:
@@ -155,6 +157,8 @@ def _point(row: Mapping[str, Any]) -> Point:
         shortest=SHORTEST_NOMINAL if "gap-analysis" in source else SHORTEST,
         ttft_ms=measured["silicon_ttft_ms"],
         tpot_ms=measured["silicon_tpot_ms"],
+        # InferenceMAX asks at temperature 0; the other benchmark's client says nothing, and servers then sample by default.
+        sampled="gap-analysis" in source,
     )
 
 
@@ -168,7 +172,7 @@ def served_by(row: Mapping[str, Any]) -> Served:
     model, precision = str(row["model_path"]), row["precision"]
     tp, dp = int(row["tp_size"]), row["attention_dp_size"]
     experts_tp, experts_ep = row["moe_tp_size"] or 1, row["moe_ep_size"] or 1
-    name = ALIASES.get(model, model)
+    name = base_name(model)
     if not has_experts(name):
         dp, ep = 1, 1
     elif dp is None:
@@ -259,7 +263,9 @@ def predict(
                     out[i] = error.expected
                 continue
             mine = known["experts" if times.moe else "dense"]
-            table = operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS)
+            tables = [
+                operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, sampled=one) for one in (False, True)
+            ]
             todo = []
             for i in members:
                 longest, held = points[i].prompt_tokens + points[i].output_tokens, kv_tokens(times, MEMORY_SHARE)
@@ -269,9 +275,9 @@ def predict(
                     todo.append(i)
 
             def one(
-                i: int, times: OperatorTimes = times, table: StepTable = table, mine: Corrections = mine
+                i: int, times: OperatorTimes = times, tables: list[StepTable] = tables, mine: Corrections = mine
             ) -> Predicted:
-                return simulate_point(points[i], times, table, mine)
+                return simulate_point(points[i], times, tables[points[i].sampled], mine)
 
             for i, found in zip(todo, pool.map(one, todo), strict=True):
                 out[i] = found

@@ -16,12 +16,13 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
+from ttc_sim.fidelity.calibrating import check_profile, load_calibrations
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
 from ttc_sim.fidelity.run_arguments import check_worked_out
 from ttc_sim.scenario import LinearStepTime
-from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.catalogue import Served, has_experts, known, said_base
 from ttc_sim.serving.corrections import corrections_for
-from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.gpu_profile import HOST_S, known_architecture, load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.step_time import StepTable, linear_table
@@ -95,8 +96,16 @@ def _nothing_completed(run: MeasuredRun) -> InputError:
     return InputError(run.path / "meta.json", "kv_cache", f"{run.pool.kv_cache_tokens:,} tokens", expected)
 
 
-def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
-    """Host seconds per iteration, on top of a GPU profile, that bring the mean end-to-end time of the runs closest.
+MOST_HOST_S = 4e-3
+"""Seconds of the host that a fit looks up to: twice what it takes without asynchronous scheduling."""
+
+
+def fit_host(runs: Sequence[MeasuredRun], gpu_profiles: str | Path | Sequence[str | Path]) -> float:
+    """Host seconds per iteration, on top of GPU profiles, that bring the mean end-to-end time of the runs closest.
+
+    Args:
+        runs: to fit to.
+        gpu_profiles: of each run's own GPU, or one of all.
 
     Raises:
         InputError: a run whose answers took no time, or of which the replay completes none.
@@ -105,18 +114,20 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profile: str | Path) -> float:
     for run in runs:
         if not run.e2e_s.any():
             raise _no_time(run)
+    profiles = [gpu_profiles] * len(runs) if isinstance(gpu_profiles, str | Path) else gpu_profiles
+    tables = [_profile(run, profile, 0.0) for run, profile in zip(runs, profiles, strict=True)]
 
     def miss(host_s: float) -> float:
         out = 0.0
-        for run in runs:
-            got = replay(run, _profile(run, gpu_profile, host_s))
+        for run, table in zip(runs, tables, strict=True):
+            got = replay(run, table._replace(base_s=table.base_s + host_s))
             done = got.status == COMPLETED
             if not run.e2e_s[done].any():
                 raise _no_time(run) if done.any() else _nothing_completed(run)
             out += abs(float(np.mean(_e2e(got)[done]) / run.e2e_s[done].mean()) - 1)
         return out
 
-    candidates = np.arange(0.0, 4.01e-3, 0.1e-3)
+    candidates = np.linspace(0.0, MOST_HOST_S, 41)
     return float(candidates[int(np.argmin([miss(float(one)) for one in candidates]))])
 
 
@@ -124,9 +135,16 @@ def _profile(run: MeasuredRun, gpu_profile: str | Path, host_s: float | None) ->
     pool = run.pool
     limits = run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs
     check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
-    if host_s is None:
-        return load_gpu_profile(gpu_profile, *limits)
-    return load_gpu_profile(gpu_profile, *limits, host_s=host_s)
+    shape = known_architecture(Path(gpu_profile))
+    if run.expert_parallel and not shape.experts:
+        raise InputError(run.path / "meta.json", "enable_expert_parallel", True, "false: the profile's model is dense")
+    return load_gpu_profile(
+        gpu_profile,
+        *limits,
+        architecture=shape,
+        host_s=HOST_S if host_s is None else host_s,
+        data_parallel=pool.data_parallel,
+    )
 
 
 def _e2e(got: EngineResult) -> F64:
@@ -135,13 +153,17 @@ def _e2e(got: EngineResult) -> F64:
 
 
 def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
-    check_worked_out(run.arguments, run.path / "meta.json", kv_cache=True)
+    pool, where = run.pool, run.path / "meta.json"
+    check_worked_out(run.arguments, where, kv_cache=True)
     kept = "fp8" if str(run.arguments.get("kv_cache_dtype")).startswith("fp8") else None
-    served = Served(run.model, gpu, "vllm", run.tensor_parallel, precision=precision, kv_cache_dtype=kept)
-    times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
-    pool = run.pool
-    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)
-    return table, f"{run.model} on {served.gpus} {gpu}, {times.origin}, corrected as fitted to other servers"
+    ranks = pool.data_parallel if has_experts(known(run.model, where, "engine_kwargs.")) else 1
+    experts = run.tensor_parallel * ranks if run.expert_parallel else 1
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision, kept)
+    times = operator_times(served, where, "engine_kwargs.")
+    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
+    count, said = run.tensor_parallel * pool.data_parallel, said_base(run.model)
+    rests_on = "" if said is None else f" ({said})"
+    return table, f"{run.model} on {count} {gpu}{rests_on}, {times.origin}, corrected as fitted to other servers"
 
 
 @one_thread()
@@ -160,7 +182,8 @@ def backtest_run(
         gpu_profile: folder of per-layer measurements; without one, step times are linear and fitted.
         gpu: that the run was on, by its name in the catalogue of GPU operators, whose step times are taken instead.
         precision: of the weights with ``gpu``; the model's own if left out.
-        calibrate_on: runs to fit to; without any (and no profile) the run itself, which is no test and is said so.
+        calibrate_on: runs to fit to; without any (and no profile) the run itself, which is no test and is said so. With a profile
+            each is ``RUN=PROFILE``, with the profile of its own GPU, or a run of the same model and GPU.
 
     Returns:
         ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
@@ -169,24 +192,36 @@ def backtest_run(
         the server, and ``notes`` on what is not there.
 
     Raises:
-        InputError: a run that cannot be read or fitted to.
+        InputError: a run that cannot be read or fitted to, a profile of another model or GPU than its run.
     """
     run = load_run(folder)
-    others = [load_run(other) for other in calibrate_on]
+    others = [] if gpu is not None else load_calibrations(calibrate_on, run, gpu_profile)
+    fitting: list[str] = []
     linear: LinearStepTime | None = None
     if gpu is not None:
         table, said = _catalogue(run, gpu, precision)
     elif gpu_profile is not None:
-        host_s = fit_host(others, gpu_profile) if others else None
+        check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
+        check_profile(run, gpu_profile, "--gpu-profile", "the profile of the run's own")
+        own = [one.profile or gpu_profile for one in others]
+        host_s = fit_host([one.run for one in others], own) if others else None
+        if host_s is not None and host_s >= MOST_HOST_S:
+            fitting.append(
+                f"the fit of the host's time ended at its bound of {1e3 * MOST_HOST_S:g} ms: what makes the runs slower than their "
+                "profiles is something else"
+            )
         table = _profile(run, gpu_profile, host_s)
         said = f"per-layer profile {Path(gpu_profile).name}"
         said += (
             "" if host_s is None else f", host {1e3 * host_s:.1f} ms per iteration fitted to {len(others)} other run(s)"
         )
     else:
-        linear = fit_linear(others or [run])
+        linear = fit_linear([one.run for one in others] or [run])
         table = linear_table(linear, run.pool.max_num_batched_tokens, run.pool.max_num_seqs)
         said = "linear, fitted to " + (f"{len(others)} other run(s)" if others else "this very run, so this is no test")
+    if run.pool.data_parallel > 1:
+        how = "that step together" if table.ranks > 1 else "that have nothing to do with each other"
+        said += f"; {run.pool.data_parallel} data-parallel ranks {how}"
     got = replay(run, table)
     done = got.status == COMPLETED
     ttft_s, e2e_s = (got.first_token_s - got.arrival_s)[done], _e2e(got)[done]
@@ -208,7 +243,7 @@ def backtest_run(
         "preemptions": int(got.preemptions.sum()),
         "per_request": {"measured_e2e_s": measured["e2e_s"].tolist(), "predicted_e2e_s": e2e_s.tolist()},
         "assumed": _assumed(run),
-        "notes": _notes(run, done, several, timed),
+        "notes": [*fitting, *_notes(run, done, several, timed)],
     }
 
 

@@ -7,10 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttc_sim.serving.catalogue import ALIASES
+from ttc_sim.serving.catalogue import base_name, measured_as
+from ttc_sim.serving.measured_ranges import served_errors
 from ttc_sim.serving.operators import Corrections, OperatorTimes
 
 FILE = Path(__file__).with_name("gpu_corrections.json")
+HOST_FILE = Path(__file__).with_name("host_times.json")
 DOUBTFUL_PERCENT = 25.0
 """Median absolute error of the time per output token above which a model on a GPU is offered with a warning only."""
 
@@ -34,6 +36,18 @@ def _file() -> dict[str, Any]:
     return content
 
 
+@cache
+def measured_host() -> dict[str, Any]:
+    """Microseconds that servers were measured to take beside the GPU, and their origin; see :mod:`ttc_sim.serving.host`."""
+    content: dict[str, Any] = json.loads(HOST_FILE.read_text(encoding="utf-8"))
+    return content
+
+
+def host_corrections() -> dict[str, float]:
+    """What each sequence of a batch takes beside the GPU: of dense models and mixtures of experts alike."""
+    return {name: float(measured_host()[name]) for name in ("greedy_us", "sampled_us")}
+
+
 def corrections_for(times: OperatorTimes) -> Corrections:
     """Those of dense models, or of mixtures of experts."""
     return fitted()["experts" if times.moe else "dense"]
@@ -41,24 +55,31 @@ def corrections_for(times: OperatorTimes) -> Corrections:
 
 @cache
 def fitted() -> dict[str, Corrections]:
-    """By ``dense`` and ``experts``; see the file for their origin."""
-    return {kind: Corrections(**_file()["corrections"][kind]) for kind in ("dense", "experts")}
+    """By ``dense`` and ``experts``; see the files for their origin."""
+    return {kind: Corrections(**_file()["corrections"][kind], **host_corrections()) for kind in ("dense", "experts")}
+
+
+def token_s() -> float:
+    """Seconds of one API server for each token: no measured one handed out more tokens a second."""
+    return 1e-6 * float(measured_host()["token_us"])
 
 
 def checked_pairs() -> dict[tuple[str, str], Checked]:
     """By the catalogue's names of model and GPU, those that were measured."""
     return {
-        (ALIASES.get(one["model"], one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
+        (base_name(one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
         for one in _file()["pairs"]
     }
 
 
 def doubt(model: str, gpu: str) -> str | None:
     """Why a prediction should not be relied on; ``None`` if nothing speaks against it."""
-    found = checked_pairs().get((ALIASES.get(model, model), gpu))
-    if found is None or found.tpot_percent <= DOUBTFUL_PERCENT:
+    pair = measured_as(model), gpu
+    found, served = checked_pairs().get(pair), served_errors().get(pair)
+    if found is not None and found.tpot_percent > DOUBTFUL_PERCENT:
+        off, rows, what = found.tpot_percent, found.rows, "time per output token"
+    elif served is not None and served.percent > DOUBTFUL_PERCENT:
+        off, rows, what = served.percent, served.rows, "time between tokens of servers at work"
+    else:
         return None
-    return (
-        f"{model} on {gpu}: time per output token was {found.tpot_percent:.0f}% off (median of {found.rows} measured "
-        f"operating points)"
-    )
+    return f"{model} on {gpu}: {what} was {off:.0f}% off (median of {rows} measured operating points)"

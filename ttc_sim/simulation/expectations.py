@@ -234,7 +234,9 @@ def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, 
             batch = full_batch(served, prompt, output)
             # Further samples take in no prompt of their own.
             taking_in = prefill_seconds(table, prompt, found, batch)
-            seconds = share * (taking_in + samples * decode_seconds(table, prompt, output, batch))
+            seconds = (
+                share * (taking_in + samples * decode_seconds(table, prompt, output, batch)) / served.data_parallel
+            )
         total += [*tokens, bill, seconds]
     return (mean(outcome.correct), *total)
 

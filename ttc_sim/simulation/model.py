@@ -16,8 +16,9 @@ from ttc_sim.measured.agents import load_agent_profile, turn_ratio
 from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.arm_costs import arm_costs
+from ttc_sim.serving.catalogue import said_base
 from ttc_sim.serving.corrections import doubt
-from ttc_sim.serving.pools import pool_table, with_memory
+from ttc_sim.serving.pools import pool_table, served_by, with_memory
 from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
@@ -115,7 +116,9 @@ class Model:
         parts = [f"{100 * share:.2g}% of those by {name}" for name, share in stopped.items() if share > 0]
         unknown = [LIMITED + ": " + ", ".join(parts)] if parts else []
         pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
-        doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
+        served = [served_by(item, self.scenario.folder) for item in pools]
+        doubtful = [found for one in served if (found := doubt(one.model, one.gpu)) is not None]
+        rests = [found for one in served if (found := said_base(one.model)) is not None]
         begins = [_BEGINS_IN_VAIN] if self.scenario.workload.begins is not None and not self._by_clock else []
         return (
             *begins,
@@ -125,6 +128,7 @@ class Model:
             *modelled,
             *further,
             *unknown,
+            *dict.fromkeys(rests),
             *dict.fromkeys(doubtful),
         )
 

@@ -121,7 +121,9 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
         unsaid.append(f"{of}: planned with the times of {pool.backend}, not of vLLM")
     arguments: dict[str, Value] = {} if served is None else {"served-model-name": served}
     arguments["port"] = port
-    arguments["tensor-parallel-size"] = gpus
+    arguments["tensor-parallel-size"] = gpus // pool.data_parallel
+    if pool.data_parallel > 1:
+        arguments["data-parallel-size"] = pool.data_parallel
     if pool.expert_parallel:
         arguments["enable-expert-parallel"] = True
     arguments |= precision
@@ -133,7 +135,7 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
     arguments |= _prompts(plan, pool)
     if pool.queue_limit is not None:
         # It counts what runs too, and a request of n samples n times.
-        arguments["max-num-queued-reqs"] = pool.max_num_seqs + pool.queue_limit
+        arguments["max-num-queued-reqs"] = pool.data_parallel * (pool.max_num_seqs + pool.queue_limit)
     unsaid += [*about_gpus, *about_precision, *about_memory]
     key_env = None if endpoint is None else endpoint.key_env
     return Server(name, label, pool, gpus, model, port, key_env, arguments, tuple(unsaid))
@@ -175,11 +177,11 @@ def _plain(model: str) -> str:
 
 def _gpus(of: str, pool: GpuPool) -> tuple[int, tuple[str, ...]]:
     if isinstance(pool.step_time, (LayerStepTime, PhysicsStepTime)):
-        return pool.step_time.tensor_parallel, ()
+        return pool.step_time.tensor_parallel * pool.data_parallel, ()
     if pool.step_time is None:
         return pool.gpus, ()
     said = f"{of}: its step_time does not say on how many GPUs a replica runs; 1 stands where their number belongs"
-    return 1, (said,)
+    return pool.data_parallel, (said,)
 
 
 def _precision(of: str, pool: GpuPool, model: str) -> tuple[dict[str, Value], tuple[str, ...]]:
