@@ -306,6 +306,11 @@ def test_a_pasted_command_is_the_pool_that_its_keys_are() -> None:
     named = {"tensor-parallel-size": 2, "max_num_seqs": 128, "model": "Qwen/Qwen3-32B", "enable_prefix_caching": False}
     given = GpuPool.model_validate({**on, "engine_args": named, "replicas": 3})
     assert (given.tensor_parallel, given.max_num_seqs, given.prefix_caching, given.replicas) == (2, 128, False, 3)
+    # vLLM starts as many front ends as there are ranks, unless it is told otherwise.
+    for arguments, found in (("-dp 2 -ep", 2), ("--data-parallel-size 2 --api-server-count 1", 1), ("-asc 3", 3)):
+        ranks = GpuPool.model_validate({**on, "engine_args": f"vllm serve Qwen/Qwen3-30B-A3B {arguments}"})
+        assert ranks.api_servers == found
+        assert ranks.data_parallel == (2 if "2" in arguments else 1)
     # What is read once is written by its keys, and can be read again.
     assert GpuPool.model_validate(said.model_dump()) == said
 
@@ -369,6 +374,13 @@ def test_a_command_with_what_is_not_modelled_is_refused_by_name(arguments: str, 
         (
             {"chunked_prefill": False, "max_model_len": 4096},
             "max_num_batched_tokens 256 must be at least max_model_len 4096",
+        ),
+        (
+            {
+                "long_prefill_token_threshold": 8,
+                "speculative": {"draft_tokens": 1, "acceptance_length": 1.5, "draft_s": 0},
+            },
+            "speculative and long_prefill_token_threshold to exclude each other",
         ),
         ({"kv_cache_tokens": 160, "max_model_len": 4096}, "max_model_len 4096 must be at most what the KV cache holds"),
         ({"max_model_len": 1}, "max_model_len: got 1"),
@@ -481,6 +493,8 @@ def test_a_run_is_replayed_with_the_arguments_that_its_engine_took(tmp_path: Pat
     pool = load_run(write_run(tmp_path, asked, {"resolved_config": took})).pool
     assert (pool.max_num_seqs, pool.max_num_batched_tokens, pool.max_model_len) == (5, 80, 75)
     assert (pool.chunked_prefill, pool.long_prefill_token_threshold, pool.prefix_caching) == (False, 16, False)
+    ranks = load_run(write_run(tmp_path, {"data_parallel_size": 2}, {"hardware": {"device_count": 2}})).pool
+    assert ranks.data_parallel == 2
 
 
 def test_what_changes_step_times_alone_is_in_those_that_are_fitted_and_in_no_others(tmp_path: Path) -> None:

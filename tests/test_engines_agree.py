@@ -17,6 +17,7 @@ from tests.random_scenarios import (
     scenario,
     with_arguments,
     with_lives,
+    with_prefill_apart,
 )
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
@@ -65,9 +66,11 @@ def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None
 
 @pytest.mark.parametrize("times", TIMES)
 def test_engines_agree_on_prompts_taken_in_bit_by_bit_or_at_once(times: Times) -> None:
-    """Also where replicas come, go and fail, and where clients ask again."""
+    """Also where replicas come, go and fail, where clients ask again, and where prompts are taken in apart."""
     for seed in range(60):
-        for case in (scenario(seed, times), with_lives(failing_scenario(seed, times), seed, times)):
+        failing = with_lives(failing_scenario(seed, times), seed, times)
+        further = [with_prefill_apart(scenario(seed, times), seed, times)] if seed % 3 == 0 else [failing]
+        for case in (scenario(seed, times), *further):
             case = with_arguments(case, seed, times)
             given = case.works, case.names, case.deployments, case.rule, case.until_s
             slow = reference.run(
