@@ -67,7 +67,7 @@ def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None
 @pytest.mark.parametrize("times", TIMES)
 def test_engines_agree_on_prompts_taken_in_bit_by_bit_or_at_once(times: Times) -> None:
     """Also where replicas come, go and fail, where clients ask again, and where prompts are taken in apart."""
-    for seed in range(60):
+    for seed in range(40):
         failing = with_lives(failing_scenario(seed, times), seed, times)
         apart = with_prefill_apart(scenario(seed, times), seed, times)
         for case in (scenario(seed, times), apart if seed % 3 == 0 else failing):
