@@ -26,6 +26,7 @@ from ttc_sim.serving.physics import physics_table
 from ttc_sim.serving.pools import with_memory
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.outside import Reached, outside_measured
 from ttc_sim.strategies import BestOfN, BudgetForcing, MajorityVote, Single, Strategy
 from ttc_sim.testing.examples import attempts_of, model_of, pool_of
 
@@ -205,6 +206,14 @@ def test_answers_that_a_context_ends_are_counted_as_cut_off() -> None:
     assert 0.1 < rates[1] == rates[2] < 0.6
     np.testing.assert_array_equal(short.runs[0].result.finished_s, by_cap.runs[0].result.finished_s)
     assert refused.summary().rejected_rate.value == 1.0
+
+
+def test_what_a_context_keeps_out_is_not_outside_of_what_was_measured() -> None:
+    step = {"gpu": "H100", "model": "Qwen/Qwen3-32B", "tensor_parallel": 2}
+    for keys, found in (({}, ["context"]), ({"max_model_len": 2000}, [])):
+        pool = pool_of(step_time=step, **keys)
+        outside = outside_measured("own", pool, None, [Reached(4, 10**6)], Path())
+        assert [one.what for one in outside] == found
 
 
 # ----------------------------------------------------------------------------------------------- what a context follows from
