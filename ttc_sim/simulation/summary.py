@@ -25,6 +25,7 @@ from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.outside import in_a_line, outside_measured
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned, busy_of_both
+from ttc_sim.simulation.refusing import notes_of_refused
 from ttc_sim.simulation.session_accuracy import SessionAccuracy, notes_on_sessions, session_accuracy
 from ttc_sim.simulation.session_figures import (
     CacheFigures,
@@ -320,6 +321,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
             *notes_of_summaries(runs),
+            *notes_of_refused(model, runs),
             *_of_caches(model, runs),
             *notes_on_length(pooled, of_turns),
             *in_a_line(beyond),
