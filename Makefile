@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PEERS := .venv-peers
 
-.PHONY: demo test lint fuzz bench bench-peers bench-fleet profiles predictor clean
+.PHONY: demo test lint docs docs-update packages fuzz bench bench-peers bench-fleet profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,18 @@ lint: $(VENV)/dev.stamp
 
 test: lint
 	$(BIN)/pytest
+
+# The documentation as a site, in site/; whatever does not fit together is an error.
+docs: $(VENV)/dev.stamp
+	$(BIN)/python scripts/build_docs.py
+
+# Wheel and source distribution, each in an empty environment of every Python that there is.
+packages: $(VENV)/dev.stamp
+	$(BIN)/python scripts/try_packages.py
+
+# What the pages say is printed, printed anew.
+docs-update: $(VENV)/dev.stamp
+	$(BIN)/python scripts/run_docs.py --update
 
 # Broken inputs of every kind until time is up; what gives way is kept in fuzz-findings/, and the exit status is 1.
 MINUTES ?= 10

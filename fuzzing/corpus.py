@@ -124,8 +124,8 @@ def scenarios() -> dict[str, dict[str, Any]]:
             **search,
             "scores": ["difficulty"],
             "utilization": 0.9,
-            "caps": {"large": {"from": 100, "to": 300, "uncapped": True}},
-            "strategies": {"small": ["Single()", "MajorityVote(n=[2, 3], cap=['50..90', null])"]},
+            "caps": {"large": {"from": 198, "to": 200, "uncapped": True}},
+            "strategies": {"small": ["Single()", "MajorityVote(n=[2, 3], cap=['50..51', null])"]},
             "cascades": [{"arms": ["small", "large"], "tpr": 0.9, "fpr": 0.2, "judge": "api"}],
         },
         "targets": {"minimize": "cost", "accuracy": 0.3, "latency_p95_s": 60, "timeout_rate": 0.2, **HOURLY},
@@ -461,7 +461,11 @@ def write_corpus(at: Path) -> None:
     before = Path.cwd()
     os.chdir(at)
     try:
-        for line in ("optimize second.yaml --plan plan.yaml", "predictor score prompts.jsonl --out scores.parquet"):
+        for line in (
+            "optimize second.yaml --plan plan.yaml",
+            "predictor score prompts.jsonl --out scores.parquet",
+            "simulate first.yaml --json result.json",
+        ):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 status = app(line.split(), standalone_mode=False)
             assert status in (None, 0, 2), f"{line}: {status}"

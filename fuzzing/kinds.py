@@ -45,7 +45,7 @@ def scenarios(dice: Dice, folder: Path) -> Commands:
     """A scenario with a few places changed."""
     name = dice.of(SCENARIOS)
     mutating.mutate_file(folder / f"{name}.yaml", dice)
-    if dice.chance(0.75):
+    if dice.chance(0.92):  # a search takes as long as fifty of these
         return [_simulate(dice, name)]
     line = dice.of(
         ("optimize {}.yaml --plan made.yaml", "optimize {}.yaml", "cross-validate {}.yaml --folds 2 --table made.csv")
@@ -61,9 +61,10 @@ def plans(dice: Dice, folder: Path) -> Commands:
     return [_of(f"export plan.yaml --to {dice.of(tuple(TARGETS))} --out made --json made.json")]
 
 
+_SET = (*(f"simulate {name}.yaml --json made.json" for name in WITH_SOURCES), "optimize second.yaml --json made.json")
 _READ_BY: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("profiles/tiny/problems.parquet", ("simulate first.yaml --json made.json", "optimize second.yaml --json made.json")),
-    ("profiles/tiny/scores.parquet", ("simulate first.yaml --json made.json", "optimize second.yaml --json made.json")),
+    ("profiles/tiny/problems.parquet", _SET),
+    ("profiles/tiny/scores.parquet", _SET),
     (
         "profiles/tiny/small/attempts.parquet",
         ("simulate first.yaml --json made.json --records made.csv", "evaluate tiny/small --strategy MajorityVote(n=3)",
@@ -103,7 +104,7 @@ def logs(dice: Dice, folder: Path) -> Commands:
             ("prompts.jsonl", ("predictor score prompts.jsonl --out made.parquet", "predictor score prompts.jsonl")),
             ("logs.jsonl", ("predictor check logs.jsonl --reference scores.parquet --json made.json",)),
             ("scores.parquet", ("predictor check logs.jsonl --reference scores.parquet --json made.json",)),
-            ("problems.parquet", (_VALIDATE, f"{_QUALITY} --resamples 100 --json made.json", _TRAIN)),
+            ("problems.parquet", (*(_VALIDATE, f"{_QUALITY} --resamples 100 --json made.json") * 4, _TRAIN)),
             ("attempts.csv", (_VALIDATE, _VALIDATE, f"{_QUALITY} --resamples 100 --no-baselines --json made.json")),
         )
     )
@@ -140,7 +141,7 @@ def imports(dice: Dice, folder: Path) -> Commands:
 
 
 def cards(dice: Dice, folder: Path) -> Commands:
-    """Cards of profiles, problem sets and traffic; a model's config.json; a GPU profile's meta.yaml."""
+    """Cards of profiles, problem sets and traffic; a model's config.json; a GPU profile's meta.yaml; a result's JSON."""
     name, line = dice.of(
         (
             ("profiles/tiny/small/profile.yaml", "simulate first.yaml --json made.json"),
@@ -149,6 +150,8 @@ def cards(dice: Dice, folder: Path) -> Commands:
             ("profiles/clients/traffic.yaml", "simulate clients.yaml --json made.json"),
             ("config.json", "simulate third.yaml --no-baselines --json made.json"),
             ("gpu/meta.yaml", "simulate azure.yaml --json made.json"),
+            ("result.json", "report result.json --out made.html"),
+            ("result.json", "report result.json --format md"),
         )
     )
     mutating.mutate_file(folder / name, dice)
@@ -229,6 +232,8 @@ _LINES = (
     *("predictor score prompts.jsonl --out made.csv", "profile show tiny/small"),
     *("predictor check logs.jsonl --reference scores.parquet", "export plan.yaml --to python --out made"),
     *(f"{_QUALITY} --resamples 100", _TRAIN, "import logs/table/gateway.csv --out made"),
+    *("report plan.yaml --no-variations --out made.html", "check plan.yaml --checks all", "sessions turns.csv", "schema"),
+    *("list tiny", "whatif second.yaml --set workload.requests=20 --ready traffic=2x"),
 )  # fmt: skip
 # Nothing outside of the case's folder is ever written to.
 _PATHS = (

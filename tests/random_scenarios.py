@@ -177,6 +177,27 @@ def with_lives(case: Case, seed: int, times: Times) -> Case:
     return replace(case, deployments=pools)
 
 
+def with_arguments(case: Case, seed: int, times: Times) -> Case:
+    """The same with pools of other engine arguments: contexts that end answers, and prompts taken in bit by bit or at once."""
+    dice = Dice(seed, times, "arguments")
+    pools = [_with_arguments(dice, item) if isinstance(item, GpuPool) else item for item in case.deployments]
+    return replace(case, deployments=pools)
+
+
+def _with_arguments(dice: Dice, pool: GpuPool) -> GpuPool:
+    whole = dice.of(True, False, False)
+    context = dice.of(None, None, 3, 17, 40, 100)
+    if whole:
+        context = min(context or 100, max(pool.max_num_batched_tokens, 2))
+    return pool.model_copy(
+        update={
+            "chunked_prefill": not whole,
+            "long_prefill_token_threshold": dice.of(0, 1, 3, 8, 16, 40),
+            "max_model_len": context,
+        }
+    )
+
+
 def _with_lives(dice: Dice, pool: GpuPool) -> GpuPool:
     autoscaling = _autoscaling(dice, pool.replicas) if dice.whole(1, 3) < 3 else None
     most = pool.replicas if autoscaling is None else int(autoscaling.get("maximum", 3))
@@ -280,6 +301,35 @@ def _work(
         needed=1 + (v[:, 5] * samples).astype(np.int64) if shape.needed else None,
         **common,
     )
+
+
+def with_prefill_apart(case: Case, seed: int, times: Times) -> Case:
+    """The same with prefill and decode of most pools apart."""
+    dice = Dice(seed, times, "apart")
+    pools = [_apart(dice, item) if isinstance(item, GpuPool) else item for item in case.deployments]
+    return replace(case, deployments=pools)
+
+
+def _apart(dice: Dice, pool: GpuPool) -> GpuPool:
+    if dice.whole(1, 4) == 1:
+        return pool
+    batch = dice.of(1, 2, pool.max_num_seqs)
+    prefill = {
+        "replicas": dice.of(1, 1, 2, 3),
+        "max_num_seqs": batch,
+        "max_num_batched_tokens": batch + dice.of(0, 7, 30, 200),
+        "kv_cache_tokens": dice.of(None, 64, 96, 160),
+        "load_balancer": dice.of(None, "round_robin", "least_outstanding", "least_kv", "session", "prefix"),
+    }
+    # A block takes no time to speak of, a quarter of a second, a tenth.
+    bytes_per_s = dice.when((1e12, 613.7), (1e12, 64.0, 1024.0), (1e12, 160.0, 320.0))
+    transfer = {
+        "gb_per_s": bytes_per_s / 1e9,
+        "latency_s": dice.when((0.0, 0.0217), (0.0, 0.25), (0.0, 0.1)),
+        "kv_bytes_per_token": 1.0,
+    }
+    given = {**pool.model_dump(), "scheduling": "fcfs", "prefill": prefill, "kv_transfer": transfer}
+    return GpuPool.model_validate(given)
 
 
 def with_tree(case: Case, seed: int, times: Times) -> Case:

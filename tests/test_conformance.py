@@ -54,7 +54,7 @@ from ttc_sim.scenario import (
     Trace,
 )
 from ttc_sim.scenario.traffic import ARRIVALS
-from ttc_sim.serving.step_time import StepTable, step_table
+from ttc_sim.serving.step_time import step_table
 from ttc_sim.strategies import (
     STRATEGIES,
     BestOfN,
@@ -157,6 +157,7 @@ SHIPPED_POLICIES = [
     Escalate(Threshold(at=3, below="small", above="large", score="prompt_tokens")),
     SessionBudget(Sticky(BANDS), usd=0.03, to="small"),
     SessionBudget(Utility(price_of_accuracy=0.01), usd=0.05, tokens=40_000, at_end="stop"),
+    SessionBudget(Sticky(BANDS), usd=0.03, at_end="compact", above_tokens=2_000, to_tokens=900),
     PerSource({"first": Sticky(BANDS), "second": SessionBudget(Always("large"), tokens=9_000, to="small")}),
     UserFunction("route.py:by_score", by_score),
     UserFunction("route.py:by_load", by_load),
@@ -638,7 +639,7 @@ class BelowZeroFarOut(Flat):
 class OutOfNumbers(Flat):
     def table(self, max_tokens: int, max_sequences: int, folder: Path) -> object:
         made = step_table(max_tokens, max_sequences, base_s=0.01)
-        return StepTable(*made[:3], np.full(max_tokens + 1, np.nan), *made[4:])
+        return made._replace(dense_s=np.full(max_tokens + 1, np.nan))
 
 
 BROKEN_STEP_TIMES = [

@@ -8,7 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.random_scenarios import TIMES, Case, Times, differences, failing_scenario, scenario, with_lives
+from tests.random_scenarios import (
+    TIMES,
+    Case,
+    Times,
+    differences,
+    failing_scenario,
+    scenario,
+    with_arguments,
+    with_lives,
+)
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.replica import Replica
@@ -52,6 +61,19 @@ def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None
         )
         changed += 0 if slow.fleet is None else len(slow.fleet.at_s)
     assert changed > 1000
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_on_prompts_taken_in_bit_by_bit_or_at_once(times: Times) -> None:
+    """Also where replicas come, go and fail, and where clients ask again."""
+    for seed in range(60):
+        for case in (scenario(seed, times), with_lives(failing_scenario(seed, times), seed, times)):
+            case = with_arguments(case, seed, times)
+            given = case.works, case.names, case.deployments, case.rule, case.until_s
+            slow = reference.run(
+                *given, watch=watch, tables=case.tables, following=case.following, outages=case.outages
+            )
+            assert differences(slow, run_compiled(case)) == [], f"with_arguments of seed {seed}, {times!r}"
 
 
 @pytest.mark.parametrize("times", TIMES)
@@ -99,6 +121,8 @@ def watch(replica: Replica) -> None:
         assert one.blocks >= blocks_for(one.computed)
         assert 0 <= one.generated <= one.output
     # Work conservation: an iteration begins with as many as it can take, or with nobody waiting.
+    if not pool.chunked_prefill:
+        return
     if replica.batch and replica.kv.total > 1 << 30 and sum(replica.batch.values()) < pool.max_num_batched_tokens:
         assert not replica.waiting or len(replica.running) == pool.max_num_seqs
 

@@ -638,6 +638,7 @@ def everything(folder: Path) -> SavedPlan:
         "gpu": "h100_sxm",
         "replicas": 3,
         "max_num_seqs": 113,
+        "speculative": {"draft_tokens": 3, "acceptance_length": 2.29, "draft_s": 0.001},
         "max_num_batched_tokens": 3011,
         "queue_limit": 57,
         "scheduling": "priority",

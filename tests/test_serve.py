@@ -576,6 +576,38 @@ def test_a_session_that_has_spent_its_budget_is_refused(upstream: Upstream, tmp_
         served.stop()
 
 
+def test_a_session_that_has_spent_its_budget_is_to_make_its_context_shorter(upstream: Upstream, tmp_path: Path) -> None:
+    policy = {"plain": "SessionBudget(Always('plain'), tokens=34, at_end='compact', above_tokens=400, to_tokens=100)"}
+    plan, endpoints = write_plan(tmp_path, ("plain",), policy=policy), write_endpoints(tmp_path, upstream.port)
+    given = yaml.safe_load(endpoints.read_text())
+    endpoints.write_text(yaml.safe_dump({"plain": given["plain"]}))
+    served = Served(plan, endpoints, tmp_path / "log.jsonl")
+    long = "a turn of a long session " * 80  # 501 tokens
+
+    def post(prompt: str, session: str | None = "one", **headers: str) -> Any:
+        named = {} if session is None else {"x-ttc-session": session}
+        return served.client.post(
+            f"{served.url}/chat/completions", json=asking(prompt), headers={"x-ttc-source": "plain", **named, **headers}
+        )
+
+    try:
+        upstream.told(long, plainly, plainly)
+        upstream.told("short", plainly)
+        assert post(long).status_code == 200
+        got = post(long)
+        assert got.status_code == 409, got.text
+        assert got.json()["error"]["code"] == "compact_context"
+        assert "to 100 tokens, by a summary that is asked for with header x-ttc-summary: true" in got.text
+        assert post(long, **{"x-ttc-summary": "true"}).status_code == 200
+        assert post("short").status_code == 200
+        wrong = post("short", **{"x-ttc-summary": "yes"})
+        assert (wrong.status_code, "x-ttc-summary: expected true or false" in wrong.text) == (400, True)
+        wrong = post("short", None, **{"x-ttc-summary": "true"})
+        assert (wrong.status_code, "expected a session beside it" in wrong.text) == (400, True)
+    finally:
+        served.stop()
+
+
 def test_events_are_cut_the_same_however_bytes_come() -> None:
     text = b"data: a\n\ndata: b\r\n\r\n: c\r\rid: 1\ndata: d\ndata: e\n\r\ndata: f"
     whole = Events()

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         parse_policy,
     )
     from ttc_sim.predictor import Predictor
+    from ttc_sim.reporting.report.making import ReportPage, report
     from ttc_sim.scenario import Scenario, load_scenario, scenario_from_dict, with_changes
     from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.simulation.result import Result, simulate
@@ -89,6 +90,7 @@ _HOME = {
     "Plan": "optimizer.plan",
     "Policy": "policies",
     "Predictor": "predictor",
+    "ReportPage": "reporting.report.making",
     "Request": "policies",
     "Requests": "policies",
     "Result": "simulation.result",
@@ -123,6 +125,7 @@ _HOME = {
     "parse_policy": "policies",
     "parse_strategy": "strategies",
     "register": "base.plugins",
+    "report": "reporting.report.making",
     "scenario_from_dict": "scenario",
     "sensitivity": "assumptions",
     "simulate": "simulation.result",
@@ -157,6 +160,7 @@ __all__ = [
     "Plan",
     "Policy",
     "Predictor",
+    "ReportPage",
     "Request",
     "Requests",
     "Result",
@@ -192,6 +196,7 @@ __all__ = [
     "parse_policy",
     "parse_strategy",
     "register",
+    "report",
     "scenario_from_dict",
     "sensitivity",
     "simulate",

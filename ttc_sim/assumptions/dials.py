@@ -229,7 +229,8 @@ def _step_time(base: Base, value: float) -> Effect:
 def _longer(table: StepTable, factor: float) -> StepTable:
     """Every part of an iteration so many times as long; the knots stay where they are."""
     seconds = [name for name in table._fields if name.endswith("_s")]
-    return table._replace(**{name: factor * getattr(table, name) for name in seconds})
+    longer = table._replace(**{name: factor * getattr(table, name) for name in seconds})
+    return longer if table.apart is None else longer._replace(apart=_longer(table.apart, factor))
 
 
 # -------------------------------------------------------------------------------- problems, predictors and verifiers

@@ -32,6 +32,7 @@ from ttc_sim.cli import (
     predictor,
     prices,
     profile,
+    report,
     schema,
     sensitivity,
     serve,
@@ -86,6 +87,7 @@ app.command()(capacity.capacity)
 app.command()(check.check)
 app.command()(gpus.gpus)
 app.command()(prices.prices)
+app.command()(report.report)
 app.command()(sessions.sessions)
 app.command()(collect.collect)
 app.command()(sweep.sweep)

@@ -42,6 +42,9 @@ def backtest(
     backend: Annotated[
         str | None, typer.Option(help="Its rows of vllm, sglang or trtllm only.", autocompletion=completing.backends)
     ] = None,
+    operating_points: Annotated[
+        Path | None, typer.Option(help="File of servers' measured times between tokens instead (CSV, as ML.ENERGY's).")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw predicted over measured to this file: PNG, SVG or PDF.")
     ] = None,
@@ -52,10 +55,12 @@ def backtest(
     from ttc_sim.fidelity.experiments import backtest_experiments
     from ttc_sim.fidelity.runs import backtest_run
 
-    if sum(given is not None for given in (run, experiments, silicon)) != 1:
-        raise InputError("backtest", "RUN", None, "the folder of a run, --experiments FILE or --silicon FILE")
+    if sum(given is not None for given in (run, experiments, silicon, operating_points)) != 1:
+        expected = "the folder of a run, or one of --experiments FILE, --silicon FILE and --operating-points FILE"
+        raise InputError("backtest", "RUN", None, expected)
     of_run = {"--gpu-profile": gpu_profile, "--calibrate-on": calibrate_on, "--gpu": gpu, "--plot": plot}
-    for file, allowed in ((experiments, "--json"), (silicon, "--backend and --json")):
+    files = ((experiments, "--json"), (silicon, "--backend and --json"), (operating_points, "--json"))
+    for file, allowed in files:
         for option, value in of_run.items() if file is not None else ():
             if value:
                 raise InputError("backtest", option, str(value), f"no other option than {allowed} beside the file")
@@ -65,13 +70,19 @@ def backtest(
         raise InputError("backtest", "--precision", precision, "--gpu GPU, which it is for")
     others = [split_calibration(one)[0] for one in calibrate_on or []]
     read = [folder / name for folder in (run, *others) if folder is not None for name in FILES_OF_RUN]
-    check_outputs(*read, experiments, silicon, plot=plot, json=json_file)
+    check_outputs(*read, experiments, silicon, operating_points, plot=plot, json=json_file)
     if silicon is not None:
         from ttc_sim.fidelity.operating_points import backtest_operating_points
 
         with progress() as say:
             got = backtest_operating_points(silicon, backend, say)
         show = _print_silicon
+    elif operating_points is not None:
+        from ttc_sim.fidelity.served_points import backtest_served_points
+
+        with progress() as say:
+            got = backtest_served_points(operating_points, say)
+        show = _print_served
     elif experiments is not None:
         got = backtest_experiments(experiments)
         show = _print_experiments
@@ -121,7 +132,7 @@ def _print_run(paper: Paper, got: dict[str, Any]) -> None:
         f"median error per request, end to end: {_percent(got['per_request_median_error_percent'], _error)}; "
         f"{got['preemptions']} preemptions; {got['requests']} requests, {got['rejected']} rejected"
     )
-    for note in got["notes"]:
+    for note in (*got["assumed"], *got["notes"]):
         paper.say(note)
 
 
@@ -162,6 +173,10 @@ def _print_experiments(paper: Paper, got: dict[str, Any]) -> None:
     for one in got["experiments"]:
         if one["rejected"]:
             paper.say(f"{one['id']}: {one['rejected']:,} requests rejected, and in no figure")
+        for note in one["notes"]:
+            paper.say(f"{one['id']}: {note}")
+    for one in got["excluded"]:
+        paper.say(f"{one['id']} is in no figure and nothing is fitted to it: {one['reason']}")
 
 
 def _print_silicon(paper: Paper, got: dict[str, Any]) -> None:
@@ -186,8 +201,37 @@ def _print_silicon(paper: Paper, got: dict[str, Any]) -> None:
     median = got["median_absolute_error_percent"]
     if median is not None:
         paper.say(f"all {len(got['rows'])} rows: per token {median['tpot']:.1f}%, first token {median['ttft']:.1f}%")
+    _print_refused(paper, got)
+
+
+def _print_refused(paper: Paper, got: dict[str, Any]) -> None:
     reasons: dict[str, int] = {}
     for one in got["refused"]:
         reasons[one["reason"]] = reasons.get(one["reason"], 0) + 1
     for reason, count in reasons.items():
         paper.say(f"refused, {count} row{'s' if count > 1 else ''}: {reason}")
+
+
+def _print_served(paper: Paper, got: dict[str, Any]) -> None:
+    table = Table(title="median time between tokens: median absolute error, and error in the median")
+    for column in ("model, or requests in progress", "GPU", "rows", "absolute", "error", ""):
+        table.add_column(column, justify="right" if column in ("rows", "absolute", "error") else "left")
+    for one in got["by_model_gpu"]:
+        cells = (str(one["rows"]), f"{one['itl']:.1f}%", f"{signed(one['itl_median_error'])}%")
+        table.add_row(one["model"], one["gpu"], *cells, "doubtful" if one["doubtful"] else "")
+    table.add_section()
+    for one in got["by_gpu_batch"]:
+        cells = (str(one["rows"]), f"{one['itl']:.1f}%", f"{signed(one['itl_median_error'])}%")
+        table.add_row(f"from {one['in_progress_from']} requests", one["gpu"], *cells, "")
+    paper.print(table)
+    for gpu, held in got["held_out"].items():
+        paper.say(f"{gpu}, {held['rows']} rows that nothing may be fitted to: {held['itl']:.1f}%")
+    median = got["median_absolute_error_percent"]
+    if median is not None:
+        paper.say(
+            f"all {len(got['rows'])} rows: median time between tokens {median['itl']:.1f}%, mean {median['mean_itl']:.1f}%"
+        )
+    for said in (got["assumed"], *got["bases"]):
+        if said:
+            paper.say(said)
+    _print_refused(paper, got)

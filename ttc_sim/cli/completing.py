@@ -73,9 +73,10 @@ def models_and_gpus() -> Iterable[str]:
     """Words that `ttc-sim gpus` knows."""
     from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
     from ttc_sim.serving import catalogue
+    from ttc_sim.serving.model_names import ALIASES
 
     models = catalogue.models() if catalogue.installed() else ()
-    return [*GPU_PRICES, *GPUS_WITHOUT_PRICE, *models, *catalogue.ALIASES]
+    return [*GPU_PRICES, *GPUS_WITHOUT_PRICE, *models, *ALIASES]
 
 
 @_offering

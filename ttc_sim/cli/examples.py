@@ -24,6 +24,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "backtest": (
         "ttc-sim backtest run/ --gpu-profile a100/",
         "ttc-sim backtest run/ --gpu h100_sxm --precision fp8 --plot beside.png",
+        "ttc-sim backtest --operating-points points.csv --json errors.json",
     ),
     "capacity": ("ttc-sim capacity day.yaml --hours --plan day-plan.yaml",),
     "check": ("ttc-sim check plan.yaml --checks all",),
@@ -51,6 +52,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "list": (
         "ttc-sim list maths",
         "ttc-sim list gemini 2.5 --kind price --json -",
+    ),
+    "report": (
+        "ttc-sim report plan.yaml --out plan.html",
+        "ttc-sim report qa-gateway --requests 500 --no-variations --format md",
     ),
     "schema": (
         "ttc-sim schema --out scenario.schema.json",

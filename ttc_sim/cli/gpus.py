@@ -46,6 +46,7 @@ def gpus(
 ) -> None:
     """List what runs on which GPU; with a model's name, its memory, speed and price on each."""
     from ttc_sim.serving import offers as catalogue
+    from ttc_sim.serving.catalogue import said_base
 
     check_outputs(plot=plot, json=json_file)
     model = catalogue.named_model(words or [])
@@ -73,8 +74,10 @@ def gpus(
     title = (
         f"{model}, {precision or 'its own precision'}, {backend}: {prompt_tokens} + {output_tokens} tokens a request"
     )
+    rests_on = said_base(model)
     content = {
         "model": model,
+        "rests_on": rests_on,
         "precision": precision,
         "backend": backend,
         "prompt_tokens": prompt_tokens,
@@ -91,6 +94,8 @@ def gpus(
             plot_offers(found, title).savefig(plot, dpi=150)
     paper = paper_for_tables()
     _print(paper, found, title)
+    if rests_on is not None:
+        paper.say(rests_on)
     for one in refused:
         paper.say(f"{one['gpu']}: cannot be estimated: expected {one['reason']}")
 

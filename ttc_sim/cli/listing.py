@@ -97,6 +97,7 @@ def _gpus() -> Iterator[tuple[str, str]]:
 
 def _models() -> Iterator[tuple[str, str]]:
     from ttc_sim.serving import catalogue
+    from ttc_sim.serving.model_names import ALIASES
 
     if catalogue.installed() is None:
         return
@@ -106,7 +107,7 @@ def _models() -> Iterator[tuple[str, str]]:
     for model in catalogue.models():
         gpus = ", ".join(sorted(together.get(model, ())))
         yield model, f"measured on {gpus}" if gpus else "its operators alone were measured"
-    for name, model in catalogue.ALIASES.items():
+    for name, model in ALIASES.items():
         yield name, f"of the shape of {model}"
 
 

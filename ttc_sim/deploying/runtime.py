@@ -33,7 +33,7 @@ from ttc_sim.deploying.load import OnItsWay
 from ttc_sim.deploying.log_file import LogFile
 from ttc_sim.deploying.preparing import endpoints_of, prepare
 from ttc_sim.deploying.scoring import WHOLE, Scorer
-from ttc_sim.deploying.sessions import LiveSessions, SessionEndedError, Turn, of_no_session, turn_of
+from ttc_sim.deploying.sessions import CompactFirstError, LiveSessions, SessionEndedError, Turn, of_no_session, turn_of
 from ttc_sim.deploying.tally import Tally
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.policies import Followed, Load, Policy, UserFunction, follows_sessions
@@ -179,6 +179,8 @@ class Runtime:
         agent: str = "",
         reused_tokens: int | None = None,
         think_s: float | None = None,
+        summary: bool = False,
+        head_tokens: int | None = None,
     ) -> Decision:
         """Where a request goes.
 
@@ -191,9 +193,12 @@ class Runtime:
             reused_tokens: leading tokens of the prompt that the session has sent, or had answered, before; all of the turn before
                 of its conversation, and what :meth:`answered` told of it, if left out.
             think_s: seconds since the session's turn before was answered, tools or a person; as they have passed, if left out.
+            summary: whether it asks for a summary of its conversation, which takes the place of that in the next turn's prompt.
+            head_tokens: leading tokens of the prompt that stay then, tools and system prompt, if any.
 
         Raises:
             SessionEndedError: the session has spent its budget, and the policy ends it.
+            CompactFirstError: it has, and the policy has its context made shorter first: the turn has not come, and may again.
             InputError: a source that the plan does not know, or none where it has several; or an argument of another kind.
         """
         if not isinstance(prompt, str):
@@ -206,7 +211,7 @@ class Runtime:
             prompt_tokens = len(prompt) // 4 + 1
         else:
             prompt_tokens = count("route", "prompt_tokens", prompt_tokens, 0, MOST_TOKENS, "tokens")
-        turn = turn_of(session, agent, reused_tokens, think_s, prompt_tokens)
+        turn = turn_of(session, agent, reused_tokens, think_s, prompt_tokens, summary, head_tokens)
         number = next(self._numbers)
         scores, failed = self._scorer.score(prompt)
         asked = self._asked(scores, source, prompt_tokens, number)
@@ -215,6 +220,9 @@ class Runtime:
             fell_back = None
         except SessionEndedError:
             self._tally.add("session ended")
+            raise
+        except CompactFirstError:
+            self._tally.add("context to be made shorter")
             raise
         except InputError as error:
             fell_back = failed or str(error)
@@ -270,11 +278,12 @@ class Runtime:
         session: str | None = None,
         prompt_tokens: int | None = None,
         messages: Messages | None = None,
+        summary: bool = False,
     ) -> tuple[Outcome, Reply]:
         """Route a request and carry out what is decided of it; both stand in the log, if there is one. See docs/run.md.
 
         Args:
-            prompt, source, session, prompt_tokens: as for :meth:`route`.
+            prompt, source, session, prompt_tokens, summary: as for :meth:`route`.
             client: of OpenAI's kind, for all deployments or by their names; over HTTP from here where there is none.
             messages: that are sent, if they are more than the prompt.
 
@@ -283,7 +292,7 @@ class Runtime:
                 else than a client. What goes wrong on the way is told by the outcome.
         """
         carrying = self.carrying
-        decision = self.route(prompt, source, session, prompt_tokens)
+        decision = self.route(prompt, source, session, prompt_tokens, summary=summary)
         sent = prompt if messages is None else messages
         outcome, reply = carrying.run(decision, sent, client, left=self._log_outcome)
         self._log_outcome(outcome)
@@ -299,10 +308,11 @@ class Runtime:
         session: str | None = None,
         prompt_tokens: int | None = None,
         messages: Messages | None = None,
+        summary: bool = False,
     ) -> tuple[Outcome, Reply]:
         """The same in the caller's event loop; cancelled, it closes what is on its way, and logs what had become of it."""
         carrying = self.carrying
-        decision = self.route(prompt, source, session, prompt_tokens)
+        decision = self.route(prompt, source, session, prompt_tokens, summary=summary)
         sent = prompt if messages is None else messages
         outcome, reply = await carrying.carry_out(decision, sent, client, left=self._log_outcome)
         self._log_outcome(outcome)
@@ -390,7 +400,8 @@ class Runtime:
     @property
     def counts(self) -> Counter[str]:
         """How many requests were ``routed``, went ``to ARM``, ``fell back``, or were ``explored`` (sent where the policy would not
-        have), for how many the ``predictor failed`` or the ``policy failed``, for how many the ``session ended``, how many
+        have), for how many the ``predictor failed`` or the ``policy failed``, for how many the ``session ended`` or their
+        ``context`` was ``to be made shorter``, how many
         ``lines lost`` the log has, and how many ``sessions forgotten`` there are."""
         return self._tally.counts + Counter({"sessions forgotten": self._sessions.forgotten})
 

@@ -16,7 +16,7 @@ from ttc_sim.base.display import in_short
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.deploying.asking import Asked
-from ttc_sim.policies import ENDED, Followed, FollowedSession, Policy, Requests
+from ttc_sim.policies import ENDED, Followed, FollowedSession, Policy, Requests, SessionBudget
 from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.policies.memory import Places
 from ttc_sim.policies.turns import Turns
@@ -29,6 +29,17 @@ class SessionEndedError(InputError):
     """A turn of a session that has spent its budget, under a policy that ends it then: it is not to be sent."""
 
 
+class CompactFirstError(InputError):
+    """A turn of a session that has spent its budget, under a policy that has its context made shorter then: first a summary is to
+    be asked for, as a turn of its own that says so, and then the turn to be sent with that in its prompt.
+
+    Attributes:
+        to_tokens: that the prompt is to have then.
+    """
+
+    to_tokens: int = 0
+
+
 @dataclass(frozen=True)
 class Turn:
     """What is said of a live request as a turn of a session.
@@ -38,12 +49,16 @@ class Turn:
         reused_tokens: leading tokens of its prompt that the session has sent, or had answered, before; ``None`` for all of its
             conversation's turn before.
         think_s: seconds since the turn before was answered; ``None`` for those that have passed here.
+        summary: whether it asks for a summary of its conversation, which takes the place of that in the next turn's prompt.
+        head_tokens: leading tokens of its prompt that stay then: tools and system prompt.
     """
 
     session: str
     agent: str = ""
     reused_tokens: int | None = None
     think_s: float | None = None
+    summary: bool = False
+    head_tokens: int = 0
 
 
 @dataclass
@@ -54,6 +69,7 @@ class _Live:
     lock: threading.Lock = field(default_factory=threading.Lock)
     length: dict[int, int] = field(default_factory=dict)  # by conversation, tokens of its turn before, answer and all
     at: dict[int, str] = field(default_factory=dict)  # and the arm of that turn
+    summed_up: set[str] = field(default_factory=set)  # agents whose turn before asked for a summary
     heard_s: float | None = None
     unanswered: OrderedDict[str, tuple[Requests, Places, int]] = field(default_factory=OrderedDict)
 
@@ -101,24 +117,32 @@ class LiveSessions:
             choose: how a policy is asked that does not follow sessions.
 
         Raises:
-            SessionEndedError: the session has spent its budget. InputError: as the policy.
+            SessionEndedError: the session has spent its budget.
+            CompactFirstError: it has, and the turn's context is to be made shorter first.
+            InputError: as the policy.
         """
         source = asked.requests.sources[int(asked.requests.source[0])]
         mine = self._of(source, turn.session)
         with mine.lock:
             prompt = int(asked.requests.prompt_tokens[0])
+            summed_up = turn.agent in mine.summed_up
+            if not turn.summary and not summed_up:  # whoever has just made it shorter has done so as far as it goes
+                _check_length(policy, mine.followed, prompt, turn)
             places, number = mine.followed.of_agent(turn.agent, prompt)
             c, now_s = int(places.conversation[0]), self._clock()
             think_s = turn.think_s
             if think_s is None:
                 think_s = 0.0 if mine.heard_s is None else max(now_s - mine.heard_s, 0.0)
-            reused = min(mine.length.get(c, 0), prompt) if turn.reused_tokens is None else turn.reused_tokens
-            requests = replace(asked.requests, turns=_turns(number, think_s, reused), costs=self._costs())
+            before = turn.head_tokens if summed_up else mine.length.get(c, 0)
+            reused = min(before, prompt) if turn.reused_tokens is None else turn.reused_tokens
+            turns = _turns(number, think_s, reused, turn.summary, turn.head_tokens)
+            requests = replace(asked.requests, turns=turns, costs=self._costs())
             mine.heard_s, mine.length[c] = now_s, prompt
+            (mine.summed_up.add if turn.summary else mine.summed_up.discard)(turn.agent)
             if not isinstance(policy, Followed):
                 return choose(replace(asked, requests=requests))
             arm = mine.followed.follow(policy, requests, arms, places)
-            before = mine.at.get(c)
+            was_at = mine.at.get(c)
             if arm == ENDED:
                 expected = f"one that has not spent its budget: {in_short(policy)} ends it"
                 raise SessionEndedError("route", "session", turn.session, expected)
@@ -126,7 +150,7 @@ class LiveSessions:
             mine.unanswered[request] = requests, places, arm
             while len(mine.unanswered) > MOST_UNANSWERED:
                 mine.unanswered.popitem(last=False)
-        went = "begins" if before is None else "stays" if before == arms[arm] else f"moves from {before}"
+        went = "begins" if was_at is None else "stays" if was_at == arms[arm] else f"moves from {was_at}"
         return arm, f"turn {number + 1} of its session {went}, as {in_short(policy)} has it"
 
     def answered(
@@ -149,30 +173,58 @@ class LiveSessions:
         return True
 
 
-def turn_of(session: object, agent: object, reused_tokens: object, think_s: Any, prompt_tokens: int) -> Turn | None:
+def _check_length(policy: Policy, followed: FollowedSession, prompt_tokens: int, turn: Turn) -> None:
+    if not isinstance(policy, SessionBudget) or not followed.compacts_first(policy, prompt_tokens, turn.head_tokens):
+        return
+    assert policy.to_tokens is not None
+    expected = (
+        f"at most {policy.above_tokens:,}, as session {in_short(turn.session)} has spent its budget: a summary in place of its "
+        f"context, {policy.to_tokens:,} tokens in all, asked for by a turn of its own first, with summary=True"
+    )
+    error = CompactFirstError("route", "prompt_tokens", prompt_tokens, expected)
+    error.to_tokens = policy.to_tokens
+    raise error
+
+
+def turn_of(
+    session: object,
+    agent: object,
+    reused_tokens: object,
+    think_s: Any,
+    prompt_tokens: int,
+    summary: object = False,
+    head_tokens: object = None,
+) -> Turn | None:
     """What is said of a request as a turn, if it is one.
 
     Raises:
         InputError: what cannot be, or what is said of a turn without a session.
     """
+    if not isinstance(summary, bool):
+        raise InputError("route", "summary", summary, "True or False")
     if session is not None and not isinstance(session, str):
         raise InputError("route", "session", session, "a name, or nothing")
     if not isinstance(agent, str):
         raise InputError("route", "agent", agent, "a name, or nothing")
     if session is None:
-        for name, value in (("agent", agent or None), ("reused_tokens", reused_tokens), ("think_s", think_s)):
+        of_turns = {"agent": agent or None, "reused_tokens": reused_tokens, "think_s": think_s}
+        for name, value in {**of_turns, "summary": summary or None, "head_tokens": head_tokens}.items():
             if value is not None:
                 raise InputError("route", name, value, "a session beside it, which it is of")
         return None
-    reused = None
-    if reused_tokens is not None:
-        reused = count("route", "reused_tokens", reused_tokens, 0, MOST_TOKENS, "tokens")
-        if reused > prompt_tokens:
-            expected = f"at most the {prompt_tokens:,} tokens of the prompt, which they are the first of"
-            raise InputError("route", "reused_tokens", reused, expected)
+    reused = None if reused_tokens is None else _first_of(prompt_tokens, "reused_tokens", reused_tokens)
+    head = 0 if head_tokens is None else _first_of(prompt_tokens, "head_tokens", head_tokens)
     if think_s is not None and (not finite(think_s) or think_s < 0):
         raise InputError("route", "think_s", think_s, "seconds, at least 0")
-    return Turn(session, agent, reused, think_s)
+    return Turn(session, agent, reused, think_s, summary, head)
+
+
+def _first_of(prompt_tokens: int, name: str, value: object) -> int:
+    found = count("route", name, value, 0, MOST_TOKENS, "tokens")
+    if found > prompt_tokens:
+        expected = f"at most the {prompt_tokens:,} tokens of the prompt, which they are the first of"
+        raise InputError("route", name, found, expected)
+    return found
 
 
 def of_no_session(asked: Asked) -> Asked:
@@ -181,11 +233,12 @@ def of_no_session(asked: Asked) -> Asked:
     return replace(asked, requests=replace(asked.requests, turns=turns))
 
 
-def _turns(number: int, think_s: float, reused: int) -> Turns:
+def _turns(number: int, think_s: float, reused: int, summary: bool = False, head: int = 0) -> Turns:
     def one(value: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         return np.array([value], dtype=np.int64)
 
-    return Turns(one(0), one(number), one(-1), np.array([think_s]), one(reused), one(0))
+    asks = np.array([summary])
+    return Turns(one(0), one(number), one(-1), np.array([think_s]), one(reused), one(0), one(head), asks)
 
 
-__all__ = ["LiveSessions", "SessionEndedError", "Turn", "of_no_session", "turn_of"]
+__all__ = ["CompactFirstError", "LiveSessions", "SessionEndedError", "Turn", "of_no_session", "turn_of"]

@@ -11,6 +11,7 @@ from ttc_sim.drafting.timing import Timing
 from ttc_sim.scenario import Price
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue
+from ttc_sim.serving.model_names import ALIASES
 from ttc_sim.serving.offers import fewest_gpus
 from ttc_sim.serving.prices import listed_as, resolve_price
 
@@ -144,8 +145,7 @@ def _pools(models: Sequence[str], gpus: Sequence[str], priced: Mapping[str, str]
     def known(models: Sequence[str], _: str) -> list[str]:
         if len(models) == 1:
             return list(models)
-        names = {*catalogue.models(), *catalogue.ALIASES}
-        return [one for one in models if one in names and one not in priced]
+        return [one for one in models if catalogue.base(one) is not None and one not in priced]
 
     found: dict[str, Pool] = {}
     for model, text in _by_model(models, gpus, "--gpu", known).items():
@@ -158,8 +158,8 @@ def _pools(models: Sequence[str], gpus: Sequence[str], priced: Mapping[str, str]
             raise InputError(_WHERE, "--gpu", gpu, nearest(gpu, catalogue.gpus()))
         if gpu not in GPU_PRICES:
             raise InputError(_WHERE, "--gpu", gpu, f"a GPU that a list price is known of: {', '.join(GPU_PRICES)}")
-        if not named and model not in {*catalogue.models(), *catalogue.ALIASES}:
-            close = nearest(model, {*catalogue.models(), *catalogue.ALIASES})
+        if not named and catalogue.base(model) is None:
+            close = nearest(model, {*catalogue.models(), *ALIASES})
             expected = f"'MODEL={gpu}/NAME', NAME being the catalogue's of {cut(model, 80)}: {close}"
             raise InputError(_WHERE, "--gpu", text, expected)
         served = fewest_gpus(named or model, gpu, longest, where=_WHERE, field="--gpu ")

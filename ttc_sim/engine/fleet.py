@@ -65,7 +65,7 @@ class FailureTimes:
             if not isinstance(pool, GpuPool):
                 continue
             given = pool.failures
-            for place in range(pool.most_replicas):
+            for place in range(pool.most_replicas * pool.data_parallel):
                 if given is None or given.mtbf_h is None or given.mttr_h is None:
                     parts.append(np.full((count, 2), np.inf))
                     continue

@@ -52,6 +52,7 @@ class Recorder:
         self.works, self.watch, self.levels = works, watch, levels
         self.status = np.full(n, IN_FLIGHT, dtype=np.int8)
         self.unfinished = n
+        self.transfers = 0  # of KV caches, begun so far
         self.arm, self.retries, self.preemptions = (np.zeros(n, dtype=np.int32) for _ in range(3))
         self.started_s, self.first_token_s, self.finished_s = (np.full(n, np.nan) for _ in range(3))
         first = works[0]

@@ -41,23 +41,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import simpy
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
+from ttc_sim.engine.contexts import within_context
 from ttc_sim.engine.fleet import FailureTimes, fleets_of, weight_of
 from ttc_sim.engine.prompt_cache import PromptCache
+from ttc_sim.engine.ranks import step_together
 from ttc_sim.engine.recording import Levels, Recorder
 from ttc_sim.engine.reference_fleet import Fleet
+from ttc_sim.engine.reference_ranks import Ranks
 from ttc_sim.engine.replica import Replica, Stage
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Budgets, Ledger, bill_of, check_budgets, prices_at
+from ttc_sim.engine.splitting import replica_kind, serve_apart
 from ttc_sim.engine.work import (
     BUSY,
     COMPLETED,
     FAILED,
+    NEVER,
     QUEUED,
     REJECTED,
     RUNNING,
@@ -66,6 +71,8 @@ from ttc_sim.engine.work import (
     Down,
     EngineResult,
     Work,
+    all_pools,
+    busy_replicas,
     capacity,
     check_clock,
     check_following,
@@ -91,9 +98,8 @@ from ttc_sim.serving.step_time import StepTable
 
 Route = Callable[[int, Load], int]
 Process = Generator[simpy.Event, Any, None]
+Server = TypeVar("Server", Replica, Ranks)
 
-# What a server says of a stage that it can never serve; of the request it becomes REJECTED.
-NEVER = 5
 # By how a server ends an attempt, why it may be made again.
 _REASONS = {REJECTED: ("rate_limit", "queue_full"), FAILED: ("error",), TIMED_OUT: ("timeout",)}
 
@@ -139,6 +145,7 @@ def run(
     check_intervals(interval_s, until_s)
     for work in works:
         check_work(work)
+    works = [within_context(work, deployments) for work in works]
     check_following(following, works)
     check_budgets(budgets, len(works), works[0].requests)
     levels = None if interval_s is None else Levels(interval_s, len(deployments))
@@ -186,10 +193,12 @@ class Simulation(Recorder):
             else _Endpoint(self, d, item, (None if outages is None else outages[d]) or listed_outages(item))
             for d, (item, table) in enumerate(zip(deployments, tables or [None] * len(deployments), strict=True))
         ]
+        for pool in self.pools:
+            pool.begin_apart()
         self.followers: dict[int, list[int]] = {}  # of an answer
         for request, before in enumerate([] if works[0].after is None else works[0].after.tolist()):
             self.followers.setdefault(before, []).append(request)
-        by_session = any(isinstance(item, GpuPool) and item.load_balancer == "session" for item in deployments)
+        by_session = any(pool.load_balancer == "session" for pool in all_pools(deployments))
         self.session = [kept_together(work) if by_session else work.prefix_id for work in works]
 
     def run(self, until_s: float | None) -> EngineResult:
@@ -215,8 +224,14 @@ class Simulation(Recorder):
             cached_tokens=tuple(self.cached),
             written_tokens=tuple(self.written) if has_api_cache(self.deployments) else (),
             busy_s=np.array([server.busy_s for server in self.servers]),
+            prefill_busy_s=np.array(
+                [
+                    0.0 if (apart := getattr(server, "prefill", None)) is None else apart.busy_s
+                    for server in self.servers
+                ]
+            ),
             end_s=end_of_run(self.finished_s, until_s),
-            levels_s=None if self.levels is None else self.levels.found(),
+            levels_s=None if self.levels is None else busy_replicas(self.levels.found(), self.deployments),
             fleet=fleet_log(
                 self.deployments,
                 np.array([at_s for at_s, _, _ in self.fleet_log]),
@@ -417,10 +432,16 @@ class Simulation(Recorder):
 class _Pool:
     """Replicas behind a load balancer."""
 
-    def __init__(self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable) -> None:
+    def __init__(
+        self, simulation: Simulation, number: int, pool: GpuPool, table: StepTable, prefills: bool = False
+    ) -> None:
         self.simulation, self.pool, self.item = simulation, pool, pool
         self.known = True
-        first = simulation.replicas
+        self.number, self.table = number, table
+        self.prefill: _Pool | None = None
+        first, size = simulation.replicas, pool.data_parallel
+        together, kind = step_together(pool, table), replica_kind(pool, prefills)
+        self.groups = [Ranks(pool, table) for _ in range(pool.most_replicas if size > 1 else 0)]
         self.fleet = Fleet(
             simulation,
             simulation.fleet_log,
@@ -428,15 +449,26 @@ class _Pool:
             number,
             first,
             simulation.fleets,
-            lambda place: Replica(simulation, pool, table, first + place, number),
+            lambda place: kind(
+                simulation, pool, table, first + place, number, self.groups[place // size] if together else None
+            ),
             simulation.failure_time,
         )
-        simulation.replicas += pool.most_replicas
+        for k, group in enumerate(self.groups):
+            group.all = self.replicas[k * size : (k + 1) * size]
+        simulation.replicas += pool.most_replicas * pool.data_parallel
         self.turn = 0
+
+    def begin_apart(self) -> None:
+        """Make the replicas that take prompts in, where those are others: they come after all others."""
+        apart = self.pool.prefill_pool
+        if apart is not None:
+            table = self.table.apart or pool_table(apart)
+            self.prefill = _Pool(self.simulation, self.number, apart, table, prefills=True)
 
     @property
     def replicas(self) -> list[Replica]:
-        """In all places, in service or not."""
+        """In all places, in service or not; of replicas with ranks, these."""
         return self.fleet.replicas
 
     @property
@@ -446,17 +478,22 @@ class _Pool:
 
     @property
     def in_progress(self) -> int:
-        return sum(len(replica.running) for replica in self.replicas)
+        apart = 0 if self.prefill is None else self.prefill.in_progress
+        return sum(len(replica.running) for replica in self.replicas) + apart
 
     @property
     def waiting(self) -> int:
-        return sum(len(replica.waiting) for replica in self.replicas)
+        apart = 0 if self.prefill is None else self.prefill.waiting
+        return sum(replica.unfinished - len(replica.running) for replica in self.replicas) + apart
 
     @property
     def busy_s(self) -> float:
-        return sum(replica.busy_s for replica in self.replicas)
+        apart = [] if self.prefill is None else self.prefill.replicas
+        return sum(replica.busy_s for replica in [*self.replicas, *apart]) / self.pool.data_parallel
 
     def serve(self, request: int, arm: int, number: int) -> Generator[simpy.Event, Any, int]:
+        if self.prefill is not None:
+            return (yield from serve_apart(self, self.prefill._balance, self._balance, (request, arm, number)))
         env, work = self.simulation.env, self.simulation.works[arm]
         gives_up_s = self.simulation.gives_up_at(request, self)
         if gives_up_s <= env.now:
@@ -484,19 +521,25 @@ class _Pool:
         """One that will ask again: the pool knows nothing of it."""
 
     def _balance(self, stage: Stage) -> Replica | None:
-        kind, places, count = self.pool.load_balancer, self.fleet.serving, len(self.replicas)
-        if not places:
-            return None
+        if self.groups:
+            group = self._balanced(stage, self.groups, list(range(len(self.groups))))
+            return group.choose(float(self.simulation.env.now), len(stage.tokens))
+        places = self.fleet.serving
+        return self._balanced(stage, self.replicas, places) if places else None
+
+    def _balanced(self, stage: Stage, servers: list[Server], places: list[int]) -> Server:
+        """Of those in such places, the one that the load balancer picks."""
+        kind, count = self.pool.load_balancer, len(servers)
         if kind == "round_robin":
             self.turn += 1
-            return self.replicas[places[(self.turn - 1) % len(places)]]
+            return servers[places[(self.turn - 1) % len(places)]]
         session = int(self.simulation.session[stage.arm][stage.number])
         if kind == "session" and session >= 0:
             place = session % count
             if place not in places:  # of those in service always the same, whoever else comes and goes
                 place = max(places, key=lambda one: (weight_of(session, one), -one))
-            return self.replicas[place]
-        replicas = [self.replicas[place] for place in places]
+            return servers[place]
+        replicas = [servers[place] for place in places]
         if kind == "prefix" and not far_apart(*(which(one.unfinished for one in replicas) for which in (min, max))):
             held = [one.holds(stage) for one in replicas]
             if holds_enough(max(held), stage.prompt):
@@ -507,6 +550,8 @@ class _Pool:
 
     def close(self) -> None:
         """Record what requests in flight have had so far."""
+        if self.prefill is not None:
+            self.prefill.close()
         for replica in self.replicas:
             replica.stop_counting()
             for sequence in [*replica.running, *replica.waiting]:

@@ -62,8 +62,9 @@ class Fleet:
         self.recorder, self.log, self.pool, self.number, self.first = recorder, log, pool, number, first
         self.fleets, self.make, self.drawn = fleets, make, drawn
         self.one = fleets.of.view(np.recarray)[number]
-        self.replicas = [make(place) for place in range(pool.most_replicas)]
-        self.state = [IN_SERVICE if place < pool.replicas else OFF for place in range(pool.most_replicas)]
+        ranks = pool.data_parallel  # those of a replica that has more than one stay as long as the run lasts
+        self.replicas = [make(place) for place in range(pool.most_replicas * ranks)]
+        self.state = [IN_SERVICE if place < pool.replicas * ranks else OFF for place in range(len(self.replicas))]
         self.came = [0] * pool.most_replicas  # how often each has come into service, or begun to start
         self.starts = [0] * pool.most_replicas
         self.ready_s = [0.0] * pool.most_replicas

@@ -1,11 +1,13 @@
 """One replica of the reference engine: vLLM V1's scheduler, one iteration at a time.
 
 Each iteration first serves the running sequences in the order of their admission: one token for those that decode, the rest of
-the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling. When KV blocks run out, the sequence
-admitted last (with priorities: the least urgent) is preempted: it goes back to the head of the queue and is computed again.
-What is left of the token budget then admits waiting sequences, while ``max_num_seqs`` allows and all that is
-known of them fits into the free blocks, unless the iteration preempted one. Blocks of a prompt that are still in the cache are
-not computed again. A sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations.
+the prompt, as far as ``max_num_batched_tokens`` allows, for one that is still prefilling; with ``long_prefill_token_threshold`` no
+more than so many, so that several may be. When KV blocks run out, the sequence admitted last (with priorities: the least urgent)
+is preempted: it goes back to the head of the queue and is computed again. What is left of the token budget then admits waiting
+sequences, while ``max_num_seqs`` allows and all that is known of them fits into the free blocks (without ``chunked_prefill``: and
+into the iteration), unless the iteration preempted one. Blocks of a prompt that are still in the cache are not computed again. A
+sequence of N output tokens takes its prefill, which yields the first token, and N - 1 further iterations; fewer with speculative
+decoding, whose draft tokens take their part of the budget (:mod:`ttc_sim.engine.speculation`).
 
 The rules and their order are those of ``vllm/v1/core/sched/scheduler.py`` (vLLM 0.19, Apache-2.0). Two simplifications: the
 blocks of a stretch of shared tokens are held together as long as one sequence uses any, and what is generated joins a
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import simpy
@@ -24,6 +26,7 @@ import simpy
 from ttc_sim.engine.clock import SERVERS_BEGIN, SERVERS_END
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED, Chain, KvCache, blocks_for, stretches
 from ttc_sim.engine.recording import Recorder
+from ttc_sim.engine.speculation import PARTS, advance_of, check_table, drafts_of, most_held
 from ttc_sim.engine.work import LEVELS, Work
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable, decode_line, iterations_on_line, line_seconds, seconds_at, stack_tables
@@ -62,6 +65,7 @@ class _Sequence:
         self.length = stage.prompt
         self.generated = self.computed = self.blocks = self.shared = self.prefilled = 0
         self.prefilling = True
+        self.began_at, self.steps = 0, 0  # its length as it began to decode, and iterations since
         self.dropped = False
         self.left: Chain | None = None  # blocks of its own that it left in the cache when it was preempted
 
@@ -78,13 +82,48 @@ class _Line:
     iterations: int = 0
 
 
-class Replica:
-    """One server's loop; ``number`` is its own among all replicas of all pools, ``deployment`` that of its pool."""
+class Batch(NamedTuple):
+    """What the time of an iteration depends on, see :func:`ttc_sim.serving.step_time.step_seconds`."""
 
-    def __init__(self, recorder: Recorder, pool: GpuPool, table: StepTable, number: int, deployment: int) -> None:
+    prefill: int
+    pairs: float
+    decoding: int
+    kv_tokens: float
+    sampled: int
+
+
+class Others(Protocol):
+    """The ranks that a replica steps together with, see :class:`ttc_sim.engine.reference_ranks.Ranks`."""
+
+    def begins_at(self, now_s: float) -> float:
+        """When one that has had nothing to do begins."""
+
+    def join(self, rank: Replica) -> simpy.Event:
+        """Its batch is filled; once all have theirs, the event gives the end of the iteration."""
+
+    def look(self, rank: Replica) -> None:
+        """It has its batch, or nothing to do."""
+
+
+class Replica:
+    """One server's loop; ``number`` is its own among all replicas of all pools, ``deployment`` that of its pool; ``ranks``: those
+    that it steps together with."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        pool: GpuPool,
+        table: StepTable,
+        number: int,
+        deployment: int,
+        ranks: Others | None = None,
+    ) -> None:
         self.recorder, self.pool, self.number, self.deployment = recorder, pool, number, deployment
+        self.ranks = ranks
         self.noted = [0] * len(LEVELS)
+        check_table(table, pool)
         self.tables = stack_tables([table])
+        self.drafts, self.advance = drafts_of(pool), advance_of(pool)
         self.kv = KvCache(UNLIMITED if pool.kv_cache_tokens is None else pool.kv_cache_tokens // BLOCK)
         self.prefixes: dict[int, Chain] = {}  # by node of the tree of prefixes
         self.running: list[_Sequence] = []  # in order of admission
@@ -111,14 +150,19 @@ class Replica:
         levels = self.recorder.levels
         if levels is None:
             return
-        now = [len(self.running), len(self.waiting), self.kv.total - self.kv.free, int(not self.asleep)]
+        now = [
+            len(self.running),
+            self.unfinished - len(self.running),
+            self.kv.total - self.kv.free,
+            int(not self.asleep),
+        ]
         for level, (count, before) in enumerate(zip(now, self.noted, strict=True)):
             levels.change(self.deployment, level, count - before, float(self.recorder.env.now))
         self.noted = now
 
     def ever_fits(self, stage: Stage) -> bool:
         """Whether the stage can ever run here."""
-        return all(blocks_for(stage.prompt + tokens - 1) <= self.kv.total for tokens in stage.tokens)
+        return all(blocks_for(most_held(stage.prompt, tokens, self.drafts)) <= self.kv.total for tokens in stage.tokens)
 
     def has_room(self, stage: Stage) -> bool:
         """Whether it may wait, or run at once."""
@@ -139,6 +183,12 @@ class Replica:
 
     def submit(self, stage: Stage) -> None:
         """Put the stage's samples into the queue."""
+        for sequence in self._sequences_of(stage):
+            self._enqueue(sequence, first=False)
+        self.wake()
+
+    def _sequences_of(self, stage: Stage) -> list[_Sequence]:
+        """The stage's samples, new here."""
         chains: list[tuple[Chain, int]] = []
         start = 0
         most = stage.prompt if len(stage.tokens) > 1 else stage.prompt + stage.tokens[0] - 1
@@ -149,10 +199,12 @@ class Replica:
         if len(stage.tokens) > 1 and stage.prompt // BLOCK > start:
             chains.append((Chain(start=start, end=start), stage.prompt // BLOCK))
         for number in range(len(stage.tokens)):
-            sequence = _Sequence(stage, number, self.submitted, chains)
+            stage.sequences.append(_Sequence(stage, number, self.submitted, chains))
             self.submitted += 1
-            stage.sequences.append(sequence)
-            self._enqueue(sequence, first=False)
+        return stage.sequences
+
+    def wake(self) -> None:
+        """Go on with iterations, if it does not."""
         if self.asleep:
             self.asleep, self.woke_s = False, float(self.recorder.env.now)
             self.recorder.env.process(self._loop())
@@ -161,7 +213,7 @@ class Replica:
     def drop(self, stage: Stage) -> None:
         """The client has given up; what is in an iteration leaves with the end of that."""
         for sequence in list(stage.sequences):
-            if sequence in self.waiting or not self.batch:
+            if sequence not in self.running or not self.batch:
                 self._leave(sequence)
             else:
                 sequence.dropped = True
@@ -202,16 +254,20 @@ class Replica:
         self.waiting.sort(key=_urgency)
 
     def _loop(self) -> Generator[simpy.Event, Any, None]:
-        env = self.recorder.env
-        yield env.at(env.now, SERVERS_BEGIN, self.number)
-        while self.running or self.waiting:
-            self._plan()
-            if not self.batch:
+        env, ranks = self.recorder.env, self.ranks
+        begins_s = float(env.now) if ranks is None else ranks.begins_at(float(env.now))
+        yield env.at(begins_s, SERVERS_BEGIN, self.number)
+        while self.unfinished:
+            preempted = self._plan()
+            if not self.batch and preempted:
                 continue  # the only one that could run has been preempted, and can now be admitted
+            if not self.batch:
+                break  # those that are here wait for KV blocks that are on their way elsewhere
             self.note()
             if self.recorder.watch:
                 self.recorder.watch(self)
-            yield env.at(self._ends_at(), SERVERS_END, self.number)
+            ends_s = self._ends_at() if ranks is None else (yield ranks.join(self))
+            yield env.at(ends_s, SERVERS_END, self.number)
             if self.broken:
                 return
             self._finish()
@@ -224,6 +280,8 @@ class Replica:
         self.stop_counting()
         self.asleep = True
         self.note()
+        if ranks is not None:
+            ranks.look(self)
         if self.when_idle is not None:
             self.when_idle()
 
@@ -234,13 +292,14 @@ class Replica:
 
     # ------------------------------------------------------------------------------------------------- scheduling
 
-    def _plan(self) -> None:
-        """Fill the batch of the next iteration."""
+    def _plan(self) -> bool:
+        """Fill the batch of the next iteration; returns whether that took a sequence out of it."""
         self.batch = {}
         budget, index, preempted = self.pool.max_num_batched_tokens, 0, False
         while index < len(self.running) and budget > 0:
             sequence = self.running[index]
-            tokens = min(sequence.length - sequence.computed, budget)
+            tokens = min(sequence.length - sequence.computed, self.pool.most_of_a_prompt, budget)
+            tokens = tokens if sequence.prefilling else self.drafts + 1
             while not self._allocate(sequence, tokens):
                 victim = self.running[-1] if self.pool.scheduling == "fcfs" else max(self.running, key=_urgency)
                 preempted = True
@@ -255,6 +314,8 @@ class Replica:
             self.batch[sequence] = tokens
             budget -= tokens
             index += 1
+        if not preempted:
+            budget = self._before_queue(budget)
         while not preempted and self.waiting and budget > 0 and len(self.running) < self.pool.max_num_seqs:
             tokens = self._admit(self.waiting[0], budget)
             if not tokens:
@@ -263,10 +324,20 @@ class Replica:
             self.running.append(sequence)
             self.batch[sequence] = tokens
             budget -= tokens
+        if not preempted and not self.waiting and budget > 0 and len(self.running) < self.pool.max_num_seqs:
+            self._after_queue()
+        return preempted
+
+    def _before_queue(self, budget: int) -> int:
+        """Admit what comes before the queue; returns the tokens that are left. Of a pool whose prefill is apart."""
+        return budget
+
+    def _after_queue(self) -> None:
+        """What is done when nobody is left in the queue, and more would have found room. Likewise."""
 
     def _allocate(self, sequence: _Sequence, tokens: int) -> bool:
-        """Find room for so many more tokens of a running sequence."""
-        blocks = blocks_for(sequence.computed + tokens)
+        """Find room for so many more tokens of a running sequence, and for draft tokens that are written ahead."""
+        blocks = blocks_for(sequence.computed + tokens + self.drafts)
         if blocks - sequence.blocks > self.kv.free:
             return False
         self.kv.take(blocks - sequence.blocks)
@@ -277,6 +348,15 @@ class Replica:
 
     def _admit(self, sequence: _Sequence, budget: int) -> int:
         """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room."""
+        tokens = self._find_room(sequence, self.pool.most_of_a_prompt, budget)
+        if tokens:
+            sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
+            self._share(sequence, sequence.computed + tokens)
+        return tokens
+
+    def _find_room(self, sequence: _Sequence, chunk: int, budget: int) -> int:
+        """The blocks of a sequence and as many of its tokens as a chunk, and the budget left, allow; returns the tokens that
+        it does not find here, 0 without room."""
         most = (sequence.length - 1) // BLOCK  # the last token must be computed to yield the next
         found: list[int] = []
         hit = claimed = 0
@@ -290,7 +370,10 @@ class Replica:
         if left is not None and left.freed is not None and left.start == hit:
             hit = min(left.end, most)
             claimed += hit - left.start
-        tokens = min(sequence.length - hit * BLOCK, budget)
+        tokens = min(sequence.length - hit * BLOCK, chunk)
+        if not self.pool.chunked_prefill and tokens > budget:
+            return 0
+        tokens = min(tokens, budget)
         blocks = blocks_for(hit * BLOCK + tokens)
         if blocks_for(sequence.length) - hit + claimed > self.kv.free:
             return 0
@@ -310,8 +393,6 @@ class Replica:
         if sequence.sample == stage.first_sample and not sequence.prefilled:
             had = recorder.cached[stage.arm]
             had[stage.number] = max(had[stage.number], sequence.shared * BLOCK)
-        sequence.prefilled = max(sequence.prefilled, min(sequence.computed, stage.prompt))
-        self._share(sequence, sequence.computed + tokens)
         return tokens
 
     def _share(self, sequence: _Sequence, tokens: int) -> None:
@@ -353,7 +434,19 @@ class Replica:
         A decode iteration of the same sequences as the one before goes on with their line: its end is worked out from where the
         line began, as the compiled engine works it out, and not from the end before, which would be rounded otherwise.
         """
-        prefill = decoding = kv_tokens = sampled = 0
+        now_s, line, batch = float(self.recorder.env.now), self.line, self.batch_now()
+        if batch.prefill or line is None or line.sequences != self.batch.keys() or line.iterations == line.most:
+            seconds = self.seconds_of(batch)
+            if batch.prefill:
+                self.line = None
+                return now_s + seconds
+            line = self.line = _Line(self.batch.keys(), now_s, seconds, *self.line_of(batch))
+        line.iterations += 1
+        return line.begun_s + line_seconds(line.first_s, line.more_s, line.iterations)
+
+    def batch_now(self) -> Batch:
+        """What the iteration that is about to begin will compute."""
+        prefill = decoding = kv_parts = sampled = 0
         pairs = 0.0
         for sequence, tokens in self.batch.items():
             if sequence.prefilling:
@@ -361,30 +454,37 @@ class Replica:
                 pairs += tokens * (sequence.computed + 0.5 * tokens)
             else:
                 decoding += 1
-                kv_tokens += sequence.length
-            sampled += sequence.computed + tokens == sequence.length
-        now_s, line = float(self.recorder.env.now), self.line
-        if prefill or line is None or line.sequences != self.batch.keys() or line.iterations == line.most:
-            seconds = float(seconds_at(self.tables, 0, prefill, pairs, decoding, kv_tokens, sampled))
-            if prefill:
-                self.line = None
-                return now_s + seconds
-            slope, kv_end = decode_line(self.tables, 0, decoding, kv_tokens)
-            most = iterations_on_line(kv_tokens, decoding, kv_end)
-            line = self.line = _Line(self.batch.keys(), now_s, seconds, float(slope) * decoding, most)
-        line.iterations += 1
-        return line.begun_s + line_seconds(line.first_s, line.more_s, line.iterations)
+                kv_parts += sequence.began_at * PARTS + sequence.steps * self.advance
+            sampled += not sequence.prefilling or sequence.computed + tokens == sequence.length
+        return Batch(prefill, pairs, decoding, kv_parts / PARTS, sampled)
+
+    def seconds_of(self, batch: Batch) -> float:
+        """Of an iteration, without what ranks share."""
+        return float(seconds_at(self.tables, 0, *batch))
+
+    def line_of(self, batch: Batch) -> tuple[float, int]:
+        """The line that decode iterations from this one on lie on: seconds that each takes longer, and how many there are."""
+        slope, kv_end = decode_line(self.tables, 0, batch.decoding, batch.kv_tokens)
+        more = batch.decoding * self.advance / PARTS
+        return float(slope) * more, iterations_on_line(batch.kv_tokens, more, kv_end)
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""
         recorder = self.recorder
         for sequence, tokens in self.batch.items():
+            if not sequence.prefilling:
+                sequence.steps += 1
+                sequence.length = sequence.began_at + sequence.steps * self.advance // PARTS
+                sequence.computed = sequence.length - 1
+                sequence.generated = min(sequence.length - sequence.stage.prompt, sequence.output)
+                continue
             sequence.computed += tokens
             sequence.prefilled = max(sequence.prefilled, min(sequence.computed, sequence.stage.prompt))
             if sequence.computed == sequence.length:
                 sequence.prefilling = False
                 sequence.generated += 1
                 sequence.length += 1
+                sequence.began_at, sequence.steps = sequence.length, 0
                 request = sequence.stage.request
                 if np.isnan(recorder.first_token_s[request]) and not sequence.dropped:
                     recorder.first_token_s[request] = recorder.env.now

@@ -20,6 +20,8 @@ from ttc_sim.scenario import Api, GpuPool
 I32 = NDArray[np.int32]
 
 COMPLETED, REJECTED, TIMED_OUT, IN_FLIGHT, FAILED = 0, 1, 2, 3, 4
+# What a server says of a stage that it can never serve; of the request it becomes REJECTED.
+NEVER = 5
 STATUS_NAMES = ("completed", "rejected", "timed_out", "in_flight", "failed")
 
 
@@ -55,6 +57,8 @@ class Work:
             further ones are as the last. As the first if left out.
         prefixes: what prefixes have in common; nothing if left out.
         session: (n,) that load balancers keep together, or -1; as the prefix if left out, or its branch of ``prefixes``.
+        calls: (stages,) prompts that each stage's is made of, none of which may be longer than its server's context; one if left
+            out.
     """
 
     arrival_s: F64
@@ -77,6 +81,7 @@ class Work:
     again_s: F64 | None = None
     prefixes: PrefixTree | None = None
     session: I64 | None = None
+    calls: I64 | None = None
 
     @property
     def requests(self) -> int:
@@ -187,7 +192,8 @@ class EngineResult:
         prefilled_tokens: per offered work, (stages,) prompt tokens that were taken in, so that are billed.
         cached_tokens: per offered work, (stages,) those of them found in the prefix cache, of a pool or of an API.
         written_tokens: per offered work, (stages,) those of them that an API's cache was made to keep; empty without any such.
-        busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas.
+        busy_s: (deployments,) seconds with at least one sequence in progress, summed over replicas; of ranks, their mean.
+        prefill_busy_s: (deployments,) those of them that were spent by replicas that take prompts in, where these are others.
         end_s: clock at the end of the run.
         levels_s: (intervals, deployments, :data:`LEVELS`) what was there over each interval of the clock, times how long: sequences
             running and waiting (calls in progress, and those that wait to be made again), KV blocks in use, replicas with anything
@@ -215,6 +221,12 @@ class EngineResult:
     attempts: Attempts | None = None
     spending: Spending | None = None
     written_tokens: tuple[I64, ...] = ()
+    prefill_busy_s: F64 | None = None
+
+
+def prefill_busy_s(result: EngineResult, d: int) -> float:
+    """Seconds that replicas which take prompts in for a pool had anything to do; 0 where its own do."""
+    return 0.0 if result.prefill_busy_s is None else float(result.prefill_busy_s[d])
 
 
 def may_break(deployments: Sequence[Api | GpuPool], following: I64 | None) -> bool:
@@ -359,6 +371,14 @@ def levels_over_time(changes: F64, interval_s: float) -> F64:
     return np.asarray(found[: some[-1] + 1 if len(some) else 0])
 
 
+def busy_replicas(levels_s: F64, deployments: Sequence[Api | GpuPool]) -> F64:
+    """The same with the ranks that are busy as parts of their replicas; changes what it is given."""
+    for d, item in enumerate(deployments):
+        if isinstance(item, GpuPool) and item.data_parallel > 1:
+            levels_s[:, d, BUSY] /= item.data_parallel
+    return levels_s
+
+
 def last_arrival(work: Work) -> float:
     """Of those requests whose time is known; 0 without any."""
     return float(np.nanmax(work.arrival_s if work.after is None else work.arrival_s[work.after < 0], initial=0.0))
@@ -369,9 +389,15 @@ def fleet_log(deployments: Sequence[Api | GpuPool], at_s: F64, replica: I64, sta
     pools = [(d, item) for d, item in enumerate(deployments) if isinstance(item, GpuPool)]
     if not any(pool.changes for _, pool in pools):
         return None
-    first = [np.where(np.arange(pool.most_replicas) < pool.replicas, IN_SERVICE, OFF) for _, pool in pools]
+    # Of a replica with ranks, the first stands for it.
+    first = [
+        np.where(np.arange(pool.most_replicas * pool.data_parallel) % pool.data_parallel == 0, IN_SERVICE, OFF)
+        if pool.data_parallel > 1
+        else np.where(np.arange(pool.most_replicas) < pool.replicas, IN_SERVICE, OFF)
+        for _, pool in pools
+    ]
     return FleetLog(
-        deployment=np.repeat([d for d, _ in pools], [pool.most_replicas for _, pool in pools]).astype(np.int64),
+        deployment=np.repeat([d for d, _ in pools], [len(one) for one in first]).astype(np.int64),
         first_state=np.concatenate(first).astype(np.int64),
         at_s=at_s,
         replica=replica,
@@ -408,6 +434,12 @@ def tokens_when_answered(work: Work, deployments: Sequence[Api | GpuPool]) -> I6
     return tokens
 
 
+def all_pools(deployments: Sequence[Api | GpuPool]) -> list[GpuPool]:
+    """Of all deployments, and after them the replicas that take prompts in for others, as pools of their own."""
+    pools = [item for item in deployments if isinstance(item, GpuPool)]
+    return pools + [apart for pool in pools if (apart := pool.prefill_pool) is not None]
+
+
 def kept_together(work: Work) -> I64:
     """(stages,) what load balancers by session send to one replica, -1 for none."""
     if work.session is not None:
@@ -441,7 +473,7 @@ def followers(after: I64) -> tuple[I64, I64, int]:
 def capacity(deployment: Api | GpuPool) -> float:
     """Sequences or calls that a deployment has in progress at most."""
     if isinstance(deployment, GpuPool):
-        return float(deployment.replicas * deployment.max_num_seqs)
+        return float(deployment.replicas * deployment.data_parallel * deployment.max_num_seqs)
     return float("inf") if deployment.concurrency is None else float(deployment.concurrency)
 
 

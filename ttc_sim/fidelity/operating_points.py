@@ -26,7 +26,7 @@ from ttc_sim.engine.work import Work, single_stage
 from ttc_sim.fidelity.beside import ANY_STEP, pair
 from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
-from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served, cuttable, has_experts, need
+from ttc_sim.serving.catalogue import BACKENDS, Served, base_name, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table
@@ -172,7 +172,7 @@ def served_by(row: Mapping[str, Any]) -> Served:
     model, precision = str(row["model_path"]), row["precision"]
     tp, dp = int(row["tp_size"]), row["attention_dp_size"]
     experts_tp, experts_ep = row["moe_tp_size"] or 1, row["moe_ep_size"] or 1
-    name = ALIASES.get(model, model)
+    name = base_name(model)
     if not has_experts(name):
         dp, ep = 1, 1
     elif dp is None:

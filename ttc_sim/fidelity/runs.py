@@ -18,10 +18,11 @@ from ttc_sim.engine.work import COMPLETED, EngineResult, single_stage
 from ttc_sim.fidelity.beside import pair
 from ttc_sim.fidelity.calibrating import check_profile, load_calibrations
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
+from ttc_sim.fidelity.run_arguments import check_worked_out
 from ttc_sim.scenario import LinearStepTime
-from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.catalogue import Served, has_experts, known, said_base
 from ttc_sim.serving.corrections import corrections_for
-from ttc_sim.serving.gpu_profile import load_gpu_profile
+from ttc_sim.serving.gpu_profile import HOST_S, known_architecture, load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.step_time import StepTable, linear_table
@@ -133,9 +134,17 @@ def fit_host(runs: Sequence[MeasuredRun], gpu_profiles: str | Path | Sequence[st
 def _profile(run: MeasuredRun, gpu_profile: str | Path, host_s: float | None) -> StepTable:
     pool = run.pool
     limits = run.tensor_parallel, pool.max_num_batched_tokens, pool.max_num_seqs
-    if host_s is None:
-        return load_gpu_profile(gpu_profile, *limits)
-    return load_gpu_profile(gpu_profile, *limits, host_s=host_s)
+    check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
+    shape = known_architecture(Path(gpu_profile))
+    if run.expert_parallel and not shape.experts:
+        raise InputError(run.path / "meta.json", "enable_expert_parallel", True, "false: the profile's model is dense")
+    return load_gpu_profile(
+        gpu_profile,
+        *limits,
+        architecture=shape,
+        host_s=HOST_S if host_s is None else host_s,
+        data_parallel=pool.data_parallel,
+    )
 
 
 def _e2e(got: EngineResult) -> F64:
@@ -144,11 +153,17 @@ def _e2e(got: EngineResult) -> F64:
 
 
 def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
-    served = Served(run.model, gpu, "vllm", run.tensor_parallel, precision=precision)
-    times = operator_times(served, run.path / "meta.json", "engine_kwargs.")
-    pool = run.pool
-    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs)
-    return table, f"{run.model} on {served.gpus} {gpu}, {times.origin}, corrected as fitted to other servers"
+    pool, where = run.pool, run.path / "meta.json"
+    check_worked_out(run.arguments, where, kv_cache=True)
+    kept = "fp8" if str(run.arguments.get("kv_cache_dtype")).startswith("fp8") else None
+    ranks = pool.data_parallel if has_experts(known(run.model, where, "engine_kwargs.")) else 1
+    experts = run.tensor_parallel * ranks if run.expert_parallel else 1
+    served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision, kept)
+    times = operator_times(served, where, "engine_kwargs.")
+    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
+    count, said = run.tensor_parallel * pool.data_parallel, said_base(run.model)
+    rests_on = "" if said is None else f" ({said})"
+    return table, f"{run.model} on {count} {gpu}{rests_on}, {times.origin}, corrected as fitted to other servers"
 
 
 @one_thread()
@@ -173,8 +188,8 @@ def backtest_run(
     Returns:
         ``step_time``, ``fitted_step_time`` (as a scenario takes it; ``None`` with a profile), ``ttft_s``, ``tpot_s`` and
         ``e2e_s`` with figures (none where there is nothing to measure: time per further token of answers of a single token),
-        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, and ``notes`` on what
-        is not there.
+        ``per_request_median_error_percent`` (``None`` likewise), ``preemptions``, ``per_request`` times, what was ``assumed`` of
+        the server, and ``notes`` on what is not there.
 
     Raises:
         InputError: a run that cannot be read or fitted to, a profile of another model or GPU than its run.
@@ -186,6 +201,7 @@ def backtest_run(
     if gpu is not None:
         table, said = _catalogue(run, gpu, precision)
     elif gpu_profile is not None:
+        check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
         check_profile(run, gpu_profile, "--gpu-profile", "the profile of the run's own")
         own = [one.profile or gpu_profile for one in others]
         host_s = fit_host([one.run for one in others], own) if others else None
@@ -203,6 +219,9 @@ def backtest_run(
         linear = fit_linear([one.run for one in others] or [run])
         table = linear_table(linear, run.pool.max_num_batched_tokens, run.pool.max_num_seqs)
         said = "linear, fitted to " + (f"{len(others)} other run(s)" if others else "this very run, so this is no test")
+    if run.pool.data_parallel > 1:
+        how = "that step together" if table.ranks > 1 else "that have nothing to do with each other"
+        said += f"; {run.pool.data_parallel} data-parallel ranks {how}"
     got = replay(run, table)
     done = got.status == COMPLETED
     ttft_s, e2e_s = (got.first_token_s - got.arrival_s)[done], _e2e(got)[done]
@@ -223,8 +242,16 @@ def backtest_run(
         "per_request_median_error_percent": float(np.median(errors)) if len(errors) else None,
         "preemptions": int(got.preemptions.sum()),
         "per_request": {"measured_e2e_s": measured["e2e_s"].tolist(), "predicted_e2e_s": e2e_s.tolist()},
+        "assumed": _assumed(run),
         "notes": [*fitting, *_notes(run, done, several, timed)],
     }
+
+
+def _assumed(run: MeasuredRun) -> list[str]:
+    """What the run does not say of its server."""
+    if run.pool.kv_cache_tokens is not None:
+        return []
+    return ["the KV cache is taken to hold any number of tokens: meta.json has no kv_cache.num_gpu_blocks"]
 
 
 def _notes(run: MeasuredRun, done: Bools, several: Bools, timed: Bools) -> list[str]:

@@ -30,10 +30,16 @@ from ttc_sim.simulation.summary import Summary, summarize_pooled
 
 @dataclass(frozen=True)
 class Examined:
-    """What was found: the plan, and its checks as of a day."""
+    """What was found.
+
+    Attributes:
+        plan: as its file has it; checks: of its health, as of a day.
+        targets: each beside what the plan promises of it.
+    """
 
     plan: SavedPlan
     checks: tuple[Check, ...]
+    targets: tuple[TargetCheck, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
@@ -73,10 +79,11 @@ def check_plan(
     novelty = None if model.population is None else novelty_of(model.population)
     highest = raw.get("highest_confidence")
     known = float(highest) if isinstance(highest, int | float) else None
-    found = examine(Subject(pooled, policy, summary, _targets(saved, summary), known, novelty, None))
+    targets = _targets(saved, summary)
+    found = examine(Subject(pooled, policy, summary, targets, known, novelty, None))
     kept = {check.name: check for check in saved.health if check.name == "gain"}
     checks = (_as_promised(saved, summary), *(kept.get(check.name, check) for check in found))
-    return Examined(saved, aged(checks, as_of or datetime.date.today()))
+    return Examined(saved, aged(checks, as_of or datetime.date.today()), targets)
 
 
 def _targets(saved: SavedPlan, summary: Summary) -> tuple[TargetCheck, ...]:

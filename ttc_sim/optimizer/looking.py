@@ -82,6 +82,10 @@ class Simulated:
         figures = self.summary
         made, cost = figures.quantity(targets.objective), figures.cost_usd_per_request.value
         value = math.inf if made is None or math.isnan(made.value) else made.value
+        if (
+            targets.objective == "cost_usd_per_request"
+        ):  # of those that came: summaries that a policy adds make no bill less
+            value /= 1.0 - figures.summaries_share
         if targets.maximize is not None and math.isfinite(value):
             value = -value
         if not targets.cheapest and targets.maximize != "accuracy_per_usd":

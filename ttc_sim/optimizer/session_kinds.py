@@ -8,6 +8,7 @@ every turn found all that its session had sent before, and simulated from there 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -20,7 +21,7 @@ from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.simpler import simplicity_of
 from ttc_sim.optimizer.task import PlanningTask
-from ttc_sim.optimizer.traffic_alone import SOURCE
+from ttc_sim.optimizer.traffic_alone import SOURCE, as_population
 from ttc_sim.optimizer.traffic_kinds import KINDS, look_at_live_load, look_at_one_arm
 from ttc_sim.policies import (
     PROMPT_TOKENS,
@@ -35,6 +36,7 @@ from ttc_sim.policies import (
     follows_sessions,
 )
 from ttc_sim.scenario import has_fixed_cost
+from ttc_sim.simulation.expectations import Expectations, expect_arms
 from ttc_sim.simulation.turn_lengths import may_be_live
 
 BY_SESSION = "turns of sessions"
@@ -130,7 +132,7 @@ def _too_dear(choosing: Choosing, one: Proposal, held: Simulated | None) -> bool
 
 def _alike(policy: Policy) -> object:
     """What policies have in common that differ by numbers alone."""
-    names = getattr(policy, "score", None), *policy.arm_names()
+    names = getattr(policy, "score", None), getattr(policy, "at_end", None), *policy.arm_names()
     return type(policy), names
 
 
@@ -150,14 +152,32 @@ def by_turn(task: PlanningTask) -> Iterator[Policy]:
 
 def by_budget(task: PlanningTask) -> Iterator[Policy]:
     """One arm until a session has spent so many tokens, then another."""
+    turns = task.population.turns
+    assert turns is not None
+    if not turns.turn.any():
+        return  # no session has a second turn
+    for first, then in pairs_of(task):
+        yield from (SessionBudget(Always(first), tokens=most, to=then) for most in _budgets(task))
+
+
+def by_compacting(task: PlanningTask) -> Iterator[Policy]:
+    """One arm, whose contexts are made shorter as soon as they are long, or once a session has spent so many tokens; where the
+    scenario says how long they may be."""
+    shorter, offered = task.model.scenario.search.compact, task.expectations.offered[:, 0]
+    if shorter is None:
+        return
+    lengths = shorter.model_dump()
+    for name in (name for name, here in zip(task.model.arm_names, offered, strict=True) if here):
+        for most in sorted({shorter.above_tokens, *_budgets(task)}):
+            yield SessionBudget(Always(name), tokens=most, at_end="compact", **lengths)
+
+
+def _budgets(task: PlanningTask) -> list[int]:
+    """Tokens that parts of the sessions spend no more than."""
     turns, prompt = task.population.turns, task.population.prompt_tokens
     assert turns is not None
     spent = np.bincount(turns.session[turns.session >= 0], weights=(prompt + turns.output_tokens)[turns.session >= 0])
-    if not turns.turn.any():
-        return  # no session has a second turn
-    limits = sorted({int(np.quantile(spent, part)) for part in _BUDGETS})
-    for first, then in pairs_of(task):
-        yield from (SessionBudget(Always(first), tokens=most, to=then) for most in limits if most >= 1)
+    return sorted({max(int(np.quantile(spent, part)), 1) for part in _BUDGETS})
 
 
 def by_first(task: PlanningTask) -> Iterator[Policy]:
@@ -171,7 +191,7 @@ def by_first(task: PlanningTask) -> Iterator[Policy]:
                 yield Sticky(Banded(edges=[at], arms=[below, above], score=PROMPT_TOKENS), moves=0)
 
 
-CANDIDATES: tuple[Callable[[PlanningTask], Iterator[Policy]], ...] = (by_length, by_turn, by_budget)
+CANDIDATES: tuple[Callable[[PlanningTask], Iterator[Policy]], ...] = (by_length, by_turn, by_budget, by_compacting)
 """Kinds of candidates. A further one lists policies; what each may cost at least follows from what it chooses."""
 
 
@@ -194,9 +214,10 @@ def between(task: PlanningTask, best: Policy, tried: Iterable[Policy]) -> Iterat
         for edge in _halfway(best.edges[0], known | ends):
             yield Banded(edges=[edge], arms=best.arms, score=best.score)
     elif isinstance(best, SessionBudget) and best.tokens is not None:
-        budgets = {float(one.tokens) for one in tried if isinstance(one, SessionBudget) and one.tokens is not None}
+        alike = (one for one in tried if isinstance(one, SessionBudget) and one.at_end == best.at_end)
+        budgets = {float(one.tokens) for one in alike if one.tokens is not None}
         for most in _halfway(float(best.tokens), budgets):
-            yield SessionBudget(best.policy, tokens=int(most), to=best.to)
+            yield replace(best, tokens=int(most))
 
 
 def _halfway(value: float, known: Iterable[float]) -> Iterator[float]:
@@ -236,19 +257,34 @@ def edges_of(task: PlanningTask, values: I64) -> list[float]:
 
 def on_sizes(task: PlanningTask, policy: Policy) -> Iterator[Proposal]:
     """A policy on the fewest replicas that carry what it sends to each pool, and a few more; with the least that it may cost."""
-    model, expectations, weight = task.model, task.expectations, task.population.weight
-    of_all = PerSource({SOURCE: policy})
-    arm: I64 = of_all.choose(task.population.as_requests(), model.arm_names)
+    model, expectations, times = task.model, task.expectations, 1.0
+    if isinstance(policy, SessionBudget) and policy.at_end == "compact":
+        expectations, times = _made_shorter(task, policy)
+    of_all, population = PerSource({SOURCE: policy}), expectations.population
+    weight = times * population.weight
+    arm: I64 = of_all.choose(population.as_requests(), model.arm_names)
     rows = np.arange(len(arm))
     load: F64 = expectations.gpu_s[arm, rows] * weight * task.rate_per_s
     at = np.array([one.deployment for one in model.arms])[arm]
-    usd, whole = (float(table[arm, rows] @ weight) for table in (expectations.api_cost_usd, expectations.correct))
+    usd, whole = (
+        float(table[arm, rows] @ weight) for table in (expectations.api_cost_usd, expectations.correct / times)
+    )
     busy = {model.deployment_names[d]: float(load[at == d].sum()) for d in np.unique(at).tolist()}
     fixed = {name: some for name, some in busy.items() if has_fixed_cost(model.scenario.deployments[name])}
     options = [_sizes(task, name, some) for name, some in fixed.items()]
     for counts in product(*options):
         replicas = dict(zip(fixed, counts, strict=True))
         yield Proposal(of_all, replicas, whole, usd + task.pools_usd_per_request(replicas), {})
+
+
+def _made_shorter(task: PlanningTask, policy: SessionBudget) -> tuple[Expectations, float]:
+    """What is expected of the requests that are sent where contexts are made shorter, and how many these are for each that came."""
+    model = as_population(replace(task.model, population=None), policy)
+    assert model.population is not None
+    turns, used = model.population.turns, policy.arm_names()
+    only = [k for k, name in enumerate(model.arm_names) if name in used]
+    summaries = 0.0 if turns is None or turns.summary is None else float(turns.summary.mean())
+    return expect_arms(model, only), 1.0 / (1.0 - summaries)
 
 
 def _sizes(task: PlanningTask, name: str, load: float) -> list[int]:

@@ -13,10 +13,11 @@ import numpy as np
 
 from ttc_sim.base.draws import I64
 from ttc_sim.base.errors import InputError
-from ttc_sim.policies import PROMPT_TOKENS
+from ttc_sim.policies import PROMPT_TOKENS, Policy
 from ttc_sim.policies.turns import Turns
 from ttc_sim.simulation.drawing import draw, turns_of
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.shortening import with_summaries
 from ttc_sim.strategies.outcomes import Attempts
 from ttc_sim.workload import Traffic, with_lengths
 from ttc_sim.workload.population import Population
@@ -28,14 +29,17 @@ _MOST_ROWS = 4000  # more say no more of the means that a proposal rests on
 _MOST_TURNS = 20_000  # of sessions, which are few for as many requests
 
 
-def as_population(model: Model) -> Model:
+def as_population(model: Model, policy: Policy | None = None) -> Model:
     """The model with requests of its traffic as the population, by whose sums policies are proposed.
+
+    Args:
+        policy: that may have contexts of sessions made shorter: the requests as they are then, summaries among them.
 
     Raises:
         InputError: requests without lengths, or no arm that they may be sent to.
     """
     scenario = model.scenario
-    prompt, hidden, visible, turns = _lengths(model)
+    prompt, hidden, visible, turns = _lengths(model, policy)
     rows, zeros = len(prompt), np.zeros(len(prompt), dtype=np.int64)
     everyone = set(scenario.workload.sources)
     kept_from = {arm.name: scenario.arms[arm.name].sources for arm in model.arms}
@@ -90,7 +94,7 @@ def _as_long(attempts: Attempts, times: float) -> Attempts:
     return replace(attempts, reasoning_tokens=hidden.astype(np.int64), visible_tokens=visible.astype(np.int64))
 
 
-def _lengths(model: Model) -> tuple[I64, I64, I64, Turns | None]:
+def _lengths(model: Model, policy: Policy | None) -> tuple[I64, I64, I64, Turns | None]:
     """Prompt, reasoning and visible tokens of requests such as will come: of many more than a run has, where they are drawn; and
     which turns of sessions they are, if they are any, one session after another."""
     scenario, workload = model.scenario, model.scenario.workload
@@ -104,6 +108,8 @@ def _lengths(model: Model) -> tuple[I64, I64, I64, Turns | None]:
         wanted = _MOST_ROWS if traffics[0].session is None else _MOST_TURNS
         runs = 1 if workload.is_replay else min(-(-wanted // each), _MOST_RUNS)
         traffics += [draw(model, k, purpose="rows").traffic for k in range(1, runs)]
+        if policy is not None:
+            traffics = [with_summaries(model, policy, draw(model, k, purpose="rows")).traffic for k in range(runs)]
     parts = []
     for one in traffics:
         if one.prompt_tokens is None or one.visible_tokens is None:
@@ -128,4 +134,5 @@ def _joined(traffics: Sequence[Traffic]) -> Turns:
         session = np.where(one.session < 0, -1, one.session + sessions)
         found.append(replace(one, session=session, after=np.where(one.after < 0, -1, one.after + at)))
         at, sessions = at + len(session), int(session.max(initial=sessions - 1)) + 1
-    return Turns(**{one.name: np.concatenate([getattr(part, one.name) for part in found]) for one in fields(Turns)})
+    known = [one.name for one in fields(Turns) if all(getattr(part, one.name) is not None for part in found)]
+    return Turns(**{name: np.concatenate([getattr(part, name) for part in found]) for name in known})

@@ -224,7 +224,11 @@ def _baselines(choosing: Choosing) -> dict[str, Summary]:
 
 def _check_asked(model: Model, targets: Targets) -> None:
     """Where a lower cap, or a dropped request, makes a plan cheaper and nothing speaks against it, no plan is worth its name."""
-    path = model.scenario.path
+    path, shorter = model.scenario.path, model.scenario.search.compact
+    made_best = (targets.accuracy, *(name for name in targets.made_best if name.startswith("accuracy")))
+    if shorter is not None and model.instances is not None and any(one is not None for one in made_best):
+        expected = "none where accuracy counts: how right a session is whose context was made shorter was not measured"
+        raise InputError(path, "search.compact", shorter.model_dump(), expected)
     caps = {arm.strategy.attempt_cap for arm in model.arms}
     if targets.cut_off_rate is None and len(caps) > 1:
         expected = "most answers that caps may cut off, such as 0.01: without it the lowest cap always wins"

@@ -111,7 +111,7 @@ def follows_sessions(policy: Policy) -> bool:
 
 def ends_sessions(policy: Policy) -> bool:
     """Whether it may choose to end a session."""
-    return bool(getattr(policy, "at_end", None))
+    return getattr(policy, "at_end", None) == "stop"
 
 
 def _of_no_session(n: int) -> Turns:

@@ -9,6 +9,7 @@ import numpy as np
 from ttc_sim.policies.followed import Followed
 from ttc_sim.policies.memory import Memory, Places
 from ttc_sim.policies.requests import Requests
+from ttc_sim.policies.session_budget import SessionBudget
 
 
 class FollowedSession:
@@ -49,6 +50,12 @@ class FollowedSession:
         self._reached[mine], self._last = (turn, prompt_tokens), mine
         at, before, session = (np.array([value], dtype=np.int64) for value in (mine, parent, 0))
         return Places(at, before, session, conversations=len(self._reached), sessions=1)
+
+    def compacts_first(self, policy: Followed, prompt_tokens: int, head_tokens: int) -> bool:
+        """Whether the context of a next turn is to be made shorter before it is sent, as the session has spent its budget."""
+        if self._memory is None or not isinstance(policy, SessionBudget):
+            return False
+        return policy.compacts_at(self._memory, prompt_tokens, head_tokens)
 
     def follow(self, policy: Followed, requests: Requests, arms: Sequence[str], places: Places) -> int:
         """Index of the arm of the one turn that the requests are, or :data:`~ttc_sim.policies.followed.ENDED`."""

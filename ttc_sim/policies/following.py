@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from ttc_sim.base.compilation import INNER, kept
 from ttc_sim.base.draws import F64, I64
 
 F = TypeVar("F", bound=Callable[..., Any])
+Bools = NDArray[np.bool_]
 
 _compiled = kept("sessions", [Path(__file__)], error_model="numpy")
 _part: Callable[[F], F] = numba.njit(**INNER, error_model="numpy")
@@ -29,6 +31,7 @@ _ARM, _MOVES, _WANTED, _TIMES = range(4)
 # Of what was told of a conversation, and of what a session has spent.
 _BEGUN, _TOKENS, _ANSWERED = range(3)
 _USD, _ALL, _OVER = range(3)
+_AS_ASKED = -2
 
 
 @_compiled
@@ -225,27 +228,35 @@ def within_budget(
     spent: F64,
     most: tuple[float, float],
     then: int,
+    shorter: tuple[I64, Bools, int, int],
     out: I64,
+    wanted_shorter: Bools,
 ) -> None:
     """Arms of turns whose sessions may spend so much (:class:`ttc_sim.policies.session_budget.SessionBudget`).
 
     Args:
-        most: US dollars and tokens, NaN for any; then: arm that sessions go to which have spent it, -1 for none.
+        most: US dollars and tokens, NaN for any; then: arm that sessions go to which have spent it, -1 for none, -2 for those
+            that are asked for.
+        shorter: leading tokens of each that stay, and whether it asks for a summary; length of prompts above which contexts of such
+            sessions are made shorter (-1 for never), if less than so many tokens of them stay.
+        out: (n,) is filled; wanted_shorter: (n,) too, with whether the context is to be made shorter before the turn is sent.
         Others: as for :func:`stayed`.
     """
     conversation, parent, session = places
     prompt, think, reused, output = turns
     on, usd, rules = table
     kept, used, clock, told = memory
+    head, summary, above, below = shorter
     for i in range(len(wanted)):
         c, s, arm = conversation[i], session[i], wanted[i]
-        out[i] = arm
+        out[i], wanted_shorter[i] = arm, False
         if c < 0:
             continue
         come(c, parent[i], s, think[i], min(reused[i], prompt[i]), kept, used, clock, told)
         if spent[s, _USD] >= most[0] or spent[s, _ALL] >= most[1]:
             spent[s, _OVER] = 1
-            arm = then
+            arm = arm if then == _AS_ASKED else then
+            wanted_shorter[i] = above >= 0 and not summary[i] and prompt[i] > above and head[i] < below
         out[i] = arm
         if arm < 0:
             continue

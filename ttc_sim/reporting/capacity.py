@@ -16,6 +16,7 @@ from ttc_sim.reporting.frontier import title_of
 from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
 from ttc_sim.reporting.tiers import fees_lines, kept_lines
+from ttc_sim.scenario import GpuPool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +63,8 @@ def _pools_table(found: Capacity) -> Table:
         what = one.option or "as it stands"
         if one.gpu is not None and one.option is None:
             what = f"{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
+        if one.draft_tokens:
+            what += f", {one.draft_tokens} draft tokens"
         gpus = "-" if one.gpu is None else f"{one.gpus:,}"
         mean = found.summary.provisioned[name].replicas if one.autoscaling is not None else one.replicas
         count = f"{one.replicas:,}" if one.autoscaling is None else f"{number(mean, 1)} (to {one.replicas:,})"
@@ -76,7 +79,9 @@ def _busy(found: Capacity) -> dict[str, str]:
     for name, one in found.pools.items():
         d = found.result.model.deployment_names.index(name)
         busy_s = sum(float(run.result.busy_s[d]) for run in found.result.runs)
-        stood_s = sum(one.replicas * (run.result.end_s - run.paid_from_s) for run in found.result.runs)
+        pool = found.result.model.deployments[d]
+        servers = pool.servers if isinstance(pool, GpuPool) and pool.autoscaling is None else one.replicas
+        stood_s = sum(servers * (run.result.end_s - run.paid_from_s) for run in found.result.runs)
         if one.autoscaling is not None:
             provided = [
                 run.provisioned[name].replicas * run.paid_s for run in found.result.runs if name in run.provisioned

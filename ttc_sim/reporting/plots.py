@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.validating import Validation
     from ttc_sim.serving.offers import Offer
     from ttc_sim.simulation.result import Result
+    from ttc_sim.simulation.summary import Summary
 
 # Okabe-Ito colours, told apart by readers with colour-blindness too.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -126,6 +127,47 @@ def _axis(name: str) -> tuple[str, float]:
         return _AXES[name]
     time = {"latency": "latency", "ttft": "time to the first token", "tpot": "time per further token"}[percentile[0]]
     return f"p{100 * percentile[1]:g} {time} (s)", 1.0
+
+
+_SHAPES = "osD^vP*X"
+
+
+def plot_comparison(rows: Mapping[str, Summary], highlight: str) -> Figure:
+    """Accuracy over cost of several policies, with 95% intervals; of unknown accuracy the 95th percentile of latency.
+
+    Args:
+        rows: by name; highlight: the one that is drawn large.
+    """
+    figure, (axes,) = figure_of(1, 8, 3.6)
+    known = all(summary.accuracy is not None for summary in rows.values())
+    drawn: dict[tuple[Estimate, Estimate], list[str]] = {}
+    for name, summary in rows.items():
+        other = summary.accuracy if known else summary.latency_s["p95"]
+        assert other is not None
+        drawn.setdefault((summary.cost_usd_per_request.scaled(1000), other), []).append(name)
+    for k, ((cost, other), names) in enumerate(drawn.items()):
+        axes.errorbar(
+            cost.value,
+            other.value,
+            xerr=_bars(cost),
+            yerr=_bars(other),
+            fmt=_SHAPES[k % len(_SHAPES)],
+            color=COLORS[k % len(COLORS)],
+            markersize=11 if highlight in names else 7,
+            linewidth=1.2,
+            label=named(" = ".join(names), 60),
+        )
+    axes.set(xlabel="cost ($ per 1,000 requests)", ylabel="accuracy" if known else "p95 latency (s)")
+    axes.set_xlim(left=0)
+    if known:
+        from matplotlib.ticker import PercentFormatter
+
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    else:
+        axes.set_ylim(bottom=0)
+    tidy(axes)
+    legend_below(figure, 4)
+    return figure
 
 
 def plot_plan(plan: Plan) -> Figure:

@@ -142,7 +142,7 @@ def _worth_in_words(plan: Plan) -> list[str]:
         if accuracy is not None:
             line += f"; at the plan's cost, accuracy {percent(accuracy)}"
         if usd is not None and reached is worth.none:
-            line += f"; the predictor saves ${number(usd)} a day" if usd > 0 else "; the predictor saves nothing"
+            line += f"; the predictor saves ${number(usd)} a day" if usd > 0.005 else "; the predictor saves nothing"
         elif usd is not None:
             line += f"; ${number(max(usd, 0.0))} a day still to be had"
         lines.append(line)
@@ -348,8 +348,7 @@ def policy_in_words(policy: Policy) -> list[str]:
         return [*policy_in_words(policy.policy), policy.in_words]
     if not isinstance(policy, Banded):
         return [repr(policy)]
-    what = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens", TURN: "turn of its session"}.get(policy.score)
-    what = what or f"chance that {policy.score[2:]} is right"
+    what = _score_in_words(policy.score)
     edges = [f"{edge:,.0f}" if policy.score == PROMPT_TOKENS else f"{edge:.4g}" for edge in policy.edges]
     lines = []
     for k, arm in enumerate(policy.arms):
@@ -361,6 +360,20 @@ def policy_in_words(policy: Policy) -> list[str]:
             span = f"{edges[k - 1]} to {edges[k]}"
         lines.append(f"{what} {span}: {arm}")
     return lines
+
+
+_SCORES = {"difficulty": "difficulty", PROMPT_TOKENS: "prompt tokens", TURN: "turn of its session"}
+_OF_MODELS = {
+    "p": "chance that {} is right",
+    "tokens": "tokens expected of {}",
+    "tokens_p50": "median of the tokens expected of {}",
+    "tokens_p90": "90th percentile of the tokens expected of {}",
+}
+
+
+def _score_in_words(score: str) -> str:
+    kind, _, model = score.partition(":")
+    return _SCORES.get(score) or _OF_MODELS.get(kind, "{}").format(model or score)
 
 
 def targets_table(checks: Sequence[TargetCheck]) -> Table:

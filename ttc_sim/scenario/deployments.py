@@ -9,17 +9,20 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from ttc_sim.base.errors import nearest
-from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS
+from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_REPLICAS, MOST_REQUESTS, MOST_TOKENS
 from ttc_sim.base.plugins import Registry
 from ttc_sim.base.times import DAY_S
 from ttc_sim.scenario.api_cache import ApiCache, CacheRules, marks_by_itself
 from ttc_sim.scenario.base import KINDS, InSchema, Model, NonNegative, Positive, errors_at, read_settings
+from ttc_sim.scenario.disaggregated import KvTransfer, PrefillKeys, check_apart
+from ttc_sim.scenario.engine_command import from_engine_args
 from ttc_sim.scenario.failing import Errors, PoolRetry, Retry, check_timeouts
 from ttc_sim.scenario.fees import check_fee, fee_usd_per_hour
 from ttc_sim.scenario.fleet import Autoscaling, Failures, StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.scenario.host import Host
 from ttc_sim.scenario.price import Price
+from ttc_sim.scenario.speculative import Speculative
 
 
 class Latency(Model):
@@ -193,6 +196,10 @@ class LayerStepTime(Model):
     host_s: NonNegative = 0.0
 
 
+KvCacheDtype = Literal["auto", "bf16", "fp8"]
+"""What keys and values are kept in: what is usual beside the weights' precision, 16 bits each, or 8."""
+
+
 class PhysicsStepTime(Model):
     """Step times from the model's shape and the GPU's data sheet; see :mod:`ttc_sim.serving.physics`.
 
@@ -201,12 +208,14 @@ class PhysicsStepTime(Model):
         gpu: name of the GPU.
         tensor_parallel: GPUs of one replica, joined by NVLink.
         precision: of the weights and matrix products.
+        kv_cache_dtype: of the KV cache: ``fp8`` for one that takes half, and half as long to read; 16 bits otherwise.
     """
 
     model: str
     gpu: str
     tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
     precision: Literal["FP8", "FP16", "BF16"] = "BF16"
+    kv_cache_dtype: KvCacheDtype = "auto"
 
 
 class StepTime(Model):
@@ -268,9 +277,26 @@ SMALL_GPU_LIMITS = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}
 SMALL_GPUS = ("a100_sxm", "a100_pcie", "a30", "l4", "l40s", "b60")
 
 
+EngineArgs = Annotated[
+    str | dict[str, Any] | None,
+    InSchema(lambda one: {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
+]
+"""Read before anything else (:mod:`ttc_sim.scenario.engine_command`), and then nothing: what they say stands in other keys."""
+
+
 def limits_of(gpu: str) -> dict[str, int]:
     """Limits of a batch on that GPU, unless the scenario gives its own."""
     return SMALL_GPU_LIMITS if gpu in SMALL_GPUS else LARGE_GPU_LIMITS
+
+
+class Prefill(PrefillKeys):
+    """Replicas that take prompts in for a pool whose own replicas answer; see :mod:`ttc_sim.scenario.disaggregated`.
+
+    Args:
+        step_time: how long an iteration takes, of a pool with a ``step_time``.
+    """
+
+    step_time: AnyStepTime | None = None
 
 
 MOST_API_SERVERS = 256
@@ -292,20 +318,38 @@ class GpuPool(Model):
             ``kind`` of one's own (:class:`StepTime`).
         model: instead of ``step_time``, with ``gpu``: a model of the catalogue of measured GPU operators (``ttc-sim gpus``).
         gpu: a GPU of the catalogue, such as ``h200_sxm``.
-        tensor_parallel: GPUs of one replica.
+        tensor_parallel: GPUs of one replica, or of each of its ranks.
+        data_parallel: ranks of one replica, each with a batch, a queue and a KV cache of its own (docs/data-parallel.md): the
+            limits are those of one rank, as the server's own arguments are, and the price is of all of them. Ranks of a
+            mixture of experts share the experts and step together; others have nothing to do with each other.
         expert_parallel: experts are divided among the GPUs whole, instead of each being cut.
         precision: of the weights: bf16, fp8, fp4 or int4; the model's own if left out.
         backend: serving framework: vllm, sglang or trtllm.
+        kv_cache_dtype: of the KV cache: fp8 for one that holds twice as much as in bf16, and takes less time to read. If left out,
+            or auto, what checkpoints of that precision have: 16 bits beside weights in 16, and mostly 8 beside others.
+        gpu_memory_utilization: share of each GPU's memory that the server uses, 0.9 if left out: the more, the more tokens the KV
+            cache holds.
         sampling: tokens are sampled (top-p, top-k or penalties, as vLLM does by the model's ``generation_config.json``), or the
             likeliest is taken: ``sampled`` takes longer for every sequence. If left out, sampled with vLLM and a model of the
             catalogue; with layers of a profile as it was measured (docs/host.md).
         api_servers: processes of one replica that detokenise and stream (``--api-server-count``): no more tokens leave it a second
             than they hand out.
         host: times of the host and of those processes, instead of measured ones.
-        max_num_seqs: most sequences in one replica's batch.
+        engine_args: the server as vLLM is started, a ``vllm serve`` command or a mapping of its arguments, instead of the keys
+            here that they stand for. What is not modelled is refused (docs/engine-arguments.md).
+        max_model_len: most tokens of a prompt and its answer together. A prompt that leaves no room for an answer is refused, and
+            an answer ends there. If left out, what a known model was made for (or its KV cache holds, if that is less), and no
+            limit otherwise.
+        max_num_seqs: most sequences in one replica's batch; here and below, with ``data_parallel`` in that of each rank.
         max_num_batched_tokens: most tokens, prefill and decode together, in one iteration.
         kv_cache_tokens: that one replica's KV cache holds, in blocks of 16. If left out, what fits beside the weights of a
             model of the catalogue, and without limit otherwise.
+        speculative: tokens are drafted, and several verified in one iteration (:mod:`ttc_sim.scenario.speculative`); plain
+            decoding if left out.
+        chunked_prefill: take a prompt in as far as an iteration has room, and the rest with the next. Without it a prompt waits
+            until all of it fits, so that ``max_num_batched_tokens`` must be at least ``max_model_len``.
+        long_prefill_token_threshold: most tokens of one prompt that an iteration takes in, so that others are begun beside a long
+            one; no limit of its own if 0.
         prefix_caching: find prompts again that another request, or an earlier turn, has left in the KV cache.
         scheduling: who waits first and is preempted last: who came first, or the lowest priority number of the source.
         queue_limit: sequences that may wait at one replica beyond a full batch; further requests are rejected.
@@ -315,6 +359,8 @@ class GpuPool(Model):
         retry: what the client does when the pool does not answer; nothing if left out.
         autoscaling: how many replicas there are over time; failures: when they fail; start_up: how long one takes that is
             started, or has been repaired (:mod:`ttc_sim.scenario.fleet`).
+        prefill: replicas that take prompts in, where the pool's own only answer (docs/disaggregated.md); kv_transfer: how a
+            prompt's KV cache gets from those to these.
     """
 
     kind: Literal["gpu_pool"]
@@ -324,15 +370,23 @@ class GpuPool(Model):
     model: str | None = None
     gpu: str | None = None
     tensor_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] | None = None
+    data_parallel: Annotated[int, Field(ge=1, le=MOST_GPUS)] = 1
     expert_parallel: bool | None = None
     precision: Precision | None = None
     backend: Literal["vllm", "sglang", "trtllm"] | None = None
+    kv_cache_dtype: KvCacheDtype | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    engine_args: EngineArgs = None
+    max_model_len: Annotated[int, Field(ge=2, le=MOST_TOKENS)] | None = None
     sampling: Literal["greedy", "sampled"] | None = None
     api_servers: Annotated[int, Field(ge=1, le=MOST_API_SERVERS)] = 1
     host: Host | None = None
     max_num_seqs: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 256
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=MOST_IN_BATCH)] = 2048
     kv_cache_tokens: Annotated[int, Field(ge=16, le=MOST_KV_TOKENS)] | None = None
+    speculative: Speculative | None = None
+    chunked_prefill: bool = True
+    long_prefill_token_threshold: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 0
     prefix_caching: bool = True
     load_balancer: Literal["round_robin", "least_outstanding", "least_kv", "session", "prefix"] = "least_outstanding"
     scheduling: Literal["fcfs", "priority"] = "fcfs"
@@ -343,13 +397,17 @@ class GpuPool(Model):
     autoscaling: Autoscaling | None = None
     start_up: StartUp | None = None
     failures: Failures | None = None
+    prefill: Prefill | None = None
+    kv_transfer: KvTransfer | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _limits_of_the_gpu(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not isinstance(given.get("gpu"), str):
+        if not isinstance(given, dict):
             return given
-        return {**limits_of(given["gpu"]), **given}
+        usual = limits_of(given["gpu"]) if isinstance(given.get("gpu"), str) else {}
+        given = from_engine_args(given, usual.get("max_num_seqs", cls.model_fields["max_num_seqs"].default))
+        return {**usual, **given}
 
     @field_validator("gpu")
     @classmethod
@@ -394,16 +452,62 @@ class GpuPool(Model):
         return self
 
     @property
+    def most_of_a_prompt(self) -> int:
+        """Most tokens of one prompt that an iteration takes in."""
+        return self.long_prefill_token_threshold or self.max_num_batched_tokens
+
+    @property
     def gpus(self) -> int:
         """GPUs of one replica, as far as the scenario says."""
-        return self.tensor_parallel or 1
+        return (self.tensor_parallel or 1) * self.data_parallel
 
     @property
     def hourly_usd(self) -> float:
-        """Price of one replica: the scenario's own, or the list price of its GPUs."""
+        """Price of one replica, with its share of those that take prompts in."""
+        return self.own_hourly_usd + self.prefill_usd_per_hour / self.replicas
+
+    @property
+    def own_hourly_usd(self) -> float:
+        """Price of one replica alone: the scenario's own, or the list price of its GPUs."""
         if self.usd_per_replica_hour is not None:
             return self.usd_per_replica_hour
         return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour
+
+    @property
+    def prefill_usd_per_hour(self) -> float:
+        """Of all replicas that take prompts in, where those are others."""
+        apart = self.prefill_pool
+        return 0.0 if apart is None else apart.replicas * apart.hourly_usd
+
+    @property
+    def servers(self) -> int:
+        """Replicas, and those that take prompts in."""
+        return self.replicas + (0 if self.prefill is None else self.prefill.replicas)
+
+    def gpus_in(self, replica_s: float, prefill_s: float) -> float:
+        """GPUs times seconds, of so many seconds of replicas and of those that take prompts in."""
+        apart = self.prefill_pool
+        return self.gpus * replica_s + (0.0 if apart is None else apart.gpus * prefill_s)
+
+    @property
+    def prefill_pool(self) -> GpuPool | None:
+        """The replicas that take prompts in, as a pool of their own; ``None`` where the pool's own do."""
+        own = self.prefill
+        if own is None:
+            return None
+        changes = {key: value for key in Prefill.model_fields if (value := getattr(own, key)) is not None}
+        if own.gpu is not None:
+            changes = {**limits_of(own.gpu), **changes}
+        if own.gpu is not None or own.tensor_parallel is not None:
+            changes = {"usd_per_replica_hour": None, "kv_cache_tokens": None, **changes}
+        # Limits of how long clients wait are the pool's as a whole.
+        changes |= dict.fromkeys(("prefill", "kv_transfer", "timeout_s", "deadline_s", "retry"))
+        return self.model_copy(update=changes)
+
+    @property
+    def knows_its_model(self) -> bool:
+        """Whether the layers of the model that it serves are known, by the catalogue or the physics model."""
+        return self.step_time is None or isinstance(self.step_time, PhysicsStepTime)
 
     @property
     def changes(self) -> bool:
@@ -421,6 +525,13 @@ class GpuPool(Model):
         if self.autoscaling is not None and self.autoscaling.schedule is not None:
             return math.ceil(self.autoscaling.mean_replicas - 1e-9)
         return self.most_replicas
+
+    @model_validator(mode="after")
+    def _ranks_stay(self) -> GpuPool:
+        for name in ("autoscaling", "failures") if self.data_parallel > 1 else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"no {name} with data_parallel above 1: ranks cannot come and go")
+        return self
 
     @model_validator(mode="after")
     def _lives_fit(self) -> GpuPool:
@@ -461,6 +572,11 @@ class GpuPool(Model):
             raise ValueError(f"start_up takes {takes_s:g} s and must be at most {what}, {longest_s:g} s")
 
     @model_validator(mode="after")
+    def _prefill_is_apart(self) -> GpuPool:
+        check_apart(self)
+        return self
+
+    @model_validator(mode="after")
     def _time_for_an_attempt(self) -> GpuPool:
         check_timeouts(self.retry, self.timeout_s, self.deadline_s)
         return self
@@ -471,11 +587,62 @@ class GpuPool(Model):
             raise ValueError(
                 f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least max_num_seqs {self.max_num_seqs}"
             )
+        verified = 1 if self.speculative is None else self.speculative.draft_tokens + 1
+        if self.max_num_batched_tokens < self.max_num_seqs * verified:
+            raise ValueError(
+                f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least {self.max_num_seqs * verified}: of each of "
+                f"max_num_seqs {self.max_num_seqs} sequences {verified} tokens are verified in one step"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _context_fits(self) -> GpuPool:
+        if self.max_model_len is not None and self.kv_cache_tokens is not None:
+            check_cache_holds(self.kv_cache_tokens, self.max_model_len)
+        if not self.chunked_prefill and self.max_model_len is None and self.step_time is not None:
+            raise ValueError(
+                "max_model_len to be given: without chunked_prefill it is the longest prompt that is ever taken in"
+            )
+        self.check_whole_prompts(self.max_model_len)
+        return self
+
+    def check_whole_prompts(self, max_model_len: int | None) -> None:
+        """Refuse prompts that are to be taken in whole, and do not fit into an iteration.
+
+        Raises:
+            ValueError: as vLLM does.
+        """
+        if not self.chunked_prefill and max_model_len is not None and self.max_num_batched_tokens < max_model_len:
+            raise ValueError(
+                f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least max_model_len {max_model_len} without "
+                "chunked_prefill"
+            )
+
+
+def check_cache_holds(kv_cache_tokens: int, max_model_len: int) -> None:
+    """Refuse a KV cache that does not hold one sequence of full length: vLLM does not start with it.
+
+    Raises:
+        ValueError: as said.
+    """
+    if kv_cache_tokens + 16 < max_model_len:  # vLLM keeps a block that counts here for nothing
+        raise ValueError(
+            f"max_model_len {max_model_len} must be at most what the KV cache holds, {kv_cache_tokens} tokens: vLLM does not start "
+            "otherwise"
+        )
 
 
 HOST_KEYS = ("sampling", "api_servers", "host")
-CATALOGUE_KEYS = ("model", "gpu", "tensor_parallel", "expert_parallel", "precision", "backend")
+CATALOGUE_KEYS = (
+    "model",
+    "gpu",
+    "tensor_parallel",
+    "expert_parallel",
+    "precision",
+    "backend",
+    "kv_cache_dtype",
+    "gpu_memory_utilization",
+)
 
 Deployment = Annotated[Api | GpuPool, Field(discriminator="kind")]
 

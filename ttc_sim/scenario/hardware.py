@@ -16,6 +16,7 @@ from ttc_sim.scenario.base import OR_ONE, InSchema, Model, NonNegative
 from ttc_sim.scenario.deployments import AnyStepTime, Precision
 from ttc_sim.scenario.fleet import StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
+from ttc_sim.scenario.speculative import MOST_DRAFTED
 
 _RANGE = re.compile(r"(\d{1,9})\s*\.\.\s*(\d{1,9})")
 _NUMBERS = "a list such as [1, 2, 4], [1..40], or {from: 1, to: 60}"
@@ -116,6 +117,8 @@ class PoolSearch(Model):
         gpu: GPUs of the catalogue; tensor_parallel: GPUs of a replica; precision: of the weights. All that go together are tried.
         options: instead of those, for pools with a ``step_time``: by a name, what else the replicas may run on; the pool as it
             stands is tried too.
+        draft_tokens: of speculative decoding, each with whatever is chosen of the above: ``[0, 1, 2, 3, 4]``; 0 is plain
+            decoding. The pool's ``speculative`` must say what is accepted of each number.
         replicas: numbers to choose from: ``[1, 2, 4]``, ``[1..40]`` or ``{from: 1, to: 60}``; from 1 on if left out.
         autoscaling: rules to choose from beside a fixed number; the pool's own if left out.
         start_up: how long a replica takes that one of them starts; the pool's own if left out.
@@ -125,6 +128,7 @@ class PoolSearch(Model):
     tensor_parallel: Annotated[list[Annotated[int, Field(ge=1, le=MOST_GPUS)]], Field(min_length=1)] | None = None
     precision: Annotated[list[Precision], Field(min_length=1)] | None = None
     options: Annotated[dict[str, PoolOption], Field(min_length=1)] | None = None
+    draft_tokens: Annotated[list[Annotated[int, Field(ge=0, le=MOST_DRAFTED)]], Field(min_length=1)] | None = None
     replicas: Replicas | None = None
     autoscaling: Annotated[list[AutoscalingRule], Field(min_length=1), BeforeValidator(_rules), OR_ONE] | None = None
     start_up: StartUp | None = None
@@ -136,7 +140,7 @@ class PoolSearch(Model):
             _known_gpu(gpu)
         return gpus
 
-    @field_validator("gpu", "tensor_parallel", "precision")
+    @field_validator("gpu", "tensor_parallel", "precision", "draft_tokens")
     @classmethod
     def _no_repetition(cls, given: list[object] | None) -> list[object] | None:
         _each_once(given or ())

@@ -25,7 +25,7 @@ from ttc_sim.scenario.deployments import GpuPool
 from ttc_sim.scenario.document import Scenario
 from ttc_sim.scenario.hardware import PoolSearch
 from ttc_sim.scenario.objectives import check_objective
-from ttc_sim.scenario.sessions import may_have_sessions
+from ttc_sim.scenario.sessions import Sessions, may_have_sessions
 from ttc_sim.scenario.targets import check_targets_of_sources
 from ttc_sim.scenario.tiers import check_configurations
 from ttc_sim.strategies import check_cascades
@@ -144,6 +144,14 @@ def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
                 f"none: {name} names a model of the catalogue, and gpu, tensor_parallel and precision to choose from"
             )
             raise InputError(path, f"{field}.options", list(one.options), expected)
+        for drafted in one.draft_tokens or ():
+            if own.speculative is None:
+                expected = f"speculative of deployments.{name}, which says what is accepted and what drafting takes"
+                raise InputError(path, f"{field}.draft_tokens", drafted, expected)
+            try:
+                own.speculative.with_draft_tokens(drafted)
+            except ValueError as error:
+                raise InputError(path, f"{field}.draft_tokens", drafted, str(error)) from None
         if one.autoscaling is not None and one.start_up is None and own.start_up is None:
             expected = "how long a replica takes that is started, such as {boot_s: 120, load_gb_per_s: 2}"
             raise InputError(path, f"{field}.start_up", None, expected)
@@ -205,6 +213,10 @@ def _check_references(scenario: Scenario) -> None:
         if isinstance(arm.turn_tokens, str) and arm.profile is None:
             expected = "a number, or an agent profile of the arm's own beside it: the ratio is of both"
             raise InputError(path, f"arms.{name}.turn_tokens", arm.turn_tokens, expected)
+    shorter = scenario.search.compact
+    if shorter is not None and (problems or not any(isinstance(one, Sessions) for one in scenario.workload.processes)):
+        expected = "none: no requests arrive by process: sessions, whose contexts could be made shorter"
+        raise InputError(path, "search.compact", shorter.model_dump(), expected)
     _check_fallbacks(scenario)
     check_budget(scenario)
     check_cascades({name: scenario.parsed_strategy(name) for name in scenario.arms}, path)
@@ -222,6 +234,9 @@ def _check_references(scenario: Scenario) -> None:
             raise InputError(path, "search.replicas", name, nearest(name, pools))
         if getattr(scenario.deployments[name], "autoscaling", None) is not None:
             expected = f"a pool of fixed size: how many replicas {name} has is decided by its autoscaling"
+            raise InputError(path, "search.replicas", name, expected)
+        if getattr(scenario.deployments[name], "prefill", None) is not None:
+            expected = f"search.pools.{name}: how many take prompts in for {name} is chosen with how many answer"
             raise InputError(path, "search.replicas", name, expected)
     _check_hardware(scenario, pools)
     check_configurations(path, scenario.search.tiers, scenario.search.concurrency, scenario.deployments)

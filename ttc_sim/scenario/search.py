@@ -10,6 +10,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REPLICAS, MOST_TOKENS
 from ttc_sim.scenario.base import InSchema, JsonSchema, Model, NonNegative, Share, errors_at
 from ttc_sim.scenario.hardware import Budget, PoolSearch
+from ttc_sim.scenario.sessions import Compact
 from ttc_sim.scenario.tiers import Numbers, Tiers
 from ttc_sim.strategies.choices import read_span
 
@@ -139,6 +140,8 @@ class Search(Model):
         replicas: per GPU pool, the numbers of replicas to choose from; the deployment's own if not named.
         tiers: per API, the tiers to choose one from (:mod:`ttc_sim.scenario.tiers`); its own limits, prices and fee if not named.
         concurrency: per API, the most calls at once to choose from; per GPU pool, ``max_num_seqs``. Their own if not named.
+        compact: how long contexts of sessions may be made shorter, once they have spent a budget (``SessionBudget`` with
+            ``at_end='compact'``); no such policy is searched if left out, as nothing is known of what it does to answers.
         utilization: most that a GPU pool may be loaded in a proposed plan, as a share of its full-batch throughput; where what a
             pool cannot take goes elsewhere by live load, most that both together may be.
         pools: for ``ttc-sim capacity`` alone, per GPU pool: GPUs, parallelism, precisions and numbers of replicas to choose from.
@@ -158,6 +161,7 @@ class Search(Model):
     )
     tiers: dict[str, Tiers] = Field(default_factory=dict)
     concurrency: dict[str, Numbers] = Field(default_factory=dict)
+    compact: Compact | None = None
     utilization: Annotated[float, Field(ge=0.01, le=1)] = 0.8
     pools: dict[str, PoolSearch] = Field(default_factory=dict)
     gpus: dict[str, Budget] = Field(default_factory=dict)

@@ -20,22 +20,14 @@ from typing import Any, NamedTuple
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_json
 from ttc_sim.files.leftovers import temporary_folder
-from ttc_sim.files.opening import is_folder
-from ttc_sim.serving.model_shape import check_shape
+from ttc_sim.files.opening import is_file, is_folder
+from ttc_sim.serving.model_names import ALIASES as ALIASES
+from ttc_sim.serving.model_names import UNMEASURED, Base, base_of, parsed
+from ttc_sim.serving.model_shape import check_heads, check_shape
 
 PACKAGE = "aiconfigurator-core"
 BACKENDS = ("vllm", "sglang", "trtllm")
 PRECISIONS = ("bf16", "fp8", "fp4", "int4")
-ALIASES = {
-    "meta-llama/Llama-3.1-8B": "meta-llama/Meta-Llama-3.1-8B",
-    "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Meta-Llama-3.1-8B",
-    "nvidia/Llama-3.1-8B-Instruct-FP8": "meta-llama/Meta-Llama-3.1-8B",
-    "meta-llama/Llama-3.1-70B": "meta-llama/Meta-Llama-3.1-70B",
-    "meta-llama/Llama-3.1-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
-    "meta-llama/Llama-3.3-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
-    "meta-llama/Llama-3.1-405B-Instruct": "meta-llama/Meta-Llama-3.1-405B",
-}
-"""Names that a model of the same shape goes by."""
 
 
 def _llama(layers: int, hidden: int, heads: int, ffn: int, vocab: int) -> dict[str, Any]:
@@ -53,12 +45,54 @@ def _llama(layers: int, hidden: int, heads: int, ffn: int, vocab: int) -> dict[s
     }
 
 
+def _nemotron(pattern: str, hidden: int, ffn: int) -> dict[str, Any]:
+    """A Nemotron-H: a letter per layer, ``M`` of Mamba, ``-`` of an MLP, ``*`` of attention."""
+    return {
+        "architectures": ["NemotronHForCausalLM"],
+        "hybrid_override_pattern": pattern,
+        "num_hidden_layers": len(pattern),
+        "hidden_size": hidden,
+        "intermediate_size": ffn,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "attention_head_dim": 128,
+        "mamba_num_heads": 128,
+        "mamba_head_dim": 80,
+        "ssm_state_size": 128,
+        "conv_kernel": 4,
+        "n_groups": 8,
+        "chunk_size": 128,
+        "vocab_size": 131072,
+        "max_position_embeddings": 131072,
+        "torch_dtype": "bfloat16",
+    }
+
+
+_QWEN3 = {"architectures": ["Qwen3ForCausalLM"], "max_position_embeddings": 40960}
+
 SHAPES: dict[str, dict[str, Any]] = {
     "mistralai/Mistral-Small-24B-Instruct-2501": _llama(40, 5120, 32, 32768, 131072),
     "Qwen/Qwen2.5-14B-Instruct": _llama(48, 5120, 40, 13824, 152064),
     "Qwen/Qwen2.5-32B-Instruct": _llama(64, 5120, 40, 27648, 152064),
+    "Qwen/Qwen3-4B": _llama(36, 2560, 32, 9728, 151936) | _QWEN3,
+    "Qwen/Qwen3-14B": _llama(40, 5120, 40, 17408, 151936) | _QWEN3,
+    "nvidia/NVIDIA-Nemotron-Nano-9B-v2": _nemotron(
+        "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-", 4480, 15680
+    ),
+    "nvidia/NVIDIA-Nemotron-Nano-12B-v2": _nemotron(
+        "M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M-", 5120, 20480
+    ),
 }
 """Models that the catalogue has no shape of but whose operators it can look up: all that counts is in their ``config.json``."""
+
+_ATTEND_IN_PART = ("NemotronH", "Qwen3_5", "KimiK3")
+"""Beginnings of architectures with layers of linear attention or of state spaces."""
+
+_LIKE = {
+    "LlamaForCausalLM": "meta-llama/Meta-Llama-3.1-8B",
+    "Qwen3ForCausalLM": "Qwen/Qwen3-32B",
+    "NemotronHForCausalLM": "nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+}
 
 
 class Served(NamedTuple):
@@ -71,6 +105,7 @@ class Served(NamedTuple):
             expert if 1.
         data_parallel: servers that each attend to requests of their own and share the experts.
         precision: of the weights; ``None`` for the model's own.
+        kv_cache_dtype: ``bf16`` or ``fp8``; ``None`` for what the catalogue takes with that precision.
     """
 
     model: str
@@ -80,6 +115,7 @@ class Served(NamedTuple):
     expert_parallel: int = 1
     data_parallel: int = 1
     precision: str | None = None
+    kv_cache_dtype: str | None = None
 
     @property
     def gpus(self) -> int:
@@ -139,9 +175,11 @@ def supported() -> frozenset[tuple[str, str, str]]:
         for row in rows
         if row["Mode"] == "agg" and row["Status"] == "PASS" and row.get("Source", "silicon") == "silicon"
     }
-    # These are of the shape of a Llama, and need no operators that it does not.
-    llama = {(gpu, backend) for model, gpu, backend in found if model == "meta-llama/Meta-Llama-3.1-8B"}
-    return frozenset(found | {(name, gpu, backend) for name in SHAPES for gpu, backend in llama})
+    # These need no operators that a model of the same kind does not.
+    for name, config in SHAPES.items():
+        like = _LIKE[config["architectures"][0]]
+        found |= {(name, gpu, backend) for model, gpu, backend in found if model == like}
+    return frozenset(found)
 
 
 @cache
@@ -194,9 +232,21 @@ def own_precision(model: str) -> str:
     algorithm = str(config["raw_config"].get("quant_algo") or "")
     if "fp4" in algorithm or "mixed" in algorithm:
         return "fp4"
-    if "compressed" in algorithm or "int4" in algorithm:
+    if "compressed" in algorithm:
+        return "fp8" if _bits(config["raw_config"]) == {8} else "int4"
+    if any(name in algorithm for name in ("int4", "awq", "gptq")):
         return "int4"
     return "fp8" if "fp8" in algorithm else "bf16"
+
+
+def _bits(raw: Mapping[str, Any]) -> set[object]:
+    """Of each weight, as compressed-tensors writes them down."""
+    said = raw.get("quantization_config")
+    groups = said.get("config_groups") if isinstance(said, dict) else None
+    weights = (
+        [one.get("weights") for one in groups.values() if isinstance(one, dict)] if isinstance(groups, dict) else []
+    )
+    return {one.get("num_bits") for one in weights if isinstance(one, dict)}
 
 
 def heads(model: str) -> int:
@@ -219,6 +269,24 @@ def has_experts(model: str) -> bool:
     return config is not None and bool(config["num_experts"])
 
 
+def kind_of(model: str) -> str:
+    """``experts`` of a mixture of experts, ``hybrid`` of one whose layers attend only in part, else ``dense``.
+
+    Raises:
+        InputError: the name stands for nothing known.
+    """
+    name = base_name(model)
+    if name in ALIASES.values():
+        return "dense"
+    if name in SHAPES:
+        return "hybrid" if SHAPES[name]["architectures"][0].startswith(_ATTEND_IN_PART) else "dense"
+    config = config_of(known(model, "catalogue"))
+    assert config is not None
+    if str(config["architecture"]).startswith(_ATTEND_IN_PART):
+        return "hybrid"
+    return "experts" if config["num_experts"] else "dense"
+
+
 def cuttable(model: str, ways: int, precision: str | None = None) -> bool:
     """Whether every expert of a model can be cut into so many parts.
 
@@ -230,17 +298,123 @@ def cuttable(model: str, ways: int, precision: str | None = None) -> bool:
     return not blocks or int(config["moe_inter_size"]) % (128 * ways) == 0
 
 
+@cache
+def base(model: str) -> Base | None:
+    """The model of the catalogue that a name stands for (:mod:`ttc_sim.serving.model_names`), or a folder with a shape of its own.
+
+    Without the catalogue, of the models whose operators are shipped.
+    """
+    shipped = {*SHAPES, *ALIASES.values()}
+    if model in shipped or model in ALIASES or installed() is None:
+        return base_of(model, shipped)
+    if model not in models() and is_file(Path(model) / "config.json"):
+        return None if config_of(model) is None else Base(model, None)
+    return base_of(model, models())
+
+
+def base_name(model: str) -> str:
+    """The catalogue's name of what a model's name stands for; the name itself where it stands for nothing known."""
+    found = base(model)
+    return model if found is None else found.model
+
+
+def named(model: str, precision: str | None, where: str | Path, field: str = "") -> tuple[str, str | None]:
+    """The catalogue's own name of a model, and the precision of its weights; ``None`` for the model's own.
+
+    Args:
+        model: as the user said it; ``precision``: likewise, ``None`` if nothing was said.
+        where, field: that errors name.
+
+    Raises:
+        InputError: the catalogue is not installed or knows no such model (with the nearest names), the name says a precision of
+            which no operators were measured, or another than ``precision``.
+    """
+    need(where, f"{field}model", model)
+    found = base(model)
+    if found is None:
+        if is_file(Path(model) / "config.json"):
+            raise InputError(Path(model) / "config.json", "architectures", _architectures(model), _EXPECTED_SHAPE)
+        raise InputError(where, f"{field}model", model, nearest(model, {*models(), *ALIASES}))
+    if found.precision == UNMEASURED:
+        expected = f"a checkpoint in {', '.join(PRECISIONS)}: of this one's precision no operators were measured"
+        raise InputError(where, f"{field}model", model, expected)
+    said = found.precision or (own_precision(found.model) if parsed(model).precision is not None else None)
+    if found.model != model and None not in (said, precision) and said != precision:
+        raise InputError(where, f"{field}precision", precision, f"{said}, as the name of {model} says")
+    return found.model, precision or found.precision
+
+
+_EXPECTED_SHAPE = "an architecture and a shape that operators were measured of"
+
+
+def _architectures(folder: str) -> object:
+    config = read_json(Path(folder) / "config.json")
+    return config.get("architectures") if isinstance(config, dict) else config
+
+
+@cache
+def shape_like(folder: str) -> str | None:
+    """The known model whose layers, widths and experts a folder's ``config.json`` has; ``None``: a shape of its own.
+
+    Of several the one in the same precision, or else in 16 bits. Fine-tunes may have added words to the vocabulary.
+    """
+    mine = _dimensions(folder)
+    same = sorted(name for name in models() if _dimensions(name) == mine)
+    wanted = {own: name for name in reversed(same) for own in [own_precision(name)]}
+    return wanted.get(own_precision(folder), wanted.get("bf16", same[0] if same else None))
+
+
+def _dimensions(model: str) -> dict[str, Any] | None:
+    config = config_of(model)
+    left_out = ("raw_config", "context", "vocab")
+    return None if config is None else {key: one for key, one in config.items() if key not in left_out}
+
+
+def measured_as(model: str) -> str:
+    """The known model whose measurements say something of a model: its base, or the one of its shape; itself without any."""
+    name = base_name(model)
+    if installed() is None or name in models() or base(model) is None:
+        return name
+    return shape_like(name) or name
+
+
+def context_of(model: str) -> int | None:
+    """Most tokens of prompt and answer together that a model was made for; ``None`` where the name stands for nothing known."""
+    found = base(model)
+    if found is None:
+        return None
+    if found.context is not None:
+        return found.context
+    if found.model in SHAPES:
+        return int(SHAPES[found.model]["max_position_embeddings"])
+    config = None if installed() is None else config_of(found.model)
+    return None if config is None or not config["context"] else int(config["context"])
+
+
+def said_base(model: str) -> str | None:
+    """What a model's times rest on, where that is not the model of that very name; ``None`` otherwise."""
+    found = base(model)
+    if found is None:
+        return None
+    if found.model == model and installed() is not None and model not in models():
+        like = shape_like(model)
+        of = "a shape of its own" if like is None else f"the shape of {like}"
+        mine, words = (int((config_of(name) or {}).get("vocab", 0)) for name in (model, like or model))
+        of += "" if mine == words else f" with a vocabulary of {mine:,}"
+        return f"{Path(model).name} is served as its config.json says: {of}, in {own_precision(model)}"
+    if found.model == model or model in ALIASES:
+        return None
+    weights = "" if found.precision is None else f", with weights in {found.precision}"
+    return f"{model} is served as {found.model}, which has its shape{weights}"
+
+
 def known(model: str, where: str | Path, field: str = "") -> str:
     """The catalogue's own name of a model.
 
     Raises:
-        InputError: the catalogue is not installed, or knows no such model; with the nearest names.
+        InputError: as :func:`named`.
     """
-    need(where, f"{field}model", model)
-    name = ALIASES.get(model, model)
-    if config_of(name) is None:
-        raise InputError(where, f"{field}model", model, nearest(model, {*models(), *ALIASES}))
-    return name
+    return named(model, None, where, field)[0]
 
 
 def checked(served: Served, where: str | Path, field: str = "") -> Served:
@@ -254,7 +428,8 @@ def checked(served: Served, where: str | Path, field: str = "") -> Served:
         InputError: the catalogue is not installed, a name is unknown, a parallelism does not divide the heads or goes over a
             node, or the GPU lacks the precision.
     """
-    model = known(served.model, where, field)
+    model, weights = named(served.model, served.precision, where, field)
+    served = served._replace(precision=weights)
     if served.backend not in BACKENDS:
         raise InputError(where, f"{field}backend", served.backend, nearest(served.backend, BACKENDS))
     if served.gpu not in gpus():
@@ -268,6 +443,9 @@ def checked(served: Served, where: str | Path, field: str = "") -> Served:
         raise InputError(
             where, f"{field}tensor_parallel", served.tensor_parallel, f"{expected} within a node of {node}"
         )
+    config = config_of(model)
+    if config is not None and config.get("n_kv"):
+        check_heads(count, int(config["n_kv"]), served.tensor_parallel, where, f"{field}tensor_parallel")
     if served.expert_parallel > 1 and not has_experts(model):
         raise InputError(where, f"{field}expert_parallel", True, f"a mixture of experts; {model} is dense")
     cut = served.gpus // served.expert_parallel

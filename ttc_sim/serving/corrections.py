@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttc_sim.serving.catalogue import ALIASES
+from ttc_sim.serving.catalogue import base_name, measured_as
+from ttc_sim.serving.measured_ranges import served_errors
 from ttc_sim.serving.operators import Corrections, OperatorTimes
 
 FILE = Path(__file__).with_name("gpu_corrections.json")
@@ -66,17 +67,19 @@ def token_s() -> float:
 def checked_pairs() -> dict[tuple[str, str], Checked]:
     """By the catalogue's names of model and GPU, those that were measured."""
     return {
-        (ALIASES.get(one["model"], one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
+        (base_name(one["model"]), one["gpu"]): Checked(one["rows"], one["ttft"], one["tpot"])
         for one in _file()["pairs"]
     }
 
 
 def doubt(model: str, gpu: str) -> str | None:
     """Why a prediction should not be relied on; ``None`` if nothing speaks against it."""
-    found = checked_pairs().get((ALIASES.get(model, model), gpu))
-    if found is None or found.tpot_percent <= DOUBTFUL_PERCENT:
+    pair = measured_as(model), gpu
+    found, served = checked_pairs().get(pair), served_errors().get(pair)
+    if found is not None and found.tpot_percent > DOUBTFUL_PERCENT:
+        off, rows, what = found.tpot_percent, found.rows, "time per output token"
+    elif served is not None and served.percent > DOUBTFUL_PERCENT:
+        off, rows, what = served.percent, served.rows, "time between tokens of servers at work"
+    else:
         return None
-    return (
-        f"{model} on {gpu}: time per output token was {found.tpot_percent:.0f}% off (median of {found.rows} measured "
-        f"operating points)"
-    )
+    return f"{model} on {gpu}: {what} was {off:.0f}% off (median of {rows} measured operating points)"

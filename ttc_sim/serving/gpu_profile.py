@@ -26,7 +26,7 @@ from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.files.opening import is_folder
 from ttc_sim.files.tables import read_table
-from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts
+from ttc_sim.serving.physics import ARCHITECTURES, Architecture, activated_experts, on_busiest_gpu
 from ttc_sim.serving.step_time import StepTable, flat_where_falling, step_table
 from ttc_sim.serving.users_own import checked
 
@@ -67,6 +67,7 @@ def load_gpu_profile(
     architecture: Architecture | None = None,
     layers: int | None = None,
     host_s: float = HOST_S,
+    data_parallel: int = 1,
     link_bytes_per_s: float = LINK_BYTES_PER_S,
     link_latency_s: float = LINK_LATENCY_S,
 ) -> StepTable:
@@ -80,6 +81,8 @@ def load_gpu_profile(
         architecture: of the model; by default looked up by the model's name in ``meta.yaml``.
         layers: transformer layers, if not the architecture's.
         host_s: seconds per iteration in which the GPU waits for the host.
+        data_parallel: ranks of the server, each of ``tensor_parallel`` GPUs. Those of a mixture of experts step together: the
+            experts are divided among all GPUs, and every layer's tokens are exchanged.
         link_bytes_per_s: bytes per second of an all-reduce, by its ring's traffic per GPU; matters above one GPU only.
         link_latency_s: seconds of the smallest all-reduce.
 
@@ -90,7 +93,11 @@ def load_gpu_profile(
     folder = Path(folder)
     if not is_folder(folder):
         raise InputError(folder, "folder", str(folder), "an existing folder")
-    for name, value in (("max_tokens", max_tokens), ("max_sequences", max_sequences)):
+    for name, value in (
+        ("max_tokens", max_tokens),
+        ("max_sequences", max_sequences),
+        ("data_parallel", data_parallel),
+    ):
         if value < 1:
             raise InputError(folder, name, value, "at least 1")
     for name, seconds in (("host_s", host_s), ("link_latency_s", link_latency_s)):
@@ -101,7 +108,7 @@ def load_gpu_profile(
     degrees = profiled_degrees(folder)
     if tensor_parallel not in degrees:
         raise InputError(folder, "tensor_parallel", tensor_parallel, f"one that was profiled: {degrees}")
-    shape = architecture or _known_architecture(folder)
+    shape = architecture or known_architecture(folder)
     depth = shape.layers if layers is None else layers
     if depth < 1:
         raise InputError(folder, "layers", depth, "at least 1")
@@ -109,10 +116,20 @@ def load_gpu_profile(
     here = folder / f"tp{tensor_parallel}"
     tokens = np.arange(max_tokens + 1, dtype=np.float64)
     dense = _dense_seconds(here / "dense.csv", tokens, depth, shape)
-    if shape.experts:
+    ranks = data_parallel if shape.experts else 1
+    link = link_bytes_per_s, link_latency_s
+    reduced, shared = 2 * depth, None
+    if ranks > 1:
+        together = np.arange(ranks * max_tokens + 1, dtype=np.float64)
+        shared = exchange_seconds(together, shape.hidden, ranks, *link)
+        shared += _moe_seconds(folder, 1, degrees, together, shape, tensor_parallel * ranks)
+        shared *= shape.moe_layers(depth)
+        shared[0] = 0.0
+        reduced -= shape.moe_layers(depth)  # the exchange brings the experts' results to where they belong
+    elif shape.experts:
         dense += shape.moe_layers(depth) * _moe_seconds(folder, tensor_parallel, degrees, tokens, shape)
     if tensor_parallel > 1:
-        dense += 2 * depth * all_reduce_seconds(tokens, shape.hidden, tensor_parallel, link_bytes_per_s, link_latency_s)
+        dense += reduced * all_reduce_seconds(tokens, shape.hidden, tensor_parallel, *link)
     dense[0] = 0.0
     made = step_table(
         max_tokens,
@@ -121,6 +138,8 @@ def load_gpu_profile(
         dense_s=dense,
         sampled_s=_sequence_seconds(here / "per_sequence.csv", max_sequences),
         attention=flat_where_falling(_attention(here / "attention.csv", depth)),
+        ranks=ranks,
+        shared_s=shared,
     )
     return checked(made, max_tokens, max_sequences, str(here), _FAR)
 
@@ -144,7 +163,23 @@ def all_reduce_seconds(tokens: F64, hidden: int, tensor_parallel: int, bytes_per
     return seconds
 
 
-def _known_architecture(folder: Path) -> Architecture:
+def exchange_seconds(tokens: F64, hidden: int, ranks: int, bytes_per_s: float, latency_s: float) -> F64:
+    """Seconds in which the ranks' tokens come to the experts of every rank and their results back, in 16 bits.
+
+    An all-gather of the tokens of all ranks and a reduce-scatter (vLLM's ``allgather_reducescatter``), each over a ring: a call of
+    its own, with an all-reduce's latency and half of the bytes.
+    """
+    size = tokens * hidden * 2
+    seconds: F64 = 2 * latency_s + 2 * (ranks - 1) / ranks * size / bytes_per_s
+    return seconds
+
+
+def known_architecture(folder: Path) -> Architecture:
+    """Of the model that a folder's ``meta.yaml`` names.
+
+    Raises:
+        InputError: no such file, or a model whose architecture is not known.
+    """
     path = folder / "meta.yaml"
     meta = read_yaml(path, expected="an existing file, or an architecture as argument")
     model = meta.get("model") if isinstance(meta, dict) else None
@@ -217,8 +252,10 @@ def _sequence_seconds(path: Path, max_sequences: int) -> F64:
     return total
 
 
-def _moe_seconds(folder: Path, tensor_parallel: int, degrees: Sequence[int], tokens: F64, shape: Architecture) -> F64:
-    """Seconds of one layer's experts, for the experts that so many tokens activate."""
+def _moe_seconds(
+    folder: Path, tensor_parallel: int, degrees: Sequence[int], tokens: F64, shape: Architecture, among: int = 1
+) -> F64:
+    """Seconds of one layer's experts, for the experts that so many tokens activate; ``among``: GPUs that each have whole ones."""
     # Experts split over n GPUs do 1/n of the work each: a degree that was not measured is scaled from one that was.
     measured = [one for one in degrees if (folder / f"tp{one}" / "moe.csv").is_file()]
     source = tensor_parallel if tensor_parallel in measured or not measured else measured[0]
@@ -234,6 +271,8 @@ def _moe_seconds(folder: Path, tensor_parallel: int, degrees: Sequence[int], tok
         )
     curves.sort(key=lambda one: one[0])
     experts = activated_experts(tokens, shape)
+    if among > 1:
+        experts, tokens = on_busiest_gpu(tokens, shape, among)
     knots = np.array([one[0] for one in curves])
     at_knots = np.stack([_line(experts, one[1], one[2] * US) for one in curves])
     seconds = np.empty_like(tokens)

@@ -51,9 +51,28 @@ def check_shape(config: Mapping[str, Any], where: str | Path, field: str) -> Non
         raise InputError(where, f"{field}: hidden_size", hidden, f"at least the attention heads, {heads}")
 
 
+def check_heads(
+    heads: int, kv_heads: int, tensor_parallel: int, where: str | Path, field: str = "tensor_parallel"
+) -> None:
+    """Refuse GPUs that cannot share a model's attention heads evenly, as vLLM does.
+
+    Raises:
+        InputError: they do not divide the heads; or neither do they divide the heads of keys and values, nor those them.
+
+    >>> check_heads(56, 8, 7, "physics")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ttc_sim.base.errors.InputError: physics: tensor_parallel: got 7; expected GPUs that share 56 attention heads evenly, ...
+    """
+    able = [n for n in range(1, heads + 1) if heads % n == 0 and (kv_heads % n == 0 or n % kv_heads == 0)]
+    if tensor_parallel not in able:
+        listed = ", ".join(map(str, able[:12]))
+        expected = f"GPUs that share {heads} attention heads evenly, and {kv_heads} of keys and values: one of {listed}"
+        raise InputError(where, field, tensor_parallel, expected)
+
+
 def experts_of(config: Mapping[str, Any]) -> int:
     """Experts of a layer; 0 of a dense model."""
     return int(config.get("num_local_experts") or config.get("num_experts") or config.get("n_routed_experts") or 0)
 
 
-__all__ = ["check_shape", "experts_of"]
+__all__ = ["check_heads", "check_shape", "experts_of"]

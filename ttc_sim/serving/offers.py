@@ -14,8 +14,9 @@ from ttc_sim.base.threads import one_thread
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, SMALL_GPU_LIMITS, SMALL_GPUS
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.serving import catalogue
-from ttc_sim.serving.catalogue import ALIASES, BACKENDS, Served
+from ttc_sim.serving.catalogue import BACKENDS, Served
 from ttc_sim.serving.corrections import corrections_for, doubt
+from ttc_sim.serving.model_names import ALIASES
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import OperatorTimes, operator_table
 from ttc_sim.serving.step_time import full_batch_seconds, step_seconds
@@ -79,7 +80,11 @@ def named_model(words: Sequence[str]) -> str | None:
     """The catalogue's model that the words are the whole name of, if they are."""
     if len(words) != 1 or catalogue.installed() is None:
         return None
-    return next((name for name in (*catalogue.models(), *ALIASES) if name.lower() == words[0].lower()), None)
+    word, names = words[0].lower(), (*catalogue.models(), *ALIASES)
+    whole = next((name for name in names if name.lower() == word), None)
+    if whole is not None or any(word in name.lower() for name in names):
+        return whole  # a part of names is a word to look for
+    return words[0] if catalogue.base(words[0]) is not None else None
 
 
 @dataclass(frozen=True)
@@ -142,11 +147,12 @@ def offers(
         InputError: a name that is not known, or no GPU that it can be estimated on.
     """
     say = progress or (lambda _: None)
-    name = catalogue.known(model, "gpus")
+    name, weights = catalogue.named(model, precision, "gpus")
     if backend not in BACKENDS:
         raise InputError("gpus", "--backend", backend, nearest(backend, BACKENDS))
     if precision is not None and precision not in catalogue.PRECISIONS:
         raise InputError("gpus", "--precision", precision, nearest(precision, catalogue.PRECISIONS))
+    precision = weights
     found: list[Offer] = []
     refused: list[dict[str, str]] = []
     for gpu in catalogue.gpus():
@@ -179,14 +185,14 @@ def fewest_gpus(model: str, gpu: str, tokens: int, *, where: str, field: str) ->
     Raises:
         InputError: the catalogue is not installed, a name is unknown, or eight do not hold it.
     """
-    name = catalogue.known(model, where, field)
+    name, precision = catalogue.named(model, None, where, field)
     if gpu not in catalogue.gpus():
         raise InputError(where, f"{field}gpu", gpu, nearest(gpu, catalogue.gpus()))
     reason = "a GPU with more memory: eight of these do not hold it"
     for count in PARALLEL:
         if catalogue.heads(name) % count:
             continue
-        served = Served(name, gpu, "vllm", count, **_experts(name, count, None))
+        served = Served(name, gpu, "vllm", count, precision=precision, **_experts(name, count, precision))
         try:
             if operator_times(served, where, field).kv_tokens >= tokens:
                 return served

@@ -57,6 +57,8 @@ def estimator_arguments(served: Served) -> tuple[str, dict[str, Any]]:
             modes = {"gemm_quant_mode": "nvfp4", **({"moe_quant_mode": "nvfp4"} if moe else {}), **kv}
     else:
         modes = {"gemm_quant_mode": "int4_wo", **({"moe_quant_mode": "int4_wo"} if moe else {})}
+    if served.kv_cache_dtype is not None:
+        modes |= {"kvcache_quant_mode": {"bf16": "bfloat16"}.get(served.kv_cache_dtype, served.kv_cache_dtype)}
     sizes: dict[str, Any] = {"tp_size": served.tensor_parallel}
     if moe:
         sizes |= {

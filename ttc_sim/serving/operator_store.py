@@ -12,7 +12,7 @@ from ttc_sim.base import cache
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.files.opening import is_file
 from ttc_sim.serving import catalogue
-from ttc_sim.serving.catalogue import ALIASES, Served
+from ttc_sim.serving.catalogue import Served, base, base_name
 from ttc_sim.serving.operator_lookup import grid, measure
 from ttc_sim.serving.operators import OperatorTimes, as_json, from_json
 
@@ -28,9 +28,10 @@ def shipped_name(served: Served) -> str:
     >>> shipped_name(Served("Qwen/Qwen3-32B", "h200_sxm", tensor_parallel=2, precision="fp8"))
     'qwen3-32b_h200_sxm_vllm_tp2_fp8.json'
     """
-    model = ALIASES.get(served.model, served.model).split("/")[-1].lower()
+    model = base_name(served.model).split("/")[-1].lower()
     experts = f"ep{served.expert_parallel}" if served.expert_parallel > 1 else ""
-    return f"{model}_{served.gpu}_{served.backend}_tp{served.tensor_parallel}{experts}_{served.precision or 'own'}.json"
+    kept = f"_kv-{served.kv_cache_dtype}" if served.kv_cache_dtype else ""
+    return f"{model}_{served.gpu}_{served.backend}_tp{served.tensor_parallel}{experts}_{served.precision or 'own'}{kept}.json"
 
 
 # An optimizer looks the same few up again and again.
@@ -97,8 +98,13 @@ def _kept(made_by: list[str]) -> OperatorTimes | None:
 
 
 def _shipped(served: Served) -> OperatorTimes | None:
-    if served.data_parallel > 1:
+    found = base(served.model)
+    if served.data_parallel > 1 or found is None:
         return None
+    if found.precision is not None:
+        if served.precision not in (None, found.precision):
+            return None  # refused where it is looked up
+        served = served._replace(precision=found.precision)
     for folder in shipped_folders("operators"):
         path = folder / shipped_name(served)
         if is_file(path):

@@ -75,11 +75,16 @@ class OperatorTimes:
 def kv_tokens(times: OperatorTimes, memory_share: float) -> int:
     """KV tokens that fit if the server uses another share of the GPU's memory."""
     fixed = times.weight_bytes + times.activation_bytes + times.runtime_bytes
-    usual = times.memory_bytes * times.memory_share - fixed
     budget = times.memory_bytes * memory_share - fixed
+    return max(int(budget / kv_bytes_of_a_token(times)), 0)
+
+
+def kv_bytes_of_a_token(times: OperatorTimes) -> float:
+    """Bytes of a token's keys and values over all layers, on one GPU."""
+    fixed = times.weight_bytes + times.activation_bytes + times.runtime_bytes
+    usual = times.memory_bytes * times.memory_share - fixed
     # With sliding windows a token takes less than the first one does, so what is known is scaled where something is.
-    per_token = usual / times.kv_tokens if times.kv_tokens else times.kv_bytes_per_token
-    return max(int(budget / per_token), 0)
+    return usual / times.kv_tokens if times.kv_tokens else times.kv_bytes_per_token
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,13 @@ NONE = Corrections()
 
 
 def operator_table(
-    times: OperatorTimes, known: Corrections, max_tokens: int, max_sequences: int, *, sampled: bool = True
+    times: OperatorTimes,
+    known: Corrections,
+    max_tokens: int,
+    max_sequences: int,
+    ranks: int = 1,
+    *,
+    sampled: bool = True,
 ) -> StepTable:
     """Step times of one server: linear in KV tokens between the knots.
 
@@ -126,17 +137,31 @@ def operator_table(
         known: corrections; ``NONE`` for the operators' plain sum.
         max_tokens: most tokens in a batch.
         max_sequences: most sequences in a batch.
+        ranks: of a mixture of experts, that the times were looked up for (``Served.data_parallel``): they step together, and
+            share what the experts and the links take.
         sampled: tokens are sampled, rather than the likeliest taken.
     """
     tokens = np.arange(max_tokens + 1, dtype=np.float64)
     decoding = TOKENS[: len(times.decode["matrix"])]
-    decode = (
-        known.matrix * (_known(times.decode["matrix"]) + _known(times.decode["other"]))
-        + known.link * _known(times.decode["link"])
-        + known.experts * _known(times.decode["experts"])
-    )
-    computed = sum(_known(times.prefill[kind]) for kind in ("matrix", "other", "experts"))
-    prefill = known.prefill * computed + known.link * _known(times.prefill["link"])
+    decode = known.matrix * (_known(times.decode["matrix"]) + _known(times.decode["other"]))
+    decode_shared = known.link * _known(times.decode["link"])
+    experts = known.experts * _known(times.decode["experts"])
+    prefill_shared = known.link * _known(times.prefill["link"])
+    shared = None
+    if ranks > 1:
+        prefill = known.prefill * (_known(times.prefill["matrix"]) + _known(times.prefill["other"]))
+        # The catalogue's times are of as many tokens on every rank.
+        each = np.arange(ranks * max_tokens + 1, dtype=np.float64) / ranks
+        shared = 1e-3 * np.where(
+            each <= MOST_DECODING,
+            _line(each, decoding, decode_shared + experts),
+            _line(each, TOKENS, prefill_shared + known.prefill * _known(times.prefill["experts"])),
+        )
+        shared[0] = 0.0
+    else:
+        decode = decode + decode_shared + experts
+        computed = sum(_known(times.prefill[kind]) for kind in ("matrix", "other", "experts"))
+        prefill = known.prefill * computed + prefill_shared
     dense = np.where(tokens <= MOST_DECODING, _line(tokens, decoding, decode), _line(tokens, TOKENS, prefill))
     dense[0] = 0.0
     served = np.arange(max_sequences + 1, dtype=np.float64)
@@ -157,6 +182,8 @@ def operator_table(
         attention=flat_where_falling(
             (chunks, CONTEXTS, sequences, kv, 1e-3 * (taking_in[:, :, None, None] + attending[None, None]))
         ),
+        ranks=ranks,
+        shared_s=shared,
     )
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy.optimize import lsq_linear
+from scipy.optimize import least_squares
 
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.files.documents import read_json
-from ttc_sim.serving.model_shape import check_shape, experts_of
+from ttc_sim.serving.model_shape import check_heads, check_shape, experts_of
 from ttc_sim.serving.step_time import StepTable, step_table
 
 
@@ -156,7 +157,8 @@ GPUS: dict[str, Gpu] = {
 T = TypeVar("T")
 
 WEIGHT_BYTES = {"FP8": 1, "FP16": 2, "BF16": 2}
-ACTIVATION_BYTES = 2  # activations, LM head and KV cache stay in 16 bits beside FP8 weights too, unless told otherwise
+ACTIVATION_BYTES = 2  # activations and LM head stay in 16 bits beside FP8 weights too
+KV_BYTES = {"auto": ACTIVATION_BYTES, "bf16": ACTIVATION_BYTES, "fp8": 1}
 
 ROUTING_SKEW = 0.8
 """How unequally experts are used: popularity falls as ``rank ** -skew``. 0.8 fits three runs of Llama-4 Scout better than 0."""
@@ -164,6 +166,36 @@ ROUTING_SKEW = 0.8
 
 def activated_experts(tokens: F64, shape: Architecture, skew: float = ROUTING_SKEW) -> F64:
     """Mean number of experts of a layer that so many tokens activate, if an expert's popularity falls as ``rank ** -skew``."""
+    active: F64 = (1 - (1 - _popularity(shape, skew)[None, :]) ** tokens[:, None]).sum(axis=1)
+    return active
+
+
+def on_busiest_gpu(tokens: F64, shape: Architecture, gpus: int, skew: float = ROUTING_SKEW) -> tuple[F64, F64]:
+    """Of experts divided whole among GPUs, by chance: how many are activated on the GPU that has the most to do, and tokens that
+    its experts compute, counted as if each went to all of its experts there. All others wait for that GPU in every layer.
+
+    The largest of so many draws from a normal distribution lies as many standard deviations above the mean as Blom (1958) has it.
+
+    >>> shape = ARCHITECTURES["Qwen/Qwen3-30B-A3B-Instruct-2507"]
+    >>> experts, tokens = on_busiest_gpu(np.array([1.0, 1000.0]), shape, 2, skew=0.0)
+    >>> [round(float(one), 2) for one in (*experts, *tokens)]
+    [5.14, 64.0, 0.6, 503.3]
+    """
+    share = _popularity(shape, skew)
+    chance = 1 - (1 - share[None, :]) ** tokens[:, None]
+    above = NormalDist().inv_cdf((gpus - 0.375) / (gpus + 0.25))
+    # Which experts meet on a GPU is chance, and so is which of them a batch takes.
+    met = shape.experts / gpus * (1 - 1 / gpus)
+    experts = chance.sum(axis=1) / gpus + above * np.sqrt(
+        (chance * (1 - chance)).sum(axis=1) / gpus + met * chance.var(axis=1)
+    )
+    pairs = tokens * shape.experts_per_token / gpus
+    pairs = pairs + above * np.sqrt(met * share.var() * tokens**2 + pairs * (1 - 1 / gpus))
+    return np.minimum(experts, shape.experts / gpus), np.minimum(pairs / shape.experts_per_token, tokens)
+
+
+def _popularity(shape: Architecture, skew: float) -> F64:
+    """(experts,) chance of each to be picked by a token."""
     share = np.arange(1, shape.experts + 1, dtype=np.float64) ** -skew
     share *= shape.experts_per_token / share.sum()
     for _ in range(64):
@@ -174,9 +206,7 @@ def activated_experts(tokens: F64, shape: Architecture, skew: float = ROUTING_SK
         share[over] = 1.0
         rest = share < 1
         share[rest] *= (shape.experts_per_token - (~rest).sum()) / share[rest].sum()
-    chance: F64 = 1 - (1 - share[None, :]) ** tokens[:, None]
-    active: F64 = chance.sum(axis=1)
-    return active
+    return share
 
 
 @dataclass(frozen=True)
@@ -184,9 +214,9 @@ class Coefficients:
     """What the data sheet does not say.
 
     The first six are fitted by :func:`fit` to 15 load stages of 8 H100 servers with vLLM (dense models of 7 to 70 billion
-    parameters on 1 to 4 GPUs, 16-bit, and Llama-4 Scout, FP8), published with BLIS (inference-sim, Apache-2.0). Those servers
-    took nearly every prompt from the prefix cache, so they say nothing about prefill: ``flops_share`` and ``ring_bytes_per_s``
-    are common figures for H100s, not fitted.
+    parameters on 1 to 4 GPUs, 16-bit, and Llama-4 Scout, FP8), published with BLIS (inference-sim, Apache-2.0);
+    ``scripts/fit_physics.py`` makes them again. Those servers took nearly every prompt from the prefix cache, so they say nothing
+    about prefill: ``flops_share`` and ``ring_bytes_per_s`` are common figures for H100s, not fitted.
 
     Attributes:
         host_s: seconds per iteration in which the GPU waits for the host. Of servers without asynchronous scheduling.
@@ -200,19 +230,20 @@ class Coefficients:
         routing_skew: see ``ROUTING_SKEW``.
     """
 
-    host_s: float = 2.26e-3
-    weight_time: float = 1.03
-    kv_time: float = 1.06
-    all_reduce_s: float = 18.0e-6
-    peer_bytes_per_s: float = 109e9
-    moe_layer_s: float = 97e-6
+    host_s: float = 2.12e-3
+    weight_time: float = 1.057
+    kv_time: float = 1.083
+    all_reduce_s: float = 17.0e-6
+    peer_bytes_per_s: float = 107e9
+    moe_layer_s: float = 96e-6
     flops_share: float = 0.6
     ring_bytes_per_s: float = 300e9
     routing_skew: float = ROUTING_SKEW
 
 
 FRONTEND_S = 5.4e-3
-"""Seconds of a first token outside of the server's loop (HTTP, tokeniser, client), fitted with the next to the same 15 stages."""
+"""Seconds of a first token outside of the server's loop (HTTP, tokeniser, client), fitted with the next to the same 15 stages
+(:func:`fit_first_token`)."""
 
 PIPELINE_STEPS = 1.2
 """Iterations by which a first token comes later than its own iteration's end. Time to first token of a cached prompt was
@@ -247,6 +278,9 @@ def physics_table(
     max_tokens: int,
     max_sequences: int,
     coefficients: Coefficients | None = None,
+    *,
+    data_parallel: int = 1,
+    kv_cache_dtype: str = "auto",
 ) -> StepTable:
     """Step times of one server.
 
@@ -258,20 +292,27 @@ def physics_table(
         max_tokens: most tokens in a batch.
         max_sequences: most sequences in a batch.
         coefficients: by default those fitted to H100 servers.
+        data_parallel: ranks of the server, each of ``tensor_parallel`` GPUs. Those of a mixture of experts step together: the
+            experts are divided among all GPUs, and every layer's tokens are exchanged over NVLink.
+        kv_cache_dtype: ``fp8`` for keys and values of one byte each; ``auto`` and ``bf16``: of two.
 
     Raises:
         InputError: an unknown name, or a number out of its range.
     """
     shape, sheet = _named("architecture", architecture, ARCHITECTURES), _named("gpu", gpu, GPUS)
+    if kv_cache_dtype not in KV_BYTES:
+        raise InputError("physics", "kv_cache_dtype", kv_cache_dtype, nearest(kv_cache_dtype, KV_BYTES))
     if precision not in WEIGHT_BYTES:
         raise InputError("physics", "precision", precision, nearest(precision, WEIGHT_BYTES))
     for name, value in (
         ("tensor_parallel", tensor_parallel),
         ("max_tokens", max_tokens),
         ("max_sequences", max_sequences),
+        ("data_parallel", data_parallel),
     ):
         if value < 1:
             raise InputError("physics", name, value, "at least 1")
+    check_heads(shape.heads, shape.kv_heads, tensor_parallel, "physics")
     known = coefficients or Coefficients()
     for name in ("peer_bytes_per_s", "ring_bytes_per_s", "flops_share"):
         if not getattr(known, name) > 0:
@@ -283,22 +324,54 @@ def physics_table(
     flops_16bit = sheet.tflops_16bit * 1e12 * known.flops_share * tensor_parallel
     flops = sheet.tflops_8bit * 1e12 * known.flops_share * tensor_parallel if precision == "FP8" else flops_16bit
 
+    ranks, shared = data_parallel if shape.experts else 1, None
     read = weight_bytes(tokens, shape, precision, known.routing_skew) / bandwidth
     compute = 2 * tokens * _weights(np.full_like(tokens, shape.experts_per_token), shape) / flops
-    dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
-    dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    if ranks == 1:
+        dense = np.maximum(read, compute) + shape.moe_layers() * known.moe_layer_s
+        dense += 2 * shape.layers * _all_reduce_s(tokens, shape, tensor_parallel, known)
+    else:
+        alone = _weights(np.zeros_like(tokens), shape)
+        dense = np.maximum(alone * WEIGHT_BYTES[precision] / bandwidth, 2 * tokens * alone / flops)
+        dense += (2 * shape.layers - shape.moe_layers()) * _all_reduce_s(tokens, shape, tensor_parallel, known)
+        together = np.arange(ranks * max_tokens + 1, dtype=np.float64)
+        shared = _experts_s(together, shape, precision, ranks, bandwidth, flops, known)
     dense[0] = 0.0
     head = shape.vocab * shape.hidden
     return step_table(
         max_tokens,
         max_sequences,
         base_s=known.host_s,
-        per_kv_s=_kv_bytes(shape, tensor_parallel) / kv_bandwidth,
+        per_kv_s=kv_bytes_per_token(shape, tensor_parallel, kv_cache_dtype) / kv_bandwidth,
         # A score and a weighted value for each pair: two products of head_dim per head.
         per_pair_s=4 * shape.layers * shape.heads * shape.head_dim / flops_16bit,
         dense_s=dense,
         sampled_s=np.maximum(head * ACTIVATION_BYTES / bandwidth, 2 * head * sequences / flops_16bit),
+        ranks=ranks,
+        shared_s=shared,
     )
+
+
+def _experts_s(
+    tokens: F64, shape: Architecture, precision: str, ranks: int, bandwidth: float, flops: float, known: Coefficients
+) -> F64:
+    """Seconds of all layers' experts, divided among the GPUs of all ranks, with the exchange of tokens before and after.
+
+    Args:
+        tokens: of all ranks.
+        bandwidth, flops: of one rank's GPUs.
+    """
+    alone = _weights(np.zeros_like(tokens), shape)
+    # Of the parts that are one rank's GPUs'.
+    active, computed = on_busiest_gpu(tokens, shape, ranks, known.routing_skew)
+    read = (_weights(active, shape) - alone) * WEIGHT_BYTES[precision]
+    used = _weights(np.full_like(tokens, shape.experts_per_token), shape) - alone
+    seconds = np.maximum(read / bandwidth, 2 * computed * used / flops)
+    size = tokens * shape.hidden * ACTIVATION_BYTES
+    exchange = 2 * (known.all_reduce_s + (ranks - 1) / ranks * size / known.ring_bytes_per_s)
+    seconds = seconds + shape.moe_layers() * (known.moe_layer_s + exchange)
+    seconds[0] = 0.0
+    return seconds
 
 
 def weight_bytes(tokens: F64, shape: Architecture, precision: str, skew: float = ROUTING_SKEW) -> F64:
@@ -323,9 +396,14 @@ def _weights(experts: F64, shape: Architecture) -> F64:
     return total
 
 
-def _kv_bytes(shape: Architecture, tensor_parallel: int) -> float:
-    """Bytes of a token's keys and values over all layers, once more for each GPU beyond the number of KV heads."""
-    return 2.0 * shape.layers * max(shape.kv_heads, tensor_parallel) * shape.head_dim * ACTIVATION_BYTES
+def kv_bytes_per_token(shape: Architecture, tensor_parallel: int, kv_cache_dtype: str = "auto") -> float:
+    """Bytes of a token's keys and values over all layers, once more for each GPU beyond the number of KV heads.
+
+    >>> kv_bytes_per_token(ARCHITECTURES["Qwen/Qwen3-32B"], 1)
+    262144.0
+    """
+    heads = max(shape.kv_heads, tensor_parallel)
+    return 2.0 * shape.layers * heads * shape.head_dim * KV_BYTES[kv_cache_dtype]
 
 
 def _all_reduce_s(tokens: F64, shape: Architecture, tensor_parallel: int, known: Coefficients) -> F64:
@@ -340,8 +418,30 @@ def _all_reduce_s(tokens: F64, shape: Architecture, tensor_parallel: int, known:
     return seconds
 
 
+PRIOR = {
+    "host_s": (2.0e-3, 1.0e-3),
+    "weight_time": (1.08, 0.06),
+    "kv_time": (1.08, 0.06),
+    "all_reduce_s": (15e-6, 7e-6),
+    "peer_s_per_byte": (9e-12, 5e-12),
+    "moe_layer_s": (85e-6, 30e-6),
+}
+"""What is taken for granted, and how firmly (mean, standard deviation), where measurements say nothing: without it a file of
+dense models alone would make the experts of another model free.
+
+Memory gives 0.88 to 0.98 of its data-sheet bandwidth (STREAM on data-centre GPUs); a host without asynchronous scheduling takes
+1 to 3 ms an iteration and a small all-reduce 8 to 22 microseconds (vLLM). Experts: on H100s the catalogue's operators take 44 to
+64 microseconds a layer beyond reading the weights, and measured servers a further 31 (``gpu_corrections.json``)."""
+
+STAGE_ERROR = 0.02
+"""Standard deviation of a measured stage around the model, relative."""
+
+FAR = 2.5
+"""Standard deviations beyond which a measurement's pull grows no more: one that is not what it says would spoil all others."""
+
+
 def fit(measured: Sequence[DecodeStep], start: Coefficients | None = None) -> Coefficients:
-    """Fit what decode iterations show, by least squares of relative errors: they are linear in it while memory bounds them.
+    """Fit what decode iterations show, by least squares of relative errors around ``PRIOR``, robust to single measurements far off.
 
     Weights and KV are held at no faster than the data sheet. ``start`` gives what is not fitted.
 
@@ -352,20 +452,54 @@ def fit(measured: Sequence[DecodeStep], start: Coefficients | None = None) -> Co
         raise InputError("fit", "measured", 0, "at least one measurement")
     start = start or Coefficients()
     rows = np.array([_parts(one, start.routing_skew) for one in measured])
-    seconds = np.array([one.seconds for one in measured])
-    # Columns are scaled to parts of like size, so that the solver's tolerance means the same to all.
-    scale = np.array([1e-3, 1.0, 1.0, 1e-5, 1e-11, 1e-4])
-    lowest, highest = [0.0, 1.0, 1.0, 0.0, 0.1, 0.0], [5.0, 2.0, 2.5, 10.0, 10.0, 10.0]
-    best = lsq_linear(rows * scale / seconds[:, None], np.ones(len(seconds)), bounds=(lowest, highest)).x * scale
-    return replace(
-        start,
-        host_s=float(best[0]),
-        weight_time=float(best[1]),
-        kv_time=float(best[2]),
-        all_reduce_s=float(best[3]),
-        peer_bytes_per_s=float(1 / best[4]),
-        moe_layer_s=float(best[5]),
-    )
+    rows /= STAGE_ERROR * np.array([one.seconds for one in measured])[:, None]
+    mean, spread = np.array(list(PRIOR.values())).T
+
+    def misses(x: F64) -> F64:
+        return np.concatenate([_bounded(rows @ (x * spread) - 1 / STAGE_ERROR), x - mean / spread])
+
+    lowest = np.array([0.0, 1.0, 1.0, 0.0, 1e-13, 0.0]) / spread
+    best = least_squares(misses, mean / spread, bounds=(lowest, np.inf)).x * spread
+    found = dict(zip(PRIOR, best.tolist(), strict=True))
+    return replace(start, peer_bytes_per_s=1 / found.pop("peer_s_per_byte"), **found)
+
+
+def fit_first_token(seconds_to_token: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """What a first token of a cached prompt takes beyond the iterations that it waits for and is made in.
+
+    Args:
+        seconds_to_token: measured mean seconds of an iteration, and to the first token.
+
+    Returns:
+        Seconds outside of the server's loop, and further iterations, as ``FRONTEND_S`` and ``PIPELINE_STEPS``. A request waits half
+        an iteration and then takes one.
+
+    >>> frontend_s, steps = fit_first_token([(0.007, 0.0243), (0.010, 0.0324), (0.020, 0.0594)])
+    >>> round(1e3 * frontend_s, 1), round(steps, 1)
+    (5.4, 1.2)
+    """
+    mean, spread = np.array([5e-3, 2.5]), np.array([5e-3, 1.0])
+    rows = np.array([(1.0, step_s) for step_s, _ in seconds_to_token])
+    rows /= STAGE_ERROR * np.array([first_s for _, first_s in seconds_to_token])[:, None]
+
+    def misses(x: F64) -> F64:
+        return np.concatenate([_bounded(rows @ (x * spread) - 1 / STAGE_ERROR), x - mean / spread])
+
+    best = least_squares(misses, mean / spread, bounds=(np.array([0.0, 1.5]) / spread, np.inf)).x * spread
+    return float(best[0]), float(best[1] - 1.5)
+
+
+def _bounded(misses: F64) -> F64:
+    """Misses whose squares grow linearly beyond ``FAR``."""
+    bounded: F64 = np.sign(misses) * FAR * np.sqrt(2 * (np.sqrt(1 + (misses / FAR) ** 2) - 1))
+    return bounded
+
+
+def reading_seconds(one: DecodeStep) -> float:
+    """Least seconds of an iteration: weights, of tokens that all go to the same experts, and KV, at the data sheet's bandwidth."""
+    shape, gpus = one.architecture, one.tensor_parallel
+    weights = float(_weights(np.array([float(shape.experts_per_token)]), shape)[0]) * WEIGHT_BYTES[one.precision]
+    return (weights + one.kv_tokens * kv_bytes_per_token(shape, gpus)) / (one.gpu.tb_per_s * 1e12 * gpus)
 
 
 def _parts(one: DecodeStep, skew: float) -> list[float]:
@@ -377,7 +511,7 @@ def _parts(one: DecodeStep, skew: float) -> list[float]:
     return [
         1.0,
         (read + head) / bandwidth,
-        one.kv_tokens * _kv_bytes(shape, gpus) / bandwidth,
+        one.kv_tokens * kv_bytes_per_token(shape, gpus) / bandwidth,
         2.0 * shape.layers * (gpus > 1),
         2.0 * shape.layers * one.sequences * shape.hidden * ACTIVATION_BYTES * (gpus - 1),
         float(shape.moe_layers()),

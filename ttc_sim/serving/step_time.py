@@ -24,8 +24,8 @@ from ttc_sim.scenario import LinearStepTime
 class StepTable(NamedTuple):
     """Seconds of one iteration, as a sum of parts.
 
-    ``base_s + dense_s[all tokens] + prefill_s[prefill tokens] + decode_s[decoding sequences] + sampled_s[sequences that
-    yield a token] + per_kv_s * KV tokens of the decoding sequences + per_pair_s * pairs of prefill tokens and the tokens they
+    ``base_s + dense_s[all tokens] + prefill_s[prefill tokens] + decode_s[decoding sequences] + sampled_s[tokens that the LM head
+    is computed for] + per_kv_s * KV tokens of the decoding sequences + per_pair_s * pairs of prefill tokens and the tokens they
     attend to + attention``
 
     ``attention`` is interpolated (multilinear; beyond the last knots along their last segment) in
@@ -38,10 +38,17 @@ class StepTable(NamedTuple):
         dense_s: (most tokens in a batch + 1,) by prefill and decode tokens together.
         prefill_s: (most tokens in a batch + 1,) by prefill tokens.
         decode_s: (most sequences in a batch + 1,) by decoding sequences.
-        sampled_s: (most sequences in a batch + 1,) by decoding sequences and prompts that the iteration completes.
+        sampled_s: (most sequences in a batch, ``verified`` times, + 1,) by decoding sequences, each ``verified`` times, and prompts
+            that the iteration completes.
         chunks, contexts, sequences, kv: ascending knots of ``attention_s``, the first of each 0.
         attention_s: (chunks, contexts, sequences, kv) seconds; of size 1 if there is none.
         decode_attention_s: (most sequences in a batch + 1, kv) seconds of an iteration without prefill.
+        ranks: data-parallel servers that step together, each with a batch of its own; all of the above is of one of them.
+        shared_s: (ranks * most tokens in a batch + 1,) by tokens of all ranks together: what they do in common, on top of what
+            the slowest of them takes alone; of size 1 if there is nothing. See :mod:`ttc_sim.engine.ranks`.
+        verified: tokens that are computed of each decoding sequence, draft tokens and one more.
+        advance: tokens that a decoding sequence gets of an iteration, in the mean.
+        apart: of the replicas that take prompts in, where those are others.
     """
 
     base_s: float
@@ -57,6 +64,11 @@ class StepTable(NamedTuple):
     kv: F64
     attention_s: F64
     decode_attention_s: F64
+    ranks: int = 1
+    shared_s: F64 = np.zeros(1)
+    verified: int = 1
+    advance: float = 1.0
+    apart: StepTable | None = None
 
 
 def step_table(
@@ -71,6 +83,8 @@ def step_table(
     decode_s: F64 | None = None,
     sampled_s: F64 | None = None,
     attention: tuple[F64, F64, F64, F64, F64] | None = None,
+    ranks: int = 1,
+    shared_s: F64 | None = None,
 ) -> StepTable:
     """Put a table together; parts left out take no time.
 
@@ -79,6 +93,7 @@ def step_table(
         max_sequences: most sequences in a batch.
         base_s, per_kv_s, per_pair_s, dense_s, prefill_s, decode_s, sampled_s: see :class:`StepTable`.
         attention: knots of prefill tokens, context, sequences and KV tokens per sequence, and seconds over all of them.
+        ranks, shared_s: of servers that step together, see :class:`StepTable`.
 
     Raises:
         ValueError: a part of the wrong length, a time that is negative or not finite, or knots that do not ascend from 0.
@@ -123,7 +138,21 @@ def step_table(
         kv=knots[3],
         attention_s=seconds,
         decode_attention_s=decode,
+        ranks=ranks,
+        shared_s=part(shared_s, ranks * max_tokens + 1 if ranks > 1 else 1, "shared_s"),
     )
+
+
+def evenly_shared(table: StepTable) -> StepTable:
+    """The table of one of the ranks that step together, where all of them have as many tokens: for estimates.
+
+    >>> table = step_table(2, 2, base_s=1.0, ranks=3, shared_s=np.arange(7.0))
+    >>> step_seconds(evenly_shared(table), 0, 0.0, 2, 10, 2)
+    7.0
+    """
+    if table.ranks == 1:
+        return table
+    return table._replace(dense_s=table.dense_s + table.shared_s[:: table.ranks], ranks=1, shared_s=np.zeros(1))
 
 
 def flat_where_falling(
@@ -180,6 +209,8 @@ class StepTables(NamedTuple):
     counts: I64
     attention_s: F64
     decode_attention_s: F64
+    verified: I64
+    shared_s: F64
 
 
 @lru_cache(maxsize=1)
@@ -234,24 +265,27 @@ def _stacked(tables: Sequence[StepTable]) -> StepTables:
         counts=np.array([[len(knots) if any_ else 0 for knots in ax] for any_, ax in zip(known, axes, strict=True)]),
         attention_s=rows("attention_s"),
         decode_attention_s=rows("decode_attention_s"),
+        verified=np.array([table.verified for table in tables], dtype=np.int64),
+        shared_s=rows("shared_s"),
     )
 
 
 def step_seconds(
     table: StepTable, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: int, sampled: int
 ) -> float:
-    """Seconds of one iteration.
+    """Seconds of one iteration; of ranks that step together, where all of them do the same.
 
     Args:
         table: of the server.
         prefill_tokens: prompt tokens taken in.
         pairs: pairs of those tokens and the tokens they attend to: a chunk of ``c`` tokens after a context of ``p`` has
             ``c * (p + c / 2)``.
-        decoding: sequences that get one token each without prefill.
+        decoding: sequences that decode.
         kv_tokens: KV tokens that those sequences attend to.
         sampled: sequences that yield a token: the decoding ones and the prompts completed.
     """
-    return float(seconds_at(stack_tables([table]), 0, prefill_tokens, pairs, decoding, kv_tokens, sampled))
+    tables = stack_tables([evenly_shared(table)])
+    return float(seconds_at(tables, 0, prefill_tokens, pairs, decoding, kv_tokens, sampled))
 
 
 def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
@@ -271,10 +305,13 @@ def full_batch_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64,
 def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, sequences: int) -> F64:
     """Seconds of one server that taking in a prompt adds, beside so many sequences that decode; arrays of any shape.
 
-    The prompt is taken in in chunks as large as the others allow; what is found in the cache is attended to, not computed.
+    The prompt is taken in in chunks as large as the others allow, or where nobody decodes (``apart``); what is found in the cache
+    is attended to, not computed.
     """
+    table = evenly_shared(table)
+    table, sequences = (table, sequences) if table.apart is None else (table.apart, 0)
     most = len(table.dense_s) - 1
-    chunk = max(most - sequences, 1)
+    chunk = max(most - sequences * table.verified, 1)
     per_token = (table.dense_s[most] - table.dense_s[most - chunk] + table.prefill_s[chunk]) / chunk
 
     def attend(tokens: F64) -> F64:
@@ -289,10 +326,11 @@ def prefill_seconds(table: StepTable, prompt_tokens: F64, cached_tokens: F64, se
 def decode_seconds(table: StepTable, prompt_tokens: F64, output_tokens: F64, sequences: int) -> F64:
     """Seconds of one server that generating takes: of each iteration a sequence bears one part in ``sequences``, which are
     taken to be as long as it is; arrays of any shape."""
-    held = prompt_tokens + output_tokens / 2
-    step_s = table.base_s + table.dense_s[sequences] + table.decode_s[sequences] + table.sampled_s[sequences]
+    table, held = evenly_shared(table), prompt_tokens + output_tokens / 2
+    tokens = sequences * table.verified
+    step_s = table.base_s + table.dense_s[tokens] + table.decode_s[sequences] + table.sampled_s[tokens]
     step_s = step_s + table.per_kv_s * sequences * held + _along(table.kv, table.decode_attention_s[sequences], held)
-    seconds: F64 = output_tokens * step_s / sequences
+    seconds: F64 = output_tokens / table.advance * step_s / sequences
     return seconds
 
 
@@ -322,15 +360,16 @@ def _find(knots: F64, which: int, axis: int, count: int, value: float) -> tuple[
 
 @register_jitable  # type: ignore[untyped-decorator]
 def seconds_at(
-    tables: StepTables, which: int, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: int, sampled: int
+    tables: StepTables, which: int, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: float, sampled: int
 ) -> float:
     """Seconds of one iteration by table ``which``; the rest as for :func:`step_seconds`."""
+    verified = decoding * tables.verified[which]
     seconds: float = (
         tables.base_s[which]
-        + tables.dense_s[which, prefill_tokens + decoding]
+        + tables.dense_s[which, prefill_tokens + verified]
         + tables.prefill_s[which, prefill_tokens]
         + tables.decode_s[which, decoding]
-        + tables.sampled_s[which, sampled]
+        + tables.sampled_s[which, sampled - decoding + verified]
         + tables.per_kv_s[which] * kv_tokens
         + tables.per_pair_s[which] * pairs
     )
@@ -357,7 +396,7 @@ def seconds_at(
 
 
 @register_jitable  # type: ignore[untyped-decorator]
-def decode_line(tables: StepTables, which: int, decoding: int, kv_tokens: int) -> tuple[float, float]:
+def decode_line(tables: StepTables, which: int, decoding: int, kv_tokens: float) -> tuple[float, float]:
     """The line on which decode iterations of so many sequences lie, from so many KV tokens on.
 
     Returns:
@@ -374,9 +413,9 @@ def decode_line(tables: StepTables, which: int, decoding: int, kv_tokens: int) -
     return slope, (knots[which, 3, k + 1] * decoding if k + 2 < count else np.inf)
 
 
-def iterations_on_line(kv_tokens: int, decoding: int, kv_end: float) -> int:
-    """Decode iterations from so many KV tokens on, each with ``decoding`` more of them, that begin on a line that ends there."""
-    return 1 << 60 if kv_end == np.inf else max(int((kv_end - kv_tokens) / decoding), 0) + 1
+def iterations_on_line(kv_tokens: float, more: float, kv_end: float) -> int:
+    """Decode iterations from so many KV tokens on, each with so many more of them, that begin on a line that ends there."""
+    return 1 << 60 if kv_end == np.inf else max(int((kv_end - kv_tokens) / more), 0) + 1
 
 
 def line_seconds(first_s: float, more_s: float, iterations: int) -> float:

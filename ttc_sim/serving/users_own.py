@@ -42,6 +42,9 @@ def checked(made: object, max_tokens: int, max_sequences: int, where: str, far: 
     """
     if not isinstance(made, StepTable):
         raise InputError(where, "table", made, "a StepTable, as ttc_sim.serving.step_time.step_table makes it")
+    if (made.verified, made.advance) != (1, 1.0):
+        expected = "1, and advance 1: what speculative decoding makes of it follows from the pool"
+        raise InputError(where, "table: verified", made.verified, expected)
     chunks, contexts, sequences, kv = (
         _knots(where, name, getattr(made, name)) for name in ("chunks", "contexts", "sequences", "kv")
     )
@@ -70,6 +73,8 @@ def checked(made: object, max_tokens: int, max_sequences: int, where: str, far: 
         kv=kv,
         attention_s=part("attention_s", *grid),
         decode_attention_s=part("decode_attention_s", max_sequences + 1, len(kv)),
+        ranks=made.ranks,
+        shared_s=part("shared_s", made.ranks * max_tokens + 1 if made.ranks > 1 else 1),
     )
     _takes_time(table, max_tokens, max_sequences, where, far)
     return table

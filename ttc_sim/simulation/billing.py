@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.engine.spending import DEGRADE, QUEUE, REFUSE, Spending
-from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult
+from ttc_sim.engine.work import COMPLETED, STATUS_NAMES, EngineResult, prefill_busy_s
 from ttc_sim.policies import Requests
 from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
+from ttc_sim.simulation.outside import Reached
 from ttc_sim.simulation.paid_time import paid_from, paid_seconds, seconds_of_fees
 from ttc_sim.simulation.prompts import Prompts, prompts_taken_in
 from ttc_sim.simulation.provisioning import Provisioned, ReplicasOverTime
@@ -67,6 +68,7 @@ class Run:
             fell behind.
         standings: verdicts on the deployments (:mod:`ttc_sim.simulation.standing`).
         prompts: what was found of them in caches; ``None`` where no two have anything in common.
+        reached: by pool in use, how far the run went on it.
     """
 
     draws: Draws
@@ -104,6 +106,7 @@ class Run:
     standings: Mapping[str, Standing]
     timeline: Timeline | None = None
     prompts: Prompts | None = None
+    reached: Mapping[str, Reached] = field(default_factory=dict)
 
     @property
     def number(self) -> int:
@@ -275,6 +278,7 @@ def bill_run(
         fees_usd_per_hour=fees,
         standings=found,
         prompts=prompts_taken_in(model, offers, draws.traffic, result, answered_by),
+        reached={model.deployment_names[d]: one for d, one in taken.reached.items()},
         timeline=None
         if interval_s is None
         else timeline(model, taken, result, interval_s, replicas, fees, (paid_from_s, paid_s)),
@@ -283,8 +287,14 @@ def bill_run(
 
 def _provisioned(pool: GpuPool, d: int, result: EngineResult, from_s: float, paid_s: float) -> Provisioned:
     mean, most = ReplicasOverTime(pool, d, result).within(from_s, from_s + paid_s)
-    hours = pool.gpus / 3600.0
-    return Provisioned(mean, most, hours * mean * paid_s, hours * float(result.busy_s[d]))
+    taking_in_s = prefill_busy_s(result, d)
+    apart_s = (pool.servers - pool.replicas) * paid_s
+    return Provisioned(
+        mean,
+        most,
+        pool.gpus_in(mean * paid_s, apart_s) / 3600.0,
+        pool.gpus_in(float(result.busy_s[d]) - taking_in_s, taking_in_s) / 3600.0,
+    )
 
 
 def _work_s(model: Model, taken: Taken) -> F64 | None:

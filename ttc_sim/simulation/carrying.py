@@ -9,6 +9,7 @@ from scipy.special import ndtri
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.engine.contexts import context_of, ended_at
 from ttc_sim.engine.work import Work
 from ttc_sim.scenario import Api, GpuPool, Latency
 from ttc_sim.simulation.drawing import Draws
@@ -25,7 +26,8 @@ class Carried:
     Attributes:
         work: for the engine.
         correct: (n,) 1.0 or 0.0; NaN where nothing is known of accuracy.
-        cut_off: (n,) 1.0 where a cap ends the answer before it is whole, else 0.0; NaN where accuracy is known, which has it.
+        cut_off: (n,) 1.0 where a cap, or a server's context, ends the answer before it is whole, else 0.0; NaN where accuracy is
+            known, which has it.
         calls: (stages,) API calls that each stage is: a verifier reads every sample in one of its own.
     """
 
@@ -62,7 +64,7 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
         if item.attempts is not None:
             correct[members] = outcome.correct
         else:
-            cut_off[members] = _cut_off(item, draws, members)
+            cut_off[members] = _cut_off(model, item, draws, members)
         for number, stage in enumerate(outcome.stages):
             deployment = deployment_of(model, item, stage)
             parts.append((members, number, stage, deployment))
@@ -130,6 +132,7 @@ def carry_anew(model: Model, draws: Draws, arm: I64, fallen: int) -> Carried:
         again_s=again_s if again else None,
         prefixes=prefixes,
         session=draws.traffic.session,
+        calls=calls if (calls > 1).any() else None,
     )
     return Carried(work=work, correct=correct, cut_off=cut_off, calls=calls)
 
@@ -167,10 +170,9 @@ def _outcome(model: Model, arm: ResolvedArm, draws: Draws, members: I64) -> Outc
             np.zeros_like(traffic.visible_tokens) if traffic.reasoning_tokens is None else traffic.reasoning_tokens
         )
         reasoning, visible = reasoning[members], traffic.visible_tokens[members]
-        cap = arm.strategy.attempt_cap
-        if cap is not None:
-            reasoning = np.minimum(reasoning, cap)
-            visible = np.minimum(visible, cap - reasoning)
+        most = most_of_answers(model, arm, traffic.prompt_tokens[members])
+        if most is not None:
+            reasoning, visible = ended_at(reasoning, visible, most)
         none = np.zeros((len(members), 1), dtype=np.bool_)
         zero = np.zeros((len(members), 1), dtype=np.int64)
         prompt = traffic.prompt_tokens[members]
@@ -180,13 +182,27 @@ def _outcome(model: Model, arm: ResolvedArm, draws: Draws, members: I64) -> Outc
     return carry_out(arm.strategy, trial_of(model, arm, problem, lambda s, k: draws.samples(s, k, members)))
 
 
-def _cut_off(arm: ResolvedArm, draws: Draws, members: I64) -> F64:
-    """Whether the arm's cap ends each of the requests, whose lengths come with the traffic, before its last token."""
-    cap, traffic = arm.strategy.attempt_cap, draws.traffic
-    if cap is None or traffic.visible_tokens is None:
+def _cut_off(model: Model, arm: ResolvedArm, draws: Draws, members: I64) -> F64:
+    """Whether the arm's cap or its server's context ends each of the requests, whose lengths come with the traffic, before its
+    last token."""
+    traffic = draws.traffic
+    if traffic.visible_tokens is None or traffic.prompt_tokens is None:
+        return np.zeros(len(members))
+    most = most_of_answers(model, arm, traffic.prompt_tokens[members])
+    if most is None:
         return np.zeros(len(members))
     whole = traffic.visible_tokens + (0 if traffic.reasoning_tokens is None else traffic.reasoning_tokens)
-    return (whole[members] > cap).astype(np.float64)
+    return (whole[members] > most).astype(np.float64)
+
+
+def most_of_answers(model: Model, arm: ResolvedArm, prompt: I64) -> I64 | None:
+    """Output tokens at which an arm ends answers to some prompts: its cap, or what its server's context leaves, at least 1;
+    ``None`` where nothing does."""
+    cap, context = arm.strategy.attempt_cap, context_of(model.deployments[arm.deployment])
+    if context is None:
+        return None if cap is None else np.full(len(prompt), cap, dtype=np.int64)
+    room = np.maximum(context - prompt, 1)
+    return room if cap is None else np.minimum(room, cap)
 
 
 def _times(latency: Latency, draws: Draws, stream: str, members: I64, samples: int) -> F64:

@@ -212,4 +212,6 @@ def turns_of(traffic: Traffic) -> Turns | None:
         think_s=np.zeros(n) if traffic.think_s is None else traffic.think_s,
         reused_tokens=traffic.reused_tokens,
         output_tokens=output,
+        head_tokens=None if traffic.beginnings is None else traffic.beginnings.head_tokens,
+        summary=traffic.summary,
     )

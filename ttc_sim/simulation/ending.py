@@ -1,4 +1,4 @@
-"""Turns that are not sent, as their session has come to its end."""
+"""What is sent of what is drawn: turns are not, as their session has come to its end, and summaries are."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from ttc_sim.policies import ENDED, Policy, ends_sessions
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.drawing import Draws
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.shortening import with_summaries
 from ttc_sim.simulation.turn_lengths import chosen
 
 
-def without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
-    """The requests that are sent: without turns of sessions that the policy has ended, if it may."""
+def as_sent(model: Model, policy: Policy, draws: Draws) -> Draws:
+    """The requests that are sent: with summaries where the policy has contexts made shorter, and without turns of sessions that it
+    has ended, if it may."""
+    return _without_ended(model, policy, with_summaries(model, policy, draws))
+
+
+def _without_ended(model: Model, policy: Policy, draws: Draws) -> Draws:
     named = model.scenario.workload.sources if model.population is None else model.population.sources
     if not any(ends_sessions(policy.for_source(name)) for name in (*named, *(() if named else ("traffic",)))):
         return draws
@@ -60,4 +66,4 @@ def notes_of_ended(runs: Sequence[Run]) -> list[str]:
     return [f"{ended:,} of {of:,} turns are not sent: their sessions have spent their budget before"]
 
 
-__all__ = ["notes_of_ended", "without_ended"]
+__all__ = ["as_sent", "notes_of_ended"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64, columns
+from ttc_sim.engine.contexts import context_of
 from ttc_sim.policies import Policy, choose_arms
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.serving.step_time import decode_seconds, prefill_seconds
@@ -184,7 +185,10 @@ def spread_out(
         owner, picks = np.repeat(owner, forced_points), np.repeat(picks, forced_points)
         forced = np.tile((np.arange(forced_points) + 0.5) / forced_points, len(owner) // forced_points)
         given = {"pick": picks[:, None], "forced": forced[:, None]}
-        return owner, carry_out(strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream]))
+        context = context_of(model.deployments[arm.deployment])
+        return owner, carry_out(
+            strategy, Trial(attempts, rows[owner], lambda stream, _: given[stream], context=context)
+        )
     owner = np.repeat(np.arange(len(rows)), max(votes.each, -(-votes.least // max(len(rows), 1))))
 
     def drawn(stream: str, count: int) -> F64:
@@ -230,7 +234,9 @@ def _expectations(model: Model, arm: ResolvedArm, rows: I64) -> tuple[F64, F64, 
             batch = full_batch(served, prompt, output)
             # Further samples take in no prompt of their own.
             taking_in = prefill_seconds(table, prompt, found, batch)
-            seconds = share * (taking_in + samples * decode_seconds(table, prompt, output, batch))
+            seconds = (
+                share * (taking_in + samples * decode_seconds(table, prompt, output, batch)) / served.data_parallel
+            )
         total += [*tokens, bill, seconds]
     return (mean(outcome.correct), *total)
 

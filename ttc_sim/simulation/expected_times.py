@@ -180,9 +180,9 @@ def first_guess(model: Model) -> dict[str, Waiting]:
     for name, table in zip(model.deployment_names, model.step_tables, strict=True):
         if table is not None:
             batch, prompt = max((len(table.decode_s) - 1) // 2, 1), min(1000, len(table.dense_s) - 1)
-            per_token = step_seconds(table, 0, 0.0, batch, 1000 * batch, batch)
-            first = per_token + step_seconds(table, prompt, prompt**2 / 2, 0, 0, 1)
-            found[name] = Waiting(first_token_s=first, per_token_s=per_token)
+            step_s = step_seconds(table, 0, 0.0, batch, 1000 * batch, batch)
+            first = step_s + step_seconds(table, prompt, prompt**2 / 2, 0, 0, 1)
+            found[name] = Waiting(first_token_s=first, per_token_s=step_s / table.advance)
     return found
 
 

@@ -43,6 +43,7 @@ def gathered(work: Work, request: I64, stages: tuple[I64, I64] | None = None) ->
         again_s=None if work.again_s is None else work.again_s[:, :, samples],
         prefixes=work.prefixes,
         session=of(work.session, request),
+        calls=of(work.calls, at),
     )
 
 
@@ -60,6 +61,9 @@ def joined(works: Sequence[Work]) -> Work:
     needed = None
     if any(work.needed is not None for work in works):
         needed = np.concatenate([np.diff(one.sample_start) if one.needed is None else one.needed for one in works])
+    calls = None
+    if any(work.calls is not None for work in works):
+        calls = np.concatenate([np.ones_like(one.deployment) if one.calls is None else one.calls for one in works])
     of_each = ("arrival_s", "backoff", "priority", "session")
     of_stages = ("deployment", "prompt_tokens", "prefix_id", "prefix_tokens", "breaks")
     of_samples = ("reasoning_tokens", "visible_tokens", "first_token_s", "per_token_s")
@@ -67,6 +71,7 @@ def joined(works: Sequence[Work]) -> Work:
         stage_start=starts("stage_start"),
         sample_start=starts("sample_start"),
         needed=needed,
+        calls=calls,
         again_s=all_of("again_s", axis=2),
         prefixes=works[0].prefixes,
         **{name: all_of(name) for name in (*of_each, *of_stages, *of_samples)},

@@ -11,12 +11,14 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, columns
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.plugins import is_shipped
+from ttc_sim.engine.contexts import context_of
 from ttc_sim.measured.agents import load_agent_profile, turn_ratio
 from ttc_sim.policies.costs import ArmCosts
 from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.arm_costs import arm_costs
+from ttc_sim.serving.catalogue import said_base
 from ttc_sim.serving.corrections import doubt
-from ttc_sim.serving.pools import pool_table, with_memory
+from ttc_sim.serving.pools import pool_table, served_by, with_memory
 from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
@@ -114,7 +116,9 @@ class Model:
         parts = [f"{100 * share:.2g}% of those by {name}" for name, share in stopped.items() if share > 0]
         unknown = [LIMITED + ": " + ", ".join(parts)] if parts else []
         pools = [item for item in self.deployments if isinstance(item, GpuPool) and item.step_time is None]
-        doubtful = [found for item in pools if (found := doubt(str(item.model), str(item.gpu))) is not None]
+        served = [served_by(item, self.scenario.folder) for item in pools]
+        doubtful = [found for one in served if (found := doubt(one.model, one.gpu)) is not None]
+        rests = [found for one in served if (found := said_base(one.model)) is not None]
         begins = [_BEGINS_IN_VAIN] if self.scenario.workload.begins is not None and not self._by_clock else []
         return (
             *begins,
@@ -124,6 +128,7 @@ class Model:
             *modelled,
             *further,
             *unknown,
+            *dict.fromkeys(rests),
             *dict.fromkeys(doubtful),
         )
 
@@ -290,8 +295,10 @@ def trial_of(model: Model, arm: ResolvedArm, problem: I64, draw: Callable[[str, 
     for name in arm.strategy.other_arms:
         other = model.arms[model.arm_names.index(name)]
         assert other.attempts is not None
-        others[name] = (other.strategy, Trial(other.attempts, problem, drawn(other.attempts.name)))
-    return Trial(arm.attempts, problem, drawn(arm.attempts.name), others)
+        context = context_of(model.deployments[other.deployment])
+        others[name] = (other.strategy, Trial(other.attempts, problem, drawn(other.attempts.name), context=context))
+    context = context_of(model.deployments[arm.deployment])
+    return Trial(arm.attempts, problem, drawn(arm.attempts.name), others, context=context)
 
 
 def spread(latency: Latency) -> float:

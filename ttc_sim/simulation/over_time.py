@@ -192,11 +192,16 @@ class Intervals:
         found |= {"replicas": nothing, "provisioned_gpu_hours": nothing}
         if isinstance(item, GpuPool):
             there = self._mean(self.replica_s[:, d])
-            provided = np.maximum(there, 1e-300) if item.changes else item.replicas
+            provided = np.maximum(there, 1e-300) if item.changes else item.servers
             found["kv_tokens"], found["utilisation"] = BLOCK * blocks, self._mean(levels_s[:, BUSY]) / provided
-            if item.kv_cache_tokens is not None:
-                found["kv_share"] = blocks / np.maximum(provided * (item.kv_cache_tokens // BLOCK), 1)
-            hours = item.gpus / 3600.0 / len(self.runs)
+            apart = item.prefill_pool
+            if item.kv_cache_tokens is not None and (apart is None or apart.kv_cache_tokens is not None):
+                each = item.data_parallel * (item.kv_cache_tokens // BLOCK)
+                held = (provided if apart is None else item.replicas) * each
+                held += 0 if apart is None else apart.replicas * (apart.kv_cache_tokens or 0) // BLOCK
+                found["kv_share"] = blocks / np.maximum(held, 1)
+            # Each replica stands for its share of those that take prompts in.
+            hours = item.gpus_in(1.0, item.servers / item.replicas - 1.0) / 3600.0 / len(self.runs)
             paid_s = np.sum([_long(one.paid_replica_s[:, d], self.count) for one in self.timelines], axis=0)
             found |= {"replicas": there, "provisioned_gpu_hours": hours * paid_s}
         elif isinstance(item, Api) and item.concurrency is not None:

@@ -193,13 +193,14 @@ def _same_problems(before: Pooled, after: Pooled) -> bool:
 
 
 def _same_turns(before: Pooled, after: Pooled) -> bool:
-    """Whether the same turns are left, where sessions have ended."""
+    """Whether the same turns are sent, where sessions have ended or contexts are made shorter."""
     for one, other in ((run.draws, also.draws) for run, also in zip(before.runs, after.runs, strict=True)):
         if one.ended != other.ended:
             return False
         both = one.traffic, other.traffic
-        if one.ended and not all(
-            np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn")
+        differ = one.ended or any(each.summary is not None for each in both)
+        if differ and not all(
+            np.array_equal(*(getattr(each, name) for each in both)) for name in ("session", "turn", "summary")
         ):
             return False
     return True

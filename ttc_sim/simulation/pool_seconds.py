@@ -23,14 +23,15 @@ def typical_batch(pool: GpuPool, table: StepTable, prompt: F64, cached: F64, out
     Args:
         prompt, cached: (stages,) tokens that each took in, and those of them that the prefix cache held.
         output: (samples,) tokens that each generated.
-        busy_s: seconds that replicas had anything to do, summed over them.
+        busy_s: seconds that replicas, or ranks of them, had anything to do, summed over them; of those that take no prompts in,
+            only to generate.
     """
     if not len(output):
         return 1
     takes, found, yields = (np.array([float(np.mean(values))]) for values in (prompt, cached, output))
 
     def fits(batch: int) -> bool:
-        prefill_s = len(prompt) * prefill_seconds(table, takes, found, batch)
+        prefill_s = 0.0 if table.apart is not None else len(prompt) * prefill_seconds(table, takes, found, batch)
         return bool(prefill_s + len(output) * decode_seconds(table, takes, yields, batch) <= busy_s)
 
     least, most = 1, pool.max_num_seqs

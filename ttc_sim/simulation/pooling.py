@@ -125,13 +125,14 @@ class Pooled(Means):
         return self.share(among(self.status, what), self.all.requests, lambda other: among(other.status, what))
 
     def cut_off_rate(self) -> Estimate | None:
-        """Share of the requests whose answer a cap ended; ``None`` where problems say what such an answer is worth."""
+        """Share of the requests whose answer a cap or a context ended; ``None`` where problems say what such an answer is worth."""
         if self.cut_off is None:
             return None
         capped = any(
             self.model.arms[a].strategy.attempt_cap is not None for a in np.flatnonzero(np.bincount(self.arm)).tolist()
         )
-        return self._cut_off_share(self.cut_off, self.all.requests) if capped else Estimate(0.0, 0.0, 0.0)
+        may_be = capped or bool(self.cut_off.any())
+        return self._cut_off_share(self.cut_off, self.all.requests) if may_be else Estimate(0.0, 0.0, 0.0)
 
     @cached_property
     def cut_off(self) -> Bools | None:

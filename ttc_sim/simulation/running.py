@@ -17,7 +17,7 @@ from ttc_sim.policies import LiveRule, Load, Policy, Requests, choose_for, choos
 from ttc_sim.scenario import ClosedLoop
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
-from ttc_sim.simulation.ending import without_ended
+from ttc_sim.simulation.ending import as_sent
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, check_offered, offer, offer_all, run_offers, until_known
 from ttc_sim.simulation.turn_lengths import chosen
@@ -32,7 +32,7 @@ def run_once(model: Model, policy: Policy, draws: Draws, interval_s: float | Non
     Args:
         interval_s: keep the run in intervals of so many seconds too (:attr:`ttc_sim.simulation.billing.Run.timeline`).
     """
-    draws = without_ended(model, policy, draws)
+    draws = as_sent(model, policy, draws)
     if draws.cut_by_run:
         draws = _sent_in_time(model, policy, draws)
     return _run(model, policy, draws, interval_s)
@@ -62,7 +62,7 @@ def _sent_in_time(model: Model, policy: Policy, draws: Draws) -> Draws:
             notes = (*kept.traffic.notes, *_left_out(draws.traffic, in_time, str(workload.duration)))
             return replace(kept, traffic=replace(kept.traffic, notes=notes))
         draws = draw(model, draws.run, purpose=draws.purpose, rounds=2 * draws.rounds)
-        draws = without_ended(model, policy, draws)
+        draws = as_sent(model, policy, draws)
 
 
 def _left_out(traffic: Traffic, in_time: NDArray[np.bool_], duration: str) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.engine.contexts import context_of
 from ttc_sim.engine.fleet import IN_SERVICE, level_seconds
-from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.engine.speculation import longest_held
 from ttc_sim.engine.work import COMPLETED, FAILED, REJECTED, TIMED_OUT, EngineResult
 from ttc_sim.scenario import Api, ClosedLoop, GpuPool, Trace, Workload
 from ttc_sim.serving.api_limits import held_by
@@ -198,10 +199,15 @@ def _served(model: Model, at: AtArm, seen: _Seen, whole: NDArray[np.bool_] | Non
 
 
 def _most_held(model: Model) -> F64:
-    """(deployments,) tokens of one sequence that fit into a pool's KV cache."""
-    pools = [item if isinstance(item, GpuPool) else None for item in model.deployments]
-    most = [None if one is None else one.kv_cache_tokens for one in pools]
-    return np.array([np.inf if one is None else one // BLOCK * BLOCK for one in most], dtype=np.float64)
+    """(deployments,) tokens of one sequence, but for its last, that fit into a pool's KV cache and its context."""
+    most = np.full(len(model.deployments), np.inf)
+    for d, item in enumerate(model.deployments):
+        for pool in (item, item.prefill_pool) if isinstance(item, GpuPool) else ():
+            held = None if pool is None else longest_held(pool)
+            most[d] = most[d] if held is None else min(most[d], held)
+        if (context := context_of(item)) is not None:
+            most[d] = min(most[d], context - 1)
+    return most
 
 
 def _most_asked(model: Model, key: str) -> F64:

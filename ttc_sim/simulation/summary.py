@@ -16,11 +16,13 @@ from ttc_sim.engine.spending import QUEUE
 from ttc_sim.engine.work import FAILED, REJECTED, TIMED_OUT
 from ttc_sim.scenario import Api, GpuPool
 from ttc_sim.scenario.targets import USD
+from ttc_sim.serving.measured_ranges import Outside
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.simulation.billing import Run
 from ttc_sim.simulation.budget_figures import BudgetReport, budget_report, notes_of
 from ttc_sim.simulation.ending import notes_of_ended
 from ttc_sim.simulation.model import Model
+from ttc_sim.simulation.outside import in_a_line, outside_measured
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
 from ttc_sim.simulation.provisioning import Provisioned
 from ttc_sim.simulation.session_accuracy import SessionAccuracy, notes_on_sessions, session_accuracy
@@ -31,6 +33,7 @@ from ttc_sim.simulation.session_figures import (
     notes_on_length,
     session_figures,
 )
+from ttc_sim.simulation.shortening import notes_of_summaries, summaries_share
 from ttc_sim.simulation.standing import Verdict, over_runs, worst
 
 
@@ -103,7 +106,9 @@ class Summary:
         prices: by endpoint that requests may have come to.
         sessions: what sessions come to; ``None`` without any. caches: by deployment, what was found of prompts; empty where nothing
             was.
+        summaries_share: part of the requests that ask for summaries, as the policy has contexts of sessions made shorter.
         session_accuracy: what stands behind ``accuracy`` where that is of sessions; ``None`` elsewhere.
+        outside_measured: what of pools lies outside of what was measured (:mod:`ttc_sim.serving.measured_ranges`).
     """
 
     accuracy: Estimate | None
@@ -149,6 +154,8 @@ class Summary:
     sessions: SessionFigures | None = None
     caches: Mapping[str, CacheFigures] = field(default_factory=dict)
     session_accuracy: SessionAccuracy | None = None
+    summaries_share: float = 0.0
+    outside_measured: tuple[Outside, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping for JSON."""
@@ -174,8 +181,11 @@ class Summary:
         for name in ("sessions", "caches"):
             if not found[name]:
                 del found[name]
+        if not self.summaries_share:
+            del found["summaries_share"]
         if self.session_accuracy is None:
             del found["session_accuracy"]
+        found["outside_measured"] = [asdict(one) for one in self.outside_measured]
         return found
 
     def quantity(self, target: str) -> Estimate | None:
@@ -254,6 +264,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
     spread = float(np.quantile(positive, 0.99) / np.quantile(positive, 0.5)) if len(positive) else 1.0
     verdicts = over_runs([run.standings for run in runs])
     overall = worst(verdicts)
+    beyond = _outside(model, runs)
     latency_s, budgets, of_turns = pooled.times("latency"), budget_report(pooled), session_figures(pooled)
     ended, instances = pooled.ended, model.instances
     of_sessions = None if ended is None or instances is None else session_accuracy(ended, len(instances))
@@ -308,8 +319,10 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_replicas(model, runs),
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
+            *notes_of_summaries(runs),
             *_of_caches(model, runs),
             *notes_on_length(pooled, of_turns),
+            *in_a_line(beyond),
         ),
         duration_s=lasts_s,
         attempts=attempt_figures(pooled),
@@ -319,6 +332,8 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
         sessions=of_turns,
         caches=cache_figures(pooled),
         session_accuracy=None if accuracy is None else of_sessions,
+        summaries_share=summaries_share(runs),
+        outside_measured=beyond,
     )
 
 
@@ -340,6 +355,16 @@ def served_per_s(runs: Sequence[Run]) -> float:
     requests = sum(len(run.arm) for run in runs)
     weight = [len(run.arm) * len(runs) / requests for run in runs]
     return len(runs) / sum(part / run.rate_per_s for part, run in zip(weight, runs, strict=True))
+
+
+def _outside(model: Model, runs: Sequence[Run]) -> tuple[Outside, ...]:
+    """Of all pools, what lies outside of what was measured."""
+    found: list[Outside] = []
+    for d, (name, item) in enumerate(zip(model.deployment_names, model.deployments, strict=True)):
+        if isinstance(item, GpuPool):
+            reached = [run.reached[name] for run in runs if name in run.reached]
+            found += outside_measured(name, item, model.step_tables[d], reached, model.scenario.folder)
+    return tuple(found)
 
 
 def _of_caches(model: Model, runs: Sequence[Run]) -> list[str]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, tokens_when_answered
+from ttc_sim.engine.work import COMPLETED, FAILED, EngineResult, Work, prefill_busy_s, tokens_when_answered
 from ttc_sim.scenario import Api, GpuPool, has_fixed_cost
 from ttc_sim.serving.prices import TokenPrices
 from ttc_sim.serving.step_time import StepTable, decode_seconds, prefill_seconds
 from ttc_sim.simulation.carrying import Carried
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers
+from ttc_sim.simulation.outside import Reached
 from ttc_sim.simulation.pool_seconds import typical_batch
 from ttc_sim.simulation.token_times import greatest, outlasts_its_client, sums, tokens_in_a_row
 from ttc_sim.strategies.outcomes.trial import DEFAULT_FORCED
@@ -76,6 +77,7 @@ class Taken:
         correct: (n,) whether it is right in the end; NaN where that is unknown. planned_correct: the same, had the arm that it was
             sent to answered, or would have been sent to but for a budget.
         cut_off: (n,) whether a cap ends it before it is whole; NaN where accuracy is known.
+        reached: by deployment, how far the run went on a pool.
     """
 
     tokens: I64
@@ -103,6 +105,7 @@ class Taken:
     correct: F64
     planned_correct: F64
     cut_off: F64
+    reached: dict[int, Reached] = field(default_factory=dict)
 
 
 def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
@@ -155,9 +158,13 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
             prompt, cached, output = (
                 np.concatenate([getattr(part, name) for part in parts]) for name in ("prompt", "cached", "output")
             )
-            batch = typical_batch(pool, table, prompt, cached, output, float(result.busy_s[d]))
+            ranks = pool.data_parallel
+            busy_s = float(result.busy_s[d]) - (0.0 if table.apart is None else prefill_busy_s(result, d))
+            batch = typical_batch(pool, table, prompt, cached, output, ranks * busy_s)
+            longest = max((float(np.max(part.context + part.output, initial=0.0)) for part in parts), default=0.0)
+            taken.reached[d] = Reached(batch, int(longest))
             for part in parts:
-                _share(taken, d, part, table, batch)
+                _share(taken, d, part, table, batch, ranks)
     return taken
 
 
@@ -233,6 +240,8 @@ def _add(
         if prices is None:
             assert table is not None
             alone_s[stages] = _alone(table, work.prompt_tokens[stages], longest[stages])
+            if (moved := getattr(model.deployments[d], "kv_transfer", None)) is not None:
+                alone_s[stages] += moved.seconds(work.prompt_tokens[stages])
             on_pools[d].append(
                 _on_pool(work, stages, who, taken_in, result.cached_tokens[index], generated, hidden, after)
             )
@@ -400,13 +409,13 @@ def _on_pool(
     )
 
 
-def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int) -> None:
-    """Add a pool's seconds of some stages."""
+def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int, ranks: int) -> None:
+    """Add a pool's seconds of some stages; those of one of so many ranks are that part of its replica's."""
     n = taken.pool_s.shape[1]
     times = 1 if part.attempts is None else part.attempts
     per_sample = 1 if part.attempts is None else np.repeat(part.attempts, part.width)
-    prefill_s = times * prefill_seconds(table, part.prompt / times, part.cached / times, batch)
-    decode_s = per_sample * decode_seconds(table, part.context, part.output / per_sample, batch)
+    prefill_s = times * prefill_seconds(table, part.prompt / times, part.cached / times, batch) / ranks
+    decode_s = per_sample * decode_seconds(table, part.context, part.output / per_sample, batch) / ranks
     took_s = np.bincount(part.request, weights=prefill_s, minlength=n)
     taken.pool_s[d] += took_s
     more_s = np.bincount(part.sample_request, weights=decode_s, minlength=n)

@@ -129,7 +129,7 @@ def timeline(
                 there_s = float(over_time[d].seconds(np.array([begins_s]), np.array([end_s]))[0])
                 ends_s = max(ends_s, end_s + (busy_s - there_s) / int(over_time[d].levels[-1]))
             else:
-                most = replicas.get(name, item.replicas if isinstance(item, GpuPool) else 1)
+                most = item.servers if isinstance(item, GpuPool) else replicas.get(name, 1)
                 ends_s = max(ends_s, begins_s + busy_s / most)
         end_s = min(ends_s, (last + 1) * interval_s)
     over = None if result.spending is None else result.spending.spent_over

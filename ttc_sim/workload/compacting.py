@@ -9,9 +9,8 @@ import numpy as np
 from ttc_sim.base.compilation import kept
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.measured.session_turns import SessionTurns
+from ttc_sim.policies.turns import BLOCK
 from ttc_sim.scenario import Compact
-
-_BLOCK = 64  # what was sent before is known in such blocks: a prompt that follows another whole may be said to lack the last of it
 
 
 def compacted(turns: SessionTurns, compact: Compact) -> SessionTurns:
@@ -26,8 +25,9 @@ def compacted(turns: SessionTurns, compact: Compact) -> SessionTurns:
     has_head = turns.head >= 0
     head[has_head] = turns.heads[turns.head[has_head], 2]
     head = np.minimum(head, turns.prompt_tokens)
-    at, written, prompt, reused, reuses, place = _made_shorter(
-        turns.prompt_tokens, turns.reused_tokens, turns.reuses, head, compact.above_tokens, compact.to_tokens, _BLOCK
+    above, to = (np.full(len(turns), tokens) for tokens in (compact.above_tokens, compact.to_tokens))
+    at, written, prompt, reused, reuses, place = made_shorter(
+        turns.prompt_tokens, turns.reused_tokens, turns.reuses, head, above, to, BLOCK
     )
     summary = written > 0
     think_s: F64 = turns.think_s[at].copy()
@@ -50,7 +50,7 @@ def compacted(turns: SessionTurns, compact: Compact) -> SessionTurns:
 
 
 def _notes(turns: SessionTurns, head: I64, compact: Compact) -> tuple[str, ...]:
-    long = (head + _BLOCK >= compact.to_tokens) & (turns.prompt_tokens > compact.above_tokens)
+    long = (head + BLOCK >= compact.to_tokens) & (turns.prompt_tokens > compact.above_tokens)
     if not long.any():
         return ()
     sessions = len(np.unique(turns.session[long]))
@@ -59,11 +59,17 @@ def _notes(turns: SessionTurns, head: I64, compact: Compact) -> tuple[str, ...]:
 
 
 @kept("compacting", [Path(__file__)])
-def _made_shorter(
-    prompt: I64, reused: I64, reuses: I64, head: I64, above: int, to: int, block: int
+def made_shorter(
+    prompt: I64, reused: I64, reuses: I64, head: I64, above: I64, to: I64, block: int
 ) -> tuple[I64, I64, I64, I64, I64, I64]:
     """Of each turn to be sent the one that it comes of, tokens of the summary that it writes (0 of those that were there before),
-    of its prompt, and of what it reuses of which; and of each that was there before its new place."""
+    of its prompt, and of what it reuses of which; and of each that was there before its new place.
+
+    Args:
+        prompt, reused, reuses, head: (n,) as of :class:`ttc_sim.measured.session_turns.SessionTurns`, heads in tokens.
+        above, to: (n,) length of prompts above which they are made shorter, and that they are left with.
+        block: tokens by which it is known what was sent before.
+    """
     n = len(prompt)
     at, written = np.empty(2 * n, dtype=np.int64), np.zeros(2 * n, dtype=np.int64)
     length, again, by = np.empty(2 * n, dtype=np.int64), np.zeros(2 * n, dtype=np.int64), np.full(2 * n, -1)
@@ -83,11 +89,11 @@ def _made_shorter(
         after = place[j] if j >= 0 and shared > 0 else -1
         if after < 0:
             shared = 0
-        if now > above and head[i] + block < to:
+        if now > above[i] and head[i] + block < to[i]:
             at[k], length[k], again[k], by[k] = i, now, shared, after
-            written[k] = to - head[i]
-            lacks[i], since[i] = prompt[i] - to, prompt[i]
-            now, shared, after = to, head[i], k if head[i] > 0 else -1
+            written[k] = to[i] - head[i]
+            lacks[i], since[i] = prompt[i] - to[i], prompt[i]
+            now, shared, after = to[i], head[i], k if head[i] > 0 else -1
             k += 1
         at[k], length[k], again[k], by[k] = i, now, shared, after
         place[i] = k
@@ -95,4 +101,4 @@ def _made_shorter(
     return at[:k], written[:k], length[:k], again[:k], by[:k], place
 
 
-__all__ = ["compacted"]
+__all__ = ["compacted", "made_shorter"]

@@ -21,6 +21,7 @@ from ttc_sim.base.prefix_tree import PrefixTree, beside_one_another
 from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Renewal, Sessions, Trace, Workload
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
+from ttc_sim.workload.beginnings import Beginnings
 from ttc_sim.workload.expected import Expected, check_few_enough, is_own, named_as, seconds_of_run
 from ttc_sim.workload.generating import first_of, generate
 from ttc_sim.workload.lengths import with_lengths
@@ -378,6 +379,7 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
             for one, size, start in zip(traffics, sizes, starts, strict=False)
         ]
         after = place[np.concatenate(waits_for)[order]]
+    begin = Beginnings.beside([(one.beginnings, one.session, size) for one, size in zip(traffics, sizes, strict=True)])
     shared = any(one.prefix_id is not None for one in traffics)
     prefix_tokens = None
     if shared and any(one.prefix_tokens is not None for one in traffics):
@@ -401,6 +403,7 @@ def _merged(traffics: list[Traffic], order: I64) -> Traffic:
         reused_tokens=of_sessions("reused_tokens"),
         recorded=numbered("recorded") if any(one.recorded is not None for one in traffics) else None,
         ends=None if (ends := of_sessions("ends")) is None else ends.astype(np.bool_),
+        beginnings=None if begin is None else begin.ordered(order),
         notes=tuple(dict.fromkeys(note for one in traffics for note in one.notes)),
     )
 

@@ -17,6 +17,7 @@ from ttc_sim.measured.session_turns import SessionTurns
 from ttc_sim.measured.sessions import load_sessions, place_of_sessions
 from ttc_sim.scenario import Compact, Sessions
 from ttc_sim.scenario.session_laws import Generated
+from ttc_sim.workload.beginnings import Beginnings
 from ttc_sim.workload.compacting import compacted
 from ttc_sim.workload.recorded import state_of
 from ttc_sim.workload.session_generating import mean_turns, turns_by
@@ -31,11 +32,14 @@ Begin = Callable[[int], Traffic]
 
 @dataclass(frozen=True)
 class _Known:
-    """Sessions to draw from, what their prompts have in common, and (n,) which turn of its session's agent each is, from 0."""
+    """Sessions to draw from, what their prompts have in common, and (n,) which turn of its session's agent each is, from 0; and
+    whether heads and answers may be."""
 
     turns: SessionTurns
     tree: SessionTree
     turn: I64
+    shared_heads: bool
+    answers: bool
 
 
 def turns_a_session(arrivals: Sessions, folder: Path) -> float:
@@ -140,7 +144,18 @@ def _turns_of(known: _Known, begun: Traffic, which: I64, requests: int | None = 
         turn=known.turn[at],
         reused_tokens=turns.reused_tokens[at],
         recorded=which[session],
+        beginnings=_beginnings(known, at, np.repeat(turns.start[which] - start[:-1], count)[: len(at)]),
     )
+
+
+def _beginnings(known: _Known, at: I64, moved: I64) -> Beginnings:
+    """Of some turns, each of which stands so many places nearer to the first."""
+    turns, heads = known.turns, known.turns.heads
+    if not known.shared_heads:
+        heads = np.concatenate([np.full((len(heads), 1), -1), heads[:, 1:]], axis=1)
+    reuses = turns.reuses[at]
+    answers = np.full(len(at), known.answers)
+    return Beginnings(np.where(reuses < 0, -1, reuses - moved), turns.head[at], answers, heads)
 
 
 def _numbered(turns: SessionTurns) -> I64:
@@ -173,7 +188,7 @@ def _known_of(turns: SessionTurns, arrivals: Sessions) -> _Known:
     turns = turns if arrivals.compact is None else compacted(turns, arrivals.compact)
     turns = with_answers(turns) if arrivals.answers_reused else turns
     tree = tree_of(turns, shared_heads=arrivals.shared_heads, answers=arrivals.answers_reused)
-    return _Known(turns, tree, _numbered(turns))
+    return _Known(turns, tree, _numbered(turns), arrivals.shared_heads, arrivals.answers_reused)
 
 
 __all__ = ["all_turns", "first_turns", "turns_a_session"]

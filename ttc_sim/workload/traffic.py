@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.prefix_tree import PrefixTree
+from ttc_sim.workload.beginnings import Beginnings
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Traffic:
         recorded: (n,) number of the recorded session that it was drawn from, -1 of none; ``None`` without any.
         ends: (n,) whether it is the last request of its session, also of those that are left out here; the last that is here if
             ``None``.
+        beginnings: what prompts of sessions begin with, from which their prefixes follow; ``None`` where that is not known.
+        summary: (n,) whether a request asks for a summary of its conversation, as the policy would have it; ``None`` if none does.
         goes_on_per_s: mean rate of each process in the long run after the run, where that is not ``rate_per_s``.
     """
 
@@ -56,6 +59,8 @@ class Traffic:
     reused_tokens: I64 | None = None
     recorded: I64 | None = None
     ends: NDArray[np.bool_] | None = None
+    beginnings: Beginnings | None = None
+    summary: NDArray[np.bool_] | None = None
 
     def with_ends(self) -> Traffic:
         """The same, with the last request of each session that is here as its last of all, where nothing else is known."""
@@ -83,6 +88,8 @@ class Traffic:
         if self.prefixes is not None:
             changed["prefixes"], renumbered = self.prefixes.kept(changed["prefix_id"])
             changed["prefix_id"] = renumbered[changed["prefix_id"]]
+        if self.beginnings is not None:
+            changed["beginnings"] = self.beginnings.taken(at)
         return replace(self, **changed)
 
     @staticmethod

@@ -52,9 +52,11 @@ Kind = Literal[
     "autoscaling",
     "batch limits",
     "queue limit",
+    "speculative decoding",
     "priority",
     "load balancer",
     "sessions",
+    "prefill apart",
 ]
 """What a consumer may be able to do."""
 
@@ -236,15 +238,22 @@ def _endpoint(of: str, item: Api) -> Iterator[Feature]:
 
 def _pool(of: str, item: GpuPool) -> Iterator[Feature]:
     if item.model is not None:
-        gpus = f"{item.tensor_parallel or 1} {item.gpu} a replica"
+        gpus = f"{item.gpus} {item.gpu} a replica"
+        gpus += f", in {item.data_parallel} data-parallel ranks" if item.data_parallel > 1 else ""
         precision = "" if item.precision is None else f" in {item.precision}"
         yield Feature("server", of, f"{item.model}{precision} on {gpus}")
     yield Feature("replicas", of, f"{item.replicas:,} replicas")
+    if item.prefill is not None:
+        yield Feature("prefill apart", of, f"prompts are taken in on {item.prefill.replicas:,} other replicas")
     if item.autoscaling is not None:
         scaled = item.autoscaling
         yield Feature("autoscaling", of, f"from {scaled.least:,} to {scaled.most:,} replicas")
     said = f"at most {item.max_num_seqs:,} sequences and {item.max_num_batched_tokens:,} tokens in a batch"
     yield Feature("batch limits", of, said)
+    if item.speculative is not None and item.speculative.draft_tokens:
+        said = f"{item.speculative.draft_tokens} draft tokens are verified of each sequence and step, by a drafter that yields "
+        said += f"{item.speculative.length:g} tokens a step in the mean (vLLM: --speculative-config)"
+        yield Feature("speculative decoding", of, said)
     if item.queue_limit is not None:
         yield Feature("queue limit", of, f"more than {item.queue_limit:,} waiting sequences are turned away")
     if item.scheduling == "priority":

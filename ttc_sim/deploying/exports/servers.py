@@ -20,6 +20,7 @@ from ttc_sim.deploying.exports.labels import labels_of
 from ttc_sim.optimizer.plan import SavedPlan
 from ttc_sim.scenario.deployments import GpuPool, LayerStepTime, PhysicsStepTime
 from ttc_sim.serving.catalogue import config_of, installed, own_precision
+from ttc_sim.serving.model_context import context_of_pool
 from ttc_sim.serving.operator_lookup import MEMORY_SHARE
 from ttc_sim.serving.pools import with_memory
 
@@ -120,7 +121,9 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
         unsaid.append(f"{of}: planned with the times of {pool.backend}, not of vLLM")
     arguments: dict[str, Value] = {} if served is None else {"served-model-name": served}
     arguments["port"] = port
-    arguments["tensor-parallel-size"] = gpus
+    arguments["tensor-parallel-size"] = gpus // pool.data_parallel
+    if pool.data_parallel > 1:
+        arguments["data-parallel-size"] = pool.data_parallel
     if pool.expert_parallel:
         arguments["enable-expert-parallel"] = True
     arguments |= precision
@@ -129,12 +132,29 @@ def _server(plan: SavedPlan, name: str, pool: GpuPool, endpoint: Endpoint | None
     # vLLM's file of settings did not know `false` before 0.20.
     arguments["enable-prefix-caching" if pool.prefix_caching else "no-enable-prefix-caching"] = True
     arguments["scheduling-policy"] = pool.scheduling
+    arguments |= _prompts(plan, pool)
     if pool.queue_limit is not None:
         # It counts what runs too, and a request of n samples n times.
-        arguments["max-num-queued-reqs"] = pool.max_num_seqs + pool.queue_limit
+        arguments["max-num-queued-reqs"] = pool.data_parallel * (pool.max_num_seqs + pool.queue_limit)
     unsaid += [*about_gpus, *about_precision, *about_memory]
     key_env = None if endpoint is None else endpoint.key_env
     return Server(name, label, pool, gpus, model, port, key_env, arguments, tuple(unsaid))
+
+
+def _prompts(plan: SavedPlan, pool: GpuPool) -> dict[str, Value]:
+    """How long prompts may be, and how they are taken in, where that is not as vLLM does by itself; and how keys are kept."""
+    found: dict[str, Value] = {}
+    known = context_of_pool(pool, plan.scenario.folder)
+    if pool.max_model_len is not None and (known is None or known[1] != pool.max_model_len):
+        found["max-model-len"] = pool.max_model_len
+    if not pool.chunked_prefill:
+        found["no-enable-chunked-prefill"] = True
+    if pool.long_prefill_token_threshold:
+        found["long-prefill-token-threshold"] = pool.long_prefill_token_threshold
+    kept = pool.step_time.kv_cache_dtype if isinstance(pool.step_time, PhysicsStepTime) else pool.kv_cache_dtype
+    if kept not in (None, "auto"):
+        found["kv-cache-dtype"] = {"bf16": "bfloat16"}.get(str(kept), str(kept))
+    return found
 
 
 def _model(pool: GpuPool) -> str | None:
@@ -157,11 +177,11 @@ def _plain(model: str) -> str:
 
 def _gpus(of: str, pool: GpuPool) -> tuple[int, tuple[str, ...]]:
     if isinstance(pool.step_time, (LayerStepTime, PhysicsStepTime)):
-        return pool.step_time.tensor_parallel, ()
+        return pool.step_time.tensor_parallel * pool.data_parallel, ()
     if pool.step_time is None:
         return pool.gpus, ()
     said = f"{of}: its step_time does not say on how many GPUs a replica runs; 1 stands where their number belongs"
-    return 1, (said,)
+    return pool.data_parallel, (said,)
 
 
 def _precision(of: str, pool: GpuPool, model: str) -> tuple[dict[str, Value], tuple[str, ...]]:
@@ -194,7 +214,7 @@ def _memory(plan: SavedPlan, name: str, pool: GpuPool) -> tuple[dict[str, Value]
     """Of the KV cache: what fits, where that is what the plan says, and so many blocks otherwise."""
     tokens = pool.kv_cache_tokens
     if pool.model is not None and tokens in (None, _fits(plan, name, pool)):
-        return {"gpu-memory-utilization": MEMORY_SHARE}, ()
+        return {"gpu-memory-utilization": pool.gpu_memory_utilization or MEMORY_SHARE}, ()
     if tokens is None:
         said = f"deployment {name}: planned with a KV cache without limit; vLLM's is what fits beside the weights"
         return {}, (said,)
@@ -204,7 +224,7 @@ def _memory(plan: SavedPlan, name: str, pool: GpuPool) -> tuple[dict[str, Value]
 
 def _fits(plan: SavedPlan, name: str, pool: GpuPool) -> int | None:
     """Tokens of KV cache beside the weights of a model of the catalogue; ``None`` where nothing is known of it."""
-    free = pool.model_copy(update={"kv_cache_tokens": None})
+    free = pool.model_copy(update={"kv_cache_tokens": None, "max_model_len": None})
     try:
         found = with_memory(plan.scenario.model_copy(update={"deployments": {name: free}})).deployments[name]
     except InputError:

@@ -32,7 +32,7 @@ from ttc_sim.deploying.proxy.replying import Reply
 from ttc_sim.deploying.proxy.several import Several, is_one_call
 from ttc_sim.deploying.proxy.upstreams import Upstream
 from ttc_sim.deploying.runtime import Runtime
-from ttc_sim.deploying.sessions import SessionEndedError
+from ttc_sim.deploying.sessions import CompactFirstError, SessionEndedError
 
 MOST_BODY = 32_000_000
 """Bytes of a request, pictures included."""
@@ -102,7 +102,11 @@ class Proxy:
 
     def _decide(self, asked: Asked) -> Decision:
         try:
-            return self.runtime.route(asked.prompt, source=asked.source, session=asked.session)
+            return self.runtime.route(asked.prompt, source=asked.source, session=asked.session, summary=asked.summary)
+        except CompactFirstError as error:
+            said = f"session {shortened(asked.session)} has spent its budget: make its context shorter first, to "
+            said += f"{error.to_tokens:,} tokens, by a summary that is asked for with header x-ttc-summary: true"
+            raise RefusedError(409, said, code="compact_context") from None
         except SessionEndedError as error:
             said = f"session {shortened(error.value)} has spent its budget, and ends here"
             raise RefusedError(403, said, code="session_ended") from None

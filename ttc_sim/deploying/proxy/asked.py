@@ -27,6 +27,7 @@ class Asked:
         body: as it was sent.
         prompt: text of all messages, each on lines of its own, as logs are read for profiles.
         source, session: that it belongs to, if said.
+        summary: whether it asks for a summary of its session's context.
         limit: most output tokens that the caller wants, if said; answers: that it wants, ``n``.
         stream: whether it is to come in pieces; wants_usage: whether tokens are to be told at the end of them.
         authorization: the caller's own header.
@@ -36,6 +37,7 @@ class Asked:
     prompt: str = field(repr=False)
     source: str | None
     session: str | None
+    summary: bool
     limit: int | None
     answers: int
     stream: bool
@@ -98,17 +100,29 @@ def read_asked(content: bytes, headers: Mapping[str, str]) -> Asked:
     if options is not None and not (stream and isinstance(options, dict)):
         raise _wrong("stream_options", "an object, with stream: true")
     said = {name: _name(metadata or {}, name) for name in OWN_KEYS}
+    session = _header(headers, "x-ttc-session") or said["session"] or _name(body, "user", "")
+    summary = _summary(headers, session)
     return Asked(
         body=body,
         prompt=_scored(messages),
         source=_header(headers, "x-ttc-source") or said["source"],
-        session=_header(headers, "x-ttc-session") or said["session"] or _name(body, "user", ""),
+        session=session,
+        summary=summary,
         limit=min((limit for name in LIMITS if (limit := _count(body, name, MOST_TOKENS)) is not None), default=None),
         answers=_count(body, "n", MOST_ANSWERS) or 1,
         stream=bool(stream),
         wants_usage=bool((options or {}).get("include_usage")),
         authorization=headers.get("authorization"),
     )
+
+
+def _summary(headers: Mapping[str, str], session: str | None) -> bool:
+    value = headers.get("x-ttc-summary", "false").strip().lower()
+    if value not in ("true", "false"):
+        raise _wrong("x-ttc-summary", "true or false")
+    if value == "true" and session is None:
+        raise _wrong("x-ttc-summary", "a session beside it, whose context is summed up")
+    return value == "true"
 
 
 def _wrong(param: str, expected: str) -> RefusedError:

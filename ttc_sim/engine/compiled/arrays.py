@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,8 @@ from ttc_sim.engine.fleet import (
     order_of,
 )
 from ttc_sim.engine.kv_cache import BLOCK, UNLIMITED
+from ttc_sim.engine.ranks import step_together
+from ttc_sim.engine.speculation import PARTS, advance_of, check_table, drafts_of
 from ttc_sim.engine.spending import QUEUE, Budgets, Spending, check_days, spending_of
 from ttc_sim.engine.work import (
     IN_FLIGHT,
@@ -103,6 +106,17 @@ from ttc_sim.serving.step_time import StepTable, no_steps, stack_tables
 
 _BALANCERS = ("round_robin", "least_outstanding", "least_kv", "session", "prefix")
 _COUNTS = ("first", "errors", "outage_errors", "error_retries", "timeout_retries", "fallbacks")
+_NOBODY = (
+    "place",
+    "first",
+    "last",
+    "prefill",
+    "partial",
+    "coming_first",
+    "coming_last",
+    "ready_first",
+    "ready_last",
+)
 _ERRORS_AFTER = ("at_once", "first_token", "midway")
 _REASONS = {"rate_limit": int(REFUSED), "queue_full": int(REFUSED), "error": int(BROKEN), "timeout": int(LATE)}
 
@@ -123,6 +137,12 @@ def begin(
 ) -> State:
     first = works[0]
     n = first.requests
+    # Replicas that take prompts in for a pool are a pool that comes after all others, and that no work names.
+    aparts = [(d, pool) for d, item in enumerate(deployments) if (pool := _prefill_of(item)) is not None]
+    given = list(given or [None] * len(deployments))
+    given += [one.apart if (one := given[d]) is not None else None for d, _ in aparts]
+    outages = None if outages is None else [*outages, *(None for _ in aparts)]
+    deployments = [*deployments, *(pool for _, pool in aparts)]
     stages, samples = sum(len(work.deployment) for work in works), sum(work.samples for work in works)
     none_i, none_f = np.zeros(0, dtype=np.int64), np.zeros(0)
 
@@ -156,6 +176,8 @@ def begin(
         levels = int(level.max()) + 1
     next_of, beside, together = (none_i, none_i, 0) if first.after is None else followers(first.after)
     dep, rep = _servers(deployments)
+    for number, (d, _) in enumerate(aparts, start=len(deployments) - len(aparts)):
+        dep[d]["prefill"], dep[number]["owner"], dep[number]["takes_in"] = number, d, 1
     fleets = fleets_of(deployments, last_arrival(first))
     events, given_repair_s = _first_events(deployments, fleets, rep, drawn_s)
     most_seqs = int(dep["max_seqs"].max(initial=1))
@@ -167,7 +189,7 @@ def begin(
     counters[PREFIXES], counters[OWN] = len(tree), len(rep)
     deepest = tree.deepest()
     # The batch may be filled with sequences that all have a path of their own.
-    counters[CHAINS_NEEDED] = min(most_seqs * deepest, len(tree))
+    counters[CHAINS_NEEDED] = len(tree) if aparts else min(most_seqs * deepest, len(tree))
     counters[CHOICES] = 0 if route is None else route.arms.shape[1]
     counters[BATCH], counters[RETRIES] = most_seqs, first.backoff.shape[1]
     counters[UNFINISHED], counters[DRAWN], counters[EVENTS] = n, drawn_s.shape[1], len(events)
@@ -192,12 +214,15 @@ def begin(
     for r in range(len(rep)):
         chains[r]["previous"] = chains[r]["following"] = r
         chains[r]["gap"] = rep[r]["total"]
-    tables = stack_tables(
-        [
-            own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
-            for item, own in zip(deployments, given or [None] * len(deployments), strict=True)
-        ]
-    )
+    each = [
+        own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
+        for item, own in zip(deployments, given, strict=True)
+    ]
+    for item, table in zip(deployments, each, strict=True):
+        if isinstance(item, GpuPool):
+            check_table(table, item)
+    tables = stack_tables(each)
+    _set_ranks(deployments, each, dep, rep)
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)
     return State(
         arrival_s=arrival_s,
@@ -242,8 +267,9 @@ def begin(
         free_sequences=none_i,
         free_groups=none_i,
         free_chains=none_i,
-        ends=np.zeros(int(dep["max_seqs"] @ dep["replicas"]) or 1, dtype=np.int64),
+        ends=np.zeros(int(dep["max_seqs"] @ (dep["replicas"] * dep["ranks"])) or 1, dtype=np.int64),
         due=np.zeros(len(rep) * 16, dtype=np.int64),
+        drafted_due=np.zeros(int(rep["due_period"].sum()) if len(rep) else 0, dtype=np.int64),
         waiting_first=np.full(len(rep) * levels, -1, dtype=np.int64),
         waiting_last=np.full(len(rep) * levels, -1, dtype=np.int64),
         active=np.zeros(max(len(rep), 1), dtype=np.int64),
@@ -294,9 +320,16 @@ def begin(
         seen_s=np.zeros(heard),
         **{f"table_{name}": values for name, values in tables._asdict().items()},
         table_shape=np.array(
-            [*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2], *tables.attention_s.shape[1:], 4]
+            [
+                *(*tables.dense_s.shape, tables.decode_s.shape[1], tables.knots.shape[2]),
+                *(*tables.attention_s.shape[1:], 4, tables.sampled_s.shape[1], tables.shared_s.shape[1]),
+            ]
         ),
     )
+
+
+def _prefill_of(item: Api | GpuPool) -> GpuPool | None:
+    return item.prefill_pool if isinstance(item, GpuPool) else None
 
 
 def _prefixes(works: Sequence[Work], deployments: Sequence[Api | GpuPool], prefix_id: I64) -> PrefixTree:
@@ -356,13 +389,27 @@ def _stretches(
     return {name: np.array(values, dtype=np.float64) for name, values in {**found, **slow}.items()}
 
 
+def _set_ranks(
+    deployments: Sequence[Api | GpuPool], tables: Sequence[StepTable], dep: NDArray[Any], rep: NDArray[Any]
+) -> None:
+    """Say of each replica which are the ranks that step together with it, if there are any."""
+    rep["seen_s"] = -np.inf
+    for d, (item, table) in enumerate(zip(deployments, tables, strict=True)):
+        if isinstance(item, GpuPool) and step_together(item, table):
+            for first in range(item.most_replicas):
+                begins = dep[d]["first_replica"] + first * table.ranks
+                rep["ranks_from"][begins : begins + table.ranks] = begins
+                rep["ranks_to"][begins : begins + table.ranks] = begins + table.ranks
+
+
 def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArray[Any]]:
     dep = np.zeros(len(deployments), dtype=DEPLOYMENT)
     replicas: list[Any] = []
-    ends_base = caches = 0
+    ends_base = caches = due_base = 0
     for d, item in enumerate(deployments):
         row = dep[d]
-        row["cache"] = -1
+        row["cache"] = row["prefill"] = -1
+        row["owner"] = d
         row["timeout_s"] = np.inf if item.timeout_s is None else item.timeout_s
         row["capacity"] = capacity(item)
         row["deadline_s"] = np.inf if item.deadline_s is None else item.deadline_s
@@ -375,19 +422,31 @@ def _servers(deployments: Sequence[Api | GpuPool]) -> tuple[NDArray[Any], NDArra
             row["backoff_base_s"], row["backoff_max_s"] = item.retry.base_s, item.retry.max_s
         if isinstance(item, GpuPool):
             row["kind"], row["first_replica"], row["replicas"] = 1, len(replicas), item.most_replicas
-            row["changes"] = item.changes
+            row["changes"], row["ranks"] = item.changes, item.data_parallel
+            if item.kv_transfer is not None:
+                row["per_block_s"], row["latency_s"] = item.kv_transfer.seconds_per_block, item.kv_transfer.latency_s
             row["max_seqs"], row["max_tokens"] = item.max_num_seqs, item.max_num_batched_tokens
             row["queue_limit"] = -1 if item.queue_limit is None else item.queue_limit
             row["balancer"] = _BALANCERS.index(item.load_balancer)
             row["by_priority"], row["caching"] = item.scheduling == "priority", item.prefix_caching
-            for place in range(item.most_replicas):
+            row["whole"], row["chunk"] = not item.chunked_prefill, item.most_of_a_prompt
+            for number in range(item.most_replicas * item.data_parallel):
                 replica = np.zeros(1, dtype=REPLICA)[0]
+                place = number // item.data_parallel
                 replica["state"], replica["phase"] = IN_SERVICE if place < item.replicas else OFF, PLAN
                 replica["deployment"], replica["ends_base"] = d, ends_base
-                for name in ("place", "first", "last", "prefill", "partial"):
+                for name in _NOBODY:
                     replica[name] = -1
+                replica["link_s"] = -np.inf
                 blocks = UNLIMITED if item.kv_cache_tokens is None else item.kv_cache_tokens // BLOCK
                 replica["free"] = replica["total"] = blocks
+                drafts, advance = drafts_of(item), advance_of(item)
+                replica["advance"] = replica["parts"] = 1
+                if drafts:
+                    replica["drafts"], replica["advance"], replica["parts"] = drafts, advance, PARTS
+                    # After so many steps a sequence has whole blocks more.
+                    replica["due_period"] = BLOCK * PARTS // math.gcd(advance, BLOCK * PARTS)
+                    replica["due_base"], due_base = due_base, due_base + replica["due_period"]
                 replicas.append(replica)
                 ends_base += item.max_num_seqs
             continue
@@ -559,7 +618,11 @@ def keep_more(arrays: State) -> State:
 
 def levels_of(arrays: State, interval_s: float) -> F64:
     shape = int(arrays.counters[INTERVALS]), len(arrays.deployments), len(LEVELS_RECORDED), 2
-    return levels_over_time(arrays.changes.reshape(shape), interval_s)
+    changes, owner = arrays.changes.reshape(shape), arrays.deployments["owner"]
+    own = np.arange(len(owner)) == owner
+    for d in np.flatnonzero(~own):
+        changes[:, owner[d]] += changes[:, d]
+    return levels_over_time(changes[:, own], interval_s)
 
 
 def more_chains(arrays: State) -> State:

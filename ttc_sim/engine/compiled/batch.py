@@ -17,6 +17,7 @@ from ttc_sim.engine.compiled.kv import (
     give_chain,
     take,
 )
+from ttc_sim.engine.compiled.speculation import begin_speculating, sit_out, stop_speculating
 from ttc_sim.engine.compiled.state import (
     DECODE,
     FREE_GROUPS,
@@ -24,6 +25,7 @@ from ttc_sim.engine.compiled.state import (
     LEVELS,
     OWN,
     PREFILL,
+    READY,
     WAITING,
     Memory,
 )
@@ -104,7 +106,7 @@ def append_running(m: Memory, r: int, q: int) -> None:
 
 
 @inlined
-def _remove_running(m: Memory, r: int, q: int) -> None:
+def remove_running(m: Memory, r: int, q: int) -> None:
     rep = m.replicas[r]
     one = m.sequences[q]
     before, after = one.previous, one.next
@@ -117,7 +119,9 @@ def _remove_running(m: Memory, r: int, q: int) -> None:
     else:
         rep.last = before
     if rep.partial == q:
-        rep.partial = -1
+        rep.partial = after
+        while rep.partial >= 0 and m.sequences[rep.partial].state != PREFILL:
+            rep.partial = m.sequences[rep.partial].next
     if rep.prefill == q:
         rep.prefill = after
     rep.running -= 1
@@ -134,11 +138,14 @@ def begin_decoding(m: Memory, r: int, q: int) -> None:
     one = m.sequences[q]
     iteration = rep.iteration
     one.state = DECODE
-    one.offset = one.length - iteration
-    one.end = iteration + one.output - (one.length - one.prompt)
-    m.due[r * 16 + ((2 - one.offset) & 15)] += 1
+    if rep.drafts > 0:
+        begin_speculating(m, r, q)
+    else:
+        one.offset = one.length - iteration
+        one.end = iteration + one.output - (one.length - one.prompt)
+        m.due[r * 16 + ((2 - one.offset) & 15)] += 1
     rep.decoding += 1
-    rep.kv += one.length
+    rep.kv += one.length * rep.parts
     rep.most = 0
     push_end(m, r, q)
 
@@ -147,12 +154,15 @@ def begin_decoding(m: Memory, r: int, q: int) -> None:
 def _stop_decoding(m: Memory, r: int, q: int) -> None:
     rep = m.replicas[r]
     one = m.sequences[q]
-    one.length = one.offset + rep.iteration
+    if rep.drafts > 0:
+        stop_speculating(m, r, q)
+    else:
+        one.length = one.offset + rep.iteration
+        one.blocks = blocks_for(one.length - 1)
+        m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
+        rep.kv -= one.length
     one.computed = one.length - 1
-    one.blocks = blocks_for(one.computed)
-    m.due[r * 16 + ((2 - one.offset) & 15)] -= 1
     rep.decoding -= 1
-    rep.kv -= one.length
     rep.most = 0
     remove_end(m, r, q)
 
@@ -161,10 +171,13 @@ def _stop_decoding(m: Memory, r: int, q: int) -> None:
 def skip_iteration(m: Memory, r: int, q: int) -> None:
     """Let a decoding sequence sit out the next iteration."""
     one = m.sequences[q]
-    offset = one.offset
-    m.due[r * 16 + ((2 - offset) & 15)] -= 1
-    m.due[r * 16 + ((3 - offset) & 15)] += 1
-    one.offset -= 1
+    if m.replicas[r].drafts > 0:
+        sit_out(m, r, q)
+    else:
+        offset = one.offset
+        m.due[r * 16 + ((2 - offset) & 15)] -= 1
+        m.due[r * 16 + ((3 - offset) & 15)] += 1
+        one.offset -= 1
     delay_end(m, r, q)
 
 
@@ -222,7 +235,7 @@ def _unuse(m: Memory, r: int, chain: int) -> None:
 
 
 @compiled
-def _release(m: Memory, r: int, q: int, left: int) -> None:
+def release(m: Memory, r: int, q: int, left: int) -> None:
     """Free a sequence's blocks, the last ones first; ``left`` of them it may find again."""
     one = m.sequences[q]
     g = one.group
@@ -257,12 +270,12 @@ def preempt(m: Memory, r: int, q: int, scheduled: bool) -> None:
     if one.state == DECODE:
         _stop_decoding(m, r, q)
         if scheduled:
-            one.blocks = blocks_for(one.length)
-    _remove_running(m, r, q)
+            one.blocks = blocks_for(one.length + 2 * m.replicas[r].drafts)
+    remove_running(m, r, q)
     left = 0
     if m.deployments[m.replicas[r].deployment].caching:
         left = max(one.computed // 16 - one.shared, 0)
-    _release(m, r, q, left)
+    release(m, r, q, left)
     one.computed = 0
     m.preemptions[m.groups[one.group].request] += 1
     enqueue(m, r, q, True)
@@ -303,9 +316,10 @@ def _use(m: Memory, r: int, node: int, limit: int, found: int) -> None:
         node = m.prefix_parent[node]
 
 
-@compiled
-def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
-    """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room.
+@inlined
+def find_room(m: Memory, r: int, q: int, chunk: int, budget: int, reserved: int, now_s: float) -> int:
+    """The blocks of a sequence and as many of its tokens as a chunk, and the budget that is left, allow; returns the tokens that it
+    does not find here, 0 if there is no room.
 
     With ``reserved`` blocks that others are to get first, only says whether there may be room after that.
     """
@@ -328,7 +342,10 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
     if chains[left].following >= 0 and chains[left].start == hit:
         hit = min(chains[left].end, most)
         claimed += hit - chains[left].start
-    tokens = min(one.length - hit * 16, budget)
+    tokens = min(one.length - hit * 16, chunk)
+    if m.deployments[m.replicas[r].deployment].whole and tokens > budget:
+        return 0
+    tokens = min(tokens, budget)
     blocks = blocks_for(hit * 16 + tokens)
     # As vLLM 0.19: only if all that is known of it fits, though the first chunk may be less.
     if blocks_for(one.length) - hit + claimed > m.replicas[r].free - reserved:
@@ -351,8 +368,19 @@ def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -
         m.started_s[request] = now_s
     if one.sample == group.first_sample and one.prefilled == 0:
         m.cached[stage] = max(m.cached[stage], shared * 16)
-    one.prefilled = max(one.prefilled, min(hit * 16, one.prompt))
-    share(m, q, hit * 16 + tokens)
+    return int(tokens)
+
+
+@compiled
+def admit(m: Memory, r: int, q: int, budget: int, reserved: int, now_s: float) -> int:
+    """Find room for a waiting sequence; returns the tokens it takes in, 0 if there is no room; ``reserved`` as above."""
+    chunk = m.deployments[m.replicas[r].deployment].chunk
+    tokens = find_room(m, r, q, chunk, budget, reserved, now_s)
+    if tokens == 0 or reserved > 0:
+        return int(tokens)
+    one = m.sequences[q]
+    one.prefilled = max(one.prefilled, min(one.computed, one.prompt))
+    share(m, q, one.computed + tokens)
     dequeue(m, r, q)
     append_running(m, r, q)
     one.state = PREFILL
@@ -381,18 +409,44 @@ def write_down(m: Memory, g: int, sample: int, generated: int, prefilled: int) -
 def leave(m: Memory, r: int, q: int) -> None:
     """Take a sequence out for good, and write down what it has had."""
     one = m.sequences[q]
-    seq, g = m.sequences, one.group
-    group = m.groups[g]
     if one.state == WAITING:
         dequeue(m, r, q)
         forget(m, own_chain(m, q, 1))
     else:
         if one.state == DECODE:
             _stop_decoding(m, r, q)
-        _remove_running(m, r, q)
+        if one.state == READY:
+            remove_ready(m, r, q)
+        else:
+            remove_running(m, r, q)
         share(m, q, one.computed)
-        _release(m, r, q, 0)
-    write_down(m, g, one.sample, one.length - one.prompt, one.prefilled)
+        release(m, r, q, 0)
+    write_down(m, one.group, one.sample, min(one.length - one.prompt, one.output), one.prefilled)
+    let_go(m, q)
+
+
+@inlined
+def remove_ready(m: Memory, r: int, q: int) -> None:
+    """Of those whose prompts are here, that are not yet in the batch."""
+    rep = m.replicas[r]
+    before, after = m.sequences[q].previous, m.sequences[q].next
+    if before >= 0:
+        m.sequences[before].next = after
+    else:
+        rep.ready_first = after
+    if after >= 0:
+        m.sequences[after].previous = before
+    else:
+        rep.ready_last = before
+    rep.handed -= 1
+    m.deployments[rep.deployment].waiting -= 1
+
+
+@compiled
+def let_go(m: Memory, q: int) -> None:
+    """Forget a sequence, and its group with its last one."""
+    one, seq, g = m.sequences[q], m.sequences, m.sequences[q].group
+    group = m.groups[g]
     if group.first == q:
         group.first = one.sibling
     else:

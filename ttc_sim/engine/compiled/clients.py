@@ -20,6 +20,7 @@ from ttc_sim.engine.compiled.state import (
     FALLBACK,
     FOLLOW,
     GIVE_UP,
+    HAND_OVER,
     HAS_AFTER,
     INTERVALS,
     KEEPS_ATTEMPTS,
@@ -37,7 +38,7 @@ from ttc_sim.engine.compiled.state import (
     TIMEOUT,
     Memory,
 )
-from ttc_sim.engine.compiled.submitting import submit, time_out
+from ttc_sim.engine.compiled.submitting import hand_over, submit, time_out
 from ttc_sim.engine.work import COMPLETED, FAILED, TIMED_OUT, pick_live
 
 
@@ -54,6 +55,11 @@ def arrive(m: Memory, request: int, now_s: float) -> int:
         for d in range(m.counters[DEPLOYMENTS]):
             m.load_waiting[d] = m.deployments[d].waiting
             m.load_in_progress[d] = m.deployments[d].running + m.deployments[d].in_progress
+        for d in range(m.counters[DEPLOYMENTS]):
+            owner = m.deployments[d].owner
+            if owner != d:
+                m.load_waiting[owner] += m.load_waiting[d]
+                m.load_in_progress[owner] += m.load_in_progress[d]
         overflow = m.counters[OVERFLOW] == 1
         picked = pick_live(
             overflow,
@@ -139,6 +145,9 @@ def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: 
     if kind >= RETRY:
         if kind == FOLLOW:
             return int(arrive(m, request, now_s))
+        if kind == HAND_OVER:
+            hand_over(m, request, stage, attempt, now_s)
+            return -1
         if kind == SEND_ON:
             return int(pass_gateway(m, request, now_s))
         if kind == FALLBACK:

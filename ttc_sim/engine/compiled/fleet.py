@@ -11,6 +11,7 @@ from ttc_sim.engine.compiled.iterate import blocks_of_leap, cut
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import drop_chain
 from ttc_sim.engine.compiled.levels import note_leap, note_replica
+from ttc_sim.engine.compiled.speculation import length_of
 from ttc_sim.engine.compiled.state import (
     BATCH,
     BOUNDARY,
@@ -203,10 +204,9 @@ def _lose(m: Memory, r: int, now_s: float) -> None:
             g, after, length = one.group, one.next, one.length
             group = m.groups[g]
             if one.state == DECODE:
-                length = one.offset + rep.iteration
-                if sat_out and one.stamp != rep.iteration + 1:
-                    length += 1  # counted as sitting out an iteration that has not ended
-            write_down(m, g, one.sample, length - one.prompt, one.prefilled)
+                # Those that sit out an iteration are counted as having done so, though it has not ended.
+                length = length_of(m, r, q, 1 if sat_out and one.stamp != rep.iteration + 1 else 0)
+            write_down(m, g, one.sample, min(length - one.prompt, one.output), one.prefilled)
             _blank(m, own_chain(m, q, 1))
             m.free_sequences[m.counters[FREE_SEQUENCES]] = q
             m.counters[FREE_SEQUENCES] += 1
@@ -233,10 +233,12 @@ def _wipe(m: Memory, r: int) -> None:
     rep = m.replicas[r]
     rep.first = rep.last = rep.prefill = rep.partial = -1
     rep.running = rep.waiting = rep.waiting_blocks = rep.leap = rep.decoding = rep.kv = rep.scheduled = 0
-    rep.ends = rep.drops = rep.passed = rep.most = rep.settled = 0
+    rep.ends = rep.drops = rep.passed = rep.most = rep.settled = rep.due_once = 0
     rep.phase, rep.free = PLAN, rep.total
     for i in range(16):
         m.due[16 * r + i] = 0
+    for i in range(rep.due_period):
+        m.drafted_due[rep.due_base + i] = 0
     for chain in range(m.counters[REPLICAS], m.counters[OWN]):
         place = m.chains[chain].place
         if m.chain_at[place] == chain and place // m.counters[PREFIXES] == r:

@@ -11,6 +11,8 @@ from ttc_sim.engine.compiled.state import (
     CHANGES,
     EVENTS,
     GIVES_UP,
+    LANDED,
+    LANDS,
     RETRY,
     TIMEOUT,
     Memory,
@@ -37,6 +39,8 @@ def push_event(m: Memory, at_s: float, kind: int, request: int, stage: int, atte
         order += GIVES_UP
     elif kind == CHANGE:
         order += CHANGES
+    elif kind == LANDED:
+        order += LANDS
     while i > 0:
         up = (i - 1) // 2
         if m.events[up].at_s < at_s or (m.events[up].at_s == at_s and m.events[up].order <= order):

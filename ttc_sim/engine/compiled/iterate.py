@@ -7,11 +7,20 @@ import math
 import numpy as np
 
 from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
+from ttc_sim.engine.compiled.handing import admit_ready, fetch, take_in
 from ttc_sim.engine.compiled.heaps import schedule, sleep
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
 from ttc_sim.engine.compiled.levels import note_leap
 from ttc_sim.engine.compiled.memory import tables
+from ttc_sim.engine.compiled.speculation import (
+    blocks_needed,
+    due_at,
+    expect_first_blocks,
+    parts_of,
+    speculative_blocks,
+    speculative_iterations_that_fit,
+)
 from ttc_sim.engine.compiled.state import (
     BOUNDARY,
     DECODE,
@@ -39,6 +48,8 @@ def end_of_leap(m: Memory, r: int, iterations: int) -> float:
 def blocks_of_leap(m: Memory, r: int, iterations: int) -> int:
     """Blocks that the next so many decode iterations take: each sequence one in 16."""
     rep = m.replicas[r]
+    if rep.drafts > 0:
+        return speculative_blocks(m, r, iterations)
     blocks = (iterations // 16) * rep.decoding
     at = rep.iteration + 1
     for i in range(iterations & 15):
@@ -76,10 +87,35 @@ def settle(m: Memory, r: int, now_s: float) -> None:
             rep.settled += blocks
 
 
+@merged
+def kv_demand(m: Memory, r: int, now_s: float) -> int:
+    """Blocks in use, and those that waiting sequences will need at first."""
+    rep = m.replicas[r]
+    used = rep.total - rep.free + rep.waiting_blocks
+    if rep.place >= 0 and rep.leap > 0:
+        used += blocks_of_leap(m, r, iterations_until(m, r, now_s)) - rep.settled
+    return int(used)
+
+
+@compiled
+def cut_ranks(m: Memory, r: int, at_s: float) -> None:
+    """The same of ranks that step together, of which one has something new."""
+    for other in range(m.replicas[r].ranks_from, m.replicas[r].ranks_to):
+        rank = m.replicas[other]
+        if rank.place >= 0 and rank.phase == BOUNDARY and rank.leap > 1:
+            k = iterations_until(m, other, at_s)
+            if k < rank.leap:
+                rank.leap = k
+                schedule(m, other, end_of_leap(m, other, k), BOUNDARY)
+
+
 @compiled
 def cut(m: Memory, r: int, at_s: float) -> None:
     """End a leap with the iteration in progress, so that what has happened can be seen."""
     rep = m.replicas[r]
+    if rep.ranks_to > 0:
+        cut_ranks(m, r, at_s)
+        return
     if rep.phase != BOUNDARY or rep.leap <= 1:
         return
     k = iterations_until(m, r, at_s)
@@ -89,9 +125,11 @@ def cut(m: Memory, r: int, at_s: float) -> None:
 
 
 @merged
-def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
+def iterations_that_fit(m: Memory, r: int, most: int) -> int:
     """Decode iterations until the KV blocks are used up, at most so many."""
     rep = m.replicas[r]
+    if rep.drafts > 0:
+        return int(speculative_iterations_that_fit(m, r, most))
     free, decoding = rep.free, rep.decoding
     if free >= decoding * (most // 16 + 1):
         return most
@@ -110,9 +148,11 @@ def _iterations_that_fit(m: Memory, r: int, most: int) -> int:
 def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, int, int]:
     """Serve the running sequences one by one where blocks are short, preempting as vLLM does.
 
+    So are those of pools that take long prompts in bit by bit, where several may be half done, and the last may find no room.
+
     Returns:
-        Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of the
-        one that takes in prompt, and the sequence itself.
+        Whether any was preempted, and of those served: the sequences that decode, their KV tokens, the prompt tokens of those
+        that take in prompt, and the first of these.
     """
     rep = m.replicas[r]
     d = rep.deployment
@@ -122,18 +162,20 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
     budget = dep.max_tokens
     stamp = rep.iteration + 1
     decoding = kv = chunk = 0
-    partial = -1
     preempted = False
     q = rep.first
     while q >= 0 and budget > 0:
         decodes = seq[q].state == DECODE
-        if decodes:
+        if decodes and rep.drafts > 0:
+            length = parts_of(m, r, q)
+            tokens, need = rep.drafts + 1, blocks_needed(m, r, q)
+        elif decodes:
             length = seq[q].offset + rep.iteration
             tokens, need = 1, 1 if length & 15 == 1 else 0
         else:
             length = seq[q].length
-            tokens = min(length - seq[q].computed, budget)
-            need = blocks_for(seq[q].computed + tokens) - seq[q].blocks
+            tokens = min(min(length - seq[q].computed, dep.chunk), budget)
+            need = blocks_for(seq[q].computed + tokens + rep.drafts) - seq[q].blocks
         gone = False
         while need > rep.free:
             victim = rep.last
@@ -147,13 +189,18 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
                     other = seq[other].previous
             served = seq[victim].stamp == stamp
             if served:
-                if seq[victim].state == DECODE:
+                if seq[victim].state == DECODE and rep.drafts > 0:
+                    budget += rep.drafts + 1
+                    decoding -= 1
+                    kv -= parts_of(m, r, victim)
+                    expect_first_blocks(m, r, victim, 1)
+                elif seq[victim].state == DECODE:
                     budget += 1
                     decoding -= 1
                     kv -= seq[victim].offset + rep.iteration
                 else:
-                    budget += chunk
-                    chunk, partial = 0, -1
+                    budget += seq[victim].chunk
+                    chunk -= seq[victim].chunk
                 seq[victim].stamp = -1
             preempted = True
             gone = victim == q
@@ -168,13 +215,15 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
         if decodes:
             decoding += 1
             kv += length
+            if rep.drafts > 0:
+                expect_first_blocks(m, r, q, -1)
         else:
             seq[q].chunk = tokens
             seq[q].blocks += need
             share(m, q, seq[q].computed + tokens)
-            chunk, partial = tokens, q
+            chunk += tokens
         q = seq[q].next
-    if preempted and decoding + chunk > 0:
+    if (preempted or q >= 0) and decoding + chunk > 0:
         # Those that the loop did not come to sit the iteration out, if there is one.
         q = rep.first
         while q >= 0:
@@ -184,7 +233,7 @@ def _serve_in_order(m: Memory, r: int, now_s: float) -> tuple[bool, int, int, in
                 else:
                     seq[q].chunk = 0
             q = seq[q].next
-    return preempted, decoding, kv, chunk, partial
+    return preempted, decoding, kv, chunk, rep.partial if chunk > 0 else -1
 
 
 @compiled
@@ -195,34 +244,47 @@ def plan(m: Memory, r: int, now_s: float) -> None:
     dep = m.deployments[d]
     seq = m.sequences
     while True:
-        if rep.running == 0 and rep.waiting == 0:
+        if rep.running == 0 and rep.waiting == 0 and rep.handed == 0:
             rep.busy_s += now_s - rep.woke_s
             sleep(m, r)
             return
-        due = m.due[r * 16 + ((rep.iteration + 1) & 15)]
+        due = due_at(m, r, 1) if rep.drafts > 0 else m.due[r * 16 + ((rep.iteration + 1) & 15)]
         partial, chunk, need = rep.partial, 0, due
         if partial >= 0:
-            chunk = min(seq[partial].length - seq[partial].computed, dep.max_tokens - rep.decoding)
-            need += blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
+            room = dep.max_tokens - rep.decoding * (rep.drafts + 1)
+            chunk = min(min(seq[partial].length - seq[partial].computed, dep.chunk), room)
+            need += blocks_for(seq[partial].computed + chunk + rep.drafts) - seq[partial].blocks
         preempted, decoding, kv = False, rep.decoding, rep.kv
-        short = need > rep.free
+        short = need > rep.free or (partial >= 0 and dep.chunk < dep.max_tokens)
         if short:
             preempted, decoding, kv, chunk, partial = _serve_in_order(m, r, now_s)
             if decoding == 0 and chunk == 0:
                 continue  # the only one that could run has been preempted, and can now be admitted
         elif partial >= 0:
-            grown = blocks_for(seq[partial].computed + chunk) - seq[partial].blocks
+            grown = blocks_for(seq[partial].computed + chunk + rep.drafts) - seq[partial].blocks
             take(m, r, need)
             seq[partial].blocks += grown
             seq[partial].chunk = chunk
             share(m, partial, seq[partial].computed + chunk)
         taken = short or partial >= 0
-        budget = dep.max_tokens - decoding - chunk
+        budget = dep.max_tokens - decoding * (rep.drafts + 1) - chunk
         pairs, prefill, sampled = 0.0, chunk, decoding
         first = partial
-        if chunk > 0:
-            pairs += chunk * (seq[partial].computed + 0.5 * chunk)
-            sampled += seq[partial].computed + chunk == seq[partial].length
+        left, q = chunk, partial
+        while left > 0:
+            if seq[q].state == PREFILL:
+                pairs += seq[q].chunk * (seq[q].computed + 0.5 * seq[q].chunk)
+                sampled += seq[q].computed + seq[q].chunk == seq[q].length
+                left -= seq[q].chunk
+            q = seq[q].next
+        if not preempted and rep.ready_first >= 0 and budget > 0 and rep.running < dep.max_seqs:
+            if not taken and due > 0:
+                take(m, r, due)
+                taken = True
+            q = rep.ready_first
+            count, more = admit_ready(m, r, budget)
+            first = q if first < 0 else first
+            budget, prefill, pairs, sampled = budget - count, prefill + count, pairs + more, sampled + count
         if not preempted and rep.waiting > 0:
             hopeful = rep.running < dep.max_seqs
             if hopeful and not taken and due > 0:
@@ -241,25 +303,39 @@ def plan(m: Memory, r: int, now_s: float) -> None:
                 prefill += tokens
                 pairs += tokens * (seq[q].computed + 0.5 * tokens)
                 sampled += seq[q].computed + tokens == seq[q].length
+        if rep.coming_first >= 0 and not preempted and rep.waiting == 0 and budget > 0 and rep.running < dep.max_seqs:
+            taken = fetch(m, r, 0 if taken else due, now_s) or taken
+        if prefill == 0 and decoding == 0:  # those that are here wait for KV blocks that are on their way elsewhere
+            rep.busy_s += now_s - rep.woke_s
+            sleep(m, r)
+            return
+        if (taken or prefill > 0) and not short:
+            rep.due_once = 0
         goes_on = rep.passed < rep.most and prefill == 0 and rep.scheduled == decoding
         rep.scheduled = decoding
         rep.prefill = first
         rep.leap = 0
+        if rep.ranks_to > 0:  # until all ranks have their batch nobody knows how long it takes
+            rep.goes_on, rep.taken = 1 if goes_on else 0, 1 if taken or prefill > 0 else 0
+            rep.step_prefill, rep.step_pairs, rep.step_kv, rep.step_sampled = prefill, pairs, kv, sampled
+            schedule(m, r, np.inf, BOUNDARY)
+            return
         if not goes_on:
-            seconds = seconds_at(tables(m), d, prefill, pairs, decoding, kv, sampled)
+            attended, more = kv / rep.parts, decoding * rep.advance / rep.parts
+            seconds = seconds_at(tables(m), d, prefill, pairs, decoding, attended, sampled)
             rep.most = 0
             if prefill > 0:
                 schedule(m, r, now_s + seconds, BOUNDARY)
                 return
-            slope, kv_end = decode_line(tables(m), d, decoding, kv)
-            rep.begun_s, rep.first_step_s, rep.more_s = now_s, seconds, slope * decoding
-            rep.most = _iterations_on_line(kv, decoding, kv_end)
+            slope, kv_end = decode_line(tables(m), d, decoding, attended)
+            rep.begun_s, rep.first_step_s, rep.more_s = now_s, seconds, slope * more
+            rep.most = _iterations_on_line(attended, more, kv_end)
             rep.passed = 0
         if taken:
             schedule(m, r, end_of_leap(m, r, 1), BOUNDARY)
             return
         k = min(seq[m.ends[rep.ends_base]].end - rep.iteration, rep.most - rep.passed)
-        rep.leap = _iterations_that_fit(m, r, k)
+        rep.leap = iterations_that_fit(m, r, k)
         schedule(m, r, end_of_leap(m, r, rep.leap), BOUNDARY)
         return
 
@@ -276,15 +352,15 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
             if m.counters[INTERVALS] > 0:
                 note_leap(m, r, blocks)
             take(m, r, blocks - rep.settled)
-        rep.settled = 0
+        rep.settled = rep.due_once = 0
         rep.passed += leap
         rep.iteration += leap
-        rep.kv += rep.decoding * leap
+        rep.kv += rep.decoding * leap * rep.advance
         rep.leap = 0
     else:
         rep.passed += 1
         rep.iteration += 1
-        rep.kv += rep.scheduled
+        rep.kv += rep.scheduled * rep.advance
         q = rep.prefill
         if q >= 0:
             rep.partial = -1
@@ -292,7 +368,10 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
             if seq[q].state == PREFILL:
                 seq[q].computed += seq[q].chunk
                 seq[q].prefilled = max(seq[q].prefilled, min(seq[q].computed, seq[q].prompt))
-                if seq[q].computed == seq[q].length:
+                if seq[q].computed == seq[q].length and m.deployments[rep.deployment].takes_in:
+                    if seq[q].dropped == 0:
+                        take_in(m, r, q, now_s)
+                elif seq[q].computed == seq[q].length:
                     seq[q].length += 1
                     request = m.groups[seq[q].group].request
                     if seq[q].dropped == 0 and np.isnan(m.first_token_s[request]):
@@ -303,7 +382,7 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
                             m.heard_ttft_s[at] = now_s - m.arrived_s[request]
                             m.counters[HEARD] += 1
                     begin_decoding(m, r, q)
-                else:
+                elif rep.partial < 0:
                     rep.partial = q
             q = seq[q].next
         rep.prefill = -1

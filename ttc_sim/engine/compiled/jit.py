@@ -28,7 +28,7 @@ def kept(function: Callable[..., Any]) -> Any:
     serving = [engine.parent / "serving" / name for name in ("api_limits.py", "step_time.py")]
     sources = [
         *sorted(engine.glob("compiled/*.py")),
-        *(engine / name for name in ("fleet.py", "spending.py", "work.py")),
+        *(engine / name for name in ("fleet.py", "ranks.py", "speculation.py", "spending.py", "work.py")),
         *serving,
     ]
     return compilation.kept("engine", sources, **_LEAN)(function)

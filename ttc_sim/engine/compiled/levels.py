@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
+from ttc_sim.engine.compiled.speculation import due_at
 from ttc_sim.engine.compiled.state import BEGINS, DEPLOYMENTS, ENDS, INTERVAL, INTERVALS, LENGTH, Memory
 from ttc_sim.engine.work import BUSY, KV_BLOCKS, LEVELS, QUEUED, RUNNING, interval_of
 from ttc_sim.serving.step_time import line_seconds
@@ -38,9 +39,9 @@ def note_replica(m: Memory, r: int, now_s: float) -> None:
     if by != 0:
         rep.noted_running = rep.running
         _add(m, k, d, RUNNING, by, by * left_s)
-    by = rep.waiting - rep.noted_waiting
+    by = rep.waiting + rep.handed - rep.noted_waiting
     if by != 0:
-        rep.noted_waiting = rep.waiting
+        rep.noted_waiting = rep.waiting + rep.handed
         _add(m, k, d, QUEUED, by, by * left_s)
     used = rep.total - rep.free - rep.settled
     by = used - rep.noted_used
@@ -78,9 +79,9 @@ def note_leap(m: Memory, r: int, blocks: int) -> None:
     rep.noted_used += blocks
     d, due, iterations, passed = rep.deployment, r * 16, rep.leap, rep.passed
     first_s, more_s = rep.first_step_s, rep.more_s
-    if rep.begun_s + _line_seconds(first_s, more_s, passed) < m.clock[BEGINS]:
+    if rep.drafts > 0 or rep.begun_s + _line_seconds(first_s, more_s, passed) < m.clock[BEGINS]:
         for i in range(iterations):  # over the end of an interval: one by one
-            by = m.due[due + ((rep.iteration + 1 + i) & 15)]
+            by = due_at(m, r, 1 + i) if rep.drafts > 0 else m.due[due + ((rep.iteration + 1 + i) & 15)]
             if by != 0:
                 at_s = rep.begun_s + _line_seconds(first_s, more_s, passed + i)
                 k = _interval_of(at_s, m.clock[LENGTH])

@@ -141,11 +141,13 @@ _AXES = {
     "dense_s": (1,),
     "prefill_s": (1,),
     "decode_s": (2,),
-    "sampled_s": (2,),
+    "sampled_s": (9,),
     "knots": (8, 3),
     "counts": (8,),
     "attention_s": (4, 5, 6, 7),
     "decode_attention_s": (2, 7),
+    "verified": (),
+    "shared_s": (10,),
 }
 
 

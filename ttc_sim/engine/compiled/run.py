@@ -25,8 +25,11 @@ from ttc_sim.engine.compiled.fleet import change, drained, has_room_for_change, 
 from ttc_sim.engine.compiled.heaps import pop_event, schedule
 from ttc_sim.engine.compiled.iterate import end_iterations, iterations_until, plan
 from ttc_sim.engine.compiled.jit import kept
+from ttc_sim.engine.compiled.landing import land
 from ttc_sim.engine.compiled.levels import enter_interval, note_replica
 from ttc_sim.engine.compiled.memory import memory, memory_at
+from ttc_sim.engine.compiled.ranks import begin_together
+from ttc_sim.engine.compiled.speculation import length_of
 from ttc_sim.engine.compiled.spending import enter_day
 from ttc_sim.engine.compiled.state import (
     ACTIVE,
@@ -52,6 +55,7 @@ from ttc_sim.engine.compiled.state import (
     HAPPENED,
     INTERVALS,
     KEEP_MORE,
+    LANDED,
     LEAPS,
     LEVELS,
     LOGGED,
@@ -72,7 +76,9 @@ from ttc_sim.engine.compiled.state import (
     TIMEOUT,
     TURNS,
     UNFINISHED,
+    WAITED_FOR,
 )
+from ttc_sim.engine.contexts import within_context
 from ttc_sim.engine.fleet import (
     DRAINING,
     FailureTimes,
@@ -83,6 +89,7 @@ from ttc_sim.engine.work import (
     Down,
     EngineResult,
     Work,
+    busy_replicas,
     check_clock,
     check_following,
     check_intervals,
@@ -109,7 +116,7 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
         if (
             counters[FREE_SEQUENCES] < samples
             or counters[FREE_GROUPS] < 1
-            or counters[EVENTS] + counters[EVENTS_NEEDED] > counters[ROOM]
+            or counters[EVENTS] + counters[EVENTS_NEEDED] + counters[WAITED_FOR] > counters[ROOM]
         ):
             return GROW
         if counters[FREE_CHAINS] < counters[CHAINS_NEEDED]:
@@ -149,6 +156,8 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 else:
                     counters[DOING] = PLANS
                     plan(m, r, now_s)
+                    if m.replicas[r].ranks_to > 0:
+                        begin_together(m, r, now_s)
                     if m.replicas[r].place < 0 and m.replicas[r].state == DRAINING:
                         drained(m, r, now_s)
                     if counters[INTERVALS] > 0:
@@ -171,6 +180,9 @@ def _advance(addresses: I64, until_s: float, samples: int, events: int) -> int:
                 change(m, request, stage, attempt, event_s)
                 if counters[INTERVALS] > 0:
                     note_change(m, request, stage, event_s)
+                continue
+            if kind == LANDED:
+                land(m, request, stage, event_s)
                 continue
             stage = happen(m, kind, request, stage, attempt, event_s)
             if stage >= 0 and kind < TIMEOUT:
@@ -207,10 +219,10 @@ def _stop(addresses: I64, until_s: float) -> None:
                 one = m.sequences[q]
                 length = one.length
                 if one.state == DECODE:
-                    length = one.offset + m.replicas[r].iteration
-                    if sat_out and one.stamp != m.replicas[r].iteration + 1:
-                        length += 1  # counted as sitting out an iteration that has not ended
-                write_down(m, one.group, one.sample, length - one.prompt, one.prefilled)
+                    # Those that sit out an iteration are counted as having done so, though it has not ended.
+                    sits_out = sat_out and one.stamp != m.replicas[r].iteration + 1
+                    length = length_of(m, r, q, 1 if sits_out else 0)
+                write_down(m, one.group, one.sample, min(length - one.prompt, one.output), one.prefilled)
                 q = one.next
     for d in range(m.counters[DEPLOYMENTS]):
         if m.deployments[d].kind == 0 and m.deployments[d].in_progress > 0:
@@ -242,6 +254,7 @@ def run(
     warm_up()
     for work in works:
         check_work(work)
+    works = [within_context(work, deployments) for work in works]
     check_following(following, works)
     check_budgets(budgets, len(works), works[0].requests)
     times = failure_times or FailureTimes()
@@ -275,7 +288,11 @@ def run(
     if until_s is not None:
         _stop(memory(arrays), until_s)
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
-    np.add.at(busy_s, arrays.replicas["deployment"], arrays.replicas["busy_s"])
+    at, prefill_busy_s = arrays.replicas["deployment"], np.zeros(len(deployments))
+    np.add.at(busy_s, arrays.deployments["owner"][at], arrays.replicas["busy_s"])
+    apart = at >= len(deployments)
+    np.add.at(prefill_busy_s, arrays.deployments["owner"][at[apart]], arrays.replicas["busy_s"][apart])
+    busy_s /= [item.data_parallel if isinstance(item, GpuPool) else 1 for item in deployments]
 
     def by_work(values: I64, sizes: list[int]) -> tuple[I64, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
@@ -295,8 +312,9 @@ def run(
         cached_tokens=by_work(arrays.cached, stages),
         written_tokens=by_work(arrays.written, stages) if has_api_cache(deployments) else (),
         busy_s=busy_s,
+        prefill_busy_s=prefill_busy_s,
         end_s=end_of_run(arrays.finished_s, until_s),
-        levels_s=None if interval_s is None else levels_of(arrays, interval_s),
+        levels_s=None if interval_s is None else busy_replicas(levels_of(arrays, interval_s), deployments),
         fleet=fleet_log(deployments, arrays.log_s[:logged], arrays.log_replica[:logged], arrays.log_state[:logged]),
         attempts=None
         if not may_break(deployments, following)

@@ -19,37 +19,51 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 
 
 # kind: 0 API, 1 GPU pool. Buckets hold tokens and requests of an API's rate limits. retry_on: a bit for each reason to ask again.
+# A replica is so many ranks, each an entry of its own among the replicas, from first_replica on.
 # outage, slow: the first such stretch of time that is not over, among those of all deployments. unknown: whether outages were
-# not known for long enough. cache: number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules.
+# not known for long enough. whole: prompts are taken in at once; chunk: most tokens of one that an iteration takes in. cache:
+# number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules. prefill: the replicas that take prompts in
+# for a pool, as one that comes after all others, -1 of others; takes_in: whether it is such; owner: the pool that it is for, or
+# itself. per_block_s, latency_s: of a prompt's way.
 DEPLOYMENT = _record(
-    "kind first_replica replicas max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
+    "kind first_replica replicas ranks max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
     " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
     " retry_on per_attempt error_after outage outages_end slow slows_end unknown has_input has_output"
-    " cache cache_marks cache_least cache_step cache_answers cache_uncounted",
+    " cache cache_marks cache_least cache_step cache_answers cache_uncounted prefill takes_in owner whole chunk",
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at"
     " input_most input_level input_rate input_at output_most output_level output_rate output_at"
-    " deadline_s known_until_s cache_ttl_s",
+    " deadline_s known_until_s cache_ttl_s per_block_s latency_s",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
-# partial: the one whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
+# partial: the first whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
 # Decode iterations of the same sequences lie on a line that began at begun_s; passed: those of it that have ended, most: those
 # that it has, 0 if the next iteration cannot go on with it. settled: blocks of a leap that have been taken before its end.
-# noted: what was there when that was last written down. state, and how often it has begun to start and come into service: see
-# engine/fleet.py.
+# drafts, advance, parts: draft tokens, and what a step yields, in so many parts of a token; kv is counted in those. due_base,
+# due_period, due_once: see speculation.py. noted: what was there when that was last written down. state, and how often it has begun
+# to start and come into service: see engine/fleet.py. The replicas from ranks_from to ranks_to are ranks of one server that step
+# together (ranks_to is 0 of others); what the batch of each has got for the next iteration is kept until all have theirs, see
+# ranks.py. on_line: of the first, how many of them the line is of. seen_running, ...: what a front end of the ranks has last heard
+# of each, and when. coming: groups that wait for blocks for their prompts, ready: sequences whose prompts are here; handed:
+# sequences of both, and of groups whose prompts are on their way; link_s: until when it sends or fetches.
 REPLICA = _record(
     "deployment phase place first last running waiting waiting_blocks prefill partial leap iteration decoding kv scheduled"
     " free total ends ends_base submitted drops passed most settled noted_running noted_waiting noted_used noted_awake"
-    " state starts lives",
-    "at_s begun_s first_step_s more_s woke_s busy_s ready_s",
+    " state starts lives drafts advance parts due_base due_period due_once"
+    " ranks_from ranks_to goes_on taken step_prefill step_kv step_sampled on_line seen_running seen_waiting turn"
+    " coming_first coming_last ready_first ready_last handed",
+    "at_s begun_s first_step_s more_s woke_s busy_s ready_s step_pairs own_s own_more_s seen_s link_s",
 )
-# A sequence that decodes grows with its replica's iterations: its length is offset + iteration.
+# A sequence that decodes grows with its replica's iterations: its length is offset + iteration, or see speculation.py.
 SEQUENCE = _record(
     "group sample order level prompt output offset length computed blocks shared chunk end place previous next sibling state"
     " dropped prefilled stamp"
 )
-# lost: prompt tokens that count as lost, once its client has asked again; -1 before.
-GROUP = _record("request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost")
+# lost: prompt tokens that count as lost, once its client has asked again; -1 before. kv: where its prompt is, of a pool whose
+# prefill is apart; source: the group that took it in; before, after: of those that wait for blocks.
+GROUP = _record(
+    "request arm stage replica unfinished needed ended first prefix limit own_limit first_sample lost kv source before after"
+)
 # Blocks start to end of a prompt that can be found again. While free they stand in their replica's queue of free blocks,
 # after ``gap`` blocks of no chain; following < 0: not in the queue. place: in ``chain_at``, of one that belongs to a prefix.
 CHAIN = _record("start end users previous following count gap place")
@@ -63,7 +77,9 @@ def _constants(count: int) -> tuple[int, ...]:
     return tuple(np.int64(i) for i in range(count))  # type: ignore[misc]
 
 
-WAITING, PREFILL, DECODE = _constants(3)
+WAITING, PREFILL, DECODE, READY = _constants(4)
+# Where a group's prompt is: here, taken in and kept, waited for, on its way, and on its way to nobody.
+HERE, TAKEN_IN, COMING, MOVING, GONE = _constants(5)
 BOUNDARY, PLAN = _constants(2)
 # Of events at one instant those of servers come first, then what happens to replicas, then those of clients that give up, from
 # TIMEOUT on, then those of clients that act, from RETRY on; of each the lowest request. See docs/engine-order.md.
@@ -72,6 +88,7 @@ BOUNDARY, PLAN = _constants(2)
     ANSWER,
     RELEASE_AND_ANSWER,
     BREAK,
+    LANDED,
     CHANGE,
     TIMEOUT,
     GIVE_UP,
@@ -82,10 +99,12 @@ BOUNDARY, PLAN = _constants(2)
     FALLBACK,
     FOLLOW,
     SEND_ON,
-) = _constants(14)
+    HAND_OVER,
+) = _constants(16)
 # Why an attempt was not answered: the server turned it away, broke, or was too late; or it could never be.
 REFUSED, BROKEN, LATE, NEVER = _constants(4)
 # Order of an event: its kind's place among the four, and then the request, or what happens to which replica.
+LANDS: int = np.int64(1 << 39)  # type: ignore[assignment]
 CHANGES: int = np.int64(1 << 40)  # type: ignore[assignment]
 GIVES_UP: int = np.int64(2 << 40)  # type: ignore[assignment]
 ACTS: int = np.int64(3 << 40)  # type: ignore[assignment]
@@ -125,7 +144,9 @@ OWN, FREE_CHAINS, CHAINS_NEEDED = 42, 43, 44
 FURTHER, EVENTS_NEEDED = 45, 46
 # Of prompt caches: nodes of the tree, free slots, and how many one call takes at most, none where there is no such cache.
 NODES, FREE_KEPT, MOST_KEPT = 47, 48, 49
-COUNTERS = 50
+# Of prompts that move from prefill to decode: transfers begun so far, and groups that wait for blocks.
+TRANSFERS, WAITED_FOR = 50, 51
+COUNTERS = 52
 # Of the clock: how long an interval is, and when the one that it is in begins and ends.
 LENGTH, BEGINS, ENDS = 0, 1, 2
 # Of budgets' days: when the one that the clock is in ends, and when the first does.
@@ -186,6 +207,7 @@ class State(NamedTuple):
     free_chains: I64
     ends: I64
     due: I64  # (replicas * 16,) sequences that need a block, by iteration modulo 16
+    drafted_due: I64  # the same of replicas that speculate, by iteration modulo their period
     waiting_first: I64
     waiting_last: I64
     active: I64  # heap of replicas with something to do
@@ -275,7 +297,10 @@ class State(NamedTuple):
     table_counts: I64
     table_attention_s: F64
     table_decode_attention_s: F64
-    table_shape: I64  # pools, tokens, sequences, longest knots, the four axes of attention, and their number
+    table_verified: I64
+    table_shared_s: F64
+    # Pools, tokens, sequences, longest knots, the four axes of attention, their number, tokens of the LM head, and tokens shared.
+    table_shape: I64
 
 
 # What compiled code gets of it, see :mod:`ttc_sim.engine.compiled.memory`.

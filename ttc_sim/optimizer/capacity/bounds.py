@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
-from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.engine.speculation import PARTS, advance_of, longest_held
 from ttc_sim.engine.work import Work
 from ttc_sim.optimizer.capacity.hardware import Choice
 from ttc_sim.optimizer.capacity.trying import Trials
@@ -106,12 +106,12 @@ class Bounds:
             return [1] * len(choices)
         d, longest = self.model.deployment_names.index(pool), max(self.longest(pool), 1)
         shared = any(shares_blocks(work) for work in self.works)
-        found: dict[tuple[bool, bool, int | None], list[_Windows]] = {}
+        found: dict[tuple[bool, bool, int | None, float], list[_Windows]] = {}
         out = []
         for one in choices:
-            limit = one.pool.kv_cache_tokens
-            fits = limit is None or longest <= limit // BLOCK * BLOCK
-            key = limit is not None, one.pool.prefix_caching, None if fits else limit
+            limit = longest_held(one.pool)
+            fits = limit is None or longest <= limit
+            key = limit is not None, one.pool.prefix_caching, None if fits else limit, one.table.advance
             if key not in found:
                 found[key] = self._windows(d, one.pool)
             options = prices_of(one.table, one.pool, longest, shared)
@@ -178,8 +178,8 @@ class Bounds:
     def _too_long(self) -> bool:
         """Whether a request may not fit into a pool's KV cache at all, and is rejected."""
         for name, choices in self.trials.pools.items():
-            limits = [one.pool.kv_cache_tokens for one in choices]
-            if any(limit is not None and self.longest(name) > limit // BLOCK * BLOCK for limit in limits):
+            limits = [longest_held(one.pool) for one in choices]
+            if any(limit is not None and self.longest(name) > limit for limit in limits):
                 return True
         return False
 
@@ -312,17 +312,19 @@ def needs_of(work: Work, d: int, pool: GpuPool) -> Needs:
     fresh = np.maximum(prompt - cached, 0.0)
     after = output - 1
     context = prompt[stage]
-    kv = after * context + after * np.maximum(after - 1, 0.0) / 2
+    # Steps begin where the one before has ended, with as many tokens more as it yields; prices divide by that.
+    advance = advance_of(pool) / PARTS
+    kv = after * context + after * np.maximum(after - advance, 0.0) / 2
     if pool.kv_cache_tokens is not None:
         shares = (width > 1) | prefixed
         few = shares[stage] | (context < _LOST)
-        kv = np.where(shares[stage], after * np.maximum(after - 1, 0.0) / 2, kv)
+        kv = np.where(shares[stage], after * np.maximum(after - advance, 0.0) / 2, kv)
         after = np.where(few, np.maximum(after - _LOST, 0.0), after)
         # What was generated in an earlier turn, or the turn itself, may be found in the cache after a preemption.
         own = prefixed & (cached > prompt)
         kv, after = np.where(own[stage], 0.0, kv), np.where(own[stage], 0.0, after)
-    if pool.kv_cache_tokens is not None:
-        unfit = np.repeat(longest_of(work, d) > pool.kv_cache_tokens // BLOCK * BLOCK, np.diff(work.stage_start))
+    if (limit := longest_held(pool)) is not None:
+        unfit = np.repeat(longest_of(work, d) > limit, np.diff(work.stage_start))
         here = here & ~unfit
     first_stage = np.zeros(len(width), dtype=np.bool_)
     first_stage[work.stage_start[:-1]] = True
@@ -346,7 +348,7 @@ def needs_of(work: Work, d: int, pool: GpuPool) -> Needs:
 
 def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> list[Prices]:
     """Prices that no iteration undercuts: one of ``c`` prompt tokens and ``d`` sequences that decode, attending to ``d * k`` KV
-    tokens, takes at least ``prompt * c + generated * d + kv * d * k`` seconds.
+    tokens, takes at least ``prompt * c + generated * d * a + kv * d * k * a`` seconds, where it yields ``a`` tokens a sequence.
 
     There are many such prices; which say most depends on the traffic, so some are given back. They are checked on cells of ``c``
     and ``d``: the seconds at a cell's least corner, by tables that were made to rise, against what is asked at its greatest. In
@@ -367,16 +369,17 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     known = table.kv if len(table.kv) > 1 else np.zeros(1)
     knots = np.unique(np.concatenate([[1.0], known[(known > 1) & (known < longest)], [float(longest)]]))
     k = np.minimum(knots[None, :], np.maximum(held / low_d, 1.0)[:, None])  # (d, k)
-    fixed = table.base_s + decode[low_d] + sampled[low_d]
-    decoding = (fixed + dense[low_d])[:, None] + _attention(table, np.zeros(1), low_d, k)[0]
+    fixed = table.base_s + decode[low_d] + sampled[low_d * table.verified]
+    decoding = (fixed + dense[low_d * table.verified])[:, None] + _attention(table, np.zeros(1), low_d, k)[0]
     # Prompt tokens may come with no sequence that decodes.
     with_none = np.concatenate([[0], low_d]), np.concatenate([[0], high_d])
     k_more = np.concatenate([np.zeros((1, k.shape[1])), k])
     some_d = with_none[0]
     mixed = _attention(table, low_c, some_d, k_more)  # (c, d, k)
-    mixed += (table.base_s + decode[some_d] + sampled[some_d])[None, :, None] + prefill[low_c][:, None, None]
-    mixed += dense[np.minimum(low_c[:, None] + some_d[None, :], most)][:, :, None]
-    feasible = (low_c[:, None] + some_d[None, :]) <= most
+    verified = some_d * table.verified
+    mixed += (table.base_s + decode[some_d] + sampled[verified])[None, :, None] + prefill[low_c][:, None, None]
+    mixed += dense[np.minimum(low_c[:, None] + verified[None, :], most)][:, :, None]
+    feasible = (low_c[:, None] + verified[None, :]) <= most
     read, read_more = high_d[:, None] * k, with_none[1][:, None] * k_more
     steepest = float(((decoding - decoding[:, :1]) / np.maximum(read - read[:, :1], 1e-300)).max(initial=0.0))
     found = []
@@ -392,7 +395,7 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
                 continue
             # What every KV token takes by itself is paid whatever the batch; but a prompt token must cost as much.
             room = np.inf if limit is None else prompt - each - one / _LOST
-            found.append(Prices(prompt, one, each + min(table.per_kv_s, room)))
+            found.append(Prices(prompt, one / table.advance, (each + min(table.per_kv_s, room)) / table.advance))
     return found
 
 

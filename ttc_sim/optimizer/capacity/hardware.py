@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.limits import MOST_REPLICAS
+from ttc_sim.engine.speculation import drafts_of
 from ttc_sim.scenario import Autoscaling, GpuPool, PoolOption, PoolSearch, Scenario
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, limits_of
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
@@ -49,6 +50,11 @@ class Choice:
         return 24 * self.pool.hourly_usd
 
     @property
+    def draft_tokens(self) -> int:
+        """Verified of each sequence in each step; 0 for plain decoding."""
+        return drafts_of(self.pool)
+
+    @property
     def autoscaling(self) -> Autoscaling | None:
         """How the number of replicas changes, if it does."""
         return self.pool.autoscaling
@@ -77,6 +83,9 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
     """
     own = scenario.deployments[name]
     assert isinstance(own, GpuPool)
+    if own.data_parallel > 1:
+        expected = "1: hardware and numbers of replicas with data-parallel ranks are not chosen here"
+        raise InputError(scenario.path, f"deployments.{name}.data_parallel", own.data_parallel, expected)
     if own.autoscaling is not None:  # what it is beside a fixed number is looked at later
         own = own.model_copy(update={"autoscaling": None, "start_up": own.start_up if own.failures else None})
     searched = scenario.search.pools.get(name, PoolSearch())
@@ -88,6 +97,8 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
         own_gpu = (None, own.gpus, None, None)
         variants = {name: (own, *own_gpu)}
         variants |= {key: _optional(scenario, name, own, key, one) for key, one in (searched.options or {}).items()}
+    if searched.draft_tokens is not None:
+        variants = _drafting(scenario, name, variants, searched.draft_tokens)
     found, refused = [], []
     for label, variant in variants.items():
         if isinstance(variant, str):
@@ -202,13 +213,19 @@ def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: Poo
 
 
 def _without_what_follows(scenario: Scenario, name: str, own: GpuPool) -> GpuPool:
-    """The pool without a KV cache that is no more than what its own GPUs leave, as plans write it down."""
-    free = own.model_copy(update={"kv_cache_tokens": None})
+    """The pool without a KV cache, and a context, that are no more than what its own GPUs leave, as plans write them down."""
+    free = own.model_copy(update={"kv_cache_tokens": None, "max_model_len": None})
     try:
-        follows = _with_memory(scenario, name, free).kv_cache_tokens
+        follows = _with_memory(scenario, name, free)
     except InputError:
         return own
-    return free if follows == own.kv_cache_tokens else own
+    if follows.kv_cache_tokens != own.kv_cache_tokens:
+        return own
+    return (
+        free
+        if follows.max_model_len == own.max_model_len
+        else free.model_copy(update={"max_model_len": own.max_model_len})
+    )
 
 
 def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: PoolOption) -> _Variant:
@@ -217,6 +234,32 @@ def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: Poo
     kept = {k: v for k, v in own.model_dump(exclude_none=True).items() if k != "step_time"}
     raw = {**kept, **said, "step_time": option.step_time}
     return _checked(scenario, f"{name}.options.{key}", raw), option.gpu, option.tensor_parallel, None, key
+
+
+def _drafting(
+    scenario: Scenario, name: str, variants: Mapping[str, _Variant | str], draft_tokens: Sequence[int]
+) -> dict[str, _Variant | str]:
+    """Each of them with every number of draft tokens; the reason of those that do not fit into an iteration."""
+    own = scenario.deployments[name]
+    assert isinstance(own, GpuPool)
+    assert own.speculative is not None
+    found: dict[str, _Variant | str] = {}
+    for drafted in draft_tokens:
+        speculative = own.speculative.with_draft_tokens(drafted)
+        for label, variant in variants.items():
+            named = f"{label}, {drafted} draft tokens"
+            if isinstance(variant, str):
+                found[named] = variant
+                continue
+            pool, *what = variant
+            raw = pool.model_dump(exclude_none=True, exclude={"step_time", "speculative"})
+            try:
+                pool = GpuPool.model_validate({**raw, "step_time": pool.step_time, "speculative": speculative})
+            except ValidationError as error:
+                found[named] = from_validation(scenario.path, error, f"deployments.{name}").expected
+                continue
+            found[named] = (pool, *what)  # type: ignore[assignment]
+    return found
 
 
 def _checked(scenario: Scenario, name: str, raw: Mapping[str, Any]) -> GpuPool:

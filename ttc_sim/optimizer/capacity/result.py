@@ -30,6 +30,7 @@ class PoolPlan:
 
     Attributes:
         gpu, tensor_parallel, precision, option: of a replica, as far as that was chosen or said.
+        draft_tokens: verified of each sequence in each step; 0 for plain decoding.
         replicas: how many, with autoscaling at most; gpus: of them all.
         lower_bound: replicas of this hardware, of a fixed number, that conservation of work says are certainly needed.
         usd_per_day: of all replicas; with autoscaling of those that were provided on fresh runs.
@@ -47,6 +48,7 @@ class PoolPlan:
     autoscaling: Autoscaling | None
     provisioned_gpu_hours: float
     busy_gpu_hours: float
+    draft_tokens: int = 0
 
     @property
     def gpus(self) -> int:

@@ -12,7 +12,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import cpus
-from ttc_sim.engine.kv_cache import BLOCK
+from ttc_sim.engine.speculation import longest_held
 from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
 from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
@@ -156,6 +156,7 @@ def capacity(
                 tensor_parallel=choices[k].tensor_parallel,
                 precision=choices[k].precision,
                 option=choices[k].option,
+                draft_tokens=choices[k].draft_tokens,
                 replicas=replicas if choices[k].autoscaling is None else choices[k].pool.most_replicas,
                 lower_bound=least[name][kind],
                 usd_per_day=_usd(choices[k], replicas, provided[name].replicas),
@@ -279,8 +280,8 @@ def _that_fit(
         longest = bounds.longest(name)
         kept[name] = []
         for one in choices:
-            limit = one.pool.kv_cache_tokens
-            if limit is None or longest <= limit // BLOCK * BLOCK:
+            limit = longest_held(one.pool)
+            if limit is None or longest <= limit:
                 kept[name].append(one)
                 continue
             reason = f"a KV cache that holds the longest request of {longest:,} tokens; its own holds {limit:,}. A target of "

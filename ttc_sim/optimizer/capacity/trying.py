@@ -25,7 +25,7 @@ from ttc_sim.scenario import Target, Targets
 from ttc_sim.scenario.targets import USD
 from ttc_sim.simulation.billing import Run, bill_run
 from ttc_sim.simulation.drawing import Draws, as_requests, draw
-from ttc_sim.simulation.ending import without_ended
+from ttc_sim.simulation.ending import as_sent
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.offering import Offers, offer, offer_all, run_offers
 from ttc_sim.simulation.pooling import ENDS, HOUR_S, UNTIMED
@@ -111,7 +111,7 @@ class Trials:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _get_ready(self, run: int, purpose: str, requests: int | None) -> Ready:
-        draws = without_ended(self.model, self.policy, draw(self.model, run, purpose=purpose, requests=requests))
+        draws = as_sent(self.model, self.policy, draw(self.model, run, purpose=purpose, requests=requests))
         if self.policy.looks_at_load or draws.cut_by_run:
             return Ready(draws, as_requests(self.model, draws), None, None)
         draws, seen, arm = chosen(self.model, self.policy, draws)

@@ -10,8 +10,9 @@ from ttc_sim.optimizer.health.check import Check, Status
 from ttc_sim.optimizer.health.subject import Subject, listed
 from ttc_sim.scenario import Api, GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
-from ttc_sim.serving.catalogue import ALIASES
+from ttc_sim.serving.catalogue import base_name
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, checked_pairs
+from ttc_sim.serving.measured_ranges import served_errors
 
 OLD_DAYS = {"prices": 90, "measurements": 180}
 """Days after which a price, or what was measured of a model, is said to be old."""
@@ -105,7 +106,7 @@ def _day(text: object) -> datetime.date | None:
 def latencies_measured(subject: Subject) -> Check:
     """Whether the times of deployments in use were measured, or typed in."""
     name = "latencies"
-    sources = {n: _source_of_times(item) for n, item in subject.deployments.items()}
+    sources = {n: source_of_times(item) for n, item in subject.deployments.items()}
     figures: dict[str, object] = {"sources": {n: said for n, (said, _) in sources.items()}}
     assumed = {n: said for n, (said, measured) in sources.items() if not measured}
     if not assumed:
@@ -127,7 +128,7 @@ def latencies_measured(subject: Subject) -> Check:
 _TIMES = ("latency", "ttft", "tpot", "timeout", "timed_out", "goodput")
 
 
-def _source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
+def source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
     """Where the times of a deployment come from, and whether they were measured."""
     if isinstance(item, Api):
         said = item.latency_from
@@ -140,8 +141,11 @@ def _source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
         return "from data sheets, by the physics model", False
     if item.step_time is not None:
         return f"step_time of kind {item.step_time.kind}", True
-    pair = (ALIASES.get(str(item.model), str(item.model)), str(item.gpu))
-    found = checked_pairs().get(pair)
+    pair = (base_name(str(item.model)), str(item.gpu))
+    found, served = checked_pairs().get(pair), served_errors().get(pair)
+    if found is None and served is not None:
+        said = f"from measured operators, {served.percent:.0f}% off between tokens on measured servers"
+        return said, served.percent <= DOUBTFUL_PERCENT
     if found is None:
         return "from measured operators, never compared with a server of this model on this GPU", False
     said = f"from measured operators, {found.tpot_percent:.0f}% off per token on measured servers"

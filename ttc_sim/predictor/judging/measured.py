@@ -123,12 +123,12 @@ def data_models(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _names_of(head: str) -> list[str]:
-    from ttc_sim.measured.folders import list_profiles
-    from ttc_sim.measured.profiles import load_profile
+    from ttc_sim.measured.cards import ProfileCard, read_card
+    from ttc_sim.measured.folders import find_folder, list_profiles
 
     if head not in list_profiles():
         return []
-    card = load_profile(head).card
+    card = read_card(find_folder(head, "profile.yaml") / "profile.yaml", ProfileCard)
     return [card.model, *card.source_models]
 
 

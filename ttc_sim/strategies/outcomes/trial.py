@@ -40,6 +40,7 @@ class Trial:
         made: samples that earlier stages have drawn of these attempts; further ones come after them.
         drawn: draws of samples, where ``draw`` is a later stage's own; a request's samples go on from stage to stage.
         doubted: see :func:`ttc_sim.strategies.outcomes.behaviour.behaviour`.
+        context: tokens that a prompt and its answer may have together where the attempts are made; ``None`` for no limit.
     """
 
     attempts: Attempts
@@ -50,6 +51,7 @@ class Trial:
     made: int = 0
     drawn: Callable[[str, int], F64] | None = None
     doubted: float = 0.0
+    context: int | None = None
 
     def __len__(self) -> int:
         return len(self.problem)
@@ -68,6 +70,7 @@ class Trial:
         First those that the model really made, without repeats, then further ones: right as often as the fitted chances over
         problems say, given the problem's own attempts, as long as measured ones that ended alike (of problems as long), with
         wrong answers that agree as often as measured (docs/more-samples.md). Sample ``j`` of a request does not depend on ``n``.
+        One that would be longer than the ``context`` allows ends there without an answer, whatever is done at the cap.
 
         Args:
             n: attempts.
@@ -130,6 +133,12 @@ class Trial:
                         reasoning = np.minimum(reasoning, cap)
                     else:
                         visible = np.where(over, cap, visible)
+        if self.context is not None:
+            room = np.maximum(self.context - prompt, 1)[:, None]
+            fits = (reasoning + visible <= room) & (prompt < self.context)[:, None]
+            reasoning = np.minimum(reasoning, room)
+            visible = np.minimum(visible, room - reasoning)
+            correct, answered = correct & fits, answered & fits
         answer = np.where(answered, answer, -1)
         return Samples(prompt, reasoning, visible, correct, answered, answer, score)
 

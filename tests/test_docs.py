@@ -1,0 +1,72 @@
+"""The documentation: every page stands in the menu, every link leads somewhere, and what the tutorial says is what is printed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+
+def test_the_site_is_made_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sphinx")
+    import build_docs
+
+    monkeypatch.setattr(sys, "argv", ["build_docs", "--out", str(tmp_path), "--check"])
+    assert build_docs.main() == 0
+
+
+def test_every_page_stands_in_the_menu_once() -> None:
+    import build_docs
+    import docs_pages
+
+    listed = [page for chapter in build_docs.CHAPTERS.values() for page in chapter]
+    assert len(listed) == len(set(listed))
+    assert {f"{page}.md" for page in listed} | {"index.md"} == set(docs_pages.pages())
+
+
+def test_every_link_leads_to_a_page_or_picture() -> None:
+    import docs_pages
+
+    pages = docs_pages.pages()
+    pictures = {path.name for path in (ROOT / "docs").glob("*.png")}
+    for page, text in pages.items():
+        prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", prose):
+            if not re.match(r"[a-z]+:", target):
+                found = Path(page).parent / target
+                parts: list[str] = []
+                for part in found.parts:
+                    parts = parts[:-1] if part == ".." else [*parts, part]
+                assert "/".join(parts) in {*pages, *pictures}, f"{page}: {target}"
+
+
+def test_commands_and_keys_are_all_there() -> None:
+    import docs_pages
+
+    pages = docs_pages.pages()
+    assert "## ttc-sim predictor adapt" in pages["reference/commands.md"]
+    assert "| `--plan` |" in pages["reference/commands.md"]
+    assert "| `load_balancer` | `round_robin`, " in pages["reference/scenario.md"]
+    assert ".. autofunction:: ttc_sim.what_if" in pages["reference/python.md"]
+
+
+def test_the_tutorial_prints_what_it_says() -> None:
+    import run_docs
+
+    _, faults = run_docs.carried_out((ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8"))
+    assert not faults, "\n".join(faults)
+
+
+def test_a_page_that_says_something_else_is_found() -> None:
+    import run_docs
+
+    page = "```csv\n# a.csv\nx\n```\n```sh\ncat a.csv\n```\n```text\n# a.csv\ny\n```\n"
+    now, faults = run_docs.carried_out(page)
+    assert "+x" in faults[0]
+    assert run_docs.carried_out(now) == (now, [])
+    assert "status 3" in run_docs.carried_out("```sh\nexit 3\n```")[1][0]
