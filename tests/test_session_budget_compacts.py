@@ -140,6 +140,23 @@ def test_sub_agents_have_contexts_of_their_own(tmp_path: Path) -> None:
     assert run.result.cached_tokens[0].tolist() == [0, 1000, 0, 400, 1500, 2000, 400]
 
 
+def test_the_turn_behind_a_summary_goes_on_with_its_conversation(tmp_path: Path) -> None:
+    """Though a sub-agent's last prompt is as long as all that it has in common with what was sent before, and of its number."""
+    rows = {
+        **{name: values[:4] for name, values in ROWS.items()},
+        "agent": ["main", "main.0", "main.0", "main"],
+        "input_tokens": [3000, 390, 400, 5000],
+        "reused_tokens": [0, 0, 390, 3000],
+    }
+    policy = "SessionBudget(Always('one'), tokens=3000, at_end='compact', above_tokens=2400, to_tokens=1500)"
+    run = run_of(by_hand(tmp_path, policy, rows))
+    assert run.prompt_tokens.tolist() == [3000, 390, 400, 5000, 1500]
+    turn = run.draws.traffic.turn
+    assert turn is not None
+    assert turn.tolist() == [0, 0, 1, 1, 2]
+    assert conversations(run.draws.traffic) == ["a0", "a1", "a1", "a0", "a0"]
+
+
 def test_a_head_as_long_as_what_is_to_be_left_stays(tmp_path: Path) -> None:
     policy = "SessionBudget(Always('one'), tokens=1, at_end='compact', above_tokens=500, to_tokens=464)"
     run = run_of(by_hand(tmp_path, policy))
