@@ -29,7 +29,7 @@ from ttc_sim.simulation.summary import summarize
 from ttc_sim.workload import Traffic
 
 from .routing import runtime_of, saved_plan
-from .test_session_accuracy import Chats
+from .test_session_accuracy import Chats, agent
 from .test_session_policies_simulated import model_of
 
 __all__ = ["Chats"]
@@ -417,6 +417,22 @@ def test_where_there_is_nothing_to_make_shorter_it_is_not_offered(tmp_path: Path
         scenario_from_dict(raw, "s.yaml")
     with pytest.raises(InputError, match=r"search\.compact\.to_tokens: got 4000; expected less than above_tokens 4000"):
         by_hand(tmp_path, "Always('one')", search={"compact": {"above_tokens": 4000, "to_tokens": 4000}})
+
+
+def test_where_accuracy_counts_contexts_stay_as_they_are(tmp_path: Path) -> None:
+    profile = agent(tmp_path, "agent", {f"i{k}": [k % 2] for k in range(40)})
+    arms = {"arms": {"one": {"deployment": "one", "profile": profile}}}
+    shorter = {"search": {"compact": {"above_tokens": 2400, "to_tokens": 1500}}}
+    item = by_hand(tmp_path, "Always('one')").scenario.model_dump(mode="json", exclude_none=True)["deployments"]["one"]
+    changed = {**arms, "deployments": {"one": item}, **shorter, "targets": {"minimize": "cost", "accuracy": 0.3}}
+    given = by_hand(tmp_path, "Always('one')", any_sessions(4), **changed).scenario
+    with pytest.raises(InputError, match=r"search\.compact: .* expected none where accuracy counts"):
+        ttc.optimize(given)
+    found = ttc.simulate(
+        given, "SessionBudget(Always('one'), tokens=1, at_end='compact', above_tokens=2400, to_tokens=1500)"
+    ).summary()
+    assert found.accuracy is not None
+    assert any(note.endswith("what answers lose by it is not known") for note in found.notes)
 
 
 # ------------------------------------------------------------------------------------------------------------- at work
