@@ -54,7 +54,7 @@ from ttc_sim.scenario import (
     Trace,
 )
 from ttc_sim.scenario.traffic import ARRIVALS
-from ttc_sim.serving.step_time import StepTable, step_table
+from ttc_sim.serving.step_time import step_table
 from ttc_sim.strategies import (
     STRATEGIES,
     BestOfN,
@@ -638,7 +638,7 @@ class BelowZeroFarOut(Flat):
 class OutOfNumbers(Flat):
     def table(self, max_tokens: int, max_sequences: int, folder: Path) -> object:
         made = step_table(max_tokens, max_sequences, base_s=0.01)
-        return StepTable(*made[:3], np.full(max_tokens + 1, np.nan), *made[4:])
+        return made._replace(dense_s=np.full(max_tokens + 1, np.nan))
 
 
 BROKEN_STEP_TIMES = [
