@@ -480,6 +480,12 @@ class GpuPool(Model):
         return 0.0 if apart is None else apart.replicas * apart.hourly_usd
 
     @property
+    def prefill_like_pool(self) -> bool:
+        """Whether those that take prompts in, if any, run on what the others do."""
+        keys = ("gpu", "tensor_parallel", "step_time")
+        return self.prefill is None or all(getattr(self.prefill, key) is None for key in keys)
+
+    @property
     def servers(self) -> int:
         """Replicas, and those that take prompts in."""
         return self.replicas + (0 if self.prefill is None else self.prefill.replicas)
