@@ -56,7 +56,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "session-accuracy",
         "engine-order",
     ),
-    "How far to trust it": ("invariants", "health"),
+    "How far to trust it": ("fidelity", "invariants", "health"),
     "Reference": (
         *("command-line", "reference/commands", "reference/scenario", "reference/python", "reference/changelog"),
         *("reference/security", "reference/contributing"),

@@ -365,8 +365,8 @@ def test_hardware_of_the_catalogue() -> None:
     found = capacity(scenario_from_dict(raw))
     assert [one.name for one in found.refused] == ["h100_sxm x3 bf16"]
     one = found.pools["pool"]
-    assert (one.gpu, one.tensor_parallel, one.precision, one.replicas) == ("h100_sxm", 4, "bf16", 3)
-    assert one.usd_per_day == pytest.approx(3 * 4 * 1.5 * 24)
+    assert (one.gpu, one.tensor_parallel, one.precision, one.replicas) == ("h100_sxm", 4, "bf16", 2)
+    assert one.usd_per_day == pytest.approx(2 * 4 * 1.5 * 24)
     again = capacity(found.scenario)
     assert again.pools == found.pools
 

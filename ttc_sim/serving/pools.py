@@ -196,7 +196,7 @@ def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", 
 @lru_cache(maxsize=64)
 def _catalogue_table(served: Served, max_tokens: int, max_sequences: int, host: HostTimes) -> StepTable:
     times = operator_times(served)
-    corrections = corrections_for(times)
+    corrections = corrections_for(times, served)
     if host.sequence_s is not None:
         corrections = replace(corrections, greedy_us=1e6 * host.sequence_s, sampled_us=1e6 * host.sequence_s)
     ranks = served.data_parallel
