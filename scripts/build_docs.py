@@ -42,7 +42,17 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "From your own logs": ("formats", "import", "collect", "predictor-adapt"),
     "What arrives, what must hold": ("traffic", "sessions", "targets", "budget"),
     "Where it is served": (
-        *("gpus", "prices", "tiers", "replicas", "errors-and-retries", "prefix-caches", "api-caches"),
+        *(
+            "gpus",
+            "engine-arguments",
+            "host",
+            "data-parallel",
+            "speculative",
+            "disaggregated",
+            "replicas",
+            "prefix-caches",
+        ),
+        *("prices", "tiers", "errors-and-retries", "api-caches"),
     ),
     "Planning": ("search-space", "objectives", "capacity", "robust", "session-policies", "sessions-planning"),
     "What if": ("what-if", "sensitivity", "sweep", "explorer"),

@@ -278,14 +278,14 @@ def _drafting(
             if isinstance(variant, str):
                 found[named] = variant
                 continue
-            pool, *what = variant
+            pool = variant[0]
             raw = pool.model_dump(exclude_none=True, exclude={"step_time", "speculative"})
             try:
                 pool = GpuPool.model_validate({**raw, "step_time": pool.step_time, "speculative": speculative})
             except ValidationError as error:
                 found[named] = from_validation(scenario.path, error, f"deployments.{name}").expected
                 continue
-            found[named] = (pool, *what)
+            found[named] = (pool, *variant[1:])
     return found
 
 
