@@ -220,10 +220,10 @@ def questions(target_s: float, **more: Any) -> Scenario:
 @pytest.mark.parametrize(
     ("target_s", "limits", "replicas"),
     [
-        (10.0, {"max_num_seqs": 128, "max_num_batched_tokens": 2048, "precision": "bf16"}, 3),
-        (8.0, {"max_num_seqs": 128, "max_num_batched_tokens": 2048, "precision": "bf16"}, 5),
+        (10.0, {"max_num_seqs": 128, "max_num_batched_tokens": 2048, "precision": "bf16"}, 2),
+        (8.0, {"max_num_seqs": 128, "max_num_batched_tokens": 2048, "precision": "bf16"}, 4),
         (25.0, {"max_num_seqs": 128, "max_num_batched_tokens": 2048, "precision": "bf16"}, 2),
-        (8.0, {"precision": "bf16"}, 5),
+        (8.0, {"precision": "bf16"}, 4),
         (12.0, {"precision": "bf16"}, 2),
     ],
 )
@@ -236,8 +236,8 @@ def test_measured_answers(target_s: float, limits: dict[str, Any], replicas: int
 
 
 def test_a_near_tie_is_said_to_be_one() -> None:
-    """A p95 of 8.95 s beside a target of 9: three replicas, by chance."""
-    found = capacity(questions(9.0, precision="bf16"))
+    """A p95 that is hardly below a target of 8.5 s: three replicas, by chance."""
+    found = capacity(questions(8.5, precision="bf16"))
     assert found.pools["pool"].replicas == 3
     assert found.near_tie
     assert found.status == "unknown"
