@@ -138,8 +138,13 @@ def solved(rows: Sequence[Row], weights: F64) -> OptimizeResult:
     high = np.array([MOST.get(name, 100.0 if name in HOST else FACTOR[1]) for name in names])
     measured, known = np.array([row.measured_ms for row in rows]), columns(rows)
     start = np.clip(np.where(high > FACTOR[1], 10.0, 1.0), low, high)
+
+    def misses(x: F64) -> F64:
+        missed: F64 = weights * np.log(np.maximum(known @ x, 1e-9) / measured)
+        return missed
+
     return least_squares(
-        lambda x: weights * np.log(np.maximum(known @ x, 1e-9) / measured),
+        misses,
         start,
         bounds=(low, high),
         loss="soft_l1",
@@ -171,8 +176,8 @@ def main() -> None:
     errors = 100 * (columns(even) @ best.x / np.array([row.measured_ms for row in even]) - 1)
     origin = (
         f"fitted by scripts/fit_host.py to {len(odd)} odd rows: vLLM servers of systems/silicon_sample.csv of aiconfigurator-core "
-        f"{installed()} (Apache-2.0, NVIDIA), and H100 servers measured by the ML.ENERGY benchmark (vLLM 0.11.1; none of its rows is "
-        "shipped); standard errors by leaving out each model and GPU"
+        f"{installed()} (Apache-2.0, NVIDIA), and H100 servers measured by the ML.ENERGY benchmark (vLLM 0.11.1; none of its rows "
+        "is shipped); standard errors by leaving out each model and GPU"
     )
     content = {
         "origin": origin,

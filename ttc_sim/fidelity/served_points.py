@@ -335,7 +335,7 @@ def predict_served_points(
                     out[i] = error.expected
                 continue
             most = max(points[i].users for i in members)
-            table = operator_table(times, corrections_for(times), MAX_NUM_BATCHED_TOKENS, most)
+            table = operator_table(times, corrections_for(times, served), MAX_NUM_BATCHED_TOKENS, most)
             todo = []
             for i in members:
                 longest = int(points[i].load.prompt_tokens + closed_loop(points[i]).visible_tokens.max())
