@@ -49,6 +49,7 @@ LIMITED = {
     "on_timeout": "finish",
     "retry": {"retries": 3, "base_s": 0.5, "max_s": 4.0},
 }
+DRAFTS = {"draft_tokens": 1, "acceptance_length": {1: 1.6, 2: 2.0}, "draft_s": {1: 0.001, 2: 0.002}}
 POOL = {
     "kind": "gpu_pool",
     "replicas": 2,
@@ -134,7 +135,10 @@ def scenarios() -> dict[str, dict[str, Any]]:
         **second,
         "name": "third",
         "workload": {**second["workload"], "arrivals": {"process": "weibull", "rate_per_s": 2.0, "cv": 2.0}},
-        "deployments": {"pool": {**POOL, "step_time": PHYSICS, "usd_per_replica_hour": 1.0}, "api": LIMITED},
+        "deployments": {
+            "pool": {**POOL, "step_time": PHYSICS, "usd_per_replica_hour": 1.0, "speculative": DRAFTS},
+            "api": LIMITED,
+        },
         "policy": "Overflow(arms=['small', 'large'], waiting=2)",
         "targets": {
             **{"maximize": "accuracy", "cost_usd_per_day": 900, "latency_p50_s": 30, "latency_p99_s": 90},

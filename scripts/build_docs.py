@@ -42,7 +42,17 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     "From your own logs": ("formats", "import", "collect", "predictor-adapt"),
     "What arrives, what must hold": ("traffic", "sessions", "targets", "budget"),
     "Where it is served": (
-        *("gpus", "prices", "tiers", "replicas", "errors-and-retries", "prefix-caches", "api-caches"),
+        *(
+            "gpus",
+            "engine-arguments",
+            "host",
+            "data-parallel",
+            "speculative",
+            "disaggregated",
+            "replicas",
+            "prefix-caches",
+        ),
+        *("prices", "tiers", "errors-and-retries", "api-caches"),
     ),
     "Planning": ("search-space", "objectives", "capacity", "robust", "session-policies", "sessions-planning"),
     "What if": ("what-if", "sensitivity", "sweep", "explorer"),
@@ -56,7 +66,7 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         "session-accuracy",
         "engine-order",
     ),
-    "How far to trust it": ("invariants", "health"),
+    "How far to trust it": ("fidelity", "invariants", "health"),
     "Reference": (
         *("command-line", "reference/commands", "reference/scenario", "reference/python", "reference/changelog"),
         *("reference/security", "reference/contributing"),

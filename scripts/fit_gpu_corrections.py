@@ -1,15 +1,17 @@
 """Fit the corrections of ``ttc_sim/serving/gpu_corrections.json`` to measured servers; needs ``pip install 'ttc-sim[gpus]'``.
 
-Fitted are odd rows only (by the last byte of the id's SHA-256) of vLLM servers in the catalogue's ``silicon_sample.csv``; errors
-are written down for the even ones. Pairs of model and GPU whose plain estimate is off by more than ``FAR_OFF`` are left out:
-there something else is wrong than what these corrections mean. Takes about ten minutes on one core.
+Fitted are odd rows only (by the last byte of the id's SHA-256) of vLLM servers in the catalogue's ``silicon_sample.csv`` and, of
+mixtures of experts, where it is beside the checkout, of H100 servers in ``../shared/data/operating-points``; errors are written
+down for the catalogue's even rows. Models whose plain estimate is off by more than ``FAR_OFF`` on a GPU are left out: there
+something else is wrong than what these corrections mean. Takes about ten minutes on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,66 +20,149 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from ttc_sim.base.draws import F64
-from ttc_sim.fidelity.operating_points import Point, Predicted, by_model_gpu, load_points, predict
+from ttc_sim.fidelity.operating_points import (
+    MAX_NUM_BATCHED_TOKENS,
+    Point,
+    Predicted,
+    by_model_gpu,
+    load_points,
+    predict,
+)
+from ttc_sim.fidelity.served_points import ServedPoint, closed_loop, load_served_points, simulate_served_point
 from ttc_sim.files.writing import write_atomically
 from ttc_sim.serving.catalogue import has_experts, installed
-from ttc_sim.serving.corrections import FILE, host_corrections
-from ttc_sim.serving.operators import NONE, Corrections
+from ttc_sim.serving.corrections import FILE, host_corrections, kernel_of
+from ttc_sim.serving.operator_store import operator_times
+from ttc_sim.serving.operators import NONE, Corrections, operator_table
 
+POINTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "operating-points" / "ml-energy.csv"
+MOST_IN_PROGRESS = 1024  # beyond, one client that reads so many streams is what was measured
+POINTS_FAR_OFF = 25.0  # percent
 FAR_OFF = 45.0  # percent
 # What sequences take is known (scripts/fit_host.py), and not looked for again.
-START = Corrections(layer_us=5.0, prefill_layer_us=200.0, matrix=1.1, first_token_ms=20.0, **host_corrections())
-BOTH = ("layer_us", "prefill_layer_us", "matrix", "prefill", "link", "first_token_ms")
+START = Corrections(
+    layer_us=5.0,
+    prefill_layer_us=200.0,
+    matrix=1.1,
+    first_token_ms=15.0,
+    pipeline_steps=1.0,
+    **host_corrections(),
+)
+DENSE = ("layer_us", "prefill_layer_us", "matrix", "prefill", "link", "first_token_ms", "attention")
 # Mixtures of experts attend with few heads to little: what rows say about it is what they say about other parts.
-FREE = {"dense": (*BOTH, "attention"), "experts": (*BOTH, "experts", "pipeline_steps")}
-UNITS = {"layer_us": 20.0, "prefill_layer_us": 200.0, "first_token_ms": 20.0, "pipeline_steps": 1.0}
+COMMON = ("layer_us", "matrix", "prefill", "link", "first_token_ms", "pipeline_steps")
+BY_KERNEL = ("experts", "prefill_experts", "prefill_layer_us")
+UNITS = {"layer_us": 10.0, "prefill_layer_us": 200.0, "first_token_ms": 15.0, "pipeline_steps": 1.0}
 BOUNDS = {
     "layer_us": (0.0, 200.0),
     "prefill_layer_us": (0.0, 1000.0),
     "first_token_ms": (0.0, 150.0),
     "pipeline_steps": (0.0, 4.0),
+    "prefill_experts": (0.3, 1.5),
 }
 FACTOR = (0.6, 2.5)
+FIRST_TOKEN = 0.5  # weight of a first token's error beside that of the others
+FAR = 0.08  # log error beyond which a row's pull grows no more
+FIRMLY = 0.02  # weight of ``START`` beside a row, for what rows hardly show
+
+Unknown = tuple[str, str]  # kind of deployment or "", for all kinds; name of a correction
 
 
-def fit(points: Sequence[Point], names: Sequence[str], say: str, weight: float) -> Corrections:
-    """Least squares of log errors, those of the first token at ``weight``, robust to rows that are far off."""
-    units = np.array([UNITS.get(name, 1.0) for name in names])
+def fit(
+    points: Sequence[Point],
+    served: Sequence[ServedPoint],
+    unknown: Sequence[Unknown],
+    known: Mapping[str, Corrections],
+    turns: int,
+    say: str,
+) -> dict[str, Corrections]:
+    """Least squares of log errors, robust to rows that are far off, by kind of deployment.
 
-    def made(x: F64) -> Corrections:
-        return replace(START, **dict(zip(names, (x * units).tolist(), strict=True)))
-
-    def misses(x: F64) -> F64:
-        known = made(x)
-        found = predict(points, {"dense": known, "experts": known}, workers=1)
-        out = []
-        for point, one in zip(points, found, strict=True):
-            if isinstance(one, str):
-                out += [0.0, 0.0]
-            else:
-                out += [np.log(one[1] / point.tpot_ms), weight * np.log(one[0] / point.ttft_ms)]
-        missed = np.array(out)
-        print(f"{say}: {np.sqrt(np.mean(missed**2)):.4f} {known}", flush=True)
-        return missed
-
-    low, high = np.array([BOUNDS.get(name, FACTOR) for name in names]).T
-    start = np.array([getattr(START, name) for name in names])
-    best = least_squares(
-        misses,
-        start / units,
-        bounds=(low / units, high / units),
-        loss="soft_l1",
-        f_scale=0.08,
-        diff_step=np.full(len(names), 0.03),
-        max_nfev=8,
+    Times are nearly straight lines of corrections: they are differentiated around what was ``known`` before, and again around
+    what fits best on those lines.
+    """
+    kinds = sorted({of for of, _ in unknown} - {""})
+    units = np.array([UNITS.get(name, 0.3) for _, name in unknown])
+    low, high = np.array([BOUNDS.get(name, FACTOR) for _, name in unknown]).T / units
+    usual = np.array([getattr(START, name) for _, name in unknown]) / units
+    measured = np.array(
+        [ms for one in points for ms in (one.tpot_ms, one.ttft_ms)] + [one.itl_ms for one in served], dtype=np.float64
     )
-    return made(best.x)
+    weights = np.array([1.0, FIRST_TOKEN] * len(points) + [1.0] * len(served))
+
+    def made(x: F64) -> dict[str, Corrections]:
+        values = dict(zip(unknown, (x * units).tolist(), strict=True))
+        mine = {kind: {name: value for (of, name), value in values.items() if of in ("", kind)} for kind in kinds}
+        return {kind: replace(START, **one) for kind, one in mine.items()}
+
+    def times(x: F64) -> F64:
+        tried = made(x)
+        pairs = [(np.nan, np.nan) if isinstance(one, str) else one[::-1] for one in predict(points, tried)]
+        return np.array([ms for pair in pairs for ms in pair] + times_between_tokens(served, tried))
+
+    def misses(y: F64, x: F64, base: F64, slopes: F64) -> F64:
+        off = weights * np.log(np.maximum(base + slopes @ (y - x), 0.05 * base) / measured) / FAR
+        off = off[np.isfinite(off)]
+        bounded = np.sign(off) * FAR * np.sqrt(2 * (np.sqrt(1 + off**2) - 1))
+        return np.concatenate([bounded, FIRMLY * (y - usual)])
+
+    before = [known.get(of or "experts", START) for of, _ in unknown]
+    x = np.clip(
+        np.array([getattr(one, name) for one, (_, name) in zip(before, unknown, strict=True)]) / units, low, high
+    )
+    for turn in range(1, turns + 1):
+        base = times(x)
+        slopes = np.zeros((len(base), len(x)))
+        for i in range(len(x)):
+            step = np.zeros(len(x))
+            step[i] = 0.25 if x[i] + 0.25 < high[i] else -0.25
+            slopes[:, i] = (times(x + step) - base) / step[i]
+            print(f"{say}: {turn} of {turns}, {i + 1} of {len(x)} {unknown[i]}", flush=True)
+        start = np.clip(x, low + 1e-9, high - 1e-9)
+        x = least_squares(misses, start, bounds=(low, high), args=(x, base, slopes)).x
+        print(f"{say}: {made(x)}", flush=True)
+    return made(x)
+
+
+def times_between_tokens(points: Sequence[ServedPoint], known: Mapping[str, Corrections]) -> list[float]:
+    """Median milliseconds between tokens of measured points."""
+
+    def one(point: ServedPoint) -> float:
+        times = operator_times(point.served)
+        table = operator_table(times, known[kernel_of(point.served)], MAX_NUM_BATCHED_TOKENS, point.users)
+        return simulate_served_point(point, table, times.kv_tokens).median_ms
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(one, points))
+
+
+def measured_points(file: Path) -> list[ServedPoint]:
+    """Odd ones of mixtures of experts on H100 servers, of models that are not far off to begin with; none without the file."""
+    if not file.is_file():
+        return []
+    points = [
+        p
+        for p in load_served_points(file)[0]
+        if p.fitted_to
+        and has_experts(p.served.model)
+        and p.served.gpu == "h100_sxm"
+        and p.in_progress <= MOST_IN_PROGRESS
+    ]
+    longest = [p.load.prompt_tokens + int(closed_loop(p).visible_tokens.max()) for p in points]
+    points = [p for p, most in zip(points, longest, strict=True) if operator_times(p.served).kv_tokens >= most]
+    found = times_between_tokens(points, {kernel_of(p.served): START for p in points})
+    off: dict[str, list[float]] = {}
+    for point, found_ms in zip(points, found, strict=True):
+        off.setdefault(point.model, []).append(100 * abs(found_ms / point.itl_ms - 1))
+    return [p for p in points if np.median(off[p.model]) <= POINTS_FAR_OFF]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--file", type=Path, default=None, help="rows; by default those of the installed package")
-    parser.add_argument("--every", type=int, default=2, help="fit to every so many-th odd row")
+    parser.add_argument("--points", type=Path, default=POINTS, help="measured points of H100 servers")
+    parser.add_argument("--every", type=int, default=3, help="fit to every so many-th odd row")
+    parser.add_argument("--turns", type=int, default=3, help="how often times are differentiated")
     parser.add_argument("--only", choices=("dense", "experts"), help="fit these, and take the others from the file")
     args = parser.parse_args()
     file = args.file or Path(aiconfigurator_core.__file__).parent / "systems" / "silicon_sample.csv"
@@ -87,14 +172,22 @@ def main() -> None:
     off = by_model_gpu([p for p, _ in kept], [one for _, one in kept])
     usable = {(o["model"], o["gpu"]) for o in off if o["median_absolute_error_percent"]["tpot"] <= FAR_OFF}
     odd = [p for p, _ in kept if p.fitted_to and (p.model, p.served.gpu) in usable]
-    before = json.loads(FILE.read_text())["corrections"]
-    known = {}
-    for kind, moe in (("dense", False), ("experts", True)):
-        mine = [p for p in odd if has_experts(p.served.model) == moe][:: args.every]
-        if args.only in (None, kind):
-            known[kind] = fit(mine, FREE[kind], f"{kind}, {len(mine)} rows", weight=0.5)
-        else:
-            known[kind] = Corrections(**before[kind], **host_corrections())
+    dense, experts = ([p for p in odd if has_experts(p.served.model) == moe][:: args.every] for moe in (False, True))
+    known = {
+        kind: Corrections(**one, **host_corrections())
+        for kind, one in json.loads(FILE.read_text())["corrections"].items()
+    }
+    if args.only != "experts":
+        known["dense"] = fit(
+            dense, [], [("dense", name) for name in DENSE], known, args.turns, f"dense, {len(dense)} rows"
+        )["dense"]
+    if args.only != "dense":
+        more = measured_points(args.points)
+        kernels = sorted({kernel_of(served) for served in [p.served for p in experts] + [p.served for p in more]})
+        unknown = [("", name) for name in COMMON] + [(kernel, name) for kernel in kernels for name in BY_KERNEL]
+        found = fit(experts, more, unknown, known, args.turns, f"experts, {len(experts)} rows and {len(more)} points")
+        middle = {name: float(np.median([getattr(one, name) for one in found.values()])) for name in BY_KERNEL}
+        known = {"dense": known["dense"], "experts": replace(found[kernels[0]], **middle), **found}
     write(points, known)
 
 
@@ -114,7 +207,8 @@ def write(points: Sequence[Point], known: dict[str, Corrections]) -> None:
     ]
     origin = (
         f"fitted by scripts/fit_gpu_corrections.py to the odd rows of systems/silicon_sample.csv (vLLM, aggregated) of "
-        f"aiconfigurator-core {installed()} (Apache-2.0, NVIDIA); pairs: median absolute error in percent of the even rows"
+        f"aiconfigurator-core {installed()} (Apache-2.0, NVIDIA), those of experts also to odd operating points of H100 servers "
+        "measured by the ML.ENERGY benchmark (none of its rows is shipped); pairs: median absolute error in percent of even rows"
     )
     kept = {
         kind: {name: round(v, 3) for name, v in asdict(one).items() if name not in host_corrections()}

@@ -26,6 +26,7 @@ from ttc_sim.serving.physics import physics_table
 from ttc_sim.serving.pools import with_memory
 from ttc_sim.simulation.carrying import carry
 from ttc_sim.simulation.expectations import expect_arms
+from ttc_sim.simulation.outside import Reached, outside_measured
 from ttc_sim.strategies import BestOfN, BudgetForcing, MajorityVote, Single, Strategy
 from ttc_sim.testing.examples import attempts_of, model_of, pool_of
 
@@ -205,6 +206,17 @@ def test_answers_that_a_context_ends_are_counted_as_cut_off() -> None:
     assert 0.1 < rates[1] == rates[2] < 0.6
     np.testing.assert_array_equal(short.runs[0].result.finished_s, by_cap.runs[0].result.finished_s)
     assert refused.summary().rejected_rate.value == 1.0
+    said = "600 of 600 requests that come to pool are rejected because their prompts leave no room for an answer in its context of 100"
+    assert f"{said} tokens (max_model_len)" in refused.summary().notes
+    assert not any("max_model_len" in note for note in short.summary().notes)
+
+
+def test_what_a_context_keeps_out_is_not_outside_of_what_was_measured() -> None:
+    step = {"gpu": "H100", "model": "Qwen/Qwen3-32B", "tensor_parallel": 2}
+    for keys, found in (({}, ["context"]), ({"max_model_len": 2000}, [])):
+        pool = pool_of(step_time=step, **keys)
+        outside = outside_measured("own", pool, None, [Reached(4, 10**6)], Path())
+        assert [one.what for one in outside] == found
 
 
 # ----------------------------------------------------------------------------------------------- what a context follows from
@@ -306,6 +318,11 @@ def test_a_pasted_command_is_the_pool_that_its_keys_are() -> None:
     named = {"tensor-parallel-size": 2, "max_num_seqs": 128, "model": "Qwen/Qwen3-32B", "enable_prefix_caching": False}
     given = GpuPool.model_validate({**on, "engine_args": named, "replicas": 3})
     assert (given.tensor_parallel, given.max_num_seqs, given.prefix_caching, given.replicas) == (2, 128, False, 3)
+    # vLLM starts as many front ends as there are ranks, unless it is told otherwise.
+    for arguments, found in (("-dp 2 -ep", 2), ("--data-parallel-size 2 --api-server-count 1", 1), ("-asc 3", 3)):
+        ranks = GpuPool.model_validate({**on, "engine_args": f"vllm serve Qwen/Qwen3-30B-A3B {arguments}"})
+        assert ranks.api_servers == found
+        assert ranks.data_parallel == (2 if "2" in arguments else 1)
     # What is read once is written by its keys, and can be read again.
     assert GpuPool.model_validate(said.model_dump()) == said
 
@@ -369,6 +386,13 @@ def test_a_command_with_what_is_not_modelled_is_refused_by_name(arguments: str, 
         (
             {"chunked_prefill": False, "max_model_len": 4096},
             "max_num_batched_tokens 256 must be at least max_model_len 4096",
+        ),
+        (
+            {
+                "long_prefill_token_threshold": 8,
+                "speculative": {"draft_tokens": 1, "acceptance_length": 1.5, "draft_s": 0},
+            },
+            "speculative and long_prefill_token_threshold to exclude each other",
         ),
         ({"kv_cache_tokens": 160, "max_model_len": 4096}, "max_model_len 4096 must be at most what the KV cache holds"),
         ({"max_model_len": 1}, "max_model_len: got 1"),
@@ -481,6 +505,8 @@ def test_a_run_is_replayed_with_the_arguments_that_its_engine_took(tmp_path: Pat
     pool = load_run(write_run(tmp_path, asked, {"resolved_config": took})).pool
     assert (pool.max_num_seqs, pool.max_num_batched_tokens, pool.max_model_len) == (5, 80, 75)
     assert (pool.chunked_prefill, pool.long_prefill_token_threshold, pool.prefix_caching) == (False, 16, False)
+    ranks = load_run(write_run(tmp_path, {"data_parallel_size": 2}, {"hardware": {"device_count": 2}})).pool
+    assert ranks.data_parallel == 2
 
 
 def test_what_changes_step_times_alone_is_in_those_that_are_fitted_and_in_no_others(tmp_path: Path) -> None:
@@ -509,6 +535,5 @@ def test_the_page_on_arguments_says_of_each_what_is_made_of_it() -> None:
         assert sorted(listed) == sorted(names)
     for name, (_, why) in REFUSED.items():
         assert f"| {why} |" in page, name
-    assert len({*MODELLED, *OF_STEP_TIME, *REFUSED, *NO_EFFECT}) == sum(
-        map(len, (MODELLED, OF_STEP_TIME, REFUSED, NO_EFFECT))
-    )
+    every = [*MODELLED, *OF_STEP_TIME, *REFUSED, *NO_EFFECT]
+    assert len(every) == len(set(every))

@@ -17,6 +17,7 @@ from tests.random_scenarios import (
     scenario,
     with_arguments,
     with_lives,
+    with_prefill_apart,
 )
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.kv_cache import blocks_for
@@ -65,15 +66,18 @@ def test_engines_agree_where_replicas_come_and_go_and_fail(times: Times) -> None
 
 @pytest.mark.parametrize("times", TIMES)
 def test_engines_agree_on_prompts_taken_in_bit_by_bit_or_at_once(times: Times) -> None:
-    """Also where replicas come, go and fail, and where clients ask again."""
-    for seed in range(60):
-        for case in (scenario(seed, times), with_lives(failing_scenario(seed, times), seed, times)):
-            case = with_arguments(case, seed, times)
-            given = case.works, case.names, case.deployments, case.rule, case.until_s
+    """Also where replicas come, go and fail, where clients ask again, and where prompts are taken in apart."""
+    for seed in range(40):
+        failing = with_lives(failing_scenario(seed, times), seed, times)
+        apart = with_prefill_apart(scenario(seed, times), seed, times)
+        for case in (scenario(seed, times), apart if seed % 3 == 0 else failing):
+            given = with_arguments(case, seed, times)
+            what = given.works, given.names, given.deployments, given.rule, given.until_s
+            looks = None if case is apart else watch  # blocks are held there by prompts on their way too
             slow = reference.run(
-                *given, watch=watch, tables=case.tables, following=case.following, outages=case.outages
+                *what, watch=looks, tables=given.tables, following=given.following, outages=given.outages
             )
-            assert differences(slow, run_compiled(case)) == [], f"with_arguments of seed {seed}, {times!r}"
+            assert differences(slow, run_compiled(given)) == [], f"with_arguments of seed {seed}, {times!r}"
 
 
 @pytest.mark.parametrize("times", TIMES)

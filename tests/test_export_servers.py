@@ -122,6 +122,16 @@ def test_a_pool_of_the_catalogue_is_served_as_it_was_planned() -> None:
     assert any("2 replicas" in line for line in made.not_expressed)
 
 
+def test_a_replica_of_several_ranks_is_one_server() -> None:
+    pool = {**KNOWN, "tensor_parallel": 2, "data_parallel": 2, "max_num_seqs": 96, "queue_limit": 4}
+    found = told(export_plan(plan_of(pool), "vllm"), "pool-0")
+    names = ("tensor-parallel-size", "data-parallel-size", "max-num-seqs", "max-num-queued-reqs")
+    assert [found[name] for name in names] == ["2", "2", "96", "200"]
+    made = export_plan(plan_of(pool), "kubernetes").files["pool-0.yaml"]
+    assert isinstance(made, str)
+    assert "nvidia.com/gpu: 4" in made
+
+
 def test_a_replica_of_several_machines_is_said_to_be_one() -> None:
     made = export_plan(plan_of({**KNOWN, "tensor_parallel": 16, "expert_parallel": True}), "vllm")
     assert told(made, "pool-0")["enable-expert-parallel"] is True

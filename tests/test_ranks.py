@@ -9,39 +9,53 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.random_scenarios import TIMES, Case, Dice, Times, differences, failing_scenario, scenario, with_tree
+from tests.random_scenarios import (
+    TIMES,
+    Case,
+    Dice,
+    Times,
+    differences,
+    failing_scenario,
+    scenario,
+    with_lives,
+    with_tree,
+)
 from tests.test_gpu_operators import small
 from tests.test_speculation import speculating
 from ttc_sim.base.draws import F64
 from ttc_sim.engine import compiled, reference
+from ttc_sim.engine.fleet import IN_SERVICE
 from ttc_sim.engine.replica import Replica
 from ttc_sim.engine.work import EngineResult, single_stage
 from ttc_sim.fidelity.runs import backtest_run
+from ttc_sim.optimizer.capacity.bounds import prices_of
 from ttc_sim.scenario import Api, GpuPool, LinearStepTime
-from ttc_sim.serving.operators import NONE, operator_table
+from ttc_sim.serving import pools
+from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.operators import NONE, OperatorTimes, operator_table
 from ttc_sim.serving.physics import physics_table
 from ttc_sim.serving.pools import pool_table
-from ttc_sim.serving.step_time import StepTable, evenly_shared
+from ttc_sim.serving.step_time import StepTable, evenly_shared, seconds_at, stack_tables
 
 
 def with_ranks(case: Case, seed: int, times: Times) -> Case:
     """The same with pools of several ranks, two thirds of which step together."""
     dice = Dice(seed, times, "ranks")
-    pools: list[Api | GpuPool] = []
+    items: list[Api | GpuPool] = []
     tables: list[StepTable | None] = []
     for item, table in zip(case.deployments, case.tables, strict=True):
-        if not isinstance(item, GpuPool):
-            pools.append(item)
+        if not isinstance(item, GpuPool) or item.changes:
+            items.append(item)
             tables.append(table)
             continue
         ranks, step_s = dice.of(1, 2, 2, 3, 4), dice.when((0.0007, 0.0031), (1 / 256, 1 / 64), (0.001, 0.01))
         balancer = dice.of(item.load_balancer, item.load_balancer, "prefix")
-        pools.append(item.model_copy(update={"data_parallel": ranks, "load_balancer": balancer}))
+        items.append(item.model_copy(update={"data_parallel": ranks, "load_balancer": balancer}))
         together = dice.of(True, True, False) and ranks > 1
         shared_s = step_s * np.arange(ranks * item.max_num_batched_tokens + 1, dtype=np.float64)
         table = table or pool_table(item)
         tables.append(table._replace(ranks=ranks, shared_s=shared_s) if together else table)
-    return replace(case, deployments=pools, tables=tables)
+    return replace(case, deployments=items, tables=tables)
 
 
 def both(case: Case, interval_s: float | None = None) -> tuple[EngineResult, EngineResult]:
@@ -65,6 +79,20 @@ def test_engines_agree_where_ranks_speculate(times: Times) -> None:
         assert differences(*both(case)) == [], f"with_ranks(speculating(scenario({seed}, {times!r})))"
 
 
+@pytest.mark.parametrize("times", TIMES)
+def test_engines_agree_where_other_pools_come_and_go(times: Times) -> None:
+    """Replicas are numbered over all pools: those of one with ranks stand before and between others that fail."""
+    for seed in range(60):
+        case = with_ranks(with_lives(scenario(seed, times), seed, times), seed, times)
+        slow, fast = both(case)
+        assert differences(slow, fast) == [], f"with_ranks(with_lives(scenario({seed}, {times!r})))"
+        if slow.fleet is None or fast.fleet is None:
+            continue
+        for d, item in enumerate(case.deployments):
+            if isinstance(item, GpuPool) and not item.changes:
+                assert slow.fleet.level(d, [IN_SERVICE])[1].tolist() == [item.replicas]
+
+
 STEP = LinearStepTime(base_s=0.5, per_prefill_token_s=0.01, per_sequence_s=0.125, per_kv_token_s=0.001)
 
 
@@ -84,7 +112,7 @@ def run(of: GpuPool, table: StepTable | None, *requests: tuple[float, int, int])
     """Requests as arrival, prompt and output tokens, by both engines."""
     arrival_s, prompt, output = (np.array(column) for column in zip(*requests, strict=True))
     work = single_stage(arrival_s.astype(np.float64), prompt, output)
-    slow, fast = (engine.run([work], ["pool"], [of], tables=[table]) for engine in (reference, compiled))
+    slow, fast = (by([work], ["pool"], [of], tables=[table]) for by in (reference.run, compiled.run))
     assert differences(slow, fast) == []
     return fast
 
@@ -145,12 +173,12 @@ def test_ranks_that_share_nothing_are_replicas_in_turn(ranks: int) -> None:
     """Ranks of a dense model: as many replicas, and their seconds count as parts of one."""
     for seed in range(40):
         case = scenario(seed, "apart")
-        pools = [one for one in case.deployments if isinstance(one, GpuPool)]
+        mine = [one for one in case.deployments if isinstance(one, GpuPool)]
         several, one = (
             replace(
                 case,
                 deployments=[
-                    item.model_copy(update={"load_balancer": "round_robin", **changes}) if item in pools else item
+                    item.model_copy(update={"load_balancer": "round_robin", **changes}) if item in mine else item
                     for item in case.deployments
                 ],
             )
@@ -160,7 +188,7 @@ def test_ranks_that_share_nothing_are_replicas_in_turn(ranks: int) -> None:
             compiled.run(made.works, made.names, made.deployments, made.rule, made.until_s, made.tables)
             for made in (several, one)
         )
-        shares = [ranks if item in pools else 1 for item in case.deployments]
+        shares = [ranks if item in mine else 1 for item in case.deployments]
         assert differences(apart, replace(ranked, busy_s=ranked.busy_s * shares), rtol=1e-12) == []
 
 
@@ -187,7 +215,7 @@ def test_all_ranks_end_their_iterations_together() -> None:
         if not rank.batch:
             ends.setdefault(float(rank.recorder.env.now), set()).add(rank.number)
 
-    work = single_stage(np.arange(9) * 0.7, np.full(9, 30), np.full(9, 12))
+    work = single_stage(np.arange(9, dtype=np.float64) * 0.7, np.full(9, 30), np.full(9, 12))
     reference.run([work], ["pool"], [of], tables=[together(of)], watch=watch)
     assert sum(len(ranks) == 3 for ranks in ends.values()) > 10
     assert (np.diff(sorted(ends)) > 0.5).all()
@@ -244,3 +272,49 @@ def test_the_run_with_ranks_is_predicted_from_its_layers(shared: Path) -> None:
     assert abs(found["e2e_s"]["mean"]["error_percent"]) < 2.5
     assert abs(found["tpot_s"]["p50"]["error_percent"]) < 2.5
     assert abs(found["ttft_s"]["mean"]["error_percent"]) < 20
+
+
+def test_pools_that_name_a_model_with_experts_have_tables_of_their_ranks() -> None:
+    given = {"kind": "gpu_pool", "replicas": 1, "usd_per_replica_hour": 1.0, "data_parallel": 4}
+    names = {"Qwen/Qwen3-30B-A3B-Instruct-2507": 4, "Qwen/Qwen3-32B": 1}
+    for model, ranks in names.items():
+        of = GpuPool.model_validate({**given, "step_time": {"model": model, "gpu": "H100"}, "max_num_seqs": 64})
+        table = pool_table(of)
+        assert table.ranks == ranks
+        assert len(table.shared_s) == (4 * 2048 + 1 if ranks > 1 else 1)
+
+
+def test_pools_of_the_catalogue_have_the_times_of_their_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiconfigurator_core")
+    asked: list[Served] = []
+
+    def times(served: Served) -> OperatorTimes:
+        asked.append(served)
+        return small(moe=True)
+
+    monkeypatch.setattr(pools, "operator_times", times)
+    pools._catalogue_table.cache_clear()
+    given = {"step_time": None, "gpu": "h200_sxm", "data_parallel": 4, "expert_parallel": True, "tensor_parallel": 2}
+    assert pool_table(pool(**given, model="Qwen/Qwen3-30B-A3B")).ranks == 4
+    assert asked[-1] == Served("Qwen/Qwen3-30B-A3B", "h200_sxm", "vllm", 2, 8, 4)
+    assert pool_table(pool(**given, model="Qwen/Qwen3-32B")).ranks == 1
+    assert (asked[-1].tensor_parallel, asked[-1].data_parallel) == (2, 1)
+    pools._catalogue_table.cache_clear()
+
+
+def test_pools_with_a_profile_of_experts_have_tables_of_their_ranks(shared: Path) -> None:
+    profile = str(shared / "gpu-profiles" / "rtxpro6000_qwen_qwen3-30b-a3b-instruct-2507")
+    of = pool(step_time={"gpu_profile": profile}, max_num_seqs=128)
+    assert pool_table(of).ranks == 2
+
+
+def test_no_iteration_of_ranks_undercuts_the_prices_that_bound_their_number() -> None:
+    table = physics_table("Qwen/Qwen3-30B-A3B-Instruct-2507", "H100", 1, "BF16", 256, 32, data_parallel=2)
+    of = pool(max_num_seqs=32, max_num_batched_tokens=256)
+    tables = stack_tables([table])
+    for prices in prices_of(table, of, 4000, False):
+        for prefill, decoding, kv in [(0, 1, 1), (0, 32, 4000), (1, 0, 0), (256, 0, 0), (224, 32, 500), (7, 3, 2000)]:
+            own = seconds_at(tables, 0, prefill, prefill**2 / 2, decoding, kv * decoding, decoding)
+            seconds = own + table.shared_s[prefill + decoding]  # the other rank has nothing at all
+            least = prices.prompt * prefill + prices.generated * decoding + prices.kv * decoding * kv
+            assert seconds >= least * (1 - 1e-9)

@@ -584,10 +584,11 @@ def test_a_session_that_has_spent_its_budget_is_to_make_its_context_shorter(upst
     served = Served(plan, endpoints, tmp_path / "log.jsonl")
     long = "a turn of a long session " * 80  # 501 tokens
 
-    def post(prompt: str, session: str | None = "one", **headers: str) -> Any:
-        named = {} if session is None else {"x-ttc-session": session}
+    def post(prompt: str, session: str | None = "one", system: str = "", **headers: str) -> Any:
+        named, body = {} if session is None else {"x-ttc-session": session}, asking(prompt)
+        body["messages"] = [*([{"role": "system", "content": system}] if system else []), *body["messages"]]
         return served.client.post(
-            f"{served.url}/chat/completions", json=asking(prompt), headers={"x-ttc-source": "plain", **named, **headers}
+            f"{served.url}/chat/completions", json=body, headers={"x-ttc-source": "plain", **named, **headers}
         )
 
     try:
@@ -600,6 +601,10 @@ def test_a_session_that_has_spent_its_budget_is_to_make_its_context_shorter(upst
         assert "to 100 tokens, by a summary that is asked for with header x-ttc-summary: true" in got.text
         assert post(long, **{"x-ttc-summary": "true"}).status_code == 200
         assert post("short").status_code == 200
+        # What the system says stays: where that alone is as long as the rest is to be, nothing can be made shorter.
+        assert post("short", system=long[: 4 * 300] + long).status_code == 200
+        assert post("short", system=long[: 4 * 30], **{"x-ttc-summary": "false"}).status_code == 200
+        assert post(long, system="short").status_code == 409
         wrong = post("short", **{"x-ttc-summary": "yes"})
         assert (wrong.status_code, "x-ttc-summary: expected true or false" in wrong.text) == (400, True)
         wrong = post("short", None, **{"x-ttc-summary": "true"})

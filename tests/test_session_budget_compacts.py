@@ -417,7 +417,7 @@ POLICIES = [
 def test_a_runtime_says_when_to_make_contexts_shorter(tmp_path: Path, policy: str) -> None:
     """Turn by turn, as callers know them: where a simulation asks for a summary the runtime says that one is to be asked for, and
     nowhere else; summaries and turns go where a simulation sends them."""
-    model = model_of(350)
+    model = model_of(250)
     run = run_once(model, parse_policy(policy), draw(model, 0))
     planned = model.scenario.model_copy(update={"policy": policy})
     live = runtime_of(saved_plan(tmp_path / "plan.yaml", planned))

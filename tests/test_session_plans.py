@@ -12,10 +12,11 @@ import pytest
 import ttc_sim as ttc
 from tests.test_session_accuracy import agent
 from tests.test_session_figures import API, POOL, OwnSessions
+from ttc_sim.optimizer.session_budgets import budgets_between, by_budget, by_compacting
 from ttc_sim.optimizer.session_kinds import BY_SESSION, NOT_BY_LOAD, edges_of, kinds_of
 from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import as_population
-from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, Threshold, parse_policy
+from ttc_sim.policies import PROMPT_TOKENS, Always, Banded, SessionBudget, Threshold, parse_policy
 from ttc_sim.scenario import Scenario, scenario_from_dict, with_changes
 from ttc_sim.scenario.traffic import ARRIVALS
 from ttc_sim.simulation.expectations import expect_arms
@@ -117,6 +118,30 @@ def test_edges_lie_among_the_prompts(turns: list[int]) -> None:
     prompt = task.population.prompt_tokens
     assert all(prompt.min() < one <= prompt.max() for one in edges_of(task, prompt))
     assert (len(edges_of(task, prompt)) == 0) == (turns == [1])
+
+
+def test_budgets_are_what_parts_of_the_sessions_spend() -> None:
+    """In dollars of an endpoint, each of whose sessions has the turns by hand; a session costs nothing of a pool."""
+    given = scenario()
+    assert given.targets is not None
+    task = PlanningTask.of(expect_arms(as_population(load_model(given))), given.targets)
+    turns, prompt = task.population.turns, task.population.prompt_tokens
+    assert turns is not None
+    usd: dict[int, float] = {}
+    for s, tokens, again in zip(turns.session.tolist(), prompt.tolist(), turns.reused_tokens.tolist(), strict=True):
+        usd[s] = usd.get(s, 0.0) + 1e-6 * (tokens - again) + 1e-7 * again + 5e-6 * 64
+    listed = [one for one in by_budget(task) if isinstance(one, SessionBudget)]
+    found = {name: [one.usd for one in listed if one.policy == Always(name) and one.usd] for name in ("hosted", "own")}
+    expected = sorted({float(np.quantile(list(usd.values()), part)) for part in (0.5, 0.75, 0.9)})
+    assert found["hosted"] == pytest.approx(expected, rel=5e-3)
+    assert found["own"] == []
+    assert {one.to for one in listed if one.policy == Always("own")} == {"hosted"}
+    # Nothing is made shorter where nobody has said how long contexts may be.
+    assert list(by_compacting(task)) == []
+    best, more = SessionBudget(Always("own"), usd=1.0, to="hosted"), SessionBudget(Always("own"), usd=4.0, to="hosted")
+    others = SessionBudget(Always("own"), usd=2.0, at_end="stop"), SessionBudget(Always("own"), tokens=9, to="hosted")
+    assert list(budgets_between(best, [best, more, *others])) == [SessionBudget(Always("own"), usd=2.0, to="hosted")]
+    assert list(budgets_between(others[1], [best, *others])) == []
 
 
 def test_sessions_of_one_turn_are_planned_for() -> None:

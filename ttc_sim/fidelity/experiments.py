@@ -28,6 +28,7 @@ from ttc_sim.scenario import GpuPool
 from ttc_sim.scenario.base import NonNegative, Positive, Rate
 from ttc_sim.serving import physics
 from ttc_sim.serving.measured_stages import MeasuredStage, shipped_stages
+from ttc_sim.serving.model_context import context_in, context_of_model
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST_REQUESTS)]
@@ -122,9 +123,9 @@ class Experiment(_Read):
 
     @property
     def longest(self) -> int | None:
-        """Most tokens of a prompt and its answer, where that is known."""
-        known = self.architecture.get("max_position_embeddings")
-        return self.max_model_len or (known if isinstance(known, int) and known > 0 else None)
+        """Most tokens of a prompt and its answer: of the server, or that its model was made for; ``None`` where it is not known."""
+        known = context_in(self.architecture, f"experiment {self.id}", "architecture") or context_of_model(self.model)
+        return self.max_model_len or known
 
     @property
     def load(self) -> InferencePerf:

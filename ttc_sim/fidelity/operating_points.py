@@ -27,7 +27,7 @@ from ttc_sim.fidelity.beside import ANY_STEP, pair
 from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import BACKENDS, Served, base_name, cuttable, has_experts, need
-from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted
+from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted, of_kind
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table
 from ttc_sim.serving.step_time import StepTable
@@ -244,7 +244,7 @@ def predict(
 
     Args:
         points: to predict.
-        known: corrections by ``dense`` and ``experts``.
+        known: corrections by kind, as :func:`ttc_sim.serving.corrections.fitted` gives them.
         progress: told what is being done.
         workers: threads; what comes out does not depend on them.
     """
@@ -262,7 +262,7 @@ def predict(
                 for i in members:
                     out[i] = error.expected
                 continue
-            mine = known["experts" if times.moe else "dense"]
+            mine = of_kind(known, times, served)
             tables = [
                 operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, sampled=one) for one in (False, True)
             ]

@@ -160,7 +160,7 @@ def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepT
     experts = run.tensor_parallel * ranks if run.expert_parallel else 1
     served = Served(run.model, gpu, "vllm", run.tensor_parallel, experts, ranks, precision, kept)
     times = operator_times(served, where, "engine_kwargs.")
-    table = operator_table(times, corrections_for(times), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
+    table = operator_table(times, corrections_for(times, served), pool.max_num_batched_tokens, pool.max_num_seqs, ranks)
     count, said = run.tensor_parallel * pool.data_parallel, said_base(run.model)
     rests_on = "" if said is None else f" ({said})"
     return table, f"{run.model} on {count} {gpu}{rests_on}, {times.origin}, corrected as fitted to other servers"

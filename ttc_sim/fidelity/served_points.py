@@ -339,7 +339,7 @@ def predict_served_points(
                     out[i] = error.expected
                 continue
             most = max(points[i].users for i in members)
-            table = operator_table(times, corrections_for(times), MAX_NUM_BATCHED_TOKENS, most)
+            table = operator_table(times, corrections_for(times, served), MAX_NUM_BATCHED_TOKENS, most)
             table = with_host(table, 0.0, 0.0, token_s() / API_SERVERS)
             todo = []
             for i in members:

@@ -8,7 +8,6 @@ every turn found all that its session had sent before, and simulated from there 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -19,9 +18,10 @@ from ttc_sim.optimizer.live_load import few_sizes
 from ttc_sim.optimizer.looking import Simulated, key_of
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal
+from ttc_sim.optimizer.session_budgets import budgets_between, by_budget, by_compacting, made_shorter, offered_to_all
 from ttc_sim.optimizer.simpler import simplicity_of
 from ttc_sim.optimizer.task import PlanningTask
-from ttc_sim.optimizer.traffic_alone import SOURCE, as_population
+from ttc_sim.optimizer.traffic_alone import SOURCE
 from ttc_sim.optimizer.traffic_kinds import KINDS, look_at_live_load, look_at_one_arm
 from ttc_sim.policies import (
     PROMPT_TOKENS,
@@ -36,12 +36,10 @@ from ttc_sim.policies import (
     follows_sessions,
 )
 from ttc_sim.scenario import has_fixed_cost
-from ttc_sim.simulation.expectations import Expectations, expect_arms
 from ttc_sim.simulation.turn_lengths import may_be_live
 
 BY_SESSION = "turns of sessions"
 _PARTS = (0.25, 0.5, 0.75, 0.9)  # of the prompt tokens that are sent, on turns before a first edge
-_BUDGETS = (0.5, 0.75, 0.9)  # of the sessions, that spend less than a first budget
 _WORTH = (0.01, 0.1)  # US dollars a turn that it may be worth to be where a policy asks
 _TURNS = 10  # over which a move is weighed
 _LOOKS = 60  # most candidates that are simulated
@@ -150,36 +148,6 @@ def by_turn(task: PlanningTask) -> Iterator[Policy]:
     yield from _by_score(task, TURN, task.population.turns.turn)
 
 
-def by_budget(task: PlanningTask) -> Iterator[Policy]:
-    """One arm until a session has spent so many tokens, then another."""
-    turns = task.population.turns
-    assert turns is not None
-    if not turns.turn.any():
-        return  # no session has a second turn
-    for first, then in pairs_of(task):
-        yield from (SessionBudget(Always(first), tokens=most, to=then) for most in _budgets(task))
-
-
-def by_compacting(task: PlanningTask) -> Iterator[Policy]:
-    """One arm, whose contexts are made shorter as soon as they are long, or once a session has spent so many tokens; where the
-    scenario says how long they may be."""
-    shorter, offered = task.model.scenario.search.compact, task.expectations.offered[:, 0]
-    if shorter is None:
-        return
-    lengths = shorter.model_dump()
-    for name in (name for name, here in zip(task.model.arm_names, offered, strict=True) if here):
-        for most in sorted({shorter.above_tokens, *_budgets(task)}):
-            yield SessionBudget(Always(name), tokens=most, at_end="compact", **lengths)
-
-
-def _budgets(task: PlanningTask) -> list[int]:
-    """Tokens that parts of the sessions spend no more than."""
-    turns, prompt = task.population.turns, task.population.prompt_tokens
-    assert turns is not None
-    spent = np.bincount(turns.session[turns.session >= 0], weights=(prompt + turns.output_tokens)[turns.session >= 0])
-    return sorted({max(int(np.quantile(spent, part)), 1) for part in _BUDGETS})
-
-
 def by_first(task: PlanningTask) -> Iterator[Policy]:
     """Two arms, by the length of a session's first prompt: each stays on its own to its end."""
     turns, prompt = task.population.turns, task.population.prompt_tokens
@@ -213,11 +181,8 @@ def between(task: PlanningTask, best: Policy, tried: Iterable[Policy]) -> Iterat
         known = {one.edges[0] for one in tried if isinstance(one, Banded) and one.score == best.score}
         for edge in _halfway(best.edges[0], known | ends):
             yield Banded(edges=[edge], arms=best.arms, score=best.score)
-    elif isinstance(best, SessionBudget) and best.tokens is not None:
-        alike = (one for one in tried if isinstance(one, SessionBudget) and one.at_end == best.at_end)
-        budgets = {float(one.tokens) for one in alike if one.tokens is not None}
-        for most in _halfway(float(best.tokens), budgets):
-            yield replace(best, tokens=int(most))
+    elif isinstance(best, SessionBudget):
+        yield from budgets_between(best, tried)
 
 
 def _halfway(value: float, known: Iterable[float]) -> Iterator[float]:
@@ -238,9 +203,7 @@ def _by_score(task: PlanningTask, score: str, values: I64) -> Iterator[Policy]:
 
 def pairs_of(task: PlanningTask) -> list[tuple[str, str]]:
     """Two arms that requests may be sent to, in either order."""
-    offered = task.expectations.offered[:, 0]
-    names = [name for name, here in zip(task.model.arm_names, offered, strict=True) if here]
-    return list(permutations(names, 2))
+    return list(permutations(offered_to_all(task), 2))
 
 
 def edges_of(task: PlanningTask, values: I64) -> list[float]:
@@ -259,7 +222,7 @@ def on_sizes(task: PlanningTask, policy: Policy) -> Iterator[Proposal]:
     """A policy on the fewest replicas that carry what it sends to each pool, and a few more; with the least that it may cost."""
     model, expectations, times = task.model, task.expectations, 1.0
     if isinstance(policy, SessionBudget) and policy.at_end == "compact":
-        expectations, times = _made_shorter(task, policy)
+        expectations, times = made_shorter(task, policy)
     of_all, population = PerSource({SOURCE: policy}), expectations.population
     weight = times * population.weight
     arm: I64 = of_all.choose(population.as_requests(), model.arm_names)
@@ -275,16 +238,6 @@ def on_sizes(task: PlanningTask, policy: Policy) -> Iterator[Proposal]:
     for counts in product(*options):
         replicas = dict(zip(fixed, counts, strict=True))
         yield Proposal(of_all, replicas, whole, usd + task.pools_usd_per_request(replicas), {})
-
-
-def _made_shorter(task: PlanningTask, policy: SessionBudget) -> tuple[Expectations, float]:
-    """What is expected of the requests that are sent where contexts are made shorter, and how many these are for each that came."""
-    model = as_population(replace(task.model, population=None), policy)
-    assert model.population is not None
-    turns, used = model.population.turns, policy.arm_names()
-    only = [k for k, name in enumerate(model.arm_names) if name in used]
-    summaries = 0.0 if turns is None or turns.summary is None else float(turns.summary.mean())
-    return expect_arms(model, only), 1.0 / (1.0 - summaries)
 
 
 def _sizes(task: PlanningTask, name: str, load: float) -> list[int]:

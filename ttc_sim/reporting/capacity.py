@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ttc_sim.base.figures import dollars, number, percent, seconds
 from ttc_sim.optimizer.capacity.result import Capacity
+from ttc_sim.reporting.apart import print_apart
 from ttc_sim.reporting.autoscaling import print_saving
 from ttc_sim.reporting.frontier import title_of
 from ttc_sim.reporting.paper import Paper, styled
@@ -38,6 +39,8 @@ def print_capacity(console: Console, found: Capacity, *, hours: bool = False) ->
         )
     if found.autoscaling is not None:
         print_saving(paper, found.autoscaling, {name: one.autoscaling for name, one in found.pools.items()})
+    for name, apart in found.apart.items():
+        print_apart(paper, name, apart, found.scenario.targets)
     if any(one.fewer for one in found.headroom.values()):
         paper.print(_headroom_table(found))
     if hours:
@@ -62,12 +65,14 @@ def _pools_table(found: Capacity) -> Table:
     for name, one in found.pools.items():
         what = one.option or "as it stands"
         if one.gpu is not None and one.option is None:
-            what = f"{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
+            ranks = "" if one.data_parallel == 1 else f"{one.data_parallel} ranks of "
+            what = f"{ranks}{one.tensor_parallel} x {one.gpu}" + ("" if one.precision is None else f", {one.precision}")
         if one.draft_tokens:
-            what += f", {one.draft_tokens} draft tokens"
+            what += f", {one.draft_tokens} draft token{'s' if one.draft_tokens > 1 else ''}"
         gpus = "-" if one.gpu is None else f"{one.gpus:,}"
         mean = found.summary.provisioned[name].replicas if one.autoscaling is not None else one.replicas
         count = f"{one.replicas:,}" if one.autoscaling is None else f"{number(mean, 1)} (to {one.replicas:,})"
+        count += f" + {one.prefill:,} for prefill" if one.prefill else ""
         cells = (count, what, gpus, number(one.usd_per_day), f"{one.lower_bound:,}", busy.get(name, "-"))
         table.add_row(name, *cells, style="bold")
     return table

@@ -28,6 +28,7 @@ from ttc_sim.scenario.price import Price, PriceChange, PriceHours
 from ttc_sim.scenario.search import CascadeSearch, Search
 from ttc_sim.scenario.sessions import Compact, Sessions
 from ttc_sim.scenario.shapes import Shape
+from ttc_sim.scenario.speculative import Speculative
 from ttc_sim.scenario.targets import Slo, SourceTargets, Target, Targets
 from ttc_sim.scenario.tiers import Tier
 from ttc_sim.scenario.traffic import (
@@ -93,6 +94,7 @@ __all__ = [
     "Source",
     "SourceBudget",
     "SourceTargets",
+    "Speculative",
     "SpendingBudget",
     "StartUp",
     "Step",

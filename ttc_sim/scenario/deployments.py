@@ -453,8 +453,8 @@ class GpuPool(Model):
 
     @property
     def most_of_a_prompt(self) -> int:
-        """Most tokens of one prompt that an iteration takes in."""
-        return self.long_prefill_token_threshold or self.max_num_batched_tokens
+        """Most tokens of one prompt that an iteration takes in, whatever room it has."""
+        return self.long_prefill_token_threshold or MOST_TOKENS
 
     @property
     def gpus(self) -> int:
@@ -478,6 +478,12 @@ class GpuPool(Model):
         """Of all replicas that take prompts in, where those are others."""
         apart = self.prefill_pool
         return 0.0 if apart is None else apart.replicas * apart.hourly_usd
+
+    @property
+    def prefill_like_pool(self) -> bool:
+        """Whether those that take prompts in, if any, run on what the others do."""
+        keys = ("gpu", "tensor_parallel", "step_time")
+        return self.prefill is None or all(getattr(self.prefill, key) is None for key in keys)
 
     @property
     def servers(self) -> int:
@@ -597,13 +603,18 @@ class GpuPool(Model):
 
     @model_validator(mode="after")
     def _context_fits(self) -> GpuPool:
-        if self.max_model_len is not None and self.kv_cache_tokens is not None:
-            check_cache_holds(self.kv_cache_tokens, self.max_model_len)
+        for one in (self, self.prefill_pool):
+            if self.max_model_len is not None and one is not None and one.kv_cache_tokens is not None:
+                check_cache_holds(one.kv_cache_tokens, self.max_model_len)
         if not self.chunked_prefill and self.max_model_len is None and self.step_time is not None:
             raise ValueError(
                 "max_model_len to be given: without chunked_prefill it is the longest prompt that is ever taken in"
             )
         self.check_whole_prompts(self.max_model_len)
+        if self.long_prefill_token_threshold and self.speculative is not None:
+            raise ValueError(
+                "speculative and long_prefill_token_threshold to exclude each other: tokens that find no room are verified in part"
+            )
         return self
 
     def check_whole_prompts(self, max_model_len: int | None) -> None:
@@ -612,11 +623,14 @@ class GpuPool(Model):
         Raises:
             ValueError: as vLLM does.
         """
-        if not self.chunked_prefill and max_model_len is not None and self.max_num_batched_tokens < max_model_len:
-            raise ValueError(
-                f"max_num_batched_tokens {self.max_num_batched_tokens} must be at least max_model_len {max_model_len} without "
-                "chunked_prefill"
-            )
+        if self.chunked_prefill or max_model_len is None:
+            return
+        for one, of in ((self, ""), (self.prefill_pool, "prefill.")):
+            if one is not None and one.max_num_batched_tokens < max_model_len:
+                raise ValueError(
+                    f"{of}max_num_batched_tokens {one.max_num_batched_tokens} must be at least max_model_len {max_model_len} "
+                    "without chunked_prefill"
+                )
 
 
 def check_cache_holds(kv_cache_tokens: int, max_model_len: int) -> None:

@@ -196,7 +196,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "enable_lora_bias": ((False,), "adapters are not modelled"),
     "enable_prompt_adapter": ((False,), "adapters are not modelled"),
     "structured_outputs_config": (({},), "answers held to a grammar are not modelled"),
-    "kv_transfer_config": (({},), "KV that is sent from one server to another is not modelled by this argument"),
+    "kv_transfer_config": (({},), "prefill and kv_transfer of the pool say what is sent from one server to another"),
     "ec_transfer_config": (({},), "encoders on servers of their own are not modelled"),
     "hf_overrides": (({},), "the model's own shape: another one stands in a config.json"),
     "rope_scaling": ((), "the model's own shape: another one stands in a config.json"),

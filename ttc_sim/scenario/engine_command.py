@@ -215,6 +215,11 @@ def _pool_keys(arguments: Mapping[str, Any], given: Mapping[str, Any], usual_seq
             keys.update(_MADE[name](value, given))
         elif name not in ("dtype", "block_size"):
             keys[name] = value
+    if "data_parallel" in keys and "api_server_count" not in arguments and "api_servers" not in given:
+        # As vLLM does unless it is told otherwise; what iterations were measured to take has it in it.
+        step_time = given.get("step_time")
+        if step_time is None or (isinstance(step_time, dict) and "gpu_profile" in step_time):
+            keys["api_servers"] = keys["data_parallel"]
     if "max_num_batched_tokens" in keys and "max_num_seqs" not in keys | dict(given):
         # As vLLM does where it chooses by itself.
         keys["max_num_seqs"] = min(keys["max_num_batched_tokens"], usual_sequences)
@@ -281,8 +286,9 @@ def _blocks(value: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return {"kv_cache_tokens": 16 * (value - 1)}
 
 
-def _ranks(key: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
-    return lambda value, given: {} if value == 1 and not isinstance(value, bool) else {key: value}
+def _front_ends(value: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    step_time = given.get("step_time")
+    return {} if step_time is not None and not _worked_out(step_time) else {"api_servers": value}
 
 
 def _experts(value: Any, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,8 +300,8 @@ def _experts(value: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 _MADE: dict[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]] = {
     "model": _model,
     "tensor_parallel_size": _tensor_parallel,
-    "data_parallel_size": _ranks("data_parallel"),
-    "api_server_count": _ranks("api_servers"),
+    "data_parallel_size": lambda value, given: {} if value == 1 and value is not True else {"data_parallel": value},
+    "api_server_count": _front_ends,
     "enable_expert_parallel": _experts,
     "quantization": _precision,
     "kv_cache_dtype": _kv_cache,

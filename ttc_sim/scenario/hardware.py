@@ -14,6 +14,7 @@ from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_KV_TOKENS, MOST_R
 from ttc_sim.scenario.autoscaling_search import AutoscalingRule
 from ttc_sim.scenario.base import OR_ONE, InSchema, Model, NonNegative
 from ttc_sim.scenario.deployments import AnyStepTime, Precision
+from ttc_sim.scenario.disaggregated import KvTransfer
 from ttc_sim.scenario.fleet import StartUp
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.scenario.speculative import MOST_DRAFTED
@@ -122,6 +123,8 @@ class PoolSearch(Model):
         replicas: numbers to choose from: ``[1, 2, 4]``, ``[1..40]`` or ``{from: 1, to: 60}``; from 1 on if left out.
         autoscaling: rules to choose from beside a fixed number; the pool's own if left out.
         start_up: how long a replica takes that one of them starts; the pool's own if left out.
+        prefill: numbers of replicas that take prompts in apart to choose from, 0 for none; the pool's own if left out.
+        kv_transfer: how a prompt's KV cache then gets to those that answer; the pool's own if left out.
     """
 
     gpu: Annotated[list[str], Field(min_length=1)] | None = None
@@ -132,6 +135,8 @@ class PoolSearch(Model):
     replicas: Replicas | None = None
     autoscaling: Annotated[list[AutoscalingRule], Field(min_length=1), BeforeValidator(_rules), OR_ONE] | None = None
     start_up: StartUp | None = None
+    prefill: Annotated[list[Annotated[int, Field(ge=0, le=MOST_REPLICAS)]], Field(min_length=1)] | None = None
+    kv_transfer: KvTransfer | None = None
 
     @field_validator("gpu")
     @classmethod
@@ -140,7 +145,7 @@ class PoolSearch(Model):
             _known_gpu(gpu)
         return gpus
 
-    @field_validator("gpu", "tensor_parallel", "precision", "draft_tokens")
+    @field_validator("gpu", "tensor_parallel", "precision", "draft_tokens", "prefill")
     @classmethod
     def _no_repetition(cls, given: list[object] | None) -> list[object] | None:
         _each_once(given or ())
@@ -153,6 +158,10 @@ class PoolSearch(Model):
             raise ValueError(f"options and {named[0]} to exclude each other")
         if self.start_up is not None and self.autoscaling is None:
             raise ValueError("no start_up without autoscaling: it has no effect")
+        if self.kv_transfer is not None and not any(self.prefill or ()):
+            raise ValueError("no kv_transfer without numbers of prefill above 0: it has no effect")
+        if self.prefill is not None and self.autoscaling is not None:
+            raise ValueError("prefill and autoscaling to exclude each other")
         return self
 
 

@@ -152,6 +152,14 @@ def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
                 own.speculative.with_draft_tokens(drafted)
             except ValueError as error:
                 raise InputError(path, f"{field}.draft_tokens", drafted, str(error)) from None
+        if one.kv_transfer is not None and own.kv_transfer is not None and one.kv_transfer != own.kv_transfer:
+            expected = f"that of deployments.{name}, or none here"
+            raise InputError(path, f"{field}.kv_transfer", str(one.kv_transfer), expected)
+        if any(one.prefill or ()) and one.kv_transfer is None and own.kv_transfer is None:
+            expected = "how a prompt's KV cache gets to the replicas that answer, such as {gb_per_s: 50}"
+            raise InputError(path, f"{field}.kv_transfer", None, expected)
+        if one.autoscaling is not None and own.prefill is not None:
+            raise InputError(path, f"{field}.autoscaling", name, "none: prefill and autoscaling exclude each other")
         if one.autoscaling is not None and one.start_up is None and own.start_up is None:
             expected = "how long a replica takes that is started, such as {boot_s: 120, load_gb_per_s: 2}"
             raise InputError(path, f"{field}.start_up", None, expected)

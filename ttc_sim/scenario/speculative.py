@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ttc_sim.base.errors import nearest
+from ttc_sim.base.limits import MOST_AMOUNT
 from ttc_sim.scenario.acceptance_lengths import ACCEPTANCE_LENGTHS
 from ttc_sim.scenario.base import InSchema, Model, NonNegative, Share, errors_at
 
@@ -16,11 +17,29 @@ MOST_DRAFTED = 16
 _PARTS = 100  # acceptance lengths are counted in hundredths, as they are measured
 
 
-def _whole_keys(given: Any) -> Any:
-    """Keys are numbers, but in a file of JSON texts."""
-    if isinstance(given, dict):
-        return {int(key) if isinstance(key, str) and key.isdigit() else key: value for key, value in given.items()}
-    return given
+def _by_drafted(least: float, most: float) -> BeforeValidator:
+    """A number, or numbers by draft tokens, whose keys are texts in a file of JSON; each within bounds."""
+    expected = f"a number from {least:g} to {most:g}"
+
+    def checked(given: Any) -> Any:
+        if given is None:
+            return given
+        by_drafted = given if isinstance(given, dict) else {None: given}
+        found: dict[int | None, float] = {}
+        for key, value in by_drafted.items():
+            drafted = int(key) if isinstance(key, str) and key.isdigit() else key
+            if drafted is not None and (type(drafted) is not int or not 1 <= drafted <= MOST_DRAFTED):
+                raise ValueError(f"numbers by draft tokens from 1 to {MOST_DRAFTED}, such as {{1: ..., 2: ...}}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+                if drafted is None:
+                    raise ValueError(f"{expected}, or such numbers by draft tokens")
+                raise errors_at({str(drafted): ("value_error", value, expected)})
+            found[drafted] = float(value)
+        if not found:
+            raise ValueError("at least one number of draft tokens")
+        return found if isinstance(given, dict) else found[None]
+
+    return BeforeValidator(checked)
 
 
 def _said(given: Any) -> Any:
@@ -29,10 +48,9 @@ def _said(given: Any) -> Any:
 
 
 _Drafted = Annotated[int, Field(ge=1, le=MOST_DRAFTED)]
-_Length = Annotated[float, Field(ge=1, le=MOST_DRAFTED + 1, allow_inf_nan=False)]
-ByDrafted = Annotated[
-    NonNegative | Annotated[dict[_Drafted, NonNegative], Field(min_length=1)], BeforeValidator(_whole_keys)
-]
+_Length = Annotated[float, Field(ge=1, le=MOST_DRAFTED + 1)]
+_Lengths = Annotated[dict[_Drafted, _Length], Field(min_length=1)]
+_Seconds = Annotated[dict[_Drafted, NonNegative], Field(min_length=1)]
 
 
 class Speculative(Model):
@@ -52,13 +70,7 @@ class Speculative(Model):
     """
 
     draft_tokens: Annotated[int, Field(ge=0, le=MOST_DRAFTED)]
-    acceptance_length: (
-        Annotated[
-            _Length | Annotated[dict[_Drafted, _Length], Field(min_length=1)],
-            BeforeValidator(_whole_keys),
-        ]
-        | None
-    ) = None
+    acceptance_length: Annotated[_Length | _Lengths | None, _by_drafted(1, MOST_DRAFTED + 1)] = None
     profile: str | None = None
     thinking: (
         Annotated[
@@ -68,7 +80,7 @@ class Speculative(Model):
         ]
         | None
     ) = None
-    draft_s: ByDrafted | None = None
+    draft_s: Annotated[NonNegative | _Seconds | None, _by_drafted(0, MOST_AMOUNT)] = None
     draft_share: Share | None = None
 
     @model_validator(mode="after")

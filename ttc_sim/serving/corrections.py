@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttc_sim.serving.catalogue import base_name, measured_as
+from ttc_sim.serving.catalogue import Served, base_name, gpus, measured_as, named, own_precision
 from ttc_sim.serving.measured_ranges import served_errors
 from ttc_sim.serving.operators import Corrections, OperatorTimes
 
@@ -48,15 +49,34 @@ def host_corrections() -> dict[str, float]:
     return {name: float(measured_host()[name]) for name in ("greedy_us", "sampled_us")}
 
 
-def corrections_for(times: OperatorTimes) -> Corrections:
-    """Those of dense models, or of mixtures of experts."""
-    return fitted()["experts" if times.moe else "dense"]
+def corrections_for(times: OperatorTimes, served: Served) -> Corrections:
+    """Those of a deployment with such operators; ``served`` as its user named it, or by the catalogue's own names."""
+    return of_kind(fitted(), times, served)
+
+
+def of_kind(known: Mapping[str, Corrections], times: OperatorTimes, served: Served) -> Corrections:
+    """Of several by kind, as :func:`fitted` gives them, a deployment's."""
+    if not times.moe:
+        return known["dense"]
+    kernel = kernel_of(served)
+    return known[kernel if kernel in known else "experts"]
+
+
+def kernel_of(served: Served) -> str:
+    """What multiplies the experts of a mixture of them, as :func:`fitted` names it.
+
+    Four bits a weight are multiplied as such where a GPU can, and widened before elsewhere.
+    """
+    model, precision = named(served.model, served.precision, "catalogue")
+    precision = precision or own_precision(model)
+    widened = precision == "fp4" and "fp4_tc_flops" not in gpus()[served.gpu]["gpu"]
+    return f"experts, {precision}{' widened' if widened else ''}"
 
 
 @cache
 def fitted() -> dict[str, Corrections]:
-    """By ``dense`` and ``experts``; see the files for their origin."""
-    return {kind: Corrections(**_file()["corrections"][kind], **host_corrections()) for kind in ("dense", "experts")}
+    """By :func:`kind_of`, and ``experts`` for those that were not measured; see the files for their origin."""
+    return {kind: Corrections(**one, **host_corrections()) for kind, one in _file()["corrections"].items()}
 
 
 def token_s() -> float:

@@ -226,7 +226,9 @@ def _offer(served: Served, times: OperatorTimes, needed: int, prompt_tokens: int
     batch = min(times.kv_tokens // longest, limits["max_num_seqs"])
     alone = full = 0.0
     if batch:
-        table = operator_table(times, corrections_for(times), limits["max_num_batched_tokens"], limits["max_num_seqs"])
+        table = operator_table(
+            times, corrections_for(times, served), limits["max_num_batched_tokens"], limits["max_num_seqs"]
+        )
         held = prompt_tokens + output_tokens // 2
         alone = 1 / step_seconds(table, 0, 0.0, 1, held, 1)
         seconds = full_batch_seconds(table, np.array([float(prompt_tokens)]), np.array([float(output_tokens)]), batch)

@@ -97,7 +97,7 @@ class Corrections:
         matrix: factor on matrix products and norms while decoding.
         prefill: factor on everything that an iteration with prefill computes.
         link: factor on collectives between GPUs.
-        experts: factor on the experts of a layer while decoding.
+        experts: factor on the experts of a layer while decoding; prefill_experts: a further one of iterations with prefill.
         attention: factor on attention while decoding.
         first_token_ms: milliseconds of a first token outside of the server's loop (HTTP, tokeniser, client).
         pipeline_steps: iterations by which a first token comes later than its own iteration's end.
@@ -111,6 +111,7 @@ class Corrections:
     prefill: float = 1.0
     link: float = 1.0
     experts: float = 1.0
+    prefill_experts: float = 1.0
     attention: float = 1.0
     first_token_ms: float = 0.0
     pipeline_steps: float = 0.0
@@ -147,21 +148,21 @@ def operator_table(
     decode_shared = known.link * _known(times.decode["link"])
     experts = known.experts * _known(times.decode["experts"])
     prefill_shared = known.link * _known(times.prefill["link"])
+    prefill = known.prefill * (_known(times.prefill["matrix"]) + _known(times.prefill["other"]))
+    prefill_experts = known.prefill * known.prefill_experts * _known(times.prefill["experts"])
     shared = None
     if ranks > 1:
-        prefill = known.prefill * (_known(times.prefill["matrix"]) + _known(times.prefill["other"]))
         # The catalogue's times are of as many tokens on every rank.
         each = np.arange(ranks * max_tokens + 1, dtype=np.float64) / ranks
         shared = 1e-3 * np.where(
             each <= MOST_DECODING,
             _line(each, decoding, decode_shared + experts),
-            _line(each, TOKENS, prefill_shared + known.prefill * _known(times.prefill["experts"])),
+            _line(each, TOKENS, prefill_shared + prefill_experts),
         )
         shared[0] = 0.0
     else:
         decode = decode + decode_shared + experts
-        computed = sum(_known(times.prefill[kind]) for kind in ("matrix", "other", "experts"))
-        prefill = known.prefill * computed + prefill_shared
+        prefill = prefill + prefill_experts + prefill_shared
     dense = np.where(tokens <= MOST_DECODING, _line(tokens, decoding, decode), _line(tokens, TOKENS, prefill))
     dense[0] = 0.0
     served = np.arange(max_sequences + 1, dtype=np.float64)

@@ -15,7 +15,7 @@ from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.host import HostTimes, host_times, with_host
 from ttc_sim.serving.model_context import with_context
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import kv_bytes_of_a_token, kv_tokens, operator_table
+from ttc_sim.serving.operators import OperatorTimes, kv_bytes_of_a_token, kv_tokens, operator_table
 from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, kv_bytes_per_token, load_architecture, physics_table
 from ttc_sim.serving.speculation import speculative_table
 from ttc_sim.serving.step_time import StepTable, linear_table
@@ -130,9 +130,10 @@ def with_transfer(pool: GpuPool, folder: str | Path, where: str | Path = "pool",
     changes: dict[str, object] = {}
     if pool.step_time is None and apart.kv_cache_tokens is None:
         times = operator_times(served_by(apart, folder), where, f"{field}prefill.")
-        if times.kv_tokens < 16:
+        held = _held(times, apart)
+        if held < 16:
             raise InputError(where, f"{field}prefill.tensor_parallel", apart.gpus, "more GPUs: the weights do not fit")
-        changes["prefill"] = pool.prefill.model_copy(update={"kv_cache_tokens": times.kv_tokens})
+        changes["prefill"] = pool.prefill.model_copy(update={"kv_cache_tokens": held})
     if moved.kv_bytes_per_token is None:
         if isinstance(pool.step_time, PhysicsStepTime):
             given = pool.step_time
@@ -145,11 +146,16 @@ def with_transfer(pool: GpuPool, folder: str | Path, where: str | Path = "pool",
     return pool.model_copy(update=changes) if changes else pool
 
 
+def _held(times: OperatorTimes, pool: GpuPool) -> int:
+    """KV tokens that fit into the share of the GPUs' memory that a pool's server uses."""
+    share = pool.gpu_memory_utilization
+    return times.kv_tokens if share is None or share == times.memory_share else kv_tokens(times, share)
+
+
 def _with_cache(pool: GpuPool, folder: str | Path, where: str | Path, field: str) -> GpuPool:
     """The pool with the KV cache that its GPUs leave beside the weights."""
     times = operator_times(served_by(pool, folder), where, field)
-    share, gib = pool.gpu_memory_utilization, times.memory_bytes / 2**30
-    held = times.kv_tokens if share in (None, times.memory_share) else kv_tokens(times, float(share or 0.0))
+    share, gib, held = pool.gpu_memory_utilization, times.memory_bytes / 2**30, _held(times, pool)
     if held < 16 and share is not None and times.kv_tokens >= 16:
         expected = f"a larger share of {gib:.0f} GiB: weights leave no room for keys and values"
         raise InputError(where, f"{field}gpu_memory_utilization", share, expected)
@@ -190,7 +196,7 @@ def with_weights(pool: GpuPool, folder: str | Path, where: str | Path = "pool", 
 @lru_cache(maxsize=64)
 def _catalogue_table(served: Served, max_tokens: int, max_sequences: int, host: HostTimes) -> StepTable:
     times = operator_times(served)
-    corrections = corrections_for(times)
+    corrections = corrections_for(times, served)
     if host.sequence_s is not None:
         corrections = replace(corrections, greedy_us=1e6 * host.sequence_s, sampled_us=1e6 * host.sequence_s)
     ranks = served.data_parallel

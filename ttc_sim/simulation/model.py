@@ -18,6 +18,7 @@ from ttc_sim.scenario import Api, GpuPool, Latency, Scenario, check_degraded
 from ttc_sim.serving.arm_costs import arm_costs
 from ttc_sim.serving.catalogue import said_base
 from ttc_sim.serving.corrections import doubt
+from ttc_sim.serving.drafting import note_on_drafts
 from ttc_sim.serving.pools import pool_table, served_by, with_memory
 from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
@@ -130,6 +131,11 @@ class Model:
             *unknown,
             *dict.fromkeys(rests),
             *dict.fromkeys(doubtful),
+            *(
+                note
+                for name, item in zip(self.deployment_names, self.deployments, strict=True)
+                if isinstance(item, GpuPool) and (note := note_on_drafts(name, item)) is not None
+            ),
         )
 
     @property

@@ -39,6 +39,8 @@ def outside_measured(
     if not reached:
         return []
     sequences, context = (max(values) for values in zip(*reached, strict=True))
+    if pool.max_model_len is not None:  # longer ones are refused, or end there
+        context = min(context, pool.max_model_len)
     if pool.step_time is None:
         return outside(name, str(pool.gpu), kind_of(served_by(pool, folder).model), sequences, context)
     if isinstance(pool.step_time, PhysicsStepTime):

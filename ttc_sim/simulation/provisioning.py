@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.engine.fleet import PROVISIONED, level_seconds
-from ttc_sim.engine.work import EngineResult
+from ttc_sim.engine.work import EngineResult, prefill_busy_s
 from ttc_sim.scenario import GpuPool
 
 
@@ -56,3 +57,16 @@ class ReplicasOverTime:
         if len(self.levels) == 1:
             return np.asarray(np.maximum(ends - begins, 0.0) * ((int(self.levels[0]) - less) * each))
         return level_seconds(self.times, self.levels - less, begins, np.maximum(ends, begins)) * each
+
+
+def busy_of_both(pool: GpuPool, d: int, results: Sequence[EngineResult]) -> tuple[float, float]:
+    """Shares of the time from first arrivals to last answers that replicas for prefill, and for decode, were busy."""
+    stood_s = sum(one.end_s - float(np.nanmin(one.arrival_s, initial=one.end_s)) for one in results)
+    taking_in_s = sum(prefill_busy_s(one, d) for one in results)
+    answering_s = sum(float(one.busy_s[d]) for one in results) - taking_in_s
+    servers = max(pool.servers - pool.replicas, 1), pool.replicas
+    shares = [
+        s / (count * stood_s) if stood_s > 0 else 0.0
+        for s, count in zip((taking_in_s, answering_s), servers, strict=True)
+    ]
+    return shares[0], shares[1]

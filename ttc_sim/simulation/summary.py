@@ -24,7 +24,8 @@ from ttc_sim.simulation.ending import notes_of_ended
 from ttc_sim.simulation.model import Model
 from ttc_sim.simulation.outside import in_a_line, outside_measured
 from ttc_sim.simulation.pooling import UNKNOWN, Asked, Part, Pooled, ratio
-from ttc_sim.simulation.provisioning import Provisioned
+from ttc_sim.simulation.provisioning import Provisioned, busy_of_both
+from ttc_sim.simulation.refusing import notes_of_refused
 from ttc_sim.simulation.session_accuracy import SessionAccuracy, notes_on_sessions, session_accuracy
 from ttc_sim.simulation.session_figures import (
     CacheFigures,
@@ -320,6 +321,7 @@ def summarize_pooled(pooled: Pooled, *, parts: bool = True) -> Summary:
             *_of_budgets(budgets, runs),
             *notes_of_ended(runs),
             *notes_of_summaries(runs),
+            *notes_of_refused(model, runs),
             *_of_caches(model, runs),
             *notes_on_length(pooled, of_turns),
             *in_a_line(beyond),
@@ -428,6 +430,12 @@ def _of_replicas(model: Model, runs: Sequence[Run]) -> list[str]:
         pool = model.scenario.deployments[name]
         assert isinstance(pool, GpuPool)
         scaled, failing = pool.autoscaling, pool.failures
+        if pool.prefill is not None:
+            shares = busy_of_both(pool, model.deployment_names.index(name), [run.result for run in runs])
+            notes.append(
+                f"{name}: of {pool.servers:,} replicas {pool.prefill.replicas:,} for prefill, {shares[0]:.0%} of the runs busy, and"
+                f" {pool.replicas:,} for decode, {shares[1]:.0%} busy"
+            )
         if failing is not None and failing.mtbf_h is not None:
             hours = sum(run.provisioned[name].replicas * run.paid_s for run in runs if name in run.provisioned) / 3600
             if hours < _FEW_FAILURES * failing.mtbf_h:

@@ -96,11 +96,12 @@ def _with_prefixes(made: Traffic, traffic: Traffic, at: I64) -> Traffic:
     assert session is not None
     assert prompt is not None
     assert visible is not None
-    of = np.flatnonzero((session >= 0) & (known.reuses != UNKNOWN))
+    turns = (session >= 0) & (known.reuses != UNKNOWN)
+    of = np.flatnonzero(turns)
     of = of[np.argsort(session[of], kind="stable")]
     tree, node, tokens = _tree(made, of)
     prefix, ends = np.full(len(session), -1, dtype=np.int64), np.zeros(len(session), dtype=np.int64)
-    rest, others = np.setdiff1d(np.arange(len(session)), of), PrefixTree.of_roots(0)
+    rest, others = np.flatnonzero(~turns), PrefixTree.of_roots(0)
     if traffic.prefix_id is not None and len(rest):
         before = traffic.prefix_id[at[rest]]
         others = traffic.prefixes or PrefixTree.of_roots(int(traffic.prefix_id.max(initial=-1)) + 1)

@@ -102,7 +102,9 @@ class Proxy:
 
     def _decide(self, asked: Asked) -> Decision:
         try:
-            return self.runtime.route(asked.prompt, source=asked.source, session=asked.session, summary=asked.summary)
+            head = None if asked.session is None else len(asked.head) // 4
+            said_of_turn: Any = {"session": asked.session, "summary": asked.summary, "head_tokens": head}
+            return self.runtime.route(asked.prompt, source=asked.source, **said_of_turn)
         except CompactFirstError as error:
             said = f"session {shortened(asked.session)} has spent its budget: make its context shorter first, to "
             said += f"{error.to_tokens:,} tokens, by a summary that is asked for with header x-ttc-summary: true"

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, NoReturn
 
 from ttc_sim.base.limits import MOST_TOKENS
@@ -27,7 +28,8 @@ class Asked:
         body: as it was sent.
         prompt: text of all messages, each on lines of its own, as logs are read for profiles.
         source, session: that it belongs to, if said.
-        summary: whether it asks for a summary of its session's context.
+        summary: whether it asks for a summary of its session's context; head: text of what stays then, the messages of the system
+            or the developer that it begins with.
         limit: most output tokens that the caller wants, if said; answers: that it wants, ``n``.
         stream: whether it is to come in pieces; wants_usage: whether tokens are to be told at the end of them.
         authorization: the caller's own header.
@@ -38,6 +40,7 @@ class Asked:
     source: str | None
     session: str | None
     summary: bool
+    head: str = field(repr=False)
     limit: int | None
     answers: int
     stream: bool
@@ -108,6 +111,7 @@ def read_asked(content: bytes, headers: Mapping[str, str]) -> Asked:
         source=_header(headers, "x-ttc-source") or said["source"],
         session=session,
         summary=summary,
+        head=_scored(list(takewhile(lambda one: one["role"] in ("system", "developer"), messages))),
         limit=min((limit for name in LIMITS if (limit := _count(body, name, MOST_TOKENS)) is not None), default=None),
         answers=_count(body, "n", MOST_ANSWERS) or 1,
         stream=bool(stream),

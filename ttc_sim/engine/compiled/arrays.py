@@ -506,7 +506,7 @@ def _first_events(
         at_s = float(decides_at(of[d], fleets.step_s))
         if at_s < np.inf:
             found.append((at_s, order_of(DECIDE, d), d, 0))
-        first += item.most_replicas
+        first += item.most_replicas * item.data_parallel
     events = np.zeros(len(found), dtype=EVENT)
     for event, (at_s, order, number, extra) in zip(events, sorted(found), strict=True):
         event["at_s"], event["order"], event["kind"] = at_s, CHANGES + order, CHANGE

@@ -227,8 +227,8 @@ class Autoscalers:
             other = choices[at][k]
             if at != pool and other.gpu == one.gpu:
                 most = other.pool.most_replicas if other.autoscaling is not None else config[at][1]
-                left -= most * other.tensor_parallel
-        return left // one.tensor_parallel
+                left -= most * other.gpus
+        return left // one.gpus
 
     # ------------------------------------------------------------------------------------------------------------ search
 

@@ -39,7 +39,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Prices:
-    """Seconds of a replica, at least, that a prompt token, a generated token and a KV token read take."""
+    """Seconds of a replica, or of one of its ranks, at least, that a prompt token, a generated token and a KV token read take."""
 
     prompt: float
     generated: float
@@ -100,6 +100,19 @@ class Bounds:
         d = self.model.deployment_names.index(pool)
         return max((int(longest_of(one, d).max(initial=0)) for one in self.all_works), default=0)
 
+    def longest_prompt(self, pool: str) -> int:
+        """Tokens of the longest prompt that is sent to a pool; 0 if that is not known beforehand."""
+        d = self.model.deployment_names.index(pool)
+        return max((int(one.prompt_tokens[one.deployment == d].max(initial=0)) for one in self.all_works), default=0)
+
+    def too_long(self, pool: str, choice: Choice) -> tuple[int, int] | None:
+        """The longest request or prompt that does not fit into a KV cache of that choice, and that cache's tokens."""
+        for longest, of in ((self.longest(pool), choice.pool), (self.longest_prompt(pool), choice.pool.prefill_pool)):
+            held = None if of is None else longest_held(of)
+            if of is not None and held is not None and longest > held:
+                return longest, held if of.speculative else of.kv_cache_tokens or 0
+        return None
+
     def fewest(self, pool: str, choices: Sequence[Choice]) -> list[int]:
         """For each choice a number of replicas that is certainly needed, at least 1."""
         if not self.promises:
@@ -118,8 +131,10 @@ class Bounds:
             least = 1.0
             for windows in found[key]:
                 for prices in options:
-                    seconds = windows.tokens @ np.array([prices.prompt, prices.generated, prices.kv])
-                    least = max(least, float(np.max(seconds / windows.seconds, initial=0.0)))
+                    # Prompts that are taken in apart are no work of those that answer.
+                    prompt = 0.0 if one.prefill else prices.prompt
+                    seconds = windows.tokens @ np.array([prompt, prices.generated, prices.kv])
+                    least = max(least, float(np.max(seconds / windows.seconds, initial=0.0)) / one.pool.data_parallel)
             out.append(int(np.ceil(least * (1 - 1e-9))))
         return out
 
@@ -177,11 +192,8 @@ class Bounds:
 
     def _too_long(self) -> bool:
         """Whether a request may not fit into a pool's KV cache at all, and is rejected."""
-        for name, choices in self.trials.pools.items():
-            limits = [longest_held(one.pool) for one in choices]
-            if any(limit is not None and self.longest(name) > limit for limit in limits):
-                return True
-        return False
+        pools = self.trials.pools.items()
+        return any(self.too_long(name, one) is not None for name, choices in pools for one in choices)
 
     # ------------------------------------------------------------------------------------------------ what they take
 
@@ -359,6 +371,8 @@ def prices_of(table: StepTable, pool: GpuPool, longest: int, shared: bool) -> li
     Args:
         longest: tokens of the longest sequence; shared: whether sequences have KV blocks in common.
     """
+    if table.ranks > 1:  # those of the others' tokens come on top
+        table = table._replace(dense_s=table.dense_s + table.shared_s[: len(table.dense_s)])
     most, batch = len(table.dense_s) - 1, min(pool.max_num_seqs, len(table.decode_s) - 1)
     limit = pool.kv_cache_tokens
     held = np.inf if limit is None or shared else float(limit)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ttc_sim.base.errors import InputError, from_validation
 from ttc_sim.base.limits import MOST_REPLICAS
 from ttc_sim.engine.speculation import drafts_of
+from ttc_sim.optimizer.capacity.prefill import Variant, with_prefill
 from ttc_sim.scenario import Autoscaling, GpuPool, PoolOption, PoolSearch, Scenario
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, limits_of
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
@@ -47,12 +48,36 @@ class Choice:
     @property
     def usd_per_day(self) -> float:
         """Of one replica."""
-        return 24 * self.pool.hourly_usd
+        return 24 * self.pool.own_hourly_usd
+
+    @property
+    def fixed_usd_per_day(self) -> float:
+        """Of those that take prompts in apart, however many answer."""
+        return 24 * self.pool.prefill_usd_per_hour
+
+    @property
+    def prefill(self) -> int:
+        """Replicas that take prompts in apart."""
+        return self.pool.servers - self.pool.replicas
+
+    @property
+    def fixed_gpus(self) -> dict[str, int]:
+        """GPUs of each kind that these have, as far as their kind is said."""
+        apart = self.pool.prefill_pool
+        gpu = None if apart is None else self.gpu if self.pool.prefill_like_pool else apart.gpu
+        if apart is None or gpu is None:
+            return {}
+        return {gpu: apart.replicas * (self.tensor_parallel if self.pool.prefill_like_pool else apart.gpus)}
 
     @property
     def draft_tokens(self) -> int:
         """Verified of each sequence in each step; 0 for plain decoding."""
         return drafts_of(self.pool)
+
+    @property
+    def gpus(self) -> int:
+        """Of one replica, all of its ranks."""
+        return self.tensor_parallel * self.pool.data_parallel
 
     @property
     def autoscaling(self) -> Autoscaling | None:
@@ -83,22 +108,23 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
     """
     own = scenario.deployments[name]
     assert isinstance(own, GpuPool)
-    if own.data_parallel > 1:
-        expected = "1: hardware and numbers of replicas with data-parallel ranks are not chosen here"
-        raise InputError(scenario.path, f"deployments.{name}.data_parallel", own.data_parallel, expected)
     if own.autoscaling is not None:  # what it is beside a fixed number is looked at later
         own = own.model_copy(update={"autoscaling": None, "start_up": own.start_up if own.failures else None})
     searched = scenario.search.pools.get(name, PoolSearch())
+    if own.data_parallel > 1 and searched.autoscaling is not None:
+        expected = f"none: the ranks of {name} (data_parallel {own.data_parallel}) cannot come and go"
+        raise InputError(scenario.path, f"search.pools.{name}.autoscaling", "given", expected)
     numbers = scenario.search.replicas.get(name)
     numbers = sorted(set(numbers)) if numbers is not None else searched.replicas
     if own.step_time is None:
         variants = _of_the_catalogue(scenario, name, own, searched)
     else:
-        own_gpu = (None, own.gpus, None, None)
+        own_gpu = (None, own.tensor_parallel or 1, None, None)
         variants = {name: (own, *own_gpu)}
         variants |= {key: _optional(scenario, name, own, key, one) for key, one in (searched.options or {}).items()}
     if searched.draft_tokens is not None:
         variants = _drafting(scenario, name, variants, searched.draft_tokens)
+    variants = with_prefill(scenario, name, own, searched, variants)
     found, refused = [], []
     for label, variant in variants.items():
         if isinstance(variant, str):
@@ -113,10 +139,14 @@ def choices_of(scenario: Scenario, name: str) -> tuple[list[Choice], list[Refuse
                 raise
             refused.append(Refused(name, label, error.expected))
             continue
-        allowed = _within_budget(scenario, gpu, parallel, numbers)
+        gpus = parallel * own.data_parallel
+        beside = Choice(label, pool, written, table, gpu, parallel, precision, option, ()).fixed_gpus
+        short = next((kind for kind, n in beside.items() if n >= scenario.search.gpus.get(kind, n + 1)), None)
+        allowed = () if short else _within_budget(scenario, gpu, gpus, numbers, beside.get(str(gpu), 0))
         if not allowed:
+            gpu = short or gpu
             budget = scenario.search.gpus[str(gpu)]
-            least = parallel * (numbers[0] if numbers is not None else 1)
+            least = gpus * (numbers[0] if numbers is not None else 1) + beside.get(str(gpu), 0)
             refused.append(
                 Refused(name, label, f"the budget is {budget} GPUs, and {least} are the fewest that it takes")
             )
@@ -175,10 +205,7 @@ def with_autoscaling(scenario: Scenario, name: str, base: Choice, scaled: Autosc
     return replace(base, pool=pool, written=written, numbers=(replicas,))
 
 
-_Variant = tuple[GpuPool, str | None, int, str | None, str | None]
-
-
-def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: PoolSearch) -> dict[str, _Variant | str]:
+def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: PoolSearch) -> dict[str, Variant | str]:
     """Every GPU with every parallelism and precision, by its name; the reason of those that have no price."""
     lists = {key: getattr(searched, key) or [getattr(own, key)] for key in _OF_THE_CATALOGUE}
     together = [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
@@ -193,7 +220,7 @@ def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: Poo
     if own.kv_cache_tokens is not None and len(together) > 1:
         expected = "none where other hardware is to be tried: what fits follows from each"
         raise InputError(scenario.path, f"deployments.{name}.kv_cache_tokens", own.kv_cache_tokens, expected)
-    variants: dict[str, _Variant | str] = {}
+    variants: dict[str, Variant | str] = {}
     for one in together:
         gpu, parallel = str(one["gpu"]), one["tensor_parallel"] or 1
         label = f"{gpu} x{parallel}" + (f" {one['precision']}" if one["precision"] is not None else "")
@@ -204,7 +231,7 @@ def _of_the_catalogue(scenario: Scenario, name: str, own: GpuPool, searched: Poo
         if said is not None:
             raw.pop("usd_per_replica_hour", None)
         if gpu in prices:
-            raw["usd_per_replica_hour"] = parallel * prices[gpu]
+            raw["usd_per_replica_hour"] = parallel * own.data_parallel * prices[gpu]
         elif (said is not None or own.usd_per_replica_hour is None) and gpu not in GPU_PRICES:
             variants[label] = f"no list price of {gpu} is known: search.usd_per_gpu_hour can name one"
             continue
@@ -228,7 +255,7 @@ def _without_what_follows(scenario: Scenario, name: str, own: GpuPool) -> GpuPoo
     )
 
 
-def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: PoolOption) -> _Variant:
+def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: PoolOption) -> Variant:
     """A pool with what an option says in place of its own."""
     said = option.model_dump(exclude_none=True, exclude={"gpu", "tensor_parallel"})
     kept = {k: v for k, v in own.model_dump(exclude_none=True).items() if k != "step_time"}
@@ -237,28 +264,28 @@ def _optional(scenario: Scenario, name: str, own: GpuPool, key: str, option: Poo
 
 
 def _drafting(
-    scenario: Scenario, name: str, variants: Mapping[str, _Variant | str], draft_tokens: Sequence[int]
-) -> dict[str, _Variant | str]:
+    scenario: Scenario, name: str, variants: Mapping[str, Variant | str], draft_tokens: Sequence[int]
+) -> dict[str, Variant | str]:
     """Each of them with every number of draft tokens; the reason of those that do not fit into an iteration."""
     own = scenario.deployments[name]
     assert isinstance(own, GpuPool)
     assert own.speculative is not None
-    found: dict[str, _Variant | str] = {}
+    found: dict[str, Variant | str] = {}
     for drafted in draft_tokens:
         speculative = own.speculative.with_draft_tokens(drafted)
         for label, variant in variants.items():
-            named = f"{label}, {drafted} draft tokens"
+            named = f"{label}, {drafted} draft token{'s' if drafted != 1 else ''}"
             if isinstance(variant, str):
                 found[named] = variant
                 continue
-            pool, *what = variant
+            pool = variant[0]
             raw = pool.model_dump(exclude_none=True, exclude={"step_time", "speculative"})
             try:
                 pool = GpuPool.model_validate({**raw, "step_time": pool.step_time, "speculative": speculative})
             except ValidationError as error:
                 found[named] = from_validation(scenario.path, error, f"deployments.{name}").expected
                 continue
-            found[named] = (pool, *what)  # type: ignore[assignment]
+            found[named] = (pool, *variant[1:])
     return found
 
 
@@ -287,8 +314,10 @@ def _with_memory(scenario: Scenario, name: str, pool: GpuPool) -> GpuPool:
     return found
 
 
-def _within_budget(scenario: Scenario, gpu: str | None, parallel: int, numbers: Sequence[int] | None) -> Sequence[int]:
+def _within_budget(
+    scenario: Scenario, gpu: str | None, gpus: int, numbers: Sequence[int] | None, beside: int = 0
+) -> Sequence[int]:
     most = MOST_REPLICAS
     if gpu is not None and gpu in scenario.search.gpus:
-        most = min(most, scenario.search.gpus[gpu] // parallel)
+        most = min(most, (scenario.search.gpus[gpu] - beside) // gpus)
     return range(1, most + 1) if numbers is None else tuple(n for n in numbers if n <= most)

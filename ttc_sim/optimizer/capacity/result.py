@@ -12,6 +12,7 @@ from ttc_sim.base.arguments import location
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.errors import InputError
 from ttc_sim.optimizer.capacity.hardware import Refused
+from ttc_sim.optimizer.capacity.paying import Apart
 from ttc_sim.optimizer.capacity.saving import Saving
 from ttc_sim.optimizer.plan import write_plan
 from ttc_sim.optimizer.promises import TargetVerdict
@@ -29,17 +30,19 @@ class PoolPlan:
     """What one pool is to be.
 
     Attributes:
-        gpu, tensor_parallel, precision, option: of a replica, as far as that was chosen or said.
+        gpu, tensor_parallel, data_parallel, precision, option: of a replica, as far as that was chosen or said.
         draft_tokens: verified of each sequence in each step; 0 for plain decoding.
         replicas: how many, with autoscaling at most; gpus: of them all.
         lower_bound: replicas of this hardware, of a fixed number, that conservation of work says are certainly needed.
         usd_per_day: of all replicas; with autoscaling of those that were provided on fresh runs.
         autoscaling: how many there are over time; ``None`` for a fixed number.
         provisioned_gpu_hours: of a run, in the mean of the fresh ones; busy_gpu_hours: of these, with anything to do.
+        prefill: replicas beside these that take prompts in apart; prefill_gpus: of all of them, as far as that is said.
     """
 
     gpu: str | None
     tensor_parallel: int
+    data_parallel: int
     precision: str | None
     option: str | None
     replicas: int
@@ -49,11 +52,13 @@ class PoolPlan:
     provisioned_gpu_hours: float
     busy_gpu_hours: float
     draft_tokens: int = 0
+    prefill: int = 0
+    prefill_gpus: int = 0
 
     @property
     def gpus(self) -> int:
-        """GPUs of all replicas."""
-        return self.replicas * self.tensor_parallel
+        """GPUs of all replicas, and of those that take prompts in."""
+        return self.replicas * self.tensor_parallel * self.data_parallel + self.prefill_gpus
 
     def as_json(self) -> dict[str, object]:
         """Plain mapping."""
@@ -113,6 +118,7 @@ class Capacity(Displayed):
         scenario: complete, with these pools and the policy.
         result: fresh runs of it; summary: their figures; verdicts: every target beside its figure.
         headroom: by pool.
+        apart: of pools for which it was to be chosen, whether prefill and decode apart pays.
         refused: hardware that was not tried, with the reason.
         autoscaling: what it saves beside fixed numbers, and costs; ``None`` where none was to be tried, or no fixed numbers hold.
         tried, ruled_out: kinds of hardware that were simulated, and that the bound alone showed to be dearer.
@@ -131,6 +137,7 @@ class Capacity(Displayed):
     verdicts: tuple[TargetVerdict, ...]
     headroom: Mapping[str, Headroom]
     autoscaling: Saving | None
+    apart: Mapping[str, Apart]
     refused: tuple[Refused, ...]
     tried: int
     ruled_out: int
@@ -200,6 +207,7 @@ class Capacity(Displayed):
                 for name, one in self.headroom.items()
             },
             "autoscaling": None if self.autoscaling is None else self.autoscaling.as_json(),
+            "apart": {name: one.as_json() for name, one in self.apart.items()},
             "refused": [vars(one) for one in self.refused],
             "tried": self.tried,
             "ruled_out": self.ruled_out,

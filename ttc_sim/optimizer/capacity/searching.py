@@ -63,6 +63,7 @@ class Search:
         self.choices = [list(trials.pools[name]) for name in self.pools]
         self.bounds = [list(bounds[name]) for name in self.pools]
         self.refuted: set[Config] = set()
+        self.only: Callable[[Which], bool] = lambda _: True  # kinds of hardware that are looked at
 
     def run(self) -> Searched:
         """Look until nothing is left that could be cheaper."""
@@ -90,7 +91,10 @@ class Search:
 
     def usd_per_day(self, config: Config) -> float:
         """Price of the replicas."""
-        return sum(choices[k].usd_per_day * count for choices, (k, count) in zip(self.choices, config, strict=True))
+        return sum(
+            choices[k].usd_per_day * count + choices[k].fixed_usd_per_day
+            for choices, (k, count) in zip(self.choices, config, strict=True)
+        )
 
     def bound_usd(self, which: Which) -> float:
         """Price of as many as are certainly needed."""
@@ -106,7 +110,9 @@ class Search:
         for choices, (k, count) in zip(self.choices, config, strict=True):
             one = choices[k]
             if one.gpu is not None:
-                used[one.gpu] = used.get(one.gpu, 0) + count * one.tensor_parallel
+                used[one.gpu] = used.get(one.gpu, 0) + count * one.gpus
+            for gpu, beside in one.fixed_gpus.items():
+                used[gpu] = used.get(gpu, 0) + beside
         return used
 
     def named(self, config: Config) -> str:
@@ -128,7 +134,7 @@ class Search:
     def _kinds(self) -> list[Which]:
         """Combinations of hardware with some numbers left."""
         every = product(*(range(len(choices)) for choices in self.choices))
-        kinds = [which for which in every if all(len(some) for some in self._numbers(which))]
+        kinds = [which for which in every if self.only(which) and all(len(some) for some in self._numbers(which))]
         return [which for which in kinds if self.within_budget(self._least(which))]
 
     def _least(self, which: Which) -> Config:
@@ -230,8 +236,9 @@ class Search:
         usd = self._usd(which, grid)
         keep = usd < most_usd * (1 - _ALIKE)
         for gpu, limit in self.budget.items():
-            each = [c[k].tensor_parallel if c[k].gpu == gpu else 0 for c, k in zip(self.choices, which, strict=True)]
-            keep &= grid @ np.array(each, dtype=np.int64) <= limit
+            each = [c[k].gpus if c[k].gpu == gpu else 0 for c, k in zip(self.choices, which, strict=True)]
+            beside = sum(c[k].fixed_gpus.get(gpu, 0) for c, k in zip(self.choices, which, strict=True))
+            keep &= grid @ np.array(each, dtype=np.int64) + beside <= limit
         grid, usd = grid[keep], usd[keep]
         return np.asarray(grid[np.lexsort((*grid.T, usd))])
 
@@ -285,8 +292,9 @@ class Search:
         return np.asarray(least)
 
     def _usd(self, which: Which, grid: I64) -> F64:
-        prices = [choices[k].usd_per_day for choices, k in zip(self.choices, which, strict=True)]
-        return np.asarray(grid @ np.array(prices))
+        kinds = [choices[k] for choices, k in zip(self.choices, which, strict=True)]
+        fixed = sum(one.fixed_usd_per_day for one in kinds)
+        return np.asarray(grid @ np.array([one.usd_per_day for one in kinds]) + fixed)
 
     @staticmethod
     def _config(which: Which, counts: Sequence[int] | I64) -> Config:

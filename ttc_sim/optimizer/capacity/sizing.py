@@ -12,11 +12,11 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import cpus
-from ttc_sim.engine.speculation import longest_held
 from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
 from ttc_sim.optimizer.capacity.beside import Beside, refuted
 from ttc_sim.optimizer.capacity.bounds import Bounds
 from ttc_sim.optimizer.capacity.hardware import Choice, Refused, choices_of, fewest_that_fail, with_autoscaling
+from ttc_sim.optimizer.capacity.paying import apart_or_not
 from ttc_sim.optimizer.capacity.result import Capacity, Fewer, Headroom, PoolPlan
 from ttc_sim.optimizer.capacity.rules import count_after, rules_of, with_fewer
 from ttc_sim.optimizer.capacity.searching import Search, Searched
@@ -139,6 +139,7 @@ def capacity(
             progress(figures_in_brief(result.summary()))
         saving = beside.saving(found)
         refused += found.refused
+    apart = {} if searched.best is None else apart_or_not(search, fixed, progress)
     binding = _binding(search, fixed, targets) if status != "not met" else _missed(verdicts, trials, config)
     progress("what if replicas fail")
     headroom = _headroom(given, fresh, config, targets)
@@ -154,6 +155,7 @@ def capacity(
             name: PoolPlan(
                 gpu=choices[k].gpu,
                 tensor_parallel=choices[k].tensor_parallel,
+                data_parallel=choices[k].pool.data_parallel,
                 precision=choices[k].precision,
                 option=choices[k].option,
                 draft_tokens=choices[k].draft_tokens,
@@ -163,6 +165,8 @@ def capacity(
                 autoscaling=choices[k].autoscaling,
                 provisioned_gpu_hours=provided[name].provisioned_gpu_hours,
                 busy_gpu_hours=provided[name].busy_gpu_hours,
+                prefill=choices[k].prefill,
+                prefill_gpus=sum(choices[k].fixed_gpus.values()),
             )
             for (name, choices), (k, replicas), (kind, _) in zip(pools.items(), config, fixed, strict=True)
         },
@@ -177,6 +181,7 @@ def capacity(
         verdicts=verdicts,
         headroom=headroom,
         autoscaling=saving,
+        apart=apart,
         refused=tuple(refused),
         tried=searched.tried,
         ruled_out=searched.left,
@@ -277,13 +282,13 @@ def _that_fit(
     kept: dict[str, list[Choice]] = {}
     refused = []
     for name, choices in pools.items():
-        longest = bounds.longest(name)
         kept[name] = []
         for one in choices:
-            limit = longest_held(one.pool)
-            if limit is None or longest <= limit:
+            over = bounds.too_long(name, one)
+            if over is None:
                 kept[name].append(one)
                 continue
+            longest, limit = over
             reason = f"a KV cache that holds the longest request of {longest:,} tokens; its own holds {limit:,}. A target of "
             reason += "rejected_rate would say how many may be rejected"
             refused.append(Refused(name, one.name, reason))
@@ -407,7 +412,7 @@ def _one_fewer_may_do(search: Search, config: Config, fixed: Config, headroom: M
 def _least_usd(pools: Mapping[str, Sequence[Choice]], least: Mapping[str, Sequence[int]]) -> float:
     """What no fixed numbers can be cheaper than: of each pool the cheapest bound. Autoscaling, tried later, has none."""
     return sum(
-        min(one.usd_per_day * bound for one, bound in zip(choices, least[name], strict=False))
+        min(one.usd_per_day * bound + one.fixed_usd_per_day for one, bound in zip(choices, least[name], strict=False))
         for name, choices in pools.items()
     )
 
@@ -425,12 +430,15 @@ def _written(scenario: Scenario, pools: Mapping[str, Sequence[Choice]], config: 
             searched = search.pools.get(name, PoolSearch()).model_copy(update=numbers)
             left = {other: given for other, given in search.replicas.items() if other != name}
             search = search.model_copy(update={"replicas": left, "pools": {**search.pools, name: searched}})
+        if one.kv_transfer is not None and name in search.pools:  # which the pool now says itself
+            searched = search.pools[name].model_copy(update={"kv_transfer": None})
+            search = search.model_copy(update={"pools": {**search.pools, name: searched}})
     return scenario.model_copy(update={"deployments": {**scenario.deployments, **chosen}, "search": search})
 
 
 def _usd(choice: Choice, replicas: int, provided: float) -> float:
     """Dollars a day: of a fixed number, or of what autoscaling provides in the mean."""
-    return choice.usd_per_day * (replicas if choice.autoscaling is None else provided)
+    return choice.usd_per_day * (replicas if choice.autoscaling is None else provided) + choice.fixed_usd_per_day
 
 
 def _interval_s(trials: Trials, hours: bool) -> float | None:

@@ -196,7 +196,7 @@ class Trials:
         usd = 0.0
         for (name, choices), (k, count) in zip(self.pools.items(), config, strict=True):
             provided = count if choices[k].autoscaling is None else self._provided(config).get(name, 0.0)
-            usd += choices[k].usd_per_day * provided
+            usd += choices[k].usd_per_day * provided + choices[k].fixed_usd_per_day
         return usd
 
     def _provided(self, config: Config) -> Mapping[str, float]:

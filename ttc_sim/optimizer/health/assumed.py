@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from ttc_sim.engine.speculation import drafts_of
 from ttc_sim.optimizer.health.check import Check, Status
 from ttc_sim.optimizer.health.subject import Subject, listed
 from ttc_sim.scenario import Api, GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime
@@ -133,6 +134,8 @@ def source_of_times(item: Api | GpuPool) -> tuple[str, bool]:
     if isinstance(item, Api):
         said = item.latency_from
         return ("first_token and per_token are typed in", False) if said is None else (f"measured: {said}", True)
+    if drafts_of(item):
+        return "speculative decoding, computed from an acceptance length", False
     if isinstance(item.step_time, LinearStepTime):
         return "coefficients of step_time are typed in", False
     if isinstance(item.step_time, LayerStepTime):
