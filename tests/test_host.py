@@ -24,7 +24,7 @@ from ttc_sim.fidelity.runs import MOST_HOST_S, backtest_run, replay
 from ttc_sim.scenario import GpuPool, scenario_from_dict
 from ttc_sim.serving import operator_store, pools
 from ttc_sim.serving.corrections import fitted, measured_host, token_s
-from ttc_sim.serving.host import with_host
+from ttc_sim.serving.host import host_times, with_host
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import StepTable, step_seconds
@@ -85,6 +85,14 @@ def test_no_more_tokens_leave_a_server_than_its_front_end_hands_out() -> None:
     assert decoding(ones[64], 1, 40_000) == decoding(free, 1, 40_000)
     usual = pool_table(pool_of(sampling="greedy"))
     assert decoding(usual, 1024, 1) >= 1024 * token_s() * (1 - 1e-12)
+
+
+def test_ranks_share_their_replica_s_front_ends() -> None:
+    usual, one, two = (
+        host_times(pool_of(data_parallel=4, **more)) for more in ({}, {"api_servers": 1}, {"api_servers": 2})
+    )
+    assert usual == host_times(pool_of())
+    assert (one.token_s, two.token_s) == (4 * usual.token_s, 2 * usual.token_s)
 
 
 @pytest.mark.parametrize("token_s", [0.0, 3e-4, 5e-3])

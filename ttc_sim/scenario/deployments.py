@@ -333,7 +333,7 @@ class GpuPool(Model):
             likeliest is taken: ``sampled`` takes longer for every sequence. If left out, sampled with vLLM and a model of the
             catalogue; with layers of a profile as it was measured (docs/host.md).
         api_servers: processes of one replica that detokenise and stream (``--api-server-count``): no more tokens leave it a second
-            than they hand out.
+            than they hand out. As many as ``data_parallel`` if left out.
         host: times of the host and of those processes, instead of measured ones.
         engine_args: the server as vLLM is started, a ``vllm serve`` command or a mapping of its arguments, instead of the keys
             here that they stand for. What is not modelled is refused (docs/engine-arguments.md).
@@ -407,6 +407,10 @@ class GpuPool(Model):
             return given
         usual = limits_of(given["gpu"]) if isinstance(given.get("gpu"), str) else {}
         given = from_engine_args(given, usual.get("max_num_seqs", cls.model_fields["max_num_seqs"].default))
+        ranks, step_time = given.get("data_parallel"), given.get("step_time")
+        by_layers = isinstance(step_time, LayerStepTime) or (isinstance(step_time, dict) and "gpu_profile" in step_time)
+        if isinstance(ranks, int) and ranks > 1 and (step_time is None or by_layers):
+            usual = {**usual, "api_servers": min(ranks, MOST_API_SERVERS)}  # as vLLM starts them
         return {**usual, **given}
 
     @field_validator("gpu")

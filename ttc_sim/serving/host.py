@@ -25,7 +25,7 @@ class HostTimes(NamedTuple):
         step_s: of every iteration.
         sequence_s: of each sequence that yields a token; ``None`` for what was fitted to measured servers.
         sampled: whether tokens are sampled, rather than the likeliest taken.
-        token_s: of a token, all API servers together.
+        token_s: of a token of one rank, whose replica's API servers have those of all its ranks to hand out.
     """
 
     step_s: float
@@ -48,7 +48,7 @@ def host_times(pool: GpuPool) -> HostTimes:
         step_s=0.0 if own is None or own.step_s is None else own.step_s,
         sequence_s=None if own is None else own.sequence_s,
         sampled=(pool.sampling or usual) == "sampled",
-        token_s=each_s / pool.api_servers,
+        token_s=each_s * pool.data_parallel / pool.api_servers,
     )
 
 
