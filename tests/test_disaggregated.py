@@ -247,6 +247,17 @@ def test_both_sides_are_paid_for() -> None:
         assert 0 < taking_in_s < busy_s
 
 
+@pytest.mark.parametrize("prefill", [{"replicas": 2, "usd_per_replica_hour": 7.0}, {"replicas": 2}])
+def test_twice_the_prices_are_twice_the_bill(prefill: dict[str, Any]) -> None:
+    given = scenario_from_dict(chat(prefill=prefill))
+    pool = given.deployments["pool"]
+    assert isinstance(pool, GpuPool)
+    dearer = with_changes(given, {f"deployments.pool.{key}": 2 * usd for key, usd in pool.hourly_prices.items()})
+    twice = dearer.deployments["pool"]
+    assert isinstance(twice, GpuPool)
+    assert twice.hourly_usd == pytest.approx(2 * pool.hourly_usd)
+
+
 def test_bytes_follow_from_the_models_layers() -> None:
     """Llama 3.1 8B: keys and values of 32 layers, 8 heads of 128 numbers of two bytes."""
     pool = with_memory(scenario_from_dict(chat())).deployments["pool"]

@@ -206,7 +206,7 @@ def test_answers_that_a_context_ends_are_counted_as_cut_off() -> None:
     assert 0.1 < rates[1] == rates[2] < 0.6
     np.testing.assert_array_equal(short.runs[0].result.finished_s, by_cap.runs[0].result.finished_s)
     assert refused.summary().rejected_rate.value == 1.0
-    said = "600 of 600 requests that come to pool are rejected because their prompts leave no room for an answer in its context of 100"
+    said = "600 of 600 requests that come to pool are rejected: their prompts leave no room for an answer in its context of 100"
     assert f"{said} tokens (max_model_len)" in refused.summary().notes
     assert not any("max_model_len" in note for note in short.summary().notes)
 

@@ -12,6 +12,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving import offers as gpus
 from ttc_sim.serving.catalogue import Served
+from ttc_sim.serving.model_context import context_of_model
 from ttc_sim.serving.model_names import _SAME_SHAPE, UNMEASURED, base_of, parsed
 
 needs_catalogue = pytest.mark.skipif(catalogue.installed() is None, reason="needs pip install 'ttc-sim[gpus]'")
@@ -119,14 +120,22 @@ def test_what_a_name_contradicts_is_one_line(changes: dict[str, Any], says: str)
 @needs_catalogue
 def test_a_variant_takes_the_time_and_the_memory_of_its_base_in_its_precision() -> None:
     served = Served("", "h100_sxm", tensor_parallel=1)
-    for variant, model, precision in (
-        ("Qwen3-8B-FP8", "Qwen/Qwen3-8B", "fp8"),
-        ("Qwen3-30B-A3B-Thinking-2507", "Qwen/Qwen3-30B-A3B", None),
+    for variant, model, precision, kept in (
+        # Weights in 8 bits say nothing of keys and values, but for NVIDIA's checkpoints.
+        ("Qwen3-8B-FP8", "Qwen/Qwen3-8B", "fp8", "bf16"),
+        ("nvidia/Qwen3-8B-FP8", "Qwen/Qwen3-8B", "fp8", None),
+        ("Qwen3-30B-A3B-Thinking-2507", "Qwen/Qwen3-30B-A3B", None, None),
+        ("Qwen3-30B-A3B-Thinking-2507-FP8", "Qwen/Qwen3-30B-A3B-FP8", None, "bf16"),
     ):
         ours = operator_store.operator_times(served._replace(model=variant))
-        assert ours == operator_store.operator_times(served._replace(model=model, precision=precision))
+        base = served._replace(model=model, precision=precision, kv_cache_dtype=kept)
+        assert ours == operator_store.operator_times(base)
     plain = operator_store.operator_times(served._replace(model="Qwen/Qwen3-8B"))
-    assert operator_store.operator_times(served._replace(model="Qwen3-8B-FP8")).weight_bytes < 0.7 * plain.weight_bytes
+    eight = operator_store.operator_times(served._replace(model="Qwen3-8B-FP8"))
+    assert eight.weight_bytes < 0.7 * plain.weight_bytes
+    assert eight.kv_bytes_per_token == plain.kv_bytes_per_token
+    asked = operator_store.operator_times(served._replace(model="Qwen3-8B-FP8", kv_cache_dtype="fp8"))
+    assert asked.kv_bytes_per_token == plain.kv_bytes_per_token / 2
 
 
 def test_a_shipped_table_is_not_taken_for_weights_of_another_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,11 +178,11 @@ def test_a_fine_tune_is_known_by_the_shape_in_its_config(tmp_path: Path) -> None
 
 @needs_catalogue
 def test_the_context_is_the_variants_own() -> None:
-    assert catalogue.context_of("Qwen/Qwen3-30B-A3B") == 40_960
-    assert catalogue.context_of("Qwen/Qwen3-30B-A3B-Thinking-2507-FP8") == 262_144
-    assert catalogue.context_of("meta-llama/Meta-Llama-3-8B-Instruct") == 8_192
-    assert catalogue.context_of("meta-llama/Llama-3.1-8B-Instruct") == 131_072
-    assert catalogue.context_of("Qwen3-8B-Math") is None
+    assert context_of_model("Qwen/Qwen3-30B-A3B") == 40_960
+    assert context_of_model("Qwen/Qwen3-30B-A3B-Thinking-2507-FP8") == 262_144
+    assert context_of_model("meta-llama/Meta-Llama-3-8B-Instruct") == 8_192
+    assert context_of_model("meta-llama/Llama-3.1-8B-Instruct") == 131_072
+    assert context_of_model("Qwen3-8B-Math") is None
 
 
 @needs_catalogue

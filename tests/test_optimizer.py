@@ -276,7 +276,7 @@ def test_of_policies_alike_in_the_objective_the_one_better_in_the_rest_is_taken(
     def simulated(largest_miss: float, cost: float, accuracy: float) -> Any:
         figures = {"cost_usd_per_request": cost, "accuracy": accuracy}
         estimates = {name: SimpleNamespace(value=value) for name, value in figures.items()}
-        summary = SimpleNamespace(**estimates, quantity=estimates.get)
+        summary = SimpleNamespace(**estimates, quantity=estimates.get, summaries_share=0.0)
         return SimpleNamespace(largest_miss=largest_miss, summary=summary)
 
     def first(*each: tuple[float, float, float]) -> tuple[float, float, float]:

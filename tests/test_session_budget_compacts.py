@@ -29,7 +29,7 @@ from ttc_sim.simulation.summary import summarize
 from ttc_sim.workload import Traffic
 
 from .routing import runtime_of, saved_plan
-from .test_session_accuracy import Chats
+from .test_session_accuracy import Chats, agent
 from .test_session_policies_simulated import model_of
 
 __all__ = ["Chats"]
@@ -138,6 +138,23 @@ def test_sub_agents_have_contexts_of_their_own(tmp_path: Path) -> None:
     assert turn.tolist() == [0, 1, 0, 1, 2, 2, 3]
     assert np.flatnonzero(summary).tolist() == [2, 5]
     assert run.result.cached_tokens[0].tolist() == [0, 1000, 0, 400, 1500, 2000, 400]
+
+
+def test_the_turn_behind_a_summary_goes_on_with_its_conversation(tmp_path: Path) -> None:
+    """Though a sub-agent's last prompt is as long as all that it has in common with what was sent before, and of its number."""
+    rows = {
+        **{name: values[:4] for name, values in ROWS.items()},
+        "agent": ["main", "main.0", "main.0", "main"],
+        "input_tokens": [3000, 390, 400, 5000],
+        "reused_tokens": [0, 0, 390, 3000],
+    }
+    policy = "SessionBudget(Always('one'), tokens=3000, at_end='compact', above_tokens=2400, to_tokens=1500)"
+    run = run_of(by_hand(tmp_path, policy, rows))
+    assert run.prompt_tokens.tolist() == [3000, 390, 400, 5000, 1500]
+    turn = run.draws.traffic.turn
+    assert turn is not None
+    assert turn.tolist() == [0, 0, 1, 1, 2]
+    assert conversations(run.draws.traffic) == ["a0", "a1", "a1", "a0", "a0"]
 
 
 def test_a_head_as_long_as_what_is_to_be_left_stays(tmp_path: Path) -> None:
@@ -400,6 +417,22 @@ def test_where_there_is_nothing_to_make_shorter_it_is_not_offered(tmp_path: Path
         scenario_from_dict(raw, "s.yaml")
     with pytest.raises(InputError, match=r"search\.compact\.to_tokens: got 4000; expected less than above_tokens 4000"):
         by_hand(tmp_path, "Always('one')", search={"compact": {"above_tokens": 4000, "to_tokens": 4000}})
+
+
+def test_where_accuracy_counts_contexts_stay_as_they_are(tmp_path: Path) -> None:
+    profile = agent(tmp_path, "agent", {f"i{k}": [k % 2] for k in range(40)})
+    arms = {"arms": {"one": {"deployment": "one", "profile": profile}}}
+    shorter = {"search": {"compact": {"above_tokens": 2400, "to_tokens": 1500}}}
+    item = by_hand(tmp_path, "Always('one')").scenario.model_dump(mode="json", exclude_none=True)["deployments"]["one"]
+    changed = {**arms, "deployments": {"one": item}, **shorter, "targets": {"minimize": "cost", "accuracy": 0.3}}
+    given = by_hand(tmp_path, "Always('one')", any_sessions(4), **changed).scenario
+    with pytest.raises(InputError, match=r"search\.compact: .* expected none where accuracy counts"):
+        ttc.optimize(given)
+    found = ttc.simulate(
+        given, "SessionBudget(Always('one'), tokens=1, at_end='compact', above_tokens=2400, to_tokens=1500)"
+    ).summary()
+    assert found.accuracy is not None
+    assert any(note.endswith("what answers lose by it is not known") for note in found.notes)
 
 
 # ------------------------------------------------------------------------------------------------------------- at work

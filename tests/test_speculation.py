@@ -411,8 +411,8 @@ def test_every_iteration_holds_its_blocks_and_takes_what_the_table_says(times: T
                 sum(tokens for _, tokens in filling),
                 sum(tokens * (one.computed + tokens / 2) for one, tokens in filling),
                 len(decoding),
-                sum(one.began_at + one.steps * table.advance for one in decoding),
-                len(decoding) + sum(one.computed + tokens == one.length for one, tokens in filling),
+                sum((one.began_at + one.steps * table.advance for one in decoding), 0.0),
+                len(decoding) + sum(int(one.computed + tokens == one.length) for one, tokens in filling),
             )
 
         got = reference.run(case.works, case.names, case.deployments, case.rule, case.until_s, look, case.tables)

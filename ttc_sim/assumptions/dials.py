@@ -173,12 +173,11 @@ def _prices(base: Base, value: float) -> Effect:
 
 
 def _gpu_prices(base: Base, value: float) -> Effect:
-    pools = {name: one.hourly_usd for name, one in base.scenario.deployments.items() if isinstance(one, GpuPool)}
-    if not any(pools.values()):
+    pools = {name: one for name, one in base.scenario.deployments.items() if isinstance(one, GpuPool)}
+    if not any(one.hourly_usd for one in pools.values()):
         raise _refused("gpu-prices", "a GPU pool that is paid by the hour: there is none")
-    return Effect(
-        {f"deployments.{name}.usd_per_replica_hour": float(f"{usd * value:.12g}") for name, usd in pools.items()}
-    )
+    usd = {f"{name}.{key}": one for name, pool in pools.items() for key, one in pool.hourly_prices.items()}
+    return Effect({f"deployments.{path}": float(f"{one * value:.12g}") for path, one in usd.items()})
 
 
 def _speed(key: str) -> Callable[[Base, float], Effect]:

@@ -23,7 +23,7 @@ class FollowedSession:
         self._memory: Memory | None = None
         self._reached: list[tuple[int, int]] = []  # by conversation, its last turn and prompt
         self._agents: dict[str, int] = {}
-        self._last = -1
+        self._last, self._summed_up = -1, False
 
     def of_agent(self, agent: str, prompt_tokens: int) -> tuple[Places, int]:
         """The place of the next turn of an agent, whose conversation is its own, and its number there."""
@@ -32,12 +32,15 @@ class FollowedSession:
         turn = 0 if mine == len(self._reached) else self._reached[mine][0] + 1
         return self._placed(mine, turn, prompt_tokens), turn
 
-    def of_turn(self, turn: int, prompt_tokens: int, reused_tokens: int) -> Places:
+    def of_turn(self, turn: int, prompt_tokens: int, reused_tokens: int, *, summary: bool = False) -> Places:
         """The place of a turn of that number, as :func:`ttc_sim.policies.memory.places_of` finds it among all turns."""
         from ttc_sim.policies.following import MOST_LOOKED
 
         mine = len(self._reached)
-        if self._last >= 0 and turn > 0:
+        behind, self._summed_up = self._summed_up, summary
+        if self._last >= 0 and turn > 0 and behind:
+            mine = self._last
+        elif self._last >= 0 and turn > 0:
             looked = (self._last, *range(len(self._reached) - 1, -1, -1))[:MOST_LOOKED]
             fits = [c for c in looked if self._reached[c][0] == turn - 1]
             mine = min(fits, key=lambda c: abs(self._reached[c][1] - reused_tokens), default=self._last)

@@ -35,13 +35,14 @@ _AS_ASKED = -2
 
 
 @_compiled
-def placed(session: I64, turn: I64, prompt: I64, reused: I64, sessions: int) -> tuple[I64, I64, int]:
+def placed(session: I64, turn: I64, prompt: I64, reused: I64, summary: Bools, sessions: int) -> tuple[I64, I64, int]:
     """See :func:`ttc_sim.policies.memory.places_of`."""
     n = len(session)
     conversation, parent = np.full(n, -1, dtype=np.int64), np.full(n, -1, dtype=np.int64)
     latest = np.full(sessions, -1, dtype=np.int64)  # conversation of the session's turn before
     newest = np.full(sessions, -1, dtype=np.int64)  # of its conversations
     before = np.full(n, -1, dtype=np.int64)
+    summed_up = np.zeros(sessions, dtype=np.bool_)  # whether the session's turn before asked for a summary
     reached, length = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)  # of each, its last turn and prompt
     count = 0
     for i in range(n):
@@ -50,7 +51,9 @@ def placed(session: I64, turn: I64, prompt: I64, reused: I64, sessions: int) -> 
             continue
         last = latest[s]
         found = -1
-        if last >= 0 and turn[i] > 0:
+        if last >= 0 and turn[i] > 0 and summed_up[s]:
+            found = last  # it is for this turn, which begins with little of what was sent
+        elif last >= 0 and turn[i] > 0:
             nearest, c = -1, last
             for k in range(MOST_LOOKED):
                 if c < 0:
@@ -69,7 +72,7 @@ def placed(session: I64, turn: I64, prompt: I64, reused: I64, sessions: int) -> 
             count += 1
         conversation[i] = found
         reached[found], length[found] = turn[i], prompt[i]
-        latest[s] = found
+        latest[s], summed_up[s] = found, summary[i]
     return conversation, parent, count
 
 

@@ -30,7 +30,8 @@ class Places:
 
 def places_of(turns: Turns, prompt_tokens: I64) -> Places:
     """By numbers of turns: one that is the first of a conversation begins it, others go on with that whose turn was the one before;
-    where several are, with that whose last prompt is as long as what is used of it again, nearly, or with the latest."""
+    where several are, with that whose last prompt is as long as what is used of it again, nearly, or with the latest. What
+    comes behind a request for a summary goes on with that."""
     from ttc_sim.policies.following import placed
 
     numbers, session = np.unique(turns.session, return_inverse=True)
@@ -39,7 +40,10 @@ def places_of(turns: Turns, prompt_tokens: I64) -> Places:
     turn, prompt, reused = (
         np.ascontiguousarray(one, dtype=np.int64) for one in (turns.turn, prompt_tokens, turns.reused_tokens)
     )
-    conversation, parent, count = placed(session, turn, prompt, reused, len(numbers) - none)
+    summary = np.zeros(len(session), dtype=np.bool_) if turns.summary is None else turns.summary
+    conversation, parent, count = placed(
+        session, turn, prompt, reused, np.ascontiguousarray(summary), len(numbers) - none
+    )
     return Places(conversation, parent, session, int(count), len(numbers) - none)
 
 

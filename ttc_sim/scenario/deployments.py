@@ -474,6 +474,19 @@ class GpuPool(Model):
         return self.gpus * GPU_PRICES[str(self.gpu)].usd_per_hour
 
     @property
+    def hourly_prices(self) -> dict[str, float]:
+        """Of a replica, by the keys that may say them; of those that take prompts in where these have a price of their own."""
+        own, apart = self.prefill, self.prefill_pool
+        prices = {"usd_per_replica_hour": self.own_hourly_usd}
+        if (
+            own is not None
+            and apart is not None
+            and (own.usd_per_replica_hour, own.gpu, own.tensor_parallel) != (None,) * 3
+        ):
+            prices["prefill.usd_per_replica_hour"] = apart.hourly_usd
+        return prices
+
+    @property
     def prefill_usd_per_hour(self) -> float:
         """Of all replicas that take prompts in, where those are others."""
         apart = self.prefill_pool

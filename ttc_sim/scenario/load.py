@@ -158,6 +158,8 @@ def _check_hardware(scenario: Scenario, pools: set[str]) -> None:
         if any(one.prefill or ()) and one.kv_transfer is None and own.kv_transfer is None:
             expected = "how a prompt's KV cache gets to the replicas that answer, such as {gb_per_s: 50}"
             raise InputError(path, f"{field}.kv_transfer", None, expected)
+        if one.prefill is not None and own.autoscaling is not None:
+            raise InputError(path, f"{field}.prefill", one.prefill, "none: prefill and autoscaling exclude each other")
         if one.autoscaling is not None and own.prefill is not None:
             raise InputError(path, f"{field}.autoscaling", name, "none: prefill and autoscaling exclude each other")
         if one.autoscaling is not None and one.start_up is None and own.start_up is None:

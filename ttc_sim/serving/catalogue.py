@@ -378,19 +378,6 @@ def measured_as(model: str) -> str:
     return shape_like(name) or name
 
 
-def context_of(model: str) -> int | None:
-    """Most tokens of prompt and answer together that a model was made for; ``None`` where the name stands for nothing known."""
-    found = base(model)
-    if found is None:
-        return None
-    if found.context is not None:
-        return found.context
-    if found.model in SHAPES:
-        return int(SHAPES[found.model]["max_position_embeddings"])
-    config = None if installed() is None else config_of(found.model)
-    return None if config is None or not config["context"] else int(config["context"])
-
-
 def said_base(model: str) -> str | None:
     """What a model's times rest on, where that is not the model of that very name; ``None`` otherwise."""
     found = base(model)
@@ -429,7 +416,8 @@ def checked(served: Served, where: str | Path, field: str = "") -> Served:
             node, or the GPU lacks the precision.
     """
     model, weights = named(served.model, served.precision, where, field)
-    served = served._replace(precision=weights)
+    kept = served.kv_cache_dtype or _kept_beside(served.model)
+    served = served._replace(precision=weights, kv_cache_dtype=kept)
     if served.backend not in BACKENDS:
         raise InputError(where, f"{field}backend", served.backend, nearest(served.backend, BACKENDS))
     if served.gpu not in gpus():
@@ -460,6 +448,17 @@ def checked(served: Served, where: str | Path, field: str = "") -> Served:
         asked = served.precision or f"{precision}, the model's own"
         raise InputError(where, f"{field}precision", asked, f"one that {served.gpu} has: it lacks {lacking}")
     return served._replace(model=model)
+
+
+def _kept_beside(model: str) -> str | None:
+    """Precision of keys and values of a checkpoint whose name says that of its weights; ``None`` for what is usual with that.
+
+    Those of NVIDIA, and those that say so, keep them in 8 bits; others leave them in 16, as vLLM then does.
+    """
+    said = parsed(model).precision
+    in_eight = model.lower().startswith("nvidia/") or "-kv" in model.lower()
+    # The catalogue's own checkpoints are served as its measured servers were.
+    return None if model in models() or said in (None, "bf16") or in_eight else "bf16"
 
 
 def _lacking(model: str, precision: str | None, sheet: Mapping[str, Any]) -> str | None:

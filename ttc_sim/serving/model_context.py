@@ -12,7 +12,7 @@ from ttc_sim.files.documents import read_json, read_yaml
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, PhysicsStepTime
 from ttc_sim.scenario.deployments import check_cache_holds
-from ttc_sim.serving.catalogue import ALIASES, SHAPES, config_of, installed
+from ttc_sim.serving.catalogue import SHAPES, base, config_of, installed
 
 _KNOWN = {
     "meta-llama/Llama-3.1-8B": 131_072,
@@ -69,18 +69,22 @@ def context_of_model(model: str, folder: str | Path = ".") -> int | None:
     >>> context_of_model("01-ai/Yi-34B"), context_of_model("my-own/model")
     (4096, None)
     """
-    name = ALIASES.get(model, model)
-    for known in (model, name):
-        if known in _KNOWN:
-            return _KNOWN[known]
-    if name in SHAPES:
-        return int(SHAPES[name]["max_position_embeddings"])
+    if model in _KNOWN:
+        return _KNOWN[model]
     for path in (Path(folder) / model, Path(folder) / model / "config.json"):
         if is_file(path):
-            config = read_json(path)
-            return context_in(config, path) if isinstance(config, Mapping) else None
-    found = config_of(name) if installed() is not None else None
-    return None if found is None else context_in(found["raw_config"], "catalogue", name)
+            described = read_json(path)
+            return context_in(described, path) if isinstance(described, Mapping) else None
+    found = base(model)
+    if found is not None and found.context is not None:
+        return found.context
+    name = model if found is None else found.model
+    if name in _KNOWN:
+        return _KNOWN[name]
+    if name in SHAPES:
+        return int(SHAPES[name]["max_position_embeddings"])
+    config = config_of(name) if installed() is not None else None
+    return None if config is None else context_in(config["raw_config"], "catalogue", name)
 
 
 def context_of_pool(pool: GpuPool, folder: str | Path = ".") -> tuple[str, int] | None:

@@ -271,7 +271,7 @@ def _stacked(tables: Sequence[StepTable]) -> StepTables:
 
 
 def step_seconds(
-    table: StepTable, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: int, sampled: int
+    table: StepTable, prefill_tokens: int, pairs: float, decoding: int, kv_tokens: float, sampled: int
 ) -> float:
     """Seconds of one iteration; of ranks that step together, where all of them do the same.
 

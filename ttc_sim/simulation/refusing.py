@@ -28,8 +28,8 @@ def notes_of_refused(model: Model, runs: Sequence[Run]) -> list[str]:
         if refused:
             came = sum(int(mine.sum()) for mine in here)
             found.append(
-                f"{refused:,} of {came:,} requests that come to {name} are rejected because their prompts leave no room for an answer "
-                f"in its context of {context:,} tokens (max_model_len)"
+                f"{refused:,} of {came:,} requests that come to {name} are rejected: their prompts leave no room for an answer in "
+                f"its context of {context:,} tokens (max_model_len)"
             )
     return found
 

@@ -43,6 +43,7 @@ def _dear(base: Base) -> Mapping[str, object]:
     changes: dict[str, object] = {}
     for name, served in base.scenario.deployments.items():
         if isinstance(served, GpuPool):
+            changes |= {f"deployments.{name}.{key}": 1.2 * usd for key, usd in served.hourly_prices.items()}
             changes[f"deployments.{name}.usd_per_replica_hour"] = "1.2x"
             continue
         prices = base.model.prices[base.model.deployment_names.index(name)]

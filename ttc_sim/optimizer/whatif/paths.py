@@ -104,7 +104,7 @@ class Base:
             if keys[2] == "price" and last in ("usd_per_call", "least_usd_per_call") and prices is not None:
                 return (prices.call if last == "usd_per_call" else prices.least) or None
             if isinstance(served, GpuPool) and keys[2:] == ["usd_per_replica_hour"]:
-                return served.hourly_usd
+                return served.own_hourly_usd
             if isinstance(served, GpuPool) and keys[2:] == ["kv_cache_tokens"]:
                 return served.kv_cache_tokens
         if keys == ["workload", "arrivals", "rate_per_s"] and len(self.model.scenario.workload.processes) == 1:
