@@ -40,14 +40,7 @@ MOST_IN_PROGRESS = 1024  # beyond, one client that reads so many streams is what
 POINTS_FAR_OFF = 25.0  # percent
 FAR_OFF = 45.0  # percent
 # What sequences take is known (scripts/fit_host.py), and not looked for again.
-START = Corrections(
-    layer_us=5.0,
-    prefill_layer_us=200.0,
-    matrix=1.1,
-    first_token_ms=15.0,
-    pipeline_steps=1.0,
-    **host_corrections(),
-)
+START = Corrections(layer_us=5.0, prefill_layer_us=200.0, matrix=1.1, first_token_ms=15.0, **host_corrections())
 DENSE = ("layer_us", "prefill_layer_us", "matrix", "prefill", "link", "first_token_ms", "attention")
 # Mixtures of experts attend with few heads to little: what rows say about it is what they say about other parts.
 COMMON = ("layer_us", "matrix", "prefill", "link", "first_token_ms", "pipeline_steps")
