@@ -462,8 +462,9 @@ class GpuPool(Model):
 
     @property
     def gpus(self) -> int:
-        """GPUs of one replica, as far as the scenario says."""
-        return (self.tensor_parallel or 1) * self.data_parallel
+        """GPUs of one replica, as far as the scenario says, its ranks all together."""
+        of_times = getattr(self.step_time, "tensor_parallel", None)
+        return (self.tensor_parallel or (of_times if isinstance(of_times, int) else 1)) * self.data_parallel
 
     @property
     def hourly_usd(self) -> float:
