@@ -69,6 +69,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "serve": (("httpx2", "starlette", "uvicorn"), "ttc-sim serve"),
     "ray": (("ray",), "ttc-sim sweep --backend ray"),
     "dask": (("distributed",), "ttc-sim sweep --backend dask"),
+    "docs": (("sphinx", "myst_parser", "furo"), "make docs"),
     "sensitivity": (("SALib",), "ttc-sim sensitivity --sobol"),
     "notebook": (("anywidget", "ipykernel", "jupyterlab"), "notebooks, and sliders in them"),
     "encoder": (("tokenizers",), "the predictor with a text encoder (--predictor encoder)"),

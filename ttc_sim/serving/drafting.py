@@ -26,6 +26,8 @@ def note_on_drafts(name: str, pool: GpuPool) -> str | None:
     of += f"{said.length:g} tokens of it in the mean"
     if said.profile is not None:
         of += f", as {ACCEPTANCE_LENGTHS[said.profile].model} does on coding prompts"
+    if said.draft_s is None and said.draft_share is None:
+        of += f" (drafting one is assumed to take {said.share_of_a_draft:.0%} of a plain iteration: draft_s or draft_share say it)"
     return f"{of}: times per token have no spread of acceptance in them"
 
 

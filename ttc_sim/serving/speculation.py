@@ -40,7 +40,7 @@ def speculative_table(
     drafted = speculative.draft_tokens
     decode_s = plain.decode_s[: max_sequences + 1].copy()
     decode_s[1:] += speculative.drafting_s
-    share = drafted * (speculative.draft_share or 0.0)
+    share = drafted * speculative.share_of_a_draft
     one_each = plain.base_s + plain.dense_s[: max_sequences + 1] + plain.decode_s[: max_sequences + 1]
     decode_s[1:] += share * (one_each + plain.sampled_s[: max_sequences + 1])[1:]
     decode_s += drafted * per_draft_token_s * np.arange(max_sequences + 1)
