@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 
-def test_the_site_is_made_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_site_is_made_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx")
-    import build_docs
-
-    monkeypatch.setattr(sys, "argv", ["build_docs", "--out", str(tmp_path), "--check"])
-    assert build_docs.main() == 0
+    # In a process of its own: what reads the docstrings imports modules as type checkers see them.
+    line = [sys.executable, str(ROOT / "scripts" / "build_docs.py"), "--check", "--out", str(tmp_path)]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_page_stands_in_the_menu_once() -> None:

@@ -215,6 +215,8 @@ def backtest_run(
                 f"the fit of the host's time ended at its bound of {1e3 * MOST_HOST_S:g} ms: what makes the runs slower than their "
                 "profiles is something else"
             )
+        # What runs that were calibrated on took beside the loop is in what was fitted to them.
+        late = late if host_s is None else (0.0, 0.0)
         table = _profile(run, gpu_profile, host_s)
         said = f"per-layer profile {Path(gpu_profile).name}"
         said += (
