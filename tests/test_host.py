@@ -87,6 +87,23 @@ def test_no_more_tokens_leave_a_server_than_its_front_end_hands_out() -> None:
     assert decoding(usual, 1024, 1) >= 1024 * token_s() * (1 - 1e-12)
 
 
+@pytest.mark.usefixtures("known_times")
+@pytest.mark.parametrize("draft", [{"draft_s": 0.0}, {"draft_s": 0.004}, {"draft_share": 0.1}])
+def test_accepted_drafts_wait_for_the_front_end_too(draft: dict[str, float]) -> None:
+    said = {"draft_tokens": 3, "acceptance_length": 2.5, **draft}
+    slow = 8e-4
+    free, bound = (
+        pool_table(pool_of(max_num_seqs=256, speculative=said, host={"token_s": each})) for each in (0.0, slow)
+    )
+    for n in (1, 8, 100, 256):
+        for held in (1, 700, 40_000):
+            alone, took = (step_seconds(table, 0, 0.0, n, n * held, n) for table in (free, bound))
+            slower = max(n * 2.5 * slow, alone)
+            assert slower * (1 - 1e-12) <= took <= slower * 1.25
+    assert step_seconds(bound, 0, 0.0, 256, 256, 256) == pytest.approx(256 * 2.5 * slow)
+    assert step_seconds(bound, 0, 0.0, 1, 40_000, 1) == step_seconds(free, 0, 0.0, 1, 40_000, 1)
+
+
 def test_ranks_share_their_replica_s_front_ends() -> None:
     usual, one, two = (
         host_times(pool_of(data_parallel=4, **more)) for more in ({}, {"api_servers": 1}, {"api_servers": 2})

@@ -28,7 +28,7 @@ from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import Served, checked, gpus, has_experts, need, said_base
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, corrections_for, token_s
-from ttc_sim.serving.host import with_host
+from ttc_sim.serving.host import handed_out
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table
 from ttc_sim.serving.step_time import StepTable, step_seconds
@@ -340,7 +340,7 @@ def predict_served_points(
                 continue
             most = max(points[i].users for i in members)
             table = operator_table(times, corrections_for(times, served), MAX_NUM_BATCHED_TOKENS, most)
-            table = with_host(table, 0.0, 0.0, token_s() / API_SERVERS)
+            table = handed_out(table, token_s() / API_SERVERS)
             todo = []
             for i in members:
                 longest = int(points[i].load.prompt_tokens + closed_loop(points[i]).visible_tokens.max())

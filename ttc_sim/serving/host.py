@@ -64,11 +64,21 @@ def with_host(table: StepTable, step_s: float, sequence_s: float, token_s: float
     0.016
     """
     sequences = np.arange(len(table.sampled_s), dtype=np.float64)
-    base_s, sampled_s = table.base_s + step_s, table.sampled_s + sequence_s * sequences
-    attention_s = table.decode_attention_s
-    if table.attention_s.size > 1:
-        rest_s = base_s + table.decode_s + sampled_s
-        rest_s = rest_s + table.dense_s[np.minimum(np.arange(len(sequences)), len(table.dense_s) - 1)]
-        # Both are straight lines of KV tokens between two knots; so is what is made of them, a little above the longer of both.
-        attention_s = np.maximum(attention_s, (token_s * sequences - rest_s)[:, None])
-    return table._replace(base_s=base_s, sampled_s=sampled_s, decode_attention_s=attention_s)
+    in_loop = table._replace(base_s=table.base_s + step_s, sampled_s=table.sampled_s + sequence_s * sequences)
+    return handed_out(in_loop, token_s)
+
+
+def handed_out(table: StepTable, token_s: float) -> StepTable:
+    """A table whose decode iterations are none shorter than the way out of the tokens that they yield, drafts accepted among them.
+
+    Where nothing is known of attention, nothing is bounded: such times are of whole iterations.
+    """
+    if table.attention_s.size == 1:
+        return table
+    sequences = np.arange(len(table.decode_s))
+    tokens = table.verified * sequences
+    rest_s = table.base_s + table.decode_s + table.sampled_s[tokens]
+    rest_s = rest_s + table.dense_s[np.minimum(tokens, len(table.dense_s) - 1)]
+    out_s = token_s * table.advance * sequences
+    # Both are straight lines of KV tokens between two knots; so is what is made of them, a little above the longer of both.
+    return table._replace(decode_attention_s=np.maximum(table.decode_attention_s, (out_s - rest_s)[:, None]))

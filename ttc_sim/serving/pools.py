@@ -9,10 +9,11 @@ from pathlib import Path
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
+from ttc_sim.scenario.host import Host
 from ttc_sim.serving.catalogue import Served, has_experts, installed, known
 from ttc_sim.serving.corrections import corrections_for, fitted
 from ttc_sim.serving.gpu_profile import load_gpu_profile
-from ttc_sim.serving.host import HostTimes, host_times, with_host
+from ttc_sim.serving.host import HostTimes, handed_out, host_times, with_host
 from ttc_sim.serving.model_context import with_context
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import OperatorTimes, kv_bytes_of_a_token, kv_tokens, operator_table
@@ -56,12 +57,17 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
 def _speculative_table(pool: GpuPool, folder: Path) -> StepTable:
     assert pool.speculative is not None
     drafted, given = pool.speculative.draft_tokens, pool.step_time
-    plain = pool_table(
-        pool.model_copy(update={"speculative": None, "max_num_seqs": pool.max_num_seqs * (drafted + 1)}), folder
-    )
+    # How many tokens leave a server is known once it is known how many an iteration yields.
+    changes = {
+        "speculative": None,
+        "max_num_seqs": pool.max_num_seqs * (drafted + 1),
+        "host": (pool.host or Host()).model_copy(update={"token_s": 0.0}),
+    }
+    plain = pool_table(pool.model_copy(update=changes), folder)
     # Nothing there is of tokens in general: a draft token takes what a prompt token takes.
     per_draft_token_s = given.per_prefill_token_s if isinstance(given, LinearStepTime) else 0.0
-    return speculative_table(plain, pool.speculative, pool.max_num_seqs, per_draft_token_s)
+    table = speculative_table(plain, pool.speculative, pool.max_num_seqs, per_draft_token_s)
+    return handed_out(table, host_times(pool).token_s) if given is None or isinstance(given, LayerStepTime) else table
 
 
 def served_by(pool: GpuPool, folder: str | Path = ".") -> Served:
