@@ -6,6 +6,7 @@ import copy
 import datetime
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -189,6 +190,28 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path, change: Any, said: 
     file.write_text(json.dumps(raw))
     with pytest.raises(InputError, match=re.escape(said)):
         ttc.report(file)
+
+
+@pytest.mark.parametrize("asked", [{"requests": 5}, {"replications": 1}, {"as_of": DAY}])
+def test_what_would_change_nothing_is_refused(tmp_path: Path, asked: dict[str, Any]) -> None:
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6}
+    file = tmp_path / "made.json"
+    raw = {"scenario": "s", "accuracy": figure, "cost_usd_per_request": figure, "latency_s": {}, "per_arm": {}}
+    file.write_text(json.dumps(raw))
+    with pytest.raises(InputError, match=f"{next(iter(asked))}: got .*; expected nothing beside made.json"):
+        ttc.report(file, **asked)
+    if "as_of" in asked:
+        with pytest.raises(InputError, match=r"as_of: got .*; expected a plan's file"):
+            ttc.report("qa-gateway", **asked)
+
+
+def test_the_commands_of_a_page_make_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ttc.report("qa-gateway", requests=150, replications=2, vary=False)
+    commands = [line for line in page.markdown.splitlines() if line.startswith("ttc-sim ")]
+    monkeypatch.chdir(tmp_path)
+    for line in commands:
+        assert CliRunner().invoke(app, shlex.split(line)[1:] + ["--no-variations"] * ("report" in line)).exit_code == 0
+    assert (tmp_path / "report.html").read_text() == page.html
 
 
 def test_what_is_missing_is_said_in_a_line(planned: tuple[ttc.Plan, Path], tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Gathered:
         scenario: as it is carried out; file: that was given; examined: of a plan, its file and checks; ``None`` of a scenario.
         result, summary, verdicts: of simulating it; baselines: of others on the same requests; day: the same over the clock.
         varied: in variations; ``None`` where nothing was varied.
+        requests, replications: of the runs, where they were asked for instead of the scenario's.
         today: that ages are told as of.
     """
 
@@ -50,6 +51,8 @@ class Gathered:
     baselines: Mapping[str, Summary]
     day: OverTime
     varied: WhatIf | None
+    requests: int | None
+    replications: int | None
     today: datetime.date
 
 
@@ -71,11 +74,11 @@ def gather(
         progress: called with a line about each step.
         vary: whether it is simulated in variations too.
         requests, replications: of the runs, instead of the scenario's.
-        as_of: that prices and measurements are old as of; today if left out.
+        as_of: that prices and measurements of a plan are old as of; today if left out.
         allow_code: as for :func:`ttc_sim.load_plan`.
 
     Raises:
-        InputError: no such file, a scenario without a policy, or one that cannot be simulated.
+        InputError: no such file, a scenario without a policy, one that cannot be simulated, or ``as_of`` beside a scenario.
     """
     examined, scenario = _read(given, progress, as_of, allow_code)
     if scenario.parsed_policy() is None:
@@ -100,6 +103,8 @@ def gather(
         baselines=baselines,
         day=day,
         varied=varied,
+        requests=requests,
+        replications=replications,
         today=as_of or datetime.date.today(),
     )
 
@@ -108,13 +113,20 @@ def _read(
     given: Scenario | str | Path, progress: Progress, as_of: datetime.date | None, allow_code: AllowCode
 ) -> tuple[Examined | None, Scenario]:
     if isinstance(given, Scenario):
+        _refuse_ages(as_of)
         return None, given
     path = find_scenario(location("report", "file", given, "a plan's file, a scenario's or a result's"))
     raw = read_yaml(path, expected="a plan, a scenario, or a result that --json wrote")
     if isinstance(raw, dict) and "ttc_sim_plan" in raw:
         examined = check_plan(path, as_of, progress, allow_code=allow_code)
         return examined, examined.plan.scenario
+    _refuse_ages(as_of)
     return None, load_scenario(path, allow_code=allow_code)
+
+
+def _refuse_ages(as_of: datetime.date | None) -> None:
+    if as_of is not None:
+        raise InputError("report", "as_of", as_of, "a plan's file beside it: nothing is said of a scenario's age")
 
 
 def _interval_s(result: Result) -> float:

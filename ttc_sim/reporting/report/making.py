@@ -82,12 +82,13 @@ def report(
         file: the plan's, scenario's or result's file, the name of a shipped scenario, or a scenario itself.
         progress: called with a line about each step.
         vary: whether it is simulated in variations too.
-        requests, replications: of the runs, instead of the scenario's.
-        as_of: that prices and measurements are old as of; today if left out.
+        requests, replications: of the runs, instead of the scenario's; not of a result, of which nothing is simulated.
+        as_of: that prices and measurements of a plan are old as of; today if left out.
         allow_code: as for :func:`ttc_sim.load_plan`.
 
     Raises:
-        InputError: no such file, one that is none of the three, or a plan that cannot be simulated any more.
+        InputError: no such file, one that is none of the three, a plan that cannot be simulated any more, or an argument that
+            changes nothing on the page of such a file.
 
     >>> page = report("qa-gateway", requests=200, replications=2, vary=False)
     >>> page.markdown.splitlines()[0]
@@ -96,6 +97,11 @@ def report(
     if not isinstance(file, Scenario):
         path = location("report", "file", file, "a plan's file, a scenario's or a result's")
         if is_result(path):
+            for name, asked in (("requests", requests), ("replications", replications), ("as_of", as_of)):
+                if asked is not None:
+                    raise InputError(
+                        "report", name, asked, f"nothing beside {path.name}: what a result says is printed as it is"
+                    )
             return ReportPage(report_of_result(path))
     options = {"requests": requests, "replications": replications}
     return ReportPage(written(gather(file, progress, vary=vary, as_of=as_of, allow_code=allow_code, **options)))

@@ -316,12 +316,13 @@ def _made(found: Gathered) -> Iterator[Block]:
         "file": found.file,
         "seed": str(scenario.seed),
         "runs": f"{found.summary.runs} of {found.summary.requests:,} requests",
-        "ages as of": str(found.today),
         "Python": platform.python_version(),
         **{name: version for name in _PACKAGES if (version := _version(name))},
     }
-    if found.examined is not None and found.examined.plan.sha256:
-        rows["sha256 of the plan"] = found.examined.plan.sha256
+    if found.examined is not None:
+        rows["ages as of"] = str(found.today)
+        if found.examined.plan.sha256:
+            rows["sha256 of the plan"] = found.examined.plan.sha256
     if scenario.workload.has_problems:
         rows["predictor"] = str(identify(scenario.predictor_at))
     table = Table(title="Seeds and versions", title_justify="left")
@@ -331,16 +332,20 @@ def _made(found: Gathered) -> Iterator[Block]:
         table.add_row(name, said)
     yield table
     yield "The same figures again:"
-    yield Code(_command(found, "simulate", "--hours") + "\n" + _command(found, "report", "--out report.html"), "sh")
+    aged = f" --as-of {found.today}" if found.examined is not None else ""
+    again = _command(found, "simulate", "--hours"), _command(found, "report", f"--out report.html{aged}")
+    yield Code("\n".join(again), "sh")
     yield "The scenario, with the policy:"
     content = scenario.model_dump(mode="json", exclude={"path"}, exclude_none=True)
     yield Code(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), "yaml")
 
 
 def _command(found: Gathered, name: str, more: str) -> str:
-    return (
-        f"ttc-sim {name} {shlex.quote(Path(found.file).name if Path(found.file).is_absolute() else found.file)} {more}"
-    )
+    """What carries out a command on the file that was given, with as many requests and runs."""
+    file = Path(found.file).name if Path(found.file).is_absolute() else found.file
+    asked = {"--requests": found.requests, "--replications": found.replications}
+    runs = [f"{option} {count}" for option, count in asked.items() if count is not None]
+    return " ".join(["ttc-sim", name, shlex.quote(file), *runs, more])
 
 
 def _version(package: str) -> str | None:
