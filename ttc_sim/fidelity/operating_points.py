@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,11 @@ from ttc_sim.base.limits import MOST_TOKENS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work, single_stage
-from ttc_sim.fidelity.beside import ANY_STEP, pair
+from ttc_sim.fidelity.beside import ANY_STEP, by_server, may_be_fitted_to, no_room, pair
 from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import BACKENDS, Served, base_name, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted, of_kind
-from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table
 from ttc_sim.serving.step_time import StepTable
 
@@ -82,7 +79,7 @@ class Point:
     @property
     def fitted_to(self) -> bool:
         """Whether corrections may be fitted to it: those whose id's SHA-256 ends in an odd byte."""
-        return sha256(self.id.encode()).digest()[-1] % 2 == 1
+        return may_be_fitted_to(self.id)
 
 
 Refused = dict[str, str]
@@ -248,40 +245,22 @@ def predict(
         progress: told what is being done.
         workers: threads; what comes out does not depend on them.
     """
-    say = progress or (lambda _: None)
-    groups: dict[Served, list[int]] = {}
-    for i, point in enumerate(points):
-        groups.setdefault(point.served, []).append(i)
-    out: list[Predicted | str] = ["" for _ in points]
-    with ThreadPoolExecutor(workers) as pool:
-        for number, (served, members) in enumerate(groups.items(), 1):
-            say(f"{served.model} on {served.gpus} {served.gpu}, server {number} of {len(groups)}")
-            try:
-                times = operator_times(served)
-            except InputError as error:
-                for i in members:
-                    out[i] = error.expected
-                continue
-            mine = of_kind(known, times, served)
-            tables = [
-                operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, sampled=one) for one in (False, True)
-            ]
-            todo = []
-            for i in members:
-                longest, held = points[i].prompt_tokens + points[i].output_tokens, kv_tokens(times, MEMORY_SHARE)
-                if held < longest:
-                    out[i] = f"a KV cache of {held} tokens is left beside the weights, {longest} are needed"
-                else:
-                    todo.append(i)
 
-            def one(
-                i: int, times: OperatorTimes = times, tables: list[StepTable] = tables, mine: Corrections = mine
-            ) -> Predicted:
-                return simulate_point(points[i], times, tables[points[i].sampled], mine)
+    def at(served: Served, times: OperatorTimes, _: list[int]) -> Callable[[int], Predicted | str]:
+        mine, held = of_kind(known, times, served), kv_tokens(times, MEMORY_SHARE)
+        tables = [
+            operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, sampled=one) for one in (False, True)
+        ]
 
-            for i, found in zip(todo, pool.map(one, todo), strict=True):
-                out[i] = found
-    return out
+        def one(i: int) -> Predicted | str:
+            longest = points[i].prompt_tokens + points[i].output_tokens
+            if held < longest:
+                return no_room(held, longest)
+            return simulate_point(points[i], times, tables[points[i].sampled], mine)
+
+        return one
+
+    return by_server([point.served for point in points], at, progress, workers)
 
 
 @one_thread()

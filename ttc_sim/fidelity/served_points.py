@@ -7,9 +7,7 @@ tokens the clients saw; how long prompts and single answers were was not recorde
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from math import ceil, log, sqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,14 +21,13 @@ from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_TOKENS
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import EngineResult, Work, single_stage
-from ttc_sim.fidelity.beside import ANY_STEP, pair
+from ttc_sim.fidelity.beside import ANY_STEP, by_server, may_be_fitted_to, no_room, pair
 from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import Served, checked, gpus, has_experts, need, said_base
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, corrections_for, token_s
 from ttc_sim.serving.host import handed_out
-from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import operator_table
+from ttc_sim.serving.operators import OperatorTimes, operator_table
 from ttc_sim.serving.step_time import StepTable, step_seconds
 
 MAX_NUM_BATCHED_TOKENS = 8192
@@ -104,7 +101,7 @@ class ServedPoint:
     @property
     def fitted_to(self) -> bool:
         """Whether anything may be fitted to it: those whose id's SHA-256 ends in an odd byte."""
-        return sha256(self.id.encode()).digest()[-1] % 2 == 1
+        return may_be_fitted_to(self.id)
 
     @property
     def users(self) -> int:
@@ -320,36 +317,21 @@ def predict_served_points(
         progress: told what is being done.
         workers: threads; what comes out does not depend on them.
     """
-    say = progress or (lambda _: None)
-    groups: dict[Served, list[int]] = {}
-    for i, point in enumerate(points):
-        groups.setdefault(point.served, []).append(i)
-    out: list[PredictedItl | str] = ["" for _ in points]
 
-    def one(i: int, table: StepTable, kv_tokens: int) -> None:
-        out[i] = simulate_served_point(points[i], table, kv_tokens)
+    def at(served: Served, times: OperatorTimes, members: list[int]) -> Callable[[int], PredictedItl | str]:
+        most = max(points[i].users for i in members)
+        table = operator_table(times, corrections_for(times, served), MAX_NUM_BATCHED_TOKENS, most)
+        table = handed_out(table, token_s() / API_SERVERS)
 
-    with ThreadPoolExecutor(workers) as pool:
-        for number, (served, members) in enumerate(groups.items(), 1):
-            say(f"{served.model} on {served.gpus} {served.gpu}, server {number} of {len(groups)}")
-            try:
-                times = operator_times(served)
-            except InputError as error:
-                for i in members:
-                    out[i] = error.expected
-                continue
-            most = max(points[i].users for i in members)
-            table = operator_table(times, corrections_for(times, served), MAX_NUM_BATCHED_TOKENS, most)
-            table = handed_out(table, token_s() / API_SERVERS)
-            todo = []
-            for i in members:
-                longest = int(points[i].load.prompt_tokens + closed_loop(points[i]).visible_tokens.max())
-                if times.kv_tokens < longest:
-                    out[i] = f"a KV cache of {times.kv_tokens} tokens is left beside the weights, {longest} are needed"
-                else:
-                    todo.append(i)
-            list(pool.map(lambda i, table=table, kv=times.kv_tokens: one(i, table, kv), todo))
-    return out
+        def one(i: int) -> PredictedItl | str:
+            longest = int(points[i].load.prompt_tokens + closed_loop(points[i]).visible_tokens.max())
+            if times.kv_tokens < longest:
+                return no_room(times.kv_tokens, longest)
+            return simulate_served_point(points[i], table, times.kv_tokens)
+
+        return one
+
+    return by_server([point.served for point in points], at, progress, workers)
 
 
 @one_thread()

@@ -126,7 +126,9 @@ def _read(
 
 def _refuse_ages(as_of: datetime.date | None) -> None:
     if as_of is not None:
-        raise InputError("report", "as_of", as_of, "a plan's file beside it: nothing is said of a scenario's age")
+        raise InputError(
+            "report", "as_of", as_of.isoformat(), "a plan's file beside it: nothing is said of a scenario's age"
+        )
 
 
 def _interval_s(result: Result) -> float:

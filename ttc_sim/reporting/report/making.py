@@ -100,7 +100,10 @@ def report(
             for name, asked in (("requests", requests), ("replications", replications), ("as_of", as_of)):
                 if asked is not None:
                     raise InputError(
-                        "report", name, asked, f"nothing beside {path.name}: what a result says is printed as it is"
+                        "report",
+                        name,
+                        str(asked),
+                        f"nothing beside {path.name}: what a result says is printed as it is",
                     )
             return ReportPage(report_of_result(path))
     options = {"requests": requests, "replications": replications}
