@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -115,8 +116,6 @@ def _number(right: bool) -> str:
 
 @cache
 def _paper() -> Paper:
-    import io
-
     return Paper(io.StringIO())
 
 

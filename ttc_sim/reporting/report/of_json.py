@@ -11,18 +11,13 @@ from rich.table import Table
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.figures import dollars, dollars_of, number, percent, percent_of, rounded_down, seconds, span
+from ttc_sim.base.figures import dollars_of, number, percent, percent_of, rounded_down, seconds, span
 from ttc_sim.files.documents import read_json
+from ttc_sim.reporting.report.cards import CARDS, card
 from ttc_sim.reporting.report.parts import Block, Card, Report, Section, State
 
 _EXPECTED = "what `ttc-sim simulate --json` or `ttc-sim optimize --json` wrote"
 _NEEDED = ("scenario", "cost_usd_per_request", "latency_s", "per_arm")
-_CARDS = {
-    "accuracy": ("right and in time", percent, 1.0),
-    "cost_usd_per_day": ("dollars a day", dollars, 1.0),
-    "cost_usd_per_request": ("dollars per 1,000 requests", dollars, 1000.0),
-    "timeout_rate": ("timed out", percent, 1.0),
-}
 
 
 def is_result(path: Path) -> bool:
@@ -115,16 +110,12 @@ def _answer(raw: Mapping[str, Any], targets: list[dict[str, Any]]) -> tuple[str,
 
 
 def _cards(reader: _Reader, raw: Mapping[str, Any]) -> Iterator[Card]:
-    for name, (label, said, times) in _CARDS.items():
-        figure = reader.estimate(raw.get(name), name)
+    latency = raw["latency_s"] if isinstance(raw["latency_s"], dict) else {}
+    found = {**raw, "latency_p95_s": latency.get("p95")}
+    for name in CARDS:
+        figure = reader.estimate(found.get(name), "latency_s.p95" if name == "latency_p95_s" else name)
         if figure is not None and not math.isnan(figure.value):
-            between = f"{said(times * figure.low)} to {said(times * figure.high)}" if figure.low < figure.high else ""
-            yield Card(label, said(times * figure.value), between)
-    figure = reader.estimate(
-        raw["latency_s"].get("p95") if isinstance(raw["latency_s"], dict) else None, "latency_s.p95"
-    )
-    if figure is not None:
-        yield Card("95% are answered within, s", seconds(figure.value), span(figure))
+            yield card(name, figure)
 
 
 def _targets(reader: _Reader, targets: list[dict[str, Any]]) -> Table:

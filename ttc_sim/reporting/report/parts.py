@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -87,8 +88,6 @@ class Sheet(Paper):
     """Takes what a report prints to a terminal, as blocks."""
 
     def __init__(self) -> None:
-        import io
-
         super().__init__(io.StringIO())
         self.blocks: list[Block] = []
 

@@ -13,7 +13,7 @@ import yaml
 from rich.table import Table
 
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.figures import dollars, number, percent, rounded_down, seconds, span
+from ttc_sim.base.figures import dollars, number, percent, rounded_down, span
 from ttc_sim.base.times import DAY_S
 from ttc_sim.measured.provenance import identify
 from ttc_sim.optimizer.health.check import Check, by_severity, passes
@@ -23,6 +23,7 @@ from ttc_sim.reporting.budget import budget_lines, budget_table
 from ttc_sim.reporting.health import counted
 from ttc_sim.reporting.over_time import plot_over_time, print_over_time
 from ttc_sim.reporting.plots import plot_comparison, plot_result
+from ttc_sim.reporting.report.cards import CARDS, card
 from ttc_sim.reporting.report.gathering import Gathered
 from ttc_sim.reporting.report.origins import origins_table, times_table_of
 from ttc_sim.reporting.report.parts import Block, Card, Code, Drawn, Report, Section, Sheet, State, lines
@@ -136,26 +137,14 @@ def _figures(found: Gathered) -> dict[str, Estimate]:
     return figures
 
 
-_CARDS: dict[str, tuple[str, Callable[[float], str], float]] = {
-    "accuracy": ("right and in time", percent, 1.0),
-    "cost_usd_per_day": ("dollars a day", dollars, 1.0),
-    "cost_usd_per_request": ("dollars per 1,000 requests", dollars, 1000.0),
-    "latency_p50_s": ("half are answered within, s", seconds, 1.0),
-    "latency_p95_s": ("95% are answered within, s", seconds, 1.0),
-    "timeout_rate": ("timed out", percent, 1.0),
-}
-
-
 def _cards(found: Gathered) -> Iterator[Card]:
     asked: dict[str, TargetCheck | TargetVerdict] = {one.name: one for one in found.verdicts}
     if found.examined is not None:
         asked |= {one.name: one for one in found.examined.targets}
     figures = _figures(found)
-    for name, (label, said, times) in _CARDS.items():
+    for name, (_, said, times) in CARDS.items():
         if name in figures:
-            figure = figures[name]
-            between = f"{said(times * figure.low)} to {said(times * figure.high)}" if figure.low < figure.high else ""
-            yield Card(label, said(times * figure.value), between, *_asked(asked.pop(name, None), said, times))
+            yield card(name, figures[name], *_asked(asked.pop(name, None), said, times))
     for one in asked.values():
         figure = one.promised if isinstance(one, TargetCheck) else one.realized
         known = not math.isnan(figure.value)
