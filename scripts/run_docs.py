@@ -1,84 +1,138 @@
 """``python scripts/run_docs.py``: carry out what the pages of the documentation say, and compare what they say it prints.
 
-A block of ``yaml`` or ``csv`` whose first line is ``# NAME`` is a file. A block of ``sh`` is run in a folder of the page's own, and
-the block of ``text`` after it is what it prints. ``--update`` writes that down anew.
+Each page has a folder of its own. By the first words of a block's fence:
+
+- ``yaml``, ``json``, ``jsonl``, ``csv``, ``toml`` or ``python`` with a name beside it, or in its first line as
+  ``# NAME``, is a file;
+- ``yaml`` without a name is part of a scenario: it is put into the one that the page names, ``<!-- parts of NAME -->``,
+  and read;
+- ``sh`` is run, and so is ``python``, all of a page's in one go; a ``text`` block after it is what it prints: ``...`` in
+  that stands for anything, in a line or as a line of its own;
+- ``sh`` with ``elsewhere`` and a reason beside it (an account, an installation) is not run: its options are looked up.
+
+``ttc-sim`` ends with status 0 but where the line says ``# status 2``. ``<!-- run ... -->`` holds what a page needs and does
+not show, and ``<!-- have NAME -->`` a file that readers have (``HAVE``). ``--update`` writes down anew what is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
-import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from doc_blocks import Block, blocks_of, file_name, matches
+from doc_commands import look_up, run_python, run_shell
+from doc_files import have, with_parts
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/tutorial.md",)
+PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 """Pages that are carried out."""
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+REASONS = ("account", "network", "install", "editor", "gpu")
+"""Why commands may be run elsewhere alone: what they need, that a machine for tests has not."""
+_FILES = ("yaml", "json", "jsonl", "csv", "toml", "python")
+
+
+@dataclass
+class Page:
+    """What carrying out a page comes to."""
+
+    folder: Path
+    printed: str | None = None
+    base: str = "reasoning-gateway"
+    names: dict[str, object] = field(default_factory=lambda: {"__name__": "__main__"})
+    faults: list[str] = field(default_factory=list)
+
+    def carry_out(self, block: Block) -> str:
+        """The block as it ought to stand there."""
+        name = file_name(block) if block.kind in _FILES else None
+        if block.kind == "text":
+            return self._compared(block)
+        self.printed = None
+        if name is not None:
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.content, encoding="utf-8")
+        elif block.kind == "yaml":
+            self.faults += with_parts(block.content, self.base, self.folder)
+        elif block.kind == "python":
+            self._take(run_python(block.content, self.names, self.folder))
+        elif block.kind == "sh":
+            self._shell(block)
+        elif block.kind == "parts of":
+            self.base = block.content.strip()
+        elif block.kind == "have":
+            for one in block.content.split():
+                have(one, self.folder)
+        elif block.kind == "run":
+            self.faults += run_shell(block.content, self.folder)[1]
+        else:
+            self.faults.append(
+                f"a block of {block.kind or 'no kind'}, which is neither run nor compared:\n{block.content}"
+            )
+        return block.whole
+
+    def _shell(self, block: Block) -> None:
+        elsewhere, _, reason = block.said.partition(" ")
+        if elsewhere == "elsewhere":
+            if reason not in REASONS:
+                self.faults.append(f"elsewhere for {reason!r}; known are {', '.join(REASONS)}")
+            self.faults += look_up(block.content)
+        else:
+            self._take(run_shell(block.content, self.folder))
+
+    def _take(self, done: tuple[str, list[str]]) -> None:
+        self.printed = done[0]
+        self.faults += done[1]
+
+    def _compared(self, block: Block) -> str:
+        if self.printed is None:
+            self.faults.append(f"said to be printed, and nothing before it prints:\n{block.content}")
+            return block.whole
+        printed, self.printed = self.printed, None
+        if matches(block.content, printed):
+            return block.whole
+        lines = difflib.unified_diff(block.content.splitlines(), printed.splitlines(), "said", "printed", lineterm="")
+        self.faults.append("\n".join(lines))
+        return f"```text\n{printed}```"
 
 
 def carried_out(text: str) -> tuple[str, list[str]]:
     """The page with what its commands print now, and what of it is not what stood there."""
-    faults: list[str] = []
     parts: list[str] = []
-    end, printed = 0, ""
+    end = 0
     with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
-        for found in _BLOCK.finditer(text):
-            kind, content = found.groups()
-            parts.append(text[end : found.start()])
-            end = found.end()
-            block = found[0]
-            if kind in ("yaml", "csv") and (named := re.match(r"# (\S+\.\w+)\n", content)):
-                (Path(name) / named[1]).write_text(content, encoding="utf-8")
-            elif kind == "sh":
-                printed, fault = _run(content, Path(name))
-                faults += fault
-            elif kind == "text":
-                if content != printed:
-                    faults.append(
-                        "\n".join(difflib.unified_diff(content.splitlines(), printed.splitlines(), "said", "printed"))
-                    )
-                block = f"```text\n{printed}```"
-            parts.append(block)
-    return "".join([*parts, text[end:]]), faults
-
-
-def _run(script: str, folder: Path) -> tuple[str, list[str]]:
-    """What it prints, and how it failed."""
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-        "COLUMNS": "150",
-        "LANG": "C.UTF-8",
-    }
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    printed = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
-    return printed, [] if done.returncode == 0 else [f"{script}: status {done.returncode}\n{done.stderr[-2000:]}"]
+        page = Page(Path(name))
+        for block in blocks_of(text):
+            parts += [text[end : block.begins], page.carry_out(block)]
+            end = block.ends
+    return "".join([*parts, text[end:]]), page.faults
 
 
 def main() -> int:
     """Exit status: 0 if every page does what it says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pages", nargs="*", default=PAGES)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", default=PAGES, metavar="PAGE")
     parser.add_argument("--update", action="store_true", help="write down what is printed now")
     given = parser.parse_args()
     status = 0
     for page in given.pages:
         path = ROOT / page
         now, faults = carried_out(path.read_text(encoding="utf-8"))
-        if given.update:
+        if given.update and not any(map(_is_broken, faults)):
             path.write_text(now, encoding="utf-8")
         elif faults:
             status = 1
             print(page, *faults, sep="\n")
     return status
+
+
+def _is_broken(fault: str) -> bool:
+    """Not merely other figures."""
+    return not re.match(r"--- said|$", fault)
 
 
 if __name__ == "__main__":

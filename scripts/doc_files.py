@@ -1,0 +1,95 @@
+"""Files that a page's reader has already, and parts of scenarios put into a whole one."""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from doc_blocks import blocks_of, file_name
+from doc_commands import run_shell
+
+import ttc_sim as ttc
+from ttc_sim.base.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ROOT / "scenarios"
+
+
+def have(name: str, folder: Path) -> None:
+    """Put a file of :data:`HAVE` into a folder; it is made once."""
+    shutil.copy(_made(name), folder / name)
+
+
+@functools.cache
+def _made(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="ttc-sim-have-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    HAVE[name](folder)
+    return folder / name
+
+
+def of_page(page: str, name: str) -> Callable[[Path], None]:
+    """A file that a page of the documentation writes out."""
+
+    def write(folder: Path) -> None:
+        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+        found = next(block.content for block in blocks_of(text) if file_name(block) == name)
+        (folder / name).write_text(found, encoding="utf-8")
+
+    return write
+
+
+def by_commands(script: str, *needed: str) -> Callable[[Path], None]:
+    """A file that commands make, of others that readers have."""
+
+    def write(folder: Path) -> None:
+        for name in needed:
+            have(name, folder)
+        faults = run_shell(script, folder)[1]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    return write
+
+
+HAVE: dict[str, Callable[[Path], None]] = {
+    "gateway.yaml": of_page("tutorial.md", "gateway.yaml"),
+    "plan.yaml": by_commands("ttc-sim optimize gateway.yaml --plan plan.yaml", "gateway.yaml"),
+}
+"""How to make each file that readers have of their own: the tutorial's scenario and its plan."""
+
+
+def with_parts(part: str, base: str, folder: Path) -> list[str]:
+    """What is wrong with a scenario once these keys are put into it.
+
+    Args:
+        part: YAML, from the scenario's first level on, each key in its place; base: a shipped scenario or a file of the page.
+    """
+    path = folder / base if (folder / base).is_file() else SHIPPED / f"{base}.yaml"
+    try:
+        raw = _put_into(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(part))
+        ttc.scenario_from_dict(raw, str(path))
+    except (InputError, yaml.YAMLError, OSError) as error:
+        return [f"{part}in {base}: {error}"]
+    return []
+
+
+def _put_into(whole: Any, part: Any) -> Any:
+    """Mappings key by key; anything else takes the place of what stood there, and two arrival processes do not mix."""
+    if not isinstance(whole, Mapping) or not isinstance(part, Mapping) or _other_kind(whole, part):
+        return copy.deepcopy(part)
+    return {**whole, **{key: _put_into(whole[key], value) if key in whole else value for key, value in part.items()}}
+
+
+def _other_kind(whole: Mapping[str, Any], part: Mapping[str, Any]) -> bool:
+    aims = {"minimize", "maximize"}
+    if aims & {*part} and aims & {*whole} != aims & {*part}:
+        return True
+    return any(key in part and whole.get(key) not in (None, part[key]) for key in ("process", "kind", "provider"))
