@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 import ttc_sim.reporting.over_time as over_time_text
@@ -330,6 +332,20 @@ def test_a_notebook_shows_the_tables(crowded: Result) -> None:
     assert "By hour and deployment" in page
     assert "data:image/png;base64," in page
     assert repr(crowded.tables_over_time(1800)) == "<OverTime: 5 intervals of 1800 s>"
+
+
+def test_a_run_of_thousands_of_intervals_is_not_printed_whole(crowded: Result) -> None:
+    found = crowded.tables_over_time(3)
+    assert len(found.all) > 1000
+    console = Console(file=io.StringIO(), width=300)
+    over_time_text.print_over_time(console, found)
+    assert isinstance(console.file, io.StringIO)
+    first, *_ = console.file.getvalue().split("By 3 s and source")
+    whole = first.split("By 3 s and deployment")[0]
+    assert f"the first and the last 200 of {len(found.all):,} rows; --json has all" in whole
+    assert len(whole.splitlines()) < 420
+    assert "│0:00:00 " in whole
+    assert f"│{over_time_text._at(found.all['begins_s'][-1], 3.0)} " in whole
 
 
 def test_the_docstrings_examples_hold() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HOUR_S = 3600
+_MOST_ROWS = 400
 _DAY_H = 24
 _OF_SOURCES = ("#000000", "#E69F00", "#CC79A7", "#56B4E9", "#009E73")
 _GREYS = {"p50": "#999999", "p95": "#444444", "p99": "#000000"}
@@ -99,7 +100,13 @@ def _table(title: str, found: OverTime, rows: pl.DataFrame, columns: Mapping[str
         table.add_column(by)
     for name in shown:
         table.add_column(name, justify="right")
-    for row in rows.iter_rows(named=True):
+    left_out = len(rows) - _MOST_ROWS
+    if left_out > 0:  # nobody reads them, and to lay them out takes minutes
+        table.title = f"{title}: the first and the last {_MOST_ROWS // 2} of {count(len(rows))} rows; --json has all"
+        rows = pl.concat([rows.head(_MOST_ROWS // 2), rows.tail(_MOST_ROWS // 2)])
+    for at, row in enumerate(rows.iter_rows(named=True)):
+        if left_out > 0 and at == _MOST_ROWS // 2:
+            table.add_row("...")
         cells = ("-" if row[column] is None else written(row[column]) for column, written in shown.values())
         table.add_row(_at(row["begins_s"], found.interval_s), *([str(row[by])] if by else []), *cells)
     return table
