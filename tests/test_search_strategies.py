@@ -19,6 +19,7 @@ from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.profiles import load_profile
+from ttc_sim.optimizer.baselines import compare_with_baselines
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import load_plan
 from ttc_sim.optimizer.planning import choose_policy, plan_model
@@ -203,6 +204,17 @@ def test_everything_that_takes_a_plan_takes_one_over_strategies(tmp_path: Path) 
     assert summary.accuracy is not None
     changed = ttc.what_if(saved.scenario, {"narrow": {"ready.cap:a": 100}}, requests=50, replications=1)
     assert changed.variations
+
+
+def test_a_policy_over_an_arm_whose_own_strategy_is_not_searched_is_compared_with_what_is() -> None:
+    """The arm has no variant without its cap, so the policy has none either; that of the other arm is there."""
+    space = scenario({"strategies": {"b": ["MajorityVote(n=2)"]}}, policy="Threshold(at=0.5, below='a', above='b')")
+    result = ttc.simulate(space, requests=50)
+    found = compare_with_baselines(result, result.summary(), requests=50)
+    assert {*found} == {"always-small", "always-large"}
+    searched = scenario({"caps": {"b": [8192, None]}}, policy="Threshold(at=0.5, below='a', above='b')")
+    result = ttc.simulate(searched, requests=50)
+    assert "uncapped" in compare_with_baselines(result, result.summary(), requests=50)
 
 
 def test_without_a_range_nothing_is_looked_at_twice() -> None:

@@ -68,12 +68,13 @@ def compare_with_baselines(
         return {}
     whole = expanded_model(model)
     uncapped = _one_of_each(_uncapped_arms(whole))
-    served = {*uncapped, *_widest(whole, model.arm_names).values()}
+    widest = _widest(whole, model.arm_names)
+    served = {*uncapped, *widest.values()}
     expectations = expect_arms(whole, {v for v, name in enumerate(whole.arm_names) if name in served})
     rivals: dict[str, Policy] = {**_always_rivals(expectations, uncapped, None)}
-    if _has_caps(policy):
-        responses = model.population.responses
-        rivals["uncapped"] = _Uncapped(policy, model.arm_names, responses, _widest(whole, model.arm_names))
+    # An arm whose strategy is none of those that are searched has no variant there.
+    if _has_caps(policy) and {*widest.values()} <= {*whole.arm_names}:
+        rivals["uncapped"] = _Uncapped(policy, model.arm_names, model.population.responses, widest)
     out: dict[str, Summary] = {}
     known: list[tuple[I64, Summary]] = []
     for label, other in rivals.items():
