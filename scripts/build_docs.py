@@ -38,7 +38,7 @@ PAGES
 ```
 """
 CHAPTERS: dict[str, tuple[str, ...]] = {
-    "First": ("tutorial",),
+    "First": ("install", "tutorial"),
     "From your own logs": ("formats", "import", "collect", "predictor-adapt"),
     "What arrives, what must hold": ("traffic", "sessions", "targets", "budget"),
     "Where it is served": (

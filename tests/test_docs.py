@@ -56,7 +56,10 @@ def test_commands_and_keys_are_all_there() -> None:
     assert ".. autofunction:: ttc_sim.what_if" in pages["reference/python.md"]
 
 
-CARRIED_OUT = ("docs/tutorial.md",)
+CARRIED_OUT = (
+    "docs/install.md",
+    "docs/tutorial.md",
+)
 
 
 @pytest.mark.parametrize("page", CARRIED_OUT)
