@@ -31,8 +31,9 @@ from doc_files import have, with_parts
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 """Pages that are carried out."""
-REASONS = ("account", "network", "install", "editor", "gpu")
-"""Why commands may be run elsewhere alone: what they need, that a machine for tests has not."""
+REASONS = ("account", "network", "install", "editor", "gpu", "walk")
+"""Why commands may be run elsewhere alone: what they need, that a machine for tests has not; or they take so long that only
+``scripts/walk.py`` runs them."""
 _FILES = ("yaml", "json", "jsonl", "csv", "toml", "python")
 
 
@@ -45,6 +46,15 @@ class Page:
     base: str = "reasoning-gateway"
     names: dict[str, object] = field(default_factory=lambda: {"__name__": "__main__"})
     faults: list[str] = field(default_factory=list)
+
+    def through(self, text: str) -> str:
+        """The page as it ought to be."""
+        parts: list[str] = []
+        end = 0
+        for block in blocks_of(text):
+            parts += [text[end : block.begins], self.carry_out(block)]
+            end = block.ends
+        return "".join([*parts, text[end:]])
 
     def carry_out(self, block: Block) -> str:
         """The block as it ought to stand there."""
@@ -102,14 +112,9 @@ class Page:
 
 def carried_out(text: str) -> tuple[str, list[str]]:
     """The page with what its commands print now, and what of it is not what stood there."""
-    parts: list[str] = []
-    end = 0
     with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
         page = Page(Path(name))
-        for block in blocks_of(text):
-            parts += [text[end : block.begins], page.carry_out(block)]
-            end = block.ends
-    return "".join([*parts, text[end:]]), page.faults
+        return page.through(text), page.faults
 
 
 def main() -> int:
