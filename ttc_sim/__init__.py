@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ttc_sim.base.display import rendered_by
 from ttc_sim.base.live import carried_out_by
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from ttc_sim.assumptions import Sensitivity, sensitivity
