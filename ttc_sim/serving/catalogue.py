@@ -146,6 +146,13 @@ def models() -> tuple[str, ...]:
     return tuple(sorted({*SHAPES, *(name for name in DefaultHFModels if config_of(name) is not None)}))
 
 
+def is_shipped(name: str) -> bool:
+    """Whether it is one of :func:`models`, without reading the shapes of all."""
+    from aiconfigurator_core.sdk.common import DefaultHFModels
+
+    return name in SHAPES or (name in DefaultHFModels and config_of(name) is not None)
+
+
 @cache
 def gpus() -> dict[str, dict[str, Any]]:
     """GPUs with measured operators, by name: the data sheet's ``gpu`` and ``node``."""
@@ -307,7 +314,7 @@ def base(model: str) -> Base | None:
     shipped = {*SHAPES, *ALIASES.values()}
     if model in shipped or model in ALIASES or installed() is None:
         return base_of(model, shipped)
-    if model not in models() and is_file(Path(model) / "config.json"):
+    if not is_shipped(model) and is_file(Path(model) / "config.json"):
         return None if config_of(model) is None else Base(model, None)
     return base_of(model, models())
 
@@ -373,7 +380,7 @@ def _dimensions(model: str) -> dict[str, Any] | None:
 def measured_as(model: str) -> str:
     """The known model whose measurements say something of a model: its base, or the one of its shape; itself without any."""
     name = base_name(model)
-    if installed() is None or name in models() or base(model) is None:
+    if installed() is None or is_shipped(name) or base(model) is None:
         return name
     return shape_like(name) or name
 
@@ -383,7 +390,7 @@ def said_base(model: str) -> str | None:
     found = base(model)
     if found is None:
         return None
-    if found.model == model and installed() is not None and model not in models():
+    if found.model == model and installed() is not None and not is_shipped(model):
         like = shape_like(model)
         of = "a shape of its own" if like is None else f"the shape of {like}"
         mine, words = (int((config_of(name) or {}).get("vocab", 0)) for name in (model, like or model))
@@ -458,7 +465,7 @@ def _kept_beside(model: str) -> str | None:
     said = parsed(model).precision
     in_eight = model.lower().startswith("nvidia/") or "-kv" in model.lower()
     # The catalogue's own checkpoints are served as its measured servers were.
-    return None if model in models() or said in (None, "bf16") or in_eight else "bf16"
+    return None if is_shipped(model) or said in (None, "bf16") or in_eight else "bf16"
 
 
 def _lacking(model: str, precision: str | None, sheet: Mapping[str, Any]) -> str | None:
