@@ -304,20 +304,19 @@ def test_a_journal_of_another_sweep_or_a_damaged_one_is_refused(tmp_path: Path) 
 
 def _begin_and_stop(base: ttc.Scenario, out: Path) -> None:
     """Two of three points."""
+    from ttc_sim.base.progress import counted
     from ttc_sim.sweeping import carrying_out
 
     class StoppedError(Exception): ...
 
-    told = carrying_out.told
-
-    def stopping(done: Any, *rest: Any) -> Iterator[Any]:
-        for number, one in enumerate(told(done, *rest)):
+    def stopping(rows: Any, *rest: Any, **options: Any) -> Iterator[Any]:
+        for number, one in enumerate(counted(rows, *rest, **options)):
             if number == 2:
                 raise StoppedError
             yield one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carrying_out, "told", stopping)
+        patch.setattr(carrying_out, "counted", stopping)
         with pytest.raises(StoppedError):
             ttc.sweep(base, {"seed": [1, 2, 3]}, out=out)
 

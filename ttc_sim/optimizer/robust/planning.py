@@ -12,6 +12,7 @@ import numpy as np
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate, Resampler
+from ttc_sim.base.progress import Progress, Step, duration, silent
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.looking import Learnt, Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import Optimism
@@ -23,7 +24,7 @@ from ttc_sim.optimizer.robust.reading import Said, in_scenario
 from ttc_sim.optimizer.robust.task import WorldsTask
 from ttc_sim.optimizer.robust.worlds import looked_up
 from ttc_sim.optimizer.space import expanded_model
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.without_problems import plan_traffic, traffic_task
 from ttc_sim.optimizer.worlds import InWorld, Outcome, Robustness
 from ttc_sim.scenario import Scenario
@@ -36,7 +37,7 @@ _FIRST_LINES = 5  # of a search, before which its own pace says little
 
 
 @one_thread()
-def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress = lambda _: None) -> Plan:
+def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress = silent) -> Plan:
     """The plan whose worst world is the best or, of a share of the worlds, the worst of those where it does best.
 
     Args:
@@ -105,7 +106,7 @@ class _Pace:
     def plain(self, line: str) -> None:
         """A step of the search for the scenario as it is."""
         self.lines += 1
-        self.progress(f"the scenario as it is: {line}")
+        self.progress(Step("planning for the scenario as it is", detail=line))
 
     def begin(self) -> None:
         """The search for all worlds begins."""
@@ -120,8 +121,8 @@ class _Pace:
         left = self.took_s * self.worlds - elapsed
         if self.lines >= _FIRST_LINES:
             left = elapsed / self.lines * (self.before - self.lines)
-        told = f", about {math.ceil(left)} s left" if left > 0 else ""
-        self.progress(f"{self.worlds} worlds: {line}{told}")
+        told = f", about {duration(left)} left" if left > 0 else ""
+        self.progress(Step(f"planning for {self.worlds} worlds", detail=f"{line}{told}"))
 
 
 def _plan_for_problems(
