@@ -129,7 +129,7 @@ class Pace:
         """So much was done then; what several processes end nearly at once is one mark."""
         if done <= self.marks[-1][1]:
             return
-        if len(self.marks) > 1 and at_s - self._opened_s < (at_s - self.marks[0][0]) / _MARKS:
+        if len(self.marks) > 1 and self._is_open(at_s):
             self.marks[-1] = (at_s, done)
             return
         self.marks.append((at_s, done))
@@ -137,7 +137,15 @@ class Pace:
 
     def left_s(self, total: float, now_s: float) -> float | None:
         """Seconds; ``None`` before there is enough to tell from."""
-        return time_left_s(self.marks, total, now_s)
+        marks = self.marks
+        if len(marks) > 2 and marks[-1][1] < total and self._is_open(now_s):
+            # Until all is in that comes with it, time runs down from what was known before.
+            left_s = time_left_s(marks[:-1], total, self._opened_s)
+            return None if left_s is None else max(left_s - (now_s - self._opened_s), 0.0)
+        return time_left_s(marks, total, now_s)
+
+    def _is_open(self, at_s: float) -> bool:
+        return at_s - self._opened_s < (at_s - self.marks[0][0]) / _MARKS
 
 
 def time_left_s(marks: Sequence[tuple[float, float]], total: float, now_s: float) -> float | None:
