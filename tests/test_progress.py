@@ -49,7 +49,7 @@ def test_steady_work_takes_as_long_as_is_said() -> None:
     for each in (0.05, 0.7, 3.0, 40.0):
         found = said(each * k for k in range(1, 101))
         assert all(left == pytest.approx(real, rel=0.02, abs=each) for _, left, real in found)
-        assert found[0][0] <= max(2.0, 3 * each + 1), "it is said as soon as it can be known"
+        assert found[0][0] <= max(2.0, 3.2 * each + 1), "it is said as soon as it can be known"
 
 
 def test_nothing_is_said_before_it_can_be_known() -> None:
@@ -183,7 +183,7 @@ def test_a_function_is_spared_most_counts(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_cannot_be_told_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in (3, "yes", []):
+    for wrong in (3, "yes", {"a": 1}):
         with pytest.raises(ttc.InputError, match="progress"):
             ttc.simulate(small(), progress=wrong)  # type: ignore[arg-type]
     ttc.simulate(small(), progress=False)
@@ -284,7 +284,9 @@ def on_a_terminal(*command: str, until: bytes = b"\0", **environment: str) -> tu
 @unix
 @pytest.mark.parametrize("plain", [False, True])
 def test_a_terminal_has_one_line_that_goes(plain: bool) -> None:
-    dull = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"} if plain else {"PYTHONIOENCODING": "utf-8"}
+    dull: dict[str, Any] = (
+        {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"} if plain else {"PYTHONIOENCODING": "utf-8"}
+    )
     status, seen = on_a_terminal(sys.executable, "-c", f"{WORK}\nwork(True)\nprint('over')", **dull)
     assert status == 0
     frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", one).strip() for one in seen.split("\r")]
