@@ -205,12 +205,11 @@ def test_progress_says_how_far_it_is_and_what_is_spent(server: Server, tmp_path:
     file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]}, {"say": "y", "pause": 1.0})
     said: list[str] = []
     given: dict[str, Any] = {"endpoint": server.url, "model": "m", "out": tmp_path / "o.csv", "caps": [20], **PRICE}
-    plan_collecting(file, budget_usd=1.0, concurrency=2, **given).run(said.append, every_s=0)
+    plan_collecting(file, budget_usd=1.0, concurrency=2, **given).run(said.append)
     assert any(
-        re.fullmatch(r"4 of 5 answers, 1 on their way; \$\S+ spent, .* of \$1.00; about \d+ s left", one)
-        for one in said
+        re.fullmatch(r"collecting: 4 of 5 answers; 1 on their way, \$\S+ spent, .* of \$1.00", one) for one in said
     )
-    assert "0 on their way" not in said[0]
+    assert [said[0], said[-1].partition(";")[0]] == ["collecting: 0 of 5 answers", "collecting: 5 of 5 answers"]
 
 
 def test_a_dry_run_says_what_it_could_cost_and_asks_nothing(server: Server, tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_the_command_line_tells_world_by_world(tmp_path: Path) -> None:
     text = re.sub(r"\s+", " ", said.output)
     assert "Over all worlds" in text
     assert "1.5x the requests" in text
-    assert re.search(r"6 worlds: .*about \d+ s left", text)
+    assert re.search(r"planning for 6 worlds: 0 of \d+ steps", text)
     wrong = CliRunner().invoke(app, ["optimize", str(file), "--robust", "busy", "--over", "2"])
     assert wrong.exit_code != 0
 

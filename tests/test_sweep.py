@@ -304,20 +304,19 @@ def test_a_journal_of_another_sweep_or_a_damaged_one_is_refused(tmp_path: Path) 
 
 def _begin_and_stop(base: ttc.Scenario, out: Path) -> None:
     """Two of three points."""
+    from ttc_sim.base.progress import counted
     from ttc_sim.sweeping import carrying_out
 
     class StoppedError(Exception): ...
 
-    told = carrying_out.told
-
-    def stopping(done: Any, *rest: Any) -> Iterator[Any]:
-        for number, one in enumerate(told(done, *rest)):
+    def stopping(rows: Any, *rest: Any, **options: Any) -> Iterator[Any]:
+        for number, one in enumerate(counted(rows, *rest, **options)):
             if number == 2:
                 raise StoppedError
             yield one
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carrying_out, "told", stopping)
+        patch.setattr(carrying_out, "counted", stopping)
         with pytest.raises(StoppedError):
             ttc.sweep(base, {"seed": [1, 2, 3]}, out=out)
 
@@ -379,7 +378,7 @@ def test_ray_gives_the_same_bytes_though_a_worker_is_killed_and_says_nothing(fol
     assert ended.returncode == 0, ended.stderr
     assert out.read_bytes() == serial
     assert was_killed(folder)
-    ours = re.compile(r"looking at \d+ points|\d+ of \d+ points, about .* left")
+    ours = re.compile(r"looking at \d+ points|simulating: \d+ of \d+ points.*")
     assert [line for line in ended.stderr.splitlines() if not ours.fullmatch(line)] == []
     assert "ray" not in ended.stdout.lower().replace(str(out).lower(), "")
     assert not (folder / ".ray").exists()

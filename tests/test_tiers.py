@@ -205,7 +205,7 @@ def test_the_cheapest_tier_that_holds_by_hand(rate_per_s: float, tier: str, usd_
     assert isinstance(endpoint, Api)
     assert endpoint.tokens_per_minute == chosen["tokens_per_minute"]
     assert endpoint.hourly_usd * 24 == pytest.approx(usd_per_day)
-    assert any("choosing among 3 combinations" in line for line in said)
+    assert any("choosing tiers and concurrency: 3 combinations" in line for line in said)
     assert any(f"api on {tier}: holds" in line for line in said)
     simulated = ttc.simulate(plan.scenario).summary()
     assert simulated.cost_usd_per_day.value == pytest.approx(plan.predicted.cost_usd_per_day.value)

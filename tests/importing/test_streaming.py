@@ -67,8 +67,11 @@ def test_an_interrupted_import_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
         return as_rows(calls, *args, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(spooling, "as_rows", counted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupted:
         import_logs([log], tmp_path / "parts")
+    (kept,) = interrupted.value.__notes__
+    assert str(tmp_path / "parts" / FOLDER) in kept
+    assert "goes on from there" in kept
     assert not (tmp_path / "parts" / "import.json").exists()
     done = len(read)
     audit = import_logs([log], tmp_path / "parts")

@@ -12,20 +12,22 @@ from ttc_sim.assumptions.found import Assumed, Joint, Sensitivity, range_of
 from ttc_sim.assumptions.joint import all_at_once, salib
 from ttc_sim.assumptions.one_at_a_time import check_ends, looked_at
 from ttc_sim.assumptions.worlds import Given, Worlds
-from ttc_sim.base.arguments import count, function, location, whole
+from ttc_sim.base.arguments import count, location, whole
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_WORKERS
+from ttc_sim.base.progress import Counting, Progress, Step, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import processes
 from ttc_sim.files.writing import check_outputs
 from ttc_sim.optimizer.plan import Plan, SavedPlan
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.whatif.carrying_out import scenario_of
 from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, with_changes
 from ttc_sim.simulation.differences import figures
 
 
+@shows_progress()
 @one_thread()
 def sensitivity(
     plan: Scenario | Plan | SavedPlan | str | Path,
@@ -38,7 +40,7 @@ def sensitivity(
     replications: int | None = None,
     requests: int | None = None,
     workers: int = 1,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     allow_code: AllowCode = False,
 ) -> Sensitivity:
     """Which assumption moves a plan, or a scenario with a policy, most.
@@ -57,7 +59,8 @@ def sensitivity(
         out: Parquet file for these worlds. What is finished stands in ``OUT.journal`` until then: the same call goes on from there.
         seed: instead of the scenario's; replications, requests: of every run, instead of the scenario's.
         workers: processes that share the work out; the figures do not depend on them.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         allow_code: as for :func:`ttc_sim.simulate`.
 
     Raises:
@@ -68,7 +71,7 @@ def sensitivity(
     >>> found["gpu-prices"].notes  # its policy uses APIs alone
     ('changes nothing: no request meets it',)
     """
-    function(WHERE, "progress", progress, "a function that takes a line of text")
+    say = telling(WHERE, progress)
     whole(WHERE, "workers", workers, 1, MOST_WORKERS, "processes")
     changes: dict[str, object] = {}
     if replications is not None:
@@ -93,17 +96,17 @@ def sensitivity(
     for name, dial in present.items():
         if dial.usual is not None:
             check_ends(worlds, dial, asked.get(name) or dial.usual, WHERE)
-    progress("as it stands")
+    say(Step("as it stands"))
     _, summary = worlds.standing
     known = figures(summary)
     wanted = figure_asked(figure, known, scenario)
-    found = _one_at_a_time(worlds, given, list(present), asked, workers, progress)
+    found = _one_at_a_time(worlds, given, list(present), asked, workers, say)
     joint: Joint | None = None
     if sobol is not None:
         dials = {
             name: (dial, asked.get(name) or range_of(dial)) for name, dial in present.items() if name != NO_PREDICTOR
         }
-        joint = all_at_once(given, dials, sobol, out=place, workers=workers, progress=progress)
+        joint = all_at_once(given, dials, sobol, out=place, workers=workers, progress=say)
     ordered = sorted(found, key=lambda one: (-_size(one, wanted), found.index(one)))
     return Sensitivity(
         scenario.name, wanted, known, summary, worlds.checks(summary), tuple(ordered), absent, joint, summary.notes
@@ -156,16 +159,18 @@ def _one_at_a_time(
     progress: Progress,
 ) -> list[Assumed]:
     items = [(name, asked.get(name)) for name in names]
-    found = []
+    found: list[Assumed] = []
+    tell = Counting(progress, "one at a time", len(items), "assumptions")
     if workers == 1 or len(items) == 1:
         for name, one in items:
-            progress(name)
+            tell.about(name)
             found.append(looked_at(worlds, worlds.dials[name], one))
+            tell(len(found))
         return found
     with processes(min(workers, len(items)), _open, (given,)) as mapped:
         for made in mapped(_looked_at, items):
-            progress(f"{made.name}: done")
             found.append(made)
+            tell(len(found), made.name)
     return found
 
 

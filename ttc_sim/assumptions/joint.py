@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,12 +24,12 @@ from ttc_sim.assumptions.worlds import Given, Worlds
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, cut
 from ttc_sim.base.estimates import Z95, Estimate
+from ttc_sim.base.progress import Progress, counted
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import in_any_order
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.simulation.differences import figures
 from ttc_sim.sweeping.backends import MOST_DEATHS
-from ttc_sim.sweeping.carrying_out import each_line_once, journal_of, told
+from ttc_sim.sweeping.carrying_out import each_line_once, journal_of
 from ttc_sim.sweeping.found import Sweep, read_results, sweep_of
 from ttc_sim.sweeping.identity import identity_of
 from ttc_sim.sweeping.point import Row, versions
@@ -204,15 +205,16 @@ def _simulated(given: Given, varied: Varied, out: Path | None, workers: int, pro
         )
         return InputError(_WHERE, f"world {number}", shown(varied.points[number]), expected)
 
-    with journal_of(out, identity, len(varied.points)) as journal:
+    with journal_of(out, identity, len(varied.points), "worlds") as journal:
         rows: dict[int, Row] = dict(journal.done) if journal is not None else {}
         if rows:
             progress(f"{len(rows):,} of {len(varied.points):,} worlds were finished before")
         left = {number: point for number, point in enumerate(varied.points) if number not in rows}
-        progress(f"simulating {len(left):,} worlds")
-        with each_line_once():
-            done = in_any_order(workers, _begin, (given,), _carry_out, left, MOST_DEATHS, died)
-            for number, row in told(done, len(rows), len(varied.points), progress):
+        done = in_any_order(workers, _begin, (given,), _carry_out, left, MOST_DEATHS, died)
+        with each_line_once(), closing(done):
+            for number, row in counted(
+                done, progress, "simulating", "worlds", total=len(varied.points), done=len(rows)
+            ):
                 if journal is not None:
                     journal.add(number, row)
                 rows[number] = row

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Se
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from ttc_sim.base.arguments import whole
@@ -42,7 +43,7 @@ def processes(workers: int, begin: Callable[..., None], given: tuple[Any, ...]) 
         begin(*given)
         yield map
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin, given)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin, (begin, given))
 
     def mapped(work: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
         with _interruptions_left_to_the_parent():
@@ -132,7 +133,18 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _interruptions_left_to_the_parent() -> Iterator[None]:
-    """Processes begun here ignore the keyboard from their start on: it reaches the parent, who ends them."""
+    """Processes begun here ignore the keyboard from their start on: it reaches the parent, who ends them.
+
+    An interruption that comes meanwhile is not lost: it is taken note of once they have begun.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # which would let interruptions through again when it begins
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        return
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,8 +162,8 @@ def collect(
         warn(f"the key goes to {host} unencrypted, by http")
     try:
         with progress() as say:
-            collected = planned.run(say, every_s=1.0 if sys.stderr.isatty() else 15.0)
-    except (KeyboardInterrupt, InputError):
+            collected = planned.run(say)
+    except InputError:
         if answers := planned.answers_so_far():
             note(f"{answers:,} answers are kept in {planned.journal}: the same command goes on from there")
         raise

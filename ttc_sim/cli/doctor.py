@@ -19,6 +19,7 @@ from rich.table import Table
 from ttc_sim import __version__
 from ttc_sim.base.consent import store_of_consent
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Step
 from ttc_sim.cli.ending import UNREACHABLE
 from ttc_sim.cli.options import JsonOption
 from ttc_sim.cli.output import check_outputs, paper_for_tables, progress, write_json
@@ -302,7 +303,7 @@ def doctor(json_file: JsonOption = None) -> None:
     found: list[Finding] = []
     with progress() as say:
         for one in examine():
-            say(f"{one.part}: {one.name}")
+            say(Step("looking at what is here", detail=f"{one.part}: {one.name}"))
             found.append(one)
     broken = [one for one in found if one.status == "broken" and one.needed]
     if json_file is not None:

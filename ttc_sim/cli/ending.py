@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.plain import plain
 from ttc_sim.cli.loudness import loudness
 from ttc_sim.cli.output import peak_memory_gb
 
@@ -77,8 +78,9 @@ def _carried_out(command: Any, words: Sequence[str]) -> int:
         return int(left.exit_code)
     except _UsageError as error:
         return _usage(error, words)
-    except (KeyboardInterrupt, typer.Abort):
-        return _said("interrupted: files are whole or as before", INTERRUPTED)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        kept = "; ".join(getattr(error, "__notes__", ())) or "files are whole or as before"
+        return _said(f"interrupted: {plain(kept)}", INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has had enough
         raise
     except BaseException as error:  # panics of libraries are no Exceptions; and a SystemExit is none of ours

@@ -9,12 +9,14 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ttc_sim.base.plain import plain
+from ttc_sim.base.progress import Progress, silent
+from ttc_sim.base.showing import Lines, is_terminal, on_terminal
 from ttc_sim.cli.loudness import loudness
 from ttc_sim.files.writing import check_outputs, write_atomically, written_together
 from ttc_sim.reporting import paper as reporting_paper
@@ -60,30 +62,31 @@ def _leave(status: int) -> NoReturn:
     raise SystemExit(status) from None
 
 
-class progress:  # noqa: N801  # reads as a context, not as a thing
-    """A status line on a terminal; lines where output is piped, and nothing where nobody reads them.
+@contextmanager
+def progress(writes: bool = False) -> Iterator[Progress]:
+    """A line that changes on a terminal; elsewhere lines now and then, and nothing where nobody reads them.
 
     A verbose command has lines everywhere, each with the time since it began; a quiet one has none.
+
+    Args:
+        writes: whether files are written meanwhile; else an interruption says that none were.
     """
+    with ExitStack() as stack:
+        try:
+            yield _seen(stack)
+        except KeyboardInterrupt as interrupted:
+            if not writes and not hasattr(interrupted, "__notes__"):
+                interrupted.add_note("nothing was written")
+            raise
 
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.paper = Paper(stderr=True)
-        self.status = self.paper.status("starting", spinner="dots" if self.paper.encoding.startswith("utf") else "line")
 
-    def __enter__(self) -> Callable[[str], None]:
-        if loudness().quiet:
-            return lambda _: None
-        if loudness().verbose:
-            return lambda line: note(f"{time.perf_counter() - self.began:7.1f} s  {line}")
-        # Jupyter asks for colours where no cursor can be moved.
-        if self.paper.is_terminal and sys.stderr is not None and sys.stderr.isatty():
-            self.status.start()
-            return lambda line: self.status.update(styled(line))
-        return note
-
-    def __exit__(self, *_: object) -> None:
-        self.status.stop()
+def _seen(stack: ExitStack) -> Progress:
+    if loudness().quiet:
+        return silent
+    if loudness().verbose:
+        began = time.perf_counter()
+        return Lines(lambda line: note(f"{time.perf_counter() - began:7.1f} s  {line}"), every_s=1.0)
+    return stack.enter_context(on_terminal()) if is_terminal() else Lines(note)
 
 
 def note(line: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,11 +83,11 @@ def train(
     sets = {"data": data}
     keep = out.with_name(f".{out.name}.partial")
     try:
-        with progress() as say:
+        with progress(writes=True) as say:
             trained = learn(sets, seed, say, workers=workers, text=text, keep=keep)
-    except KeyboardInterrupt:
-        if keep.is_dir():
-            note(f"what was read is kept in {keep}: the same command goes on from there")
+    except KeyboardInterrupt as interrupted:
+        kept = f"what was read is kept in {keep}: the same command goes on from there"
+        interrupted.add_note(kept if keep.is_dir() else "nothing was written")
         raise
     said = origin or f"{problems.name} and {attempts.name}"
     wanted = {} if scores is None else {"data": scores}
@@ -143,9 +142,7 @@ def score(
     batches = read_batches(file, column, stdin_format)
     predictor = Predictor.load(model)
     by = identify(model or FAST)
-    with progress() as say:
-        count = write_batches(
-            (scored(predictor, batch) for batch in batches), out, say if sys.stderr.isatty() else None, by
-        )
+    with progress(writes=out is None) as say:
+        count = write_batches((scored(predictor, batch) for batch in batches), out, say, by)
     if out is not None:
         note(f"{count:,} prompts scored, written to {out}")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.collecting.answers import count_tokens, is_over, tokens_in
 from ttc_sim.collecting.budget import Budget, prompt_bound
 from ttc_sim.collecting.endpoints import Endpoint, key_from, over_the_cap
@@ -75,7 +77,7 @@ class Collecting:
     out: Path
     journal: Path
     past: Past
-    progress: Callable[[str], object] | None
+    progress: Telling
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -122,11 +124,12 @@ class Collecting:
     def _worst_usd(self, attempt: Attempt) -> float:
         return self.budget.worst_usd(prompt_bound(attempt.prompt.text, self.endpoint.system), attempt.cap)
 
-    def run(self, say: Callable[[str], object] | None = None, every_s: float = 5.0) -> Collected:
+    @shows_progress()
+    def run(self, progress: Telling = None) -> Collected:
         """Ask what has no answer yet, grade, and write the table.
 
         Args:
-            say: told how far it is, every so many seconds, instead of ``progress``.
+            progress: instead of the own one.
 
         Raises:
             InputError: the endpoint cannot be used or measured, a budget that is too small for a single request, code without
@@ -145,8 +148,14 @@ class Collecting:
         with suppress(OSError):  # the journal says why it cannot stand there
             self.out.parent.mkdir(exist_ok=True)
         journal = Journal(self.journal, self.settings)
+        say = telling("collect", self.progress if progress is None else progress)
         try:
-            return self._run(journal, endpoint, budget, say or self.progress or (lambda _: None), every_s)
+            return self._run(journal, endpoint, budget, say)
+        except KeyboardInterrupt as interrupted:
+            answers = self.answers_so_far()
+            kept = f"{answers:,} answers are kept" if answers else "no answer has come; what was sent is noted"
+            interrupted.add_note(f"{kept} in {self.journal}: the same command goes on from there")
+            raise
         finally:
             journal.close()
             self.grading.close()
@@ -158,9 +167,7 @@ class Collecting:
             expected = f"at least {budget.held_usd + worst:.6g}: what the first request may cost at the most"
             raise InputError("collect", "--budget-usd", budget.limit_usd, expected)
 
-    def _run(
-        self, journal: Journal, endpoint: Endpoint, budget: Budget, say: Callable[[str], object], every_s: float
-    ) -> Collected:
+    def _run(self, journal: Journal, endpoint: Endpoint, budget: Budget, say: Progress) -> Collected:
         # With the journal locked: what it said when this was planned may have grown since.
         past = _counted(journal, self.attempts, self.tokenizer, endpoint)
         budget.spent_usd = budget.maybe_usd = 0.0
@@ -182,7 +189,7 @@ class Collecting:
         pace = Pace(min(self.concurrency, max(len(todo), 1)), self.retries)
         run = Run(todo, endpoint, journal, budget, pace, self.seed, self.tokenizer, self.keep_answers)
         if todo:
-            oversee(run, len(self.attempts), earlier, budget, take, say, every_s)
+            oversee(run, len(self.attempts), earlier, budget, take, say)
         table = tabulate(self.attempts, done, grades, endpoint.model, keep_answers=self.keep_answers)
         settled = {
             one.key: self._settled(one, done[one.key], grades[one.key]) for one in self.attempts if one.key in done

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.figures import dollars
+from ttc_sim.base.progress import Counting, Progress, Step
 from ttc_sim.collecting.budget import Budget
 from ttc_sim.collecting.running import Run
 from ttc_sim.collecting.wanted import Attempt
@@ -23,15 +23,14 @@ def oversee(
     earlier: int,
     budget: Budget,
     take: Callable[[Attempt, dict[str, Any]], None],
-    say: Callable[[str], object],
-    every_s: float,
+    say: Progress,
 ) -> None:
     """Carry a run out.
 
     Args:
         wanted: answers in all, ``earlier`` of them there already.
         take: what to do with each answer; may raise InputError, which ends the run once what is on its way is there.
-        say: told how far it is, every so many seconds.
+        say: told how far it is.
 
     Raises:
         InputError: the first that ended the run.
@@ -39,8 +38,8 @@ def oversee(
     """
     error: InputError | None = None
     interrupted = False
-    start = said = time.monotonic()
     done = earlier
+    tell = Counting(say, "collecting", wanted, "answers", earlier)
     ended: list[BaseException | None] = []
     thread = threading.Thread(target=_carry_out, args=(run, ended), name="collect", daemon=True)
     thread.start()
@@ -57,9 +56,8 @@ def oversee(
                     done += 1
                     if error is None and not interrupted and line["counted"] is not None:
                         take(attempt, line)
-                if time.monotonic() - said >= every_s:
-                    said = time.monotonic()
-                    say(_how_far(run, wanted, earlier, done, budget, said - start))
+                if not run.stopping:
+                    tell(done, _meanwhile(run, budget))
             except InputError as found:
                 error = found
                 run.stop()
@@ -68,7 +66,12 @@ def oversee(
                     raise
                 interrupted = True
                 run.stop()
-                say(f"stopping: {run.in_flight} requests on their way are waited for; Ctrl-C again leaves them")
+                say(
+                    Step(
+                        "stopping",
+                        detail=f"{run.in_flight} requests on their way are waited for; Ctrl-C again leaves them",
+                    )
+                )
     except BaseException:  # interrupted again, wherever that was; or what nobody foresaw
         run.leave()
         thread.join()
@@ -97,29 +100,14 @@ def _carry_out(run: Run, ended: list[BaseException | None]) -> None:
         ended.append(None)
 
 
-def _how_far(run: Run, wanted: int, earlier: int, done: int, budget: Budget, passed_s: float) -> str:
-    line = f"{done:,} of {wanted:,} answers, {run.in_flight} on their way"
+def _meanwhile(run: Run, budget: Budget) -> str:
+    line = f"{run.in_flight} on their way"
     if sum(run.failures.values()):
         line += f", {sum(run.failures.values()):,} failed"
     if budget.prices is not None:
-        line += f"; ${dollars(budget.spent_usd)} spent"
+        line += f", ${dollars(budget.spent_usd)} spent"
         if budget.maybe_usd:
             line += f", up to ${dollars(budget.maybe_usd)} more by failed requests"
         if budget.limit_usd is not None:
             line += f" of ${dollars(budget.limit_usd)}"
-    if run.stopping:
-        return f"{line}; stopping"
-    if done > earlier:
-        line += f"; about {_duration(passed_s / (done - earlier) * (wanted - done))} left"
     return line
-
-
-def _duration(seconds: float) -> str:
-    """As one says it.
-
-    >>> _duration(40), _duration(400), _duration(40000)
-    ('40 s', '7 min', '11.1 h')
-    """
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"

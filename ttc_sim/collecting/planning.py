@@ -12,6 +12,7 @@ from ttc_sim.base.arguments import count, finite
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_AMOUNT, MOST_SEED
+from ttc_sim.base.progress import Telling
 from ttc_sim.collecting.budget import Budget, checked_limit, most_output_of, prices_for
 from ttc_sim.collecting.carrying_out import Collecting
 from ttc_sim.collecting.endpoints import Endpoint, address, checked_body, field_for_caps
@@ -60,7 +61,7 @@ def plan_collecting(
     keep_answers: bool = False,
     env_proxy: bool = False,
     allow_code: AllowCode = False,
-    progress: Callable[[str], object] | None = None,
+    progress: Telling = None,
     dry: bool = False,
 ) -> Collecting:
     """Check what is to be collected, as :func:`collect` has it; nothing is asked, written or run.
@@ -83,7 +84,8 @@ def plan_collecting(
         starts_thinking: whether answers are thinking up to ``</think>``, or altogether, though no ``<think>`` begins them.
         keep_answers: whether the table, and the journal, keep texts; env_proxy: whether proxies of the environment are used.
         allow_code: whether the function of ``grade`` may run.
-        progress: told every few seconds how far it is.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         dry: a budget need not be given.
 
     Raises:

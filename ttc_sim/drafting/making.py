@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Telling, counted
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.drafting.arriving import LEAST_PROBLEMS, arrivals_of, cached_prompts, sources_of, unlike_lengths
 from ttc_sim.drafting.document import Draft, Figures, scenario_text
 from ttc_sim.drafting.endpoints import Pool, endpoints_of
@@ -51,6 +53,7 @@ class Made:
     plannable: bool
 
 
+@shows_progress()
 def make_scenario(
     folder: Path,
     imports: Sequence[Path] = (),
@@ -62,7 +65,7 @@ def make_scenario(
     day: str | None = None,
     train: bool = True,
     replace_old: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Telling = None,
 ) -> Made:
     """Make a scenario from imports. What it consists of is all written, or nothing is.
 
@@ -77,6 +80,7 @@ def make_scenario(
     Raises:
         InputError: no import, or one that no scenario can be made of; a price that is not known; a file that would be replaced.
     """
+    say = telling("make_scenario", progress)
     imported = read_imports(list(imports) or [folder])
     called = next(iter(folder_names([name if name is not None else folder.resolve().name], otherwise="mine").values()))
     _check_free(folder, called, imported, replace_old=replace_old)
@@ -96,7 +100,7 @@ def make_scenario(
     scored: Scored | None = None
     if measured is not None:
         _write_measured(measured, names, work, called)
-        scored = score(imported, measured, names, work, called, folder, train=train, say=progress)
+        scored = score(imported, measured, names, work, called, folder, train=train, say=say)
     if imported.traffic is not None and imported.traffic_file is not None:
         imported.traffic.drop("prompt", strict=False).write_parquet(work / imported.traffic_file.name)
     sources, arrivals = sources_of(imported, measured, said), arrivals_of(imported, measured is not None, said)
@@ -121,7 +125,7 @@ def make_scenario(
         targets={},
     )
     try:
-        draft = _with_targets(draft, work, progress)
+        draft = _with_targets(draft, work, say)
     except InputError as error:
         # What was put together for the moment stands elsewhere.
         where = error.where.replace(str(work), str(folder))
@@ -212,12 +216,11 @@ def _round_up(tokens: float) -> int:
     return int(math.ceil(tokens / step) * step)
 
 
-def _with_targets(draft: Draft, work: Path, progress: Callable[[str], None]) -> Draft:
+def _with_targets(draft: Draft, work: Path, progress: Progress) -> Draft:
     """The draft with enough servers, and targets that some policy should meet."""
     file = work / SCENARIO
     figures: dict[str, Figures] = {}
-    for arm in draft.arms.values():
-        progress(f"sending everything to {arm}")
+    for arm in counted(draft.arms.values(), progress, "sending everything to one arm", "arms"):
         while True:
             file.write_text(scenario_text(draft), encoding="utf-8")
             found = simulate(load_scenario(file), f"Always({arm!r})", replications=1).summary()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress
 from ttc_sim.drafting.imported import PROBLEMS, SCORES, Imported
 from ttc_sim.drafting.measured import Measured
 from ttc_sim.measured.provenance import FAST, scores_name
@@ -44,7 +45,7 @@ def score(
     to: Path,
     *,
     train: bool,
-    say: Callable[[str], None],
+    say: Progress,
 ) -> Scored:
     """Train a predictor, or take the import's scores, into a folder that the scenario stands in.
 
@@ -97,7 +98,7 @@ def _trained(
     place: Path,
     problem_set: str,
     origin: str,
-    say: Callable[[str], None],
+    say: Progress,
 ) -> Scored:
     from ttc_sim.predictor.learning.card import Origin, write_model
     from ttc_sim.predictor.learning.data import read_training_set

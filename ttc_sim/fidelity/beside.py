@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Counting, Progress, silent
 from ttc_sim.scenario import LinearStepTime
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.operator_store import operator_times
@@ -33,7 +34,7 @@ def may_be_fitted_to(name: str) -> bool:
 def by_server(
     points: Sequence[Served],
     at: Callable[[Served, OperatorTimes, list[int]], Callable[[int], Found | str]],
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
     workers: int = 2,
 ) -> list[Found | str]:
     """What is found at each point, server by server, in the order of points; or the reason why nothing is.
@@ -44,22 +45,24 @@ def by_server(
         progress: told what is being done.
         workers: threads; what comes out does not depend on them.
     """
-    say = progress or (lambda _: None)
     groups: dict[Served, list[int]] = {}
     for i, served in enumerate(points):
         groups.setdefault(served, []).append(i)
     out: list[Found | str] = ["" for _ in points]
     with ThreadPoolExecutor(workers) as pool:
-        for number, (served, members) in enumerate(groups.items(), 1):
-            say(f"{served.model} on {served.gpus} {served.gpu}, server {number} of {len(groups)}")
+        tell, done = Counting(progress, "simulating", len(points), "points"), 0
+        for served, members in groups.items():
+            tell.about(f"{served.model} on {served.gpus} {served.gpu}")
             try:
                 times = operator_times(served)
             except InputError as error:
                 for i in members:
                     out[i] = error.expected
+                tell(done := done + len(members))
                 continue
             for i, found in zip(members, pool.map(at(served, times, members), members), strict=True):
                 out[i] = found
+                tell(done := done + 1)
     return out
 
 

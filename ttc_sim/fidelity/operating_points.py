@@ -18,6 +18,7 @@ import numpy as np
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_TOKENS
+from ttc_sim.base.progress import Progress, silent, within
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import Work, single_stage
@@ -234,7 +235,7 @@ def simulate_point(point: Point, times: OperatorTimes, table: StepTable, known: 
 def predict(
     points: Sequence[Point],
     known: Mapping[str, Corrections],
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
     workers: int = 2,
 ) -> list[Predicted | str]:
     """Predictions for points in their order, or the reason why there is none.
@@ -265,7 +266,7 @@ def predict(
 
 @one_thread()
 def backtest_operating_points(
-    file: str | Path, backend: str | None = None, progress: Callable[[str], None] | None = None
+    file: str | Path, backend: str | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
     """Predicted beside measured times of every operating point of a file.
 
@@ -279,8 +280,8 @@ def backtest_operating_points(
     """
     need("backtest", "--silicon", str(file))
     points, refused = load_points(file, backend)
-    corrected = predict(points, fitted(), progress)
-    plain = predict(points, {"dense": NONE, "experts": NONE}, progress)
+    corrected = predict(points, fitted(), within(progress, "corrected"))
+    plain = predict(points, {"dense": NONE, "experts": NONE}, within(progress, "without corrections"))
     rows, kept, uncorrected = [], [], []
     for point, found, without in zip(points, corrected, plain, strict=True):
         if isinstance(found, str) or isinstance(without, str):

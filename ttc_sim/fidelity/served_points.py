@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_GPUS, MOST_IN_BATCH, MOST_TOKENS
+from ttc_sim.base.progress import Progress, silent
 from ttc_sim.base.threads import one_thread
 from ttc_sim.engine import compiled
 from ttc_sim.engine.work import EngineResult, Work, single_stage
@@ -308,7 +309,7 @@ def _steps(got: EngineResult, prompt: I64, output: I64, table: StepTable) -> tup
 
 
 def predict_served_points(
-    points: Sequence[ServedPoint], progress: Callable[[str], None] | None = None, workers: int = 2
+    points: Sequence[ServedPoint], progress: Progress = silent, workers: int = 2
 ) -> list[PredictedItl | str]:
     """Predictions for points in their order, or the reason why there is none.
 
@@ -335,7 +336,7 @@ def predict_served_points(
 
 
 @one_thread()
-def backtest_served_points(file: str | Path, progress: Callable[[str], None] | None = None) -> dict[str, Any]:
+def backtest_served_points(file: str | Path, progress: Progress = silent) -> dict[str, Any]:
     """Predicted beside measured times between tokens of every point of a file.
 
     Returns:

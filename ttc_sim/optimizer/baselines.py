@@ -9,12 +9,14 @@ from itertools import pairwise
 import numpy as np
 
 from ttc_sim.base.draws import I64
+from ttc_sim.base.progress import Counting, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.looking import Simulated, carry_out
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposal, allowed_replicas
 from ttc_sim.optimizer.space import base_arm, expanded_model, without_cap
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.policies import Always, Banded, PerSource, Policy, Requests, Threshold, Utility
 from ttc_sim.policies.responses import Response
 from ttc_sim.scenario import has_fixed_cost
@@ -50,9 +52,10 @@ class _Uncapped(Policy):
         return index[self.policy.choose(replace(requests, responses=self.responses), self.own)]
 
 
+@shows_progress()
 @one_thread()
 def compare_with_baselines(
-    result: Result, own: Summary, *, requests: int | None = None, progress: Progress = lambda _: None
+    result: Result, own: Summary, *, requests: int | None = None, progress: Telling = None
 ) -> dict[str, Summary]:
     """Figures of always one arm and of the policy without its caps, on the very requests and replicas that the policy ran on.
 
@@ -63,6 +66,7 @@ def compare_with_baselines(
         result: of the policy; own: its summary.
         requests: of each run, as :func:`ttc_sim.simulate` was asked for; the scenario's if left out.
     """
+    say = telling("compare_with_baselines", progress)
     model, policy = result.model, result.policy
     if model.population is None or np.isnan(model.population.share).any():
         return {}
@@ -77,7 +81,8 @@ def compare_with_baselines(
         rivals["uncapped"] = _Uncapped(policy, model.arm_names, model.population.responses, widest)
     out: dict[str, Summary] = {}
     known: list[tuple[I64, Summary]] = []
-    for label, other in rivals.items():
+    tell = Counting(say, "comparing with baselines", len(rivals), "baselines")
+    for number, (label, other) in enumerate(rivals.items(), 1):
         arm = other.choose(expectations.population.as_requests(), whole.arm_names)
         same = next((summary for choice, summary in known if (choice == arm).all()), None)
         if same is not None:
@@ -89,7 +94,7 @@ def compare_with_baselines(
             done = [run_once(whole, other, one) for one in draws]
             out[label] = summarize(whole, done, expected=expectations.under(arm))
         known.append((arm, out[label]))
-        progress(f"{label}: {figures_in_brief(out[label])}")
+        tell(number, f"{label}: {figures_in_brief(out[label])}")
     return out
 
 

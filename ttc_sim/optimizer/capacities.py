@@ -15,10 +15,11 @@ from itertools import product
 
 import numpy as np
 
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer, allowed_replicas
-from ttc_sim.optimizer.task import PlanningTask, Progress, shut_without
+from ttc_sim.optimizer.task import PlanningTask, shut_without
 from ttc_sim.optimizer.tightening import between, tightened
 from ttc_sim.scenario import GpuPool, Targets, has_fixed_cost
 
@@ -80,7 +81,7 @@ def look_at_capacities(
     limits: Limits,
     learnt: Learnt,
     looks: Looks,
-    say: Progress = lambda _: None,
+    say: Progress = silent,
     better_than: Proposal | None = None,
 ) -> Learnt:
     """Look at numbers of replicas until none is left that promises more than the best that was seen to hold.
@@ -249,7 +250,9 @@ class _CapacitySearch:
         self.looks.add(seen)
         self.looked += 1
         taken = replicas_in_words(self.task, proposal.replicas)
-        self.say(f"look {len(self.looks)} at capacity ({taken}): {figures_in_brief(seen.summary)}")
+        self.say(
+            Step("looking at capacity", detail=f"look {len(self.looks)} ({taken}): {figures_in_brief(seen.summary)}")
+        )
         return seen
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode
+from ttc_sim.base.progress import Step, Telling, counted
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.optimizer.chances import chance_of
@@ -18,7 +20,6 @@ from ttc_sim.optimizer.health.subject import Subject
 from ttc_sim.optimizer.novelty import novelty_of
 from ttc_sim.optimizer.plan import SavedPlan, load_plan
 from ttc_sim.optimizer.promises import TargetCheck, as_mapping, check_targets
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.simulation.drawing import draw
 from ttc_sim.simulation.expectations import expected_under
 from ttc_sim.simulation.model import load_model
@@ -46,11 +47,12 @@ class Examined:
         return {"scenario": self.plan.scenario.name, "health": [check.as_json() for check in self.checks]}
 
 
+@shows_progress()
 @one_thread()
 def check_plan(
     path: str | Path,
     as_of: datetime.date | None = None,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     allow_code: AllowCode = False,
 ) -> Examined:
@@ -64,6 +66,7 @@ def check_plan(
     Raises:
         InputError: no plan, or one that cannot be simulated any more.
     """
+    say = telling("check_plan", progress)
     path = location("check_plan", "path", path, "a plan's file")
     saved = load_plan(path, allow_code=allow_code)
     raw: Any = read_yaml(path)
@@ -71,11 +74,15 @@ def check_plan(
     assert policy is not None
     policy.get_ready()
     model = with_responses(load_model(saved.scenario), policy)
-    progress(f"simulating {saved.scenario.replications} runs of {saved.scenario.workload.extent}")
-    runs = [run_once(model, policy, draw(model, k, purpose="verify")) for k in range(saved.scenario.replications)]
+    runs = [
+        run_once(model, policy, draw(model, k, purpose="verify"))
+        for k in counted(
+            range(saved.scenario.replications), say, "simulating", f"runs of {saved.scenario.workload.extent}"
+        )
+    ]
     pooled = Pooled(model, runs, expected_under(model, policy, runs))
     summary = summarize_pooled(pooled)
-    progress("examining")
+    say(Step("examining"))
     novelty = None if model.population is None else novelty_of(model.population)
     highest = raw.get("highest_confidence")
     known = float(highest) if isinstance(highest, int | float) else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ttc_sim.base.progress import Progress
 from ttc_sim.optimizer.capacities import SEARCH_RUNS
 from ttc_sim.optimizer.looking import Learnt, Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import Optimism
 from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import NEAR_MISSES, VERIFICATIONS, within_noise
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 
 _BETTER = 1e-6  # relative gain by which a kind of policy must be better than the simpler ones
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
 from ttc_sim.optimizer.promises import as_mapping, figures_in_brief
 from ttc_sim.optimizer.searching import Found
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.tightening import tightened
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.pooling import UNKNOWN
@@ -87,7 +88,7 @@ def levels_beside(targets: Targets) -> list[float]:
     return [level for level in LEVELS if level != confidence_of(targets)] if targets.asked() else []
 
 
-def look_at_confidences(task: PlanningTask, found: Found, say: Progress = lambda _: None) -> list[Simulated]:
+def look_at_confidences(task: PlanningTask, found: Found, say: Progress = silent) -> list[Simulated]:
     """Propose and simulate plans for other confidences than the one asked for, with what a search has learnt.
 
     Where the targets cannot be met, lower confidences alone, halving in on the highest that can be had.
@@ -138,7 +139,8 @@ def _look(task: PlanningTask, found: Found, targets: Targets, higher: bool, say:
             break
         seen, learnt = simulate_proposal(task, proposal, learnt, "verify", runs)
         looked.append(seen.judged_by(targets))
-        say(f"with confidence {targets.confidence:.4g}: {figures_in_brief(seen.summary)}")
+        told = f"confidence {targets.confidence:.4g}: {figures_in_brief(seen.summary)}"
+        say(Step("looking at what confidence costs", detail=told))
         if proposal.excess or looked[-1].meets_targets:
             break
         limits = tightened(limits, looked[-1])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.capacities import improves, objective
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.live_load import live_proposals
@@ -25,7 +26,7 @@ from ttc_sim.optimizer.proposing.proposal import Proposal
 from ttc_sim.optimizer.searching import Found, search
 from ttc_sim.optimizer.session_kinds import kinds_of
 from ttc_sim.optimizer.space import load_model_like
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.scenario import Api, Scenario, Targets, read_mapping
 from ttc_sim.scenario.tiers import LIMITS, TIMES, concurrency_key, keys_of_tier
@@ -34,6 +35,7 @@ from ttc_sim.simulation.model import Model, load_model
 
 _FEW = 3  # combinations that are tried from the cheapest on; of more, the middle first
 _SEARCHES = 40  # most combinations for which a plan is searched
+_STAGE = "choosing tiers and concurrency"
 _KIND = "bands"  # of policy, by which they are compared
 
 
@@ -122,7 +124,7 @@ class Configured:
     found: Mapping[str, Found] = field(default_factory=dict)
 
 
-def configured(expectations: Expectations, targets: Targets, say: Progress = lambda _: None) -> Configured:
+def configured(expectations: Expectations, targets: Targets, say: Progress = silent) -> Configured:
     """Choose tiers and concurrency.
 
     Args:
@@ -137,7 +139,7 @@ def configured(expectations: Expectations, targets: Targets, say: Progress = lam
     tasks = _Tasks(expectations.model, targets)
     if len(configurations) == 1:
         return Configured(tasks.of(configurations[0]))
-    say(f"choosing among {len(configurations)} combinations of tiers and concurrency")
+    say(Step(_STAGE, detail=f"{len(configurations)} combinations"))
     return _ConfigurationSearch(tasks, configurations, say).best()
 
 
@@ -243,11 +245,10 @@ class _ConfigurationSearch:
     def try_out(self, node: _Node) -> None:
         """Search for the best plan with it."""
         label = node.configuration.label
-        seen = self.best_plan(node, lambda line: self.say(f"{label}: {line}"))
+        seen = self.best_plan(node, lambda line: self.say(Step(_STAGE, detail=f"{label}: {line}")))
         self.seen.append((node, seen))
-        self.say(
-            f"{label}: {'holds' if seen.meets_targets else 'misses its targets'}, {figures_in_brief(seen.summary)}"
-        )
+        held = "holds" if seen.meets_targets else "misses its targets"
+        self.say(Step(_STAGE, detail=f"{label}: {held}, {figures_in_brief(seen.summary)}"))
         if not seen.meets_targets and node.task.most_usd_per_request is None:
             self.failed.append(node.configuration)
 

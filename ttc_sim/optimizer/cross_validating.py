@@ -12,16 +12,17 @@ from statistics import NormalDist
 import numpy as np
 import polars as pl
 
-from ttc_sim.base.arguments import count, function
+from ttc_sim.base.arguments import count
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.draws import I64, uniforms
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Counting, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.planning import choose_policy, targets_of
 from ttc_sim.optimizer.promises import TargetCheck, promises
 from ttc_sim.optimizer.space import load_model_like
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.validating import Verdict, beside_promises, carry_out
 from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.scenario.robust import LEFT_ASIDE
@@ -177,11 +178,12 @@ class CrossValidation:
         return {"scenario": self.name, "folds": folds, "overall": overall, "targets": targets, "notes": notes}
 
 
+@shows_progress()
 @one_thread()
 def cross_validate(
     scenario: Scenario | str | Path,
     folds: int = 4,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     allow_code: AllowCode = False,
 ) -> CrossValidation:
@@ -195,7 +197,8 @@ def cross_validate(
     Args:
         scenario: with ``targets`` and sources of problems: itself, its file, or the name of a shipped one.
         folds: number of parts, at least 2: as many plans are made.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         allow_code: as for :func:`ttc_sim.optimize`.
 
     Raises:
@@ -206,7 +209,7 @@ def cross_validate(
     """
     scenario = as_scenario(scenario, "cross_validate", allow_code)
     folds = count(scenario.path, "folds", folds, 2, math.inf, "parts")
-    function("cross_validate", "progress", progress, "a function that takes a line of text")
+    say = telling("cross_validate", progress)
     targets_of(scenario)
     scenario.check_consent()
     population = load_model(scenario).population
@@ -214,20 +217,16 @@ def cross_validate(
         raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
     part = _parts(scenario, population, folds)
     found = []
+    tell = Counting(say, "cross-validating", folds, "folds")
     for k in range(folds):
-        label = f"fold {k + 1} of {folds}"
         kept_from_it = part == k
-
-        def say(line: str, label: str = label) -> None:
-            progress(f"{label}: {line}")
-
-        say(f"planning on the other {int((~kept_from_it).sum()):,} of {len(population):,} problems")
+        tell.about(f"planning on the other {int((~kept_from_it).sum()):,} of {len(population):,} problems")
         made_on = load_model(scenario, population.restricted(~kept_from_it))
-        plan = choose_policy(made_on, say).chosen.verified
+        plan = choose_policy(made_on, tell.about).chosen.verified
         new = load_model_like(load_model(scenario, population.restricted(kept_from_it)), plan.model.scenario)
         policy = new.scenario.parsed_policy()
         assert policy is not None
-        say(f"carrying the plan out on the {int(kept_from_it.sum()):,} problems of this fold")
+        tell.about(f"carrying the plan out on the {int(kept_from_it.sum()):,} problems of this fold")
         realized, _ = carry_out(new, policy, f"cross-validate/{k}")
         found.append(
             Fold(
@@ -241,6 +240,7 @@ def cross_validate(
                 targets=tuple(beside_realized(check, realized) for check in plan.checks),
             )
         )
+        tell(k + 1)
     notes = _notes(population, part, folds)
     if scenario.targets is not None and scenario.targets.robust is not None:
         notes = (*notes, LEFT_ASIDE)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.looking import Learnt, Looks, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Proposer, allowed_replicas
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.scenario import Targets, has_fixed_cost
 
 _STEPS = 6
@@ -20,7 +21,7 @@ _UNKNOWN = 1e300  # by how much a target is missed of which nothing is known
 
 
 def look_for_the_nearest(
-    task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress = lambda _: None
+    task: PlanningTask, proposer: Proposer, learnt: Learnt, looks: Looks, say: Progress = silent
 ) -> Learnt:
     """Simulate the best policies for targets that are loosened alike, as little as will do."""
     pools = [name for name, item in task.model.scenario.deployments.items() if has_fixed_cost(item)]
@@ -41,7 +42,8 @@ def look_for_the_nearest(
             seen, after = simulate_proposal(task, proposal, learnt, "search", _RUNS)
             learnt = replace(learnt, timing=replace(after.timing, targets=learnt.timing.targets))
             looks.add(seen)
-            say(f"nearest, targets loosened by {share:.1%}: {figures_in_brief(seen.summary)}")
+            told = f"targets loosened by {share:.1%}: {figures_in_brief(seen.summary)}"
+            say(Step("looking for what comes nearest", detail=told))
         high = min(high, seen.largest_miss)
         if seen.largest_miss > share:
             low = share

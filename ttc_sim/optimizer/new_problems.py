@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.measured.filling import resample_reasoning
 from ttc_sim.measured.problem_sets import ProblemSet, load_problem_set
 from ttc_sim.measured.problem_tables import read_problem_tables
 from ttc_sim.measured.profiles import Profile, load_profile
 from ttc_sim.measured.provenance import ScoredBy, identify
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor import Predictor
 from ttc_sim.scenario import Scenario
 from ttc_sim.workload.population import Population, build_population
@@ -23,7 +23,7 @@ def over_new_problems(
     scenario: Scenario,
     problems: str | Path,
     attempts: str | Path,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
     *,
     predictor: str | Path | None = None,
     scores: pl.DataFrame | None = None,
@@ -39,7 +39,7 @@ def over_new_problems(
         The scenario, its population, and notes on what was left out.
     """
     problem_table, attempt_table = _read(problems, attempts)
-    progress(f"scoring {len(problem_table):,} prompts")
+    progress(Step(f"scoring {len(problem_table):,} prompts"))
     if scores is None:
         by: ScoredBy | None = identify(predictor or scenario.predictor_at)
         scored = _scored(problem_table, predictor or scenario.predictor_at)

@@ -10,10 +10,11 @@ import numpy as np
 from ttc_sim.base.draws import F64, I64, uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.progress import Progress, counted, silent
 from ttc_sim.optimizer.folds import deal_out, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.margins import NO_MARGIN, Margin, margin_of
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposer
-from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
+from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.pooling import Part
 from ttc_sim.simulation.summary import Summary
@@ -110,7 +111,7 @@ class Optimism:
 
 
 def measure_optimism(
-    task: PlanningTask, proposer: Proposer, limits: Limits, timing: Timing, say: Progress = lambda _: None
+    task: PlanningTask, proposer: Proposer, limits: Limits, timing: Timing, say: Progress = silent
 ) -> Optimism:
     """Choose on some problems, look at the others.
 
@@ -128,8 +129,7 @@ def measure_optimism(
     assert held_out.arm is not None
     seen = {"accuracy": 0.0, "cost_usd_per_request": 0.0}
     unseen, margin = dict(seen), NO_MARGIN
-    for k in range(FOLDS):
-        say(f"measuring optimism: choosing without part {k + 1} of {FOLDS} of the problems")
+    for k in counted(range(FOLDS), say, "measuring optimism", "parts of the problems left out"):
         here = fold == k
         train = _renormalized(np.where(here, 0.0, weight), population.source, population.share)
         proposal = proposer.propose(task.question(limits, timing, weight=train))

@@ -6,24 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ttc_sim.base.arguments import function
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.plan import Plan
 from ttc_sim.optimizer.planning import plan_model, targets_of
 from ttc_sim.optimizer.robust import plan_for_worlds, read_worlds
 from ttc_sim.optimizer.robust.reading import Said, in_scenario
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.scenario import Scenario, as_scenario
 from ttc_sim.scenario.robust import Robust, over_what
 from ttc_sim.simulation.model import load_model
 
 
+@shows_progress()
 @one_thread()
 def optimize(
     scenario: Scenario | str | Path,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     robust: bool | str | Path | Robust | Mapping[str, object] | Sequence[object] | None = None,
     over: str | float | None = None,
@@ -41,7 +42,8 @@ def optimize(
 
     Args:
         scenario: with ``targets``: itself, its file, or the name of a shipped one.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         robust: worlds to plan for at once, beside the scenario as it is: ``True`` for all ready-made ones, names of these joined by
             commas, a file, or worlds as :class:`ttc_sim.scenario.robust.Robust` has them, also by name as for
             :func:`ttc_sim.what_if`: ``{"busy": {"ready.traffic": "2x"}}``. Those of the scenario's ``targets.robust`` if left out;
@@ -58,7 +60,7 @@ def optimize(
     >>> plan = optimize("reasoning-gateway", robust={"busy": {"ready.traffic": "2x"}})  # doctest: +SKIP
     """
     scenario = as_scenario(scenario, "optimize", allow_code)
-    function("optimize", "progress", progress, "a function that takes a line of text")
+    say = telling("optimize", progress)
     targets = targets_of(scenario)
     said = _said(robust, scenario)
     if over is not None:
@@ -67,8 +69,8 @@ def optimize(
     if said is None:
         if targets.robust is not None:
             scenario = scenario.model_copy(update={"targets": targets.model_copy(update={"robust": None})})
-        return plan_model(load_model(scenario), progress)
-    return plan_for_worlds(load_model(scenario), said, progress)
+        return plan_model(load_model(scenario), say)
+    return plan_for_worlds(load_model(scenario), said, say)
 
 
 def _said(robust: object, scenario: Scenario) -> Said | None:

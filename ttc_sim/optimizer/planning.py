@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Counting, Progress, Step, silent
 from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.folders import find_folder
 from ttc_sim.measured.provenance import scores_name
@@ -35,7 +36,7 @@ from ttc_sim.optimizer.searching import Found, nearer, search
 from ttc_sim.optimizer.simpler import Simplest
 from ttc_sim.optimizer.space import left_to_capacity
 from ttc_sim.optimizer.taking import is_better, take_the_simplest
-from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
+from ttc_sim.optimizer.task import PlanningTask, proposed_without
 from ttc_sim.optimizer.without_problems import plan_for_traffic
 from ttc_sim.scenario import GpuPool, Scenario, Targets
 from ttc_sim.simulation.model import Model
@@ -43,7 +44,7 @@ from ttc_sim.simulation.summary import Summary
 
 
 @one_thread()
-def plan_model(model: Model, progress: Progress = lambda _: None) -> Plan:
+def plan_model(model: Model, progress: Progress = silent) -> Plan:
     """The same for a loaded model, for instance over a part of the problems (:meth:`Population.restricted`).
 
     Raises:
@@ -175,7 +176,7 @@ class Choice:
 
 
 @one_thread()
-def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
+def choose_policy(model: Model, progress: Progress = silent) -> Choice:
     """Search for each kind of policy at its best, and choose among them, the baselines and what the frontier promises.
 
     Tiers and concurrency, where there are any to choose from, are chosen first (:mod:`ttc_sim.optimizer.configurations`). Each
@@ -193,7 +194,7 @@ def choose_policy(model: Model, progress: Progress = lambda _: None) -> Choice:
 
 def choose_for(
     task: PlanningTask,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
     beside: Mapping[str, tuple[Proposal, Optimism]] | None = None,
     known: Mapping[str, Found] | None = None,
 ) -> Choice:
@@ -215,13 +216,11 @@ def choose_for(
     if not any(one.verified.meets_targets for one in found.values()):
         found = {name: nearer(task, one, progress) for name, one in found.items()}
     gains = {name: _gain_over(task, next(iter(found.values())), other) for name, other in list(found.items())[1:]}
-    progress("comparing with the baselines on the same requests")
     always = _verified_baselines(task, found, progress)
     chosen = _chosen(found, gains, targets)
-    progress("drawing the frontier")
     along = _along_frontier(task, found, chosen, progress)
     chosen = _chosen(found, gains, targets)
-    progress("looking at what confidence costs")
+    progress(Step("looking at what confidence costs"))
     others = look_at_confidences(task, found[chosen], progress)
     for one in others:
         _keep(found, chosen, one.judged_by(targets), targets)
@@ -238,7 +237,7 @@ def choose_for(
     others = [one for one in others if not is_better(one, plan, targets)]
     summaries = {name: _printed(task, one, plan) for name, one in always.items()}
     summaries["uncapped"] = carry_out_uncapped(task, plan)
-    progress(f"uncapped: {figures_in_brief(summaries['uncapped'])}")
+    progress(Step("comparing with the plan without its caps", detail=f"{figures_in_brief(summaries['uncapped'])}"))
     frontier = frontier_of(plan, others, summaries.values(), targets)
     costs = costs_of(targets, plan, others)
     return Choice(task, found, gains, found[chosen], summaries, frontier, costs, surest, simplest)
@@ -262,13 +261,15 @@ def _chosen(found: Mapping[str, Found], gains: Mapping[str, Gain], targets: Targ
 def _verified_baselines(task: PlanningTask, found: dict[str, Found], progress: Progress) -> dict[str, Simulated]:
     """Always one arm, simulated like a plan: it is one of the simplest kind, chosen by no outcome, so without optimism."""
     simplest = next(iter(found))
-    out = {}
-    for name, proposal in always_proposals(task).items():
+    out: dict[str, Simulated] = {}
+    proposals = always_proposals(task)
+    tell = Counting(progress, "comparing with the baselines on the same requests", len(proposals), "baselines")
+    for name, proposal in proposals.items():
         index = proposal.choose(task.population, task.model.arm_names)
         expected = task.expectations.under(index)
         held_out = HeldOut(expected["correct"], expected["api_cost_usd"])
         out[name] = _verify_beside(task, found, simplest, proposal, Optimism(0.0, 0.0, held_out))
-        progress(f"{name}: {figures_in_brief(out[name].summary)}")
+        tell(len(out), f"{name}: {figures_in_brief(out[name].summary)}")
     return out
 
 
@@ -280,10 +281,11 @@ def _along_frontier(task: PlanningTask, found: dict[str, Found], kind: str, prog
         looked = [simulate_proposal(task, one, learnt, "search", SEARCH_RUNS)[0] for one in proposed]
         looked += [one for each in found.values() for one in each.looks.searched.values()]
         proposed = [one.proposal for one in thinned(looked, targets)]
-    simulated = []
+    simulated: list[Simulated] = []
+    tell = Counting(progress, "drawing the frontier", len(proposed), "points")
     for proposal in proposed:
         simulated.append(_verify_beside(task, found, kind, proposal, found[kind].learnt.optimism))
-        progress(f"a point of the frontier: {figures_in_brief(simulated[-1].summary)}")
+        tell(len(simulated), figures_in_brief(simulated[-1].summary))
     return simulated
 
 

@@ -15,13 +15,14 @@ from functools import cached_property
 
 import numpy as np
 
+from ttc_sim.base.progress import Progress, silent
 from ttc_sim.optimizer.known_arms import KnownArms, Numbers
 from ttc_sim.optimizer.margins import margin_of
 from ttc_sim.optimizer.proposing import PROPOSERS
 from ttc_sim.optimizer.proposing.bands import BandsProposer, candidate_scores
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Question
 from ttc_sim.optimizer.space import expanded_model
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.policies import Always
 from ttc_sim.scenario import Targets
 from ttc_sim.simulation.expectations import Expectations, expect_arms
@@ -36,7 +37,7 @@ _ROUNDS = 16  # halvings at most: a factor of a million takes nine
 
 
 def expectations_of_space(
-    model: Model, targets: Targets, say: Progress = lambda _: None, prepared: Callable[[Model], Model] = lambda one: one
+    model: Model, targets: Targets, say: Progress = silent, prepared: Callable[[Model], Model] = lambda one: one
 ) -> Expectations:
     """What every arm of the search space makes of every problem; of ranges, numbers close to those that the best policies use.
 

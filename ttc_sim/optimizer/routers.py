@@ -12,9 +12,10 @@ import polars as pl
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.progress import Telling, counted
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.new_problems import over_new_problems
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Always, Policy, Threshold
 from ttc_sim.predictor.judging.evaluate import router_score
 from ttc_sim.predictor.judging.measured import heads_like
@@ -72,6 +73,7 @@ class RouterInScenario:
         return {**asdict(self), "curve": [dict(zip(names, row, strict=True)) for row in rows]}
 
 
+@shows_progress()
 @one_thread()
 def route_in_scenario(
     scenario: Scenario,
@@ -83,7 +85,7 @@ def route_in_scenario(
     predictor: str | Path | None = None,
     scores: pl.DataFrame | None = None,
     shares: Sequence[float] = STRONG_SHARES,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
 ) -> RouterInScenario:
     """Simulate thresholds on the router's score.
 
@@ -96,6 +98,7 @@ def route_in_scenario(
     Raises:
         InputError: no arm for one of the models, or no source that both are offered to.
     """
+    say = telling("route_in_scenario", progress)
     weak_arm, strong_arm = _arm_of(scenario, weak, "--weak"), _arm_of(scenario, strong, "--strong")
     if weak_arm == strong_arm:
         raise InputError(scenario.path, "arms", weak_arm, "an arm for each of the two models")
@@ -107,7 +110,7 @@ def route_in_scenario(
         update={"arms": two, "policy": None, "search": Search(), "targets": None, "budget": None}
     )
     scenario, population, notes = over_new_problems(
-        scenario, problems, attempts, progress, predictor=predictor, scores=scores
+        scenario, problems, attempts, say, predictor=predictor, scores=scores
     )
     common = [name for name in population.sources if all(name in population.offered[arm] for arm in two)]
     if not common:
@@ -117,7 +120,7 @@ def route_in_scenario(
         workload = scenario.workload.with_sources(sources)
         scenario = scenario.model_copy(update={"workload": workload})
         scenario, population, notes = over_new_problems(
-            scenario, problems, attempts, progress, predictor=predictor, scores=scores
+            scenario, problems, attempts, say, predictor=predictor, scores=scores
         )
         notes.append(f"only {', '.join(common)}: the other sources are not offered to both arms")
     heads = [name.removeprefix("p:") for name in population.scores if name.startswith("p:")]
@@ -127,8 +130,7 @@ def route_in_scenario(
     expectations = expect_arms(model)
     points = []
     draws = [draw(model, k) for k in range(scenario.replications)]
-    for share in shares:
-        progress(f"simulating {share:.0%} strong calls")
+    for share in counted(shares, say, "simulating", "shares of strong calls"):
         policy, at = _policy(population, score, share, weak_arm, strong_arm)
         chosen = policy.choose(population.as_requests(), model.arm_names)
         runs = [run_once(model, policy, drawn) for drawn in draws]

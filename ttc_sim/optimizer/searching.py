@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.capacities import SEARCH_RUNS, improves, look_at_capacities
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.nearest import look_for_the_nearest
@@ -16,7 +17,7 @@ from ttc_sim.optimizer.optimism import Optimism, measure_optimism
 from ttc_sim.optimizer.promises import BALANCED, figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer
 from ttc_sim.optimizer.speeds import look_at_speeds
-from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
+from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.optimizer.tightening import tightened
 from ttc_sim.scenario import Targets
 
@@ -45,7 +46,7 @@ def search(
     task: PlanningTask,
     proposer: Proposer,
     timing: Timing,
-    say: Progress = lambda _: None,
+    say: Progress = silent,
     *,
     optimism: Optimism | None = None,
     better_than: Proposal | None = None,
@@ -81,7 +82,7 @@ def search(
     return Found(proposer, verified, learnt, looks)
 
 
-def nearer(task: PlanningTask, found: Found, say: Progress = lambda _: None) -> Found:
+def nearer(task: PlanningTask, found: Found, say: Progress = silent) -> Found:
     """What was found, or what misses the targets by less, where they cannot all be met."""
     looks, before = found.looks, found.learnt
     learnt = look_for_the_nearest(task, found.proposer, before, looks, say)
@@ -100,7 +101,7 @@ def verify_proposal(
 ) -> tuple[Simulated, Learnt]:
     """Look again on fresh seeds, with as many runs as the scenario has."""
     runs, extent = task.model.scenario.replications, task.model.scenario.workload.extent
-    say(f"verifying on fresh seeds: {runs} runs of {extent}")
+    say(Step("verifying on fresh seeds", detail=f"{runs} runs of {extent}"))
     verified, learnt = simulate_proposal(task, seen.proposal, learnt, "verify", runs)
     looks.add(verified, verified=True)
     return verified, learnt
@@ -126,7 +127,7 @@ def _propose_and_look(
             break
         seen, learnt = simulate_proposal(task, proposal, learnt, "search", SEARCH_RUNS)
         looks.add(seen)
-        say(f"proposal {round_ + 1}: {figures_in_brief(seen.summary)}")
+        say(Step("proposing", detail=f"proposal {round_ + 1}: {figures_in_brief(seen.summary)}"))
         if proposal.excess:
             break
         if seen.largest_miss > 0.0:

@@ -13,6 +13,7 @@ from itertools import permutations, product
 import numpy as np
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.progress import Step
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.live_load import few_sizes
 from ttc_sim.optimizer.looking import Simulated, key_of
@@ -89,7 +90,8 @@ def look_at_sessions(choosing: Choosing) -> None:
                 continue
             tried.add(key_of(one))
             seen = choosing.look(one)
-            choosing.say(f"{next(iter(one.notation.values()))}: {figures_in_brief(seen.summary)}")
+            told = f"{next(iter(one.notation.values()))}: {figures_in_brief(seen.summary)}"
+            choosing.say(Step("looking at policies of sessions", detail=told))
             if alone and _by_several_arms(seen):
                 continue
             looked.append(seen)

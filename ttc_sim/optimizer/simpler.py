@@ -16,17 +16,20 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.progress import Progress, Step
 from ttc_sim.optimizer.looking import Learnt, Simulated, key_of, run_proposal, simulate_proposal
 from ttc_sim.optimizer.promises import as_mapping, figures_in_brief
 from ttc_sim.optimizer.proposing.bands import BandsProposer
 from ttc_sim.optimizer.proposing.proposal import Proposal, Proposer
-from ttc_sim.optimizer.task import PlanningTask, Progress, without_arms
+from ttc_sim.optimizer.task import PlanningTask, without_arms
 from ttc_sim.policies import Always, Banded, Policy, Threshold, follows_sessions
 from ttc_sim.scenario import Targets
 from ttc_sim.scenario.targets import FLOORS
 from ttc_sim.simulation.differences import compare
 from ttc_sim.simulation.pooling import Pooled
 
+STAGE = "looking for a simpler plan that is as good"
+"""As progress is told of it."""
 STATIC, BANDS, SESSIONS, UTILITY, LIVE = range(5)
 """Kinds of policy, from the simplest on: one arm for each source, bands of one score, what follows sessions, a weighing of all
 arms, or live load."""
@@ -219,7 +222,7 @@ def simplest_of(task: PlanningTask, best: Simulated, verified: Iterable[Simulate
     if not as_good:
         return Simplest(objective, best, best, pooled, tuple(beside), farther)
     plan = min(as_good, key=lambda one: (one.simplicity, one.seen.rank(task.targets))).seen
-    say(f"as good and simpler, {simplicity_of(plan).words}: {figures_in_brief(plan.summary)}")
+    say(Step(STAGE, detail=f"as good, {simplicity_of(plan).words}: {figures_in_brief(plan.summary)}"))
     return Simplest(objective, best, plan, of_its[key_of(plan.proposal)], tuple(beside), farther)
 
 
@@ -278,7 +281,7 @@ def look_at_simpler(
         seen.add(key_of(proposal))
         one, learnt = simulate_proposal(task, proposal, learnt, "verify", task.model.scenario.replications)
         looked.append(one)
-        say(f"simpler, {simplicity_of(one).words}: {figures_in_brief(one.summary)}")
+        say(Step(STAGE, detail=f"{simplicity_of(one).words}: {figures_in_brief(one.summary)}"))
     return looked
 
 

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.capacities import LOOKS, SEARCH_RUNS, affordable, pools_and_sizes, replicas_in_words
 from ttc_sim.optimizer.looking import Learnt, Looks, Simulated, simulate_proposal
 from ttc_sim.optimizer.promises import figures_in_brief
 from ttc_sim.optimizer.proposing.proposal import Limits, Proposal, Proposer
-from ttc_sim.optimizer.task import PlanningTask, Progress, Timing
+from ttc_sim.optimizer.task import PlanningTask, Timing
 from ttc_sim.optimizer.tightening import tightened
 
 _TRIES = 3  # proposals at one combination, each with the times that the one before gave
@@ -33,7 +34,7 @@ def look_at_speeds(
     limits: Limits,
     learnt: Learnt,
     looks: Looks,
-    say: Progress = lambda _: None,
+    say: Progress = silent,
     *,
     once: bool = False,
 ) -> Learnt:
@@ -161,5 +162,5 @@ class _SpeedSearch:
         self.looks.add(seen)
         self.looked += 1
         taken = replicas_in_words(self.task, proposal.replicas)
-        self.say(f"look {len(self.looks)} at speed ({taken}): {figures_in_brief(seen.summary)}")
+        self.say(Step("looking at speed", detail=f"look {len(self.looks)} ({taken}): {figures_in_brief(seen.summary)}"))
         return seen

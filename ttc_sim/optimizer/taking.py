@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ttc_sim.base.progress import Progress, Step
 from ttc_sim.optimizer.baselines import uncapped_proposal
 from ttc_sim.optimizer.looking import Simulated, simulate_proposal
 from ttc_sim.optimizer.searching import Found
-from ttc_sim.optimizer.simpler import Simplest, look_at_simpler, simplest_of
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.simpler import STAGE, Simplest, look_at_simpler, simplest_of
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.scenario import Targets
 
 
@@ -21,7 +22,7 @@ def take_the_simplest(
         found: by kind; the plan takes its place there. others: all that was simulated on the requests of plans, beside the targets.
     """
     best, learnt = found[kind].verified, found[kind].learnt
-    progress("looking for a simpler plan that is as good")
+    progress(Step(STAGE))
     looked = look_at_simpler(task, found[kind].proposer, learnt, best, [best, *others], progress)
     others += looked
     best = min([best, *looked], key=lambda one: one.rank(task.targets))  # the program's own gap, and what times came to

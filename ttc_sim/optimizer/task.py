@@ -30,7 +30,6 @@ from ttc_sim.simulation.summary import Summary
 from ttc_sim.workload.population import Population
 
 T = TypeVar("T")
-Progress = Callable[[str], None]
 """Called with a line about each step."""
 Simulator = Callable[..., tuple[Any, Any]]
 """As :func:`ttc_sim.optimizer.looking.simulate_proposal`."""

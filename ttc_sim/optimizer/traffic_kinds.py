@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ttc_sim.base.progress import Counting, Step
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.live_load import few_sizes, live_proposals
 from ttc_sim.optimizer.looking import Simulated
@@ -42,8 +43,9 @@ def look_at_one_arm(choosing: Choosing) -> None:
     by_base: dict[str, list[ResolvedArm]] = {}
     for arm in sorted((arm for arm, here in zip(task.model.arms, offered, strict=True) if here), key=_cap):
         by_base.setdefault(base_arm(arm.name), []).append(arm)
-    for base, variants in by_base.items():
-        choosing.say(f"everything to {base}")
+    tell = Counting(choosing.say, "everything to one arm", len(by_base), "arms")
+    for number, (base, variants) in enumerate(by_base.items()):
+        tell(number, base)
         able = [arm for arm in variants if asked is None or _cut_off(task, arm) <= _SLACK * asked + 1e-9]
         served = seen = None
         for arm in able or variants[-1:]:
@@ -129,7 +131,7 @@ def look_at_lengths(choosing: Choosing) -> None:
     if choosing.fastest:
         _fastest_by_length(choosing, proposer)
         return
-    choosing.say("bands of prompt length")
+    choosing.say(Step("bands of prompt length"))
     found = search(task, proposer, choosing.learnt.timing, choosing.say)
     if choosing.best is None and not found.verified.meets_targets:
         found = nearer(task, found, choosing.say)
@@ -173,7 +175,7 @@ def _fastest_by_length(choosing: Choosing, proposer: Proposer) -> None:
     low, high = (-1.0 if sign < 0 else 0.0), choosing.value(held)
     for _ in range(_HALVINGS if held.meets_targets else 0):
         level = (low + high) / 2
-        choosing.say(f"bands of prompt length at {name} {sign * level:.3g}")
+        choosing.say(Step("bands of prompt length", detail=f"at {name} {sign * level:.3g}"))
         seen = cheapest(sign * level)
         low, high = (low, min(level, choosing.value(seen))) if seen.meets_targets else (level, high)
         if high - low <= _CLOSE * abs(high):
@@ -196,7 +198,8 @@ def look_at_live_load(choosing: Choosing) -> None:
         if choosing.targets.cheapest and held is not None and one.cost_usd_per_request >= _SLACK * _usd(held):
             break  # it costs about that at least
         looked.append(choosing.look(one))
-        choosing.say(f"by live load, {next(iter(one.notation.values()))}: {figures_in_brief(looked[-1].summary)}")
+        told = f"{next(iter(one.notation.values()))}: {figures_in_brief(looked[-1].summary)}"
+        choosing.say(Step("by live load", detail=told))
         if looked[-1].meets_targets and (held is None or choosing.rank(looked[-1]) < choosing.rank(held)):
             held = looked[-1]
     if looked:

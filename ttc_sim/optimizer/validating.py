@@ -9,19 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ttc_sim.base.arguments import function, location
+from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.display import Displayed
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.base.progress import Step, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.measured.problem_sets import load_problem_set
 from ttc_sim.optimizer.hindsight import Regret, in_hindsight
 from ttc_sim.optimizer.new_problems import over_new_problems
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
 from ttc_sim.optimizer.promises import TargetVerdict, as_mapping, judge_targets, promises
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy
 from ttc_sim.predictor.running.planned import planned_predictor
 from ttc_sim.scenario import Scenario, as_scenario
@@ -113,12 +114,13 @@ class Validation(Displayed):
         }
 
 
+@shows_progress()
 @one_thread()
 def validate(
     plan: str | Path | Plan | SavedPlan,
     problems: str | Path,
     attempts: str | Path,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     predictor: str | Path | None = None,
     other_predictor: bool = False,
@@ -131,7 +133,8 @@ def validate(
         problems: table with a column of keys and one of prompts; where a scenario's source has a subset, a column
             ``dataset`` or ``subset`` tells which problems belong to it.
         attempts: table with problem, model, output tokens and correctness.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         predictor: where the ONNX file of the plan's predictor stands now; where the plan says if left out.
         other_predictor: route by that predictor even if it is another one than the plan was made with.
         allow_code: whether functions in files that the plan names may run, as for :func:`ttc_sim.load_plan`.
@@ -143,7 +146,7 @@ def validate(
     saved = _as_saved(plan, allow_code)
     location("validate", "problems", problems, "a table of problems")
     location("validate", "attempts", attempts, "a table of attempts")
-    function("validate", "progress", progress, "a function that takes a line of text")
+    say = telling("validate", progress)
     if predictor is not None:
         location("validate", "predictor", predictor, "an ONNX file, 'fast' or 'encoder'")
     scenario = as_scenario(saved.scenario, "validate", allow_code)
@@ -163,15 +166,15 @@ def validate(
         fitted = with_responses(load_model(scenario), policy).population
         assert fitted is not None
         scenario = scenario.model_copy(update={"responses": dict(fitted.responses or {})})
-    scenario, population, absent = over_new_problems(scenario, problems, attempts, progress, predictor=used)
+    scenario, population, absent = over_new_problems(scenario, problems, attempts, say, predictor=used)
     model = load_model(scenario, population)
     assert model.population is not None
     population = model.population
     policy = scenario.parsed_policy()  # of the sources that are present
     assert policy is not None
-    progress(f"carrying the plan out on {len(population):,} problems")
+    say(Step(f"carrying the plan out on {len(population):,} problems"))
     realized, expected = carry_out(model, policy, "validate")
-    progress("looking for the best policy in hindsight")
+    say(Step("looking for the best policy in hindsight"))
     hindsight = in_hindsight(model, policy) if plans else None
     new, by_novelty = _by_novelty(scenario, population, expected)
     return Validation(

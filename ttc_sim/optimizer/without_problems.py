@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Counting, Progress, Step, counted, silent
 from ttc_sim.optimizer.baselines import always_proposals, uncapped_proposal
 from ttc_sim.optimizer.choosing import Choosing
 from ttc_sim.optimizer.confidence_costs import costs_of, levels_beside
@@ -30,7 +31,7 @@ from ttc_sim.optimizer.session_kinds import BY_SESSION, NOT_BY_LOAD, NOT_SEARCHE
 from ttc_sim.optimizer.simpler import LIVE, STATIC, Simplest, simplest_of, simplicity_of
 from ttc_sim.optimizer.space import expanded_model, left_to_capacity
 from ttc_sim.optimizer.taking import is_better
-from ttc_sim.optimizer.task import PlanningTask, Progress, proposed_without
+from ttc_sim.optimizer.task import PlanningTask, proposed_without
 from ttc_sim.optimizer.traffic_alone import as_population
 from ttc_sim.optimizer.traffic_kinds import BY_LENGTH, BY_LOAD, ONE_ARM
 from ttc_sim.policies import Always
@@ -47,7 +48,7 @@ _UNKNOWN = (
 )
 
 
-def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda _: None) -> Plan:
+def plan_for_traffic(model: Model, targets: Targets, progress: Progress = silent) -> Plan:
     """Search for each kind of policy at its best, and choose among them and the baselines.
 
     Raises:
@@ -57,9 +58,7 @@ def plan_for_traffic(model: Model, targets: Targets, progress: Progress = lambda
     return plan_traffic(traffic_task(model, targets, progress), model.scenario, progress)[0]
 
 
-def traffic_task(
-    model: Model, targets: Targets, progress: Progress = lambda _: None, *, refined: bool = True
-) -> PlanningTask:
+def traffic_task(model: Model, targets: Targets, progress: Progress = silent, *, refined: bool = True) -> PlanningTask:
     """What is to be planned.
 
     Args:
@@ -79,7 +78,7 @@ def traffic_task(
 def plan_traffic(
     task: PlanningTask,
     scenario: Scenario,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
     beside: Mapping[str, Proposal] | None = None,
 ) -> tuple[Plan, Simulated]:
     """The same for a task: the plan, and what simulation says of it.
@@ -163,11 +162,10 @@ def _examined(choosing: Choosing, simplest: Simplest, highest: float) -> Subject
 
 def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
     """The best plans for other confidences than the one asked for; what was simulated already is not simulated again."""
-    choosing.say("looking at what confidence costs")
     others = []
-    for level in levels_beside(choosing.targets):
+    for level in counted(levels_beside(choosing.targets), choosing.say, "looking at what confidence costs", "levels"):
         task = replace(choosing.task, targets=choosing.targets.with_confidence(level))
-        beside = Choosing(task, lambda _: None)
+        beside = Choosing(task, silent)
         for look in kinds_of(task):
             look(beside)
         seen = beside.found[beside.chosen].judged_by(choosing.targets)
@@ -178,12 +176,12 @@ def _of_other_confidences(choosing: Choosing) -> list[Simulated]:
 
 def _along_frontier(choosing: Choosing) -> list[Simulated]:
     """What may be on the frontier, on the requests that plans are verified on: each figure at its best, and levels between."""
-    choosing.say("drawing the frontier")
+    choosing.say(Step("drawing the frontier"))
     axes, targets, looked = Axes.of(choosing.targets), choosing.targets, [*choosing.looked]
     free = axes.without_traded(targets)
 
     def look_at(aimed: Targets) -> None:
-        beside = Choosing(replace(choosing.task, targets=aimed), lambda _: None)
+        beside = Choosing(replace(choosing.task, targets=aimed), silent)
         for look in kinds_of(beside.task):
             look(beside)
         looked.extend(beside.looked)
@@ -209,11 +207,12 @@ def _kind_of(choosing: Choosing, seen: Simulated) -> str:
 
 def _baselines(choosing: Choosing) -> dict[str, Summary]:
     """Always one arm, and the plan without its caps, on the requests that the plan was verified on; the plan, if one is better."""
-    choosing.say("comparing with the baselines on the same requests")
-    baselines = {}
-    for name, proposal in always_proposals(choosing.task).items():
+    baselines: dict[str, Summary] = {}
+    proposals = always_proposals(choosing.task)
+    tell = Counting(choosing.say, "comparing with the baselines on the same requests", len(proposals), "baselines")
+    for name, proposal in proposals.items():
         baselines[name] = choosing.verify(proposal, ONE_ARM).summary
-        choosing.say(f"{name}: {figures_in_brief(baselines[name])}")
+        tell(len(baselines), f"{name}: {figures_in_brief(baselines[name])}")
     kind = choosing.chosen
     plan = choosing.found[kind].proposal
     uncapped = None if plan.policy.looks_at_load else uncapped_proposal(choosing.task, plan)

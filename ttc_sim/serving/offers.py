@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ttc_sim.base.errors import InputError, nearest
+from ttc_sim.base.progress import Telling, counted
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.scenario.deployments import LARGE_GPU_LIMITS, SMALL_GPU_LIMITS, SMALL_GPUS
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
@@ -121,6 +123,7 @@ class Offer:
     warning: str | None
 
 
+@shows_progress()
 @one_thread()
 def offers(
     model: str,
@@ -129,7 +132,7 @@ def offers(
     precision: str | None = None,
     prompt_tokens: int = 1024,
     output_tokens: int = 1024,
-    progress: Callable[[str], None] | None = None,
+    progress: Telling = None,
 ) -> tuple[list[Offer], list[dict[str, str]]]:
     """What a model comes to on every GPU of the catalogue, one to eight of them.
 
@@ -138,7 +141,8 @@ def offers(
         backend: serving framework.
         precision: of the weights; the model's own if left out.
         prompt_tokens, output_tokens: of each request.
-        progress: told which GPU is looked at.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
 
     Returns:
         Offers, and GPUs that it cannot be estimated on with the reason.
@@ -146,7 +150,7 @@ def offers(
     Raises:
         InputError: a name that is not known, or no GPU that it can be estimated on.
     """
-    say = progress or (lambda _: None)
+    say = telling("gpus", progress)
     name, weights = catalogue.named(model, precision, "gpus")
     if backend not in BACKENDS:
         raise InputError("gpus", "--backend", backend, nearest(backend, BACKENDS))
@@ -155,8 +159,7 @@ def offers(
     precision = weights
     found: list[Offer] = []
     refused: list[dict[str, str]] = []
-    for gpu in catalogue.gpus():
-        say(f"{model} on {gpu}")
+    for gpu in counted(catalogue.gpus(), say, f"looking at {model}", "GPUs"):
         here: list[tuple[Served, OperatorTimes]] = []
         reason = ""
         for count in PARALLEL:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ttc_sim.base.arguments import count, finite, function
+from ttc_sim.base.arguments import count, finite
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.display import Displayed, in_short
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.base.progress import Telling, counted
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import PerSource, Policy, PolicyLike, as_policy, check_sources
 from ttc_sim.scenario import MOST_REPLICATIONS, Scenario, as_scenario, with_changes
@@ -122,6 +123,7 @@ class Result(Displayed):
         return f"<Result: {in_short(self.policy)} on {self.model.scenario.name}, {runs} of {requests}>"
 
 
+@shows_progress()
 @one_thread()
 def simulate(
     scenario: Scenario | str | Path,
@@ -129,7 +131,7 @@ def simulate(
     *,
     replications: int | None = None,
     requests: int | None = None,
-    progress: Callable[[str], Any] = lambda _: None,
+    progress: Telling = None,
     interval_s: float | None = None,
     allow_code: AllowCode = False,
 ) -> Result:
@@ -142,7 +144,8 @@ def simulate(
             from the current folder, and must lie there.
         replications: independent runs, 1 to 1,000, instead of the scenario's own number; requests: of each run, instead of the
             scenario's number or duration.
-        progress: called with a line about each run.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         interval_s: record what :meth:`Result.over_time` needs for intervals of so many seconds while running; for any other it runs
             the engine again.
         allow_code: whether functions in files that the policy and the arms that are used name may run, beside what the scenario
@@ -167,7 +170,7 @@ def simulate(
         scenario = with_changes(scenario, {"workload.requests": requests})
     if interval_s is not None and not (finite(interval_s) and interval_s > 0):
         raise InputError("simulate", "interval_s", interval_s, "seconds above 0")
-    function("simulate", "progress", progress, "a function that takes a line of text")
+    say = telling("simulate", progress)
     chosen = scenario.parsed_policy() if policy is None else as_policy(policy, where="simulate", allow_code=allow_code)
     if chosen is None:
         raise InputError(
@@ -181,8 +184,7 @@ def simulate(
     chosen.get_ready()
     model = with_responses(load_model(scenario), chosen)
     done = []
-    for k in range(runs):
-        progress(f"run {k + 1} of {runs}")
+    for k in counted(range(runs), say, "simulating", "runs"):
         every_s = None if interval_s is None else float(interval_s)
         done.append(run_once(model, chosen, draw(model, k), every_s))
     return Result(model=model, policy=chosen, runs=tuple(done))

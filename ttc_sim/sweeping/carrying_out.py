@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ttc_sim.base.arguments import count, function, location
+from ttc_sim.base.arguments import count, location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError, cut, nearest
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_WORKERS
+from ttc_sim.base.progress import Step, Telling, counted
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.files.writing import check_outputs
 from ttc_sim.optimizer.whatif.paths import Base, factor_of
 from ttc_sim.scenario import Scenario, as_plain, as_scenario
@@ -26,17 +27,14 @@ from ttc_sim.sweeping.backends.on_ray import on_ray
 from ttc_sim.sweeping.found import Sweep, read_results, sweep_of
 from ttc_sim.sweeping.identity import identity_of
 from ttc_sim.sweeping.journal import Journal
-from ttc_sim.sweeping.point import Row, Setting, Simulator, versions
+from ttc_sim.sweeping.point import Setting, Simulator, versions
 from ttc_sim.sweeping.varying import Range, Value, Varied, check_paths, grid, shown, sobol
-
-Progress = Callable[[str], Any]
 
 BACKENDS: Mapping[str, Backend] = {"local": local, "ray": on_ray, "dask": on_dask}
 """Where points may be simulated."""
 
-_SAID_EVERY_S, _SAID_EVERY = 2.0, 0.05  # lines about the progress: seconds, and share of the points, between two
 
-
+@shows_progress()
 def sweep(
     scenario: Scenario | str | Path,
     varied: Mapping[str, Any],
@@ -47,7 +45,7 @@ def sweep(
     backend: str = "local",
     address: str | None = None,
     workers: int | None = None,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     allow_code: AllowCode = False,
 ) -> Sweep:
     """Simulate many variations of a scenario, all on the same random numbers.
@@ -63,7 +61,8 @@ def sweep(
         address: of a running cluster, such as ``10.0.0.5:6379`` (Ray; ``auto`` finds one on this machine) or
             ``tcp://10.0.0.5:8786`` (Dask); a cluster on this machine is begun and ended if left out.
         workers: points simulated at a time; 1, or as many as the cluster has CPUs, if left out.
-        progress: called with a line now and then.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         allow_code: as for :func:`ttc_sim.simulate`.
 
     Raises:
@@ -87,7 +86,7 @@ def sweep(
         raise InputError("sweep", "address", address, "where a cluster is, such as 10.0.0.5:6379")
     if address is not None and backend == "local":
         raise InputError("sweep", "address", address, "none with the backend local: it is this machine")
-    function("sweep", "progress", progress, "a function that takes a line of text")
+    say = telling("sweep", progress)
     made = _points(base, varied, points)
     if requests is not None and any(path.startswith("workload.requests") for path in made.paths):
         raise InputError(
@@ -100,19 +99,19 @@ def sweep(
             raise InputError(place, "file", place.suffix, "a name ending in .parquet")
     identity = identity_of(base, requests, made, versions())
     if place is not None and (before := read_results(place, identity, made)) is not None:
-        progress(f"all {len(made.points):,} points are in {place} already")
+        say(f"all {len(made.points):,} points are in {place} already")
         return before
     setting = Setting(base, requests, load_model(base).population, versions())
-    progress(f"looking at {len(made.points):,} points")
+    say(Step(f"looking at {len(made.points):,} points"))
     _check(setting, made)
     with journal_of(place, identity, len(made.points)) as journal:
         rows = dict(journal.done) if journal is not None else {}
         if rows:
-            progress(f"{len(rows):,} of {len(made.points):,} points were finished before")
+            say(f"{len(rows):,} of {len(made.points):,} points were finished before")
         left = {number: point for number, point in enumerate(made.points) if number not in rows}
         if left:
             with each_line_once(), BACKENDS[backend](setting, left, workers, address) as done:
-                for number, row in told(done, len(rows), len(made.points), progress):
+                for number, row in counted(done, say, "simulating", "points", total=len(made.points), done=len(rows)):
                     if journal is not None:
                         journal.add(number, row)
                     rows[number] = row
@@ -168,7 +167,9 @@ def _check(setting: Setting, varied: Varied) -> None:
 
 
 @contextmanager
-def journal_of(out: Path | None, identity: Mapping[str, object], points: int) -> Iterator[Journal | None]:
+def journal_of(
+    out: Path | None, identity: Mapping[str, object], points: int, of: str = "points"
+) -> Iterator[Journal | None]:
     """The journal beside the results; it goes once they stand there."""
     if out is None:
         yield None
@@ -178,6 +179,12 @@ def journal_of(out: Path | None, identity: Mapping[str, object], points: int) ->
     try:
         yield journal
         finished = True
+    except KeyboardInterrupt as interrupted:
+        if kept := len(journal.done):
+            interrupted.add_note(
+                f"{kept:,} of {points:,} {of} are kept in {journal.path}: the same command goes on from there"
+            )
+        raise
     finally:
         journal.close(remove=finished)
 
@@ -204,31 +211,6 @@ def each_line_once() -> Iterator[None]:
             logger.removeFilter(is_new)
 
 
-def told(done: Iterator[tuple[int, Row]], before: int, points: int, progress: Progress) -> Iterator[tuple[int, Row]]:
-    """The same, with a line about them now and then."""
-    begun_s = said_s = time.monotonic()
-    said = before
-    for number, one in enumerate(done, before + 1):
-        yield one
-        now_s = time.monotonic()
-        if number == before + 1:
-            begun_s = now_s  # how long processes take to begin says nothing of the points
-        elif (
-            number < points
-            and now_s - said_s >= _SAID_EVERY_S
-            and (number - said >= _SAID_EVERY * points or now_s - said_s > 30)
-        ):
-            each_s = (now_s - begun_s) / (number - before - 1)
-            progress(f"{number:,} of {points:,} points, about {_time((points - number) * each_s)} left")
-            said, said_s = number, now_s
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _check_any(found: Sweep, varied: Varied) -> None:
     """Refuse a sweep of which no point could be simulated."""
     if len(found.failed) == len(found.table):
@@ -238,4 +220,4 @@ def _check_any(found: Sweep, varied: Varied) -> None:
         )
 
 
-__all__ = ["BACKENDS", "each_line_once", "journal_of", "sweep", "told"]
+__all__ = ["BACKENDS", "each_line_once", "journal_of", "sweep"]

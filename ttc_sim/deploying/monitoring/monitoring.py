@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ttc_sim.base.arguments import finite, function, location
+from ttc_sim.base.arguments import finite, location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Step, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.times import DAY_S
 from ttc_sim.deploying.decisions import PLAN_DIGITS
@@ -29,7 +31,6 @@ from ttc_sim.deploying.monitoring.scores import scores_read
 from ttc_sim.deploying.monitoring.served import COMPLETED, FAILED, REJECTED, TIMED_OUT, Served
 from ttc_sim.deploying.monitoring.todays import as_it_is
 from ttc_sim.optimizer.plan import Plan, SavedPlan, load_plan
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.predictor.judging.drift import FEWEST
 
 _BLOCKS = 24  # of a period: an hour of a day
@@ -38,6 +39,7 @@ _MOST_PERIODS = 4000
 _CODES = {"answered": COMPLETED, "timed_out": TIMED_OUT, "rejected": REJECTED, "failed": FAILED}
 
 
+@shows_progress()
 @one_thread()
 def monitor(
     plan: str | Path | Plan | SavedPlan,
@@ -48,7 +50,7 @@ def monitor(
     every: float = DAY_S,
     replan: bool = True,
     other_plan: bool = False,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     allow_code: AllowCode = False,
 ) -> Monitored:
     """Put what a plan came to at work beside what it promised.
@@ -64,7 +66,8 @@ def monitor(
             are a 24th of it.
         replan: whether to say what planning anew would save, which takes as long as planning does.
         other_plan: take decisions of other plans too, as long as they have the same arms and sources.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         allow_code: as for :func:`ttc_sim.load_plan`.
 
     Raises:
@@ -74,16 +77,16 @@ def monitor(
     >>> found.broken  # doctest: +SKIP
     ('cost_usd_per_request',)
     """
-    function("monitor", "progress", progress, "a function that takes a line of text")
+    say = telling("monitor", progress)
     if not (finite(every) and every >= _SHORTEST_S):
         raise InputError("monitor", "every", every, f"seconds, at least {_SHORTEST_S:.0f}")
     if not isinstance(logs, (str, Path)) and not (isinstance(logs, (list, tuple)) and logs):
         raise InputError("monitor", "logs", logs, "files of log lines, one at least")
     saved, digest = _plan(plan, allow_code)
     begins, ends = _days(since, until)
-    progress("reading the logs")
+    say(Step("reading the logs"))
     read = read_logs(logs, saved, digest=None if other_plan else digest)
-    progress("carrying the plan out in simulation, as it was planned")
+    say(Step("carrying the plan out in simulation, as it was planned"))
     planned = as_planned(saved)
     whole, notes = _served(read, begins, ends, longest_wait_s(planned.model))
     read_by_policy = scores_read(saved.scenario, whole.sources, whole.scores)
@@ -102,18 +105,18 @@ def monitor(
         target.every_hour for target in (saved.scenario.targets.asked() if saved.scenario.targets is not None else ())
     ):
         notes.append("targets that must hold in every hour are judged over all hours together")
-    progress("promises and targets")
+    say(Step("promises and targets"))
     judged = judge(whole, asked, saved.scenario, clock)
     seconds = seconds_open(whole, clock)
     promised = {name: figure.value for name, figure in saved.promised.items()}
-    progress("which assumption broke")
+    say(Step("which assumption broke"))
     causes = find_causes(whole, planned, promised, clock.block_s, seconds)
     moved = compared(whole, planned, edges_s, clock.block_s)
     rate_per_s = len(whole) / seconds if seconds > 0 else 0.0
     today = as_it_is(whole, planned, rate_per_s) if rate_per_s > 0 and len(whole) >= FEWEST else None
     anew: Replanned | str = "not asked for"
     if replan:
-        anew = replanned(saved.scenario, whole, planned, today, progress)
+        anew = replanned(saved.scenario, whole, planned, today, say)
     return Monitored(
         name=saved.scenario.name,
         from_s=float(whole.at_s[0]),

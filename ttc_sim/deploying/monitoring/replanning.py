@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Step, within
 from ttc_sim.deploying.monitoring.reference import Reference
 from ttc_sim.deploying.monitoring.served import Served
 from ttc_sim.deploying.monitoring.todays import Today
 from ttc_sim.optimizer.planning import plan_model, targets_of
 from ttc_sim.optimizer.promises import TargetVerdict, as_mapping, judge_targets
 from ttc_sim.optimizer.space import load_model_like
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.whatif.carrying_out import Desk, Given
 from ttc_sim.optimizer.whatif.ready import Effect
 from ttc_sim.optimizer.whatif.saying import Variation
@@ -86,7 +86,7 @@ def replanned(
     try:
         targets_of(scenario)
         scenario.check_consent()
-        progress("the plan on today's traffic")
+        progress(Step("the plan on today's traffic"))
         return _compared(scenario, today, progress)
     except InputError as error:
         return f"today's scenario cannot be planned for: {error}"
@@ -106,10 +106,7 @@ def _compared(scenario: Scenario, today: Today, progress: Progress) -> Replanned
     kept = desk.pooled(model, policy, effects)
     bare: Model = replace(model, population=replace(population, responses=None))
 
-    def say(line: str) -> None:
-        progress(f"planned anew: {line}")
-
-    plan = plan_model(bare, say)
+    plan = plan_model(bare, within(progress, "planned anew"))
     new = desk.pooled(load_model_like(bare, plan.scenario), plan.policy, effects)
     summaries = summarize_pooled(kept), summarize_pooled(new)
     chosen = plan.scenario.policy

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Step, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.files.opening import is_folder
 from ttc_sim.files.writing import check_room, unwritable
 from ttc_sim.measured.importing.audit import Audit
@@ -22,6 +24,7 @@ from ttc_sim.measured.importing.understanding import Answers, understand
 _WORTH_KEEPING = 100_000_000
 
 
+@shows_progress()
 def import_logs(
     files: Sequence[str | Path],
     out: str | Path,
@@ -32,7 +35,7 @@ def import_logs(
     keep_prompts: bool = False,
     scoring: Scoring | None = None,
     replace: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Telling = None,
 ) -> Audit:
     """Turn logs of calls into ``traffic.parquet`` (``lengths.parquet`` where nothing says when calls came) and, where answers are
     graded, ``problems.parquet`` and ``attempts.parquet`` in ``out``.
@@ -48,7 +51,8 @@ def import_logs(
         answers: what the log does not say of itself.
         keep_prompts: write the prompts' text too; otherwise it is forgotten.
         scoring: by what prompts are scored before they are forgotten.
-        progress: told how far it is.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
 
     Returns:
         The audit, which stands in ``import.json`` as well.
@@ -56,6 +60,7 @@ def import_logs(
     Raises:
         InputError: a log that cannot be read, an unknown format, no row that can be used, outputs that are there already.
     """
+    say = telling("import", progress)
     out, answers = Path(out), answers or Answers()
     _check_out(out, replace)
     name, logs, notes = _recognised(files, format, columns)
@@ -71,14 +76,21 @@ def import_logs(
     if goes_on:
         audit.notes.append("went on where an interrupted import had left off")
     try:
-        spool_all(logs, importer, spool, keep_prompts, scoring, progress)
+        spool_all(logs, importer, spool, keep_prompts, scoring, say)
     except InputError:
         spool.clear()
         _remove_if_empty(out, made)
         raise
+    except KeyboardInterrupt as interrupted:
+        if spool.parts:
+            interrupted.add_note(_kept(spool))
+        else:
+            spool.clear()
+            _remove_if_empty(out, made)
+        raise
     try:
-        made_of_it = understand(logs, importer, spool, audit, answers, progress)
-        progress("writing")
+        made_of_it = understand(logs, importer, spool, audit, answers, say)
+        say(Step("writing"))
         write_tables(
             spool, made_of_it, audit, out, keep_prompts=keep_prompts, scored_by=None if scoring is None else scoring.by
         )
@@ -88,8 +100,15 @@ def import_logs(
             spool.clear()
             _remove_if_empty(out, made)
         raise
+    except KeyboardInterrupt as interrupted:
+        interrupted.add_note(_kept(spool))
+        raise
     spool.clear()
     return audit
+
+
+def _kept(spool: Spool) -> str:
+    return f"what was read is kept in {spool.folder}: the same command goes on from there"
 
 
 def _remove_if_empty(folder: Path, made: bool) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 
+from ttc_sim.base.progress import Progress, counted
 from ttc_sim.measured.importing.audit import Audit
 from ttc_sim.measured.importing.counts import Counts, with_counts
 from ttc_sim.measured.importing.spool import Spool, write_part
@@ -23,7 +23,7 @@ def settled(
     twice: pl.DataFrame,
     limits: Limits,
     audit: Audit,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[Arrivals, tuple[str, ...], pl.DataFrame]:
     """Parts as they will be written: arrivals of all requests (NaN where there are no times), the columns that are known of some,
     and the graded rows."""
@@ -31,9 +31,7 @@ def settled(
     known: set[str] = set()
     found: list[pl.DataFrame] = []
     last, back, stopped, answered = -np.inf, 0, 0, 0
-    for number in range(spool.parts):
-        if number % 20 == 19:
-            progress(f"understanding: {number / spool.parts:.0%}")
+    for number in counted(range(spool.parts), progress, "understanding", "parts"):
         rows = pl.read_parquet(spool.part(number), glob=False).filter(pl.col("left_out").is_null())
         if len(twice):
             rows = rows.join(twice, on=["file", "row", "call"], how="anti", maintain_order="left")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,6 +11,7 @@ import polars as pl
 
 from ttc_sim.base.errors import users_code
 from ttc_sim.base.plugins import called
+from ttc_sim.base.progress import Counting, Progress
 from ttc_sim.measured.importing.call import Call, as_rows
 from ttc_sim.measured.importing.importer import Importer
 from ttc_sim.measured.importing.opening import LogFile
@@ -23,7 +22,7 @@ from ttc_sim.measured.provenance import ScoredBy
 _ROWS_AT_ONCE = 50_000
 _LETTERS_AT_ONCE = 32_000_000
 _OF_AN_ID = 40  # bytes of a prefix block's id, as letters are counted
-_EVERY_S = 1.0
+_MANY_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -45,45 +44,29 @@ def spool_all(
     spool: Spool,
     keep_prompts: bool,
     scoring: Scoring | None,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> None:
     """Read all files of a log into the spool, from where an interrupted import had left off."""
     total = sum(log.size for log, _ in logs)
-    clock = _Clock(total, progress)
-    before = 0
+    before = sum(log.size for log, _ in logs if str(log.path) in spool.whole)
+    size, unit = (1e6, "MB") if total >= _MANY_BYTES else (1e3, "kB")
+    tell = Counting(progress, "reading", total / size, unit, before / size)
     for number, (log, sample) in enumerate(logs):
         where = str(log.path)
-        if where in spool.whole:
-            clock.skipped += log.size
-        else:
-            tell = partial(clock.tell, log.path.name, before)
+        if where not in spool.whole:
+
+            def at(here: int, name: str = log.path.name, before: int = before) -> None:
+                tell((before + here) / size, name)
+
             done = spool.done.get(where, 0)
-            for rows in _chunks(log, importer, number, sample, tell, done):
+            for rows in _chunks(log, importer, number, sample, at, done):
                 if scoring is not None:
                     _add_scores(rows, spool, scoring)
                 kept = rows if keep_prompts else rows.with_columns(text=pl.lit(None, dtype=pl.String))
                 spool.add(kept, where, int(rows["row"][-1]))
             spool.finished(where)
-        before += log.size
-
-
-class _Clock:
-    """Says now and then how far the reading is, and how long it will take."""
-
-    def __init__(self, total: int, progress: Callable[[str], None]) -> None:
-        self.total, self.progress = max(total, 1), progress
-        self.begun = self.told = time.monotonic()
-        self.skipped = 0
-
-    def tell(self, name: str, before: int, at: int) -> None:
-        now = time.monotonic()
-        if now - self.told < _EVERY_S:
-            return
-        self.told = now
-        done = before + at
-        left = (now - self.begun) * (self.total - done) / max(done - self.skipped, 1)
-        share = min(done / self.total, 1.0)
-        self.progress(f"reading {name}: {share:.0%} of {self.total / 1e6:,.0f} MB, about {max(left, 0):,.0f} s left")
+            before += log.size
+            tell(before / size)
 
 
 def _chunks(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Step
 from ttc_sim.measured.dates import Order
 from ttc_sim.measured.importing.audit import Audit
 from ttc_sim.measured.importing.call import OUTPUT_ESTIMATED, PROMPT_ESTIMATED, REASONING_ESTIMATED
@@ -65,7 +66,7 @@ def understand(
     spool: Spool,
     audit: Audit,
     answers: Answers,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> Tables:
     """Decide from all calls what their numbers mean, write that down in the audit, and leave parts as they will be written.
 
@@ -75,7 +76,7 @@ def understand(
     where = str(logs[0][0].path)
     if not spool.parts:
         raise InputError(where, "log", "no call in it", f"{importer.title} with at least one row")
-    progress("understanding what was read")
+    progress(Step("understanding what was read"))
     every = spool.lazy()
     _count_read(every, logs, audit)
     kept = every.filter(pl.col("left_out").is_null())

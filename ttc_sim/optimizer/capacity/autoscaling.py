@@ -14,6 +14,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.engine.work import QUEUED, RUNNING
 from ttc_sim.optimizer.capacity.hardware import Refused, with_autoscaling
 from ttc_sim.optimizer.capacity.hourly import Hourly
@@ -72,7 +73,7 @@ class Autoscalers:
         trials: Trials,
         fixed: Config,
         verified: Callable[[Config], bool],
-        say: Callable[[str], object] = lambda _: None,
+        say: Progress = silent,
     ) -> None:
         self.scenario, self.trials, self.fixed, self.verified, self.say = scenario, trials, fixed, verified, say
 
@@ -106,7 +107,7 @@ class Autoscalers:
                 break
             best.holds = False
             if best.hours is not None and hourly is not None:
-                self.say(f"{name}: fresh runs refute the hourly schedule; one replica more")
+                self.say(Step("autoscaling", detail=f"{name}: fresh runs refute the hourly schedule; one replica more"))
                 more = np.minimum(np.array(best.hours) + 1, hourly.most)
                 if tuple(more.tolist()) != best.hours:
                     waiting.append(self._scheduled(name, found.config, hourly, more))
@@ -133,7 +134,7 @@ class Autoscalers:
             hourly.check(field_name)
         elif not hourly.has_room:
             return None, None
-        self.say(f"{name}: the hours' schedule")
+        self.say(Step("autoscaling", detail=f"{name}: the hours' schedule"))
         counts = hourly.cheapest(1, hourly.most, self.say)
         if counts is None:
             return hourly, None
@@ -249,7 +250,7 @@ class Autoscalers:
             for one, held in zip(batch, self.trials.look([one.config for one in batch]), strict=True):
                 one.looked, one.holds = True, held
                 told = f"meets the targets for ${self._usd(one):,.0f} a day" if held else "misses the targets"
-                self.say(f"{one.pool} by {words_of(one.scaled)}: {told}")
+                self.say(Step("autoscaling", detail=f"{one.pool} by {words_of(one.scaled)}: {told}"))
 
     def _usd(self, one: _Waiting) -> float:
         return self.trials.usd_per_day(one.config)

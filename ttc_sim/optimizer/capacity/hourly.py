@@ -8,7 +8,6 @@ schedule is then simulated whole, gains replicas where it misses, and loses them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.capacity.hardware import Choice, fewest_that_fail, with_autoscaling
 from ttc_sim.optimizer.capacity.trying import Config, Ends, Ready, Trials, target_holds
 from ttc_sim.scenario import Autoscaling, GpuPool, Scenario, ScheduleStep
@@ -145,7 +145,7 @@ class Hourly:
 
     # -------------------------------------------------------------------------------------------------------- whole days
 
-    def cheapest(self, least: int, most: int, say: Callable[[str], object] = lambda _: None) -> I64 | None:
+    def cheapest(self, least: int, most: int, say: Progress = silent) -> I64 | None:
         """(24,) replicas by hour with which the targets hold and none can be left out; ``None`` if none are found.
 
         Args:
@@ -155,7 +155,7 @@ class Hourly:
         if least > most:
             return None
         counts = np.clip(self.alone(least), least, most)
-        say(f"{self.name}: hours alone need {self.mean(counts):.1f} replicas in the mean")
+        say(Step("autoscaling", detail=f"{self.name}: hours alone need {self.mean(counts):.1f} replicas in the mean"))
         while True:
             held, missed = self._look(counts)
             if held:

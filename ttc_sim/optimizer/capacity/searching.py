@@ -16,6 +16,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64, I64
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Step, silent
 from ttc_sim.optimizer.capacity.trying import Config, Trials
 
 _AT_ONCE = 4  # kinds of hardware that are looked at side by side, whatever the number of workers
@@ -56,7 +57,7 @@ class Search:
         trials: Trials,
         bounds: Mapping[str, Sequence[int]],
         budget: Mapping[str, int],
-        say: Callable[[str], object] = lambda _: None,
+        say: Progress = silent,
     ) -> None:
         self.trials, self.budget, self.say = trials, budget, say
         self.pools = list(trials.pools)
@@ -158,7 +159,7 @@ class Search:
         found = [one not in self.refuted and self.trials.known[one] for one in configs]
         for config, held in zip(configs, found, strict=True):
             if config in new:
-                self.say(f"{self.named(config)}: {'meets' if held else 'misses'} the targets")
+                self.say(Step("searching", detail=f"{self.named(config)}: {'meets' if held else 'misses'} the targets"))
         return found
 
     def _holds(self, config: Config) -> bool:

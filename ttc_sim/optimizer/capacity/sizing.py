@@ -6,10 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ttc_sim.base.arguments import count, function
+from ttc_sim.base.arguments import count
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_WORKERS
+from ttc_sim.base.progress import Progress, Step, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import cpus
 from ttc_sim.optimizer.capacity.autoscaling import Autoscalers
@@ -24,7 +26,6 @@ from ttc_sim.optimizer.capacity.trying import Config, Trials, target_holds
 from ttc_sim.optimizer.dropping import LIMITS_OF_MEMORY, drops_of
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
 from ttc_sim.optimizer.promises import TargetVerdict, figures_in_brief, judge_targets
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.policies import Policy, parse_policy
 from ttc_sim.scenario import GpuPool, PoolSearch, Scenario, Targets, as_scenario
 from ttc_sim.scenario.robust import LEFT_ASIDE
@@ -41,10 +42,11 @@ _SECOND_THOUGHTS = 3  # plans that fresh runs may refute before the search is gi
 _AS_NEAR = 1e-3  # of a bound: misses that differ by less are alike
 
 
+@shows_progress()
 @one_thread()
 def capacity(
     scenario: Scenario | Plan | SavedPlan | str | Path,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     hours: bool = False,
     workers: int | None = None,
@@ -59,7 +61,8 @@ def capacity(
 
     Args:
         scenario: with targets: itself, a plan, the file of either, or the name of a shipped scenario.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         hours: keep the plan's runs by hour however many there are; up to 2,000 hours they are kept anyway.
         workers: threads; as many as there are cores if left out. The result is the same whatever their number.
         allow_code: as for :func:`ttc_sim.load_scenario`.
@@ -70,7 +73,7 @@ def capacity(
 
     >>> found = capacity("reasoning-gateway")  # doctest: +SKIP
     """
-    function("capacity", "progress", progress, "a function that takes a line of text")
+    say = telling("capacity", progress)
     threads = cpus()
     if workers is not None:
         threads = count("capacity", "workers", workers, 1, MOST_WORKERS, "threads")
@@ -78,13 +81,13 @@ def capacity(
     policy, given = _policy_of(given)
     targets = _targets_of(given)
     if targets.robust is not None:
-        progress(LEFT_ASIDE)
+        say(LEFT_ASIDE)
     policy.get_ready()
     pools, refused = _choices(given)
     first = {name: choices[0].pool for name, choices in pools.items()}
     model = with_responses(load_model(given.model_copy(update={"deployments": {**given.deployments, **first}})), policy)
     runs = given.replications
-    progress("drawing the requests")
+    say(Step("drawing the requests"))
     trials = Trials(model, policy, pools, "simulate", runs, threads)
     used = trials.used()
     unused = tuple(name for name in pools if name not in used)
@@ -104,19 +107,19 @@ def capacity(
     trials.pools = pools
     refused = [one for one in (*refused, *too_small) if one.pool in used]
     for one in refused:
-        progress(f"not tried: {one.pool} on {one.name}: expected {one.reason}")
-    progress("what no capacity can be less than")
+        say(f"not tried: {one.pool} on {one.name}: expected {one.reason}")
+    say(Step("what no capacity can be less than"))
     least = {name: bounds.fewest(name, choices) for name, choices in pools.items()}
-    search = Search(trials, least, given.search.gpus, progress)
+    search = Search(trials, least, given.search.gpus, say)
     fresh: Trials | None = None
     for _ in range(_SECOND_THOUGHTS):
         searched = search.run()
-        config = searched.best or _nearest(search, searched, targets, progress)
+        config = searched.best or _nearest(search, searched, targets, say)
         fresh = fresh or Trials(model, policy, pools, "verify", runs, threads)
-        progress(f"verifying {search.named(config)} on fresh runs")
+        say(Step("verifying on fresh runs", detail=search.named(config)))
         result = fresh.result(config, _interval_s(fresh, hours))
         verdicts = judge_targets(result.summary(), targets, model.population)
-        progress(figures_in_brief(result.summary()))
+        say(Step("verifying on fresh runs", detail=figures_in_brief(result.summary())))
         status = _status(searched, verdicts)
         if searched.best is None or not refuted(verdicts):
             break
@@ -125,23 +128,21 @@ def capacity(
     fixed, saving = config, None  # of autoscaling
     rules = [name for name in pools if rules_of(given, name)]
     if rules and (searched.best is None or refuted(verdicts)):
-        progress(
-            "autoscaling is not tried: no fixed numbers meet the targets, and it never has more replicas than those"
-        )
+        say("autoscaling is not tried: no fixed numbers meet the targets, and it never has more replicas than those")
     elif rules:
-        progress("autoscaling")
+        say(Step("autoscaling"))
         beside = Beside(fresh, config, result, _interval_s(fresh, hours), targets)
-        found = Autoscalers(given, trials, config, beside.verifies, progress).run()
+        found = Autoscalers(given, trials, config, beside.verifies, say).run()
         if found.config != fixed:
             config, result = found.config, beside.results[found.config]
             verdicts = judge_targets(result.summary(), targets, model.population)
             status = _status(searched, verdicts)
-            progress(figures_in_brief(result.summary()))
+            say(Step("autoscaling", detail=figures_in_brief(result.summary())))
         saving = beside.saving(found)
         refused += found.refused
-    apart = {} if searched.best is None else apart_or_not(search, fixed, progress)
+    apart = {} if searched.best is None else apart_or_not(search, fixed, say)
     binding = _binding(search, fixed, targets) if status != "not met" else _missed(verdicts, trials, config)
-    progress("what if replicas fail")
+    say(Step("what if replicas fail"))
     headroom = _headroom(given, fresh, config, targets)
     final = _written(given, pools, config)
     nothing = Provisioned(0.0, 0, 0.0, 0.0)  # of a pool that no fresh run sends anything to

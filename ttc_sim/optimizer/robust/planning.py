@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ import numpy as np
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate, Resampler
+from ttc_sim.base.progress import Counting, Progress, Step, silent
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.looking import Learnt, Simulated, simulate_proposal
 from ttc_sim.optimizer.optimism import Optimism
@@ -23,7 +23,7 @@ from ttc_sim.optimizer.robust.reading import Said, in_scenario
 from ttc_sim.optimizer.robust.task import WorldsTask
 from ttc_sim.optimizer.robust.worlds import looked_up
 from ttc_sim.optimizer.space import expanded_model
-from ttc_sim.optimizer.task import PlanningTask, Progress
+from ttc_sim.optimizer.task import PlanningTask
 from ttc_sim.optimizer.without_problems import plan_traffic, traffic_task
 from ttc_sim.optimizer.worlds import InWorld, Outcome, Robustness
 from ttc_sim.scenario import Scenario
@@ -32,11 +32,9 @@ from ttc_sim.scenario.robust import WORST, Robust, World
 from ttc_sim.simulation.expectations import expect_arms
 from ttc_sim.simulation.model import Model
 
-_FIRST_LINES = 5  # of a search, before which its own pace says little
-
 
 @one_thread()
-def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress = lambda _: None) -> Plan:
+def plan_for_worlds(model: Model, said: Said | None = None, progress: Progress = silent) -> Plan:
     """The plan whose worst world is the best or, of a share of the worlds, the worst of those where it does best.
 
     Args:
@@ -94,34 +92,26 @@ _FIGURES = (
 
 
 class _Pace:
-    """Tells each step of a search with the time that is left of it, by how long the plain search took for as many."""
+    """Tells each step of a search; that for all worlds is taken to have as many as the plain one had."""
 
     def __init__(self, progress: Progress, worlds: int) -> None:
         self.progress, self.worlds = progress, worlds
-        self.start = time.perf_counter()
-        self.lines = self.before = 0
-        self.took_s = 0.0
+        self.lines = 0
+        self.tell: Counting | None = None
 
     def plain(self, line: str) -> None:
         """A step of the search for the scenario as it is."""
         self.lines += 1
-        self.progress(f"the scenario as it is: {line}")
+        self.progress(Step("planning for the scenario as it is", detail=line))
 
     def begin(self) -> None:
         """The search for all worlds begins."""
-        now = time.perf_counter()
-        self.took_s, self.start = now - self.start, now
-        self.before, self.lines = self.lines, 0
+        self.tell = Counting(self.progress, f"planning for {self.worlds} worlds", self.lines, "steps, as one takes")
 
     def robust(self, line: str) -> None:
         """A step of the search for all worlds."""
-        self.lines += 1
-        elapsed = time.perf_counter() - self.start
-        left = self.took_s * self.worlds - elapsed
-        if self.lines >= _FIRST_LINES:
-            left = elapsed / self.lines * (self.before - self.lines)
-        told = f", about {math.ceil(left)} s left" if left > 0 else ""
-        self.progress(f"{self.worlds} worlds: {line}{told}")
+        assert self.tell is not None
+        self.tell(self.tell.done + 1, line)
 
 
 def _plan_for_problems(

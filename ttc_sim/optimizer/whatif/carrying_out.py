@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from ttc_sim.base.arguments import count, function, whole
+from ttc_sim.base.arguments import count, whole
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_WORKERS
+from ttc_sim.base.progress import Counting, Progress, Step, Telling, silent, within
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.base.workers import processes
 from ttc_sim.optimizer.plan import Plan, SavedPlan, planned_scenario
 from ttc_sim.optimizer.planning import plan_model, targets_of
 from ttc_sim.optimizer.promises import judge_targets
 from ttc_sim.optimizer.space import load_model_like
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.whatif.found import CarriedOut, Varied, WhatIf
 from ttc_sim.optimizer.whatif.paths import Base
 from ttc_sim.optimizer.whatif.preparing import Prepared, prepare, said_of
@@ -37,6 +38,7 @@ from ttc_sim.simulation.running import run_once
 from ttc_sim.simulation.summary import Summary, summarize_pooled
 
 
+@shows_progress()
 @one_thread()
 def what_if(
     scenario: Scenario | Plan | SavedPlan | str | Path,
@@ -46,7 +48,7 @@ def what_if(
     replications: int | None = None,
     requests: int | None = None,
     workers: int = 1,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     allow_code: AllowCode = False,
 ) -> WhatIf:
     """Carry a scenario or plan out as it is and in variations, and say what each changes, with paired intervals.
@@ -62,7 +64,8 @@ def what_if(
         replan: beside the base's policy, plan anew for each variation too.
         replications, requests: of every run, instead of the scenario's.
         workers: processes that share the variations out; the figures do not depend on them.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         allow_code: as for :func:`ttc_sim.simulate`.
 
     Raises:
@@ -73,7 +76,7 @@ def what_if(
     >>> found.variations[0].kept.compared["accuracy"].more_than_noise
     True
     """
-    function("what_if", "progress", progress, "a function that takes a line of text")
+    say = telling("what_if", progress)
     whole("what_if", "workers", workers, 1, MOST_WORKERS, "processes")
     read = [one for one in variations if isinstance(one, Variation)] if isinstance(variations, (list, tuple)) else []
     asked = read if read and len(read) == len(variations) else in_python(variations)
@@ -92,22 +95,24 @@ def what_if(
         expected = "a policy such as Always('small'), a plan that `ttc-sim optimize` made, or --replan"
         raise InputError(loaded.path, "policy", None, expected)
     if loaded.parsed_policy() is None:
-        progress("planning the base")
-        loaded, is_plan = plan_model(load_model(loaded), progress).scenario, True
+        loaded, is_plan = plan_model(load_model(loaded), within(say, "planning the base")).scenario, True
     given = Given(loaded, replan, replications or loaded.replications, requests)
-    desk = Desk(given, progress)
+    desk = Desk(given, silent)
     for one in asked:  # what is wrong with any is said before any is run
         desk.prepared(one)
-    progress("base")
+    say(Step("the base"))
     base = desk.carried_out(desk.policy, *desk.base)
+    found, tell = [], Counting(say, "what if", len(asked), "variations")
     if workers == 1 or len(asked) == 1:
-        found = [desk.varied(one) for one in asked]
+        desk.progress = tell.about
+        for done, one in enumerate(asked, 1):
+            found.append(desk.varied(one))
+            tell(done)
     else:
-        found = []
         with processes(min(workers, len(asked)), _open, (given,)) as mapped:
-            for varied in mapped(_varied, asked):
+            for done, varied in enumerate(mapped(_varied, asked), 1):
                 found.append(varied)
-                progress(f"{varied.name}: done")
+                tell(done, varied.name)
     notes = [*base.summary.notes]
     if replan and not is_plan:
         notes.append(
@@ -151,7 +156,7 @@ _DESKS: list[Desk] = []
 
 
 def _open(given: Given) -> None:
-    _DESKS[:] = [Desk(given, lambda _: None)]
+    _DESKS[:] = [Desk(given, silent)]
 
 
 def _varied(variation: Variation) -> Varied:
@@ -220,9 +225,7 @@ class Desk:
         return with_responses(model, policy), policy
 
     def _replanned(self, name: str, prepared: Prepared, model: Model) -> CarriedOut:
-        def say(line: str) -> None:
-            self.progress(f"{name}, planned anew: {line}")
-
+        say = within(self.progress, f"{name}, planned anew")
         bare = model.population if model.population is None else replace(model.population, responses=None)
         plan = plan_model(replace(model, population=bare), say)
         planned = load_model_like(replace(model, population=bare), plan.scenario)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.progress import Progress, Step, silent
 
 FOLDS = 5
 NEIGHBOURS = 50
@@ -25,7 +26,6 @@ _MOST_TERMS = 100_000
 _ITERATIONS = 25
 _STRENGTHS = (0.1, 0.5, 3.0, 10.0)
 INSTALL = "the baselines need scikit-learn, which is not installed: pip install 'ttc-sim[train]'"
-Progress = Callable[[str], object]
 
 
 def available() -> bool:
@@ -49,7 +49,7 @@ def baselines(
     fold: I64,
     *,
     seed: int = 0,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
 ) -> dict[str, dict[str, F64]]:
     """Out-of-fold predictions of every baseline.
 
@@ -70,19 +70,19 @@ def baselines(
     target = np.stack([shares[model] for model in models], axis=1)
     found: dict[str, F64] = {}
     with threadpool_limits(limits=1):
-        progress("baseline: constant per category")
+        progress(Step("baselines", detail="constant per category"))
         found["constant_per_category"] = _by_group(np.asarray(group), target, fold)
-        progress("baseline: prompt length")
+        progress(Step("baselines", detail="prompt length"))
         logs = np.log1p(np.array([len(prompt) for prompt in prompts], dtype=np.float64))[:, None]
         length = sparse.csr_matrix((logs - logs.mean()) / max(float(logs.std()), 1e-9))
         found["prompt_length"] = _logistic(length, target, fold, strength=1e6)
-        progress("baseline: TF-IDF of words and characters")
+        progress(Step("baselines", detail="TF-IDF of words and characters"))
         found_terms = _tfidf(prompts)
         terms = length if found_terms is None else found_terms  # no prompt may hold a word
         strength = _best_strength(terms, target, fold)
-        progress(f"baseline: logistic regression on TF-IDF, C = {strength}")
+        progress(Step("baselines", detail=f"logistic regression on TF-IDF, C = {strength}"))
         found["tfidf_logistic"] = _logistic(terms, target, fold, strength)
-        progress("baseline: nearest neighbours")
+        progress(Step("baselines", detail="nearest neighbours"))
         found["nearest_neighbours"] = _neighbours(_embedded(terms, seed), target, fold)
     return {name: {model: values[:, k] for k, model in enumerate(models)} for name, values in found.items()}
 

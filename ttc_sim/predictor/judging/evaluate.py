@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,8 @@ from ttc_sim.base.arguments import whole
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError, nearest
 from ttc_sim.base.limits import MOST_SEED
+from ttc_sim.base.progress import Progress, Step, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.policies import DIFFICULTY, NOVEL, NOVELTY
 from ttc_sim.predictor import Predictor
@@ -33,11 +35,11 @@ from ttc_sim.predictor.running.session import is_tier, model_path
 
 FEWEST = 20
 """Problems below which a model's figures would say nothing; it is left out."""
-Progress = Callable[[str], object]
 Scores = Mapping[str, F64]
 FoldsBy = Literal["text", "group"]
 
 
+@shows_progress()
 @one_thread()
 def evaluate_predictor(
     problems: str | Path,
@@ -53,7 +55,7 @@ def evaluate_predictor(
     folds_by: FoldsBy = "text",
     resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
 ) -> Report:
     """Evaluate a predictor.
 
@@ -73,6 +75,7 @@ def evaluate_predictor(
         InputError: tables that cannot be used, a model that is not there, two models that share no problem or of which the
             strong one is not the better.
     """
+    say = telling("evaluate_predictor", progress)
     whole("evaluate", "resamples", resamples, 1, 100_000)
     whole("evaluate", "seed", seed, 0, MOST_SEED)
     if (weak is None) != (strong is None):
@@ -83,7 +86,7 @@ def evaluate_predictor(
         data, strong = _found(data, strong, "--strong", attempts)
         if weak == strong:
             raise InputError("evaluate", "--strong", strong, "another model than --weak")
-    data, scores, notes = _scored(data, model, out_of_fold, progress)
+    data, scores, notes = _scored(data, model, out_of_fold, say)
     both = np.zeros(0, dtype=np.int64)
     if weak is not None and strong is not None:
         both = np.flatnonzero(~np.isnan(data.share(weak)) & ~np.isnan(data.share(strong)))
@@ -97,7 +100,7 @@ def evaluate_predictor(
         raise InputError(problems, "cluster", "group", "at least two task types or categories to resample")
     label = clusters_of(data.group if by == "group" else np.arange(len(data)))
     card = training_rates(model_path(model))
-    guesses = _baselines(data, with_baselines, folds_by, seed, progress, notes, problems)
+    guesses = _baselines(data, with_baselines, folds_by, seed, say, notes, problems)
 
     used: dict[str, str] = {}
     models: dict[str, ModelReport] = {}
@@ -112,7 +115,7 @@ def evaluate_predictor(
         used[name], p = _score_of(name, scores, notes)
         if len(rows) < FEWEST:
             continue
-        progress(f"{name}: {len(rows):,} problems")
+        say(Step("judging", detail=f"{name}: {len(rows):,} problems"))
         bootstrap = Bootstrap(clusters_of(label[rows]), resamples, seed)
         rate, rate_from = card.get(used[name]), "the predictor's card: its training data"
         if rate is None:
@@ -131,7 +134,7 @@ def evaluate_predictor(
     router: RouterReport | None = None
     routed: dict[str, Routing | None] = dict.fromkeys(guesses)
     if weak is not None and strong is not None:
-        progress(f"routing between {weak} and {strong}: {len(both):,} problems")
+        say(Step(f"routing between {weak} and {strong}", detail=f"{len(both):,} problems"))
         bootstrap = Bootstrap(clusters_of(label[both]), resamples, seed)
         outcomes = data.share(weak)[both], data.share(strong)[both]
         said, score = router_score(scores, used[weak], used[strong])
@@ -196,7 +199,7 @@ def _scored(
                 "them, so this is a training score; --out-of-fold scores each by a model that has not seen it"
                 + ("" if is_tier(model) else ", with --model fast or encoder")
             )
-    progress(f"scoring {len(data):,} prompts")
+    progress(Step(f"scoring {len(data):,} prompts"))
     found = Predictor.load(model).score(data.prompt).table()
     return data, {name: found[name].to_numpy().astype(np.float64) for name in found.columns}, notes
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ttc_sim.base.arguments import finite, whole
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Counting
 from ttc_sim.base.workers import processes
 from ttc_sim.files.documents import parse_json
 from ttc_sim.files.opening import check_growth, decoded, is_folder, readable
@@ -227,16 +228,14 @@ def vectors_of(encoder: TextEncoder, prompts: Sequence[str], workers: int, say: 
             found[rows] = vectors
     missing = [k for k, vectors in enumerate(kept) if vectors is None]
     done = len(order) - sum(len(chunks[k]) for k in missing)
+    tell = Counting(say, "reading with the text encoder, the longest first", len(order), "prompts", done)
     with processes(workers, _open, (model,)) as mapped:
-        for at, (k, vectors) in enumerate(
-            zip(missing, mapped(_run, [tokens[chunks[k]] for k in missing]), strict=True)
-        ):
+        for k, vectors in zip(missing, mapped(_run, [tokens[chunks[k]] for k in missing]), strict=True):
             found[chunks[k]] = vectors
             if keep is not None:
                 _keep(keep, f"{key}-{k}.npy", vectors)
             done += len(chunks[k])
-            if at % 4 == 3 or k == missing[-1]:
-                say(f"reading prompts with the text encoder, the longest first: {done:,} of {len(order):,}")
+            tell(done)
     _SESSION.clear()
     return found
 

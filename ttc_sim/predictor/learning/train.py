@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttc_sim.base.draws import F64, I64
+from ttc_sim.base.progress import Counting, Progress, Step, silent
 from ttc_sim.base.workers import processes
 from ttc_sim.predictor.learning import embedding
 from ttc_sim.predictor.learning.calibration import (
@@ -38,7 +39,6 @@ from ttc_sim.predictor.learning.text_encoder import TextEncoder, vectors_of
 F32 = NDArray[np.float32]
 FOLDS = 5
 CENTRES = 192
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,11 @@ def out_of_fold(
     """Predictions for every problem of each set by models trained without its fold: of texts, and of task types."""
     jobs = [(by_group, k) for by_group in (False, True) for k in range(FOLDS)]
     done: list[list[Raw]] = []
+    tell = Counting(say, "training without a fold of problems or task types", len(jobs), "folds")
     with processes(workers, _keep, (sets, recipes, seed)) as mapped:
-        for (by_group, k), found in zip(jobs, mapped(_kept_fold, jobs), strict=True):
+        for found in mapped(_kept_fold, jobs):
             done.append(found)
-            say(f"{'task types' if by_group else 'problems'} left out: fold {k + 1} of {FOLDS} done")
+            tell(len(done))
     _KEPT.clear()
     new, unseen = (
         [Raw.assembled([found[at] for found in half], folds_of(part, by_group)) for at, part in enumerate(sets)]
@@ -236,7 +237,7 @@ def _kept_fold(job: tuple[bool, int]) -> list[Raw]:
 
 def choose_recipes(sets: Sequence[Prepared], seed: int, say: Progress) -> list[Recipe]:
     """The recipe of each set whose network does better on the first fold of its problems, by log-loss."""
-    say("choosing how long to train")
+    say(Step("choosing how long to train"))
     keep = [part.by_text != 0 for part in sets]
     encoder = fit_encoder(_kept_features(sets, keep), seed)
     chosen = []
@@ -263,7 +264,7 @@ class Trained:
 def train(
     sets: Mapping[str, TrainingSet],
     seed: int = 0,
-    say: Progress = lambda _: None,
+    say: Progress = silent,
     *,
     workers: int = 1,
     text: TextEncoder | None = None,
@@ -287,16 +288,16 @@ def train(
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        say("reading prompts")
+        say(Step("reading prompts"))
         vectors = [
             None if text is None else vectors_of(text, data.prompts, workers, say, keep) for data in sets.values()
         ]
         prepared = [prepare(data, seed, read) for data, read in zip(sets.values(), vectors, strict=True)]
         recipes = choose_recipes(prepared, seed, say)
         new, unseen = out_of_fold(prepared, recipes, seed, workers, say)
-        say("training on everything")
+        say(Step("training on everything"))
         model = fit_model(prepared, [np.ones(len(part.by_text), dtype=bool) for part in prepared], recipes, seed)
-        say("calibrating")
+        say(Step("calibrating"))
         experts, held = [], {}
         for name, part, expert, a, b in zip(sets, prepared, model.experts, new, unseen, strict=True):
             experts.append(finished(expert, part, a, b))

@@ -14,6 +14,7 @@ import polars as pl
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import at_most, most
+from ttc_sim.base.progress import Step
 from ttc_sim.files.documents import parse_json
 from ttc_sim.files.opening import readable
 from ttc_sim.files.table_files import (
@@ -280,7 +281,7 @@ def _count(
         columns = table.columns
         count += len(table)
         if say is not None:
-            say(f"{count:,} prompts scored")
+            say(Step("scoring", detail=f"{count:,} prompts so far"))
     return count
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Progress, Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.files.documents import read_yaml
 from ttc_sim.optimizer.baselines import compare_with_baselines
 from ttc_sim.optimizer.checking_plans import Examined, check_plan
 from ttc_sim.optimizer.promises import TargetVerdict, judged
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.optimizer.whatif import WhatIf, what_if
 from ttc_sim.optimizer.whatif.carrying_out import Desk, Given
 from ttc_sim.optimizer.whatif.saying import Variation, in_python
@@ -56,10 +57,11 @@ class Gathered:
     today: datetime.date
 
 
+@shows_progress()
 @one_thread()
 def gather(
     given: Scenario | str | Path,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     vary: bool = True,
     requests: int | None = None,
@@ -71,7 +73,8 @@ def gather(
 
     Args:
         given: the file, the name of a shipped scenario, or a scenario itself.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         vary: whether it is simulated in variations too.
         requests, replications: of the runs, instead of the scenario's.
         as_of: that prices and measurements of a plan are old as of; today if left out.
@@ -80,19 +83,19 @@ def gather(
     Raises:
         InputError: no such file, a scenario without a policy, one that cannot be simulated, or ``as_of`` beside a scenario.
     """
-    examined, scenario = _read(given, progress, as_of, allow_code)
+    say = telling("report", progress)
+    examined, scenario = _read(given, say, as_of, allow_code)
     if scenario.parsed_policy() is None:
         expected = "a policy such as Always('small'), or a plan that `ttc-sim optimize --plan` wrote"
         raise InputError(scenario.path, "policy", None, expected)
-    progress("simulating")
-    result = simulate(scenario, requests=requests, replications=replications, progress=progress)
+    result = simulate(scenario, requests=requests, replications=replications, progress=say)
     summary = result.summary()
     day = result.tables_over_time(_interval_s(result))
-    baselines = compare_with_baselines(result, summary, requests=requests, progress=progress)
+    baselines = compare_with_baselines(result, summary, requests=requests, progress=say)
     varied = None
     asked = _variations(scenario, summary, requests, replications) if vary else []
     if asked:
-        varied = what_if(scenario, asked, requests=requests, replications=replications, progress=progress)
+        varied = what_if(scenario, asked, requests=requests, replications=replications, progress=say)
     return Gathered(
         scenario=scenario,
         file=scenario.path if isinstance(given, Scenario) else str(given),

@@ -9,8 +9,9 @@ from pathlib import Path
 from ttc_sim.base.arguments import location
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.errors import InputError
+from ttc_sim.base.progress import Telling
+from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.files.writing import write_atomically
-from ttc_sim.optimizer.task import Progress
 from ttc_sim.reporting.report.gathering import gather
 from ttc_sim.reporting.report.html import as_html
 from ttc_sim.reporting.report.markdown import as_markdown
@@ -63,9 +64,10 @@ def kind_of(path: Path) -> str:
     return kind
 
 
+@shows_progress()
 def report(
     file: Scenario | str | Path,
-    progress: Progress = lambda _: None,
+    progress: Telling = None,
     *,
     vary: bool = True,
     requests: int | None = None,
@@ -80,7 +82,8 @@ def report(
 
     Args:
         file: the plan's, scenario's or result's file, the name of a shipped scenario, or a scenario itself.
-        progress: called with a line about each step.
+        progress: ``True`` shows how far it is and the time left, a function is told by lines, ``False`` is silent; left out, it is
+            shown in an open notebook (:func:`ttc_sim.base.showing.telling`).
         vary: whether it is simulated in variations too.
         requests, replications: of the runs, instead of the scenario's; not of a result, of which nothing is simulated.
         as_of: that prices and measurements of a plan are old as of; today if left out.
@@ -94,6 +97,7 @@ def report(
     >>> page.markdown.splitlines()[0]
     '## qa-gateway'
     """
+    say = telling("report", progress)
     if not isinstance(file, Scenario):
         path = location("report", "file", file, "a plan's file, a scenario's or a result's")
         if is_result(path):
@@ -107,7 +111,7 @@ def report(
                     )
             return ReportPage(report_of_result(path))
     options = {"requests": requests, "replications": replications}
-    return ReportPage(written(gather(file, progress, vary=vary, as_of=as_of, allow_code=allow_code, **options)))
+    return ReportPage(written(gather(file, say, vary=vary, as_of=as_of, allow_code=allow_code, **options)))
 
 
 __all__ = ["ENDINGS", "ReportPage", "kind_of", "report"]
