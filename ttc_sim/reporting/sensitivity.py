@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ttc_sim.assumptions import Assumed, End, Joint, Sensitivity
 from ttc_sim.base.estimates import Estimate
-from ttc_sim.base.figures import count, number, percent, seconds
+from ttc_sim.base.figures import count, percent, seconds
 from ttc_sim.reporting.paper import Paper
 from ttc_sim.reporting.text import rests_on
 from ttc_sim.reporting.what_if import IN_BRIEF, NOISE, Shown, difference_of, interval_of

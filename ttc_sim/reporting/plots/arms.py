@@ -61,7 +61,9 @@ def plot_result(result: Result) -> Figure:
 def by_share(summary: Summary, records: pl.DataFrame) -> list[str]:
     """Arms that requests were sent to, that with the most first."""
     sent = set(records["arm"].unique().to_list())
-    return sorted((name for name in summary.per_arm if name in sent), key=lambda name: (-summary.per_arm[name].share, name))
+    return sorted(
+        (name for name in summary.per_arm if name in sent), key=lambda name: (-summary.per_arm[name].share, name)
+    )
 
 
 def _curves(left: Axes, middle: Axes, records: pl.DataFrame, names: list[str]) -> None:

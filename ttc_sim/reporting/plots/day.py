@@ -63,7 +63,12 @@ def plot_over_time(found: OverTime) -> Figure:
     _deployments((waiting, running, memory, *rest), found, edges, changing, share=share)
     for part in PERCENTILES:
         for one, name in ((first, "ttft"), (latency, "latency")):
-            style: dict[str, Any] = {"color": _GREYS[part], "linestyle": _STYLES[part], "linewidth": 1.6, "baseline": None}
+            style: dict[str, Any] = {
+                "color": _GREYS[part],
+                "linestyle": _STYLES[part],
+                "linewidth": 1.6,
+                "baseline": None,
+            }
             label = f"{_LATENCIES[part]} of the times" if one is latency else None
             one.stairs(_values(found.all, f"{name}_{part}_s"), edges, **style, label=label)
     said = [
@@ -73,7 +78,9 @@ def plot_over_time(found: OverTime) -> Figure:
         (memory, "KV cache in use", "share of the cache (%)" if share else "thousand tokens"),
         (first, "Time to the first token", "time (s)"),
         (latency, "Time to the last token", "time (s)"),
-        *zip(rest, ("Replicas provided, in the mean", "Time that they are busy"), ("replicas", "share (%)"), strict=False),
+        *zip(
+            rest, ("Replicas provided, in the mean", "Time that they are busy"), ("replicas", "share (%)"), strict=False
+        ),
     ]
     for one, title, label in said:
         tidy(one)
@@ -105,11 +112,15 @@ def _arrivals(axes: Axes, found: OverTime, edges: Any, lasts_s: Any) -> None:
         axes.stairs(rest / lasts_s, edges, color=SOFT, linewidth=2.6, baseline=None, label=label)
 
 
-def _deployments(panels: tuple[Axes, ...], found: OverTime, edges: Any, changing: frozenset[str], *, share: bool) -> None:
+def _deployments(
+    panels: tuple[Axes, ...], found: OverTime, edges: Any, changing: frozenset[str], *, share: bool
+) -> None:
     """By deployment; of many those with the most in them, and what is left of the queue and of what is running."""
     waiting, running, memory, *rest = panels
     tables = _by(found.deployments, "deployment")
-    order = sorted(tables, key=lambda name: -float(np.nansum(_values(tables[name], "running") + _values(tables[name], "waiting"))))
+    order = sorted(
+        tables, key=lambda name: -float(np.nansum(_values(tables[name], "running") + _values(tables[name], "waiting")))
+    )
     shown = order if len(order) <= _MOST + 1 else order[:_MOST]
     # In the order of the scenario, whatever the load.
     for k, name in enumerate(one for one in tables if one in shown):
@@ -140,7 +151,16 @@ def _stairs(axes: Axes, values: Any, edges: Any, drawn: Look, label: str | None)
     at = slice(sum(map(ord, drawn.marker)) % every, None, every)
     axes.plot(middle[at], values[at], **options)
     if label is not None:
-        axes.plot([], [], color=drawn.color, linestyle=drawn.dash, marker=drawn.marker, markersize=4, linewidth=1.6, label=label)
+        axes.plot(
+            [],
+            [],
+            color=drawn.color,
+            linestyle=drawn.dash,
+            marker=drawn.marker,
+            markersize=4,
+            linewidth=1.6,
+            label=label,
+        )
 
 
 def _by(rows: pl.DataFrame, column: str) -> dict[str, pl.DataFrame]:

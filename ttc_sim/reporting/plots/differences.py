@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ttc_sim.base.figures import number
 from ttc_sim.optimizer.whatif import Varied, WhatIf
 from ttc_sim.reporting.plots.style import (
     COLORS,
@@ -26,11 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Title, unit of differences, and what stands before and after the base's figure.
 _TITLES = {
-    "accuracy": ("Accuracy", "points"),
-    "cost_usd_per_month": ("Cost", "$ a month"),
-    "latency_p95_s": ("95th percentile of the latency", "s"),
-    "timeout_rate": ("Dropped", "points"),
+    "accuracy": ("Accuracy", "points", "", ""),
+    "cost_usd_per_month": ("Cost", "$ a month", r"\$", " a month"),
+    "latency_p95_s": ("95th percentile of the latency", "s", "", " s"),
+    "timeout_rate": ("Dropped", "points", "", ""),
 }
 
 
@@ -43,15 +43,17 @@ def plot_what_if(found: WhatIf) -> Figure:
     ]
     rows = list(found.variations)
     replanned = any(one.replanned is not None for one in rows)
-    figure, panels = figure_of(len(names), 2.8 * len(names) + 2.4, height_of_rows(len(rows) * (2 if replanned else 1), 1.9))
+    figure, panels = figure_of(
+        len(names), 2.8 * len(names) + 2.4, height_of_rows(len(rows) * (2 if replanned else 1), 1.9)
+    )
     drawn: dict[str, Any] = {}
     for axes, name in zip(panels, names, strict=True):
         shown = IN_BRIEF[name]
         _forest(axes, name, shown.times, rows, replanned, drawn)
-        title, unit = _TITLES[name]
+        title, unit, before, after = _TITLES[name]
         rows_of(axes, [one.name for one in rows])
         axes.set_xlabel(f"difference ({unit})")
-        titled(axes, f"{title}\nbase: {shown.value(found.base.figures[name].value)}")
+        titled(axes, f"{title}\nbase: {before}{shown.value(found.base.figures[name].value)}{after}")
         as_numbers(axes.xaxis, 4)
         tidy(axes)
         axes.grid(visible=False, axis="y")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from ttc_sim.reporting.plots.style import (
     SOFT,
     Beside,
     Look,
-    along,
     as_numbers,
     as_percent,
+    drawn_in,
     figure_of,
     fitted,
     height_of_rows,
+    key_of_spread,
     legend_below,
     logarithmic,
     look,
@@ -28,6 +29,7 @@ from ttc_sim.reporting.plots.style import (
     named_within,
     rows_of,
     sides,
+    spread,
     tidy,
     titled,
     write_beside,
@@ -62,7 +64,9 @@ def _axis(name: str) -> tuple[str, float]:
     percentile = percentile_of(name)
     if percentile is None:
         return _AXES[name]
-    time = {"latency": "latency", "ttft": "time to the first token", "tpot": "time for each further token"}[percentile[0]]
+    time = {"latency": "latency", "ttft": "time to the first token", "tpot": "time for each further token"}[
+        percentile[0]
+    ]
     return f"{100 * percentile[1]:g}th percentile of the {time} (s)", 1.0
 
 
@@ -81,7 +85,9 @@ def plot_plan(plan: Plan) -> Figure:
         # Cost is drawn across, whichever was named first.
         across, up = sorted(plan.frontier[0].axes, key=lambda name: name != "cost_usd_per_request")
     summaries = {"plan": plan.predicted, **plan.baselines}
-    rows = [_Row(name, drawn, one) for (name, one), drawn in zip(summaries.items(), _looks(list(summaries)), strict=True)]
+    rows = [
+        _Row(name, drawn, one) for (name, one), drawn in zip(summaries.items(), _looks(list(summaries)), strict=True)
+    ]
     figure, (left, right) = figure_of(2, 12.5, height_of_rows(len(rows), 4.6))
     asked = {} if plan.scenario.targets is None else {one.name: one.bound for one in plan.scenario.targets.asked()}
     numbers = _frontier(left, plan, across, up)
@@ -89,17 +95,19 @@ def plot_plan(plan: Plan) -> Figure:
     _targets(left, asked, across, up)
     _traded(left, across, up)
     plain_title = (across, up) == ("cost_usd_per_request", "accuracy")
-    titled(left, "Accuracy and cost" if plain_title else "What is traded" if known or plan.frontier else "Latency and cost")
+    titled(
+        left, "Accuracy and cost" if plain_title else "What is traded" if known or plan.frontier else "Latency and cost"
+    )
     _latencies(right, rows, asked.get("latency_p95_s"))
-    legend_below(figure, 5)
+    named_lines = [one for axes in (left, right) for one in axes.get_legend_handles_labels()[0]]
+    legend_below(figure, 6, [*named_lines, *key_of_spread()])
     fitted(figure)
-    lines = [point for line in left.lines if len(line.get_xdata()) > 1 for point in along(_finite(line), left)]  # type: ignore[arg-type]
     beside = [
-        Beside(x, y, named_within(figure, row.name, 1.7), INK if row.name == "plan" else MIDDLE, "bold" if row.name == "plan" else "normal")
+        Beside(x, y, named_within(figure, row.name, 1.7), *((INK, "bold") if row.name == "plan" else (MIDDLE,)))
         for row, (x, y) in points
     ]
     # Names first: numbers of the frontier may be left out, and stand in its table.
-    write_beside(left, [*beside, *numbers], covers=lines)
+    write_beside(left, [*beside, *numbers], covers=drawn_in(left))
     return figure
 
 
@@ -180,21 +188,7 @@ def _latencies(axes: Axes, rows: Sequence[_Row], target: float | None) -> None:
         p50, p95, p99 = (row.summary.latency_s[q] for q in ("p50", "p95", "p99"))
         if not np.isfinite(p95.value):
             continue
-        axes.plot([p50.value, p99.value], [k, k], color=row.drawn.color, linewidth=2)
-        axes.plot([p50.value, p99.value], [k, k], "|", color=row.drawn.color, markersize=10, markeredgewidth=1.6)
-        axes.errorbar(
-            p95.value,
-            k,
-            xerr=sides(p95),
-            fmt=row.drawn.marker,
-            color=row.drawn.color,
-            markersize=12 if row.drawn is _PLAN else 6.5,
-            markeredgecolor=INK if row.drawn is _PLAN else row.drawn.color,
-            markeredgewidth=0.7,
-            capsize=3,
-            elinewidth=1,
-            zorder=3,
-        )
+        spread(axes, k, [p50.value, p95.value, p99.value], row.drawn, p95, 12.0 if row.drawn is _PLAN else 6.5)
         seen += [p50.value, p99.value]
     if target is not None:
         axes.axvline(target, color=INK, linestyle="-.", linewidth=1.2, label="p95 target")
@@ -203,23 +197,11 @@ def _latencies(axes: Axes, rows: Sequence[_Row], target: float | None) -> None:
         axes.set_xlim(0.8 * min(seen), 1.25 * max(seen))
         logarithmic(axes.xaxis)
     rows_of(axes, [row.name for row in rows])
-    axes.set_xlabel("latency (s): median |, 95th percentile with its interval, 99th |")
+    axes.set_xlabel("time to the last token (s)")
     titled(axes, "Latency")
     tidy(axes)
     axes.grid(visible=False, axis="y")
     axes.get_yticklabels()[0].set_fontweight("bold")
-
-
-def _finite(line: Any) -> list[tuple[float, float]]:
-    """Of lines of the data; those across the whole panel are read over its width."""
-    axes = line.axes
-    x, y = (np.asarray(one, dtype=float) for one in (line.get_xdata(), line.get_ydata()))
-    across = axes.get_yaxis_transform() if line.get_transform() == axes.get_yaxis_transform(which="grid") else None
-    if across is not None:
-        x = np.array(axes.get_xlim())
-    elif line.get_transform() == axes.get_xaxis_transform(which="grid"):
-        y = np.array(axes.get_ylim())
-    return [(float(a), float(b)) for a, b in zip(x, y, strict=True) if np.isfinite(a) and np.isfinite(b)]
 
 
 def plot_comparison(rows: Mapping[str, Summary], highlight: str) -> Figure:
@@ -235,15 +217,18 @@ def plot_comparison(rows: Mapping[str, Summary], highlight: str) -> Figure:
         other = summary.accuracy if known else summary.latency_s["p95"]
         assert other is not None
         drawn.setdefault((summary.cost_usd_per_request.scaled(1000), other), []).append(name)
-    for k, ((cost, other), names) in enumerate(drawn.items()):
+    first = sorted(drawn.items(), key=lambda pair: highlight not in pair[1])
+    for ((cost, other), names), shown in zip(first, _looks([names[0] for _, names in first]), strict=True):
         axes.errorbar(
             cost.value,
             other.value,
             xerr=sides(cost),
             yerr=sides(other),
-            fmt=look(k).marker,
-            color=look(k).color,
-            markersize=11 if highlight in names else 7,
+            fmt=shown.marker,
+            color=shown.color,
+            markersize=14 if shown is _PLAN else 7,
+            markeredgecolor=INK if shown is _PLAN else shown.color,
+            markeredgewidth=0.7,
             linewidth=1.2,
             label=named(" = ".join(names), 60),
         )

@@ -12,19 +12,19 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.intervals import at_share
 from ttc_sim.reporting.plots.arms import by_share
 from ttc_sim.reporting.plots.style import (
-    COLORS,
     INK,
     MIDDLE,
     Look,
     figure_of,
     fitted,
     height_of_rows,
+    key_of_spread,
     legend_below,
     logarithmic,
     look,
     others,
     rows_of,
-    sides,
+    spread,
     tidy,
     titled,
 )
@@ -60,22 +60,22 @@ def plot_latency(result: Result) -> Figure:
     asked = [] if targets is None else [one for one in targets.asked() if one.percentile is not None]
     rows = [_Row("all requests", _ALL, summary.latency_s["p95"], records, None)]
     arms = by_share(summary, records)
-    for k, name in enumerate(arms[:_MOST]):
-        rows.append(
-            _Row(f"arm {name}", look(k), summary.per_arm[name].latency_p95_s, records.filter(pl.col("arm") == name), None)
-        )
+    rows += [
+        _Row(f"arm {name}", look(k), summary.per_arm[name].latency_p95_s, records.filter(pl.col("arm") == name), None)
+        for k, name in enumerate(arms[:_MOST])
+    ]
     sources = sorted(summary.per_source, key=lambda name: -summary.per_source[name].share)
     sources = sources if len(sources) > 1 else []
-    for name in sources[:_MOST]:
-        rows.append(
-            _Row(
-                f"source {name}",
-                _SOURCE,
-                summary.per_source[name].latency_p95_s,
-                records.filter(pl.col("source") == name),
-                name,
-            )
+    rows += [
+        _Row(
+            f"source {name}",
+            _SOURCE,
+            summary.per_source[name].latency_p95_s,
+            records.filter(pl.col("source") == name),
+            name,
         )
+        for name in sources[:_MOST]
+    ]
     known = [name for name in _TIMES if records[f"{name}_s"].null_count() < len(records)]
     shown = known or ["latency"]
     figure, panels = figure_of(len(shown), 3.6 * len(shown) + 2.4, height_of_rows(len(rows), 2.6))
@@ -86,25 +86,24 @@ def plot_latency(result: Result) -> Figure:
         axes.tick_params(axis="y", labelleft=False)
     left_out = [others(len(rest) - _MOST, of) for rest, of in ((arms, "arm"), (sources, "source")) if len(rest) > _MOST]
     if left_out:
-        panels[0].set_xlabel(f"{panels[0].get_xlabel()}\nthose with the most requests; not shown: {' and '.join(left_out)}")
-    legend_below(figure, handles=_key(asked, interval=True))
+        panels[0].set_xlabel(
+            f"{panels[0].get_xlabel()}\nthose with the most requests; not shown: {' and '.join(left_out)}"
+        )
+    legend_below(figure, handles=_key(asked))
     return fitted(figure)
 
 
 def _panel(axes: Axes, name: str, rows: Sequence[_Row], asked: Sequence[Target]) -> None:
     for k, row in enumerate(rows):
         # A request that was turned away took no time.
-        counted = row.records if name != "latency" else row.records.filter(~pl.col("status").is_in(["rejected", "failed"]))
+        counted = (
+            row.records if name != "latency" else row.records.filter(~pl.col("status").is_in(["rejected", "failed"]))
+        )
         ordered = np.sort(counted[f"{name}_s"].drop_nulls().to_numpy())
         if not len(ordered) or not (ordered > 0).any():
             continue
-        p50, p95, p99 = (at_share(ordered, part) for part in _PARTS)
-        color = row.drawn.color
-        axes.plot([p50, p99], [k, k], color=color, linewidth=1.8)
-        axes.plot([p50, p99], [k, k], "|", color=color, markersize=9, markeredgewidth=1.8)
-        axes.plot(p95, k, row.drawn.marker, color=color, markersize=6)
-        if name == "latency" and row.p95 is not None and np.isfinite(row.p95.value):
-            axes.errorbar(row.p95.value, k + 0.28, xerr=sides(row.p95), color=MIDDLE, elinewidth=1, capsize=2)
+        interval = row.p95 if name == "latency" else None
+        spread(axes, k, [at_share(ordered, part) for part in _PARTS], row.drawn, interval)
     seen = [x for line in axes.lines for x in np.asarray(line.get_xdata(), dtype=float) if x > 0]
     for target in asked:
         part = 0.0 if target.percentile is None else target.percentile[1]
@@ -132,22 +131,18 @@ def _line_of(part: float) -> dict[str, Any]:
     return {"linestyle": style, "linewidth": 1.3}
 
 
-def _key(asked: Sequence[Target], *, interval: bool) -> list[Any]:
+def _key(asked: Sequence[Target]) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    found: list[Any] = [
-        Line2D([], [], color=COLORS[0], marker="|", markersize=9, markeredgewidth=1.8, label="median to 99th percentile"),
-        Line2D([], [], color=COLORS[0], marker="o", linestyle="", markersize=6, label="95th percentile"),
-    ]
-    if interval:
-        found.append(Line2D([], [], color=MIDDLE, marker="|", markersize=5, linewidth=1, label="its 95% interval"))
-    parts = sorted({one.percentile[1] for one in asked if one.percentile is not None})
+    found = key_of_spread("its 95% interval (last token)")
     styles: dict[str, list[str]] = {}
-    for part in parts:
+    for part in sorted({one.percentile[1] for one in asked if one.percentile is not None}):
         styles.setdefault(_line_of(part)["linestyle"], []).append(f"p{100 * part:g}")
+    short = " (short: of one source)" if any(one.source for one in asked) else ""
     for style, which in styles.items():
-        said = f"target, {', '.join(which)} (short: of one source)" if any(one.source for one in asked) else f"target, {', '.join(which)}"
-        found.append(Line2D([], [], color=INK, linestyle=style, linewidth=1.3, label=said))
+        said = f"target, {', '.join(which)}{short}"
+        options: dict[str, Any] = {"linestyle": style, "linewidth": 1.3, "label": said}
+        found.append(Line2D([], [], color=INK, **options))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ttc_sim.reporting.plots.style import (
     Beside,
-    along,
+    drawn_in,
     figure_of,
     fitted,
     legend_below,
@@ -32,7 +32,7 @@ def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
     for one in offers:
         if one.usd_per_million_output_tokens is not None:
             by_gpu.setdefault(one.gpu, []).append(one)
-    labels, covers = [], []
+    labels: list[Beside] = []
     for k, (gpu, mine) in enumerate(by_gpu.items()):
         speed = [one.tokens_per_s_alone for one in mine]
         price = [float(one.usd_per_million_output_tokens or 0.0) for one in mine]
@@ -41,8 +41,9 @@ def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
         labels += [
             Beside(x, y, str(one.tensor_parallel), look(k).color) for one, x, y in zip(mine, speed, price, strict=True)
         ]
-        covers.append(list(zip(speed, price, strict=True)))
-    axes.set(xlabel="output tokens per second of a request alone", ylabel="price ($ per million output tokens, full batch)")
+    axes.set(
+        xlabel="output tokens per second of a request alone", ylabel="price ($ per million output tokens, full batch)"
+    )
     titled(axes, named(title, 160))
     axes.margins(0.07)
     for axis in (axes.xaxis, axes.yaxis):
@@ -51,7 +52,7 @@ def plot_offers(offers: Sequence[Offer], title: str) -> Figure:
     legend_below(figure, 5)
     fitted(figure)
     # How many GPUs; where many points lie close some are left out.
-    write_beside(axes, labels, covers=[point for line in covers for point in along(line, axes)])
+    write_beside(axes, labels, covers=drawn_in(axes))
     return figure
 
 

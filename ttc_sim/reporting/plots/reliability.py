@@ -15,9 +15,9 @@ from ttc_sim.reporting.plots.style import (
     MIDDLE,
     SOFT,
     Beside,
-    along,
     as_numbers,
     as_percent,
+    drawn_in,
     figure_of,
     fitted,
     legend_under,
@@ -66,14 +66,8 @@ def plot_report(report: Report, in_scenario: RouterInScenario | None = None) -> 
     figure.set_figheight(figure.get_figheight() + more)
     fitted(figure)
     for one, labels in beside:
-        covers = [point for line in one.lines for point in along(_points(line), one)]  # type: ignore[arg-type]
-        write_beside(one, labels, covers=covers)
+        write_beside(one, labels, covers=drawn_in(one))
     return figure
-
-
-def _points(line: object) -> list[tuple[float, float]]:
-    x, y = line.get_data()  # type: ignore[attr-defined]
-    return [(float(a), float(b)) for a, b in zip(x, y, strict=True) if np.isfinite(a) and np.isfinite(b)]
 
 
 def _reliability(axes: Axes, report: Report) -> None:
@@ -93,9 +87,7 @@ def _reliability(axes: Axes, report: Report) -> None:
         axes.plot(x, y, **look(k).line, label=label)
         if len(shown) <= 3:
             axes.errorbar(x, y, yerr=[y - low, high - y], fmt="none", ecolor=look(k).color, capsize=2, elinewidth=1)
-    axes.set(
-        xlim=(0, 1), ylim=(0, 1.02), xlabel="predicted chance to be right (%)", ylabel="share that was right (%)"
-    )
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="predicted chance to be right (%)", ylabel="share that was right (%)")
     left_out = len(known) - len(shown)
     titled(axes, "Reliability" + (f" (without {others(left_out, 'model')})" if left_out else ""))
     as_percent(axes.xaxis)

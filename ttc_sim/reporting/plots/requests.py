@@ -73,11 +73,18 @@ def plot_requests(result: Result) -> Figure:
     axes.set_xlim(0, 1.02 * (last_s - begin_s) / unit_s)
     arms = shown["arm"].to_list()
     several = len(set(arms)) > 1
-    rows_of(axes, arms if several else [""] * len(arms), 1.8, [f"  {number:,}" for number in shown["request"].to_list()])
-    axes.set(xlabel=f"time since the first of them arrived ({unit})", ylabel="arm, number of the request" if several else "number of the request")
+    rows_of(
+        axes, arms if several else [""] * len(arms), 1.8, [f"  {number:,}" for number in shown["request"].to_list()]
+    )
+    axes.set_xlabel(f"time since the first of them arrived ({unit})")
+    axes.set_ylabel("arm, number of the request" if several else "number of the request")
     tidy(axes)
     axes.grid(visible=False, axis="y")
-    said = "All requests of a run" if len(shown) == len(first) else f"{len(shown)} requests in a row: those that wait longest"
+    said = (
+        "All requests of a run"
+        if len(shown) == len(first)
+        else f"{len(shown)} requests in a row: those that wait longest"
+    )
     titled(axes, said)
     legend_below(figure)
     return fitted(figure)

@@ -37,7 +37,6 @@ KINDS = {
     "thinking": (COLORS[0], ""),
     "thinking on after the answer stood": (COLORS[5], "////"),
     "visible answer": (COLORS[4], "\\\\\\\\"),
-    "input and visible answer": (COLORS[4], "\\\\\\\\"),
 }
 
 
@@ -53,7 +52,8 @@ class _Group(NamedTuple):
 def plot_spend(result: Result) -> Figure:
     """Tokens of a request, and dollars of a thousand, by kind: of all requests, of each source and of each band of difficulty.
 
-    Beside each bar stands what part of all tokens, and of the whole bill, such requests take.
+    Beside each bar stands what part of all tokens, and of the whole bill, such requests take. Dollars for input are with what a
+    call costs whatever its tokens, and with what caches save.
     """
     groups, left_out = _groups(result)
     figure, (left, right) = figure_of(2, 12.5, height_of_rows(len(groups), 2.4))
@@ -78,11 +78,8 @@ def plot_spend(result: Result) -> Figure:
 def _groups(result: Result) -> tuple[list[_Group], int]:
     """All requests, then sources, then bands; and how many sources there is no room for."""
     summary, records = result.summary(), result.records
-    whole = {
-        "reasoning": summary.tokens_per_request["reasoning"].value,
-        "visible": summary.tokens_per_request["visible"].value,
-    }
-    found = [_group("all requests", 1.0, records, whole, summary.cost_usd_per_request.value, summary.tokens_per_request["prompt"].value)]
+    tokens = {kind: figure.value for kind, figure in summary.tokens_per_request.items()}
+    found = [_group("all requests", 1.0, records, tokens, summary.cost_usd_per_request.value)]
     sources = sorted(summary.per_source, key=lambda name: -summary.per_source[name].share)
     sources = sources if len(sources) > 1 else []
     parts = [(f"source {name}", summary.per_source[name], pl.col("source") == name) for name in sources[:_MOST]]
@@ -95,24 +92,23 @@ def _groups(result: Result) -> tuple[list[_Group], int]:
         output = {"reasoning": reasoning, "visible": part.tokens_per_request - reasoning}
         rows = records.filter(here)
         if len(rows):
-            found.append(_group(name, part.share, rows, output, part.cost_usd_per_request.value, None))
+            found.append(_group(name, part.share, rows, output, part.cost_usd_per_request.value))
     return found, max(len(sources) - _MOST, 0)
 
 
-def _group(
-    name: str, share: float, rows: pl.DataFrame, output: dict[str, float], usd: float, prompt: float | None
-) -> _Group:
+def _group(name: str, share: float, rows: pl.DataFrame, output: dict[str, float], usd: float) -> _Group:
     """By kind. Totals are those of the tables; how input and dollars are parted is as it came in the runs."""
-    taken_in = float(rows["prompt_tokens"].mean() or 0.0) if prompt is None else prompt  # type: ignore[arg-type]
+    taken_in = output.get("prompt", float(rows["prompt_tokens"].to_numpy().mean()))
     cached = _part(rows, "cached_tokens", "prompt_tokens") if "cached_tokens" in rows.columns else 0.0
     thinking, idle = (_part(rows, column, "cost_usd") for column in ("thinking_cost_usd", "idle_cost_usd"))
     each = 1000 * usd
-    bill = {"thinking": each * (thinking - idle), "thinking on after the answer stood": each * idle}
-    if "prompt_cost_usd" in rows.columns:
-        prompts = _part(rows, "prompt_cost_usd", "cost_usd")
-        bill = {"input": each * prompts, **bill, "visible answer": each * max(1 - thinking - prompts, 0.0)}
-    else:
-        bill |= {"input and visible answer": each * (1 - thinking)}
+    visible = _part(rows, "visible_cost_usd", "cost_usd")
+    bill = {
+        "input": each * max(1 - thinking - visible, 0.0),
+        "thinking": each * (thinking - idle),
+        "thinking on after the answer stood": each * idle,
+        "visible answer": each * visible,
+    }
     idle_share = idle / thinking if thinking > 0 else 0.0
     tokens = {
         "input": taken_in * (1 - cached),

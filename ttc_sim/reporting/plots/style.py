@@ -7,10 +7,9 @@ changes what would be cut or would overlap.
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,7 +70,9 @@ def look(k: int) -> Look:
 # ------------------------------------------------------------------------------------------------- figures and axes
 
 
-def figure_of(columns: int, width: float, height: float, rows: int = 1, count: int | None = None) -> tuple[Figure, list[Axes]]:
+def figure_of(
+    columns: int, width: float, height: float, rows: int = 1, count: int | None = None
+) -> tuple[Figure, list[Axes]]:
     """A figure of panels, row by row, in inches.
 
     Args:
@@ -91,8 +92,8 @@ def tidy(axes: Axes) -> None:
     axes.grid(axis="both", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="both", which="both", labelsize=SMALL)
-    axes.xaxis.label.set_size(LABEL)
-    axes.yaxis.label.set_size(LABEL)
+    axes.xaxis.label.set_fontsize(LABEL)
+    axes.yaxis.label.set_fontsize(LABEL)
 
 
 def titled(axes: Axes, title: str) -> None:
@@ -115,7 +116,7 @@ def logarithmic(axis: Axis) -> None:
         axis.set_minor_locator(NullLocator())
 
 
-def _plain_number(value: float, _: int | None = None) -> str:
+def _plain_number(value: float, _: float | None = None) -> str:
     """Without exponents, as far as that is readable."""
     if value and (abs(value) >= 1e7 or abs(value) < 1e-4):
         return f"{value:g}"
@@ -124,9 +125,10 @@ def _plain_number(value: float, _: int | None = None) -> str:
 
 def as_percent(axis: Axis) -> None:
     """Shares, 0 to 1, written as percent."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_formatter(PercentFormatter(1))
+    axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
 
 
 def as_numbers(axis: Axis, bins: int = 5) -> None:
@@ -141,6 +143,47 @@ def sides(figure: Estimate, times: float = 1.0) -> list[list[float]]:
     """Lengths of an interval's two sides; one that nothing bounds is not drawn."""
     up, down = figure.high - figure.value, figure.value - figure.low
     return [[times * max(one, 0.0) if math.isfinite(one) else 0.0] for one in (down, up)]
+
+
+def spread(
+    axes: Axes, k: float, times: Sequence[float], drawn: Look, interval: Estimate | None = None, size: float = 6.0
+) -> None:
+    """A row of times: from the median to the 99th percentile, with the 95th and, pale behind it, its interval.
+
+    Args:
+        times: median, 95th and 99th percentile.
+    """
+    p50, p95, p99 = times
+    if interval is not None and math.isfinite(interval.low) and math.isfinite(interval.high):
+        ends = [interval.low, interval.high]
+        axes.plot(ends, [k, k], color=drawn.color, alpha=0.3, linewidth=9, solid_capstyle="butt", zorder=1.5)
+    axes.plot([p50, p99], [k, k], color=drawn.color, linewidth=1.8)
+    axes.plot([p50, p99], [k, k], "|", color=drawn.color, markersize=9, markeredgewidth=1.8)
+    edge = INK if drawn.marker == "*" else drawn.color
+    axes.plot(
+        p95, k, drawn.marker, color=drawn.color, markersize=size, markeredgecolor=edge, markeredgewidth=0.7, zorder=3
+    )
+
+
+def key_of_spread(interval: str = "its 95% interval") -> list[Any]:
+    """What a legend says of such rows."""
+    from matplotlib.lines import Line2D
+
+    line: dict[str, Any] = {"color": COLORS[0]}
+    return [
+        Line2D(
+            [],
+            [],
+            **line,
+            marker="|",
+            markersize=9,
+            markeredgewidth=1.8,
+            linewidth=1.8,
+            label="median to 99th percentile",
+        ),
+        Line2D([], [], **line, marker="o", linestyle="", markersize=6, label="95th percentile"),
+        Line2D([], [], **line, alpha=0.3, linewidth=9, label=interval),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------ names
@@ -162,13 +205,13 @@ def _literal(text: str) -> str:
 
 def named_within(figure: Figure, name: str, inches: float, size: float = SMALL, most: int = 60) -> str:
     """A name, cut to what goes into so many inches: letters differ in width."""
-    probe = figure.text(0, 0, "", fontsize=size)
+    letters = min(most, max(len(plain(name)), 4))
+    probe = figure.text(0, 0, named(name, letters), fontsize=size)
     try:
-        for letters in range(min(most, max(len(plain(name)), 3)), 3, -1):
+        while (width := width_of(probe)) > inches and letters > 4:
+            letters = max(min(int(letters * inches / width), letters - 1), 4)
             probe.set_text(named(name, letters))
-            if width_of(probe) <= inches:
-                return probe.get_text()
-        return named(name, 4)
+        return probe.get_text()
     finally:
         probe.remove()
 
@@ -321,7 +364,9 @@ class Beside(NamedTuple):
     weight: str = "normal"
 
 
-def write_beside(axes: Axes, labels: Sequence[Beside], size: float = SMALL, covers: Sequence[tuple[float, float]] = ()) -> int:
+def write_beside(
+    axes: Axes, labels: Sequence[Beside], size: float = SMALL, covers: Sequence[tuple[float, float]] = ()
+) -> int:
     """Write each beside its point where it covers nothing; what has no such place is left out. How many are written.
 
     The figure must stand as it will be drawn (:func:`fitted`): places follow from sizes on the canvas.
@@ -340,32 +385,33 @@ def write_beside(axes: Axes, labels: Sequence[Beside], size: float = SMALL, cove
         for x, y in axes.transData.transform(places) if len(places) else ():
             taken.append(Bbox.from_extents(x - half * point, y - half * point, x + half * point, y + half * point))
     written = 0
-    with _silent():
-        for one in labels:
-            kept = None
-            for far in (7.0, 12.0, 18.0):
-                for dx, dy, ha, va in _AROUND:
-                    text = axes.annotate(
-                        one.text,
-                        (one.x, one.y),
-                        xytext=(dx * far, dy * far),
-                        textcoords="offset points",
-                        fontsize=size,
-                        color=one.color,
-                        fontweight=one.weight,
-                        ha=ha,
-                        va=va,
-                    )
-                    box = text.get_window_extent()
-                    free = not any(box.overlaps(other) for other in taken)
-                    if free and inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1:
-                        kept = box.expanded(1.04, 1.1)
-                        break
-                    text.remove()
-                if kept is not None:
-                    taken.append(kept)
-                    written += 1
-                    break
+    for one in labels:
+        probe = figure.text(0, 0, one.text, fontsize=size, fontweight=one.weight)
+        with _silent():
+            box = probe.get_window_extent()
+        probe.remove()
+        x, y = axes.transData.transform((one.x, one.y))
+        places = ((far, around) for far in (7.0, 12.0, 18.0) for around in _AROUND)
+        for far, (dx, dy, ha, va) in places:
+            left = x + dx * far * point - box.width * {"left": 0.0, "center": 0.5, "right": 1.0}[ha]
+            low = y + dy * far * point - box.height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[va]
+            there = Bbox.from_bounds(left - 2, low - 1, box.width + 4, box.height + 2)
+            within = inside.x0 <= there.x0 and there.x1 <= inside.x1 and inside.y0 <= there.y0 and there.y1 <= inside.y1
+            if within and not any(there.overlaps(other) for other in taken):
+                axes.annotate(
+                    one.text,
+                    (one.x, one.y),
+                    xytext=(dx * far, dy * far),
+                    textcoords="offset points",
+                    fontsize=size,
+                    color=one.color,
+                    fontweight=one.weight,
+                    ha=ha,
+                    va=va,
+                )
+                taken.append(there)
+                written += 1
+                break
     return written
 
 
@@ -381,25 +427,32 @@ _AROUND = (
 )
 
 
-def along(points: Iterable[tuple[float, float]], axes: Axes, steps: int = 12) -> list[tuple[float, float]]:
-    """Points along a line, as close as labels need them to keep off it; in the data's coordinates."""
+def drawn_in(axes: Axes, steps: int = 12) -> list[tuple[float, float]]:
+    """Points along all lines and intervals of a panel, as close as labels need them to keep off; in the data's coordinates."""
     import numpy as np
+    from matplotlib.collections import LineCollection
 
-    placed = axes.transData.transform(list(points))
-    if len(placed) < 2:
-        return [(float(x), float(y)) for x, y in axes.transData.inverted().transform(placed)] if len(placed) else []
-    parts = [np.linspace(a, b, steps, endpoint=False) for a, b in pairwise(placed)]
-    return [(float(x), float(y)) for x, y in axes.transData.inverted().transform(np.concatenate([*parts, placed[-1:]]))]
+    lines = [one.get_transform().transform(one.get_xydata()) for one in axes.lines]
+    for group in axes.collections:
+        if isinstance(group, LineCollection):
+            lines += [axes.transData.transform(part) for part in group.get_segments()]
+    found = []
+    for placed in lines:
+        known = placed[np.isfinite(placed).all(axis=1)]
+        found += [np.linspace(a, b, steps) for a, b in pairwise(known)]
+    return (
+        [(float(x), float(y)) for x, y in axes.transData.inverted().transform(np.concatenate(found))] if found else []
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- what must fit
 
 
 def fitted(figure: Figure) -> Figure:
-    """Lay the figure out; break titles and labels of axes that are longer than there is room, and leave out numbers that overlap."""
+    """Lay the figure out; titles and labels of axes that are too long become several lines, numbers that overlap are left out."""
     with _silent():
         for _ in range(4):
-            figure.draw_without_rendering()  # type: ignore[no-untyped-call]
+            figure.draw_without_rendering()
             changed = [_broken(figure), *(_thinned(axis) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis))]
             if not any(changed):
                 break
@@ -426,7 +479,8 @@ def _broken(figure: Figure) -> bool:
         for text in (axes._left_title, axes.title):  # type: ignore[attr-defined]  # matplotlib has no public way to them
             start = box.x0 if text is not axes.title else box.x0 + 0.5 * box.width - 0.5 * (end - box.x0)
             changed |= _break(text, end - max(start, canvas.x0))
-        changed |= _break(axes.xaxis.label, min(1.1 * box.width, 2 * min(0.5 * (box.x0 + box.x1), canvas.x1 - 0.5 * (box.x0 + box.x1)) - 4))
+        middle = 0.5 * (box.x0 + box.x1)
+        changed |= _break(axes.xaxis.label, min(1.1 * box.width, 2 * min(middle, canvas.x1 - middle) - 4))
         changed |= _break(axes.yaxis.label, 1.04 * box.height, upright=True)
     return changed
 
@@ -482,24 +536,6 @@ def _touch(one: Bbox, other: Bbox, gap: float) -> bool:
     return bool(one.x0 - gap < other.x1 and other.x0 - gap < one.x1 and one.y0 < other.y1 and other.y0 < one.y1)
 
 
-def of_unit(label: str, unit: str) -> str:
-    """A label of an axis.
-
-    >>> of_unit("latency", "s")
-    'latency (s)'
-    """
-    return f"{label} ({unit})"
-
-
-def words_of(key: str) -> str:
-    """A key of the data, in words.
-
-    >>> words_of("cost_usd_per_request")
-    'cost usd per request'
-    """
-    return re.sub(r"[_\s]+", " ", key).strip()
-
-
 __all__ = [
     "COLORS",
     "FAINT",
@@ -511,12 +547,13 @@ __all__ = [
     "TITLE",
     "Beside",
     "Look",
-    "along",
     "as_numbers",
     "as_percent",
+    "drawn_in",
     "figure_of",
     "fitted",
     "height_of_rows",
+    "key_of_spread",
     "legend_below",
     "legend_under",
     "logarithmic",
@@ -526,6 +563,7 @@ __all__ = [
     "others",
     "rows_of",
     "sides",
+    "spread",
     "tidy",
     "titled",
     "visible_ticks",

@@ -131,8 +131,10 @@ def _tornado(axes: Axes, found: Sensitivity, rows: Sequence[Assumed], shown: Sho
     axes.axvline(base, color=INK, linewidth=1.0)
     rows_of(axes, [one.name for one in rows])
     unit = " (%)" if shown.unit == "points" else f" ({shown.unit})" if shown.unit not in ("", shown.label) else ""
-    axes.set_xlabel(f"{shown.label.removesuffix(' s')}{unit}".replace("$", r"\$"))
+    label = f"cost ({shown.label})" if shown.label.startswith("$") else f"{shown.label.removesuffix(' s')}{unit}"
+    axes.set_xlabel(label.replace("$", r"\$"))
     told = shown.value(found.figures[found.figure].value)
+    told += f" {shown.unit}".replace("$", r"\$") if shown.unit not in ("", "points") else ""
     nothing = "" if rows else "\nnothing moves it"
     titled(axes, f"{named(found.name, 60)}\nas it stands: {told}{nothing}")
     as_numbers(axes.xaxis, 6)
@@ -181,7 +183,8 @@ def _indices_beside(axes: Axes, joint: Joint, figure: str, rows: Sequence[Assume
     for at, one in enumerate(rows):
         index = indices.get(one.name)
         if index is None:
-            axes.annotate("not varied" if indices else "", (0, at), fontsize=7.5, va="center", color=MIDDLE)
+            said = "not varied" if indices else ""
+            axes.annotate(said, (0, at), (4, 0), textcoords="offset points", fontsize=7.5, va="center", color=MIDDLE)
             continue
         for offset, each, color, label in (
             (-0.18, index.first, _ALONE, "alone (first order)"),
@@ -200,11 +203,11 @@ def _indices_beside(axes: Axes, joint: Joint, figure: str, rows: Sequence[Assume
             line = {"linewidth": 1.0, "marker": "|", "markersize": 4}
             axes.plot([each.low, each.high], [at + offset] * 2, color=COLORS[1], **line)  # type: ignore[arg-type]
             least, most = min(least, each.low), max(most, each.high)
-    axes.set_yticks(range(len(rows)), [""] * len(rows))
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(least - 0.03, most + 0.03))
+    rows_of(axes, [""] * len(rows))
+    axes.set(xlim=(least - 0.03, most + 0.03))
     axes.axvline(0, color=INK, linewidth=1.0)
     axes.set_xlabel("Sobol index: share of the variance, 0 to 1")
-    title = f"all at once: {joint.runs:,} worlds"
+    title = f"All at once: {joint.runs:,} worlds"
     titled(axes, title if indices else f"{title}\nthe figure is the same in all, or unknown")
     tidy(axes)
 
