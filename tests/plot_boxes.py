@@ -126,7 +126,7 @@ def _looks(axes: Axes) -> Iterator[tuple[str, dict[str, Any]]]:
         elif hasattr(one, "get_marker"):
             dash = str(getattr(one, "_unscaled_dash_pattern", one.get_linestyle()))
             hollow = str(one.get_markerfacecolor()) == "#ffffff"
-            shape = (dash, one.get_marker(), hollow, one.get_linewidth(), one.get_alpha())
+            shape = (dash, one.get_marker(), one.get_fillstyle(), hollow, one.get_linewidth(), one.get_alpha())
             yield str(label), {"grey": grey_of(one.get_color()), "shape": shape}
 
 

@@ -147,7 +147,7 @@ def _stairs(axes: Axes, values: Any, edges: Any, drawn: Look, label: str | None)
     axes.stairs(values, edges, color=drawn.color, linestyle=drawn.dash, linewidth=1.6, baseline=None)
     middle = 0.5 * (edges[1:] + edges[:-1])
     every = max(len(middle) // 6, 1)
-    options: dict[str, Any] = {"color": drawn.color, "linestyle": "", "marker": drawn.marker, "markersize": 4}
+    options: dict[str, Any] = {**drawn.point, "linestyle": "", "markersize": 4}
     at = slice(sum(map(ord, drawn.marker)) % every, None, every)
     axes.plot(middle[at], values[at], **options)
     if label is not None:

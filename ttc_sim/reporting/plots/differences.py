@@ -91,9 +91,11 @@ def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: 
             color=color if sure else SOFT,
             markerfacecolor=color if sure else "#ffffff",
             markersize=5.5,
-            label=kind if sure else f"{kind}, no more than noise",
         )
-        drawn_so.setdefault(str(point.get_label()), point)
+        name_of_kind = kind if sure else f"{kind}, no more than noise"
+        if name_of_kind not in drawn_so:
+            point.set_label(name_of_kind)
+            drawn_so[name_of_kind] = point
 
 
 __all__ = ["plot_what_if"]

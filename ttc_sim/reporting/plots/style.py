@@ -29,6 +29,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 INK, MIDDLE, SOFT, FAINT = "#000000", "#444444", "#999999", "#dddddd"
 """What is no colour; the HTML report draws these in the colours of its page, light or dark."""
 _MARKERS = "osD^vPX<>ph"
+_INSIDES = ("full", "none", "left")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)))
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "++++", "||||")
 
@@ -46,11 +47,17 @@ class Look(NamedTuple):
     marker: str
     dash: Any
     hatch: str
+    inside: Any = "full"
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Options of a mark alone."""
+        return {"color": self.color, "marker": self.marker, "fillstyle": self.inside}
 
     @property
     def line(self) -> dict[str, Any]:
         """Options of a line with marks."""
-        return {"color": self.color, "linestyle": self.dash, "marker": self.marker, "markersize": 4.5, "linewidth": 1.5}
+        return {**self.point, "linestyle": self.dash, "markersize": 4.5, "linewidth": 1.5}
 
     @property
     def fill(self) -> dict[str, Any]:
@@ -59,12 +66,12 @@ class Look(NamedTuple):
 
 
 def look(k: int) -> Look:
-    """How the ``k``-th is drawn. Marks and dashes alone tell 55 apart, so that grey is enough; with colours it is 385.
+    """How the ``k``-th is drawn. Marks alone, full, hollow or half, tell 33 apart, so that grey is enough; with dashes it is 165.
 
-    >>> look(3) == look(388), look(3) == look(58)
-    (True, False)
+    >>> len({(look(k).marker, look(k).inside) for k in range(33)}), len({look(k) for k in range(1000)})
+    (33, 1000)
     """
-    return Look(COLORS[k % 7], _MARKERS[k % 11], _DASHES[k % 5], _HATCHES[k % 8])
+    return Look(COLORS[k % 7], _MARKERS[k % 11], _DASHES[k % 5], _HATCHES[k % 8], _INSIDES[k // 11 % 3])
 
 
 # ------------------------------------------------------------------------------------------------- figures and axes
@@ -374,16 +381,17 @@ def write_beside(
     Args:
         covers: further points of the data that must stay free, such as those of a line.
     """
-    from matplotlib.transforms import Bbox
+    import numpy as np
 
     figure = axes.get_figure(root=True)
     assert figure is not None
     inside = axes.get_window_extent()
     point = figure.dpi / _POINTS_PER_INCH
-    taken = []
+    taken = np.zeros((0, 4))
     for places, half in (([(one.x, one.y) for one in labels], 4.5), (covers, 1.5)):
-        for x, y in axes.transData.transform(places) if len(places) else ():
-            taken.append(Bbox.from_extents(x - half * point, y - half * point, x + half * point, y + half * point))
+        if len(places):
+            at, by = axes.transData.transform(places), half * point
+            taken = np.concatenate([taken, np.hstack([at - by, at + by])])
     written = 0
     for one in labels:
         probe = figure.text(0, 0, one.text, fontsize=size, fontweight=one.weight)
@@ -395,9 +403,9 @@ def write_beside(
         for far, (dx, dy, ha, va) in places:
             left = x + dx * far * point - box.width * {"left": 0.0, "center": 0.5, "right": 1.0}[ha]
             low = y + dy * far * point - box.height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[va]
-            there = Bbox.from_bounds(left - 2, low - 1, box.width + 4, box.height + 2)
-            within = inside.x0 <= there.x0 and there.x1 <= inside.x1 and inside.y0 <= there.y0 and there.y1 <= inside.y1
-            if within and not any(there.overlaps(other) for other in taken):
+            there = np.array([left - 2, low - 1, left + box.width + 2, low + box.height + 1])
+            within = inside.x0 <= there[0] and there[2] <= inside.x1 and inside.y0 <= there[1] and there[3] <= inside.y1
+            if within and not ((taken[:, :2] < there[2:]) & (there[:2] < taken[:, 2:])).all(axis=1).any():
                 axes.annotate(
                     one.text,
                     (one.x, one.y),
@@ -409,7 +417,7 @@ def write_beside(
                     ha=ha,
                     va=va,
                 )
-                taken.append(there)
+                taken = np.vstack([taken, there])
                 written += 1
                 break
     return written
@@ -448,11 +456,18 @@ def drawn_in(axes: Axes, steps: int = 12) -> list[tuple[float, float]]:
 # ----------------------------------------------------------------------------------------------------- what must fit
 
 
+def laid_out(figure: Figure) -> None:
+    """Put panels, titles and legends where they will be drawn."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+
+
 def fitted(figure: Figure) -> Figure:
     """Lay the figure out; titles and labels of axes that are too long become several lines, numbers that overlap are left out."""
     with _silent():
-        for _ in range(4):
-            figure.draw_without_rendering()
+        for _ in range(2):
+            laid_out(figure)
             changed = [_broken(figure), *(_thinned(axis) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis))]
             if not any(changed):
                 break
@@ -486,17 +501,23 @@ def _broken(figure: Figure) -> bool:
 
 
 def _break(text: Text, room: float, *, upright: bool = False) -> bool:
-    if not text.get_text().strip():
+    """Into as few lines as go into so many pixels."""
+
+    def length() -> float:
+        box = text.get_window_extent()
+        return float(box.height if upright else box.width)
+
+    said, escaped = text.get_text().replace(r"\$", "$"), r"\$" in text.get_text()
+    if not said.strip() or room < 20 or (now := length()) <= room:
         return False
-    box = text.get_window_extent()
-    length = box.height if upright else box.width
-    if length <= room or room < 20:
-        return False
-    said = text.get_text().replace(r"\$", "$")
-    longest = max(map(len, said.split("\n")))
-    letters = max(int(longest * room / length), 6)
-    lines = [part for line in said.split("\n") for part in textwrap.wrap(line, min(letters, longest - 1)) or [""]]
-    text.set_text(_literal("\n".join(lines)) if r"\$" in text.get_text() else "\n".join(lines))
+    letters = max(map(len, said.split("\n")))
+    for _ in range(8):
+        letters = max(min(int(letters * room / now), letters - 1), 6)
+        lines = [part for line in said.split("\n") for part in textwrap.wrap(line, letters) or [""]]
+        text.set_text(_literal("\n".join(lines)) if escaped else "\n".join(lines))
+        now = length()
+        if now <= room:
+            break
     return True
 
 
@@ -554,6 +575,7 @@ __all__ = [
     "fitted",
     "height_of_rows",
     "key_of_spread",
+    "laid_out",
     "legend_below",
     "legend_under",
     "logarithmic",
