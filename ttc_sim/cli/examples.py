@@ -21,7 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "validate": ("ttc-sim validate plan.yaml --problems problems.parquet --attempts attempts.parquet",),
     "evaluate": (
         'ttc-sim evaluate math/sky-t1-32b --strategy "Single(cap=2048)" --strategy "BestOfN(n=3, auroc=0.8)"',
-        'ttc-sim evaluate math/sky-t1-32b --strategy "Single(cap=2048)" --strategy "Single(cap=8192)" --plot b.png --question budget',
+        'ttc-sim evaluate math/sky-t1-32b --strategy "Single(cap=99)" --strategy "Single(cap=999)" --plot b.svg --question budget',
     ),
     "backtest": (
         "ttc-sim backtest run/ --gpu-profile a100/",

@@ -10,7 +10,7 @@ from ttc_sim.reporting.plots.measured import plot_backtest, plot_profile
 from ttc_sim.reporting.plots.monitored import plot_monitored
 from ttc_sim.reporting.plots.offers import plot_offers
 from ttc_sim.reporting.plots.promises import plot_validation
-from ttc_sim.reporting.plots.reliability import plot_report
+from ttc_sim.reporting.plots.reliability import plot_report, plot_scores
 from ttc_sim.reporting.plots.requests import plot_requests
 from ttc_sim.reporting.plots.spend import plot_spend
 from ttc_sim.reporting.plots.strategies import plot_evaluation, plot_strategies, plot_verifiers
@@ -31,6 +31,7 @@ __all__ = [
     "plot_report",
     "plot_requests",
     "plot_result",
+    "plot_scores",
     "plot_sensitivity",
     "plot_spend",
     "plot_strategies",

@@ -6,8 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 
-from ttc_sim.predictor.judging.report import Report, RouterReport
+from ttc_sim.base.errors import InputError
+from ttc_sim.measured.problem_sets import ProblemSet
+from ttc_sim.measured.profiles import load_profile
+from ttc_sim.predictor.judging.metrics import Bootstrap, quality
+from ttc_sim.predictor.judging.report import ModelReport, Report, RouterReport
 from ttc_sim.predictor.judging.routing import SHARES, Routing
 from ttc_sim.reporting.plots.style import (
     COLORS,
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
     from ttc_sim.optimizer.routers import RouterInScenario
 
 _MOST_MODELS = 8
+_RESAMPLES = 200
 _NAMES = {
     "constant_per_category": "constant per category",
     "prompt_length": "prompt length",
@@ -68,6 +74,31 @@ def plot_report(report: Report, in_scenario: RouterInScenario | None = None) -> 
     for one, labels in beside:
         write_beside(one, labels, covers=drawn_in(one))
     return figure
+
+
+def plot_scores(problems: ProblemSet) -> Figure:
+    """Reliability of the chances that a problem set is scored with, for each profile that is found by name and has one.
+
+    Raises:
+        InputError: no such chances.
+    """
+    models = {}
+    for name in (column.removeprefix("p:") for column in problems.problems.columns if column.startswith("p:")):
+        try:
+            attempts = load_profile(name).attempts
+        except InputError:
+            continue
+        rates = attempts.group_by("problem").agg(pl.col("correct").cast(pl.Float64).mean().alias("right"))
+        both = problems.problems.join(rates, on="problem").drop_nulls(f"p:{name}")
+        if len(both):
+            groups = both["group"].rank("dense").to_numpy().astype(np.int64) - 1
+            chance, right = (both[column].to_numpy().astype(np.float64) for column in (f"p:{name}", "right"))
+            models[name] = ModelReport(quality(chance, right, Bootstrap(groups, _RESAMPLES)), f"p:{name}", "", {})
+    if not models:
+        raise InputError(
+            problems.name, "problems", problems.problems.columns, "chances of profiles to be right, as p:PROFILE"
+        )
+    return plot_report(Report(problems.name, len(problems.problems), "task types", models, {}, None, ()))
 
 
 def _reliability(axes: Axes, report: Report) -> None:
@@ -165,4 +196,4 @@ def _seconds(axes: Axes, in_scenario: RouterInScenario) -> None:
     as_numbers(axes.xaxis)
 
 
-__all__ = ["plot_report"]
+__all__ = ["plot_report", "plot_scores"]
