@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
+from itertools import combinations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import polars as pl
 import pytest
 from matplotlib.figure import Figure
+from typer.testing import CliRunner
 
 import ttc_sim as ttc
 from ttc_sim.assumptions.found import Index
+from ttc_sim.base.errors import InputError
 from ttc_sim.base.estimates import Estimate
+from ttc_sim.cli import app
 from ttc_sim.deploying.monitoring.keeping import Asked, Judged, Look
 from ttc_sim.evaluation.economics import VerifierCurve
 from ttc_sim.optimizer.routers import RouterInScenario, RouterPoint
@@ -24,10 +33,14 @@ from ttc_sim.predictor.judging.metrics import Bin, Quality
 from ttc_sim.predictor.judging.report import ModelReport, Report, RouterReport
 from ttc_sim.predictor.judging.routing import SHARES, Routing
 from ttc_sim.reporting import plots
+from ttc_sim.reporting.picture import Picture, as_bytes
+from ttc_sim.reporting.plots.budget import families_of
+from ttc_sim.reporting.plots.requests import MOST, phases
+from ttc_sim.reporting.plots.style import fitted, legend_below, look, named, tidy
 from ttc_sim.serving.offers import Offer
 from ttc_sim.simulation.summary import Summary
 
-from .plot_boxes import faults_of, visible_texts
+from .plot_boxes import faults_of, grey_of, visible_texts
 from .test_scenario import GOOD
 
 AWKWARD = ("<script>", "$^$", "_x", "W" * 60, "漢字の名前" * 8, "$a$ and $b$", "a rather long name of an ordinary kind")
@@ -255,8 +268,11 @@ DRAWN: Mapping[str, Callable[[int], Figure]] = {
     "difficulty": lambda count: evaluations(count)[count - 1].plot(),
     "lengths": lambda _: plots.plot_profile(ttc.load_profile("math/sky-t1-32b")),
 }
-_DIFFERENT = {"difficulty": (1, 30), "lengths": (1,), "backtest": (1, 30), "monitored": (1, 9), "validation": (1, 14)}
-"""Of those that are the same with some other number: with which they differ."""
+_DIFFERENT = {
+    **{"difficulty": (30,), "lengths": (1,), "backtest": (30,), "monitored": (1, 9), "validation": (1, 14)},
+    **dict.fromkeys(("latency", "requests", "tornado", "reliability", "offers", "verifiers", "comparison"), (1, 9, 30)),
+}
+"""Of those that are drawn alike with some other number: with which they differ."""
 CASES = [(name, count) for name in DRAWN for count in _DIFFERENT.get(name, COUNTS)]
 
 
@@ -268,3 +284,158 @@ def test_nothing_is_cut_covered_or_alike(name: str, count: int) -> None:
     # However many there are, it stays a figure that a page has room for.
     assert figure.get_figwidth() < 16
     assert figure.get_figheight() < 20
+
+
+def test_the_checks_find_what_is_wrong() -> None:
+    """A label beyond the page, two that overlap, a legend on the data, two alike in grey, and an axis without a unit."""
+    figure = Picture(4, 3)
+    figure.set_layout_engine("none")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="#0072B2", label="one")
+    axes.plot([0, 1], [1, 0], color="#006f9f", label="other")
+    axes.set_xlabel("weather")
+    axes.text(0.5, 0.5, "here")
+    axes.text(0.52, 0.5, "here too")
+    axes.text(1.0, 0.9, "beyond the right end of the page")
+    axes.legend()
+    found = faults_of(figure)
+    for fault in (
+        "cut: 'beyond",
+        "overlap: 'here' and 'here too'",
+        "a legend on the data",
+        "alike in grey",
+        "no unit: 'weather'",
+    ):
+        assert any(one.startswith(fault) for one in found), (fault, found)
+
+
+def test_many_looks_are_told_apart_without_colours() -> None:
+    looks = [look(k) for k in range(60)]
+    for one, other in combinations(looks, 2):
+        same = (one.marker, one.inside, one.dash) == (other.marker, other.inside, other.dash)
+        assert not same or abs(grey_of(one.color) - grey_of(other.color)) > 0.1
+    for k in range(60):
+        assert len({(one.color, one.marker) for one in looks[k : k + 30]}) == len(looks[k : k + 30])
+
+
+@pytest.mark.parametrize("name", ["arms", "plan", "spend", "budget", "requests"])
+def test_both_kinds_of_file_are_the_same_bytes_each_time(name: str) -> None:
+    for kind, begins in (("png", b"\x89PNG"), ("svg", b"<?xml")):
+        first, again = (as_bytes(DRAWN[name](2), kind) for _ in range(2))
+        assert first == again
+        assert first.startswith(begins)
+
+
+def test_names_that_are_too_long_are_cut_and_legends_stay_on_the_page() -> None:
+    figure = Picture(5, 2)
+    axes = figure.add_subplot()
+    for k, name in enumerate(names(30)):
+        axes.plot([0, 1], [k, k], **look(k).line, label=named(name, 200))
+    tidy(axes)
+    legend_below(figure)
+    assert faults_of(fitted(figure)) == []
+    assert figure.get_figheight() > 3
+
+
+def test_questions_choose_the_plot_and_others_are_refused() -> None:
+    result = simulated(2)
+    titles = {
+        question: [axes.get_title(loc="left") for axes in result.plot(question).axes] for question in ("arms", "spend")
+    }
+    assert titles["arms"] != titles["spend"]
+    assert [axes.get_title(loc="left") for axes in result.plot().axes] == titles["arms"]
+    with pytest.raises(
+        InputError, match=r"Result\.plot: question: got 'spent'; expected 'spend' \(nearest of arms, day,"
+    ):
+        result.plot("spent")
+    with pytest.raises(InputError, match="expected one of frontier"):
+        planned().plot("nonsense")
+
+
+def test_the_command_line_asks_the_same(tmp_path: Path) -> None:
+    words = ["simulate", "qa-gateway", "--requests", "60", "--replications", "1", "--no-baselines"]
+    got = CliRunner().invoke(app, [*words, "--plot", str(tmp_path / "s.svg"), "--question", "spend"])
+    assert got.exit_code == 0, got.output
+    result = ttc.simulate("qa-gateway", requests=60, replications=1)
+    result.plot("spend").savefig(tmp_path / "same.svg", dpi=150)
+    assert (tmp_path / "s.svg").read_bytes() == (tmp_path / "same.svg").read_bytes()
+    for more, says in (
+        (
+            ["--plot", str(tmp_path / "n.svg"), "--question", "spent"],
+            "--question: question: got 'spent'; expected 'spend'",
+        ),
+        (["--question", "spend"], "expected a file to draw the answer to"),
+    ):
+        refused = CliRunner().invoke(app, [*words, *more])
+        assert isinstance(refused.exception, InputError)
+        assert says in str(refused.exception)
+    assert not (tmp_path / "n.svg").exists()
+
+
+def test_phases_of_requests_add_up_to_their_latency() -> None:
+    result = ttc.simulate("competition-maths", requests=200, replications=1)
+    rows = phases(result.records)
+    parts = [rows[f"{name}_s"].to_numpy() for name in ("queue", "prefill", "thinking", "answering")]
+    assert all((part >= -1e-9).all() for part in parts)
+    assert sum(parts) == pytest.approx(rows["latency_s"].to_numpy())
+    assert len(result.plot("requests").axes[0].get_yticks()) == MOST
+    thinks = rows.filter(pl.col("reasoning_tokens") > 0)
+    share = thinks["thinking_s"] / (thinks["thinking_s"] + thinks["answering_s"])
+    of_tokens = thinks["reasoning_tokens"] / (thinks["reasoning_tokens"] + thinks["visible_tokens"])
+    assert share.to_numpy() == pytest.approx(of_tokens.to_numpy())
+
+
+def test_bars_of_spending_end_where_the_tables_do() -> None:
+    result = simulated(9)
+    summary = result.summary()
+    tokens, dollars = result.plot("spend").axes
+    ends = []
+    for axes in (tokens, dollars):
+        bars: list[Any] = [
+            one for one in axes.patches if abs(cast(Any, one).get_y() + cast(Any, one).get_height() / 2) < 0.1
+        ]
+        ends.append(max(one.get_x() + one.get_width() for one in bars))
+    whole = summary.tokens_per_request
+    assert ends[0] == pytest.approx(whole["prompt"].value + whole["output"].value)
+    assert ends[1] == pytest.approx(1000 * summary.cost_usd_per_request.value)
+
+
+def test_strategies_that_differ_in_their_numbers_are_one_line_with_its_peak() -> None:
+    one = evaluated()
+    spent = {
+        "BudgetForcing(min_tokens=1000000)": 0.62,
+        "BudgetForcing(min_tokens=1000000, extensions=4)": 0.66,
+        "BudgetForcing(min_tokens=1000000, extensions=8)": 0.6,
+    }
+    found = [
+        replace(one, strategy=name, accuracy=about(share), tokens_per_request=100.0 * k, by_band={})
+        for k, (name, share) in enumerate(spent.items(), 1)
+    ]
+    found.append(replace(one, strategy="Single()", accuracy=about(0.5), tokens_per_request=50.0, by_band={}))
+    families = families_of(found)
+    assert list(families) == ["BudgetForcing(min_tokens=1000000, extensions=...)", "Single()"]
+    assert families["BudgetForcing(min_tokens=1000000, extensions=...)"].numbers == [
+        "extensions 1",
+        "extensions 4",
+        "extensions 8",
+    ]
+    said = [text.get_text() for text in visible_texts(plots.plot_budget(found))]
+    assert "66.0% at extensions 4" in said
+
+
+def test_what_the_gallery_says_draws_its_pictures() -> None:
+    """With fewer requests than there."""
+    root = Path(__file__).resolve().parents[1]
+    code = (
+        "import re, sys; sys.path.insert(0, 'scripts'); import make_gallery\n"
+        "page = make_gallery.PAGE.read_text()\n"
+        "page = re.sub(r'(requests\"?[=:] ?)\\d+', r'\\g<1>60', re.sub(r'(replications\"?[=:] ?)\\d', r'\\g<1>2', page))\n"
+        "print(*(name for name, figure in make_gallery.drawn(page)), sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn = done.stdout.split()
+    assert {path.name for path in (root / "docs" / "gallery").iterdir()} == {Path(name).name for name in drawn}
+    page = (root / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert set(drawn) == set(re.findall(r"\]\((gallery/[^)]+)\)", page))
+    assert sum(path.stat().st_size for path in (root / "docs" / "gallery").iterdir()) < 1_000_000

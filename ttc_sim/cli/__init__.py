@@ -193,8 +193,8 @@ def simulate(
 
             write_table(result.records, records)
         if plot is not None:
-            by_hour = day is not None and question in (None, "day")
-            (day.plot() if day is not None and by_hour else result.plot(question)).savefig(plot, dpi=150)
+            asks_for_day = question in (None, "day")
+            (day.plot() if day is not None and asks_for_day else result.plot(question)).savefig(plot, dpi=150)
     paper = paper_for_tables()
     print_summary(paper, summary, baselines, verdicts)
     if day is not None:

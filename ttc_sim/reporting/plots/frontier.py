@@ -107,7 +107,7 @@ def plot_plan(plan: Plan) -> Figure:
         for row, (x, y) in points
     ]
     # Names first: numbers of the frontier may be left out, and stand in its table.
-    write_beside(left, [*beside, *numbers], covers=drawn_in(left))
+    write_beside(left, [*beside, *numbers], covers=drawn_in(left), over_lines=len(beside))
     return figure
 
 

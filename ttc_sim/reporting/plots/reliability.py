@@ -55,7 +55,7 @@ def plot_report(report: Report, in_scenario: RouterInScenario | None = None) -> 
     """Reliability, the router's curve beside the baselines' and, in a scenario, accuracy and latency over dollars."""
     count = 1 + (report.router is not None) + 2 * (in_scenario is not None)
     columns, rows = min(count, 2), -(-count // 2)
-    figure, axes = figure_of(columns, 6.2 * columns, 4.4 * rows, rows, count)
+    figure, axes = figure_of(columns, 8.0 if count == 1 else 12.4, 5.0 if count == 1 else 4.4 * rows, rows, count)
     beside: list[tuple[Axes, list[Beside]]] = []
     _reliability(axes[0], report)
     if report.router is not None:

@@ -189,7 +189,7 @@ def key_of_spread(interval: str = "its 95% interval") -> list[Any]:
             label="median to 99th percentile",
         ),
         Line2D([], [], **line, marker="o", linestyle="", markersize=6, label="95th percentile"),
-        Line2D([], [], **line, alpha=0.3, linewidth=9, label=interval),
+        Line2D([], [], **line, alpha=0.3, linewidth=9, solid_capstyle="butt", label=interval),
     ]
 
 
@@ -372,7 +372,11 @@ class Beside(NamedTuple):
 
 
 def write_beside(
-    axes: Axes, labels: Sequence[Beside], size: float = SMALL, covers: Sequence[tuple[float, float]] = ()
+    axes: Axes,
+    labels: Sequence[Beside],
+    size: float = SMALL,
+    covers: Sequence[tuple[float, float]] = (),
+    over_lines: int = 0,
 ) -> int:
     """Write each beside its point where it covers nothing; what has no such place is left out. How many are written.
 
@@ -380,6 +384,7 @@ def write_beside(
 
     Args:
         covers: further points of the data that must stay free, such as those of a line.
+        over_lines: how many of the first labels may cover those where there is no other place.
     """
     import numpy as np
 
@@ -387,25 +392,28 @@ def write_beside(
     assert figure is not None
     inside = axes.get_window_extent()
     point = figure.dpi / _POINTS_PER_INCH
-    taken = np.zeros((0, 4))
-    for places, half in (([(one.x, one.y) for one in labels], 4.5), (covers, 1.5)):
-        if len(places):
-            at, by = axes.transData.transform(places), half * point
-            taken = np.concatenate([taken, np.hstack([at - by, at + by])])
+
+    def around(places: Sequence[tuple[float, float]], half: float) -> Any:
+        at = axes.transData.transform(places) if len(places) else np.zeros((0, 2))
+        return np.hstack([at - half * point, at + half * point])
+
+    taken, lines = around([(one.x, one.y) for one in labels], 4.5), around(covers, 1.5)
     written = 0
-    for one in labels:
+    for k, one in enumerate(labels):
         probe = figure.text(0, 0, one.text, fontsize=size, fontweight=one.weight)
         with _silent():
             box = probe.get_window_extent()
         probe.remove()
         x, y = axes.transData.transform((one.x, one.y))
-        places = ((far, around) for far in (7.0, 12.0, 18.0) for around in _AROUND)
-        for far, (dx, dy, ha, va) in places:
+        tries = [(far, side, True) for far in (7.0, 12.0, 18.0, 26.0) for side in _AROUND]
+        tries += [(far, side, False) for far in (7.0, 12.0) for side in _AROUND if k < over_lines]
+        for far, (dx, dy, ha, va), clear in tries:
+            boxes = np.concatenate([taken, lines]) if clear else taken
             left = x + dx * far * point - box.width * {"left": 0.0, "center": 0.5, "right": 1.0}[ha]
             low = y + dy * far * point - box.height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[va]
             there = np.array([left - 2, low - 1, left + box.width + 2, low + box.height + 1])
             within = inside.x0 <= there[0] and there[2] <= inside.x1 and inside.y0 <= there[1] and there[3] <= inside.y1
-            if within and not ((taken[:, :2] < there[2:]) & (there[:2] < taken[:, 2:])).all(axis=1).any():
+            if within and not ((boxes[:, :2] < there[2:]) & (there[:2] < boxes[:, 2:])).all(axis=1).any():
                 axes.annotate(
                     one.text,
                     (one.x, one.y),
