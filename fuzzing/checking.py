@@ -190,6 +190,7 @@ def check_records(table: pl.DataFrame) -> None:
         "cost_usd",
         "thinking_cost_usd",
         "idle_cost_usd",
+        "visible_cost_usd",
         "prompt_tokens",
         "visible_tokens",
     ):

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from docs_pages import ROOT, pages
+from docs_pages import ROOT, pages, pictures
 from sphinx.cmd.build import main as sphinx
 
 _CONF = """
@@ -38,7 +38,7 @@ PAGES
 ```
 """
 CHAPTERS: dict[str, tuple[str, ...]] = {
-    "First": ("install", "tutorial"),
+    "First": ("install", "tutorial", "gallery"),
     "From your own logs": ("formats", "import", "collect", "predictor-adapt"),
     "What arrives, what must hold": ("traffic", "sessions", "targets", "budget"),
     "Where it is served": (
@@ -87,8 +87,9 @@ def main() -> int:
         for page, text in pages().items():
             (source / page).parent.mkdir(exist_ok=True)
             (source / page).write_text(text, encoding="utf-8")
-        for picture in (ROOT / "docs").glob("*.png"):
-            shutil.copy(picture, source)
+        for picture in pictures():
+            (source / picture).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / "docs" / picture, source / picture)
         contents = (
             _CONTENTS.replace("TITLE", title).replace("PAGES", "\n".join(chapter))
             for title, chapter in CHAPTERS.items()

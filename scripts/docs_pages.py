@@ -36,6 +36,12 @@ def pages() -> dict[str, str]:
     }
 
 
+def pictures() -> list[Path]:
+    """Pictures of the pages, below ``docs/``."""
+    docs = ROOT / "docs"
+    return [path.relative_to(docs) for path in sorted([*docs.glob("*.png"), *docs.glob("gallery/*.png")])]
+
+
 def with_links(text: str, page: str) -> str:
     """The text of a page, whose links to files that are no pages become their names."""
     at_root = page in BESIDE.values()

@@ -265,6 +265,12 @@ def test_bills_add_up(
         assert (run.cost_usd >= 0).all()
         assert (run.thinking_cost_usd <= run.cost_usd + 1e-15).all()
         assert (run.idle_cost_usd <= run.thinking_cost_usd + 1e-15).all()
+        assert (run.visible_cost_usd >= 0).all()
+        assert (run.thinking_cost_usd + run.visible_cost_usd <= run.cost_usd + 1e-15).all()
+        if policy == Always("other"):
+            # Of an endpoint whose prices are per token, what is left is for the prompt.
+            of_prompts = run.cost_usd - run.thinking_cost_usd - run.visible_cost_usd
+            assert of_prompts == pytest.approx(1e-6 * run.prompt_tokens, abs=1e-15)
     cost = summary.cost_usd_per_request.value
     tokens = summary.tokens_per_request["output"].value
     for parts in (summary.per_arm, summary.per_source, summary.per_band):

@@ -252,7 +252,7 @@ def test_what_nothing_is_registered_for_says_so() -> None:
         pass
 
     with pytest.raises(LookupError, match="Unknown"):
-        renderer(Unknown())
+        renderer(Unknown)
 
 
 def test_a_notebook_shows_both(tmp_path: Path) -> None:

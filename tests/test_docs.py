@@ -34,7 +34,7 @@ def test_every_link_leads_to_a_page_or_picture() -> None:
     import docs_pages
 
     pages = docs_pages.pages()
-    pictures = {path.name for path in (ROOT / "docs").glob("*.png")}
+    pictures = {path.as_posix() for path in docs_pages.pictures()}
     for page, text in pages.items():
         prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", prose):

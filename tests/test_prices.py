@@ -122,8 +122,8 @@ def test_many_calls_are_priced_by_the_prompt_of_one() -> None:
     one = prices.cost_usd(150_000, 0, 10, 1000)
     assert prices.cost_usd(4 * 150_000, 0, 40, 4000, calls=4) == pytest.approx(4 * float(one))
     assert prices.cost_usd(4 * 150_000, 0, 40, 4000) > 4 * float(one)
-    assert prices.reasoning_usd(600_000, 40, calls=4) == pytest.approx(40 * prices.reasoning)
-    assert prices.reasoning_usd(600_000, 40) == pytest.approx(40 * prices.long_prompts[0].reasoning)
+    assert prices.output_usd("reasoning", 600_000, 40, calls=4) == pytest.approx(40 * prices.reasoning)
+    assert prices.output_usd("reasoning", 600_000, 40) == pytest.approx(40 * prices.long_prompts[0].reasoning)
 
 
 def test_a_stated_price_holds_at_any_length() -> None:

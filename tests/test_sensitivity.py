@@ -26,7 +26,7 @@ from ttc_sim.assumptions.resampling import resampled
 from ttc_sim.assumptions.worlds import Given, Worlds
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
-from ttc_sim.reporting.sensitivity import plot_sensitivity
+from ttc_sim.reporting.plots import plot_sensitivity
 from ttc_sim.scenario import Scenario, as_plain, scenario_from_dict, with_changes
 from ttc_sim.simulation.model import load_model
 

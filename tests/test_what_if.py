@@ -33,7 +33,7 @@ from ttc_sim.optimizer.whatif.predictors import other_predictor
 from ttc_sim.optimizer.whatif.ready import READY_MADE, rates_of
 from ttc_sim.optimizer.whatif.saying import in_file, said
 from ttc_sim.policies import Always
-from ttc_sim.reporting.what_if import plot_what_if
+from ttc_sim.reporting.plots import plot_what_if
 from ttc_sim.scenario import GpuPool, Scenario, as_plain, scenario_from_dict, with_changes
 from ttc_sim.scenario.gpu_prices import GPU_PRICES
 from ttc_sim.simulation.differences import Compared, compare, figures

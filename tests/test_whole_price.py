@@ -118,7 +118,7 @@ def test_what_a_cache_holds_is_billed_at_its_price(tmp_path: Path) -> None:
     assert taken.cache_saved_usd[0] < 0 < taken.cache_saved_usd[1]
     assert taken.cached_tokens.tolist() == [0, 9_984, 0]
     assert taken.written_tokens.tolist() == [9_984, 1_984, 0]
-    for name in ("planned_api_cost_usd", "api_thinking_usd", "tokens", "lost_usd"):
+    for name in ("planned_api_cost_usd", "api_output_usd", "tokens", "lost_usd"):
         assert (getattr(plain, name) == getattr(taken, name)).all()
     assert taken.api_usd.sum(axis=0) == pytest.approx(taken.api_cost_usd)
 

@@ -7,8 +7,10 @@ names what it wants, and the reporting registers how each class is shown.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ttc_sim.base.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,10 +20,11 @@ class Renderer(NamedTuple):
     """How one class is shown.
 
     Attributes:
-        plot: draws it; html: its tables, and the picture with them.
+        plots: draw it, each by the question that it answers; the first where none is asked.
+        html: its tables, and the first picture with them.
     """
 
-    plot: Callable[[Any], Figure]
+    plots: Mapping[str, Callable[[Any], Figure]]
     html: Callable[[Any], str]
 
 
@@ -34,30 +37,56 @@ def rendered_by(module: str) -> None:
     _LATER.append(module)
 
 
-def renderer(shown: object) -> Renderer:
-    """How it is shown.
+def renderer(kind: type) -> Renderer:
+    """How things of that class are shown.
 
     Raises:
-        LookupError: nothing was registered for its class.
+        LookupError: nothing was registered for it.
     """
     while _LATER:
         importlib.import_module(_LATER[0])
         _LATER.pop(0)
-    for kind in type(shown).__mro__:
-        if kind in RENDERERS:
-            return RENDERERS[kind]
-    raise LookupError(f"no way to show {type(shown).__name__} was registered")
+    for one in kind.__mro__:
+        if one in RENDERERS:
+            return RENDERERS[one]
+    raise LookupError(f"no way to show {kind.__name__} was registered")
+
+
+def plot_for(kind: type, question: str | None, where: str, field: str = "question") -> Callable[[Any], Figure]:
+    """What draws things of that class for a question; ``None``: the first of them.
+
+    Args:
+        where, field: where the question stands.
+
+    Raises:
+        InputError: no such question.
+    """
+    plots = renderer(kind).plots
+    if question is None:
+        return next(iter(plots.values()))
+    if not isinstance(question, str) or question not in plots:
+        raise InputError(where, field, question, nearest(str(question), plots))
+    return plots[question]
 
 
 class Displayed:
     """Base of results that can be drawn, and that a notebook shows as tables with the picture."""
 
-    def plot(self) -> Figure:
-        """A matplotlib figure of it."""
-        return renderer(self).plot(self)
+    def plot(self, question: str | None = None) -> Figure:
+        """A matplotlib figure of it.
+
+        Args:
+            question: which of its plots; the first of them if left out. Of a result ``arms``, ``latency``, ``day``, ``spend`` and
+                ``requests``; of strategies side by side ``tokens`` and ``budget``; of capacity ``day`` and those of a result; of
+                anything else there is one.
+
+        Raises:
+            InputError: no such question.
+        """
+        return plot_for(type(self), question, f"{type(self).__name__}.plot")(self)
 
     def _repr_html_(self) -> str:
-        return renderer(self).html(self)
+        return renderer(type(self)).html(self)
 
 
 def in_short(shown: object, most: int = 60) -> str:

@@ -47,9 +47,11 @@ from ttc_sim.cli.options import (
     AllowCodeOption,
     JsonOption,
     PredictorOption,
+    QuestionOption,
     RememberCodeOption,
     ScenarioArgument,
     ScenarioOrPlanArgument,
+    check_question,
     consent,
     inputs_of,
     scenario_routed_by,
@@ -146,6 +148,7 @@ def simulate(
         bool, typer.Option("--hours", help="Print it hour by hour too; --plot then draws the day, and --json has it.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to this file: PNG, SVG or PDF.")] = None,
+    question: QuestionOption = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
@@ -157,6 +160,7 @@ def simulate(
     from ttc_sim.reporting.over_time import print_over_time
     from ttc_sim.reporting.text import print_summary
     from ttc_sim.simulation.pooling import HOUR_S
+    from ttc_sim.simulation.result import Result
     from ttc_sim.simulation.result import simulate as run
 
     allowed = consent(allow_code, remember_code)
@@ -165,6 +169,7 @@ def simulate(
     if policy is not None:
         chosen = parse_policy(policy, where="--policy", field="policy", folder=Path(), allow_code=allowed)
     check_outputs(*inputs_of(loaded), Path(scenario), table=records, plot=plot, json=json_file)
+    check_question(Result, question, plot)
     if not no_baselines:
         _check_consent_to_baselines(loaded)
     with progress() as say:
@@ -188,7 +193,8 @@ def simulate(
 
             write_table(result.records, records)
         if plot is not None:
-            (result if day is None else day).plot().savefig(plot, dpi=150)
+            asks_for_day = question in (None, "day")
+            (day.plot() if day is not None and asks_for_day else result.plot(question)).savefig(plot, dpi=150)
     paper = paper_for_tables()
     print_summary(paper, summary, baselines, verdicts)
     if day is not None:

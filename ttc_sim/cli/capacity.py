@@ -12,8 +12,10 @@ from ttc_sim.cli.options import (
     AllowCodeOption,
     JsonOption,
     PredictorOption,
+    QuestionOption,
     RememberCodeOption,
     ScenarioOrPlanArgument,
+    check_question,
     consent,
     inputs_of,
     scenario_routed_by,
@@ -29,6 +31,7 @@ def capacity(
         Path | None, typer.Option("--plan", help="Save it to this YAML file, which `ttc-sim simulate` takes.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the day to this file: PNG, SVG or PDF.")] = None,
+    question: QuestionOption = None,
     json_file: JsonOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Threads; as many as there are cores if left out.")
@@ -40,12 +43,14 @@ def capacity(
 
     What may be chosen stands in the scenario's search: pools (gpu, tensor_parallel, precision, replicas) and gpus, the budget.
     """
+    from ttc_sim.optimizer.capacity.result import Capacity
     from ttc_sim.optimizer.capacity.sizing import capacity as find
     from ttc_sim.optimizer.plan import check_beside_code
     from ttc_sim.reporting.capacity import print_capacity
 
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code), True)
     check_outputs(*inputs_of(loaded), Path(scenario), plan=plan_file, plot=plot, json=json_file)
+    check_question(Capacity, question, plot)
     if plan_file is not None:
         check_beside_code(loaded, plan_file)
     with progress() as say:
@@ -56,7 +61,7 @@ def capacity(
         if json_file is not None:
             write_json(json_file, {"scenario": loaded.name, **found.as_json()})
         if plot is not None:
-            found.plot().savefig(plot, dpi=150)
+            found.plot(question).savefig(plot, dpi=150)
     paper = paper_for_tables()
     paper.say(styled((loaded.name, "bold"), f" {loaded.description}"))
     paper.say()

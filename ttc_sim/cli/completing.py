@@ -39,6 +39,15 @@ def scenarios() -> Iterable[str]:
 
 
 @_offering
+def questions() -> Iterable[str]:
+    """That plots of a result answer."""
+    from ttc_sim.base.display import renderer
+    from ttc_sim.simulation.result import Result
+
+    return renderer(Result).plots
+
+
+@_offering
 def plans() -> Iterable[str]:
     """YAML files here."""
     return _files(".yaml", ".yml")
@@ -140,5 +149,6 @@ __all__ = [
     "predictors",
     "prices",
     "profiles",
+    "questions",
     "scenarios",
 ]

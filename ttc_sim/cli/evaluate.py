@@ -9,7 +9,7 @@ import typer
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import completing
-from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, consent, files_of
+from ttc_sim.cli.options import AllowCodeOption, JsonOption, RememberCodeOption, check_question, consent, files_of
 from ttc_sim.cli.output import check_outputs, paper_for_tables, write_json, written_together
 
 
@@ -26,18 +26,23 @@ def evaluate(
         float | None, typer.Option(min=0, help="The same of output tokens, thinking too.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy over tokens to this file: PNG, SVG or PDF.")] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(help="What --plot answers: tokens, or budget: where accuracy peaks over what is spent."),
+    ] = None,
     json_file: JsonOption = None,
     allow_code: AllowCodeOption = False,
     remember_code: RememberCodeOption = False,
 ) -> None:
     """What strategies make of a model: accuracy, tokens and dollars per request, also by difficulty."""
-    from ttc_sim.evaluation.evaluate import ANY_PRICE
+    from ttc_sim.evaluation.evaluate import ANY_PRICE, Evaluations
     from ttc_sim.evaluation.evaluate import evaluate as carry_out
     from ttc_sim.reporting.strategies import print_evaluations
     from ttc_sim.serving.prices import TokenPrices
     from ttc_sim.strategies import parse_strategy
 
     check_outputs(*files_of(profile, folder=Path()), plot=plot, json=json_file)
+    check_question(Evaluations, question, plot)
     if (input_usd_per_mtok is None) != (output_usd_per_mtok is None):
         raise InputError("evaluate", "price", None, "both --input-usd-per-mtok and --output-usd-per-mtok, or neither")
     prices = ANY_PRICE
@@ -54,5 +59,5 @@ def evaluate(
             first = said[0] if len(said) == 1 else {}
             write_json(json_file, {"profile": profile, "price": prices.origin, **first, "strategies": said})
         if plot is not None:
-            found.plot().savefig(plot, dpi=150)
+            found.plot(question).savefig(plot, dpi=150)
     print_evaluations(paper_for_tables(), found, title)

@@ -11,6 +11,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "simulate": (
         "ttc-sim simulate qa-gateway --policy \"Always('llama-70b')\"",
         "ttc-sim simulate competition-maths --requests 6000 --hours --plot day.png",
+        "ttc-sim simulate qa-gateway --requests 500 --plot spend.svg --question spend",
         "ttc-sim simulate plan.yaml --json - | jq .accuracy",
     ),
     "optimize": (
@@ -20,6 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "validate": ("ttc-sim validate plan.yaml --problems problems.parquet --attempts attempts.parquet",),
     "evaluate": (
         'ttc-sim evaluate math/sky-t1-32b --strategy "Single(cap=2048)" --strategy "BestOfN(n=3, auroc=0.8)"',
+        'ttc-sim evaluate math/sky-t1-32b --strategy "Single(cap=99)" --strategy "Single(cap=999)" --plot b.svg --question budget',
     ),
     "backtest": (
         "ttc-sim backtest run/ --gpu-profile a100/",

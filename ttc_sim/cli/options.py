@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ttc_sim.base.consent import AllowCode
+from ttc_sim.base.display import plot_for
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import completing
 from ttc_sim.cli.loudness import json_place
@@ -38,6 +39,12 @@ PredictorOption = Annotated[
         autocompletion=completing.predictors,
     ),
 ]
+QuestionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What --plot answers: arms, latency, day, spend or requests.", autocompletion=completing.questions
+    ),
+]
 AllowCodeOption = Annotated[
     bool, typer.Option("--allow-code", help="Run functions that are named as FILE.py:NAME; look at the file first.")
 ]
@@ -49,6 +56,15 @@ RememberCodeOption = Annotated[
 def consent(allow_code: bool, remember_code: bool) -> AllowCode:
     """What the two options come to."""
     return "remember" if remember_code else allow_code
+
+
+def check_question(kind: type, question: str | None, plot: Path | None) -> None:
+    """Refuse, before any work, a question that no plot of such a result answers, and one without a plot."""
+    if question is None:
+        return
+    plot_for(kind, question, "--question")
+    if plot is None:
+        raise InputError("--question", "--plot", None, "a file to draw the answer to")
 
 
 def inputs_of(scenario: Scenario) -> list[Path]:

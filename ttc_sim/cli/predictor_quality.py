@@ -115,7 +115,7 @@ def evaluate(
             beside = None if in_scenario is None else in_scenario.as_json()
             write_json(json_file, {**report.as_json(), "scenario": beside})
         if plot is not None:
-            from ttc_sim.reporting.predictor_plots import plot_report
+            from ttc_sim.reporting.plots import plot_report
 
             plot_report(report, in_scenario).savefig(plot, dpi=150)
     paper = paper_for_tables()

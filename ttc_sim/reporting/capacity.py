@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +18,6 @@ from ttc_sim.reporting.paper import Paper, styled
 from ttc_sim.reporting.text import print_notes, verdicts_table
 from ttc_sim.reporting.tiers import fees_lines, kept_lines
 from ttc_sim.scenario import GpuPool
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _SHOWN_REASONS = 8
 
@@ -180,9 +177,4 @@ def _written(row: Mapping[str, Any], key: str, how: Any) -> str:
     return "-" if value is None or math.isnan(value) else str(how(value))
 
 
-def plot_capacity(found: Capacity) -> Figure:
-    """The plan's runs: by hour where they are kept so, else as any result's."""
-    from ttc_sim.reporting.over_time import plot_over_time
-    from ttc_sim.reporting.plots import plot_result
-
-    return plot_result(found.result) if found.day is None else plot_over_time(found.day)
+__all__ = ["print_capacity"]

@@ -1,32 +1,20 @@
-"""A result over time: tables by interval, and one picture of the day."""
+"""A result over time: tables by interval."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from ttc_sim.base.figures import count, dollars, number, percent
 from ttc_sim.reporting.paper import Paper
-from ttc_sim.reporting.plots import COLORS, legend_below, named, tidy
-from ttc_sim.simulation.over_time import PERCENTILES, OverTime
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ttc_sim.simulation.over_time import OverTime
 
 _HOUR_S = 3600
 _MOST_ROWS = 400
-_DAY_H = 24
-_OF_SOURCES = ("#000000", "#E69F00", "#CC79A7", "#56B4E9", "#009E73")
-_GREYS = {"p50": "#999999", "p95": "#444444", "p99": "#000000"}
-_LINE: dict[str, Any] = {"linewidth": 1.6, "baseline": None}
-_STYLES = {"p50": ":", "p95": "-", "p99": "--"}
 
 # Heading, column, and how it is written.
 _REQUESTS = {
@@ -61,7 +49,7 @@ def print_over_time(console: Console, found: OverTime) -> None:
     """By interval: all requests, then by deployment and by source where there are several."""
     paper = Paper.of(console)
     title = "By hour" if found.interval_s == _HOUR_S else f"By {found.interval_s:g} s"
-    replicas = _REPLICAS if _changing(found) else {}
+    replicas = _REPLICAS if found.changing_pools else {}
     several = found.deployments["deployment"].n_unique() > 1
     if several:
         columns = {**_REQUESTS, **_BUDGETS, **_ATTEMPTS, **_SERVERS, **_TOKENS, **_DOLLARS, **_SPENT}
@@ -125,94 +113,4 @@ def _at(at_s: float, interval_s: float) -> str:
     return said if interval_s % 60 == 0 else f"{said}:{rest:02d}"
 
 
-def plot_over_time(found: OverTime) -> Figure:
-    """Arrivals, queue, what is running, KV cache, and percentiles of the times, over the hours of the run."""
-    from matplotlib.ticker import MultipleLocator, PercentFormatter
-
-    from ttc_sim.reporting.picture import Picture
-
-    changing = _changing(found)
-    figure = Picture(12, 11.2 if changing else 8.4)
-    axes = [figure.add_subplot(4 if changing else 3, 2, k + 1) for k in range(8 if changing else 6)]
-    arrivals, waiting, running, memory, first, latency, *rest = axes
-    edges = np.append(found.all["begins_s"].to_numpy(), found.all["ends_s"][-1]) / _HOUR_S
-    lasts_s = np.maximum(np.diff(edges) * _HOUR_S, 1e-12)
-    sources, deployments = _by(found.sources, "source"), _by(found.deployments, "deployment")
-    for k, (name, rows) in enumerate(sources.items()):
-        color = _OF_SOURCES[k % len(_OF_SOURCES)]
-        label = "arrivals" if len(sources) == 1 else f"arrivals of {named(name)}"
-        arrivals.stairs(_values(rows, "arrivals") / lasts_s, edges, color=color, **_LINE, label=label)
-    share = found.deployments["kv_share"].null_count() < len(found.deployments)
-    for k, (name, rows) in enumerate(deployments.items()):
-        color = COLORS[k % len(COLORS)]
-        for one, column, unit in (
-            (waiting, "waiting", 1.0),
-            (running, "running", 1.0),
-            (memory, "kv_share" if share else "kv_tokens", 1.0 if share else 1e-3),
-        ):
-            values = unit * _values(rows, column)
-            one.stairs(values, edges, color=color, **_LINE, label=named(name) if one is running else None)
-        for one, column in zip(rest, ("replicas", "utilisation"), strict=False):
-            if name in changing:
-                one.stairs(_values(rows, column), edges, color=color, **_LINE)
-    for part in PERCENTILES:
-        for one, name in ((first, "ttft"), (latency, "latency")):
-            values = _values(found.all, f"{name}_{part}_s")
-            style: dict[str, Any] = {"color": _GREYS[part], "linestyle": _STYLES[part], **_LINE}
-            one.stairs(values, edges, **style, label=part if one is latency else None)
-    arrivals.set(title="Requests that arrive, a second")
-    waiting.set(title="Waiting, in the mean")
-    running.set(title="Running, in the mean")
-    memory.set(title="KV cache in use" if share else "KV cache in use, thousand tokens")
-    if share:
-        memory.yaxis.set_major_formatter(PercentFormatter(1))
-    first.set(title="Time to first token, s")
-    latency.set(title="Time to last token, s")
-    for one in axes:
-        tidy(one)
-        one.set_xlim(edges[0], edges[-1])
-        if _DAY_H <= edges[-1] - edges[0] <= 2 * _DAY_H:
-            one.xaxis.set_major_locator(MultipleLocator(3 if edges[-1] < _DAY_H + 1 else 6))
-        _from_zero(one, logarithmic=one in (first, latency))
-    if rest:
-        rest[0].set(title="Replicas provided, in the mean")
-        rest[1].set(title="Share of the time provided that they are busy")
-        rest[1].yaxis.set_major_formatter(PercentFormatter(1))
-    for one in rest or (first, latency):
-        one.set_xlabel("hours of the run")
-    legend_below(figure, 5)
-    return figure
-
-
-def _changing(found: OverTime) -> set[str]:
-    """Pools whose number of replicas is not the same in all intervals."""
-    spread = found.deployments.group_by("deployment").agg(
-        (pl.col("replicas").max() - pl.col("replicas").min()).alias("by"), pl.col("replicas").max().alias("most")
-    )
-    return set(spread.filter(pl.col("by") > 1e-9 * pl.col("most"))["deployment"].to_list())
-
-
-def _by(rows: pl.DataFrame, column: str) -> dict[str, pl.DataFrame]:
-    return {str(name): rows.filter(pl.col(column) == name) for name in rows[column].unique(maintain_order=True)}
-
-
-def _values(rows: pl.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return rows[column].cast(pl.Float64).fill_null(math.nan).to_numpy()
-
-
-def _from_zero(axes: Axes, *, logarithmic: bool) -> None:
-    """From 0 up; logarithmic where an hour is so much slower than the others that those could not be read."""
-    from matplotlib.patches import StepPatch
-
-    drawn = np.concatenate([one.get_data()[0] for one in axes.patches if isinstance(one, StepPatch)])
-    seen = drawn[np.isfinite(drawn) & (drawn > 0)]
-    if logarithmic and len(seen) and seen.max() > 30 * seen.min():
-        from matplotlib.ticker import LogLocator, NullFormatter
-
-        axes.set_yscale("log")
-        # Powers of ten alone would leave a narrow range with a single number, which says nothing of the others.
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if seen.max() < 300 * seen.min() else (1.0,)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        return
-    axes.set_ylim(0, float(seen.max(initial=0.0)) * 1.08 or 1.0)
+__all__ = ["print_over_time"]

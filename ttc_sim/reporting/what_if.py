@@ -1,10 +1,10 @@
-"""Variations beside the base: tables, and a picture of what each changes."""
+"""Variations beside the base, as tables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +14,8 @@ from ttc_sim.base.estimates import Estimate
 from ttc_sim.base.figures import count, dollars, number, percent, seconds, signed
 from ttc_sim.optimizer.whatif import CarriedOut, Varied, WhatIf
 from ttc_sim.reporting.paper import Paper
-from ttc_sim.reporting.plots import COLORS, figure_of, legend_below, named, tidy
 from ttc_sim.reporting.text import rests_on
 from ttc_sim.simulation.differences import Compared
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 class Shown(NamedTuple):
@@ -200,66 +195,6 @@ def interval_of(shown: Shown, figure: Estimate) -> str:
     return f"{low if math.isfinite(figure.low) else 'any'} to {high if math.isfinite(figure.high) else 'any'}"
 
 
-def plot_what_if(found: WhatIf) -> Figure:
-    """What each variation changes, a panel a figure: a point with its interval for each, and a line where nothing changes."""
-    names = [
-        name
-        for name in ("accuracy", "cost_usd_per_month", "latency_p95_s", "timeout_rate")
-        if name in found.base.figures
-    ]
-    rows = list(found.variations)
-    replanned = any(one.replanned is not None for one in rows)
-    figure, panels = figure_of(len(names), 3.0 * len(names) + 2.0, 1.3 + (0.5 if replanned else 0.34) * len(rows))
-    titles = {
-        "accuracy": "accuracy (points)",
-        "cost_usd_per_month": "cost ($ a month)",
-        "latency_p95_s": "p95 latency (s)",
-        "timeout_rate": "dropped (points)",
-    }
-    labelled: set[str] = set()
-    for k, (axes, name) in enumerate(zip(panels, names, strict=True)):
-        shown = IN_BRIEF[name]
-        _forest(axes, name, shown.times, rows, replanned, labelled)
-        axes.set_yticks(
-            range(len(rows)), [named(one.name, 44) for one in rows] if k == 0 else [""] * len(rows), fontsize=8
-        )
-        axes.set(ylim=(len(rows) - 0.4, -0.6))
-        axes.set_title(f"{titles[name]}\nbase: {shown.value(found.base.figures[name].value)}", fontsize=9)
-        axes.locator_params(axis="x", nbins=4)
-        axes.tick_params(axis="x", labelsize=8)
-        axes.xaxis.set_major_formatter(lambda x, _: number(x) if abs(x) >= 1000 else f"{x:g}")
-        tidy(axes)
-    legend_below(figure, 4)
-    return figure
-
-
-def _forest(axes: Axes, name: str, times: float, rows: list[Varied], replanned: bool, labelled: set[str]) -> None:
-    ends = [0.0]
-    drawn = []
-    for at, one in enumerate(rows):
-        for kind, carried in (("same policy", one.kept), ("replanned", one.replanned)):
-            beside = None if carried is None else carried.compared.get(name)
-            if beside is None:
-                continue
-            y = at + (0.0 if not replanned else -0.16 if kind == "same policy" else 0.16)
-            difference = beside.difference.scaled(times)
-            drawn.append((y, kind, difference, beside.more_than_noise))
-            ends += [end for end in (difference.value, difference.low, difference.high) if math.isfinite(end)]
-    low, high = min(ends), max(ends)
-    room = 0.08 * (high - low) or 1.0
-    axes.set_xlim(low - room, high + room)
-    axes.axvline(0, color="black", linewidth=0.8)
-    for y, kind, difference, sure in drawn:
-        color = "#999999" if not sure else COLORS[0] if kind == "same policy" else COLORS[1]
-        left, right = max(difference.low, low - room), min(difference.high, high + room)
-        axes.plot([left, right], [y, y], color=color, linewidth=1.5)
-        name_of_kind = kind if sure else f"{kind}, no more than noise"
-        label = None if name_of_kind in labelled else name_of_kind
-        labelled.add(name_of_kind)
-        marker = "o" if kind == "same policy" else "D"
-        axes.plot(difference.value, y, marker, color=color, markersize=5, label=label)
-
-
 __all__ = [
     "IN_BRIEF",
     "NOISE",
@@ -268,6 +203,5 @@ __all__ = [
     "difference_of",
     "interval_of",
     "overview",
-    "plot_what_if",
     "print_what_if",
 ]

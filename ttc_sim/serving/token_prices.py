@@ -6,7 +6,7 @@ import datetime
 import math
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -173,13 +173,19 @@ class TokenPrices:
             cost = np.asarray(np.maximum(cost + self.call * many, self.least * many))
         return cost if cost.ndim else float(cost)
 
-    def reasoning_usd(
-        self, prompt: ArrayLike, reasoning: ArrayLike, calls: ArrayLike = 1, *, at_s: ArrayLike | None = None
+    def output_usd(
+        self,
+        kind: Literal["reasoning", "output"],
+        prompt: ArrayLike,
+        tokens: ArrayLike,
+        calls: ArrayLike = 1,
+        *,
+        at_s: ArrayLike | None = None,
     ) -> F64:
-        """Of that, what the reasoning tokens cost."""
+        """Of that, what the reasoning tokens cost, or the visible ones (``output``)."""
         if self.schedule is not None:
-            return np.asarray(self._over_times("reasoning_usd", (prompt, reasoning, calls), {}, at_s))
-        return np.asarray(self.each("reasoning", np.asarray(prompt, dtype=np.float64), calls) * np.asarray(reasoning))
+            return np.asarray(self._over_times("output_usd", (prompt, tokens, calls), {}, at_s, kind))
+        return np.asarray(self.each(kind, np.asarray(prompt, dtype=np.float64), calls) * np.asarray(tokens))
 
     def each(self, kind: str, prompt: F64, calls: ArrayLike) -> F64 | float:
         """US dollars of a token of one kind when the run begins, by the prompt that it is generated for."""
@@ -191,19 +197,19 @@ class TokenPrices:
         return price
 
     def _over_times(
-        self, name: str, given: tuple[ArrayLike, ...], named: dict[str, ArrayLike], at_s: ArrayLike | None
+        self, name: str, given: tuple[ArrayLike, ...], named: dict[str, ArrayLike], at_s: ArrayLike | None, *first: str
     ) -> F64 | float:
-        """A method of each of the prices: of those that hold at a time, or their mean."""
+        """A method of each of the prices: of those that hold at a time, or their mean; ``first``: its words before the numbers."""
         assert self.schedule is not None
         schedule = self.schedule
         if at_s is None:
             used = [(share, one) for share, one in zip(schedule.shares, schedule.prices, strict=True) if share]
-            found = sum(share * np.asarray(getattr(one, name)(*given, **named)) for share, one in used)
+            found = sum(share * np.asarray(getattr(one, name)(*first, *given, **named)) for share, one in used)
         else:
             which = schedule.at(at_s)
             found = np.zeros(np.broadcast_shapes(which.shape, *(np.shape(x) for x in (*given, *named.values()))))
             for k in np.unique(which).tolist():
-                found = np.where(which == k, getattr(schedule.prices[k], name)(*given, **named), found)
+                found = np.where(which == k, getattr(schedule.prices[k], name)(*first, *given, **named), found)
         return found if np.ndim(found) else float(found)
 
     # ------------------------------------------------------------------------------------------------------- questions

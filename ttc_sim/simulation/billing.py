@@ -47,7 +47,8 @@ class Run:
         prompt_tokens: prompt tokens taken in.
         planned_tokens: (3, n) prompt, reasoning and visible tokens, had every request run to its end.
         thinking_cost_usd: part of the bill that is for reasoning tokens; idle_cost_usd: part of that for thinking on after the
-            answer stood, in expectation (:class:`ttc_sim.strategies.outcomes.forcing.ForcedAnswers`).
+            answer stood, in expectation (:class:`ttc_sim.strategies.outcomes.forcing.ForcedAnswers`); visible_cost_usd: part of the
+            bill that is for visible tokens. What is left is for the prompt, and for whatever else a call costs.
         cost_usd: bill of API calls, the request's part of the GPU pools' bill by the time that it took of them, and of endpoints'
             fixed fees by its tokens there (:mod:`ttc_sim.simulation.taken`): requests' bills add up to what was paid.
         api_cost_usd: bill of API calls alone; planned_api_cost_usd: the same, had every request run to its end with nothing cached,
@@ -88,6 +89,7 @@ class Run:
     cost_usd: F64
     thinking_cost_usd: F64
     idle_cost_usd: F64
+    visible_cost_usd: F64
     api_cost_usd: F64
     planned_api_cost_usd: F64
     cached_tokens: I64
@@ -147,6 +149,7 @@ class Run:
             "cost_usd": self.cost_usd,
             "thinking_cost_usd": self.thinking_cost_usd,
             "idle_cost_usd": self.idle_cost_usd,
+            "visible_cost_usd": self.visible_cost_usd,
         }
         if any(isinstance(item, Api) and item.cache is not None for item in model.deployments):
             columns |= {name: getattr(self, name) for name in ("cached_tokens", "written_tokens", "cache_saved_usd")}
@@ -217,20 +220,20 @@ def bill_run(
     if fixed and not pools:
         paid_s = seconds_of_fees(workload, draws.traffic, paid_s)
     paid_from_s = paid_from(workload, draws.traffic, result, behind)
-    cost, thinking, lost = taken.api_cost_usd.copy(), taken.api_thinking_usd.copy(), taken.lost_usd.copy()
+    cost, output, lost = taken.api_cost_usd.copy(), taken.api_output_usd.copy(), taken.lost_usd.copy()
     provided: dict[str, Provisioned] = {}
     for d, item in fixed.items():
         usd = item.hourly_usd / 3600.0 * paid_s
-        took, thought, wasted = taken.fee_tokens[d], taken.fee_thinking_tokens[:, d], taken.fee_lost_tokens[d]
+        took, made, wasted = taken.fee_tokens[d], taken.fee_output_tokens[:, d], taken.fee_lost_tokens[d]
         if isinstance(item, GpuPool):
             provided[name := model.deployment_names[d]] = _provisioned(item, d, result, paid_from_s, paid_s)
             usd = provided[name].replicas * item.hourly_usd / 3600.0 * paid_s
-            took, thought, wasted = taken.pool_s[d], taken.pool_thinking_s[:, d], taken.lost_pool_s[d]
+            took, made, wasted = taken.pool_s[d], taken.pool_output_s[:, d], taken.lost_pool_s[d]
         # Where nothing was taken, those that were sent there share the bill; where none was, all for whom it stood by.
         shared_by = took if took.sum() else taken.sent[d] if taken.sent[d].any() else np.ones(n)
         each = usd / shared_by.sum()
         cost += each * shared_by
-        thinking += each * thought
+        output += each * made
         lost += each * wasted
     fees = {model.deployment_names[d]: one.hourly_usd for d, one in fixed.items() if isinstance(one, Api)}
     by_time = (bool(pools) or workload.has_users) and paid_s > 0
@@ -259,8 +262,9 @@ def bill_run(
         lost_tokens=taken.lost_tokens,
         lost_usd=lost,
         cost_usd=cost,
-        thinking_cost_usd=thinking[0],
-        idle_cost_usd=thinking[1],
+        thinking_cost_usd=output[0],
+        idle_cost_usd=output[1],
+        visible_cost_usd=output[2],
         api_cost_usd=taken.api_cost_usd,
         planned_api_cost_usd=taken.planned_api_cost_usd,
         cached_tokens=taken.cached_tokens,

@@ -50,6 +50,14 @@ class OverTime(Displayed):
         tables = {"all": self.all, "deployments": self.deployments, "sources": self.sources}
         return {"interval_s": self.interval_s, **{name: table.to_dicts() for name, table in tables.items()}}
 
+    @property
+    def changing_pools(self) -> frozenset[str]:
+        """Pools whose number of replicas is not the same in all intervals."""
+        spread = self.deployments.group_by("deployment").agg(
+            (pl.col("replicas").max() - pl.col("replicas").min()).alias("by"), pl.col("replicas").max().alias("most")
+        )
+        return frozenset(spread.filter(pl.col("by") > 1e-9 * pl.col("most"))["deployment"].to_list())
+
 
 def run_again(model: Model, run: Run, interval_s: float) -> Timeline:
     """A run in intervals, from running the same requests on the same arms again, which gives the same times."""

@@ -62,12 +62,13 @@ class Taken:
         api_usd: (D, n) that bill by deployment.
         cached_tokens: (n,) prompt tokens of API calls that were found in a cache; written_tokens: (n,) those that one was made to
             keep; cache_saved_usd: (n,) by how much less they cost than as if they were neither, below 0 where they cost more.
-        api_thinking_usd: (2, n) part of it for reasoning tokens, and part of that for those after the answer stood.
+        api_output_usd: (3, n) part of it for reasoning tokens, part of that for those after the answer stood, and part of it for
+            visible tokens.
         pool_s: (D, n) seconds of a replica that it took, as it shared it with others: a prompt's tokens as they were taken in, but
             for those found in the prefix cache, and each generated token's part of an iteration at the pool's typical batch.
-        pool_thinking_s: (2, D, n) part of them, as for API calls.
-        fee_tokens: (D, n) tokens of endpoints with a fixed fee, prompt and output, lost ones too; 0 elsewhere. fee_thinking_tokens:
-            (2, D, n) part of them, as for API calls; fee_lost_tokens: (D, n) those that were lost.
+        pool_output_s: (3, D, n) parts of them, as for API calls.
+        fee_tokens: (D, n) tokens of endpoints with a fixed fee, prompt and output, lost ones too; 0 elsewhere. fee_output_tokens:
+            (3, D, n) parts of them, as for API calls; fee_lost_tokens: (D, n) those that were lost.
         sent: (D, n) whether a stage of it belongs there.
         at_first, at_last: at the arm that it was sent to, and at the last one that tried, which is the same without fallbacks.
         in_a_row: (n,) output tokens that came one after another; outlasts: (n,) whether calls of it run on when its client gives up
@@ -88,11 +89,11 @@ class Taken:
     cached_tokens: I64
     written_tokens: I64
     cache_saved_usd: F64
-    api_thinking_usd: F64
+    api_output_usd: F64
     pool_s: F64
-    pool_thinking_s: F64
+    pool_output_s: F64
     fee_tokens: F64
-    fee_thinking_tokens: F64
+    fee_output_tokens: F64
     fee_lost_tokens: F64
     sent: NDArray[np.bool_]
     at_first: AtArm
@@ -123,11 +124,11 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
         cached_tokens=np.zeros(n, dtype=np.int64),
         written_tokens=np.zeros(n, dtype=np.int64),
         cache_saved_usd=np.zeros(n),
-        api_thinking_usd=np.zeros((2, n)),
+        api_output_usd=np.zeros((3, n)),
         pool_s=np.zeros((count, n)),
-        pool_thinking_s=np.zeros((2, count, n)),
+        pool_output_s=np.zeros((3, count, n)),
         fee_tokens=np.zeros((count, n)),
-        fee_thinking_tokens=np.zeros((2, count, n)),
+        fee_output_tokens=np.zeros((3, count, n)),
         fee_lost_tokens=np.zeros((count, n)),
         sent=np.zeros((count, n), dtype=np.bool_),
         at_first=AtArm.of(n),
@@ -171,15 +172,16 @@ def what_was_taken(model: Model, offers: Offers, result: EngineResult) -> Taken:
 @dataclass(frozen=True)
 class _OnPool:
     """Stages on one pool: prompt tokens taken in, those cached, and their requests; then likewise their samples, with the prompt
-    each has before it, tokens generated, and those hidden and after the answer stood; ``width`` of them a stage. ``attempts``: over
-    how many of each stage that is summed, one if left out; ``lost``: (n,) whose are lost, nobody's if left out."""
+    each has before it, tokens generated, and ``parts`` of them: hidden, hidden after the answer stood, visible; ``width`` of them a
+    stage. ``attempts``: over how many of each stage that is summed, one if left out; ``lost``: (n,) whose are lost, nobody's if
+    left out."""
 
     prompt: F64
     cached: F64
     request: I64
     context: F64
     output: F64
-    thinking: F64
+    parts: F64
     sample_request: I64
     width: I64
     attempts: I64 | None = None
@@ -218,7 +220,7 @@ def _add(
     planned = [sums(values, work.sample_start) for values in (planned_hidden, answered - planned_hidden)]
     whole = sums(work.reasoning_tokens + work.visible_tokens, work.sample_start)
     after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
-    spent = made[0], sums(after, work.sample_start)
+    spent = made[0], sums(after, work.sample_start), made[1]
     taken.correct[which.last] = offer.correct[which.last]
     taken.planned_correct[which.planned] = offer.correct[which.planned]
     taken.cut_off[which.last] = offer.cut_off[which.last]
@@ -248,9 +250,7 @@ def _add(
             continue
         alone_s[stages] = took_s[stages] * _slowness(model, d, result.started_s[who])
         calls, at_s = offer.calls[stages], result.started_s[who]
-        for k in (0, 1):
-            thinking = prices.reasoning_usd(taken_in[stages], spent[k][stages], calls, at_s=at_s)
-            taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
+        _add_output(taken, prices, who, taken_in[stages], [part[stages] for part in spent], calls, at_s)
         kept = _in_cache(result, index, stages)
         billed = taken_in[stages], made[0][stages], made[1][stages], calls, at_s
         spent_usd = _with_cache(taken, prices, who, kept, billed)
@@ -309,7 +309,7 @@ def _add_lost(
     tokens += np.where(for_nothing, sums(taken_in + sums(kept, work.sample_start), work.stage_start), 0)
     taken.lost_tokens[which.here] += tokens[which.here]
     after = np.rint(hidden * (1 - DEFAULT_FORCED.needed(hidden.astype(np.float64)))) if hidden.any() else hidden
-    spent = made[0], sums(after, work.sample_start)
+    spent = made[0], sums(after, work.sample_start), made[1]
     owner = np.repeat(np.arange(n), np.diff(work.stage_start))
     for d, prices in enumerate(model.prices):
         stages = np.flatnonzero((work.deployment == d) & which.here[owner])
@@ -325,9 +325,7 @@ def _add_lost(
         # A call that was not kept had the whole prompt, or nothing.
         calls = offer.calls[stages] * np.maximum(prompt[stages] / np.maximum(work.prompt_tokens[stages], 1), 1)
         at_s = result.started_s[who]
-        for k in (0, 1):
-            thinking = prices.reasoning_usd(prompt[stages], spent[k][stages], calls, at_s=at_s)
-            taken.api_thinking_usd[k] += np.bincount(who, weights=thinking, minlength=n)
+        _add_output(taken, prices, who, prompt[stages], [part[stages] for part in spent], calls, at_s)
         in_cache = attempts.lost_cached[index][stages], _zeros_or(attempts.lost_written, index, stages)
         billed = prompt[stages], made[0][stages], made[1][stages], calls, at_s
         usd = np.bincount(who, _with_cache(taken, prices, who, in_cache, billed), minlength=n)
@@ -377,12 +375,27 @@ def _with_cache(
     return usd
 
 
-def _add_tokens(taken: Taken, d: int, who: I64, tokens: I64, thinking: Sequence[NDArray[Any]]) -> None:
+def _add_output(
+    taken: Taken,
+    prices: TokenPrices,
+    who: I64,
+    prompt: NDArray[Any],
+    spent: Sequence[NDArray[Any]],
+    calls: NDArray[Any],
+    at_s: F64,
+) -> None:
+    """What output tokens of some stages cost: those hidden, those of them after the answer stood, and those visible."""
+    for k, tokens in enumerate(spent):
+        usd = prices.output_usd("output" if k == 2 else "reasoning", prompt, tokens, calls, at_s=at_s)
+        taken.api_output_usd[k] += np.bincount(who, weights=usd, minlength=taken.api_output_usd.shape[1])
+
+
+def _add_tokens(taken: Taken, d: int, who: I64, tokens: I64, output: Sequence[NDArray[Any]]) -> None:
     """Tokens of some stages at an endpoint that is paid by a fee: what its limits count, so that the fee is shared by them."""
     n = taken.fee_tokens.shape[1]
     taken.fee_tokens[d] += np.bincount(who, weights=tokens, minlength=n)
-    for k, part in enumerate(thinking):
-        taken.fee_thinking_tokens[k, d] += np.bincount(who, weights=part, minlength=n)
+    for k, part in enumerate(output):
+        taken.fee_output_tokens[k, d] += np.bincount(who, weights=part, minlength=n)
 
 
 def _on_pool(
@@ -403,7 +416,7 @@ def _on_pool(
         request=who,
         context=np.repeat(work.prompt_tokens[stages], width).astype(np.float64),
         output=generated[samples].astype(np.float64),
-        thinking=np.stack([hidden[samples], after[samples]]).astype(np.float64),
+        parts=np.stack([hidden[samples], after[samples], (generated - hidden)[samples]]).astype(np.float64),
         sample_request=np.repeat(who, width),
         width=width,
     )
@@ -423,9 +436,9 @@ def _share(taken: Taken, d: int, part: _OnPool, table: StepTable, batch: int, ra
     if part.lost is not None:
         taken.lost_pool_s[d] += np.where(part.lost, took_s + more_s, 0.0)
     per_token_s = decode_s / np.maximum(part.output, 1)
-    for k in (0, 1):
-        weights = per_token_s * part.thinking[k]
-        taken.pool_thinking_s[k, d] += np.bincount(part.sample_request, weights=weights, minlength=n)
+    for k, tokens in enumerate(part.parts):
+        weights = per_token_s * tokens
+        taken.pool_output_s[k, d] += np.bincount(part.sample_request, weights=weights, minlength=n)
 
 
 def _slowness(model: Model, d: int, started_s: F64) -> F64 | float:

@@ -21,8 +21,8 @@ from ttc_sim.optimizer.promises import TargetCheck, TargetVerdict
 from ttc_sim.policies import PerSource
 from ttc_sim.reporting.budget import budget_lines, budget_table
 from ttc_sim.reporting.health import counted
-from ttc_sim.reporting.over_time import plot_over_time, print_over_time
-from ttc_sim.reporting.plots import plot_comparison, plot_result
+from ttc_sim.reporting.over_time import print_over_time
+from ttc_sim.reporting.plots import plot_comparison, plot_over_time, plot_result, plot_what_if
 from ttc_sim.reporting.report.cards import CARDS, card
 from ttc_sim.reporting.report.gathering import Gathered
 from ttc_sim.reporting.report.origins import origins_table, times_table_of
@@ -40,7 +40,7 @@ from ttc_sim.reporting.text import (
     verdicts_table,
 )
 from ttc_sim.reporting.tiers import chosen_lines, fees_lines
-from ttc_sim.reporting.what_if import overview, plot_what_if
+from ttc_sim.reporting.what_if import overview
 from ttc_sim.scenario.shapes import UNITS
 from ttc_sim.simulation.summary import Summary
 
