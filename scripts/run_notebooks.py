@@ -37,7 +37,7 @@ SLOW = "slow"
 """Tag of a cell that tests do not run again."""
 _KEPT = ("text/html", "text/plain", "image/png")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
+_ADDRESS = re.compile(r"(?: object)? at 0x[0-9a-f]+")
 # A path from the root of a machine, of two names at least; not what ends a tag, and no part of an address on the web.
 _PATH = re.compile(r"(?<![\w.:/<>)\]}-])/\w[\w.-]*/\w|\b[A-Z]:\\\w")
 
