@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PEERS := .venv-peers
 
-.PHONY: demo test lint docs docs-update packages fuzz bench bench-peers bench-fleet profiles predictor clean
+.PHONY: demo test lint docs docs-update notebooks packages fuzz bench bench-peers bench-fleet profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,10 @@ packages: $(VENV)/dev.stamp
 # What the pages say is printed, printed anew.
 docs-update: $(VENV)/dev.stamp
 	$(BIN)/python scripts/run_docs.py --update
+
+# Every notebook run from top to bottom, and kept with what its cells put out; the day of notebook 04 takes minutes.
+notebooks: $(VENV)/dev.stamp
+	$(BIN)/python scripts/run_notebooks.py
 
 # Broken inputs of every kind until time is up; what gives way is kept in fuzz-findings/, and the exit status is 1.
 MINUTES ?= 10

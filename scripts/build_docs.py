@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from docs_pages import ROOT, pages, pictures
+from docs_pages import NOTEBOOKS, ROOT, pages, pictures
 from sphinx.cmd.build import main as sphinx
 
 _CONF = """
@@ -39,6 +38,7 @@ PAGES
 """
 CHAPTERS: dict[str, tuple[str, ...]] = {
     "First": ("install", "tutorial", "gallery"),
+    "Notebooks": tuple(f"notebooks/{path.stem}" for path in NOTEBOOKS),
     "From your own logs": ("formats", "import", "collect", "predictor-adapt"),
     "What arrives, what must hold": ("traffic", "sessions", "targets", "budget"),
     "Where it is served": (
@@ -82,14 +82,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="read every page, and write none")
     given = parser.parse_args()
     out, builder = given.out, "dummy" if given.check else "html"
-    with tempfile.TemporaryDirectory(prefix="ttc-sim-docs-") as name:
-        source = Path(name)
+    with tempfile.TemporaryDirectory(prefix="ttc-sim-docs-") as folder:
+        source = Path(folder)
         for page, text in pages().items():
             (source / page).parent.mkdir(exist_ok=True)
             (source / page).write_text(text, encoding="utf-8")
-        for picture in pictures():
-            (source / picture).parent.mkdir(exist_ok=True)
-            shutil.copy(ROOT / "docs" / picture, source / picture)
+        for name, picture in pictures().items():
+            (source / name).parent.mkdir(exist_ok=True)
+            (source / name).write_bytes(picture)
         contents = (
             _CONTENTS.replace("TITLE", title).replace("PAGES", "\n".join(chapter))
             for title, chapter in CHAPTERS.items()

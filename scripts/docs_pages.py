@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ BESIDE = {
     "CONTRIBUTING.md": "reference/contributing.md",
 }
 """Files of the project's root that are pages, and where."""
+NOTEBOOKS = tuple(sorted((ROOT / "notebooks").glob("*.ipynb")))
+"""Each is a page: what its cells say, and what they put out."""
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -29,6 +32,7 @@ def pages() -> dict[str, str]:
     """By file, every page: those of ``docs/``, those made here, and files of the root that are pages."""
     found = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
     found |= {page: (ROOT / name).read_text(encoding="utf-8") for name, page in BESIDE.items()}
+    found |= {f"notebooks/{path.stem}.md": notebook_page(path) for path in NOTEBOOKS}
     made = {"commands": commands_page(), "scenario": scenario_page(), "python": python_page()}
     return {
         **{page: with_links(text, page) for page, text in found.items()},
@@ -36,26 +40,33 @@ def pages() -> dict[str, str]:
     }
 
 
-def pictures() -> list[Path]:
-    """Pictures of the pages, below ``docs/``."""
+def pictures() -> dict[str, bytes]:
+    """By file, every picture that a page shows."""
     docs = ROOT / "docs"
-    return [path.relative_to(docs) for path in sorted([*docs.glob("*.png"), *docs.glob("gallery/*.png")])]
+    shown = sorted([*docs.glob("*.png"), *docs.glob("gallery/*.png")])
+    found = {path.relative_to(docs).as_posix(): path.read_bytes() for path in shown}
+    for path in NOTEBOOKS:
+        found |= {f"notebooks/{name}": picture for name, picture in _pictures(path).items()}
+    return found
 
 
 def with_links(text: str, page: str) -> str:
     """The text of a page, whose links to files that are no pages become their names."""
     at_root = page in BESIDE.values()
+    folder = "notebooks" if page.startswith("notebooks/") else "docs"
     above = "../" * page.count("/")
 
     def link(found: re.Match[str]) -> str:
         picture, said, target = found.groups()
-        if re.match(r"[a-z]+:|#", target):
+        if re.match(r"[a-z]+:|#", target) or (picture and folder == "notebooks"):
             return found[0]
         name, _, anchor = target.partition("#")
         # From where the text stands, to where it is read from.
-        inside = name if at_root else name.removeprefix("../") if name.startswith("../") else f"docs/{name}"
+        inside = name if at_root else name.removeprefix("../") if name.startswith("../") else f"{folder}/{name}"
         if inside in BESIDE:
             goal = BESIDE[inside]
+        elif inside.startswith("notebooks/") and inside.endswith(".ipynb"):
+            goal = inside.removesuffix(".ipynb") + ".md"
         elif inside.startswith("docs/"):
             goal = inside.removeprefix("docs/")
         else:
@@ -64,6 +75,56 @@ def with_links(text: str, page: str) -> str:
 
     parts = re.split(r"(```.*?```)", text, flags=re.DOTALL)
     return "".join(part if part.startswith("```") else _LINK.sub(link, part) for part in parts)
+
+
+# ----------------------------------------------------------------------------------------------------- notebooks
+
+
+def notebook_page(path: Path) -> str:
+    """A notebook as it is kept: text, code, and below that what it put out."""
+    parts = []
+    for number, cell in enumerate(_cells(path)):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        shell = re.match(r"%%bash.*\n", source)
+        code = source[shell.end() :] if shell else re.sub(r"^%.*\n", "", source)
+        parts.append(f"```{'sh' if shell else 'python'}\n{code.rstrip()}\n```")
+        parts += [_shown(output, _picture_name(path, number, k)) for k, output in enumerate(cell["outputs"])]
+    parts.append(f"---\n\nThis page is `notebooks/{path.name}`, with what its cells put out when it was last run.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(output: Mapping[str, Any], picture: str) -> str:
+    """An output as a page has it."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        return f"![What the cell above draws]({picture})"
+    if "text/html" in data:
+        # With the class that the site's other tables have, without quotes, and in a box that scrolls if it is wider than the page.
+        table = re.sub(r"<td>&quot;(.*?)&quot;</td>", r"<td>\1</td>", "".join(data["text/html"]))
+        table = table.replace('class="dataframe"', 'class="docutils"').replace('border="1" ', "")
+        return f'```{{raw}} html\n<div class="table-wrapper">{table}</div>\n```'
+    text = "".join(output["text"] if output["output_type"] == "stream" else data["text/plain"])
+    return f"```text\n{text.rstrip()}\n```"
+
+
+def _pictures(path: Path) -> dict[str, bytes]:
+    return {
+        _picture_name(path, number, k): base64.b64decode("".join(output["data"]["image/png"]))
+        for number, cell in enumerate(_cells(path))
+        for k, output in enumerate(cell.get("outputs", ()))
+        if "image/png" in output.get("data", {})
+    }
+
+
+def _picture_name(path: Path, cell: int, output: int) -> str:
+    return f"{path.stem}-{cell}-{output}.png"
+
+
+def _cells(path: Path) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text(encoding="utf-8"))["cells"])
 
 
 # ------------------------------------------------------------------------------------------------------ commands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def test_every_link_leads_to_a_page_or_picture() -> None:
     import docs_pages
 
     pages = docs_pages.pages()
-    pictures = {path.as_posix() for path in docs_pages.pictures()}
+    pictures = set(docs_pages.pictures())
     for page, text in pages.items():
         prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
         for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", prose):
@@ -44,6 +45,20 @@ def test_every_link_leads_to_a_page_or_picture() -> None:
                 for part in found.parts:
                     parts = parts[:-1] if part == ".." else [*parts, part]
                 assert "/".join(parts) in {*pages, *pictures}, f"{page}: {target}"
+
+
+def test_notebooks_are_pages_with_all_that_they_put_out() -> None:
+    import docs_pages
+
+    pages = docs_pages.pages()
+    for path in docs_pages.NOTEBOOKS:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        page = pages[f"notebooks/{path.stem}.md"]
+        shown = sum(page.count(start) for start in ("![What the cell above draws](", "```{raw} html", "```text\n"))
+        assert shown == len(outputs) > 0
+        for name in re.findall(r"!\[[^\]]*\]\((\S+)\)", page):
+            assert docs_pages.pictures()[f"notebooks/{name}"].startswith(b"\x89PNG")
 
 
 def test_commands_and_keys_are_all_there() -> None:
