@@ -56,7 +56,19 @@ def test_commands_and_keys_are_all_there() -> None:
     assert ".. autofunction:: ttc_sim.what_if" in pages["reference/python.md"]
 
 
-CARRIED_OUT = ("docs/tutorial.md",)
+CARRIED_OUT = (
+    "docs/engine-order.md",
+    "docs/invariants.md",
+    "docs/more-samples.md",
+    "docs/replicas.md",
+    "docs/run.md",
+    "docs/runtime.md",
+    "docs/serve.md",
+    "docs/targets.md",
+    "docs/tiers.md",
+    "docs/traffic.md",
+    "docs/tutorial.md",
+)
 
 
 @pytest.mark.parametrize("page", CARRIED_OUT)
