@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 import ttc_sim as ttc
-from tests.conftest import ROOT
 from tests.replaying import (
     MANNER,
     PROBLEMS,
