@@ -59,11 +59,21 @@ def by_commands(script: str, *needed: str) -> Callable[[Path], None]:
     return write
 
 
+def of_tests(name: str) -> Callable[[Path], None]:
+    """A program that the tests start: what stands in for what readers reach over a network."""
+
+    def write(folder: Path) -> None:
+        shutil.copy(ROOT / "tests" / name, folder / name)
+
+    return write
+
+
 HAVE: dict[str, Callable[[Path], None]] = {
     "gateway.yaml": of_page("tutorial.md", "gateway.yaml"),
     "plan.yaml": by_commands("ttc-sim optimize gateway.yaml --plan plan.yaml", "gateway.yaml"),
+    "replaying_server.py": of_tests("replaying_server.py"),
 }
-"""How to make each file that readers have of their own: the tutorial's scenario and its plan."""
+"""How to make each file that readers have of their own: the tutorial's scenario and its plan; and servers, where they have some."""
 
 
 def with_parts(part: str, base: str, folder: Path) -> list[str]:

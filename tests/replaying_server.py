@@ -92,7 +92,10 @@ class Handler(BaseHTTPRequestHandler):
         line = {"prompt": text, "n": asked.get("n", 1), "limit": limit, "trouble": trouble, "model": asked["model"]}
         line |= {"prefix": prefix, "auth": self.headers["authorization"], "keys": sorted(asked)}
         try:
-            self.answer(prompt, trouble, answers, tokens)
+            if trouble is None and not asked.get("stream"):
+                self.whole(answers, tokens)
+            else:
+                self.answer(prompt, trouble, answers, tokens)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
@@ -100,6 +103,17 @@ class Handler(BaseHTTPRequestHandler):
             sent = {"prompt_tokens": 0 if free else tokens, "output_tokens": sum(one.sent for one in answers)}
             with LOCK, (FOLDER / "asked.jsonl").open("a") as file:
                 file.write(json.dumps({**line, **sent}) + "\n")
+
+    def whole(self, answers: list[Answer], tokens: int) -> None:
+        """In one piece, as who asks for no stream gets it."""
+        choices = []
+        for k, one in enumerate(answers):
+            text = " ".join(word for kind, word in one.coming if kind == "content")
+            choices.append({"index": k, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"})
+            one.sent = len(one.coming)
+            one.thought = sum(kind != "content" for kind, _ in one.coming)
+        content = {"id": "c", "object": "chat.completion", "choices": choices, "usage": usage_of(tokens, answers)}
+        self.plainly(200, "application/json", json.dumps(content), {})
 
     def answer(self, prompt: dict[str, Any], trouble: Any, answers: list[Answer], tokens: int) -> None:
         if isinstance(trouble, int):

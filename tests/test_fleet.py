@@ -658,12 +658,12 @@ PAGE = (Path(__file__).parents[1] / "docs" / "replicas.md").read_text(encoding="
 
 
 def test_every_example_of_the_page_runs() -> None:
-    examples = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^```yaml\n(deployments:.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert len(examples) == 5
     for text in examples:
         raw = on_a_day(300)
         del raw["deployments"]["d"]["autoscaling"], raw["deployments"]["d"]["start_up"]
-        raw["deployments"]["d"] |= yaml.safe_load(text)
+        raw["deployments"]["d"] |= yaml.safe_load(text)["deployments"]["llama"]
         run = simulate(scenario_from_dict(raw), replications=1).runs[0]
         assert run.result.fleet is not None
         assert run.provisioned["d"].provisioned_gpu_hours > 0

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 import ttc_sim as ttc
-from tests.conftest import ROOT
 from tests.replaying import (
     MANNER,
     PROBLEMS,
@@ -47,26 +44,3 @@ def test_a_request_is_routed_carried_out_and_logged(server: Replaying, tmp_path:
         plan.runtime().run("hello")
     with pytest.raises(ttc.InputError, match="manner"):
         plan.runtime(endpoints=at, manner="quickly").run("hello")
-
-
-def test_what_the_page_shows_runs(
-    server: Replaying, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    traffic = {"arrivals": {"process": "even", "rate_per_s": 1.0}, "requests": 30}
-    sources = {"everyday": {"problem_set": "set"}}
-    home = write_profile(tmp_path, PROBLEMS)
-    planned = scenario(
-        {"arm": {"strategy": "MajorityVote(n=3)"}}, path=str(home), workload={**traffic, "sources": sources}
-    )
-    write_plan(tmp_path / "plan.yaml", planned)
-    at = {name: {"url": server.url, "model": "m"} for name in planned.deployments}
-    (tmp_path / "endpoints.yaml").write_text(yaml.safe_dump(at))
-    shown = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "run.md").read_text(), re.DOTALL)
-    known: dict[str, object] = {}
-    for code in shown:
-        exec(compile(code, "docs/run.md", "exec"), known)
-    assert len(shown) == 2
-    assert capsys.readouterr().out.startswith("so it is 4 answered arm ")
-    lines = (tmp_path / "requests.jsonl").read_text().splitlines()
-    assert [next(iter(json.loads(line))) for line in lines] == ["ttc_sim_decision", "ttc_sim_outcome"]

@@ -648,21 +648,6 @@ def test_no_text_of_the_picture_overlaps(count: int) -> None:
         assert not one.overlaps(other)
 
 
-def test_the_commands_that_are_written_about_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "what-if.md").read_text()
-    for name, content in re.findall(r"`(\w+\.yaml)`:\n+```yaml\n(.*?)```", text, re.DOTALL):
-        (tmp_path / name).write_text(content)
-    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    commands = [
-        line for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("ttc-sim")
-    ]
-    assert len(commands) >= 5
-    for command in commands:
-        got = CliRunner().invoke(app, [*shlex.split(command)[1:], "--requests", "200", "--replications", "2"])
-        assert got.exit_code == 0, (command, got.output[-600:])
-
-
 def test_figures_have_the_names_of_targets() -> None:
     names = figures(ttc.simulate(maths(), requests=20).summary())
     for target in ("accuracy", "cost_usd_per_request", "cost_usd_per_day", "ttft_p95_s", "tpot_p99_s", "latency_p50_s"):
