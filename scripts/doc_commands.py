@@ -87,7 +87,8 @@ def _words(line: str) -> tuple[list[str], int | None, int] | None:
     head = _HEAD.search(bare)
     bare = _HEAD.sub("", bare)
     outside = re.sub(r"'[^']*'|\"[^\"$`]*\"", "", bare)
-    if not bare.startswith("ttc-sim ") or _SHELL.search(outside):
+    # What JSON goes to is the process's own standard output, and not what stands in its place here.
+    if not bare.startswith("ttc-sim ") or _SHELL.search(outside) or re.search(r"--json -( |$)", bare):
         return None
     status = _STATUS.search(line)
     return shlex.split(bare)[1:], int(head[1]) if head else None, int(status[1]) if status else 0
