@@ -61,6 +61,11 @@ CARRIED_OUT = (
     "docs/budget.md",
     "docs/capacity.md",
     "docs/collect.md",
+    "docs/command-line.md",
+    "docs/data-parallel.md",
+    "docs/disaggregated.md",
+    "docs/engine-arguments.md",
+    "docs/errors-and-retries.md",
     "docs/tutorial.md",
 )
 
