@@ -9,11 +9,13 @@ import io
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,8 @@ def _words(line: str) -> tuple[list[str], int | None, int] | None:
     head = _HEAD.search(bare)
     bare = _HEAD.sub("", bare)
     outside = re.sub(r"'[^']*'|\"[^\"$`]*\"", "", bare)
-    if not bare.startswith("ttc-sim ") or _SHELL.search(outside):
+    # What JSON goes to is the process's own standard output, and not what stands in its place here.
+    if not bare.startswith("ttc-sim ") or _SHELL.search(outside) or re.search(r"--json -( |$)", bare):
         return None
     status = _STATUS.search(line)
     return shlex.split(bare)[1:], int(head[1]) if head else None, int(status[1]) if status else 0
@@ -103,20 +106,31 @@ def _in_this_process(words: list[str], status: int, folder: Path) -> tuple[str, 
 
 
 def _in_a_shell(script: str, folder: Path) -> tuple[str, list[str]]:
+    """As above; what is still running at the end is ended."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
         **_TERMINAL,
     }
-    done = subprocess.run(
-        ["bash", "-e", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    return _stripped(done.stdout), (
-        [] if done.returncode == 0 else [f"{script}: status {done.returncode}\n{done.stderr[-2000:]}"]
-    )
+    # Files instead of pipes: a server that a block starts and leaves running would hold those open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as beside:
+        started = subprocess.Popen(
+            ["bash", "-e", "-c", script], cwd=folder, env=environment, stdout=out, stderr=beside, start_new_session=True
+        )
+        try:
+            status = started.wait(_LONGEST_S)
+        except subprocess.TimeoutExpired:
+            status = -1
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+        out.seek(0)
+        beside.seek(0)
+        printed, warned = out.read(), beside.read()
+    return _stripped(printed), [] if status == 0 else [f"{script}: status {status}\n{warned[-2000:]}"]
 
 
+_LONGEST_S = 300
 _TERMINAL = {"COLUMNS": "150", "LANG": "C.UTF-8"}
 
 

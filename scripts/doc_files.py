@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from doc_blocks import blocks_of, file_name
 from doc_commands import run_shell
 
 import ttc_sim as ttc
 from ttc_sim.base.errors import InputError
+from ttc_sim.files.documents import parse_yaml, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "scenarios"
@@ -84,9 +84,8 @@ def with_parts(part: str, base: str, folder: Path) -> list[str]:
     """
     path = folder / base if (folder / base).is_file() else SHIPPED / f"{base}.yaml"
     try:
-        raw = _put_into(yaml.safe_load(path.read_text(encoding="utf-8")), yaml.safe_load(part))
-        ttc.scenario_from_dict(raw, str(path))
-    except (InputError, yaml.YAMLError, OSError) as error:
+        ttc.scenario_from_dict(_put_into(read_yaml(path), parse_yaml(part, "part")), str(path))
+    except InputError as error:
         return [f"{part}in {base}: {error}"]
     return []
 

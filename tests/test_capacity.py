@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
@@ -16,7 +15,6 @@ import yaml
 from typer.testing import CliRunner
 
 import ttc_sim as ttc
-from tests.conftest import ROOT
 from tests.random_scenarios import TIMES, Dice
 from tests.random_scenarios import scenario as random_case
 from ttc_sim.base.errors import InputError
@@ -29,7 +27,7 @@ from ttc_sim.optimizer.capacity.sizing import capacity
 from ttc_sim.optimizer.capacity.trying import Trials, target_holds
 from ttc_sim.optimizer.dropping import may_drop, most_dropped
 from ttc_sim.optimizer.plan import load_plan
-from ttc_sim.scenario import GpuPool, Scenario, Targets, load_scenario, scenario_from_dict, with_changes
+from ttc_sim.scenario import GpuPool, Scenario, Targets, scenario_from_dict, with_changes
 from ttc_sim.serving.pools import pool_table
 from ttc_sim.serving.step_time import step_seconds
 from ttc_sim.simulation.model import load_model
@@ -581,20 +579,6 @@ def test_without_hardware_that_fits_there_is_one_line() -> None:
     raw["search"] = {"pools": {"pool": {"tensor_parallel": [3, 5], "replicas": [1, 2]}}}
     with pytest.raises(InputError, match=r"search\.pools\.pool: got 'h100_sxm x3 bf16'; expected other hardware: "):
         capacity(scenario_from_dict(raw))
-
-
-def test_docs_show_what_is_read() -> None:
-    text = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
-    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
-    assert len(blocks) >= 3
-    for block in blocks:
-        if "name" in block:
-            scenario_from_dict(block)
-            continue
-        raw = load_scenario("qa-gateway").model_dump(mode="json", exclude={"path"}, exclude_none=True)
-        served = {"kind": "gpu_pool", "replicas": 1, "model": "deepseek-ai/DeepSeek-R1", "gpu": "h200_sxm"}
-        raw["deployments"] |= {"r1-pool": {**served, "tensor_parallel": 8}, "own-pool": pool()}
-        scenario_from_dict({**raw, **block})
 
 
 def test_users_are_served_for_a_duration_by_the_fewest_that_simulation_finds() -> None:

@@ -275,13 +275,3 @@ def test_the_page_has_every_variable_that_is_read() -> None:
     assert named - limits <= set(re.findall(r"TTC_SIM_[A-Z_]+", PAGE))
     security = (ROOT / "SECURITY.md").read_text()
     assert all(one in security for one in limits)
-
-
-def test_every_command_line_on_the_page_is_understood() -> None:
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-    asked = [line.partition(" #")[0] for line in lines if line.startswith("ttc-sim ")]
-    assert len(asked) > 3
-    for line in asked:
-        words = words_of(line)
-        with COMMANDS[words[0]].make_context(words[0], words[1:]):
-            pass

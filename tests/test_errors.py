@@ -19,9 +19,7 @@ from tests.test_targets import plain
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.work import COMPLETED, FAILED, IN_FLIGHT, REJECTED, TIMED_OUT, Work, single_stage
-from ttc_sim.files.documents import read_yaml
 from ttc_sim.optimizer.planning import plan_model
-from ttc_sim.policies import Always
 from ttc_sim.scenario import GpuPool, LinearStepTime, scenario_from_dict
 from ttc_sim.simulation import offering
 from ttc_sim.simulation.result import Result, simulate
@@ -654,19 +652,3 @@ def test_a_fallback_that_was_not_measured_on_the_source_is_refused() -> None:
 def test_outages_that_nobody_could_draw_are_refused() -> None:
     with pytest.raises(InputError, match="mtbf_h"):
         run(with_api(errors={"mtbf_h": 1e-9, "mttr_h": 1e-9}))
-
-
-def test_every_block_of_the_page_can_be_read(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "errors-and-retries.md").read_text(encoding="utf-8")
-    blocks = []
-    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
-        (tmp_path / "block.yaml").write_text(block)
-        blocks.append(read_yaml(tmp_path / "block.yaml", expected="a scenario"))
-    assert len(blocks) >= 4
-    for block in blocks:
-        raw = one_a_second(50, deployments={"d": api()})
-        given = block.get("deployments", {})
-        arms = {name: {"deployment": next(iter(given), "d")} for name in ("a",)} | block.get("arms", {})
-        raw |= {"deployments": {"d": api(), **given}, "arms": arms}
-        raw |= {name: block[name] for name in ("targets",) if name in block}
-        assert run(raw, policy=Always(next(iter(block.get("arms", {"a": None}))))).summary().requests == 50
