@@ -311,7 +311,7 @@ def test_a_logarithmic_axis_has_numbers_to_read_it_by(crowded: Result, p50: floa
     found = crowded.tables_over_time()
     times = {"latency_p50_s": p50, "latency_p95_s": 0.5 * p99, "latency_p99_s": p99}
     figure = replace(found, all=found.all.with_columns(**{name: pl.lit(at) for name, at in times.items()})).plot()
-    axes = next(one for one in figure.axes if one.get_title() == "Time to last token, s")
+    axes = next(one for one in figure.axes if one.get_title(loc="left") == "Time to the last token")
     assert axes.get_yscale() == "log"
     low, high = axes.get_ylim()
     assert 3 <= sum(low <= at <= high for at in axes.get_yticks()) <= 8

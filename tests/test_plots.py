@@ -228,7 +228,7 @@ def evaluations(count: int) -> ttc.Evaluations:
             }
             for band, part in (("0.0-0.2", 1.0), ("0.4-0.6", 0.6), ("0.8-1.0", 0.2))
         }
-        spent = {"tokens_per_request": tokens, "tokens_in_a_row": tokens, "by_band": bands}
+        spent: dict[str, Any] = {"tokens_per_request": tokens, "tokens_in_a_row": tokens, "by_band": bands}
         found.append(replace(one, strategy=kinds[k % 4].format(k // 4 + 2), accuracy=share, **spent))
     return ttc.Evaluations("mine", "given", tuple(found))
 

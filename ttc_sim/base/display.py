@@ -10,8 +10,6 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttc_sim.base.errors import InputError, nearest
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -61,6 +59,9 @@ def plot_for(kind: type, question: str | None, where: str, field: str = "questio
     Raises:
         InputError: no such question.
     """
+    # Importing the package shall load no library, and errors take one.
+    from ttc_sim.base.errors import InputError, nearest
+
     plots = renderer(kind).plots
     if question is None:
         return next(iter(plots.values()))

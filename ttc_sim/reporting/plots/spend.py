@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 _MOST = 24
 KINDS = {
     "input": (SOFT, ""),
-    "input found in a cache": ("#dddddd", "...."),
+    "input found in a cache": ("#dddddd", "||||"),
     "thinking": (COLORS[0], ""),
     "thinking on after the answer stood": (COLORS[5], "////"),
-    "visible answer": (COLORS[4], "\\\\\\\\"),
+    "visible answer": (COLORS[4], "...."),
 }
 
 

@@ -114,7 +114,7 @@ def logarithmic(axis: Axis) -> None:
 
     axis._set_axes_scale("log")  # type: ignore[attr-defined]  # of either axis of the two
     low, high = sorted(axis.get_view_interval())
-    within = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0,))
+    within = LogLocator(subs=(1.0, 2.0, 5.0) if high < 300 * low else (1.0, 3.0) if high < 3000 * low else (1.0,))
     narrow = high < 10 * low
     axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]) if narrow else within)
     axis.set_major_formatter(_plain_number)
