@@ -130,20 +130,22 @@ def on_terminal() -> Iterator[Progress]:
     spinner = Spinner("dots" if console.encoding.startswith("utf") else "line", style="status.spinner")
 
     def line() -> Table:
-        row = Table.grid(padding=(0, 1))
-        row.add_column()
-        row.add_column(no_wrap=True, overflow="crop", ratio=1)
         said, share, left = watch.seen()
-        cells: list[Any] = [spinner, Text(plain(said))]
-        if share is not None and console.width > 3 * _BAR:
-            row.add_column()
-            cells.append(ProgressBar(total=1, completed=share, width=_BAR))
+        bar = share is not None and console.width > 3 * _BAR
+        # The words give way: how much is done, and how long it will take, are what people look for.
+        taken = 2 + (1 + _BAR if bar else 0) + (5 if share is not None else 0) + (1 + len(left) if left else 0)
+        words = Text(plain(said))
+        words.truncate(max(console.width - taken - 1, 1), overflow="ellipsis", pad=True)
+        row = Table.grid(padding=(0, 1, 0, 0))
+        cells: list[Any] = [spinner, words]
+        if bar:
+            cells.append(ProgressBar(total=1, completed=share or 0.0, width=_BAR))
         if share is not None:
-            row.add_column(no_wrap=True, justify="right")
             cells.append(Text(f"{share:4.0%}"))
         if left:
-            row.add_column(no_wrap=True)
             cells.append(Text(left, style="dim"))
+        for _ in cells:
+            row.add_column(no_wrap=True)
         row.add_row(*cells)
         return row
 
