@@ -321,8 +321,9 @@ def test_many_looks_are_told_apart_without_colours() -> None:
 @pytest.mark.parametrize("name", ["arms", "plan", "spend", "budget", "requests"])
 def test_both_kinds_of_file_are_the_same_bytes_each_time(name: str) -> None:
     for kind, begins in (("png", b"\x89PNG"), ("svg", b"<?xml")):
-        first, again = (as_bytes(DRAWN[name](2), kind) for _ in range(2))
-        assert first == again
+        figure = DRAWN[name](2)
+        first, same, again = (as_bytes(one, kind) for one in (figure, figure, DRAWN[name](2)))
+        assert first == same == again
         assert first.startswith(begins)
 
 

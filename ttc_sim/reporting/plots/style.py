@@ -479,6 +479,10 @@ def fitted(figure: Figure) -> Figure:
             changed = [_broken(figure), *(_thinned(axis) for axes in figure.axes for axis in (axes.xaxis, axes.yaxis))]
             if not any(changed):
                 break
+        else:
+            laid_out(figure)
+    # Laid out once and for all: matplotlib would do so again whenever it draws, each time from where it stood before.
+    figure.set_layout_engine("none")
     return figure
 
 
