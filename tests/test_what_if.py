@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
