@@ -68,10 +68,52 @@ def of_tests(name: str) -> Callable[[Path], None]:
     return write
 
 
+def graded(count: int, kind: str = "") -> tuple[list[str], list[str]]:
+    """Problems and one graded attempt at each: sums, harder the more numbers they have; with a kind, in other words."""
+    problems, attempts = ["id,prompt,task"], ["id,model,correct,output_tokens"]
+    for k in range(count):
+        numbers = [(k * 37 + j * 101) % 990 + 10 for j in range(2 + k % 7)]
+        task, sign = ("sums", " + ") if k % 2 else ("products", " * ")
+        text = f"What is {sign.join(map(str, numbers))}?"
+        if kind:
+            task, text = kind.lower(), f"{kind} {' then '.join(map(str, numbers))}"
+        problems.append(f"q{k},{text},{task}")
+        for model, able in (("reasoning-gym/llama-4-maverick", 4), ("reasoning-gym/o3-mini", 7)):
+            right = len(numbers) + (k * 13) % 3 <= able
+            attempts.append(f"q{k},{model},{int(right)},{20 * len(numbers) + (k * 7) % 15}")
+    return problems, attempts
+
+
+def of_graded(count: int, which: int, kind: str = "") -> Callable[[Path], None]:
+    """One of the two tables of :func:`graded`, in a file of any name."""
+
+    def write(folder: Path) -> None:
+        name = next(name for name, made in HAVE.items() if made is write)
+        (folder / name).write_text("\n".join(graded(count, kind)[which]) + "\n", encoding="utf-8")
+
+    return write
+
+
+def runs(folder: Path) -> None:
+    """Runs of two agents at tasks, one each."""
+    lines = ["model,instance_id,repo,resolved,cost,api_calls,output_tokens"]
+    for k in range(120):
+        turns, small = 30 + (k * 17) % 26, 40 + (k * 23) % 40
+        lines.append(f"large,task-{k},repo-{k % 8},{str(k % 3 > 0).lower()},{0.02 * turns:.4f},{turns},{250 * turns}")
+        right = str(k % 2 > 0).lower()
+        lines.append(f"small,task-{k},repo-{k % 8},{right},{0.002 * small:.4f},{small},{(300 + k * 11 % 51) * small}")
+    (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 HAVE: dict[str, Callable[[Path], None]] = {
+    "attempts.csv": of_graded(140, 1),
     "gateway.yaml": of_page("tutorial.md", "gateway.yaml"),
+    "new-attempts.csv": of_graded(12, 1, "Add"),
+    "new-problems.csv": of_graded(12, 0, "Add"),
     "plan.yaml": by_commands("ttc-sim optimize gateway.yaml --plan plan.yaml", "gateway.yaml"),
+    "problems.csv": of_graded(140, 0),
     "replaying_server.py": of_tests("replaying_server.py"),
+    "runs.csv": runs,
 }
 """How to make each file that readers have of their own: the tutorial's scenario and its plan; and servers, where they have some."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.conftest import ROOT
 from tests.random_scenarios import TIMES, Case, Dice, Times, differences, failing_scenario, with_lives
 from tests.random_scenarios import scenario as random_case
 from ttc_sim import capacity, load_plan, simulate
@@ -362,21 +360,6 @@ def test_figures_say_what_they_rest_on() -> None:
     assert any(note.startswith(said) for note in notes)
     plain = simulate(scenario_from_dict(chat(deployments={"pool": pool()}, search={}))).summary().notes
     assert not any("draft" in note for note in plain)
-
-
-def test_docs_show_what_is_read_and_computed() -> None:
-    text = (ROOT / "docs" / "speculative.md").read_text(encoding="utf-8")
-    found = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    shown = scenario_from_dict(yaml.safe_load(found[1])).deployments["pool"]
-    assert isinstance(shown, GpuPool)
-    rows = re.findall(r"^\| (\d+) \| (.*) \| (\d) \| ([\d.]+) \|$", text, re.MULTILINE)
-    by_hand = drafting_by_batch(shown, [int(row[0]) for row in rows], kv_tokens=1500)
-    assert len(rows) == 6
-    for (_, cells, best, gain), one in zip(rows, by_hand, strict=True):
-        assert (int(best), float(gain)) == (one.best, round(one.gain, 2))
-        times = [f"{1e3 * one.per_token_s[k]:.1f}" if k in one.per_token_s else "-" for k in (0, 1, 2, 3, 4, 6, 8)]
-        assert cells.replace("*", "").split(" | ") == times
 
 
 @pytest.mark.parametrize("times", TIMES)
