@@ -66,6 +66,12 @@ CARRIED_OUT = (
     "docs/disaggregated.md",
     "docs/engine-arguments.md",
     "docs/errors-and-retries.md",
+    "docs/explorer.md",
+    "docs/fidelity.md",
+    "docs/gpus.md",
+    "docs/host.md",
+    "docs/import.md",
+    "docs/objectives.md",
     "docs/tutorial.md",
 )
 
