@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from doc_blocks import blocks_of, file_name
 from doc_commands import run_shell
 
 import ttc_sim as ttc
+from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.files.documents import parse_yaml, read_yaml
 
@@ -59,6 +61,7 @@ def by_commands(script: str, *needed: str) -> Callable[[Path], None]:
     return write
 
 
+<<<<<<< HEAD
 def of_tests(name: str) -> Callable[[Path], None]:
     """A program that the tests start: what stands in for what readers reach over a network."""
 
@@ -103,13 +106,32 @@ def runs(folder: Path) -> None:
         right = str(k % 2 > 0).lower()
         lines.append(f"small,task-{k},repo-{k % 8},{right},{0.002 * small:.4f},{small},{(300 + k * 11 % 51) * small}")
     (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+=======
+def tickets(folder: Path) -> None:
+    """``log.jsonl``: attempts of two models at tickets of two kinds, one of which the small model seldom gets right."""
+    u = uniforms(1, "tickets", 300, 6)
+    lines = []
+    for k in range(len(u)):
+        hard = u[k, 0] < 0.4
+        said = f"Why did service {k} fail after migration {k + 3}? " if hard else f"Refund {k} euro of order {k + 7}"
+        for j, (model, right) in enumerate((("small", 0.15 if hard else 0.95), ("large", 0.9))):
+            thinking = 0 if model == "small" else int(200 + 600 * u[k, 4] * (2 if hard else 1))
+            one = {"id": k, "route": "desk", "prompt": 2 * said, "model": model, "prompt_tokens": 20}
+            one |= {"output_tokens": thinking + int(50 + 100 * u[k, 2 + j]), "reasoning_tokens": thinking}
+            lines.append(json.dumps({**one, "correct": int(u[k, 1 if j == 0 else 5] < right)}))
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+>>>>>>> w/docs-a
 
 
 HAVE: dict[str, Callable[[Path], None]] = {
     "attempts.csv": of_graded(140, 1),
     "gateway.yaml": of_page("tutorial.md", "gateway.yaml"),
+<<<<<<< HEAD
     "new-attempts.csv": of_graded(12, 1, "Add"),
     "new-problems.csv": of_graded(12, 0, "Add"),
+=======
+    "log.jsonl": tickets,
+>>>>>>> w/docs-a
     "plan.yaml": by_commands("ttc-sim optimize gateway.yaml --plan plan.yaml", "gateway.yaml"),
     "problems.csv": of_graded(140, 0),
     "replaying_server.py": of_tests("replaying_server.py"),

@@ -110,11 +110,24 @@ class Page:
         return f"```text\n{printed}```"
 
 
+<<<<<<< HEAD
 def carried_out(text: str) -> tuple[str, list[str]]:
     """The page with what its commands print now, and what of it is not what stood there."""
     with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
         page = Page(Path(name))
         return page.through(text), page.faults
+=======
+def carried_out(text: str, folder: Path | None = None) -> tuple[str, list[str]]:
+    """The page with what its commands print now, and what of it is not what stood there; in a folder that is kept, if given."""
+    parts: list[str] = []
+    end = 0
+    with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
+        page = Page(folder or Path(name))
+        for block in blocks_of(text):
+            parts += [text[end : block.begins], page.carry_out(block)]
+            end = block.ends
+    return "".join([*parts, text[end:]]), page.faults
+>>>>>>> w/docs-a
 
 
 def main() -> int:
