@@ -61,7 +61,6 @@ def by_commands(script: str, *needed: str) -> Callable[[Path], None]:
     return write
 
 
-<<<<<<< HEAD
 def of_tests(name: str) -> Callable[[Path], None]:
     """A program that the tests start: what stands in for what readers reach over a network."""
 
@@ -106,7 +105,8 @@ def runs(folder: Path) -> None:
         right = str(k % 2 > 0).lower()
         lines.append(f"small,task-{k},repo-{k % 8},{right},{0.002 * small:.4f},{small},{(300 + k * 11 % 51) * small}")
     (folder / "runs.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-=======
+
+
 def tickets(folder: Path) -> None:
     """``log.jsonl``: attempts of two models at tickets of two kinds, one of which the small model seldom gets right."""
     u = uniforms(1, "tickets", 300, 6)
@@ -120,18 +120,14 @@ def tickets(folder: Path) -> None:
             one |= {"output_tokens": thinking + int(50 + 100 * u[k, 2 + j]), "reasoning_tokens": thinking}
             lines.append(json.dumps({**one, "correct": int(u[k, 1 if j == 0 else 5] < right)}))
     (folder / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
->>>>>>> w/docs-a
 
 
 HAVE: dict[str, Callable[[Path], None]] = {
     "attempts.csv": of_graded(140, 1),
     "gateway.yaml": of_page("tutorial.md", "gateway.yaml"),
-<<<<<<< HEAD
+    "log.jsonl": tickets,
     "new-attempts.csv": of_graded(12, 1, "Add"),
     "new-problems.csv": of_graded(12, 0, "Add"),
-=======
-    "log.jsonl": tickets,
->>>>>>> w/docs-a
     "plan.yaml": by_commands("ttc-sim optimize gateway.yaml --plan plan.yaml", "gateway.yaml"),
     "problems.csv": of_graded(140, 0),
     "replaying_server.py": of_tests("replaying_server.py"),

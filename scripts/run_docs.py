@@ -8,7 +8,8 @@ Each page has a folder of its own. By the first words of a block's fence:
   and read;
 - ``sh`` is run, and so is ``python``, all of a page's in one go; a ``text`` block after it is what it prints: ``...`` in
   that stands for anything, in a line or as a line of its own;
-- ``sh`` with ``elsewhere`` and a reason beside it (an account, an installation) is not run: its options are looked up.
+- ``sh`` with ``elsewhere`` and a reason beside it (an account, an installation) is not run: its options are looked up;
+  ``python`` with ``elsewhere walk`` is compiled.
 
 ``ttc-sim`` ends with status 0 but where the line says ``# status 2``. ``<!-- run ... -->`` holds what a page needs and does
 not show, and ``<!-- have NAME -->`` a file that readers have (``HAVE``). ``--update`` writes down anew what is printed.
@@ -68,6 +69,8 @@ class Page:
             path.write_text(block.content, encoding="utf-8")
         elif block.kind == "yaml":
             self.faults += with_parts(block.content, self.base, self.folder)
+        elif block.kind == "python" and block.said == "elsewhere walk":
+            compile(block.content, "<block>", "exec")
         elif block.kind == "python":
             self._take(run_python(block.content, self.names, self.folder))
         elif block.kind == "sh":
@@ -110,24 +113,11 @@ class Page:
         return f"```text\n{printed}```"
 
 
-<<<<<<< HEAD
-def carried_out(text: str) -> tuple[str, list[str]]:
-    """The page with what its commands print now, and what of it is not what stood there."""
-    with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
-        page = Page(Path(name))
-        return page.through(text), page.faults
-=======
 def carried_out(text: str, folder: Path | None = None) -> tuple[str, list[str]]:
     """The page with what its commands print now, and what of it is not what stood there; in a folder that is kept, if given."""
-    parts: list[str] = []
-    end = 0
     with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
         page = Page(folder or Path(name))
-        for block in blocks_of(text):
-            parts += [text[end : block.begins], page.carry_out(block)]
-            end = block.ends
-    return "".join([*parts, text[end:]]), page.faults
->>>>>>> w/docs-a
+        return page.through(text), page.faults
 
 
 def main() -> int:
