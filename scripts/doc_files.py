@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import atexit
 import copy
+import datetime
 import functools
+import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -122,16 +125,49 @@ def tickets(folder: Path) -> None:
     (folder / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def at_work(name: str, day: int, dearer: float) -> Callable[[Path], None]:
+    """A log of the tutorial's plan at work, of 3,000 requests on a day of November 2026.
+
+    Args:
+        dearer: what the endpoint bills, over what the plan thinks that it costs.
+    """
+
+    def write(folder: Path) -> None:
+        every = _on_every_arm()
+        from tests.simulated_logs import logged
+
+        have("plan.yaml", folder)
+        plan = hashlib.sha256((folder / "plan.yaml").read_bytes()).hexdigest()[:12]
+        began = datetime.datetime(2026, 11, day, 9, tzinfo=datetime.UTC)
+        log = logged(every, 0.1, seed=day, graded=0.5, plan=plan, began=began)
+        for line in log.lines:
+            if line.get("usd"):
+                line["usd"] *= dearer
+        log.write(folder / name)
+
+    return write
+
+
+@functools.cache
+def _on_every_arm() -> Any:
+    sys.path.insert(0, str(ROOT))
+    from tests.simulated_logs import every_arm
+
+    return every_arm(ttc.load_plan(_made("plan.yaml")).scenario, 3000)
+
+
 HAVE: dict[str, Callable[[Path], None]] = {
     "attempts.csv": of_graded(140, 1),
     "gateway.yaml": of_page("tutorial.md", "gateway.yaml"),
     "log.jsonl": tickets,
+    "monday.jsonl": at_work("monday.jsonl", 23, 1.0),
     "new-attempts.csv": of_graded(12, 1, "Add"),
     "new-problems.csv": of_graded(12, 0, "Add"),
     "plan.yaml": by_commands("ttc-sim optimize gateway.yaml --plan plan.yaml", "gateway.yaml"),
     "problems.csv": of_graded(140, 0),
     "replaying_server.py": of_tests("replaying_server.py"),
     "runs.csv": runs,
+    "tuesday.jsonl": at_work("tuesday.jsonl", 24, 1.5),
 }
 """How to make each file that readers have of their own: the tutorial's scenario and its plan; and servers, where they have some."""
 
