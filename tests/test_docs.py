@@ -72,6 +72,7 @@ def test_commands_and_keys_are_all_there() -> None:
 
 
 CARRIED_OUT = (
+    "README.md",
     "docs/api-caches.md",
     "docs/budget.md",
     "docs/capacity.md",

@@ -135,24 +135,30 @@ def _end_with_parent() -> None:
 def _interruptions_left_to_the_parent() -> Iterator[None]:
     """Processes begun here ignore the keyboard from their start on: it reaches the parent, who ends them.
 
-    An interruption that comes meanwhile is not lost: it is taken note of once they have begun.
+    An interruption that comes meanwhile breaks into no process that is just beginning, and is taken note of after that.
     """
-    if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # which would let interruptions through again when it begins
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        return
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    came: list[tuple[int, Any]] = []
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before):
+        yield
+        return
+    blocks = hasattr(signal, "pthread_sigmask")
+    # Other threads still let it through, so that a mask, which is what processes inherit, is not enough.
+    signal.signal(signal.SIGINT, (lambda *given: came.append(given)) if blocks else signal.SIG_IGN)
+    if blocks:
+        resource_tracker.ensure_running()  # which would unblock it when it begins
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if blocks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         signal.signal(signal.SIGINT, before)
+        if came:
+            before(*came[0])
 
 
 __all__ = ["in_any_order", "processes"]
