@@ -106,7 +106,7 @@ def _in_this_process(words: list[str], status: int, folder: Path) -> tuple[str, 
 
 
 def _in_a_shell(script: str, folder: Path) -> tuple[str, list[str]]:
-    """As above; what is still running at the end is ended."""
+    """As above; what it leaves running goes on, until :func:`end_what_runs`."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -122,15 +122,22 @@ def _in_a_shell(script: str, folder: Path) -> tuple[str, list[str]]:
             status = started.wait(_LONGEST_S)
         except subprocess.TimeoutExpired:
             status = -1
-        with suppress(ProcessLookupError):
-            os.killpg(started.pid, signal.SIGKILL)
+        _GROUPS.append(started.pid)
         out.seek(0)
         beside.seek(0)
         printed, warned = out.read(), beside.read()
     return _stripped(printed), [] if status == 0 else [f"{script}: status {status}\n{warned[-2000:]}"]
 
 
+def end_what_runs() -> None:
+    """End the servers, and whatever else blocks have started and left."""
+    while _GROUPS:
+        with suppress(ProcessLookupError):
+            os.killpg(_GROUPS.pop(), signal.SIGKILL)
+
+
 _LONGEST_S = 300
+_GROUPS: list[int] = []
 _TERMINAL = {"COLUMNS": "150", "LANG": "C.UTF-8"}
 
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from doc_blocks import Block, blocks_of, file_name, matches
-from doc_commands import look_up, run_python, run_shell
+from doc_commands import end_what_runs, look_up, run_python, run_shell
 from doc_files import have, with_parts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,7 +117,10 @@ def carried_out(text: str, folder: Path | None = None) -> tuple[str, list[str]]:
     """The page with what its commands print now, and what of it is not what stood there; in a folder that is kept, if given."""
     with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
         page = Page(folder or Path(name))
-        return page.through(text), page.faults
+        try:
+            return page.through(text), page.faults
+        finally:
+            end_what_runs()
 
 
 def main() -> int:

@@ -124,6 +124,12 @@ CARRIED_OUT = (
     "docs/what-if.md",
 )
 NEEDS = {
+    "docs/capacity.md": "aiconfigurator_core",
+    "docs/collect.md": "httpx2",
+    "docs/data-parallel.md": "aiconfigurator_core",
+    "docs/disaggregated.md": "aiconfigurator_core",
+    "docs/explorer.md": "anywidget",
+    "docs/gpus.md": "aiconfigurator_core",
     "docs/predictor-adapt.md": "sklearn",
     "docs/predictor-evaluation.md": "sklearn",
     "docs/run.md": "httpx2",
