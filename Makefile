@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 PEERS := .venv-peers
 
-.PHONY: demo test lint docs docs-update notebooks packages fuzz bench bench-peers bench-fleet profiles predictor clean
+.PHONY: demo test lint docs docs-update notebooks packages walk readme fuzz bench bench-peers bench-fleet profiles predictor clean
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,15 @@ docs-update: $(VENV)/dev.stamp
 # Every notebook run from top to bottom, and kept with what its cells put out; the day of notebook 04 takes minutes.
 notebooks: $(VENV)/dev.stamp
 	$(BIN)/python scripts/run_notebooks.py
+
+# README and every page as a stranger goes through them, in an empty environment.
+walk: $(VENV)/dev.stamp
+	$(BIN)/python scripts/walk.py
+
+# Picture and figures of README's first screen.
+readme: $(VENV)/dev.stamp
+	$(BIN)/python scripts/make_readme.py measure build/readme
+	$(BIN)/python scripts/make_readme.py write build/readme
 
 # Broken inputs of every kind until time is up; what gives way is kept in fuzz-findings/, and the exit status is 1.
 MINUTES ?= 10
