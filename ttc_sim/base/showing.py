@@ -86,7 +86,9 @@ class Lines:
     def __call__(self, line: str) -> None:
         """Write it, if it is time for a line."""
         self.watch(line)
-        now_s, later = time.monotonic(), isinstance(line, Step) and not self.watch.begins
+        if isinstance(line, Step) and not self.said and not line.done and line.total:
+            return  # work that fails at once says why, and nothing before that
+        now_s, later = time.monotonic(), isinstance(line, Step) and not self.watch.begins and bool(self.said)
         if isinstance(line, Step) and later:
             over = line.done == line.total and line != self.said and now_s - self.watch.stage_began_s >= self.every_s
             if now_s - self.said_s < self.every_s and not over:
