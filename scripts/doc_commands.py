@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,13 @@ def run_shell(script: str, folder: Path) -> tuple[str, list[str]]:
     lines = script.replace("\\\n", " ").splitlines()
     commands = [one for line in lines if line.strip() and not line.lstrip().startswith("#") and (one := _words(line))]
     if not all(commands) or len(commands) != sum(bool(_bare(line)) for line in lines):
-        return _in_a_shell(script, folder)
+        return run_in_a_shell(script, folder)
     printed, faults = "", []
     for words, most, status in commands:
         said, fault = _in_this_process(words, status, folder)
         printed += "".join(said.splitlines(keepends=True)[:most])
         faults += fault
-    return _stripped(printed), faults
+    return stripped(printed), faults
 
 
 def run_python(code: str, names: dict[str, object], folder: Path) -> tuple[str, list[str]]:
@@ -55,7 +55,7 @@ def run_python(code: str, names: dict[str, object], folder: Path) -> tuple[str, 
             return out.getvalue(), [f"{code}\n{traceback.format_exc(limit=-3)}"]
         finally:
             sys.path.remove(str(folder))
-    return _stripped(out.getvalue()), []
+    return stripped(out.getvalue()), []
 
 
 def look_up(script: str) -> list[str]:
@@ -105,28 +105,54 @@ def _in_this_process(words: list[str], status: int, folder: Path) -> tuple[str, 
     return said, [] if got == status else [f"ttc-sim {shlex.join(words)}: status {got}\n{warned[-2000:]}"]
 
 
-def _in_a_shell(script: str, folder: Path) -> tuple[str, list[str]]:
-    """As above; what it leaves running goes on, until :func:`end_what_runs`."""
-    environment = {
+def run_in_a_shell(
+    script: str, folder: Path, variables: Mapping[str, str] | None = None, most_s: float = 300
+) -> tuple[str, list[str]]:
+    """As above; what it leaves running goes on, until :func:`end_what_runs`.
+
+    Args:
+        variables: of the shell, instead of this process's with the checkout in front; most_s: how long it may take.
+    """
+    ours = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
-        **_TERMINAL,
     }
+    environment = {**(ours if variables is None else variables), **TERMINAL}
     # Files instead of pipes: a server that a block starts and leaves running would hold those open.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as beside:
         started = subprocess.Popen(
-            ["bash", "-e", "-c", script], cwd=folder, env=environment, stdout=out, stderr=beside, start_new_session=True
+            ["bash", "-e", "-c", with_statuses(script)],
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=beside,
+            start_new_session=True,
         )
         try:
-            status = started.wait(_LONGEST_S)
+            status = started.wait(most_s)
         except subprocess.TimeoutExpired:
             status = -1
         _GROUPS.append(started.pid)
         out.seek(0)
         beside.seek(0)
         printed, warned = out.read(), beside.read()
-    return _stripped(printed), [] if status == 0 else [f"{script}: status {status}\n{warned[-2000:]}"]
+    return stripped(printed), [] if status == 0 else [f"{script}: status {status}\n{warned[-2000:]}"]
+
+
+def with_statuses(script: str) -> str:
+    """A script that goes on after a command that ends as its line says, ``# status 2``, and ends after one that does not.
+
+    >>> print(with_statuses("ttc-sim check p.yaml  # status 2"), end="")
+    s=0; ttc-sim check p.yaml || s=$?; test $s = 2
+    """
+    if not _STATUS.search(script):
+        return script
+    out = []
+    for line in script.replace("\\\n", " ").splitlines():
+        said = _STATUS.search(line)
+        out.append(f"s=0; {_bare(line)} || s=$?; test $s = {said[1]}" if said else line)
+    return "".join(f"{line}\n" for line in out)
 
 
 def end_what_runs() -> None:
@@ -136,16 +162,15 @@ def end_what_runs() -> None:
             os.killpg(_GROUPS.pop(), signal.SIGKILL)
 
 
-_LONGEST_S = 300
 _GROUPS: list[int] = []
-_TERMINAL = {"COLUMNS": "150", "LANG": "C.UTF-8"}
+TERMINAL = {"COLUMNS": "150", "LANG": "C.UTF-8"}
 
 
 @contextmanager
 def _in_folder(folder: Path) -> Iterator[None]:
-    before, was = Path.cwd(), {name: os.environ.get(name) for name in _TERMINAL}
+    before, was = Path.cwd(), {name: os.environ.get(name) for name in TERMINAL}
     os.chdir(folder)
-    os.environ.update(_TERMINAL)
+    os.environ.update(TERMINAL)
     try:
         yield
     finally:
@@ -157,5 +182,6 @@ def _in_folder(folder: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _stripped(printed: str) -> str:
+def stripped(printed: str) -> str:
+    """Without blanks at the lines' ends."""
     return "".join(f"{line.rstrip()}\n" for line in printed.splitlines())

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from pathlib import Path
 
 import run_docs
 from doc_blocks import Block, file_name
+from doc_commands import TERMINAL, end_what_runs, run_in_a_shell, stripped
 
 ROOT = run_docs.ROOT
 EXTRAS = "gpus,collect,serve,ray,dask,sensitivity,encoder,train"
-_STATUS = re.compile(r"#.*\bstatus (\d+)\b")
-_COMMENT = re.compile(r"(^|\s+)# .*$")
+_LONGEST_S = 3600
 FIRST = ("README.md", "docs/install.md", "docs/tutorial.md")
 # One that stays, so that a page's blocks share their names; an answer for each is a line, beside what they print.
 _PYTHON = """
@@ -60,15 +59,8 @@ class Place:
         return {
             "PATH": f"{self.program.parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(home),
-            "COLUMNS": "150",
-            "LANG": "C.UTF-8",
+            **TERMINAL,
         }
-
-    def carry_out(self, *words: str | Path, folder: Path, seconds: float = 3600) -> subprocess.CompletedProcess[str]:
-        """A command, whatever it comes to."""
-        return subprocess.run(
-            words, cwd=folder, env=self.variables(), capture_output=True, text=True, check=False, timeout=seconds
-        )
 
 
 @dataclass
@@ -96,9 +88,7 @@ class WalkedPage(run_docs.Page):
             self._take(self._in_a_shell(block.content))
 
     def _in_a_shell(self, script: str) -> tuple[str, list[str]]:
-        done = self.place.carry_out("bash", "-e", "-c", with_statuses(script), folder=self.folder)
-        printed = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
-        return printed, [] if done.returncode == 0 else [f"{script}: status {done.returncode}\n{done.stderr[-2000:]}"]
+        return run_in_a_shell(script, self.folder, self.place.variables(), _LONGEST_S)
 
     def _in_python(self, code: str) -> tuple[str, list[str]]:
         if self.python is None:
@@ -115,27 +105,14 @@ class WalkedPage(run_docs.Page):
         assert self.python.stdout is not None
         print(json.dumps(code), file=self.python.stdin, flush=True)
         printed, fault = json.loads(self.python.stdout.readline() or '["", "Python ended"]')
-        said = "".join(f"{line.rstrip()}\n" for line in printed.splitlines())
-        return said, [f"{code}\n{fault}"] if fault else []
+        return stripped(printed), [f"{code}\n{fault}"] if fault else []
 
     def leave(self) -> None:
-        """The page has ended."""
+        """The page has ended, and with it what it began."""
+        end_what_runs()
         if self.python is not None and self.python.stdin is not None:
             self.python.stdin.close()
             self.python.wait()
-
-
-def with_statuses(script: str) -> str:
-    """A script that goes on after a command that ends as its line says, ``# status 2``, and ends after one that does not.
-
-    >>> print(with_statuses("ttc-sim check p.yaml  # status 2"), end="")
-    s=0; ttc-sim check p.yaml || s=$?; test $s = 2
-    """
-    out = []
-    for line in script.replace("\\\n", " ").splitlines():
-        said = _STATUS.search(line)
-        out.append(f"s=0; {_COMMENT.sub('', line).strip()} || s=$?; test $s = {said[1]}" if said else line)
-    return "".join(f"{line}\n" for line in out)
 
 
 def arrive(folder: Path) -> Place:
@@ -161,9 +138,8 @@ def arrive(folder: Path) -> Place:
         ],
     ]
     for words in steps:
-        # pip's own settings of this machine hold: where packages come from.
-        variables = {**os.environ, "HOME": place.variables()["HOME"]}
-        done = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+        # This machine's settings hold for pip: where packages come from.
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(map(str, words))}: status {done.returncode}\n{done.stderr[-3000:]}")
     return place

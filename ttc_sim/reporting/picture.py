@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -52,13 +54,20 @@ def as_png(figure: Figure, dpi: float = 100) -> bytes:
 
 
 def as_bytes(figure: Figure, kind: str, **options: Any) -> bytes:
-    """The figure as the bytes of a file of that kind; names in letters that the font lacks are drawn as boxes, without a word."""
+    """The figure as the bytes of a file of that kind."""
     out = BytesIO()
     options = {"metadata": _UNDATED.get(kind.removesuffix("z")), **options}
-    with rc_context({"svg.hashsalt": "ttc-sim"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
+    with rc_context({"svg.hashsalt": "ttc-sim"}), letters_as_boxes():
         figure.savefig(out, format=kind, **options)
     return out.getvalue()
 
 
-__all__ = ["Picture", "as_bytes", "as_png"]
+@contextmanager
+def letters_as_boxes() -> Iterator[None]:
+    """Names in letters that the font lacks are drawn as boxes, without a word."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
+        yield
+
+
+__all__ = ["Picture", "as_bytes", "as_png", "letters_as_boxes"]

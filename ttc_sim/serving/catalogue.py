@@ -143,7 +143,7 @@ def models() -> tuple[str, ...]:
     """Models whose shapes the catalogue holds, sorted."""
     from aiconfigurator_core.sdk.common import DefaultHFModels
 
-    return tuple(sorted({*SHAPES, *(name for name in DefaultHFModels if config_of(name) is not None)}))
+    return tuple(sorted({*SHAPES, *filter(is_shipped, DefaultHFModels)}))
 
 
 def is_shipped(name: str) -> bool:

@@ -23,6 +23,7 @@ from ttc_sim.reporting.plots.style import (
     named,
     others,
     tidy,
+    time_unit,
     titled,
 )
 from ttc_sim.simulation.over_time import PERCENTILES, OverTime
@@ -56,7 +57,7 @@ def plot_over_time(found: OverTime) -> Figure:
     figure, axes = figure_of(2, 12, 2.55 * rows + 0.6, rows=rows)
     arrivals, waiting, running, memory, first, latency, *rest = axes
     ends_s = float(found.all["ends_s"][-1])
-    unit_s, unit = _unit(ends_s)
+    unit_s, unit = time_unit(ends_s, 2)
     edges = np.append(found.all["begins_s"].to_numpy(), ends_s) / unit_s
     _arrivals(arrivals, found, edges, np.maximum(np.diff(edges) * unit_s, 1e-12))
     share = found.deployments["kv_share"].null_count() < len(found.deployments)
@@ -169,10 +170,6 @@ def _by(rows: pl.DataFrame, column: str) -> dict[str, pl.DataFrame]:
 
 def _values(rows: pl.DataFrame, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     return rows[column].cast(pl.Float64).fill_null(math.nan).to_numpy()
-
-
-def _unit(lasts_s: float) -> tuple[float, str]:
-    return (3600.0, "h") if lasts_s > 2 * 3600 else (60.0, "min") if lasts_s > 300 else (1.0, "s")
 
 
 def _clock(axes: Axes, end: float, unit: str) -> None:

@@ -17,6 +17,7 @@ from ttc_sim.reporting.plots.style import (
     legend_below,
     rows_of,
     tidy,
+    time_unit,
     titled,
 )
 
@@ -47,7 +48,7 @@ def plot_requests(result: Result) -> Figure:
     figure, (axes,) = figure_of(1, 10.5, height_of_rows(len(shown), 2.2))
     begin_s = float(rows["arrival_s"].min())  # type: ignore[arg-type]
     last_s = max(float(rows["end_s"].max()), begin_s + 1e-9)  # type: ignore[arg-type]
-    unit_s, unit = _unit(last_s - begin_s)
+    unit_s, unit = time_unit(last_s - begin_s, 3)
     # Of a day, the clock's own time would be a long number; the requests' own begins at 0.
     left = rows["arrival_s"].to_numpy() - begin_s
     for name, (label, color, hatch) in PHASES.items():
@@ -116,10 +117,6 @@ def _longest_waits(first: pl.DataFrame) -> pl.DataFrame:
     parts = phases(first)
     waits = np.concatenate([[0.0], np.cumsum((parts["queue_s"] + parts["prefill_s"]).to_numpy())])
     return first.slice(int(np.argmax(waits[MOST:] - waits[:-MOST])), MOST)
-
-
-def _unit(lasts_s: float) -> tuple[float, str]:
-    return (3600.0, "h") if lasts_s > 3 * 3600 else (60.0, "min") if lasts_s > 300 else (1.0, "s")
 
 
 __all__ = ["MOST", "PHASES", "phases", "plot_requests"]

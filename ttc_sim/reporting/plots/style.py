@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,6 +90,15 @@ def figure_of(
     figure = Picture(width, height)
     many = rows * columns if count is None else count
     return figure, [figure.add_subplot(rows, columns, k + 1) for k in range(many)]
+
+
+def time_unit(lasts_s: float, hours_from: float) -> tuple[float, str]:
+    """Seconds of the unit that times are drawn in, and its name: hours above so many, minutes above five, else seconds.
+
+    >>> time_unit(9000.0, hours_from=2)
+    (3600.0, 'h')
+    """
+    return (3600.0, "h") if lasts_s > hours_from * 3600 else (60.0, "min") if lasts_s > 300 else (1.0, "s")
 
 
 def tidy(axes: Axes) -> None:
@@ -265,6 +273,14 @@ def others(count: int, of: str = "") -> str:
 
 _HANDLE, _PAD, _BETWEEN = 3.2, 0.6, 1.6  # in widths of the letter m, as matplotlib counts
 _LINE_SPACE = 1.55
+_LEGEND: dict[str, Any] = {
+    "frameon": False,
+    "fontsize": SMALL,
+    "handlelength": _HANDLE,
+    "handletextpad": _PAD,
+    "columnspacing": _BETWEEN,
+    "labelspacing": _LINE_SPACE - 1.16,
+}
 
 
 def legend_below(figure: Figure, most: int = 6, handles: Sequence[Any] | None = None) -> None:
@@ -288,12 +304,7 @@ def legend_below(figure: Figure, most: int = 6, handles: Sequence[Any] | None = 
         labels,
         loc="outside lower center",
         ncols=columns,
-        frameon=False,
-        fontsize=SMALL,
-        handlelength=_HANDLE,
-        handletextpad=_PAD,
-        columnspacing=_BETWEEN,
-        labelspacing=_LINE_SPACE - 1.16,
+        **_LEGEND,
         borderaxespad=0.3,
     )
 
@@ -317,12 +328,7 @@ def legend_under(axes: Axes, below_points: float = 36.0) -> float:
         bbox_to_anchor=(0, 0),
         bbox_transform=axes.transAxes + moved,
         ncols=columns,
-        frameon=False,
-        fontsize=SMALL,
-        handlelength=_HANDLE,
-        handletextpad=_PAD,
-        columnspacing=_BETWEEN,
-        labelspacing=_LINE_SPACE - 1.16,
+        **_LEGEND,
         borderaxespad=0,
         borderpad=0,
     )
@@ -486,12 +492,10 @@ def fitted(figure: Figure) -> Figure:
     return figure
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Names in letters that the font lacks are drawn as boxes, without a word."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph \d+ ")
-        yield
+def _silent() -> AbstractContextManager[None]:
+    from ttc_sim.reporting.picture import letters_as_boxes
+
+    return letters_as_boxes()
 
 
 def _broken(figure: Figure) -> bool:
@@ -599,6 +603,7 @@ __all__ = [
     "sides",
     "spread",
     "tidy",
+    "time_unit",
     "titled",
     "visible_ticks",
     "write_beside",
