@@ -23,7 +23,7 @@ from doc_blocks import Block, file_name
 from doc_commands import TERMINAL, end_what_runs, run_in_a_shell, stripped
 
 ROOT = run_docs.ROOT
-EXTRAS = "gpus,collect,serve,ray,dask,sensitivity,encoder,train"
+EXTRAS = "gpus,notebook,collect,serve,ray,dask,sensitivity,encoder,train"
 _LONGEST_S = 3600
 FIRST = ("README.md", "docs/install.md", "docs/tutorial.md")
 # One that stays, so that a page's blocks share their names; an answer for each is a line, beside what they print.
