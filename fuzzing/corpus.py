@@ -131,8 +131,12 @@ def scenarios() -> dict[str, dict[str, Any]]:
         },
         "targets": {"minimize": "cost", "accuracy": 0.3, "latency_p95_s": 60, "timeout_rate": 0.2, **HOURLY},
     }
+    # A plan is carried out as often as it has arms, and there are thousands of broken plans.
+    few = {**second["search"], "caps": {"large": [200, None]}}
+    few["strategies"] = {"small": ["Single()", "MajorityVote(n=2, cap=50)"]}
+    planned = {**second, "name": "planned", "search": few}
     third = {
-        **second,
+        **planned,
         "name": "third",
         "workload": {**second["workload"], "arrivals": {"process": "weibull", "rate_per_s": 2.0, "cv": 2.0}},
         "deployments": {
@@ -209,6 +213,7 @@ def scenarios() -> dict[str, dict[str, Any]]:
         "own.yaml": own,
         "first.yaml": first,
         "second.yaml": second,
+        "planned.yaml": planned,
         "third.yaml": third,
         "loop.yaml": loop,
         "trace.yaml": of({**trace, "columns": columns}),
@@ -466,7 +471,7 @@ def write_corpus(at: Path) -> None:
     os.chdir(at)
     try:
         for line in (
-            "optimize second.yaml --plan plan.yaml",
+            "optimize planned.yaml --plan plan.yaml",
             "predictor score prompts.jsonl --out scores.parquet",
             "simulate first.yaml --json result.json",
         ):

@@ -26,7 +26,7 @@ IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # As many workers as processors: threads of one would only wait for those of another.
 ALONE = {"POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 START_S = 60.0
-CASES_EACH = 2000
+CASES_EACH = 5000
 """After so many a worker is replaced: what leaks must not pile up."""
 
 
