@@ -202,7 +202,7 @@ def test_a_proxy_is_used_where_that_is_asked_for(
 
 
 def test_progress_says_how_far_it_is_and_what_is_spent(server: Server, tmp_path: Path) -> None:
-    file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]}, {"say": "y", "pause": 1.0})
+    file = prompts(tmp_path, *many(3), {"say": "x", "first": [500]}, {"say": "y", "pause": 5.0})
     said: list[str] = []
     given: dict[str, Any] = {"endpoint": server.url, "model": "m", "out": tmp_path / "o.csv", "caps": [20], **PRICE}
     plan_collecting(file, budget_usd=1.0, concurrency=2, **given).run(said.append)

@@ -149,15 +149,16 @@ def test_what_is_gathered_from_memory_is_what_is_carried_out_anew() -> None:
 
 
 def test_a_move_of_100_000_requests_is_fast() -> None:
-    """Of the kernel's own work, 30 moves of thresholds, caps and prices."""
+    """Of the kernel's own work, moves of thresholds, caps and prices, beside what memory allows in the same moments."""
     desk = desk_of(GATEWAY, 20_000, 5)
     rng = np.random.default_rng(0)
-    took_ms, compared_ms = list[float](), list[float]()
+    numbers, order = rng.random(4_000_000), rng.permutation(4_000_000)
+    took_s, compared_s, read_s = list[float](), list[float](), list[float]()
     with one_thread():
         desk.tried({})
         for cap in (2048, None):
             desk.tried(changes(desk, {"arms.r1.cap": cap, "policy.at": 0.5}))
-        for k in range(30):
+        for k in range(18):
             at, price = round(float(rng.uniform(0.1, 0.9)), 3), round(float(rng.uniform(0.5, 5)), 2)
             setting: dict[str, Any] = [
                 {"policy.at": at},
@@ -167,12 +168,15 @@ def test_a_move_of_100_000_requests_is_fast() -> None:
             moved = changes(desk, setting)
             began_s = time.process_time()
             tried = desk.tried(moved)
-            took_ms.append(1000 * (time.process_time() - began_s))
+            took_s.append(time.process_time() - began_s)
             assert tried.compared
-            compared_ms.append(1000 * (time.process_time() - began_s))
-    # Twice what it may take on a core of its own: one that shares its caches with a dozen others takes longer.
-    assert np.quantile(took_ms, 0.95) < 300, took_ms
-    assert np.quantile(compared_ms, 0.95) < 400, compared_ms
+            compared_s.append(time.process_time() - began_s)
+            began_s = time.process_time()
+            numbers[order].cumsum()
+            read_s.append(time.process_time() - began_s)
+    # Four million numbers read out of order and summed take 0.12 s where a move takes 0.23, on a core that others slow down too.
+    assert np.median(took_s) < 4 * np.median(read_s), (took_s, read_s)
+    assert np.median(compared_s) < 5 * np.median(read_s), (compared_s, read_s)
 
 
 # ------------------------------------------------------------------------------------------------------------ widget
