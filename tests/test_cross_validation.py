@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import typer
 import yaml
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 import ttc_sim as ttc
@@ -19,6 +22,8 @@ from tests.test_optimizer import gateway
 from ttc_sim.base.draws import uniforms
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
+from ttc_sim.cli.ending import carry_out
+from ttc_sim.optimizer import cross_validating
 from ttc_sim.optimizer.folds import deal_out, deal_out_by_source, short_of_clusters
 from ttc_sim.optimizer.optimism import FOLDS
 from ttc_sim.optimizer.planning import plan_model
@@ -127,13 +132,37 @@ def test_folds_of_few_problems_are_said_to_be_uncertain_of_their_intervals(found
     assert found.notes == ()
 
 
-def test_it_can_be_interrupted() -> None:
-    def stop(line: str) -> None:
-        if "carrying the plan out" in line:
-            raise KeyboardInterrupt
+def test_an_interruption_leaves_the_folds_that_are_finished(
+    found: ttc.CrossValidation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop_in(fold: int) -> Callable[[str], None]:
+        def stop(line: str) -> None:
+            if line.startswith(f"cross-validating: {fold} of 2 folds; carrying"):
+                raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        ttc.cross_validate(scenario_from_dict(small()), 2, stop)
+        return stop
+
+    with pytest.raises(KeyboardInterrupt) as nothing:
+        ttc.cross_validate(scenario_from_dict(small()), 2, stop_in(0))
+    assert not isinstance(nothing.value, ttc.Interrupted)
+    with pytest.raises(ttc.Interrupted) as left:
+        ttc.cross_validate(scenario_from_dict(small()), 2, stop_in(1))
+    finished = left.value.finished
+    assert_frame_equal(finished.table, found.table.filter(pl.col("fold") == 1))
+    assert finished.notes == ("interrupted: only 1 of 2 folds were finished, and are counted here", *found.notes)
+
+    def interrupted(*given: Any) -> None:
+        raise left.value
+
+    monkeypatch.setattr(cross_validating, "cross_validate", interrupted)
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(small()))
+    words = ["cross-validate", str(tmp_path / "s.yaml"), "--folds", "2", "--json", str(tmp_path / "c.json")]
+    assert carry_out(typer.main.get_command(app), words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "interrupted: 1 of 2 folds are finished; they are printed, and written to the files that were asked for"
+    )
+    said = json.loads((tmp_path / "c.json").read_text())
+    assert (len(said["folds"]), said["notes"]) == (1, list(finished.notes))
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:

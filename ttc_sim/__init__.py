@@ -19,7 +19,7 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from ttc_sim.assumptions import Sensitivity, sensitivity
-    from ttc_sim.base.errors import InputError
+    from ttc_sim.base.errors import InputError, Interrupted
     from ttc_sim.base.estimates import Estimate
     from ttc_sim.base.plugins import register
     from ttc_sim.collecting import Collected, collect
@@ -79,6 +79,7 @@ _HOME = {
     "Evaluation": "evaluation.evaluate",
     "Evaluations": "evaluation.evaluate",
     "InputError": "base.errors",
+    "Interrupted": "base.errors",
     "LeastLoaded": "policies",
     "Load": "policies",
     "MajorityVote": "strategies",
@@ -149,6 +150,7 @@ __all__ = [
     "Evaluation",
     "Evaluations",
     "InputError",
+    "Interrupted",
     "LeastLoaded",
     "Load",
     "MajorityVote",

@@ -1,4 +1,4 @@
-"""The one error a user can cause, and how it reads."""
+"""The one error a user can cause, and how it reads; and what is left of work that is interrupted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -38,6 +39,21 @@ class InputError(ValueError):
         where, field, expected = (cut(part, 600) for part in (self.where, self.field, self.expected))
         # One line, also of what shows itself in several, such as a table.
         return plain(" ".join(f"{where}: {field}: got {shortened(self.value)}; expected {expected}".splitlines()))
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C after a part of the work was finished, which ``finished`` is a result of.
+
+    >>> try:
+    ...     raise Interrupted([1, 2])
+    ... except KeyboardInterrupt as left:
+    ...     left.finished
+    [1, 2]
+    """
+
+    def __init__(self, finished: Any) -> None:
+        self.finished = finished
+        super().__init__(finished)
 
 
 def cut(text: str, most: int) -> str:

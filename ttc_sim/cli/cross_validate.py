@@ -34,12 +34,20 @@ def cross_validate(
     remember_code: RememberCodeOption = False,
 ) -> None:
     """Plan on a part of the problems, carry the plan out on the rest: print realized beside promised for every fold."""
+    from ttc_sim.base.errors import Interrupted
     from ttc_sim.optimizer.cross_validating import cross_validate as carry_out
     from ttc_sim.reporting.text import print_cross_validation
 
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
     check_outputs(*inputs_of(loaded), table=table, json=json_file)
-    with progress() as say:
-        found = carry_out(loaded, folds, say)
+    left: Interrupted | None = None
+    try:
+        with progress() as say:
+            found = carry_out(loaded, folds, say)
+    except Interrupted as early:
+        left, found = early, early.finished
     write_results(found, table=table, json_file=json_file)
     print_cross_validation(paper_for_tables(), found)
+    if left is not None:
+        left.add_note("they are printed, and written to the files that were asked for")
+        raise left

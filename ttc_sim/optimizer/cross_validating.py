@@ -11,12 +11,13 @@ from statistics import NormalDist
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ttc_sim.base.arguments import count
 from ttc_sim.base.consent import AllowCode
 from ttc_sim.base.draws import I64, uniforms
-from ttc_sim.base.errors import InputError
-from ttc_sim.base.progress import Counting, Telling
+from ttc_sim.base.errors import InputError, Interrupted
+from ttc_sim.base.progress import Counting, Progress, Telling
 from ttc_sim.base.showing import shows_progress, telling
 from ttc_sim.base.threads import one_thread
 from ttc_sim.optimizer.folds import clusters_by_source, deal_out_by_source, short_of_clusters
@@ -203,6 +204,7 @@ def cross_validate(
 
     Raises:
         InputError: no targets, no problems, or too few of a source for so many parts.
+        Interrupted: a KeyboardInterrupt, after a fold or more; its ``finished`` is a :class:`CrossValidation` of these.
 
     >>> found = cross_validate("reasoning-gateway", folds=2)  # doctest: +SKIP
     >>> found.table  # doctest: +SKIP
@@ -216,35 +218,47 @@ def cross_validate(
     if population is None:
         raise InputError(scenario.path, "workload.sources", {}, "sources of problems, to know accuracy from")
     part = _parts(scenario, population, folds)
-    found = []
-    tell = Counting(say, "cross-validating", folds, "folds")
-    for k in range(folds):
-        kept_from_it = part == k
-        tell.about(f"planning on the other {int((~kept_from_it).sum()):,} of {len(population):,} problems")
-        made_on = load_model(scenario, population.restricted(~kept_from_it))
-        plan = choose_policy(made_on, tell.about).chosen.verified
-        new = load_model_like(load_model(scenario, population.restricted(kept_from_it)), plan.model.scenario)
-        policy = new.scenario.parsed_policy()
-        assert policy is not None
-        tell.about(f"carrying the plan out on the {int(kept_from_it.sum()):,} problems of this fold")
-        realized, _ = carry_out(new, policy, f"cross-validate/{k}")
-        found.append(
-            Fold(
-                scenario=new.scenario,
-                status=plan.status,
-                planned_on=int((~kept_from_it).sum()),
-                problems=int(kept_from_it.sum()),
-                promised=plan.summary,
-                realized=realized,
-                verdicts=beside_promises(promises(plan.summary), realized),
-                targets=tuple(beside_realized(check, realized) for check in plan.checks),
-            )
-        )
-        tell(k + 1)
     notes = _notes(population, part, folds)
     if scenario.targets is not None and scenario.targets.robust is not None:
         notes = (*notes, LEFT_ASIDE)
+    found: list[Fold] = []
+    tell = Counting(say, "cross-validating", folds, "folds")
+    try:
+        for k in range(folds):
+            found.append(_fold(scenario, population, part == k, k, tell.about))
+            tell(k + 1)
+    except KeyboardInterrupt as left:
+        if not found:
+            raise
+        only = f"interrupted: only {len(found)} of {folds} folds were finished, and are counted here"
+        interrupted = Interrupted(CrossValidation(scenario.name, tuple(found), (only, *notes)))
+        interrupted.add_note(f"{len(found)} of {folds} folds are finished")
+        raise interrupted from left
     return CrossValidation(scenario.name, tuple(found), notes)
+
+
+def _fold(
+    scenario: Scenario, population: Population, kept_from_it: NDArray[np.bool_], number: int, say: Progress
+) -> Fold:
+    """Plan on all problems but those of the fold (P,), and carry the plan out on these."""
+    planned_on, problems = int((~kept_from_it).sum()), int(kept_from_it.sum())
+    say(f"planning on the other {planned_on:,} of {len(population):,} problems")
+    plan = choose_policy(load_model(scenario, population.restricted(~kept_from_it)), say).chosen.verified
+    new = load_model_like(load_model(scenario, population.restricted(kept_from_it)), plan.model.scenario)
+    policy = new.scenario.parsed_policy()
+    assert policy is not None
+    say(f"carrying the plan out on the {problems:,} problems of this fold")
+    realized, _ = carry_out(new, policy, f"cross-validate/{number}")
+    return Fold(
+        scenario=new.scenario,
+        status=plan.status,
+        planned_on=planned_on,
+        problems=problems,
+        promised=plan.summary,
+        realized=realized,
+        verdicts=beside_promises(promises(plan.summary), realized),
+        targets=tuple(beside_realized(check, realized) for check in plan.checks),
+    )
 
 
 def beside_realized(check: TargetCheck, realized: Summary) -> FoldTarget:
