@@ -301,7 +301,7 @@ def test_a_target_is_kedas_with_its_window_and_what_holds_changes_back() -> None
     assert behaviour["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
     assert "cooldown down of 60 s" in said
     assert "HPAConfigurableTolerance" in said
-    assert "it starts with 1 replicas, not 2" in said
+    assert "it starts with 1 replica, not 2" in said
 
 
 @pytest.mark.parametrize(

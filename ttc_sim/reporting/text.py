@@ -635,8 +635,9 @@ def print_cross_validation(console: Console, found: CrossValidation) -> None:
     for name, one in found.overall.items():
         table.add_row(name, f"{one.promised:.4g}", f"{one.realized:.4g}", f"{one.inside:.0%}")
     paper.print(table)
+    plans = "One plan, made" if len(found.folds) == 1 else f"{len(found.folds)} plans, each made"
     paper.say(
-        f"{len(found.folds)} plans, each made without a part of the problems and carried out on it. Promises are as sure "
+        f"{plans} without a part of the problems and carried out on it. Promises are as sure "
         "as they say where about 95% of the figures are inside.",
         "dim",
     )

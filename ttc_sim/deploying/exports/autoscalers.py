@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from ttc_sim.deploying.exports.features import replicas_of
 from ttc_sim.deploying.exports.servers import Server
 from ttc_sim.scenario.fleet import Autoscaling, ScheduleStep
 
@@ -45,7 +46,7 @@ def scaled_object(server: Server) -> tuple[dict[str, Any] | None, tuple[str, ...
     }
     made = {"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": server.label}, "spec": spec}
     if server.pool.replicas != scaled.least:
-        unsaid.append(f"{of}: it starts with {scaled.least:,} replicas, not {server.pool.replicas:,}")
+        unsaid.append(f"{of}: it starts with {replicas_of(scaled.least)}, not {server.pool.replicas:,}")
     return made, tuple(unsaid)
 
 

@@ -236,15 +236,24 @@ def _endpoint(of: str, item: Api) -> Iterator[Feature]:
         yield Feature("concurrency", of, f"at most {item.concurrency:,} calls at once")
 
 
+def replicas_of(number: int, kind: str = "") -> str:
+    """So many, in words.
+
+    >>> replicas_of(1), replicas_of(1200, "other ")
+    ('1 replica', '1,200 other replicas')
+    """
+    return f"{number:,} {kind}replica{'s' if number != 1 else ''}"
+
+
 def _pool(of: str, item: GpuPool) -> Iterator[Feature]:
     if item.model is not None:
         gpus = f"{item.gpus} {item.gpu} a replica"
         gpus += f", in {item.data_parallel} data-parallel ranks" if item.data_parallel > 1 else ""
         precision = "" if item.precision is None else f" in {item.precision}"
         yield Feature("server", of, f"{item.model}{precision} on {gpus}")
-    yield Feature("replicas", of, f"{item.replicas:,} replicas")
+    yield Feature("replicas", of, replicas_of(item.replicas))
     if item.prefill is not None:
-        yield Feature("prefill apart", of, f"prompts are taken in on {item.prefill.replicas:,} other replicas")
+        yield Feature("prefill apart", of, f"prompts are taken in on {replicas_of(item.prefill.replicas, 'other ')}")
     if item.autoscaling is not None:
         scaled = item.autoscaling
         yield Feature("autoscaling", of, f"from {scaled.least:,} to {scaled.most:,} replicas")
