@@ -12,7 +12,8 @@ Each page has a folder of its own. By the first words of a block's fence:
   ``python`` with ``elsewhere walk`` is compiled.
 
 ``ttc-sim`` ends with status 0 but where the line says ``# status 2``. ``<!-- run ... -->`` holds what a page needs and does
-not show, and ``<!-- have NAME -->`` a file that readers have (``HAVE``). ``--update`` writes down anew what is printed.
+not show, and ``<!-- have NAME -->`` a file that readers have (``HAVE``). ``--update`` writes down anew what is printed,
+and keeps the pictures that a page shows and its commands draw.
 """
 
 from __future__ import annotations
@@ -123,6 +124,13 @@ def carried_out(text: str, folder: Path | None = None) -> tuple[str, list[str]]:
             end_what_runs()
 
 
+def keep_pictures(text: str, made_in: Path, at: Path) -> None:
+    """Pictures that a page shows and its own commands draw."""
+    for name in re.findall(r"!\[[^\]]*\]\(([^)/:]+)\)", text):
+        if (made_in / name).is_file():
+            (at / name).write_bytes((made_in / name).read_bytes())
+
+
 def main() -> int:
     """Exit status: 0 if every page does what it says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,10 +140,13 @@ def main() -> int:
     status = 0
     for page in given.pages:
         path = ROOT / page
-        now, faults = carried_out(path.read_text(encoding="utf-8"))
-        if given.update and not any(map(_is_broken, faults)):
-            path.write_text(now, encoding="utf-8")
-        elif faults:
+        with tempfile.TemporaryDirectory(prefix="ttc-sim-page-") as name:
+            now, faults = carried_out(path.read_text(encoding="utf-8"), Path(name))
+            if given.update and not any(map(_is_broken, faults)):
+                path.write_text(now, encoding="utf-8")
+                keep_pictures(now, Path(name), path.parent)
+                continue
+        if faults:
             status = 1
             print(page, *faults, sep="\n")
     return status
