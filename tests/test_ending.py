@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from ttc_sim import cli
+from ttc_sim.cli import ending
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -156,3 +158,31 @@ def test_output_that_nobody_takes_is_no_traceback() -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 141  # as a shell says of what SIGPIPE ends
+
+
+@pytest.mark.parametrize("letters", [300, 5000])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "simulate {}",
+        "whatif {}",
+        "sessions {}",
+        "optimize qa-gateway --robust {}",
+        "optimize qa-gateway --robust {}/x.yaml",
+        "backtest {} --calibrate-on {}={}",
+        "import {}",
+        "report {} --out r.html",
+        "predictor score {}",
+        "profile show {}",
+        "simulate qa-gateway --predictor {}",
+        "simulate qa-gateway --json {}",
+        "sweep qa-gateway --grid seed=1 --out {}",
+    ],
+)
+def test_names_that_no_file_can_have_are_one_line(
+    words: str, letters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ending.carry_out(typer.main.get_command(cli.app), words.replace("{}", "x" * letters).split()) == 1
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]) == 1
+    assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.cli import app
 from ttc_sim.engine import compiled, reference
 from ttc_sim.engine.replica import Replica
-from ttc_sim.engine.work import BUSY, COMPLETED, KV_BLOCKS, QUEUED, RUNNING, Work, interval_of
+from ttc_sim.engine.work import BUSY, COMPLETED, KV_BLOCKS, QUEUED, RUNNING, Work, interval_of, single_stage
 from ttc_sim.policies import Requests
 from ttc_sim.scenario import GpuPool, scenario_from_dict
 from ttc_sim.simulation.result import Result, simulate
@@ -131,6 +131,15 @@ def test_intervals_that_nobody_looks_at_are_refused() -> None:
                 run(case.works, case.names, case.deployments, interval_s=wrong)
         with pytest.raises(InputError, match="so many seconds that a run has at most 200,000 intervals"):
             run(case.works, case.names, case.deployments, case.rule, tables=case.tables, interval_s=1e-9)
+
+
+@pytest.mark.parametrize("step_s", [1e10, 1e15])
+def test_a_run_of_more_intervals_than_anybody_counts_is_refused_at_once(step_s: float) -> None:
+    ours = GpuPool.model_validate({**pool(1.0), "step_time": {**pool(1.0)["step_time"], "base_s": step_s}})
+    work = single_stage(np.arange(3.0), np.full(3, 20), np.full(3, 5))
+    for run in (compiled.run, reference.run):
+        with pytest.raises(InputError, match="so many seconds that a run has at most 200,000 intervals"):
+            run([work], ["pool"], [ours], interval_s=3600.0)
 
 
 # -------------------------------------------------------------------------------------------------------- tables

@@ -205,6 +205,19 @@ def test_a_tree_of_turns_that_nobody_goes_on_from_changes_nothing() -> None:
         assert differences(one, other) == []
 
 
+@pytest.mark.parametrize("balancer", ["session", "prefix", "round_robin", "least_kv"])
+def test_a_tree_without_prompts_is_no_tree(balancer: str) -> None:
+    """As of a trace whose requests name no blocks."""
+    work = recorded(3)
+    none = np.full(work.requests, -1)
+    nobody = replace(work, prefix_id=none, prefixes=PrefixTree.of_roots(0), prefix_tokens=work.prompt_tokens)
+    plain = replace(work, prefix_id=none, prefixes=None, prefix_tokens=None)
+    given = pool(replicas=2, load_balancer=balancer)
+    for run in (compiled.run, reference.run):
+        one, other = (run([each], ["pool"], [given]) for each in (nobody, plain))
+        assert differences(one, other) == []
+
+
 def test_nothing_is_found_that_was_not_sent_before() -> None:
     for seed in range(6):
         work = sessions(seed)

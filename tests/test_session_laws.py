@@ -178,6 +178,22 @@ def test_too_few_sessions_are_not_fitted_to() -> None:
     assert fitted(made(PLAIN, 20)).person is None
 
 
+def test_sessions_of_a_turn_each_have_neither_pauses_nor_growth(tmp_path: Path) -> None:
+    rows = [f"s{k},{k}.0,0.0,{200 + k},{20 + k},0" for k in range(60)]
+    header = "session,t_s,think_s,input_tokens,output_tokens,reused_tokens"
+    (tmp_path / "s.csv").write_text("\n".join([header, *rows]))
+    for more in ((), ("--fit", "--laws", str(tmp_path / "laws.yaml"))):
+        figures = tmp_path / "figures.json"
+        done = CliRunner().invoke(app, ["sessions", str(tmp_path / "s.csv"), "--json", str(figures), *more])
+        assert done.exit_code == 0, done.output
+        said = json.loads(figures.read_text())
+        found = said["compared"]["quantities"] if more else said["quantities"]
+        assert {"turns a session", "answer, tokens"} < set(found)
+        assert not {"growth a turn, tokens", "pause before a turn, s"} & set(found)
+    again = yaml.safe_load((tmp_path / "laws.yaml").read_text())["generated"]
+    assert set(again["turns"]["quantiles"]) == {1.0}
+
+
 def test_a_scenario_of_generated_sessions_runs() -> None:
     api = {"kind": "api", "price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}}
     api |= {"first_token": {"median_s": 1.0}, "per_token": {"median_s": 0.1}}

@@ -241,13 +241,14 @@ def optimize(
     takes all that have something to change; --robust busy,long some; --robust WORLDS.yaml those of a file: a list of
     `{name: ..., set: {PATH: VALUE}, weight: ...}`, PATH and VALUE as for `ttc-sim whatif --set`.
     """
+    from ttc_sim.files.opening import is_file
     from ttc_sim.optimizer.optimizing import optimize as find
     from ttc_sim.optimizer.plan import check_beside_code
     from ttc_sim.reporting.text import print_plan
 
     day = check.day_asked(as_of)
     loaded = scenario_routed_by(scenario, predictor, consent(allow_code, remember_code))
-    worlds = [Path(robust)] if robust is not None and Path(robust).is_file() else []
+    worlds = [Path(robust)] if robust is not None and is_file(robust) else []
     check_outputs(*inputs_of(loaded), *worlds, plan=plan_file, plot=plot, json=json_file)
     if plan_file is not None:
         check_beside_code(loaded, plan_file)

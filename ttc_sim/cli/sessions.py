@@ -58,7 +58,8 @@ def sessions(
             "dim",
         )
     else:
-        found = {name: figures(values) for name, values in quantities(turns).items()}
+        # Sessions of a turn each have no pauses, and do not grow.
+        found = {name: figures(values) for name, values in quantities(turns).items() if len(values)}
         whole |= {"reused_share": reused_share(turns), "quantities": {name: _named(one) for name, one in found.items()}}
         among = f", {agents:,} of them of {subs:,} sub-agents" if subs else ""
         paper.say(f"{turns.sessions:,} sessions of {len(turns):,} turns{among}:")
@@ -78,11 +79,12 @@ def sessions(
 
 def _read(recorded: str) -> SessionTurns:
     """Of a file or folder of recorded sessions, else of a profile."""
+    from ttc_sim.files.opening import is_file, is_folder
     from ttc_sim.measured.session_tables import read_sessions
     from ttc_sim.measured.sessions import CARD, load_sessions
 
     path = Path(recorded)
-    if path.is_file() or (path.is_dir() and not (path / CARD).is_file()):
+    if is_file(path) or (is_folder(path) and not is_file(path / CARD)):
         return read_sessions(path)
     try:
         return load_sessions(recorded).turns

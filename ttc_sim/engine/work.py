@@ -350,7 +350,12 @@ def check_count(intervals: int, interval_s: float) -> None:
 
 @register_jitable  # type: ignore[untyped-decorator]
 def interval_of(at_s: float, interval_s: float) -> int:
-    """Which interval of the clock a moment lies in, the first is 0; its end belongs to the next."""
+    """Which interval of the clock a moment lies in, the first is 0; its end belongs to the next.
+
+    Of moments beyond :data:`MOST_INTERVALS` it is that number: nobody counts up to them, and some are more than integers hold.
+    """
+    if at_s / interval_s >= MOST_INTERVALS + 1:
+        return MOST_INTERVALS
     k = int(at_s / interval_s)
     while k * interval_s > at_s:
         k -= 1
@@ -444,7 +449,7 @@ def kept_together(work: Work) -> I64:
     """(stages,) what load balancers by session send to one replica, -1 for none."""
     if work.session is not None:
         return np.repeat(work.session, np.diff(work.stage_start))
-    if work.prefixes is None:
+    if work.prefixes is None or not len(work.prefixes):
         return work.prefix_id
     return np.where(work.prefix_id < 0, -1, work.prefixes.branches(work.prefix_id)[work.prefix_id])
 

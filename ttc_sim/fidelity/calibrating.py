@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ttc_sim.base.errors import InputError
 from ttc_sim.fidelity.measured_run import MeasuredRun, load_run
 from ttc_sim.files.documents import read_yaml
+from ttc_sim.files.opening import is_folder
 from ttc_sim.serving.catalogue import ALIASES
 
 
@@ -28,7 +29,7 @@ def split_calibration(given: str | Path) -> tuple[Path, Path | None]:
     whole = Path(given)
     run, sign, profile = str(given).rpartition("=")
     # A folder may have the sign in its name.
-    return (whole, None) if not sign or whole.is_dir() else (Path(run), Path(profile))
+    return (whole, None) if not sign or is_folder(whole) else (Path(run), Path(profile))
 
 
 def load_calibrations(

@@ -27,6 +27,14 @@ def is_file(path: str | Path) -> bool:
         return False
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether anything stands there; under a name that nothing can have nothing does."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def is_folder(path: str | Path) -> bool:
     """Whether a folder stands there; a name that no folder can have is none's."""
     try:

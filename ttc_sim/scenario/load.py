@@ -14,7 +14,7 @@ from ttc_sim.base.consent import AllowCode, Code
 from ttc_sim.base.errors import InputError, in_our_words, nearest
 from ttc_sim.base.shipped import shipped_folders
 from ttc_sim.files.documents import read_yaml
-from ttc_sim.files.opening import is_file, readable
+from ttc_sim.files.opening import is_file, is_there, readable
 from ttc_sim.measured.provenance import FAST
 from ttc_sim.policies import check_sources
 from ttc_sim.policies.responses import Response
@@ -71,7 +71,7 @@ def find_scenario(path: str | Path) -> Path:
         candidate = folder / f"{given}.yaml"
         if is_file(candidate):
             return candidate
-    if given.exists():
+    if is_there(given):
         readable(given)  # says what it is instead of a file
     shipped = sorted({item.stem for folder in shipped_folders("scenarios") for item in folder.glob("*.yaml")})
     raise InputError(path, "file", str(path), "an existing scenario file, or " + nearest(str(given), shipped))

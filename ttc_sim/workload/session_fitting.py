@@ -264,7 +264,7 @@ class Compared:
 
     Attributes:
         fitted_to, held_back: sessions of each half.
-        matches: by quantity.
+        matches: by quantity, as far as there are any on both sides.
         reused: part of all prompts' tokens that was sent before, recorded and generated.
     """
 
@@ -285,16 +285,19 @@ def compare(turns: SessionTurns, seed: int = 0) -> Compared:
     to_fit, held = turns.of_sessions(np.sort(order[:half])), turns.of_sessions(np.sort(order[half:]))
     made = turns_by(fitted(to_fit), _TIMES * held.sessions, seed, "sessions/compared", "sessions")
     recorded, known = quantities(held), quantities(to_fit)
-    generated = {name: _as_exact(values, recorded[name]) for name, values in quantities(made).items()}
+    drawn = quantities(made)
+    # Sessions of a turn each have no pauses, and do not grow.
+    there = [name for name in recorded if all(len(one[name]) for one in (recorded, known, drawn))]
+    generated = {name: _as_exact(drawn[name], recorded[name]) for name in there}
     matches = tuple(
         Match(
             name,
-            figures(values),
+            figures(recorded[name]),
             figures(generated[name]),
-            _distance(values, generated[name]),
-            _distance(values, known[name]),
+            _distance(recorded[name], generated[name]),
+            _distance(recorded[name], known[name]),
         )
-        for name, values in recorded.items()
+        for name in there
     )
     return Compared(to_fit.sessions, held.sessions, matches, (reused_share(held), reused_share(made)))
 

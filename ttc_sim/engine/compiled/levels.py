@@ -5,7 +5,7 @@ from __future__ import annotations
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.speculation import due_at
 from ttc_sim.engine.compiled.state import BEGINS, DEPLOYMENTS, ENDS, INTERVAL, INTERVALS, LENGTH, Memory
-from ttc_sim.engine.work import BUSY, KV_BLOCKS, LEVELS, QUEUED, RUNNING, interval_of
+from ttc_sim.engine.work import BUSY, KV_BLOCKS, LEVELS, MOST_INTERVALS, QUEUED, RUNNING, interval_of
 from ttc_sim.serving.step_time import line_seconds
 
 _interval_of, _line_seconds = inlined(interval_of), inlined(line_seconds)
@@ -16,7 +16,7 @@ _LEVELS = len(LEVELS)
 def enter_interval(m: Memory, at_s: float) -> bool:
     """Go on to the interval that a moment lies in; whether there is room for it."""
     k = m.counters[INTERVAL]
-    while (k + 1) * m.clock[LENGTH] <= at_s:
+    while (k + 1) * m.clock[LENGTH] <= at_s and k < MOST_INTERVALS:
         k += 1
     m.counters[INTERVAL] = k
     m.clock[BEGINS], m.clock[ENDS] = k * m.clock[LENGTH], (k + 1) * m.clock[LENGTH]

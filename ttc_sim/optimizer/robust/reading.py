@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ttc_sim.base.errors import InputError, from_validation, nearest
 from ttc_sim.files.documents import lines_of_keys, read_yaml
-from ttc_sim.files.opening import read_text
+from ttc_sim.files.opening import is_file, read_text
 from ttc_sim.optimizer.robust.ready import READY_WORLDS, changes_of
 from ttc_sim.optimizer.whatif.paths import Base
 from ttc_sim.optimizer.whatif.saying import READY, Variation, in_file
@@ -98,12 +98,12 @@ def read_worlds(given: object, scenario_path: str) -> Said:
 
 def in_scenario(robust: Robust, path: str) -> Said:
     """Those that stand in a scenario's file."""
-    lines = _lines(Path(path), f"{_IN_SCENARIO}.", robust) if Path(path).is_file() else {}
+    lines = _lines(Path(path), f"{_IN_SCENARIO}.", robust) if is_file(path) else {}
     return Said(robust, path, lines)
 
 
 def _like_a_file(given: str) -> bool:
-    return given.endswith((".yaml", ".yml", ".json")) or os.sep in given or Path(given).is_file()
+    return given.endswith((".yaml", ".yml", ".json")) or os.sep in given or is_file(given)
 
 
 def _read(raw: Mapping[str, Any], where: str | Path) -> Robust:
