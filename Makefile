@@ -25,8 +25,9 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tests start hundreds of processes: wherever the environment has Python keep no byte code, each would compile all of it.
 test: lint
-	$(BIN)/pytest
+	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/$(VENV)/pycache" $(BIN)/pytest
 
 # The documentation as a site, in site/; whatever does not fit together is an error.
 docs: $(VENV)/dev.stamp
