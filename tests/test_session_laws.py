@@ -194,6 +194,16 @@ def test_sessions_of_a_turn_each_have_neither_pauses_nor_growth(tmp_path: Path) 
     assert set(again["turns"]["quantiles"]) == {1.0}
 
 
+def test_a_run_in_which_no_session_begins_is_refused() -> None:
+    api = {"kind": "api", "price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}}
+    api |= {"first_token": {"median_s": 1.0}, "per_token": {"median_s": 0.1}}
+    arrivals = {"process": "sessions", "generated": FULL, "starts": {"process": "poisson", "rate_per_s": 1e-6}}
+    raw = {"name": "rare", "workload": {"arrivals": arrivals, "duration": "60 s"}, "deployments": {"api": api}}
+    raw |= {"arms": {"a": {"deployment": "api"}}, "policy": "Always('a')"}
+    with pytest.raises(InputError, match="expected a longer one: nothing arrives in it"):
+        ttc.simulate(ttc.scenario_from_dict(raw))
+
+
 def test_a_scenario_of_generated_sessions_runs() -> None:
     api = {"kind": "api", "price": {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0}}
     api |= {"first_token": {"median_s": 1.0}, "per_token": {"median_s": 0.1}}
