@@ -68,8 +68,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     ),
     "How far to trust it": ("fidelity", "invariants", "health"),
     "Reference": (
-        *("command-line", "reference/commands", "reference/scenario", "reference/python", "reference/changelog"),
-        *("reference/security", "reference/contributing"),
+        *("command-line", "migration", "reference/commands", "reference/scenario", "reference/python"),
+        *("reference/changelog", "reference/security", "reference/contributing"),
     ),
 }
 """Pages in the order of the menu; one that stands in none is an error."""
