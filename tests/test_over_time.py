@@ -133,6 +133,21 @@ def test_intervals_that_nobody_looks_at_are_refused() -> None:
             run(case.works, case.names, case.deployments, case.rule, tables=case.tables, interval_s=1e-9)
 
 
+def test_intervals_are_counted_however_much_room_there_is() -> None:
+    """Room for them is doubled, so that there may be more of it than a run may have intervals."""
+    given = GpuPool.model_validate(pool(1.0))
+    for last, refused in ((199_000, False), (201_000, True), (250_000, True)):
+        work = single_stage(60.0 * np.array([0, 110_000, 115_000, last]), np.full(4, 20), np.full(4, 5))
+        for run in (compiled.run, reference.run):
+            if refused:
+                with pytest.raises(InputError, match="so many seconds that a run has at most 200,000 intervals"):
+                    run([work], ["pool"], [given], interval_s=60.0)
+            else:
+                levels = run([work], ["pool"], [given], interval_s=60.0).levels_s
+                assert levels is not None
+                assert np.flatnonzero(levels[:, 0, RUNNING]).tolist() == [0, 110_000, 115_000, last]
+
+
 @pytest.mark.parametrize("step_s", [1e10, 1e15])
 def test_a_run_of_more_intervals_than_anybody_counts_is_refused_at_once(step_s: float) -> None:
     ours = GpuPool.model_validate({**pool(1.0), "step_time": {**pool(1.0)["step_time"], "base_s": step_s}})

@@ -9,7 +9,7 @@ import numpy as np
 
 from ttc_sim.base.draws import F64
 from ttc_sim.engine.clock import Clock
-from ttc_sim.engine.work import IN_FLIGHT, LEVELS, Work, check_count, interval_of, levels_over_time
+from ttc_sim.engine.work import IN_FLIGHT, LEVELS, MOST_INTERVALS, Work, check_count, interval_of, levels_over_time
 
 
 class Levels:
@@ -23,7 +23,8 @@ class Levels:
         """From this moment on there are so many more."""
         if not by:
             return
-        k = interval_of(at_s, self.interval_s)
+        # Those beyond are all refused, and far beyond them no number of intervals is exact.
+        k = interval_of(min(at_s, MOST_INTERVALS * self.interval_s), self.interval_s)
         check_count(k + 1, self.interval_s)
         while len(self.changes) <= k:
             self.changes.append(np.zeros((self.deployments, len(LEVELS), 2)))

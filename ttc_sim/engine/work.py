@@ -350,12 +350,7 @@ def check_count(intervals: int, interval_s: float) -> None:
 
 @register_jitable  # type: ignore[untyped-decorator]
 def interval_of(at_s: float, interval_s: float) -> int:
-    """Which interval of the clock a moment lies in, the first is 0; its end belongs to the next.
-
-    Of moments beyond :data:`MOST_INTERVALS` it is that number: nobody counts up to them, and some are more than integers hold.
-    """
-    if at_s / interval_s >= MOST_INTERVALS + 1:
-        return MOST_INTERVALS
+    """Which interval of the clock a moment lies in, the first is 0; its end belongs to the next."""
     k = int(at_s / interval_s)
     while k * interval_s > at_s:
         k -= 1

@@ -14,13 +14,13 @@ _LEVELS = len(LEVELS)
 
 @merged
 def enter_interval(m: Memory, at_s: float) -> bool:
-    """Go on to the interval that a moment lies in; whether there is room for it."""
+    """Go on to the interval that a moment lies in, or to the first of more than a run may have; whether there is room for it."""
     k = m.counters[INTERVAL]
     while (k + 1) * m.clock[LENGTH] <= at_s and k < MOST_INTERVALS:
         k += 1
     m.counters[INTERVAL] = k
     m.clock[BEGINS], m.clock[ENDS] = k * m.clock[LENGTH], (k + 1) * m.clock[LENGTH]
-    return bool(k < m.counters[INTERVALS])
+    return bool(k < m.counters[INTERVALS] and k < MOST_INTERVALS)
 
 
 @inlined

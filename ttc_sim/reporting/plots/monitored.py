@@ -70,9 +70,8 @@ def _panel(axes: Axes, one: Judged, target: Judged | None, found: Monitored, *, 
     if part is not None:
         promised = (0.0, 1 - part[1])
         said = "promised" if asked.kind == "promise" else "asked"
-        # A promise may have no upper bound; nothing is later than that.
-        later = f"{asked.high:.3g} s" if math.isfinite(asked.high) else "no bound"
-        title = f"later than {later}, {said} of {named(asked.name)}"
+        later = f"later than {asked.high:.3g} s" if math.isfinite(asked.high) else "no bound"
+        title = f"{later}, {said} of {named(asked.name)}"
         unit = "share of requests (%)"
     else:
         promised = (times * asked.low, times * asked.high)
