@@ -28,6 +28,7 @@ from ttc_sim.fidelity.operating_points import (
     load_points,
     predict,
 )
+from ttc_sim.fidelity.operating_points import closed_loop as loop_of
 from ttc_sim.fidelity.served_points import ServedPoint, closed_loop, load_served_points, simulate_served_point
 from ttc_sim.files.writing import write_atomically
 from ttc_sim.serving.catalogue import has_experts, installed
@@ -117,6 +118,38 @@ def fit(
     return made(x)
 
 
+def fit_first_tokens(points: Sequence[Point], known: Mapping[str, Corrections]) -> dict[str, Corrections]:
+    """What first tokens take outside of the loop, everything else as known.
+
+    HTTP and tokeniser are the same whatever the model; iterations of the pipeline are of dense models, and of all others.
+    """
+    nothing = {"first_token_ms": 0.0, "prompt_token_us": 0.0, "pipeline_steps": 0.0}
+    found = predict(points, {kind: replace(one, **nothing) for kind, one in known.items()}, print)
+    here = [(p, f) for p, f in zip(points, found, strict=True) if not isinstance(f, str)]
+    in_loop_ms, step_ms = np.array([f for _, f in here], dtype=np.float64).T
+    prompt = np.array([float(np.mean(loop_of(p).prompt_tokens)) for p, _ in here])
+    moe = np.array([has_experts(p.served.model) for p, _ in here])
+    measured_ms = np.array([p.ttft_ms for p, _ in here], dtype=np.float64)
+
+    def misses(x: F64) -> F64:
+        off: F64 = np.log(
+            (in_loop_ms + x[0] + 1e-3 * x[1] * prompt + np.where(moe, x[3], x[2]) * step_ms) / measured_ms
+        )
+        return off
+
+    frontend, token, dense, experts = least_squares(
+        misses, np.array([5.0, 2.0, 1.0, 1.0]), bounds=(0.0, 150.0), loss="soft_l1", f_scale=FAR
+    ).x.tolist()
+    print(
+        f"first tokens, {len(here)} rows: {frontend:.3g} ms, {token:.3g} us a prompt token, {dense:.3g}, {experts:.3g} iterations"
+    )
+    steps = {kind: dense if kind == "dense" else experts for kind in known}
+    return {
+        kind: replace(one, first_token_ms=frontend, prompt_token_us=token, pipeline_steps=steps[kind])
+        for kind, one in known.items()
+    }
+
+
 def times_between_tokens(points: Sequence[ServedPoint], known: Mapping[str, Corrections]) -> list[float]:
     """Median milliseconds between tokens of measured points."""
 
@@ -156,7 +189,9 @@ def main() -> None:
     parser.add_argument("--points", type=Path, default=POINTS, help="measured points of H100 servers")
     parser.add_argument("--every", type=int, default=3, help="fit to every so many-th odd row")
     parser.add_argument("--turns", type=int, default=3, help="how often times are differentiated")
-    parser.add_argument("--only", choices=("dense", "experts"), help="fit these, and take the others from the file")
+    parser.add_argument(
+        "--only", choices=("dense", "experts", "first-tokens"), help="fit these, and take the others from the file"
+    )
     args = parser.parse_args()
     file = args.file or Path(aiconfigurator_core.__file__).parent / "systems" / "silicon_sample.csv"
     points, _ = load_points(file, "vllm")
@@ -170,18 +205,18 @@ def main() -> None:
         kind: Corrections(**one, **host_corrections())
         for kind, one in json.loads(FILE.read_text())["corrections"].items()
     }
-    if args.only != "experts":
+    if args.only in (None, "dense"):
         known["dense"] = fit(
             dense, [], [("dense", name) for name in DENSE], known, args.turns, f"dense, {len(dense)} rows"
         )["dense"]
-    if args.only != "dense":
+    if args.only in (None, "experts"):
         more = measured_points(args.points)
         kernels = sorted({kernel_of(served) for served in [p.served for p in experts] + [p.served for p in more]})
         unknown = [("", name) for name in COMMON] + [(kernel, name) for kernel in kernels for name in BY_KERNEL]
         found = fit(experts, more, unknown, known, args.turns, f"experts, {len(experts)} rows and {len(more)} points")
         middle = {name: float(np.median([getattr(one, name) for one in found.values()])) for name in BY_KERNEL}
         known = {"dense": known["dense"], "experts": replace(found[kernels[0]], **middle), **found}
-    write(points, known)
+    write(points, fit_first_tokens(odd, known))
 
 
 def write(points: Sequence[Point], known: dict[str, Corrections]) -> None:

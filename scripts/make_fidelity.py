@@ -194,12 +194,30 @@ def points(got: dict[str, Any]) -> dict[str, str]:
         gpu, running = row["gpu"], row["in_progress"]
         return gpu, band(running), f"{gpu}, {band_name(running)}"
 
+    gpus = sorted({row["gpu"] for row in held})
     return {
         "points": grouped("GPU", lambda row: (row["gpu"],), held),
+        "points-trend": table(["GPU", "error", "of one model on as many GPUs"], [trend(gpu, held) for gpu in gpus]),
         "points-batch": grouped("GPU, requests in progress", batch, held),
         "points-models": grouped("model", lambda row: (row["model"],), held),
         "points-excluded": reasons(got["refused"]),
     }
+
+
+def trend(gpu: str, rows: list[dict[str, Any]]) -> list[str]:
+    """By how much errors grow each time twice as many requests are in progress, ± a standard error: over all, and within models."""
+    here = [row for row in rows if row["gpu"] == gpu]
+    doubled = np.log2([row["in_progress"] for row in here])
+    off = 100 * np.log([row["itl_ms"]["predicted"] / row["itl_ms"]["measured"] for row in here])
+    of = np.unique([f"{row['model']} {row['gpus']}" for row in here], return_inverse=True)[1]
+    said = []
+    for groups in (np.zeros(len(here), dtype=np.int64), of):
+        counts = np.bincount(groups)
+        x, y = (one - (np.bincount(groups, one) / counts)[groups] for one in (doubled, off))
+        slope = float(x @ y / (x @ x))
+        left = y - slope * x
+        said.append(f"{signed(slope)} ± {np.sqrt(left @ left / (len(x) - len(counts) - 1) / (x @ x)):.1f}%")
+    return [gpu, *said]
 
 
 def band(running: float) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.cli import main
@@ -23,13 +24,15 @@ from ttc_sim.fidelity.operating_points import (
     predict,
     served_by,
 )
+from ttc_sim.scenario import Scenario
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving import offers as gpus
 from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.operator_lookup import estimator_arguments
 from ttc_sim.serving.operator_store import cache_folder, operator_times
-from ttc_sim.serving.operators import NONE, operator_table
+from ttc_sim.serving.operators import NONE, kv_bytes_of_a_token, operator_table, state_tokens
+from ttc_sim.serving.pools import with_memory
 from ttc_sim.serving.step_time import step_seconds
 
 pytestmark = pytest.mark.skipif(catalogue.installed() is None, reason="needs pip install 'ttc-sim[gpus]'")
@@ -308,3 +311,47 @@ def test_scenarios_know_the_catalogues_gpus() -> None:
 
 def test_shipped_names_are_found() -> None:
     assert operator_store._shipped(Served("meta-llama/Llama-3.1-8B-Instruct", "l40s", precision="bf16")) is not None
+
+
+def test_states_of_layers_that_do_not_attend_by_hand() -> None:
+    """27 of 56 layers of Nemotron-Nano-9B are Mamba's, of 128 heads of 80 by 128 numbers of 32 bits; 4 attend, 8 heads of 128."""
+    served = Served("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "h100_sxm")
+    times, state = operator_times(served), 27 * 128 * 80 * 128 * 4
+    assert times.state_bytes == state
+    assert kv_bytes_of_a_token(times) == pytest.approx(4 * 2 * 8 * 128 * 2, rel=1e-3)
+    assert state_tokens(times) == pytest.approx(state / (4 * 2 * 8 * 128 * 2), rel=2e-3)
+    assert operator_times(served._replace(tensor_parallel=2)).state_bytes == state / 2
+    # Each further sequence takes its states' bytes, read and written, through 80% of 3.35 TB/s, and a little for all else.
+    table = operator_table(times, NONE, 2048, 256)
+    more_s = [
+        (step_seconds(table, 0, 0.0, n, 500 * n, n) - step_seconds(table, 0, 0.0, 64, 500 * 64, 64)) / (n - 64)
+        for n in (128, 256)
+    ]
+    by_bytes_s = 2 * state / (0.8 * 3.35e12)
+    assert all(by_bytes_s < seconds < 1.25 * by_bytes_s for seconds in more_s)
+    dense = operator_times(QWEN)
+    assert (dense.state_bytes, state_tokens(dense)) == (0.0, 0)
+    linear = operator_times(Served("Qwen/Qwen3.5-27B", "h100_sxm", tensor_parallel=2))
+    assert linear.state_bytes == 48 * 48 * 128 * 128 * 4 / 2
+
+
+def test_a_pools_cache_is_what_the_states_of_a_full_batch_leave() -> None:
+    def pool(seqs: int) -> str:
+        return (
+            "name: s\nworkload: {arrivals: {process: poisson, rate_per_s: 1}, requests: 5, "
+            "lengths: {prompt_tokens: 9, output_tokens: 9}}\narms: {a: {deployment: p}}\ndeployments:\n  p: {kind: gpu_pool, "
+            f"replicas: 1, model: nvidia/NVIDIA-Nemotron-Nano-9B-v2, gpu: h100_sxm, max_num_seqs: {seqs}}}\n"
+        )
+
+    def held(seqs: int) -> int:
+        scenario = with_memory(Scenario.model_validate(yaml.safe_load(pool(seqs))))
+        tokens = scenario.deployments["p"].kv_cache_tokens  # type: ignore[union-attr]
+        assert tokens is not None
+        return tokens
+
+    times = operator_times(Served("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "h100_sxm"))
+    assert held(1) - held(101) == 100 * state_tokens(times)
+    with pytest.raises(
+        InputError, match=r"max_num_seqs: got 1000; expected fewer, or more GPUs: each sequence holds 135 MiB"
+    ):
+        held(1000)

@@ -210,6 +210,7 @@ class Simulation(Recorder):
         self.env.run(until=until_s)
         for server in self.servers:
             server.close()
+        self.first_token_s[self.first_token_s >= self.until_s] = np.nan
         return EngineResult(
             status=self.status,
             arm=self.arm,
@@ -387,6 +388,22 @@ class Simulation(Recorder):
             counts = {REJECTED: self.retries, FAILED: self.error_retries, TIMED_OUT: self.timeout_retries}
             counts[status][request] += 1
 
+    def answered(self, stage: Stage, gives_up_s: float) -> Generator[simpy.Event, Any, int]:
+        """A pool has made a stage's last token, which is on its way to the client; what becomes of the attempt."""
+        env, request = self.env, stage.request
+        if not stage.behind_s:
+            return COMPLETED
+        if stage.number == self.works[stage.arm].stage_start[request]:
+            self.first_token_s[request] += stage.behind_s
+        answered_s = float(env.now) + stage.behind_s
+        if answered_s <= gives_up_s:
+            yield env.at(answered_s, SERVERS_END, request)
+            return COMPLETED
+        yield env.at(gives_up_s, CLIENTS_GIVE_UP, request)
+        if self.first_token_s[request] > gives_up_s:
+            self.first_token_s[request] = np.nan
+        return TIMED_OUT
+
     def _lose(self, request: int, arm: int, stage: int) -> None:
         """What a server took in of an attempt is lost: what it has had, and what is still to come of it."""
         held = self.held.get(request)
@@ -512,10 +529,10 @@ class _Pool:
             yield stage.done
         else:
             yield stage.done | env.at(gives_up_s, CLIENTS_GIVE_UP, request)
-        if stage.done.triggered:
-            return FAILED if stage.broken else COMPLETED
-        replica.drop(stage)
-        return TIMED_OUT
+        if not stage.done.triggered:
+            replica.drop(stage)
+            return TIMED_OUT
+        return FAILED if stage.broken else (yield from self.simulation.answered(stage, gives_up_s))
 
     def client_waits(self, more: int) -> None:
         """One that will ask again: the pool knows nothing of it."""

@@ -29,7 +29,15 @@ from ttc_sim.engine.recording import Recorder
 from ttc_sim.engine.speculation import PARTS, advance_of, check_table, drafts_of, most_held
 from ttc_sim.engine.work import LEVELS, Work
 from ttc_sim.scenario import GpuPool
-from ttc_sim.serving.step_time import StepTable, decode_line, iterations_on_line, line_seconds, seconds_at, stack_tables
+from ttc_sim.serving.step_time import (
+    StepTable,
+    behind_s,
+    decode_line,
+    iterations_on_line,
+    line_seconds,
+    seconds_at,
+    stack_tables,
+)
 
 
 class Stage:
@@ -47,6 +55,7 @@ class Stage:
         self.tokens = (work.reasoning_tokens[lo:hi] + work.visible_tokens[lo:hi]).tolist()
         self.first_sample = lo
         self.ended = 0
+        self.behind_s = 0.0  # by which its answer comes later than its last token was made
         self.broken = False  # whether the replica that had it failed
         self.lost, self.had = False, 0  # whether its client has asked again, and prompt tokens that count as lost
         self.sequences: list[_Sequence] = []  # neither ended nor cancelled
@@ -66,6 +75,7 @@ class _Sequence:
         self.generated = self.computed = self.blocks = self.shared = self.prefilled = 0
         self.prefilling = True
         self.began_at, self.steps = 0, 0  # its length as it began to decode, and iterations since
+        self.began_s, self.began = 0.0, 0  # when that was, and the replica's iterations by then
         self.dropped = False
         self.left: Chain | None = None  # blocks of its own that it left in the cache when it was preempted
 
@@ -130,7 +140,8 @@ class Replica:
         self.waiting: list[_Sequence] = []  # next first
         self.batch: dict[_Sequence, int] = {}  # tokens of the iteration in progress, empty between iterations
         self.line: _Line | None = None
-        self.submitted = 0
+        self.submitted = self.iterations = 0
+        self.behind = table.frontend_s, table.prompt_token_s, table.pipeline_steps
         self.busy_s = self.woke_s = 0.0
         self.when_idle: Callable[[], None] | None = None
         self.asleep, self.broken = True, False
@@ -470,7 +481,8 @@ class Replica:
 
     def _finish(self) -> None:
         """Give every sequence of the batch what it has computed, and let go those that are done."""
-        recorder = self.recorder
+        recorder, now_s = self.recorder, float(self.recorder.env.now)
+        self.iterations += 1
         for sequence, tokens in self.batch.items():
             if not sequence.prefilling:
                 sequence.steps += 1
@@ -485,10 +497,10 @@ class Replica:
                 sequence.generated += 1
                 sequence.length += 1
                 sequence.began_at, sequence.steps = sequence.length, 0
+                sequence.began_s, sequence.began = now_s, self.iterations
                 request = sequence.stage.request
                 if np.isnan(recorder.first_token_s[request]) and not sequence.dropped:
-                    recorder.first_token_s[request] = recorder.env.now
-                    now_s = float(recorder.env.now)
+                    recorder.first_token_s[request] = now_s
                     recorder.first_tokens.append((self.deployment, now_s, now_s - float(recorder.arrival_s[request])))
         for sequence in [sequence for sequence in self.running if sequence.dropped]:
             self._leave(sequence)
@@ -502,6 +514,9 @@ class Replica:
             if stage.ended == stage.needed:
                 for other in list(stage.sequences):
                     self._leave(other)
+                frontend_s, prompt_token_s, steps = self.behind
+                took = now_s - sequence.began_s, self.iterations - sequence.began
+                stage.behind_s = behind_s(frontend_s + prompt_token_s * stage.prompt, steps, *took)
                 stage.done.succeed()
         self.batch = {}
 

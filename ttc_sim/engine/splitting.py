@@ -27,7 +27,7 @@ from ttc_sim.engine.clock import CLIENTS_ACT, CLIENTS_GIVE_UP, SERVERS_END
 from ttc_sim.engine.kv_cache import blocks_for
 from ttc_sim.engine.recording import Recorder
 from ttc_sim.engine.replica import Others, Replica, Stage, _Sequence
-from ttc_sim.engine.work import COMPLETED, NEVER, REJECTED, TIMED_OUT
+from ttc_sim.engine.work import NEVER, REJECTED, TIMED_OUT
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.step_time import StepTable
 
@@ -241,7 +241,8 @@ def serve_apart(
     target.receive(prompt)
     yield from _in_time(env, stage.done, gives_up_s, request)
     if stage.done.triggered:
-        return COMPLETED
+        status: int = yield from simulation.answered(stage, gives_up_s)
+        return status
     target.give_up(prompt)
     return TIMED_OUT
 

@@ -229,7 +229,8 @@ def simulate_point(point: Point, times: OperatorTimes, table: StepTable, known: 
     several = work.visible_tokens > 1
     tpot_ms = 1e3 * np.mean((got.finished_s - got.first_token_s)[several] / (work.visible_tokens[several] - 1))
     ttft_ms = 1e3 * np.mean(got.first_token_s - got.arrival_s)
-    return float(ttft_ms + known.first_token_ms + known.pipeline_steps * tpot_ms), float(tpot_ms)
+    outside_ms = known.first_token_ms + 1e-3 * known.prompt_token_us * np.mean(work.prompt_tokens)
+    return float(ttft_ms + outside_ms + known.pipeline_steps * tpot_ms), float(tpot_ms)
 
 
 def predict(

@@ -24,7 +24,7 @@ from ttc_sim.serving.catalogue import Served, has_experts, known, said_base
 from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import HOST_S, known_architecture, load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import operator_table
+from ttc_sim.serving.operators import operator_table, with_front_end
 from ttc_sim.serving.physics import FRONTEND_S, PIPELINE_STEPS
 from ttc_sim.serving.step_time import StepTable, linear_table
 
@@ -153,8 +153,8 @@ def _e2e(got: EngineResult) -> F64:
     return e2e_s
 
 
-def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str, tuple[float, float]]:
-    """Step times, what they are, and by how many seconds and iterations a first token comes later than its own iteration's end."""
+def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepTable, str]:
+    """Step times, and what they are."""
     pool, where = run.pool, run.path / "meta.json"
     check_worked_out(run.arguments, where, kv_cache=True)
     kept = "fp8" if str(run.arguments.get("kv_cache_dtype")).startswith("fp8") else None
@@ -167,7 +167,7 @@ def _catalogue(run: MeasuredRun, gpu: str, precision: str | None) -> tuple[StepT
     count, said = run.tensor_parallel * pool.data_parallel, said_base(run.model)
     rests_on = "" if said is None else f" ({said})"
     what = f"{run.model} on {count} {gpu}{rests_on}, {times.origin}, corrected as fitted to other servers"
-    return table, what, (1e-3 * corrections.first_token_ms, corrections.pipeline_steps)
+    return with_front_end(table, corrections), what
 
 
 @one_thread()
@@ -202,9 +202,8 @@ def backtest_run(
     others = [] if gpu is not None else load_calibrations(calibrate_on, run, gpu_profile)
     fitting: list[str] = []
     linear: LinearStepTime | None = None
-    late = FRONTEND_S, PIPELINE_STEPS
     if gpu is not None:
-        table, said, late = _catalogue(run, gpu, precision)
+        table, said = _catalogue(run, gpu, precision)
     elif gpu_profile is not None:
         check_worked_out(run.arguments, run.path / "meta.json", kv_cache=False)
         check_profile(run, gpu_profile, "--gpu-profile", "the profile of the run's own")
@@ -215,9 +214,9 @@ def backtest_run(
                 f"the fit of the host's time ended at its bound of {1e3 * MOST_HOST_S:g} ms: what makes the runs slower than their "
                 "profiles is something else"
             )
-        # What runs that were calibrated on took beside the loop is in what was fitted to them.
-        late = late if host_s is None else (0.0, 0.0)
         table = _profile(run, gpu_profile, host_s)
+        if host_s is None:  # or else what runs took behind the loop is in what was fitted to them
+            table = table._replace(frontend_s=FRONTEND_S, pipeline_steps=PIPELINE_STEPS)
         said = f"per-layer profile {Path(gpu_profile).name}"
         said += (
             "" if host_s is None else f", host {1e3 * host_s:.1f} ms per iteration fitted to {len(others)} other run(s)"
@@ -234,10 +233,6 @@ def backtest_run(
     ttft_s, e2e_s = (got.first_token_s - got.arrival_s)[done], _e2e(got)[done]
     several = run.output_tokens[done] > 1
     rest = run.output_tokens[done][several] - 1
-    if linear is None and several.any():
-        # Behind the loop, as experiments on other servers show it; linear step times are fitted with it in them.
-        late_s = late[0] + late[1] * float(np.median((e2e_s - ttft_s)[several] / rest))
-        ttft_s, e2e_s = ttft_s + late_s, e2e_s + late_s
     measured = {"ttft_s": run.ttft_s[done], "e2e_s": run.e2e_s[done]}
     measured["tpot_s"] = (measured["e2e_s"] - measured["ttft_s"])[several] / rest
     predicted = {"ttft_s": ttft_s, "e2e_s": e2e_s, "tpot_s": (e2e_s - ttft_s)[several] / rest}

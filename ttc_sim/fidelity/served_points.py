@@ -28,7 +28,7 @@ from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import Served, checked, gpus, has_experts, need, said_base
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, corrections_for, token_s
 from ttc_sim.serving.host import handed_out
-from ttc_sim.serving.operators import OperatorTimes, operator_table
+from ttc_sim.serving.operators import OperatorTimes, operator_table, state_tokens
 from ttc_sim.serving.step_time import StepTable, step_seconds
 
 MAX_NUM_BATCHED_TOKENS = 8192
@@ -326,9 +326,10 @@ def predict_served_points(
 
         def one(i: int) -> PredictedItl | str:
             longest = int(points[i].load.prompt_tokens + closed_loop(points[i]).visible_tokens.max())
-            if times.kv_tokens < longest:
-                return no_room(times.kv_tokens, longest)
-            return simulate_served_point(points[i], table, times.kv_tokens)
+            held = times.kv_tokens - points[i].users * state_tokens(times)
+            if held < longest:
+                return no_room(held, longest)
+            return simulate_served_point(points[i], table, held)
 
         return one
 

@@ -437,6 +437,8 @@ class GpuPool(Model):
     @model_validator(mode="after")
     def _beside_the_gpu(self) -> GpuPool:
         said = [name for name in HOST_KEYS if getattr(self, name) != type(self).model_fields[name].default]
+        if self.host is not None and not self.host.in_loop:
+            said.remove("host")
         by_layers = isinstance(self.step_time, LayerStepTime)
         if said and self.step_time is not None and not by_layers:
             raise ValueError(f"no {said[0]} beside this step_time: it is of whole iterations, with what the host takes")

@@ -38,14 +38,15 @@ iteration while the GPU computes: two servers measured so (vLLM 0.19) leave noth
 :class:`ttc_sim.serving.physics.Coefficients`)."""
 
 LINK_BYTES_PER_S = 16e9
-"""Bytes per second over each GPU's link in a large all-reduce through PCIe (two RTX PRO 6000, Qwen3-32B, vLLM 0.19)."""
+"""Bytes per second over each GPU's link in a large all-reduce through PCIe. Fitted, with the next, to the end-to-end times of two
+runs together (two RTX PRO 6000, vLLM 0.19): Qwen3-32B over both GPUs, and Qwen3-30B-A3B as two ranks that share their experts."""
 
-LINK_LATENCY_S = 25e-6
+LINK_LATENCY_S = 32e-6
 """Seconds of such an all-reduce of nearly nothing."""
 
 DIRECT_SHARE = 0.8
 """Share of ``LINK_BYTES_PER_S`` at which a GPU reads its peers' activations directly. This and the
-next are fitted to the same run, where small batches were faster than the ring alone explains."""
+next are fitted to the first of these runs, where small batches were faster than the ring alone explains."""
 
 DIRECT_LATENCY_S = 6e-6
 """Seconds of such an all-reduce of nearly nothing."""

@@ -20,7 +20,7 @@ from ttc_sim.serving.catalogue import BACKENDS, Served
 from ttc_sim.serving.corrections import corrections_for, doubt
 from ttc_sim.serving.model_names import ALIASES
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import OperatorTimes, operator_table
+from ttc_sim.serving.operators import OperatorTimes, operator_table, state_tokens
 from ttc_sim.serving.step_time import full_batch_seconds, step_seconds
 
 PARALLEL = (1, 2, 4, 8)
@@ -174,7 +174,8 @@ def offers(
             refused.append({"gpu": gpu, "reason": reason})
         longest = prompt_tokens + output_tokens
         needed = min(
-            [served.gpus for served, times in here if times.kv_tokens >= longest], default=_needed(here, longest)
+            [served.gpus for served, times in here if times.kv_tokens >= longest + state_tokens(times)],
+            default=_needed(here, longest),
         )
         found += [_offer(served, times, needed, prompt_tokens, output_tokens) for served, times in here]
     if not found:
@@ -197,7 +198,8 @@ def fewest_gpus(model: str, gpu: str, tokens: int, *, where: str, field: str) ->
             continue
         served = Served(name, gpu, "vllm", count, precision=precision, **_experts(name, count, precision))
         try:
-            if operator_times(served, where, field).kv_tokens >= tokens:
+            times = operator_times(served, where, field)
+            if times.kv_tokens >= tokens + state_tokens(times):
                 return served
         except InputError as error:
             reason = error.expected
@@ -226,7 +228,7 @@ def _needed(here: Sequence[tuple[Served, OperatorTimes]], longest: int) -> int:
 def _offer(served: Served, times: OperatorTimes, needed: int, prompt_tokens: int, output_tokens: int) -> Offer:
     limits = SMALL_GPU_LIMITS if served.gpu in SMALL_GPUS else LARGE_GPU_LIMITS
     longest = prompt_tokens + output_tokens
-    batch = min(times.kv_tokens // longest, limits["max_num_seqs"])
+    batch = min(times.kv_tokens // (longest + state_tokens(times)), limits["max_num_seqs"])
     alone = full = 0.0
     if batch:
         table = operator_table(

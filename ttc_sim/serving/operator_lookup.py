@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ttc_sim.serving.catalogue import (
     PACKAGE,
     Served,
     config_of,
+    gpus,
     has_experts,
     installed,
     layers,
@@ -102,6 +103,37 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())[:300]
 
 
+def state_bytes(served: Served) -> float:
+    """Bytes that each sequence holds on one GPU in layers that do not attend: states of Mamba or linear attention, in 32 bits.
+
+    As vLLM keeps them by default, where a model's ``config.json`` says nothing else. ``served`` by the catalogue's names.
+    """
+    config = config_of(served.model)
+    assert config is not None
+    said = config["extra_params"]
+    mamba = str(getattr(said, "hybrid_override_pattern", "")).count("M")
+    linear = tuple(getattr(said, "layer_types", ())).count("linear_attention")
+    numbers = 0
+    if mamba:
+        numbers = mamba * said.mamba_num_heads * said.mamba_head_dim * said.ssm_state_size
+    elif linear and hasattr(said, "kda_num_heads"):
+        numbers = linear * said.kda_num_heads * said.kda_head_dim**2
+    elif linear:
+        numbers = linear * said.linear_num_value_heads * said.linear_key_head_dim * said.linear_value_head_dim
+    return 4.0 * numbers / served.tensor_parallel
+
+
+def _unmeasured_states(served: Served, own_ms: Callable[[int], float]) -> Callable[[int], float]:
+    """Milliseconds that reading and writing the states of so many sequences takes beyond what the catalogue says of it.
+
+    Of Mamba no kernel was measured, and what stands in counts a token's inputs alone: no less than the states' bytes take through
+    memory, at the share of its rate that the catalogue itself takes for what was not measured.
+    """
+    gpu = gpus()[served.gpu]["gpu"]
+    each_ms = 2e3 * state_bytes(served) / (gpu["mem_bw"] * gpu["mem_bw_empirical_scaling_factor"])
+    return lambda sequences: max(sequences * each_ms - own_ms(sequences), 0.0)
+
+
 def _times(served: Served, handle: Any, memory: Mapping[str, Any]) -> OperatorTimes:
     prefill, decode = handle.evaluate_context_ops, handle.evaluate_generation_ops
     taking, giving = _names(prefill), _names(decode)
@@ -130,13 +162,20 @@ def _times(served: Served, handle: Any, memory: Mapping[str, Any]) -> OperatorTi
                 kinds[_kind(name)].append(i)
         by_kind.append(kinds)
     decoding = [int(n) for n in TOKENS if n <= MOST_DECODING]
+    states = [i for i, name in enumerate(giving) if name.endswith("mamba_ssm")]
+    more_ms = _unmeasured_states(served, lambda n: total(decode, states, batch_size=n, s=1024)) if states else None
     kinds_here = [kind for kind in by_kind[0] if kind != "head"]
     version = installed()
+    decode_ms = {k: [total(decode, by_kind[1][k], batch_size=n, s=1024) for n in decoding] for k in kinds_here}
+    origin = _ORIGIN.format(package=PACKAGE, version=version, backend=served.backend, measured=memory["measured"])
+    if more_ms is not None:
+        decode_ms["other"] = [ms + more_ms(n) for ms, n in zip(decode_ms["other"], decoding, strict=True)]
+        origin += "; Mamba's states by their bytes"
     return OperatorTimes(
-        origin=_ORIGIN.format(package=PACKAGE, version=version, backend=served.backend, measured=memory["measured"]),
+        origin=origin,
         moe=has_experts(served.model),
         layers=layers(served.model),
-        decode={k: [total(decode, by_kind[1][k], batch_size=n, s=1024) for n in decoding] for k in kinds_here},
+        decode=decode_ms,
         prefill={k: [total(prefill, by_kind[0][k], batch_size=1, s=int(n)) for n in TOKENS] for k in kinds_here},
         head=[total(decode, by_kind[1]["head"], batch_size=int(n), s=1024) for n in SEQUENCES],
         decode_attention=[
@@ -146,6 +185,7 @@ def _times(served: Served, handle: Any, memory: Mapping[str, Any]) -> OperatorTi
             [total(prefill, sorted(attends[0]), batch_size=1, s=int(c), prefix=int(p)) for p in CONTEXTS]
             for c in CHUNKS
         ],
+        state_bytes=state_bytes(served),
         **{key: value for key, value in memory.items() if key != "measured"},
     )
 
@@ -187,15 +227,18 @@ def _memory(served: Served, model: str, arguments: Mapping[str, Any]) -> dict[st
         )
     except ValueError:
         kv_tokens = 0
+    # Of a Nemotron-H the catalogue counts keys and values of every layer, but few attend.
+    pattern = str(getattr(config_of(served.model)["extra_params"], "hybrid_override_pattern", ""))  # type: ignore[index]
+    attend = pattern.count("*") / len(pattern) if pattern else 1.0
     return {
         "measured": measured,
         "memory_bytes": float(parts["gpu_memory_capacity_bytes"]),
         "weight_bytes": float(parts["weights_bytes"]),
         "activation_bytes": float(parts["activations_bytes"]),
         "runtime_bytes": float(parts["runtime_overhead_bytes"] + parts["comm_overhead_bytes"]),
-        "kv_bytes_per_token": float(parts["kv_size_per_token_bytes"]),
+        "kv_bytes_per_token": attend * float(parts["kv_size_per_token_bytes"]),
         "memory_share": MEMORY_SHARE,
-        "kv_tokens": kv_tokens,
+        "kv_tokens": int(kv_tokens / attend),
     }
 
 

@@ -16,7 +16,7 @@ from ttc_sim.serving.catalogue import Served, base, base_name
 from ttc_sim.serving.operator_lookup import grid, measure
 from ttc_sim.serving.operators import OperatorTimes, as_json, from_json
 
-LAYOUT = 3
+LAYOUT = 5
 """Counts up whenever what is kept means something else."""
 
 _log = logging.getLogger(__name__)

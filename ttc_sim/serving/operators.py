@@ -7,6 +7,7 @@ cannot show (the host, slower collectives between layers, experts used unevenly)
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -53,6 +54,7 @@ class OperatorTimes:
         kv_bytes_per_token: of the first token, on one GPU.
         memory_share: of the GPU's memory that the server uses.
         kv_tokens: that fit into what is left, 0 if nothing is.
+        state_bytes: that each sequence holds there besides, on one GPU, whatever its length: of layers that do not attend.
     """
 
     origin: str
@@ -70,6 +72,12 @@ class OperatorTimes:
     kv_bytes_per_token: float
     memory_share: float
     kv_tokens: int
+    state_bytes: float = 0.0
+
+
+def state_tokens(times: OperatorTimes) -> int:
+    """KV tokens that would take the room of what a sequence holds whatever its length."""
+    return math.ceil(times.state_bytes / kv_bytes_of_a_token(times)) if times.state_bytes else 0
 
 
 def kv_tokens(times: OperatorTimes, memory_share: float) -> int:
@@ -99,7 +107,8 @@ class Corrections:
         link: factor on collectives between GPUs.
         experts: factor on the experts of a layer while decoding; prefill_experts: a further one of iterations with prefill.
         attention: factor on attention while decoding.
-        first_token_ms: milliseconds of a first token outside of the server's loop (HTTP, tokeniser, client).
+        first_token_ms: milliseconds of a first token outside of the server's loop (HTTP, client).
+        prompt_token_us: microseconds of each token of the prompt there (tokeniser).
         pipeline_steps: iterations by which a first token comes later than its own iteration's end.
         greedy_us: microseconds of each sequence that yields a token, in the server's loop but in no operator of the model, where
             the likeliest token is taken; sampled_us: where tokens are sampled (top-p, top-k, penalties).
@@ -114,12 +123,22 @@ class Corrections:
     prefill_experts: float = 1.0
     attention: float = 1.0
     first_token_ms: float = 0.0
+    prompt_token_us: float = 0.0
     pipeline_steps: float = 0.0
     greedy_us: float = 0.0
     sampled_us: float = 0.0
 
 
 NONE = Corrections()
+
+
+def with_front_end(table: StepTable, corrections: Corrections) -> StepTable:
+    """The table with what is outside of the server's loop."""
+    return table._replace(
+        frontend_s=1e-3 * corrections.first_token_ms,
+        prompt_token_s=1e-6 * corrections.prompt_token_us,
+        pipeline_steps=corrections.pipeline_steps,
+    )
 
 
 def operator_table(
@@ -219,7 +238,7 @@ def from_json(text: str) -> OperatorTimes:
         ValueError: not JSON, another layout, or a number that is negative or not finite.
     """
     raw = json.loads(text)
-    if not isinstance(raw, dict) or set(raw) != {field.name for field in fields(OperatorTimes)}:
+    if not isinstance(raw, dict) or {*raw, "state_bytes"} != {field.name for field in fields(OperatorTimes)}:
         raise ValueError("not a table of operator times")
     times = OperatorTimes(**raw)
     parts: list[tuple[Any, tuple[int, ...]]] = [

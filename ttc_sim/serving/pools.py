@@ -16,15 +16,30 @@ from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.host import HostTimes, handed_out, host_times, with_host
 from ttc_sim.serving.model_context import with_context
 from ttc_sim.serving.operator_store import operator_times
-from ttc_sim.serving.operators import OperatorTimes, kv_bytes_of_a_token, kv_tokens, operator_table
-from ttc_sim.serving.physics import ARCHITECTURES, held_bytes, kv_bytes_per_token, load_architecture, physics_table
+from ttc_sim.serving.operators import (
+    OperatorTimes,
+    kv_bytes_of_a_token,
+    kv_tokens,
+    operator_table,
+    state_tokens,
+    with_front_end,
+)
+from ttc_sim.serving.physics import (
+    ARCHITECTURES,
+    FRONTEND_S,
+    PIPELINE_STEPS,
+    held_bytes,
+    kv_bytes_per_token,
+    load_architecture,
+    physics_table,
+)
 from ttc_sim.serving.speculation import speculative_table
 from ttc_sim.serving.step_time import StepTable, linear_table
 from ttc_sim.serving.users_own import own_table
 
 
 def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
-    """Step times of a pool's replicas.
+    """Step times of a pool's replicas, and by how much answers come later than those end.
 
     Args:
         pool: of the scenario.
@@ -34,6 +49,15 @@ def pool_table(pool: GpuPool, folder: str | Path = ".") -> StepTable:
         InputError: files that are missing or cannot be read, a name that is not known, or a user's own that failed or returned
             something else.
     """
+    table, own = _loop_table(pool, folder), pool.host or Host()
+    return table._replace(
+        frontend_s=table.frontend_s if own.frontend_s is None else own.frontend_s,
+        prompt_token_s=table.prompt_token_s if own.prompt_token_s is None else own.prompt_token_s,
+        pipeline_steps=table.pipeline_steps if own.pipeline_steps is None else own.pipeline_steps,
+    )
+
+
+def _loop_table(pool: GpuPool, folder: str | Path) -> StepTable:
     apart = pool.prefill_pool
     if apart is not None:
         alone = pool.model_copy(update={"prefill": None, "kv_transfer": None})
@@ -153,15 +177,22 @@ def with_transfer(pool: GpuPool, folder: str | Path, where: str | Path = "pool",
 
 
 def _held(times: OperatorTimes, pool: GpuPool) -> int:
-    """KV tokens that fit into the share of the GPUs' memory that a pool's server uses."""
+    """KV tokens that fit into the share of the GPUs' memory that a pool's server uses, beside the states of a full batch."""
     share = pool.gpu_memory_utilization
-    return times.kv_tokens if share is None or share == times.memory_share else kv_tokens(times, share)
+    room = times.kv_tokens if share is None or share == times.memory_share else kv_tokens(times, share)
+    return room - pool.max_num_seqs * state_tokens(times)
 
 
 def _with_cache(pool: GpuPool, folder: str | Path, where: str | Path, field: str) -> GpuPool:
     """The pool with the KV cache that its GPUs leave beside the weights."""
     times = operator_times(served_by(pool, folder), where, field)
     share, gib, held = pool.gpu_memory_utilization, times.memory_bytes / 2**30, _held(times, pool)
+    if held < 16 and held + pool.max_num_seqs * state_tokens(times) >= 16:
+        mib = pool.gpus * times.state_bytes / 2**20
+        expected = (
+            f"fewer, or more GPUs: each sequence holds {mib:.0f} MiB whatever its length, in layers that do not attend"
+        )
+        raise InputError(where, f"{field}max_num_seqs", pool.max_num_seqs, expected)
     if held < 16 and share is not None and times.kv_tokens >= 16:
         expected = f"a larger share of {gib:.0f} GiB: weights leave no room for keys and values"
         raise InputError(where, f"{field}gpu_memory_utilization", share, expected)
@@ -207,6 +238,7 @@ def _catalogue_table(served: Served, max_tokens: int, max_sequences: int, host: 
         corrections = replace(corrections, greedy_us=1e6 * host.sequence_s, sampled_us=1e6 * host.sequence_s)
     ranks = served.data_parallel
     table = operator_table(times, corrections, max_tokens, max_sequences, ranks, sampled=host.sampled)
+    table = with_front_end(table, corrections)
     return with_host(table, host.step_s, 0.0, host.token_s)
 
 
@@ -224,6 +256,7 @@ def _layers_table(
     )
     corrections = fitted()["dense"]
     sequence_s = 1e-6 * (corrections.sampled_us - corrections.greedy_us) if host.sampled else 0.0
+    table = table._replace(frontend_s=FRONTEND_S, pipeline_steps=PIPELINE_STEPS)
     return with_host(table, host.step_s, sequence_s if host.sequence_s is None else host.sequence_s, host.token_s)
 
 
@@ -236,7 +269,8 @@ def _table(
         return linear_table(given, max_tokens, max_sequences)
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
     limits = given.tensor_parallel, given.precision, max_tokens, max_sequences
-    return physics_table(shape, given.gpu, *limits, data_parallel=ranks, kv_cache_dtype=given.kv_cache_dtype)
+    table = physics_table(shape, given.gpu, *limits, data_parallel=ranks, kv_cache_dtype=given.kv_cache_dtype)
+    return table._replace(frontend_s=FRONTEND_S, pipeline_steps=PIPELINE_STEPS)
 
 
 class _Settings:

@@ -49,6 +49,8 @@ class StepTable(NamedTuple):
         verified: tokens that are computed of each decoding sequence, draft tokens and one more.
         advance: tokens that a decoding sequence gets of an iteration, in the mean.
         apart: of the replicas that take prompts in, where those are others.
+        frontend_s, prompt_token_s, pipeline_steps: seconds, seconds for each token of the prompt, and iterations, by which answers
+            are with their clients later than the iteration that made them ends, first tokens as last ones (:func:`behind_s`).
     """
 
     base_s: float
@@ -69,6 +71,9 @@ class StepTable(NamedTuple):
     verified: int = 1
     advance: float = 1.0
     apart: StepTable | None = None
+    frontend_s: float = 0.0
+    prompt_token_s: float = 0.0
+    pipeline_steps: float = 0.0
 
 
 def step_table(
@@ -416,6 +421,19 @@ def decode_line(tables: StepTables, which: int, decoding: int, kv_tokens: float)
 def iterations_on_line(kv_tokens: float, more: float, kv_end: float) -> int:
     """Decode iterations from so many KV tokens on, each with so many more of them, that begin on a line that ends there."""
     return 1 << 60 if kv_end == np.inf else max(int((kv_end - kv_tokens) / more), 0) + 1
+
+
+def behind_s(waits_s: float, pipeline_steps: float, took_s: float, iterations: int) -> float:
+    """Seconds by which an answer comes later than its last iteration ends, of so many that took so long together.
+
+    What is around the loop (HTTP, tokeniser) or in its pipeline (a batch is decided on an iteration ahead) takes seconds,
+    ``waits_s``, and iterations, here of the mean length of those since the answer began to be decoded. One of a single token
+    shows none.
+
+    >>> behind_s(0.005, 1.5, 2.0, 100), behind_s(0.005, 1.5, 0.0, 0)
+    (0.034999999999999996, 0.005)
+    """
+    return waits_s + (pipeline_steps * took_s / iterations if iterations > 0 else 0.0)
 
 
 def line_seconds(first_s: float, more_s: float, iterations: int) -> float:

@@ -218,9 +218,11 @@ def begin(
         own or (pool_table(item) if isinstance(item, GpuPool) else no_steps())
         for item, own in zip(deployments, given, strict=True)
     ]
-    for item, table in zip(deployments, each, strict=True):
+    for row, item, table in zip(dep, deployments, each, strict=True):
         if isinstance(item, GpuPool):
             check_table(table, item)
+            for name in ("frontend_s", "prompt_token_s", "pipeline_steps"):
+                row[name] = getattr(table, name)
     tables = stack_tables(each)
     _set_ranks(deployments, each, dep, rep)
     arrival_s = first.arrival_s if first.after is None else np.where(first.after < 0, first.arrival_s, np.nan)

@@ -132,12 +132,13 @@ def remove_running(m: Memory, r: int, q: int) -> None:
 
 
 @merged
-def begin_decoding(m: Memory, r: int, q: int) -> None:
+def begin_decoding(m: Memory, r: int, q: int, now_s: float) -> None:
     """From the iteration that has just ended, in which it got a token, on."""
     rep = m.replicas[r]
     one = m.sequences[q]
     iteration = rep.iteration
     one.state = DECODE
+    one.began, one.began_s = iteration, now_s
     if rep.drafts > 0:
         begin_speculating(m, r, q)
     else:

@@ -162,6 +162,9 @@ def happen(m: Memory, kind: int, request: int, stage: int, attempt: int, now_s: 
         return -1
     d = m.deployment_of[stage]
     dep = m.deployments[d]
+    if kind == ANSWER and dep.kind == 1:
+        waits = np.isnan(m.finished_s[request]) and m.stage[request] == stage and m.attempt[request] == attempt
+        return int(end_stage(m, request, now_s)) if waits else -1
     if kind == GIVE_UP:
         if dep.kind == 0 and attempt == NONE:  # or else it waited at the gateway
             dep.waiting -= 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from ttc_sim.engine.compiled.batch import admit, begin_decoding, head_of_queue, leave, preempt, share, skip_iteration
 from ttc_sim.engine.compiled.handing import admit_ready, fetch, take_in
-from ttc_sim.engine.compiled.heaps import schedule, sleep
+from ttc_sim.engine.compiled.heaps import push_event, schedule, sleep
 from ttc_sim.engine.compiled.jit import compiled, inlined, merged
 from ttc_sim.engine.compiled.kv import blocks_for, take
 from ttc_sim.engine.compiled.levels import note_leap
@@ -22,6 +22,7 @@ from ttc_sim.engine.compiled.speculation import (
     speculative_iterations_that_fit,
 )
 from ttc_sim.engine.compiled.state import (
+    ANSWER,
     BOUNDARY,
     DECODE,
     HEARD,
@@ -29,12 +30,13 @@ from ttc_sim.engine.compiled.state import (
     INTERVALS,
     NONE,
     PREFILL,
+    REQUESTS,
     Memory,
 )
-from ttc_sim.serving.step_time import decode_line, iterations_on_line, line_seconds, seconds_at
+from ttc_sim.serving.step_time import behind_s, decode_line, iterations_on_line, line_seconds, seconds_at
 
 # One copy for both engines, here made part of what calls it.
-_line_seconds, _iterations_on_line = inlined(line_seconds), inlined(iterations_on_line)
+_line_seconds, _iterations_on_line, _behind_s = inlined(line_seconds), inlined(iterations_on_line), inlined(behind_s)
 
 
 @inlined
@@ -341,8 +343,18 @@ def plan(m: Memory, r: int, now_s: float) -> None:
 
 
 @compiled
+def _hand_out(m: Memory, request: int, late_s: float, now_s: float) -> None:
+    """A stage's last token has been made, and is on its way to the client."""
+    stage = m.stage[request]
+    if stage == m.stage_start[m.arm[request] * (m.counters[REQUESTS] + 1) + request]:
+        m.first_token_s[request] += late_s
+    m.group[request] = -1
+    push_event(m, now_s + late_s, ANSWER, request, stage, m.attempt[request])
+
+
+@compiled
 def end_iterations(m: Memory, r: int, now_s: float) -> int:
-    """The end of a leap or a step; returns how many stages ended with it, listed in ``finished``."""
+    """The end of a leap or a step; returns how many stages have their answer with it, listed in ``finished``."""
     rep = m.replicas[r]
     seq = m.sequences
     leap = rep.leap
@@ -381,7 +393,7 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
                             m.heard_at[at], m.heard_s[at] = rep.deployment, now_s
                             m.heard_ttft_s[at] = now_s - m.arrived_s[request]
                             m.counters[HEARD] += 1
-                    begin_decoding(m, r, q)
+                    begin_decoding(m, r, q, now_s)
                 elif rep.partial < 0:
                     rep.partial = q
             q = seq[q].next
@@ -399,11 +411,17 @@ def end_iterations(m: Memory, r: int, now_s: float) -> int:
         if seq[q].end > rep.iteration:
             break
         g = seq[q].group
+        took_s, iterations, prompt = now_s - seq[q].began_s, rep.iteration - seq[q].began, seq[q].prompt
         leave(m, r, q)
         m.groups[g].ended += 1
         if m.groups[g].ended == m.groups[g].needed:
             while m.groups[g].unfinished > 0:
                 leave(m, r, m.groups[g].first)
-            m.finished[ended] = m.groups[g].request
-            ended += 1
+            dep = m.deployments[rep.deployment]
+            late_s = _behind_s(dep.frontend_s + dep.prompt_token_s * prompt, dep.pipeline_steps, took_s, iterations)
+            if late_s > 0:
+                _hand_out(m, m.groups[g].request, late_s, now_s)
+            else:
+                m.finished[ended] = m.groups[g].request
+                ended += 1
     return ended

@@ -287,6 +287,7 @@ def run(
             arrays = more_days(arrays)
     if until_s is not None:
         _stop(memory(arrays), until_s)
+        arrays.first_token_s[arrays.first_token_s >= until_s] = np.nan
     busy_s = np.array([arrays.deployments[d]["busy_s"] for d in range(len(deployments))])
     at, prefill_busy_s = arrays.replicas["deployment"], np.zeros(len(deployments))
     np.add.at(busy_s, arrays.deployments["owner"][at], arrays.replicas["busy_s"])

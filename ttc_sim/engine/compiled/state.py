@@ -24,7 +24,7 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 # not known for long enough. whole: prompts are taken in at once; chunk: most tokens of one that an iteration takes in. cache:
 # number of an API's prompt cache, -1 of one that has none; cache_marks, ...: its rules. prefill: the replicas that take prompts in
 # for a pool, as one that comes after all others, -1 of others; takes_in: whether it is such; owner: the pool that it is for, or
-# itself. per_block_s, latency_s: of a prompt's way.
+# itself. per_block_s, latency_s: of a prompt's way. frontend_s, prompt_token_s, pipeline_steps: of an answer's way.
 DEPLOYMENT = _record(
     "kind first_replica replicas ranks max_seqs max_tokens queue_limit balancer by_priority caching turn running waiting"
     " concurrency in_progress retries stops has_requests has_tokens noted_running noted_waiting changes"
@@ -33,7 +33,7 @@ DEPLOYMENT = _record(
     "timeout_s until_s capacity busy_s busy_since_s backoff_base_s backoff_max_s"
     " requests_most requests_level requests_rate requests_at tokens_most tokens_level tokens_rate tokens_at"
     " input_most input_level input_rate input_at output_most output_level output_rate output_at"
-    " deadline_s known_until_s cache_ttl_s per_block_s latency_s",
+    " deadline_s known_until_s cache_ttl_s per_block_s latency_s frontend_s prompt_token_s pipeline_steps",
 )
 # first, last, running: the batch in order of admission. prefill: first sequence of it that takes in prompt in this iteration.
 # partial: the first whose prompt did not fit. leap: decode iterations that the next event ends, 0 for one planned step.
@@ -54,10 +54,12 @@ REPLICA = _record(
     " coming_first coming_last ready_first ready_last handed",
     "at_s begun_s first_step_s more_s woke_s busy_s ready_s step_pairs own_s own_more_s seen_s link_s",
 )
-# A sequence that decodes grows with its replica's iterations: its length is offset + iteration, or see speculation.py.
+# A sequence that decodes grows with its replica's iterations: its length is offset + iteration, or see speculation.py. began,
+# began_s: the iteration after which it began to, and when that was.
 SEQUENCE = _record(
     "group sample order level prompt output offset length computed blocks shared chunk end place previous next sibling state"
-    " dropped prefilled stamp"
+    " dropped prefilled stamp began",
+    "began_s",
 )
 # lost: prompt tokens that count as lost, once its client has asked again; -1 before. kv: where its prompt is, of a pool whose
 # prefill is apart; source: the group that took it in; before, after: of those that wait for blocks.

@@ -258,6 +258,11 @@ def hand_over(m: Memory, request: int, stage: int, attempt: int, now_s: float) -
 @compiled
 def time_out(m: Memory, request: int, now_s: float) -> None:
     g = m.group[request]
+    if g < 0:  # the answer is on its way
+        if m.first_token_s[request] > now_s:
+            m.first_token_s[request] = np.nan
+        not_answered(m, request, TIMED_OUT, LATE, True, now_s)
+        return
     if m.groups[g].kv != HERE:
         give_up_prompt(m, g, now_s)
         not_answered(m, request, TIMED_OUT, LATE, True, now_s)
