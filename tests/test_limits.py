@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import yaml
 
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS, MOST_TOKENS
+from ttc_sim.base.memory import available_bytes
 from ttc_sim.policies import Overflow
-from ttc_sim.scenario import scenario_from_dict
+from ttc_sim.scenario import load_scenario, scenario_from_dict
 from ttc_sim.simulation.result import simulate
 from ttc_sim.strategies import parse_strategy
+from ttc_sim.workload import expected
 
 HUGE = [MOST_TOKENS + 1, 2**31, 2**63, 10**19]
 
@@ -149,3 +152,43 @@ def test_a_verifier_that_reads_and_writes_as_much_as_can_be_is_billed_for_it(tmp
     assert summary.tokens_per_request["prompt"].value == read
     assert summary.tokens_per_request["output"].value == written
     assert summary.cost_usd_per_request.value == pytest.approx((read + 2 * written) * 1e-6, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("much", "says"),
+    [
+        (
+            "requests: 50000000",
+            r"workload\.requests: got 50000000; expected fewer: 5e\+07 requests take 25 GB of memory at least, and 8",
+        ),
+        (
+            "duration: 400 d",
+            r"workload\.duration: got '400 d'; expected a shorter one: 3\.46e\+07 requests take 17\.3 GB of memory at least",
+        ),
+    ],
+)
+def test_a_run_for_which_there_is_no_memory_is_refused_before_it_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, much: str, says: str
+) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text(
+        f"""
+name: large
+workload:
+  arrivals: {{process: trace, file: two.csv, format: csv, columns: {{arrival: t, prompt_tokens: p, output_tokens: o}}}}
+  {much}
+arms: {{a: {{deployment: p}}}}
+policy: Always('a')
+deployments:
+  p: {{kind: gpu_pool, replicas: 1, usd_per_replica_hour: 1,
+      step_time: {{base_s: 0.01, per_prefill_token_s: 0.0, per_sequence_s: 0.0, per_kv_token_s: 0.0}}}}
+"""
+    )
+    (tmp_path / "two.csv").write_text("t,p,o\n0,5,5\n1,5,5\n")
+    monkeypatch.setattr(expected, "available_bytes", lambda: 8e9)
+    with pytest.raises(InputError, match=says):
+        simulate(load_scenario(path))
+
+
+def test_what_is_free_is_less_than_the_machine_has() -> None:
+    assert 0 < available_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -505,6 +505,11 @@ def test_bad_models_are_refused(tmp_path: Path, learnt: Path) -> None:
     onnx.save(made, str(tmp_path / "heads.onnx"))
     with pytest.raises(InputError, match="a predictor of this version"):
         Predictor.load(tmp_path / "heads.onnx")
+    made = onnx.load(str(learnt / "m.onnx"))
+    next(one for one in made.metadata_props if one.key == "format").value = "99"
+    onnx.save(made, str(tmp_path / "later.onnx"))
+    with pytest.raises(InputError, match="metadata format: got '99'; expected 2, which this version reads"):
+        Predictor.load(tmp_path / "later.onnx")
 
 
 # ------------------------------------------------------------------------------------- commands

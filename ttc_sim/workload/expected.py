@@ -13,6 +13,7 @@ import numpy as np
 from ttc_sim.base.draws import F64
 from ttc_sim.base.errors import InputError
 from ttc_sim.base.limits import MOST_REQUESTS
+from ttc_sim.base.memory import available_bytes
 from ttc_sim.scenario import (
     Arrivals,
     Clients,
@@ -215,11 +216,31 @@ def check_few_enough(expected: float, workload: Workload, where: str) -> None:
         come = f"about {expected:,.3g} requests" if math.isfinite(expected) else "more requests than can be counted"
         said = f"a shorter one, or lower rates: {come} come in it, and a run has at most {MOST_REQUESTS:,}"
         raise InputError(where, "workload.duration", workload.duration, said)
+    check_memory(expected, workload, where)
+
+
+LEAST_BYTES = 500.0
+"""That a simulated request takes, whatever it is: a day of a million of single stages takes twice as many."""
+
+
+def check_memory(requests: float, workload: Workload, where: str) -> None:
+    """See that there is memory for the records of so many requests, which the system would otherwise end the process for.
+
+    Raises:
+        InputError: there is not.
+    """
+    needed, left = LEAST_BYTES * requests, available_bytes()
+    if needed > left:
+        field, value = ("duration", workload.duration) if workload.requests is None else ("requests", workload.requests)
+        less = "a shorter one" if workload.requests is None else "fewer"
+        said = f"{less}: {requests:,.3g} requests take {needed / 1e9:.3g} GB of memory at least, and {left / 1e9:.3g} GB are free"
+        raise InputError(where, f"workload.{field}", value, said)
 
 
 __all__ = [
     "Expected",
     "check_few_enough",
+    "check_memory",
     "is_own",
     "last_of",
     "named_as",

@@ -22,7 +22,7 @@ from ttc_sim.scenario import Arrivals, Clients, ClosedLoop, Renewal, Sessions, T
 from ttc_sim.scenario.lengths import Lengths
 from ttc_sim.scenario.shapes import WHOLE_TRACE
 from ttc_sim.workload.beginnings import Beginnings
-from ttc_sim.workload.expected import Expected, check_few_enough, is_own, named_as, seconds_of_run
+from ttc_sim.workload.expected import Expected, check_few_enough, check_memory, is_own, named_as, seconds_of_run
 from ttc_sim.workload.generating import first_of, generate
 from ttc_sim.workload.lengths import with_lengths
 from ttc_sim.workload.sessions import all_turns, turns_a_session
@@ -92,6 +92,8 @@ def arrive(
     """
     if requests is not None:
         workload = workload.model_copy(update={"requests": requests, "duration": None})
+    if workload.requests is not None:
+        check_memory(workload.requests, workload, where)
     many = _Streams(workload, seed, label, folder, where, rounds)
     traffics = many.by_number() if workload.requests is not None else many.by_time()
     traffics = [many.with_lengths(k, one) for k, one in enumerate(traffics)]

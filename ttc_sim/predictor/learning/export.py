@@ -18,10 +18,9 @@ from ttc_sim.predictor.learning.text_encoder import add_text_encoder
 from ttc_sim.predictor.learning.train import Expert, Model
 from ttc_sim.predictor.reading.features import BUCKETS
 from ttc_sim.predictor.reading.surface import COUNT
-from ttc_sim.predictor.running.providers import HALF, TEXT
+from ttc_sim.predictor.running.providers import FORMAT, HALF, TEXT
 
 OPSET = 17
-FORMAT = "2"
 NEARNESS = 0.05
 """Distances apart by this much weigh e to 1 when several training sets say how hard a prompt is."""
 PER_HEAD = ("p", "tokens", "tokens_p50", "tokens_p90")

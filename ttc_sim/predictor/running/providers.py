@@ -28,6 +28,8 @@ NAMES = {"cpu": (CPU,), "cuda": (CUDA, CPU), "tensorrt": (TENSORRT, CUDA, CPU)}
 HALF = "half"
 """Input of a graph that says whether networks and text encoder compute in 16 bits; 32 if it is left out."""
 TEXT = "text"
+FORMAT = "2"
+"""Of what a predictor's graph takes, gives and says of itself, as its metadata name it."""
 """Input of a graph with a text encoder: a prompt's tokens."""
 _TOLERANCE = 0.01
 _ELSEWHERE = b"\x0a\x08location\x12"

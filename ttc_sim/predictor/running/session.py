@@ -20,7 +20,7 @@ from ttc_sim.files.documents import parse_json
 from ttc_sim.predictor.reading.features import BUCKETS, MAX_BYTES, Features, featurize
 from ttc_sim.predictor.reading.surface import COUNT
 from ttc_sim.predictor.reading.tokens import Tokenizer
-from ttc_sim.predictor.running.providers import CPU, NAMES, TEXT, Runner, make_runner
+from ttc_sim.predictor.running.providers import CPU, FORMAT, NAMES, TEXT, Runner, make_runner
 
 TIERS = PREDICTORS
 """The shipped models."""
@@ -230,6 +230,8 @@ def _check_graph(session: Any, path: Path) -> Tokenizer | None:
     good = set(inputs) - {TEXT} == {"ids", "values", "surface"} and {*PER_MODEL, "difficulty", "novelty"} <= outputs
     if not good or list(inputs["surface"])[-1:] != [COUNT] or meta.get("buckets") != str(BUCKETS):
         raise InputError(path, "model", f"inputs {sorted(inputs)}, outputs {sorted(outputs)}", wanted)
+    if meta.get("format", FORMAT) != FORMAT:
+        raise InputError(path, "metadata format", meta["format"], f"{FORMAT}, which this version reads")
     _heads(meta, path)
     return Tokenizer.of(meta.get("tokenizer", ""), path) if TEXT in inputs else None
 
