@@ -111,7 +111,25 @@ class Page:
             return block.whole
         lines = difflib.unified_diff(block.content.splitlines(), printed.splitlines(), "said", "printed", lineterm="")
         self.faults.append("\n".join(lines))
-        return f"```text\n{printed}```"
+        kept = with_gaps(block.content, printed)
+        return f"```text\n{kept if matches(kept, printed) else printed}```"
+
+
+def with_gaps(said: str, printed: str) -> str:
+    """What is printed, without what a page leaves out of it: ``...`` stands again where it stood, between what goes on to be there.
+
+    >>> with_gaps("one 1\\n...\\nlast\\n", "one 2\\nmore\\nand more\\nlast\\n")
+    'one 2\\n...\\nlast\\n'
+    """
+    old, new, kept = said.splitlines(True), printed.splitlines(True), list[str]()
+    for _, i, upto_i, j, upto_j in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        left, here = [one.strip() for one in old[i:upto_i]], new[j:upto_j]
+        if left.count("...") == 1:
+            before = left.index("...")
+            after = len(left) - before - 1
+            here = [*here[:before], "...\n", *here[len(here) - after :]]
+        kept += here
+    return "".join(kept)
 
 
 def carried_out(text: str, folder: Path | None = None) -> tuple[str, list[str]]:

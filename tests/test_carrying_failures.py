@@ -6,6 +6,7 @@ import _thread
 import asyncio
 import doctest
 import json
+import signal
 import socket
 import threading
 import time
@@ -447,11 +448,14 @@ def test_nobody_waits_and_what_it_took_is_told(server: Replaying) -> None:
     assert 0 < told[0].reasoning_tokens < 1000
 
 
-def test_ctrl_c_ends_what_is_on_its_way_and_strands_nothing(server: Replaying) -> None:
+def test_ctrl_c_ends_what_is_on_its_way_and_strands_nothing(server: Replaying, request: pytest.FixtureRequest) -> None:
     """Whichever thread the system tells of it, and whatever locks are held as it strikes."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("Ctrl-C is for the main thread")
     made = carrying(server, scenario({"arm": {}}, {"d": api(retry=ONCE)}))
+    # What is run in the background ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     for number in range(2):
         asked = question(f"interrupted {number}", [(3000, "right")], pause=0.005)
         threading.Timer(0.4, _thread.interrupt_main).start()
