@@ -176,6 +176,8 @@ def test_too_few_sessions_are_not_fitted_to() -> None:
     with pytest.raises(InputError, match="at least 20 to fit to"):
         fitted(made(PLAIN, 19))
     assert fitted(made(PLAIN, 20)).person is None
+    with pytest.raises(InputError, match="got '39 sessions'; expected at least 40: laws are fitted to half of them"):
+        compare(made(PLAIN, 39))
 
 
 def test_sessions_of_a_turn_each_have_neither_pauses_nor_growth(tmp_path: Path) -> None:

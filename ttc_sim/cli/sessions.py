@@ -42,12 +42,13 @@ def sessions(
     paper = paper_for_tables()
     agents = int((turns.agent > 0).sum())
     subs = len(set(zip(turns.session[turns.agent > 0].tolist(), turns.agent[turns.agent > 0].tolist(), strict=True)))
+    many = f"{turns.sessions:,} session{'s' * (turns.sessions != 1)} of {len(turns):,} turn{'s' * (len(turns) != 1)}"
     whole: dict[str, object] = {"sessions": turns.sessions, "turns": len(turns), "notes": list(turns.notes)}
     if fit:
         compared = compare(turns, seed)
         whole["compared"] = _as_json(compared)
         paper.say(
-            f"{turns.sessions:,} sessions of {len(turns):,} turns: laws fitted to {compared.fitted_to:,} of them, and what they "
+            f"{many}: laws fitted to {compared.fitted_to:,} of them, and what they "
             f"generate beside the other {compared.held_back:,}:"
         )
         paper.print(_matches(compared))
@@ -62,7 +63,7 @@ def sessions(
         found = {name: figures(values) for name, values in quantities(turns).items() if len(values)}
         whole |= {"reused_share": reused_share(turns), "quantities": {name: _named(one) for name, one in found.items()}}
         among = f", {agents:,} of them of {subs:,} sub-agents" if subs else ""
-        paper.say(f"{turns.sessions:,} sessions of {len(turns):,} turns{among}:")
+        paper.say(f"{many}{among}:")
         paper.print(_figures(found))
         paper.say(f"Of all prompts' tokens {percent(reused_share(turns), 2)} were sent before in the same session.")
     for line in turns.notes:

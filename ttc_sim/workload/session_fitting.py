@@ -282,6 +282,9 @@ def compare(turns: SessionTurns, seed: int = 0) -> Compared:
     """
     order = np.argsort(uniforms(seed, "sessions/halves", turns.sessions)[:, 0], kind="stable")
     half = len(order) // 2
+    if half < _LEAST:
+        many = f"{turns.sessions} session{'s' * (turns.sessions != 1)}"
+        raise InputError("sessions", "--fit", many, f"at least {2 * _LEAST}: laws are fitted to half of them")
     to_fit, held = turns.of_sessions(np.sort(order[:half])), turns.of_sessions(np.sort(order[half:]))
     made = turns_by(fitted(to_fit), _TIMES * held.sessions, seed, "sessions/compared", "sessions")
     recorded, known = quantities(held), quantities(to_fit)
