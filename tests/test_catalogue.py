@@ -24,7 +24,7 @@ from ttc_sim.fidelity.operating_points import (
     predict,
     served_by,
 )
-from ttc_sim.scenario import Scenario
+from ttc_sim.scenario import GpuPool, Scenario
 from ttc_sim.scenario.gpu_prices import GPU_PRICES, GPUS_WITHOUT_PRICE
 from ttc_sim.serving import catalogue, operator_store
 from ttc_sim.serving import offers as gpus
@@ -32,7 +32,7 @@ from ttc_sim.serving.catalogue import Served
 from ttc_sim.serving.operator_lookup import estimator_arguments
 from ttc_sim.serving.operator_store import cache_folder, operator_times
 from ttc_sim.serving.operators import NONE, kv_bytes_of_a_token, operator_table, state_tokens
-from ttc_sim.serving.pools import with_memory
+from ttc_sim.serving.pools import note_on_kv, with_memory
 from ttc_sim.serving.step_time import step_seconds
 
 pytestmark = pytest.mark.skipif(catalogue.installed() is None, reason="needs pip install 'ttc-sim[gpus]'")
@@ -355,3 +355,22 @@ def test_a_pools_cache_is_what_the_states_of_a_full_batch_leave() -> None:
         InputError, match=r"max_num_seqs: got 1000; expected fewer, or more GPUs: each sequence holds 135 MiB"
     ):
         held(1000)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "said"),
+    [
+        ("Qwen/Qwen3-32B", {}, False),
+        ("Qwen/Qwen3-32B", {"precision": "fp8"}, True),
+        ("Qwen/Qwen3-32B", {"precision": "fp8", "kv_cache_dtype": "bf16"}, False),
+        ("Qwen/Qwen3-32B-FP8", {}, True),
+        ("Qwen/Qwen3-14B-FP8", {}, False),
+        ("openai/gpt-oss-120b", {}, False),  # windows halve what it keeps, not bits
+    ],
+)
+def test_keys_and_values_in_8_bits_that_nobody_asked_for_are_said(model: str, more: dict[str, Any], said: bool) -> None:
+    given = {"kind": "gpu_pool", "replicas": 1, "model": model, "gpu": "h100_sxm", "tensor_parallel": 2, **more}
+    note = note_on_kv("chat", GpuPool.model_validate(given))
+    assert (note is not None) == said
+    if note is not None:
+        assert note.startswith("chat is taken to keep keys and values in 8 bits")

@@ -10,7 +10,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
 from ttc_sim.scenario.host import Host
-from ttc_sim.serving.catalogue import Served, has_experts, installed, known
+from ttc_sim.serving.catalogue import Served, checked, config_of, has_experts, installed, known
 from ttc_sim.serving.corrections import corrections_for, fitted
 from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.host import HostTimes, handed_out, host_times, with_host
@@ -121,6 +121,22 @@ def _shares_experts(served: Served) -> bool:
         return has_experts(known(served.model, "pool"))
     except InputError:
         return False  # said where its times are looked up
+
+
+def note_on_kv(name: str, pool: GpuPool, folder: str | Path = ".") -> str | None:
+    """That keys and values of a pool of the catalogue are taken to be kept in 8 bits, where it does not say so itself."""
+    if pool.step_time is not None or pool.kv_cache_dtype not in (None, "auto") or installed() is None:
+        return None
+    served = served_by(pool, folder)
+    config = config_of(checked(served, "pool").model) or {}
+    in_16_bits = 4 * int(config.get("layers", 0)) * int(config.get("n_kv", 0)) * int(config.get("d", 0))
+    held = kv_bytes_of_a_token(operator_times(served))
+    if pool.gpus * held > 0.75 * in_16_bits or checked(served, "pool").kv_cache_dtype is not None:
+        return None
+    # Half as much may also be that of layers with a window: only the catalogue knows.
+    if kv_bytes_of_a_token(operator_times(served._replace(kv_cache_dtype="bf16"))) < 1.5 * held:
+        return None
+    return f"{name} is taken to keep keys and values in 8 bits, as measured servers of such weights do; kv_cache_dtype: bf16 for 16"
 
 
 def with_memory(scenario: Scenario) -> Scenario:

@@ -19,7 +19,7 @@ from ttc_sim.serving.arm_costs import arm_costs
 from ttc_sim.serving.catalogue import said_base
 from ttc_sim.serving.corrections import doubt
 from ttc_sim.serving.drafting import note_on_drafts
-from ttc_sim.serving.pools import pool_table, served_by, with_memory
+from ttc_sim.serving.pools import note_on_kv, pool_table, served_by, with_memory
 from ttc_sim.serving.prices import TokenPrices, price_of
 from ttc_sim.serving.step_time import StepTable
 from ttc_sim.strategies import Single, Strategy, UserStrategy, carry_out, is_attempt
@@ -120,6 +120,12 @@ class Model:
         served = [served_by(item, self.scenario.folder) for item in pools]
         doubtful = [found for one in served if (found := doubt(one.model, one.gpu)) is not None]
         rests = [found for one in served if (found := said_base(one.model)) is not None]
+        by_name = [
+            (name, item)
+            for name, item in zip(self.deployment_names, self.deployments, strict=True)
+            if isinstance(item, GpuPool)
+        ]
+        kept = [note for name, item in by_name if (note := note_on_kv(name, item, self.scenario.folder)) is not None]
         begins = [_BEGINS_IN_VAIN] if self.scenario.workload.begins is not None and not self._by_clock else []
         return (
             *begins,
@@ -131,11 +137,8 @@ class Model:
             *unknown,
             *dict.fromkeys(rests),
             *dict.fromkeys(doubtful),
-            *(
-                note
-                for name, item in zip(self.deployment_names, self.deployments, strict=True)
-                if isinstance(item, GpuPool) and (note := note_on_drafts(name, item)) is not None
-            ),
+            *kept,
+            *(note for name, item in by_name if (note := note_on_drafts(name, item)) is not None),
         )
 
     @property
