@@ -84,7 +84,7 @@ def table(head: Row, rows: Iterable[Row]) -> str:
 
 
 def signed(percent: float | None) -> str:
-    return "" if percent is None else f"{percent:+.1f}%".replace("-", "−")
+    return "" if percent is None else f"{round(percent, 1) + 0.0:+.1f}%".replace("-", "−")
 
 
 def share(percent: float) -> str:

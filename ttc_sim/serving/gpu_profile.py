@@ -32,23 +32,17 @@ from ttc_sim.serving.users_own import checked
 
 US = 1e-6
 HOST_S = 0.0
-_FAR = 131_072  # tokens of context: measured tables end at some ten thousand, and noise of their last segments grows beyond
 """Seconds per iteration in which the GPU waits for the host. None with asynchronous scheduling, which schedules the next
 iteration while the GPU computes: two servers measured so (vLLM 0.19) leave nothing to fit. Without it, about 2 ms (see
 :class:`ttc_sim.serving.physics.Coefficients`)."""
 
-LINK_BYTES_PER_S = 16e9
+_FAR = 131_072  # tokens of context: measured tables end at some ten thousand, and noise of their last segments grows beyond
+
+LINK_BYTES_PER_S = 16.75e9
 """Bytes per second over each GPU's link in a large all-reduce through PCIe. Fitted, with the next, to the end-to-end times of two
 runs together (two RTX PRO 6000, vLLM 0.19): Qwen3-32B over both GPUs, and Qwen3-30B-A3B as two ranks that share their experts."""
 
-LINK_LATENCY_S = 32e-6
-"""Seconds of such an all-reduce of nearly nothing."""
-
-DIRECT_SHARE = 0.8
-"""Share of ``LINK_BYTES_PER_S`` at which a GPU reads its peers' activations directly. This and the
-next are fitted to the first of these runs, where small batches were faster than the ring alone explains."""
-
-DIRECT_LATENCY_S = 6e-6
+LINK_LATENCY_S = 34e-6
 """Seconds of such an all-reduce of nearly nothing."""
 
 ONCE = ("embedding", "final_layernorm")
@@ -152,15 +146,9 @@ def profiled_degrees(folder: str | Path) -> list[int]:
 
 
 def all_reduce_seconds(tokens: F64, hidden: int, tensor_parallel: int, bytes_per_s: float, latency_s: float) -> F64:
-    """Seconds of one all-reduce of 16-bit activations, by the faster of two ways.
-
-    A ring carries ``2 (n - 1) / n`` of them over each GPU's link; read directly, each of the other ``n - 1`` GPUs' come over it,
-    with less latency but at a lower rate.
-    """
+    """Seconds of one all-reduce of 16-bit activations over a ring, which carries ``2 (n - 1) / n`` of them over each GPU's link."""
     size = tokens * hidden * 2
-    ring = latency_s + 2 * (tensor_parallel - 1) / tensor_parallel * size / bytes_per_s
-    direct = DIRECT_LATENCY_S + (tensor_parallel - 1) * size / (DIRECT_SHARE * bytes_per_s)
-    seconds: F64 = np.minimum(ring, direct)
+    seconds: F64 = latency_s + 2 * (tensor_parallel - 1) / tensor_parallel * size / bytes_per_s
     return seconds
 
 
