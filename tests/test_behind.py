@@ -20,7 +20,7 @@ from tests.random_scenarios import (
     with_lives,
     with_prefill_apart,
 )
-from tests.test_ranks import with_ranks
+from tests.test_ranks import both, with_ranks
 from tests.test_speculation import speculating
 from ttc_sim.base.errors import InputError
 from ttc_sim.engine import compiled, reference
@@ -43,13 +43,6 @@ def with_answers_behind(case: Case, seed: int, times: Times) -> Case:
         more = {"frontend_s": frontend_s, "prompt_token_s": token_s, "pipeline_steps": steps}
         tables.append(table and table._replace(**more))  # type: ignore[arg-type]
     return replace(case, tables=tables)
-
-
-def both(case: Case) -> tuple[EngineResult, EngineResult]:
-    given = case.works, case.names, case.deployments, case.rule, case.until_s, case.tables
-    more = {"following": case.following, "outages": case.outages}
-    slow = reference.run(*given[:5], tables=case.tables, **more)  # type: ignore[arg-type]
-    return slow, compiled.run(*given, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("times", TIMES)

@@ -365,6 +365,8 @@ def test_a_pools_cache_is_what_the_states_of_a_full_batch_leave() -> None:
         ("Qwen/Qwen3-32B", {"precision": "fp8", "kv_cache_dtype": "bf16"}, False),
         ("Qwen/Qwen3-32B-FP8", {}, True),
         ("Qwen/Qwen3-14B-FP8", {}, False),
+        ("Qwen/Qwen3-30B-A3B", {"precision": "fp8", "data_parallel": 2, "tensor_parallel": 1}, True),
+        ("Qwen/Qwen3-235B-A22B", {"precision": "fp8", "tensor_parallel": 8, "expert_parallel": True}, True),
         ("openai/gpt-oss-120b", {}, False),  # windows halve what it keeps, not bits
     ],
 )

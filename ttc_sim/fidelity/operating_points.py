@@ -27,7 +27,7 @@ from ttc_sim.files.tables import read_table
 from ttc_sim.scenario import GpuPool
 from ttc_sim.serving.catalogue import BACKENDS, Served, base_name, cuttable, has_experts, need
 from ttc_sim.serving.corrections import DOUBTFUL_PERCENT, fitted, of_kind
-from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table
+from ttc_sim.serving.operators import NONE, Corrections, OperatorTimes, kv_tokens, operator_table, state_tokens
 from ttc_sim.serving.step_time import StepTable
 
 REQUESTS_PER_USER = 10
@@ -186,9 +186,14 @@ def served_by(row: Mapping[str, Any]) -> Served:
     )
 
 
+def users_of(point: Point) -> int:
+    """Of one of the point's data-parallel servers."""
+    return max(point.concurrency // point.served.data_parallel, 1)
+
+
 def closed_loop(point: Point) -> Work:
     """The load of one of the point's data-parallel servers: so many users, each sending when the one before is answered."""
-    users = max(point.concurrency // point.served.data_parallel, 1)
+    users = users_of(point)
     count = users * REQUESTS_PER_USER
     draws = uniforms(1, f"silicon/{point.prompt_tokens}/{point.output_tokens}/{users}", count, 2)
 
@@ -215,6 +220,11 @@ def _pool(kv_tokens: int) -> GpuPool:
     )
 
 
+def _room(point: Point, times: OperatorTimes) -> int:
+    """KV tokens that the states of all users' sequences leave."""
+    return kv_tokens(times, MEMORY_SHARE) - users_of(point) * state_tokens(times)
+
+
 def simulate_point(point: Point, times: OperatorTimes, table: StepTable, known: Corrections) -> Predicted:
     """Mean milliseconds to the first token and per further token of the point's load.
 
@@ -225,7 +235,7 @@ def simulate_point(point: Point, times: OperatorTimes, table: StepTable, known: 
         known: corrections that the table was made with, for what a first token takes outside of the server's loop.
     """
     work = closed_loop(point)
-    got = compiled.run([work], ["server"], [_pool(kv_tokens(times, MEMORY_SHARE))], tables=[table])
+    got = compiled.run([work], ["server"], [_pool(_room(point, times))], tables=[table])
     several = work.visible_tokens > 1
     tpot_ms = 1e3 * np.mean((got.finished_s - got.first_token_s)[several] / (work.visible_tokens[several] - 1))
     ttft_ms = 1e3 * np.mean(got.first_token_s - got.arrival_s)
@@ -249,13 +259,14 @@ def predict(
     """
 
     def at(served: Served, times: OperatorTimes, _: list[int]) -> Callable[[int], Predicted | str]:
-        mine, held = of_kind(known, times, served), kv_tokens(times, MEMORY_SHARE)
+        mine = of_kind(known, times, served)
         tables = [
             operator_table(times, mine, MAX_NUM_BATCHED_TOKENS, MAX_NUM_SEQS, sampled=one) for one in (False, True)
         ]
 
         def one(i: int) -> Predicted | str:
             longest = points[i].prompt_tokens + points[i].output_tokens
+            held = _room(points[i], times)
             if held < longest:
                 return no_room(held, longest)
             return simulate_point(points[i], times, tables[points[i].sampled], mine)

@@ -25,7 +25,7 @@ from ttc_sim.serving.corrections import corrections_for
 from ttc_sim.serving.gpu_profile import HOST_S, known_architecture, load_gpu_profile
 from ttc_sim.serving.operator_store import operator_times
 from ttc_sim.serving.operators import operator_table, with_front_end
-from ttc_sim.serving.physics import FRONTEND_S, PIPELINE_STEPS
+from ttc_sim.serving.physics import behind_a_front_end
 from ttc_sim.serving.step_time import StepTable, linear_table
 
 Bools = NDArray[np.bool_]
@@ -216,7 +216,7 @@ def backtest_run(
             )
         table = _profile(run, gpu_profile, host_s)
         if host_s is None:  # or else what runs took behind the loop is in what was fitted to them
-            table = table._replace(frontend_s=FRONTEND_S, pipeline_steps=PIPELINE_STEPS)
+            table = behind_a_front_end(table)
         said = f"per-layer profile {Path(gpu_profile).name}"
         said += (
             "" if host_s is None else f", host {1e3 * host_s:.1f} ms per iteration fitted to {len(others)} other run(s)"

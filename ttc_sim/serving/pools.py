@@ -10,7 +10,7 @@ from ttc_sim.base.errors import InputError
 from ttc_sim.files.opening import is_file
 from ttc_sim.scenario import GpuPool, LayerStepTime, LinearStepTime, PhysicsStepTime, Scenario, StepTime
 from ttc_sim.scenario.host import Host
-from ttc_sim.serving.catalogue import Served, checked, config_of, has_experts, installed, known
+from ttc_sim.serving.catalogue import Served, checked, has_experts, installed, known, own_precision
 from ttc_sim.serving.corrections import corrections_for, fitted
 from ttc_sim.serving.gpu_profile import load_gpu_profile
 from ttc_sim.serving.host import HostTimes, handed_out, host_times, with_host
@@ -26,8 +26,7 @@ from ttc_sim.serving.operators import (
 )
 from ttc_sim.serving.physics import (
     ARCHITECTURES,
-    FRONTEND_S,
-    PIPELINE_STEPS,
+    behind_a_front_end,
     held_bytes,
     kv_bytes_per_token,
     load_architecture,
@@ -128,13 +127,12 @@ def note_on_kv(name: str, pool: GpuPool, folder: str | Path = ".") -> str | None
     if pool.step_time is not None or pool.kv_cache_dtype not in (None, "auto") or installed() is None:
         return None
     served = served_by(pool, folder)
-    config = config_of(checked(served, "pool").model) or {}
-    in_16_bits = 4 * int(config.get("layers", 0)) * int(config.get("n_kv", 0)) * int(config.get("d", 0))
-    held = kv_bytes_of_a_token(operator_times(served))
-    if pool.gpus * held > 0.75 * in_16_bits or checked(served, "pool").kv_cache_dtype is not None:
+    named = checked(served, "pool")
+    if named.kv_cache_dtype is not None or (named.precision or own_precision(named.model)) == "bf16":
         return None
-    # Half as much may also be that of layers with a window: only the catalogue knows.
-    if kv_bytes_of_a_token(operator_times(served._replace(kv_cache_dtype="bf16"))) < 1.5 * held:
+    # Beside quantised weights either may be: only the catalogue knows.
+    as_taken, in_16_bits = (operator_times(one) for one in (served, served._replace(kv_cache_dtype="bf16")))
+    if kv_bytes_of_a_token(in_16_bits) < 1.5 * kv_bytes_of_a_token(as_taken):
         return None
     return f"{name} is taken to keep keys and values in 8 bits, as measured servers of such weights do; kv_cache_dtype: bf16 for 16"
 
@@ -177,6 +175,7 @@ def with_transfer(pool: GpuPool, folder: str | Path, where: str | Path = "pool",
     if pool.step_time is None and apart.kv_cache_tokens is None:
         times = operator_times(served_by(apart, folder), where, f"{field}prefill.")
         held = _held(times, apart)
+        _check_states(times, apart, held, where, f"{field}prefill.")
         if held < 16:
             raise InputError(where, f"{field}prefill.tensor_parallel", apart.gpus, "more GPUs: the weights do not fit")
         changes["prefill"] = pool.prefill.model_copy(update={"kv_cache_tokens": held})
@@ -199,16 +198,21 @@ def _held(times: OperatorTimes, pool: GpuPool) -> int:
     return room - pool.max_num_seqs * state_tokens(times)
 
 
-def _with_cache(pool: GpuPool, folder: str | Path, where: str | Path, field: str) -> GpuPool:
-    """The pool with the KV cache that its GPUs leave beside the weights."""
-    times = operator_times(served_by(pool, folder), where, field)
-    share, gib, held = pool.gpu_memory_utilization, times.memory_bytes / 2**30, _held(times, pool)
-    if held < 16 and held + pool.max_num_seqs * state_tokens(times) >= 16:
-        mib = pool.gpus * times.state_bytes / 2**20
+def _check_states(times: OperatorTimes, pool: GpuPool, held: int, where: str | Path, field: str) -> None:
+    """Refuse a batch whose states leave no room for keys and values, where the weights do."""
+    if held < 16 <= held + pool.max_num_seqs * state_tokens(times):
+        mib = (pool.tensor_parallel or 1) * times.state_bytes / 2**20
         expected = (
             f"fewer, or more GPUs: each sequence holds {mib:.0f} MiB whatever its length, in layers that do not attend"
         )
         raise InputError(where, f"{field}max_num_seqs", pool.max_num_seqs, expected)
+
+
+def _with_cache(pool: GpuPool, folder: str | Path, where: str | Path, field: str) -> GpuPool:
+    """The pool with the KV cache that its GPUs leave beside the weights."""
+    times = operator_times(served_by(pool, folder), where, field)
+    share, gib, held = pool.gpu_memory_utilization, times.memory_bytes / 2**30, _held(times, pool)
+    _check_states(times, pool, held, where, field)
     if held < 16 and share is not None and times.kv_tokens >= 16:
         expected = f"a larger share of {gib:.0f} GiB: weights leave no room for keys and values"
         raise InputError(where, f"{field}gpu_memory_utilization", share, expected)
@@ -272,7 +276,7 @@ def _layers_table(
     )
     corrections = fitted()["dense"]
     sequence_s = 1e-6 * (corrections.sampled_us - corrections.greedy_us) if host.sampled else 0.0
-    table = table._replace(frontend_s=FRONTEND_S, pipeline_steps=PIPELINE_STEPS)
+    table = behind_a_front_end(table)
     return with_host(table, host.step_s, sequence_s if host.sequence_s is None else host.sequence_s, host.token_s)
 
 
@@ -286,7 +290,7 @@ def _table(
     shape = ARCHITECTURES.get(given.model) or load_architecture(folder / given.model)
     limits = given.tensor_parallel, given.precision, max_tokens, max_sequences
     table = physics_table(shape, given.gpu, *limits, data_parallel=ranks, kv_cache_dtype=given.kv_cache_dtype)
-    return table._replace(frontend_s=FRONTEND_S, pipeline_steps=PIPELINE_STEPS)
+    return behind_a_front_end(table)
 
 
 class _Settings:
